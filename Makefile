@@ -1,0 +1,94 @@
+# Everything that a person or a machine does with this repository.
+# `make` alone prints what there is.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# Where the demo runs: `lab` (a cluster of its own on this machine) or `current`
+# (the cluster of kubectl's current context).
+CLUSTER ?= lab
+KEEP ?= 0
+# Of the images that `make images` writes.
+TAG ?= dev
+
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+LAB := $(abspath $(TARGET))/debug/lab
+LOGS := $(TARGET)/logs
+
+export CLUSTER KEEP LAB
+
+# $(call phase,NAME,ESTIMATE,COMMAND): says what runs and how long it may take;
+# when it fails: what, why (the last lines) and where the whole log is.
+define phase
+@mkdir -p $(LOGS); began=$$SECONDS; log=$(LOGS)/$(1).log; \
+printf '== %s (%s)\n' '$(1)' '$(2)'; \
+if ( $(3) ) > >(tee "$$log") 2>&1; then \
+  printf '== %s: done in %d s\n' '$(1)' $$((SECONDS - began)); \
+else code=$$?; sleep 0.2; \
+  printf '\n== %s FAILED after %d s (exit code %d). The whole log: %s\n' '$(1)' $$((SECONDS - began)) $$code "$$log" >&2; \
+  exit $$code; fi
+endef
+
+.PHONY: help
+help: ## Print this
+	@echo "Steward: Kubernetes control planes as pods."; echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo; echo "  make demo KEEP=1                       leave it running at the end"
+	@echo "  make demo CLUSTER=current IMAGE_APISERVER=... IMAGE_CONTROLLER=..."
+	@echo "                                         the same on the cluster of kubectl's context"
+
+# A cluster that is there needs nothing of the lab.
+demo_needs := $(if $(filter lab,$(CLUSTER)),preflight lab)
+
+.PHONY: demo
+demo: $(demo_needs) ## A cluster, Steward in it, a tenant's whole life, and nothing left (KEEP=1 keeps it)
+	@tests/demo/demo.sh up
+
+.PHONY: demo-down
+demo-down: $(filter lab,$(demo_needs)) ## Take away what `make demo KEEP=1` left
+	@tests/demo/demo.sh down
+
+.PHONY: test
+test: preflight lint lab-build ## Style, all tests (on real clusters of the lab), the chart
+	$(call phase,test,10 to 20 min,tests/demo/totals.sh cargo test --locked --workspace --no-fail-fast)
+	$(call phase,demo,5 min,tests/demo/judge.sh)
+
+.PHONY: lint
+lint: lab ## rustfmt, clippy, scripts, documents, the chart
+	$(call phase,format,1 s,cargo fmt --all --check)
+	$(call phase,clippy,1 to 6 min,cargo clippy --locked --workspace --all-targets -- -D warnings)
+	$(call phase,scripts,1 s,for script in tests/*.sh tests/demo/*.sh .ci/run; do bash -n $$script || exit 1; done)
+	$(call phase,docs,1 s,tests/demo/docs.sh)
+	$(call phase,chart,5 s after helm is built,tests/demo/chart.sh)
+
+.PHONY: bench
+bench: preflight lab-build ## Times against a bare kube-apiserver: target/bench/results.json
+	$(call phase,bench,15 min,cargo bench --locked --package tests)
+
+.PHONY: preflight
+preflight: ## What is missing on this machine? (INSTALL=1 installs Debian's packages)
+	@tests/preflight.sh $(if $(INSTALL),--install)
+	@tests/demo/estimate.sh
+
+.PHONY: build
+build: ## Compile both programs for use (release)
+	$(call phase,build,2 to 10 min,cargo build --locked --release --package apiserver --package controller)
+
+.PHONY: images
+images: lab ## Archives of both images in target/images, loadable by docker, ctr and kind
+	$(call phase,images,2 to 10 min,tests/demo/images.sh $(TAG) $(TARGET)/images)
+
+.PHONY: lab
+lab:
+	$(call phase,lab,1 s when nothing changed and 3 to 8 min from cold,cargo build --locked --package tests --bin lab)
+
+.PHONY: lab-build
+lab-build: lab ## Compile the programs of the lab: Kubernetes, etcd, CoreDNS, helm (once)
+	$(call phase,lab-build,1 s when cached and 10 to 16 min from cold,$(LAB) build)
+
+.PHONY: clean
+clean: ## Stop what runs of the lab, remove what was built here (not the lab's cache in ~/.cache/steward-lab)
+	@if [ -x $(LAB) ]; then $(LAB) sweep --all || true; fi
+	cargo clean

@@ -1,0 +1,376 @@
+//! Content negotiation of answers (contract 4.1 to 4.9).
+//!
+//! [`negotiate`] turns the Accept header into an [`Accept`]: an encoding and the
+//! shape of the object. A clause that we cannot serve is skipped, so that
+//! `application/vnd.kubernetes.protobuf,application/json` yields JSON.
+
+use apiservice::field::{self, Path};
+use http::{HeaderMap, header};
+use serde_json::Value;
+
+use crate::options::Query;
+use crate::status::Failure;
+
+/// The text of a 406 (R4.2); the list is the one CRDs print.
+const SUPPORTED: &str = "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf";
+
+/// How an answer is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    Json,
+    Yaml,
+}
+
+impl Encoding {
+    /// The bytes and their media type. JSON ends with a newline (R4.5).
+    pub fn encode(self, value: &Value, pretty: bool) -> (Vec<u8>, &'static str) {
+        match self {
+            Self::Json => (json(value, pretty), "application/json"),
+            // A Value always has a YAML form; JSON, which is YAML as well, is
+            // what is left should the encoder disagree.
+            Self::Yaml => match serde_saphyr::to_string(value) {
+                Ok(text) => (text.into_bytes(), "application/yaml"),
+                Err(_) => (json(value, pretty), "application/yaml"),
+            },
+        }
+    }
+}
+
+fn json(value: &Value, pretty: bool) -> Vec<u8> {
+    let mut bytes = if pretty {
+        format!("{value:#}").into_bytes()
+    } else {
+        value.to_string().into_bytes()
+    };
+    bytes.push(b'\n');
+    bytes
+}
+
+/// `meta.k8s.io/v1` or the older name of the same shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetaVersion {
+    V1,
+    V1beta1,
+}
+
+impl MetaVersion {
+    /// As `apiVersion` carries it.
+    pub fn api_version(self) -> &'static str {
+        match self {
+            Self::V1 => "meta.k8s.io/v1",
+            Self::V1beta1 => "meta.k8s.io/v1beta1",
+        }
+    }
+}
+
+/// What of an object a Table row carries (R4.8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IncludeObject {
+    Metadata,
+    Object,
+    None,
+}
+
+/// What the client wants to see of an object or list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// The object as it is.
+    Object,
+    Table(MetaVersion, IncludeObject),
+    /// PartialObjectMetadata.
+    Partial(MetaVersion),
+    /// PartialObjectMetadataList.
+    PartialList(MetaVersion),
+}
+
+/// The outcome of negotiation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accept {
+    /// JSON or YAML.
+    pub encoding: Encoding,
+    /// The object, a Table of it, or its metadata.
+    pub shape: Shape,
+    /// Indented JSON (R3.11); never used for watches.
+    pub pretty: bool,
+}
+
+/// What an endpoint answers with; a shape that does not fit is a 406 (R4.9).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// One object.
+    Object,
+    /// A list of objects.
+    List,
+    /// A stream of events; there is no YAML stream (R3.21).
+    Watch,
+}
+
+struct Clause<'a> {
+    kind: &'a str,
+    subtype: &'a str,
+    quality: f32,
+    parameters: Vec<(&'a str, &'a str)>,
+}
+
+fn clauses(header: &str) -> Vec<Clause<'_>> {
+    let mut clauses: Vec<Clause<'_>> = header.split(',').filter_map(clause).collect();
+    // Stable: equal clauses keep the client's order.
+    clauses.sort_by(|a, b| {
+        b.quality
+            .total_cmp(&a.quality)
+            .then_with(|| (a.kind == "*").cmp(&(b.kind == "*")))
+            .then_with(|| (a.subtype == "*").cmp(&(b.subtype == "*")))
+    });
+    clauses
+}
+
+fn clause(text: &str) -> Option<Clause<'_>> {
+    let mut parts = text.split(';').map(str::trim);
+    let media = parts.next()?;
+    let (kind, subtype) = match media.split_once('/') {
+        Some(split) => split,
+        None if media == "*" => ("*", "*"),
+        None => return None,
+    };
+    let mut quality = 1.0;
+    let mut parameters = Vec::new();
+    for part in parts {
+        let (key, value) = part.split_once('=').unwrap_or((part, ""));
+        if key == "q" {
+            quality = value.parse().unwrap_or(1.0);
+        } else {
+            parameters.push((key, value));
+        }
+    }
+    Some(Clause {
+        kind,
+        subtype,
+        quality,
+        parameters,
+    })
+}
+
+impl Clause<'_> {
+    fn encoding(&self, answer: Answer) -> Option<Encoding> {
+        let matches = |subtype: &str| {
+            (self.kind == "*" || self.kind == "application")
+                && (self.subtype == "*" || self.subtype == subtype)
+        };
+        if matches("json") {
+            Some(Encoding::Json)
+        } else if matches("yaml") && answer != Answer::Watch {
+            Some(Encoding::Yaml)
+        } else {
+            None
+        }
+    }
+
+    /// `None`: this clause asks for what we do not have.
+    fn shape(&self, answer: Answer, include: IncludeObject) -> Option<Shape> {
+        let get = |key: &str| {
+            let found = self.parameters.iter().find(|(name, _)| *name == key);
+            found.map(|(_, value)| *value).unwrap_or("")
+        };
+        match get("stream") {
+            "" => {}
+            "watch" if answer == Answer::Watch => {}
+            _ => return None,
+        }
+        if !matches!(get("sv"), "" | "v1") {
+            return None;
+        }
+        let target = get("as");
+        if target.is_empty() {
+            return Some(Shape::Object);
+        }
+        let version = match (get("g"), get("v")) {
+            ("meta.k8s.io", "v1") => MetaVersion::V1,
+            ("meta.k8s.io", "v1beta1") => MetaVersion::V1beta1,
+            _ => return None,
+        };
+        match target {
+            "Table" => Some(Shape::Table(version, include)),
+            "PartialObjectMetadata" => Some(Shape::Partial(version)),
+            "PartialObjectMetadataList" => Some(Shape::PartialList(version)),
+            _ => None,
+        }
+    }
+}
+
+fn header_of(headers: &HeaderMap) -> &str {
+    let value = headers.get(header::ACCEPT);
+    value.and_then(|value| value.to_str().ok()).unwrap_or("")
+}
+
+/// Encoding and shape for an answer, or 406.
+pub fn negotiate(headers: &HeaderMap, query: &Query, answer: Answer) -> Result<Accept, Failure> {
+    let pretty = pretty(headers, query);
+    let header = header_of(headers);
+    if header.trim().is_empty() {
+        return Ok(Accept {
+            encoding: Encoding::Json,
+            shape: Shape::Object,
+            pretty,
+        });
+    }
+    for clause in clauses(header) {
+        let Some(encoding) = clause.encoding(answer) else {
+            continue;
+        };
+        let Some(shape) = clause.shape(answer, IncludeObject::Metadata) else {
+            continue;
+        };
+        let shape = fit(shape, answer, query)?;
+        return Ok(Accept {
+            encoding,
+            shape,
+            pretty,
+        });
+    }
+    Err(Failure::NotAcceptable(SUPPORTED.to_owned()))
+}
+
+/// Refuses a single object's shape for a list and the other way about.
+fn fit(shape: Shape, answer: Answer, query: &Query) -> Result<Shape, Failure> {
+    match (shape, answer) {
+        (Shape::Table(version, _), _) => Ok(Shape::Table(version, include_object(query)?)),
+        (Shape::Partial(_), Answer::List) => Err(Failure::NotAcceptable(
+            "you requested PartialObjectMetadata, but the requested object is a list (*unstructured.UnstructuredList)".to_owned(),
+        )),
+        (Shape::PartialList(_), Answer::Object | Answer::Watch) => Err(Failure::NotAcceptable(
+            "you requested PartialObjectMetadataList, but the requested object is not a list (*unstructured.Unstructured)".to_owned(),
+        )),
+        (shape, _) => Ok(shape),
+    }
+}
+
+fn include_object(query: &Query) -> Result<IncludeObject, Failure> {
+    match query.first("includeObject").unwrap_or("") {
+        "" | "Metadata" => Ok(IncludeObject::Metadata),
+        "Object" => Ok(IncludeObject::Object),
+        "None" => Ok(IncludeObject::None),
+        other => {
+            let error = field::Error::invalid(
+                &Path::new("includeObject"),
+                other,
+                "must be 'Metadata', 'Object', 'None', or empty",
+            );
+            Err(Failure::BadRequest(format!(
+                "Unable to convert to Table as requested: {error}"
+            )))
+        }
+    }
+}
+
+/// What a Status is written in: never a reason to fail a second time.
+pub fn status_encoding(headers: &HeaderMap) -> Encoding {
+    clauses(header_of(headers))
+        .iter()
+        .find_map(|clause| clause.encoding(Answer::Object))
+        .unwrap_or(Encoding::Json)
+}
+
+fn pretty(headers: &HeaderMap, query: &Query) -> bool {
+    if let Some(value) = query.first("pretty").filter(|value| !value.is_empty()) {
+        return matches!(value, "1" | "t" | "T" | "TRUE" | "true" | "True");
+    }
+    let agent = headers.get(header::USER_AGENT);
+    let agent = agent.and_then(|agent| agent.to_str().ok()).unwrap_or("");
+    ["curl", "Wget", "Mozilla/5.0"]
+        .iter()
+        .any(|prefix| agent.starts_with(prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(header: &str, answer: Answer) -> Option<(Encoding, Shape)> {
+        let mut headers = HeaderMap::new();
+        if !header.is_empty() {
+            headers.insert(header::ACCEPT, header.parse().unwrap());
+        }
+        let accept = negotiate(&headers, &Query::default(), answer).ok()?;
+        Some((accept.encoding, accept.shape))
+    }
+
+    #[test]
+    fn clauses_in_the_order_of_the_contract() {
+        use Encoding::{Json, Yaml};
+        let table = Shape::Table(MetaVersion::V1, IncludeObject::Metadata);
+        let cases = [
+            ("", Answer::Object, Some((Json, Shape::Object))),
+            ("*/*", Answer::Object, Some((Json, Shape::Object))),
+            (
+                "application/json, */*",
+                Answer::List,
+                Some((Json, Shape::Object)),
+            ),
+            (
+                "application/yaml",
+                Answer::Object,
+                Some((Yaml, Shape::Object)),
+            ),
+            ("application/yaml", Answer::Watch, None),
+            (
+                "application/json;q=0.5,application/yaml",
+                Answer::Object,
+                Some((Yaml, Shape::Object)),
+            ),
+            ("application/vnd.kubernetes.protobuf", Answer::Object, None),
+            (
+                "application/vnd.kubernetes.protobuf,application/json",
+                Answer::Object,
+                Some((Json, Shape::Object)),
+            ),
+            ("text/plain", Answer::Object, None),
+            (
+                "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json",
+                Answer::List,
+                Some((Json, table)),
+            ),
+            (
+                "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json",
+                Answer::List,
+                Some((Json, Shape::PartialList(MetaVersion::V1))),
+            ),
+            (
+                "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
+                Answer::List,
+                None,
+            ),
+            (
+                "application/json;as=Nothing;g=meta.k8s.io;v=v1,application/json",
+                Answer::Object,
+                Some((Json, Shape::Object)),
+            ),
+            ("application/json;stream=watch", Answer::Object, None),
+            (
+                "application/json;stream=watch",
+                Answer::Watch,
+                Some((Json, Shape::Object)),
+            ),
+        ];
+        for (header, answer, expected) in cases {
+            assert_eq!(run(header, answer), expected, "{header} {answer:?}");
+        }
+    }
+
+    #[test]
+    fn bad_include_object() {
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            header::ACCEPT,
+            "application/json;as=Table;v=v1;g=meta.k8s.io"
+                .parse()
+                .unwrap(),
+        );
+        let pairs = [("includeObject".to_owned(), "x".to_owned())];
+        let query = Query::new(&pairs);
+        let failure = negotiate(&headers, &query, Answer::List).unwrap_err();
+        assert_eq!(
+            failure.to_string(),
+            "Unable to convert to Table as requested: includeObject: Invalid value: \"x\": must be 'Metadata', 'Object', 'None', or empty"
+        );
+    }
+}

@@ -1,0 +1,150 @@
+//! Flags. The only place that reads the environment.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+
+/// Steward's API server: serves steward.butlerlabs.dev behind the aggregation layer.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "steward-apiserver", version, about)]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// Namespace of this server: its Service and its two Secrets live there.
+    #[arg(
+        long,
+        env = "POD_NAMESPACE",
+        default_value = "steward-system",
+        global = true
+    )]
+    pub namespace: String,
+    /// Service that leads to this server.
+    #[arg(long, default_value = "steward-apiserver", global = true)]
+    pub service_name: String,
+    /// Port of that Service.
+    #[arg(long, default_value_t = 443)]
+    pub service_port: u16,
+    /// Address to listen on.
+    #[arg(long, default_value = "0.0.0.0")]
+    pub bind_address: IpAddr,
+    /// Port to listen on, with TLS. 0 takes a free one.
+    #[arg(long, default_value_t = 6443)]
+    pub secure_port: u16,
+    /// Directory of the embedded database. One process at a time may use it.
+    #[arg(long, default_value = "/var/lib/steward")]
+    pub data_dir: PathBuf,
+    /// Kubeconfig of the cluster; without it, the pod's ServiceAccount.
+    #[arg(long, env = "KUBECONFIG", global = true)]
+    pub kubeconfig: Option<PathBuf>,
+    /// Secret with the serving certificate and its authority.
+    #[arg(long, default_value = "steward-apiserver-serving")]
+    pub serving_secret: String,
+    /// Secret with the identity of the database and the floor of its revision.
+    #[arg(long, default_value = "steward-apiserver-store")]
+    pub store_secret: String,
+    /// Do not create or repair the APIService: somebody else registers this server.
+    #[arg(long)]
+    pub skip_registration: bool,
+    /// Read-only requests served at once; watches count until they start.
+    #[arg(long, default_value_t = 400)]
+    pub max_requests_inflight: usize,
+    /// Mutating requests served at once.
+    #[arg(long, default_value_t = 200)]
+    pub max_mutating_requests_inflight: usize,
+    /// HTTP/2 streams of one connection. kube-apiserver sends everything over one.
+    #[arg(long, default_value_t = 1000)]
+    pub http2_max_streams_per_connection: u32,
+    /// Longest life, in seconds, of a minted kubeconfig; at least 600.
+    #[arg(long, default_value_t = 86_400, value_parser = clap::value_parser!(u32).range(600..))]
+    pub kubeconfig_max_seconds: u32,
+    /// Seconds between a failing /readyz and the end of accepting connections. With one
+    /// replica they only lengthen the gap; with several they make rolls seamless.
+    #[arg(long, default_value_t = 0)]
+    pub shutdown_delay_seconds: u64,
+    /// Form of the log.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, global = true)]
+    pub log_format: LogFormat,
+    /// What to log, for example `info,apiserver=debug`.
+    #[arg(
+        long,
+        env = "STEWARD_LOG",
+        default_value = "info,kube_client=warn",
+        global = true
+    )]
+    pub log: String,
+}
+
+/// What to do instead of serving.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Deletes our APIService, if it still points to our Service. Run it when the
+    /// server is uninstalled: a dead APIService freezes the deletion of namespaces.
+    Unregister,
+}
+
+/// See [`Args::log_format`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Why there is no connection to the cluster.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error("the kubeconfig cannot be used: {0}")]
+    Kubeconfig(#[from] kube::config::KubeconfigError),
+    #[error("no --kubeconfig, and not in a pod: {0}")]
+    InCluster(#[from] kube::config::InClusterError),
+    #[error("the client cannot be made: {0}")]
+    Client(#[from] kube::Error),
+}
+
+impl Args {
+    /// Where to listen.
+    pub fn listen(&self) -> SocketAddr {
+        SocketAddr::new(self.bind_address, self.secure_port)
+    }
+
+    pub fn shutdown_delay(&self) -> Duration {
+        Duration::from_secs(self.shutdown_delay_seconds)
+    }
+
+    /// A client of the cluster. Nothing is asked yet.
+    ///
+    /// # Errors
+    /// When the kubeconfig or the ServiceAccount cannot be read.
+    pub async fn connect(&self) -> Result<kube::Client, ConnectError> {
+        let mut config = match &self.kubeconfig {
+            Some(path) => {
+                let options = KubeConfigOptions::default();
+                let kubeconfig = Kubeconfig::read_from(path)?;
+                kube::Config::from_custom_kubeconfig(kubeconfig, &options).await?
+            }
+            None => kube::Config::incluster()?,
+        };
+        config.connect_timeout = Some(Duration::from_secs(5));
+        Ok(kube::Client::try_from(config)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_parse() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+        let args = Args::parse_from(["steward-apiserver", "--secure-port=0", "--namespace=n"]);
+        assert_eq!(args.listen().port(), 0);
+        let args = Args::parse_from(["steward-apiserver", "unregister", "--namespace=n"]);
+        assert!(matches!(args.command, Some(Command::Unregister)));
+        assert_eq!(args.namespace, "n");
+        assert!(Args::try_parse_from(["x", "--kubeconfig-max-seconds=599"]).is_err());
+    }
+}

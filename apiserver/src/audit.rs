@@ -1,0 +1,59 @@
+//! Who did what, one line a request that changes something or hands out credentials.
+//!
+//! Always at Metadata level: bodies, and with them keys, are never logged (R9.11).
+
+use http::StatusCode;
+use jiff::Timestamp;
+
+use crate::authn::Identity;
+use crate::target::{Target, Verb};
+
+/// Writes the line of an answered request, if it is one that is kept.
+pub fn request(id: &str, target: &Target, identity: Option<&Identity>, code: StatusCode) {
+    let Target::Resource(path) = target else {
+        return;
+    };
+    let refused = code == StatusCode::UNAUTHORIZED || code == StatusCode::FORBIDDEN;
+    if !path.verb.is_mutating() && !refused || path.verb == Verb::None {
+        return;
+    }
+    tracing::info!(
+        target: "audit",
+        audit_id = id,
+        user = identity.map_or("", |identity| identity.user.as_str()),
+        verb = path.verb.as_str(),
+        group = path.group,
+        resource = path.plural,
+        subresource = path.subresource,
+        namespace = path.namespace,
+        name = path.name,
+        code = code.as_u16(),
+        "request"
+    );
+}
+
+/// A minted credential (rule 12).
+#[derive(Clone, Debug)]
+pub struct Mint<'a> {
+    pub user: &'a str,
+    pub namespace: &'a str,
+    pub tenant: &'a str,
+    pub role: &'a str,
+    /// Hexadecimal.
+    pub serial: &'a str,
+    pub expires: Timestamp,
+}
+
+/// Writes the line of a minted credential.
+pub fn minted(mint: &Mint<'_>) {
+    tracing::info!(
+        target: "audit",
+        user = mint.user,
+        namespace = mint.namespace,
+        tenant = mint.tenant,
+        role = mint.role,
+        serial = mint.serial,
+        expires = %mint.expires,
+        "minted a kubeconfig"
+    );
+}

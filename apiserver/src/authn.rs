@@ -1,0 +1,468 @@
+//! Who is asking (R1.19-R1.27).
+//!
+//! Order: the front proxy's headers, a client certificate, a bearer token, nobody.
+//! The first that succeeds names the caller. Whoever presented something that does
+//! not prove anything gets 401; anonymous is only who presented nothing.
+//!
+//! Flow: [`Authenticator::follow`] keeps the ConfigMap with the authorities loaded;
+//! [`Authenticator::authenticate`] reads the newest state for each request.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use futures::TryStreamExt;
+use http::{HeaderMap, HeaderName, header};
+use jiff::Timestamp;
+use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::Api;
+use kube::runtime::{WatchStreamExt, watcher};
+use parking_lot::Mutex;
+use rustls::pki_types::CertificateDer;
+use sha2::{Digest, Sha256};
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use crate::delegate;
+use crate::memo::Memo;
+use crate::registry::Clock;
+use crate::target::percent_decode;
+use crate::trust::{RequestHeader, Trust};
+
+const NAMESPACE: &str = "kube-system";
+const CONFIG_MAP: &str = "extension-apiserver-authentication";
+const AUTHENTICATED: &str = "system:authenticated";
+const UNAUTHENTICATED: &str = "system:unauthenticated";
+const ANONYMOUS: &str = "system:anonymous";
+/// Subject attribute that carries a user's uid.
+const UID_ATTRIBUTE: &str = "1.3.6.1.4.1.57683.2";
+const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
+const TOKEN_LIFETIME: Duration = Duration::from_secs(10);
+const TOKEN_CAPACITY: usize = 4096;
+/// A signature on a connection's certificate is checked again after this long.
+const VERDICT_LIFETIME: Duration = Duration::from_secs(60);
+
+/// A user, as Kubernetes describes one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    pub user: String,
+    pub uid: Option<String>,
+    pub groups: Vec<String>,
+    pub extra: BTreeMap<String, Vec<String>>,
+}
+
+/// By what a caller was recognised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Via {
+    FrontProxy,
+    Certificate,
+    Token,
+    Nothing,
+}
+
+/// An authenticated request.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    pub identity: Arc<Identity>,
+    pub via: Via,
+}
+
+/// Why a credential proves nothing. Logged; the caller only learns "Unauthorized".
+#[derive(Debug, thiserror::Error)]
+pub enum Rejected {
+    #[error("certificate: {0}")]
+    Certificate(String),
+    #[error("front proxy certificate {0:?} is not one of the allowed names")]
+    Name(String),
+    #[error("header {0} is not valid UTF-8")]
+    Header(String),
+    #[error("the token is not valid: {0}")]
+    Token(String),
+    #[error("the token could not be reviewed: {0}")]
+    Review(String),
+}
+
+/// The other end of a connection: its certificates, leaf first.
+#[derive(Debug, Default)]
+pub struct Peer {
+    chain: Vec<CertificateDer<'static>>,
+    verdict: Mutex<Option<Arc<Verdict>>>,
+}
+
+/// What is known of a peer's certificate. Checked once for all requests of a
+/// connection, as long as trust is the same; its end is compared at each request.
+#[derive(Debug)]
+struct Verdict {
+    trust: Arc<Trust>,
+    at: tokio::time::Instant,
+    not_after: Timestamp,
+    common_name: String,
+    /// The outcome with each authority; `None` where there is no such authority.
+    front_proxy: Option<Result<(), String>>,
+    client: Option<Result<Identity, String>>,
+}
+
+impl Peer {
+    pub fn new(chain: Vec<CertificateDer<'static>>) -> Self {
+        Peer {
+            chain,
+            verdict: Mutex::new(None),
+        }
+    }
+}
+
+type Reviewed = Result<Arc<Identity>, String>;
+
+/// Recognises callers.
+pub struct Authenticator {
+    client: Option<kube::Client>,
+    trust: ArcSwapOption<Trust>,
+    tokens: Memo<[u8; 32], Reviewed, String>,
+    clock: Clock,
+}
+
+impl Authenticator {
+    /// An authenticator that has no ConfigMap yet: certificates prove nothing until
+    /// [`Authenticator::follow`] has loaded it.
+    pub fn new(client: Option<kube::Client>, clock: Clock) -> Arc<Self> {
+        Arc::new(Authenticator {
+            client,
+            trust: ArcSwapOption::empty(),
+            tokens: Memo::new(TOKEN_LIFETIME, TOKEN_CAPACITY),
+            clock,
+        })
+    }
+
+    /// Whether the ConfigMap was read, or is known to be absent.
+    pub fn is_loaded(&self) -> bool {
+        self.trust.load().is_some()
+    }
+
+    /// Takes over what the ConfigMap says. Open connections live on and are judged
+    /// anew (R1.20).
+    pub fn load(&self, data: &BTreeMap<String, String>) {
+        let (trust, problems) = Trust::parse(data);
+        for problem in problems {
+            tracing::warn!(config_map = CONFIG_MAP, "{problem}");
+        }
+        let unchanged = self.trust.load().as_deref() == Some(&trust);
+        if !unchanged {
+            tracing::info!(
+                front_proxy = trust.front_proxy.is_some(),
+                client_certificates = trust.client.is_some(),
+                "loaded the authorities of callers"
+            );
+            self.trust.store(Some(Arc::new(trust)));
+        }
+    }
+
+    /// Keeps the ConfigMap loaded, for ever. Without the right to read it nobody is
+    /// recognised by certificate, readiness fails, and the log says which right.
+    pub async fn follow(&self, client: kube::Client) {
+        let api: Api<ConfigMap> = Api::namespaced(client, NAMESPACE);
+        let only = watcher::Config::default().fields(&format!("metadata.name={CONFIG_MAP}"));
+        let mut events = std::pin::pin!(watcher(api, only).default_backoff());
+        let mut seen = false;
+        loop {
+            match events.try_next().await {
+                Ok(Some(watcher::Event::Init)) => seen = false,
+                Ok(Some(watcher::Event::InitApply(map) | watcher::Event::Apply(map))) => {
+                    seen = true;
+                    self.load(&map.data.unwrap_or_default());
+                }
+                // A cluster without the ConfigMap has tokens only. One that loses it
+                // keeps what it said.
+                Ok(Some(watcher::Event::InitDone)) if !seen && !self.is_loaded() => {
+                    tracing::warn!(config_map = CONFIG_MAP, "not found: tokens only");
+                    self.load(&BTreeMap::new());
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => return,
+                Err(error) => tracing::warn!(
+                    config_map = CONFIG_MAP,
+                    error = delegate::describe(&error),
+                    "cannot read it; the ServiceAccount needs the Role \
+                     extension-apiserver-authentication-reader in kube-system"
+                ),
+            }
+        }
+    }
+
+    /// Recognises the caller of one request, and removes from its headers what
+    /// identifies it (R1.25).
+    ///
+    /// # Errors
+    /// Why nothing that was presented is a proof; the answer is a bare 401.
+    pub async fn authenticate(
+        &self,
+        peer: &Peer,
+        headers: &mut HeaderMap,
+    ) -> Result<Caller, Rejected> {
+        let result = self.recognise(peer, headers).await;
+        headers.remove(header::AUTHORIZATION);
+        let trust = self.trust.load();
+        if let Some(front) = trust.as_ref().and_then(|trust| trust.front_proxy.as_ref()) {
+            strip(front, headers);
+        }
+        result
+    }
+
+    async fn recognise(&self, peer: &Peer, headers: &HeaderMap) -> Result<Caller, Rejected> {
+        let mut rejected = None;
+        if let Some(verdict) = self.verdict(peer) {
+            match front_proxy(&verdict, headers) {
+                Ok(Some(identity)) => return Ok(caller(identity, Via::FrontProxy)),
+                Ok(None) => {}
+                Err(error) => rejected = Some(error),
+            }
+            match &verdict.client {
+                Some(Ok(identity)) => return Ok(caller(identity.clone(), Via::Certificate)),
+                Some(Err(error)) => rejected = Some(Rejected::Certificate(error.clone())),
+                None => {}
+            }
+        }
+        if let Some(token) = bearer(headers) {
+            match self.review(token).await {
+                Ok(identity) => {
+                    return Ok(Caller {
+                        identity,
+                        via: Via::Token,
+                    });
+                }
+                Err(error) => rejected = Some(error),
+            }
+        }
+        match rejected {
+            Some(error) => Err(error),
+            None => Ok(caller(
+                Identity {
+                    user: ANONYMOUS.to_owned(),
+                    uid: None,
+                    groups: vec![UNAUTHENTICATED.to_owned()],
+                    extra: BTreeMap::new(),
+                },
+                Via::Nothing,
+            )),
+        }
+    }
+
+    /// What is known of the peer's certificate, if it has one and we know whom to trust.
+    fn verdict(&self, peer: &Peer) -> Option<Arc<Verdict>> {
+        let trust = self.trust.load_full()?;
+        let leaf = peer.chain.first()?;
+        let now = self.clock.now();
+        let mut known = peer.verdict.lock();
+        if let Some(verdict) = &*known
+            && Arc::ptr_eq(&verdict.trust, &trust)
+            && verdict.at.elapsed() < VERDICT_LIFETIME
+            && now <= verdict.not_after
+        {
+            return Some(verdict.clone());
+        }
+        let (common_name, not_after, user) = match describe(leaf) {
+            Ok((identity, not_after)) => (identity.user.clone(), not_after, Ok(identity)),
+            Err(error) => (String::new(), now, Err(error)),
+        };
+        let verdict = Arc::new(Verdict {
+            front_proxy: trust
+                .front_proxy
+                .as_ref()
+                .map(|front| front.authority.verify(&peer.chain, now)),
+            client: trust.client.as_ref().map(|authority| {
+                authority.verify(&peer.chain, now)?;
+                let identity = user?;
+                if identity.user.is_empty() {
+                    return Err("the subject has no common name".to_owned());
+                }
+                Ok(identity)
+            }),
+            trust,
+            at: tokio::time::Instant::now(),
+            not_after,
+            common_name,
+        });
+        *known = Some(verdict.clone());
+        Some(verdict)
+    }
+
+    async fn review(&self, token: &str) -> Result<Arc<Identity>, Rejected> {
+        let client = self
+            .client
+            .as_ref()
+            .ok_or_else(|| Rejected::Review("no cluster to ask".to_owned()))?;
+        // The memory holds digests: it must not be a list of credentials.
+        let key: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+        let ask = || async {
+            let review = TokenReview {
+                spec: TokenReviewSpec {
+                    token: token.to_owned(),
+                    audiences: None,
+                },
+                ..TokenReview::default()
+            };
+            let status = delegate::ask(client, &review)
+                .await?
+                .status
+                .unwrap_or_default();
+            if !status.authenticated.unwrap_or_default() {
+                return Ok(Err(status.error.unwrap_or_default()));
+            }
+            let user = status.user.unwrap_or_default();
+            Ok(Ok(Arc::new(complete(Identity {
+                user: user.username.unwrap_or_default(),
+                uid: user.uid.filter(|uid| !uid.is_empty()),
+                groups: user.groups.unwrap_or_default(),
+                extra: user.extra.unwrap_or_default(),
+            }))))
+        };
+        self.tokens
+            .get(&key, ask)
+            .await
+            .map_err(Rejected::Review)?
+            .map_err(Rejected::Token)
+    }
+}
+
+fn caller(identity: Identity, via: Via) -> Caller {
+    let identity = match via {
+        Via::Nothing => identity,
+        _ => complete(identity),
+    };
+    Caller {
+        identity: Arc::new(identity),
+        via,
+    }
+}
+
+/// Adds `system:authenticated`, for request headers too (R1.23).
+fn complete(mut identity: Identity) -> Identity {
+    let known = |group: &String| group == AUTHENTICATED || group == UNAUTHENTICATED;
+    if !identity.groups.iter().any(known) {
+        identity.groups.push(AUTHENTICATED.to_owned());
+    }
+    identity
+}
+
+/// The user that the front proxy names, if this is the front proxy and it names one.
+fn front_proxy(verdict: &Verdict, headers: &HeaderMap) -> Result<Option<Identity>, Rejected> {
+    let Some(rules) = &verdict.trust.front_proxy else {
+        return Ok(None);
+    };
+    match &verdict.front_proxy {
+        Some(Ok(())) => {}
+        Some(Err(error)) => return Err(Rejected::Certificate(error.clone())),
+        None => return Ok(None),
+    }
+    if !rules.allowed_names.is_empty() && !rules.allowed_names.contains(&verdict.common_name) {
+        return Err(Rejected::Name(verdict.common_name.clone()));
+    }
+    let Some(user) = first_value(headers, &rules.username)? else {
+        return Ok(None);
+    };
+    let mut groups = Vec::new();
+    for name in &rules.group {
+        for value in headers.get_all(name) {
+            groups.push(text(name, value)?);
+        }
+    }
+    let mut extra: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (name, value) in headers {
+        let key = rules
+            .extra_prefix
+            .iter()
+            .find_map(|prefix| name.as_str().strip_prefix(prefix.as_str()));
+        if let Some(key) = key {
+            let values = extra.entry(extra_key(key)).or_default();
+            values.push(text(name, value)?);
+        }
+    }
+    Ok(Some(Identity {
+        user,
+        uid: first_value(headers, &rules.uid)?,
+        groups,
+        extra,
+    }))
+}
+
+/// The key of an extra header: percent-decoded, or as it is if that fails (R1.24).
+fn extra_key(encoded: &str) -> String {
+    let valid = encoded
+        .split('%')
+        .skip(1)
+        .all(|rest| rest.len() >= 2 && rest.as_bytes()[..2].iter().all(u8::is_ascii_hexdigit));
+    if valid {
+        percent_decode(encoded, false)
+    } else {
+        encoded.to_owned()
+    }
+}
+
+fn first_value(headers: &HeaderMap, names: &[HeaderName]) -> Result<Option<String>, Rejected> {
+    for name in names {
+        if let Some(value) = headers.get(name).filter(|value| !value.is_empty()) {
+            return text(name, value).map(Some);
+        }
+    }
+    Ok(None)
+}
+
+/// Two users must never become one by replaced bytes, so that text is UTF-8 or refused.
+fn text(name: &HeaderName, value: &http::HeaderValue) -> Result<String, Rejected> {
+    std::str::from_utf8(value.as_bytes())
+        .map(str::to_owned)
+        .map_err(|_| Rejected::Header(name.to_string()))
+}
+
+fn strip(rules: &RequestHeader, headers: &mut HeaderMap) {
+    let ours: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| {
+            rules.username.contains(name)
+                || rules.uid.contains(name)
+                || rules.group.contains(name)
+                || rules
+                    .extra_prefix
+                    .iter()
+                    .any(|prefix| name.as_str().starts_with(prefix.as_str()))
+        })
+        .cloned()
+        .collect();
+    for name in ours {
+        headers.remove(name);
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.trim().split_once(' ')?;
+    let token = token.trim();
+    (scheme.eq_ignore_ascii_case("bearer") && !token.is_empty()).then_some(token)
+}
+
+/// Whom a certificate names, and until when. Says nothing about who signed it.
+fn describe(leaf: &CertificateDer<'_>) -> Result<(Identity, Timestamp), String> {
+    let (_, certificate) = X509Certificate::from_der(leaf).map_err(|error| error.to_string())?;
+    let subject = certificate.subject();
+    let strings = |oid: &str| -> Vec<String> {
+        subject
+            .iter_attributes()
+            .filter(|attribute| attribute.attr_type().to_id_string() == oid)
+            .filter_map(|attribute| attribute.as_str().ok().map(str::to_owned))
+            .collect()
+    };
+    let not_after = Timestamp::from_second(certificate.validity().not_after.timestamp())
+        .map_err(|error| error.to_string())?;
+    let digest = format!("X509SHA256={}", hex::encode(Sha256::digest(leaf)));
+    let identity = Identity {
+        // As Go: the last common name counts.
+        user: strings("2.5.4.3").pop().unwrap_or_default(),
+        uid: strings(UID_ATTRIBUTE).into_iter().next(),
+        groups: strings("2.5.4.10"),
+        extra: BTreeMap::from([(CREDENTIAL_ID.to_owned(), vec![digest])]),
+    };
+    Ok((identity, not_after))
+}
+
+#[cfg(test)]
+mod tests;

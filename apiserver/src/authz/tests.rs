@@ -1,0 +1,188 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use http::Method;
+
+use super::*;
+use crate::target::parse_query;
+
+fn jane() -> Arc<Identity> {
+    Arc::new(Identity {
+        user: "jane".to_owned(),
+        uid: None,
+        groups: vec!["system:authenticated".to_owned()],
+        extra: Default::default(),
+    })
+}
+
+fn target(method: Method, url: &str) -> Target {
+    let (path, query) = url.split_once('?').unwrap_or((url, ""));
+    let path = path.replace("/G/V", "/steward.butlerlabs.dev/v1alpha1");
+    Target::parse(&method, &path, &parse_query(Some(query)))
+}
+
+fn allow() -> Arc<Authorizer> {
+    Authorizer::for_test(|_, _| Decision::Allow)
+}
+
+async fn permit<V: verb::PermitVerb>(method: Method, url: &str) -> Result<Permit<V>, String> {
+    allow()
+        .authorize(jane(), target(method, url))
+        .await
+        .unwrap()
+        .permit::<V>()
+        .map_err(|failure| format!("{} {failure}", failure.code().as_u16()))
+}
+
+#[tokio::test]
+async fn the_403_is_worded_as_kubernetes_words_it() {
+    let deny = Authorizer::for_test(|_, a| Decision::Deny {
+        reason: if a.verb == "delete" { "no" } else { "" }.to_owned(),
+    });
+    for (method, url, expected) in [
+        (
+            Method::GET,
+            "/apis/G/V/namespaces/ns/tenantcontrolplanes/n",
+            r#"tenantcontrolplanes.steward.butlerlabs.dev "n" is forbidden: User "jane" cannot get resource "tenantcontrolplanes" in API group "steward.butlerlabs.dev" in the namespace "ns""#,
+        ),
+        (
+            Method::GET,
+            "/apis/G/V/tenantcontrolplanes",
+            r#"tenantcontrolplanes.steward.butlerlabs.dev is forbidden: User "jane" cannot list resource "tenantcontrolplanes" in API group "steward.butlerlabs.dev" at the cluster scope"#,
+        ),
+        (
+            Method::PUT,
+            "/apis/G/V/namespaces/ns/tenantcontrolplanes/n/status",
+            r#"tenantcontrolplanes.steward.butlerlabs.dev "n" is forbidden: User "jane" cannot update resource "tenantcontrolplanes/status" in API group "steward.butlerlabs.dev" in the namespace "ns""#,
+        ),
+        (
+            Method::DELETE,
+            "/apis/G/V/datastores/n",
+            r#"datastores.steward.butlerlabs.dev "n" is forbidden: User "jane" cannot delete resource "datastores" in API group "steward.butlerlabs.dev" at the cluster scope: no"#,
+        ),
+        (
+            Method::POST,
+            "/apis/G/V/no-such-thing",
+            r#"no-such-thing.steward.butlerlabs.dev is forbidden: User "jane" cannot create resource "no-such-thing" in API group "steward.butlerlabs.dev" at the cluster scope"#,
+        ),
+        (
+            Method::GET,
+            "/x<y>",
+            r#"forbidden: User "jane" cannot get path "/x&lt;y&gt;""#,
+        ),
+    ] {
+        let failure = deny
+            .authorize(jane(), target(method, url))
+            .await
+            .unwrap_err();
+        assert_eq!(failure.to_string(), expected);
+        assert_eq!(failure.code().as_u16(), 403);
+    }
+}
+
+#[tokio::test]
+async fn permits_exist_for_what_exists() {
+    let permit = permit::<verb::Get>(
+        Method::GET,
+        "/apis/G/V/namespaces/ns/tenantcontrolplanes/n/status",
+    )
+    .await
+    .unwrap();
+    assert_eq!(permit.resource().plural, "tenantcontrolplanes");
+    assert_eq!(permit.namespace(), Some("ns"));
+    assert_eq!(permit.name(), Some("n"));
+    assert_eq!(permit.subresource().unwrap().name, "status");
+}
+
+#[tokio::test]
+async fn what_does_not_exist_is_404_and_what_it_cannot_do_405() {
+    let unknown = "404 the server could not find the requested resource";
+    for (url, expected) in [
+        ("/apis/G/V/nothing/n", unknown),
+        ("/apis/G/v9/datastores/n", unknown),
+        ("/apis/other/v1alpha1/datastores/n", unknown),
+        ("/apis/G/V/namespaces/ns/datastores/n", unknown),
+        ("/apis/G/V/tenantcontrolplanes/n", unknown),
+        (
+            "/apis/G/V/namespaces/ns/tenantcontrolplanes/n/status/x",
+            unknown,
+        ),
+        (
+            "/apis/G/V/namespaces/ns/tenantcontrolplanes/n/nothing",
+            r#"404 tenantcontrolplanes.steward.butlerlabs.dev "n" not found"#,
+        ),
+    ] {
+        assert_eq!(
+            permit::<verb::Get>(Method::GET, url).await.unwrap_err(),
+            expected,
+            "{url}"
+        );
+    }
+    for (method, url, verb) in [
+        (Method::POST, "/apis/G/V/datastores/n", "create"),
+        (Method::PUT, "/apis/G/V/datastores", "update"),
+        (Method::OPTIONS, "/apis/G/V/datastores", ""),
+        (
+            Method::DELETE,
+            "/apis/G/V/namespaces/ns/tenantcontrolplanes/n/status",
+            "delete",
+        ),
+    ] {
+        let text = permit::<verb::Create>(method, url).await.unwrap_err();
+        assert!(
+            text.starts_with(&format!("405 {verb} is not supported on resources of kind")),
+            "{text}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn masters_and_health_need_no_question() {
+    let nobody = Authorizer::for_test(|_, _| unreachable!("asked"));
+    let mut root = (*jane()).clone();
+    root.groups.push("system:masters".to_owned());
+    nobody
+        .authorize(Arc::new(root), target(Method::GET, "/apis/G/V"))
+        .await
+        .unwrap();
+    nobody
+        .authorize(jane(), target(Method::GET, "/readyz"))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn both_answers_are_remembered_unless_told_otherwise() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let authorizer = Authorizer::for_test(move |_, a| {
+        count.fetch_add(1, Ordering::SeqCst);
+        if a.name == "yes" {
+            Decision::Allow
+        } else {
+            Decision::Deny {
+                reason: String::new(),
+            }
+        }
+    });
+    for name in ["yes", "no"] {
+        let attributes = Attributes {
+            name: name.to_owned(),
+            ..Attributes::default()
+        };
+        for _ in 0..3 {
+            authorizer.allowed(&jane(), &attributes).await.unwrap();
+        }
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 2);
+    authorizer
+        .allowed_uncached(
+            &jane(),
+            &Attributes {
+                name: "yes".to_owned(),
+                ..Attributes::default()
+            },
+        )
+        .await
+        .unwrap();
+    assert_eq!(asked.load(Ordering::SeqCst), 3);
+}

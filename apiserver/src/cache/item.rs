@@ -1,0 +1,172 @@
+//! Objects and their changes as they go over the wire.
+
+use std::sync::{Arc, OnceLock};
+
+use apiservice::Resource;
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use storage::{Change, Entry};
+
+use crate::accept::MetaVersion;
+use crate::object;
+use crate::respond;
+use crate::selector::Labels;
+use crate::status::Failure;
+
+/// An object at one revision, as it goes over the wire, with what selectors ask.
+#[derive(Debug)]
+pub struct Item {
+    /// Empty for a cluster-scoped object.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// What label selectors look at.
+    pub labels: Labels,
+    /// Its resourceVersion.
+    pub revision: u64,
+    /// JSON with its resourceVersion, without a newline.
+    pub encoded: Bytes,
+}
+
+impl Item {
+    /// From an object that carries its resourceVersion.
+    pub fn new(object: &Value) -> Self {
+        let labels = object["metadata"]["labels"].as_object();
+        let labels = labels
+            .into_iter()
+            .flatten()
+            .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
+        Self {
+            namespace: object::meta(object, "namespace").to_owned(),
+            name: object::meta(object, "name").to_owned(),
+            labels: labels.collect(),
+            revision: object::meta(object, "resourceVersion").parse().unwrap_or(0),
+            encoded: Bytes::from(object.to_string()),
+        }
+    }
+
+    /// From what is stored.
+    pub fn read(resource: &'static Resource, entry: &Entry) -> Result<Self, Failure> {
+        Ok(Self::new(&object::decode(resource, entry)?))
+    }
+
+    /// The object.
+    pub fn value(&self) -> Value {
+        // We wrote these bytes ourselves, from a Value.
+        serde_json::from_slice(&self.encoded).unwrap_or_default()
+    }
+
+    /// PartialObjectMetadata, without parsing more than necessary.
+    pub fn partial(&self, version: MetaVersion) -> Bytes {
+        #[derive(Deserialize)]
+        struct Meta<'a> {
+            #[serde(borrow)]
+            metadata: &'a RawValue,
+        }
+        match serde_json::from_slice::<Meta<'_>>(&self.encoded) {
+            Ok(meta) => respond::partial_bytes(meta.metadata.get(), version),
+            Err(_) => respond::partial_bytes("{}", version),
+        }
+    }
+
+    /// The same object at another revision: what a watcher sees that is left
+    /// by it (R3.24).
+    pub fn at(&self, revision: u64) -> Self {
+        let mut object = self.value();
+        object::set_version(&mut object, revision);
+        Self::new(&object)
+    }
+}
+
+/// What happened to an object, before selectors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Added,
+    Modified,
+    Deleted,
+}
+
+impl Kind {
+    /// As a watch event says it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Added => "ADDED",
+            Self::Modified => "MODIFIED",
+            Self::Deleted => "DELETED",
+        }
+    }
+}
+
+/// One change of one object.
+#[derive(Debug)]
+pub struct Event {
+    /// Of which resource.
+    pub resource: &'static Resource,
+    /// The number of the change.
+    pub revision: u64,
+    /// What happened.
+    pub kind: Kind,
+    /// For a deletion the last state, at the revision of the deletion.
+    pub object: Arc<Item>,
+    /// The state before, unless it was added.
+    pub previous: Option<Arc<Item>>,
+    frame: OnceLock<Bytes>,
+}
+
+impl Event {
+    /// The frame for a watcher without selectors, encoded once.
+    pub fn frame(&self) -> Bytes {
+        self.frame
+            .get_or_init(|| respond::frame(self.kind.as_str(), &self.object.encoded))
+            .clone()
+    }
+
+    /// From a change of the store; `None` for keys of no resource. `previous`
+    /// is what is known of the state before, read from the change if it is not.
+    pub fn read(change: &Change, previous: Option<Arc<Item>>) -> Result<Option<Self>, Failure> {
+        let Some(resource) = resource_of(change.key()) else {
+            return Ok(None);
+        };
+        let known = |entry: &Entry| match &previous {
+            Some(item) if item.revision == entry.modified.0 => Ok(item.clone()),
+            _ => Item::read(resource, entry).map(Arc::new),
+        };
+        let (kind, object, previous) = match change {
+            Change::Put {
+                entry,
+                previous: None,
+            } => (Kind::Added, Item::read(resource, entry)?, None),
+            Change::Put {
+                entry,
+                previous: Some(before),
+            } => (
+                Kind::Modified,
+                Item::read(resource, entry)?,
+                Some(known(before)?),
+            ),
+            Change::Delete {
+                previous: before,
+                revision,
+            } => {
+                let before = known(before)?;
+                (Kind::Deleted, before.at(revision.0), Some(before))
+            }
+        };
+        Ok(Some(Self {
+            resource,
+            revision: change.revision().0,
+            kind,
+            object: Arc::new(object),
+            previous,
+            frame: OnceLock::new(),
+        }))
+    }
+}
+
+/// The resource that a key belongs to.
+pub(super) fn resource_of(key: &str) -> Option<&'static Resource> {
+    let plural = key.strip_prefix('/')?.split('/').next()?;
+    apiservice::find(plural)
+}

@@ -1,0 +1,209 @@
+//! From the bytes of a body to an object (contract 4.4, 6.1): JSON or YAML,
+//! duplicate and unknown fields, typed metadata, pruning and defaults. Pure.
+
+pub mod metadata;
+pub mod strict;
+
+use apiservice::Resource;
+use apiservice::field::{self, Path};
+use http::{HeaderMap, header};
+use serde_json::Value;
+
+use crate::options::FieldValidation;
+use crate::respond::Warnings;
+use crate::status::Failure;
+
+/// The media types in a 415 for an object's body (R4.4).
+const ACCEPTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
+/// As many strict errors as the JSON decoder of Kubernetes reports (R6.4).
+const MAX_STRICT: usize = 100;
+
+/// How a body is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Media {
+    Json,
+    Yaml,
+}
+
+/// The media type of a request without parameters; empty if there is none.
+pub fn content_type(headers: &HeaderMap) -> String {
+    let value = headers.get(header::CONTENT_TYPE);
+    let value = value.and_then(|value| value.to_str().ok()).unwrap_or("");
+    let media = value.split(';').next().unwrap_or("");
+    media.trim().to_ascii_lowercase()
+}
+
+/// JSON or YAML by the Content-Type; without one it is JSON (R8.27).
+pub fn media(headers: &HeaderMap) -> Result<Media, Failure> {
+    if headers.contains_key(header::CONTENT_ENCODING) {
+        return Err(Failure::UnsupportedMediaType(ACCEPTED.to_owned()));
+    }
+    match content_type(headers).as_str() {
+        "" | "application/json" => Ok(Media::Json),
+        "application/yaml" => Ok(Media::Yaml),
+        _ => Err(Failure::UnsupportedMediaType(ACCEPTED.to_owned())),
+    }
+}
+
+/// A parsed body and what a strict reader has to say about it.
+#[derive(Debug, Default)]
+pub struct Parsed {
+    /// The document.
+    pub value: Value,
+    /// Complete texts: `duplicate field "spec.replicas"`.
+    pub duplicates: Vec<String>,
+}
+
+/// Parses the bytes; the error is the decoder's text.
+pub fn parse(media: Media, body: &[u8]) -> Result<Parsed, String> {
+    match media {
+        Media::Json => strict::json(body),
+        Media::Yaml => strict::yaml(body),
+    }
+}
+
+/// Why a document is not an object of the resource.
+#[derive(Debug)]
+pub enum Reject {
+    /// The decoder's text; the caller says of what.
+    Decode(String),
+    /// An answer of its own.
+    Failure(Failure),
+}
+
+/// The object in the body of a create or update: parsed, its group, version and
+/// kind checked, normalized, pruned and defaulted.
+pub fn object(
+    resource: &'static Resource,
+    media: Media,
+    body: &[u8],
+    validation: FieldValidation,
+    warnings: &Warnings,
+) -> Result<Value, Failure> {
+    let parsed = parse(media, body).map_err(|error| unrecognized(resource.kind, &error, body))?;
+    let mut value = parsed.value;
+    complete(
+        resource,
+        &mut value,
+        parsed.duplicates,
+        validation,
+        warnings,
+    )
+    .map_err(|reject| match reject {
+        Reject::Failure(failure) => failure,
+        Reject::Decode(error) => Failure::BadRequest(format!(
+            "{kind} in version {version:?} cannot be handled as a {kind}: {error}",
+            kind = resource.kind,
+            version = apiservice::VERSION,
+        )),
+    })?;
+    Ok(value)
+}
+
+/// R6.5: a body in which no kind can be read.
+pub fn unrecognized(kind: &str, error: &str, body: &[u8]) -> Failure {
+    Failure::BadRequest(format!(
+        "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse error: {error} ({})",
+        summary(body)
+    ))
+}
+
+fn summary(body: &[u8]) -> String {
+    let short = &body[..body.len().min(30)];
+    let dots = if body.len() > short.len() { " ..." } else { "" };
+    match body.first() {
+        None => "<empty>".to_owned(),
+        Some(b'{') => format!("{}{dots}", String::from_utf8_lossy(short)),
+        Some(_) => format!("{}{dots}", hex::encode(short)),
+    }
+}
+
+/// Turns a parsed document into an object of the resource (R6.1), in place.
+/// Strict errors become warnings, an error, or nothing.
+pub fn complete(
+    resource: &'static Resource,
+    value: &mut Value,
+    duplicates: Vec<String>,
+    validation: FieldValidation,
+    warnings: &Warnings,
+) -> Result<(), Reject> {
+    if !value.is_object() {
+        return Err(Reject::Decode(format!(
+            "json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+            metadata::type_name(value)
+        )));
+    }
+    type_meta(resource, value)?;
+    resource.normalize(value);
+    let mut unknown = metadata::complete(value).map_err(Reject::Decode)?;
+    unknown.extend(resource.schema().prune(value));
+    unknown.sort();
+    unknown.dedup();
+    resource.default(value);
+    let strict: Vec<String> = duplicates
+        .into_iter()
+        .chain(unknown.iter().map(|path| format!("unknown field {path:?}")))
+        .take(MAX_STRICT)
+        .collect();
+    if strict.is_empty() {
+        return Ok(());
+    }
+    match validation {
+        FieldValidation::Ignore => Ok(()),
+        FieldValidation::Warn => {
+            strict.into_iter().for_each(|text| warnings.add(text));
+            Ok(())
+        }
+        FieldValidation::Strict => Err(Reject::Decode(strict_error(&strict))),
+    }
+}
+
+/// `strict decoding error: a, b`.
+pub fn strict_error(errors: &[String]) -> String {
+    format!("strict decoding error: {}", errors.join(", "))
+}
+
+/// Fills in group, version and kind, or says that they are another's (R3.4).
+fn type_meta(resource: &'static Resource, value: &mut Value) -> Result<(), Reject> {
+    let expected = resource.api_version();
+    for key in ["apiVersion", "kind"] {
+        if let Some(other) = value
+            .get(key)
+            .filter(|value| !value.is_string() && !value.is_null())
+        {
+            let name = metadata::type_name(other);
+            return Err(Reject::Decode(format!(
+                "couldn't get version/kind; json parse error: json: cannot unmarshal {name} into Go struct field .{key} of type string"
+            )));
+        }
+    }
+    let text = |key: &str| {
+        value
+            .get(key)
+            .and_then(Value::as_str)
+            .unwrap_or("")
+            .to_owned()
+    };
+    let (version, kind) = (text("apiVersion"), text("kind"));
+    if !version.is_empty() && version != expected {
+        return Err(Reject::Failure(Failure::BadRequest(format!(
+            "the API version in the data ({version}) does not match the expected API version ({expected})"
+        ))));
+    }
+    if !kind.is_empty() && kind != resource.kind {
+        let name = value["metadata"]["name"].as_str().unwrap_or("").to_owned();
+        let error = field::Error::invalid(
+            &Path::new("kind"),
+            kind,
+            format!("must be {}", resource.kind),
+        );
+        return Err(Reject::Failure(Failure::invalid(
+            resource,
+            &name,
+            vec![error],
+        )));
+    }
+    value["apiVersion"] = Value::from(expected);
+    value["kind"] = Value::from(resource.kind);
+    Ok(())
+}

@@ -1,0 +1,225 @@
+//! ObjectMeta of a request as Kubernetes decodes it: typed, unknown fields
+//! reported and dropped, empty values left out (R6.1).
+
+use serde_json::{Map, Value};
+
+#[derive(Clone, Copy)]
+enum Type {
+    Text,
+    Integer,
+    Boolean,
+    Time,
+    TextMap,
+    TextList,
+    Owners,
+    /// Not kept: `managedFields` until server-side apply exists, `selfLink`.
+    Dropped,
+}
+
+const OBJECT_META: &[(&str, Type)] = &[
+    ("name", Type::Text),
+    ("generateName", Type::Text),
+    ("namespace", Type::Text),
+    ("uid", Type::Text),
+    ("resourceVersion", Type::Text),
+    ("generation", Type::Integer),
+    ("creationTimestamp", Type::Time),
+    ("deletionTimestamp", Type::Time),
+    ("deletionGracePeriodSeconds", Type::Integer),
+    ("labels", Type::TextMap),
+    ("annotations", Type::TextMap),
+    ("ownerReferences", Type::Owners),
+    ("finalizers", Type::TextList),
+    ("selfLink", Type::Dropped),
+    ("managedFields", Type::Dropped),
+];
+
+const OWNER_REFERENCE: &[(&str, Type)] = &[
+    ("apiVersion", Type::Text),
+    ("kind", Type::Text),
+    ("name", Type::Text),
+    ("uid", Type::Text),
+    ("controller", Type::Boolean),
+    ("blockOwnerDeletion", Type::Boolean),
+];
+
+/// Go's name for the type of a JSON value.
+pub fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+fn mismatch(value: &Value, field: &str, wanted: &str) -> String {
+    format!(
+        "json: cannot unmarshal {} into Go struct field ObjectMeta.{field} of type {wanted}",
+        type_name(value)
+    )
+}
+
+/// Checks and tidies `metadata` in place; returns the paths of unknown fields,
+/// or the decoder's text if a value has the wrong type.
+pub fn complete(object: &mut Value) -> Result<Vec<String>, String> {
+    let mut unknown = Vec::new();
+    let metadata = object["metadata"].take();
+    let metadata = match metadata {
+        Value::Null => Map::new(),
+        Value::Object(metadata) => metadata,
+        other => return Err(mismatch(&other, "metadata", "v1.ObjectMeta")),
+    };
+    let metadata = typed(metadata, OBJECT_META, "metadata", &mut unknown)?;
+    object["metadata"] = Value::Object(metadata);
+    Ok(unknown)
+}
+
+fn typed(
+    fields: Map<String, Value>,
+    types: &[(&str, Type)],
+    path: &str,
+    unknown: &mut Vec<String>,
+) -> Result<Map<String, Value>, String> {
+    let mut kept = Map::new();
+    for (key, value) in fields {
+        let path = format!("{path}.{key}");
+        let Some((_, kind)) = types.iter().find(|(name, _)| *name == key) else {
+            unknown.push(path);
+            continue;
+        };
+        if let Some(value) = typed_value(value, *kind, &path, unknown)? {
+            kept.insert(key, value);
+        }
+    }
+    Ok(kept)
+}
+
+/// `None` = empty, as Go leaves it out.
+fn typed_value(
+    value: Value,
+    kind: Type,
+    path: &str,
+    unknown: &mut Vec<String>,
+) -> Result<Option<Value>, String> {
+    match (kind, value) {
+        (Type::Dropped, _) | (_, Value::Null) => Ok(None),
+        (Type::Text, Value::String(text)) => Ok((!text.is_empty()).then_some(Value::String(text))),
+        (Type::Text, other) => Err(mismatch(&other, path, "string")),
+        (Type::Integer, Value::Number(number)) if number.is_i64() => Ok((number.as_i64()
+            != Some(0)
+            || path.ends_with("GracePeriodSeconds"))
+        .then_some(Value::Number(number))),
+        (Type::Integer, other) => Err(mismatch(&other, path, "int64")),
+        (Type::Boolean, value @ Value::Bool(_)) => Ok(Some(value)),
+        (Type::Boolean, other) => Err(mismatch(&other, path, "bool")),
+        (Type::Time, Value::String(text)) => match text.parse::<jiff::Timestamp>() {
+            Ok(time) => Ok(Some(Value::from(crate::object::time(time)))),
+            Err(_) => Err(format!(
+                "parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {text:?} as \"2006\""
+            )),
+        },
+        (Type::Time, other) => Err(mismatch(&other, path, "v1.Time")),
+        (Type::TextMap, Value::Object(map)) => {
+            let mut texts = Map::new();
+            for (key, value) in map {
+                match value {
+                    Value::Null => texts.insert(key, Value::from("")),
+                    Value::String(_) => texts.insert(key, value),
+                    other => return Err(mismatch(&other, path, "string")),
+                };
+            }
+            Ok((!texts.is_empty()).then_some(Value::Object(texts)))
+        }
+        (Type::TextMap, other) => Err(mismatch(&other, path, "map[string]string")),
+        (Type::TextList, Value::Array(items)) => {
+            let mut texts = Vec::new();
+            for item in items {
+                match item {
+                    Value::Null => texts.push(Value::from("")),
+                    Value::String(_) => texts.push(item),
+                    other => return Err(mismatch(&other, path, "string")),
+                }
+            }
+            Ok((!texts.is_empty()).then_some(Value::Array(texts)))
+        }
+        (Type::TextList, other) => Err(mismatch(&other, path, "[]string")),
+        (Type::Owners, Value::Array(items)) => {
+            let mut owners = Vec::new();
+            for (position, item) in items.into_iter().enumerate() {
+                let path = format!("{path}[{position}]");
+                let fields = match item {
+                    Value::Null => Map::new(),
+                    Value::Object(fields) => fields,
+                    other => return Err(mismatch(&other, &path, "v1.OwnerReference")),
+                };
+                let mut owner = typed(fields, OWNER_REFERENCE, &path, unknown)?;
+                // These four are always written, also when empty.
+                for key in ["apiVersion", "kind", "name", "uid"] {
+                    owner.entry(key).or_insert_with(|| Value::from(""));
+                }
+                owners.push(Value::Object(owner));
+            }
+            Ok((!owners.is_empty()).then_some(Value::Array(owners)))
+        }
+        (Type::Owners, other) => Err(mismatch(&other, path, "[]v1.OwnerReference")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn tidies() {
+        let mut object = json!({"metadata": {
+            "name": "a", "namespace": "", "labels": {}, "annotations": {"x": null},
+            "creationTimestamp": null, "deletionTimestamp": "2026-01-02T03:04:05.6+01:00",
+            "generation": 0, "managedFields": [{}], "selfLink": "/x", "other": 1,
+            "ownerReferences": [{"uid": "u", "what": 1}],
+        }});
+        let unknown = complete(&mut object).unwrap();
+        assert_eq!(
+            unknown,
+            ["metadata.other", "metadata.ownerReferences[0].what"]
+        );
+        assert_eq!(
+            object["metadata"],
+            json!({
+                "name": "a", "annotations": {"x": ""}, "deletionTimestamp": "2026-01-02T02:04:05Z",
+                "ownerReferences": [{"apiVersion": "", "kind": "", "name": "", "uid": "u"}],
+            })
+        );
+    }
+
+    #[test]
+    fn wrong_types() {
+        let cases = [
+            (
+                json!({"labels": {"a": 1}}),
+                "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string",
+            ),
+            (
+                json!({"name": 1}),
+                "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.name of type string",
+            ),
+            (
+                json!("x"),
+                "json: cannot unmarshal string into Go struct field ObjectMeta.metadata of type v1.ObjectMeta",
+            ),
+            (
+                json!({"finalizers": "x"}),
+                "json: cannot unmarshal string into Go struct field ObjectMeta.metadata.finalizers of type []string",
+            ),
+        ];
+        for (metadata, expected) in cases {
+            let mut object = json!({"metadata": metadata});
+            assert_eq!(complete(&mut object).unwrap_err(), expected);
+        }
+        let mut object = json!({"metadata": {"creationTimestamp": "x"}});
+        assert!(complete(&mut object).is_err());
+    }
+}

@@ -1,0 +1,321 @@
+//! What is said about the API: discovery, OpenAPI, version (contract 2).
+//!
+//! Everything is made once, at start, from `apiservice`: the answers need neither the
+//! cluster nor the database, are the same bytes on all replicas, and change with the
+//! program only.
+
+use axum::body::{Body, Bytes};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha512};
+
+use crate::status::Failure;
+
+const JSON: &str = "application/json";
+const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+const REVALIDATE: &str = "no-cache, private";
+const FOR_EVER: &str = "public, immutable";
+
+/// One document and its hash.
+#[derive(Clone, Debug)]
+struct Document {
+    body: Bytes,
+    media: &'static str,
+    /// Upper-case hexadecimal, without quotes (R2.17, R2.27).
+    hash: String,
+}
+
+impl Document {
+    fn new(value: &Value, media: &'static str) -> Document {
+        let mut body = value.to_string().into_bytes();
+        let hash = hex::encode_upper(Sha512::digest(&body));
+        body.push(b'\n');
+        Document {
+            body: body.into(),
+            media,
+            hash,
+        }
+    }
+
+    /// The document, or 304 for a client that has it.
+    fn answer(&self, request: &HeaderMap, cache: &'static str) -> Response<Body> {
+        let tag = format!("\"{}\"", self.hash);
+        let known = request
+            .get(header::IF_NONE_MATCH)
+            .and_then(|value| value.to_str().ok())
+            .is_some_and(|tags| tags.split(',').any(|known| known.trim() == tag));
+        let mut response = if known {
+            let mut response = Response::new(Body::empty());
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            response
+        } else {
+            let mut response = Response::new(Body::from(self.body.clone()));
+            let media = HeaderValue::from_static(self.media);
+            response.headers_mut().insert(header::CONTENT_TYPE, media);
+            response
+        };
+        let headers = response.headers_mut();
+        if let Ok(tag) = HeaderValue::try_from(tag) {
+            headers.insert(header::ETAG, tag);
+        }
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache));
+        headers.insert(header::VARY, HeaderValue::from_static("Accept"));
+        response
+    }
+}
+
+/// The documents of this program.
+pub struct Documents {
+    groups: Document,
+    group: Document,
+    resources: Document,
+    aggregated: Document,
+    open_api: Document,
+    open_api_index: Document,
+    version: Document,
+}
+
+impl Default for Documents {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Documents {
+    pub fn new() -> Self {
+        let open_api = Document::new(&apiservice::openapi::v3_group_version(), JSON);
+        let index = json!({"paths": {
+            (group_version()): {
+                "serverRelativeURL":
+                    format!("/openapi/v3/{}?hash={}", group_version(), open_api.hash),
+            },
+        }});
+        Documents {
+            groups: Document::new(&apiservice::discovery::api_group_list(), JSON),
+            group: Document::new(&apiservice::discovery::api_group(), JSON),
+            resources: Document::new(&apiservice::discovery::api_resource_list(), JSON),
+            aggregated: Document::new(&apiservice::discovery::aggregated(), AGGREGATED),
+            open_api_index: Document::new(&index, JSON),
+            open_api,
+            version: Document::new(&version(), JSON),
+        }
+    }
+
+    /// The document at a path; `None` if there is none.
+    ///
+    /// # Errors
+    /// 406 when an OpenAPI client takes no JSON.
+    pub fn answer(
+        &self,
+        path: &str,
+        query: &[(String, String)],
+        request: &HeaderMap,
+    ) -> Option<Result<Response<Body>, Failure>> {
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let below = |root: &str| {
+            path.strip_prefix(root)
+                .and_then(|rest| rest.strip_prefix('/'))
+        };
+        let document = match path {
+            "/apis" if wants_aggregated(request) => &self.aggregated,
+            "/apis" => &self.groups,
+            "/version" => &self.version,
+            "/openapi/v3" => return Some(json_only(request, &self.open_api_index, REVALIDATE)),
+            _ if below("/apis") == Some(apiservice::GROUP) => &self.group,
+            _ if below("/apis").is_some_and(|rest| rest == group_of_path()) => &self.resources,
+            _ if below("/openapi/v3").is_some_and(|rest| rest == group_version()) => {
+                // A stale hash gets the present document instead of a redirect, which
+                // the aggregator would turn into 502 (R1.14, R2.26).
+                let current = query
+                    .iter()
+                    .any(|(key, value)| key == "hash" && *value == self.open_api.hash);
+                let cache = if current { FOR_EVER } else { REVALIDATE };
+                return Some(json_only(request, &self.open_api, cache));
+            }
+            _ => return None,
+        };
+        let cache = match path {
+            "/apis" => "public",
+            _ => REVALIDATE,
+        };
+        Some(Ok(document.answer(request, cache)))
+    }
+}
+
+/// `GROUP/VERSION`, as in paths below `/apis`.
+fn group_of_path() -> String {
+    format!("{}/{}", apiservice::GROUP, apiservice::VERSION)
+}
+
+/// `apis/GROUP/VERSION`, as OpenAPI names it.
+fn group_version() -> String {
+    format!("apis/{}", group_of_path())
+}
+
+fn json_only(
+    request: &HeaderMap,
+    document: &Document,
+    cache: &'static str,
+) -> Result<Response<Body>, Failure> {
+    let accept = accept(request);
+    let takes_json = accept.is_empty()
+        || accept.split(',').any(|clause| {
+            let media = clause.split(';').next().unwrap_or_default().trim();
+            matches!(media, "*/*" | "application/*" | "application/json")
+        });
+    if takes_json {
+        Ok(document.answer(request, cache))
+    } else {
+        Err(Failure::NotAcceptable(
+            "only the following media types are accepted: application/json".to_owned(),
+        ))
+    }
+}
+
+/// Whether the clause that the client likes best is aggregated discovery v2; the order
+/// decides between equals (R2.16).
+fn wants_aggregated(request: &HeaderMap) -> bool {
+    let mut best: Option<(f32, bool)> = None;
+    for clause in accept(request).split(',') {
+        let mut parts = clause.split(';').map(str::trim);
+        let media = parts.next().unwrap_or_default();
+        let parameters: Vec<(&str, &str)> = parts.filter_map(|part| part.split_once('=')).collect();
+        let value = |key: &str| {
+            let found = parameters.iter().find(|(name, _)| *name == key);
+            found.map_or("", |(_, value)| *value)
+        };
+        let aggregated = (value("as"), value("g"), value("v"))
+            == ("APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2");
+        let plain = value("as").is_empty();
+        let json = matches!(media, "application/json" | "application/*" | "*/*");
+        if !json || !(aggregated || plain) {
+            continue;
+        }
+        let quality = value("q").parse().unwrap_or(1.0);
+        if best.is_none_or(|(most, _)| quality > most) {
+            best = Some((quality, aggregated));
+        }
+    }
+    best.is_some_and(|(_, aggregated)| aggregated)
+}
+
+fn accept(request: &HeaderMap) -> &str {
+    request
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
+}
+
+fn version() -> Value {
+    let mut numbers = env!("CARGO_PKG_VERSION").split('.');
+    json!({
+        "major": numbers.next().unwrap_or_default(),
+        "minor": numbers.next().unwrap_or_default(),
+        "gitVersion": concat!("v", env!("CARGO_PKG_VERSION")),
+        "gitCommit": "",
+        "gitTreeState": "",
+        "buildDate": "",
+        "goVersion": "",
+        "compiler": "rustc",
+        "platform": format!("{}/{}", std::env::consts::OS, std::env::consts::ARCH),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(accept: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, accept.parse().unwrap());
+        headers
+    }
+
+    #[test]
+    fn aggregated_discovery_is_chosen_as_clients_ask() {
+        for (accept, expected) in [
+            ("", false),
+            ("application/json", false),
+            ("*/*", false),
+            (AGGREGATED, true),
+            (
+                "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json",
+                true,
+            ),
+            (
+                "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList;profile=nopeer,application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json",
+                true,
+            ),
+            (
+                "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json",
+                false,
+            ),
+            (
+                "application/json,application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList;q=0.5",
+                false,
+            ),
+        ] {
+            assert_eq!(wants_aggregated(&headers(accept)), expected, "{accept}");
+        }
+    }
+
+    #[test]
+    fn a_client_that_has_the_document_gets_304() {
+        let document = Document::new(&json!({"a": 1}), JSON);
+        let first = document.answer(&HeaderMap::new(), REVALIDATE);
+        assert_eq!(first.status(), StatusCode::OK);
+        let mut again = HeaderMap::new();
+        again.insert(header::IF_NONE_MATCH, first.headers()[header::ETAG].clone());
+        let second = document.answer(&again, REVALIDATE);
+        assert_eq!(second.status(), StatusCode::NOT_MODIFIED);
+        assert!(!second.headers().contains_key(header::CONTENT_TYPE));
+    }
+
+    #[test]
+    fn a_stale_hash_gets_the_document_and_is_not_cached() {
+        let documents = Documents::new();
+        let path = format!("/openapi/v3/{}", group_version());
+        let ask = |hash: &str| {
+            let query = [("hash".to_owned(), hash.to_owned())];
+            documents
+                .answer(&path, &query, &headers(JSON))
+                .unwrap()
+                .unwrap()
+        };
+        let stale = ask("ABC");
+        assert_eq!(stale.status(), StatusCode::OK);
+        assert_eq!(stale.headers()[header::CACHE_CONTROL], REVALIDATE);
+        let current = ask(&documents.open_api.hash);
+        assert_eq!(current.headers()[header::CACHE_CONTROL], FOR_EVER);
+        let protobuf = headers("application/com.github.proto-openapi.spec.v3.v1.0+protobuf");
+        let refused = documents.answer("/openapi/v3", &[], &protobuf).unwrap();
+        assert_eq!(refused.unwrap_err().code().as_u16(), 406);
+    }
+
+    #[test]
+    fn unknown_paths_have_no_document() {
+        let documents = Documents::new();
+        for path in [
+            "/",
+            "/apis/other",
+            "/apis/steward.butlerlabs.dev/v9",
+            "/openapi/v2",
+            "/api",
+        ] {
+            assert!(
+                documents.answer(path, &[], &HeaderMap::new()).is_none(),
+                "{path}"
+            );
+        }
+        for path in [
+            "/apis/",
+            "/apis/steward.butlerlabs.dev",
+            "/apis/steward.butlerlabs.dev/v1alpha1/",
+        ] {
+            assert!(
+                documents.answer(path, &[], &HeaderMap::new()).is_some(),
+                "{path}"
+            );
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! A Kubernetes API over the log: the server that answers
+//! `steward.butlerlabs.dev` behind the aggregation layer.
+//!
+//! Follow a request in [`pipeline`]: bytes ([`server`], [`tls`], [`limits`]) ->
+//! [`target`] -> [`authn`] -> [`authz`] -> [`registry`] -> [`respond`] or
+//! [`status`].
+
+pub mod accept;
+pub mod admission;
+pub mod args;
+pub mod audit;
+pub mod authn;
+pub mod authz;
+pub mod cache;
+pub mod decode;
+pub mod delegate;
+pub mod documents;
+pub mod floor;
+pub mod guard;
+pub mod health;
+pub mod limits;
+pub mod memo;
+pub mod merge;
+pub mod metrics;
+pub mod namespaces;
+pub mod object;
+pub mod options;
+pub mod pipeline;
+pub mod registration;
+pub mod registry;
+pub mod respond;
+pub mod run;
+pub mod selector;
+pub mod server;
+pub mod serving_pair;
+pub mod status;
+pub mod subresource;
+pub mod table;
+pub mod target;
+pub mod tls;
+pub mod trust;

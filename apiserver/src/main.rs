@@ -1,0 +1,18 @@
+use apiserver::{args::Args, registry::Clock, run};
+use clap::Parser;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[tokio::main]
+async fn main() -> std::process::ExitCode {
+    #[allow(clippy::disallowed_methods, reason = "the clock of the process")]
+    let clock = Clock::new(jiff::Timestamp::now);
+    match run::run(Args::parse(), clock).await {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("steward-apiserver: {error}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! Metrics, under the names that dashboards of Kubernetes know (R9.14).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::target::{Target, Verb};
+
+/// The media type of `/metrics`.
+pub const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+const BUCKETS: [f64; 20] = [
+    0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0,
+    10.0, 20.0, 60.0,
+];
+
+/// What a request is counted under. Resources that we do not serve share one label, so
+/// that a caller cannot make series.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RequestLabels {
+    verb: &'static str,
+    group: &'static str,
+    version: &'static str,
+    resource: &'static str,
+    subresource: &'static str,
+    scope: &'static str,
+    component: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CodeLabels {
+    verb: &'static str,
+    dry_run: &'static str,
+    group: &'static str,
+    version: &'static str,
+    resource: &'static str,
+    subresource: &'static str,
+    scope: &'static str,
+    component: &'static str,
+    code: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabels {
+    request_kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResultLabels {
+    result: &'static str,
+}
+
+/// All series of the server.
+pub struct Metrics {
+    registry: Registry,
+    requests: Family<CodeLabels, Counter>,
+    durations: Family<RequestLabels, Histogram>,
+    inflight: Family<KindLabels, Gauge>,
+    long_running: Family<RequestLabels, Gauge>,
+    authentications: Family<ResultLabels, Counter>,
+    authorizations: Family<ResultLabels, Counter>,
+    panics: Counter,
+    handshake_errors: Counter,
+    minted: Counter,
+    storage_ready: Gauge,
+    floor: Gauge,
+    refused: Gauge,
+    serving_seconds: Gauge,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    pub fn new() -> Self {
+        let mut metrics = Metrics {
+            registry: Registry::default(),
+            requests: Family::default(),
+            durations: Family::new_with_constructor(|| Histogram::new(BUCKETS)),
+            inflight: Family::default(),
+            long_running: Family::default(),
+            authentications: Family::default(),
+            authorizations: Family::default(),
+            panics: Counter::default(),
+            handshake_errors: Counter::default(),
+            minted: Counter::default(),
+            storage_ready: Gauge::default(),
+            floor: Gauge::default(),
+            refused: Gauge::default(),
+            serving_seconds: Gauge::default(),
+        };
+        metrics.register();
+        metrics
+    }
+
+    fn register(&mut self) {
+        let r = &mut self.registry;
+        // The encoder appends `_total` to counters.
+        r.register(
+            "apiserver_request",
+            "Requests by verb, resource and code",
+            self.requests.clone(),
+        );
+        r.register(
+            "apiserver_request_duration_seconds",
+            "Time until the answer began, watches apart",
+            self.durations.clone(),
+        );
+        r.register(
+            "apiserver_current_inflight_requests",
+            "Requests being handled",
+            self.inflight.clone(),
+        );
+        r.register(
+            "apiserver_longrunning_requests",
+            "Watches that are open",
+            self.long_running.clone(),
+        );
+        r.register(
+            "authentication_attempts",
+            "Callers by outcome",
+            self.authentications.clone(),
+        );
+        r.register(
+            "authorization_attempts",
+            "Requests by decision",
+            self.authorizations.clone(),
+        );
+        r.register(
+            "apiserver_request_panics",
+            "Requests that panicked",
+            self.panics.clone(),
+        );
+        r.register(
+            "apiserver_tls_handshake_errors",
+            "TLS handshakes that failed",
+            self.handshake_errors.clone(),
+        );
+        r.register(
+            "steward_kubeconfigs_minted",
+            "Credentials minted",
+            self.minted.clone(),
+        );
+        r.register(
+            "steward_storage_ready",
+            "1 if resource requests are answered from storage",
+            self.storage_ready.clone(),
+        );
+        r.register(
+            "steward_store_floor_revision",
+            "Revision below which a store is taken for an older copy",
+            self.floor.clone(),
+        );
+        r.register(
+            "steward_registration_refused",
+            "1 if the APIService or a CustomResourceDefinition of our group belongs to another",
+            self.refused.clone(),
+        );
+        r.register(
+            "steward_serving_certificate_expiration_seconds",
+            "End of the serving certificate, in seconds since 1970",
+            self.serving_seconds.clone(),
+        );
+    }
+
+    /// The text of `/metrics`.
+    ///
+    /// # Errors
+    /// Never with a String to write to; the type says otherwise.
+    pub fn encode(&self) -> Result<String, std::fmt::Error> {
+        let mut out = String::new();
+        text::encode(&mut out, &self.registry)?;
+        Ok(out)
+    }
+
+    /// Counts one answer.
+    pub fn answered(
+        &self,
+        labels: &RequestLabels,
+        dry_run: bool,
+        code: StatusCode,
+        took: Duration,
+    ) {
+        self.requests
+            .get_or_create(&CodeLabels {
+                verb: labels.verb,
+                dry_run: if dry_run { "All" } else { "" },
+                group: labels.group,
+                version: labels.version,
+                resource: labels.resource,
+                subresource: labels.subresource,
+                scope: labels.scope,
+                component: labels.component,
+                code: u32::from(code.as_u16()),
+            })
+            .inc();
+        if !labels.is_watch() {
+            self.durations
+                .get_or_create(labels)
+                .observe(took.as_secs_f64());
+        }
+    }
+
+    /// Counts a request as being handled until the guard is dropped.
+    pub fn enter(self: &Arc<Self>, verb: Verb) -> Held {
+        let request_kind = if verb.is_mutating() {
+            "mutating"
+        } else {
+            "readOnly"
+        };
+        Held::new(
+            self.inflight
+                .get_or_create(&KindLabels { request_kind })
+                .clone(),
+        )
+    }
+
+    /// Counts a watch as open until the guard is dropped.
+    pub fn watching(self: &Arc<Self>, labels: &RequestLabels) -> Held {
+        Held::new(self.long_running.get_or_create(labels).clone())
+    }
+
+    pub fn authenticated(&self, result: &'static str) {
+        self.authentications
+            .get_or_create(&ResultLabels { result })
+            .inc();
+    }
+
+    pub fn authorized(&self, result: &'static str) {
+        self.authorizations
+            .get_or_create(&ResultLabels { result })
+            .inc();
+    }
+
+    pub fn panicked(&self) {
+        self.panics.inc();
+    }
+
+    pub fn handshake_failed(&self) {
+        self.handshake_errors.inc();
+    }
+
+    pub fn minted(&self) {
+        self.minted.inc();
+    }
+
+    pub fn storage_ready(&self, ready: bool) {
+        self.storage_ready.set(i64::from(ready));
+    }
+
+    pub fn floor(&self, revision: u64) {
+        self.floor.set(i64::try_from(revision).unwrap_or(i64::MAX));
+    }
+
+    pub fn registration_refused(&self, refused: bool) {
+        self.refused.set(i64::from(refused));
+    }
+
+    pub fn serving_until(&self, end: jiff::Timestamp) {
+        self.serving_seconds.set(end.as_second());
+    }
+}
+
+/// One more in a gauge, until it is dropped.
+#[derive(Debug)]
+pub struct Held(Gauge);
+
+impl Held {
+    fn new(gauge: Gauge) -> Held {
+        gauge.inc();
+        Held(gauge)
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl RequestLabels {
+    /// Whether the answer may stay open.
+    pub fn is_watch(&self) -> bool {
+        self.verb == "WATCH"
+    }
+
+    /// The labels of a request.
+    pub fn of(target: &Target) -> RequestLabels {
+        let mut labels = RequestLabels {
+            verb: "other",
+            group: "",
+            version: "",
+            resource: "",
+            subresource: "",
+            scope: "",
+            component: "apiserver",
+        };
+        let Target::Resource(path) = target else {
+            if let Target::NonResource { verb, .. } = target {
+                labels.verb = if verb == "get" { "GET" } else { "other" };
+            }
+            return labels;
+        };
+        labels.verb = match path.verb {
+            Verb::Get => "GET",
+            Verb::List => "LIST",
+            Verb::Watch => "WATCH",
+            Verb::Create => "POST",
+            Verb::Update => "PUT",
+            Verb::Patch => "PATCH",
+            Verb::Delete => "DELETE",
+            Verb::DeleteCollection => "DELETECOLLECTION",
+            Verb::None => "other",
+        };
+        labels.scope = match (&path.name, &path.namespace) {
+            (Some(_), _) => "resource",
+            (None, Some(_)) => "namespace",
+            (None, None) => "cluster",
+        };
+        if let Some(resource) = apiservice::find(&path.plural)
+            && path.group == apiservice::GROUP
+        {
+            labels.group = apiservice::GROUP;
+            labels.version = apiservice::VERSION;
+            labels.resource = resource.plural;
+            labels.subresource = path
+                .subresource
+                .as_deref()
+                .and_then(|name| resource.subresources.iter().find(|sub| sub.name == name))
+                .map_or("", |sub| sub.name);
+        }
+        labels
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_kubernetes_and_strangers_make_no_series() {
+        let metrics = Arc::new(Metrics::new());
+        for plural in ["datastores", "x1", "x2"] {
+            let path = format!("/apis/steward.butlerlabs.dev/v1alpha1/{plural}");
+            let labels = RequestLabels::of(&Target::parse(&Method::GET, &path, &[]));
+            metrics.answered(&labels, false, StatusCode::OK, Duration::from_millis(1));
+        }
+        let held = metrics.enter(Verb::Get);
+        let text = metrics.encode().unwrap();
+        assert!(text.contains(r#"apiserver_request_total{verb="LIST",dry_run="",group="steward.butlerlabs.dev",version="v1alpha1",resource="datastores",subresource="",scope="cluster",component="apiserver",code="200"} 1"#), "{text}");
+        assert!(text.contains(
+            r#"resource="",subresource="",scope="cluster",component="apiserver",code="200"} 2"#
+        ));
+        assert!(text.contains(r#"apiserver_current_inflight_requests{request_kind="readOnly"} 1"#));
+        drop(held);
+        assert!(
+            metrics
+                .encode()
+                .unwrap()
+                .contains(r#"apiserver_current_inflight_requests{request_kind="readOnly"} 0"#)
+        );
+    }
+}

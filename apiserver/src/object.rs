@@ -1,0 +1,189 @@
+//! Objects as JSON values: keys, metadata, the stored form and the form on the
+//! wire. The stored form has no resourceVersion: the revision of the entry is it.
+
+use apiservice::Resource;
+use apiservice::resource::Scope;
+use bytes::Bytes;
+use serde_json::Value;
+use storage::Entry;
+
+use crate::status::Failure;
+
+/// Largest stored object (R3.88).
+pub const MAX_STORED: usize = 3 * 512 * 1024;
+
+/// The key of an object: `/PLURAL/NAMESPACE/NAME` or `/PLURAL/NAME`.
+pub fn key(resource: &Resource, namespace: Option<&str>, name: &str) -> String {
+    format!("{}{name}", prefix(resource, namespace))
+}
+
+/// The prefix of all keys of a resource, or of those in one namespace.
+pub fn prefix(resource: &Resource, namespace: Option<&str>) -> String {
+    match namespace {
+        Some(namespace) if resource.scope == Scope::Namespaced => {
+            format!("/{}/{namespace}/", resource.plural)
+        }
+        _ => format!("/{}/", resource.plural),
+    }
+}
+
+/// A time as Kubernetes writes it: RFC 3339, UTC, whole seconds.
+pub fn time(timestamp: jiff::Timestamp) -> String {
+    let seconds = jiff::Timestamp::from_second(timestamp.as_second()).unwrap_or(timestamp);
+    seconds.to_string()
+}
+
+/// A text of `metadata`, empty if there is none.
+pub fn meta<'a>(object: &'a Value, field: &str) -> &'a str {
+    object["metadata"][field].as_str().unwrap_or("")
+}
+
+/// `metadata.finalizers`.
+pub fn finalizers(object: &Value) -> Vec<String> {
+    let list = object["metadata"]["finalizers"].as_array();
+    let texts = list.into_iter().flatten().filter_map(Value::as_str);
+    texts.map(str::to_owned).collect()
+}
+
+/// Replaces `metadata.finalizers`; the empty list is left out.
+pub fn set_finalizers(object: &mut Value, finalizers: Vec<String>) {
+    set_meta(
+        object,
+        "finalizers",
+        (!finalizers.is_empty()).then(|| Value::from(finalizers)),
+    );
+}
+
+/// Sets or removes a field of `metadata`.
+pub fn set_meta(object: &mut Value, field: &str, value: Option<Value>) {
+    let Some(metadata) = object["metadata"].as_object_mut() else {
+        return;
+    };
+    match value {
+        Some(value) => metadata.insert(field.to_owned(), value),
+        None => metadata.remove(field),
+    };
+}
+
+/// The object is being deleted.
+pub fn deleting(object: &Value) -> bool {
+    object["metadata"].get("deletionTimestamp").is_some()
+}
+
+/// Whether the two differ outside metadata and status (R3.50).
+pub fn spec_changed(resource: &Resource, new: &Value, old: &Value) -> bool {
+    let has_status = resource
+        .subresources
+        .iter()
+        .any(|subresource| subresource.name == "status");
+    let counts = |key: &str| match key {
+        "metadata" | "apiVersion" | "kind" => false,
+        "status" => !has_status,
+        _ => true,
+    };
+    fn fields<'a>(
+        object: &'a Value,
+        counts: &impl Fn(&str) -> bool,
+    ) -> Vec<(&'a String, &'a Value)> {
+        let fields = object.as_object().into_iter().flatten();
+        fields.filter(|(key, _)| counts(key)).collect()
+    }
+    fields(new, &counts) != fields(old, &counts)
+}
+
+/// The stored bytes of an object.
+pub fn encode(object: &Value) -> Result<Bytes, Failure> {
+    let mut stored = object.clone();
+    set_meta(&mut stored, "resourceVersion", None);
+    let bytes = stored.to_string();
+    if bytes.len() > MAX_STORED {
+        return Err(Failure::TooLarge(format!("limit is {MAX_STORED}")));
+    }
+    Ok(Bytes::from(bytes))
+}
+
+/// The object of an entry, with its resourceVersion.
+pub fn decode(resource: &'static Resource, entry: &Entry) -> Result<Value, Failure> {
+    decode_at(resource, entry, entry.modified.0)
+}
+
+/// As [`decode`], with the revision of the change that removed the object.
+///
+/// Reads prune and default again, so that what a newer schema says shows
+/// without a write (R6.1).
+pub fn decode_at(
+    resource: &'static Resource,
+    entry: &Entry,
+    revision: u64,
+) -> Result<Value, Failure> {
+    let mut object: Value = serde_json::from_slice(&entry.value).map_err(|error| {
+        Failure::Internal(format!(
+            "unable to decode stored object {}: {error}",
+            entry.key
+        ))
+    })?;
+    if !object["metadata"].is_object() {
+        return Err(Failure::Internal(format!(
+            "unable to decode stored object {}: it has no metadata",
+            entry.key
+        )));
+    }
+    object["apiVersion"] = Value::from(resource.api_version());
+    object["kind"] = Value::from(resource.kind);
+    resource.schema().prune(&mut object);
+    resource.default(&mut object);
+    if object["metadata"]["generation"].as_i64().unwrap_or(0) == 0 {
+        set_meta(&mut object, "generation", Some(Value::from(1)));
+    }
+    set_version(&mut object, revision);
+    Ok(object)
+}
+
+/// Sets `metadata.resourceVersion`.
+pub fn set_version(object: &mut Value, revision: u64) {
+    set_meta(
+        object,
+        "resourceVersion",
+        Some(Value::from(revision.to_string())),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn keys() {
+        let tenants = apiservice::find("tenantcontrolplanes").unwrap();
+        let stores = apiservice::find("datastores").unwrap();
+        assert_eq!(key(tenants, Some("n"), "a"), "/tenantcontrolplanes/n/a");
+        assert_eq!(prefix(tenants, None), "/tenantcontrolplanes/");
+        assert_eq!(key(stores, None, "a"), "/datastores/a");
+    }
+
+    #[test]
+    fn generation_counts_spec_only() {
+        let resource = apiservice::find("tenantcontrolplanes").unwrap();
+        let old = json!({"metadata": {"name": "a"}, "spec": {"x": 1}, "status": {"y": 1}});
+        let cases = [
+            (
+                json!({"metadata": {"labels": {}}, "spec": {"x": 1}, "status": {"y": 2}}),
+                false,
+            ),
+            (
+                json!({"metadata": {"name": "a"}, "spec": {"x": 2}, "status": {"y": 1}}),
+                true,
+            ),
+        ];
+        for (new, expected) in cases {
+            assert_eq!(spec_changed(resource, &new, &old), expected);
+        }
+    }
+
+    #[test]
+    fn times_have_whole_seconds() {
+        let timestamp = "2026-01-02T03:04:05.678Z".parse().unwrap();
+        assert_eq!(time(timestamp), "2026-01-02T03:04:05Z");
+    }
+}

@@ -1,0 +1,178 @@
+//! DeleteOptions.
+
+use apiservice::field::{self, Path};
+use serde_json::Value;
+
+use super::{Query, invalid_options, validate_dry_run};
+use crate::status::Failure;
+
+/// `propagationPolicy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Propagation {
+    /// Dependents first.
+    Foreground,
+    /// The object first.
+    Background,
+    /// Dependents stay.
+    Orphan,
+}
+
+/// DeleteOptions, from the body or else from the query (R3.61).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Delete {
+    /// Do everything but store.
+    pub dry_run: bool,
+    /// Includes what `orphanDependents` says.
+    pub propagation: Option<Propagation>,
+    /// `orphanDependents=false` was given: an unfinished deletion is a 202.
+    pub orphan_dependents: Option<bool>,
+    /// Precondition: the object has this uid.
+    pub uid: Option<String>,
+    /// Precondition: the object is at this version.
+    pub resource_version: Option<String>,
+}
+
+impl Delete {
+    /// From the query of a request without a body.
+    pub fn from_query(query: Query<'_>) -> Result<Self, Failure> {
+        query.integer("gracePeriodSeconds")?;
+        let dry_run: Vec<&str> = query.all("dryRun").collect();
+        Self::checked(
+            &dry_run,
+            query.first("propagationPolicy"),
+            query.boolean("orphanDependents"),
+            None,
+            None,
+        )
+    }
+
+    /// From a decoded body.
+    pub fn from_body(body: &Value) -> Result<Self, Failure> {
+        let Some(object) = body.as_object() else {
+            return Err(bad_delete_options(
+                "json: cannot unmarshal into Go value of type v1.DeleteOptions",
+            ));
+        };
+        let kind = object.get("kind").and_then(Value::as_str).unwrap_or("");
+        if !matches!(kind, "" | "DeleteOptions") {
+            let version = object.get("apiVersion").and_then(Value::as_str);
+            return Err(Failure::BadRequest(format!(
+                "{kind} in version {:?} cannot be handled as a DeleteOptions",
+                version.unwrap_or("")
+            )));
+        }
+        let text = |value: Option<&Value>, name: &str| match value {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text.clone())),
+            Some(_) => Err(bad_delete_options(&format!("{name} must be a string"))),
+        };
+        match object.get("gracePeriodSeconds") {
+            None | Some(Value::Null) => {}
+            Some(value) if value.is_i64() => {}
+            Some(_) => return Err(bad_delete_options("gracePeriodSeconds must be an integer")),
+        }
+        let orphan = match object.get("orphanDependents") {
+            None | Some(Value::Null) => None,
+            Some(Value::Bool(orphan)) => Some(*orphan),
+            Some(_) => return Err(bad_delete_options("orphanDependents must be a boolean")),
+        };
+        let dry_run = match object.get("dryRun") {
+            None | Some(Value::Null) => Vec::new(),
+            Some(Value::Array(values)) if values.iter().all(Value::is_string) => {
+                values.iter().filter_map(Value::as_str).collect()
+            }
+            Some(_) => return Err(bad_delete_options("dryRun must be a list of strings")),
+        };
+        let preconditions = object.get("preconditions");
+        let precondition =
+            |name: &str| preconditions.and_then(|preconditions| preconditions.get(name));
+        Self::checked(
+            &dry_run,
+            text(object.get("propagationPolicy"), "propagationPolicy")?.as_deref(),
+            orphan,
+            text(precondition("uid"), "preconditions.uid")?,
+            text(
+                precondition("resourceVersion"),
+                "preconditions.resourceVersion",
+            )?,
+        )
+    }
+
+    fn checked(
+        dry_run: &[&str],
+        policy: Option<&str>,
+        orphan_dependents: Option<bool>,
+        uid: Option<String>,
+        resource_version: Option<String>,
+    ) -> Result<Self, Failure> {
+        let mut errors = Vec::new();
+        let path = Path::new("propagationPolicy");
+        if let (Some(_), Some(policy)) = (orphan_dependents, policy) {
+            errors.push(field::Error::invalid(
+                &path,
+                policy,
+                "orphanDependents and deletionPropagation cannot be both set",
+            ));
+        }
+        let mut propagation = orphan_dependents.map(|orphan| match orphan {
+            true => Propagation::Orphan,
+            false => Propagation::Background,
+        });
+        match policy {
+            None => {}
+            Some("Foreground") => propagation = Some(Propagation::Foreground),
+            Some("Background") => propagation = Some(Propagation::Background),
+            Some("Orphan") => propagation = Some(Propagation::Orphan),
+            Some(other) => errors.push(field::Error::not_supported(
+                &path,
+                other,
+                &["Foreground", "Background", "Orphan", "nil"],
+            )),
+        }
+        validate_dry_run(dry_run, &mut errors);
+        invalid_options("DeleteOptions", errors)?;
+        Ok(Self {
+            dry_run: !dry_run.is_empty(),
+            propagation,
+            orphan_dependents,
+            uid,
+            resource_version,
+        })
+    }
+}
+
+fn bad_delete_options(why: &str) -> Failure {
+    Failure::BadRequest(format!(
+        "DeleteOptions in version \"v1\" cannot be handled as a DeleteOptions: {why}"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::pairs;
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn delete_options() {
+        let body = Delete::from_body(&json!({
+            "kind": "DeleteOptions", "apiVersion": "v1", "propagationPolicy": "Foreground",
+            "preconditions": {"uid": "u"}, "gracePeriodSeconds": 0,
+        }))
+        .unwrap();
+        assert_eq!(body.propagation, Some(Propagation::Foreground));
+        assert_eq!(body.uid.as_deref(), Some("u"));
+        let both = json!({"orphanDependents": true, "propagationPolicy": "Orphan"});
+        assert_eq!(Delete::from_body(&both).unwrap_err().code().as_u16(), 422);
+        assert_eq!(
+            Delete::from_body(&json!({"kind": "Pod"}))
+                .unwrap_err()
+                .code()
+                .as_u16(),
+            400
+        );
+        let pairs = pairs("orphanDependents=false");
+        let query = Delete::from_query(Query::new(&pairs)).unwrap();
+        assert_eq!(query.propagation, Some(Propagation::Background));
+    }
+}

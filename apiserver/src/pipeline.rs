@@ -1,0 +1,456 @@
+//! The path of a request, top to bottom.
+//!
+//! ```text
+//! target -> who (401) -> may they (403) -> is there such a thing (404 405)
+//!        -> is there room (429), is there a store (503) -> the body (413)
+//!        -> the verb, within its deadline (504)
+//! ```
+//! The order is rule 1: nobody learns from an answer what they may not ask.
+
+use std::any::Any;
+use std::convert::Infallible;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use axum::body::{Body, Bytes};
+use futures::FutureExt;
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use tokio::time::Instant;
+
+use crate::authn::{Authenticator, Caller, Identity, Peer, Via};
+use crate::authz::{self, Authorized, Authorizer, Permit, verb};
+use crate::documents::Documents;
+use crate::floor::Floor;
+use crate::guard::Guarded;
+use crate::health::{self, Check, Outcome};
+use crate::limits::{self, Limits};
+use crate::metrics::{self, Metrics, RequestLabels};
+use crate::namespaces::Namespaces;
+use crate::registry::{self, Registry, Request};
+use crate::respond;
+use crate::status::{Failure, Subject};
+use crate::subresource::kubeconfig::Minter;
+use crate::subresource::{kubeconfig, scale, status};
+use crate::target::{Target, Verb, parse_query};
+use crate::{audit, options};
+
+/// Room for what a request needs when there is no deadline: watches end by themselves.
+const LONG: std::time::Duration = std::time::Duration::from_secs(365 * 86_400);
+const AUDIT_ID: &str = "audit-id";
+const PANICKED: &str = "This request caused apiserver to panic. Look in the logs for details.";
+
+/// What requests share.
+pub struct Context {
+    pub authenticator: Arc<Authenticator>,
+    pub authorizer: Arc<Authorizer>,
+    pub documents: Documents,
+    pub limits: Limits,
+    pub metrics: Arc<Metrics>,
+    pub namespaces: Arc<Namespaces>,
+    pub floor: Arc<Floor>,
+    /// Absent until the store is open.
+    pub registry: ArcSwapOption<Registry>,
+    pub minter: Minter,
+    /// Cancelled by SIGTERM: readiness fails, everything else goes on.
+    pub leaving: tokio_util::sync::CancellationToken,
+}
+
+/// Answers one request. Never fails: a panic is a 500, everything else a Status.
+pub async fn handle<B>(
+    context: Arc<Context>,
+    peer: Arc<Peer>,
+    request: http::Request<B>,
+) -> Result<Response<Body>, Infallible>
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let began = Instant::now();
+    let (mut parts, body) = request.into_parts();
+    let query = parse_query(parts.uri.query());
+    let target = Target::parse(&parts.method, parts.uri.path(), &query);
+    let labels = RequestLabels::of(&target);
+    let audit_id = audit_id(&parts.headers);
+    let dry_run = query.iter().any(|(key, _)| key == "dryRun");
+    let mut call = Call {
+        context: &context,
+        target: &target,
+        query,
+        caller: None,
+        warnings: respond::Warnings::default(),
+    };
+
+    let answered = AssertUnwindSafe(call.answer(&peer, &mut parts, body)).catch_unwind();
+    let mut response = match answered.await {
+        Ok(Ok(response)) => response,
+        Ok(Err(failure)) => failure.into_response(&parts.headers),
+        Err(panic) => panicked(&context.metrics, &*panic),
+    };
+    call.warnings.apply(response.headers_mut());
+    let identity = call.caller.map(|caller| caller.identity);
+    let streams = labels.is_watch() && response.status() == StatusCode::OK;
+    // An event must not wait in a compressor for more of them.
+    let mut response = if streams {
+        response
+    } else {
+        respond::compress(&parts.headers, response).await
+    };
+
+    common_headers(response.headers_mut(), &audit_id);
+    audit::request(&audit_id, &target, identity.as_deref(), response.status());
+    context
+        .metrics
+        .answered(&labels, dry_run, response.status(), began.elapsed());
+    if parts.method == Method::HEAD {
+        *response.body_mut() = Body::empty();
+    }
+    let watching = streams.then(|| context.metrics.watching(&labels));
+    Ok(response.map(|body| Body::new(Guarded::new(body, watching))))
+}
+
+/// One request on its way.
+struct Call<'a> {
+    context: &'a Context,
+    target: &'a Target,
+    query: Vec<(String, String)>,
+    caller: Option<Caller>,
+    warnings: respond::Warnings,
+}
+
+impl Call<'_> {
+    async fn answer<B>(
+        &mut self,
+        peer: &Peer,
+        parts: &mut Parts,
+        body: B,
+    ) -> Result<Response<Body>, Failure>
+    where
+        B: http_body::Body<Data = Bytes>,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let caller = self.authenticate(peer, &mut parts.headers).await?;
+        refuse_impersonation(&caller, &parts.headers)?;
+        let authorized = self.authorize(caller.identity.clone()).await?;
+        match self.target {
+            Target::NonResource { path, .. } => self.document(path, parts),
+            Target::Resource(_) => self.resource(&authorized, parts, body).await,
+        }
+    }
+
+    async fn authenticate(
+        &mut self,
+        peer: &Peer,
+        headers: &mut HeaderMap,
+    ) -> Result<Caller, Failure> {
+        match self.context.authenticator.authenticate(peer, headers).await {
+            Ok(caller) => {
+                self.context.metrics.authenticated("success");
+                self.caller = Some(caller.clone());
+                Ok(caller)
+            }
+            Err(error) => {
+                self.context.metrics.authenticated("failure");
+                tracing::info!(%error, "unauthorized");
+                Err(Failure::Unauthorized)
+            }
+        }
+    }
+
+    async fn authorize(&self, identity: Arc<Identity>) -> Result<Authorized, Failure> {
+        let result = self
+            .context
+            .authorizer
+            .authorize(identity, self.target.clone())
+            .await;
+        self.context.metrics.authorized(match &result {
+            Ok(_) => "allowed",
+            Err(Failure::Forbidden { .. }) => "denied",
+            Err(_) => "error",
+        });
+        result
+    }
+
+    async fn resource<B>(
+        &self,
+        authorized: &Authorized,
+        parts: &mut Parts,
+        body: B,
+    ) -> Result<Response<Body>, Failure>
+    where
+        B: http_body::Body<Data = Bytes>,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let work = Work::of(authorized)?;
+        let verb = work.verb();
+        let _place = self.context.limits.enter(authorized.identity(), verb)?;
+        let _counted = self.context.metrics.enter(verb);
+        self.context.floor.ready()?;
+        let registry = self.context.registry.load_full();
+        let registry = registry.ok_or_else(|| self.context.floor.not_open())?;
+
+        let time = limits::time(verb, options::timeout(&self.query)?);
+        let deadline = Instant::now() + time.unwrap_or(LONG);
+        let carried_out = async {
+            let request = Request {
+                headers: std::mem::take(&mut parts.headers),
+                query: self.query.clone(),
+                body: self.body(verb, &parts.method, body).await?,
+                path: parts.uri.path().to_owned(),
+                deadline,
+                warnings: self.warnings.clone(),
+            };
+            let result = work.run(&registry, &self.context.minter, &request).await;
+            parts.headers = request.headers;
+            result
+        };
+        match tokio::time::timeout_at(deadline, carried_out).await {
+            Ok(result) => result,
+            Err(_) => Err(Failure::Timeout(
+                "request did not complete within the allotted timeout".to_owned(),
+            )),
+        }
+    }
+
+    /// The body, where the method has one (R4.12).
+    async fn body<B>(&self, verb: Verb, method: &Method, body: B) -> Result<Bytes, Failure>
+    where
+        B: http_body::Body<Data = Bytes>,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        if !verb.is_mutating() || method == Method::HEAD {
+            return Ok(Bytes::new());
+        }
+        limits::read(body).await
+    }
+
+    fn document(&self, path: &str, parts: &Parts) -> Result<Response<Body>, Failure> {
+        let known = self.document_at(path, &parts.headers);
+        match known {
+            Some(_) if !matches!(parts.method, Method::GET | Method::HEAD) => {
+                Err(Failure::MethodNotAllowed {
+                    verb: parts.method.as_str().to_ascii_lowercase(),
+                    subject: Subject::default(),
+                })
+            }
+            Some(answer) => answer,
+            None => Ok(plain(
+                StatusCode::NOT_FOUND,
+                "404 page not found\n".to_owned(),
+            )),
+        }
+    }
+
+    fn document_at(
+        &self,
+        path: &str,
+        headers: &HeaderMap,
+    ) -> Option<Result<Response<Body>, Failure>> {
+        if path == "/metrics" {
+            let text = self.context.metrics.encode();
+            return Some(
+                text.map_err(|e| Failure::Internal(e.to_string()))
+                    .map(|text| {
+                        let mut response = plain(StatusCode::OK, text);
+                        let media = HeaderValue::from_static(metrics::MEDIA_TYPE);
+                        response.headers_mut().insert(header::CONTENT_TYPE, media);
+                        response
+                    }),
+            );
+        }
+        let mut segments = path.trim_matches('/').splitn(2, '/');
+        let endpoint = segments.next().unwrap_or_default();
+        let checks = match endpoint {
+            "readyz" => self.context.ready_checks(),
+            "livez" | "healthz" => vec![Check::of("ping", true, "")],
+            _ => return self.context.documents.answer(path, &self.query, headers),
+        };
+        let (code, text) = health::answer(endpoint, segments.next(), &checks, &self.query)?;
+        Some(Ok(plain(code, text)))
+    }
+}
+
+impl Context {
+    /// What readiness is made of (rule 2): storage is shown and fails nothing.
+    fn ready_checks(&self) -> Vec<Check> {
+        let noted = |name, problem: Option<String>| Check {
+            name,
+            outcome: problem.map_or(Outcome::Passed, Outcome::Noted),
+        };
+        let storage = match self.floor.ready() {
+            Err(failure) => Some(failure.to_string()),
+            Ok(()) if self.registry.load().is_none() => Some(self.floor.not_open().to_string()),
+            Ok(()) => None,
+        };
+        self.metrics.storage_ready(storage.is_none());
+        let namespaces = (!self.namespaces.is_loaded()).then(|| "not listed yet".to_owned());
+        vec![
+            Check::of("ping", true, ""),
+            Check::of(
+                "authentication",
+                self.authenticator.is_loaded(),
+                "the ConfigMap kube-system/extension-apiserver-authentication was not read yet",
+            ),
+            noted("namespaces", namespaces),
+            noted("storage", storage),
+            Check::of(
+                "shutdown",
+                !self.leaving.is_cancelled(),
+                "process is shutting down",
+            ),
+        ]
+    }
+}
+
+/// What is to be done, with the proof that it may be done.
+enum Work {
+    Get(Permit<verb::Get>),
+    List(Permit<verb::List>),
+    Watch(Permit<verb::Watch>),
+    Create(Permit<verb::Create>),
+    Update(Permit<verb::Update>),
+    Patch(Permit<verb::Patch>),
+    Delete(Permit<verb::Delete>),
+    DeleteCollection(Permit<verb::DeleteCollection>),
+}
+
+impl Work {
+    /// # Errors
+    /// 404 and 405, before anything else is looked at.
+    fn of(authorized: &Authorized) -> Result<Work, Failure> {
+        let Target::Resource(path) = authorized.target() else {
+            return Err(Failure::UnknownPath);
+        };
+        Ok(match path.verb {
+            Verb::Get => Work::Get(authorized.permit()?),
+            Verb::List => Work::List(authorized.permit()?),
+            Verb::Watch => Work::Watch(authorized.permit()?),
+            Verb::Create => Work::Create(authorized.permit()?),
+            Verb::Update => Work::Update(authorized.permit()?),
+            Verb::Patch => Work::Patch(authorized.permit()?),
+            Verb::Delete => Work::Delete(authorized.permit()?),
+            Verb::DeleteCollection => Work::DeleteCollection(authorized.permit()?),
+            // No permit is for this verb: the answer is 404 or 405.
+            Verb::None => Work::Get(authorized.permit()?),
+        })
+    }
+
+    fn verb(&self) -> Verb {
+        match self {
+            Work::Get(_) => Verb::Get,
+            Work::List(_) => Verb::List,
+            Work::Watch(_) => Verb::Watch,
+            Work::Create(_) => Verb::Create,
+            Work::Update(_) => Verb::Update,
+            Work::Patch(_) => Verb::Patch,
+            Work::Delete(_) => Verb::Delete,
+            Work::DeleteCollection(_) => Verb::DeleteCollection,
+        }
+    }
+
+    async fn run(
+        self,
+        registry: &Registry,
+        minter: &Minter,
+        request: &Request,
+    ) -> Result<Response<Body>, Failure> {
+        match self {
+            Work::Get(permit) => match name_of(&permit) {
+                "" => registry::get::run(registry, permit, request).await,
+                "status" => status::get(registry, permit, request).await,
+                "scale" => scale::get(registry, permit, request).await,
+                "kubeconfig" => kubeconfig::get(minter, registry, permit, request).await,
+                _ => Err(Failure::UnknownPath),
+            },
+            Work::Create(permit) => match name_of(&permit) {
+                "" => registry::create::run(registry, permit, request).await,
+                "kubeconfig" => kubeconfig::create(minter, registry, permit, request).await,
+                _ => Err(Failure::UnknownPath),
+            },
+            Work::Update(permit) => match name_of(&permit) {
+                "" => registry::update::run(registry, permit, request).await,
+                "status" => status::update(registry, permit, request).await,
+                "scale" => scale::update(registry, permit, request).await,
+                _ => Err(Failure::UnknownPath),
+            },
+            Work::Patch(permit) => match name_of(&permit) {
+                "" => registry::patch::run(registry, permit, request).await,
+                "status" => status::patch(registry, permit, request).await,
+                "scale" => scale::patch(registry, permit, request).await,
+                _ => Err(Failure::UnknownPath),
+            },
+            Work::List(permit) => registry::list::run(registry, permit, request).await,
+            Work::Watch(permit) => registry::watch::run(registry, permit, request).await,
+            Work::Delete(permit) => registry::delete::run(registry, permit, request).await,
+            Work::DeleteCollection(permit) => {
+                registry::delete_collection::run(registry, permit, request).await
+            }
+        }
+    }
+}
+
+fn name_of<V>(permit: &Permit<V>) -> &'static str {
+    permit
+        .subresource()
+        .map_or("", |subresource| subresource.name)
+}
+
+/// kube-apiserver applies impersonation before it forwards. A direct caller that asks
+/// for it would be served with its own rights while it believes otherwise (R1.27).
+fn refuse_impersonation(caller: &Caller, headers: &HeaderMap) -> Result<(), Failure> {
+    let asked = headers
+        .keys()
+        .any(|name| name.as_str().starts_with("impersonate-"));
+    if asked && caller.via != Via::FrontProxy {
+        let why = format!(
+            "User {:?} cannot impersonate here: send the request to kube-apiserver",
+            caller.identity.user
+        );
+        return Err(authz::refused(Subject::default(), &why));
+    }
+    Ok(())
+}
+
+/// The client's id if it has one, so that both audit logs can be joined.
+fn audit_id(headers: &HeaderMap) -> String {
+    headers
+        .get(AUDIT_ID)
+        .and_then(|id| id.to_str().ok())
+        .filter(|id| !id.is_empty() && id.len() <= 128)
+        .map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned)
+}
+
+fn common_headers(headers: &mut HeaderMap, audit_id: &str) {
+    if let Ok(id) = HeaderValue::try_from(audit_id) {
+        headers.insert(AUDIT_ID, id);
+    }
+    headers
+        .entry(header::CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-cache, private"));
+}
+
+fn plain(code: StatusCode, text: String) -> Response<Body> {
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = code;
+    let headers = response.headers_mut();
+    let media = HeaderValue::from_static("text/plain; charset=utf-8");
+    headers.insert(header::CONTENT_TYPE, media);
+    let nosniff = HeaderValue::from_static("nosniff");
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+    response
+}
+
+fn panicked(metrics: &Metrics, panic: &(dyn Any + Send)) -> Response<Body> {
+    metrics.panicked();
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("no message");
+    tracing::error!(text, "a request panicked");
+    plain(StatusCode::INTERNAL_SERVER_ERROR, PANICKED.to_owned())
+}
+
+#[cfg(test)]
+mod tests;

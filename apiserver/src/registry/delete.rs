@@ -1,0 +1,225 @@
+//! DELETE (contract 3.10).
+
+use apiservice::Resource;
+use axum::body::Body;
+use http::{Response, StatusCode};
+use serde_json::Value;
+use storage::Expect;
+
+use crate::accept::{self, Answer};
+use crate::admission;
+use crate::authz::{Permit, verb};
+use crate::decode;
+use crate::object::{self, meta, set_meta};
+use crate::options::{Delete, Propagation};
+use crate::registry::get;
+use crate::registry::{Registry, Request, write_failure};
+use crate::respond;
+use crate::status::{self, Failure, Subject};
+
+const ATTEMPTS: usize = 64;
+const ORPHAN: &str = "orphan";
+const FOREGROUND: &str = "foregroundDeletion";
+
+/// Answers with a Status if the object is gone, with the object if not.
+pub async fn run(
+    registry: &Registry,
+    permit: Permit<verb::Delete>,
+    request: &Request,
+) -> Result<Response<Body>, Failure> {
+    let accept = accept::negotiate(&request.headers, &request.query(), Answer::Object)?;
+    let options = options(request)?;
+    let name = get::name(&permit)?;
+    let resource = permit.resource();
+    match one(registry, resource, permit.namespace(), name, &options).await? {
+        Outcome::Gone(object) => {
+            let subject = Subject::of(resource, name);
+            let status = status::deleted(&subject, meta(&object, "uid"));
+            Ok(respond::raw(&status, &accept, StatusCode::OK))
+        }
+        Outcome::Kept(object) => {
+            let code = match options.orphan_dependents {
+                Some(false) => StatusCode::ACCEPTED,
+                _ => StatusCode::OK,
+            };
+            Ok(respond::object(
+                resource,
+                &object,
+                &accept,
+                code,
+                registry.clock.now(),
+            ))
+        }
+    }
+}
+
+/// DeleteOptions of the body, or of the query if there is no body.
+pub fn options(request: &Request) -> Result<Delete, Failure> {
+    if request.body.is_empty() {
+        return Delete::from_query(request.query());
+    }
+    let media = decode::media(&request.headers)?;
+    let parsed = decode::parse(media, &request.body)
+        .map_err(|error| decode::unrecognized("DeleteOptions", &error, &request.body))?;
+    Delete::from_body(&parsed.value)
+}
+
+/// What became of the object.
+pub enum Outcome {
+    /// It is deleted; this is what it was.
+    Gone(Value),
+    /// Its finalizers hold it.
+    Kept(Value),
+}
+
+/// Deletes one object, or marks it as being deleted.
+pub async fn one(
+    registry: &Registry,
+    resource: &'static Resource,
+    namespace: Option<&str>,
+    name: &str,
+    options: &Delete,
+) -> Result<Outcome, Failure> {
+    for _ in 0..ATTEMPTS {
+        let entry = get::entry(registry, resource, namespace, name).await?;
+        let old = object::decode(resource, &entry)?;
+        check_preconditions(resource, name, &old, options)?;
+        let finalizers = finalizers(&old, options.propagation);
+        let written = if finalizers.is_empty() {
+            if options.dry_run {
+                return Ok(Outcome::Gone(old));
+            }
+            let deleted = registry.remove(&entry.key, entry.modified).await;
+            deleted.map(|_| Outcome::Gone(old))
+        } else {
+            let mut new = mark(&old, finalizers, registry.clock.now());
+            let bytes = object::encode(&new)?;
+            if options.dry_run || bytes == entry.value {
+                // R3.69: already on its way.
+                return Ok(Outcome::Kept(new));
+            }
+            let put = registry.put(&entry.key, bytes, Expect::At(entry.modified));
+            put.await.map(|entry| {
+                object::set_version(&mut new, entry.modified.0);
+                Outcome::Kept(new)
+            })
+        };
+        match written {
+            Ok(outcome) => return Ok(outcome),
+            Err(storage::Error::Conflict { .. }) => {}
+            Err(error) => return Err(write_failure(resource, name, error)),
+        }
+    }
+    Err(Failure::modified(Subject::of(resource, name)))
+}
+
+/// R3.63: uid and resourceVersion, if given, are those of the object.
+fn check_preconditions(
+    resource: &Resource,
+    name: &str,
+    object: &Value,
+    options: &Delete,
+) -> Result<(), Failure> {
+    let conflict = |message: String| Failure::Conflict {
+        subject: Subject::new(apiservice::GROUP, resource.kind, name),
+        message,
+    };
+    let (uid, version) = (meta(object, "uid"), meta(object, "resourceVersion"));
+    if let Some(wanted) = options.uid.as_deref().filter(|wanted| *wanted != uid) {
+        return Err(conflict(format!(
+            "the UID in the precondition ({wanted}) does not match the UID in record ({uid}). The object might have been deleted and then recreated"
+        )));
+    }
+    if let Some(wanted) = options
+        .resource_version
+        .as_deref()
+        .filter(|wanted| *wanted != version)
+    {
+        return Err(conflict(format!(
+            "the ResourceVersion in the precondition ({wanted}) does not match the ResourceVersion in record ({version}). The object might have been modified"
+        )));
+    }
+    Ok(())
+}
+
+/// The finalizers that the object has from now on (R3.65).
+fn finalizers(object: &Value, propagation: Option<Propagation>) -> Vec<String> {
+    let present = object::finalizers(object);
+    let has = |name: &str| present.iter().any(|finalizer| finalizer == name);
+    let (orphan, foreground) = match propagation {
+        Some(Propagation::Orphan) => (true, false),
+        Some(Propagation::Foreground) => (false, true),
+        Some(Propagation::Background) => (false, false),
+        // Nobody said: what is there stays; the default is background.
+        None => (has(ORPHAN), has(FOREGROUND)),
+    };
+    if orphan == has(ORPHAN) && foreground == has(FOREGROUND) {
+        return present;
+    }
+    let own = present
+        .into_iter()
+        .filter(|finalizer| finalizer != ORPHAN && finalizer != FOREGROUND);
+    let added = [(orphan, ORPHAN), (foreground, FOREGROUND)];
+    let added = added.into_iter().filter(|(wanted, _)| *wanted);
+    own.chain(added.map(|(_, name)| name.to_owned())).collect()
+}
+
+/// The object on its way out: the first mark counts as a generation (R3.63).
+fn mark(old: &Value, finalizers: Vec<String>, now: jiff::Timestamp) -> Value {
+    let mut new = old.clone();
+    object::set_finalizers(&mut new, finalizers);
+    if !object::deleting(old) {
+        set_meta(
+            &mut new,
+            "deletionTimestamp",
+            Some(Value::from(object::time(now))),
+        );
+        admission::bump_generation(&mut new);
+    }
+    set_meta(&mut new, "deletionGracePeriodSeconds", Some(Value::from(0)));
+    new
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn garbage_collector_finalizers() {
+        use Propagation::{Background, Foreground, Orphan};
+        let cases: &[(&[&str], Option<Propagation>, &[&str])] = &[
+            (&[], None, &[]),
+            (&[], Some(Background), &[]),
+            (&[], Some(Foreground), &["foregroundDeletion"]),
+            (&["a/b"], Some(Orphan), &["a/b", "orphan"]),
+            (&["orphan"], None, &["orphan"]),
+            (&["orphan", "a/b"], Some(Background), &["a/b"]),
+            (&["orphan"], Some(Foreground), &["foregroundDeletion"]),
+            (
+                &["foregroundDeletion", "a/b"],
+                Some(Foreground),
+                &["foregroundDeletion", "a/b"],
+            ),
+        ];
+        for (present, propagation, expected) in cases {
+            let object = json!({"metadata": {"finalizers": present}});
+            assert_eq!(
+                finalizers(&object, *propagation),
+                *expected,
+                "{present:?} {propagation:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn marks_once() {
+        let now = "2026-01-01T00:00:00Z".parse().unwrap();
+        let old = json!({"metadata": {"generation": 1}});
+        let marked = mark(&old, vec!["a/b".into()], now);
+        assert_eq!(marked["metadata"]["generation"], 2);
+        assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 0);
+        let later = "2026-01-02T00:00:00Z".parse().unwrap();
+        assert_eq!(mark(&marked, vec!["a/b".into()], later), marked);
+    }
+}

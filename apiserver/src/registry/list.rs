@@ -1,0 +1,340 @@
+//! LIST (contract 3.3, 3.4, 3.7).
+//!
+//! # Flow
+//! The options say which state is wanted ([`State`]). It comes from the cache
+//! if the cache has exactly that state, else from the store.
+
+use std::sync::Arc;
+
+use apiservice::Resource;
+use axum::body::Body;
+use http::Response;
+use storage::Revision;
+
+use crate::accept::{self, Answer};
+use crate::authz::{Permit, verb};
+use crate::cache::{Item, Snapshot};
+use crate::object;
+use crate::options::{Continue, List, Match};
+use crate::registry::get::{PATIENCE, not_older_than};
+use crate::registry::{Registry, Request, read_failure};
+use crate::respond::{self, ListMeta};
+use crate::selector::Selector;
+use crate::status::Failure;
+
+/// Entries read from the store at a time when a selector thins them out.
+const CHUNK: usize = 500;
+
+const EXPIRED: &str = "The resourceVersion for the provided list is too old.";
+const EXPIRED_TOKEN: &str = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
+
+/// Answers with the list.
+pub async fn run(
+    registry: &Registry,
+    permit: Permit<verb::List>,
+    request: &Request,
+) -> Result<Response<Body>, Failure> {
+    let query = request.query();
+    let accept = accept::negotiate(&request.headers, &query, Answer::List)?;
+    let options = List::parse(query, permit.resource())?;
+    let (items, meta) = collect(registry, permit.resource(), permit.namespace(), &options).await?;
+    let now = registry.clock.now();
+    Ok(respond::list(permit.resource(), &meta, items, &accept, now))
+}
+
+/// Which state of a collection is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// At least as new as the request.
+    Fresh,
+    /// Whatever is at hand.
+    Any,
+    /// This revision or a later one.
+    NotOlderThan(u64),
+    /// This revision.
+    Exactly(u64),
+}
+
+impl State {
+    fn of(options: &List) -> Self {
+        match (
+            &options.continue_token,
+            options.version,
+            options.version_match,
+        ) {
+            (Some(token), ..) => token.revision.map_or(Self::Fresh, Self::Exactly),
+            (None, None, _) => Self::Fresh,
+            (None, Some(0), _) => Self::Any,
+            (None, Some(version), Some(Match::Exact)) => Self::Exactly(version),
+            // A limit and no match is the legacy form of Exact.
+            (None, Some(version), None) if options.limit.is_some() => Self::Exactly(version),
+            (None, Some(version), _) => Self::NotOlderThan(version),
+        }
+    }
+}
+
+/// The items and list metadata that the options ask for.
+pub async fn collect(
+    registry: &Registry,
+    resource: &'static Resource,
+    namespace: Option<&str>,
+    options: &List,
+) -> Result<(Vec<Arc<Item>>, ListMeta), Failure> {
+    let prefix = object::prefix(resource, namespace);
+    let state = State::of(options);
+    let after = options
+        .continue_token
+        .as_ref()
+        .map(|token| token.after.as_str());
+    let page = match cached(registry, resource, &prefix, state).await? {
+        Some(snapshot) => {
+            // R3.13: a limit does not count for "any".
+            let limit = options.limit.filter(|_| state != State::Any);
+            cut(
+                snapshot,
+                resource,
+                namespace,
+                after,
+                limit,
+                &options.selector,
+            )
+        }
+        None => read(registry, resource, &prefix, state, after, options).await?,
+    };
+    let mut meta = ListMeta {
+        revision: page.revision,
+        ..ListMeta::default()
+    };
+    if let Some(after) = page.continue_after {
+        let token = Continue {
+            revision: Some(page.revision),
+            after,
+        };
+        meta.continue_token = Some(token.encode());
+        meta.remaining = options.selector.is_empty().then_some(page.remaining);
+    }
+    Ok((page.items, meta))
+}
+
+/// The present objects in the wanted state, from the cache or else the store.
+pub async fn present(
+    registry: &Registry,
+    resource: &'static Resource,
+    namespace: Option<&str>,
+    state: State,
+) -> Result<Snapshot, Failure> {
+    let prefix = object::prefix(resource, namespace);
+    if let Some(snapshot) = cached(registry, resource, &prefix, state).await? {
+        return Ok(snapshot);
+    }
+    let options = List::default();
+    let page = read(registry, resource, &prefix, state, None, &options).await?;
+    Ok(Snapshot {
+        items: page.items,
+        revision: page.revision,
+    })
+}
+
+struct Page {
+    items: Vec<Arc<Item>>,
+    revision: u64,
+    /// The last key looked at, below the prefix, if more remain.
+    continue_after: Option<String>,
+    remaining: u64,
+}
+
+/// The state from the cache; `None` if the cache does not have it.
+async fn cached(
+    registry: &Registry,
+    resource: &'static Resource,
+    prefix: &str,
+    state: State,
+) -> Result<Option<Snapshot>, Failure> {
+    let cache = &registry.cache;
+    match state {
+        State::Any => {}
+        State::Exactly(revision) => return Ok(cache.snapshot_at(resource, prefix, revision)),
+        State::NotOlderThan(revision) => not_older_than(registry, revision).await?,
+        State::Fresh => {}
+    }
+    let wanted = match state {
+        State::Any | State::Exactly(_) => 0,
+        State::NotOlderThan(revision) => revision,
+        // R3.18: every write acknowledged before this request is in it.
+        State::Fresh => {
+            let doubts = cache.ledger.doubts();
+            let wanted = match registry.store.revision().await {
+                Ok(revision) => revision.0,
+                Err(error) => return remembered_empty(registry, prefix, error).await.map(Some),
+            };
+            if cache.live() && cache.reached(wanted, PATIENCE).await {
+                cache.ledger.settle(doubts);
+                return Ok(cache.snapshot(prefix));
+            }
+            return Ok(None);
+        }
+    };
+    if !cache.live() || !cache.reached(wanted, PATIENCE).await {
+        return Ok(None);
+    }
+    Ok(cache.snapshot(prefix))
+}
+
+/// The database does not answer: if it is certain that a namespace holds no
+/// objects, that is the answer; everything else is a 503 (rule 3).
+async fn remembered_empty(
+    registry: &Registry,
+    prefix: &str,
+    error: storage::Error,
+) -> Result<Snapshot, Failure> {
+    let cache = &registry.cache;
+    // `/PLURAL/NAMESPACE/`: collections over all namespaces are not guessed at.
+    let in_namespace = prefix.matches('/').count() == 3;
+    if in_namespace
+        && cache.live()
+        && let Some(revision) = cache.ledger.certain_from()
+        && cache.reached(revision, PATIENCE).await
+        && let Some(snapshot) = cache.snapshot(prefix)
+        && snapshot.items.is_empty()
+    {
+        return Ok(snapshot);
+    }
+    Err(read_failure(error))
+}
+
+fn relative(namespace: Option<&str>, item: &Item) -> String {
+    match namespace {
+        None if !item.namespace.is_empty() => format!("{}/{}", item.namespace, item.name),
+        _ => item.name.clone(),
+    }
+}
+
+/// The page of a snapshot.
+fn cut(
+    snapshot: Snapshot,
+    resource: &Resource,
+    namespace: Option<&str>,
+    after: Option<&str>,
+    limit: Option<usize>,
+    selector: &Selector,
+) -> Page {
+    let namespace = namespace.filter(|_| resource.scope == apiservice::Scope::Namespaced);
+    let mut items = snapshot.items;
+    if let Some(after) = after {
+        let start = items.partition_point(|item| relative(namespace, item).as_str() <= after);
+        items.drain(..start);
+    }
+    let total = items.len();
+    let mut chosen = Vec::new();
+    let mut looked = 0;
+    let mut last = None;
+    for item in items {
+        if limit.is_some_and(|limit| chosen.len() == limit) {
+            break;
+        }
+        looked += 1;
+        if selector.matches(&item.namespace, &item.name, &item.labels) {
+            chosen.push(item.clone());
+        }
+        last = Some(item);
+    }
+    let remaining = (total - looked) as u64;
+    Page {
+        items: chosen,
+        revision: snapshot.revision,
+        continue_after: last
+            .filter(|_| remaining > 0)
+            .map(|item| relative(namespace, &item)),
+        remaining,
+    }
+}
+
+/// The page from the store itself.
+async fn read(
+    registry: &Registry,
+    resource: &'static Resource,
+    prefix: &str,
+    state: State,
+    after: Option<&str>,
+    options: &List,
+) -> Result<Page, Failure> {
+    let mut at = match state {
+        State::Exactly(revision) => Some(Revision(revision)),
+        _ => None,
+    };
+    let limit = options.limit;
+    let mut after = after.map(|after| format!("{prefix}{after}"));
+    let mut items = Vec::new();
+    loop {
+        let wanted = limit.map(|limit| match options.selector.is_empty() {
+            true => limit,
+            false => CHUNK,
+        });
+        let page = registry
+            .store
+            .range(prefix, after.as_deref(), wanted, at)
+            .await
+            .map_err(|error| range_failure(error, options))?;
+        // All pages of one list are of one state.
+        at = Some(page.revision);
+        let count = page.entries.len();
+        for (position, entry) in page.entries.iter().enumerate() {
+            let item = Item::read(resource, entry)?;
+            if options
+                .selector
+                .matches(&item.namespace, &item.name, &item.labels)
+            {
+                items.push(Arc::new(item));
+            }
+            let left = (count - position - 1) as u64 + page.remaining;
+            if limit.is_some_and(|limit| items.len() == limit) {
+                let last = entry.key.strip_prefix(prefix).unwrap_or(&entry.key);
+                return Ok(Page {
+                    items,
+                    revision: page.revision.0,
+                    continue_after: (left > 0).then(|| last.to_owned()),
+                    remaining: left,
+                });
+            }
+        }
+        match page.entries.last() {
+            Some(last) if page.more => after = Some(last.key.clone()),
+            _ => {
+                return Ok(Page {
+                    items,
+                    revision: page.revision.0,
+                    continue_after: None,
+                    remaining: 0,
+                });
+            }
+        }
+    }
+}
+
+fn range_failure(error: storage::Error, options: &List) -> Failure {
+    match (error, &options.continue_token) {
+        (storage::Error::Compacted { .. }, Some(token)) => Failure::Expired {
+            message: EXPIRED_TOKEN.to_owned(),
+            continue_token: Some(
+                Continue {
+                    revision: None,
+                    after: token.after.clone(),
+                }
+                .encode(),
+            ),
+        },
+        (storage::Error::Compacted { .. }, None) => Failure::Expired {
+            message: EXPIRED.to_owned(),
+            continue_token: None,
+        },
+        (storage::Error::Future { latest }, token) => Failure::TooLargeVersion {
+            wanted: token
+                .as_ref()
+                .and_then(|token| token.revision)
+                .or(options.version)
+                .unwrap_or(0),
+            current: latest.0,
+        },
+        (error, _) => read_failure(error),
+    }
+}

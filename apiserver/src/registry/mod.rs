@@ -1,0 +1,151 @@
+//! One verb a file, read top to bottom.
+//!
+//! # Flow
+//! A verb asks for the [`Permit`](crate::authz::Permit) that proves its
+//! authorization, parses options and body, and for a write goes round
+//! `loop { read; build; admit; put }` until the store takes it.
+//!
+//! # Guarantees
+//! What the store cannot answer is a 503, never a 404 and never an empty list
+//! (rule 3). A write is one compare-and-set; its 2xx means that it is on disk.
+
+pub mod create;
+pub mod delete;
+pub mod delete_collection;
+pub mod get;
+pub mod list;
+pub mod patch;
+pub mod update;
+pub mod watch;
+
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::sync::Arc;
+
+use apiservice::Resource;
+use bytes::Bytes;
+use http::HeaderMap;
+use storage::{Entry, Error, Expect, Revision, Store};
+use tokio_util::sync::CancellationToken;
+
+use crate::authz::Authorizer;
+use crate::cache::{Cache, Writing};
+use crate::namespaces::Namespaces;
+use crate::options::Query;
+use crate::respond::Warnings;
+use crate::status::{Failure, Subject};
+
+/// The time, passed in so that tests can set it.
+#[derive(Clone)]
+pub struct Clock(Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>);
+
+impl Clock {
+    /// A clock that asks `now`.
+    pub fn new(now: impl Fn() -> jiff::Timestamp + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    /// The time.
+    pub fn now(&self) -> jiff::Timestamp {
+        (self.0)()
+    }
+}
+
+impl std::fmt::Debug for Clock {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Clock")
+    }
+}
+
+/// What the verbs work with.
+pub struct Registry {
+    /// The objects.
+    pub store: Store,
+    /// The same objects as bytes; its feeder runs elsewhere.
+    pub cache: Arc<Cache>,
+    /// Asked about borrowed rights (rule 8).
+    pub authorizer: Arc<Authorizer>,
+    /// Asked before something is created in one.
+    pub namespaces: Arc<Namespaces>,
+    /// The time of creation, deletion and ages.
+    pub clock: Clock,
+    /// Ends the watches.
+    pub shutdown: CancellationToken,
+}
+
+impl Registry {
+    /// Puts a value, and keeps the books on it.
+    pub async fn put(&self, key: &str, value: Bytes, expect: Expect) -> Result<Entry, Error> {
+        let writing = self.cache.ledger.begin();
+        let written = self.store.put(key, value, expect).await;
+        note(writing, written.as_ref().map(|entry| entry.modified));
+        written
+    }
+
+    /// Deletes a key, and keeps the books on it.
+    pub async fn remove(&self, key: &str, expect: Revision) -> Result<Revision, Error> {
+        let writing = self.cache.ledger.begin();
+        let written = self.store.delete(key, expect).await;
+        note(writing, written.as_ref().copied());
+        written
+    }
+}
+
+fn note(writing: Writing<'_>, written: Result<Revision, &Error>) {
+    match written {
+        Ok(revision) => writing.known(Some(revision.0)),
+        Err(Error::Conflict { .. } | Error::Closed | Error::InvalidKey(_)) => writing.known(None),
+        // The outcome is unknown.
+        Err(_) => drop(writing),
+    }
+}
+
+/// A request as the verbs see it, after its target was classified.
+pub struct Request {
+    /// All request headers.
+    pub headers: HeaderMap,
+    /// Decoded pairs, in order.
+    pub query: Vec<(String, String)>,
+    /// The whole body, within the limit.
+    pub body: Bytes,
+    /// The path of the URL.
+    pub path: String,
+    /// When the answer is due.
+    pub deadline: tokio::time::Instant,
+    /// Become Warning headers of whatever the answer is.
+    pub warnings: Warnings,
+}
+
+impl Request {
+    /// The query, to look parameters up in.
+    pub fn query(&self) -> Query<'_> {
+        Query::new(&self.query)
+    }
+}
+
+/// What went wrong with a read of the store.
+pub fn read_failure(error: Error) -> Failure {
+    match error {
+        Error::InvalidKey(_) => Failure::BadRequest(error.to_string()),
+        Error::Corrupt(_) => Failure::Internal(error.to_string()),
+        other => Failure::store_unavailable(other),
+    }
+}
+
+/// What went wrong with a write, other than a conflict, which the verbs handle.
+///
+/// Only a store that was closed has certainly not written: everything else is
+/// answered without Retry-After, because clients repeat on it (R3.86).
+pub fn write_failure(resource: &Resource, name: &str, error: Error) -> Failure {
+    match error {
+        Error::Conflict { .. } => Failure::modified(Subject::of(resource, name)),
+        Error::Closed => Failure::store_unavailable(error),
+        Error::InvalidKey(_) => Failure::BadRequest(error.to_string()),
+        Error::Unavailable(_) => Failure::Unavailable {
+            message: format!("the object store did not confirm the write: {error}"),
+            retry_after: 0,
+        },
+        other => Failure::Internal(other.to_string()),
+    }
+}

@@ -1,0 +1,8 @@
+//! The verbs in process against real stores, in memory and on disk.
+#![allow(clippy::disallowed_methods, reason = "tests start tasks themselves")]
+
+mod harness;
+mod reads;
+mod subresources;
+mod watches;
+mod writes;

@@ -1,0 +1,322 @@
+use std::time::Duration;
+
+use http::header;
+use serde_json::json;
+
+use super::harness::{Call, World, tenant};
+
+const WATCH_LIST: &str =
+    "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
+
+#[tokio::test]
+async fn initial_events_marker_then_changes() {
+    for world in World::each().await {
+        let mut empty = world.watch(Call::tenants("").query(WATCH_LIST)).await;
+        let marker = empty.next().await.unwrap();
+        assert_eq!(marker["type"], "BOOKMARK");
+        assert_eq!(marker["object"]["kind"], "TenantControlPlane");
+        assert_eq!(
+            marker["object"]["metadata"]["annotations"],
+            json!({"k8s.io/initial-events-end": "true"})
+        );
+
+        let a = world.tenant("a").await;
+        let b = world.tenant("b").await;
+        let mut events = world.watch(Call::tenants("").query(WATCH_LIST)).await;
+        assert_eq!(events.line().await, format!("ADDED a@{}", a.version()));
+        assert_eq!(events.line().await, format!("ADDED b@{}", b.version()));
+        assert_eq!(events.line().await, format!("BOOKMARK @{}", b.version()));
+        let patched = world
+            .patch(Call::tenants("a").body(json!({"metadata": {"labels": {"x": "y"}}})))
+            .await;
+        world
+            .patch(Call::tenants("a").body(json!({"metadata": {"labels": {"x": "y"}}})))
+            .await;
+        world.delete(Call::tenants("a")).await;
+        assert_eq!(
+            events.line().await,
+            format!("MODIFIED a@{}", patched.version())
+        );
+        assert_eq!(
+            events.line().await,
+            format!("DELETED a@{}", patched.version() + 1)
+        );
+        events.quiet().await;
+        // Somebody who watched from the start saw the same.
+        assert_eq!(empty.line().await, format!("ADDED a@{}", a.version()));
+    }
+}
+
+#[tokio::test]
+async fn a_watch_goes_on_from_a_version() {
+    for world in World::each().await {
+        let a = world.tenant("a").await;
+        let b = world.tenant("b").await;
+        let from =
+            |version: u64| Call::tenants("").query(&format!("watch=1&resourceVersion={version}"));
+        let mut events = world.watch(from(a.version())).await;
+        assert_eq!(events.line().await, format!("ADDED b@{}", b.version()));
+        let mut later = world.watch(from(b.version() + 1)).await;
+        later.quiet().await;
+        world.tenant("c").await;
+        let d = world.tenant("d").await;
+        assert_eq!(later.line().await, format!("ADDED d@{}", d.version()));
+        let mut from_now = world
+            .watch(
+                Call::tenants("")
+                    .query("sendInitialEvents=false&resourceVersionMatch=NotOlderThan"),
+            )
+            .await;
+        from_now.quiet().await;
+    }
+}
+
+#[tokio::test]
+async fn a_cache_that_started_later_reads_history() {
+    let world = World::sqlite().await;
+    let a = world.tenant("a").await;
+    world.delete(Call::tenants("a")).await;
+    world.tenant("b").await;
+    // A cache of a second server over the same store knows nothing of before.
+    let cache = crate::cache::Cache::new(world.registry.store.clone());
+    tokio::spawn(cache.clone().run(world.registry.shutdown.clone()));
+    assert!(cache.reached(1, Duration::from_secs(5)).await);
+    let registry = crate::registry::Registry {
+        store: world.registry.store.clone(),
+        cache,
+        authorizer: world.registry.authorizer.clone(),
+        namespaces: world.registry.namespaces.clone(),
+        clock: world.registry.clock.clone(),
+        shutdown: world.registry.shutdown.child_token(),
+    };
+    let second = World::of(registry);
+    let mut events = second
+        .watch(Call::tenants("").query("watch=1&resourceVersion=1"))
+        .await;
+    assert_eq!(events.line().await, format!("ADDED a@{}", a.version()));
+    assert_eq!(
+        events.line().await,
+        format!("DELETED a@{}", a.version() + 1)
+    );
+    assert_eq!(events.line().await, format!("ADDED b@{}", a.version() + 2));
+    let c = world.tenant("c").await;
+    assert_eq!(events.line().await, format!("ADDED c@{}", c.version()));
+    let d = world.tenant("d").await;
+    assert_eq!(events.line().await, format!("ADDED d@{}", d.version()));
+}
+
+#[tokio::test]
+async fn too_old_is_an_event() {
+    for world in World::each().await {
+        let a = world.tenant("a").await;
+        world.tenant("b").await;
+        let last = world.tenant("c").await;
+        world
+            .registry
+            .store
+            .compact(storage::Revision(last.version()))
+            .await
+            .unwrap();
+        let cache = crate::cache::Cache::new(world.registry.store.clone());
+        tokio::spawn(cache.clone().run(world.registry.shutdown.clone()));
+        assert!(cache.reached(last.version(), Duration::from_secs(5)).await);
+        let registry = crate::registry::Registry {
+            store: world.registry.store.clone(),
+            cache,
+            authorizer: world.registry.authorizer.clone(),
+            namespaces: world.registry.namespaces.clone(),
+            clock: world.registry.clock.clone(),
+            shutdown: world.registry.shutdown.child_token(),
+        };
+        let world = World::of(registry);
+        let call = Call::tenants("").query(&format!("watch=1&resourceVersion={}", a.version()));
+        let mut events = world.watch(call).await;
+        let error = events.next().await.unwrap();
+        assert_eq!(error["type"], "ERROR");
+        assert_eq!(error["object"]["code"], 410);
+        assert_eq!(error["object"]["reason"], "Expired");
+        let message = format!(
+            "too old resource version: {} ({})",
+            a.version(),
+            last.version()
+        );
+        assert_eq!(error["object"]["message"], message);
+        assert!(events.next().await.is_none());
+    }
+}
+
+#[tokio::test]
+async fn selectors_turn_changes_into_comings_and_goings() {
+    for world in World::each().await {
+        let call = Call::tenants("").query("watch=1&labelSelector=on=yes");
+        let mut events = world.watch(call).await;
+        world.tenant("a").await;
+        let label = |value: &str| json!({"metadata": {"labels": {"on": value}}});
+        let on = world.patch(Call::tenants("a").body(label("yes"))).await;
+        assert_eq!(events.line().await, format!("ADDED a@{}", on.version()));
+        let more = world
+            .patch(Call::tenants("a").body(json!({"metadata": {"annotations": {"x": "y"}}})))
+            .await;
+        assert_eq!(
+            events.line().await,
+            format!("MODIFIED a@{}", more.version())
+        );
+        let off = world.patch(Call::tenants("a").body(label("no"))).await;
+        let event = events.next().await.unwrap();
+        assert_eq!(event["type"], "DELETED");
+        assert_eq!(event["object"]["metadata"]["labels"]["on"], "yes");
+        assert_eq!(
+            event["object"]["metadata"]["resourceVersion"],
+            off.version().to_string()
+        );
+        world.delete(Call::tenants("a")).await;
+        events.quiet().await;
+
+        let mut named = world
+            .watch(Call::tenants("").query("watch=1&fieldSelector=metadata.name=q"))
+            .await;
+        let mut elsewhere = world
+            .watch(Call::new("tenantcontrolplanes", Some("m"), "").query("watch=1"))
+            .await;
+        let mut everywhere = world
+            .watch(Call::tenants("").everywhere().query("watch=1"))
+            .await;
+        world.tenant("p").await;
+        let q = world.tenant("q").await;
+        assert_eq!(named.line().await, format!("ADDED q@{}", q.version()));
+        elsewhere.quiet().await;
+        assert_eq!(
+            everywhere.line().await,
+            format!("ADDED p@{}", q.version() - 1)
+        );
+    }
+}
+
+#[tokio::test]
+async fn shapes_of_streams() {
+    let world = World::memory().await;
+    let table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
+    let call = Call::tenants("")
+        .query(WATCH_LIST)
+        .header(header::ACCEPT, table);
+    world.tenant("a").await;
+    let mut events = world.watch(call).await;
+    let first = events.next().await.unwrap();
+    assert_eq!(first["object"]["kind"], "Table");
+    assert_eq!(first["object"]["rows"][0]["cells"][0], "a");
+    assert!(
+        !first["object"]["columnDefinitions"]
+            .as_array()
+            .unwrap()
+            .is_empty()
+    );
+    let marker = events.next().await.unwrap();
+    assert_eq!(marker["type"], "BOOKMARK");
+    let row = &marker["object"]["rows"][0]["object"];
+    assert_eq!(
+        row["metadata"]["annotations"]["k8s.io/initial-events-end"],
+        "true"
+    );
+    assert_eq!(marker["object"]["columnDefinitions"], json!([]));
+
+    let partial = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json";
+    let call = Call::tenants("")
+        .query(WATCH_LIST)
+        .header(header::ACCEPT, partial);
+    let mut events = world.watch(call).await;
+    let first = events.next().await.unwrap();
+    assert_eq!(first["object"]["kind"], "PartialObjectMetadata");
+    assert_eq!(first["object"]["apiVersion"], "meta.k8s.io/v1");
+    assert!(first["object"].get("spec").is_none());
+    assert_eq!(
+        events.next().await.unwrap()["object"]["kind"],
+        "PartialObjectMetadata"
+    );
+    world.delete(Call::tenants("a")).await;
+    let deleted = events.next().await.unwrap();
+    assert_eq!(
+        (&deleted["type"], &deleted["object"]["kind"]),
+        (&json!("DELETED"), &json!("PartialObjectMetadata"))
+    );
+}
+
+#[tokio::test]
+async fn bookmarks_follow_the_whole_store() {
+    let world = World::memory().await;
+    let call = Call::stores("")
+        .query("watch=1&allowWatchBookmarks=true&timeoutSeconds=3&resourceVersion=1");
+    let mut events = world.watch(call).await;
+    let b = world.tenant("b").await;
+    // The one of each minute is too far away; this is the one before the end.
+    let bookmark = events.next().await.unwrap();
+    assert_eq!(bookmark["type"], "BOOKMARK");
+    assert_eq!(bookmark["object"]["kind"], "DataStore");
+    assert_eq!(
+        bookmark["object"]["metadata"]["resourceVersion"],
+        b.version().to_string()
+    );
+    assert!(events.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_future_version_with_initial_events_is_an_event() {
+    let world = World::memory().await;
+    let call = Call::tenants("").query(&format!("{WATCH_LIST}&resourceVersion=1000"));
+    let mut events = world.watch(call).await;
+    let error = events.next().await.unwrap();
+    assert_eq!(
+        (&error["type"], &error["object"]["code"]),
+        (&json!("ERROR"), &json!(504))
+    );
+    assert_eq!(
+        error["object"]["details"]["causes"][0]["reason"],
+        "ResourceVersionTooLarge"
+    );
+}
+
+#[tokio::test]
+async fn watchers_stay_in_step_through_churn() {
+    for world in World::each().await {
+        let watch = || async { world.watch(Call::tenants("").query(WATCH_LIST)).await };
+        let mut early = watch().await;
+        early.next().await.unwrap();
+        for n in 0..50 {
+            let name = format!("t{}", n % 7);
+            let created = world.create(Call::tenants("").body(tenant(&name))).await;
+            if created.code == 409 {
+                world.delete(Call::tenants(&name)).await;
+            }
+        }
+        let list = world.list(Call::tenants("")).await;
+        let mut state = std::collections::BTreeSet::new();
+        let mut last = 0;
+        while last < list.version() {
+            let event = early.next().await.unwrap();
+            let meta = &event["object"]["metadata"];
+            let name = meta["name"].as_str().unwrap().to_owned();
+            let version: u64 = meta["resourceVersion"].as_str().unwrap().parse().unwrap();
+            assert!(version > last, "{event}");
+            last = version;
+            match event["type"].as_str().unwrap() {
+                "DELETED" => assert!(state.remove(&name)),
+                _ => assert!(state.insert(name)),
+            }
+        }
+        let expected: std::collections::BTreeSet<String> = list.body["items"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|item| item["metadata"]["name"].as_str().unwrap().to_owned())
+            .collect();
+        assert_eq!(state, expected);
+    }
+}
+
+#[tokio::test]
+async fn shutdown_ends_watches() {
+    let world = World::memory().await;
+    let mut events = world.watch(Call::tenants("").query("watch=1")).await;
+    events.quiet().await;
+    world.registry.shutdown.cancel();
+    assert!(events.next().await.is_none());
+}

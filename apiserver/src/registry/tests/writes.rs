@@ -1,0 +1,512 @@
+use http::header;
+use serde_json::{Value, json};
+
+use super::harness::{Call, World, tenant};
+
+#[tokio::test]
+async fn create_sets_what_the_server_owns() {
+    for world in World::each().await {
+        let mut object = tenant("a");
+        object["metadata"]["uid"] = json!("mine");
+        object["metadata"]["generation"] = json!(9);
+        object["metadata"]["managedFields"] = json!([{}]);
+        object["status"] = json!({"x": 1});
+        let created = world.create(Call::tenants("").body(object)).await;
+        assert_eq!(created.code, 201, "{}", created.body);
+        let meta = &created.body["metadata"];
+        assert_eq!(meta["uid"].as_str().unwrap().len(), 36);
+        assert_eq!(meta["generation"], 1);
+        assert_eq!(meta["namespace"], "n");
+        assert_eq!(meta["creationTimestamp"], "2027-01-15T08:00:00Z");
+        assert!(meta.get("managedFields").is_none());
+        assert_ne!(created.body["status"]["x"], 1);
+        let read = world.get(Call::tenants("a")).await;
+        assert_eq!(read.body, created.body);
+
+        let again = world.create(Call::tenants("").body(tenant("a"))).await;
+        assert_eq!(
+            (again.code, again.message()),
+            (
+                409,
+                "tenantcontrolplanes.steward.butlerlabs.dev \"a\" already exists"
+            )
+        );
+        assert_eq!(
+            again.body["details"],
+            json!({"name": "a", "group": "steward.butlerlabs.dev", "kind": "tenantcontrolplanes"})
+        );
+    }
+}
+
+#[tokio::test]
+async fn create_refusals() {
+    let world = World::memory().await;
+    let mut versioned = tenant("a");
+    versioned["metadata"]["resourceVersion"] = json!("1");
+    let mut elsewhere = tenant("a");
+    elsewhere["metadata"]["namespace"] = json!("m");
+    let mut kind = tenant("a");
+    kind["kind"] = json!("Pod");
+    let mut group = tenant("a");
+    group["apiVersion"] = json!("v1");
+    let mut nameless = tenant("a");
+    nameless["metadata"] = json!({});
+    let mut labels = tenant("a");
+    labels["metadata"]["labels"] = json!({"a": 1});
+    let cases = [
+        (
+            versioned,
+            500,
+            "resourceVersion should not be set on objects to be created",
+        ),
+        (
+            elsewhere,
+            400,
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ),
+        (
+            kind,
+            422,
+            "TenantControlPlane.steward.butlerlabs.dev \"a\" is invalid: kind: Invalid value: \"Pod\": must be TenantControlPlane",
+        ),
+        (
+            group,
+            400,
+            "the API version in the data (v1) does not match the expected API version (steward.butlerlabs.dev/v1alpha1)",
+        ),
+        (
+            nameless,
+            422,
+            "metadata.name: Required value: name or generateName is required",
+        ),
+        (
+            labels,
+            400,
+            "TenantControlPlane in version \"v1alpha1\" cannot be handled as a TenantControlPlane: json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string",
+        ),
+    ];
+    for (object, code, message) in cases {
+        let answer = world.create(Call::tenants("").body(object)).await;
+        assert_eq!(answer.code, code, "{}", answer.body);
+        assert!(answer.message().contains(message), "{}", answer.message());
+    }
+    let text = world.create(Call::tenants("").text("nonsense")).await;
+    assert_eq!(text.code, 400);
+    assert!(text.message().starts_with("the object provided is unrecognized (must be of type TenantControlPlane): couldn't get version/kind; json parse error: "));
+    let media = Call::tenants("")
+        .body(tenant("a"))
+        .header(header::CONTENT_TYPE, "text/plain");
+    assert_eq!(world.create(media).await.code, 415);
+    let accept = Call::tenants("")
+        .body(tenant("a"))
+        .header(header::ACCEPT, "text/plain");
+    assert_eq!(world.create(accept).await.code, 406);
+    assert!(
+        world.list(Call::tenants("")).await.body["items"]
+            .as_array()
+            .unwrap()
+            .is_empty()
+    );
+}
+
+#[tokio::test]
+async fn namespaces_that_are_missing_or_leaving() {
+    let world = World::memory().await;
+    let missing = world
+        .create(Call::new("tenantcontrolplanes", Some("zz"), "").body(tenant("a")))
+        .await;
+    assert_eq!(
+        (missing.code, missing.message()),
+        (404, "namespaces \"zz\" not found")
+    );
+    let leaving = world
+        .create(Call::new("tenantcontrolplanes", Some("leaving"), "").body(tenant("a")))
+        .await;
+    assert_eq!(leaving.code, 403);
+    assert_eq!(
+        leaving.message(),
+        "tenantcontrolplanes.steward.butlerlabs.dev \"a\" is forbidden: unable to create new content in namespace leaving because it is being terminated"
+    );
+    assert_eq!(
+        leaving.body["details"]["causes"][0]["reason"],
+        "NamespaceTerminating"
+    );
+}
+
+#[tokio::test]
+async fn generated_names_and_dry_run() {
+    let world = World::memory().await;
+    let mut object = tenant("a");
+    object["metadata"] = json!({"generateName": "t-"});
+    let created = world.create(Call::tenants("").body(object.clone())).await;
+    let name = created.body["metadata"]["name"].as_str().unwrap();
+    assert!(name.starts_with("t-") && name.len() == 7);
+    assert_eq!(created.body["metadata"]["generateName"], "t-");
+
+    let before = world.registry.store.revision().await.unwrap();
+    let dry = world
+        .create(Call::tenants("").query("dryRun=All").body(tenant("b")))
+        .await;
+    assert_eq!(dry.code, 201);
+    assert!(dry.body["metadata"].get("resourceVersion").is_none());
+    assert!(dry.body["metadata"]["uid"].is_string());
+    let created = world.tenant("b").await;
+    assert_eq!(
+        world
+            .create(Call::tenants("").query("dryRun=All").body(tenant("b")))
+            .await
+            .code,
+        409
+    );
+    let after = world.registry.store.revision().await.unwrap();
+    assert_eq!(after.0, before.0 + 1);
+    assert_eq!(created.version(), after.0);
+    for call in [
+        world
+            .patch(
+                Call::tenants("b")
+                    .query("dryRun=All")
+                    .body(json!({"metadata": {"labels": {"x": "y"}}})),
+            )
+            .await,
+        world.delete(Call::tenants("b").query("dryRun=All")).await,
+        world
+            .delete_collection(Call::tenants("").query("dryRun=All"))
+            .await,
+    ] {
+        assert_eq!(call.code, 200, "{}", call.body);
+    }
+    assert_eq!(world.registry.store.revision().await.unwrap(), after);
+}
+
+#[tokio::test]
+async fn unknown_and_duplicate_fields() {
+    let world = World::memory().await;
+    let mut object = tenant("a");
+    object["spec"]["unknown"] = json!(1);
+    object["metadata"]["odd"] = json!(1);
+    let text = object
+        .to_string()
+        .replacen("\"spec\":{", "\"spec\":{\"unknown\":2,", 1);
+    let strict = world
+        .create(
+            Call::tenants("")
+                .query("fieldValidation=Strict")
+                .text(&text),
+        )
+        .await;
+    assert_eq!(strict.code, 400);
+    assert_eq!(
+        strict.message(),
+        "TenantControlPlane in version \"v1alpha1\" cannot be handled as a TenantControlPlane: strict decoding error: duplicate field \"spec.unknown\", unknown field \"metadata.odd\", unknown field \"spec.unknown\""
+    );
+    let warn = world.create(Call::tenants("").text(&text)).await;
+    assert_eq!(warn.code, 201);
+    let expected = [
+        "duplicate field \"spec.unknown\"",
+        "unknown field \"metadata.odd\"",
+        "unknown field \"spec.unknown\"",
+    ];
+    assert_eq!(&warn.warnings[..3], expected);
+    assert!(warn.body["spec"].get("unknown").is_none());
+    let patch = Call::tenants("a")
+        .query("fieldValidation=Strict")
+        .body(json!({"spec": {"unknown": 1}}));
+    let patch = world.patch(patch).await;
+    assert_eq!(patch.code, 422);
+    assert!(
+        patch
+            .message()
+            .starts_with(" \"\" is invalid: patch: Invalid value: \"{"),
+        "{}",
+        patch.message()
+    );
+    assert!(
+        patch
+            .message()
+            .ends_with("strict decoding error: unknown field \"spec.unknown\"")
+    );
+    let ignore = Call::tenants("a")
+        .query("fieldValidation=Ignore")
+        .body(json!({"spec": {"unknown": 1}}));
+    let ignore = world.patch(ignore).await;
+    assert_eq!(ignore.code, 200);
+    assert!(
+        !ignore
+            .warnings
+            .iter()
+            .any(|text| text.contains("unknown field"))
+    );
+}
+
+#[tokio::test]
+async fn updates_and_conflicts() {
+    for world in World::each().await {
+        let created = world.tenant("a").await;
+        let mut object = created.body.clone();
+        object["metadata"]
+            .as_object_mut()
+            .unwrap()
+            .remove("resourceVersion");
+        let missing = world.update(Call::tenants("a").body(object.clone())).await;
+        assert_eq!(missing.code, 422);
+        assert_eq!(
+            missing.message(),
+            "tenantcontrolplanes.steward.butlerlabs.dev \"a\" is invalid: metadata.resourceVersion: Invalid value: 0: must be specified for an update"
+        );
+        // Labels do not count as a generation, the spec does, status is not taken.
+        object = created.body.clone();
+        object["metadata"]["labels"] = json!({"x": "y"});
+        object["status"] = json!({"controlPlaneEndpoint": "x"});
+        let labelled = world.update(Call::tenants("a").body(object.clone())).await;
+        assert_eq!(labelled.code, 200, "{}", labelled.body);
+        assert_eq!(labelled.body["metadata"]["generation"], 1);
+        assert_ne!(labelled.body["status"]["controlPlaneEndpoint"], "x");
+        assert!(labelled.version() > created.version());
+        // The same again is stale now.
+        let stale = world.update(Call::tenants("a").body(object)).await;
+        assert_eq!(stale.code, 409);
+        assert_eq!(
+            stale.message(),
+            "Operation cannot be fulfilled on tenantcontrolplanes.steward.butlerlabs.dev \"a\": the object has been modified; please apply your changes to the latest version and try again"
+        );
+        let mut object = labelled.body.clone();
+        object["spec"]["controlPlane"]["deployment"]["replicas"] = json!(3);
+        object["metadata"]["generation"] = json!(77);
+        let changed = world.update(Call::tenants("a").body(object)).await;
+        assert_eq!(changed.body["metadata"]["generation"], 2);
+        // Nothing changes: nothing is written.
+        let same = world
+            .update(Call::tenants("a").body(changed.body.clone()))
+            .await;
+        assert_eq!((same.code, same.version()), (200, changed.version()));
+        let mut other = changed.body.clone();
+        other["metadata"]["uid"] = json!("other");
+        let other = world.update(Call::tenants("a").body(other)).await;
+        assert_eq!(other.code, 409);
+        assert!(
+            other
+                .message()
+                .contains("Precondition failed: UID in precondition: other, UID in object meta: ")
+        );
+        let mut gone = changed.body.clone();
+        gone["metadata"]["name"] = json!("b");
+        assert_eq!(
+            world
+                .update(Call::tenants("b").body(gone.clone()))
+                .await
+                .code,
+            404
+        );
+        let wrong = world.update(Call::tenants("a").body(gone)).await;
+        assert_eq!(
+            wrong.message(),
+            "the name of the object (b) does not match the name on the URL (a)"
+        );
+    }
+}
+
+#[tokio::test]
+async fn patches() {
+    for world in World::each().await {
+        let created = world.tenant("a").await;
+        let merge = world
+            .patch(
+                Call::tenants("a").body(json!({"metadata": {"labels": {"app": null, "x": "y"}}})),
+            )
+            .await;
+        assert_eq!(merge.body["metadata"]["labels"], json!({"x": "y"}));
+        let same = world
+            .patch(Call::tenants("a").body(json!({"metadata": {"labels": {"x": "y"}}})))
+            .await;
+        assert_eq!(same.version(), merge.version());
+        let locked = json!({"metadata": {"resourceVersion": created.body["metadata"]["resourceVersion"], "labels": {"z": "z"}}});
+        assert_eq!(world.patch(Call::tenants("a").body(locked)).await.code, 409);
+        let json_patch = |body: Value| {
+            Call::tenants("a")
+                .header(header::CONTENT_TYPE, "application/json-patch+json")
+                .body(body)
+        };
+        let replaced = world.patch(json_patch(json!([{"op": "replace", "path": "/spec/controlPlane/deployment/replicas", "value": 5}]))).await;
+        assert_eq!(
+            replaced.body["spec"]["controlPlane"]["deployment"]["replicas"],
+            5
+        );
+        assert_eq!(replaced.body["metadata"]["generation"], 2);
+        let failed = world
+            .patch(json_patch(
+                json!([{"op": "test", "path": "/spec/x", "value": 5}]),
+            ))
+            .await;
+        assert_eq!(
+            (failed.code, failed.message()),
+            (
+                422,
+                "the server rejected our request due to an error in our request"
+            )
+        );
+        assert_eq!(failed.body["details"], json!({}));
+        for media in [
+            "application/strategic-merge-patch+json",
+            "application/apply-patch+yaml",
+            "text/plain",
+        ] {
+            let call = Call::tenants("a")
+                .header(header::CONTENT_TYPE, media)
+                .body(json!({}));
+            let refused = world.patch(call).await;
+            assert_eq!(refused.code, 415);
+            assert_eq!(
+                refused.message(),
+                "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json"
+            );
+        }
+        assert_eq!(
+            world.patch(Call::tenants("zz").body(json!({}))).await.code,
+            404
+        );
+        let renamed = world
+            .patch(Call::tenants("a").body(json!({"metadata": {"name": "b"}})))
+            .await;
+        assert_eq!(renamed.code, 400);
+    }
+}
+
+#[tokio::test]
+async fn patches_without_a_version_never_conflict() {
+    let world = World::sqlite().await;
+    world.tenant("a").await;
+    let patches = (0..20).map(|n| {
+        let world = &world;
+        async move {
+            let body = json!({"metadata": {"labels": {format!("l{n}"): "x"}}});
+            world.patch(Call::tenants("a").body(body)).await.code
+        }
+    });
+    let codes = futures::future::join_all(patches).await;
+    assert!(codes.iter().all(|code| *code == 200), "{codes:?}");
+    let read = world.get(Call::tenants("a")).await;
+    assert_eq!(
+        read.body["metadata"]["labels"].as_object().unwrap().len(),
+        21
+    );
+}
+
+#[tokio::test]
+async fn deletion() {
+    for world in World::each().await {
+        let created = world.tenant("a").await;
+        let uid = &created.body["metadata"]["uid"];
+        let wrong =
+            json!({"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": "x"}});
+        let wrong = world.delete(Call::tenants("a").body(wrong)).await;
+        assert_eq!(wrong.code, 409);
+        assert!(wrong.message().starts_with("Operation cannot be fulfilled on TenantControlPlane.steward.butlerlabs.dev \"a\": the UID in the precondition (x) does not match the UID in record ("));
+        let right = json!({"preconditions": {"uid": uid}, "propagationPolicy": "Background"});
+        let gone = world.delete(Call::tenants("a").body(right)).await;
+        assert_eq!(gone.code, 200);
+        assert_eq!(gone.body["status"], "Success");
+        assert_eq!(gone.body["details"]["uid"], *uid);
+        assert_eq!(gone.body["details"]["kind"], "tenantcontrolplanes");
+        let missing = world.delete(Call::tenants("a")).await;
+        assert_eq!(
+            (missing.code, missing.message()),
+            (
+                404,
+                "tenantcontrolplanes.steward.butlerlabs.dev \"a\" not found"
+            )
+        );
+    }
+}
+
+#[tokio::test]
+async fn finalizers_hold_an_object() {
+    for world in World::each().await {
+        let mut object = tenant("a");
+        object["metadata"]["finalizers"] = json!(["x.y/z"]);
+        world.create(Call::tenants("").body(object)).await;
+        let marked = world
+            .delete(Call::tenants("a").query("propagationPolicy=Foreground"))
+            .await;
+        assert_eq!(marked.code, 200);
+        let meta = &marked.body["metadata"];
+        assert_eq!(meta["finalizers"], json!(["x.y/z", "foregroundDeletion"]));
+        assert_eq!(meta["generation"], 2);
+        assert_eq!(meta["deletionGracePeriodSeconds"], 0);
+        assert!(meta["deletionTimestamp"].is_string());
+        let again = world.delete(Call::tenants("a")).await;
+        assert_eq!((again.code, again.version()), (200, marked.version()));
+        let taken = world.create(Call::tenants("").body(tenant("a"))).await;
+        assert_eq!(
+            taken.message(),
+            "object is being deleted: tenantcontrolplanes.steward.butlerlabs.dev \"a\" already exists"
+        );
+        let added = world
+            .patch(
+                Call::tenants("a").body(json!({"metadata": {"finalizers": ["x.y/z", "new.b/c"]}})),
+            )
+            .await;
+        assert_eq!(added.code, 422, "{}", added.body);
+        assert!(added.message().contains("no new finalizers can be added if the object is being deleted, found new finalizers []string{\"new.b/c\"}"));
+        let undo = world
+            .patch(Call::tenants("a").body(json!({"metadata": {"deletionTimestamp": null}})))
+            .await;
+        assert_eq!((undo.code, undo.version()), (200, marked.version()));
+        let last = world
+            .patch(Call::tenants("a").body(json!({"metadata": {"finalizers": null}})))
+            .await;
+        assert_eq!(last.code, 200);
+        assert_eq!(world.get(Call::tenants("a")).await.code, 404);
+    }
+}
+
+#[tokio::test]
+async fn collections_are_deleted_as_selected() {
+    for world in World::each().await {
+        for name in ["a", "b", "c"] {
+            world.tenant(name).await;
+        }
+        let mut held = tenant("d");
+        held["metadata"]["finalizers"] = json!(["x.y/z"]);
+        world.create(Call::tenants("").body(held)).await;
+        let one = world
+            .delete_collection(Call::tenants("").query("labelSelector=app in (a)"))
+            .await;
+        assert_eq!(one.body["kind"], "TenantControlPlaneList");
+        assert_eq!(one.body["items"].as_array().unwrap().len(), 1);
+        let all = world
+            .delete_collection(Call::tenants("").body(json!({"propagationPolicy": "Background"})))
+            .await;
+        assert_eq!(all.code, 200, "{}", all.body);
+        let left = world.list(Call::tenants("")).await;
+        assert_eq!(left.body["items"].as_array().unwrap().len(), 1);
+        assert!(left.body["items"][0]["metadata"]["deletionTimestamp"].is_string());
+    }
+}
+
+#[tokio::test]
+async fn a_datastore_needs_the_right_to_its_secrets() {
+    let store = json!({
+        "metadata": {"name": "d"},
+        "spec": {
+            "driver": "etcd", "endpoints": ["e:2379"],
+            "tlsConfig": {
+                "certificateAuthority": {"certificate": {"secretReference": {"name": "ca", "namespace": "s", "keyPath": "ca.crt"}}, "privateKey": {"secretReference": {"name": "ca", "namespace": "s", "keyPath": "ca.key"}}},
+                "clientCertificate": {"certificate": {"secretReference": {"name": "c", "namespace": "s", "keyPath": "tls.crt"}}, "privateKey": {"secretReference": {"name": "c", "namespace": "s", "keyPath": "tls.key"}}},
+            },
+        },
+    });
+    let world = World::limited(|asked| asked != "get secrets c");
+    let refused = world.create(Call::stores("").body(store.clone())).await;
+    assert_eq!(refused.code, 403, "{}", refused.body);
+    assert!(
+        refused
+            .message()
+            .contains("User \"alice\" cannot get resource \"secrets\""),
+        "{}",
+        refused.message()
+    );
+    let world = World::limited(|_| true);
+    let created = world.create(Call::stores("").body(store)).await;
+    assert_eq!(created.code, 201, "{}", created.body);
+}

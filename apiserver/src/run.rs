@@ -1,0 +1,88 @@
+//! The process: logging, signals, subcommands.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::args::{Args, Command, LogFormat};
+use crate::metrics::Metrics;
+use crate::registration::{self, Place, Registration};
+use crate::registry::Clock;
+use crate::server;
+use crate::tls::Serving;
+
+/// Why the process ends with an error.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Server(#[from] server::Error),
+    #[error(transparent)]
+    Connect(#[from] crate::args::ConnectError),
+    #[error(transparent)]
+    Registration(#[from] registration::Error),
+    #[error("signals cannot be received: {0}")]
+    Signals(#[from] std::io::Error),
+}
+
+/// Does what the arguments say, until it is done or a signal ends it.
+///
+/// # Errors
+/// When the server cannot start, or the subcommand fails.
+pub async fn run(args: Args, clock: Clock) -> Result<(), Error> {
+    log(&args);
+    // kube and rustls ask for it; a second installation is refused and harmless.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let client = args.connect().await?;
+    match args.command {
+        None => serve(&args, client, clock).await,
+        Some(Command::Unregister) => unregister(&args, client, clock).await,
+    }
+}
+
+async fn serve(args: &Args, client: kube::Client, clock: Clock) -> Result<(), Error> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let running = server::start(args, client, clock).await?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    running.stop().await;
+    Ok(())
+}
+
+async fn unregister(args: &Args, client: kube::Client, clock: Clock) -> Result<(), Error> {
+    let registration = Registration::new(
+        client,
+        Place {
+            namespace: args.namespace.clone(),
+            service: args.service_name.clone(),
+            port: args.service_port,
+            secret: args.serving_secret.clone(),
+            skip: false,
+        },
+        Arc::new(Serving::default()),
+        Arc::new(Metrics::new()),
+        clock,
+    );
+    if registration.unregister().await? {
+        tracing::info!("deleted the APIService");
+    } else {
+        tracing::info!("there is no APIService that leads here");
+    }
+    Ok(())
+}
+
+fn log(args: &Args) {
+    let filter = EnvFilter::try_new(&args.log).unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stdout().is_terminal());
+    // Fails if a test has set its own: then that one stands.
+    let _ = match args.log_format {
+        LogFormat::Text => builder.try_init(),
+        LogFormat::Json => builder.json().try_init(),
+    };
+}

@@ -1,0 +1,228 @@
+//! Label and field selectors (contract R3.8, R3.9): parsing with Kubernetes'
+//! error texts, and matching. Pure.
+
+mod fields;
+mod labels;
+
+use std::collections::BTreeMap;
+
+use crate::status::Failure;
+
+/// Labels of an object.
+pub type Labels = BTreeMap<String, String>;
+
+/// Both selectors of a list or watch; the empty one selects everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selector {
+    labels: Vec<Requirement>,
+    fields: Vec<FieldTerm>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Requirement {
+    key: String,
+    operator: Operator,
+    values: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Operator {
+    Exists,
+    DoesNotExist,
+    In,
+    NotIn,
+    GreaterThan,
+    LessThan,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Field {
+    Name,
+    Namespace,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct FieldTerm {
+    field: Field,
+    equal: bool,
+    value: String,
+}
+
+impl Selector {
+    /// Parses `labelSelector` and `fieldSelector`; `namespaced` says whether
+    /// `metadata.namespace` may be selected on.
+    pub fn parse(labels: &str, fields: &str, namespaced: bool) -> Result<Self, Failure> {
+        Ok(Self {
+            labels: labels::parse(labels).map_err(Failure::BadRequest)?,
+            fields: fields::parse(fields, namespaced).map_err(Failure::BadRequest)?,
+        })
+    }
+
+    /// Selects everything.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty() && self.fields.is_empty()
+    }
+
+    /// Whether an object with this name, namespace and labels is selected.
+    pub fn matches(&self, namespace: &str, name: &str, labels: &Labels) -> bool {
+        self.fields.iter().all(|term| {
+            let value = match term.field {
+                Field::Name => name,
+                Field::Namespace => namespace,
+            };
+            (value == term.value) == term.equal
+        }) && self
+            .labels
+            .iter()
+            .all(|requirement| requirement.matches(labels))
+    }
+
+    /// The one name that can match, if the field selector asks for one.
+    pub fn exact_name(&self) -> Option<&str> {
+        self.fields
+            .iter()
+            .find(|term| term.field == Field::Name && term.equal)
+            .map(|term| term.value.as_str())
+    }
+}
+
+impl Requirement {
+    fn matches(&self, labels: &Labels) -> bool {
+        let value = labels.get(&self.key);
+        let number = |text: &String| text.parse::<i64>().ok();
+        match self.operator {
+            Operator::Exists => value.is_some(),
+            Operator::DoesNotExist => value.is_none(),
+            Operator::In => value.is_some_and(|value| self.values.contains(value)),
+            Operator::NotIn => value.is_none_or(|value| !self.values.contains(value)),
+            Operator::GreaterThan | Operator::LessThan => {
+                let bound = self.values.first().and_then(number);
+                match (value.and_then(number), bound) {
+                    (Some(value), Some(bound)) if self.operator == Operator::GreaterThan => {
+                        value > bound
+                    }
+                    (Some(value), Some(bound)) => value < bound,
+                    _ => false,
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(pairs: &[(&str, &str)]) -> Labels {
+        pairs
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn label_selectors_match() {
+        let set = labels(&[("a", "1"), ("tier", "web"), ("x/y", "")]);
+        let cases = [
+            ("", true),
+            ("a", true),
+            ("!a", false),
+            ("b", false),
+            ("!b", true),
+            ("a=1", true),
+            ("a==1", true),
+            ("a!=1", false),
+            ("b!=1", true),
+            ("tier in (web, db)", true),
+            ("tier notin (web,db)", false),
+            ("b notin (x)", true),
+            ("a>0", true),
+            ("a<1", false),
+            ("tier>1", false),
+            ("x/y=", true),
+            ("x/y in ()", true),
+            ("a=1,tier=web", true),
+            (" a = 1 , tier != db ", true),
+            ("in in (in)", false),
+        ];
+        for (text, expected) in cases {
+            let selector = Selector::parse(text, "", true).unwrap();
+            assert_eq!(selector.matches("n", "o", &set), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn label_selector_errors() {
+        let cases = [
+            ("a=1=2", "found '=', expected: ',' or 'end of string'"),
+            ("a,", "found '', expected: identifier after ','"),
+            (
+                "(a",
+                "found '(', expected: !, identifier, or 'end of string'",
+            ),
+            (
+                "a in x",
+                "unable to parse requirement: found 'x' expected: '('",
+            ),
+            (
+                "a b",
+                "unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt",
+            ),
+            (
+                "!",
+                "unable to parse requirement: found '', expected: identifier",
+            ),
+            (
+                "a>x",
+                "unable to parse requirement: values[0]: Invalid value: \"x\": for 'Gt', 'Lt' operators, the value must be an integer",
+            ),
+        ];
+        for (text, expected) in cases {
+            let failure = Selector::parse(text, "", true).unwrap_err();
+            assert_eq!(failure.to_string(), expected, "{text}");
+        }
+        assert!(Selector::parse("-a=1", "", true).is_err());
+        assert!(Selector::parse("a=-", "", true).is_err());
+    }
+
+    #[test]
+    fn field_selectors() {
+        let none = Labels::new();
+        let ok = [
+            ("metadata.name=o", true),
+            ("metadata.name==o", true),
+            ("metadata.name!=o", false),
+            ("metadata.namespace=n,metadata.name=o", true),
+            ("metadata.namespace!=n", false),
+            ("metadata.name=a\\,b", false),
+        ];
+        for (text, expected) in ok {
+            let selector = Selector::parse("", text, true).unwrap();
+            assert_eq!(selector.matches("n", "o", &none), expected, "{text}");
+        }
+        let bad = [
+            ("spec.x=1", true, "field label not supported: spec.x"),
+            (
+                "metadata.namespace=x",
+                false,
+                "field label not supported: metadata.namespace",
+            ),
+            (
+                "what",
+                true,
+                "invalid selector: 'what'; can't understand 'what'",
+            ),
+            (
+                "metadata.name=\\x",
+                true,
+                "invalid field selector: invalid escape sequence: \\x",
+            ),
+        ];
+        for (text, namespaced, expected) in bad {
+            let failure = Selector::parse("", text, namespaced).unwrap_err();
+            assert_eq!(failure.to_string(), expected);
+        }
+        let selector = Selector::parse("", "metadata.name=o", true).unwrap();
+        assert_eq!(selector.exact_name(), Some("o"));
+    }
+}

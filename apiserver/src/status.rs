@@ -1,0 +1,467 @@
+//! The one table from failures to HTTP code, reason and message (contract 3.14).
+//!
+//! Every handler returns a [`Failure`]; nobody else writes a status code. The
+//! texts are Kubernetes' own, because tools compare them.
+
+use std::borrow::Cow;
+
+use apiservice::Resource;
+use apiservice::field;
+use axum::body::Body;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use serde_json::{Map, Value, json};
+
+use crate::accept;
+
+/// What a failure is about: printed as `R.G "N"`, or `R "N"` in the core group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Subject {
+    /// API group; empty for the core group.
+    pub group: Cow<'static, str>,
+    /// Plural, except where Kubernetes prints a kind.
+    pub resource: Cow<'static, str>,
+    /// Empty if the failure is about the whole resource.
+    pub name: String,
+}
+
+impl Subject {
+    /// An object of one of our own resources.
+    pub fn of(resource: &Resource, name: &str) -> Self {
+        Self::new(apiservice::GROUP, resource.plural, name)
+    }
+
+    /// Any object.
+    pub fn new(
+        group: impl Into<Cow<'static, str>>,
+        resource: impl Into<Cow<'static, str>>,
+        name: impl Into<String>,
+    ) -> Self {
+        Self {
+            group: group.into(),
+            resource: resource.into(),
+            name: name.into(),
+        }
+    }
+
+    /// `R.G`, or `R` in the core group.
+    pub fn group_resource(&self) -> String {
+        if self.group.is_empty() {
+            self.resource.to_string()
+        } else {
+            format!("{}.{}", self.resource, self.group)
+        }
+    }
+
+    fn details(&self) -> Map<String, Value> {
+        let mut details = Map::new();
+        for (key, value) in [
+            ("name", self.name.as_str()),
+            ("group", self.group.as_ref()),
+            ("kind", self.resource.as_ref()),
+        ] {
+            if !value.is_empty() {
+                details.insert(key.to_owned(), Value::from(value));
+            }
+        }
+        details
+    }
+}
+
+impl std::fmt::Display for Subject {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{} {:?}", self.group_resource(), self.name)
+    }
+}
+
+/// One entry of `details.causes`; empty parts are left out on the wire.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cause {
+    pub reason: String,
+    pub message: String,
+    pub field: String,
+}
+
+impl Cause {
+    fn to_value(&self) -> Value {
+        let mut cause = Map::new();
+        for (key, value) in [
+            ("reason", &self.reason),
+            ("message", &self.message),
+            ("field", &self.field),
+        ] {
+            if !value.is_empty() {
+                cause.insert(key.to_owned(), Value::from(value.as_str()));
+            }
+        }
+        Value::Object(cause)
+    }
+}
+
+/// Why a request was not carried out. `retry_after` is in seconds and is only
+/// set where nothing can have been committed (R3.86).
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Failure {
+    #[error("{0}")]
+    BadRequest(String),
+    #[error("Unauthorized")]
+    Unauthorized,
+    /// `message` is complete; it names subject and right (R1.32, R7.4).
+    #[error("{message}")]
+    Forbidden {
+        message: String,
+        subject: Subject,
+        causes: Vec<Cause>,
+    },
+    #[error("{0} not found")]
+    NotFound(Subject),
+    /// Below the group's version, but no such resource or sub-path.
+    #[error("the server could not find the requested resource")]
+    UnknownPath,
+    #[error("{verb} is not supported on resources of kind {:?}", subject.group_resource())]
+    MethodNotAllowed { verb: String, subject: Subject },
+    /// The accepted media types, comma separated, or the whole text of R4.9.
+    #[error("{0}")]
+    NotAcceptable(String),
+    #[error("{}{subject} already exists{}",
+        if *deleting { "object is being deleted: " } else { "" },
+        if *generated { ", the server was not able to generate a unique name for the object" } else { "" })]
+    AlreadyExists {
+        subject: Subject,
+        /// The present object has a deletionTimestamp.
+        deleting: bool,
+        /// The name came from generateName (R3.36).
+        generated: bool,
+    },
+    #[error("Operation cannot be fulfilled on {subject}: {message}")]
+    Conflict { subject: Subject, message: String },
+    /// 410: history no longer reaches back. `continue_token` lets a list go on
+    /// at the latest state (R3.19).
+    #[error("{message}")]
+    Expired {
+        message: String,
+        continue_token: Option<String>,
+    },
+    #[error("Request entity too large: {0}")]
+    TooLarge(String),
+    #[error("the body of the request was in an unknown format - accepted media types include: {0}")]
+    UnsupportedMediaType(String),
+    #[error(
+        "{} {name:?} is invalid: {}",
+        qualified(kind, group),
+        field::summary(errors)
+    )]
+    Invalid {
+        kind: String,
+        group: String,
+        name: String,
+        errors: Vec<field::Error>,
+    },
+    /// A patch that does not apply; Kubernetes drops the text (R3.56).
+    #[error("the server rejected our request due to an error in our request")]
+    Unprocessable,
+    #[error("{message}")]
+    TooManyRequests { message: String, retry_after: u32 },
+    #[error("Internal error occurred: {0}")]
+    Internal(String),
+    /// 500 without a reason and with a bare message (R3.35).
+    #[error("{0}")]
+    Bare(String),
+    #[error("{message}")]
+    Unavailable { message: String, retry_after: u32 },
+    /// The outcome is unknown: no Retry-After.
+    #[error("Timeout: {0}")]
+    Timeout(String),
+    /// The wanted revision is newer than ours (R3.16).
+    #[error("Timeout: Too large resource version: {wanted}, current: {current}")]
+    TooLargeVersion { wanted: u64, current: u64 },
+}
+
+fn qualified(kind: &str, group: &str) -> String {
+    if group.is_empty() {
+        kind.to_owned()
+    } else {
+        format!("{kind}.{group}")
+    }
+}
+
+impl Failure {
+    /// 422 for an object of one of our kinds.
+    pub fn invalid(resource: &Resource, name: &str, errors: Vec<field::Error>) -> Self {
+        Self::Invalid {
+            kind: resource.kind.to_owned(),
+            group: apiservice::GROUP.to_owned(),
+            name: name.to_owned(),
+            errors,
+        }
+    }
+
+    /// The conflict every client retries on; the wording is compared by tools (R3.47).
+    pub fn modified(subject: Subject) -> Self {
+        Self::Conflict {
+            subject,
+            message: "the object has been modified; please apply your changes to the latest version and try again".to_owned(),
+        }
+    }
+
+    /// 503 because the store does not answer; never an absence (rule 3).
+    pub fn store_unavailable(detail: impl std::fmt::Display) -> Self {
+        Self::Unavailable {
+            message: format!("the object store is not available: {detail}"),
+            retry_after: 1,
+        }
+    }
+
+    /// HTTP code.
+    pub fn code(&self) -> StatusCode {
+        match self {
+            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::Forbidden { .. } => StatusCode::FORBIDDEN,
+            Self::NotFound(_) | Self::UnknownPath => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
+            Self::AlreadyExists { .. } | Self::Conflict { .. } => StatusCode::CONFLICT,
+            Self::Expired { .. } => StatusCode::GONE,
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Invalid { .. } | Self::Unprocessable => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Internal(_) | Self::Bare(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Timeout(_) | Self::TooLargeVersion { .. } => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    /// `reason` of the Status.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::BadRequest(_) => "BadRequest",
+            Self::Unauthorized => "Unauthorized",
+            Self::Forbidden { .. } => "Forbidden",
+            Self::NotFound(_) | Self::UnknownPath => "NotFound",
+            Self::MethodNotAllowed { .. } => "MethodNotAllowed",
+            Self::NotAcceptable(_) => "NotAcceptable",
+            Self::AlreadyExists { .. } => "AlreadyExists",
+            Self::Conflict { .. } => "Conflict",
+            Self::Expired { .. } => "Expired",
+            Self::TooLarge(_) => "RequestEntityTooLarge",
+            Self::UnsupportedMediaType(_) => "UnsupportedMediaType",
+            Self::Invalid { .. } | Self::Unprocessable => "Invalid",
+            Self::TooManyRequests { .. } => "TooManyRequests",
+            Self::Internal(_) => "InternalError",
+            Self::Bare(_) => "",
+            Self::Unavailable { .. } => "ServiceUnavailable",
+            Self::Timeout(_) | Self::TooLargeVersion { .. } => "Timeout",
+        }
+    }
+
+    /// Seconds after which a repetition may help, if it is safe.
+    pub fn retry_after(&self) -> Option<u32> {
+        match self {
+            // 0 = the write may have happened, so do not invite a repetition.
+            Self::TooManyRequests { retry_after, .. } | Self::Unavailable { retry_after, .. } => {
+                Some(*retry_after).filter(|seconds| *seconds > 0)
+            }
+            Self::TooLargeVersion { .. }
+            | Self::AlreadyExists {
+                generated: true, ..
+            } => Some(1),
+            _ => None,
+        }
+    }
+
+    fn causes(&self) -> Vec<Cause> {
+        match self {
+            Self::Forbidden { causes, .. } => causes.clone(),
+            Self::Invalid { errors, .. } => errors
+                .iter()
+                .map(|error| Cause {
+                    reason: error.reason().to_owned(),
+                    message: error.message(),
+                    field: error.field.clone(),
+                })
+                .collect(),
+            Self::Internal(message) => vec![Cause {
+                message: message.clone(),
+                ..Cause::default()
+            }],
+            Self::TooLargeVersion { .. } => vec![Cause {
+                reason: "ResourceVersionTooLarge".to_owned(),
+                message: "Too large resource version".to_owned(),
+                ..Cause::default()
+            }],
+            _ => Vec::new(),
+        }
+    }
+
+    fn details(&self) -> Option<Map<String, Value>> {
+        let mut details = match self {
+            Self::Forbidden { subject, .. }
+            | Self::NotFound(subject)
+            | Self::AlreadyExists { subject, .. }
+            | Self::Conflict { subject, .. } => subject.details(),
+            Self::MethodNotAllowed { subject, .. } => {
+                let mut details = subject.details();
+                // Kubernetes names the resource only.
+                details.remove("name");
+                details
+            }
+            Self::Invalid {
+                kind, group, name, ..
+            } => Subject::new(group.clone(), kind.clone(), name.clone()).details(),
+            Self::UnknownPath
+            | Self::Unprocessable
+            | Self::Internal(_)
+            | Self::TooManyRequests { .. }
+            | Self::Unavailable { .. }
+            | Self::Timeout(_)
+            | Self::TooLargeVersion { .. } => Map::new(),
+            _ => return None,
+        };
+        let causes = self.causes();
+        if !causes.is_empty() {
+            let causes = causes.iter().map(Cause::to_value).collect();
+            details.insert("causes".to_owned(), Value::Array(causes));
+        }
+        if let Some(seconds) = self.retry_after() {
+            details.insert("retryAfterSeconds".to_owned(), Value::from(seconds));
+        }
+        Some(details)
+    }
+
+    /// The `v1` Status that describes this failure.
+    pub fn to_status(&self) -> Value {
+        let mut status = json!({
+            "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+            "message": self.to_string(), "code": self.code().as_u16(),
+        });
+        if !self.reason().is_empty() {
+            status["reason"] = Value::from(self.reason());
+        }
+        if let Some(details) = self.details() {
+            status["details"] = Value::Object(details);
+        }
+        if let Self::Expired {
+            continue_token: Some(token),
+            ..
+        } = self
+        {
+            status["metadata"]["continue"] = Value::from(token.as_str());
+        }
+        status
+    }
+
+    /// The answer to a request with these headers: the Status as YAML if the
+    /// client prefers it, as JSON in every other case.
+    pub fn into_response(self, request: &HeaderMap) -> Response<Body> {
+        let (body, media) = accept::status_encoding(request).encode(&self.to_status(), false);
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = self.code();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
+        if let Some(seconds) = self.retry_after() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if matches!(self, Self::Forbidden { .. }) {
+            headers.insert(
+                header::X_CONTENT_TYPE_OPTIONS,
+                HeaderValue::from_static("nosniff"),
+            );
+        }
+        response
+    }
+}
+
+/// `{"status":"Success"}` for a deletion that is complete (R3.62).
+pub fn deleted(subject: &Subject, uid: &str) -> Value {
+    let mut details = subject.details();
+    if !uid.is_empty() {
+        details.insert("uid".to_owned(), Value::from(uid));
+    }
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_codes_and_details() {
+        let subject = Subject::new("g", "things", "a");
+        let cases = [
+            (
+                Failure::NotFound(subject.clone()),
+                404,
+                "NotFound",
+                "things.g \"a\" not found",
+            ),
+            (
+                Failure::NotFound(Subject::new("", "namespaces", "n")),
+                404,
+                "NotFound",
+                "namespaces \"n\" not found",
+            ),
+            (
+                Failure::modified(subject.clone()),
+                409,
+                "Conflict",
+                "Operation cannot be fulfilled on things.g \"a\": the object has been modified; please apply your changes to the latest version and try again",
+            ),
+            (
+                Failure::AlreadyExists {
+                    subject: subject.clone(),
+                    deleting: true,
+                    generated: false,
+                },
+                409,
+                "AlreadyExists",
+                "object is being deleted: things.g \"a\" already exists",
+            ),
+            (Failure::Bare("x".into()), 500, "", "x"),
+        ];
+        for (failure, code, reason, message) in cases {
+            let status = failure.to_status();
+            assert_eq!(status["code"], code);
+            assert_eq!(
+                status.get("reason").and_then(Value::as_str).unwrap_or(""),
+                reason
+            );
+            assert_eq!(status["message"], message);
+        }
+    }
+
+    #[test]
+    fn retry_after_is_in_header_and_details() {
+        let response = Failure::TooLargeVersion {
+            wanted: 9,
+            current: 4,
+        }
+        .into_response(&HeaderMap::new());
+        assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+        let status = Failure::TooLargeVersion {
+            wanted: 9,
+            current: 4,
+        }
+        .to_status();
+        assert_eq!(
+            status["details"]["causes"][0]["reason"],
+            "ResourceVersionTooLarge"
+        );
+        assert_eq!(status["details"]["retryAfterSeconds"], 1);
+        assert_eq!(
+            status["message"],
+            "Timeout: Too large resource version: 9, current: 4"
+        );
+    }
+
+    #[test]
+    fn expired_list_carries_the_token() {
+        let status = Failure::Expired {
+            message: "old".into(),
+            continue_token: Some("t".into()),
+        }
+        .to_status();
+        assert_eq!(status["metadata"]["continue"], "t");
+        assert_eq!(status["code"], 410);
+    }
+}

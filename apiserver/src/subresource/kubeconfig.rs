@@ -1,0 +1,538 @@
+//! `tenantcontrolplanes/NAME/kubeconfig`: access to a tenant (rules 11 to 14).
+//!
+//! GET answers a `v1` Config: with a fresh certificate for callers who may have one,
+//! with cluster and context alone for other readers. POST takes a KubeconfigRequest.
+//!
+//! Guarantees: no certificate without an answer to "may they" that was asked for this
+//! request; none that says `system:` or carries the caller's groups; one audit line for
+//! each; keys are in no log, and answers are never cached.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use apiservice::field::{self, Path};
+use apiservice::names::{self, key};
+use apiservice::pki::{self, Entropy, KubeconfigInput, Leaf, Pair, Usage, Validity};
+use apiservice::resource::Column;
+use apiservice::v1alpha1::KubeconfigRole;
+use axum::body::Body;
+use http::{HeaderValue, Response, StatusCode, header};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::Api;
+use serde_json::{Value, json};
+
+use crate::accept::{self, Answer, Shape};
+use crate::audit::{self, Mint};
+use crate::authz::{Attributes, Authorizer, Decision, Permit, forbidden, verb};
+use crate::metrics::Metrics;
+use crate::options::{Write, WriteKind};
+use crate::registry::{self, Clock, Registry, Request};
+use crate::status::Failure;
+use crate::target::Verb;
+use crate::{decode, delegate, respond};
+
+const KIND: &str = "KubeconfigRequest";
+/// The verb that lets a reader have a certificate of role view.
+const VIEW: &str = "view";
+const SHORTEST: u32 = 600;
+/// For tenants whose clocks are behind ours.
+const EARLIER: SignedDuration = SignedDuration::from_mins(5);
+const LOOKUP: Duration = Duration::from_secs(5);
+const RETRY_AFTER: u32 = 2;
+
+/// What `kubectl get --subresource=kubeconfig` prints after the name; never a key.
+static COLUMNS: [Column; 3] = [
+    column(
+        "Role",
+        ".kubeconfig.role",
+        "Rights that a kubeconfig for you has",
+    ),
+    column(
+        "User",
+        ".kubeconfig.user",
+        "User that a kubeconfig for you names",
+    ),
+    column(
+        "Server",
+        ".kubeconfig.server",
+        "Address of the tenant's API server",
+    ),
+];
+
+const fn column(name: &'static str, path: &'static str, description: &'static str) -> Column {
+    Column {
+        name,
+        json_path: path,
+        kind: "string",
+        format: "",
+        description,
+        priority: 0,
+    }
+}
+
+/// Makes kubeconfigs.
+pub struct Minter {
+    client: kube::Client,
+    authorizer: Arc<Authorizer>,
+    clock: Clock,
+    metrics: Arc<Metrics>,
+    longest: u32,
+}
+
+/// A tenant, as far as a kubeconfig needs it.
+struct Tenant {
+    namespace: String,
+    name: String,
+    server: String,
+}
+
+/// What the one Secret holds that we may read of a tenant (rule 13).
+struct Signer {
+    authority: Pair,
+    server_ca: String,
+}
+
+/// A certificate that was made.
+struct Minted {
+    user: String,
+    pair: Pair,
+    expires: Timestamp,
+}
+
+/// GET.
+///
+/// # Errors
+/// 404 without the tenant, 503 until it is ready.
+pub async fn get(
+    minter: &Minter,
+    registry: &Registry,
+    permit: Permit<verb::Get>,
+    request: &Request,
+) -> Result<Response<Body>, Failure> {
+    let accept = accept::negotiate(&request.headers, &request.query(), Answer::Object)?;
+    let (object, _) = registry::get::object(registry, &permit).await?;
+    let role = minter.role(&permit, request).await?;
+    if let Shape::Table(..) = accept.shape {
+        let value = summary(&object, role, &permit);
+        let now = minter.clock.now();
+        let table = respond::with_columns(&COLUMNS, &value, &accept, StatusCode::OK, now);
+        return Ok(never_cached(table));
+    }
+    let tenant = Tenant::of(&object)?;
+    let signer = minter.signer(&tenant).await?;
+    let minted = match role {
+        Some(role) => Some(minter.mint(&tenant, &signer, &permit, role, minter.longest)?),
+        None => None,
+    };
+    let config = config(&tenant, &signer, minted.as_ref());
+    let answer = respond::raw(&pki::kubeconfig(&config), &accept, StatusCode::OK);
+    Ok(never_cached(answer))
+}
+
+/// POST.
+///
+/// # Errors
+/// 403 without the right to this very moment, 404 without the tenant, 422 for a request
+/// that cannot be granted, 503 until the tenant is ready.
+pub async fn create(
+    minter: &Minter,
+    registry: &Registry,
+    permit: Permit<verb::Create>,
+    request: &Request,
+) -> Result<Response<Body>, Failure> {
+    let accept = accept::negotiate(&request.headers, &request.query(), Answer::Object)?;
+    let write = Write::parse(request.query(), WriteKind::Create)?;
+    let asked = Asked::parse(request, &permit, minter.longest)?;
+    let (object, _) = registry::get::object(registry, &permit).await?;
+    minter.still_allowed(&permit).await?;
+    let mut answer = json!({
+        "apiVersion": permit.resource().api_version(),
+        "kind": KIND,
+        "metadata": {
+            "name": object["metadata"]["name"],
+            "namespace": object["metadata"]["namespace"],
+            "creationTimestamp": minter.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        },
+        "spec": {"role": asked.role.as_str(), "expirationSeconds": asked.seconds},
+    });
+    if !write.dry_run {
+        let tenant = Tenant::of(&object)?;
+        let signer = minter.signer(&tenant).await?;
+        let minted = minter.mint(&tenant, &signer, &permit, asked.role, asked.seconds)?;
+        answer["status"] = json!({
+            "kubeconfig": pki::kubeconfig_yaml(&config(&tenant, &signer, Some(&minted))),
+            "expirationTimestamp": minted.expires.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        });
+    }
+    Ok(never_cached(respond::raw(
+        &answer,
+        &accept,
+        StatusCode::CREATED,
+    )))
+}
+
+impl Minter {
+    pub fn new(
+        client: kube::Client,
+        authorizer: Arc<Authorizer>,
+        clock: Clock,
+        metrics: Arc<Metrics>,
+        longest: u32,
+    ) -> Self {
+        Minter {
+            client,
+            authorizer,
+            clock,
+            metrics,
+            longest,
+        }
+    }
+
+    /// The rights that a reader gets in the tenant; none comes with a warning that names
+    /// the right that is missing.
+    async fn role(
+        &self,
+        permit: &Permit<verb::Get>,
+        request: &Request,
+    ) -> Result<Option<KubeconfigRole>, Failure> {
+        let create = permit.attributes(Verb::Create);
+        if self.allows(permit, &create).await? {
+            return Ok(Some(KubeconfigRole::Admin));
+        }
+        let view = Attributes {
+            verb: VIEW.to_owned(),
+            ..create
+        };
+        if self.allows(permit, &view).await? {
+            return Ok(Some(KubeconfigRole::View));
+        }
+        request.warnings.add(format!(
+            "this kubeconfig has no user: you need the verb \"create\" (role admin) or \
+             \"view\" (role view) on {}/kubeconfig in API group \"{}\" in the namespace \"{}\"",
+            permit.resource().plural,
+            apiservice::GROUP,
+            permit.namespace().unwrap_or_default()
+        ));
+        Ok(None)
+    }
+
+    async fn allows<V>(&self, permit: &Permit<V>, right: &Attributes) -> Result<bool, Failure> {
+        let decision = self.authorizer.allowed_uncached(permit.identity(), right);
+        Ok(decision.await? == Decision::Allow)
+    }
+
+    async fn still_allowed(&self, permit: &Permit<verb::Create>) -> Result<(), Failure> {
+        let right = permit.attributes(Verb::Create);
+        let decision = self.authorizer.allowed_uncached(permit.identity(), &right);
+        match decision.await? {
+            Decision::Allow => Ok(()),
+            Decision::Deny { reason } => Err(forbidden(permit.identity(), &right, &reason)),
+        }
+    }
+
+    async fn signer(&self, tenant: &Tenant) -> Result<Signer, Failure> {
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), &tenant.namespace);
+        let name = names::client_ca(&tenant.name);
+        let secret = match tokio::time::timeout(LOOKUP, api.get(&name)).await {
+            Ok(Ok(secret)) => secret,
+            Ok(Err(error)) => {
+                let error = delegate::describe(&error);
+                tracing::warn!(tenant.namespace, secret = name, error, "cannot sign");
+                return Err(not_ready(&format!("the Secret {name} cannot be read")));
+            }
+            Err(_) => return Err(not_ready(&format!("reading the Secret {name} timed out"))),
+        };
+        let data = secret.data.unwrap_or_default();
+        let text = |key: &str| {
+            data.get(key)
+                .and_then(|bytes| String::from_utf8(bytes.0.clone()).ok())
+                .ok_or_else(|| not_ready(&format!("the Secret {name} has no {key}")))
+        };
+        Ok(Signer {
+            authority: Pair {
+                cert: text(key::CA_CRT)?,
+                key: text(key::CA_KEY)?,
+            },
+            server_ca: text(key::SERVER_CA_CRT)?,
+        })
+    }
+
+    fn mint<V>(
+        &self,
+        tenant: &Tenant,
+        signer: &Signer,
+        permit: &Permit<V>,
+        role: KubeconfigRole,
+        seconds: u32,
+    ) -> Result<Minted, Failure> {
+        let internal = |error: pki::Error| Failure::Internal(error.to_string());
+        let now = self.clock.now();
+        let authority_ends = pki::inspect(&signer.authority.cert)
+            .map_err(internal)?
+            .not_after;
+        let expires = (now + SignedDuration::from_secs(i64::from(seconds))).min(authority_ends);
+        let user = format!("{}{}", names::MINTED_USER_PREFIX, permit.identity().user);
+        let leaf = Leaf {
+            subject: pki::Subject {
+                common_name: user.clone(),
+                organizations: vec![role.group().to_owned()],
+            },
+            usage: Usage::Client,
+            dns_names: Vec::new(),
+            ip_addresses: Vec::new(),
+            validity: Validity {
+                not_before: now - EARLIER,
+                not_after: expires,
+            },
+        };
+        let pair = pki::sign(&signer.authority, &leaf, &Entropy).map_err(internal)?;
+        let made = pki::inspect(&pair.cert).map_err(internal)?;
+        audit::minted(&Mint {
+            user: &permit.identity().user,
+            namespace: &tenant.namespace,
+            tenant: &tenant.name,
+            role: role.as_str(),
+            serial: &made.serial_hex,
+            expires: made.not_after,
+        });
+        self.metrics.minted();
+        Ok(Minted {
+            user,
+            pair,
+            expires: made.not_after,
+        })
+    }
+}
+
+impl Tenant {
+    /// # Errors
+    /// 503 until the tenant is Ready: only then does a kubeconfig work (rule 14).
+    fn of(object: &Value) -> Result<Tenant, Failure> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        if !is_ready(object) {
+            return Err(not_ready("its condition Ready is not True"));
+        }
+        let endpoint = endpoint(object).ok_or_else(|| not_ready("it has no endpoint"))?;
+        Ok(Tenant {
+            namespace: text(&object["metadata"]["namespace"]),
+            name: text(&object["metadata"]["name"]),
+            server: format!("https://{endpoint}"),
+        })
+    }
+}
+
+fn is_ready(object: &Value) -> bool {
+    let conditions = object["status"]["conditions"].as_array();
+    conditions.is_some_and(|conditions| {
+        conditions.iter().any(|condition| {
+            condition["type"] == apiservice::condition::tenant::READY
+                && condition["status"] == "True"
+        })
+    })
+}
+
+fn endpoint(object: &Value) -> Option<&str> {
+    object["status"]["controlPlaneEndpoint"]
+        .as_str()
+        .filter(|endpoint| !endpoint.is_empty())
+}
+
+fn not_ready(why: &str) -> Failure {
+    Failure::Unavailable {
+        message: format!("the tenant is not ready to be used: {why}"),
+        retry_after: RETRY_AFTER,
+    }
+}
+
+fn config<'a>(
+    tenant: &'a Tenant,
+    signer: &'a Signer,
+    minted: Option<&'a Minted>,
+) -> KubeconfigInput<'a> {
+    KubeconfigInput {
+        cluster: &tenant.name,
+        server: &tenant.server,
+        ca_pem: &signer.server_ca,
+        user: minted.map(|minted| (minted.user.as_str(), Some(&minted.pair))),
+        context: &tenant.name,
+    }
+}
+
+/// What the Table is made of: nothing is minted for it.
+fn summary<V>(object: &Value, role: Option<KubeconfigRole>, permit: &Permit<V>) -> Value {
+    let mut value = json!({
+        "apiVersion": object["apiVersion"],
+        "kind": object["kind"],
+        "metadata": object["metadata"],
+        "kubeconfig": {"role": "<none>", "user": "<none>"},
+    });
+    if let Some(role) = role {
+        value["kubeconfig"]["role"] = role.as_str().into();
+        value["kubeconfig"]["user"] =
+            format!("{}{}", names::MINTED_USER_PREFIX, permit.identity().user).into();
+    }
+    if let Some(endpoint) = endpoint(object) {
+        value["kubeconfig"]["server"] = format!("https://{endpoint}").into();
+    }
+    value
+}
+
+fn never_cached(mut response: Response<Body>) -> Response<Body> {
+    let never = HeaderValue::from_static("no-store");
+    response.headers_mut().insert(header::CACHE_CONTROL, never);
+    response
+}
+
+/// A KubeconfigRequest, checked.
+#[derive(Debug, PartialEq, Eq)]
+struct Asked {
+    role: KubeconfigRole,
+    seconds: u32,
+}
+
+impl Asked {
+    /// An empty body asks for the defaults.
+    fn parse<V>(request: &Request, permit: &Permit<V>, longest: u32) -> Result<Asked, Failure> {
+        let media = decode::media(&request.headers)?;
+        if request.body.iter().all(u8::is_ascii_whitespace) {
+            return Ok(Asked {
+                role: KubeconfigRole::default(),
+                seconds: longest,
+            });
+        }
+        let body = decode::parse(media, &request.body)
+            .map_err(|error| decode::unrecognized(KIND, &error, &request.body))?
+            .value;
+        let name = permit.name().unwrap_or_default();
+        same(
+            &body["apiVersion"],
+            &permit.resource().api_version(),
+            "the API version in the data",
+        )?;
+        same(&body["kind"], KIND, "the kind of the object")?;
+        same(&body["metadata"]["name"], name, "the name of the object")?;
+        same(
+            &body["metadata"]["namespace"],
+            permit.namespace().unwrap_or_default(),
+            "the namespace of the object",
+        )?;
+        Self::check(&body["spec"], longest).map_err(|errors| Failure::Invalid {
+            kind: KIND.to_owned(),
+            group: apiservice::GROUP.to_owned(),
+            name: name.to_owned(),
+            errors,
+        })
+    }
+
+    fn check(spec: &Value, longest: u32) -> Result<Asked, Vec<field::Error>> {
+        let path = Path::new("spec");
+        let mut errors = Vec::new();
+        let role = match &spec["role"] {
+            Value::Null => KubeconfigRole::default(),
+            Value::String(text) if text == "admin" => KubeconfigRole::Admin,
+            Value::String(text) if text == "view" => KubeconfigRole::View,
+            other => {
+                let path = path.child("role");
+                errors.push(field::Error::not_supported(
+                    &path,
+                    other.clone(),
+                    &["admin", "view"],
+                ));
+                KubeconfigRole::View
+            }
+        };
+        let seconds = match &spec["expirationSeconds"] {
+            Value::Null => longest,
+            // As a TokenRequest: more than the longest is granted the longest.
+            Value::Number(number) if number.as_i64().is_some_and(|n| n >= SHORTEST.into()) => {
+                let asked = number.as_i64().unwrap_or_default();
+                u32::try_from(asked).unwrap_or(longest).min(longest)
+            }
+            other => {
+                let path = path.child("expirationSeconds");
+                let why = "may not specify a duration less than 10 minutes";
+                errors.push(field::Error::invalid(&path, other.clone(), why));
+                SHORTEST
+            }
+        };
+        if errors.is_empty() {
+            Ok(Asked { role, seconds })
+        } else {
+            Err(errors)
+        }
+    }
+}
+
+fn same(value: &Value, expected: &str, what: &str) -> Result<(), Failure> {
+    match value {
+        Value::Null => Ok(()),
+        Value::String(text) if text.is_empty() || text == expected => Ok(()),
+        other => Err(Failure::BadRequest(format!(
+            "{what} ({}) does not match the one of the request ({expected})",
+            other.as_str().map_or(other.to_string(), str::to_owned)
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(spec: Value) -> Vec<String> {
+        let errors = Asked::check(&spec, 86_400).unwrap_err();
+        errors.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn requests_are_checked_and_shortened_to_the_longest() {
+        for (spec, role, seconds) in [
+            (json!(null), KubeconfigRole::Admin, 86_400),
+            (json!({"role": "view"}), KubeconfigRole::View, 86_400),
+            (
+                json!({"expirationSeconds": 600}),
+                KubeconfigRole::Admin,
+                600,
+            ),
+            (
+                json!({"expirationSeconds": i64::MAX}),
+                KubeconfigRole::Admin,
+                86_400,
+            ),
+        ] {
+            assert_eq!(Asked::check(&spec, 86_400), Ok(Asked { role, seconds }));
+        }
+        assert_eq!(
+            texts(json!({"role": "root", "expirationSeconds": 599})),
+            [
+                r#"spec.role: Unsupported value: "root": supported values: "admin", "view""#,
+                "spec.expirationSeconds: Invalid value: 599: may not specify a duration less than 10 minutes",
+            ]
+        );
+        assert_eq!(texts(json!({"expirationSeconds": "1h"})).len(), 1);
+    }
+
+    #[test]
+    fn only_a_ready_tenant_has_kubeconfigs() {
+        let mut object = json!({
+            "metadata": {"name": "t", "namespace": "n"},
+            "status": {"controlPlaneEndpoint": "10.0.0.1:6443", "conditions": [
+                {"type": "Ready", "status": "True"},
+            ]},
+        });
+        assert_eq!(
+            Tenant::of(&object).ok().unwrap().server,
+            "https://10.0.0.1:6443"
+        );
+        for status in ["False", "Unknown"] {
+            object["status"]["conditions"][0]["status"] = status.into();
+            let failure = Tenant::of(&object).err().unwrap();
+            assert_eq!(
+                (failure.code().as_u16(), failure.retry_after()),
+                (503, Some(2))
+            );
+        }
+        object["status"] = json!({"conditions": [{"type": "Ready", "status": "True"}]});
+        assert!(Tenant::of(&object).is_err());
+    }
+}

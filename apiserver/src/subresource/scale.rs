@@ -1,0 +1,303 @@
+//! The scale subresource (R3.74, 8.4): `autoscaling/v1` Scale over the fields
+//! that the resource's row names.
+
+use apiservice::field::{self, Path};
+use apiservice::{Resource, ScalePaths};
+use axum::body::Body;
+use http::{Response, StatusCode};
+use serde_json::{Map, Value, json};
+
+use crate::accept::{self, Answer};
+use crate::admission::{self, Part};
+use crate::authz::{Permit, verb};
+use crate::decode;
+use crate::object::{meta, set_meta};
+use crate::options::{FieldValidation, Write, WriteKind};
+use crate::registry::patch as patches;
+use crate::registry::update::Change;
+use crate::registry::{Registry, Request, get};
+use crate::respond::{self, Warnings};
+use crate::status::Failure;
+use crate::table;
+
+const API_VERSION: &str = "autoscaling/v1";
+const MAX_REPLICAS: i64 = i32::MAX as i64;
+
+/// Answers with the Scale.
+pub async fn get(
+    registry: &Registry,
+    permit: Permit<verb::Get>,
+    request: &Request,
+) -> Result<Response<Body>, Failure> {
+    let accept = accept::negotiate(&request.headers, &request.query(), Answer::Object)?;
+    let (object, _) = get::object(registry, &permit).await?;
+    let scale = scale(paths(&permit)?, &object)?;
+    Ok(respond::with_columns(
+        table::SCALE,
+        &scale,
+        &accept,
+        StatusCode::OK,
+        registry.clock.now(),
+    ))
+}
+
+/// Sets the replicas of a Scale that was put.
+pub async fn update(
+    registry: &Registry,
+    permit: Permit<verb::Update>,
+    request: &Request,
+) -> Result<Response<Body>, Failure> {
+    let query = request.query();
+    let accept = accept::negotiate(&request.headers, &query, Answer::Object)?;
+    let media = decode::media(&request.headers)?;
+    let name = get::name(&permit)?;
+    let options = Write::parse(query, WriteKind::Update)?;
+    let parsed = decode::parse(media, &request.body)
+        .map_err(|error| decode::unrecognized("Scale", &error, &request.body))?;
+    let mut scale = parsed.value;
+    complete(
+        &mut scale,
+        parsed.duplicates,
+        options.field_validation,
+        &request.warnings,
+    )
+    .map_err(|error| {
+        Failure::BadRequest(format!(
+            "Scale in version \"v1\" cannot be handled as a Scale: {error}"
+        ))
+    })?;
+    admission::match_name(&scale, name)?;
+    admission::match_namespace(permit.resource(), &mut scale, permit.namespace())?;
+    let paths = paths(&permit)?;
+    let change = Change::new(registry, &permit, request, Part::Main, options.dry_run)?;
+    let stored = change.apply(|old| scaled(paths, old, &scale)).await?;
+    answer(registry, paths, &stored, &accept)
+}
+
+/// Patches the Scale and sets its replicas.
+pub async fn patch(
+    registry: &Registry,
+    permit: Permit<verb::Patch>,
+    request: &Request,
+) -> Result<Response<Body>, Failure> {
+    let query = request.query();
+    let accept = accept::negotiate(&request.headers, &query, Answer::Object)?;
+    let name = get::name(&permit)?;
+    let (patch, strict) = patches::parse(request)?;
+    let options = Write::parse(query, WriteKind::Patch)?;
+    let paths = paths(&permit)?;
+    let change = Change::new(registry, &permit, request, Part::Main, options.dry_run)?;
+    let stored = change
+        .apply(|old| {
+            let mut patched = patches::apply(&patch, &scale(paths, old)?)?;
+            let document = patched.to_string();
+            complete(
+                &mut patched,
+                strict.clone(),
+                options.field_validation,
+                &request.warnings,
+            )
+            .map_err(|error| patches::invalid(&document, &error))?;
+            admission::match_name(&patched, name)?;
+            admission::match_namespace(permit.resource(), &mut patched, permit.namespace())?;
+            scaled(paths, old, &patched)
+        })
+        .await?;
+    answer(registry, paths, &stored, &accept)
+}
+
+fn answer(
+    registry: &Registry,
+    paths: &ScalePaths,
+    stored: &Value,
+    accept: &accept::Accept,
+) -> Result<Response<Body>, Failure> {
+    let scale = scale(paths, stored)?;
+    Ok(respond::with_columns(
+        table::SCALE,
+        &scale,
+        accept,
+        StatusCode::OK,
+        registry.clock.now(),
+    ))
+}
+
+fn paths<V>(permit: &Permit<V>) -> Result<&'static ScalePaths, Failure> {
+    of(permit.resource()).ok_or(Failure::UnknownPath)
+}
+
+fn of(resource: &'static Resource) -> Option<&'static ScalePaths> {
+    let mut rows = resource.subresources.iter();
+    rows.find_map(|subresource| subresource.scale.as_ref())
+}
+
+fn at<'a>(object: &'a Value, path: &[&str]) -> Option<&'a Value> {
+    path.iter()
+        .try_fold(object, |value, segment| value.get(segment))
+}
+
+/// The Scale of an object.
+fn scale(paths: &ScalePaths, object: &Value) -> Result<Value, Failure> {
+    let Some(replicas) = at(object, paths.spec_replicas).and_then(Value::as_i64) else {
+        return Err(Failure::Internal(format!(
+            "the spec replicas field \".{}\" does not exist",
+            paths.spec_replicas.join(".")
+        )));
+    };
+    let mut metadata = Map::new();
+    for field in [
+        "name",
+        "namespace",
+        "uid",
+        "resourceVersion",
+        "creationTimestamp",
+    ] {
+        if let Some(value) = object["metadata"].get(field) {
+            metadata.insert(field.to_owned(), value.clone());
+        }
+    }
+    let present = at(object, paths.status_replicas).and_then(Value::as_i64);
+    let mut status = json!({"replicas": present.unwrap_or(0)});
+    let selector = at(object, paths.label_selector).and_then(Value::as_str);
+    if let Some(selector) = selector.filter(|selector| !selector.is_empty()) {
+        status["selector"] = Value::from(selector);
+    }
+    Ok(json!({
+        "kind": "Scale", "apiVersion": API_VERSION, "metadata": metadata,
+        "spec": {"replicas": replicas}, "status": status,
+    }))
+}
+
+/// The object with the replicas of a Scale, and its resourceVersion and uid as
+/// preconditions; without a version the write is unconditional.
+fn scaled(paths: &ScalePaths, old: &Value, scale: &Value) -> Result<Value, Failure> {
+    let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
+    if !(0..=MAX_REPLICAS).contains(&replicas) {
+        let path = Path::new("spec.replicas");
+        return Err(Failure::Invalid {
+            kind: "Scale".to_owned(),
+            group: "autoscaling".to_owned(),
+            name: meta(scale, "name").to_owned(),
+            errors: vec![field::Error::invalid(
+                &path,
+                replicas,
+                "must be greater than or equal to 0",
+            )],
+        });
+    }
+    let mut new = old.clone();
+    for field in ["resourceVersion", "uid"] {
+        let text = meta(scale, field);
+        if !text.is_empty() {
+            set_meta(&mut new, field, Some(Value::from(text)));
+        }
+    }
+    let mut place = &mut new;
+    for segment in paths.spec_replicas {
+        if !place.is_object() {
+            *place = json!({});
+        }
+        place = &mut place[*segment];
+    }
+    *place = Value::from(replicas);
+    Ok(new)
+}
+
+/// Checks and tidies a Scale; the error is the decoder's text.
+fn complete(
+    scale: &mut Value,
+    duplicates: Vec<String>,
+    validation: FieldValidation,
+    warnings: &Warnings,
+) -> Result<(), String> {
+    let Some(fields) = scale.as_object() else {
+        let name = decode::metadata::type_name(scale);
+        return Err(format!(
+            "json: cannot unmarshal {name} into Go value of type v1.Scale"
+        ));
+    };
+    let text = |key: &str| fields.get(key).and_then(Value::as_str).unwrap_or("");
+    if !matches!(text("kind"), "" | "Scale") {
+        return Err(format!(
+            "no kind {:?} is registered for version \"v1\"",
+            text("kind")
+        ));
+    }
+    if !matches!(text("apiVersion"), "" | API_VERSION) {
+        let given = text("apiVersion");
+        return Err(format!(
+            "no kind \"Scale\" is registered for version {given:?}"
+        ));
+    }
+    let known = |key: &str| matches!(key, "kind" | "apiVersion" | "metadata" | "spec" | "status");
+    let mut unknown: Vec<String> = fields.keys().filter(|key| !known(key)).cloned().collect();
+    match fields.get("spec") {
+        None | Some(Value::Null) => {}
+        Some(Value::Object(spec)) => {
+            unknown.extend(
+                spec.keys()
+                    .filter(|key| *key != "replicas")
+                    .map(|key| format!("spec.{key}")),
+            );
+        }
+        Some(other) => {
+            let name = decode::metadata::type_name(other);
+            return Err(format!(
+                "json: cannot unmarshal {name} into Go struct field Scale.spec of type v1.ScaleSpec"
+            ));
+        }
+    }
+    match &scale["spec"]["replicas"] {
+        Value::Null => {}
+        Value::Number(number) if number.is_i64() => {}
+        other => {
+            let name = decode::metadata::type_name(other);
+            return Err(format!(
+                "json: cannot unmarshal {name} into Go struct field ScaleSpec.spec.replicas of type int32"
+            ));
+        }
+    }
+    unknown.extend(decode::metadata::complete(scale)?);
+    unknown.sort();
+    let strict: Vec<String> = duplicates
+        .into_iter()
+        .chain(unknown.iter().map(|path| format!("unknown field {path:?}")))
+        .collect();
+    match validation {
+        _ if strict.is_empty() => Ok(()),
+        FieldValidation::Ignore => Ok(()),
+        FieldValidation::Warn => {
+            strict.into_iter().for_each(|text| warnings.add(text));
+            Ok(())
+        }
+        FieldValidation::Strict => Err(decode::strict_error(&strict)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn paths() -> &'static ScalePaths {
+        of(apiservice::find("tenantcontrolplanes").unwrap()).unwrap()
+    }
+
+    #[test]
+    fn there_and_back() {
+        let mut object = json!({"metadata": {"name": "a", "resourceVersion": "7", "labels": {}}});
+        assert!(scale(paths(), &object).is_err());
+        let wanted = json!({"metadata": {"name": "a"}, "spec": {"replicas": 3}});
+        object = scaled(paths(), &object, &wanted).unwrap();
+        let scale = scale(paths(), &object).unwrap();
+        assert_eq!(scale["spec"]["replicas"], 3);
+        assert_eq!(
+            scale["metadata"],
+            json!({"name": "a", "resourceVersion": "7"})
+        );
+        let negative = json!({"metadata": {"name": "a"}, "spec": {"replicas": -1}});
+        assert_eq!(
+            scaled(paths(), &object, &negative).unwrap_err().to_string(),
+            "Scale.autoscaling \"a\" is invalid: spec.replicas: Invalid value: -1: must be greater than or equal to 0"
+        );
+    }
+}

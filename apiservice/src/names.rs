@@ -1,0 +1,369 @@
+//! The name of every object, key, label, annotation and finalizer of a tenant.
+//!
+//! Clients of earlier versions read these objects by name; a name is changed
+//! only together with a migration.
+
+/// Label on every managed object; the value is [`PROJECT`].
+pub const LABEL_PROJECT: &str = "steward.butlerlabs.dev/project";
+/// Label on every managed object: the name of its TenantControlPlane.
+pub const LABEL_NAME: &str = "steward.butlerlabs.dev/name";
+/// Label on every managed object: which part of a tenant it is, see [`component`].
+pub const LABEL_COMPONENT: &str = "steward.butlerlabs.dev/component";
+/// Label on Secrets with certificates: [`LIFECYCLE_X509`] or [`LIFECYCLE_KUBECONFIG`].
+pub const LABEL_CERTIFICATE_LIFECYCLE: &str =
+    "steward.butlerlabs.dev/certificate_lifecycle_controller";
+/// Label on the Secrets that a KubeconfigGenerator writes: what wrote it.
+pub const LABEL_MANAGED_BY: &str = "steward.butlerlabs.dev/managed-by";
+/// Label on the Secrets that a KubeconfigGenerator writes: for which tenant.
+pub const LABEL_MANAGED_FOR: &str = "steward.butlerlabs.dev/managed-for";
+/// Pod label: the DataStore in use.
+pub const LABEL_POD_DATASTORE: &str = "component.steward.butlerlabs.dev/datastore";
+/// Prefix of the pod labels with the hash of a Secret, see [`pod_hash_label`].
+pub const POD_LABEL_PREFIX: &str = "component.steward.butlerlabs.dev/";
+/// Label of a migration Job: the tenant's name.
+pub const LABEL_MIGRATION_NAME: &str = "tcp.steward.butlerlabs.dev/name";
+/// Label of a migration Job: the tenant's namespace.
+pub const LABEL_MIGRATION_NAMESPACE: &str = "tcp.steward.butlerlabs.dev/namespace";
+
+/// Value of [`LABEL_PROJECT`].
+pub const PROJECT: &str = "steward";
+/// Value of [`LABEL_CERTIFICATE_LIFECYCLE`] for key pairs.
+pub const LIFECYCLE_X509: &str = "x509";
+/// Value of [`LABEL_CERTIFICATE_LIFECYCLE`] for kubeconfigs.
+pub const LIFECYCLE_KUBECONFIG: &str = "kubeconfig";
+
+/// Annotation on each Secret and ConfigMap: a checksum of its values in key order.
+pub const ANNOTATION_CHECKSUM: &str = "steward.butlerlabs.dev/checksum";
+/// Annotation on managed objects: a hash of what was last applied.
+pub const ANNOTATION_APPLIED: &str = "steward.butlerlabs.dev/applied";
+/// Annotation of a tenant: names of Secrets, with commas, whose lost keys may
+/// be made anew (rule 19).
+pub const ANNOTATION_REPLACE_LOST_KEYS: &str = "steward.butlerlabs.dev/replace-lost-keys";
+/// Annotation that, present with any value, stops the reconciliation of its object.
+pub const ANNOTATION_PAUSED: &str = "steward.butlerlabs.dev/paused";
+/// Annotation of a tenant: the key of the admin Secret that reaches the tenant.
+pub const ANNOTATION_KUBECONFIG_SECRET_KEY: &str = "steward.butlerlabs.dev/kubeconfig-secret-key";
+/// Annotation of a tenant: drop what the target of a migration holds.
+pub const ANNOTATION_CLEANUP_PRIOR_MIGRATION: &str =
+    "steward.butlerlabs.dev/cleanup-prior-migration";
+/// Annotation of a tenant: how long a migration may take.
+pub const ANNOTATION_MIGRATION_TIMEOUT: &str = "steward.butlerlabs.dev/migration-timeout";
+/// Annotation of a Secret: empty asks for rotation, then the time it was done.
+pub const ANNOTATION_ROTATE: &str = "certs.steward.butlerlabs.dev/rotate";
+/// Annotation of the Deployment: a hash of the API server's extra arguments.
+pub const ANNOTATION_API_SERVER_ARGS: &str = "kube-apiserver.steward.butlerlabs.dev/args";
+/// Pod annotation: the checksum of the datastore credentials, so that pods roll.
+pub const ANNOTATION_STORAGE_CONFIG: &str = "storage.steward.butlerlabs.dev/config";
+/// Pod annotation: the checksum of the datastore certificate, so that pods roll.
+pub const ANNOTATION_STORAGE_CERTIFICATE: &str = "storage.steward.butlerlabs.dev/certificate";
+
+/// Finalizer of a tenant: its data and user in the datastore.
+pub const FINALIZER: &str = "finalizer.steward.butlerlabs.dev";
+/// Finalizer of a tenant: what runs inside it on our behalf stops first.
+pub const FINALIZER_TENANT_SIDE: &str = "finalizer.steward.butlerlabs.dev/soot";
+/// Finalizer of the datastore credentials: they outlive the data.
+pub const FINALIZER_DATASTORE_SECRET: &str = "finalizer.steward.butlerlabs.dev/datastore-secret";
+/// Finalizer of a DataStore that a tenant uses.
+pub const FINALIZER_DATA_STORE: &str = "steward.butlerlabs.dev/TenantControlPlane";
+
+/// Group of minted certificates with all rights in the tenant (rule 12).
+pub const GROUP_ADMIN: &str = "steward:admin";
+/// Group of minted certificates that may only read (rule 12).
+pub const GROUP_VIEW: &str = "steward:view";
+/// Group of the `admin.conf` user; bound in the tenant at bootstrap (rule 16).
+pub const GROUP_KUBEADM_CLUSTER_ADMINS: &str = "kubeadm:cluster-admins";
+/// Prefix of the common name in minted certificates; the caller's name follows.
+pub const MINTED_USER_PREFIX: &str = "steward:";
+
+/// Namespace inside the tenant in which the probe of Ready works (rule 15).
+pub const PROBE_NAMESPACE: &str = "steward-probe";
+
+/// The container port, Service port and probe name of the API server.
+pub const PORT_API_SERVER: &str = "kube-apiserver";
+/// The port name of the konnectivity server.
+pub const PORT_KONNECTIVITY: &str = "konnectivity-server";
+
+/// Names of the containers that we put into a tenant's pods.
+pub mod container {
+    /// The API server.
+    pub const API_SERVER: &str = "kube-apiserver";
+    /// The controller manager.
+    pub const CONTROLLER_MANAGER: &str = "kube-controller-manager";
+    /// The scheduler.
+    pub const SCHEDULER: &str = "kube-scheduler";
+    /// The etcd shim over SQL and NATS.
+    pub const KINE: &str = "kine";
+    /// The konnectivity server.
+    pub const KONNECTIVITY: &str = "konnectivity-server";
+    /// The trustd sidecar.
+    pub const TRUSTD: &str = "steward-trustd";
+    /// The init container that hands keys to kine.
+    pub const CHMOD: &str = "chmod";
+    /// All of them; a user's containers may not have these names.
+    pub const ALL: &[&str] = &[
+        API_SERVER,
+        CONTROLLER_MANAGER,
+        SCHEDULER,
+        KINE,
+        KONNECTIVITY,
+        TRUSTD,
+        CHMOD,
+    ];
+}
+
+/// Names of the volumes that we put into a tenant's pods.
+pub mod volume {
+    /// Certificates and keys.
+    pub const PKI: &str = "etc-kubernetes-pki";
+    /// Keys that only the controller manager needs, to sign with.
+    pub const SIGNING_PKI: &str = "etc-kubernetes-signing-pki";
+    /// The scheduler's kubeconfig.
+    pub const SCHEDULER_KUBECONFIG: &str = "scheduler-kubeconfig";
+    /// The controller manager's kubeconfig.
+    pub const CONTROLLER_MANAGER_KUBECONFIG: &str = "controller-manager-kubeconfig";
+    /// All names in use, those of parts that are not built yet included.
+    pub const ALL: &[&str] = &[
+        PKI,
+        SIGNING_PKI,
+        SCHEDULER_KUBECONFIG,
+        CONTROLLER_MANAGER_KUBECONFIG,
+        "etc-ca-certificates",
+        "usr-share-ca-certificates",
+        "usr-local-share-ca-certificates",
+        "kine-uds",
+        "kine-config",
+        "kine-certs",
+        "konnectivity-uds",
+        "egress-selector-configuration",
+        "konnectivity-server-kubeconfig",
+        "konnectivity-server-certificate",
+        "trustd-creds",
+    ];
+}
+
+/// Values of [`LABEL_COMPONENT`]: the part of a tenant that an object is.
+pub mod component {
+    /// The Service.
+    pub const SERVICE: &str = "service";
+    /// The cluster authority.
+    pub const CA: &str = "ca";
+    /// The authority of minted user certificates.
+    pub const CLIENT_CA: &str = "client-ca";
+    /// The bundle of both client authorities.
+    pub const CLIENT_CA_BUNDLE: &str = "client-ca-bundle";
+    /// The front-proxy authority.
+    pub const FRONT_PROXY_CA: &str = "front-proxy-ca-certificate";
+    /// The front-proxy client.
+    pub const FRONT_PROXY_CLIENT: &str = "front-proxy-client-certificate";
+    /// The service-account keys.
+    pub const SERVICE_ACCOUNT: &str = "sa-certificate";
+    /// The API server's serving certificate.
+    pub const API_SERVER: &str = "api-server-certificate";
+    /// The API server's client certificate towards kubelets.
+    pub const API_SERVER_KUBELET_CLIENT: &str = "api-server-kubelet-client-certificate";
+    /// The admin kubeconfigs.
+    pub const ADMIN_KUBECONFIG: &str = "admin-kubeconfig";
+    /// The controller manager's kubeconfig.
+    pub const CONTROLLER_MANAGER_KUBECONFIG: &str = "controller-manager-kubeconfig";
+    /// The scheduler's kubeconfig.
+    pub const SCHEDULER_KUBECONFIG: &str = "scheduler-kubeconfig";
+    /// The kubeadm configuration.
+    pub const KUBEADM_CONFIG: &str = "kubeadmconfig";
+    /// The datastore credentials.
+    pub const DATASTORE_CONFIG: &str = "datastore-config";
+    /// The datastore certificate.
+    pub const DATASTORE_CERTIFICATE: &str = "datastore-certificate";
+    /// The workload.
+    pub const DEPLOYMENT: &str = "deployment";
+    /// The job that moves data between datastores.
+    pub const MIGRATE: &str = "migrate";
+}
+
+/// Keys of the Secrets and ConfigMaps.
+pub mod key {
+    /// `<tcp>-ca`, `<tcp>-client-ca`, `<tcp>-datastore-certificate`: the authority.
+    pub const CA_CRT: &str = "ca.crt";
+    /// `<tcp>-ca`, `<tcp>-client-ca`: the authority's key.
+    pub const CA_KEY: &str = "ca.key";
+    /// `<tcp>-client-ca`: the cluster authority, for minted kubeconfigs.
+    pub const SERVER_CA_CRT: &str = "server-ca.crt";
+    /// `<tcp>-client-ca`: cluster and user authority, the API server's
+    /// `--client-ca-file`.
+    pub const CLIENT_CA_BUNDLE_CRT: &str = "bundle.crt";
+    /// `<tcp>-ca`: a copy of [`CA_CRT`], which Cluster API reads.
+    pub const TLS_CRT: &str = "tls.crt";
+    /// `<tcp>-ca`: a copy of [`CA_KEY`], which Cluster API reads.
+    pub const TLS_KEY: &str = "tls.key";
+    /// `<tcp>-front-proxy-ca-certificate`.
+    pub const FRONT_PROXY_CA_CRT: &str = "front-proxy-ca.crt";
+    /// `<tcp>-front-proxy-ca-certificate`.
+    pub const FRONT_PROXY_CA_KEY: &str = "front-proxy-ca.key";
+    /// `<tcp>-front-proxy-client-certificate`.
+    pub const FRONT_PROXY_CLIENT_CRT: &str = "front-proxy-client.crt";
+    /// `<tcp>-front-proxy-client-certificate`.
+    pub const FRONT_PROXY_CLIENT_KEY: &str = "front-proxy-client.key";
+    /// `<tcp>-sa-certificate`: the public key.
+    pub const SA_PUB: &str = "sa.pub";
+    /// `<tcp>-sa-certificate`: the private key.
+    pub const SA_KEY: &str = "sa.key";
+    /// `<tcp>-api-server-certificate`.
+    pub const API_SERVER_CRT: &str = "apiserver.crt";
+    /// `<tcp>-api-server-certificate`.
+    pub const API_SERVER_KEY: &str = "apiserver.key";
+    /// `<tcp>-api-server-kubelet-client-certificate`.
+    pub const API_SERVER_KUBELET_CLIENT_CRT: &str = "apiserver-kubelet-client.crt";
+    /// `<tcp>-api-server-kubelet-client-certificate`.
+    pub const API_SERVER_KUBELET_CLIENT_KEY: &str = "apiserver-kubelet-client.key";
+    /// `<tcp>-admin-kubeconfig`: for use from outside, bound by RBAC.
+    pub const ADMIN_CONF: &str = "admin.conf";
+    /// `<tcp>-admin-kubeconfig`: for use inside the management cluster.
+    pub const ADMIN_SVC: &str = "admin.svc";
+    /// `<tcp>-admin-kubeconfig`: for use from outside, beyond RBAC.
+    pub const SUPER_ADMIN_CONF: &str = "super-admin.conf";
+    /// `<tcp>-admin-kubeconfig`: beyond RBAC, inside the management cluster.
+    pub const SUPER_ADMIN_SVC: &str = "super-admin.svc";
+    /// `<tcp>-controller-manager-kubeconfig`.
+    pub const CONTROLLER_MANAGER_CONF: &str = "controller-manager.conf";
+    /// `<tcp>-scheduler-kubeconfig`.
+    pub const SCHEDULER_CONF: &str = "scheduler.conf";
+    /// `<tcp>-datastore-config`: where the store is; empty for etcd.
+    pub const DB_CONNECTION_STRING: &str = "DB_CONNECTION_STRING";
+    /// `<tcp>-datastore-config`: database or etcd prefix.
+    pub const DB_SCHEMA: &str = "DB_SCHEMA";
+    /// `<tcp>-datastore-config`: the tenant's user.
+    pub const DB_USER: &str = "DB_USER";
+    /// `<tcp>-datastore-config`: the user's password.
+    pub const DB_PASSWORD: &str = "DB_PASSWORD";
+    /// `<tcp>-datastore-certificate`.
+    pub const DATASTORE_CRT: &str = "server.crt";
+    /// `<tcp>-datastore-certificate`.
+    pub const DATASTORE_KEY: &str = "server.key";
+}
+
+/// The Service, Deployment and Ingress of a tenant.
+pub fn workload(tenant: &str) -> String {
+    tenant.to_owned()
+}
+
+/// Secret with the cluster authority.
+pub fn ca(tenant: &str) -> String {
+    format!("{tenant}-ca")
+}
+
+/// Secret with the authority that signs minted user certificates (rule 13).
+pub fn client_ca(tenant: &str) -> String {
+    format!("{tenant}-client-ca")
+}
+
+/// Secret with the front-proxy authority.
+pub fn front_proxy_ca(tenant: &str) -> String {
+    format!("{tenant}-front-proxy-ca-certificate")
+}
+
+/// Secret with the front-proxy client certificate.
+pub fn front_proxy_client(tenant: &str) -> String {
+    format!("{tenant}-front-proxy-client-certificate")
+}
+
+/// Secret with the service-account keys.
+pub fn service_account(tenant: &str) -> String {
+    format!("{tenant}-sa-certificate")
+}
+
+/// Secret with the API server's serving certificate.
+pub fn api_server(tenant: &str) -> String {
+    format!("{tenant}-api-server-certificate")
+}
+
+/// Secret with the API server's client certificate towards kubelets.
+pub fn api_server_kubelet_client(tenant: &str) -> String {
+    format!("{tenant}-api-server-kubelet-client-certificate")
+}
+
+/// Secret with the admin kubeconfigs.
+pub fn admin_kubeconfig(tenant: &str) -> String {
+    format!("{tenant}-admin-kubeconfig")
+}
+
+/// Secret with the controller manager's kubeconfig.
+pub fn controller_manager_kubeconfig(tenant: &str) -> String {
+    format!("{tenant}-controller-manager-kubeconfig")
+}
+
+/// Secret with the scheduler's kubeconfig.
+pub fn scheduler_kubeconfig(tenant: &str) -> String {
+    format!("{tenant}-scheduler-kubeconfig")
+}
+
+/// ConfigMap with the kubeadm configuration.
+pub fn kubeadm_config(tenant: &str) -> String {
+    format!("{tenant}-kubeadmconfig")
+}
+
+/// Secret with the tenant's datastore credentials.
+pub fn datastore_config(tenant: &str) -> String {
+    format!("{tenant}-datastore-config")
+}
+
+/// Secret with the tenant's datastore certificate.
+pub fn datastore_certificate(tenant: &str) -> String {
+    format!("{tenant}-datastore-certificate")
+}
+
+/// Secret that a KubeconfigGenerator writes for a tenant; its key is `value`.
+pub fn generated_kubeconfig(tenant: &str, generator: &str) -> String {
+    format!("{tenant}-{generator}")
+}
+
+/// Role and RoleBinding with which our API server may read the one signing
+/// Secret of a tenant (rule 13).
+pub fn kubeconfig_signer(tenant: &str) -> String {
+    format!("{tenant}-kubeconfig-signer")
+}
+
+/// Pod label that carries the hash of a Secret, so that pods roll with it.
+/// `part` is the Secret's name without the tenant's, as features 1.7 lists it.
+pub fn pod_hash_label(part: &str) -> String {
+    format!("{POD_LABEL_PREFIX}{part}")
+}
+
+/// DNS name of a tenant's Service inside the management cluster.
+pub fn service_host(tenant: &str, namespace: &str) -> String {
+    format!("{tenant}.{namespace}.svc")
+}
+
+/// The schema (database, bucket, etcd prefix) of a tenant that names none:
+/// `<namespace>_<name>` with `-` turned into `_`.
+///
+/// Two tenants can have the same default (`a-b/c` and `a/b-c`); the claim in
+/// the datastore decides (rule 17).
+pub fn default_schema(namespace: &str, tenant: &str) -> String {
+    format!("{namespace}_{tenant}").replace('-', "_")
+}
+
+/// The datastore user of a tenant that names none; the same as its schema.
+pub fn default_user(namespace: &str, tenant: &str) -> String {
+    default_schema(namespace, tenant)
+}
+
+/// The three labels of every managed object.
+pub fn labels(tenant: &str, component: &str) -> std::collections::BTreeMap<String, String> {
+    [
+        (LABEL_PROJECT, PROJECT),
+        (LABEL_NAME, tenant),
+        (LABEL_COMPONENT, component),
+    ]
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_collide_where_the_datastore_must_decide() {
+        assert_eq!(default_schema("a-b", "c"), default_schema("a", "b-c"));
+        assert_eq!(default_schema("tenants", "tenant-1"), "tenants_tenant_1");
+    }
+}

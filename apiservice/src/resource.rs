@@ -1,0 +1,256 @@
+//! A kind as a row: how it is called, where it lives, what it is judged by.
+
+use serde_json::Value;
+
+use crate::field::{Error, ErrorKind, Path};
+use crate::meta::NameRule;
+use crate::rule::Rule;
+use crate::schema::Schema;
+use crate::{GROUP, VERSION};
+
+/// Whether objects of a kind live in namespaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// They do not.
+    Cluster,
+    /// They do.
+    Namespaced,
+}
+
+/// A column of a Table after the name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// The heading.
+    pub name: &'static str,
+    /// Where the value stands: properties, each after a dot.
+    pub json_path: &'static str,
+    /// The type: string, integer, number, boolean or date.
+    pub kind: &'static str,
+    /// The format, as in OpenAPI; may be empty.
+    pub format: &'static str,
+    /// What the column shows; may be empty.
+    pub description: &'static str,
+    /// 0 shows the column always, anything above only with `-o wide`.
+    pub priority: i32,
+}
+
+/// A part of an object with a URL of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Subresource {
+    /// The last part of the URL.
+    pub name: &'static str,
+    /// The kind that is sent and received.
+    pub kind: &'static str,
+    /// The group of that kind; empty stands for the group of the parent.
+    pub group: &'static str,
+    /// The version of that kind; empty stands for the version of the parent.
+    pub version: &'static str,
+    /// What can be done, sorted.
+    pub verbs: &'static [&'static str],
+    /// For `scale`: where its values stand.
+    pub scale: Option<ScalePaths>,
+}
+
+/// Where the values of a `Scale` stand in an object, as properties from the
+/// root.
+#[derive(Clone, Copy, Debug)]
+pub struct ScalePaths {
+    /// The wanted number.
+    pub spec_replicas: &'static [&'static str],
+    /// The observed number.
+    pub status_replicas: &'static [&'static str],
+    /// The label selector of what is counted, in its string form.
+    pub label_selector: &'static [&'static str],
+}
+
+/// A right that a requester must hold to write a field (rule 8).
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct BorrowedRight {
+    /// The verb.
+    pub verb: &'static str,
+    /// The API group; empty is the core group.
+    pub group: &'static str,
+    /// The resource.
+    pub resource: &'static str,
+    /// The subresource; empty is the resource itself.
+    pub subresource: &'static str,
+    /// The namespace; none for what has no namespace.
+    pub namespace: Option<String>,
+    /// The name; none for all names.
+    pub name: Option<String>,
+    /// The field that borrows the right, as a path.
+    pub field: String,
+}
+
+/// One kind. Everything that the API server knows of it stands here.
+pub struct Resource {
+    /// The name in URLs.
+    pub plural: &'static str,
+    /// The name for one.
+    pub singular: &'static str,
+    /// The kind.
+    pub kind: &'static str,
+    /// The kind of a list.
+    pub list_kind: &'static str,
+    /// Whether it lives in namespaces.
+    pub scope: Scope,
+    /// Short names for `kubectl`.
+    pub short_names: &'static [&'static str],
+    /// Categories for `kubectl`.
+    pub categories: &'static [&'static str],
+    /// What names it takes.
+    pub name_rule: NameRule,
+    /// The columns of a Table after the name, the age among them.
+    pub columns: &'static [Column],
+    /// The parts with a URL of their own.
+    pub subresources: &'static [Subresource],
+    pub(crate) behaviour: Behaviour,
+}
+
+/// What the row of a kind calls.
+pub(crate) struct Behaviour {
+    /// The schema.
+    pub(crate) schema: fn() -> &'static Schema,
+    /// Rules that are published in the schema as well.
+    pub(crate) rules: &'static [Rule],
+    /// Rewritings before decoding (rule 6).
+    pub(crate) normalize: fn(&mut Value),
+    /// Field rules that CEL cannot say.
+    pub(crate) check: fn(&Value, Option<&Value>) -> Vec<Error>,
+    /// Warnings (rules 9, 10).
+    pub(crate) warnings: fn(&Value, Option<&Value>) -> Vec<String>,
+    /// Borrowed rights (rule 8).
+    pub(crate) borrowed: fn(&Value, Option<&Value>) -> Vec<BorrowedRight>,
+}
+
+/// What can be done with every kind, sorted.
+pub const VERBS: &[&str] = &[
+    "create",
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "update",
+    "watch",
+];
+
+impl Resource {
+    /// `group/version` as objects write it.
+    pub fn api_version(&self) -> String {
+        crate::api_version()
+    }
+
+    /// `plural.group`, the name of the kind in messages.
+    pub fn qualified(&self) -> String {
+        format!("{}.{GROUP}", self.plural)
+    }
+
+    /// The version.
+    pub fn version(&self) -> &'static str {
+        VERSION
+    }
+
+    /// The subresource of a name.
+    pub fn subresource(&self, name: &str) -> Option<&'static Subresource> {
+        self.subresources.iter().find(|one| one.name == name)
+    }
+
+    /// The schema.
+    pub fn schema(&self) -> &'static Schema {
+        (self.behaviour.schema)()
+    }
+
+    /// Rewrites what may be written in two ways (rule 6). To be done before
+    /// unknown fields are looked for. Idempotent.
+    pub fn normalize(&self, object: &mut Value) {
+        (self.behaviour.normalize)(object);
+    }
+
+    /// Fills in the static defaults, as a CRD does. Idempotent.
+    pub fn default(&self, object: &mut Value) {
+        self.schema().default(object);
+    }
+
+    /// What is wrong with an object, or with the change from `old`: its shape,
+    /// then its field rules and immutability. Metadata is not looked at.
+    ///
+    /// Field rules are checked only when the shape is right; an error says so
+    /// when they are not (R6.18).
+    pub fn validate(&self, new: &Value, old: Option<&Value>) -> Vec<Error> {
+        let mut errors = self.validate_shape(new, old);
+        let blocked = errors.iter().any(|error| {
+            matches!(
+                error.kind,
+                ErrorKind::Required
+                    | ErrorKind::NotSupported
+                    | ErrorKind::TooLong
+                    | ErrorKind::TooMany
+                    | ErrorKind::TypeInvalid
+            )
+        });
+        if blocked {
+            errors.push(Error::invalid(
+                &Path::root(),
+                Value::Null,
+                "some validation rules were not checked because the object was invalid; correct the existing errors to complete validation",
+            ));
+            return errors;
+        }
+        let shape_is_right = errors.is_empty();
+        let rules = self.behaviour.rules.iter();
+        errors.extend(rules.filter_map(|rule| rule.check(new, old)));
+        if shape_is_right {
+            errors.extend((self.behaviour.check)(new, old));
+        }
+        errors
+    }
+
+    /// What is wrong with a write of the status; the rest of the object is the
+    /// stored one.
+    pub fn validate_status(&self, new: &Value, old: &Value) -> Vec<Error> {
+        self.validate_shape(new, Some(old))
+    }
+
+    fn validate_shape(&self, new: &Value, old: Option<&Value>) -> Vec<Error> {
+        match old {
+            None => self.schema().validate(new, &Path::root()),
+            Some(old) => self.schema().validate_update(new, old, &Path::root()),
+        }
+    }
+
+    /// What the requester should know about a write that goes through (rules 9
+    /// and 10).
+    pub fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
+        (self.behaviour.warnings)(new, old)
+    }
+
+    /// The rights that the requester must hold beside the one to write (rule
+    /// 8), for what differs from `old`. Each once, in a stable order.
+    pub fn borrowed(&self, new: &Value, old: Option<&Value>) -> Vec<BorrowedRight> {
+        let mut rights = (self.behaviour.borrowed)(new, old);
+        let mut seen: Vec<BorrowedRight> = Vec::with_capacity(rights.len());
+        rights.retain(|right| {
+            let known = seen.iter().any(|one| {
+                BorrowedRight {
+                    field: String::new(),
+                    ..one.clone()
+                } == BorrowedRight {
+                    field: String::new(),
+                    ..right.clone()
+                }
+            });
+            if !known {
+                seen.push(right.clone());
+            }
+            !known
+        });
+        rights
+    }
+}
+
+impl std::fmt::Debug for Resource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Resource").field(&self.qualified()).finish()
+    }
+}

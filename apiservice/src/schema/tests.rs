@@ -1,0 +1,170 @@
+use super::*;
+use serde_json::json;
+
+fn schema() -> Schema {
+    Schema::new(json!({
+        "type": "object",
+        "required": ["spec"],
+        "properties": {
+            "spec": {
+                "type": "object",
+                "required": ["name"],
+                "properties": {
+                    "name": {"type": "string", "minLength": 1, "maxLength": 3, "pattern": "^[a-z]*$"},
+                    "replicas": {"type": "integer", "format": "int32", "minimum": 0, "maximum": 9, "default": 2},
+                    "kind": {"type": "string", "enum": ["a", "b"]},
+                    "set": {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}, "maxItems": 3},
+                    "map": {
+                        "type": "array",
+                        "x-kubernetes-list-type": "map",
+                        "x-kubernetes-list-map-keys": ["name"],
+                        "items": {"type": "object", "properties": {
+                            "name": {"type": "string"},
+                            "level": {"type": "integer", "minimum": 1},
+                        }},
+                    },
+                    "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+                    "port": {"x-kubernetes-int-or-string": true},
+                    "any": {"x-kubernetes-preserve-unknown-fields": true},
+                    "deep": {"type": "object", "default": {}, "properties": {
+                        "on": {"type": "boolean", "default": true},
+                    }},
+                    "content": {"type": "string", "format": "byte"},
+                    "maybe": {"type": "string", "nullable": true},
+                },
+            },
+        },
+    }))
+    .unwrap()
+}
+
+fn errors(object: Value) -> Vec<String> {
+    schema()
+        .validate(&object, &field::Path::root())
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+#[test]
+fn unknown_fields_are_removed_and_named() {
+    let mut object = json!({
+        "apiVersion": "v1", "kind": "X", "metadata": {"whatever": 1}, "extra": 1,
+        "spec": {
+            "foo": 1, "labels": {"x": "y"}, "any": {"deep": {"er": 1}},
+            "map": [{"name": "a"}, {"name": "b", "bar": {}}],
+        },
+    });
+    let unknown = schema().prune(&mut object);
+    assert_eq!(unknown, ["extra", "spec.foo", "spec.map[1].bar"]);
+    assert_eq!(
+        object,
+        json!({
+            "apiVersion": "v1", "kind": "X", "metadata": {"whatever": 1},
+            "spec": {
+                "labels": {"x": "y"}, "any": {"deep": {"er": 1}},
+                "map": [{"name": "a"}, {"name": "b"}],
+            },
+        })
+    );
+}
+
+#[test]
+fn defaults_fill_what_is_missing_and_null() {
+    let mut object = json!({"spec": {"replicas": null, "name": null, "maybe": null}});
+    schema().default(&mut object);
+    assert_eq!(
+        object,
+        json!({"spec": {"replicas": 2, "maybe": null, "deep": {"on": true}}})
+    );
+    let mut object = json!({});
+    schema().default(&mut object);
+    assert_eq!(object, json!({}), "a missing parent is not made up");
+}
+
+#[test]
+fn errors_are_in_kubernetes_words() {
+    let cases = [
+        (json!({}), "spec: Required value"),
+        (json!({"spec": {}}), "spec.name: Required value"),
+        (
+            json!({"spec": {"name": ""}}),
+            r#"spec.name: Invalid value: "": spec.name in body should be at least 1 chars long"#,
+        ),
+        (
+            json!({"spec": {"name": "abcd"}}),
+            "spec.name: Too long: may not be more than 3 bytes",
+        ),
+        (
+            json!({"spec": {"name": "A"}}),
+            r#"spec.name: Invalid value: "A": spec.name in body should match '^[a-z]*$'"#,
+        ),
+        (
+            json!({"spec": {"name": "a", "replicas": "two"}}),
+            r#"spec.replicas: Invalid value: "string": spec.replicas in body must be of type integer: "string""#,
+        ),
+        (
+            json!({"spec": {"name": "a", "replicas": 1.5}}),
+            r#"spec.replicas: Invalid value: "number": spec.replicas in body must be of type integer: "number""#,
+        ),
+        (
+            json!({"spec": {"name": "a", "replicas": -1}}),
+            "spec.replicas: Invalid value: -1: spec.replicas in body should be greater than or equal to 0",
+        ),
+        (
+            json!({"spec": {"name": "a", "kind": "x"}}),
+            r#"spec.kind: Unsupported value: "x": supported values: "a", "b""#,
+        ),
+        (
+            json!({"spec": {"name": "a", "set": ["x", "y", "x"]}}),
+            r#"spec.set[2]: Duplicate value: "x""#,
+        ),
+        (
+            json!({"spec": {"name": "a", "set": ["1", "2", "3", "4"]}}),
+            "spec.set: Too many: 4: must have at most 3 items",
+        ),
+        (
+            json!({"spec": {"name": "a", "map": [{"name": "x"}, {"name": "x"}]}}),
+            r#"spec.map[1]: Duplicate value: {"name":"x"}"#,
+        ),
+        (
+            json!({"spec": {"name": "a", "labels": {"k": 1}}}),
+            r#"spec.labels.k: Invalid value: "integer": spec.labels.k in body must be of type string: "integer""#,
+        ),
+        (
+            json!({"spec": {"name": "a", "port": true}}),
+            r#"spec.port: Invalid value: "boolean": spec.port in body must be of type integer,string: "boolean""#,
+        ),
+        (
+            json!({"spec": {"name": "a", "content": "%"}}),
+            r#"spec.content: Invalid value: "%": spec.content in body must be of type byte: "%""#,
+        ),
+        (
+            json!({"spec": {"name": "a", "set": [null]}}),
+            r#"spec.set[0]: Invalid value: "null": spec.set[0] in body must be of type string: "null""#,
+        ),
+    ];
+    for (object, text) in cases {
+        assert_eq!(errors(object), [text]);
+    }
+    let too_big = errors(json!({"spec": {"name": "a", "replicas": 4_000_000_000_u64}}));
+    assert_eq!(
+        too_big[0],
+        "<nil>: Invalid value: \"\": Checked value must be of type integer with format int32 in spec.replicas"
+    );
+    assert!(errors(json!({"spec": {"name": "a", "port": 1, "any": 1, "maybe": null}})).is_empty());
+    assert!(errors(json!({"spec": {"name": "a", "replicas": 2.0}})).is_empty());
+}
+
+#[test]
+fn an_update_is_not_blamed_for_what_it_leaves_alone() {
+    let old = json!({"spec": {"name": "ABC", "map": [{"name": "x", "level": 0}], "set": ["a"]}});
+    let mut new = old.clone();
+    new["spec"]["set"] = json!(["a", "b"]);
+    new["spec"]["map"] = json!([{"name": "y", "level": 0}, {"name": "x", "level": 0}]);
+    let root = field::Path::root();
+    let errors = schema().validate_update(&new, &old, &root);
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert_eq!(errors[0].field, "spec.map[0].level");
+    assert_eq!(schema().validate(&new, &root).len(), 3);
+}

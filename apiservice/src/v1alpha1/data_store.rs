@@ -1,0 +1,285 @@
+//! DataStore: a database for tenants.
+
+use std::sync::LazyLock;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::data_store_rules as rules;
+use crate::meta::NameRule;
+use crate::resource::{Behaviour, Column, Resource, Scope, Subresource};
+use crate::rule::kind_schema;
+use crate::schema::{Schema, of_type};
+
+/// The row of this kind.
+pub static RESOURCE: Resource = Resource {
+    plural: "datastores",
+    singular: "datastore",
+    kind: "DataStore",
+    list_kind: "DataStoreList",
+    scope: Scope::Cluster,
+    short_names: &[],
+    categories: &[],
+    name_rule: NameRule::Subdomain,
+    columns: &[
+        Column {
+            name: "Driver",
+            json_path: ".spec.driver",
+            kind: "string",
+            format: "",
+            description: "Kind of database",
+            priority: 0,
+        },
+        Column {
+            name: "Ready",
+            json_path: ".status.ready",
+            kind: "boolean",
+            format: "",
+            description: "Whether tenants can be placed here",
+            priority: 0,
+        },
+        Column {
+            name: "Age",
+            json_path: ".metadata.creationTimestamp",
+            kind: "date",
+            format: "",
+            description: "Time since the object was created",
+            priority: 0,
+        },
+    ],
+    subresources: &[Subresource {
+        name: "status",
+        kind: "DataStore",
+        group: "",
+        version: "",
+        verbs: &["get", "patch", "update"],
+        scale: None,
+    }],
+    behaviour: Behaviour {
+        schema: || &SCHEMA,
+        rules: rules::RULES,
+        normalize: |_| {},
+        check: rules::check,
+        warnings: rules::warnings,
+        borrowed: rules::borrowed,
+    },
+};
+
+static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
+    kind_schema(
+        "DataStore is a database for tenants.",
+        of_type::<DataStoreSpec>(),
+        of_type::<DataStoreStatus>(),
+        rules::RULES,
+    )
+    // The schema is the same in every run; a test compiles it.
+    .unwrap_or_else(|error| panic!("schema of DataStore: {error}"))
+});
+
+/// A database for tenants, and how to reach it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema, CustomResource)]
+#[kube(
+    group = "steward.butlerlabs.dev",
+    version = "v1alpha1",
+    kind = "DataStore",
+    plural = "datastores",
+    singular = "datastore",
+    status = "DataStoreStatus",
+    derive = "Default",
+    derive = "PartialEq",
+    schema = "disabled"
+)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("required" = ["driver", "endpoints"]))]
+pub struct DataStoreSpec {
+    /// The kind of database: etcd, MySQL, PostgreSQL or NATS. It cannot be
+    /// changed.
+    pub driver: Driver,
+    /// Where the database listens, each as host:port without a scheme.
+    #[schemars(length(min = 1), extend("x-kubernetes-list-type" = "atomic"))]
+    pub endpoints: Vec<String>,
+    /// User name and password with all rights.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub basic_auth: Option<BasicAuth>,
+    /// Authority and client certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_config: Option<TlsConfig>,
+}
+
+/// A kind of database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Driver {
+    /// etcd.
+    #[default]
+    #[serde(rename = "etcd")]
+    Etcd,
+    /// MySQL and MariaDB, through kine.
+    MySQL,
+    /// PostgreSQL, through kine.
+    PostgreSQL,
+    /// NATS JetStream, through kine.
+    NATS,
+    /// A value that this version does not know.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unrecognized,
+}
+
+impl Driver {
+    /// As it stands in the object.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::MySQL => "MySQL",
+            Self::PostgreSQL => "PostgreSQL",
+            Self::NATS => "NATS",
+            Self::Unrecognized => "Unrecognized",
+        }
+    }
+}
+
+/// User name and password.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("required" = ["username", "password"]))]
+pub struct BasicAuth {
+    /// The user name.
+    pub username: ContentRef,
+    /// The password.
+    pub password: ContentRef,
+}
+
+/// Authority and client certificate.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("required" = ["certificateAuthority"]))]
+pub struct TlsConfig {
+    /// The authority of the database's certificates. With etcd its key is
+    /// needed as well: it signs a client certificate for each tenant.
+    pub certificate_authority: CertificateAuthority,
+    /// Our own client certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<ClientCertificate>,
+}
+
+/// An authority.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("required" = ["certificate"]))]
+pub struct CertificateAuthority {
+    /// The certificate, or several, in PEM.
+    pub certificate: ContentRef,
+    /// The private key in PEM. Needed with etcd.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub private_key: Option<ContentRef>,
+}
+
+/// A client certificate.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("required" = ["certificate", "privateKey"]))]
+pub struct ClientCertificate {
+    /// The certificate in PEM.
+    pub certificate: ContentRef,
+    /// The private key in PEM.
+    pub private_key: ContentRef,
+}
+
+/// A value that stands here or in a Secret.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ContentRef {
+    /// The value itself, in base64; it wins over secretReference. Everyone who
+    /// may read the DataStore may read it: prefer secretReference.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>", extend("format" = "byte"))]
+    pub content: Option<ByteString>,
+    /// The Secret that has the value.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret_reference: Option<SecretReference>,
+}
+
+impl ContentRef {
+    /// The value that stands here, unless it is empty.
+    pub fn inline(&self) -> Option<&[u8]> {
+        self.content
+            .as_ref()
+            .map(|content| content.0.as_slice())
+            .filter(|content| !content.is_empty())
+    }
+}
+
+/// One key of a Secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("required" = ["keyPath"]))]
+pub struct SecretReference {
+    /// Name of the Secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Namespace of the Secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// Key in the Secret.
+    #[schemars(length(min = 1))]
+    pub key_path: String,
+}
+
+/// What is known of a DataStore.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DataStoreStatus {
+    /// The tenants whose data is here, each as namespace/name.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub used_by: Vec<String>,
+    /// The generation of the spec that the rest of the status is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Whether tenants can be placed here; the same as the condition Ready.
+    pub ready: bool,
+    /// Version of the database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Deleted tenants whose users and data are still to be removed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend(
+        "x-kubernetes-list-type" = "map",
+        "x-kubernetes-list-map-keys" = ["uid"]
+    ))]
+    pub pending_cleanups: Vec<PendingCleanup>,
+    /// The parts of the state, each with its reason.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend(
+        "x-kubernetes-list-type" = "map",
+        "x-kubernetes-list-map-keys" = ["type"]
+    ))]
+    pub conditions: Vec<Condition>,
+}
+
+/// What a deleted tenant has left behind in the database.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("required" = ["uid"]))]
+pub struct PendingCleanup {
+    /// The tenant's uid.
+    pub uid: String,
+    /// The tenant's namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// The tenant's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its database, bucket or key prefix.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub schema: Option<String>,
+    /// Its user.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// Why it could not be removed at the last attempt.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}

@@ -1,0 +1,248 @@
+//! What the schema of a DataStore cannot say.
+
+use serde_json::Value;
+
+use crate::field::{Error, Path};
+use crate::resource::BorrowedRight;
+use crate::rule::{Holds, Rule, at};
+
+use super::{ContentRef, DataStoreSpec, Driver};
+
+const SPEC: &[&str] = &["spec"];
+
+/// Whether a ContentRef below `spec` has a value or says where one is.
+fn has_content(spec: &Value, path: &[&str]) -> bool {
+    at(spec, path).is_some_and(|reference| {
+        reference
+            .get("content")
+            .and_then(Value::as_str)
+            .is_some_and(|content| !content.is_empty())
+            || reference
+                .get("secretReference")
+                .is_some_and(Value::is_object)
+    })
+}
+
+fn is_etcd(spec: &Value) -> bool {
+    spec["driver"] == "etcd"
+}
+
+/// The rules, in the words of users.
+pub(super) const RULES: &[Rule] = &[
+    Rule {
+        path: &["spec", "driver"],
+        blame: &[],
+        cel: "self == oldSelf",
+        message: "the driver cannot be changed; create another DataStore and move the tenants",
+        holds: Holds::Since(|old, new| old == new),
+    },
+    Rule {
+        path: SPEC,
+        blame: &["tlsConfig"],
+        cel: "self.driver != 'etcd' || (has(self.tlsConfig) && has(self.tlsConfig.certificateAuthority.privateKey) && ((has(self.tlsConfig.certificateAuthority.privateKey.content) && size(self.tlsConfig.certificateAuthority.privateKey.content) > 0) || has(self.tlsConfig.certificateAuthority.privateKey.secretReference)))",
+        message: "with driver etcd, certificateAuthority.privateKey needs content or secretReference: it signs the tenants' client certificates",
+        holds: Holds::Now(|spec| {
+            !is_etcd(spec)
+                || has_content(spec, &["tlsConfig", "certificateAuthority", "privateKey"])
+        }),
+    },
+    Rule {
+        path: SPEC,
+        blame: &["tlsConfig"],
+        cel: "self.driver != 'etcd' || (has(self.tlsConfig) && has(self.tlsConfig.clientCertificate) && ((has(self.tlsConfig.clientCertificate.certificate.content) && size(self.tlsConfig.clientCertificate.certificate.content) > 0) || has(self.tlsConfig.clientCertificate.certificate.secretReference)))",
+        message: "with driver etcd, clientCertificate.certificate needs content or secretReference",
+        holds: Holds::Now(|spec| {
+            !is_etcd(spec) || has_content(spec, &["tlsConfig", "clientCertificate", "certificate"])
+        }),
+    },
+    Rule {
+        path: SPEC,
+        blame: &["tlsConfig"],
+        cel: "self.driver != 'etcd' || (has(self.tlsConfig) && has(self.tlsConfig.clientCertificate) && ((has(self.tlsConfig.clientCertificate.privateKey.content) && size(self.tlsConfig.clientCertificate.privateKey.content) > 0) || has(self.tlsConfig.clientCertificate.privateKey.secretReference)))",
+        message: "with driver etcd, clientCertificate.privateKey needs content or secretReference",
+        holds: Holds::Now(|spec| {
+            !is_etcd(spec) || has_content(spec, &["tlsConfig", "clientCertificate", "privateKey"])
+        }),
+    },
+    Rule {
+        path: SPEC,
+        blame: &["tlsConfig"],
+        cel: "self.driver == 'etcd' || !has(self.tlsConfig) || !has(self.tlsConfig.clientCertificate) || (has(self.tlsConfig.clientCertificate.certificate.content) && size(self.tlsConfig.clientCertificate.certificate.content) > 0) || has(self.tlsConfig.clientCertificate.certificate.secretReference)",
+        message: "clientCertificate.certificate needs content or secretReference; leave clientCertificate out if the database asks for none",
+        holds: Holds::Now(|spec| {
+            is_etcd(spec)
+                || at(spec, &["tlsConfig", "clientCertificate"]).is_none()
+                || has_content(spec, &["tlsConfig", "clientCertificate", "certificate"])
+        }),
+    },
+    Rule {
+        path: SPEC,
+        blame: &["basicAuth"],
+        cel: "self.driver == 'etcd' || !has(self.basicAuth) || (has(self.basicAuth.username.content) && size(self.basicAuth.username.content) > 0) || has(self.basicAuth.username.secretReference)",
+        message: "basicAuth.username needs content or secretReference",
+        holds: Holds::Now(|spec| {
+            is_etcd(spec)
+                || at(spec, &["basicAuth"]).is_none()
+                || has_content(spec, &["basicAuth", "username"])
+        }),
+    },
+    Rule {
+        path: SPEC,
+        blame: &["basicAuth"],
+        cel: "self.driver == 'etcd' || !has(self.basicAuth) || (has(self.basicAuth.password.content) && size(self.basicAuth.password.content) > 0) || has(self.basicAuth.password.secretReference)",
+        message: "basicAuth.password needs content or secretReference",
+        holds: Holds::Now(|spec| {
+            is_etcd(spec)
+                || at(spec, &["basicAuth"]).is_none()
+                || has_content(spec, &["basicAuth", "password"])
+        }),
+    },
+    Rule {
+        path: SPEC,
+        blame: &[],
+        cel: "self.driver == 'etcd' || has(self.tlsConfig) || has(self.basicAuth)",
+        message: "set basicAuth, tlsConfig or both: a database without either would be open to everyone",
+        holds: Holds::Now(|spec| {
+            is_etcd(spec)
+                || at(spec, &["tlsConfig"]).is_some()
+                || at(spec, &["basicAuth"]).is_some()
+        }),
+    },
+];
+
+/// Every reference of a spec, with its path and whether it is secret itself.
+fn references(spec: &DataStoreSpec) -> Vec<(Path, &ContentRef, bool)> {
+    let path = Path::new("spec");
+    let mut all = Vec::new();
+    if let Some(auth) = &spec.basic_auth {
+        let path = path.child("basicAuth");
+        all.push((path.child("username"), &auth.username, false));
+        all.push((path.child("password"), &auth.password, true));
+    }
+    if let Some(tls) = &spec.tls_config {
+        let path = path.child("tlsConfig");
+        let authority = path.child("certificateAuthority");
+        let certificate = &tls.certificate_authority.certificate;
+        all.push((authority.child("certificate"), certificate, false));
+        if let Some(key) = &tls.certificate_authority.private_key {
+            all.push((authority.child("privateKey"), key, true));
+        }
+        if let Some(client) = &tls.client_certificate {
+            let path = path.child("clientCertificate");
+            all.push((path.child("certificate"), &client.certificate, false));
+            all.push((path.child("privateKey"), &client.private_key, true));
+        }
+    }
+    all
+}
+
+fn spec(object: &Value) -> DataStoreSpec {
+    // What does not decode has been refused by the schema before.
+    serde_json::from_value(object["spec"].clone()).unwrap_or_default()
+}
+
+/// Field rules that are not published.
+pub(super) fn check(new: &Value, old: Option<&Value>) -> Vec<Error> {
+    if old.is_some_and(|old| old["spec"] == new["spec"]) {
+        return Vec::new();
+    }
+    let spec = spec(new);
+    let mut errors = Vec::new();
+    let path = Path::new("spec.endpoints");
+    for (position, endpoint) in spec.endpoints.iter().enumerate() {
+        if let Some(detail) = endpoint_complaint(endpoint) {
+            errors.push(Error::invalid(
+                &path.index(position),
+                endpoint.as_str(),
+                detail,
+            ));
+        }
+    }
+    for (path, reference, _) in references(&spec) {
+        if reference.inline().is_some() {
+            continue;
+        }
+        if let Some(secret) = &reference.secret_reference {
+            let path = path.child("secretReference");
+            for (field, value) in [("name", &secret.name), ("namespace", &secret.namespace)] {
+                if value.as_deref().is_none_or(str::is_empty) {
+                    let detail = "a Secret is found by name and namespace";
+                    errors.push(Error::required(&path.child(field), detail));
+                }
+            }
+        }
+    }
+    errors
+}
+
+fn endpoint_complaint(endpoint: &str) -> Option<&'static str> {
+    if endpoint.contains("://") {
+        return Some("must be host:port without a scheme, for example etcd.example.com:2379");
+    }
+    let port = endpoint
+        .rsplit_once(':')
+        .filter(|(host, _)| !host.is_empty());
+    match port.map(|(_, port)| port.parse::<u16>()) {
+        Some(Ok(port)) if port > 0 => None,
+        _ => Some("must be host:port, for example etcd.example.com:2379"),
+    }
+}
+
+/// Warnings about a write.
+pub(super) fn warnings(new: &Value, _old: Option<&Value>) -> Vec<String> {
+    let spec = spec(new);
+    let mut warnings: Vec<String> = references(&spec)
+        .into_iter()
+        .filter(|(_, reference, secret)| *secret && reference.inline().is_some())
+        .map(|(path, _, _)| {
+            format!("{path}.content: everyone who may read this DataStore may read the secret in it; use secretReference instead")
+        })
+        .collect();
+    // Rule 9: drop a driver from this list with the change that builds it.
+    let built = [Driver::Etcd];
+    if !built.contains(&spec.driver) {
+        warnings.push(format!(
+            "spec.driver: {} is accepted but not acted upon yet; tenants can be placed on etcd only",
+            spec.driver.as_str()
+        ));
+    }
+    warnings
+}
+
+/// Rule 8: a DataStore makes us read Secrets, so the requester must be allowed
+/// to read them. Who changes where their content is sent, or whom it is shown
+/// to, is asked for all of them, as if they were new.
+pub(super) fn borrowed(new: &Value, old: Option<&Value>) -> Vec<BorrowedRight> {
+    let new = spec(new);
+    let old = old.map(spec).unwrap_or_default();
+    let authority = |spec: &DataStoreSpec| {
+        spec.tls_config
+            .as_ref()
+            .map(|tls| tls.certificate_authority.certificate.clone())
+    };
+    let same_peer = new.endpoints == old.endpoints && authority(&new) == authority(&old);
+    let known = if same_peer {
+        references(&old)
+    } else {
+        Vec::new()
+    };
+    let before: Vec<_> = known
+        .into_iter()
+        .filter_map(|(_, reference, _)| reference.secret_reference.clone())
+        .collect();
+    references(&new)
+        .into_iter()
+        .filter_map(|(path, reference, _)| {
+            let secret = reference.secret_reference.as_ref()?;
+            (!before.contains(secret)).then(|| BorrowedRight {
+                verb: "get",
+                group: "",
+                resource: "secrets",
+                subresource: "",
+                namespace: secret.namespace.clone(),
+                name: secret.name.clone(),
+                field: path.child("secretReference").to_string(),
+            })
+        })
+        .collect()
+}

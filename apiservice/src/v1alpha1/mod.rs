@@ -1,0 +1,61 @@
+//! Version `v1alpha1`: the kinds as Rust types.
+//!
+//! The types are the one source of the schema: their doc comments are what
+//! `kubectl explain` prints, their `Default` values are the defaults, and what
+//! the schema cannot say stands in each kind's rules.
+//!
+//! Decoding is lenient (everything may be missing, an unknown enumeration value
+//! decodes as such), so that one odd object does not stop a controller's list.
+//! What is stored has passed the strict schema.
+
+pub mod addons;
+pub mod addons_status;
+pub mod control_plane;
+pub mod data_store;
+mod data_store_rules;
+pub mod exposure;
+pub mod kubeconfig_request;
+pub mod kubernetes;
+pub mod network_profile;
+pub mod resources_status;
+pub mod tenant_control_plane;
+mod tenant_control_plane_access;
+mod tenant_control_plane_checks;
+mod tenant_control_plane_rules;
+pub mod tenant_control_plane_status;
+mod tenant_control_plane_warnings;
+
+pub use addons::*;
+pub use addons_status::*;
+pub use control_plane::*;
+pub use data_store::{
+    BasicAuth, CertificateAuthority, ClientCertificate, ContentRef, DataStore, DataStoreSpec,
+    DataStoreStatus, Driver, PendingCleanup, SecretReference, TlsConfig,
+};
+pub use exposure::*;
+pub use kubeconfig_request::*;
+pub use kubernetes::*;
+pub use network_profile::*;
+pub use resources_status::*;
+pub use tenant_control_plane::{
+    DataStoreOverride, TenantControlPlane, TenantControlPlaneSpec, WritePermissions,
+};
+pub use tenant_control_plane_status::*;
+pub use tenant_control_plane_warnings::unsupported;
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Labels and annotations to put on an object beside ours.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct AdditionalMetadata {
+    /// Labels to add.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Annotations to add.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}

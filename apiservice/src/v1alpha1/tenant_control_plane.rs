@@ -1,0 +1,230 @@
+//! TenantControlPlane: the control plane of one tenant cluster.
+
+use std::sync::LazyLock;
+
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Addons, ControlPlane, Kubernetes, NetworkProfile, TenantControlPlaneStatus};
+use super::{
+    tenant_control_plane_access, tenant_control_plane_rules, tenant_control_plane_warnings,
+};
+use crate::meta::NameRule;
+use crate::resource::{Behaviour, Column, Resource, ScalePaths, Scope, Subresource};
+use crate::rule::kind_schema;
+use crate::schema::{Schema, of_type};
+
+/// The row of this kind.
+pub static RESOURCE: Resource = Resource {
+    plural: "tenantcontrolplanes",
+    singular: "tenantcontrolplane",
+    kind: "TenantControlPlane",
+    list_kind: "TenantControlPlaneList",
+    scope: Scope::Namespaced,
+    short_names: &["tcp"],
+    categories: &["steward"],
+    name_rule: NameRule::ServiceLabel,
+    columns: COLUMNS,
+    subresources: SUBRESOURCES,
+    behaviour: Behaviour {
+        schema: || &SCHEMA,
+        rules: tenant_control_plane_rules::RULES,
+        normalize: tenant_control_plane_rules::normalize,
+        check: tenant_control_plane_rules::check,
+        warnings: tenant_control_plane_warnings::warnings,
+        borrowed: tenant_control_plane_access::borrowed,
+    },
+};
+
+const COLUMNS: &[Column] = &[
+    column(
+        "Version",
+        ".spec.kubernetes.version",
+        "string",
+        "Wanted version of Kubernetes",
+    ),
+    column(
+        "Installed Version",
+        ".status.kubernetesResources.version.version",
+        "string",
+        "Version of Kubernetes that was last ready",
+    ),
+    column(
+        "Status",
+        ".status.kubernetesResources.version.status",
+        "string",
+        "State of the control plane",
+    ),
+    column(
+        "Control-Plane endpoint",
+        ".status.controlPlaneEndpoint",
+        "string",
+        "Where clients reach the API server",
+    ),
+    column(
+        "Kubeconfig",
+        ".status.kubeconfig.admin.secretName",
+        "string",
+        "Secret with the kubeconfig of the administrator",
+    ),
+    column(
+        "Datastore",
+        ".status.storage.dataStoreName",
+        "string",
+        "DataStore in use",
+    ),
+    column(
+        "Age",
+        ".metadata.creationTimestamp",
+        "date",
+        "Time since the object was created",
+    ),
+];
+
+const SUBRESOURCES: &[Subresource] = &[
+    Subresource {
+        name: "kubeconfig",
+        kind: "KubeconfigRequest",
+        group: "",
+        version: "",
+        verbs: &["create", "get"],
+        scale: None,
+    },
+    Subresource {
+        name: "scale",
+        kind: "Scale",
+        group: "autoscaling",
+        version: "v1",
+        verbs: &["get", "patch", "update"],
+        scale: Some(ScalePaths {
+            spec_replicas: &["spec", "controlPlane", "deployment", "replicas"],
+            status_replicas: &["status", "kubernetesResources", "deployment", "replicas"],
+            label_selector: &["status", "kubernetesResources", "deployment", "selector"],
+        }),
+    },
+    Subresource {
+        name: "status",
+        kind: "TenantControlPlane",
+        group: "",
+        version: "",
+        verbs: &["get", "patch", "update"],
+        scale: None,
+    },
+];
+
+const fn column(
+    name: &'static str,
+    json_path: &'static str,
+    kind: &'static str,
+    description: &'static str,
+) -> Column {
+    Column {
+        name,
+        json_path,
+        kind,
+        format: "",
+        description,
+        priority: 0,
+    }
+}
+
+static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
+    kind_schema(
+        "TenantControlPlane is the control plane of one tenant cluster.",
+        of_type::<TenantControlPlaneSpec>(),
+        of_type::<TenantControlPlaneStatus>(),
+        tenant_control_plane_rules::RULES,
+    )
+    // The schema is the same in every run; a test compiles it.
+    .unwrap_or_else(|error| panic!("schema of TenantControlPlane: {error}"))
+});
+
+/// What a tenant's control plane shall be.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema, CustomResource)]
+#[kube(
+    group = "steward.butlerlabs.dev",
+    version = "v1alpha1",
+    kind = "TenantControlPlane",
+    plural = "tenantcontrolplanes",
+    singular = "tenantcontrolplane",
+    shortname = "tcp",
+    namespaced,
+    status = "TenantControlPlaneStatus",
+    derive = "Default",
+    derive = "PartialEq",
+    schema = "disabled"
+)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("required" = ["controlPlane", "kubernetes"]))]
+pub struct TenantControlPlaneSpec {
+    /// Name of the DataStore that keeps the tenant's data. Without it, the
+    /// default DataStore is used; the one in use is in
+    /// status.storage.dataStoreName. It can be changed, which moves the data,
+    /// and it cannot be removed again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_store: Option<String>,
+    /// Name of the database, bucket or key prefix in the DataStore. Without it,
+    /// it is made from namespace and name; the one in use is in
+    /// status.storage.setup.schema. It cannot be changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 127))]
+    #[schemars(regex(pattern = r"^[A-Za-z0-9]([-_.A-Za-z0-9]*[A-Za-z0-9])?$"))]
+    pub data_store_schema: Option<String>,
+    /// Name of the tenant's user in the DataStore. Without it, it is made from
+    /// namespace and name; the one in use is in status.storage.setup.user. It
+    /// cannot be changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 127))]
+    #[schemars(regex(pattern = r"^[A-Za-z0-9]([-_.A-Za-z0-9]*[A-Za-z0-9])?$"))]
+    pub data_store_username: Option<String>,
+    /// API resources that are kept in other DataStores.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub data_store_overrides: Vec<DataStoreOverride>,
+    /// Makes the tenant cluster read-only, verb by verb.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub write_permissions: Option<WritePermissions>,
+    /// How the control plane runs in the management cluster and how it is reached.
+    pub control_plane: ControlPlane,
+    /// Version and settings of Kubernetes in the tenant.
+    pub kubernetes: Kubernetes,
+    /// Addresses and names of the tenant cluster.
+    pub network_profile: NetworkProfile,
+    /// Parts that are installed into the tenant cluster. The presence of a key
+    /// installs its part.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub addons: Option<Addons>,
+}
+
+/// One API resource in a DataStore of its own.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DataStoreOverride {
+    /// The resource as kube-apiserver's --etcd-servers-overrides writes it, for
+    /// example /events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+    /// Name of the DataStore.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_store: Option<String>,
+}
+
+/// Which writes the tenant cluster refuses.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct WritePermissions {
+    /// Refuse to create objects.
+    pub block_creation: bool,
+    /// Refuse to update objects.
+    pub block_update: bool,
+    /// Refuse to delete objects.
+    pub block_deletion: bool,
+}
+
+impl WritePermissions {
+    /// Whether any write is refused.
+    pub fn any(&self) -> bool {
+        self.block_creation || self.block_update || self.block_deletion
+    }
+}

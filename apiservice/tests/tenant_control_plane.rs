@@ -1,0 +1,450 @@
+//! Rules of a TenantControlPlane, each broken once.
+
+use serde_json::{Value, json};
+
+fn tenant() -> Value {
+    let mut object = json!({
+        "apiVersion": "steward.butlerlabs.dev/v1alpha1", "kind": "TenantControlPlane",
+        "metadata": {"name": "t", "namespace": "n"},
+        "spec": {
+            "controlPlane": {"service": {"serviceType": "LoadBalancer"}},
+            "kubernetes": {"version": "v1.36.3", "kubelet": {}},
+        },
+    });
+    apiservice::find("tenantcontrolplanes")
+        .unwrap()
+        .default(&mut object);
+    object
+}
+
+/// `object` with the value at a JSON pointer below `/spec` set, parents made as
+/// needed; null removes it.
+fn with(mut object: Value, pointer: &str, value: Value) -> Value {
+    let (parents, last) = pointer.rsplit_once('/').unwrap();
+    let mut node = &mut object["spec"];
+    for name in parents.split('/').filter(|name| !name.is_empty()) {
+        node = &mut node[name];
+    }
+    match value {
+        Value::Null => drop(node.as_object_mut().unwrap().remove(last)),
+        value => node[last] = value,
+    }
+    apiservice::find("tenantcontrolplanes")
+        .unwrap()
+        .default(&mut object);
+    object
+}
+
+fn errors(new: &Value, old: Option<&Value>) -> Vec<String> {
+    let resource = apiservice::find("tenantcontrolplanes").unwrap();
+    resource
+        .validate(new, old)
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+/// Setting this one field of a good object draws exactly this error.
+fn refused(pointer: &str, value: Value, error: &str) {
+    let found = errors(&with(tenant(), pointer, value), None);
+    assert_eq!(found, [error], "{pointer}");
+}
+
+fn installed(version: &str) -> Value {
+    let mut object = tenant();
+    object["status"] =
+        json!({"kubernetesResources": {"version": {"version": version, "status": "Ready"}}});
+    object
+}
+
+#[test]
+fn a_good_object_is_good() {
+    assert!(errors(&tenant(), None).is_empty());
+    assert!(errors(&tenant(), Some(&tenant())).is_empty());
+}
+
+#[test]
+fn fields_are_judged_one_by_one() {
+    refused(
+        "/kubernetes/version",
+        json!("latest"),
+        "spec.kubernetes.version: Invalid value: \"latest\": must be a version of Kubernetes with three numbers, for example v1.36.0",
+    );
+    refused(
+        "/kubernetes/version",
+        json!("v1.37.0"),
+        "spec.kubernetes.version: Invalid value: \"v1.37.0\": the newest supported version is 1.36; choose one of v1.36 or older",
+    );
+    refused(
+        "/networkProfile/address",
+        json!("lb.example.com"),
+        "spec.networkProfile.address: Invalid value: \"lb.example.com\": address must be an IP address, or empty for the one of the Service",
+    );
+    refused(
+        "/networkProfile/certSANs",
+        json!(["ok.example.com", "*.example.com", "10.0.0.1", "Not OK"]),
+        "spec.networkProfile.certSANs[3]: Invalid value: \"Not OK\": must be an IP address, a DNS name in lower case, or a DNS name with *. before it",
+    );
+    refused(
+        "/networkProfile/podCidr",
+        json!("10.96.128.0/17"),
+        "spec.networkProfile.podCidr: Invalid value: \"10.96.128.0/17\": overlaps with the range of Service addresses 10.96.0.0/16; choose ranges apart from each other",
+    );
+    refused(
+        "/networkProfile/serviceCidrs",
+        json!(["10.96.0.0/16", "10.97.0.0/16"]),
+        "spec.networkProfile.serviceCidrs: Invalid value: two ranges must be of different IP families: one IPv4, one IPv6",
+    );
+    refused(
+        "/networkProfile/dnsServiceIPs",
+        json!(["10.97.0.10"]),
+        "spec.networkProfile.dnsServiceIPs[0]: Invalid value: \"10.97.0.10\": must be inside the range of Service addresses 10.96.0.0/16",
+    );
+    refused(
+        "/networkProfile/loadBalancerSourceRanges",
+        json!(["1.2.3.4"]),
+        "spec.networkProfile.loadBalancerSourceRanges: Invalid value: each of loadBalancerSourceRanges must be a network such as 192.0.2.0/24",
+    );
+    refused(
+        "/dataStoreUsername",
+        json!("root"),
+        "spec.dataStoreUsername: Invalid value: \"root\": root is the administrator of the DataStore; choose another name",
+    );
+    refused(
+        "/dataStoreSchema",
+        json!("a/b"),
+        "spec.dataStoreSchema: Invalid value: \"a/b\": spec.dataStoreSchema in body should match '^[A-Za-z0-9]([-_.A-Za-z0-9]*[A-Za-z0-9])?$'",
+    );
+    refused(
+        "/dataStoreOverrides",
+        json!([{"resource": "/events", "dataStore": "a"}, {"resource": "/events", "dataStore": "b"}]),
+        "spec.dataStoreOverrides[1].resource: Duplicate value: \"/events\"",
+    );
+    refused(
+        "/controlPlane/deployment/additionalContainers",
+        json!([{"name": "kube-apiserver", "image": "x"}]),
+        "spec.controlPlane.deployment.additionalContainers[0].name: Invalid value: \"kube-apiserver\": the name is used by the control plane itself; choose another one",
+    );
+    refused(
+        "/controlPlane/deployment/additionalVolumes",
+        json!([{"name": "a", "emptyDir": {}}, {"name": "a", "emptyDir": {}}]),
+        "spec.controlPlane.deployment.additionalVolumes[1].name: Duplicate value: \"a\"",
+    );
+    refused(
+        "/controlPlane/deployment/extraArgs",
+        json!({"apiServer": ["--v=2", "audit"]}),
+        "spec.controlPlane.deployment.extraArgs.apiServer[1]: Invalid value: \"audit\": must be one argument with its flag, as --flag=value",
+    );
+    refused(
+        "/controlPlane/service/additionalPorts",
+        json!([{"name": "a", "port": 6443, "targetPort": 1}]),
+        "spec.controlPlane.service.additionalPorts[0].port: Invalid value: 6443: the Service already has this port; the one of the API server is networkProfile.port",
+    );
+    refused(
+        "/kubernetes/kubelet/configurationJSONPatches",
+        json!([{"op": "replace", "path": "/a"}]),
+        "spec.kubernetes.kubelet.configurationJSONPatches[0].value: Required value: needed with op add, replace and test",
+    );
+    refused(
+        "/addons/workerBootstrap",
+        json!({"provider": "talos"}),
+        "spec.addons.workerBootstrap.talos: Required value: needed with provider talos; it may be {}",
+    );
+}
+
+#[test]
+fn broken_shapes_hide_the_rules_and_say_so() {
+    let found = errors(
+        &with(tenant(), "/controlPlane/service/serviceType", json!("X")),
+        None,
+    );
+    assert_eq!(
+        found,
+        [
+            "spec.controlPlane.service.serviceType: Unsupported value: \"X\": supported values: \"ClusterIP\", \"NodePort\", \"LoadBalancer\"",
+            "<nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation",
+        ]
+    );
+}
+
+#[test]
+fn versions_go_up_one_minor_at_a_time() {
+    let change = |installed_version: &str, spec: &str, wanted: &str| {
+        let mut old = installed(installed_version);
+        old["spec"]["kubernetes"]["version"] = spec.into();
+        let new = with(old.clone(), "/kubernetes/version", wanted.into());
+        errors(&new, Some(&old))
+    };
+    assert!(change("v1.35.1", "v1.35.1", "v1.35.4").is_empty());
+    assert!(change("v1.35.1", "v1.35.1", "1.36.3").is_empty());
+    assert_eq!(
+        change("v1.34.1", "v1.34.1", "v1.36.3"),
+        [
+            "spec.kubernetes.version: Invalid value: \"v1.36.3\": must not skip a minor version: from v1.34.1 go to v1.35 first"
+        ]
+    );
+    assert_eq!(
+        change("v1.35.1", "v1.35.1", "v1.35.0"),
+        [
+            "spec.kubernetes.version: Invalid value: \"v1.35.0\": must not be older than the installed version v1.35.1: Kubernetes does not read its data back after a downgrade"
+        ]
+    );
+    // An upgrade to an image that does not exist can be taken back.
+    assert!(change("v1.35.1", "v1.36.99", "v1.35.1").is_empty());
+    // Before the first version runs, a wrong one can be put right.
+    let old = with(tenant(), "/kubernetes/version", json!("1.29.0"));
+    let new = with(old.clone(), "/kubernetes/version", json!("v1.36.3"));
+    assert!(errors(&new, Some(&old)).is_empty());
+}
+
+#[test]
+fn what_data_and_nodes_depend_on_cannot_be_changed() {
+    let mut old = with(tenant(), "/dataStoreSchema", json!("s"));
+    old = with(old, "/dataStore", json!("default"));
+    let cases = [
+        (
+            "/dataStoreSchema",
+            json!("x"),
+            "spec.dataStoreSchema: Invalid value: \"x\": dataStoreSchema cannot be changed: the data would stay under the old name",
+        ),
+        (
+            "/dataStoreSchema",
+            Value::Null,
+            "spec: Invalid value: dataStoreSchema cannot be removed once it is set",
+        ),
+        (
+            "/dataStore",
+            Value::Null,
+            "spec: Invalid value: dataStore cannot be removed once it is set; name the DataStore to use",
+        ),
+        (
+            "/networkProfile/clusterDomain",
+            json!("a.b"),
+            "spec.networkProfile.clusterDomain: Invalid value: \"a.b\": clusterDomain cannot be changed: nodes, certificates and tokens carry it",
+        ),
+        (
+            "/networkProfile/loadBalancerClass",
+            json!("a"),
+            "spec: Invalid value: networkProfile.loadBalancerClass can be set or removed only while controlPlane.service.serviceType changes to or from LoadBalancer",
+        ),
+    ];
+    for (pointer, value, error) in cases {
+        assert_eq!(
+            errors(&with(old.clone(), pointer, value), Some(&old)),
+            [error]
+        );
+    }
+    assert!(errors(&with(old.clone(), "/dataStore", json!("other")), Some(&old)).is_empty());
+
+    let old = installed("v1.36.3");
+    let new = with(
+        old.clone(),
+        "/networkProfile/serviceCidr",
+        json!("10.97.0.0/16"),
+    );
+    assert_eq!(
+        errors(&new, Some(&old)),
+        [
+            "spec.networkProfile.serviceCidr: Forbidden: the first range cannot be changed once the tenant runs: addresses of 10.96.0.0/16 are in use"
+        ]
+    );
+    let dual = with(
+        old.clone(),
+        "/networkProfile/serviceCidrs",
+        json!(["10.96.0.0/16", "fd00:1::/108"]),
+    );
+    assert!(
+        errors(&dual, Some(&old)).is_empty(),
+        "a second family may join"
+    );
+
+    let mut old = tenant();
+    old["status"] = json!({"storage": {"setup": {"schema": "n_t", "user": "n_t"}}});
+    let new = with(old.clone(), "/dataStoreSchema", json!("x"));
+    assert_eq!(
+        errors(&new, Some(&old)),
+        [
+            "spec.dataStoreSchema: Invalid value: \"x\": the tenant already uses n_t; leave the field out or set it to that"
+        ]
+    );
+    assert!(
+        errors(
+            &with(old.clone(), "/dataStoreSchema", json!("n_t")),
+            Some(&old)
+        )
+        .is_empty()
+    );
+}
+
+#[test]
+fn an_old_fault_does_not_stop_another_change() {
+    let old = with(tenant(), "/kubernetes/version", json!("v9.0.0"));
+    let old = with(old, "/networkProfile/address", json!("not an address"));
+    let new = with(old.clone(), "/controlPlane/deployment/replicas", json!(0));
+    assert!(errors(&new, Some(&old)).is_empty());
+    assert_eq!(errors(&new, None).len(), 2);
+}
+
+#[test]
+fn admission_controllers_may_be_a_string() {
+    let resource = apiservice::find("tenantcontrolplanes").unwrap();
+    let mut object = with(
+        tenant(),
+        "/kubernetes/admissionControllers",
+        json!("LimitRanger, PodSecurityPolicy,"),
+    );
+    resource.normalize(&mut object);
+    assert_eq!(
+        object["spec"]["kubernetes"]["admissionControllers"],
+        json!(["LimitRanger", "PodSecurityPolicy"])
+    );
+    assert!(errors(&object, None).is_empty());
+    assert_eq!(
+        resource.warnings(&object, None),
+        [
+            "spec.kubernetes.admissionControllers: Kubernetes v1.36.3 has no PodSecurityPolicy; left out"
+        ]
+    );
+    let mut without = json!({"spec": {}});
+    resource.normalize(&mut without);
+    assert_eq!(without, json!({"spec": {}}));
+}
+
+#[test]
+fn what_is_not_built_is_named() {
+    let resource = apiservice::find("tenantcontrolplanes").unwrap();
+    let warned = |object: &Value, old| resource.warnings(object, old).join("\n");
+    let object = with(
+        tenant(),
+        "/writePermissions",
+        json!({"blockCreation": true}),
+    );
+    assert_eq!(
+        warned(&object, None),
+        "spec.writePermissions: accepted but not acted upon yet"
+    );
+    let object = with(tenant(), "/writePermissions", json!({}));
+    assert_eq!(warned(&object, None), "");
+    let old = with(tenant(), "/dataStore", json!("a"));
+    let new = with(tenant(), "/dataStore", json!("b"));
+    assert!(warned(&new, Some(&old)).contains("moving data"));
+    assert_eq!(warned(&old, Some(&tenant())), "");
+}
+
+#[test]
+fn what_shapes_pods_must_be_within_the_requesters_rights() {
+    let resource = apiservice::find("tenantcontrolplanes").unwrap();
+    let rights = |new: &Value, old: Option<&Value>| -> Vec<String> {
+        let text = |right: apiservice::BorrowedRight| {
+            assert_eq!(right.namespace.as_deref(), Some("n"));
+            let subresource = match right.subresource {
+                "" => String::new(),
+                name => format!("/{name}"),
+            };
+            format!(
+                "{} {}{subresource} {}",
+                right.verb,
+                right.resource,
+                right.name.unwrap_or_default()
+            )
+        };
+        resource.borrowed(new, old).into_iter().map(text).collect()
+    };
+    assert!(
+        rights(&tenant(), None).is_empty(),
+        "nothing is asked of a plain tenant"
+    );
+
+    let volumes = json!([
+        {"name": "a", "secret": {"secretName": "s1"}},
+        {"name": "b", "projected": {"sources": [{"secret": {"name": "s2"}}, {"configMap": {"name": "c1"}}]}},
+        {"name": "c", "csi": {"driver": "d", "nodePublishSecretRef": {"name": "s3"}}},
+        {"name": "d", "secret": {"secretName": "s1"}},
+    ]);
+    let object = with(
+        tenant(),
+        "/controlPlane/deployment/additionalVolumes",
+        volumes,
+    );
+    assert_eq!(
+        rights(&object, None),
+        [
+            "create pods ",
+            "get secrets s1",
+            "get secrets s2",
+            "get configmaps c1",
+            "get secrets s3",
+        ]
+    );
+    assert!(
+        rights(&object, Some(&object)).is_empty(),
+        "unchanged fields are not asked again"
+    );
+
+    let container = json!([{"name": "a", "image": "i",
+        "envFrom": [{"secretRef": {"name": "s1"}}, {"configMapRef": {"name": "c1"}}],
+        "env": [{"name": "X", "valueFrom": {"secretKeyRef": {"name": "s2", "key": "k"}}},
+                {"name": "Y", "valueFrom": {"configMapKeyRef": {"name": "c2", "key": "k"}}}]}]);
+    let object = with(
+        tenant(),
+        "/controlPlane/deployment/additionalContainers",
+        container,
+    );
+    let mut found = rights(&object, None);
+    found.sort();
+    assert_eq!(
+        found,
+        [
+            "create pods ",
+            "get configmaps c1",
+            "get configmaps c2",
+            "get secrets s1",
+            "get secrets s2",
+        ]
+    );
+    let bare = with(
+        object.clone(),
+        "/controlPlane/deployment/additionalContainers",
+        Value::Null,
+    );
+    assert!(
+        rights(&bare, Some(&object)).is_empty(),
+        "to give up needs no right"
+    );
+
+    let object = with(
+        tenant(),
+        "/controlPlane/deployment/serviceAccountName",
+        json!("builder"),
+    );
+    assert_eq!(
+        rights(&object, None),
+        ["create pods ", "create serviceaccounts/token builder"]
+    );
+    let object = with(
+        tenant(),
+        "/controlPlane/deployment/runtimeClassName",
+        json!("fast"),
+    );
+    assert_eq!(rights(&object, Some(&tenant())), ["create pods "]);
+}
+
+#[test]
+fn an_unknown_value_of_another_version_still_decodes() {
+    let mut object = with(
+        tenant(),
+        "/controlPlane/service/serviceType",
+        json!("Tunnel"),
+    );
+    object["status"] = json!({"kubernetesResources": {"version": {"status": "Hibernating"}}});
+    let typed: apiservice::v1alpha1::TenantControlPlane = serde_json::from_value(object).unwrap();
+    assert_eq!(
+        typed.spec.control_plane.service.service_type,
+        apiservice::v1alpha1::ServiceType::Unrecognized
+    );
+    let resources = typed.status.unwrap().kubernetes_resources.unwrap();
+    assert_eq!(
+        resources.version.unwrap().status,
+        apiservice::v1alpha1::Phase::Unknown
+    );
+}

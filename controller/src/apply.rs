@@ -1,0 +1,133 @@
+//! Carries a plan out: the only writer to clusters and to tenants'
+//! datastores, and only while this replica leads.
+//!
+//! Steps of one stage run side by side; a stage begins when all steps of the
+//! stages before it went well.
+
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
+
+use crate::{
+    apply_objects as objects, apply_store as store, apply_tenant as own,
+    context::Context,
+    tenant::{
+        plan::{Outcome, Plan, Step},
+        world::World,
+    },
+};
+
+pub use crate::apply_tenant::{bootstrap, finalize_store, status, store_status};
+
+/// Steps under way at once for one tenant.
+const TOGETHER: usize = 12;
+
+/// Carries out a plan; the outcomes have the indices of the steps.
+pub async fn apply(ctx: &Context, world: &World, plan: &Plan) -> Vec<Outcome> {
+    let mut outcomes = vec![Outcome::NotReached; plan.steps.len()];
+    let mut start = 0;
+    while start < plan.steps.len() {
+        let stage = plan.steps[start].stage();
+        let end = plan.steps[start..]
+            .iter()
+            .position(|step| step.stage() != stage)
+            .map_or(plan.steps.len(), |length| start + length);
+        let steps: Vec<BoxFuture<'_, (usize, Outcome)>> = plan.steps[start..end]
+            .iter()
+            .enumerate()
+            .map(|(index, step)| async move { (index, one(ctx, world, step).await) }.boxed())
+            .collect();
+        let results: Vec<(usize, Outcome)> = stream::iter(steps)
+            .buffer_unordered(TOGETHER)
+            .collect()
+            .await;
+        let mut failed = false;
+        for (index, outcome) in results {
+            failed |= matches!(outcome, Outcome::Failed { .. });
+            note(ctx, world, &plan.steps[start + index], &outcome);
+            outcomes[start + index] = outcome;
+        }
+        if failed {
+            break;
+        }
+        start = end;
+    }
+    outcomes
+}
+
+async fn one(ctx: &Context, world: &World, step: &Step) -> Outcome {
+    if !ctx.leadership.leads() {
+        return Outcome::Failed {
+            reason: "NotLeading".into(),
+            message: "another replica leads".into(),
+            retry: false,
+        };
+    }
+    match step {
+        Step::AddFinalizer => own::add_finalizer(ctx, world).await,
+        Step::ReleaseFinalizer => own::release_finalizer(ctx, world).await,
+        Step::Create(object) => objects::create(ctx, world, object).await,
+        Step::Apply(object) => objects::apply(ctx, world, object).await,
+        Step::Look(key) => objects::look(ctx, world, key).await,
+        Step::Delete { key, uid } => objects::delete(ctx, key, uid).await,
+        Step::Grant(claim) => store::grant(ctx, world, claim).await,
+        Step::RevokeAccess(claim) => store::revoke(ctx, world, claim).await,
+        Step::DropData(claim) => store::drop_data(ctx, world, claim).await,
+        Step::ReleaseClaim(claim) => store::release(ctx, world, claim).await,
+        Step::DeferDeletion {
+            claim,
+            data_store,
+            why,
+        } => store::defer(ctx, claim, data_store, why).await,
+        Step::Bootstrap(bindings) => own::ask_for_bindings(ctx, world, bindings),
+        Step::Wait(_) => Outcome::Unchanged,
+        Step::Event(event) => {
+            ctx.events
+                .tell(
+                    world.tenant.as_ref(),
+                    event.warning,
+                    event.reason,
+                    &event.message,
+                )
+                .await;
+            Outcome::Done
+        }
+    }
+}
+
+fn note(ctx: &Context, world: &World, step: &Step, outcome: &Outcome) {
+    let tenant = format!("{}/{}", world.namespace(), world.name());
+    match outcome {
+        Outcome::Done => {
+            tracing::info!(tenant, step = describe(step), "done");
+            ctx.metrics.steps("done");
+        }
+        Outcome::Failed {
+            reason, message, ..
+        } => {
+            tracing::warn!(tenant, step = describe(step), reason, "failed: {message}");
+            ctx.metrics.steps("failed");
+        }
+        Outcome::Unchanged | Outcome::NotReached => {}
+    }
+}
+
+/// What a step does, without any content.
+fn describe(step: &Step) -> String {
+    match step {
+        Step::AddFinalizer => "add the finalizer".into(),
+        Step::ReleaseFinalizer => "release the finalizer".into(),
+        Step::Create(object) => format!("create {}", object.key()),
+        Step::Apply(object) => format!("apply {}", object.key()),
+        Step::Look(key) => format!("look for {key}"),
+        Step::Delete { key, .. } => format!("delete {key}"),
+        Step::Grant(claim) => format!("grant schema {} to {}", claim.schema, claim.user),
+        Step::RevokeAccess(claim) => format!("revoke the rights of {}", claim.user),
+        Step::DropData(claim) => format!("drop the data of schema {}", claim.schema),
+        Step::ReleaseClaim(claim) => format!("release schema {}", claim.schema),
+        Step::DeferDeletion { data_store, .. } => {
+            format!("record the clean-up on DataStore {data_store}")
+        }
+        Step::Bootstrap(_) => "ask for the bindings in the tenant".into(),
+        Step::Wait(waiting) => format!("wait: {}", waiting.reason),
+        Step::Event(event) => format!("event {}", event.reason),
+    }
+}

@@ -1,0 +1,526 @@
+//! Writes of objects of ours in the management cluster.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use apiservice::condition::reason;
+use http::{Method, Request};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::{Value, json};
+
+use crate::{
+    caches::Name,
+    contest::Verdict,
+    context::{Context, Key},
+    requeue,
+    tenant::{
+        plan::{EXISTS, Object, ObjectKey, Outcome},
+        world::{Ownership, World},
+    },
+};
+
+/// The manager of the fields that we apply.
+pub const FIELD_MANAGER: &str = "steward-controller";
+
+/// Why a call to the management cluster failed.
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    /// HTTP code; 0 if there was no answer.
+    pub code: u16,
+    pub reason: String,
+    pub message: String,
+}
+
+/// One call, with a deadline.
+pub async fn call(
+    ctx: &Context,
+    method: Method,
+    path: &str,
+    content_type: &str,
+    body: Option<&Value>,
+) -> Result<Value, Refusal> {
+    let bytes = body.map(|body| body.to_string().into_bytes());
+    let request = Request::builder()
+        .method(method.clone())
+        .uri(path)
+        .header(http::header::CONTENT_TYPE, content_type)
+        .body(bytes.unwrap_or_default())
+        .map_err(|error| Refusal {
+            code: 0,
+            reason: "ApplyFailed".into(),
+            message: error.to_string(),
+        })?;
+    ctx.metrics.calls(method.as_str());
+    match tokio::time::timeout(requeue::CALL_DEADLINE, ctx.client.request::<Value>(request)).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(refusal(error)),
+        Err(_) => Err(Refusal {
+            code: 0,
+            reason: "ApplyFailed".into(),
+            message: "the management cluster's API does not answer".into(),
+        }),
+    }
+}
+
+fn refusal(error: kube::Error) -> Refusal {
+    match error {
+        kube::Error::Api(status) => Refusal {
+            code: status.code,
+            reason: status.reason.clone(),
+            message: status.message.clone(),
+        },
+        error => Refusal {
+            code: 0,
+            reason: "ApplyFailed".into(),
+            message: error.to_string(),
+        },
+    }
+}
+
+/// A refusal as the outcome of a step.
+pub fn failed(refusal: Refusal) -> Outcome {
+    let Refusal {
+        code,
+        reason: api,
+        message,
+    } = refusal;
+    let (reason, retry) = match code {
+        403 if message.contains("exceeded quota") => (reason::QUOTA_EXCEEDED.to_owned(), true),
+        // A namespace that is being deleted takes nothing new.
+        403 if message.contains("because it is being terminated") => (api, false),
+        403 => (reason::FORBIDDEN.to_owned(), true),
+        409 => ("Conflict".to_owned(), true),
+        // What the API finds invalid stays so until something else changes.
+        400 | 422 => (api, false),
+        _ => ("ApplyFailed".to_owned(), true),
+    };
+    Outcome::Failed {
+        reason,
+        message,
+        retry,
+    }
+}
+
+/// The path of an object of ours, or of its collection.
+pub fn path(kind: &str, namespace: &str, name: Option<&str>) -> String {
+    let (root, plural) = match kind {
+        "Secret" => ("/api/v1", "secrets"),
+        "ConfigMap" => ("/api/v1", "configmaps"),
+        "Service" => ("/api/v1", "services"),
+        "Deployment" => ("/apis/apps/v1", "deployments"),
+        "Role" => ("/apis/rbac.authorization.k8s.io/v1", "roles"),
+        _ => ("/apis/rbac.authorization.k8s.io/v1", "rolebindings"),
+    };
+    match name {
+        Some(name) => format!("{root}/namespaces/{namespace}/{plural}/{name}"),
+        None => format!("{root}/namespaces/{namespace}/{plural}"),
+    }
+}
+
+/// Creates an object that must not exist.
+pub async fn create(ctx: &Context, world: &World, object: &Object) -> Outcome {
+    let key = object.key();
+    let body = match value(object) {
+        Ok(body) => body,
+        Err(outcome) => return outcome,
+    };
+    if let Some(outcome) = hold_back(ctx, object, &body) {
+        return outcome;
+    }
+    let path = format!(
+        "{}?fieldManager={FIELD_MANAGER}",
+        path(key.kind, &key.namespace, None)
+    );
+    match call(ctx, Method::POST, &path, "application/json", Some(&body)).await {
+        Ok(written) => {
+            wrote(ctx, object, &body, written);
+            Outcome::Done
+        }
+        Err(refusal) if refusal.code == 409 && refusal.reason == "AlreadyExists" => {
+            whose(ctx, world, &key).await
+        }
+        Err(refusal) => failed(refusal),
+    }
+}
+
+/// An object that a cache does not show, but that is there: ours without its
+/// label, or somebody else's.
+async fn whose(ctx: &Context, world: &World, key: &ObjectKey) -> Outcome {
+    let path = path(key.kind, &key.namespace, Some(&key.name));
+    match call(ctx, Method::GET, &path, "application/json", None).await {
+        Ok(found) => {
+            let meta: ObjectMeta =
+                serde_json::from_value(found["metadata"].clone()).unwrap_or_default();
+            if world.ownership(&meta) == Ownership::Ours {
+                remember(ctx, key.kind, found);
+                return Outcome::Failed {
+                    reason: EXISTS.into(),
+                    message: format!("{key} exists already"),
+                    retry: true,
+                };
+            }
+            taken(key, &meta)
+        }
+        Err(refusal) if refusal.code == 404 => Outcome::Failed {
+            reason: "Conflict".into(),
+            message: format!("{key} was there and is gone"),
+            retry: true,
+        },
+        Err(refusal) => failed(refusal),
+    }
+}
+
+/// Looks for an object that ought to be there and is not in the cache, which
+/// holds objects by their labels.
+pub async fn look(ctx: &Context, world: &World, key: &ObjectKey) -> Outcome {
+    let path = path(key.kind, &key.namespace, Some(&key.name));
+    match call(ctx, Method::GET, &path, "application/json", None).await {
+        Ok(found) => {
+            let meta: ObjectMeta =
+                serde_json::from_value(found["metadata"].clone()).unwrap_or_default();
+            if world.ownership(&meta) != Ownership::Ours {
+                return Outcome::Unchanged;
+            }
+            let known = held(ctx, key).and_then(|held| held.resource_version);
+            if known == meta.resource_version {
+                return Outcome::Unchanged;
+            }
+            remember(ctx, key.kind, found);
+            ctx.queue.add(Key::Tenant(Name::of(&world.tenant.metadata)));
+            Outcome::Done
+        }
+        Err(refusal) if refusal.code == 404 => Outcome::Unchanged,
+        Err(refusal) => failed(refusal),
+    }
+}
+
+fn taken(key: &ObjectKey, meta: &ObjectMeta) -> Outcome {
+    let owner = meta
+        .owner_references
+        .iter()
+        .flatten()
+        .find(|owner| owner.controller == Some(true))
+        .map_or_else(
+            || "nobody that is known".to_owned(),
+            |owner| format!("{} {}", owner.kind, owner.name),
+        );
+    Outcome::Failed {
+        reason: reason::NAME_TAKEN.into(),
+        message: format!(
+            "{key} exists and belongs to {owner}, so it is left alone. Delete or rename it, \
+             or give the tenant another name."
+        ),
+        retry: false,
+    }
+}
+
+/// Server-side apply of an object of ours.
+pub async fn apply(ctx: &Context, world: &World, object: &Object) -> Outcome {
+    let key = object.key();
+    let mut body = match value(object) {
+        Ok(body) => body,
+        Err(outcome) => return outcome,
+    };
+    if let Some(outcome) = hold_back(ctx, object, &body) {
+        return outcome;
+    }
+    let fingerprinted = body.clone();
+    let address = path(key.kind, &key.namespace, Some(&key.name));
+    let held = match held(ctx, &key) {
+        Some(meta) => meta,
+        // Not in the cache: whose it is must be asked before it is written.
+        None => match call(ctx, Method::GET, &address, "application/json", None).await {
+            Ok(found) => serde_json::from_value(found["metadata"].clone()).unwrap_or_default(),
+            Err(refusal) if refusal.code == 404 => ObjectMeta::default(),
+            Err(refusal) => return failed(refusal),
+        },
+    };
+    if let Some(uid) = &held.uid {
+        if world.ownership(&held) != Ownership::Ours {
+            return taken(&key, &held);
+        }
+        // Another object that takes the name meanwhile is not written.
+        body["metadata"]["uid"] = json!(uid);
+    }
+    if created_by_us(&held)
+        && let Err(refusal) = adopt_fields(ctx, &address, &mut body).await
+    {
+        return failed(refusal);
+    }
+    let address = format!("{address}?fieldManager={FIELD_MANAGER}&force=true");
+    let content_type = "application/apply-patch+yaml";
+    match call(ctx, Method::PATCH, &address, content_type, Some(&body)).await {
+        Ok(written) => {
+            let before = held.resource_version.as_deref();
+            let same = written["metadata"]["resourceVersion"].as_str() == before;
+            wrote(ctx, object, &fingerprinted, written);
+            if same && before.is_some() {
+                Outcome::Unchanged
+            } else {
+                Outcome::Done
+            }
+        }
+        Err(refusal) => failed(refusal),
+    }
+}
+
+/// True if fields are still managed by our creation, from which an apply
+/// cannot remove any.
+fn created_by_us(meta: &ObjectMeta) -> bool {
+    meta.managed_fields.iter().flatten().any(is_creation)
+}
+
+fn is_creation(entry: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry) -> bool {
+    entry.manager.as_deref() == Some(FIELD_MANAGER)
+        && entry.operation.as_deref() == Some("Update")
+        && entry.subresource.as_deref().unwrap_or_default().is_empty()
+}
+
+/// Keeps of the managers of fields only what [`apply`] needs to know.
+pub fn prune_managers(meta: &mut ObjectMeta) {
+    if let Some(entries) = &mut meta.managed_fields {
+        entries.retain(is_creation);
+        for entry in entries.iter_mut() {
+            entry.fields_v1 = None;
+        }
+        if entries.is_empty() {
+            meta.managed_fields = None;
+        }
+    }
+}
+
+/// Turns the fields of our creation into applied ones, so that what we no
+/// longer want is removed by the next apply.
+async fn adopt_fields(ctx: &Context, address: &str, body: &mut Value) -> Result<(), Refusal> {
+    let live = call(ctx, Method::GET, address, "application/json", None).await?;
+    let before = live["metadata"]["resourceVersion"].clone();
+    let mut entries = live["metadata"]["managedFields"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    let is = |entry: &Value, operation: &str| {
+        entry["manager"] == FIELD_MANAGER
+            && entry["operation"] == operation
+            && entry["subresource"].as_str().unwrap_or_default().is_empty()
+    };
+    if entries.iter().any(|entry| is(entry, "Apply")) {
+        // Applied before: that entry stands.
+        entries.retain(|entry| !is(entry, "Update"));
+    } else {
+        for entry in entries.iter_mut().filter(|entry| is(entry, "Update")) {
+            entry["operation"] = json!("Apply");
+        }
+    }
+    let patch = json!([
+        {"op": "replace", "path": "/metadata/managedFields", "value": entries},
+        {"op": "replace", "path": "/metadata/resourceVersion", "value": before},
+    ]);
+    let written = call(
+        ctx,
+        Method::PATCH,
+        address,
+        "application/json-patch+json",
+        Some(&patch),
+    )
+    .await?;
+    // A precondition on the version that we just replaced ourselves moves on.
+    if body["metadata"]["resourceVersion"] == before {
+        body["metadata"]["resourceVersion"] = written["metadata"]["resourceVersion"].clone();
+    }
+    Ok(())
+}
+
+/// Deletes in the background; only the object of this uid.
+pub async fn delete(ctx: &Context, key: &ObjectKey, uid: &str) -> Outcome {
+    let options = json!({
+        "apiVersion": "v1",
+        "kind": "DeleteOptions",
+        "preconditions": {"uid": uid},
+        "propagationPolicy": "Background",
+    });
+    let path = path(key.kind, &key.namespace, Some(&key.name));
+    match call(
+        ctx,
+        Method::DELETE,
+        &path,
+        "application/json",
+        Some(&options),
+    )
+    .await
+    {
+        Ok(_) => Outcome::Done,
+        // Gone, or replaced by another object: ours is gone.
+        Err(refusal) if refusal.code == 404 || refusal.code == 409 => {
+            forget(ctx, key, uid);
+            Outcome::Unchanged
+        }
+        Err(refusal) => failed(refusal),
+    }
+}
+
+fn value(object: &Object) -> Result<Value, Outcome> {
+    object.value().map_err(|error| Outcome::Failed {
+        reason: "ApplyFailed".into(),
+        message: format!("{}: {error}", object.key()),
+        retry: false,
+    })
+}
+
+/// The outcome of a write that is not tried now because somebody keeps
+/// changing the object back.
+fn hold_back(ctx: &Context, object: &Object, body: &Value) -> Option<Outcome> {
+    let key = object.key();
+    let mut contest = ctx.contest.lock();
+    let untouched = ctx.written.lock().get(&key).is_some_and(|last| {
+        held(ctx, &key).is_some_and(|meta| meta.resource_version.as_ref() == Some(last))
+    });
+    let (verdict, whose) = if untouched {
+        let verdict = contest.own_change(&key, ctx.now());
+        (
+            verdict,
+            "is written again and again by this controller itself",
+        )
+    } else {
+        let verdict = contest.ask(&key, fingerprint(object, body), ctx.now());
+        (verdict, "is changed back again and again by somebody else")
+    };
+    match verdict {
+        Verdict::Write => None,
+        Verdict::Contested { until } => Some(Outcome::Failed {
+            reason: reason::CONTESTED.into(),
+            message: format!("{key} {whose}; the next attempt is at {until:.0}"),
+            retry: false,
+        }),
+    }
+}
+
+/// What a write means to bring about. New certificates in a Secret are the
+/// same wish.
+fn fingerprint(object: &Object, body: &Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    match object {
+        Object::Secret(secret) => {
+            for key in secret.data.iter().flatten().map(|(key, _)| key) {
+                key.hash(&mut hasher);
+            }
+        }
+        _ => {
+            let mut body = body.clone();
+            if let Some(meta) = body["metadata"].as_object_mut() {
+                meta.remove("resourceVersion");
+            }
+            body.to_string().hash(&mut hasher);
+        }
+    }
+    hasher.finish()
+}
+
+fn wrote(ctx: &Context, object: &Object, body: &Value, written: Value) {
+    let key = object.key();
+    if let Some(version) = written["metadata"]["resourceVersion"].as_str() {
+        ctx.written.lock().insert(key.clone(), version.to_owned());
+    }
+    let content = fingerprint(object, body);
+    ctx.contest.lock().wrote(key.clone(), content, ctx.now());
+    remember(ctx, key.kind, written);
+}
+
+/// Puts the answer to a write into the cache, so that the next plan knows it
+/// without waiting for the watch.
+fn remember(ctx: &Context, kind: &str, object: Value) {
+    fn put<K>(cache: &crate::caches::Cache<K>, object: Value)
+    where
+        K: crate::caches::Cached + serde::de::DeserializeOwned,
+    {
+        if let Ok(mut object) = serde_json::from_value::<K>(object) {
+            prune_managers(object.meta_mut());
+            cache.put(std::sync::Arc::new(object));
+        }
+    }
+    match kind {
+        "Secret" => put(&ctx.caches.secrets, object),
+        "ConfigMap" => put(&ctx.caches.config_maps, object),
+        "Service" => put(&ctx.caches.services, object),
+        "Deployment" => put(&ctx.caches.deployments, object),
+        "Role" => put(&ctx.caches.roles, object),
+        _ => put(&ctx.caches.role_bindings, object),
+    }
+}
+
+fn forget(ctx: &Context, key: &ObjectKey, uid: &str) {
+    let name = Name::new(&key.namespace, &key.name);
+    match key.kind {
+        "Secret" => ctx.caches.secrets.forget(&name, uid),
+        "ConfigMap" => ctx.caches.config_maps.forget(&name, uid),
+        "Service" => ctx.caches.services.forget(&name, uid),
+        "Deployment" => ctx.caches.deployments.forget(&name, uid),
+        "Role" => ctx.caches.roles.forget(&name, uid),
+        _ => ctx.caches.role_bindings.forget(&name, uid),
+    }
+}
+
+/// Metadata of what the cache holds.
+fn held(ctx: &Context, key: &ObjectKey) -> Option<ObjectMeta> {
+    let name = Name::new(&key.namespace, &key.name);
+    Some(match key.kind {
+        "Secret" => ctx.caches.secrets.get(&name)?.metadata.clone(),
+        "ConfigMap" => ctx.caches.config_maps.get(&name)?.metadata.clone(),
+        "Service" => ctx.caches.services.get(&name)?.metadata.clone(),
+        "Deployment" => ctx.caches.deployments.get(&name)?.metadata.clone(),
+        "Role" => ctx.caches.roles.get(&name)?.metadata.clone(),
+        _ => ctx.caches.role_bindings.get(&name)?.metadata.clone(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_have_their_own_reasons() {
+        let outcome = |code, api: &str, message: &str| {
+            failed(Refusal {
+                code,
+                reason: api.into(),
+                message: message.into(),
+            })
+        };
+        let Outcome::Failed { reason, retry, .. } = outcome(403, "Forbidden", "exceeded quota: q")
+        else {
+            panic!("a refusal is a failure")
+        };
+        assert_eq!((reason.as_str(), retry), (reason::QUOTA_EXCEEDED, true));
+        let Outcome::Failed { reason, retry, .. } = outcome(422, "Invalid", "spec.x") else {
+            panic!("a refusal is a failure")
+        };
+        assert_eq!((reason.as_str(), retry), ("Invalid", false));
+        let Outcome::Failed { retry, .. } = outcome(0, "ApplyFailed", "refused") else {
+            panic!("a refusal is a failure")
+        };
+        assert!(retry);
+    }
+
+    #[test]
+    fn a_secret_with_new_certificates_is_the_same_wish() {
+        let secret = |value: &str| {
+            Object::Secret(k8s_openapi::api::core::v1::Secret {
+                data: Some(
+                    [(
+                        "tls.crt".to_owned(),
+                        k8s_openapi::ByteString(value.as_bytes().to_vec()),
+                    )]
+                    .into(),
+                ),
+                ..Default::default()
+            })
+        };
+        let print = |object: &Object| fingerprint(object, &object.value().unwrap());
+        assert_eq!(print(&secret("a")), print(&secret("b")));
+        let map = |value: &str| {
+            Object::ConfigMap(k8s_openapi::api::core::v1::ConfigMap {
+                data: Some([("k".to_owned(), value.to_owned())].into()),
+                ..Default::default()
+            })
+        };
+        assert_ne!(print(&map("a")), print(&map("b")));
+    }
+}

@@ -1,0 +1,337 @@
+//! Writes to our own kinds through our API, and the bindings inside a tenant.
+
+use std::sync::Arc;
+
+use apiservice::{
+    names,
+    v1alpha1::{DataStore, DataStoreStatus, TenantControlPlane, TenantControlPlaneStatus},
+};
+use http::{Method, StatusCode};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::{
+    apply_objects::{Refusal, call, failed},
+    caches::Name,
+    context::Context,
+    observers::probe,
+    report, requeue,
+    tenant::{
+        plan::{Bindings, Outcome},
+        world::{ProbeFailure, ProbeFailureKind as Kind, World},
+    },
+    tenant_client::{Credentials, Tenant, failure},
+};
+
+const MERGE: &str = "application/merge-patch+json";
+const APPLY: &str = "application/apply-patch+yaml";
+
+fn tenant_path(namespace: &str, name: &str) -> String {
+    format!(
+        "/apis/{}/{}/namespaces/{namespace}/tenantcontrolplanes/{name}",
+        apiservice::GROUP,
+        apiservice::VERSION
+    )
+}
+
+fn store_path(name: &str) -> String {
+    format!(
+        "/apis/{}/{}/datastores/{name}",
+        apiservice::GROUP,
+        apiservice::VERSION
+    )
+}
+
+/// Puts our finalizer on the tenant.
+pub async fn add_finalizer(ctx: &Context, world: &World) -> Outcome {
+    let mut finalizers = world.tenant.metadata.finalizers.clone().unwrap_or_default();
+    if finalizers.iter().any(|held| held == names::FINALIZER) {
+        return Outcome::Unchanged;
+    }
+    finalizers.push(names::FINALIZER.into());
+    finalize_tenant(ctx, world, finalizers).await
+}
+
+/// Takes our finalizer off the tenant, which lets it go.
+pub async fn release_finalizer(ctx: &Context, world: &World) -> Outcome {
+    let mut finalizers = world.tenant.metadata.finalizers.clone().unwrap_or_default();
+    finalizers.retain(|held| held != names::FINALIZER);
+    finalize_tenant(ctx, world, finalizers).await
+}
+
+async fn finalize_tenant(ctx: &Context, world: &World, finalizers: Vec<String>) -> Outcome {
+    let meta = &world.tenant.metadata;
+    let path = tenant_path(world.namespace(), world.name());
+    match finalize(ctx, &path, meta, finalizers).await {
+        Ok(written) => {
+            if let Ok(tenant) = serde_json::from_value::<TenantControlPlane>(written) {
+                ctx.caches.tenants.put(Arc::new(tenant));
+            }
+            Outcome::Done
+        }
+        Err(refusal) if refusal.code == 404 => Outcome::Unchanged,
+        Err(refusal) => failed(refusal),
+    }
+}
+
+async fn finalize(
+    ctx: &Context,
+    path: &str,
+    meta: &ObjectMeta,
+    finalizers: Vec<String>,
+) -> Result<Value, Refusal> {
+    let patch = json!({"metadata": {
+        "uid": meta.uid,
+        "resourceVersion": meta.resource_version,
+        "finalizers": finalizers,
+    }});
+    call(ctx, Method::PATCH, path, MERGE, Some(&patch)).await
+}
+
+/// Sets the finalizers of a DataStore.
+pub async fn finalize_store(
+    ctx: &Context,
+    store: &DataStore,
+    finalizers: Vec<String>,
+) -> Result<(), Refusal> {
+    let name = store.metadata.name.clone().unwrap_or_default();
+    let written = finalize(ctx, &store_path(&name), &store.metadata, finalizers).await?;
+    if let Ok(store) = serde_json::from_value::<DataStore>(written) {
+        ctx.caches.data_stores.put(Arc::new(store));
+    }
+    Ok(())
+}
+
+/// Writes the status of a tenant, unless it is that already. `Err`: it has to
+/// be tried again.
+pub async fn status(
+    ctx: &Context,
+    world: &World,
+    status: TenantControlPlaneStatus,
+) -> Result<(), ()> {
+    let name = Name::of(&world.tenant.metadata);
+    // A step of this pass may have written the object since it was observed.
+    let Some(current) = ctx.caches.tenants.get(&name) else {
+        return Ok(());
+    };
+    if current.metadata.uid != world.tenant.metadata.uid
+        || current.metadata.generation != world.tenant.metadata.generation
+    {
+        return Ok(());
+    }
+    // Nothing is left to say about a tenant that was just let go.
+    let finalizers = current.metadata.finalizers.iter().flatten().count();
+    if current.metadata.deletion_timestamp.is_some() && finalizers == 0 {
+        return Ok(());
+    }
+    let old = current.status.clone();
+    let Some(patch) = status_patch(&current.metadata, current.status.as_ref(), &status) else {
+        return Ok(());
+    };
+    let path = format!("{}/status", tenant_path(&name.namespace, &name.name));
+    match call(ctx, Method::PATCH, &path, MERGE, Some(&patch)).await {
+        Ok(written) => {
+            if let Ok(tenant) = serde_json::from_value::<TenantControlPlane>(written) {
+                ctx.caches.tenants.put(Arc::new(tenant));
+            }
+            for event in report::events(old.as_ref(), &status) {
+                let about = world.tenant.as_ref();
+                ctx.events
+                    .tell(about, event.warning, event.reason, &event.message)
+                    .await;
+            }
+            Ok(())
+        }
+        Err(refusal) if refusal.code == 404 => Ok(()),
+        Err(refusal) => {
+            let tenant = name.to_string();
+            tracing::debug!(tenant, "cannot write the status: {}", refusal.message);
+            Err(())
+        }
+    }
+}
+
+/// Writes the status of a DataStore, unless it is that already.
+pub async fn store_status(
+    ctx: &Context,
+    store: &DataStore,
+    status: &DataStoreStatus,
+) -> Result<(), Refusal> {
+    let name = store.metadata.name.clone().unwrap_or_default();
+    let Some(patch) = status_patch(&store.metadata, store.status.as_ref(), status) else {
+        return Ok(());
+    };
+    let path = format!("{}/status", store_path(&name));
+    let written = call(ctx, Method::PATCH, &path, MERGE, Some(&patch)).await?;
+    if let Ok(store) = serde_json::from_value::<DataStore>(written) {
+        ctx.caches.data_stores.put(Arc::new(store));
+    }
+    Ok(())
+}
+
+/// The merge patch from one status to another; `None` if they are equal. It
+/// applies only to the version that it was computed from.
+fn status_patch<S: Serialize>(meta: &ObjectMeta, old: Option<&S>, new: &S) -> Option<Value> {
+    let old = old
+        .and_then(|old| serde_json::to_value(old).ok())
+        .unwrap_or_else(|| json!({}));
+    let new = serde_json::to_value(new).ok()?;
+    let patch = merge_patch(&old, &new)?;
+    Some(json!({
+        "metadata": {"uid": meta.uid, "resourceVersion": meta.resource_version},
+        "status": patch,
+    }))
+}
+
+/// What turns `old` into `new` by RFC 7386; `None` if nothing has to.
+fn merge_patch(old: &Value, new: &Value) -> Option<Value> {
+    let (Value::Object(old), Value::Object(new)) = (old, new) else {
+        return (old != new).then(|| new.clone());
+    };
+    let mut patch = Map::new();
+    for key in old.keys().filter(|key| !new.contains_key(*key)) {
+        patch.insert(key.clone(), Value::Null);
+    }
+    for (key, value) in new {
+        match old.get(key) {
+            None => {
+                patch.insert(key.clone(), value.clone());
+            }
+            Some(before) => {
+                if let Some(change) = merge_patch(before, value) {
+                    patch.insert(key.clone(), change);
+                }
+            }
+        }
+    }
+    (!patch.is_empty()).then_some(Value::Object(patch))
+}
+
+/// Leaves the bindings to the tenant's probe, which knows the moment at which
+/// the tenant's API comes up.
+pub fn ask_for_bindings(ctx: &Context, world: &World, bindings: &Bindings) -> Outcome {
+    ctx.facts.update_tenant(world.uid(), |facts| {
+        facts.wanted_bindings = Some(bindings.clone());
+        facts.wake_probe.notify_one();
+    });
+    Outcome::Unchanged
+}
+
+/// Writes bindings into the tenant (rule 16). Until the tenant was Ready for
+/// the first time with an identity beyond RBAC, which is made for this and
+/// thrown away; later as a member of `kubeadm:cluster-admins`.
+pub async fn bootstrap(
+    ctx: &Context,
+    tenant: &TenantControlPlane,
+    address: &str,
+    host: Option<&str>,
+    bindings: &Bindings,
+) -> Result<(), ProbeFailure> {
+    if !ctx.leadership.leads() {
+        return Err(failure(Kind::Forbidden, "another replica leads"));
+    }
+    let name = Name::of(&tenant.metadata);
+    let Some(authority) = probe::pair_of(ctx, &name, &names::ca(&name.name)) else {
+        return Err(failure(
+            Kind::Forbidden,
+            "the tenant's authority is not there",
+        ));
+    };
+    let was_ready = tenant
+        .status
+        .as_ref()
+        .is_some_and(|status| status.installed_version().is_some());
+    let group = if was_ready {
+        names::GROUP_KUBEADM_CLUSTER_ADMINS
+    } else {
+        "system:masters"
+    };
+    let client = probe::client_certificate(
+        &authority,
+        "steward:bootstrap",
+        group,
+        ctx.now(),
+        &ctx.entropy,
+    )?;
+    let credentials = Credentials::new(&authority.cert, &client)?;
+    let work = async {
+        let connection = Tenant::connect(address, host, &credentials).await?;
+        for object in &bindings.objects {
+            put(&connection, object).await?;
+        }
+        Ok(())
+    };
+    tokio::time::timeout(requeue::PROBE_DEADLINE, work)
+        .await
+        .unwrap_or_else(|_| Err(failure(Kind::Silent, "the tenant's API does not answer")))
+}
+
+async fn put(connection: &Tenant, object: &Value) -> Result<(), ProbeFailure> {
+    let Some(path) = probe::path_of(object) else {
+        return Err(failure(
+            Kind::Write,
+            format!("{} is not written here", object["kind"]),
+        ));
+    };
+    let address = format!("{path}?fieldManager=steward-controller&force=true");
+    let answer = connection
+        .call(Method::PATCH, &address, APPLY, Some(object))
+        .await?;
+    if answer.status.is_success() {
+        return Ok(());
+    }
+    // The role of a binding cannot be changed: it has to be made anew.
+    if answer.status == StatusCode::UNPROCESSABLE_ENTITY && answer.message().contains("roleRef") {
+        connection.call(Method::DELETE, &path, "", None).await?;
+        let again = connection
+            .call(Method::PATCH, &address, APPLY, Some(object))
+            .await?;
+        if again.status.is_success() {
+            return Ok(());
+        }
+        return Err(failure(Kind::Write, again.message()));
+    }
+    let kind = match answer.status {
+        StatusCode::UNAUTHORIZED => Kind::Unauthenticated,
+        StatusCode::FORBIDDEN => Kind::Forbidden,
+        _ => Kind::Write,
+    };
+    Err(failure(kind, answer.message()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_merge_patch_says_only_what_changes() {
+        let old = json!({"a": 1, "b": {"c": 1, "d": 2}, "gone": true, "list": [1, 2]});
+        let new = json!({"a": 1, "b": {"c": 1, "d": 3}, "list": [1], "new": {"x": 1}});
+        assert_eq!(
+            merge_patch(&old, &new).unwrap(),
+            json!({"b": {"d": 3}, "gone": null, "list": [1], "new": {"x": 1}})
+        );
+        assert!(merge_patch(&old, &old).is_none());
+        let mut merged = old.clone();
+        json_merge(&mut merged, &merge_patch(&old, &new).unwrap());
+        assert_eq!(merged, new);
+    }
+
+    fn json_merge(target: &mut Value, patch: &Value) {
+        let Value::Object(patch) = patch else {
+            *target = patch.clone();
+            return;
+        };
+        if !target.is_object() {
+            *target = json!({});
+        }
+        for (key, value) in patch {
+            if value.is_null() {
+                target.as_object_mut().unwrap().remove(key);
+            } else {
+                json_merge(&mut target[key], value);
+            }
+        }
+    }
+}

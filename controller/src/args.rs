@@ -1,0 +1,170 @@
+//! Flags. The only reader of the environment.
+
+use std::net::SocketAddr;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+
+/// Keeps tenant control planes as their manifests say.
+#[derive(Debug, Parser)]
+#[command(name = "steward-controller", version, about, long_about = None, args_conflicts_with_subcommands = true)]
+pub struct Args {
+    /// What to do; `run` unless said otherwise.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Flags of `run`, accepted without naming it.
+    #[command(flatten)]
+    pub run: RunArgs,
+}
+
+/// The two things this program does.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Runs the controller until it is told to stop.
+    Run(Box<RunArgs>),
+    /// Makes an etcd ready for tenants: certificates, authentication, and
+    /// the DataStore that names it. Safe to run again at any time.
+    SetupEtcd(Box<SetupEtcdArgs>),
+}
+
+/// Lines for people or for machines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One readable line an event.
+    Text,
+    /// One JSON object an event.
+    Json,
+}
+
+/// How to reach the management cluster and what to log.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct CommonArgs {
+    /// Namespace that this program runs in.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "steward-system")]
+    pub namespace: String,
+    /// Kubeconfig of the management cluster. Default: the pod's service
+    /// account, else $KUBECONFIG, else ~/.kube/config.
+    #[arg(long)]
+    pub kubeconfig: Option<std::path::PathBuf>,
+    /// Form of the log.
+    #[arg(long, value_enum, default_value = "text")]
+    pub log_format: LogFormat,
+    /// What to log, e.g. `info` or `info,controller=debug`.
+    #[arg(long, env = "RUST_LOG", default_value = "info")]
+    pub log: String,
+}
+
+/// Flags of `run`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// Name of this replica in the leader's Lease. Default: the pod's name.
+    #[arg(long, env = "HOSTNAME", default_value = "steward-controller")]
+    pub identity: String,
+    /// Where /livez, /readyz and /metrics are served, in plain HTTP.
+    #[arg(long, default_value = "0.0.0.0:8080")]
+    pub listen: SocketAddr,
+    /// Whether to wait for the Lease before writing. Without it there must
+    /// be one replica only.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
+    pub leader_elect: bool,
+    /// Name of the Lease in the namespace.
+    #[arg(long, default_value = "steward-controller")]
+    pub lease: String,
+    /// DataStore of tenants that name none. Empty: such tenants wait.
+    #[arg(long, default_value = "default")]
+    pub default_data_store: String,
+    /// Service account, in the same namespace, of the API server that signs
+    /// users' kubeconfigs.
+    #[arg(long, default_value = "steward-apiserver")]
+    pub apiserver_service_account: String,
+    /// Registry of the tenants' images unless their manifest names another.
+    #[arg(long, default_value = "registry.k8s.io")]
+    pub image_registry: String,
+    /// DNS domain of the management cluster.
+    #[arg(long, default_value = "cluster.local")]
+    pub cluster_domain: String,
+    /// Tenants worked on at the same time.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=512))]
+    pub workers: u16,
+}
+
+/// Flags of `setup-etcd`.
+///
+/// Steps, each skipped when it was done before:
+/// 1. Secrets with the authority, the server's and the root user's certificates;
+/// 2. etcd's root user and authentication, as soon as etcd answers;
+/// 3. the DataStore, as soon as Steward's API answers.
+#[derive(Debug, Clone, ClapArgs)]
+#[command(verbatim_doc_comment)]
+pub struct SetupEtcdArgs {
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// Headless Service of the etcd StatefulSet; also its name.
+    #[arg(long, default_value = "steward-etcd")]
+    pub service: String,
+    /// Members, named SERVICE-0 and on.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=9))]
+    pub members: u16,
+    /// Port for clients.
+    #[arg(long, default_value_t = 2379)]
+    pub port: u16,
+    /// DNS domain of the cluster.
+    #[arg(long, default_value = "cluster.local")]
+    pub cluster_domain: String,
+    /// Secret for `ca.crt`, `ca.key` and root's `tls.crt`, `tls.key`.
+    #[arg(long, default_value = "steward-etcd-certs")]
+    pub client_secret: String,
+    /// Secret for the server's `ca.crt`, `tls.crt`, `tls.key`.
+    #[arg(long, default_value = "steward-etcd-server")]
+    pub server_secret: String,
+    /// Name of the DataStore to post. Empty: none.
+    #[arg(long, default_value = "default")]
+    pub data_store: String,
+    /// Reach etcd here instead of through the members' DNS names, for a
+    /// program outside of the cluster; repeat or separate by commas. Also
+    /// what the DataStore then names.
+    #[arg(long, value_delimiter = ',')]
+    pub endpoints: Vec<String>,
+    /// Give up after this many seconds; the caller starts it again.
+    #[arg(long, default_value_t = 600)]
+    pub timeout: u64,
+}
+
+impl Args {
+    /// The command line of this process. Exits with a usage message when it
+    /// is wrong, as command line programs do.
+    pub fn from_command_line() -> Self {
+        Self::parse()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn run_is_the_default_command() {
+        Args::command().debug_assert();
+        let args = Args::parse_from(["steward-controller", "--namespace=ops", "--workers=3"]);
+        assert!(args.command.is_none());
+        assert_eq!(args.run.common.namespace, "ops");
+        assert_eq!(args.run.workers, 3);
+        let args = Args::parse_from(["steward-controller", "run", "--default-data-store="]);
+        let Some(Command::Run(run)) = args.command else {
+            panic!("run expected")
+        };
+        assert_eq!(run.default_data_store, "");
+        let args = Args::parse_from([
+            "steward-controller",
+            "setup-etcd",
+            "--namespace=x",
+            "--endpoints=a:1,b:2",
+        ]);
+        let Some(Command::SetupEtcd(setup)) = args.command else {
+            panic!("setup-etcd expected")
+        };
+        assert_eq!(setup.endpoints, ["a:1", "b:2"]);
+    }
+}

@@ -1,0 +1,214 @@
+//! Who else writes our objects: recognises a field or an object that is
+//! changed back again and again, so that the controller does not fight on
+//! at full speed (rule 20).
+
+use std::{collections::HashMap, time::Duration};
+
+use jiff::Timestamp;
+
+/// Repairs of the same content within [`WINDOW`] that make a contest.
+const FIGHTS: usize = 3;
+/// How long a repair counts.
+const WINDOW: Duration = Duration::from_secs(5 * 60);
+/// Writes of our own accord within [`WINDOW`] before they are slowed down.
+const OWN_CHANGES: usize = 20;
+/// The rhythm of repairs while an object is contested.
+pub const CONTESTED_EVERY: Duration = Duration::from_secs(60);
+
+/// What one may do about an object that differs from what we want.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Write it.
+    Write,
+    /// Someone keeps changing it back: not before this time.
+    Contested {
+        /// When the next repair is allowed.
+        until: Timestamp,
+    },
+}
+
+/// The history of repairs, by object.
+#[derive(Debug, Default)]
+pub struct Contest<K> {
+    objects: HashMap<K, History>,
+}
+
+#[derive(Debug, Default)]
+struct History {
+    /// Fingerprint of what we last wrote.
+    content: u64,
+    /// When we wrote the same content again.
+    repairs: Vec<Timestamp>,
+    /// When we wrote although nobody else had.
+    own: Vec<Timestamp>,
+}
+
+impl<K: std::hash::Hash + Eq + Clone> Contest<K> {
+    /// An empty history.
+    pub fn new() -> Self {
+        Self {
+            objects: HashMap::new(),
+        }
+    }
+
+    /// May this content be written now? Changed content always may: then it
+    /// is we who changed our mind.
+    pub fn ask(&mut self, key: &K, content: u64, now: Timestamp) -> Verdict {
+        let Some(history) = self.objects.get_mut(key) else {
+            return Verdict::Write;
+        };
+        if history.content != content {
+            return Verdict::Write;
+        }
+        history.repairs.retain(|at| elapsed(*at, now) < WINDOW);
+        match history.repairs.last() {
+            Some(last)
+                if history.repairs.len() >= FIGHTS && elapsed(*last, now) < CONTESTED_EVERY =>
+            {
+                Verdict::Contested {
+                    until: last.checked_add(every()).unwrap_or(now),
+                }
+            }
+            _ => Verdict::Write,
+        }
+    }
+
+    /// Notes a write that succeeded.
+    pub fn wrote(&mut self, key: K, content: u64, now: Timestamp) {
+        let history = self.objects.entry(key).or_default();
+        if history.content == content {
+            history.repairs.push(now);
+        } else {
+            history.content = content;
+            history.repairs.clear();
+        }
+    }
+
+    /// True while repairs are being held back or were, within the window.
+    pub fn is_contested(&self, key: &K, now: Timestamp) -> bool {
+        self.objects.get(key).is_some_and(|history| {
+            history
+                .repairs
+                .iter()
+                .filter(|at| elapsed(**at, now) < WINDOW)
+                .count()
+                >= FIGHTS
+        })
+    }
+
+    /// The objects that are held back at `now`, with the time of their next
+    /// repair.
+    pub fn held(&self, now: Timestamp) -> impl Iterator<Item = (K, Timestamp)> + '_ {
+        self.objects.iter().filter_map(move |(key, history)| {
+            let recent = history
+                .repairs
+                .iter()
+                .filter(|at| elapsed(**at, now) < WINDOW)
+                .count();
+            let until = history.repairs.last()?.checked_add(every()).ok()?;
+            (recent >= FIGHTS && now < until).then(|| (key.clone(), until))
+        })
+    }
+
+    /// Nobody else wrote since we did: we changed our mind, as when an address
+    /// or a version changes. Often within a short time it is a mistake of ours,
+    /// which is held back like anybody else's.
+    pub fn own_change(&mut self, key: &K, now: Timestamp) -> Verdict {
+        let Some(history) = self.objects.get_mut(key) else {
+            return Verdict::Write;
+        };
+        history.own.retain(|at| elapsed(*at, now) < WINDOW);
+        if let Some(last) = history.own.last()
+            && history.own.len() >= OWN_CHANGES
+            && elapsed(*last, now) < CONTESTED_EVERY
+        {
+            return Verdict::Contested {
+                until: last.checked_add(every()).unwrap_or(now),
+            };
+        }
+        history.own.push(now);
+        history.repairs.clear();
+        history.content = !history.content;
+        Verdict::Write
+    }
+
+    /// Forgets the objects for which `gone` says so.
+    pub fn forget(&mut self, mut gone: impl FnMut(&K) -> bool) {
+        self.objects.retain(|key, _| !gone(key));
+    }
+}
+
+fn every() -> jiff::SignedDuration {
+    jiff::SignedDuration::try_from(CONTESTED_EVERY).unwrap_or_default()
+}
+
+fn elapsed(from: Timestamp, to: Timestamp) -> Duration {
+    Duration::try_from(to.duration_since(from)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    #[test]
+    fn the_third_repair_is_the_last_quick_one() {
+        let mut contest = Contest::new();
+        contest.wrote("svc", 7, at(0)); // not a repair: the first write
+        for second in [1, 2, 3] {
+            assert_eq!(contest.ask(&"svc", 7, at(second)), Verdict::Write);
+            contest.wrote("svc", 7, at(second));
+        }
+        assert_eq!(
+            contest.ask(&"svc", 7, at(4)),
+            Verdict::Contested { until: at(63) }
+        );
+        assert!(contest.is_contested(&"svc", at(4)));
+        assert_eq!(contest.ask(&"svc", 7, at(63)), Verdict::Write);
+        contest.wrote("svc", 7, at(63));
+        assert!(matches!(
+            contest.ask(&"svc", 7, at(64)),
+            Verdict::Contested { .. }
+        ));
+        assert_eq!(contest.ask(&"cm", 7, at(64)), Verdict::Write);
+    }
+
+    #[test]
+    fn writes_of_our_own_accord_are_bounded_too() {
+        let mut contest = Contest::new();
+        contest.wrote("ca", 7, at(0));
+        let mut written = 0;
+        for second in 0..100 {
+            if contest.own_change(&"ca", at(second)) == Verdict::Write {
+                contest.wrote("ca", 7, at(second));
+                written += 1;
+            }
+        }
+        assert_eq!(written, OWN_CHANGES + 1);
+    }
+
+    #[test]
+    fn changed_content_is_not_a_fight() {
+        let mut contest = Contest::new();
+        for n in 0..20 {
+            assert_eq!(contest.ask(&"svc", n, at(1)), Verdict::Write);
+            contest.wrote("svc", n, at(1));
+        }
+        assert!(!contest.is_contested(&"svc", at(1)));
+    }
+
+    #[test]
+    fn old_repairs_do_not_count() {
+        let mut contest = Contest::new();
+        contest.wrote("svc", 7, at(0));
+        for n in 1..10 {
+            let now = at(n * 200);
+            assert_eq!(contest.ask(&"svc", 7, now), Verdict::Write);
+            contest.wrote("svc", 7, now);
+            assert!(!contest.is_contested(&"svc", now));
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! What every pass works with. Made once in `run.rs`, shared by all tasks.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use apiservice::pki::Entropy;
+use jiff::Timestamp;
+use kube::Client;
+use parking_lot::Mutex;
+
+use crate::{
+    caches::{Caches, Name},
+    clock::Clock,
+    contest::Contest,
+    events::Events,
+    facts::Facts,
+    lease::Leadership,
+    material::Connections,
+    metrics::Metrics,
+    queue::Queue,
+    requeue::Failures,
+    tenant::{plan::ObjectKey, world::Settings},
+};
+
+/// What the queue holds: one object of ours to look at.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Key {
+    /// A TenantControlPlane.
+    Tenant(Name),
+    /// A DataStore, by name.
+    DataStore(String),
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tenant(name) => write!(f, "tenantcontrolplane {name}"),
+            Self::DataStore(name) => write!(f, "datastore {name}"),
+        }
+    }
+}
+
+/// Everything shared.
+pub struct Context {
+    /// Reaches the management cluster.
+    pub client: Client,
+    pub caches: Arc<Caches>,
+    pub queue: Arc<Queue<Key>>,
+    /// What observers found out.
+    pub facts: Arc<Facts>,
+    /// Connections to tenants' datastores.
+    pub connections: Connections,
+    pub settings: Arc<Settings>,
+    pub leadership: Leadership,
+    pub clock: Clock,
+    /// The source of keys and serial numbers.
+    pub entropy: Entropy,
+    /// Who else writes our objects.
+    pub contest: Mutex<Contest<ObjectKey>>,
+    /// Resource versions of what we wrote, to see whether someone wrote since.
+    pub written: Mutex<BTreeMap<ObjectKey, String>>,
+    pub failures: Failures<Key>,
+    pub events: Events,
+    pub metrics: Arc<Metrics>,
+}
+
+impl Context {
+    /// The time of day.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// A number from 0 to 1 that is always the same for a key and differs
+    /// between keys, to keep them from coming due together.
+    pub fn spread(key: &Key) -> f64 {
+        use std::hash::{DefaultHasher, Hash, Hasher};
+        let mut hasher = DefaultHasher::new();
+        key.hash(&mut hasher);
+        f64::from(u32::try_from(hasher.finish() % 1000).unwrap_or(0)) / 1000.0
+    }
+}

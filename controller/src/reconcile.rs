@@ -1,0 +1,37 @@
+//! One pass over one tenant. It takes no hint of what changed, so that the
+//! path after a crash is the path of every day.
+
+use crate::{
+    apply,
+    caches::Name,
+    context::{Context, Key},
+    observe, report,
+    requeue::{self, Next},
+    tenant,
+};
+
+/// Observe, plan, apply, report, write. `None`: the tenant is gone, or this
+/// replica does not lead and therefore only watches.
+pub async fn reconcile(name: &Name, ctx: &Context) -> Option<Next> {
+    let key = Key::Tenant(name.clone());
+    let world = observe::world(name, ctx)?;
+    let plan = tenant::plan(&world, &ctx.entropy);
+    if !ctx.leadership.leads() {
+        return None;
+    }
+    let outcomes = apply::apply(ctx, &world, &plan).await;
+    let status = report::status(&world, &plan, &outcomes);
+    let written = apply::status(ctx, &world, status).await;
+    let failures = if requeue::failed(&outcomes) || written.is_err() {
+        ctx.failures.more(&key)
+    } else {
+        ctx.failures.none(&key);
+        0
+    };
+    let spread = Context::spread(&key);
+    let next = requeue::next(&plan, &outcomes, failures, ctx.now(), spread);
+    Some(match written {
+        Ok(()) => next,
+        Err(()) => Next(next.0.min(requeue::backoff(failures, spread))),
+    })
+}

@@ -1,0 +1,150 @@
+//! The conditions of a tenant, in one fixed order.
+
+use apiservice::condition::{self, reason, tenant as kind};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use super::parts;
+use super::ready::{self, Verdict};
+use crate::tenant::plan::{Outcome, Plan};
+use crate::tenant::{World, is_paused};
+
+/// All conditions, Ready first; transition times are kept from `before`.
+pub fn all(
+    world: &World,
+    plan: &Plan,
+    outcomes: &[Outcome],
+    before: &[Condition],
+) -> Vec<Condition> {
+    let deleting = world.tenant.metadata.deletion_timestamp.is_some();
+    let mut parts: Vec<(&'static str, Verdict)> = Vec::new();
+    let mut say = |kind, verdict: Option<Verdict>| parts.extend(verdict.map(|it| (kind, it)));
+    if deleting {
+        say(
+            kind::DELETION_BLOCKED,
+            Some(parts::deletion(plan, outcomes)),
+        );
+    } else {
+        say(
+            kind::DATA_STORE_READY,
+            parts::data_store(world, plan, outcomes),
+        );
+        say(
+            kind::ADDRESS_ASSIGNED,
+            Some(parts::address_assigned(world, plan, outcomes)),
+        );
+        if !is_paused(world) {
+            say(
+                kind::CERTIFICATES_READY,
+                parts::certificates(plan, outcomes),
+            );
+            say(
+                kind::OBJECTS_OWNED,
+                Some(parts::objects_owned(plan, outcomes)),
+            );
+        }
+        say(
+            kind::WORKLOAD_AVAILABLE,
+            Some(parts::workload(world, plan, outcomes, before)),
+        );
+        say(kind::REPLICAS_AVAILABLE, Some(parts::replicas(world)));
+        say(kind::ENDPOINT_REACHABLE, parts::endpoint(world));
+        say(kind::SPEC_SUPPORTED, Some(parts::supported(world)));
+    }
+    say(kind::PAUSED, parts::paused(world, before));
+    let summary = ready::ready(world, &parts, condition::get(before, kind::READY));
+    order(world, summary, parts, before)
+}
+
+/// Ready, then the parts, then what earlier passes said of parts that this one
+/// says nothing of.
+fn order(
+    world: &World,
+    summary: Option<Verdict>,
+    parts: Vec<(&'static str, Verdict)>,
+    before: &[Condition],
+) -> Vec<Condition> {
+    let said = summary
+        .map(|verdict| (kind::READY, verdict))
+        .into_iter()
+        .chain(parts);
+    let said: Vec<_> = said.collect();
+    let mut found: Vec<Condition> = Vec::with_capacity(before.len().max(said.len()));
+    let fresh = |(kind, verdict): &(&'static str, Verdict)| {
+        let generation = world.tenant.metadata.generation;
+        let time = super::now(world);
+        condition::new(
+            kind,
+            verdict.status,
+            verdict.reason,
+            verdict.message.clone(),
+            generation,
+            time,
+        )
+    };
+    for type_ in ORDER {
+        let old = condition::get(before, type_);
+        let new = said.iter().find(|(kind, _)| *kind == type_).map(fresh);
+        match (old, new) {
+            (Some(old), Some(new)) => {
+                let mut pair = vec![old.clone()];
+                condition::set(&mut pair, new);
+                found.extend(pair);
+            }
+            (None, Some(new)) => found.push(new),
+            (Some(old), None) => found.push(old.clone()),
+            (None, None) => {}
+        }
+    }
+    found
+}
+
+const ORDER: [&str; 11] = [
+    kind::READY,
+    kind::DATA_STORE_READY,
+    kind::ADDRESS_ASSIGNED,
+    kind::CERTIFICATES_READY,
+    kind::OBJECTS_OWNED,
+    kind::WORKLOAD_AVAILABLE,
+    kind::REPLICAS_AVAILABLE,
+    kind::ENDPOINT_REACHABLE,
+    kind::SPEC_SUPPORTED,
+    kind::PAUSED,
+    kind::DELETION_BLOCKED,
+];
+
+/// Reasons that need nothing but time, or nothing at all.
+const CALM: [&str; 11] = [
+    reason::READY,
+    reason::AS_EXPECTED,
+    reason::PROVISIONING,
+    reason::UPGRADING,
+    reason::SLEEPING,
+    reason::DELETING,
+    reason::PAUSED,
+    reason::UNKNOWN,
+    reason::ADDRESS_PENDING,
+    reason::REPLICAS_MISSING,
+    reason::NO_REPLICA_AVAILABLE,
+];
+
+/// Whether a reason names a cause, as opposed to a stage on the way.
+pub fn is_cause(reason: &str) -> bool {
+    !CALM.contains(&reason)
+}
+
+/// Whether people should be told.
+pub fn is_trouble(condition: &Condition) -> bool {
+    let good_when_false =
+        [kind::PAUSED, kind::DELETION_BLOCKED].contains(&condition.type_.as_str());
+    let bad = if good_when_false { "True" } else { "False" };
+    let cause = is_cause(&condition.reason) || condition.reason == reason::NO_REPLICA_AVAILABLE;
+    condition.status == bad && cause
+}
+
+/// A reason as a constant, so that events only ever carry known ones.
+pub fn known_reason(text: &str) -> Option<&'static str> {
+    condition::reason::ALL
+        .iter()
+        .copied()
+        .find(|known| *known == text)
+}

@@ -1,0 +1,268 @@
+//! The part of the status that lists objects: names, checksums, states
+//! (features 1.3).
+
+use std::net::IpAddr;
+
+use apiservice::names;
+use apiservice::v1alpha1::{
+    CertificatesStatus, DeploymentResourceStatus, KubeadmConfigStatus, KubeconfigsStatus,
+    KubernetesResourcesStatus, SecretStatus, ServiceResourceStatus, StorageSetupStatus,
+    StorageStatus, TenantControlPlaneStatus,
+};
+
+use crate::tenant::plan::{Object, Outcome, Plan, Step};
+use crate::tenant::world::AccessFact;
+use crate::tenant::{World, objects, service, store};
+
+/// Writes storage, certificates, kubeconfigs and the kubeadm configuration.
+pub fn fill(
+    world: &World,
+    plan: &Plan,
+    outcomes: &[Outcome],
+    status: &mut TenantControlPlaneStatus,
+) {
+    let written = Written {
+        world,
+        plan,
+        outcomes,
+    };
+    let name = world.name();
+
+    let old = status.certificates.take().unwrap_or_default();
+    status.certificates = some(CertificatesStatus {
+        ca: written.secret(&names::ca(name), old.ca),
+        client_ca: written.secret(&names::client_ca(name), old.client_ca),
+        api_server: written.secret(&names::api_server(name), old.api_server),
+        api_server_kubelet_client: written.secret(
+            &names::api_server_kubelet_client(name),
+            old.api_server_kubelet_client,
+        ),
+        front_proxy_ca: written.secret(&names::front_proxy_ca(name), old.front_proxy_ca),
+        front_proxy_client: written
+            .secret(&names::front_proxy_client(name), old.front_proxy_client),
+        sa: written.secret(&names::service_account(name), old.sa),
+        etcd: old.etcd,
+    });
+
+    let old = status.kubeconfig.take().unwrap_or_default();
+    status.kubeconfig = some(KubeconfigsStatus {
+        admin: written.secret(&names::admin_kubeconfig(name), old.admin),
+        controller_manager: written.secret(
+            &names::controller_manager_kubeconfig(name),
+            old.controller_manager,
+        ),
+        scheduler: written.secret(&names::scheduler_kubeconfig(name), old.scheduler),
+    });
+
+    let old = status.storage.take().unwrap_or_default();
+    status.storage = some(storage(&written, old));
+    status.kubeadmconfig =
+        written.config_map(&names::kubeadm_config(name), status.kubeadmconfig.take());
+}
+
+/// `Some`, unless there is nothing in it.
+fn some<T: Default + PartialEq>(value: T) -> Option<T> {
+    (value != T::default()).then_some(value)
+}
+
+fn storage(written: &Written<'_>, old: StorageStatus) -> StorageStatus {
+    let world = written.world;
+    let chosen = store::choose(&world.tenant, &world.settings);
+    let driver = world
+        .data_store
+        .as_deref()
+        .map(|it| it.spec.driver.as_str().to_owned());
+    let config = written.secret(&names::datastore_config(world.name()), old.config);
+    let checksum = config.as_ref().and_then(|config| config.checksum.clone());
+    StorageStatus {
+        driver: driver.or(old.driver),
+        data_store_name: chosen.or(old.data_store_name),
+        setup: if written.granted() {
+            Some(setup(world, checksum, old.setup))
+        } else {
+            old.setup
+        },
+        config,
+        certificate: written.secret(&names::datastore_certificate(world.name()), old.certificate),
+    }
+}
+
+fn setup(
+    world: &World,
+    checksum: Option<String>,
+    old: Option<StorageSetupStatus>,
+) -> StorageSetupStatus {
+    let claim = store::claim(&world.tenant);
+    let old = old.unwrap_or_default();
+    let mut new = StorageSetupStatus {
+        schema: Some(claim.schema),
+        user: Some(claim.user),
+        checksum: checksum.or(old.checksum.clone()),
+        last_update: old.last_update.clone(),
+    };
+    if new != old || old.last_update.is_none() {
+        new.last_update = Some(super::now(world));
+    }
+    new
+}
+
+/// What is there after the pass: what it wrote, else what it found.
+struct Written<'a> {
+    world: &'a World,
+    plan: &'a Plan,
+    outcomes: &'a [Outcome],
+}
+
+impl Written<'_> {
+    fn done(&self) -> impl Iterator<Item = &Step> {
+        self.plan
+            .steps
+            .iter()
+            .zip(self.outcomes)
+            .filter_map(|(step, outcome)| {
+                matches!(outcome, Outcome::Done | Outcome::Unchanged).then_some(step)
+            })
+    }
+
+    fn object(&self, kind: &str, name: &str) -> Option<&Object> {
+        self.done().find_map(|step| match step {
+            Step::Create(object) | Step::Apply(object) => Some(object.as_ref())
+                .filter(|it| it.kind() == kind && it.meta().name.as_deref() == Some(name)),
+            _ => None,
+        })
+    }
+
+    fn granted(&self) -> bool {
+        self.world.store.access == Some(AccessFact::Granted)
+            || self.done().any(|step| matches!(step, Step::Grant(_)))
+    }
+
+    /// Name, checksum and time of the last change of a Secret.
+    fn secret(&self, name: &str, old: Option<SecretStatus>) -> Option<SecretStatus> {
+        let checksum = match self.object("Secret", name) {
+            Some(Object::Secret(secret)) => Some(objects::checksum(&objects::data(secret))),
+            _ => self
+                .world
+                .secret(name)
+                .map(|live| objects::checksum(&objects::data(live))),
+        };
+        let Some(checksum) = checksum else { return old };
+        let old = old.unwrap_or_default();
+        let same = old.checksum.as_deref() == Some(checksum.as_str()) && old.last_update.is_some();
+        Some(SecretStatus {
+            secret_name: Some(name.to_owned()),
+            checksum: Some(checksum),
+            last_update: if same {
+                old.last_update
+            } else {
+                Some(super::now(self.world))
+            },
+        })
+    }
+
+    fn config_map(
+        &self,
+        name: &str,
+        old: Option<KubeadmConfigStatus>,
+    ) -> Option<KubeadmConfigStatus> {
+        let live = self.world.owned.config_maps.get(name);
+        let live = live
+            .filter(|live| self.world.ours(&live.metadata))
+            .map(AsRef::as_ref);
+        let found = match self.object("ConfigMap", name) {
+            Some(Object::ConfigMap(object)) => Some(object),
+            _ => live,
+        };
+        let Some(data) = found.and_then(|found| found.data.as_ref()) else {
+            return old;
+        };
+        let checksum = objects::checksum(data);
+        let old = old.unwrap_or_default();
+        let same = old.checksum.as_deref() == Some(checksum.as_str()) && old.last_update.is_some();
+        Some(KubeadmConfigStatus {
+            configmap_name: Some(name.to_owned()),
+            checksum: Some(checksum),
+            last_update: if same {
+                old.last_update
+            } else {
+                Some(super::now(self.world))
+            },
+        })
+    }
+}
+
+/// Deployment and Service as they stand, and what was said of the rest.
+pub fn resources(world: &World, before: &TenantControlPlaneStatus) -> KubernetesResourcesStatus {
+    let old = before.kubernetes_resources.clone().unwrap_or_default();
+    let live = world
+        .owned
+        .deployment
+        .as_deref()
+        .filter(|live| world.ours(&live.metadata));
+    let deployment = live.map(|live| {
+        let was = old.deployment.clone().unwrap_or_default();
+        let mut new = DeploymentResourceStatus {
+            deployment: live.status.clone().unwrap_or_default(),
+            selector: selector(world),
+            name: names::workload(world.name()),
+            namespace: world.namespace().to_owned(),
+            last_update: was.last_update.clone(),
+        };
+        if new != was || was.last_update.is_none() {
+            new.last_update = Some(super::now(world));
+        }
+        new
+    });
+    let live = world
+        .owned
+        .service
+        .as_deref()
+        .filter(|live| world.ours(&live.metadata));
+    let service = live.map(|live| ServiceResourceStatus {
+        service: live.status.clone().unwrap_or_default(),
+        name: names::workload(world.name()),
+        namespace: world.namespace().to_owned(),
+        port: world.tenant.spec.network_profile.port,
+    });
+    KubernetesResourcesStatus {
+        deployment,
+        service: service.or(old.service),
+        ..old
+    }
+}
+
+/// The label selector of the pods in its string form, which scaling reads.
+fn selector(world: &World) -> String {
+    let pairs = service::selector(world);
+    pairs
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
+/// The DNS Service's addresses: those asked for, else the tenth (IPv4) or
+/// sixteenth (IPv6) of each range of Service addresses.
+pub fn dns_addresses(world: &World) -> Vec<String> {
+    let network = &world.tenant.spec.network_profile;
+    if !network.dns_service_ips.is_empty() {
+        return network.dns_service_ips.clone();
+    }
+    let ranges = network.service_ranges();
+    ranges
+        .into_iter()
+        .filter_map(dns_address)
+        .map(|address| address.to_string())
+        .collect()
+}
+
+fn dns_address(range: &str) -> Option<IpAddr> {
+    match range.split_once('/')?.0.parse().ok()? {
+        IpAddr::V4(base) => u32::from(base)
+            .checked_add(10)
+            .map(|at| IpAddr::V4(at.into())),
+        IpAddr::V6(base) => u128::from(base)
+            .checked_add(16)
+            .map(|at| IpAddr::V6(at.into())),
+    }
+}

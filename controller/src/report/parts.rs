@@ -1,0 +1,376 @@
+//! The conditions one by one: what each says, from the world, the waits of the
+//! plan and the outcomes of its steps.
+
+use apiservice::condition::{self, Status, reason, tenant as kind};
+use apiservice::v1alpha1;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use super::conditions::known_reason;
+use super::ready::{self, Verdict};
+use crate::tenant::plan::{EXISTS, Object, Outcome, Plan, Step, Waiting};
+use crate::tenant::world::{AccessFact, StoreProblem};
+use crate::tenant::{World, address, flags, is_asleep, is_paused, store};
+use crate::trouble::{self, quote};
+
+/// The first wait of a type: trouble before patience.
+fn waiting<'a>(plan: &'a Plan, type_: &str) -> Option<&'a Waiting> {
+    let waits = || {
+        plan.steps.iter().filter_map(|step| match step {
+            Step::Wait(waiting) if waiting.condition == type_ => Some(waiting),
+            _ => None,
+        })
+    };
+    waits()
+        .find(|waiting| waiting.problem)
+        .or_else(|| waits().next())
+}
+
+/// The first failed step that `of` picks.
+fn failure<'a>(
+    plan: &'a Plan,
+    outcomes: &'a [Outcome],
+    of: impl Fn(&Step) -> bool,
+) -> Option<(&'a str, &'a str)> {
+    plan.steps
+        .iter()
+        .zip(outcomes)
+        .find_map(|(step, outcome)| match outcome {
+            Outcome::Failed {
+                reason, message, ..
+            } if reason != EXISTS && of(step) => Some((reason.as_str(), message.as_str())),
+            _ => None,
+        })
+}
+
+/// A failed write in the words of a condition.
+fn refused(reason: &str, message: &str, fallback: &'static str) -> Verdict {
+    Verdict::no(known_reason(reason).unwrap_or(fallback), quote(message))
+}
+
+fn object(step: &Step) -> Option<&Object> {
+    match step {
+        Step::Create(object) | Step::Apply(object) => Some(object),
+        _ => None,
+    }
+}
+
+/// The tenant's place in its DataStore.
+pub fn data_store(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Option<Verdict> {
+    if let Some(waiting) = waiting(plan, kind::DATA_STORE_READY) {
+        return Some(Verdict::no(waiting.reason, waiting.message.clone()));
+    }
+    if let Some((reason, message)) = failure(plan, outcomes, |step| matches!(step, Step::Grant(_)))
+    {
+        return Some(refused(reason, message, reason::DATA_STORE_NOT_READY));
+    }
+    let name = store::choose(&world.tenant, &world.settings).unwrap_or_default();
+    if let Some(Err(problem)) = &world.store.health {
+        let problem: &StoreProblem = problem;
+        let told = store::explain(world, problem);
+        return Some(Verdict::no(told.reason, told.message));
+    }
+    let granted = plan.steps.iter().zip(outcomes).any(|(step, outcome)| {
+        matches!(step, Step::Grant(_)) && matches!(outcome, Outcome::Done | Outcome::Unchanged)
+    });
+    match &world.store.access {
+        Some(AccessFact::Revoked(why)) if !granted => Some(Verdict::no(
+            reason::DATA_STORE_ACCESS_REVOKED,
+            format!(
+                "The tenant's user has lost its rights in DataStore {name}: {}",
+                quote(why)
+            ),
+        )),
+        Some(AccessFact::Granted) => Some(in_order(world, &name)),
+        _ if granted => Some(in_order(world, &name)),
+        // Not asked yet: what was said stays.
+        None if store::settled(&world.tenant) => None,
+        _ => Some(Verdict::no(
+            reason::PROVISIONING,
+            format!("A place in DataStore {name} is being made"),
+        )),
+    }
+}
+
+fn in_order(world: &World, name: &str) -> Verdict {
+    let claim = store::claim(&world.tenant);
+    let said = format!(
+        "Schema {} and user {} in DataStore {name}",
+        claim.schema, claim.user
+    );
+    match &world.store.health {
+        Some(Ok(health)) if !health.warnings.is_empty() => Verdict::yes(
+            reason::AS_EXPECTED,
+            format!("{said}. {}", health.warnings.join(". ")),
+        ),
+        _ => Verdict::yes(reason::AS_EXPECTED, said),
+    }
+}
+
+/// Authorities, certificates, keys and kubeconfigs.
+pub fn certificates(plan: &Plan, outcomes: &[Outcome]) -> Option<Verdict> {
+    Some(certificates_now(plan, outcomes)).filter(|_| !found_again(plan, outcomes))
+}
+
+/// What seemed lost is there and had only lost its labels; the next pass comes
+/// at once and knows it.
+fn found_again(plan: &Plan, outcomes: &[Outcome]) -> bool {
+    let mut steps = plan.steps.iter().zip(outcomes);
+    steps.any(|(step, outcome)| matches!(step, Step::Look(_)) && *outcome == Outcome::Done)
+}
+
+fn certificates_now(plan: &Plan, outcomes: &[Outcome]) -> Verdict {
+    let waiting = waiting(plan, kind::CERTIFICATES_READY);
+    if let Some(waiting) = waiting.filter(|waiting| waiting.problem) {
+        return Verdict::no(waiting.reason, waiting.message.clone());
+    }
+    let secret =
+        |step: &Step| matches!(object(step), Some(Object::Secret(_) | Object::ConfigMap(_)));
+    if let Some((reason, message)) = failure(plan, outcomes, secret)
+        && reason != reason::NAME_TAKEN
+    {
+        return refused(reason, message, reason::REQUEST_REFUSED);
+    }
+    if let Some(waiting) = waiting {
+        return Verdict::yes(waiting.reason, waiting.message.clone());
+    }
+    match self::waiting(plan, kind::ADDRESS_ASSIGNED) {
+        Some(_) => Verdict::no(
+            reason::PROVISIONING,
+            "Certificates that carry the tenant's address wait for it",
+        ),
+        None => Verdict::yes(reason::AS_EXPECTED, ""),
+    }
+}
+
+/// Names that others hold and fields that others fight over (R-20).
+pub fn objects_owned(plan: &Plan, outcomes: &[Outcome]) -> Verdict {
+    if let Some(waiting) = waiting(plan, kind::OBJECTS_OWNED) {
+        return Verdict::no(waiting.reason, waiting.message.clone());
+    }
+    let mine = [reason::NAME_TAKEN, reason::CONTESTED];
+    let found = plan
+        .steps
+        .iter()
+        .zip(outcomes)
+        .find_map(|(_, outcome)| match outcome {
+            Outcome::Failed {
+                reason, message, ..
+            } => mine
+                .into_iter()
+                .find(|known| known == reason)
+                .map(|reason| (reason, message)),
+            _ => None,
+        });
+    match found {
+        Some((reason, message)) => Verdict::no(reason, message.clone()),
+        None => Verdict::yes(reason::AS_EXPECTED, ""),
+    }
+}
+
+/// The Service and the address to publish.
+pub fn address_assigned(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Verdict {
+    let service = |step: &Step| matches!(object(step), Some(Object::Service(_)));
+    if let Some((reason, message)) = failure(plan, outcomes, service)
+        && ![reason::NAME_TAKEN, reason::CONTESTED].contains(&reason)
+    {
+        return service_refused(world, message);
+    }
+    match address::of(world) {
+        Ok(address) => Verdict::yes(reason::AS_EXPECTED, address.endpoint()),
+        Err(waiting) => {
+            let said = trouble::of_service(world)
+                .map(|said| format!(" ({said})"))
+                .unwrap_or_default();
+            Verdict::no(waiting.reason, format!("{}{said}", waiting.message))
+        }
+    }
+}
+
+/// The management cluster's words, and what they usually mean.
+fn service_refused(world: &World, message: &str) -> Verdict {
+    let said = quote(message);
+    let port = world.tenant.spec.network_profile.port;
+    let remedy = if message.contains("provided port is already allocated") {
+        format!("Node port {port} is in use: choose another spec.networkProfile.port.")
+    } else if message.contains("provided port is not in the valid range") {
+        format!(
+            "With serviceType NodePort, spec.networkProfile.port ({port}) must be in the \
+             cluster's node port range (30000-32767 unless changed)."
+        )
+    } else {
+        "Check spec.controlPlane.service and spec.networkProfile.".to_owned()
+    };
+    Verdict::no(reason::SERVICE_REFUSED, format!("{remedy} ({said})"))
+}
+
+/// Whether at least one replica serves.
+pub fn workload(world: &World, plan: &Plan, outcomes: &[Outcome], before: &[Condition]) -> Verdict {
+    if is_asleep(world) {
+        return Verdict::no(reason::SLEEPING, "No replicas are wanted");
+    }
+    let deployment = |step: &Step| matches!(object(step), Some(Object::Deployment(_)));
+    if let Some((reason, message)) = failure(plan, outcomes, deployment)
+        && ![reason::NAME_TAKEN, reason::CONTESTED].contains(&reason)
+    {
+        return refused(reason, message, reason::POD_REJECTED);
+    }
+    if world
+        .owned
+        .deployment
+        .as_deref()
+        .is_none_or(|live| !world.ours(&live.metadata))
+    {
+        return Verdict::no(
+            reason::PROVISIONING,
+            "The Deployment waits for what its pods need",
+        );
+    }
+    match (ready::serving(world), trouble::of_pods(world)) {
+        (0, Some(trouble)) => Verdict::no(trouble.reason, trouble.message),
+        (0, None) if starting(condition::get(before, kind::WORKLOAD_AVAILABLE)) => {
+            Verdict::no(reason::PROVISIONING, "The pods are starting")
+        }
+        (0, None) => Verdict::no(
+            reason::NO_REPLICA_AVAILABLE,
+            "No pod passes its readiness probe",
+        ),
+        (_, _) => Verdict::yes(reason::AS_EXPECTED, ""),
+    }
+}
+
+/// The pods have not been there before, or the tenant slept.
+pub fn starting(before: Option<&Condition>) -> bool {
+    before.is_none_or(|before| {
+        [reason::PROVISIONING, reason::SLEEPING].contains(&before.reason.as_str())
+    })
+}
+
+/// Whether all replicas are there; one of several missing is told here only.
+pub fn replicas(world: &World) -> Verdict {
+    let wanted = world.tenant.spec.control_plane.deployment.replicas;
+    if wanted == 0 {
+        return Verdict::yes(reason::SLEEPING, "No replicas are wanted");
+    }
+    let serving = ready::serving(world);
+    if ready::rolled_out(world) && serving >= usize::try_from(wanted).unwrap_or(0) {
+        return Verdict::yes(
+            reason::AS_EXPECTED,
+            format!("{wanted} of {wanted} replicas are ready"),
+        );
+    }
+    let updated = world
+        .owned
+        .deployment
+        .as_deref()
+        .and_then(|live| live.status.as_ref());
+    let updated = updated
+        .and_then(|status| status.updated_replicas)
+        .unwrap_or(0);
+    let message = if serving >= usize::try_from(wanted).unwrap_or(0) {
+        format!("A new generation of pods is being rolled out: {updated} of {wanted} are there")
+    } else {
+        format!("{serving} of {wanted} replicas are ready")
+    };
+    match trouble::of_pods(world) {
+        Some(trouble) => Verdict::no(trouble.reason, format!("{message}. {}", trouble.message)),
+        None => Verdict::no(reason::REPLICAS_MISSING, message),
+    }
+}
+
+/// What the probe says of the way to the published endpoint (R-15).
+pub fn endpoint(world: &World) -> Option<Verdict> {
+    if is_asleep(world) {
+        return Some(Verdict::unknown(
+            reason::SLEEPING,
+            "Nothing answers while the tenant sleeps",
+        ));
+    }
+    let Some(fact) = ready::probed(world) else {
+        let never = !world.was_ready();
+        return never.then(|| Verdict::unknown(reason::UNKNOWN, "Not probed yet"));
+    };
+    Some(match &fact.result {
+        Ok(()) => Verdict::yes(reason::AS_EXPECTED, format!("{} answers", fact.address)),
+        Err(failure) if ready::passes_inside(world, failure) => Verdict::unknown(
+            reason::ENDPOINT_NOT_PROBED,
+            format!(
+                "{} cannot be reached from the controller, the Service can: {}",
+                fact.address,
+                quote(&failure.message)
+            ),
+        ),
+        Err(_) if ready::first_start(world) => {
+            Verdict::unknown(reason::PROVISIONING, "Nothing answers yet")
+        }
+        Err(_) if ready::serving(world) == 0 => Verdict::unknown(
+            reason::NO_REPLICA_AVAILABLE,
+            format!("Nothing behind {} could answer", fact.address),
+        ),
+        Err(failure) => Verdict::no(
+            reason::ENDPOINT_UNREACHABLE,
+            format!("{}: {}", fact.address, quote(&failure.message)),
+        ),
+    })
+}
+
+/// R-9 and R-22: what is accepted and has no effect.
+pub fn supported(world: &World) -> Verdict {
+    let mut unsupported = v1alpha1::unsupported(&world.tenant.spec);
+    let chosen = store::choose(&world.tenant, &world.settings);
+    if world
+        .tenant
+        .spec
+        .data_store
+        .as_ref()
+        .is_some_and(|named| Some(named) != chosen.as_ref())
+    {
+        unsupported.push("spec.dataStore (the data is not moved)".to_owned());
+    }
+    if !unsupported.is_empty() {
+        return Verdict::no(
+            reason::FIELDS_NOT_SUPPORTED,
+            format!(
+                "Accepted and not acted upon yet: {}",
+                unsupported.join(", ")
+            ),
+        );
+    }
+    let dropped = flags::dropped_plugins(world);
+    if !dropped.is_empty() {
+        return Verdict::no(
+            reason::ADMISSION_PLUGINS_DROPPED,
+            format!(
+                "{} does not have these admission plug-ins: {}",
+                world.tenant.spec.kubernetes.version,
+                dropped.join(", ")
+            ),
+        );
+    }
+    Verdict::yes(reason::AS_EXPECTED, "")
+}
+
+/// Absent until the tenant is paused for the first time.
+pub fn paused(world: &World, before: &[Condition]) -> Option<Verdict> {
+    if is_paused(world) {
+        return Some(Verdict::yes(
+            reason::PAUSED,
+            format!(
+                "Nothing is changed until annotation {} is removed; running pods go on",
+                apiservice::names::ANNOTATION_PAUSED
+            ),
+        ));
+    }
+    condition::get(before, kind::PAUSED).map(|_| Verdict::no(reason::AS_EXPECTED, ""))
+}
+
+/// What a deletion waits for.
+pub fn deletion(plan: &Plan, outcomes: &[Outcome]) -> Verdict {
+    match failure(plan, outcomes, |_| true) {
+        Some((reason, message)) => Verdict {
+            status: Status::True,
+            reason: known_reason(reason).unwrap_or(reason::REQUEST_REFUSED),
+            message: quote(message),
+        },
+        None => Verdict::no(reason::DELETING, "The deletion goes on"),
+    }
+}

@@ -1,0 +1,397 @@
+//! Whether a tenant is Ready, and if not, why (R-15). Ready is earned by the
+//! probe; what is known about datastore and pods only explains its failure.
+
+use apiservice::condition::{Status, reason, tenant as condition};
+use jiff::SignedDuration;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use crate::tenant::world::{
+    AccessFact, PathFact, ProbeFailure, ProbeFailureKind as Kind, StoreProblemKind,
+};
+use crate::tenant::{World, address, is_asleep, is_paused, pods, service, store};
+use crate::trouble::{self, quote};
+use apiservice::v1alpha1::Component;
+
+/// A condition before it is put among the others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Whether it holds.
+    pub status: Status,
+    /// One word for machines.
+    pub reason: &'static str,
+    /// A sentence for people; may be empty.
+    pub message: String,
+}
+
+impl Verdict {
+    /// It holds.
+    pub fn yes(reason: &'static str, message: impl Into<String>) -> Self {
+        Verdict {
+            status: Status::True,
+            reason,
+            message: message.into(),
+        }
+    }
+
+    /// It does not hold.
+    pub fn no(reason: &'static str, message: impl Into<String>) -> Self {
+        Verdict {
+            status: Status::False,
+            reason,
+            message: message.into(),
+        }
+    }
+
+    /// Nobody can tell at the moment.
+    pub fn unknown(reason: &'static str, message: impl Into<String>) -> Self {
+        Verdict {
+            status: Status::Unknown,
+            reason,
+            message: message.into(),
+        }
+    }
+}
+
+/// The summary. `parts` are the other conditions of this pass, in order of
+/// cause before effect; `None` keeps what was said before.
+pub fn ready(
+    world: &World,
+    parts: &[(&'static str, Verdict)],
+    before: Option<&Condition>,
+) -> Option<Verdict> {
+    if world.tenant.metadata.deletion_timestamp.is_some() {
+        return Some(Verdict::no(reason::DELETING, "The tenant is being deleted"));
+    }
+    if is_asleep(world) {
+        return Some(Verdict::no(
+            reason::SLEEPING,
+            "Asleep: spec.controlPlane.deployment.replicas is 0. Data, address and certificates stay.",
+        ));
+    }
+    if let Some(broken) = broken(world) {
+        return Some(broken);
+    }
+    let deployed = world
+        .owned
+        .deployment
+        .as_deref()
+        .is_some_and(|live| world.ours(&live.metadata));
+    if !deployed {
+        return Some(coming(world, parts));
+    }
+    let was = before.is_some_and(|before| before.status == "True");
+    let Some(fact) = probed(world) else {
+        // No probe yet: after a start of ours, what was earned stays earned.
+        return if was {
+            None
+        } else {
+            Some(coming(world, parts))
+        };
+    };
+    match &fact.result {
+        Ok(()) if was || earned(fact, before) => Some(Verdict::yes(
+            reason::READY,
+            format!("Reads, writes and watches through {}", fact.address),
+        )),
+        Ok(()) => None,
+        Err(failure) if passes_inside(world, failure) => {
+            Some(if was || inside_earned(world, before) {
+                Verdict::yes(
+                    reason::ENDPOINT_NOT_PROBED,
+                    format!(
+                        "Works through its Service. {} cannot be reached from the controller: {}.",
+                        fact.address,
+                        quote(&failure.message)
+                    ),
+                )
+            } else {
+                return None;
+            })
+        }
+        Err(failure) => Some(explain(world, parts, fact, failure, before)),
+    }
+}
+
+/// The result of the probe through the published endpoint, if the probe still
+/// asks where the tenant is.
+pub fn probed(world: &World) -> Option<&PathFact> {
+    let fact = world.probe.endpoint.as_ref()?;
+    let elsewhere = address::of(world).is_ok_and(|address| address.endpoint() != fact.address);
+    (!elsewhere).then_some(fact)
+}
+
+/// A probe that started before the tenant broke proves nothing. Conditions
+/// carry whole seconds.
+fn earned(fact: &PathFact, before: Option<&Condition>) -> bool {
+    before.is_none_or(|before| fact.started.as_second() > before.last_transition_time.0.as_second())
+}
+
+fn inside_earned(world: &World, before: Option<&Condition>) -> bool {
+    world
+        .probe
+        .service
+        .as_ref()
+        .is_some_and(|fact| earned(fact, before))
+}
+
+/// Only the way to the endpoint fails, the tenant itself does not (R-15).
+pub fn passes_inside(world: &World, failure: &ProbeFailure) -> bool {
+    let path = matches!(
+        failure.kind,
+        Kind::Unresolvable | Kind::Refused | Kind::TimedOut | Kind::Silent
+    );
+    path && world
+        .probe
+        .service
+        .as_ref()
+        .is_some_and(|fact| fact.result.is_ok())
+}
+
+/// What is known to be broken, whatever the last probe said.
+fn broken(world: &World) -> Option<Verdict> {
+    if service::selector_changed(world) {
+        let left = is_paused(world) || world.contested.keys().any(|key| key.kind == "Service");
+        let next = if left {
+            "Change it back"
+        } else {
+            "It is being put right"
+        };
+        return Some(Verdict::no(
+            reason::SERVICE_SELECTOR_CHANGED,
+            format!(
+                "Service {}/{} selects other pods than the tenant's. {next}.",
+                world.namespace(),
+                world.name()
+            ),
+        ));
+    }
+    if let Some(AccessFact::Revoked(why)) = &world.store.access
+        && world.owned.deployment.is_some()
+    {
+        return Some(revoked(why));
+    }
+    if let Some(Err(problem)) = &world.store.health
+        && problem.kind == StoreProblemKind::Full
+        && world.owned.deployment.is_some()
+    {
+        let told = store::explain(world, problem);
+        return Some(Verdict::no(told.reason, told.message));
+    }
+    None
+}
+
+fn revoked(why: &str) -> Verdict {
+    Verdict::no(
+        reason::DATA_STORE_ACCESS_REVOKED,
+        format!(
+            "The tenant's user has lost its rights in the DataStore: {}",
+            quote(why)
+        ),
+    )
+}
+
+/// Before there is a result of the probe: the first part with trouble, else
+/// the first that is not there yet.
+fn coming(world: &World, parts: &[(&'static str, Verdict)]) -> Verdict {
+    let trouble = parts.iter().find(|(kind, verdict)| {
+        summed(kind)
+            && verdict.status == Status::False
+            && super::conditions::is_cause(verdict.reason)
+    });
+    if let Some((_, verdict)) = trouble {
+        return verdict.clone();
+    }
+    if let Some(trouble) = trouble::of_pods(world) {
+        return Verdict::no(trouble.reason, trouble.message);
+    }
+    let waiting = parts
+        .iter()
+        .find(|(kind, verdict)| summed(kind) && verdict.status != Status::True);
+    let message = match waiting {
+        Some((_, verdict)) if !verdict.message.is_empty() => verdict.message.clone(),
+        _ => "Waiting for the first answer of the tenant's API".to_owned(),
+    };
+    Verdict::no(reason::PROVISIONING, message)
+}
+
+/// How long failed probes of a tenant that was never Ready are no news.
+const FIRST_START: SignedDuration = SignedDuration::from_secs(60);
+
+/// The tenant is coming up for the first time, and has not taken long yet.
+pub fn first_start(world: &World) -> bool {
+    let created = world.tenant.metadata.creation_timestamp.as_ref();
+    !world.was_ready()
+        && created.is_some_and(|created| world.now.duration_since(created.0) < FIRST_START)
+}
+
+/// Conditions without which a tenant cannot be Ready. A missing replica is
+/// not one of them (R-15).
+fn summed(kind: &str) -> bool {
+    [
+        condition::DATA_STORE_READY,
+        condition::CERTIFICATES_READY,
+        condition::OBJECTS_OWNED,
+        condition::ADDRESS_ASSIGNED,
+        condition::WORKLOAD_AVAILABLE,
+    ]
+    .contains(&kind)
+}
+
+/// Why the probe fails: the nearest cause that is known.
+fn explain(
+    world: &World,
+    parts: &[(&'static str, Verdict)],
+    fact: &PathFact,
+    failure: &ProbeFailure,
+    before: Option<&Condition>,
+) -> Verdict {
+    let said = quote(&failure.message);
+    if first_start(world) {
+        return coming(world, parts);
+    }
+    match failure.kind {
+        Kind::Untrusted => {
+            return Verdict::no(
+                reason::SERVING_CERTIFICATE_MISMATCH,
+                format!(
+                    "{} presents a certificate that is not this tenant's: {said}. Check what \
+                     answers there.",
+                    fact.address
+                ),
+            );
+        }
+        Kind::Unauthenticated => {
+            return Verdict::no(
+                reason::PROBE_REFUSED,
+                format!("The tenant's API does not accept its own certificates: {said}"),
+            );
+        }
+        Kind::Forbidden => {
+            let why = world.probe.bindings_problem.as_deref().map(quote);
+            return Verdict::no(
+                reason::BOOTSTRAP_INCOMPLETE,
+                format!(
+                    "The bindings inside the tenant are missing: {}. They are being written.",
+                    why.unwrap_or(said)
+                ),
+            );
+        }
+        _ => {}
+    }
+    if let Some(verdict) = of_store(world, failure) {
+        return verdict;
+    }
+    if serving(world) == 0 {
+        if let Some(trouble) = trouble::of_pods(world) {
+            return Verdict::no(trouble.reason, trouble.message);
+        }
+        if super::parts::starting(before) {
+            return coming(world, parts);
+        }
+        return Verdict::no(
+            reason::NO_REPLICA_AVAILABLE,
+            format!("No replica of the control plane answers its readiness probe ({said})"),
+        );
+    }
+    match failure.kind {
+        Kind::Storage | Kind::Read | Kind::Write | Kind::Watch => Verdict::no(
+            reason::PROBE_FAILED,
+            format!(
+                "The tenant's API answers, but does not {}: {said}",
+                verb(failure.kind)
+            ),
+        ),
+        _ => Verdict::no(
+            reason::ENDPOINT_UNREACHABLE,
+            format!(
+                "{} does not answer: {said}. The pods are ready: check the way there (routes, \
+                 load balancer, network policies).",
+                fact.address
+            ),
+        ),
+    }
+}
+
+fn verb(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Write => "write",
+        Kind::Watch => "watch",
+        Kind::Storage => "reach its storage",
+        _ => "read",
+    }
+}
+
+/// The datastore as the cause of a failed probe: by what is known about it, or
+/// by the words in which etcd's errors reach the tenant's clients.
+fn of_store(world: &World, failure: &ProbeFailure) -> Option<Verdict> {
+    match &world.store.access {
+        Some(AccessFact::Revoked(why)) => return Some(revoked(why)),
+        Some(AccessFact::Taken { by }) => {
+            return Some(Verdict::no(
+                reason::SCHEMA_TAKEN,
+                format!("The tenant's place in the DataStore belongs to {by}"),
+            ));
+        }
+        _ => {}
+    }
+    if let Some(Err(problem)) = &world.store.health {
+        let told = store::explain(world, problem);
+        return Some(Verdict::no(told.reason, told.message));
+    }
+    let said = failure.message.to_lowercase();
+    if said.contains("permission denied") || said.contains("user name is empty") {
+        return Some(revoked(&failure.message));
+    }
+    if said.contains("database space exceeded") {
+        return Some(Verdict::no(
+            reason::DATA_STORE_FULL,
+            format!("The DataStore takes no writes: {}", quote(&failure.message)),
+        ));
+    }
+    None
+}
+
+/// Pods that pass their readiness probe.
+pub fn serving(world: &World) -> usize {
+    world.pods.iter().filter(|pod| pod_ready(pod)).count()
+}
+
+fn pod_ready(pod: &Pod) -> bool {
+    let conditions = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.conditions.as_ref());
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|it| it.type_ == "Ready" && it.status == "True")
+}
+
+/// The Deployment runs what the manifest says, and nothing older.
+pub fn rolled_out(world: &World) -> bool {
+    let Some(live) = world
+        .owned
+        .deployment
+        .as_deref()
+        .filter(|live| world.ours(&live.metadata))
+    else {
+        return false;
+    };
+    let (Some(spec), Some(status)) = (&live.spec, &live.status) else {
+        return false;
+    };
+    let image = pods::image(world, Component::ApiServer);
+    let current = spec.template.spec.as_ref().is_some_and(|pod| {
+        pod.containers
+            .iter()
+            .any(|container| container.image.as_deref() == Some(image.as_str()))
+    });
+    let wanted = spec.replicas.unwrap_or(1);
+    let count = |number: Option<i32>| number.unwrap_or(0);
+    current
+        && status.observed_generation >= live.metadata.generation
+        && count(status.updated_replicas) == wanted
+        && count(status.replicas) == wanted
+        && count(status.available_replicas) == wanted
+}

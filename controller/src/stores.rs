@@ -1,0 +1,161 @@
+//! What a datastore says, in the words of facts and conditions.
+
+use storage::tenancy::{Access, Alarm, Health, TenancyError};
+
+use crate::{
+    material::ConnectError,
+    tenant::world::{AccessFact, StoreHealth, StoreProblem, StoreProblemKind as Kind},
+};
+
+/// What one look at a datastore found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// Whether tenants can be served.
+    pub health: Result<StoreHealth, StoreProblem>,
+    /// Whether its version keeps tenants apart; why not (rule 21).
+    pub separates_tenants: Result<(), String>,
+    /// Who compacts it, once that is known.
+    pub compacted: Option<CompactedBy>,
+}
+
+/// Who forgets old history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CompactedBy {
+    /// The server or somebody else.
+    Others,
+    /// Nobody but the controller (rule 21).
+    Us,
+}
+
+impl Verdict {
+    /// It cannot serve.
+    pub fn failed(problem: StoreProblem) -> Self {
+        Self {
+            health: Err(problem),
+            separates_tenants: Ok(()),
+            compacted: None,
+        }
+    }
+}
+
+/// From an answer.
+pub fn verdict(health: &Health, compacted: Option<CompactedBy>) -> Verdict {
+    let separates_tenants = match health.gaps.is_empty() {
+        true => Ok(()),
+        false => Err(health.gaps.join(" ")),
+    };
+    let problem = |kind, message: &str| {
+        Err(StoreProblem {
+            kind,
+            message: message.into(),
+        })
+    };
+    let served = if !health.authentication {
+        problem(Kind::Insecure, "authentication is off")
+    } else if health.alarms.contains(&Alarm::NoSpace) {
+        problem(Kind::Full, "its quota is used up (alarm NOSPACE)")
+    } else if health.alarms.contains(&Alarm::Corrupt) {
+        problem(
+            Kind::Unhealthy,
+            "its members disagree about the data (alarm CORRUPT)",
+        )
+    } else {
+        Ok(StoreHealth {
+            version: health.version.clone(),
+            warnings: health.gaps.clone(),
+        })
+    };
+    Verdict {
+        health: served,
+        separates_tenants,
+        compacted,
+    }
+}
+
+/// From a failure.
+pub fn problem_of(error: &TenancyError) -> StoreProblem {
+    let (kind, message) = match error {
+        TenancyError::Unreachable(message) => (Kind::Unreachable, message.clone()),
+        TenancyError::Unauthenticated(message) => (Kind::Unauthenticated, message.clone()),
+        TenancyError::NoSpace(message) => (Kind::Full, message.clone()),
+        other => (Kind::Unhealthy, other.to_string()),
+    };
+    StoreProblem { kind, message }
+}
+
+/// Why there is not even a connection.
+pub fn refused(error: &ConnectError) -> Verdict {
+    Verdict::failed(StoreProblem {
+        kind: Kind::Unauthenticated,
+        message: error.to_string(),
+    })
+}
+
+/// What a check found.
+pub fn access(access: Access) -> AccessFact {
+    match access {
+        Access::Exact => AccessFact::Granted,
+        Access::Differs(how) => AccessFact::Revoked(how),
+    }
+}
+
+/// What a failure says about the tenant's rights, if anything.
+pub fn access_of(error: &TenancyError) -> Option<AccessFact> {
+    match error {
+        TenancyError::SchemaTaken {
+            uid,
+            namespace,
+            name,
+            ..
+        } => Some(AccessFact::Taken {
+            by: format!("{namespace}/{name} ({uid})"),
+        }),
+        TenancyError::Refused(why) => Some(AccessFact::Refused(why.clone())),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn health() -> Health {
+        Health {
+            version: "3.6.15".into(),
+            revision: 7,
+            authentication: true,
+            alarms: vec![],
+            gaps: vec![],
+            size: 1,
+            used: 1,
+            quota: None,
+        }
+    }
+
+    #[test]
+    fn what_keeps_a_datastore_from_serving() {
+        assert!(verdict(&health(), None).health.is_ok());
+        let kind = |health: Health| verdict(&health, None).health.unwrap_err().kind;
+        assert_eq!(
+            kind(Health {
+                authentication: false,
+                ..health()
+            }),
+            Kind::Insecure
+        );
+        assert_eq!(
+            kind(Health {
+                alarms: vec![Alarm::NoSpace],
+                ..health()
+            }),
+            Kind::Full
+        );
+        let old = Health {
+            gaps: vec!["Tenants can compact.".into()],
+            ..health()
+        };
+        let verdict = verdict(&old, None);
+        assert!(verdict.health.is_ok(), "a warning, not an end");
+        assert!(verdict.separates_tenants.is_err());
+    }
+}

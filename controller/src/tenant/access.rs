@@ -1,0 +1,58 @@
+//! What our API server may read for one tenant: the one Secret with which it
+//! signs users' certificates.
+
+use apiservice::names;
+use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};
+
+use super::objects;
+use super::plan::{Object, Plan};
+use super::world::World;
+
+const COMPONENT: &str = "kubeconfig-signer";
+const RBAC: &str = "rbac.authorization.k8s.io";
+
+/// Keeps Role and RoleBinding.
+pub fn plan(world: &World, plan: &mut Plan) {
+    let live = world.owned.role.as_deref();
+    objects::keep(
+        world,
+        plan,
+        Object::Role(role(world)),
+        live.map(|live| (&live.metadata, live)),
+    );
+    let live = world.owned.role_binding.as_deref();
+    let wanted = Object::RoleBinding(binding(world));
+    objects::keep(world, plan, wanted, live.map(|live| (&live.metadata, live)));
+}
+
+fn role(world: &World) -> Role {
+    let name = names::kubeconfig_signer(world.name());
+    Role {
+        metadata: objects::meta(world, &name, COMPONENT),
+        rules: Some(vec![PolicyRule {
+            api_groups: Some(vec![String::new()]),
+            resources: Some(vec!["secrets".to_owned()]),
+            resource_names: Some(vec![names::client_ca(world.name())]),
+            verbs: vec!["get".to_owned()],
+            ..PolicyRule::default()
+        }]),
+    }
+}
+
+fn binding(world: &World) -> RoleBinding {
+    let name = names::kubeconfig_signer(world.name());
+    RoleBinding {
+        metadata: objects::meta(world, &name, COMPONENT),
+        role_ref: RoleRef {
+            api_group: Some(RBAC.to_owned()),
+            kind: "Role".to_owned(),
+            name,
+        },
+        subjects: Some(vec![Subject {
+            kind: "ServiceAccount".to_owned(),
+            name: world.settings.api_server_service_account.clone(),
+            namespace: Some(world.settings.operator_namespace.clone()),
+            api_group: None,
+        }]),
+    }
+}

@@ -1,0 +1,277 @@
+//! Command lines of the three components (features 2.8).
+//!
+//! Three layers: managed flags always win, because certificates, addresses and
+//! storage hang on them; defaults hold unless the user sets the same flag; the
+//! user's flags follow as they are written, in their order, repeated or not.
+
+use apiservice::admission_plugins::admission_plugins;
+use apiservice::v1alpha1::Component;
+use apiservice::version::KubernetesVersion;
+
+use super::address::Address;
+use super::store::Place;
+use super::volumes::{CONTROLLER_MANAGER_CONFIG, PKI, SCHEDULER_CONFIG};
+use super::world::World;
+
+/// The arguments of one component.
+pub fn arguments(
+    world: &World,
+    component: Component,
+    address: &Address,
+    place: &Place,
+) -> Vec<String> {
+    let extra = world
+        .tenant
+        .spec
+        .control_plane
+        .deployment
+        .extra_args
+        .as_ref();
+    let extra = extra.map_or(&[][..], |extra| extra.of(component));
+    let (managed, defaults) = match component {
+        Component::ApiServer => api_server(world, address, place),
+        Component::ControllerManager => controller_manager(world),
+        Component::Scheduler => scheduler(),
+        Component::Kine => return extra.to_vec(),
+    };
+    layers(managed, defaults, extra)
+}
+
+type Flags = Vec<(&'static str, String)>;
+
+fn layers(mut managed: Flags, defaults: Flags, extra: &[String]) -> Vec<String> {
+    managed.extend(defaults.into_iter().filter(|(name, _)| {
+        let replaced = match *name {
+            // Both say who decides about access.
+            "authorization-mode" => names(extra, "authorization-config"),
+            _ => false,
+        };
+        !replaced && !names(extra, name)
+    }));
+    managed.sort_unstable();
+    let ours: Vec<&str> = managed.iter().map(|(name, _)| *name).collect();
+    let kept = extra
+        .iter()
+        .filter(|argument| !ours.contains(&flag(argument)))
+        .cloned();
+    let written = managed
+        .iter()
+        .map(|(name, value)| format!("--{name}={value}"));
+    written.chain(kept).collect()
+}
+
+/// The name of the flag that an argument sets.
+fn flag(argument: &str) -> &str {
+    let name = argument.trim_start_matches('-');
+    name.split_once('=').map_or(name, |(name, _)| name)
+}
+
+fn names(extra: &[String], name: &str) -> bool {
+    extra.iter().any(|argument| flag(argument) == name)
+}
+
+/// Requested plug-ins that the version does not have.
+pub fn dropped_plugins(world: &World) -> Vec<String> {
+    let kubernetes = &world.tenant.spec.kubernetes;
+    match kubernetes.version.parse::<KubernetesVersion>() {
+        Ok(version) => admission_plugins(&version, &kubernetes.admission_controllers).dropped,
+        Err(_) => Vec::new(),
+    }
+}
+
+fn api_server(world: &World, address: &Address, place: &Place) -> (Flags, Flags) {
+    let spec = &world.tenant.spec;
+    let kubelet = spec.kubernetes.kubelet.preferred_address_types.iter();
+    let kubelet: Vec<&str> = kubelet.map(|kind| kind.as_str()).collect();
+    let plugins = match spec.kubernetes.version.parse::<KubernetesVersion>() {
+        Ok(version) => {
+            admission_plugins(&version, &spec.kubernetes.admission_controllers).effective
+        }
+        Err(_) => spec.kubernetes.admission_controllers.clone(),
+    };
+    let servers: Vec<String> = place
+        .endpoints
+        .iter()
+        .map(|at| format!("https://{at}"))
+        .collect();
+    let pki = |file: &str| format!("{PKI}/{file}");
+    let managed = vec![
+        ("advertise-address", address.advertise.to_string()),
+        // The users' authority of R-13 is trusted beside the cluster's.
+        ("client-ca-file", pki("client-ca.crt")),
+        ("enable-admission-plugins", plugins.join(",")),
+        ("etcd-cafile", pki("etcd/ca.crt")),
+        ("etcd-certfile", pki("etcd/server.crt")),
+        ("etcd-keyfile", pki("etcd/server.key")),
+        // Compaction touches all tenants' keys and is not a tenant's right.
+        ("etcd-compaction-interval", "0".to_owned()),
+        ("etcd-prefix", format!("/{}", place.schema)),
+        ("etcd-servers", servers.join(",")),
+        (
+            "kubelet-client-certificate",
+            pki("apiserver-kubelet-client.crt"),
+        ),
+        ("kubelet-client-key", pki("apiserver-kubelet-client.key")),
+        ("kubelet-preferred-address-types", kubelet.join(",")),
+        ("proxy-client-cert-file", pki("front-proxy-client.crt")),
+        ("proxy-client-key-file", pki("front-proxy-client.key")),
+        (
+            "requestheader-allowed-names",
+            "front-proxy-client".to_owned(),
+        ),
+        ("requestheader-client-ca-file", pki("front-proxy-ca.crt")),
+        ("secure-port", address.port.to_string()),
+        ("service-account-key-file", pki("sa.pub")),
+        ("service-account-signing-key-file", pki("sa.key")),
+        (
+            "service-cluster-ip-range",
+            spec.network_profile.service_ranges().join(","),
+        ),
+        ("tls-cert-file", pki("apiserver.crt")),
+        ("tls-private-key-file", pki("apiserver.key")),
+    ];
+    let issuer = format!(
+        "https://kubernetes.default.svc.{}",
+        spec.network_profile.cluster_domain
+    );
+    let defaults = vec![
+        ("allow-privileged", "true".to_owned()),
+        ("authorization-mode", "Node,RBAC".to_owned()),
+        ("enable-bootstrap-token-auth", "true".to_owned()),
+        (
+            "requestheader-extra-headers-prefix",
+            "X-Remote-Extra-".to_owned(),
+        ),
+        ("requestheader-group-headers", "X-Remote-Group".to_owned()),
+        ("requestheader-username-headers", "X-Remote-User".to_owned()),
+        ("service-account-issuer", issuer),
+        // A pod that goes keeps answering until every node's rules know of it.
+        ("shutdown-delay-duration", "3s".to_owned()),
+    ];
+    (managed, defaults)
+}
+
+fn controller_manager(world: &World) -> (Flags, Flags) {
+    let spec = &world.tenant.spec;
+    let pki = |file: &str| format!("{PKI}/{file}");
+    let config = format!("{CONTROLLER_MANAGER_CONFIG}/controller-manager.conf");
+    let managed = vec![
+        ("authentication-kubeconfig", config.clone()),
+        ("authorization-kubeconfig", config.clone()),
+        ("client-ca-file", pki("client-ca.crt")),
+        ("cluster-cidr", spec.network_profile.pod_ranges().join(",")),
+        ("cluster-signing-cert-file", pki("ca.crt")),
+        ("cluster-signing-key-file", pki("ca.key")),
+        ("kubeconfig", config),
+        ("requestheader-client-ca-file", pki("front-proxy-ca.crt")),
+        ("root-ca-file", pki("ca.crt")),
+        ("service-account-private-key-file", pki("sa.key")),
+        (
+            "service-cluster-ip-range",
+            spec.network_profile.service_ranges().join(","),
+        ),
+    ];
+    let defaults = vec![
+        ("allocate-node-cidrs", "true".to_owned()),
+        ("bind-address", "0.0.0.0".to_owned()),
+        ("cluster-name", world.name().to_owned()),
+        ("controllers", "*,bootstrapsigner,tokencleaner".to_owned()),
+        ("leader-elect", "true".to_owned()),
+        ("use-service-account-credentials", "true".to_owned()),
+    ];
+    (managed, defaults)
+}
+
+fn scheduler() -> (Flags, Flags) {
+    let config = format!("{SCHEDULER_CONFIG}/scheduler.conf");
+    let managed = vec![
+        ("authentication-kubeconfig", config.clone()),
+        ("authorization-kubeconfig", config.clone()),
+        ("kubeconfig", config),
+    ];
+    let defaults = vec![
+        ("bind-address", "0.0.0.0".to_owned()),
+        ("leader-elect", "true".to_owned()),
+    ];
+    (managed, defaults)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::layers;
+
+    fn owned(list: &[&str]) -> Vec<String> {
+        list.iter().map(|&text| text.to_owned()).collect()
+    }
+
+    #[test]
+    fn layers_of_arguments() {
+        let managed = vec![
+            ("tls-cert-file", "/ours".to_owned()),
+            ("secure-port", "6443".to_owned()),
+        ];
+        let defaults = vec![
+            ("authorization-mode", "Node,RBAC".to_owned()),
+            ("allow-privileged", "true".to_owned()),
+        ];
+        let table: [(&str, &[&str], &[&str]); 5] = [
+            (
+                "no arguments of the user",
+                &[],
+                &[
+                    "--allow-privileged=true",
+                    "--authorization-mode=Node,RBAC",
+                    "--secure-port=6443",
+                    "--tls-cert-file=/ours",
+                ],
+            ),
+            (
+                "managed flags cannot be replaced, with or without a value",
+                &["--tls-cert-file=/theirs", "--secure-port"],
+                &[
+                    "--allow-privileged=true",
+                    "--authorization-mode=Node,RBAC",
+                    "--secure-port=6443",
+                    "--tls-cert-file=/ours",
+                ],
+            ),
+            (
+                "defaults can",
+                &["--allow-privileged=false"],
+                &[
+                    "--authorization-mode=Node,RBAC",
+                    "--secure-port=6443",
+                    "--tls-cert-file=/ours",
+                    "--allow-privileged=false",
+                ],
+            ),
+            (
+                "repeated flags stay, in their order",
+                &["--v=2", "--oidc-signing-algs=a", "--v=4"],
+                &[
+                    "--allow-privileged=true",
+                    "--authorization-mode=Node,RBAC",
+                    "--secure-port=6443",
+                    "--tls-cert-file=/ours",
+                    "--v=2",
+                    "--oidc-signing-algs=a",
+                    "--v=4",
+                ],
+            ),
+            (
+                "a file of authorizers replaces the mode",
+                &["--authorization-config=/etc/authz.yaml"],
+                &[
+                    "--allow-privileged=true",
+                    "--secure-port=6443",
+                    "--tls-cert-file=/ours",
+                    "--authorization-config=/etc/authz.yaml",
+                ],
+            ),
+        ];
+        for (case, extra, expected) in table {
+            let found = layers(managed.clone(), defaults.clone(), &owned(extra));
+            assert_eq!(found, owned(expected), "{case}");
+        }
+    }
+}

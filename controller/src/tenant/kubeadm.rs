@@ -1,0 +1,75 @@
+//! The ConfigMap that says in kubeadm's words what this cluster is (features
+//! 2.6), for tools that read it.
+
+use apiservice::names;
+use k8s_openapi::api::core::v1::ConfigMap;
+use serde_json::{Value, json};
+
+use super::address::Address;
+use super::objects;
+use super::plan::{Object, Plan};
+use super::store::Place;
+use super::world::World;
+
+const API_VERSION: &str = "kubeadm.k8s.io/v1beta4";
+
+/// Keeps the ConfigMap as soon as there is an address.
+pub fn plan(world: &World, address: Option<&Address>, place: &Place, plan: &mut Plan) {
+    let Some(address) = address else { return };
+    let name = names::kubeadm_config(world.name());
+    let data = [
+        ("InitConfiguration".to_owned(), init(address).to_string()),
+        (
+            "ClusterConfiguration".to_owned(),
+            cluster(world, address, place).to_string(),
+        ),
+    ];
+    let data = std::collections::BTreeMap::from(data);
+    let mut metadata = objects::meta(world, &name, names::component::KUBEADM_CONFIG);
+    metadata.annotations.get_or_insert_default().insert(
+        names::ANNOTATION_CHECKSUM.to_owned(),
+        objects::checksum(&data),
+    );
+    let wanted = ConfigMap {
+        metadata,
+        data: Some(data),
+        ..ConfigMap::default()
+    };
+    let live = world.owned.config_maps.get(&name).map(AsRef::as_ref);
+    let live = live.map(|live: &ConfigMap| (&live.metadata, live));
+    objects::keep(world, plan, Object::ConfigMap(wanted), live);
+}
+
+fn init(address: &Address) -> Value {
+    json!({
+        "apiVersion": API_VERSION,
+        "kind": "InitConfiguration",
+        "localAPIEndpoint": {
+            "advertiseAddress": address.advertise.to_string(),
+            "bindPort": address.port,
+        },
+    })
+}
+
+fn cluster(world: &World, address: &Address, place: &Place) -> Value {
+    let spec = &world.tenant.spec;
+    let endpoints: Vec<String> = place
+        .endpoints
+        .iter()
+        .map(|at| format!("https://{at}"))
+        .collect();
+    json!({
+        "apiVersion": API_VERSION,
+        "kind": "ClusterConfiguration",
+        "clusterName": world.name(),
+        "kubernetesVersion": spec.kubernetes.version,
+        "controlPlaneEndpoint": address.client_endpoint(),
+        "networking": {
+            "dnsDomain": spec.network_profile.cluster_domain,
+            "podSubnet": spec.network_profile.pod_ranges().join(","),
+            "serviceSubnet": spec.network_profile.service_ranges().join(","),
+        },
+        "apiServer": {"certSANs": spec.network_profile.cert_sans},
+        "etcd": {"external": {"endpoints": endpoints}},
+    })
+}

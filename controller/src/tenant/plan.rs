@@ -1,0 +1,297 @@
+//! A plan: what is to be done for one tenant, in which order, and what is
+//! being waited for. Plans are values; `apply` is the only one to carry them
+//! out.
+
+use std::fmt;
+
+use apiservice::names;
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::Value;
+pub use storage::tenancy::Claim;
+
+/// The steps of one pass.
+///
+/// Steps are sorted by [`Step::stage`]. Steps of one stage do not depend on
+/// each other and may run at the same time; a stage is entered only if no step
+/// of an earlier one failed.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// In the order of their stages.
+    pub steps: Vec<Step>,
+    /// When time alone will change the plan (a certificate to renew, a silence
+    /// that becomes a complaint).
+    pub revisit: Option<Timestamp>,
+}
+
+/// One thing to do, or one thing that is being waited for.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Put [`apiservice::names::FINALIZER`] on the tenant.
+    AddFinalizer,
+    /// Create an object that must not exist: if it does, nothing changes and
+    /// the outcome is [`Outcome::Failed`] with [`EXISTS`]. Key material is only
+    /// ever made this way, so that a late cache cannot replace it.
+    Create(Box<Object>),
+    /// Server-side apply, forced, as `steward-controller`. Where the object
+    /// carries a `metadata.resourceVersion`, it is a precondition.
+    Apply(Box<Object>),
+    /// Ask for an object that ought to be there and is not in the cache, which
+    /// holds objects by their labels: it may have lost them. Found and ours, it
+    /// is put into the cache ([`Outcome::Done`]); nothing is written.
+    Look(ObjectKey),
+    /// Delete, with the uid as precondition, in the background.
+    Delete {
+        /// What.
+        key: ObjectKey,
+        /// The precondition.
+        uid: String,
+    },
+    /// Claim schema and user, then make role, user and grant.
+    Grant(Claim),
+    /// Take the user's rights away.
+    RevokeAccess(Claim),
+    /// Delete the tenant's data and count that nothing is left.
+    DropData(Claim),
+    /// Give the names back.
+    ReleaseClaim(Claim),
+    /// Record on the DataStore that this claim is to be cleaned up later.
+    DeferDeletion {
+        /// What was claimed.
+        claim: Claim,
+        /// Name of the DataStore.
+        data_store: String,
+        /// Why it cannot be done now.
+        why: String,
+    },
+    /// Write the bindings of R-16 and the probe's namespace into the tenant
+    /// with an identity made for this once. Repeated until the probe reports
+    /// them present.
+    Bootstrap(Bindings),
+    /// Nothing to do but to wait; shown in a condition.
+    Wait(Waiting),
+    /// Take our finalizer off the tenant.
+    ReleaseFinalizer,
+    /// Tell whoever looks at the tenant's events.
+    Event(EventStep),
+}
+
+/// Reason of the outcome of a [`Step::Create`] whose object exists.
+pub const EXISTS: &str = "AlreadyExists";
+
+/// What holds a tenant up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Type of the condition that shows it.
+    pub condition: &'static str,
+    /// Reason of that condition.
+    pub reason: &'static str,
+    /// What is missing and what to do about it.
+    pub message: String,
+    /// Known to need a person, as opposed to time.
+    pub problem: bool,
+}
+
+/// An event on the tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventStep {
+    /// Trouble, as opposed to news.
+    pub warning: bool,
+    /// One word for machines.
+    pub reason: &'static str,
+    /// A sentence for people.
+    pub message: String,
+}
+
+/// Objects that belong into the tenant's own API.
+#[derive(Clone, Debug)]
+pub struct Bindings {
+    /// Complete objects in the order in which they can be created.
+    pub objects: Vec<Value>,
+    /// The namespace in which the probe writes.
+    pub namespace: String,
+}
+
+/// What became of a step; same index as the step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Carried out, and something changed.
+    Done,
+    /// Carried out, and everything was as wanted.
+    Unchanged,
+    /// Not carried out, or nobody knows.
+    Failed {
+        /// A reason for a condition.
+        reason: String,
+        /// The answer of the API or database.
+        message: String,
+        /// Worth trying again without a change from outside.
+        retry: bool,
+    },
+    /// An earlier stage failed.
+    NotReached,
+}
+
+/// An object of ours in the management cluster, complete.
+#[derive(Clone, Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "a step holds it in a box, and there are some twenty in a plan"
+)]
+pub enum Object {
+    /// A Secret.
+    Secret(Secret),
+    /// A ConfigMap.
+    ConfigMap(ConfigMap),
+    /// The Service.
+    Service(Service),
+    /// The Deployment.
+    Deployment(Deployment),
+    /// The Role of R-13.
+    Role(Role),
+    /// The RoleBinding of R-13.
+    RoleBinding(RoleBinding),
+}
+
+/// Kind and place of an object of ours in the management cluster.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectKey {
+    /// The kind.
+    pub kind: &'static str,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl Object {
+    /// Its metadata.
+    pub fn meta(&self) -> &ObjectMeta {
+        match self {
+            Object::Secret(object) => &object.metadata,
+            Object::ConfigMap(object) => &object.metadata,
+            Object::Service(object) => &object.metadata,
+            Object::Deployment(object) => &object.metadata,
+            Object::Role(object) => &object.metadata,
+            Object::RoleBinding(object) => &object.metadata,
+        }
+    }
+
+    /// Its metadata, to be changed.
+    pub fn meta_mut(&mut self) -> &mut ObjectMeta {
+        match self {
+            Object::Secret(object) => &mut object.metadata,
+            Object::ConfigMap(object) => &mut object.metadata,
+            Object::Service(object) => &mut object.metadata,
+            Object::Deployment(object) => &mut object.metadata,
+            Object::Role(object) => &mut object.metadata,
+            Object::RoleBinding(object) => &mut object.metadata,
+        }
+    }
+
+    /// Its kind.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Object::Secret(_) => "Secret",
+            Object::ConfigMap(_) => "ConfigMap",
+            Object::Service(_) => "Service",
+            Object::Deployment(_) => "Deployment",
+            Object::Role(_) => "Role",
+            Object::RoleBinding(_) => "RoleBinding",
+        }
+    }
+
+    /// Its kind and place.
+    pub fn key(&self) -> ObjectKey {
+        let meta = self.meta();
+        ObjectKey {
+            kind: self.kind(),
+            namespace: meta.namespace.clone().unwrap_or_default(),
+            name: meta.name.clone().unwrap_or_default(),
+        }
+    }
+
+    /// The object as it goes over the wire, with apiVersion and kind.
+    pub fn value(&self) -> Result<Value, serde_json::Error> {
+        match self {
+            Object::Secret(object) => serde_json::to_value(object),
+            Object::ConfigMap(object) => serde_json::to_value(object),
+            Object::Service(object) => serde_json::to_value(object),
+            Object::Deployment(object) => serde_json::to_value(object),
+            Object::Role(object) => serde_json::to_value(object),
+            Object::RoleBinding(object) => serde_json::to_value(object),
+        }
+    }
+}
+
+impl Step {
+    /// Steps of a lower stage come first; steps of one stage are independent.
+    pub fn stage(&self) -> u8 {
+        match self {
+            Step::AddFinalizer
+            | Step::Look(_)
+            | Step::Delete { .. }
+            | Step::Event(_)
+            | Step::Wait(_) => 0,
+            Step::Create(object) | Step::Apply(object) => match object.as_ref() {
+                Object::Deployment(_) => 3,
+                Object::Secret(secret) if is_credential(secret) => 2,
+                _ => 1,
+            },
+            Step::Grant(_) | Step::RevokeAccess(_) => 1,
+            Step::Bootstrap(_) => 3,
+            Step::DropData(_) => 4,
+            Step::ReleaseClaim(_) | Step::DeferDeletion { .. } => 5,
+            Step::ReleaseFinalizer => 6,
+        }
+    }
+}
+
+/// Credentials for the database are handed out only after the grant: a name
+/// that turns out to be another tenant's must not come with a certificate for
+/// it.
+fn is_credential(secret: &Secret) -> bool {
+    let component = secret
+        .metadata
+        .labels
+        .as_ref()
+        .and_then(|it| it.get(names::LABEL_COMPONENT));
+    component.is_some_and(|component| {
+        component == names::component::DATASTORE_CERTIFICATE
+            || component == names::component::DATASTORE_CONFIG
+    })
+}
+
+impl Plan {
+    /// Adds a step.
+    pub fn push(&mut self, step: Step) {
+        self.steps.push(step);
+    }
+
+    /// Asks to be made again at `at` at the latest.
+    pub fn revisit_at(&mut self, at: Timestamp) {
+        self.revisit = Some(self.revisit.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    /// Sorts by stage; steps of one stage keep their order.
+    pub fn sorted(mut self) -> Self {
+        self.steps.sort_by_key(Step::stage);
+        self
+    }
+
+    /// Nothing would be written anywhere.
+    pub fn is_quiet(&self) -> bool {
+        self.steps
+            .iter()
+            .all(|step| matches!(step, Step::Wait(_) | Step::Look(_)))
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
+    }
+}

@@ -1,0 +1,258 @@
+//! Drift, contest and refusal: what is put right, object by object, and what
+//! is told where that is not possible.
+
+use std::sync::Arc;
+
+use apiservice::condition::{reason, tenant as condition};
+use apiservice::v1alpha1::{AdditionalPort, ServiceType};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::plan::{Object, Outcome, Step};
+use super::testing::{Lab, brief};
+
+/// Every object of ours: deleted, it comes back (keys excepted, R-19); edited,
+/// it is put right; and nothing else is touched.
+#[test]
+fn drift_is_repaired_object_by_object() {
+    let names: Vec<String> = Lab::ready().world.owned.secrets.keys().cloned().collect();
+    for name in names {
+        let keys = [
+            "-ca",
+            "-client-ca",
+            "-front-proxy-ca-certificate",
+            "-sa-certificate",
+        ]
+        .iter()
+        .any(|suffix| name == format!("tenant-1{suffix}"));
+        let mut lab = Lab::ready();
+        lab.world.owned.secrets.remove(&name);
+        let plan = lab.pass();
+        let created = brief(&plan).contains(&format!("create Secret tenants/{name}\n"));
+        assert_eq!(created, !keys, "{name}: {}", brief(&plan));
+
+        let mut lab = Lab::ready();
+        let secret = Arc::make_mut(lab.world.owned.secrets.get_mut(&name).unwrap());
+        secret.metadata.labels = None;
+        let plan = lab.pass();
+        assert_eq!(
+            brief(&plan)
+                .lines()
+                .filter(|line| line.contains("apply"))
+                .count(),
+            1,
+            "{}",
+            brief(&plan)
+        );
+        assert!(
+            brief(&plan).contains(&format!("apply Secret tenants/{name}\n")),
+            "{name}"
+        );
+        assert!(lab.plan().is_quiet(), "{name}: {}", brief(&lab.plan()));
+    }
+    type Damage = fn(&mut Lab);
+    let table: [(&str, &str, Damage); 8] = [
+        (
+            "the selector of the Service",
+            "apply Service tenants/tenant-1",
+            |lab| {
+                let service = Arc::make_mut(lab.world.owned.service.as_mut().unwrap());
+                service.spec.as_mut().unwrap().selector = None;
+            },
+        ),
+        (
+            "the port of the Service",
+            "apply Service tenants/tenant-1",
+            |lab| {
+                let service = Arc::make_mut(lab.world.owned.service.as_mut().unwrap());
+                service.spec.as_mut().unwrap().ports.as_mut().unwrap()[0].port = 1;
+            },
+        ),
+        (
+            "an argument of a container",
+            "apply Deployment tenants/tenant-1",
+            |lab| {
+                let live = Arc::make_mut(lab.world.owned.deployment.as_mut().unwrap());
+                let pod = live.spec.as_mut().unwrap().template.spec.as_mut().unwrap();
+                pod.containers[0]
+                    .args
+                    .as_mut()
+                    .unwrap()
+                    .push("--insecure".to_owned());
+            },
+        ),
+        ("the replicas", "apply Deployment tenants/tenant-1", |lab| {
+            let live = Arc::make_mut(lab.world.owned.deployment.as_mut().unwrap());
+            live.spec.as_mut().unwrap().replicas = Some(7);
+        }),
+        (
+            "the Role",
+            "apply Role tenants/tenant-1-kubeconfig-signer",
+            |lab| {
+                let live = Arc::make_mut(lab.world.owned.role.as_mut().unwrap());
+                live.rules.as_mut().unwrap()[0]
+                    .verbs
+                    .push("list".to_owned());
+            },
+        ),
+        (
+            "a foreign subject",
+            "apply RoleBinding tenants/tenant-1-kubeconfig-signer",
+            |lab| {
+                let live = Arc::make_mut(lab.world.owned.role_binding.as_mut().unwrap());
+                let mut more = live.subjects.as_ref().unwrap()[0].clone();
+                more.name = "mallory".to_owned();
+                live.subjects.as_mut().unwrap().push(more);
+            },
+        ),
+        (
+            "the Deployment deleted",
+            "create Deployment tenants/tenant-1",
+            |lab| {
+                lab.world.owned.deployment = None;
+            },
+        ),
+        (
+            "the ConfigMap",
+            "apply ConfigMap tenants/tenant-1-kubeadmconfig",
+            |lab| {
+                let live = lab
+                    .world
+                    .owned
+                    .config_maps
+                    .get_mut("tenant-1-kubeadmconfig")
+                    .unwrap();
+                Arc::make_mut(live).data.as_mut().unwrap().clear();
+            },
+        ),
+    ];
+    for (case, expected, damage) in table {
+        let mut lab = Lab::ready();
+        damage(&mut lab);
+        let plan = lab.pass();
+        let text = brief(&plan);
+        let writes: Vec<_> = text
+            .lines()
+            .filter(|line| line.contains("apply") || line.contains("create"))
+            .collect();
+        assert_eq!(writes.len(), 1, "{case}: {text}");
+        assert!(writes[0].ends_with(expected), "{case}: {text}");
+        assert!(lab.plan().is_quiet(), "{case}: {}", brief(&lab.plan()));
+    }
+}
+
+#[test]
+fn contested_objects_rest() {
+    let mut lab = Lab::ready();
+    let service = Arc::make_mut(lab.world.owned.service.as_mut().unwrap());
+    service.spec.as_mut().unwrap().selector = None;
+    let at = lab
+        .world
+        .now
+        .checked_add(jiff::SignedDuration::from_secs(60))
+        .unwrap();
+    let key = Object::Service(super::service::wanted(&lab.world)).key();
+    lab.world.contested.insert(key, at);
+    let plan = lab.pass();
+    assert!(plan.is_quiet(), "{plan}");
+    assert_eq!(plan.revisit, Some(at));
+    assert_eq!(lab.condition(condition::OBJECTS_OWNED), "False Contested");
+    lab.later(61);
+    assert!(!lab.plan().is_quiet());
+}
+
+#[test]
+fn emptied_fields_of_the_service_are_cleared() {
+    let mut lab = Lab::new();
+    let spec = lab.spec();
+    spec.control_plane.service.service_type = ServiceType::LoadBalancer;
+    spec.network_profile.load_balancer_source_ranges = vec!["192.0.2.0/24".to_owned()];
+    spec.control_plane.service.additional_ports = vec![AdditionalPort {
+        name: "extra".to_owned(),
+        port: 80,
+        target_port: IntOrString::Int(8080),
+        ..AdditionalPort::default()
+    }];
+    lab.pass();
+    assert!(
+        !brief(&lab.plan()).contains("Service tenants/tenant-1"),
+        "it is quiet"
+    );
+    let spec = lab.spec();
+    spec.network_profile.load_balancer_source_ranges.clear();
+    spec.control_plane.service.additional_ports.clear();
+    let plan = lab.pass();
+    let applied = plan.steps.iter().find_map(|step| match step {
+        Step::Apply(object) if object.kind() == "Service" => Some(object.value().unwrap()),
+        _ => None,
+    });
+    let applied = applied.expect("the Service is applied without them");
+    assert!(applied.pointer("/spec/loadBalancerSourceRanges").is_none());
+    assert_eq!(
+        applied
+            .pointer("/spec/ports")
+            .unwrap()
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+}
+
+/// A write that the API refuses is in conditions, each where it belongs.
+#[test]
+fn refused_writes_are_told() {
+    let failed = |reason: &str, message: &str| Outcome::Failed {
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+        retry: true,
+    };
+    let table = [
+        (
+            "Service",
+            "ApplyFailed",
+            "Service \"tenant-1\" is invalid: spec.ports[0].nodePort: Invalid value: 6443: provided port is not in the valid range",
+            condition::ADDRESS_ASSIGNED,
+            "False ServiceRefused",
+        ),
+        (
+            "Service",
+            reason::NAME_TAKEN,
+            "Service tenants/tenant-1 is controlled by ReplicaSet x",
+            condition::OBJECTS_OWNED,
+            "False NameTaken",
+        ),
+        (
+            "Secret",
+            "ApplyFailed",
+            "secrets is forbidden: exceeded quota",
+            condition::CERTIFICATES_READY,
+            "False RequestRefused",
+        ),
+        (
+            "Secret",
+            reason::FORBIDDEN,
+            "secrets is forbidden: User cannot create",
+            condition::CERTIFICATES_READY,
+            "False Forbidden",
+        ),
+    ];
+    for (kind, reason, message, type_, expected) in table {
+        let mut lab = Lab::new();
+        let plan = lab.plan();
+        let outcomes: Vec<_> = plan
+            .steps
+            .iter()
+            .map(|step| match step {
+                Step::Create(object) if object.kind() == kind => failed(reason, message),
+                _ => Outcome::NotReached,
+            })
+            .collect();
+        lab.report(&plan, &outcomes);
+        assert_eq!(lab.condition(type_), expected, "{}", lab.told());
+        assert!(
+            lab.condition(condition::READY).starts_with("False"),
+            "{}",
+            lab.told()
+        );
+    }
+}

@@ -1,0 +1,360 @@
+//! A world for tests: it carries plans out as a management cluster, a database
+//! and a tenant would, in memory and without delay.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock};
+
+use apiservice::pki::{self, Entropy, Pair, Validity};
+use apiservice::v1alpha1::{
+    DataStore, DataStoreSpec, ServiceType, TenantControlPlane, TenantControlPlaneSpec,
+};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::apps::v1::DeploymentStatus;
+use k8s_openapi::api::core::v1::{
+    ContainerState, ContainerStateRunning, ContainerStatus, Pod, PodCondition, PodStatus,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+
+use super::plan::{Object, Outcome, Plan, Step};
+use super::world::{
+    AccessFact, Material, MaterialFact, Owned, PathFact, ProbeFacts, ProbeFailure,
+    ProbeFailureKind, Settings, StoreFacts, StoreHealth, World,
+};
+use crate::report;
+
+pub const UID: &str = "3d0c0a5e-0000-4000-8000-000000000001";
+
+/// A world and what carries plans out in it.
+#[derive(Clone)]
+pub struct Lab {
+    pub world: World,
+    version: u64,
+}
+
+/// 2026-01-01T00:00:00Z.
+pub fn start() -> Timestamp {
+    Timestamp::from_second(1_767_225_600).unwrap()
+}
+
+pub fn authority() -> Pair {
+    let end = start()
+        .checked_add(SignedDuration::from_hours(24 * 365 * 10))
+        .unwrap();
+    let validity = Validity {
+        not_before: start(),
+        not_after: end,
+    };
+    pki::authority("etcd-ca", validity, &Entropy).unwrap()
+}
+
+impl Lab {
+    /// A tenant that was just created, in a cluster with a healthy DataStore.
+    pub fn new() -> Self {
+        let mut spec = TenantControlPlaneSpec::default();
+        spec.kubernetes.version = "v1.36.3".to_owned();
+        spec.control_plane.deployment.replicas = 1;
+        spec.control_plane.service.service_type = ServiceType::ClusterIP;
+        let mut tenant = TenantControlPlane::new("tenant-1", spec);
+        tenant.metadata.namespace = Some("tenants".to_owned());
+        tenant.metadata.uid = Some(UID.to_owned());
+        tenant.metadata.generation = Some(1);
+        tenant.metadata.creation_timestamp = Some(Time(start()));
+
+        let endpoints = vec!["etcd-0.etcd.steward-system.svc:2379".to_owned()];
+        let spec = DataStoreSpec {
+            endpoints: endpoints.clone(),
+            ..DataStoreSpec::default()
+        };
+        let authority = authority();
+        let material = Material {
+            endpoints,
+            authority: authority.cert,
+            authority_key: Some(authority.key),
+        };
+        let settings = Settings {
+            default_data_store: Some("default".to_owned()),
+            ..Settings::default()
+        };
+        Lab {
+            version: 1,
+            world: World {
+                now: start(),
+                tenant: Arc::new(tenant),
+                settings: Arc::new(settings),
+                data_store: Some(Arc::new(DataStore::new("default", spec))),
+                data_stores_known: true,
+                store: StoreFacts {
+                    material: MaterialFact::Known(Arc::new(material)),
+                    health: Some(Ok(StoreHealth::default())),
+                    access: None,
+                },
+                deferred: false,
+                owned: Owned::default(),
+                pods: Vec::new(),
+                replica_sets: Vec::new(),
+                events: Vec::new(),
+                probe: ProbeFacts::default(),
+                contested: BTreeMap::new(),
+            },
+        }
+    }
+
+    /// The same, Ready and quiet; always the same tenant with the same keys.
+    pub fn ready() -> Self {
+        static READY: LazyLock<Lab> = LazyLock::new(Lab::bring_up);
+        READY.clone()
+    }
+
+    fn bring_up() -> Self {
+        let mut lab = Lab::new();
+        for _ in 0..3 {
+            lab.pass();
+        }
+        lab.run_pods();
+        lab.later(5);
+        lab.probe(Ok(()));
+        lab.pass();
+        lab.pass();
+        lab
+    }
+
+    pub fn later(&mut self, seconds: i64) {
+        self.world.now = self
+            .world
+            .now
+            .checked_add(SignedDuration::from_secs(seconds))
+            .unwrap();
+    }
+
+    pub fn tenant(&mut self) -> &mut TenantControlPlane {
+        Arc::make_mut(&mut self.world.tenant)
+    }
+
+    pub fn spec(&mut self) -> &mut TenantControlPlaneSpec {
+        let tenant = Arc::make_mut(&mut self.world.tenant);
+        tenant.metadata.generation = tenant.metadata.generation.map(|number| number + 1);
+        &mut tenant.spec
+    }
+
+    pub fn plan(&self) -> Plan {
+        super::plan(&self.world, &Entropy)
+    }
+
+    /// Plans, carries out, reports, keeps the status.
+    pub fn pass(&mut self) -> Plan {
+        let plan = self.plan();
+        let seen = self.world.clone();
+        let outcomes: Vec<_> = plan.steps.iter().map(|step| self.carry_out(step)).collect();
+        let status = report::status(&seen, &plan, &outcomes);
+        self.tenant().status = Some(status);
+        plan
+    }
+
+    /// Reports outcomes other than the lab's.
+    pub fn report(&mut self, plan: &Plan, outcomes: &[Outcome]) {
+        let status = report::status(&self.world, plan, outcomes);
+        self.tenant().status = Some(status);
+    }
+
+    pub fn carry_out(&mut self, step: &Step) -> Outcome {
+        match step {
+            Step::AddFinalizer => {
+                let finalizers = vec![apiservice::names::FINALIZER.to_owned()];
+                self.tenant().metadata.finalizers = Some(finalizers);
+            }
+            Step::ReleaseFinalizer => self.tenant().metadata.finalizers = None,
+            Step::Create(object) | Step::Apply(object) => self.store(object),
+            Step::Delete { .. } => self.world.owned.deployment = None,
+            Step::Grant(_) => self.world.store.access = Some(AccessFact::Granted),
+            Step::RevokeAccess(_) | Step::DropData(_) | Step::ReleaseClaim(_) => {
+                self.world.store.access = None;
+            }
+            Step::DeferDeletion { .. } => self.world.deferred = true,
+            Step::Bootstrap(_) => self.world.probe.bindings = Some(true),
+            Step::Look(_) | Step::Wait(_) | Step::Event(_) => return Outcome::Unchanged,
+        }
+        Outcome::Done
+    }
+
+    fn store(&mut self, object: &Object) {
+        self.version += 1;
+        let mut object = object.clone();
+        let name = object.meta().name.clone().unwrap();
+        object.meta_mut().resource_version = Some(self.version.to_string());
+        object.meta_mut().uid = Some(format!("uid-of-{}-{name}", object.kind().to_lowercase()));
+        object.meta_mut().creation_timestamp = Some(Time(self.world.now));
+        let owned = &mut self.world.owned;
+        match object {
+            Object::Secret(object) => drop(owned.secrets.insert(name, Arc::new(object))),
+            Object::ConfigMap(object) => drop(owned.config_maps.insert(name, Arc::new(object))),
+            Object::Service(mut object) => {
+                let spec = object.spec.as_mut().unwrap();
+                spec.cluster_ip = Some("10.0.0.10".to_owned());
+                let old = owned.service.take();
+                object.status = old.and_then(|old| old.status.clone());
+                owned.service = Some(Arc::new(object));
+            }
+            Object::Deployment(mut object) => {
+                let old = owned.deployment.take();
+                let number = old
+                    .as_ref()
+                    .and_then(|old| old.metadata.generation)
+                    .unwrap_or(0);
+                object.metadata.generation = Some(number + 1);
+                object.status = old.and_then(|old| old.status.clone());
+                owned.deployment = Some(Arc::new(object));
+            }
+            Object::Role(object) => owned.role = Some(Arc::new(object)),
+            Object::RoleBinding(object) => owned.role_binding = Some(Arc::new(object)),
+        }
+    }
+
+    /// All pods of the Deployment as it is now run and are ready.
+    pub fn run_pods(&mut self) {
+        let deployment = Arc::make_mut(self.world.owned.deployment.as_mut().unwrap());
+        let replicas = deployment.spec.as_ref().unwrap().replicas.unwrap();
+        deployment.status = Some(DeploymentStatus {
+            observed_generation: deployment.metadata.generation,
+            replicas: Some(replicas),
+            updated_replicas: Some(replicas),
+            ready_replicas: Some(replicas),
+            available_replicas: Some(replicas),
+            ..DeploymentStatus::default()
+        });
+        self.world.pods = (0..replicas)
+            .map(|number| Arc::new(pod(number, true)))
+            .collect();
+    }
+
+    pub fn probe(&mut self, result: Result<(), (ProbeFailureKind, &str)>) {
+        let fact = PathFact {
+            started: self.world.now,
+            address: "10.0.0.10:6443".to_owned(),
+            result: result.map_err(|(kind, message)| ProbeFailure {
+                kind,
+                message: message.to_owned(),
+            }),
+        };
+        self.world.probe.service = Some(fact.clone());
+        self.world.probe.endpoint = Some(fact);
+    }
+
+    pub fn condition(&self, kind: &str) -> String {
+        let status = self.world.tenant.status.as_ref().unwrap();
+        let found = apiservice::condition::get(&status.conditions, kind).unwrap();
+        format!("{} {}", found.status, found.reason)
+    }
+
+    /// Conditions and the rest that people look at first.
+    pub fn told(&self) -> String {
+        let Some(status) = &self.world.tenant.status else {
+            return String::new();
+        };
+        let mut text = String::new();
+        for it in &status.conditions {
+            text.push_str(&format!(
+                "  {} {} {}: {}\n",
+                it.type_, it.status, it.reason, it.message
+            ));
+        }
+        let version = status
+            .kubernetes_resources
+            .as_ref()
+            .and_then(|it| it.version.clone());
+        let version = version.unwrap_or_default();
+        let (phase, version) = (
+            version.status.as_str(),
+            version.version.unwrap_or("none".into()),
+        );
+        let endpoint = status.control_plane_endpoint.as_deref().unwrap_or("none");
+        text + &format!("  phase {phase}, installed {version}, endpoint {endpoint}\n")
+    }
+}
+
+/// A pod of the tenant.
+pub fn pod(number: i32, ready: bool) -> Pod {
+    let state = ContainerState {
+        running: Some(ContainerStateRunning::default()),
+        ..ContainerState::default()
+    };
+    Pod {
+        metadata: ObjectMeta {
+            name: Some(format!("tenant-1-{number}")),
+            uid: Some(format!("pod-{number}")),
+            ..ObjectMeta::default()
+        },
+        status: Some(PodStatus {
+            conditions: Some(vec![PodCondition {
+                type_: "Ready".to_owned(),
+                status: if ready { "True" } else { "False" }.to_owned(),
+                ..PodCondition::default()
+            }]),
+            container_statuses: Some(vec![ContainerStatus {
+                name: "kube-apiserver".to_owned(),
+                image: "registry.k8s.io/kube-apiserver:v1.36.3".to_owned(),
+                state: Some(state),
+                ..ContainerStatus::default()
+            }]),
+            ..PodStatus::default()
+        }),
+        ..Pod::default()
+    }
+}
+
+/// The first lines of a plan's steps.
+pub fn brief(plan: &Plan) -> String {
+    plan.to_string()
+        .lines()
+        .filter(|line| !line.starts_with("    "))
+        .map(|line| format!("{line}\n"))
+        .collect()
+}
+
+/// What differs from run to run: hashes over random keys.
+fn masked(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for (index, word) in text
+        .split_inclusive(|c: char| !c.is_ascii_hexdigit())
+        .enumerate()
+    {
+        let digits = word.trim_end_matches(|c: char| !c.is_ascii_hexdigit());
+        let hash = digits.len() == 32 && index > 0;
+        out.push_str(if hash { "<hash>" } else { digits });
+        out.push_str(&word[digits.len()..]);
+    }
+    out
+}
+
+/// Compares with `golden/<name>.txt`; `UPDATE_GOLDEN=1` writes it.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "tests are steered by the environment"
+)]
+pub fn golden(name: &str, text: &str) {
+    let found = masked(text);
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("golden")
+        .join(format!("{name}.txt"));
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        return std::fs::write(&path, found).unwrap();
+    }
+    let wanted = std::fs::read_to_string(&path).unwrap_or_default();
+    if let Some((number, (wanted, found))) = wanted
+        .lines()
+        .zip(found.lines())
+        .enumerate()
+        .find(|(_, (wanted, found))| wanted != found)
+    {
+        panic!(
+            "{name}.txt:{}\n  golden: {wanted}\n  found:  {found}\nUPDATE_GOLDEN=1 rewrites it",
+            number + 1
+        );
+    }
+    assert_eq!(
+        wanted.lines().count(),
+        found.lines().count(),
+        "{name}.txt has another length"
+    );
+}

@@ -1,0 +1,142 @@
+//! The Deployment of a tenant, built whole and written in one step (features
+//! 2.8), so that one change of the manifest is one roll.
+
+use std::collections::BTreeMap;
+
+use apiservice::names;
+use k8s_openapi::api::apps::v1::{
+    Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment,
+};
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::certificates::Keys;
+use super::plan::{Object, Plan};
+use super::store::Place;
+use super::world::World;
+use super::{address::Address, objects, pods, service};
+
+/// Keeps the Deployment once everything that its pods mount is there or is
+/// written before it, and the tenant may use its data.
+///
+/// A Deployment that is already there is left as it is while one of these is
+/// missing: its pods serve.
+pub fn plan(world: &World, keys: &Keys, place: &Place, plan: &mut Plan) {
+    let Some(address) = keys.address.as_ref().filter(|_| keys.complete) else {
+        return;
+    };
+    if !place.granted || place.endpoints.is_empty() || place.certificate_checksum.is_none() {
+        return;
+    }
+    let wanted = wanted(world, keys, place, address);
+    let live = world.owned.deployment.as_deref();
+    objects::keep(
+        world,
+        plan,
+        Object::Deployment(wanted),
+        live.map(|live| (&live.metadata, live)),
+    );
+}
+
+fn wanted(world: &World, keys: &Keys, place: &Place, address: &Address) -> Deployment {
+    let settings = &world.tenant.spec.control_plane.deployment;
+    let mut metadata = objects::meta(
+        world,
+        &names::workload(world.name()),
+        names::component::DEPLOYMENT,
+    );
+    objects::add_metadata(&mut metadata, settings.additional_metadata.as_ref());
+    if let Some(extra) = settings
+        .extra_args
+        .as_ref()
+        .filter(|extra| !extra.api_server.is_empty())
+    {
+        let arguments = BTreeMap::from([(String::new(), extra.api_server.join("\n"))]);
+        let annotations = metadata.annotations.get_or_insert_default();
+        annotations.insert(
+            names::ANNOTATION_API_SERVER_ARGS.to_owned(),
+            objects::checksum(&arguments),
+        );
+    }
+    Deployment {
+        metadata,
+        spec: Some(DeploymentSpec {
+            replicas: Some(settings.replicas),
+            selector: LabelSelector {
+                match_labels: Some(service::selector(world)),
+                match_expressions: None,
+            },
+            strategy: Some(strategy(&settings.strategy)),
+            template: PodTemplateSpec {
+                metadata: Some(template_meta(world, keys, place)),
+                spec: Some(pods::spec(world, address, place)),
+            },
+            ..DeploymentSpec::default()
+        }),
+        status: None,
+    }
+}
+
+/// All new pods first, then the old ones go, unless the user says otherwise.
+fn strategy(given: &DeploymentStrategy) -> DeploymentStrategy {
+    if given.type_.as_deref() == Some("Recreate") {
+        return DeploymentStrategy {
+            type_: given.type_.clone(),
+            rolling_update: None,
+        };
+    }
+    let rolling = given.rolling_update.clone().unwrap_or_default();
+    DeploymentStrategy {
+        type_: Some("RollingUpdate".to_owned()),
+        rolling_update: Some(RollingUpdateDeployment {
+            max_surge: rolling
+                .max_surge
+                .or(Some(IntOrString::String("100%".to_owned()))),
+            max_unavailable: rolling.max_unavailable.or(Some(IntOrString::Int(0))),
+        }),
+    }
+}
+
+/// Labels and annotations of the pods. The checksums make pods roll when what
+/// they mount changes. The user's labels win over ours, except for the one by
+/// which Service and Deployment find the pods.
+fn template_meta(world: &World, keys: &Keys, place: &Place) -> ObjectMeta {
+    let settings = &world.tenant.spec.control_plane.deployment;
+    let mut labels = names::labels(world.name(), names::component::DEPLOYMENT);
+    for (part, checksum) in &keys.checksums {
+        labels.insert(names::pod_hash_label(part), checksum.clone());
+    }
+    // A label holds 63 characters, the name of a DataStore up to 253.
+    if let Some(name) = place.data_store.as_ref().filter(|name| name.len() <= 63) {
+        labels.insert(names::LABEL_POD_DATASTORE.to_owned(), name.clone());
+    }
+    let mut annotations = BTreeMap::new();
+    for (annotation, checksum) in [
+        (names::ANNOTATION_STORAGE_CONFIG, &place.config_checksum),
+        (
+            names::ANNOTATION_STORAGE_CERTIFICATE,
+            &place.certificate_checksum,
+        ),
+    ] {
+        annotations.extend(
+            checksum
+                .clone()
+                .map(|checksum| (annotation.to_owned(), checksum)),
+        );
+    }
+    if let Some(more) = &settings.pod_additional_metadata {
+        labels.extend(more.labels.clone());
+        labels.extend(service::selector(world));
+        for (key, value) in &more.annotations {
+            annotations
+                .entry(key.clone())
+                .or_insert_with(|| value.clone());
+        }
+    }
+    ObjectMeta {
+        labels: Some(labels),
+        annotations: Some(annotations),
+        ..ObjectMeta::default()
+    }
+}

@@ -1,0 +1,339 @@
+//! What a plan may look at: facts that were gathered before it, without any
+//! way to gather more. Everything here is a value; nothing does I/O.
+//!
+//! Facts that may be unknown say so. An unknown fact never leads to a
+//! deletion, a regeneration or a claim that something is broken.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use apiservice::v1alpha1::{DataStore, TenantControlPlane};
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, Secret, Service};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::plan::ObjectKey;
+
+/// Everything that [`super::plan::plan`] may know about one tenant.
+#[derive(Clone, Debug)]
+pub struct World {
+    /// The clock of this pass.
+    pub now: Timestamp,
+    /// The tenant as our API served it.
+    pub tenant: Arc<TenantControlPlane>,
+    /// What the operator's administrator chose.
+    pub settings: Arc<Settings>,
+    /// The DataStore that [`super::store::choose`] names, if it exists.
+    pub data_store: Option<Arc<DataStore>>,
+    /// False while the cache of DataStores has not been filled, so that an
+    /// absent one is not yet known to be missing.
+    pub data_stores_known: bool,
+    /// What observers know about the tenant's place in that DataStore.
+    pub store: StoreFacts,
+    /// The deletion of this tenant's data is already recorded on the DataStore
+    /// so that the finalizer need not wait.
+    pub deferred: bool,
+    /// Objects found under the names that the tenant uses, ours or not.
+    pub owned: Owned,
+    /// Pods that carry the tenant's name label.
+    pub pods: Vec<Arc<Pod>>,
+    /// ReplicaSets that carry the tenant's name label.
+    pub replica_sets: Vec<Arc<ReplicaSet>>,
+    /// Warning events about the tenant's Service, Deployment, ReplicaSets and
+    /// pods, in any order.
+    pub events: Vec<Arc<Event>>,
+    /// What the probe last saw.
+    pub probe: ProbeFacts,
+    /// Objects that somebody keeps changing back, with the instant of the next
+    /// attempt.
+    pub contested: BTreeMap<ObjectKey, Timestamp>,
+}
+
+/// What the administrator of the operator chose; the same for all tenants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Namespace of the operator and of Steward's own API server.
+    pub operator_namespace: String,
+    /// ServiceAccount of Steward's own API server, the subject of R-13.
+    pub api_server_service_account: String,
+    /// DataStore of tenants that name none.
+    pub default_data_store: Option<String>,
+    /// Registry in place of the default one, for tenants that name no other.
+    pub registry: String,
+    /// Leaves are renewed when less than this is left of them.
+    pub certificate_threshold: jiff::SignedDuration,
+    /// DNS domain of the management cluster, for the Service's names.
+    pub management_domain: String,
+    /// How long a load balancer may take before its silence is reported.
+    pub address_patience: jiff::SignedDuration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            operator_namespace: "steward-system".into(),
+            api_server_service_account: "steward-apiserver".into(),
+            default_data_store: None,
+            registry: "registry.k8s.io".into(),
+            certificate_threshold: jiff::SignedDuration::from_hours(24),
+            management_domain: "cluster.local".into(),
+            address_patience: jiff::SignedDuration::from_secs(15),
+        }
+    }
+}
+
+/// What is known about the tenant's DataStore.
+#[derive(Clone, Debug, Default)]
+pub struct StoreFacts {
+    /// Certificates and credentials that the DataStore's references lead to.
+    pub material: MaterialFact,
+    /// The last answer of the database; `None` until it was asked.
+    pub health: Option<Result<StoreHealth, StoreProblem>>,
+    /// What the tenant's user may do there; `None` until it was asked.
+    pub access: Option<AccessFact>,
+}
+
+/// The material behind a DataStore.
+#[derive(Clone, Debug, Default)]
+pub enum MaterialFact {
+    /// The caches are not filled yet.
+    #[default]
+    Unknown,
+    /// Everything that the DataStore refers to was found and read.
+    Known(Arc<Material>),
+    /// A referenced Secret or key is not there or cannot be read.
+    Missing {
+        /// What is missing, for example `Secret steward-system/etcd-certs`.
+        what: String,
+        /// What to do, as a sentence without its full stop.
+        remedy: String,
+    },
+}
+
+/// Certificates of a DataStore, resolved from its references.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Material {
+    /// `host:port`, without a scheme.
+    pub endpoints: Vec<String>,
+    /// PEM of the authority that signs the database's serving certificate.
+    pub authority: String,
+    /// PEM of that authority's key; etcd tenants' certificates are signed by it.
+    pub authority_key: Option<String>,
+}
+
+/// The key never appears in a log.
+impl std::fmt::Debug for Material {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Material")
+            .field("endpoints", &self.endpoints)
+            .field(
+                "authority_key",
+                &self.authority_key.as_ref().map(|_| "present"),
+            )
+            .finish_non_exhaustive()
+    }
+}
+
+/// A database that answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreHealth {
+    /// Its version as it reports it.
+    pub version: String,
+    /// Things that work but should not stay so (too old, nobody compacts), in
+    /// the words of a condition.
+    pub warnings: Vec<String>,
+}
+
+/// Why a database cannot serve its tenants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreProblem {
+    /// What kind of trouble it is.
+    pub kind: StoreProblemKind,
+    /// The database's or the network's own words.
+    pub message: String,
+}
+
+/// What kind of trouble a database has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreProblemKind {
+    /// No connection, or no answer within the deadline.
+    Unreachable,
+    /// The certificate or password is refused.
+    Unauthenticated,
+    /// The database takes no more writes (etcd alarm NOSPACE).
+    Full,
+    /// Authentication is off: nothing would separate tenants.
+    Insecure,
+    /// It answers, but not as a healthy database does.
+    Unhealthy,
+}
+
+/// What the tenant's user may do in the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AccessFact {
+    /// Exactly its own keys or tables.
+    Granted,
+    /// The claim is ours, but the user, role or grant is not there (any more).
+    Revoked(String),
+    /// Schema or user belong to another uid.
+    Taken {
+        /// `namespace/name (uid)` of the owner as its claim names it.
+        by: String,
+    },
+    /// The names may not be used at all (`root` and the like).
+    Refused(String),
+}
+
+/// Objects in the tenant's namespace under the tenant's names. Whether one is
+/// ours is asked of its metadata, see [`World::ours`].
+#[derive(Clone, Debug, Default)]
+pub struct Owned {
+    /// Under the tenant's own name.
+    pub service: Option<Arc<Service>>,
+    /// Under the tenant's own name.
+    pub deployment: Option<Arc<Deployment>>,
+    /// By object name.
+    pub secrets: BTreeMap<String, Arc<Secret>>,
+    /// By object name.
+    pub config_maps: BTreeMap<String, Arc<ConfigMap>>,
+    /// The Role of R-13.
+    pub role: Option<Arc<Role>>,
+    /// The RoleBinding of R-13.
+    pub role_binding: Option<Arc<RoleBinding>>,
+}
+
+/// What the tenant's own API answered to a client with a fresh certificate of
+/// the group `steward:admin`.
+#[derive(Clone, Debug, Default)]
+pub struct ProbeFacts {
+    /// Through `status.controlPlaneEndpoint`.
+    pub endpoint: Option<PathFact>,
+    /// Through the Service's name or address inside the management cluster.
+    pub service: Option<PathFact>,
+    /// Whether the bindings of R-16 are in the tenant; `None` if not known.
+    pub bindings: Option<bool>,
+    /// Why the bindings could not be written at the last attempt.
+    pub bindings_problem: Option<String>,
+}
+
+/// One path to the tenant and what became of the last probe along it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathFact {
+    /// When the probe **started**. A probe that started before something broke
+    /// proves nothing about it.
+    pub started: Timestamp,
+    /// `host:port` that was asked.
+    pub address: String,
+    /// What became of it.
+    pub result: Result<(), ProbeFailure>,
+}
+
+/// A probe that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeFailure {
+    /// How it failed.
+    pub kind: ProbeFailureKind,
+    /// What the network, TLS or the tenant's API said.
+    pub message: String,
+}
+
+/// How a probe can fail, nearest cause first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeFailureKind {
+    /// The name does not resolve.
+    Unresolvable,
+    /// Nothing listens: connection refused or reset.
+    Refused,
+    /// No answer within the deadline while connecting: no route, or dropped.
+    TimedOut,
+    /// Connected, but no answer within the deadline (a stopped process).
+    Silent,
+    /// The serving certificate is not one of this tenant's authority, or not
+    /// for this name.
+    Untrusted,
+    /// The tenant's API does not accept the tenant's certificates (401).
+    Unauthenticated,
+    /// The bindings of `steward:admin` are missing or too small (403).
+    Forbidden,
+    /// The API answers that its storage fails.
+    Storage,
+    /// It answers, but does not read what it should.
+    Read,
+    /// It reads, but does not write.
+    Write,
+    /// It reads and writes, but a watch does not deliver.
+    Watch,
+}
+
+/// Whose object this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ownership {
+    /// Controlled by this tenant's uid.
+    Ours,
+    /// Anything else, uncontrolled objects included.
+    Foreign,
+}
+
+impl World {
+    /// The tenant's name. The API server refuses objects without one.
+    pub fn name(&self) -> &str {
+        self.tenant.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// The tenant's namespace.
+    pub fn namespace(&self) -> &str {
+        self.tenant
+            .metadata
+            .namespace
+            .as_deref()
+            .unwrap_or_default()
+    }
+
+    /// The tenant's uid, which owner references and claims carry.
+    pub fn uid(&self) -> &str {
+        self.tenant.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    /// Whether `meta` is controlled by this tenant's uid.
+    pub fn ownership(&self, meta: &ObjectMeta) -> Ownership {
+        let ours = meta
+            .owner_references
+            .iter()
+            .flatten()
+            .any(|owner| owner.controller == Some(true) && owner.uid == self.uid());
+        if ours {
+            Ownership::Ours
+        } else {
+            Ownership::Foreign
+        }
+    }
+
+    /// Whether `meta` is controlled by this tenant's uid.
+    pub fn ours(&self, meta: &ObjectMeta) -> bool {
+        self.ownership(meta) == Ownership::Ours
+    }
+
+    /// A Secret under one of our names, if it is there and ours.
+    pub fn secret(&self, name: &str) -> Option<&Secret> {
+        self.owned
+            .secrets
+            .get(name)
+            .map(AsRef::as_ref)
+            .filter(|found| self.ours(&found.metadata))
+    }
+
+    /// The tenant has served before, so that losing its keys would cut off
+    /// whoever trusts them. The version is recorded when a tenant first
+    /// becomes Ready or Sleeping and is never removed.
+    pub fn was_ready(&self) -> bool {
+        self.tenant
+            .status
+            .as_ref()
+            .and_then(|status| status.kubernetes_resources.as_ref())
+            .and_then(|resources| resources.version.as_ref())
+            .and_then(|version| version.version.as_deref())
+            .is_some_and(|version| !version.is_empty())
+    }
+}

@@ -1,0 +1,39 @@
+//! Everything that speaks to a database.
+//!
+//! Two families live here. The **log** of API objects ([`Store`]) is an
+//! ordered, watchable, compactable log of bytes. **Tenant datastores**
+//! ([`tenancy`]) are the databases in which tenants' own API servers keep their
+//! state, of which this crate manages rights and names, never contents.
+//!
+//! The crate knows nothing of Kubernetes or HTTP: keys are strings that begin
+//! with `/`, values are bytes.
+//!
+//! # Guarantees of the log
+//!
+//! * One revision for each change, larger than every revision before it, in the
+//!   order of commits; never used twice, whatever was deleted, however the
+//!   process ended.
+//! * A write that was answered is on disk (rule 23).
+//! * A write names the version that it replaces ([`Expect`]); there is no blind
+//!   write.
+//! * A watch gives each change after its starting point once and in order, or
+//!   ends with an [`Error`] that says why.
+//! * What cannot be read is an [`Error`], never an absence (rule 3).
+
+pub mod compact;
+#[cfg(test)]
+mod conformance;
+mod error;
+mod log;
+pub mod memory;
+#[cfg(test)]
+mod model;
+pub mod sqlite;
+mod store;
+pub mod tenancy;
+mod watch;
+
+pub use error::Error;
+pub use log::{Change, Entry, Expect, Identity, Page, Revision};
+pub use store::Store;
+pub use watch::{Watch, WatchItem};

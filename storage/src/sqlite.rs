@@ -1,0 +1,263 @@
+//! The log in SQLite: embedded, for one API server.
+//!
+//! # Flow
+//! One connection writes ([`writer`]): it takes the writes that wait, applies
+//! them in one transaction, commits, hands the changes to the feed, and only
+//! then answers. A few connections read ([`read`]), each read in one snapshot.
+//!
+//! # Guarantees
+//! * `synchronous=FULL`: a commit returns after the write-ahead log was synced
+//!   to disk (rule 23).
+//! * The data directory is locked: a second process is refused with
+//!   [`Error::InUse`], and the lock ends with the process, however that ends.
+//! * Revisions come from a counter in the database that is written in the same
+//!   transaction as the change, so that deletes, compaction and restarts cannot
+//!   make one appear twice.
+//!
+//! # Assumptions
+//! The directory lies on a file system that honours `fsync` and `flock`; network
+//! file systems often do not.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use sqlx::ConnectOptions;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+
+use crate::log::{Bounds, Log, Range, Write};
+use crate::watch::Feed;
+use crate::{Change, Entry, Error, Identity, Page, Revision, Store};
+
+mod read;
+mod schema;
+mod writer;
+
+/// The file in the data directory that holds the log.
+pub const FILE: &str = "steward.db";
+/// The file in the data directory that is locked while the store is open.
+pub const LOCK: &str = "lock";
+
+/// How long one statement waits for another connection. Readers do not block in
+/// WAL mode; this covers the moments in which a checkpoint resets the log.
+const BUSY: Duration = Duration::from_secs(10);
+/// How long a read waits for a free connection before it is refused.
+const QUEUE: Duration = Duration::from_secs(10);
+const READERS: u32 = 4;
+
+/// Opens the store in `directory`, which is made if it does not exist.
+///
+/// # Errors
+/// [`Error::InUse`] if another process has it open, [`Error::Corrupt`] if what
+/// lies there is damaged, foreign, or written by a newer version of the program.
+pub async fn open(directory: impl AsRef<Path>) -> Result<Store, Error> {
+    Ok(Store::new(Arc::new(
+        Sqlite::open(directory.as_ref()).await?,
+    )))
+}
+
+struct Sqlite {
+    shared: Arc<Shared>,
+    readers: SqlitePool,
+    writer: writer::Handle,
+}
+
+/// What the writer and everybody else share.
+struct Shared {
+    feed: Feed,
+    identity: Identity,
+    /// A copy of what the database says, for those who cannot wait.
+    compacted: AtomicU64,
+    directory: PathBuf,
+    /// Held until the writer is done too; taken out by `close`.
+    lock: Mutex<Option<File>>,
+}
+
+impl Sqlite {
+    async fn open(directory: &Path) -> Result<Self, Error> {
+        std::fs::create_dir_all(directory).map_err(|e| io(directory, &e))?;
+        let lock = lock(directory)?;
+        let options = options(directory);
+        let mut connection = options.connect().await.map_err(database)?;
+        let opened = schema::prepare(&mut connection).await?;
+        // The file's own name is durable only once its directory is.
+        File::open(directory)
+            .and_then(|directory| directory.sync_all())
+            .map_err(|e| io(directory, &e))?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .acquire_timeout(QUEUE)
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .test_before_acquire(false)
+            .connect_with(options.clone().pragma("query_only", "ON"))
+            .await
+            .map_err(database)?;
+        let shared = Arc::new(Shared {
+            feed: Feed::new(opened.bounds.revision),
+            identity: opened.identity,
+            compacted: AtomicU64::new(opened.bounds.compacted.0),
+            directory: directory.to_owned(),
+            lock: Mutex::new(Some(lock)),
+        });
+        let writer = writer::start(Arc::clone(&shared), connection, options);
+        Ok(Sqlite {
+            shared,
+            readers,
+            writer,
+        })
+    }
+
+    async fn reader(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Sqlite>, Error> {
+        self.readers.acquire().await.map_err(database)
+    }
+}
+
+#[async_trait]
+impl Log for Sqlite {
+    async fn write(&self, write: Write) -> Result<Change, Error> {
+        self.writer.write(write).await
+    }
+
+    async fn get(&self, key: &str) -> Result<(Option<Entry>, Revision), Error> {
+        read::get(&mut *self.reader().await?, key).await
+    }
+
+    async fn range(&self, range: Range) -> Result<Page, Error> {
+        read::range(&mut *self.reader().await?, &range).await
+    }
+
+    async fn changes(
+        &self,
+        prefix: &str,
+        after: Revision,
+        upto: Revision,
+        limit: usize,
+    ) -> Result<Vec<Change>, Error> {
+        read::changes(&mut *self.reader().await?, prefix, after, upto, limit).await
+    }
+
+    async fn bounds(&self) -> Result<Bounds, Error> {
+        read::bounds(&mut *self.reader().await?).await
+    }
+
+    async fn compact(&self, below: Revision) -> Result<(), Error> {
+        self.writer.compact(below).await
+    }
+
+    async fn advance(&self, to: Revision) -> Result<Revision, Error> {
+        self.writer.advance(to).await
+    }
+
+    fn compacted(&self) -> Revision {
+        Revision(self.shared.compacted.load(Ordering::Acquire))
+    }
+
+    fn feed(&self) -> &Feed {
+        &self.shared.feed
+    }
+
+    fn identity(&self) -> Identity {
+        self.shared.identity.clone()
+    }
+
+    async fn size(&self) -> Result<u64, Error> {
+        let directory = &self.shared.directory;
+        let mut size = 0;
+        for name in [FILE.to_owned(), format!("{FILE}-wal")] {
+            match std::fs::metadata(directory.join(&name)) {
+                Ok(metadata) => size += metadata.len(),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                Err(e) => return Err(io(directory, &e)),
+            }
+        }
+        Ok(size)
+    }
+
+    async fn close(&self) {
+        self.writer.close().await;
+        self.readers.close().await;
+        self.shared.lock.lock().take();
+    }
+}
+
+fn options(directory: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(directory.join(FILE))
+        .create_if_missing(true)
+        .page_size(8192)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(BUSY)
+        .row_buffer_size(1024)
+        // The write-ahead log shrinks back to this after a burst: 64 MiB.
+        .pragma("journal_size_limit", "67108864")
+        // Cached pages of each connection: 16 MiB.
+        .pragma("cache_size", "-16384")
+        .disable_statement_logging()
+}
+
+/// Takes the directory for this process. The kernel gives it back when the
+/// process ends.
+fn lock(directory: &Path) -> Result<File, Error> {
+    let path = directory.join(LOCK);
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(|e| io(&path, &e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(Error::InUse(format!(
+            "another process holds {}",
+            path.display()
+        ))),
+        Err(TryLockError::Error(e)) => Err(io(&path, &e)),
+    }
+}
+
+fn io(path: &Path, error: &std::io::Error) -> Error {
+    Error::Unavailable(format!("{}: {error}", path.display()))
+}
+
+/// What an error of the database means to the users of the log.
+fn database(error: sqlx::Error) -> Error {
+    // SQLite's primary result codes.
+    const CORRUPT: i32 = 11;
+    const CONSTRAINT: i32 = 19;
+    const NOT_A_DATABASE: i32 = 26;
+    if let sqlx::Error::PoolClosed = error {
+        return Error::Closed;
+    }
+    let code = error
+        .as_database_error()
+        .and_then(|e| e.code()?.parse::<i32>().ok())
+        .map(|extended| extended & 0xff);
+    match code {
+        // A constraint can only fail if the table contradicts the counter.
+        Some(CORRUPT | CONSTRAINT | NOT_A_DATABASE) => Error::Corrupt(error.to_string()),
+        _ if matches!(error, sqlx::Error::ColumnDecode { .. }) => Error::Corrupt(error.to_string()),
+        _ => Error::Unavailable(error.to_string()),
+    }
+}
+
+/// Revisions are stored as SQLite's signed integers.
+fn to_sql(revision: Revision) -> i64 {
+    i64::try_from(revision.0).unwrap_or(i64::MAX)
+}
+
+fn from_sql(revision: i64) -> Result<Revision, Error> {
+    u64::try_from(revision)
+        .map(Revision)
+        .map_err(|_| Error::Corrupt(format!("revision {revision} is negative")))
+}
+
+#[cfg(test)]
+mod tests;

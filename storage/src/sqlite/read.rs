@@ -1,0 +1,207 @@
+//! Reads. Each sees one snapshot: a single statement, or a read transaction.
+
+use futures::TryStreamExt;
+use sqlx::sqlite::{SqliteConnection, SqliteRow};
+use sqlx::{Connection, Row};
+
+use super::{database, from_sql, to_sql};
+use crate::log::{Bounds, Range, range_end};
+use crate::{Change, Entry, Error, Page, Revision};
+
+pub async fn bounds(connection: &mut SqliteConnection) -> Result<Bounds, Error> {
+    let row = sqlx::query("SELECT revision, compacted FROM store")
+        .fetch_one(connection)
+        .await
+        .map_err(database)?;
+    Ok(Bounds {
+        revision: revision(&row, 0)?,
+        compacted: revision(&row, 1)?,
+    })
+}
+
+pub async fn get(
+    connection: &mut SqliteConnection,
+    key: &str,
+) -> Result<(Option<Entry>, Revision), Error> {
+    let row = sqlx::query(
+        "SELECT store.revision, version.value, version.created, version.revision FROM store \
+         LEFT JOIN version ON version.key = ? AND version.ended IS NULL",
+    )
+    .bind(key)
+    .fetch_one(connection)
+    .await
+    .map_err(database)?;
+    let now = revision(&row, 0)?;
+    let modified: Option<i64> = column(&row, 3)?;
+    let entry = match modified {
+        None => None,
+        Some(_) => Some(entry(key.to_owned(), &row, 1)?),
+    };
+    Ok((entry, now))
+}
+
+/// The standing version of a key, within the caller's transaction.
+pub async fn current(connection: &mut SqliteConnection, key: &str) -> Result<Option<Entry>, Error> {
+    sqlx::query("SELECT value, created, revision FROM version WHERE key = ? AND ended IS NULL")
+        .bind(key)
+        .fetch_optional(connection)
+        .await
+        .map_err(database)?
+        .map(|row| entry(key.to_owned(), &row, 0))
+        .transpose()
+}
+
+pub async fn range(connection: &mut SqliteConnection, range: &Range) -> Result<Page, Error> {
+    const STANDING: &str = "SELECT key, value, created, revision FROM version \
+         WHERE ended IS NULL AND key >= ?1 AND key < ?2 ORDER BY key LIMIT ?3";
+    const STANDING_COUNT: &str = "SELECT count(*) FROM version \
+         WHERE ended IS NULL AND key >= ?1 AND key < ?2";
+    // INDEXED BY: without it the planner may walk the whole table in the order
+    // of revisions.
+    const PAST: &str = "SELECT key, value, created, revision FROM version INDEXED BY history \
+         WHERE key >= ?1 AND key < ?2 \
+         AND revision <= ?4 AND (ended IS NULL OR ended > ?4) ORDER BY key LIMIT ?3";
+    const PAST_COUNT: &str = "SELECT count(*) FROM version INDEXED BY history \
+         WHERE key >= ?1 AND key < ?2 \
+         AND revision <= ?3 AND (ended IS NULL OR ended > ?3)";
+
+    let end = range_end(&range.prefix);
+    let start = match &range.after {
+        Some(after) => range.prefix.clone().max(successor(after)),
+        None => range.prefix.clone(),
+    };
+    let limit = range.limit.and_then(|limit| i64::try_from(limit).ok());
+    let mut transaction = connection.begin().await.map_err(database)?;
+    let bounds = bounds(&mut transaction).await?;
+    let at = range.at.unwrap_or(bounds.revision);
+    bounds.admit(at)?;
+    let newest = at == bounds.revision;
+
+    let mut query = sqlx::query(if newest { STANDING } else { PAST })
+        .bind(&start)
+        .bind(&end)
+        .bind(limit.unwrap_or(-1));
+    if !newest {
+        query = query.bind(to_sql(at));
+    }
+    let mut entries = Vec::new();
+    {
+        let mut rows = query.fetch(&mut *transaction);
+        while let Some(row) = rows.try_next().await.map_err(database)? {
+            entries.push(entry(column(&row, 0)?, &row, 1)?);
+        }
+    }
+
+    let full = limit.is_some_and(|limit| i64::try_from(entries.len()) == Ok(limit));
+    let mut remaining = 0;
+    if full {
+        let next = entries.last().map_or(start, |last| successor(&last.key));
+        let mut query =
+            sqlx::query_scalar::<_, i64>(if newest { STANDING_COUNT } else { PAST_COUNT })
+                .bind(next)
+                .bind(&end);
+        if !newest {
+            query = query.bind(to_sql(at));
+        }
+        let count = query.fetch_one(&mut *transaction).await.map_err(database)?;
+        remaining = u64::try_from(count).unwrap_or(0);
+    }
+    transaction.commit().await.map_err(database)?;
+    Ok(Page {
+        entries,
+        revision: at,
+        more: remaining > 0,
+        remaining,
+    })
+}
+
+/// A string after `key` and before every other key after it: keys hold no
+/// control characters. One bound instead of two lets the index begin there.
+fn successor(key: &str) -> String {
+    format!("{key}\u{1}")
+}
+
+pub async fn changes(
+    connection: &mut SqliteConnection,
+    prefix: &str,
+    after: Revision,
+    upto: Revision,
+    limit: usize,
+) -> Result<Vec<Change>, Error> {
+    // NOT INDEXED: in the order of revisions, which is that of the table.
+    const CHANGES: &str = "SELECT v.key, v.value, v.created, v.revision, \
+         p.value, p.created, p.revision, v.previous \
+         FROM version v NOT INDEXED LEFT JOIN version p ON p.revision = v.previous \
+         WHERE v.revision > ? AND v.revision <= ? AND v.key >= ? AND v.key < ? \
+         ORDER BY v.revision LIMIT ?";
+
+    let mut transaction = connection.begin().await.map_err(database)?;
+    bounds(&mut transaction).await?.admit(after)?;
+    let mut changes = Vec::new();
+    {
+        let end = range_end(prefix);
+        let mut rows = sqlx::query(CHANGES)
+            .bind(to_sql(after))
+            .bind(to_sql(upto))
+            .bind(prefix)
+            .bind(end)
+            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+            .fetch(&mut *transaction);
+        while let Some(row) = rows.try_next().await.map_err(database)? {
+            changes.push(change(&row)?);
+        }
+    }
+    transaction.commit().await.map_err(database)?;
+    Ok(changes)
+}
+
+fn change(row: &SqliteRow) -> Result<Change, Error> {
+    let key: String = column(row, 0)?;
+    let value: Option<Vec<u8>> = column(row, 1)?;
+    let at = revision(row, 3)?;
+    let has_previous: Option<i64> = column(row, 7)?;
+    let previous = match has_previous {
+        None => None,
+        Some(_) => Some(entry(key.clone(), row, 4)?),
+    };
+    match (value, previous) {
+        (Some(value), previous) => Ok(Change::Put {
+            entry: Entry {
+                key,
+                value: value.into(),
+                created: revision(row, 2)?,
+                modified: at,
+            },
+            previous,
+        }),
+        (None, Some(previous)) => Ok(Change::Delete {
+            previous,
+            revision: at,
+        }),
+        (None, None) => Err(Error::Corrupt(format!(
+            "revision {at} deletes {key}, but what it deleted is missing"
+        ))),
+    }
+}
+
+/// An entry from the columns value, created, revision that begin at `first`.
+fn entry(key: String, row: &SqliteRow, first: usize) -> Result<Entry, Error> {
+    let value: Vec<u8> = column(row, first)?;
+    Ok(Entry {
+        key,
+        value: value.into(),
+        created: revision(row, first + 1)?,
+        modified: revision(row, first + 2)?,
+    })
+}
+
+fn revision(row: &SqliteRow, index: usize) -> Result<Revision, Error> {
+    from_sql(column(row, index)?)
+}
+
+fn column<'r, T>(row: &'r SqliteRow, index: usize) -> Result<T, Error>
+where
+    T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
+{
+    row.try_get(index).map_err(database)
+}

@@ -1,0 +1,183 @@
+//! The conformance suite, and what only a database on disk can do.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests start writers and readers side by side"
+)]
+
+use bytes::Bytes;
+use sqlx::{ConnectOptions, Connection};
+use tempfile::TempDir;
+
+use super::{FILE, LOCK, options};
+use crate::{Error, Expect, Revision, Store, sqlite};
+
+struct Opened {
+    store: Store,
+    _directory: TempDir,
+}
+
+async fn fresh() -> Opened {
+    let directory = TempDir::new().unwrap();
+    Opened {
+        store: sqlite::open(directory.path()).await.unwrap(),
+        _directory: directory,
+    }
+}
+
+crate::conformance::suite!(fresh());
+
+async fn sql(directory: &TempDir, statement: &'static str) {
+    let mut connection = options(directory.path()).connect().await.unwrap();
+    sqlx::query(statement)
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    connection.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn everything_survives_a_restart() {
+    let directory = TempDir::new().unwrap();
+    let store = sqlite::open(directory.path()).await.unwrap();
+    let identity = store.identity();
+    let a = store.put("/a", "1".into(), Expect::Absent).await.unwrap();
+    let b = store.put("/b", "1".into(), Expect::Absent).await.unwrap();
+    let gone = store.delete("/b", b.modified).await.unwrap();
+    store.compact(Revision(2)).await.unwrap();
+    store.close().await;
+
+    let store = sqlite::open(directory.path()).await.unwrap();
+    assert_eq!(store.identity(), identity);
+    assert_eq!(store.get("/a").await.unwrap(), (Some(a), gone));
+    assert_eq!(store.compacted(), Revision(2));
+    // The newest change was a deletion, whose row compaction takes away.
+    store.compact(gone).await.unwrap();
+    store.close().await;
+    let store = sqlite::open(directory.path()).await.unwrap();
+    let c = store.put("/c", "1".into(), Expect::Absent).await.unwrap();
+    assert_eq!(c.modified, Revision(gone.0 + 1));
+}
+
+#[tokio::test]
+async fn a_second_process_is_refused() {
+    let directory = TempDir::new().unwrap();
+    let store = sqlite::open(directory.path()).await.unwrap();
+    let second = sqlite::open(directory.path()).await.err();
+    assert!(matches!(second, Some(Error::InUse(_))), "{second:?}");
+    store.close().await;
+    sqlite::open(directory.path()).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_lock_outlives_a_store_that_is_dropped_with_writes_under_way() {
+    let directory = TempDir::new().unwrap();
+    let store = sqlite::open(directory.path()).await.unwrap();
+    let write = tokio::spawn({
+        let store = store.clone();
+        async move { store.put("/a", "1".into(), Expect::Absent).await }
+    });
+    tokio::task::yield_now().await;
+    drop(store);
+    write.await.unwrap().unwrap();
+    for _ in 0..1000 {
+        match sqlite::open(directory.path()).await {
+            Ok(store) => {
+                assert!(store.get("/a").await.unwrap().0.is_some());
+                return;
+            }
+            Err(Error::InUse(_)) => tokio::task::yield_now().await,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("the lock was not given back");
+}
+
+#[tokio::test]
+async fn damaged_and_foreign_files_are_refused() {
+    let directory = TempDir::new().unwrap();
+    std::fs::write(directory.path().join(FILE), vec![7; 100_000]).unwrap();
+    let error = sqlite::open(directory.path()).await.err();
+    assert!(matches!(error, Some(Error::Corrupt(_))), "{error:?}");
+
+    let directory = TempDir::new().unwrap();
+    sql(&directory, "PRAGMA application_id = 17").await;
+    let error = sqlite::open(directory.path()).await.err();
+    assert!(matches!(error, Some(Error::Corrupt(_))), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_newer_format_and_a_counter_set_back_are_refused() {
+    for damage in [
+        "PRAGMA user_version = 99",
+        "UPDATE store SET revision = 1",
+        "UPDATE store SET compacted = 99",
+    ] {
+        let directory = TempDir::new().unwrap();
+        let store = sqlite::open(directory.path()).await.unwrap();
+        store.put("/a", "1".into(), Expect::Absent).await.unwrap();
+        store.close().await;
+        sql(&directory, damage).await;
+        let error = sqlite::open(directory.path()).await.err();
+        assert!(matches!(error, Some(Error::Corrupt(_))), "{error:?}");
+        // A refusal lets go of the directory.
+        sql(&directory, "PRAGMA user_version = 1").await;
+    }
+}
+
+#[tokio::test]
+async fn compaction_makes_room() {
+    let opened = fresh().await;
+    let store = &opened.store;
+    let value = Bytes::from(vec![1; 20_000]);
+    let mut entry = store
+        .put("/a", value.clone(), Expect::Absent)
+        .await
+        .unwrap();
+    let mut sizes = Vec::new();
+    for round in 0..600 {
+        let expect = Expect::At(entry.modified);
+        entry = store.put("/a", value.clone(), expect).await.unwrap();
+        if round % 100 == 99 {
+            store.compact(entry.modified).await.unwrap();
+            let file = opened._directory.path().join(FILE);
+            sizes.push(std::fs::metadata(file).unwrap().len());
+        }
+    }
+    let (second, last) = (sizes[1], sizes[5]);
+    assert!(last <= second * 2, "the file grows without end: {sizes:?}");
+}
+
+#[tokio::test]
+async fn what_the_database_refuses_is_not_acknowledged_and_later_writes_go_on() {
+    let directory = TempDir::new().unwrap();
+    let store = sqlite::open(directory.path()).await.unwrap();
+    let a = store.put("/a", "1".into(), Expect::Absent).await.unwrap();
+    sql(
+        &directory,
+        "CREATE TRIGGER full BEFORE INSERT ON version WHEN new.key LIKE '/full%' \
+         BEGIN SELECT raise(ABORT, 'no space'); END",
+    )
+    .await;
+    let mut watch = store.watch("/", a.modified).await.unwrap();
+    let (refused, beside) = tokio::join!(
+        store.put("/full", "1".into(), Expect::Absent),
+        store.put("/b", "1".into(), Expect::Absent),
+    );
+    assert!(refused.is_err());
+    assert_eq!(store.get("/full").await.unwrap().0, None);
+    // They shared a commit or not; what was answered is what stands.
+    let standing = store.get("/b").await.unwrap().0;
+    assert_eq!(beside.ok(), standing);
+    let c = store.put("/c", "1".into(), Expect::Absent).await.unwrap();
+    let mut seen = Vec::new();
+    while seen.last() != Some(&c.modified) {
+        let item = futures::StreamExt::next(&mut watch).await.unwrap().unwrap();
+        if let crate::WatchItem::Change(change) = item {
+            seen.push(change.revision());
+        }
+    }
+    let expected: Vec<_> = (a.modified.0 + 1..=c.modified.0).map(Revision).collect();
+    assert_eq!(seen, expected);
+    assert!(directory.path().join(LOCK).exists());
+}

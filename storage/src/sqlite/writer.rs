@@ -1,0 +1,358 @@
+//! The one writer, with group commit.
+//!
+//! While a commit waits for the disk, further writes queue up; the next commit
+//! carries them all. One writer at a time therefore pays one sync a write, and
+//! many share it.
+//!
+//! # Guarantees
+//! Commit, then feed, then answer. If a commit fails, nobody in it is
+//! acknowledged, and the writer reads from the database where it stands before
+//! it goes on: what turns out to be committed is fed to the watchers.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parking_lot::Mutex;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions, Connection};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+use tracing::{error, warn};
+
+use super::{Shared, database, read, to_sql};
+use crate::log::Write;
+use crate::{Change, Error, Revision, store};
+
+/// Writes that may wait before writers are held back.
+const QUEUE: usize = 1024;
+/// Writes that share one commit.
+const BATCH: usize = 512;
+/// Rows that one step of a compaction deletes, so that writers wait little.
+const PURGE: i64 = 500;
+/// Changes read at a time when the feed has to be caught up.
+const CHUNK: usize = 512;
+
+type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+enum Command {
+    Write(Write, Reply<Change>),
+    /// Set the floor. What lies below is deleted by `Purge` afterwards.
+    Floor(Revision, Reply<()>),
+    /// Delete some of what lies below the floor; how many rows that was.
+    Purge(Reply<u64>),
+    Advance(Revision, Reply<Revision>),
+}
+
+/// The way to the writer.
+pub struct Handle {
+    sender: Mutex<Option<mpsc::Sender<Command>>>,
+    task: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Handle {
+    pub async fn write(&self, write: Write) -> Result<Change, Error> {
+        self.ask(|reply| Command::Write(write, reply)).await
+    }
+
+    pub async fn compact(&self, below: Revision) -> Result<(), Error> {
+        self.ask(|reply| Command::Floor(below, reply)).await?;
+        self.purge().await
+    }
+
+    pub async fn advance(&self, to: Revision) -> Result<Revision, Error> {
+        let revision = self.ask(|reply| Command::Advance(to, reply)).await?;
+        self.purge().await?;
+        Ok(revision)
+    }
+
+    /// Waits until everything accepted is done and the connection is closed.
+    pub async fn close(&self) {
+        self.sender.lock().take();
+        let task = self.task.lock().take();
+        if let Some(task) = task {
+            // A panic of the writer has been reported by its own means.
+            let _ = task.await;
+        }
+    }
+
+    async fn purge(&self) -> Result<(), Error> {
+        while self.ask(Command::Purge).await? > 0 {}
+        Ok(())
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, Error> {
+        let sender = self.sender.lock().clone().ok_or(Error::Closed)?;
+        let (reply, answer) = oneshot::channel();
+        sender
+            .send(command(reply))
+            .await
+            .map_err(|_| Error::Closed)?;
+        answer.await.map_err(|_| Error::Closed)?
+    }
+}
+
+/// Starts the writer on a connection of its own. It ends when every handle is
+/// gone or closed.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the writer belongs to its handle, which waits for it in close()"
+)]
+pub fn start(
+    shared: Arc<Shared>,
+    connection: SqliteConnection,
+    options: SqliteConnectOptions,
+) -> Handle {
+    let (sender, commands) = mpsc::channel(QUEUE);
+    let writer = Writer {
+        revision: shared.feed.published(),
+        connection: Some(connection),
+        shared,
+        options,
+    };
+    Handle {
+        sender: Mutex::new(Some(sender)),
+        task: Mutex::new(Some(tokio::spawn(writer.run(commands)))),
+    }
+}
+
+struct Writer {
+    shared: Arc<Shared>,
+    options: SqliteConnectOptions,
+    /// `None` after a failure, until the state is known again.
+    connection: Option<SqliteConnection>,
+    /// Where the log stands.
+    revision: Revision,
+}
+
+impl Writer {
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        let mut waiting = Vec::with_capacity(BATCH);
+        while commands.recv_many(&mut waiting, BATCH).await > 0 {
+            let mut writes = Vec::new();
+            for command in waiting.drain(..) {
+                match command {
+                    Command::Write(write, reply) => writes.push((write, reply)),
+                    other => {
+                        self.batch(std::mem::take(&mut writes)).await;
+                        self.other(other).await;
+                    }
+                }
+            }
+            self.batch(writes).await;
+        }
+        if let Some(connection) = self.connection.take()
+            && let Err(error) = connection.close().await
+        {
+            warn!(%error, "the database was not closed in order; it recovers when opened");
+        }
+    }
+
+    async fn batch(&mut self, writes: Vec<(Write, Reply<Change>)>) {
+        if writes.is_empty() {
+            return;
+        }
+        let (writes, replies): (Vec<_>, Vec<_>) = writes.into_iter().unzip();
+        match self.commit(writes).await {
+            Ok(outcomes) => {
+                for change in outcomes.iter().flatten() {
+                    self.shared.feed.publish(change.clone());
+                }
+                for (reply, outcome) in replies.into_iter().zip(outcomes) {
+                    // The asker may have left; the write stands.
+                    let _ = reply.send(outcome);
+                }
+            }
+            Err(error) => {
+                for reply in replies {
+                    let _ = reply.send(Err(error.clone()));
+                }
+            }
+        }
+    }
+
+    /// Applies writes one after the other in one transaction. The outer error
+    /// is that of the transaction, the inner ones are conflicts.
+    async fn commit(&mut self, writes: Vec<Write>) -> Result<Vec<Result<Change, Error>>, Error> {
+        let mut revision = self.ready().await?;
+        let result = async {
+            let connection = self.connection.as_mut().ok_or(Error::Closed)?;
+            let mut transaction = connection
+                .begin_with("BEGIN IMMEDIATE")
+                .await
+                .map_err(database)?;
+            let mut outcomes = Vec::with_capacity(writes.len());
+            for write in writes {
+                let current = read::current(&mut transaction, &write.key).await?;
+                let outcome = store::change(write, current, revision.next());
+                if let Ok(change) = &outcome {
+                    insert(&mut transaction, change).await?;
+                    revision = change.revision();
+                }
+                outcomes.push(outcome);
+            }
+            if revision > self.revision {
+                set_revision(&mut transaction, revision).await?;
+            }
+            transaction.commit().await.map_err(database)?;
+            Ok(outcomes)
+        }
+        .await;
+        self.settle(result, revision)
+    }
+
+    async fn other(&mut self, command: Command) {
+        match command {
+            Command::Write(write, reply) => self.batch(vec![(write, reply)]).await,
+            Command::Floor(below, reply) => {
+                let _ = reply.send(self.floor(below).await);
+            }
+            Command::Purge(reply) => {
+                let _ = reply.send(self.purge().await);
+            }
+            Command::Advance(to, reply) => {
+                let _ = reply.send(self.advance(to).await);
+            }
+        }
+    }
+
+    async fn floor(&mut self, below: Revision) -> Result<(), Error> {
+        let latest = self.ready().await?;
+        if below > latest {
+            return Err(Error::Future { latest });
+        }
+        let result = match self.connection.as_mut() {
+            Some(connection) => set_compacted(connection, below).await,
+            None => Err(Error::Closed),
+        };
+        self.settle(result, latest)?;
+        self.shared.compacted.fetch_max(below.0, Ordering::AcqRel);
+        Ok(())
+    }
+
+    async fn purge(&mut self) -> Result<u64, Error> {
+        let revision = self.ready().await?;
+        let result = match self.connection.as_mut() {
+            Some(connection) => sqlx::query(
+                "DELETE FROM version WHERE revision IN (SELECT revision FROM version \
+                 WHERE ended IS NOT NULL AND ended <= (SELECT compacted FROM store) LIMIT ?)",
+            )
+            .bind(PURGE)
+            .execute(connection)
+            .await
+            .map(|done| done.rows_affected())
+            .map_err(database),
+            None => Err(Error::Closed),
+        };
+        self.settle(result, revision)
+    }
+
+    async fn advance(&mut self, to: Revision) -> Result<Revision, Error> {
+        let latest = self.ready().await?;
+        if to <= latest {
+            return Ok(latest);
+        }
+        let result = async {
+            let connection = self.connection.as_mut().ok_or(Error::Closed)?;
+            let mut transaction = connection
+                .begin_with("BEGIN IMMEDIATE")
+                .await
+                .map_err(database)?;
+            set_revision(&mut transaction, to).await?;
+            set_compacted(&mut transaction, to).await?;
+            transaction.commit().await.map_err(database)
+        }
+        .await;
+        self.settle(result, to)?;
+        self.shared.compacted.fetch_max(to.0, Ordering::AcqRel);
+        self.shared.feed.skip(to);
+        Ok(to)
+    }
+
+    /// After a transaction: where the log stands now, or that this is unknown.
+    fn settle<T>(&mut self, result: Result<T, Error>, revision: Revision) -> Result<T, Error> {
+        match result {
+            Ok(value) => {
+                self.revision = revision;
+                Ok(value)
+            }
+            Err(failure) => {
+                error!(error = %failure, "a transaction of the log failed");
+                self.connection = None;
+                Err(failure)
+            }
+        }
+    }
+
+    /// A connection whose state is known; where the log stands.
+    async fn ready(&mut self) -> Result<Revision, Error> {
+        if self.connection.is_none() {
+            let mut connection = self.options.connect().await.map_err(database)?;
+            let bounds = read::bounds(&mut connection).await?;
+            let feed = &self.shared.feed;
+            // A commit that was reported as failed may have happened.
+            while feed.published() < bounds.revision {
+                let after = feed.published();
+                let missed =
+                    read::changes(&mut connection, "", after, bounds.revision, CHUNK).await?;
+                if missed.is_empty() {
+                    feed.skip(bounds.revision);
+                }
+                for change in missed {
+                    feed.publish(change);
+                }
+            }
+            self.revision = bounds.revision;
+            self.connection = Some(connection);
+        }
+        Ok(self.revision)
+    }
+}
+
+async fn insert(connection: &mut SqliteConnection, change: &Change) -> Result<(), Error> {
+    let revision = to_sql(change.revision());
+    let previous = match change {
+        Change::Put { previous, .. } => previous.as_ref(),
+        Change::Delete { previous, .. } => Some(previous),
+    };
+    if let Some(previous) = previous {
+        sqlx::query("UPDATE version SET ended = ? WHERE revision = ?")
+            .bind(revision)
+            .bind(to_sql(previous.modified))
+            .execute(&mut *connection)
+            .await
+            .map_err(database)?;
+    }
+    let (created, ended, value) = match change {
+        Change::Put { entry, .. } => (entry.created, None, Some(entry.value.as_ref())),
+        Change::Delete { previous, .. } => (previous.created, Some(revision), None),
+    };
+    sqlx::query("INSERT INTO version VALUES (?, ?, ?, ?, ?, ?)")
+        .bind(revision)
+        .bind(change.key())
+        .bind(to_sql(created))
+        .bind(previous.map(|previous| to_sql(previous.modified)))
+        .bind(ended)
+        .bind(value)
+        .execute(connection)
+        .await
+        .map_err(database)?;
+    Ok(())
+}
+
+async fn set_revision(connection: &mut SqliteConnection, to: Revision) -> Result<(), Error> {
+    sqlx::query("UPDATE store SET revision = ?")
+        .bind(to_sql(to))
+        .execute(connection)
+        .await
+        .map_err(database)?;
+    Ok(())
+}
+
+async fn set_compacted(connection: &mut SqliteConnection, to: Revision) -> Result<(), Error> {
+    sqlx::query("UPDATE store SET compacted = max(compacted, ?)")
+        .bind(to_sql(to))
+        .execute(connection)
+        .await
+        .map_err(database)?;
+    Ok(())
+}

@@ -1,0 +1,219 @@
+//! Tenants' datastores: names, rights and data of tenants in the databases that
+//! their own API servers use. Contents are never read.
+//!
+//! # Flow
+//! [`Tenancy::prepare`] claims the names first, under keys that only the
+//! administrator can write, and then creates what the tenant needs (rule 17).
+//! On deletion: [`Tenancy::revoke`], [`Tenancy::drop_data`],
+//! [`Tenancy::remaining`] until it says 0, [`Tenancy::release`] (rule 18).
+//!
+//! # Guarantees
+//! * Every call can be repeated; a repetition that finds nothing to do writes
+//!   nothing.
+//! * Every call ends by the deadline of its [`Connection`], give or take the
+//!   number of steps it consists of.
+//! * Nothing is granted, revoked or deleted under a claim of another uid.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+
+pub mod etcd;
+
+/// How a datastore is reached. PEM texts are as in a `DataStore`.
+#[derive(Clone)]
+pub struct Connection {
+    /// As in `DataStore.spec.driver`: `etcd`, later `MySQL`, `PostgreSQL`, `NATS`.
+    pub driver: String,
+    /// `host:port` each.
+    pub endpoints: Vec<String>,
+    /// Authorities that the server's certificate may come from.
+    pub ca_pem: Option<Vec<u8>>,
+    /// Certificate of the administrator; for etcd its common name is `root`.
+    pub client_cert: Option<Vec<u8>>,
+    /// The key of `client_cert`.
+    pub client_key: Option<Vec<u8>>,
+    /// Administrator's name, where the driver authenticates by password.
+    pub username: Option<String>,
+    /// Administrator's password.
+    pub password: Option<String>,
+    /// How long one request to the server may take.
+    pub deadline: Duration,
+}
+
+impl Connection {
+    /// What suits a controller: five seconds for one request.
+    pub const DEADLINE: Duration = Duration::from_secs(5);
+}
+
+impl fmt::Debug for Connection {
+    /// Without key and password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("driver", &self.driver)
+            .field("endpoints", &self.endpoints)
+            .field("username", &self.username)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A tenant's hold on two names of a datastore.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// Of the tenant control plane. Decides whose claim it is.
+    pub uid: String,
+    /// Of the tenant control plane; for messages.
+    pub namespace: String,
+    /// Of the tenant control plane; for messages.
+    pub name: String,
+    /// Where the data lives: a key prefix, database or bucket.
+    pub schema: String,
+    /// Who may use it.
+    pub user: String,
+}
+
+/// What the administrator sees of a datastore.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Health {
+    /// As the server says it, for example `3.6.15`.
+    pub version: String,
+    /// The newest revision; see [`Tenancy::compact_older_than`].
+    pub revision: u64,
+    /// Whether the server checks who is asking. Without it there is no
+    /// separation of tenants, and [`Tenancy::prepare`] refuses.
+    pub authentication: bool,
+    /// What the server raised.
+    pub alarms: Vec<Alarm>,
+    /// What this version lets tenants do that they must not: a sentence each.
+    /// Empty is good (rule 21).
+    pub gaps: Vec<String>,
+    /// Bytes of the database file.
+    pub size: u64,
+    /// Bytes of it in use. The rest comes back by defragmentation.
+    pub used: u64,
+    /// Bytes at which the server stops writing, if it says so.
+    pub quota: Option<u64>,
+}
+
+/// An alarm of the datastore.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Alarm {
+    /// The quota is reached: reads and deletes only, until space was made, the
+    /// database defragmented and the alarm disarmed.
+    NoSpace,
+    /// Members disagree about the data.
+    Corrupt,
+}
+
+/// Whether a tenant's user has its rights.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Access {
+    /// Exactly those that it should have.
+    Exact,
+    /// Others; a sentence says how they differ. [`Tenancy::prepare`] repairs it.
+    Differs(String),
+}
+
+/// What an attempt to compact found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compaction {
+    /// It was done already, by the server itself or by someone else.
+    ByOthers,
+    /// Nobody had done it; this call did.
+    ByUs,
+    /// This driver's history is not ours to compact.
+    NotOurs,
+}
+
+/// Why a datastore did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TenancyError {
+    /// No answer, or a server that cannot answer now. Worth repeating.
+    #[error("the datastore cannot be reached: {0}")]
+    Unreachable(String),
+    /// The server does not accept who we are, or we do not accept who it is.
+    #[error("the datastore and the controller do not accept each other: {0}")]
+    Unauthenticated(String),
+    /// The server accepts reads and deletes only.
+    #[error("the datastore is full: {0}")]
+    NoSpace(String),
+    /// Another tenant holds a name.
+    #[error("{what} is claimed by tenant control plane {namespace}/{name} (uid {uid})")]
+    SchemaTaken {
+        /// Which name, for example `schema "a"`.
+        what: String,
+        /// Of the holder.
+        uid: String,
+        /// Of the holder.
+        namespace: String,
+        /// Of the holder.
+        name: String,
+    },
+    /// It cannot be done as asked, now or later, unless somebody changes
+    /// something. The sentence says what.
+    #[error("{0}")]
+    Refused(String),
+    /// Anything else the server said.
+    #[error("the datastore failed: {0}")]
+    Other(String),
+}
+
+/// Administration of one datastore. Implementations keep their connections, so
+/// keep the value for as long as the datastore's credentials are the same.
+#[async_trait]
+pub trait Tenancy: Send + Sync {
+    /// Is it there, does it accept us as administrator, can it be trusted?
+    async fn verify(&self) -> Result<Health, TenancyError>;
+
+    /// Claims the names and gives the user exactly its rights.
+    ///
+    /// # Errors
+    /// [`TenancyError::SchemaTaken`] if another uid holds a name;
+    /// [`TenancyError::Refused`] for names that nobody may have, for data,
+    /// users or roles that exist without a claim (they belong to someone whom
+    /// we do not know), and while authentication is off.
+    async fn prepare(&self, claim: &Claim) -> Result<(), TenancyError>;
+
+    /// Does the user still have exactly its rights? Writes nothing.
+    async fn check(&self, claim: &Claim) -> Result<Access, TenancyError>;
+
+    /// Takes the user's rights and the user itself away. Streams that it has
+    /// open already may live on: end its processes first.
+    async fn revoke(&self, claim: &Claim) -> Result<(), TenancyError>;
+
+    /// Deletes the tenant's data, a page at a time.
+    async fn drop_data(&self, claim: &Claim) -> Result<(), TenancyError>;
+
+    /// How much is left of the tenant: keys, user and role counted together.
+    async fn remaining(&self, claim: &Claim) -> Result<u64, TenancyError>;
+
+    /// Gives the names back.
+    ///
+    /// # Errors
+    /// [`TenancyError::Refused`] while something remains.
+    async fn release(&self, claim: &Claim) -> Result<(), TenancyError>;
+
+    /// Bytes of keys and values of the tenant. Reads all of them: ask rarely.
+    async fn size(&self, claim: &Claim) -> Result<u64, TenancyError>;
+
+    /// Forgets history before `revision` if nobody else has (rule 21). The
+    /// caller remembers from [`Health::revision`] what was newest some minutes
+    /// ago; [`crate::compact::floor`] does the arithmetic.
+    async fn compact_older_than(&self, revision: u64) -> Result<Compaction, TenancyError>;
+}
+
+/// Administration of the datastore behind `connection`. Does not connect yet.
+///
+/// # Errors
+/// [`TenancyError::Refused`] for a driver that is not built, and for
+/// certificates and keys that cannot be used.
+pub fn connect(connection: Connection) -> Result<Box<dyn Tenancy>, TenancyError> {
+    match connection.driver.as_str() {
+        "etcd" => Ok(Box::new(etcd::Etcd::new(connection)?)),
+        other => Err(TenancyError::Refused(format!(
+            "datastores of driver {other:?} are not supported yet; use driver \"etcd\""
+        ))),
+    }
+}

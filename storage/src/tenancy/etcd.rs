@@ -1,0 +1,468 @@
+//! Tenants in etcd, separated by its own authentication and roles.
+//!
+//! A tenant's data lives under `/<schema>/`. Its user authenticates by a client
+//! certificate whose common name is the user's name, has no password, and holds
+//! one role, named after the schema, with read and write on the range
+//! [`/<schema>/`, `/<schema>0`). Schemas hold no `/`, so that no two of these
+//! ranges meet, also if one name is a prefix of the other.
+//!
+//! # What etcd keeps from a tenant
+//! Shown by `tests/etcd_isolation.rs` with a tenant's own certificate against
+//! etcd 3.6.15. Refused: reading, writing, watching and deleting any key outside
+//! its range, in transactions too; compaction; raising and disarming alarms;
+//! users and roles other than its own; turning authentication off; snapshots,
+//! hashes, defragmentation, moving the leader, changing members; revoking,
+//! renewing and using a lease that is attached to a key of somebody else.
+//!
+//! # What etcd does not keep from a tenant
+//! * Its own user and role, the server's status (version, sizes, revision), the
+//!   members and the active alarms can be read.
+//! * The revision in every answer tells how much everybody writes.
+//! * A lease that is attached to no key belongs to nobody: whoever knows or
+//!   guesses its 63-bit number can revoke it. Kubernetes attaches a lease right
+//!   after it made it. While any lease is attached to keys of others, listing
+//!   leases is refused, which hides the numbers; if none is, it is allowed.
+//! * There are no quotas: a tenant can fill the database for all
+//!   ([`crate::tenancy::Alarm::NoSpace`]) and make leases without end.
+//! * Rights are checked when a watch begins, not while it runs: a stream that
+//!   is open when the user is deleted goes on until its connection ends.
+//! * Each change of users or roles makes requests under way fail once with
+//!   "revision of auth store is old"; clients repeat them.
+
+use async_trait::async_trait;
+use etcd_client::{
+    AlarmAction, AlarmType, CompactionOptions, DeleteOptions, GetOptions, Permission,
+    PermissionType, RoleRevokePermissionOptions, UserAddOptions,
+};
+
+use crate::tenancy::{Access, Alarm, Claim, Compaction, Connection, Health, Tenancy, TenancyError};
+
+mod advisories;
+mod bootstrap;
+mod claims;
+mod connection;
+mod diagnose;
+
+pub use bootstrap::bootstrap;
+use connection::{Link, absent};
+
+/// Keys deleted or measured at a time.
+const PAGE: i64 = 500;
+
+/// Administration of one etcd.
+pub struct Etcd {
+    link: Link,
+}
+
+impl Etcd {
+    /// See [`crate::tenancy::connect`].
+    pub fn new(connection: Connection) -> Result<Self, TenancyError> {
+        Ok(Etcd {
+            link: Link::new(connection)?,
+        })
+    }
+
+    /// What was there before anybody claimed the names belongs to someone else.
+    async fn refuse_unclaimed(&self, claim: &Claim) -> Result<(), TenancyError> {
+        let found = self.leftovers(claim).await?;
+        let mut what = Vec::new();
+        if found.keys > 0 {
+            what.push(format!("{} keys under {}", found.keys, prefix(claim)));
+        }
+        if found.user {
+            what.push(format!("the user {:?}", claim.user));
+        }
+        if found.role {
+            what.push(format!("the role {:?}", claim.schema));
+        }
+        if what.is_empty() {
+            return Ok(());
+        }
+        Err(TenancyError::Refused(format!(
+            "the datastore already holds {}, which no tenant control plane has claimed; \
+             choose another schema and user, or remove them",
+            what.join(" and ")
+        )))
+    }
+
+    async fn leftovers(&self, claim: &Claim) -> Result<Leftovers, TenancyError> {
+        let (from, to) = span(claim);
+        let keys = self
+            .link
+            .ask("count keys", |mut client| {
+                let options = GetOptions::new().with_range(to.clone()).with_count_only();
+                let from = from.clone();
+                async move { client.get(from, Some(options)).await }
+            })
+            .await?
+            .count();
+        Ok(Leftovers {
+            keys: u64::try_from(keys).unwrap_or(0),
+            user: self.roles_of(&claim.user).await?.is_some(),
+            role: self.permissions_of(&claim.schema).await?.is_some(),
+        })
+    }
+
+    /// The roles of a user, `None` if there is no such user.
+    async fn roles_of(&self, user: &str) -> Result<Option<Vec<String>>, TenancyError> {
+        let found = self.link.ask("get user", |mut client| {
+            let user = user.to_owned();
+            async move { client.user_get(user).await }
+        });
+        Ok(absent(found.await)?.map(|user| user.roles().to_vec()))
+    }
+
+    /// The permissions of a role, `None` if there is no such role.
+    async fn permissions_of(&self, role: &str) -> Result<Option<Vec<Permission>>, TenancyError> {
+        let found = self.link.ask("get role", |mut client| {
+            let role = role.to_owned();
+            async move { client.role_get(role).await }
+        });
+        Ok(absent(found.await)?.map(|role| role.permissions()))
+    }
+
+    /// A role with the tenant's range and nothing else.
+    async fn prepare_role(&self, claim: &Claim) -> Result<(), TenancyError> {
+        let role = claim.schema.clone();
+        let found = match self.permissions_of(&role).await? {
+            Some(found) => found,
+            None => {
+                let add = self.link.ask("add role", |mut client| {
+                    let role = role.clone();
+                    async move { client.role_add(role).await }
+                });
+                add.await?;
+                Vec::new()
+            }
+        };
+        let (wanted, others): (Vec<_>, Vec<_>) =
+            found.iter().partition(|found| is_grant(found, claim));
+        for other in others {
+            self.link
+                .ask("revoke permission", |mut client| {
+                    let (role, key) = (role.clone(), other.key().to_vec());
+                    let options =
+                        RoleRevokePermissionOptions::new().with_range_end(other.range_end());
+                    async move {
+                        client
+                            .role_revoke_permission(role, key, Some(options))
+                            .await
+                    }
+                })
+                .await?;
+        }
+        if wanted.is_empty() {
+            let (from, to) = span(claim);
+            self.link
+                .ask("grant permission", |mut client| {
+                    let grant = Permission::read_write(from.clone()).with_range_end(to.clone());
+                    let role = role.clone();
+                    async move { client.role_grant_permission(role, grant).await }
+                })
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// A user without password that holds the role and no other.
+    async fn prepare_user(&self, claim: &Claim) -> Result<(), TenancyError> {
+        let (user, role) = (&claim.user, &claim.schema);
+        let found = match self.roles_of(user).await? {
+            Some(found) => found,
+            None => {
+                let add = self.link.ask("add user", |mut client| {
+                    let options = UserAddOptions::new().with_no_pwd();
+                    let user = user.clone();
+                    async move { client.user_add(user, "", Some(options)).await }
+                });
+                add.await?;
+                Vec::new()
+            }
+        };
+        for other in found.iter().filter(|found| *found != role) {
+            self.link
+                .ask("revoke role", |mut client| {
+                    let (user, other) = (user.clone(), other.clone());
+                    async move { client.user_revoke_role(user, other).await }
+                })
+                .await?;
+        }
+        if !found.contains(role) {
+            self.link
+                .ask("grant role", |mut client| {
+                    let (user, role) = (user.clone(), role.clone());
+                    async move { client.user_grant_role(user, role).await }
+                })
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// The next keys of the tenant, in order.
+    async fn page(
+        &self,
+        from: Vec<u8>,
+        to: &[u8],
+        keys_only: bool,
+    ) -> Result<etcd_client::GetResponse, TenancyError> {
+        self.link
+            .ask("list keys", |mut client| {
+                let mut options = GetOptions::new().with_range(to).with_limit(PAGE);
+                if keys_only {
+                    options = options.with_keys_only();
+                }
+                let from = from.clone();
+                async move { client.get(from, Some(options)).await }
+            })
+            .await
+    }
+}
+
+struct Leftovers {
+    keys: u64,
+    user: bool,
+    role: bool,
+}
+
+#[async_trait]
+impl Tenancy for Etcd {
+    async fn verify(&self) -> Result<Health, TenancyError> {
+        let status = self
+            .link
+            .ask("status", |mut client| async move { client.status().await })
+            .await?;
+        self.link.prove_root().await?;
+        let alarms = self
+            .link
+            .ask("list alarms", |mut client| async move {
+                client.alarm(AlarmAction::Get, AlarmType::None, None).await
+            })
+            .await?;
+        let mut raised = Vec::new();
+        for alarm in alarms.alarms() {
+            let alarm = match alarm.alarm() {
+                AlarmType::Nospace => Alarm::NoSpace,
+                AlarmType::Corrupt => Alarm::Corrupt,
+                AlarmType::None => continue,
+            };
+            if !raised.contains(&alarm) {
+                raised.push(alarm);
+            }
+        }
+        let bytes = |bytes: i64| u64::try_from(bytes).unwrap_or(0);
+        Ok(Health {
+            version: status.version().to_owned(),
+            revision: bytes(status.header().map_or(0, |header| header.revision())),
+            authentication: self.link.authentication().await?,
+            alarms: raised,
+            gaps: advisories::gaps(status.version()),
+            size: bytes(status.db_size()),
+            used: bytes(status.raft_used_db_size()),
+            quota: Some(bytes(status.db_size_quota())).filter(|quota| *quota > 0),
+        })
+    }
+
+    async fn prepare(&self, claim: &Claim) -> Result<(), TenancyError> {
+        claims::admit(claim)?;
+        if !self.link.authentication().await? {
+            return Err(TenancyError::Refused(
+                "authentication of the datastore is off: every tenant could read all others; \
+                 turn it on with root as an administrator's user"
+                    .to_owned(),
+            ));
+        }
+        if !claims::held(&self.link, claim).await? {
+            self.refuse_unclaimed(claim).await?;
+            claims::take(&self.link, claim).await?;
+        }
+        self.prepare_role(claim).await?;
+        self.prepare_user(claim).await
+    }
+
+    async fn check(&self, claim: &Claim) -> Result<Access, TenancyError> {
+        claims::admit(claim)?;
+        let (user, role) = (&claim.user, &claim.schema);
+        let differs = |how: String| Ok(Access::Differs(how));
+        if !claims::held(&self.link, claim).await? {
+            return differs(format!("schema {role:?} is not claimed"));
+        }
+        match self.permissions_of(role).await? {
+            None => return differs(format!("role {role:?} does not exist")),
+            Some(found) if found.len() == 1 && is_grant(&found[0], claim) => {}
+            Some(_) => {
+                return differs(format!(
+                    "role {role:?} does not have exactly the keys under {}",
+                    prefix(claim)
+                ));
+            }
+        }
+        match self.roles_of(user).await? {
+            None => differs(format!("user {user:?} does not exist")),
+            Some(roles) if roles == [role.as_str()] => Ok(Access::Exact),
+            Some(_) => differs(format!("user {user:?} does not hold exactly role {role:?}")),
+        }
+    }
+
+    async fn revoke(&self, claim: &Claim) -> Result<(), TenancyError> {
+        claims::admit(claim)?;
+        if !claims::held(&self.link, claim).await? {
+            return Ok(());
+        }
+        let user = self.link.ask("delete user", |mut client| {
+            let user = claim.user.clone();
+            async move { client.user_delete(user).await }
+        });
+        absent(user.await)?;
+        let role = self.link.ask("delete role", |mut client| {
+            let role = claim.schema.clone();
+            async move { client.role_delete(role).await }
+        });
+        absent(role.await)?;
+        Ok(())
+    }
+
+    async fn drop_data(&self, claim: &Claim) -> Result<(), TenancyError> {
+        claims::admit(claim)?;
+        if !claims::held(&self.link, claim).await? {
+            return Ok(());
+        }
+        let (from, to) = span(claim);
+        loop {
+            let page = self.page(from.clone(), &to, true).await?;
+            let Some(last) = page.kvs().last() else {
+                return Ok(());
+            };
+            let end = after(last.key());
+            self.link
+                .ask("delete keys", |mut client| {
+                    let options = DeleteOptions::new().with_range(end.clone());
+                    let from = from.clone();
+                    async move { client.delete(from, Some(options)).await }
+                })
+                .await?;
+        }
+    }
+
+    async fn remaining(&self, claim: &Claim) -> Result<u64, TenancyError> {
+        claims::admit(claim)?;
+        if !claims::held(&self.link, claim).await? {
+            return Ok(0);
+        }
+        let left = self.leftovers(claim).await?;
+        Ok(left.keys + u64::from(left.user) + u64::from(left.role))
+    }
+
+    async fn release(&self, claim: &Claim) -> Result<(), TenancyError> {
+        let left = self.remaining(claim).await?;
+        if left > 0 {
+            return Err(TenancyError::Refused(format!(
+                "{left} keys, users and roles of schema {:?} are left; its claim stays",
+                claim.schema
+            )));
+        }
+        claims::give_back(&self.link, claim).await
+    }
+
+    async fn size(&self, claim: &Claim) -> Result<u64, TenancyError> {
+        claims::admit(claim)?;
+        if !claims::held(&self.link, claim).await? {
+            return Ok(0);
+        }
+        let (mut from, to) = span(claim);
+        let mut size = 0;
+        loop {
+            let page = self.page(from, &to, false).await?;
+            for pair in page.kvs() {
+                size += (pair.key().len() + pair.value().len()) as u64;
+            }
+            match page.kvs().last() {
+                Some(last) if page.more() => from = after(last.key()),
+                _ => return Ok(size),
+            }
+        }
+    }
+
+    async fn compact_older_than(&self, revision: u64) -> Result<Compaction, TenancyError> {
+        let Ok(revision @ 2..) = i64::try_from(revision) else {
+            return Ok(Compaction::ByOthers);
+        };
+        // The state just below can be read only as long as nobody compacted.
+        let probe = self.link.ask("read an old revision", |mut client| {
+            let options = GetOptions::new()
+                .with_revision(revision - 1)
+                .with_count_only()
+                .with_limit(1);
+            async move { client.get(claims::ROOT, Some(options)).await }
+        });
+        match probe.await {
+            Ok(_) => {}
+            Err(error) if connection::is_compacted(&error) => return Ok(Compaction::ByOthers),
+            Err(error) => return Err(error),
+        }
+        let done = self.link.ask("compact", |mut client| {
+            let options = CompactionOptions::new();
+            async move { client.compact(revision, Some(options)).await }
+        });
+        match done.await {
+            Ok(_) => Ok(Compaction::ByUs),
+            Err(error) if connection::is_compacted(&error) => Ok(Compaction::ByOthers),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+fn prefix(claim: &Claim) -> String {
+    format!("/{}/", claim.schema)
+}
+
+/// The first key of the tenant and the first after its last. `0` follows `/`.
+fn span(claim: &Claim) -> (Vec<u8>, Vec<u8>) {
+    let schema = &claim.schema;
+    (format!("/{schema}/").into(), format!("/{schema}0").into())
+}
+
+/// The key right after this one.
+fn after(key: &[u8]) -> Vec<u8> {
+    let mut after = key.to_vec();
+    after.push(0);
+    after
+}
+
+fn is_grant(permission: &Permission, claim: &Claim) -> bool {
+    let (from, to) = span(claim);
+    permission.get_type() == i32::from(PermissionType::Readwrite)
+        && permission.key() == from
+        && permission.range_end() == to
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn named(schema: &str) -> Claim {
+        Claim {
+            uid: "1".to_owned(),
+            namespace: "n".to_owned(),
+            name: "t".to_owned(),
+            schema: schema.to_owned(),
+            user: "u".to_owned(),
+        }
+    }
+
+    proptest! {
+        /// Ranges of different schemas have no key in common, and no range
+        /// reaches the claims.
+        #[test]
+        fn ranges_do_not_meet(a in "[^/\\p{Cc}]{1,8}", b in "[^/\\p{Cc}]{1,8}", key in ".{0,8}") {
+            let claims = (named(&a), named(&b));
+            prop_assume!(a != b && claims::admit(&claims.0).is_ok() && claims::admit(&claims.1).is_ok());
+            let (a, b) = (span(&claims.0), span(&claims.1));
+            prop_assert!(a.1 <= b.0 || b.1 <= a.0);
+            prop_assert!(!(a.0.as_slice()..a.1.as_slice()).contains(&claims::ROOT.as_bytes()));
+            let inside = [a.0.clone(), key.into_bytes()].concat();
+            prop_assert!(a.0 <= inside && inside < a.1);
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! Who holds which name: keys that only root can write, outside every tenant's
+//! range (rule 17).
+//!
+//! `/steward.butlerlabs.dev/claims/schema/<schema>` and `.../user/<user>`, both
+//! with the [`Claim`] as JSON, written and deleted together in one transaction.
+
+use etcd_client::{Compare, CompareOp, KeyValue, Txn, TxnOp};
+
+use super::connection::Link;
+use crate::tenancy::{Claim, TenancyError};
+
+/// The keys of ours begin with this.
+pub const ROOT: &str = "/steward.butlerlabs.dev/";
+
+/// How often a race for a name is run again.
+const ATTEMPTS: usize = 5;
+
+/// Refuses names that nobody may have.
+pub fn admit(claim: &Claim) -> Result<(), TenancyError> {
+    // A schema is a part of a key and the name of a role.
+    let reserved = ROOT.trim_matches('/');
+    for (what, name) in [("schema", &claim.schema), ("user", &claim.user)] {
+        let reason = if name.is_empty() {
+            "is empty"
+        } else if name.len() > 255 {
+            "is longer than 255 bytes"
+        } else if name.contains('/') {
+            "contains '/'"
+        } else if name.chars().any(char::is_control) {
+            "contains control characters"
+        } else if name == "root" {
+            "is the administrator's"
+        } else if name == reserved {
+            "is reserved for Steward"
+        } else {
+            continue;
+        };
+        return Err(TenancyError::Refused(format!(
+            "the datastore {what} {name:?} cannot be used: it {reason}"
+        )));
+    }
+    if claim.uid.is_empty() {
+        return Err(TenancyError::Refused(
+            "a claim needs the uid of a tenant control plane".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// Whether both names are claimed for this uid.
+///
+/// # Errors
+/// [`TenancyError::SchemaTaken`] if either is claimed for another.
+pub async fn held(link: &Link, claim: &Claim) -> Result<bool, TenancyError> {
+    Ok(read(link, claim).await?.iter().all(Option::is_some))
+}
+
+/// Claims both names, or neither.
+pub async fn take(link: &Link, claim: &Claim) -> Result<(), TenancyError> {
+    let value = serde_json::to_vec(claim).map_err(|e| TenancyError::Other(e.to_string()))?;
+    for _ in 0..ATTEMPTS {
+        let found = read(link, claim).await?;
+        if found.iter().all(Option::is_some) {
+            return Ok(());
+        }
+        let puts: Vec<_> = keys(claim)
+            .iter()
+            .map(|(_, key)| TxnOp::put(key.as_str(), value.clone(), None))
+            .collect();
+        let txn = Txn::new().when(unchanged(claim, &found)).and_then(puts);
+        if run(link, "claim", txn).await? {
+            return Ok(());
+        }
+    }
+    Err(TenancyError::Unreachable(
+        "the claim changes faster than it can be read".to_owned(),
+    ))
+}
+
+/// Deletes the claim of this uid. Nothing to do if there is none.
+pub async fn give_back(link: &Link, claim: &Claim) -> Result<(), TenancyError> {
+    for _ in 0..ATTEMPTS {
+        let found = read(link, claim).await?;
+        let deletes: Vec<_> = keys(claim)
+            .iter()
+            .zip(&found)
+            .filter(|(_, found)| found.is_some())
+            .map(|((_, key), _)| TxnOp::delete(key.as_str(), None))
+            .collect();
+        if deletes.is_empty() {
+            return Ok(());
+        }
+        let txn = Txn::new().when(unchanged(claim, &found)).and_then(deletes);
+        if run(link, "release the claim", txn).await? {
+            return Ok(());
+        }
+    }
+    Err(TenancyError::Unreachable(
+        "the claim changes faster than it can be read".to_owned(),
+    ))
+}
+
+fn keys(claim: &Claim) -> [(String, String); 2] {
+    let (schema, user) = (&claim.schema, &claim.user);
+    [
+        (
+            format!("schema {schema:?}"),
+            format!("{ROOT}claims/schema/{schema}"),
+        ),
+        (
+            format!("user {user:?}"),
+            format!("{ROOT}claims/user/{user}"),
+        ),
+    ]
+}
+
+/// Both keys as they are: ours, or absent.
+async fn read(link: &Link, claim: &Claim) -> Result<[Option<KeyValue>; 2], TenancyError> {
+    let mut found = [None, None];
+    for ((what, key), found) in keys(claim).into_iter().zip(&mut found) {
+        let mut answer = link
+            .ask("read a claim", |mut client| {
+                let key = key.clone();
+                async move { client.get(key, None).await }
+            })
+            .await?;
+        let Some(pair) = answer.take_kvs().pop() else {
+            continue;
+        };
+        let holder: Claim = serde_json::from_slice(pair.value()).map_err(|e| {
+            TenancyError::Refused(format!("the claim at {key} cannot be read: {e}"))
+        })?;
+        if holder.uid != claim.uid {
+            return Err(TenancyError::SchemaTaken {
+                what,
+                uid: holder.uid,
+                namespace: holder.namespace,
+                name: holder.name,
+            });
+        }
+        *found = Some(pair);
+    }
+    Ok(found)
+}
+
+fn unchanged(claim: &Claim, found: &[Option<KeyValue>; 2]) -> Vec<Compare> {
+    keys(claim)
+        .iter()
+        .zip(found)
+        .map(|((_, key), found)| {
+            // An absent key has revision 0.
+            let revision = found.as_ref().map_or(0, KeyValue::mod_revision);
+            Compare::mod_revision(key.as_str(), CompareOp::Equal, revision)
+        })
+        .collect()
+}
+
+async fn run(link: &Link, what: &'static str, txn: Txn) -> Result<bool, TenancyError> {
+    let done = link.ask(what, |mut client| {
+        let txn = txn.clone();
+        async move { client.txn(txn).await }
+    });
+    Ok(done.await?.succeeded())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_nobody_may_have() {
+        let with = |schema: &str, user: &str| {
+            admit(&Claim {
+                uid: "1".to_owned(),
+                namespace: "n".to_owned(),
+                name: "t".to_owned(),
+                schema: schema.to_owned(),
+                user: user.to_owned(),
+            })
+        };
+        assert_eq!(with("default_tenant", "default_tenant"), Ok(()));
+        for bad in [
+            "",
+            "root",
+            "a/b",
+            "/",
+            "a\n",
+            "\0",
+            "steward.butlerlabs.dev",
+        ] {
+            assert!(with(bad, "u").is_err(), "{bad:?} as a schema");
+            assert!(with("s", bad).is_err(), "{bad:?} as a user");
+        }
+        assert!(with(&"x".repeat(256), "u").is_err());
+        let message = with("s", "root").unwrap_err().to_string();
+        assert_eq!(
+            message,
+            "the datastore user \"root\" cannot be used: it is the administrator's"
+        );
+    }
+}

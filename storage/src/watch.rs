@@ -1,0 +1,274 @@
+//! Replay from history, then live: the one place where the two meet.
+//!
+//! # Flow
+//! A backend commits a change, then hands it to the [`Feed`]. A watch takes its
+//! place in the feed first and notes the newest revision handed out so far, U.
+//! Changes up to U are in the database already, and are read from there; those
+//! after U arrive by the feed. Nothing lies between the two, and what arrives
+//! twice is recognised by its revision.
+//!
+//! # Guarantees
+//! Each change once, in order, or an error at the end of the stream. A
+//! [`WatchItem::Progress`] of revision R says that every change up to R that
+//! the watch asked for was given.
+//!
+//! # Slow readers
+//! The feed keeps a bounded number of changes for all watches together. A
+//! reader that falls out of it goes back to history; one that is more than
+//! [`MAX_BEHIND`] changes behind is cut with [`Error::Slow`]. Neither costs the
+//! writer or other watches anything.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures::Stream;
+use futures::stream::{self, BoxStream};
+use parking_lot::Mutex;
+use tokio::sync::broadcast::{self, error::RecvError, error::TryRecvError};
+
+use crate::log::Log;
+use crate::{Change, Error, Revision};
+
+/// How many changes the feed holds for readers that are not keeping up.
+const RING: usize = 4096;
+
+/// How many changes a reader may be behind before it is cut.
+pub(crate) const MAX_BEHIND: u64 = 16 * 1024;
+
+/// How many changes are read from history at a time.
+const CHUNK: usize = 512;
+
+/// What a watch gives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WatchItem {
+    /// A change of a key with the prefix.
+    Change(Change),
+    /// Every change up to this revision was given. Comes once when history is
+    /// exhausted, and later whenever the log moved on by changes of other keys.
+    Progress(Revision),
+}
+
+/// A stream of changes. It ends after the first error.
+pub struct Watch {
+    stream: BoxStream<'static, Result<WatchItem, Error>>,
+}
+
+impl Stream for Watch {
+    type Item = Result<WatchItem, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.stream.as_mut().poll_next(cx)
+    }
+}
+
+/// Begins a watch of the changes after `after`.
+pub(crate) async fn start(
+    log: Arc<dyn Log>,
+    prefix: &str,
+    after: Revision,
+) -> Result<Watch, Error> {
+    let cursor = Cursor::new(log, prefix, after).await?;
+    let stream = stream::unfold(Some(cursor), |cursor| async move {
+        let mut cursor = cursor?;
+        match cursor.next().await {
+            Ok(item) => Some((Ok(item), Some(cursor))),
+            Err(error) => Some((Err(error), None)),
+        }
+    });
+    Ok(Watch {
+        stream: Box::pin(stream),
+    })
+}
+
+/// Where a watch stands.
+struct Cursor {
+    log: Arc<dyn Log>,
+    prefix: String,
+    /// Every change up to here was given, or is of no concern.
+    position: Revision,
+    /// The last progress that was told.
+    told: Option<Revision>,
+    /// Changes read from history, not yet given.
+    pending: VecDeque<Change>,
+    /// The position once `pending` is given.
+    then: Revision,
+    /// History is to be read up to here; the feed has what comes after.
+    upto: Revision,
+    live: broadcast::Receiver<Live>,
+}
+
+impl Cursor {
+    async fn new(log: Arc<dyn Log>, prefix: &str, after: Revision) -> Result<Self, Error> {
+        let (live, upto) = log.feed().subscribe()?;
+        // The database, not the feed: a reader may have seen a revision that
+        // was committed a moment ago and is not in the feed yet.
+        log.bounds().await?.admit(after)?;
+        Ok(Cursor {
+            prefix: prefix.to_owned(),
+            position: after,
+            told: None,
+            pending: VecDeque::new(),
+            then: after,
+            upto,
+            live,
+            log,
+        })
+    }
+
+    async fn next(&mut self) -> Result<WatchItem, Error> {
+        loop {
+            if let Some(change) = self.pending.pop_front() {
+                self.position = change.revision();
+                return Ok(WatchItem::Change(change));
+            }
+            self.position = self.position.max(self.then);
+            if self.position < self.upto {
+                self.replay().await?;
+                continue;
+            }
+            let live = match self.live.try_recv() {
+                Ok(live) => live,
+                Err(TryRecvError::Empty) if self.told < Some(self.position) => {
+                    self.told = Some(self.position);
+                    return Ok(WatchItem::Progress(self.position));
+                }
+                Err(TryRecvError::Empty) => match self.live.recv().await {
+                    Ok(live) => live,
+                    Err(RecvError::Lagged(_)) => {
+                        self.fall_back()?;
+                        continue;
+                    }
+                    Err(RecvError::Closed) => return Err(Error::Closed),
+                },
+                Err(TryRecvError::Lagged(_)) => {
+                    self.fall_back()?;
+                    continue;
+                }
+                Err(TryRecvError::Closed) => return Err(Error::Closed),
+            };
+            if live.revision() <= self.position {
+                continue;
+            }
+            self.position = live.revision();
+            if let Live::Change(change) = live
+                && change.key().starts_with(&self.prefix)
+            {
+                // The change itself tells how far the log is.
+                self.told = Some(self.position);
+                return Ok(WatchItem::Change(Change::clone(&change)));
+            }
+        }
+    }
+
+    async fn replay(&mut self) -> Result<(), Error> {
+        let changes = self
+            .log
+            .changes(&self.prefix, self.position, self.upto, CHUNK)
+            .await?;
+        self.then = match changes.last() {
+            Some(last) if changes.len() >= CHUNK => last.revision(),
+            // That was all of it.
+            _ => self.upto,
+        };
+        self.pending = changes.into();
+        Ok(())
+    }
+
+    /// The feed went on without this reader: back to history, if it is not too
+    /// far behind.
+    fn fall_back(&mut self) -> Result<(), Error> {
+        let (live, upto) = self.log.feed().subscribe()?;
+        let behind = upto.0.saturating_sub(self.position.0);
+        if behind > MAX_BEHIND {
+            return Err(Error::Slow { behind });
+        }
+        self.live = live;
+        self.upto = upto;
+        Ok(())
+    }
+}
+
+#[derive(Clone)]
+pub(crate) enum Live {
+    Change(Arc<Change>),
+    /// The log moved on without a change ([`crate::Store::advance`]).
+    Skip(Revision),
+}
+
+impl Live {
+    fn revision(&self) -> Revision {
+        match self {
+            Live::Change(change) => change.revision(),
+            Live::Skip(revision) => *revision,
+        }
+    }
+}
+
+/// Hands committed changes to all watches, in the order of revisions.
+pub struct Feed {
+    state: Mutex<FeedState>,
+}
+
+struct FeedState {
+    /// `None` once closed.
+    sender: Option<broadcast::Sender<Live>>,
+    /// The last revision handed out.
+    published: Revision,
+}
+
+impl Feed {
+    /// A feed for a log that stands at `published`.
+    pub(crate) fn new(published: Revision) -> Self {
+        Feed {
+            state: Mutex::new(FeedState {
+                sender: Some(broadcast::Sender::new(RING)),
+                published,
+            }),
+        }
+    }
+
+    /// Hands out one committed change. The backend calls this in the order of
+    /// revisions; a change that was handed out already is ignored.
+    pub(crate) fn publish(&self, change: Change) {
+        self.send(Live::Change(Arc::new(change)));
+    }
+
+    /// The log stands at `to` without a change.
+    pub(crate) fn skip(&self, to: Revision) {
+        self.send(Live::Skip(to));
+    }
+
+    /// The last revision handed out.
+    pub(crate) fn published(&self) -> Revision {
+        self.state.lock().published
+    }
+
+    fn send(&self, live: Live) {
+        let mut state = self.state.lock();
+        if live.revision() <= state.published {
+            return;
+        }
+        state.published = live.revision();
+        if let Some(sender) = &state.sender {
+            // Fails only if nobody watches.
+            let _ = sender.send(live);
+        }
+    }
+
+    fn subscribe(&self) -> Result<(broadcast::Receiver<Live>, Revision), Error> {
+        let state = self.state.lock();
+        let sender = state.sender.as_ref().ok_or(Error::Closed)?;
+        Ok((sender.subscribe(), state.published))
+    }
+
+    pub(crate) fn watchers(&self) -> usize {
+        let state = self.state.lock();
+        state.sender.as_ref().map_or(0, |s| s.receiver_count())
+    }
+
+    pub(crate) fn close(&self) {
+        self.state.lock().sender = None;
+    }
+}

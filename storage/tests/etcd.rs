@@ -1,0 +1,327 @@
+//! The life of tenants in a real etcd.
+
+mod lab;
+
+use std::time::{Duration, Instant};
+
+use etcd_client::{Client, Permission};
+use lab::{Authority, Etcd, claim};
+use storage::tenancy::etcd::bootstrap;
+use storage::tenancy::{Access, Alarm, Compaction, Connection, Tenancy, TenancyError, connect};
+
+async fn ready() -> (Etcd, Box<dyn Tenancy>, Client) {
+    let etcd = Etcd::start();
+    let root = etcd.authority.client("root");
+    bootstrap(etcd.connection(&root)).await.unwrap();
+    let tenancy = connect(etcd.connection(&root)).unwrap();
+    let client = etcd.client(&root).await;
+    (etcd, tenancy, client)
+}
+
+async fn revision(tenancy: &dyn Tenancy) -> u64 {
+    tenancy.verify().await.unwrap().revision
+}
+
+#[tokio::test]
+async fn set_up_turns_authentication_on_once() {
+    let etcd = Etcd::start();
+    let root = etcd.connection(&etcd.authority.client("root"));
+    let tenancy = connect(root.clone()).unwrap();
+
+    let health = tenancy.verify().await.unwrap();
+    assert!(!health.authentication);
+    let refused = tenancy.prepare(&claim("1", "a", "a")).await.unwrap_err();
+    assert!(refused.to_string().contains("authentication"), "{refused}");
+
+    // A certificate that is not root's must not lock everybody out.
+    let other = etcd.connection(&etcd.authority.client("admin"));
+    let refused = bootstrap(other).await.unwrap_err();
+    assert!(
+        matches!(refused, TenancyError::Unauthenticated(_)),
+        "{refused}"
+    );
+    assert!(!tenancy.verify().await.unwrap().authentication);
+
+    bootstrap(root.clone()).await.unwrap();
+    bootstrap(root).await.unwrap();
+    let health = tenancy.verify().await.unwrap();
+    assert!(health.authentication);
+    assert_eq!(health.gaps, Vec::<String>::new());
+    assert_eq!(health.alarms, []);
+    assert!(health.version.starts_with("3."));
+    assert!(health.size > 0);
+
+    let other = etcd.connection(&etcd.authority.client("admin"));
+    let refused = bootstrap(other).await.unwrap_err();
+    assert!(!matches!(refused, TenancyError::Unreachable(_)));
+}
+
+#[tokio::test]
+async fn set_up_leaves_an_etcd_alone_that_ignores_certificates() {
+    let etcd = Etcd::start_with(&[]);
+    let root = etcd.connection(&etcd.authority.client("root"));
+    let refused = bootstrap(root.clone()).await.unwrap_err();
+    let text = refused.to_string();
+    assert!(text.contains("authentication stays off"), "{text}");
+    let health = connect(root).unwrap().verify().await.unwrap();
+    assert!(!health.authentication);
+}
+
+#[tokio::test]
+async fn a_tenant_lives_and_leaves_nothing() {
+    let (etcd, tenancy, mut root) = ready().await;
+    let before = everything(&mut root).await;
+    let a = claim("1", "default_tenant-1", "default_user-1");
+    tenancy.prepare(&a).await.unwrap();
+    assert_eq!(tenancy.check(&a).await, Ok(Access::Exact));
+
+    // What is as it should be is not written again (rule 20).
+    let quiet = revision(&*tenancy).await;
+    tenancy.prepare(&a).await.unwrap();
+    assert_eq!(revision(&*tenancy).await, quiet);
+
+    let mut tenant = etcd.client(&etcd.authority.client(&a.user)).await;
+    let mut size = 0;
+    for n in 0..1_203 {
+        let key = format!("/{}/registry/{n:04}", a.schema);
+        size += key.len() as u64 + 100;
+        tenant.put(key, vec![b'x'; 100], None).await.unwrap();
+    }
+    assert_eq!(tenancy.size(&a).await, Ok(size));
+    assert_eq!(tenancy.remaining(&a).await, Ok(1_205));
+    let early = tenancy.release(&a).await;
+    assert!(matches!(early, Err(TenancyError::Refused(_))), "{early:?}");
+
+    tenancy.revoke(&a).await.unwrap();
+    tenancy.revoke(&a).await.unwrap();
+    assert!(tenant.get("/default_tenant-1/x", None).await.is_err());
+    assert_eq!(tenancy.remaining(&a).await, Ok(1_203));
+    assert!(matches!(tenancy.check(&a).await, Ok(Access::Differs(_))));
+    tenancy.drop_data(&a).await.unwrap();
+    tenancy.drop_data(&a).await.unwrap();
+    assert_eq!(tenancy.remaining(&a).await, Ok(0));
+    // Until it is released nobody else may have the name (rule 18).
+    let taken = tenancy.prepare(&claim("2", &a.schema, "other")).await;
+    assert!(matches!(taken, Err(TenancyError::SchemaTaken { .. })));
+    tenancy.release(&a).await.unwrap();
+    tenancy.release(&a).await.unwrap();
+    assert_eq!(everything(&mut root).await, before);
+    tenancy
+        .prepare(&claim("2", &a.schema, &a.user))
+        .await
+        .unwrap();
+}
+
+/// All keys, users and roles.
+async fn everything(root: &mut Client) -> (Vec<Vec<u8>>, Vec<String>, Vec<String>) {
+    let all = etcd_client::GetOptions::new().with_all_keys();
+    let keys = root.get("", Some(all)).await.unwrap();
+    let keys = keys.kvs().iter().map(|pair| pair.key().to_vec()).collect();
+    let users = root.user_list().await.unwrap().users().to_vec();
+    let roles = root.role_list().await.unwrap().roles().to_vec();
+    (keys, users, roles)
+}
+
+#[tokio::test]
+async fn a_name_belongs_to_who_claimed_it_first() {
+    let (_etcd, tenancy, mut root) = ready().await;
+    let first = claim("1", "a", "u");
+    tenancy.prepare(&first).await.unwrap();
+    root.put("/a/registry/x", "1", None).await.unwrap();
+    for (thief, what) in [
+        (claim("2", "a", "v"), "schema \"a\""),
+        (claim("2", "b", "u"), "user \"u\""),
+    ] {
+        let taken = Err(TenancyError::SchemaTaken {
+            what: what.to_owned(),
+            uid: "1".to_owned(),
+            namespace: "default".to_owned(),
+            name: "tenant-1".to_owned(),
+        });
+        assert_eq!(tenancy.prepare(&thief).await, taken);
+        assert_eq!(tenancy.check(&thief).await.map(|_| ()), taken);
+        // The thief's own deletion touches nothing of the holder's.
+        assert_eq!(tenancy.revoke(&thief).await, taken);
+        assert_eq!(tenancy.drop_data(&thief).await, taken);
+        assert_eq!(tenancy.release(&thief).await, taken);
+        assert_eq!(tenancy.remaining(&thief).await.map(|_| ()), taken);
+    }
+    assert_eq!(tenancy.check(&first).await, Ok(Access::Exact));
+    assert_eq!(root.get("/a/registry/x", None).await.unwrap().count(), 1);
+    // Nothing was left behind of the attempts.
+    let (_, users, roles) = everything(&mut root).await;
+    assert_eq!((users.len(), roles.len()), (2, 2));
+}
+
+#[tokio::test]
+async fn many_who_want_one_name_at_once() {
+    let (_etcd, tenancy, _root) = ready().await;
+    let wanting = (1..=8).map(|uid| claim(&uid.to_string(), "a", "a"));
+    let wanting: Vec<_> = wanting.collect();
+    let asked = wanting.iter().map(|claim| tenancy.prepare(claim));
+    let answers = futures::future::join_all(asked).await;
+    let won: Vec<_> = answers.iter().filter(|answer| answer.is_ok()).collect();
+    assert_eq!(won.len(), 1, "{answers:?}");
+    for answer in answers.iter().filter_map(|answer| answer.as_ref().err()) {
+        assert!(
+            matches!(
+                answer,
+                TenancyError::SchemaTaken { .. } | TenancyError::Refused(_)
+            ),
+            "{answer}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_others_left_is_not_taken_over() {
+    let (_etcd, tenancy, mut root) = ready().await;
+    root.put("/registry/pods/x", "1", None).await.unwrap();
+    root.user_add("alice", "secret", None).await.unwrap();
+    root.role_add("backup").await.unwrap();
+    for (schema, user, word) in [
+        ("registry", "u", "1 keys under /registry/"),
+        ("s", "alice", "user \"alice\""),
+        ("backup", "u", "role \"backup\""),
+    ] {
+        let refused = tenancy.prepare(&claim("1", schema, user)).await;
+        let text = refused.unwrap_err().to_string();
+        assert!(text.contains(word), "{text}");
+        // It is not ours to delete either.
+        let claim = claim("1", schema, user);
+        tenancy.revoke(&claim).await.unwrap();
+        tenancy.drop_data(&claim).await.unwrap();
+        tenancy.release(&claim).await.unwrap();
+    }
+    let (keys, users, roles) = everything(&mut root).await;
+    assert_eq!(keys, [b"/registry/pods/x".to_vec()]);
+    assert_eq!(users, ["alice", "root"]);
+    assert_eq!(roles, ["backup", "root"]);
+}
+
+#[tokio::test]
+async fn drift_is_seen_and_repaired() {
+    let (_etcd, tenancy, mut root) = ready().await;
+    let a = claim("1", "a", "u");
+    tenancy.prepare(&a).await.unwrap();
+    root.role_add("more").await.unwrap();
+    for drift in 0..6 {
+        match drift {
+            0 => {
+                let all = Permission::read_write("").with_all_keys();
+                root.role_grant_permission("a", all).await.map(drop)
+            }
+            1 => {
+                let read = Permission::read("/a/").with_range_end("/a0");
+                root.role_grant_permission("a", read).await.map(drop)
+            }
+            2 => root.user_grant_role("u", "more").await.map(drop),
+            3 => root.user_revoke_role("u", "a").await.map(drop),
+            4 => root.user_delete("u").await.map(drop),
+            _ => root.role_delete("a").await.map(drop),
+        }
+        .unwrap();
+        let seen = tenancy.check(&a).await.unwrap();
+        assert!(matches!(seen, Access::Differs(_)), "drift {drift}");
+        tenancy.prepare(&a).await.unwrap();
+        assert_eq!(tenancy.check(&a).await, Ok(Access::Exact), "drift {drift}");
+    }
+}
+
+#[tokio::test]
+async fn somebody_compacts() {
+    let (_etcd, tenancy, mut root) = ready().await;
+    for n in 0..20 {
+        root.put("/x", n.to_string(), None).await.unwrap();
+    }
+    let old = revision(&*tenancy).await - 5;
+    assert_eq!(
+        tenancy.compact_older_than(0).await,
+        Ok(Compaction::ByOthers)
+    );
+    assert_eq!(tenancy.compact_older_than(old).await, Ok(Compaction::ByUs));
+    let again = tenancy.compact_older_than(old).await;
+    assert_eq!(again, Ok(Compaction::ByOthers));
+    let earlier = tenancy.compact_older_than(old - 5).await;
+    assert_eq!(earlier, Ok(Compaction::ByOthers));
+    let later = tenancy.compact_older_than(old + 2).await;
+    assert_eq!(later, Ok(Compaction::ByUs));
+}
+
+#[tokio::test]
+async fn a_full_datastore_says_so() {
+    let etcd = Etcd::start_with(&["--client-cert-auth", "--quota-backend-bytes=2000000"]);
+    let root = etcd.authority.client("root");
+    bootstrap(etcd.connection(&root)).await.unwrap();
+    let tenancy = connect(etcd.connection(&root)).unwrap();
+    let mut client = etcd.client(&root).await;
+    let mut n = 0;
+    while client
+        .put(format!("/x/{n}"), vec![0; 200_000], None)
+        .await
+        .is_ok()
+    {
+        n += 1;
+        assert!(n < 100, "the quota does not bite");
+    }
+    let health = tenancy.verify().await.unwrap();
+    assert_eq!(health.alarms, [Alarm::NoSpace]);
+    let full = tenancy.prepare(&claim("1", "a", "a")).await;
+    assert!(matches!(full, Err(TenancyError::NoSpace(_))), "{full:?}");
+}
+
+#[tokio::test]
+async fn silence_and_absence_end_by_the_deadline() {
+    let (etcd, tenancy, _root) = ready().await;
+    tenancy.verify().await.unwrap();
+    etcd.signal("STOP");
+    let begin = Instant::now();
+    let silent = tenancy.verify().await.unwrap_err();
+    assert!(matches!(silent, TenancyError::Unreachable(_)), "{silent}");
+    assert!(begin.elapsed() < Connection::DEADLINE + Duration::from_secs(3));
+    etcd.signal("CONT");
+    tenancy.verify().await.unwrap();
+    etcd.signal("KILL");
+    let begin = Instant::now();
+    let absent = tenancy.verify().await.unwrap_err();
+    assert!(matches!(absent, TenancyError::Unreachable(_)), "{absent}");
+    assert!(absent.to_string().contains("refused"), "{absent}");
+    assert!(begin.elapsed() < Connection::DEADLINE + Duration::from_secs(3));
+}
+
+#[tokio::test]
+async fn strangers_are_told_apart() {
+    let (etcd, _tenancy, _root) = ready().await;
+    let patience = Duration::from_secs(2);
+    let verify = async |connection: Connection| {
+        let connection = Connection {
+            deadline: patience,
+            ..connection
+        };
+        connect(connection).unwrap().verify().await.unwrap_err()
+    };
+    let foreign = Authority::new();
+    let root = etcd.authority.client("root");
+
+    let mut server = etcd.connection(&root);
+    server.ca_pem = Some(foreign.cert.clone().into_bytes());
+    let error = verify(server).await;
+    assert!(matches!(error, TenancyError::Unauthenticated(_)), "{error}");
+    assert!(error.to_string().contains("UnknownIssuer"), "{error}");
+
+    let error = verify(etcd.connection(&foreign.client("root"))).await;
+    assert!(matches!(error, TenancyError::Unauthenticated(_)), "{error}");
+
+    let error = verify(etcd.connection(&etcd.authority.client("somebody"))).await;
+    assert!(error.to_string().contains("root"), "{error}");
+    assert!(!matches!(error, TenancyError::Unreachable(_)), "{error}");
+
+    let mut broken = etcd.connection(&root);
+    broken.client_key = Some(foreign.client("root").key.into_bytes());
+    let error = connect(broken).err().unwrap();
+    assert!(matches!(error, TenancyError::Refused(_)), "{error}");
+    let mut other = etcd.connection(&root);
+    other.driver = "MySQL".to_owned();
+    let error = connect(other).err().unwrap();
+    assert!(error.to_string().contains("\"MySQL\""), "{error}");
+}

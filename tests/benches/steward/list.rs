@@ -1,0 +1,84 @@
+//! Full lists of 1,000 and 10,000 objects, and the memory that these need.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use crate::create::creates;
+use crate::failure::{Doing, Failure, Result};
+use crate::report::{Report, Values, milliseconds};
+use crate::side_by_side::{PEER, Stage, Target, collection};
+use crate::{Built, Settings, machine, requests};
+
+pub async fn run(settings: &Settings, built: &Built, report: &mut Report) -> Result<()> {
+    let stage = Stage::start(&built.api_server).await?;
+    let (few, many) = (settings.count(1_000, 64), settings.count(10_000, 320));
+    memory(&stage, report, "no objects").await?;
+    fill(&stage, 0, few).await?;
+    lists(&stage, report, few, settings.count(20, 2)).await?;
+    fill(&stage, few, many).await?;
+    memory(&stage, report, &format!("{many} objects")).await?;
+    lists(&stage, report, many, settings.count(10, 2)).await?;
+    memory(&stage, report, &format!("{many} objects, after their lists")).await?;
+    stage.check()
+}
+
+/// Fills both servers from `from` to `to` objects.
+async fn fill(stage: &Stage, from: usize, to: usize) -> Result<()> {
+    const CLIENTS: usize = 8;
+    for target in [Target::Direct, Target::Peer] {
+        let missing = to - from;
+        let each = missing / CLIENTS;
+        let (rate, _) = creates(stage, target, &format!("many-{from}"), CLIENTS, each).await?;
+        let rest = missing - each * CLIENTS;
+        creates(stage, target, &format!("rest-{from}"), 1, rest).await?;
+        eprintln!("   {}: {to} objects ({rate:.0} creates/s)", target.name());
+    }
+    Ok(())
+}
+
+/// Once both have come to rest.
+async fn memory(stage: &Stage, report: &mut Report, what: &str) -> Result<()> {
+    machine::settle(Duration::from_secs(10)).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let ours = machine::resident(stage.pid(Target::Direct))?;
+    let peer = machine::resident(stage.pid(Target::Peer))?;
+    let etcd = machine::resident(stage.etcd()?)?;
+    report.less(&format!("resident memory, {what}"), "MiB", ours, peer, PEER);
+    let name = format!("resident memory with database, {what}");
+    report.less(&name, "MiB", ours, peer + etcd, PEER);
+    Ok(())
+}
+
+async fn lists(stage: &Stage, report: &mut Report, objects: usize, rounds: usize) -> Result<()> {
+    let mut taken: HashMap<&str, Values> = HashMap::new();
+    let mut clients = HashMap::new();
+    for target in Target::round(0) {
+        clients.insert(target.name(), stage.client(target).await?);
+    }
+    // The first round warms up and does not count.
+    for round in 0..=rounds {
+        for target in Target::round(round) {
+            let client = &clients[target.name()];
+            let asked = Instant::now();
+            let text = requests::get_text(client, &collection()).await.doing(|| "list".into())?;
+            let milliseconds = milliseconds(asked.elapsed());
+            if round > 0 {
+                taken.entry(target.name()).or_default().push(milliseconds);
+                continue;
+            }
+            let list: serde_json::Value = serde_json::from_str(&text).doing(|| "read a list".into())?;
+            let found = list["items"].as_array().map_or(0, Vec::len);
+            eprintln!("   {}: {found} objects are {} bytes", target.name(), text.len());
+            if found != objects {
+                let name = target.name();
+                return Err(Failure::Said(format!("{name} lists {found} objects, not {objects}")));
+            }
+        }
+    }
+    let p50 = |target: Target| taken[target.name()].percentile(50.0);
+    for target in [Target::Direct, Target::Aggregated] {
+        let name = format!("full list of {objects}, {}, p50", target.name());
+        report.less(&name, "ms", p50(target), p50(Target::Peer), PEER);
+    }
+    Ok(())
+}

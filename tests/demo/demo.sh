@@ -1,0 +1,427 @@
+#!/usr/bin/env bash
+# Steward in a few minutes: a management cluster, Steward in it, a tenant with a
+# life of its own, and nothing left at the end. Each command is printed as you
+# would type it.
+#
+#   demo.sh [up]    the whole demo (KEEP=1: leave it running at the end)
+#   demo.sh down    take away what KEEP=1 or a killed run left
+#
+# Settings (environment):
+#   CLUSTER           lab (default: a cluster of its own on this machine) or
+#                     current (the cluster of kubectl's current context)
+#   IMAGE_APISERVER   repository:tag of our images; with CLUSTER=current the
+#   IMAGE_CONTROLLER  nodes must be able to pull them
+#   IMAGE_ETCD        etcd for tenants
+#   VERSION           Kubernetes version of the tenant
+#   SERVICE_TYPE      how the tenant is reached: LoadBalancer, NodePort, ClusterIP
+#   LAB               how to call the lab's program
+set -euo pipefail
+
+CLUSTER=${CLUSTER:-lab}
+KEEP=${KEEP:-0}
+VERSION=${VERSION:-v1.36.3}
+SERVICE_TYPE=${SERVICE_TYPE:-LoadBalancer}
+LAB=${LAB:-cargo run --quiet --package tests --bin lab --}
+here=$(cd "$(dirname "$0")" && pwd)
+top=$(cd "$here/../.." && pwd)
+state=${CARGO_TARGET_DIR:-$top/target}/demo
+release=steward
+namespace=steward-system
+group=steward.butlerlabs.dev
+api_service=v1alpha1.$group
+
+if [ "$CLUSTER" = lab ]; then
+  IMAGE_APISERVER=${IMAGE_APISERVER:-localhost/steward-apiserver:dev}
+  IMAGE_CONTROLLER=${IMAGE_CONTROLLER:-localhost/steward-controller:dev}
+  IMAGE_ETCD=${IMAGE_ETCD:-registry.k8s.io/etcd:3.6.15-0}
+else
+  IMAGE_ETCD=${IMAGE_ETCD:-quay.io/coreos/etcd:v3.6.15}
+fi
+
+# --- what the person sees --------------------------------------------------
+
+if [ -t 1 ]; then bold=$'\e[1m' dim=$'\e[2m' red=$'\e[31m' plain=$'\e[0m'; else bold="" dim="" red="" plain=""; fi
+began=$SECONDS
+step_began=$SECONDS
+step="start"
+steps=0
+total=9
+last_command=""
+finished=no
+table=""
+
+# step TITLE [ESTIMATE]: begins a step, and closes the one before.
+step() {
+  close_step
+  steps=$((steps + 1))
+  step=$1
+  step_began=$SECONDS
+  printf '\n%s[%d/%d] %s%s%s\n' "$bold" "$steps" "$total" "$step" "$plain" "${2:+ $dim($2)$plain}"
+}
+
+close_step() {
+  [ "$steps" = 0 ] && return
+  table+=$(printf '  %4d s  %s' $((SECONDS - step_began)) "$step")$'\n'
+}
+
+# run 'COMMAND': prints it as the person would type it, and runs it.
+run() {
+  last_command=$1
+  printf '%s$ %s%s\n' "$bold" "$1" "$plain"
+  eval "$1"
+}
+
+note() { printf '%s%s%s\n' "$dim" "$1" "$plain"; }
+
+die() { printf '%s%s%s\n' "$red" "$1" "$plain" >&2; exit 1; }
+
+# until_ok SECONDS WHAT COMMAND...: tries twice a second until it succeeds.
+until_ok() {
+  local limit=$1 what=$2; shift 2
+  last_command="waiting for $what"
+  local end=$((SECONDS + limit))
+  until "$@" >/dev/null 2>&1; do
+    [ $SECONDS -lt $end ] || die "$what: not within $limit s"
+    sleep 0.5
+  done
+}
+
+# --- what is there, before and after ----------------------------------------
+
+# Every object of the cluster that outlives minutes, one a line.
+dump_objects() {
+  local kinds
+  kinds=$(kubectl api-resources --verbs=list -o name --request-timeout=20s \
+    | grep -vxE 'endpoints|certificatesigningrequests\.certificates\.k8s\.io|events(\.events\.k8s\.io)?|componentstatuses|leases\.coordination\.k8s\.io|ipaddresses\.networking\.k8s\.io|(nodes|pods)\.metrics\.k8s\.io' \
+    | sort -u | paste -sd,)
+  kubectl get "$kinds" --all-namespaces --ignore-not-found --no-headers \
+    -o custom-columns='K:.kind,NS:.metadata.namespace,N:.metadata.name' | sort
+}
+
+# Keys, users and roles of the tenants' etcd: a Pod that shows root's
+# certificate asks, one container a question.
+dump_etcd() {
+  local pod=etcd-dump
+  kubectl -n $namespace delete pod $pod --ignore-not-found --wait=true >/dev/null
+  kubectl -n $namespace apply -f - >/dev/null <<YAML
+apiVersion: v1
+kind: Pod
+metadata: {name: $pod}
+spec:
+  restartPolicy: Never
+  automountServiceAccountToken: false
+  terminationGracePeriodSeconds: 0
+  volumes: [{name: tls, secret: {secretName: steward-etcd-certs}}]
+  containers:
+$(dump_container keys get / --prefix --keys-only)
+$(dump_container users user list)
+$(dump_container roles role list)
+YAML
+  local end=$((SECONDS + 60)) phase=""
+  until [ "$phase" = Succeeded ]; do
+    phase=$(kubectl -n $namespace get pod $pod -o jsonpath='{.status.phase}')
+    if [ "$phase" = Failed ] || [ $SECONDS -ge $end ]; then
+      kubectl -n $namespace logs $pod --all-containers --prefix >&2 || true
+      die "etcd's keys, users and roles could not be read"
+    fi
+    sleep 0.5
+  done
+  kubectl -n $namespace logs $pod --all-containers --prefix | sed -E "s|^\[pod/$pod/([a-z]+)\] |\1 |" | grep -vE '^[a-z]+ *$' | sort
+  kubectl -n $namespace delete pod $pod --wait=true >/dev/null
+}
+
+dump_container() {
+  local name=$1; shift
+  local words; words=$(printf '"%s",' "$@")
+  cat <<YAML
+  - name: $name
+    image: $IMAGE_ETCD
+    command: [etcdctl, "--endpoints=https://steward-etcd-client.$namespace.svc.cluster.local:2379",
+              --cacert=/tls/ca.crt, --cert=/tls/tls.crt, --key=/tls/tls.key, ${words%,}]
+    volumeMounts: [{name: tls, mountPath: /tls, readOnly: true}]
+YAML
+}
+
+# compare BEFORE AFTER WHAT
+compare() {
+  if diff -u "$1" "$2" > "$state/left.diff"; then
+    note "$3: equal before and after ($(wc -l < "$1") lines)"
+  else
+    cat "$state/left.diff" >&2
+    die "$3: something was left behind (lines with + above)"
+  fi
+}
+
+# --- failure and end ----------------------------------------------------------
+
+# Why, in the cluster's own words; the whole of it goes into files.
+diagnose() {
+  local out
+  out=$state/failure-$(date +%H%M%S)
+  mkdir -p "$out"
+  {
+    kubectl get pods -A -o wide
+    kubectl get apiservice $api_service -o yaml
+    kubectl get tcp,datastores -A -o yaml
+    kubectl describe pods -n $namespace
+    kubectl describe pods -n tenants
+    kubectl get events -A --sort-by=.lastTimestamp
+  } > "$out/cluster.txt" 2>&1 || true
+  local name
+  for name in deploy/steward-apiserver deploy/steward-controller statefulset/steward-etcd; do
+    kubectl -n $namespace logs "$name" --all-containers --tail=2000 > "$out/${name#*/}.log" 2>&1 || true
+  done
+  kubectl -n $namespace logs -l app.kubernetes.io/component=etcd-setup --tail=500 > "$out/etcd-setup.log" 2>&1 || true
+  echo "What the cluster says:" >&2
+  kubectl get tcp,datastores -A -o jsonpath='{range .items[*]}{.kind}{"/"}{.metadata.name}{range .status.conditions[?(@.status!="True")]}{"\n  "}{.type}={.status} {.reason}: {.message}{end}{"\n"}{end}' >&2 2>/dev/null || true
+  kubectl get pods -A --no-headers 2>/dev/null | awk '$4 != "Running" && $4 != "Completed" { print "  pod " $1 "/" $2 ": " $4 }' >&2 || true
+  local log
+  for log in "$out"/*.log; do
+    [ -s "$log" ] && { echo "The end of $log:"; tail -n 4 "$log" | cut -c1-400 | sed 's/^/  /'; } >&2
+  done
+  echo "Everything: $out" >&2
+}
+
+on_exit() {
+  local code=$?
+  trap - EXIT INT TERM
+  # Cleaning up is not interrupted by a second Ctrl-C, and ends by itself.
+  trap '' INT
+  set +e
+  if [ "$code" = 0 ] && [ "$finished" = yes ]; then
+    [ "$KEEP" = 1 ] && { how_to_go_on; exit 0; }
+    take_down
+    exit $?
+  fi
+  [ "$code" = 0 ] && code=1
+  printf '\n%sThe demo did not finish: step %d (%s)%s\n' "$red" "$steps" "$step" "$plain" >&2
+  [ -n "$last_command" ] && echo "It was at: $last_command" >&2
+  case "$code" in
+    130|143) echo "It was interrupted." >&2 ;;
+    *)
+      [ "${KUBECONFIG:-}" = "$state/kubeconfig" ] && diagnose
+      if [ "$CLUSTER" = lab ] && $LAB logs --name demo > "$state/cluster.log" 2>&1; then
+        echo "Ends of the logs of the cluster's own programs: $state/cluster.log" >&2
+      fi
+      ;;
+  esac
+  if [ "$KEEP" = 1 ] && [ "$code" != 130 ] && [ "$code" != 143 ]; then
+    echo "KEEP=1: left as it is; make demo-down${CLUSTER:+ CLUSTER=$CLUSTER} takes it away." >&2
+  else
+    take_down >&2 || true
+  fi
+  exit "$code"
+}
+
+how_to_go_on() {
+  cat <<TEXT
+
+KEEP=1: the cluster is still there. To use it from this shell:
+
+  export KUBECONFIG=$state/kubeconfig
+  export PATH=$state/bin:\$PATH
+  kubectl get tcp,datastores,pods -A
+  kubectl apply -f $state/tenant-1.yaml        # a new tenant
+
+and when you are done:
+
+  make demo-down$([ "$CLUSTER" = lab ] || echo " CLUSTER=$CLUSTER")
+TEXT
+}
+
+take_down() {
+  echo
+  note "Taking the demo away ..."
+  if [ "$CLUSTER" = lab ]; then
+    $LAB down --name demo
+  else
+    [ -s "$state/kubeconfig" ] || { note "No demo is known here."; return 0; }
+    export KUBECONFIG=$state/kubeconfig
+    uninstall
+  fi
+  local code=$?
+  if [ "$CLUSTER" != lab ] && [ "$finished" = yes ] && [ "$code" = 0 ]; then
+    ( cd "$state" && dump_objects > after-objects && compare before-objects after-objects "Your cluster" ) || code=1
+  fi
+  rm -rf "$state/kubeconfig" "$state"/*.kubeconfig "$state/bin" "$state/charts" "$state"/made-*
+  return $code
+}
+
+# In someone's cluster only what the demo made goes.
+uninstall() {
+  if kubectl get apiservice $api_service >/dev/null 2>&1 && [ -f "$state/made-tenants" ]; then
+    kubectl -n tenants delete tcp --all --ignore-not-found --timeout=120s
+  fi
+  if [ -f "$state/made-release" ]; then
+    [ -f "$state/made-datastore" ] && kubectl delete datastore default --ignore-not-found --timeout=60s
+    helm uninstall $release -n $namespace --wait --timeout 3m
+    # By hand, because only the demo knows that nothing in it is wanted.
+    kubectl delete apiservice $api_service --ignore-not-found
+    kubectl -n $namespace delete pvc,secret --all --ignore-not-found --timeout=60s
+  fi
+  [ -f "$state/made-tenants" ] && kubectl delete namespace tenants --ignore-not-found --timeout=120s
+  [ -f "$state/made-release" ] && kubectl delete namespace $namespace --ignore-not-found --timeout=120s
+  rm -f "$state"/made-*
+  return 0
+}
+
+# --- the demo -------------------------------------------------------------------
+
+use_tools() {
+  mkdir -p "$state/bin"
+  if [ "$CLUSTER" = lab ]; then
+    ln -sf "$($LAB path kubectl)" "$state/bin/kubectl"
+    ln -sf "$($LAB path helm)" "$state/bin/helm"
+  fi
+  PATH=$state/bin:$PATH
+  command -v helm >/dev/null || die "helm is missing: https://helm.sh/docs/intro/install"
+  command -v kubectl >/dev/null || die "kubectl is missing (1.32 or later): https://kubernetes.io/docs/tasks/tools"
+}
+
+cluster_lab() {
+  step "A management cluster" "about 10 s once its programs are built; the first time they are compiled"
+  last_command="building the cluster's programs"
+  $LAB build
+  last_command="building the images"
+  "$here/images.sh" dev "$state/images"
+  use_tools
+  last_command="starting the cluster"
+  # A run of this name that was left (KEEP=1, kill -9) makes way.
+  $LAB down --name demo >/dev/null 2>&1 || true
+  $LAB up --level pods --name demo >/dev/null
+  cp "$($LAB kubeconfig --name demo)" "$state/kubeconfig"
+  chmod 600 "$state/kubeconfig"
+  export KUBECONFIG=$state/kubeconfig
+  last_command="loading the images"
+  local program
+  for program in apiserver controller; do
+    $LAB image load --name demo "$state/images/steward-$program.tar"
+  done
+}
+
+cluster_current() {
+  step "Your cluster"
+  if [ -z "${IMAGE_APISERVER:-}" ] || [ -z "${IMAGE_CONTROLLER:-}" ]; then
+    die "CLUSTER=current needs images that your nodes can pull: make demo CLUSTER=current IMAGE_APISERVER=... IMAGE_CONTROLLER=... (make images builds them; docs/src/how-to/images.md)"
+  fi
+  use_tools
+  # A copy, so that the namespace set below is not set in yours.
+  kubectl config view --raw --minify --flatten > "$state/kubeconfig.new"
+  chmod 600 "$state/kubeconfig.new"
+  mv "$state/kubeconfig.new" "$state/kubeconfig"
+  export KUBECONFIG=$state/kubeconfig
+  kubectl config current-context
+  kubectl get --raw /readyz >/dev/null || die "kubectl does not reach the cluster of this context"
+  kubectl get apiservice $api_service >/dev/null 2>&1 && die "Steward is installed in this cluster already; the demo touches nothing that it did not make"
+  local name
+  for name in $namespace tenants; do
+    kubectl get namespace $name >/dev/null 2>&1 && die "Namespace $name exists in this cluster; the demo would remove it at its end. Use another cluster, or rename it."
+  done
+  return 0
+}
+
+demo() {
+  mkdir -p "$state"
+  rm -f "$state"/*.kubeconfig "$state"/before-* "$state"/after-*
+  trap on_exit EXIT
+  trap 'exit 130' INT
+  trap 'exit 143' TERM
+  cd "$top"
+  "cluster_$CLUSTER"
+  cd "$state"
+  run "kubectl get nodes"
+  dump_objects > before-objects
+
+  step "Steward, with helm" "about 30 s"
+  ln -sfn "$top/charts" charts
+  touch made-release
+  run "helm install $release charts/steward --namespace $namespace --create-namespace --wait --timeout 3m \\
+    --set image.apiserver.repository=${IMAGE_APISERVER%:*},image.apiserver.tag=${IMAGE_APISERVER##*:} \\
+    --set image.controller.repository=${IMAGE_CONTROLLER%:*},image.controller.tag=${IMAGE_CONTROLLER##*:} \\
+    --set etcd.enabled=true,etcd.image.repository=${IMAGE_ETCD%:*},etcd.image.tag=${IMAGE_ETCD##*:} > install.txt"
+  run "kubectl -n $namespace get pods"
+
+  step "An API of its own"
+  run "kubectl wait --for=condition=Available apiservice/$api_service --timeout=120s"
+  run "kubectl api-resources --api-group=$group"
+  run "kubectl explain tcp.spec.controlPlane.deployment.replicas"
+
+  step "A DataStore, posted by the set-up of the etcd that came with the chart"
+  touch made-datastore
+  until_ok 180 "DataStore default" kubectl get datastore default
+  run "kubectl wait --for=condition=Ready datastore/default --timeout=120s"
+  run "kubectl get datastores"
+  until_ok 60 "the end of the set-up" kubectl -n $namespace wait --for=condition=Complete job/steward-etcd-setup-1 --timeout=1s
+  run "kubectl create namespace tenants"
+  touch made-tenants
+  kubectl config set-context --current --namespace=tenants >/dev/null
+  dump_etcd > before-etcd
+  dump_objects > before-tenant
+
+  step "A tenant whose version has no image is accepted, and says so"
+  sed "s/serviceType: LoadBalancer/serviceType: $SERVICE_TYPE/" "$here/tenant-1.29.yaml" > tenant-1.29.yaml
+  run "kubectl apply -f tenant-1.29.yaml"
+  until_ok 90 "a condition that names the image" sh -c "kubectl get tcp tenant-1 -o jsonpath='{.status.conditions[?(@.type==\"Ready\")].message}' | grep -q 1.29.0"
+  run "kubectl get tcp tenant-1 -o jsonpath='{.status.conditions[?(@.type==\"Ready\")].message}{\"\\n\"}'"
+  run "kubectl delete tcp tenant-1 --timeout=120s"
+
+  step "The same tenant with a version that exists" "about 20 s"
+  run "sed 's/\"1.29.0\"/\"$VERSION\"/' tenant-1.29.yaml > tenant-1.yaml"
+  local asked; asked=$(date +%s%N)
+  run "kubectl apply -f tenant-1.yaml"
+  run "kubectl wait --for=condition=Ready tcp/tenant-1 --timeout=300s"
+  note "Ready $(awk "BEGIN { printf \"%.1f\", ($(date +%s%N) - $asked) / 1e9 }") s after it was asked for."
+  run "kubectl get tcp -o wide"
+  run "kubectl get pods"
+
+  step "A kubeconfig, and the tenant as its user sees it"
+  run "kubectl get tcp tenant-1 --subresource=kubeconfig -o yaml > tenant-1.kubeconfig"
+  chmod 600 tenant-1.kubeconfig
+  run "kubectl --kubeconfig tenant-1.kubeconfig get namespaces"
+  run "kubectl --kubeconfig tenant-1.kubeconfig create configmap hello --from-literal=from=tenant-1 -n default"
+  run "kubectl --kubeconfig tenant-1.kubeconfig get configmap hello -n default -o jsonpath='{.data.from}{\"\\n\"}'"
+  run "kubectl --kubeconfig tenant-1.kubeconfig auth whoami"
+
+  step "More and fewer replicas"
+  run "kubectl scale tcp tenant-1 --replicas=1"
+  until_ok 120 "one replica" replicas_are 1
+  run "kubectl scale tcp tenant-1 --replicas=2"
+  until_ok 240 "two ready replicas" replicas_are 2
+  run "kubectl get tcp,pods"
+  run "kubectl --kubeconfig tenant-1.kubeconfig get --raw /readyz && echo"
+
+  step "Nothing is left of a tenant"
+  run "kubectl delete tcp tenant-1 --timeout=180s"
+  until_ok 120 "the end of its pods" sh -c '[ -z "$(kubectl get pods -o name)" ]'
+  until_ok 120 "the end of its objects" objects_equal
+  dump_objects > after-tenant
+  compare before-tenant after-tenant "Objects in the cluster"
+  dump_etcd > after-etcd
+  compare before-etcd after-etcd "Keys, users and roles in etcd"
+  until_ok 30 "a DataStore that knows that nobody uses it" \
+    kubectl wait --for=condition=DataStoreAllowedDeletion datastore/default --timeout=1s
+
+  close_step
+  finished=yes
+  printf '\nAll %d steps in %d s:\n%s' "$total" $((SECONDS - began)) "$table"
+}
+
+replicas_are() {
+  [ "$(kubectl get deployment tenant-1 -o jsonpath='{.status.replicas}/{.status.readyReplicas}/{.status.updatedReplicas}')" = "$1/$1/$1" ] \
+    && [ "$(kubectl get tcp tenant-1 -o jsonpath='{.status.conditions[?(@.type=="Ready")].status}')" = True ]
+}
+
+objects_equal() {
+  dump_objects > after-tenant
+  cmp -s before-tenant after-tenant
+}
+
+case "${1:-up}" in
+  up) demo ;;
+  down)
+    cd "$top"
+    [ "$CLUSTER" = lab ] || { mkdir -p "$state"; PATH=$state/bin:$PATH; }
+    take_down
+    ;;
+  *) echo "usage: demo.sh [up|down]" >&2; exit 2 ;;
+esac

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Every relative link of the documents leads to a file, and every page of the
+# book is in its table of contents.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+bad=0
+while IFS= read -r page; do
+  while IFS= read -r link; do
+    link=${link%%#*}
+    case "$link" in ""|http://*|https://*|mailto:*) continue ;; esac
+    [ -e "$(dirname "$page")/$link" ] || { echo "docs: $page: no such file: $link" >&2; bad=1; }
+  done < <(grep -oE '\]\([^) ]+\)' "$page" | sed 's/^](//; s/)$//')
+done < <(find README.md docs/src -name '*.md')
+while IFS= read -r page; do
+  grep -qF "(${page#docs/src/})" docs/src/SUMMARY.md || { echo "docs: $page is not in SUMMARY.md" >&2; bad=1; }
+done < <(find docs/src -name '*.md' ! -name SUMMARY.md)
+[ "$bad" = 0 ] && echo "docs: links and table of contents are in order"
+exit $bad

@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# How long will it take before the first thing happens? From what is there already.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+cores=$(nproc)
+minutes=0
+why=()
+if ! compgen -G "${XDG_CACHE_HOME:-$HOME/.cache}/steward-lab/*" >/dev/null; then
+  minutes=$((minutes + 28 / cores))
+  why+=("Kubernetes, etcd, CoreDNS and helm are compiled, once for this machine")
+fi
+target=${CARGO_TARGET_DIR:-target}
+[ -x "$target/debug/lab" ] || { minutes=$((minutes + 12 / cores)); why+=("the lab is compiled"); }
+[ -x "$target/release/steward-controller" ] || { minutes=$((minutes + 14 / cores)); why+=("Steward is compiled for release"); }
+if [ "$minutes" = 0 ]; then
+  echo "everything is compiled: it starts within seconds"
+else
+  printf 'about %d minutes on %d cores before it starts:\n' "$minutes" "$cores"
+  printf '  %s\n' "${why[@]}"
+fi

@@ -1,0 +1,4 @@
+//! The judges: a real cluster to test on, and what several tests share.
+
+pub mod lab;
+pub mod served;

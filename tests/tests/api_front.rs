@@ -1,0 +1,336 @@
+//! The way into the API server, against a real kube-apiserver: registration, who may
+//! ask, documents, the gate in front of the store, the end.
+#![allow(clippy::disallowed_methods, reason = "tests")]
+
+mod world;
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use world::{API_SERVICE, GROUP_VERSION, NAME, NAMESPACE, World, contains, eventually};
+
+const DATA_STORE: &str = r#"
+apiVersion: steward.butlerlabs.dev/v1alpha1
+kind: DataStore
+metadata: {name: one}
+spec:
+  driver: etcd
+  endpoints: ["etcd.example.com:2379"]
+  tlsConfig:
+    certificateAuthority:
+      certificate: {secretReference: {name: s, namespace: default, keyPath: ca.crt}}
+      privateKey: {secretReference: {name: s, namespace: default, keyPath: ca.key}}
+    clientCertificate:
+      certificate: {secretReference: {name: s, namespace: default, keyPath: tls.crt}}
+      privateKey: {secretReference: {name: s, namespace: default, keyPath: tls.key}}
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_registers_itself_and_is_found_by_kubectl() {
+    let world = World::start().await;
+    let running = world.serve("data").await;
+    world.wait_until_available().await;
+
+    let resources = world.kubectl(&["get", "--raw", GROUP_VERSION]);
+    contains(&resources, r#""kind":"APIResourceList""#);
+    let table = world.kubectl(&["api-resources", "--api-group=steward.butlerlabs.dev"]);
+    contains(&table, "tcp");
+    contains(&table, "datastores");
+    // kube-apiserver takes over the schema in its own time.
+    let explain = ["explain", "tcp.spec.controlPlane"];
+    eventually("the schema is merged", || world.try_kubectl(&explain).0).await;
+    let explained = world.kubectl(&explain);
+    contains(&explained, "FIELDS:");
+    contains(&explained, "deployment");
+    contains(
+        &world.try_kubectl(&["get", "tcp", "-A"]).1,
+        "No resources found",
+    );
+
+    // The merged documents of kube-apiserver: aggregated discovery is taken over.
+    let groups = world.kubectl(&["get", "--raw", "/apis"]);
+    contains(&groups, "steward.butlerlabs.dev");
+    let index = world.kubectl(&["get", "--raw", "/openapi/v3"]);
+    contains(&index, "apis/steward.butlerlabs.dev/v1alpha1");
+
+    // What is known of the requester reaches our authorization.
+    let jane = [
+        "get",
+        "datastores",
+        "--as=jane",
+        "--as-group=system:authenticated",
+    ];
+    let (_, refused) = world.try_kubectl(&jane);
+    contains(&refused, r#"User "jane" cannot list resource "datastores""#);
+    let (_, unknown) = world.try_kubectl(&["get", "--raw", &format!("{GROUP_VERSION}/nothing")]);
+    contains(&unknown, "the server could not find the requested resource");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn direct_callers_are_recognised_and_impersonation_is_not_ignored() {
+    let world = World::start().await;
+    let running = world.serve("data").await;
+    world.wait_until_available().await;
+    let url = |path: &str| format!("https://127.0.0.1:{}{path}", running.address.port());
+    let curl = |arguments: &[&str]| {
+        let output = Command::new("curl")
+            .args(["-sk", "-m", "10", "-w", " %{http_code}"])
+            .args(arguments)
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(curl(&[&url("/readyz")]), "ok 200");
+    contains(&curl(&["--http1.1", &url("/livez")]), "ok 200");
+    contains(
+        &curl(&[&url(GROUP_VERSION)]),
+        r#"User \"system:anonymous\" cannot get path"#,
+    );
+    let forged = [
+        "-H",
+        "X-Remote-User: root",
+        "-H",
+        "X-Remote-Group: system:masters",
+    ];
+    contains(
+        &curl(&[&forged[..], &[&url(GROUP_VERSION)]].concat()),
+        "system:anonymous",
+    );
+    contains(
+        &curl(&["-H", "Authorization: Bearer no", &url(GROUP_VERSION)]),
+        "401",
+    );
+
+    let token = ["-n", NAMESPACE, "create", "token", NAME];
+    let bearer = format!("Authorization: Bearer {}", world.kubectl(&token).trim());
+    contains(
+        &curl(&["-H", &bearer, &url(GROUP_VERSION)]),
+        "APIResourceList",
+    );
+    let impersonated = curl(&[
+        "-H",
+        &bearer,
+        "-H",
+        "Impersonate-User: root",
+        &url(GROUP_VERSION),
+    ]);
+    contains(&impersonated, "cannot impersonate here");
+    contains(&impersonated, " 403");
+
+    // A user's certificate, and one that proves nothing.
+    let pki = world.lab.directory().pki();
+    let file = |name: &str| pki.join(name).display().to_string();
+    let with = |cert: &str| {
+        let (cert, key) = (file(&format!("{cert}.crt")), file(&format!("{cert}.key")));
+        curl(&["--cert", &cert, "--key", &key, &url(GROUP_VERSION)])
+    };
+    contains(&with("apiserver-kubelet-client"), "200");
+    contains(&with("apiserver-etcd-client"), "401");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wiped_store_is_not_served_until_it_is_confirmed() {
+    let world = World::start().await;
+    let running = world.serve("first").await;
+    world.wait_until_available().await;
+    world.lab.apply(DATA_STORE).unwrap();
+    running.stop().await;
+
+    let running = world.serve("wiped").await;
+    world.wait_until_available().await;
+    let list = format!("{GROUP_VERSION}/datastores");
+    let refused = || world.try_kubectl(&["get", "--raw", &list]).1;
+    eventually("the gate says why", || {
+        refused().contains("is not the one on record")
+    })
+    .await;
+    let text = refused();
+    let command = text
+        .split_once("kubectl ")
+        .map(|(_, rest)| rest.split_whitespace().collect::<Vec<_>>())
+        .unwrap();
+    let end = command
+        .iter()
+        .position(|word| word.contains("accept-store="))
+        .unwrap();
+    // Discovery and readiness are not touched.
+    contains(
+        &world.kubectl(&["get", "--raw", GROUP_VERSION]),
+        "APIResourceList",
+    );
+
+    world.kubectl(&command[..=end]);
+    eventually("the confirmed store is served", || {
+        world.try_kubectl(&["get", "--raw", &list]).0
+    })
+    .await;
+    // Revisions go on above those that clients have seen.
+    let list: Value = serde_json::from_str(&world.kubectl(&["get", "--raw", &list])).unwrap();
+    assert_eq!(list["items"], json!([]));
+    let revision: u64 = list["metadata"]["resourceVersion"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(revision >= 2, "{revision}");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tenants_without_a_record_of_their_store_close_the_gate() {
+    let world = World::start().await;
+    world
+        .lab
+        .apply(
+            r#"
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: tenant
+  namespace: default
+  labels: {steward.butlerlabs.dev/project: steward}
+  ownerReferences:
+  - {apiVersion: steward.butlerlabs.dev/v1alpha1, kind: TenantControlPlane, name: tenant, uid: 11111111-1111-1111-1111-111111111111}
+spec:
+  replicas: 0
+  selector: {matchLabels: {a: b}}
+  template:
+    metadata: {labels: {a: b}}
+    spec: {containers: [{name: a, image: a}]}
+"#,
+        )
+        .unwrap();
+    let running = world.serve("data").await;
+    world.wait_until_available().await;
+    let list = format!("{GROUP_VERSION}/tenantcontrolplanes");
+    eventually("the gate says why", || {
+        world
+            .try_kubectl(&["get", "--raw", &list])
+            .1
+            .contains("Deployment default/tenant")
+    })
+    .await;
+    // The garbage collector gets no 404 to act upon.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    world.kubectl(&["get", "deployment", "tenant"]);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_is_clean_for_watches_and_records_the_floor() {
+    let world = World::start().await;
+    let running = world.serve("data").await;
+    world.wait_until_available().await;
+    world.lab.apply(DATA_STORE).unwrap();
+    let watch = format!("{GROUP_VERSION}/datastores?watch=1&resourceVersion=1");
+    let mut watching = Command::new(world.lab.program("kubectl"))
+        .arg("--kubeconfig")
+        .arg(world.lab.kubeconfig())
+        .args(["get", "--raw", &watch])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let started = Instant::now();
+    running.stop().await;
+    assert!(started.elapsed() < Duration::from_secs(10));
+    let output = tokio::task::spawn_blocking(move || {
+        watching
+            .wait()
+            .map(|status| (status, watching.stdout.take()))
+    });
+    let (status, stdout) = output.await.unwrap().unwrap();
+    assert!(status.success(), "the stream ended in the middle");
+    let text = std::io::read_to_string(stdout.unwrap()).unwrap();
+    contains(&text, r#""type":"ADDED""#);
+
+    let floor = ["-n", NAMESPACE, "get", "secret", "steward-apiserver-store"];
+    let floor = [
+        &floor[..],
+        &["-o=go-template={{.data.revision|base64decode}}"],
+    ]
+    .concat();
+    assert_eq!(world.kubectl(&floor), "2");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_ours_is_not_taken_over_and_what_is_ours_is_repaired() {
+    let world = World::start().await;
+    world
+        .lab
+        .apply(
+            r#"
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: datastores.steward.butlerlabs.dev}
+spec:
+  group: steward.butlerlabs.dev
+  scope: Cluster
+  names: {plural: datastores, singular: datastore, kind: DataStore, listKind: DataStoreList}
+  versions:
+  - name: v1alpha1
+    served: true
+    storage: true
+    schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
+"#,
+        )
+        .unwrap();
+    eventually("kube-apiserver serves the CRD", || {
+        world.try_kubectl(&["get", "datastores"]).0
+    })
+    .await;
+    let running = world.serve("data").await;
+    let refused = || {
+        let metrics = running.context.metrics.encode().unwrap();
+        metrics.contains("steward_registration_refused 1")
+    };
+    eventually("the server says that it is refused", refused).await;
+    let service = [
+        "get",
+        "apiservice",
+        API_SERVICE,
+        "-o=jsonpath={.spec.service}",
+    ];
+    assert_eq!(world.kubectl(&service), "");
+
+    world.kubectl(&["delete", "crd", "datastores.steward.butlerlabs.dev"]);
+    world.wait_until_available_again().await;
+    let path = "/spec/groupPriorityMinimum";
+    let patch = format!(r#"[{{"op":"replace","path":"{path}","value":3}}]"#);
+    world.kubectl(&[
+        "patch",
+        "apiservice",
+        API_SERVICE,
+        "--type=json",
+        "-p",
+        &patch,
+    ]);
+    let priority = "-o=jsonpath={.spec.groupPriorityMinimum}";
+    eventually("the APIService is repaired", || {
+        world.kubectl(&["get", "apiservice", API_SERVICE, priority]) != "3"
+    })
+    .await;
+    running.stop().await;
+}
+
+/// Rule 2: a database that is gone costs its resources, and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_database_a_server_is_ready_and_answers_503() {
+    let world = World::start().await;
+    std::fs::write(world.data("file"), "not a directory").unwrap();
+    let running = world.serve("file").await;
+    world.wait_until_available().await;
+    contains(
+        &world.kubectl(&["get", "--raw", GROUP_VERSION]),
+        "APIResourceList",
+    );
+    let list = format!("{GROUP_VERSION}/datastores");
+    let (listed, text) = world.try_kubectl(&["get", "--raw", &list]);
+    assert!(!listed);
+    contains(&text, "the object store is not available");
+    contains(&text, "ServiceUnavailable");
+    running.stop().await;
+}
