@@ -79,6 +79,15 @@ pub struct Running {
     delay: Duration,
 }
 
+/// What a connection goes through first.
+#[derive(Clone)]
+struct Door {
+    acceptor: TlsAcceptor,
+    serving: Arc<Serving>,
+    /// HTTP/2 streams of one connection.
+    streams: u32,
+}
+
 /// Starts a server.
 ///
 /// # Errors
@@ -90,7 +99,11 @@ pub async fn start(args: &Args, client: kube::Client, clock: Clock) -> Result<Ru
         .map_err(|error| Error::Listen { address, error })?;
     let address = listener.local_addr().unwrap_or(address);
     let serving = Arc::new(Serving::default());
-    let acceptor = TlsAcceptor::from(tls::config(serving.clone())?);
+    let door = Door {
+        acceptor: TlsAcceptor::from(tls::config(serving.clone())?),
+        serving: serving.clone(),
+        streams: args.http2_max_streams_per_connection,
+    };
 
     let metrics = Arc::new(Metrics::new());
     let authorizer = Authorizer::new(client.clone());
@@ -159,16 +172,8 @@ pub async fn start(args: &Args, client: kube::Client, clock: Clock) -> Result<Ru
         running.drain.clone(),
         running.done.clone(),
     ));
-    let streams = args.http2_max_streams_per_connection;
     let (connections, drain) = (running.connections.clone(), running.drain.clone());
-    running.task(accept(
-        listener,
-        acceptor,
-        streams,
-        context,
-        connections,
-        drain,
-    ));
+    running.task(accept(listener, door, context, connections, drain));
     tracing::info!(%address, "listening");
     Ok(running)
 }
@@ -257,8 +262,7 @@ async fn open(context: &Context, directory: &std::path::Path) -> Store {
 #[allow(clippy::disallowed_methods, reason = "tasks are started here")]
 async fn accept(
     listener: TcpListener,
-    acceptor: TlsAcceptor,
-    streams: u32,
+    door: Door,
     context: Arc<Context>,
     connections: TaskTracker,
     drain: CancellationToken,
@@ -266,13 +270,7 @@ async fn accept(
     while let Some(accepted) = drain.run_until_cancelled(listener.accept()).await {
         match accepted {
             Ok((socket, _)) => {
-                connections.spawn(serve(
-                    socket,
-                    acceptor.clone(),
-                    streams,
-                    context.clone(),
-                    drain.clone(),
-                ));
+                connections.spawn(serve(socket, door.clone(), context.clone(), drain.clone()));
             }
             Err(error) => {
                 // Out of file descriptors, most likely: others must be closed first.
@@ -284,16 +282,14 @@ async fn accept(
 }
 
 /// One connection, from its handshake to its end.
-async fn serve(
-    socket: TcpStream,
-    acceptor: TlsAcceptor,
-    streams: u32,
-    context: Arc<Context>,
-    drain: CancellationToken,
-) {
+async fn serve(socket: TcpStream, door: Door, context: Arc<Context>, drain: CancellationToken) {
     // Watch events are small; each must leave at once.
     let _ = socket.set_nodelay(true);
-    let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(socket)).await {
+    let handshake = async {
+        door.serving.installed().await;
+        door.acceptor.accept(socket).await
+    };
+    let stream = match tokio::time::timeout(HANDSHAKE, handshake).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             context.metrics.handshake_failed();
@@ -310,7 +306,7 @@ async fn serve(
         let answer = pipeline::handle(context.clone(), peer.clone(), request);
         async move { answer.await.map_err(|never: Infallible| never) }
     });
-    let builder = builder(streams);
+    let builder = builder(door.streams);
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
         ended = connection.as_mut() => return log_end(ended),

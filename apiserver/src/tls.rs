@@ -17,6 +17,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{ClientHello, ResolvesServerCert, ServerConfig};
 use rustls::sign::CertifiedKey;
 use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
+use tokio::sync::Notify;
 
 /// Why a serving certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +34,7 @@ pub enum Error {
 #[derive(Debug, Default)]
 pub struct Serving {
     current: ArcSwapOption<CertifiedKey>,
+    news: Notify,
 }
 
 impl Serving {
@@ -49,7 +51,19 @@ impl Serving {
         let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes())?;
         let certified = CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())?;
         self.current.store(Some(Arc::new(certified)));
+        self.news.notify_waiters();
         Ok(())
+    }
+
+    /// Waits for the first certificate, so that who connects early is not turned away.
+    pub async fn installed(&self) {
+        loop {
+            let news = self.news.notified();
+            if self.is_installed() {
+                return;
+            }
+            news.await;
+        }
     }
 
     /// Whether there is a certificate: without one, handshakes fail.

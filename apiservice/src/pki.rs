@@ -5,7 +5,6 @@
 //! ECDSA, RSA or Ed25519, in PKCS#8, PKCS#1 or SEC 1.
 
 mod certificate;
-mod der;
 mod key;
 mod kubeconfig;
 mod read;
@@ -38,6 +37,21 @@ pub enum Error {
     /// The key of an authority is not the one of its certificate.
     #[error("the authority's private key does not belong to its certificate")]
     KeyMismatch,
+    /// The subject of an authority is one that the certificates it signs cannot
+    /// name as their issuer byte for byte, so that no chain would hold.
+    #[error(
+        "the authority's subject {0:?} is not supported: attributes that repeat, several \
+         attributes in one part and rare kinds of strings cannot be copied into the \
+         certificates that it signs; use an authority with a simpler subject, such as \
+         CN=etcd-ca"
+    )]
+    AuthoritySubject(String),
+    /// A subject has more than one organization.
+    #[error("a certificate can name one organization, not {0}")]
+    Organizations(usize),
+    /// A DNS name is not ASCII.
+    #[error("the DNS name {0:?} cannot be written into a certificate: it is not ASCII")]
+    DnsName(String),
     /// A time cannot be written into a certificate.
     #[error("the time {0} cannot be written into a certificate")]
     Time(Timestamp),
@@ -98,7 +112,8 @@ pub struct Validity {
 pub struct Subject {
     /// The user name; any length (rule 12).
     pub common_name: String,
-    /// The groups.
+    /// The groups. A certificate that is read may have any number; one that is
+    /// made has at most one.
     pub organizations: Vec<String>,
 }
 

@@ -10,7 +10,7 @@ use crate::{
     apply_objects as objects, apply_store as store, apply_tenant as own,
     context::Context,
     tenant::{
-        plan::{Outcome, Plan, Step},
+        plan::{Object, Outcome, Plan, Step},
         world::World,
     },
 };
@@ -30,20 +30,16 @@ pub async fn apply(ctx: &Context, world: &World, plan: &Plan) -> Vec<Outcome> {
             .iter()
             .position(|step| step.stage() != stage)
             .map_or(plan.steps.len(), |length| start + length);
-        let steps: Vec<BoxFuture<'_, (usize, Outcome)>> = plan.steps[start..end]
-            .iter()
-            .enumerate()
-            .map(|(index, step)| async move { (index, one(ctx, world, step).await) }.boxed())
-            .collect();
-        let results: Vec<(usize, Outcome)> = stream::iter(steps)
-            .buffer_unordered(TOGETHER)
-            .collect()
-            .await;
+        // A binding can be written only once the Role that it names is there.
+        let (bindings, others): (Vec<usize>, Vec<usize>) =
+            (start..end).partition(|index| is_binding(&plan.steps[*index]));
+        let mut results = side_by_side(ctx, world, plan, &others).await;
+        results.extend(side_by_side(ctx, world, plan, &bindings).await);
         let mut failed = false;
         for (index, outcome) in results {
             failed |= matches!(outcome, Outcome::Failed { .. });
-            note(ctx, world, &plan.steps[start + index], &outcome);
-            outcomes[start + index] = outcome;
+            note(ctx, world, &plan.steps[index], &outcome);
+            outcomes[index] = outcome;
         }
         if failed {
             break;
@@ -51,6 +47,32 @@ pub async fn apply(ctx: &Context, world: &World, plan: &Plan) -> Vec<Outcome> {
         start = end;
     }
     outcomes
+}
+
+fn is_binding(step: &Step) -> bool {
+    match step {
+        Step::Create(object) | Step::Apply(object) => {
+            matches!(object.as_ref(), Object::RoleBinding(_))
+        }
+        _ => false,
+    }
+}
+
+/// Carries out the steps of these indices, some at a time.
+async fn side_by_side(
+    ctx: &Context,
+    world: &World,
+    plan: &Plan,
+    indices: &[usize],
+) -> Vec<(usize, Outcome)> {
+    let steps: Vec<BoxFuture<'_, (usize, Outcome)>> = indices
+        .iter()
+        .map(|index| async move { (*index, one(ctx, world, &plan.steps[*index]).await) }.boxed())
+        .collect();
+    stream::iter(steps)
+        .buffer_unordered(TOGETHER)
+        .collect()
+        .await
 }
 
 async fn one(ctx: &Context, world: &World, step: &Step) -> Outcome {

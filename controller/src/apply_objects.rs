@@ -138,8 +138,19 @@ pub async fn create(ctx: &Context, world: &World, object: &Object) -> Outcome {
         Err(refusal) if refusal.code == 409 && refusal.reason == "AlreadyExists" => {
             whose(ctx, world, &key).await
         }
-        Err(refusal) => failed(refusal),
+        Err(refusal) => rejected(ctx, object, &body, refusal),
     }
+}
+
+/// Remembers for a while what the API found invalid.
+fn rejected(ctx: &Context, object: &Object, body: &Value, refusal: Refusal) -> Outcome {
+    let invalid = matches!(refusal.code, 400 | 422);
+    let outcome = failed(refusal);
+    if invalid {
+        let entry = (fingerprint(object, body), ctx.now(), outcome.clone());
+        ctx.rejected.lock().insert(object.key(), entry);
+    }
+    outcome
 }
 
 /// An object that a cache does not show, but that is there: ours without its
@@ -259,7 +270,7 @@ pub async fn apply(ctx: &Context, world: &World, object: &Object) -> Outcome {
                 Outcome::Done
             }
         }
-        Err(refusal) => failed(refusal),
+        Err(refusal) => rejected(ctx, object, &fingerprinted, refusal),
     }
 }
 
@@ -369,6 +380,13 @@ fn value(object: &Object) -> Result<Value, Outcome> {
 /// changing the object back.
 fn hold_back(ctx: &Context, object: &Object, body: &Value) -> Option<Outcome> {
     let key = object.key();
+    let wish = fingerprint(object, body);
+    if let Some((refused, at, outcome)) = ctx.rejected.lock().get(&key)
+        && *refused == wish
+        && ctx.now().duration_since(*at) < requeue::REJECTED_FOR
+    {
+        return Some(outcome.clone());
+    }
     let mut contest = ctx.contest.lock();
     let untouched = ctx.written.lock().get(&key).is_some_and(|last| {
         held(ctx, &key).is_some_and(|meta| meta.resource_version.as_ref() == Some(last))
@@ -380,7 +398,7 @@ fn hold_back(ctx: &Context, object: &Object, body: &Value) -> Option<Outcome> {
             "is written again and again by this controller itself",
         )
     } else {
-        let verdict = contest.ask(&key, fingerprint(object, body), ctx.now());
+        let verdict = contest.ask(&key, wish, ctx.now());
         (verdict, "is changed back again and again by somebody else")
     };
     match verdict {

@@ -15,7 +15,7 @@ use crate::{
     apply_objects::{Refusal, call, failed},
     caches::Name,
     context::Context,
-    observers::probe,
+    observers::{exercise, probe},
     report, requeue,
     tenant::{
         plan::{Bindings, Outcome},
@@ -66,7 +66,12 @@ async fn finalize_tenant(ctx: &Context, world: &World, finalizers: Vec<String>) 
     match finalize(ctx, &path, meta, finalizers).await {
         Ok(written) => {
             if let Ok(tenant) = serde_json::from_value::<TenantControlPlane>(written) {
-                ctx.caches.tenants.put(Arc::new(tenant));
+                if was_last(&tenant.metadata) {
+                    let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
+                    ctx.caches.tenants.forget(&Name::of(&tenant.metadata), uid);
+                } else {
+                    ctx.caches.tenants.put(Arc::new(tenant));
+                }
             }
             Outcome::Done
         }
@@ -98,9 +103,19 @@ pub async fn finalize_store(
     let name = store.metadata.name.clone().unwrap_or_default();
     let written = finalize(ctx, &store_path(&name), &store.metadata, finalizers).await?;
     if let Ok(store) = serde_json::from_value::<DataStore>(written) {
-        ctx.caches.data_stores.put(Arc::new(store));
+        if was_last(&store.metadata) {
+            let uid = store.metadata.uid.as_deref().unwrap_or_default();
+            ctx.caches.data_stores.forget(&Name::new("", name), uid);
+        } else {
+            ctx.caches.data_stores.put(Arc::new(store));
+        }
     }
     Ok(())
+}
+
+/// True for an object whose last finalizer has just been taken off: it is gone.
+fn was_last(meta: &ObjectMeta) -> bool {
+    meta.deletion_timestamp.is_some() && meta.finalizers.as_ref().is_none_or(Vec::is_empty)
 }
 
 /// Writes the status of a tenant, unless it is that already. `Err`: it has to
@@ -268,7 +283,7 @@ pub async fn bootstrap(
 }
 
 async fn put(connection: &Tenant, object: &Value) -> Result<(), ProbeFailure> {
-    let Some(path) = probe::path_of(object) else {
+    let Some(path) = exercise::path_of(object) else {
         return Err(failure(
             Kind::Write,
             format!("{} is not written here", object["kind"]),

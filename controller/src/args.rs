@@ -48,8 +48,9 @@ pub struct CommonArgs {
     /// Form of the log.
     #[arg(long, value_enum, default_value = "text")]
     pub log_format: LogFormat,
-    /// What to log, e.g. `info` or `info,controller=debug`.
-    #[arg(long, env = "RUST_LOG", default_value = "info")]
+    /// What to log, e.g. `info` or `info,controller=debug`. What the client
+    /// library says is said again by us, with the object that it is about.
+    #[arg(long, env = "RUST_LOG", default_value = "info,kube_client=off")]
     pub log: String,
 }
 
@@ -100,7 +101,8 @@ pub struct RunArgs {
 pub struct SetupEtcdArgs {
     #[command(flatten)]
     pub common: CommonArgs,
-    /// Headless Service of the etcd StatefulSet; also its name.
+    /// Headless Service of the etcd StatefulSet; also its name. The certificate
+    /// covers SERVICE-client as well, for a Service in front of the members.
     #[arg(long, default_value = "steward-etcd")]
     pub service: String,
     /// Members, named SERVICE-0 and on.

@@ -6,7 +6,7 @@
 //! is missing from a cache.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -88,7 +88,13 @@ struct Inner<K> {
     groups: HashMap<Name, HashSet<Name>>,
     /// What answers to writes put in while a list is under way.
     fresh: Option<HashSet<Name>>,
+    /// Uids that were last seen leaving, with their revision: the answer to a
+    /// write may arrive after the news that its object is gone.
+    gone: VecDeque<(String, u128)>,
 }
+
+/// How many uids are remembered as gone.
+const REMEMBERED: usize = 1024;
 
 impl<K> Default for Cache<K> {
     fn default() -> Self {
@@ -97,6 +103,7 @@ impl<K> Default for Cache<K> {
                 objects: HashMap::new(),
                 groups: HashMap::new(),
                 fresh: None,
+                gone: VecDeque::new(),
             }),
             synced: AtomicBool::new(false),
         }
@@ -123,6 +130,9 @@ impl<K: Cached> Cache<K> {
         {
             return false;
         }
+        if inner.is_gone(object.meta()) {
+            return false;
+        }
         if let Some(fresh) = &mut inner.fresh {
             fresh.insert(name.clone());
         }
@@ -140,6 +150,7 @@ impl<K: Cached> Cache<K> {
     pub fn remove(&self, object: &K) {
         let name = Name::of(object.meta());
         let mut inner = self.inner.write();
+        inner.bury(object.meta());
         if let Some(held) = inner.objects.get(&name)
             && held.meta().uid == object.meta().uid
             && revision(held.meta()) <= revision(object.meta())
@@ -229,6 +240,26 @@ impl<K: Cached> Cache<K> {
 }
 
 impl<K: Cached> Inner<K> {
+    fn bury(&mut self, meta: &ObjectMeta) {
+        if let Some(uid) = &meta.uid {
+            self.gone.push_back((uid.clone(), revision(meta)));
+            if self.gone.len() > REMEMBERED {
+                self.gone.pop_front();
+            }
+        }
+    }
+
+    /// True for a state of an object from before it left. One that only left a
+    /// selection may come back, with a later revision.
+    fn is_gone(&self, meta: &ObjectMeta) -> bool {
+        let left = self
+            .gone
+            .iter()
+            .rev()
+            .find(|(uid, _)| meta.uid.as_ref() == Some(uid));
+        left.is_some_and(|(_, at)| revision(meta) <= *at)
+    }
+
     fn put(&mut self, name: Name, object: Arc<K>) {
         self.remove(&name);
         if let Some(group) = object.group() {
@@ -385,6 +416,18 @@ mod tests {
         assert!(cache.put(map("a", "2", "3", Some("t"))));
         cache.remove(&map("a", "1", "99", Some("t")));
         assert_eq!(cache.len(), 1);
+    }
+
+    #[test]
+    fn the_answer_to_a_write_does_not_bring_a_deleted_object_back() {
+        let cache = Cache::default();
+        cache.put(map("a", "1", "5", Some("t")));
+        cache.remove(&map("a", "1", "8", Some("t")));
+        assert!(!cache.put(map("a", "1", "7", Some("t"))));
+        assert!(cache.is_empty());
+        // It may come back into the selection, or be made anew.
+        assert!(cache.put(map("a", "1", "9", Some("t"))));
+        assert!(cache.put(map("a", "2", "3", Some("t"))));
     }
 
     #[test]

@@ -18,7 +18,10 @@ use crate::{
     metrics::Metrics,
     queue::Queue,
     requeue::Failures,
-    tenant::{plan::ObjectKey, world::Settings},
+    tenant::{
+        plan::{ObjectKey, Outcome},
+        world::Settings,
+    },
 };
 
 /// What the queue holds: one object of ours to look at.
@@ -39,6 +42,9 @@ impl std::fmt::Display for Key {
     }
 }
 
+/// By object: fingerprint of what was refused, when, and why.
+pub type Rejected = BTreeMap<ObjectKey, (u64, Timestamp, Outcome)>;
+
 /// Everything shared.
 pub struct Context {
     /// Reaches the management cluster.
@@ -58,6 +64,8 @@ pub struct Context {
     pub contest: Mutex<Contest<ObjectKey>>,
     /// Resource versions of what we wrote, to see whether someone wrote since.
     pub written: Mutex<BTreeMap<ObjectKey, String>>,
+    /// What the API found invalid, so that it is not asked again at once.
+    pub rejected: Mutex<Rejected>,
     pub failures: Failures<Key>,
     pub events: Events,
     pub metrics: Arc<Metrics>,

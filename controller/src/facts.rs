@@ -50,12 +50,14 @@ pub struct StoreFact {
 }
 
 impl Facts {
-    /// About the tenant with this uid.
+    /// Begins to know about a tenant.
+    pub fn enter_tenant(&self, uid: &str) {
+        self.tenants.write().entry(uid.into()).or_default();
+    }
+
+    /// About the tenant with this uid; nothing if it was never entered.
     pub fn tenant(&self, uid: &str) -> TenantFacts {
-        if let Some(facts) = self.tenants.read().get(uid) {
-            return facts.clone();
-        }
-        self.tenants.write().entry(uid.into()).or_default().clone()
+        self.tenants.read().get(uid).cloned().unwrap_or_default()
     }
 
     /// Changes what is known about a tenant.
@@ -63,12 +65,14 @@ impl Facts {
         change(self.tenants.write().entry(uid.into()).or_default())
     }
 
-    /// About the DataStore with this uid.
+    /// Begins to know about a DataStore.
+    pub fn enter_store(&self, uid: &str) {
+        self.stores.write().entry(uid.into()).or_default();
+    }
+
+    /// About the DataStore with this uid; nothing if it was never entered.
     pub fn store(&self, uid: &str) -> StoreFact {
-        if let Some(fact) = self.stores.read().get(uid) {
-            return fact.clone();
-        }
-        self.stores.write().entry(uid.into()).or_default().clone()
+        self.stores.read().get(uid).cloned().unwrap_or_default()
     }
 
     /// Changes what is known about a DataStore.

@@ -14,7 +14,10 @@ use crate::{
 /// replica does not lead and therefore only watches.
 pub async fn reconcile(name: &Name, ctx: &Context) -> Option<Next> {
     let key = Key::Tenant(name.clone());
-    let world = observe::world(name, ctx)?;
+    let Some(world) = observe::world(name, ctx) else {
+        ctx.failures.none(&key);
+        return None;
+    };
     let plan = tenant::plan(&world, &ctx.entropy);
     if !ctx.leadership.leads() {
         return None;

@@ -56,6 +56,10 @@ pub const COMPACT_EVERY: Duration = Duration::from_secs(5 * 60);
 /// Between attempts at deletions that were put off.
 pub const CLEANUP_EVERY: Duration = Duration::from_secs(15);
 
+/// What the API found invalid is not sent again for so long.
+pub const REJECTED_FOR: jiff::SignedDuration = jiff::SignedDuration::from_secs(20);
+/// What failed for a reason that repetition rarely helps is tried again then.
+const HOPELESS_EVERY: Duration = Duration::from_secs(30);
 /// A name that someone else holds is looked at again this often: objects
 /// that are not ours are not watched.
 const NAME_TAKEN_EVERY: Duration = Duration::from_secs(20);
@@ -121,7 +125,7 @@ pub fn next(plan: &Plan, outcomes: &[Outcome], failures: u32, now: Timestamp, sp
                 // It is in the cache now: the next plan knows it.
                 EXISTS => backoff(failures, spread),
                 _ if *retry => backoff(failures, spread),
-                _ => continue,
+                _ => HOPELESS_EVERY,
             };
             next = next.min(wait);
         }
@@ -226,9 +230,9 @@ mod tests {
     }
 
     #[test]
-    fn what_retrying_cannot_help_waits_for_a_change() {
+    fn what_retrying_hardly_helps_is_tried_seldom() {
         let outcomes = [failure("Invalid", false)];
         let Next(wait) = next(&Plan::default(), &outcomes, 0, now(), 0.0);
-        assert_eq!(wait, RESYNC);
+        assert_eq!(wait, HOPELESS_EVERY);
     }
 }

@@ -1,6 +1,6 @@
 //! Starts everything and stops it again.
 
-use std::{sync::Arc, time::Duration};
+use std::{io::IsTerminal, sync::Arc, time::Duration};
 
 use apiservice::pki::Entropy;
 use kube::{
@@ -95,6 +95,7 @@ fn log(args: &CommonArgs) -> Result<(), Error> {
     let filter = EnvFilter::builder().parse(&args.log)?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     // Another subscriber may be there already when tests start us in process.
     let _ = match args.log_format {
@@ -137,6 +138,8 @@ pub async fn client(args: &CommonArgs) -> Result<Client, Error> {
         None => Config::infer().await.map_err(|error| trouble(&error))?,
     };
     config.connect_timeout = Some(Duration::from_secs(5));
+    // requeue.rs decides when something is tried again; a worker does not wait.
+    config.default_retry = false;
     Client::try_from(config).map_err(|error| trouble(&error))
 }
 
@@ -180,6 +183,7 @@ pub async fn run(args: RunArgs, client: Client, stop: CancellationToken) -> Resu
         entropy: Entropy,
         contest: parking_lot::Mutex::new(Contest::new()),
         written: parking_lot::Mutex::default(),
+        rejected: parking_lot::Mutex::default(),
         failures: requeue::Failures::default(),
         metrics: Arc::new(Metrics::new()),
     });

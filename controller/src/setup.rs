@@ -181,7 +181,7 @@ fn alternative_names(args: &SetupEtcdArgs) -> (Vec<String>, Vec<IpAddr>) {
     let mut names = vec!["localhost".to_owned()];
     let mut addresses = vec![IpAddr::from([127, 0, 0, 1])];
     let hosts = (0..args.members).map(|member| format!("{service}-{member}.{service}"));
-    for host in hosts.chain([service.clone()]) {
+    for host in hosts.chain([service.clone(), format!("{service}-client")]) {
         names.push(format!("{host}.{namespace}.svc.{}", args.cluster_domain));
         names.push(format!("{host}.{namespace}.svc"));
         names.push(format!("{host}.{namespace}"));
@@ -418,6 +418,7 @@ mod tests {
         let (names, addresses) = alternative_names(&args);
         for name in [
             "steward-etcd-0.steward-etcd.ops.svc.cluster.local",
+            "steward-etcd-client.ops.svc",
             "etcd.example",
         ] {
             assert!(names.iter().any(|one| one == name), "{name}");

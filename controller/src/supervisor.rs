@@ -90,8 +90,12 @@ impl Supervisor {
             ctx.written
                 .lock()
                 .retain(|key, _| !theirs(&key.namespace, &key.name));
+            ctx.rejected
+                .lock()
+                .retain(|key, _| !theirs(&key.namespace, &key.name));
         }
         if let Some(uid) = uid {
+            ctx.facts.enter_tenant(&uid);
             let tasks_of = vec![
                 start(probe::run(ctx.clone(), name.clone(), uid.clone())),
                 start(access::run(ctx.clone(), name.clone(), uid.clone())),
@@ -120,6 +124,7 @@ impl Supervisor {
             ctx.connections.drop(&gone);
         }
         if let Some(uid) = uid {
+            ctx.facts.enter_store(&uid);
             let task = start(store::run(ctx.clone(), name.to_owned(), uid.clone()));
             let group = Group {
                 uid,

@@ -12,6 +12,7 @@
 #   IMAGE_APISERVER   repository:tag of our images; with CLUSTER=current the
 #   IMAGE_CONTROLLER  nodes must be able to pull them
 #   IMAGE_ETCD        etcd for tenants
+#   PROFILE           cargo's profile of our programs: release (default), or dev
 #   VERSION           Kubernetes version of the tenant
 #   SERVICE_TYPE      how the tenant is reached: LoadBalancer, NodePort, ClusterIP
 #   LAB               how to call the lab's program
@@ -24,7 +25,7 @@ SERVICE_TYPE=${SERVICE_TYPE:-LoadBalancer}
 LAB=${LAB:-cargo run --quiet --package tests --bin lab --}
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
-state=${CARGO_TARGET_DIR:-$top/target}/demo
+state=$(cd "$top" && realpath -m "${CARGO_TARGET_DIR:-target}")/demo
 release=steward
 namespace=steward-system
 group=steward.butlerlabs.dev
@@ -400,6 +401,11 @@ demo() {
   compare before-etcd after-etcd "Keys, users and roles in etcd"
   until_ok 30 "a DataStore that knows that nobody uses it" \
     kubectl wait --for=condition=DataStoreAllowedDeletion datastore/default --timeout=1s
+
+  if [ "$CLUSTER" = lab ]; then
+    last_command="comparing the rights of Steward with what it asked for"
+    "$here/rights.sh" "$(dirname "$($LAB kubeconfig --name demo)")/logs/audit.log"
+  fi
 
   close_step
   finished=yes

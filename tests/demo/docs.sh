@@ -14,5 +14,9 @@ done < <(find README.md docs/src -name '*.md')
 while IFS= read -r page; do
   grep -qF "(${page#docs/src/})" docs/src/SUMMARY.md || { echo "docs: $page is not in SUMMARY.md" >&2; bad=1; }
 done < <(find docs/src -name '*.md' ! -name SUMMARY.md)
-[ "$bad" = 0 ] && echo "docs: links and table of contents are in order"
+# Every condition type and reason of the code is explained.
+while IFS= read -r word; do
+  grep -qF "\`$word\`" docs/src/reference/conditions.md || { echo "docs: conditions.md does not explain $word" >&2; bad=1; }
+done < <(sed '/#\[cfg(test)\]/,$d' apiservice/src/condition.rs | grep -oE '"[A-Z][A-Za-z]+"' | tr -d '"' | sort -u | grep -vxE 'True|False')
+[ "$bad" = 0 ] && echo "docs: links, table of contents and conditions are in order"
 exit $bad

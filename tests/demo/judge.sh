@@ -4,9 +4,10 @@
 #   judge.sh --all   also interrupted, killed, and twice in a row
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-export LAB=${LAB:-$PWD/${CARGO_TARGET_DIR:-target}/debug/lab}
-logs=$PWD/${CARGO_TARGET_DIR:-target}/logs/judge
-case "${CARGO_TARGET_DIR:-}" in /*) logs=$CARGO_TARGET_DIR/logs/judge ;; esac
+# The same programs that the tests have compiled.
+export PROFILE=${PROFILE:-dev} KEEP=0 CLUSTER=lab
+export LAB=${LAB:-$(realpath -m "${CARGO_TARGET_DIR:-target}")/debug/lab}
+logs=$(realpath -m "${CARGO_TARGET_DIR:-target}")/logs/judge
 mkdir -p "$logs"
 stranger=stranger
 
@@ -69,7 +70,8 @@ nothing_left "the demo on a stranger's cluster"
 for signal in INT TERM KILL; do
   for moment in '^\[1/' '^\[2/' '^\[6/'; do
     echo "judge: SIG$signal at step ${moment//[^0-9]/}"
-    setsid tests/demo/demo.sh > "$logs/killed.log" 2>&1 &
+    # A background job of a script ignores SIGINT unless told otherwise.
+    setsid env --default-signal=INT tests/demo/demo.sh > "$logs/killed.log" 2>&1 &
     pid=$!
     until grep -q "$moment" "$logs/killed.log"; do
       kill -0 $pid 2>/dev/null || fail "the demo ended before step $moment"

@@ -223,7 +223,15 @@ impl Served {
     /// Kills the process (SIGKILL) and waits until it is gone.
     pub fn kill(&mut self) {
         match std::mem::replace(&mut self.server, Server::Nowhere) {
-            Server::Process(process) => process.id.kill(),
+            Server::Process(process) => {
+                process.id.kill();
+                // Its first thread is gone; the others may still hold files.
+                let entry = PathBuf::from(format!("/proc/{}", process.id.pid));
+                let deadline = Instant::now() + Duration::from_secs(10);
+                while entry.exists() && Instant::now() < deadline {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+            }
             _ => panic!("no process to kill"),
         }
     }

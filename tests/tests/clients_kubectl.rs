@@ -104,6 +104,9 @@ impl Normal {
             (r#"(?i)(resource ?version"?: *)"?[0-9]+"?"#, "${1}REVISION"),
             (r#""continue":"[^"]*""#, r#""continue":"TOKEN""#),
             (r"\b(\d+m)?\d+s\b", "AGE"),
+            (r#"(\\"resourceVersion\\":\\")\d+"#, "${1}REVISION"),
+            // Said once, by --show-managed-fields.
+            (r#"\\"managedFields\\":\[.*?\],(\\"name\\":)"#, "$1"),
             (r"/tmp/(LIVE|MERGED)-\d+", "/tmp/$1"),
             (r"kubectl-edit-\d+", "kubectl-edit"),
             (r"gen-[a-z0-9]{5}", "gen-RANDOM"),
@@ -172,19 +175,27 @@ async fn kubectl_sees_what_it_sees_of_a_crd() {
     let (crd, ours) = (Side::new(&other), Side::new(&served.lab));
     tokio::join!(crd.ready(), ours.ready());
 
+    let steps = steps();
+    let answers = |side: &Side| -> Vec<Said> {
+        let timed = |step: &Step| {
+            let started = Instant::now();
+            let said = side.run(&step.command);
+            if started.elapsed() > Duration::from_secs(3) {
+                println!("{:?}: {}", started.elapsed(), step.command);
+            }
+            said
+        };
+        steps.iter().map(timed).collect()
+    };
+    let (theirs, ours) = std::thread::scope(|scope| {
+        let theirs = scope.spawn(|| answers(&crd));
+        let ours = answers(&ours);
+        (theirs.join().unwrap(), ours)
+    });
+
     let normal = Normal::new();
-    let (mut golden, mut wrong, mut count) = (String::new(), String::new(), 0);
-    for step in steps() {
-        count += 1;
-        let started = Instant::now();
-        let (theirs, mine) = std::thread::scope(|scope| {
-            let theirs = scope.spawn(|| crd.run(&step.command));
-            let mine = ours.run(&step.command);
-            (theirs.join().unwrap(), mine)
-        });
-        if started.elapsed() > Duration::from_secs(3) {
-            println!("{:?}: {}", started.elapsed(), step.command);
-        }
+    let (mut golden, mut wrong) = (String::new(), String::new());
+    for ((step, theirs), mine) in steps.iter().zip(theirs).zip(ours) {
         let codes = [theirs.code, mine.code];
         let (theirs, mine) = (normal.text(&theirs), normal.text(&mine));
         let differs = codes[0] != codes[1] || theirs != mine;
@@ -208,7 +219,6 @@ async fn kubectl_sees_what_it_sees_of_a_crd() {
             None => {}
         }
     }
-    println!("{count} commands");
     let path = folder().join("differences.txt");
     let head = "# Where kubectl sees our kinds otherwise than a CustomResourceDefinition of the same\n# schema. Written by the test clients_kubectl; the reasons come from steps.txt.\n\n";
     let golden = format!("{head}{}\n", golden.trim_end());

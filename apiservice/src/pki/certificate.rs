@@ -1,52 +1,40 @@
 //! Making certificates: X.509 version 3 as RFC 5280 has it.
 
-use aws_lc_rs::digest::{SHA256, digest};
+use jiff::Timestamp;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, SanType, SerialNumber,
+};
+use rustls::pki_types::CertificateDer;
+use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::ParsedExtension;
+use x509_parser::time::ASN1Time;
 
-use super::key::{Key, belongs, pem};
 use super::read::{certificates, x509};
-use super::{Entropy, Error, Leaf, Pair, Subject, Usage, Validity, der};
-
-const COMMON_NAME: &[u64] = &[2, 5, 4, 3];
-const ORGANIZATION: &[u64] = &[2, 5, 4, 10];
-const SUBJECT_KEY_IDENTIFIER: &[u64] = &[2, 5, 29, 14];
-const KEY_USAGE: &[u64] = &[2, 5, 29, 15];
-const SUBJECT_ALTERNATIVE_NAME: &[u64] = &[2, 5, 29, 17];
-const BASIC_CONSTRAINTS: &[u64] = &[2, 5, 29, 19];
-const AUTHORITY_KEY_IDENTIFIER: &[u64] = &[2, 5, 29, 35];
-const EXTENDED_KEY_USAGE: &[u64] = &[2, 5, 29, 37];
-const SERVER_AUTH: &[u64] = &[1, 3, 6, 1, 5, 5, 7, 3, 1];
-const CLIENT_AUTH: &[u64] = &[1, 3, 6, 1, 5, 5, 7, 3, 2];
+use super::{Entropy, Error, Leaf, Pair, Subject, Usage, Validity, key};
 
 /// A new authority that has signed itself.
 ///
 /// # Errors
 /// When there is no randomness, or a time does not fit.
 pub fn authority(common_name: &str, validity: Validity, e: &Entropy) -> Result<Pair, Error> {
-    let (key, private) = Key::generate(e)?;
-    let subject = name(&Subject {
+    let key = key::generate(e)?;
+    let subject = Subject {
         common_name: common_name.to_owned(),
         organizations: Vec::new(),
-    });
-    let identifier = key_identifier(&key);
-    let extensions = [
-        extension(BASIC_CONSTRAINTS, true, &der::sequence(&[&der::yes()])),
-        // digitalSignature, keyCertSign, cRLSign
-        extension(KEY_USAGE, true, &der::bits(&[0x86], 1)),
-        extension(SUBJECT_KEY_IDENTIFIER, false, &der::octets(&identifier)),
+    };
+    let mut params = params(&subject, validity, e)?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![
+        KeyUsagePurpose::DigitalSignature,
+        KeyUsagePurpose::KeyCertSign,
+        KeyUsagePurpose::CrlSign,
     ];
-    let cert = certificate(
-        &Content {
-            issuer: &subject,
-            subject: &subject,
-            validity,
-            public: &key.public_info(),
-            extensions: &extensions.concat(),
-        },
-        &key,
-        e,
-    )?;
-    Ok(Pair { cert, key: private })
+    let certificate = params.self_signed(&key).map_err(|_| Error::Sign)?;
+    Ok(Pair {
+        cert: certificate.pem(),
+        key: key.serialize_pem(),
+    })
 }
 
 /// A new key and its certificate, signed by an authority.
@@ -55,144 +43,120 @@ pub fn authority(common_name: &str, validity: Validity, e: &Entropy) -> Result<P
 /// into the certificate once each, in the given order.
 ///
 /// # Errors
-/// When the authority does not parse or its key is another's, when there is no
-/// randomness, or when a time does not fit.
+/// When the authority does not parse, its key is another's or its subject is
+/// one that cannot be copied ([`Error::AuthoritySubject`]), when there is no
+/// randomness, or when a time, a name or the subject does not fit.
 pub fn sign(authority: &Pair, leaf: &Leaf, e: &Entropy) -> Result<Pair, Error> {
-    let issuer_key = Key::from_pem(&authority.key)?;
+    let issuer_key = key::from_pem(&authority.key)?;
     let chain = certificates(&authority.cert)?;
-    let issuer = x509(chain.first().ok_or(Error::NoPem("certificate"))?)?;
-    if !belongs(&issuer_key, &issuer) {
+    let issuer_der = chain.first().ok_or(Error::NoPem("certificate"))?;
+    let issuer = x509(issuer_der)?;
+    if !key::belongs(&issuer_key, &issuer) {
         return Err(Error::KeyMismatch);
     }
-    let (key, private) = Key::generate(e)?;
-
-    let mut extensions = vec![
-        // digitalSignature
-        extension(KEY_USAGE, true, &der::bits(&[0x80], 7)),
-        extension(EXTENDED_KEY_USAGE, false, &usages(leaf.usage)),
-        extension(BASIC_CONSTRAINTS, true, &der::sequence(&[])),
-        extension(
-            SUBJECT_KEY_IDENTIFIER,
-            false,
-            &der::octets(&key_identifier(&key)),
-        ),
-    ];
-    let issuer_identifier =
-        issuer
-            .extensions()
-            .iter()
-            .find_map(|one| match one.parsed_extension() {
-                ParsedExtension::SubjectKeyIdentifier(identifier) => Some(identifier.0),
-                _ => None,
-            });
-    if let Some(identifier) = issuer_identifier {
-        let value = der::sequence(&[&der::implicit(0, identifier)]);
-        extensions.push(extension(AUTHORITY_KEY_IDENTIFIER, false, &value));
+    let mut params = params(&leaf.subject, leaf.validity, e)?;
+    // Written out that it is none, with an identifier of its key.
+    params.is_ca = IsCa::ExplicitNoCa;
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = usages(leaf.usage);
+    params.subject_alt_names = names(leaf)?;
+    // An authority without an identifier has none that could be referred to.
+    params.use_authority_key_identifier_extension = issuer.extensions().iter().any(|one| {
+        matches!(
+            one.parsed_extension(),
+            ParsedExtension::SubjectKeyIdentifier(_)
+        )
+    });
+    let key = key::generate(e)?;
+    let certificate = params
+        .signed_by(&key, &signer(issuer_der, &issuer, issuer_key)?)
+        .map_err(|_| Error::Sign)?;
+    // Chains are matched by these bytes, and rcgen writes them anew: of
+    // attributes that repeat it keeps the last.
+    if x509(certificate.der())?.issuer().as_raw() != issuer.subject().as_raw() {
+        return Err(Error::AuthoritySubject(issuer.subject().to_string()));
     }
-    if !leaf.dns_names.is_empty() || !leaf.ip_addresses.is_empty() {
-        extensions.push(extension(SUBJECT_ALTERNATIVE_NAME, false, &names(leaf)));
-    }
-    let cert = certificate(
-        &Content {
-            // As it stands in the authority, byte for byte: that is how chains
-            // are matched.
-            issuer: issuer.subject().as_raw(),
-            subject: &name(&leaf.subject),
-            validity: leaf.validity,
-            public: &key.public_info(),
-            extensions: &extensions.concat(),
-        },
-        &issuer_key,
-        e,
-    )?;
-    Ok(Pair { cert, key: private })
+    Ok(Pair {
+        cert: certificate.pem(),
+        key: key.serialize_pem(),
+    })
 }
 
-/// What goes into a certificate, encoded but for the times.
-struct Content<'a> {
-    issuer: &'a [u8],
-    subject: &'a [u8],
-    validity: Validity,
-    public: &'a [u8],
-    extensions: &'a [u8],
+/// An authority that can sign.
+fn signer(
+    der: &CertificateDer<'_>,
+    parsed: &X509Certificate<'_>,
+    key: KeyPair,
+) -> Result<Issuer<'static, KeyPair>, Error> {
+    let subject = parsed.subject();
+    let unsupported = || Error::AuthoritySubject(subject.to_string());
+    // rcgen panics when it writes object identifiers of one byte or with a
+    // first arc above 2, which is what x509-parser makes of 2.40 and above.
+    let writable = subject
+        .iter_attributes()
+        .all(|attribute| matches!(attribute.attr_type().as_bytes(), [0..120, _, ..]));
+    if !writable {
+        return Err(unsupported());
+    }
+    Issuer::from_ca_cert_der(der, key).map_err(|_| unsupported())
 }
 
-fn certificate(content: &Content<'_>, signer: &Key, e: &Entropy) -> Result<String, Error> {
-    const VERSION_3: &[u8] = &[2];
+/// What all certificates have, with a new serial number.
+fn params(subject: &Subject, validity: Validity, e: &Entropy) -> Result<CertificateParams, Error> {
     let mut serial = [0; 16];
     e.fill(&mut serial)?;
-    // Never zero and never more than 20 octets.
+    // Never zero, and always of the same length.
     serial[0] = (serial[0] & 0x7f) | 0x40;
-    let algorithm = signer.signature_algorithm();
-    let to_be_signed = der::sequence(&[
-        &der::explicit(0, &der::unsigned(VERSION_3)),
-        &der::unsigned(&serial),
-        &algorithm,
-        content.issuer,
-        &der::sequence(&[
-            &der::time(content.validity.not_before)?,
-            &der::time(content.validity.not_after)?,
-        ]),
-        content.subject,
-        content.public,
-        &der::explicit(3, &der::sequence(&[content.extensions])),
-    ]);
-    let signature = signer.sign(&to_be_signed)?;
-    let whole = der::sequence(&[&to_be_signed, &algorithm, &der::bits(&signature, 0)]);
-    Ok(pem("CERTIFICATE", &whole))
+    let mut params = CertificateParams::default();
+    params.serial_number = Some(SerialNumber::from_slice(&serial));
+    params.not_before = time(validity.not_before)?.to_datetime();
+    params.not_after = time(validity.not_after)?.to_datetime();
+    params.distinguished_name = name(subject)?;
+    Ok(params)
 }
 
-/// Each organization and the common name in a set of its own, so that any
-/// number of groups fits.
-fn name(subject: &Subject) -> Vec<u8> {
-    let attribute = |kind: &[u64], value: &str| {
-        der::set(&[&der::sequence(&[&der::oid(kind), &der::utf8(value)])])
-    };
-    let mut parts: Vec<u8> = Vec::new();
-    for organization in &subject.organizations {
-        parts.extend(attribute(ORGANIZATION, organization));
+/// A time that RFC 5280 has a form for.
+fn time(time: Timestamp) -> Result<ASN1Time, Error> {
+    ASN1Time::from_timestamp(time.as_second())
+        .ok()
+        .filter(|form| form.to_datetime().year() >= 1950)
+        .ok_or(Error::Time(time))
+}
+
+fn name(subject: &Subject) -> Result<DistinguishedName, Error> {
+    let mut name = DistinguishedName::new();
+    match subject.organizations.as_slice() {
+        [] => {}
+        [organization] => name.push(DnType::OrganizationName, organization),
+        several => return Err(Error::Organizations(several.len())),
     }
-    parts.extend(attribute(COMMON_NAME, &subject.common_name));
-    der::sequence(&[&parts])
+    name.push(DnType::CommonName, &subject.common_name);
+    Ok(name)
 }
 
-fn usages(usage: Usage) -> Vec<u8> {
-    let (server, client) = (der::oid(SERVER_AUTH), der::oid(CLIENT_AUTH));
+fn usages(usage: Usage) -> Vec<ExtendedKeyUsagePurpose> {
+    use ExtendedKeyUsagePurpose::{ClientAuth, ServerAuth};
     match usage {
-        Usage::Server => der::sequence(&[&server]),
-        Usage::Client => der::sequence(&[&client]),
-        Usage::Both => der::sequence(&[&server, &client]),
+        Usage::Server => vec![ServerAuth],
+        Usage::Client => vec![ClientAuth],
+        Usage::Both => vec![ServerAuth, ClientAuth],
     }
 }
 
-fn names(leaf: &Leaf) -> Vec<u8> {
-    let mut all: Vec<Vec<u8>> = Vec::new();
-    let dns = leaf
-        .dns_names
-        .iter()
-        .map(|name| der::implicit(2, name.as_bytes()));
-    let addresses = leaf.ip_addresses.iter().map(|address| match address {
-        std::net::IpAddr::V4(address) => der::implicit(7, &address.octets()),
-        std::net::IpAddr::V6(address) => der::implicit(7, &address.octets()),
+fn names(leaf: &Leaf) -> Result<Vec<SanType>, Error> {
+    let dns = leaf.dns_names.iter().map(|name| {
+        let ascii = name.as_str().try_into();
+        ascii
+            .map(SanType::DnsName)
+            .map_err(|_| Error::DnsName(name.clone()))
     });
-    for name in dns.chain(addresses) {
+    let addresses = leaf.ip_addresses.iter().copied().map(SanType::IpAddress);
+    let mut all = Vec::new();
+    for name in dns.chain(addresses.map(Ok)) {
+        let name = name?;
         if !all.contains(&name) {
             all.push(name);
         }
     }
-    der::sequence(&[&all.concat()])
-}
-
-fn extension(kind: &[u64], critical: bool, value: &[u8]) -> Vec<u8> {
-    let (kind, value) = (der::oid(kind), der::octets(value));
-    if critical {
-        der::sequence(&[&kind, &der::yes(), &value])
-    } else {
-        der::sequence(&[&kind, &value])
-    }
-}
-
-/// RFC 7093, method 1: the first 20 octets of the hash of the public key.
-fn key_identifier(key: &Key) -> Vec<u8> {
-    digest(&SHA256, key.public()).as_ref()[..20].to_vec()
+    Ok(all)
 }

@@ -1,7 +1,16 @@
 use super::*;
+use rcgen::{DnType, DnValue};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::FromDer;
 
 const E: Entropy = Entropy;
+
+/// A block of PEM.
+fn pem(label: &str, content: &[u8]) -> String {
+    let text = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, content);
+    format!("-----BEGIN {label}-----\n{text}\n-----END {label}-----\n")
+}
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -18,7 +27,7 @@ fn leaf(usage: Usage) -> Leaf {
     Leaf {
         subject: Subject {
             common_name: "admin".into(),
-            organizations: vec!["a".into(), "b".into(), "c".into()],
+            organizations: vec!["system:masters".into()],
         },
         usage,
         dns_names: vec![
@@ -68,8 +77,7 @@ fn an_authority_says_so() {
     assert!(info.is_ca);
     assert_eq!(info.subject.common_name, "kubernetes");
     let block = read::pem_blocks(&pair.cert).next().unwrap();
-    let (rest, parsed) =
-        x509_parser::certificate::X509Certificate::from_der(&block.contents).unwrap();
+    let (rest, parsed) = X509Certificate::from_der(&block.contents).unwrap();
     assert!(rest.is_empty());
     parsed.verify_signature(None).unwrap();
     let usage = parsed.key_usage().unwrap().unwrap();
@@ -131,28 +139,25 @@ fn a_common_name_may_have_any_length() {
 /// a name of several parts that must be copied as it is.
 #[test]
 fn authorities_of_users_sign() {
-    let algorithms: [(&str, &'static rcgen::SignatureAlgorithm); 4] = [
+    let algorithms: [(&str, &'static rcgen::SignatureAlgorithm); 5] = [
         ("P-256", &rcgen::PKCS_ECDSA_P256_SHA256),
         ("P-384", &rcgen::PKCS_ECDSA_P384_SHA384),
+        ("P-521", &rcgen::PKCS_ECDSA_P521_SHA512),
         ("RSA", &rcgen::PKCS_RSA_SHA256),
         ("Ed25519", &rcgen::PKCS_ED25519),
     ];
     for (label, algorithm) in algorithms {
-        let key = rcgen::KeyPair::generate_for(algorithm).unwrap();
-        let mut params = rcgen::CertificateParams::default();
-        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-        params.distinguished_name = rcgen::DistinguishedName::new();
-        let name = &mut params.distinguished_name;
-        name.push(
-            rcgen::DnType::CountryName,
-            rcgen::DnValue::PrintableString("DE".try_into().unwrap()),
+        let country = DnValue::PrintableString("DE".try_into().unwrap());
+        let component = DnValue::Ia5String("example".try_into().unwrap());
+        let ca = authority_of_a_user(
+            &rcgen::KeyPair::generate_for(algorithm).unwrap(),
+            [
+                (DnType::CountryName, country),
+                (DnType::CustomDnType(DOMAIN_COMPONENT.to_vec()), component),
+                (DnType::OrganizationName, "etcd".into()),
+                (DnType::CommonName, "etcd authority".into()),
+            ],
         );
-        name.push(rcgen::DnType::OrganizationName, "etcd");
-        name.push(rcgen::DnType::CommonName, "etcd authority");
-        let ca = Pair {
-            cert: params.self_signed(&key).unwrap().pem(),
-            key: key.serialize_pem(),
-        };
         assert!(key_matches(&ca), "{label}");
         let pair = sign(&ca, &leaf(Usage::Client), &E).unwrap();
         verify(
@@ -165,26 +170,121 @@ fn authorities_of_users_sign() {
     }
 }
 
+/// 0.9.2342.19200300.100.1.25, of which directories use several in one name.
+const DOMAIN_COMPONENT: &[u64] = &[0, 9, 2342, 19_200_300, 100, 1, 25];
+
+fn authority_of_a_user(
+    key: &rcgen::KeyPair,
+    subject: impl IntoIterator<Item = (DnType, DnValue)>,
+) -> Pair {
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    for (kind, value) in subject {
+        params.distinguished_name.push(kind, value);
+    }
+    Pair {
+        cert: params.self_signed(key).unwrap().pem(),
+        key: key.serialize_pem(),
+    }
+}
+
+#[test]
+fn a_subject_that_cannot_be_copied_is_refused() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    // The second kind is the first one in other clothes: rcgen writes both.
+    let twice = [
+        (DnType::OrganizationName, "one".into()),
+        (DnType::CustomDnType(vec![2, 5, 4, 10]), "two".into()),
+        (DnType::CommonName, "etcd".into()),
+    ];
+    let rare = [
+        (DnType::CustomDnType(vec![2, 999, 1]), "rare".into()),
+        (DnType::CommonName, "etcd".into()),
+    ];
+    for subject in [twice.to_vec(), rare.to_vec()] {
+        let ca = authority_of_a_user(&key, subject);
+        let error = sign(&ca, &leaf(Usage::Client), &E).unwrap_err();
+        assert!(matches!(&error, Error::AuthoritySubject(_)), "{error}");
+        assert!(error.to_string().contains("CN=etcd"), "{error}");
+    }
+}
+
+#[test]
+fn an_identifier_is_referred_to_where_the_authority_has_one() {
+    let refers = |ca: &Pair| {
+        let pair = sign(ca, &leaf(Usage::Client), &E).unwrap();
+        let block = read::pem_blocks(&pair.cert).next().unwrap();
+        let (_, parsed) = X509Certificate::from_der(&block.contents).unwrap();
+        parsed.iter_extensions().find_map(|one| {
+            let ParsedExtension::AuthorityKeyIdentifier(it) = one.parsed_extension() else {
+                return None;
+            };
+            it.key_identifier.as_ref().map(|found| found.0.to_vec())
+        })
+    };
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::default();
+    let ca = |params: &rcgen::CertificateParams| Pair {
+        cert: params.self_signed(&key).unwrap().pem(),
+        key: key.serialize_pem(),
+    };
+    assert_eq!(refers(&ca(&params)), None);
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params.key_identifier_method = rcgen::KeyIdMethod::PreSpecified(vec![1, 2, 3]);
+    assert_eq!(refers(&ca(&params)), Some(vec![1, 2, 3]));
+}
+
+#[test]
+fn what_does_not_fit_is_refused() {
+    let ca = authority("kubernetes", validity(), &E).unwrap();
+    let mut wish = leaf(Usage::Client);
+    wish.subject.organizations.push("second".into());
+    assert_eq!(sign(&ca, &wish, &E), Err(Error::Organizations(2)));
+    let mut wish = leaf(Usage::Client);
+    wish.dns_names.push("müller".into());
+    assert_eq!(sign(&ca, &wish, &E), Err(Error::DnsName("müller".into())));
+    let mut wish = leaf(Usage::Client);
+    wish.validity.not_before = at("1949-12-31T23:59:59Z");
+    assert_eq!(
+        sign(&ca, &wish, &E),
+        Err(Error::Time(wish.validity.not_before))
+    );
+    wish.validity.not_before = at("1950-01-01T00:00:00Z");
+    // RFC 5280 has another form for times from 2050 on.
+    wish.validity.not_after = at("2050-01-01T00:00:00Z");
+    let info = inspect(&sign(&ca, &wish, &E).unwrap().cert).unwrap();
+    assert_eq!(info.not_before, wish.validity.not_before);
+    assert_eq!(info.not_after, wish.validity.not_after);
+}
+
 #[test]
 fn older_forms_of_keys_are_read() {
     use aws_lc_rs::encoding::AsDer;
     let generated = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
     // PKCS#8 of a 2048-bit key is PKCS#1 behind 26 bytes.
     let inner = &generated.serialize_der()[26..];
-    let rsa = key::Key::from_pem(&key::pem("RSA PRIVATE KEY", inner)).unwrap();
-    let same = key::Key::from_pem(&generated.serialize_pem()).unwrap();
-    assert_eq!(rsa.public(), same.public());
+    let rsa = key::from_pem(&pem("RSA PRIVATE KEY", inner)).unwrap();
+    let same = key::from_pem(&generated.serialize_pem()).unwrap();
+    assert_eq!(rsa.public_key_raw(), same.public_key_raw());
 
     let algorithm = &aws_lc_rs::signature::ECDSA_P256_SHA256_ASN1_SIGNING;
     let pair = aws_lc_rs::signature::EcdsaKeyPair::generate(algorithm).unwrap();
     let sec1: aws_lc_rs::encoding::EcPrivateKeyRfc5915Der<'_> =
         pair.private_key().as_der().unwrap();
-    let read = key::Key::from_pem(&key::pem("EC PRIVATE KEY", sec1.as_ref())).unwrap();
-    let pkcs8 = key::pem("PRIVATE KEY", pair.to_pkcs8v1().unwrap().as_ref());
-    assert_eq!(read.public(), key::Key::from_pem(&pkcs8).unwrap().public());
+    let read = key::from_pem(&pem("EC PRIVATE KEY", sec1.as_ref())).unwrap();
+    let parameters = pem("EC PARAMETERS", &[6, 8, 42, 134, 72, 206, 61, 3, 1, 7]);
+    let behind = parameters + &pem("EC PRIVATE KEY", sec1.as_ref());
+    let behind = key::from_pem(&behind).unwrap();
+    assert_eq!(behind.public_key_raw(), read.public_key_raw());
+    let pkcs8 = pem("PRIVATE KEY", pair.to_pkcs8v1().unwrap().as_ref());
+    assert_eq!(
+        read.public_key_raw(),
+        key::from_pem(&pkcs8).unwrap().public_key_raw()
+    );
 
     assert!(matches!(
-        key::Key::from_pem(&key::pem("PRIVATE KEY", b"junk")),
+        key::from_pem(&pem("PRIVATE KEY", b"junk")),
         Err(Error::Key)
     ));
 }

@@ -3,6 +3,7 @@
 //! waits for another tenant.
 
 pub mod access;
+pub mod exercise;
 pub mod probe;
 pub mod store;
 

@@ -142,7 +142,7 @@ fn certificates_now(plan: &Plan, outcomes: &[Outcome]) -> Verdict {
     }
 }
 
-/// Names that others hold and fields that others fight over.
+/// Names that others hold and fields that others fight over (rule 20).
 pub fn objects_owned(plan: &Plan, outcomes: &[Outcome]) -> Verdict {
     if let Some(waiting) = waiting(plan, kind::OBJECTS_OWNED) {
         return Verdict::no(waiting.reason, waiting.message.clone());
@@ -277,7 +277,7 @@ pub fn replicas(world: &World) -> Verdict {
     }
 }
 
-/// What the probe says of the way to the published endpoint.
+/// What the probe says of the way to the published endpoint (rule 15).
 pub fn endpoint(world: &World) -> Option<Verdict> {
     if is_asleep(world) {
         return Some(Verdict::unknown(
@@ -313,7 +313,7 @@ pub fn endpoint(world: &World) -> Option<Verdict> {
     })
 }
 
-/// what is accepted and has no effect.
+/// rule 9 and rule 22: what is accepted and has no effect.
 pub fn supported(world: &World) -> Verdict {
     let mut unsupported = v1alpha1::unsupported(&world.tenant.spec);
     let chosen = store::choose(&world.tenant, &world.settings);

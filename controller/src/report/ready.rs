@@ -1,4 +1,4 @@
-//! Whether a tenant is Ready, and if not, why. Ready is earned by the
+//! Whether a tenant is Ready, and if not, why (rule 15). Ready is earned by the
 //! probe; what is known about datastore and pods only explains its failure.
 
 use apiservice::condition::{Status, reason, tenant as condition};
@@ -135,7 +135,7 @@ fn inside_earned(world: &World, before: Option<&Condition>) -> bool {
         .is_some_and(|fact| earned(fact, before))
 }
 
-/// Only the way to the endpoint fails, the tenant itself does not.
+/// Only the way to the endpoint fails, the tenant itself does not (rule 15).
 pub fn passes_inside(world: &World, failure: &ProbeFailure) -> bool {
     let path = matches!(
         failure.kind,
@@ -226,7 +226,7 @@ pub fn first_start(world: &World) -> bool {
 }
 
 /// Conditions without which a tenant cannot be Ready. A missing replica is
-/// not one of them.
+/// not one of them (rule 15).
 fn summed(kind: &str) -> bool {
     [
         condition::DATA_STORE_READY,

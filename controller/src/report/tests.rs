@@ -23,7 +23,7 @@ fn store_problem(lab: &mut Lab, kind: StoreProblemKind) {
     lab.world.store.health = Some(Err(StoreProblem { kind, message }));
 }
 
-/// each cause turns Ready False with its own reason, and back.
+/// rule 15: each cause turns Ready False with its own reason, and back.
 #[test]
 fn ready_is_lost_with_its_own_reason_and_regained() {
     type Break = fn(&mut Lab);
@@ -142,7 +142,7 @@ fn one_replica_of_several_is_a_condition_of_its_own() {
     );
 }
 
-/// a controller that stands where the endpoint cannot be reached.
+/// rule 15: a controller that stands where the endpoint cannot be reached.
 #[test]
 fn only_the_way_to_the_endpoint_fails() {
     let mut lab = Lab::ready();

@@ -1,5 +1,5 @@
 //! What our API server may read for one tenant: the one Secret with which it
-//! signs users' certificates.
+//! signs users' certificates (rule 13).
 
 use apiservice::names;
 use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding, RoleRef, Subject};

@@ -1,5 +1,5 @@
 //! What belongs into the tenant's own API before anybody can use it: the
-//! bindings of R-16, and the namespace in which the probe of R-15 writes.
+//! bindings of rule 16, and the namespace in which the probe of rule 15 writes.
 
 use apiservice::names;
 use serde_json::{Value, json};

@@ -3,7 +3,7 @@
 //!
 //! They are made once. When one is lost or broken before the tenant was ever
 //! Ready it is made again; afterwards only on request, because every node and
-//! every client trusts the old one.
+//! every client trusts the old one (rule 19).
 
 use apiservice::condition::{reason, tenant as condition};
 use apiservice::names::{self, key};
@@ -106,7 +106,7 @@ const FRONT_PROXY: Kind = Kind {
     key: key::FRONT_PROXY_CA_KEY,
 };
 
-/// apart from the cluster authority, so that it can be revoked alone.
+/// rule 13: apart from the cluster authority, so that it can be revoked alone.
 const CLIENT: Kind = Kind {
     secret: names::client_ca,
     component: names::component::CLIENT_CA,

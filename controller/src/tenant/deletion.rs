@@ -1,4 +1,4 @@
-//! The end of a tenant. What is in the management cluster goes with its
+//! The end of a tenant (rule 18). What is in the management cluster goes with its
 //! owner; what is in the database has to be taken away first, or to be
 //! recorded as still to be taken away.
 

@@ -97,13 +97,13 @@ fn api_server(world: &World, address: &Address, place: &Place) -> (Flags, Flags)
     let pki = |file: &str| format!("{PKI}/{file}");
     let managed = vec![
         ("advertise-address", address.advertise.to_string()),
-        // The users' authority of R-13 is trusted beside the cluster's.
+        // The users' authority of rule 13 is trusted beside the cluster's.
         ("client-ca-file", pki("client-ca.crt")),
         ("enable-admission-plugins", plugins.join(",")),
         ("etcd-cafile", pki("etcd/ca.crt")),
         ("etcd-certfile", pki("etcd/server.crt")),
         ("etcd-keyfile", pki("etcd/server.key")),
-        // Compaction touches all tenants' keys and is not a tenant's right.
+        // Compaction touches all tenants' keys and is not a tenant's right (rule 21).
         ("etcd-compaction-interval", "0".to_owned()),
         ("etcd-prefix", format!("/{}", place.schema)),
         ("etcd-servers", servers.join(",")),

@@ -28,7 +28,7 @@ pub enum Standing<'a, T> {
     Absent,
     /// Controlled by this tenant's uid.
     Ours(&'a T),
-    /// Not controlled by this tenant's uid.
+    /// Not controlled by this tenant's uid (rule 20).
     Taken(&'a ObjectMeta),
 }
 
@@ -126,7 +126,7 @@ pub fn standing<'a>(world: &'a World, name: &str) -> Standing<'a, Secret> {
 ///
 /// Absent objects are created, never applied, so that nothing which a late
 /// cache hides is overwritten. Objects of others are left alone, and a field
-/// that somebody keeps changing back is left for a while.
+/// that somebody keeps changing back is left for a while (rule 20).
 pub fn keep<T: Serialize>(
     world: &World,
     plan: &mut Plan,
@@ -188,7 +188,7 @@ pub fn annotation<'a>(meta: &'a ObjectMeta, name: &str) -> Option<&'a str> {
     meta.annotations.as_ref()?.get(name).map(String::as_str)
 }
 
-/// The condition of R-20 for an object that is not ours.
+/// The condition of rule 20 for an object that is not ours.
 pub fn taken(key: &ObjectKey, meta: &ObjectMeta) -> Waiting {
     let owner = meta
         .owner_references

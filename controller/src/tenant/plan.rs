@@ -50,7 +50,7 @@ pub enum Step {
         /// The precondition.
         uid: String,
     },
-    /// Claim schema and user, then make role, user and grant.
+    /// Claim schema and user, then make role, user and grant (rule 17).
     Grant(Claim),
     /// Take the user's rights away.
     RevokeAccess(Claim),
@@ -58,7 +58,7 @@ pub enum Step {
     DropData(Claim),
     /// Give the names back.
     ReleaseClaim(Claim),
-    /// Record on the DataStore that this claim is to be cleaned up later.
+    /// Record on the DataStore that this claim is to be cleaned up later (rule 18).
     DeferDeletion {
         /// What was claimed.
         claim: Claim,
@@ -67,7 +67,7 @@ pub enum Step {
         /// Why it cannot be done now.
         why: String,
     },
-    /// Write the bindings of R-16 and the probe's namespace into the tenant
+    /// Write the bindings of rule 16 and the probe's namespace into the tenant
     /// with an identity made for this once. Repeated until the probe reports
     /// them present.
     Bootstrap(Bindings),
@@ -150,9 +150,9 @@ pub enum Object {
     Service(Service),
     /// The Deployment.
     Deployment(Deployment),
-    /// The Role of R-13.
+    /// The Role of rule 13.
     Role(Role),
-    /// The RoleBinding of R-13.
+    /// The RoleBinding of rule 13.
     RoleBinding(RoleBinding),
 }
 
@@ -252,7 +252,7 @@ impl Step {
 
 /// Credentials for the database are handed out only after the grant: a name
 /// that turns out to be another tenant's must not come with a certificate for
-/// it.
+/// it (rule 17).
 fn is_credential(secret: &Secret) -> bool {
     let component = secret
         .metadata

@@ -186,7 +186,7 @@ fn a_certificate_that_serves_is_kept() {
     let cert = String::from_utf8(store["server.crt"].clone()).unwrap();
     let info = pki::inspect(&cert).unwrap();
     assert_eq!(info.subject.common_name, "tenants_tenant_1");
-    assert!(info.subject.organizations.is_empty(), "R-21");
+    assert!(info.subject.organizations.is_empty(), "rule 21");
     let authority = String::from_utf8(store["ca.crt"].clone()).unwrap();
     assert_eq!(
         pki::verify(&cert, &authority, pki::Usage::Client, now),
@@ -194,7 +194,7 @@ fn a_certificate_that_serves_is_kept() {
     );
     assert!(
         pki::verify(&cert, &authority, pki::Usage::Server, now).is_err(),
-        "R-21"
+        "rule 21"
     );
 }
 

@@ -1,5 +1,5 @@
 //! Drift, contest and refusal: what is put right, object by object, and what
-//! is told where that is not possible.
+//! is told where that is not possible (rule 20).
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::plan::{Object, Outcome, Step};
 use super::testing::{Lab, brief};
 
-/// Every object of ours: deleted, it comes back (keys excepted, R-19); edited,
+/// Every object of ours: deleted, it comes back (keys excepted, rule 19); edited,
 /// it is put right; and nothing else is touched.
 #[test]
 fn drift_is_repaired_object_by_object() {

@@ -104,7 +104,7 @@ fn credentials_come_after_the_grant() {
     );
 }
 
-/// what the status says is not enough to be given a certificate.
+/// rule 17: what the status says is not enough to be given a certificate.
 #[test]
 fn no_certificate_for_names_that_only_the_status_knows() {
     let mut lab = Lab::ready();

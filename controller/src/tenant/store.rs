@@ -1,5 +1,5 @@
 //! The tenant's place in a DataStore: which one, under which names, with which
-//! credentials (features 4, R-17, R-21).
+//! credentials (features 4, rule 17, rule 21).
 
 use std::collections::BTreeMap;
 
@@ -57,7 +57,7 @@ pub fn choose(tenant: &TenantControlPlane, settings: &Settings) -> Option<String
 
 /// The names in the database: from status first, because that is where the
 /// data is, then from the spec, then made from namespace and name. A claim in
-/// the database outranks them all.
+/// the database outranks them all (rule 17).
 pub fn claim(tenant: &TenantControlPlane) -> Claim {
     let meta = &tenant.metadata;
     let namespace = meta.namespace.clone().unwrap_or_default();
@@ -276,10 +276,10 @@ fn config(world: &World, plan: &mut Plan, claim: &Claim) -> String {
 }
 
 /// The client certificate: the user's name, no organization, no use but that
-/// of a client.
+/// of a client (rule 21).
 fn certificate(world: &World, entropy: &Entropy, plan: &mut Plan, claim: &Claim) -> Option<String> {
     let name = names::datastore_certificate(world.name());
-    // Names in status or spec do not outrank a claim: a certificate is
+    // Names in status or spec do not outrank a claim (rule 17): a certificate is
     // signed only for a user that is known to be this tenant's.
     let claimed = world.store.access == Some(AccessFact::Granted)
         || plan.steps.iter().any(|step| matches!(step, Step::Grant(_)));

@@ -33,7 +33,7 @@ pub struct World {
     /// What observers know about the tenant's place in that DataStore.
     pub store: StoreFacts,
     /// The deletion of this tenant's data is already recorded on the DataStore
-    /// so that the finalizer need not wait.
+    /// (rule 18), so that the finalizer need not wait.
     pub deferred: bool,
     /// Objects found under the names that the tenant uses, ours or not.
     pub owned: Owned,
@@ -47,7 +47,7 @@ pub struct World {
     /// What the probe last saw.
     pub probe: ProbeFacts,
     /// Objects that somebody keeps changing back, with the instant of the next
-    /// attempt.
+    /// attempt (rule 20).
     pub contested: BTreeMap<ObjectKey, Timestamp>,
 }
 
@@ -56,7 +56,7 @@ pub struct World {
 pub struct Settings {
     /// Namespace of the operator and of Steward's own API server.
     pub operator_namespace: String,
-    /// ServiceAccount of Steward's own API server, the subject of R-13.
+    /// ServiceAccount of Steward's own API server, the subject of rule 13.
     pub api_server_service_account: String,
     /// DataStore of tenants that name none.
     pub default_data_store: Option<String>,
@@ -177,7 +177,7 @@ pub enum AccessFact {
     Granted,
     /// The claim is ours, but the user, role or grant is not there (any more).
     Revoked(String),
-    /// Schema or user belong to another uid.
+    /// Schema or user belong to another uid (rule 17).
     Taken {
         /// `namespace/name (uid)` of the owner as its claim names it.
         by: String,
@@ -198,21 +198,21 @@ pub struct Owned {
     pub secrets: BTreeMap<String, Arc<Secret>>,
     /// By object name.
     pub config_maps: BTreeMap<String, Arc<ConfigMap>>,
-    /// The Role of R-13.
+    /// The Role of rule 13.
     pub role: Option<Arc<Role>>,
-    /// The RoleBinding of R-13.
+    /// The RoleBinding of rule 13.
     pub role_binding: Option<Arc<RoleBinding>>,
 }
 
 /// What the tenant's own API answered to a client with a fresh certificate of
-/// the group `steward:admin`.
+/// the group `steward:admin` (rule 15).
 #[derive(Clone, Debug, Default)]
 pub struct ProbeFacts {
     /// Through `status.controlPlaneEndpoint`.
     pub endpoint: Option<PathFact>,
     /// Through the Service's name or address inside the management cluster.
     pub service: Option<PathFact>,
-    /// Whether the bindings of R-16 are in the tenant; `None` if not known.
+    /// Whether the bindings of rule 16 are in the tenant; `None` if not known.
     pub bindings: Option<bool>,
     /// Why the bindings could not be written at the last attempt.
     pub bindings_problem: Option<String>,
@@ -272,7 +272,7 @@ pub enum ProbeFailureKind {
 pub enum Ownership {
     /// Controlled by this tenant's uid.
     Ours,
-    /// Anything else, uncontrolled objects included.
+    /// Anything else, uncontrolled objects included (rule 20).
     Foreign,
 }
 
@@ -325,7 +325,7 @@ impl World {
     }
 
     /// The tenant has served before, so that losing its keys would cut off
-    /// whoever trusts them. The version is recorded when a tenant first
+    /// whoever trusts them (rule 19). The version is recorded when a tenant first
     /// becomes Ready or Sleeping and is never removed.
     pub fn was_ready(&self) -> bool {
         self.tenant

@@ -17,15 +17,15 @@ use crate::requests;
 pub const NAME: &str = "kube-apiserver 1.36.3, bare process, exec to /readyz";
 
 const PORT: u16 = 7443;
-/// Its etcd has a name that only the cluster's DNS knows: a hosts file of its
-/// own, in mounts of its own. The stamp is made by the last step before exec.
+/// Its etcd has a name that only the cluster's DNS knows: it asks that, as a
+/// pod does. The stamp is made by the last step before exec.
 const SCRIPT: &str =
-    r#"mount --bind "$0" /etc/hosts && stamp=$1 && shift && : > "$stamp" && exec "$@""#;
+    r#"mount --bind "$0" /etc/resolv.conf && stamp=$1 && shift && : > "$stamp" && exec "$@""#;
 
 /// How to start it.
 pub struct Bare {
     arguments: Vec<String>,
-    hosts: PathBuf,
+    resolver: PathBuf,
     directory: PathBuf,
 }
 
@@ -36,11 +36,14 @@ impl Bare {
     pub async fn like(lab: &Lab, etcd: &TenantsEtcd, tenant: &str) -> Result<Self> {
         let client = lab.client();
         let path = format!("/apis/apps/v1/namespaces/{TENANTS}/deployments/{tenant}");
-        let deployment = requests::get(&client, &path).await.doing(|| format!("get {path}"))?;
+        let deployment = requests::get(&client, &path)
+            .await
+            .doing(|| format!("get {path}"))?;
         let pod = &deployment["spec"]["template"]["spec"];
         let containers = pod["containers"].as_array().map_or(&[][..], Vec::as_slice);
         let container = containers.iter().find(|it| it["name"] == "kube-apiserver");
-        let container = container.ok_or_else(|| Failure::Said(format!("{path} has no kube-apiserver")))?;
+        let container =
+            container.ok_or_else(|| Failure::Said(format!("{path} has no kube-apiserver")))?;
         let directory = lab.directory().path().join("bare");
         let mut arguments: Vec<String> = container["args"]
             .as_array()
@@ -65,10 +68,14 @@ impl Bare {
         arguments.push(format!("--etcd-certfile={}", file("tls.crt")));
         arguments.push(format!("--etcd-keyfile={}", file("tls.key")));
         arguments.push(format!("--secure-port={PORT}"));
-        let hosts = directory.join("hosts");
-        let lines = format!("127.0.0.1 localhost\n{} {}\n", etcd.address, etcd.host);
-        std::fs::write(&hosts, lines).doing(|| "write a hosts file".into())?;
-        Ok(Self { arguments, hosts, directory })
+        let resolver = directory.join("resolv.conf");
+        let line = format!("nameserver {}\n", lab.addresses().dns_service());
+        std::fs::write(&resolver, line).doing(|| "write a resolv.conf".into())?;
+        Ok(Self {
+            arguments,
+            resolver,
+            directory,
+        })
     }
 
     /// Starts one on the keyspace `/bench-NUMBER` and stops it; the keyspace
@@ -79,7 +86,7 @@ impl Bare {
         let name = format!("bare-{number}");
         let program = Program::new(&name, "unshare")
             .args(["--mount", "sh", "-c", SCRIPT])
-            .args([self.hosts.as_os_str(), stamp.as_os_str()])
+            .args([self.resolver.as_os_str(), stamp.as_os_str()])
             .args([KUBERNETES.path(lab.directories(), "kube-apiserver")])
             .args(&self.arguments)
             .args([format!("--etcd-prefix=/{prefix}")]);
@@ -95,7 +102,8 @@ impl Bare {
         etcd.delete_keys(lab, &prefix)?;
         let began = std::fs::metadata(&stamp).and_then(|it| it.modified());
         let began = began.doing(|| format!("read the time of {}", stamp.display()))?;
-        end.duration_since(began).map_err(|error| Failure::Said(error.to_string()))
+        end.duration_since(began)
+            .map_err(|error| Failure::Said(error.to_string()))
     }
 }
 
@@ -103,18 +111,32 @@ impl Bare {
 async fn unpack(client: &kube::Client, volume: &Value, target: &Path) -> Result<()> {
     let mut sources: Vec<(String, &Value)> = Vec::new();
     if volume["secret"].is_object() {
-        sources.push((text(volume, "/secret/secretName")?, &volume["secret"]["items"]));
+        sources.push((
+            text(volume, "/secret/secretName")?,
+            &volume["secret"]["items"],
+        ));
     }
-    for source in volume["projected"]["sources"].as_array().into_iter().flatten() {
+    for source in volume["projected"]["sources"]
+        .as_array()
+        .into_iter()
+        .flatten()
+    {
         sources.push((text(source, "/secret/name")?, &source["secret"]["items"]));
     }
     if sources.is_empty() {
-        return Err(Failure::Said(format!("a volume of another kind than expected: {volume}")));
+        return Err(Failure::Said(format!(
+            "a volume of another kind than expected: {volume}"
+        )));
     }
     for (name, items) in sources {
         let path = format!("/api/v1/namespaces/{TENANTS}/secrets/{name}");
-        let secret = requests::get(client, &path).await.doing(|| format!("get {path}"))?;
-        let keys = secret["data"].as_object().into_iter().flat_map(|it| it.keys());
+        let secret = requests::get(client, &path)
+            .await
+            .doing(|| format!("get {path}"))?;
+        let keys = secret["data"]
+            .as_object()
+            .into_iter()
+            .flat_map(|it| it.keys());
         let files: Vec<(String, String)> = match items.as_array() {
             Some(items) => items
                 .iter()

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
+use tokio::task::JoinSet;
+
 use crate::failure::{Doing, Result};
 use crate::report::{Report, Values, milliseconds};
 use crate::side_by_side::{PEER, Stage, Target, collection};
@@ -36,7 +38,13 @@ pub async fn run(settings: &Settings, built: &Built, report: &mut Report) -> Res
         for target in [Target::Direct, Target::Aggregated] {
             let name = format!("creates, {clients} {plural}, {}", target.name());
             report.more(&name, "creates/s", rate(target), rate(Target::Peer), PEER);
-            report.less(&format!("{name}, p99"), "ms", p99(target), p99(Target::Peer), PEER);
+            report.less(
+                &format!("{name}, p99"),
+                "ms",
+                p99(target),
+                p99(Target::Peer),
+                PEER,
+            );
         }
     }
     Ok(())
@@ -55,13 +63,16 @@ pub async fn creates(
     let connections = stage.clients(target, clients).await?;
     for client in &connections {
         // The handshake is not what is measured.
-        requests::get_text(client, "/readyz").await.doing(|| "connect".into())?;
+        requests::get_text(client, "/readyz")
+            .await
+            .doing(|| "connect".into())?;
     }
-    let mut tasks = tokio::task::JoinSet::new();
+    let mut tasks: JoinSet<Result<Vec<f64>>> = JoinSet::new();
     let began = Instant::now();
     for (number, client) in connections.into_iter().enumerate() {
-        let bodies: Vec<_> =
-            (0..each).map(|n| stage.body(&format!("{label}-{number}-{n}"))).collect();
+        let bodies: Vec<_> = (0..each)
+            .map(|n| stage.body(&format!("{label}-{number}-{n}")))
+            .collect();
         let path = path.clone();
         tasks.spawn(async move {
             let mut taken = Vec::with_capacity(each);
@@ -71,7 +82,7 @@ pub async fn creates(
                 made.doing(|| "create an object".into())?;
                 taken.push(milliseconds(asked.elapsed()));
             }
-            Result::Ok(taken)
+            Ok(taken)
         });
     }
     let mut all = Vec::with_capacity(clients * each);

@@ -37,18 +37,27 @@ pub trait Doing<T> {
 
 impl<T> Doing<T> for std::io::Result<T> {
     fn doing(self, action: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|source| Failure::Io { action: action(), source })
+        self.map_err(|source| Failure::Io {
+            action: action(),
+            source,
+        })
     }
 }
 
 impl<T> Doing<T> for std::result::Result<T, kube::Error> {
     fn doing(self, action: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|source| Failure::Request { action: action(), source: Box::new(source) })
+        self.map_err(|source| Failure::Request {
+            action: action(),
+            source: Box::new(source),
+        })
     }
 }
 
 impl<T> Doing<T> for std::result::Result<T, serde_json::Error> {
     fn doing(self, action: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|source| Failure::Json { action: action(), source })
+        self.map_err(|source| Failure::Json {
+            action: action(),
+            source,
+        })
     }
 }

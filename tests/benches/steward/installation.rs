@@ -28,9 +28,8 @@ pub struct Installation {
 
 /// The tenants' etcd, with root's certificate.
 pub struct TenantsEtcd {
-    /// A name that its certificate holds.
-    pub host: String,
-    pub address: String,
+    /// Of its Pod.
+    address: String,
     /// Holds `ca.crt`, `tls.crt`, `tls.key`.
     pub certificates: PathBuf,
 }
@@ -58,7 +57,12 @@ impl Installation {
             }
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
-        lab.kubectl(&["wait", "--for=condition=Ready", "datastore/default", "--timeout=120s"])?;
+        lab.kubectl(&[
+            "wait",
+            "--for=condition=Ready",
+            "datastore/default",
+            "--timeout=120s",
+        ])?;
         lab.kubectl(&["create", "namespace", TENANTS])?;
         let etcd = TenantsEtcd::of(&lab).await?;
         Ok(Self { lab, etcd })
@@ -85,7 +89,14 @@ fn install(lab: &Lab) -> Result<()> {
         format!("etcd.image.tag={etcd}-0"),
     ];
     let output = Command::new(HELM.path(lab.directories(), "helm"))
-        .args(["install", "steward", chart, "--namespace", SYSTEM, "--create-namespace"])
+        .args([
+            "install",
+            "steward",
+            chart,
+            "--namespace",
+            SYSTEM,
+            "--create-namespace",
+        ])
         .args(["--wait", "--timeout", "5m", "--set", &values.join(",")])
         .arg("--kubeconfig")
         .arg(lab.kubeconfig())
@@ -104,10 +115,14 @@ impl TenantsEtcd {
     async fn of(lab: &Lab) -> Result<Self> {
         let client = lab.client();
         let path = format!("/api/v1/namespaces/{SYSTEM}/pods/steward-etcd-0");
-        let pod = requests::get(&client, &path).await.doing(|| "get the Pod of etcd".into())?;
+        let pod = requests::get(&client, &path)
+            .await
+            .doing(|| "get the Pod of etcd".into())?;
         let address = text(&pod, "/status/podIP")?;
         let path = format!("/api/v1/namespaces/{SYSTEM}/secrets/steward-etcd-certs");
-        let secret = requests::get(&client, &path).await.doing(|| "get etcd's Secret".into())?;
+        let secret = requests::get(&client, &path)
+            .await
+            .doing(|| "get etcd's Secret".into())?;
         let certificates = lab.directory().path().join("tenants-etcd");
         std::fs::create_dir_all(&certificates).doing(|| "create a directory".into())?;
         for key in ["ca.crt", "tls.crt", "tls.key"] {
@@ -115,19 +130,21 @@ impl TenantsEtcd {
             std::fs::write(certificates.join(key), bytes).doing(|| format!("write {key}"))?;
         }
         Ok(Self {
-            host: format!("steward-etcd-0.steward-etcd.{SYSTEM}.svc.cluster.local"),
             address,
             certificates,
         })
     }
 
-    /// Deletes all keys below `/prefix/`.
+    /// Deletes all keys below `/prefix/`; that there are none is an error,
+    /// because then something else was measured.
     pub fn delete_keys(&self, lab: &Lab, prefix: &str) -> Result<()> {
-        let etcdctl = ETCD.path(lab.directories(), "etcdctl").display().to_string();
+        let etcdctl = ETCD
+            .path(lab.directories(), "etcdctl")
+            .display()
+            .to_string();
         let endpoints = format!("--endpoints=https://{}:2379", self.address);
-        let file = |flag: &str, name: &str| {
-            format!("--{flag}={}", self.certificates.join(name).display())
-        };
+        let file =
+            |flag: &str, name: &str| format!("--{flag}={}", self.certificates.join(name).display());
         let (cert, key) = (file("cert", "tls.crt"), file("key", "tls.key"));
         // Its certificate has no address in it, only names.
         let arguments = [
@@ -140,20 +157,28 @@ impl TenantsEtcd {
             "--prefix",
             &format!("/{prefix}/"),
         ];
-        network::inside(lab.directory(), &arguments)?;
-        Ok(())
+        match network::inside(lab.directory(), &arguments)?.trim() {
+            "0" => Err(Failure::Said(format!(
+                "nothing was written below /{prefix}/"
+            ))),
+            _ => Ok(()),
+        }
     }
 }
 
 /// A string in an object.
 pub fn text(object: &Value, pointer: &str) -> Result<String> {
     let found = object.pointer(pointer).and_then(Value::as_str);
-    found.map(str::to_owned).ok_or_else(|| Failure::Said(format!("{pointer} is missing")))
+    found
+        .map(str::to_owned)
+        .ok_or_else(|| Failure::Said(format!("{pointer} is missing")))
 }
 
 /// A value of a Secret's data.
 pub fn decoded(value: &Value) -> Result<Vec<u8>> {
-    let encoded = value.as_str().ok_or_else(|| Failure::Said("a Secret lacks a key".into()))?;
+    let encoded = value
+        .as_str()
+        .ok_or_else(|| Failure::Said("a Secret lacks a key".into()))?;
     base64::engine::general_purpose::STANDARD
         .decode(encoded)
         .map_err(|error| Failure::Said(format!("a Secret's data: {error}")))

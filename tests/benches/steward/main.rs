@@ -102,7 +102,10 @@ async fn main() -> ExitCode {
 }
 
 async fn run(settings: &Settings) -> Result<()> {
-    let parts: Vec<_> = PARTS.into_iter().filter(|part| settings.wants(part)).collect();
+    let parts: Vec<_> = PARTS
+        .into_iter()
+        .filter(|part| settings.wants(part))
+        .collect();
     if parts.is_empty() {
         let known = PARTS.join(", ");
         return Err(Failure::Said(format!("no such part; there are: {known}")));
@@ -127,7 +130,7 @@ async fn run(settings: &Settings) -> Result<()> {
     if settings.quick {
         println!("--quick: these figures mean nothing.");
     }
-    print!("\n{}", report.table());
+    print!("{}", report.tables());
     eprintln!("also in {}", output.join("results.json").display());
     Ok(())
 }

@@ -39,20 +39,29 @@ impl Observer {
         let (sender, seen) = unbounded_channel();
         let mut tasks = JoinSet::new();
         let paths = [
-            format!("{}/namespaces/{namespace}/tenantcontrolplanes", requests::GROUP_VERSION),
+            format!(
+                "{}/namespaces/{namespace}/tenantcontrolplanes",
+                requests::GROUP_VERSION
+            ),
             format!("/api/v1/namespaces/{namespace}/services"),
             format!("/api/v1/namespaces/{namespace}/pods"),
             format!("/apis/apps/v1/namespaces/{namespace}/deployments"),
             format!("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"),
         ];
         for path in paths {
-            let list = requests::get(client, &path).await.doing(|| format!("list {path}"))?;
+            let list = requests::get(client, &path)
+                .await
+                .doing(|| format!("list {path}"))?;
             let version = list["metadata"]["resourceVersion"].as_str().unwrap_or("0");
-            let request = http::Request::get(format!("{path}?watch=true&resourceVersion={version}"))
-                .body(Vec::new())
-                .map_err(|error| Failure::Said(error.to_string()))?;
-            let opened = tokio::time::timeout(Duration::from_secs(20), client.request_stream(request));
-            let stream = opened.await.map_err(|_| Failure::Said(format!("watch {path}: no answer")))?;
+            let request =
+                http::Request::get(format!("{path}?watch=true&resourceVersion={version}"))
+                    .body(Vec::new())
+                    .map_err(|error| Failure::Said(error.to_string()))?;
+            let opened =
+                tokio::time::timeout(Duration::from_secs(20), client.request_stream(request));
+            let stream = opened
+                .await
+                .map_err(|_| Failure::Said(format!("watch {path}: no answer")))?;
             let mut lines = stream.doing(|| format!("watch {path}"))?.lines();
             let sender = sender.clone();
             tasks.spawn(async move {
@@ -97,7 +106,9 @@ impl Observer {
                 Ok(Some(seen)) => self.take(seen)?,
                 _ => {
                     let (tenant, story) = (&self.tenant, self.timeline.story());
-                    return Err(Failure::Said(format!("{tenant}: not Ready within {patience:?}\n{story}")));
+                    return Err(Failure::Said(format!(
+                        "{tenant}: not Ready within {patience:?}\n{story}"
+                    )));
                 }
             }
         }
@@ -113,7 +124,10 @@ impl Observer {
         self.tasks.abort_all();
         // One reading of both clocks ties them together.
         let (now, boot) = (self.began.elapsed(), crate::machine::since_boot());
-        let processes = self.pod_uid.as_deref().map(crate::machine::processes_of_pod);
+        let processes = self
+            .pod_uid
+            .as_deref()
+            .map(crate::machine::processes_of_pod);
         for (program, start) in processes.unwrap_or_default() {
             let after = now.saturating_sub(boot.saturating_sub(start));
             let phase = match program.as_str() {
@@ -153,7 +167,13 @@ impl Observer {
         }
         for condition in list(&object["status"]["conditions"]) {
             let field = |name: &str| condition[name].as_str().unwrap_or_default();
-            let text = format!("tenant {}={} {}: {}", field("type"), field("status"), field("reason"), field("message"));
+            let text = format!(
+                "tenant {}={} {}: {}",
+                field("type"),
+                field("status"),
+                field("reason"),
+                field("message")
+            );
             self.timeline.note(after, text);
         }
         if condition(object, "Ready") {
@@ -169,7 +189,10 @@ impl Observer {
     }
 
     fn endpoints(&mut self, after: Duration, object: &Value) {
-        if list(&object["endpoints"]).iter().any(|it| it["conditions"]["ready"] == true) {
+        if list(&object["endpoints"])
+            .iter()
+            .any(|it| it["conditions"]["ready"] == true)
+        {
             self.timeline.mark(Phase::Endpoint, after);
         }
     }
@@ -177,13 +200,18 @@ impl Observer {
     fn pod(&mut self, after: Duration, object: &Value) -> Result<()> {
         self.timeline.mark(Phase::Pod, after);
         self.pod_uid = object["metadata"]["uid"].as_str().map(str::to_owned);
-        for (name, phase) in [("PodScheduled", Phase::Scheduled), ("Ready", Phase::PodReady)] {
+        for (name, phase) in [
+            ("PodScheduled", Phase::Scheduled),
+            ("Ready", Phase::PodReady),
+        ] {
             if condition(object, name) {
                 self.timeline.mark(phase, after);
             }
         }
         for status in list(&object["status"]["containerStatuses"]) {
-            let state = status["state"].as_object().and_then(|it| it.keys().next().cloned());
+            let state = status["state"]
+                .as_object()
+                .and_then(|it| it.keys().next().cloned());
             let name = status["name"].as_str().unwrap_or_default();
             let text = format!(
                 "container {name}: {}, ready {}",
@@ -195,7 +223,8 @@ impl Observer {
         match object["status"]["podIP"].as_str() {
             Some(address) if !self.asked => {
                 self.asked = true;
-                self.timeline.note(after, format!("pod address {address} known"));
+                self.timeline
+                    .note(after, format!("pod address {address} known"));
                 self.ask(&format!("https://{address}:{}", self.port))
             }
             _ => Ok(()),
@@ -232,5 +261,8 @@ fn list(value: &Value) -> &[Value] {
 
 fn condition(object: &Value, name: &str) -> bool {
     let is = |it: &&Value| it["type"] == name;
-    list(&object["status"]["conditions"]).iter().find(is).is_some_and(|it| it["status"] == "True")
+    list(&object["status"]["conditions"])
+        .iter()
+        .find(is)
+        .is_some_and(|it| it["status"] == "True")
 }

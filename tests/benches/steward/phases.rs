@@ -19,8 +19,8 @@ pub enum Phase {
     Scheduled,
     Sandbox,
     ApiServer,
-    ControllerManager,
     Scheduler,
+    ControllerManager,
     Listening,
     Readyz,
     PodReady,
@@ -40,8 +40,12 @@ pub const PHASES: [(Phase, &str, &str); 17] = [
     (Phase::Scheduled, "Pod is scheduled", "watch"),
     (Phase::Sandbox, "first process of the sandbox", "/proc"),
     (Phase::ApiServer, "process kube-apiserver", "/proc"),
-    (Phase::ControllerManager, "process kube-controller-manager", "/proc"),
     (Phase::Scheduler, "process kube-scheduler", "/proc"),
+    (
+        Phase::ControllerManager,
+        "process kube-controller-manager",
+        "/proc",
+    ),
     (Phase::Listening, "serves HTTP", "asked each 20 ms"),
     (Phase::Readyz, "/readyz is 200", "asked each 20 ms"),
     (Phase::PodReady, "Pod is Ready", "watch"),
@@ -77,7 +81,8 @@ impl Timeline {
 
     /// All notes, in lines.
     pub fn story(&self) -> String {
-        let line = |(after, text): &(Duration, String)| format!("{:7.3} s  {text}\n", after.as_secs_f64());
+        let line =
+            |(after, text): &(Duration, String)| format!("{:7.3} s  {text}\n", after.as_secs_f64());
         self.notes.iter().map(line).collect()
     }
 
@@ -85,10 +90,15 @@ impl Timeline {
     pub fn json(&self) -> Value {
         let seen: Map<String, Value> = PHASES
             .iter()
-            .filter_map(|(phase, name, _)| Some(((*name).to_owned(), json!(self.at(*phase)?.as_secs_f64()))))
+            .filter_map(|(phase, name, _)| {
+                Some(((*name).to_owned(), json!(self.at(*phase)?.as_secs_f64())))
+            })
             .collect();
-        let notes: Vec<Value> =
-            self.notes.iter().map(|(after, text)| json!([after.as_secs_f64(), text])).collect();
+        let notes: Vec<Value> = self
+            .notes
+            .iter()
+            .map(|(after, text)| json!([after.as_secs_f64(), text]))
+            .collect();
         json!({"seconds": seen, "notes": notes})
     }
 }
@@ -99,7 +109,11 @@ pub fn table(starts: &[Timeline]) -> String {
     let mut lines = vec![["Moment", "p50 s", "p90 s", "step p50 s", "seen by"].map(str::to_owned)];
     let mut before: Option<Phase> = None;
     for (phase, name, source) in PHASES {
-        let all: Values = starts.iter().filter_map(|it| it.at(phase)).map(|it| it.as_secs_f64()).collect();
+        let all: Values = starts
+            .iter()
+            .filter_map(|it| it.at(phase))
+            .map(|it| it.as_secs_f64())
+            .collect();
         let p50 = all.percentile(50.0);
         if p50.is_nan() {
             continue;

@@ -28,17 +28,46 @@ pub struct Report(Vec<Row>);
 
 impl Report {
     /// A figure of which less is better.
-    pub fn less(&mut self, name: &str, unit: &'static str, ours: f64, peer: f64, peer_name: &'static str) {
+    pub fn less(
+        &mut self,
+        name: &str,
+        unit: &'static str,
+        ours: f64,
+        peer: f64,
+        peer_name: &'static str,
+    ) {
         self.add(name, unit, (ours, peer), peer_name, true);
     }
 
     /// A figure of which more is better.
-    pub fn more(&mut self, name: &str, unit: &'static str, ours: f64, peer: f64, peer_name: &'static str) {
+    pub fn more(
+        &mut self,
+        name: &str,
+        unit: &'static str,
+        ours: f64,
+        peer: f64,
+        peer_name: &'static str,
+    ) {
         self.add(name, unit, (ours, peer), peer_name, false);
     }
 
-    fn add(&mut self, name: &str, unit: &'static str, (ours, peer): (f64, f64), peer_name: &'static str, less_is_better: bool) {
-        let row = Row { name: name.to_owned(), unit, ours, peer, ratio: ours / peer, peer_name, less_is_better };
+    fn add(
+        &mut self,
+        name: &str,
+        unit: &'static str,
+        (ours, peer): (f64, f64),
+        peer_name: &'static str,
+        less_is_better: bool,
+    ) {
+        let row = Row {
+            name: name.to_owned(),
+            unit,
+            ours,
+            peer,
+            ratio: ours / peer,
+            peer_name,
+            less_is_better,
+        };
         eprintln!(
             "   {name}: {} {unit}, peer {} ({:.2})",
             figure(ours),
@@ -54,22 +83,32 @@ impl Report {
         std::fs::write(path, text + "\n").doing(|| format!("write {}", path.display()))
     }
 
-    /// All lines as a table in Markdown, aligned for a terminal.
-    pub fn table(&self) -> String {
-        let header = ["What", "Unit", "Steward", "Peer", "Ratio", "Better", "Peer is"];
-        let mut lines = vec![header.map(str::to_owned)];
-        lines.extend(self.0.iter().map(|row| {
-            [
-                row.name.clone(),
-                row.unit.to_owned(),
-                figure(row.ours),
-                figure(row.peer),
-                format!("{:.2}", row.ratio),
-                if row.less_is_better { "less" } else { "more" }.to_owned(),
-                row.peer_name.to_owned(),
-            ]
-        }));
-        markdown(&lines)
+    /// All lines as tables in Markdown, one for each peer, aligned for a terminal.
+    pub fn tables(&self) -> String {
+        let mut peers: Vec<&str> = self.0.iter().map(|row| row.peer_name).collect();
+        peers.dedup();
+        let mut text = String::new();
+        for peer in peers {
+            let header = ["What", "Unit", "Steward", "Peer", "Ratio", "Better"];
+            let mut lines = vec![header.map(str::to_owned)];
+            lines.extend(
+                self.0
+                    .iter()
+                    .filter(|row| row.peer_name == peer)
+                    .map(|row| {
+                        [
+                            row.name.clone(),
+                            row.unit.to_owned(),
+                            figure(row.ours),
+                            figure(row.peer),
+                            format!("{:.2}", row.ratio),
+                            if row.less_is_better { "less" } else { "more" }.to_owned(),
+                        ]
+                    }),
+            );
+            text.push_str(&format!("\nPeer: {peer}.\n\n{}", markdown(&lines)));
+        }
+        text
     }
 }
 
@@ -84,7 +123,9 @@ pub fn markdown<const N: usize>(lines: &[[String; N]]) -> String {
         }
         text.push_str("|\n");
         if number == 0 {
-            widths.iter().for_each(|width| text.push_str(&format!("|-{}-", "-".repeat(*width))));
+            widths
+                .iter()
+                .for_each(|width| text.push_str(&format!("|-{}-", "-".repeat(*width))));
             text.push_str("|\n");
         }
     }
@@ -111,7 +152,10 @@ impl Values {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
         let rank = (percent / 100.0 * sorted.len() as f64).ceil() as usize;
-        sorted.get(rank.saturating_sub(1)).copied().unwrap_or(f64::NAN)
+        sorted
+            .get(rank.saturating_sub(1))
+            .copied()
+            .unwrap_or(f64::NAN)
     }
 
     pub fn push(&mut self, value: f64) {

@@ -45,7 +45,12 @@ pub fn client(config: Config) -> Result<Client> {
     Client::try_from(config).doing(|| "make a client".into())
 }
 
-fn request(method: &str, path: &str, kind: &str, body: Vec<u8>) -> kube::Result<http::Request<Vec<u8>>> {
+fn request(
+    method: &str,
+    path: &str,
+    kind: &str,
+    body: Vec<u8>,
+) -> kube::Result<http::Request<Vec<u8>>> {
     http::Request::builder()
         .method(method)
         .uri(path)
@@ -56,17 +61,23 @@ fn request(method: &str, path: &str, kind: &str, body: Vec<u8>) -> kube::Result<
 
 /// GET of JSON.
 pub async fn get(client: &Client, path: &str) -> kube::Result<Value> {
-    client.request(request("GET", path, "application/json", Vec::new())?).await
+    client
+        .request(request("GET", path, "application/json", Vec::new())?)
+        .await
 }
 
 /// GET of a body as it is.
 pub async fn get_text(client: &Client, path: &str) -> kube::Result<String> {
-    client.request_text(request("GET", path, "application/json", Vec::new())?).await
+    client
+        .request_text(request("GET", path, "application/json", Vec::new())?)
+        .await
 }
 
 /// POST of bytes that are JSON; the answer is read and not parsed.
 pub async fn post_bytes(client: &Client, path: &str, body: Vec<u8>) -> kube::Result<String> {
-    client.request_text(request("POST", path, "application/json", body)?).await
+    client
+        .request_text(request("POST", path, "application/json", body)?)
+        .await
 }
 
 /// POST of JSON.
@@ -74,9 +85,24 @@ pub async fn post(client: &Client, path: &str, body: &Value) -> kube::Result<Str
     post_bytes(client, path, body.to_string().into_bytes()).await
 }
 
+/// PATCH, merged.
+pub async fn merge(client: &Client, path: &str, patch: &Value) -> kube::Result<String> {
+    let body = patch.to_string().into_bytes();
+    client
+        .request_text(request(
+            "PATCH",
+            path,
+            "application/merge-patch+json",
+            body,
+        )?)
+        .await
+}
+
 /// DELETE.
 pub async fn delete(client: &Client, path: &str) -> kube::Result<String> {
-    client.request_text(request("DELETE", path, "application/json", Vec::new())?).await
+    client
+        .request_text(request("DELETE", path, "application/json", Vec::new())?)
+        .await
 }
 
 /// Whether the server said that it is not there.

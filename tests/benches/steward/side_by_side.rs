@@ -8,6 +8,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use apiservice::resource::Resource;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Client;
 use kube::api::{Patch, PatchParams};
@@ -17,7 +18,7 @@ use tests::lab::{Lab, Level};
 use tests::served::{NAME, NAMESPACE, Served, TENANT};
 
 use crate::failure::{Doing, Failure, Result};
-use crate::{installation, requests};
+use crate::{installation, machine, requests};
 
 /// What the report calls the peer.
 pub const PEER: &str = "kube-apiserver 1.36.3 with a CRD of the same schema, etcd 3.6";
@@ -67,6 +68,8 @@ pub struct Stage {
 impl Stage {
     pub async fn start(program: &Path) -> Result<Self> {
         let lab = installation::start_lab(Level::Api).await?;
+        let sync = machine::sync_time(lab.directory().path())?;
+        eprintln!("   a write of 4 KiB is on the disk after {sync:.2} ms");
         eprintln!("   starting both servers");
         let served = Served::on(lab).await;
         let lab = &served.lab;
@@ -85,15 +88,22 @@ impl Stage {
         // them; the peer has nothing of the kind.
         lab.signal("kube-controller-manager", "KILL")?;
 
-        let stage = Self { object: object()?, ours, peer, served };
-        let peer = stage.client(Target::Peer).await?;
-        requests::until_ready(&peer, Duration::from_secs(60)).await?;
         let resource = apiservice::find("tenantcontrolplanes")
             .ok_or_else(|| Failure::Said("no kind tenantcontrolplanes".into()))?;
+        let stage = Self {
+            object: object(resource)?,
+            ours,
+            peer,
+            served,
+        };
+        let peer = stage.client(Target::Peer).await?;
+        requests::until_ready(&peer, Duration::from_secs(60)).await?;
         let crd = apiservice::crd::crd(resource).doing(|| "write the CRD".into())?;
         let crd = serde_json::to_value(crd).doing(|| "write the CRD".into())?;
         let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-        requests::post(&peer, path, &crd).await.doing(|| "create the CRD".into())?;
+        requests::post(&peer, path, &crd)
+            .await
+            .doing(|| "create the CRD".into())?;
         let space = json!({"metadata": {"name": SPACE}});
         for target in [Target::Aggregated, Target::Peer] {
             let client = stage.client(target).await?;
@@ -131,7 +141,9 @@ impl Stage {
         };
         if let Some(port) = port {
             let url = format!("https://{}:{port}", lab.addresses().node());
-            config.cluster_url = url.parse().map_err(|error| Failure::Said(format!("{url}: {error}")))?;
+            config.cluster_url = url
+                .parse()
+                .map_err(|error| Failure::Said(format!("{url}: {error}")))?;
         }
         // Ours has an authority that only the aggregator is told.
         config.accept_invalid_certs = true;
@@ -157,13 +169,19 @@ impl Stage {
     /// Deletes all objects.
     pub async fn clear(&self, target: Target) -> Result<()> {
         let client = self.client(target).await?;
-        requests::delete(&client, &collection()).await.doing(|| "delete the objects".into())?;
+        requests::delete(&client, &collection())
+            .await
+            .doing(|| "delete the objects".into())?;
         Ok(())
     }
 
     /// The process that is ours (either target) or the peer.
     pub fn pid(&self, target: Target) -> u32 {
-        if target == Target::Peer { self.peer.id.pid } else { self.ours.id.pid }
+        if target == Target::Peer {
+            self.peer.id.pid
+        } else {
+            self.ours.id.pid
+        }
     }
 
     /// etcd, which the peer needs and ours does not.
@@ -180,26 +198,33 @@ impl Stage {
 
 /// The path of the objects.
 pub fn collection() -> String {
-    format!("{}/namespaces/{SPACE}/tenantcontrolplanes", requests::GROUP_VERSION)
+    format!(
+        "{}/namespaces/{SPACE}/tenantcontrolplanes",
+        requests::GROUP_VERSION
+    )
 }
 
-/// The example, as users write it.
-fn object() -> Result<Value> {
+/// The example, with its list of plug-ins as a list: a CRD takes no other form.
+fn object(resource: &Resource) -> Result<Value> {
     let mut object: Value = serde_saphyr::from_str(TENANT)
         .map_err(|error| Failure::Said(format!("the example: {error}")))?;
+    resource.normalize(&mut object);
     object["metadata"]["namespace"] = SPACE.into();
     Ok(object)
 }
 
 /// The aggregator finds our server on the node's address.
 async fn lead_to(lab: &Lab) -> Result<()> {
-    lab.register_local_service(NAMESPACE, NAME, OUR_PORT).await?;
+    lab.register_local_service(NAMESPACE, NAME, OUR_PORT)
+        .await?;
     let slices: kube::Api<EndpointSlice> = kube::Api::namespaced(lab.client(), NAMESPACE);
     let endpoints = json!({"endpoints": [{
         "addresses": [lab.addresses().node()], "conditions": {"ready": true},
     }]});
     let (name, parameters) = (format!("{NAME}-lab"), PatchParams::default());
-    let patched = slices.patch(&name, &parameters, &Patch::Merge(endpoints)).await;
+    let patched = slices
+        .patch(&name, &parameters, &Patch::Merge(endpoints))
+        .await;
     patched.doing(|| "lead the Service to our server".into())?;
     Ok(())
 }

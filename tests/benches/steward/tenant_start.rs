@@ -17,9 +17,17 @@ use crate::{Built, Settings, machine, requests};
 
 const PORT: u16 = 6443;
 
-pub async fn run(settings: &Settings, built: &Built, output: &Path, report: &mut Report) -> Result<()> {
+pub async fn run(
+    settings: &Settings,
+    built: &Built,
+    output: &Path,
+    report: &mut Report,
+) -> Result<()> {
     let installation = Installation::start(built).await?;
-    let bench = Bench { installation: &installation, service_type: &settings.service_type };
+    let bench = Bench {
+        installation: &installation,
+        service_type: &settings.service_type,
+    };
     let (lab, etcd) = (&installation.lab, &installation.etcd);
 
     eprintln!("   one of each that does not count: page cache, images, caches of the cluster");
@@ -41,7 +49,10 @@ pub async fn run(settings: &Settings, built: &Built, output: &Path, report: &mut
                 let name = format!("tenant-{pair}");
                 let timeline = bench.start(&name).await?;
                 bench.remove(&name).await?;
-                let seconds = timeline.at(Phase::FirstWrite).unwrap_or_default().as_secs_f64();
+                let seconds = timeline
+                    .at(Phase::FirstWrite)
+                    .unwrap_or_default()
+                    .as_secs_f64();
                 starts.push(timeline);
                 ours.push(seconds);
                 ("tenant", seconds)
@@ -50,7 +61,9 @@ pub async fn run(settings: &Settings, built: &Built, output: &Path, report: &mut
                 peer.push(seconds);
                 ("bare", seconds)
             };
-            said.push(format!("{what} {seconds:.2} s (machine {busy:.0}% busy before)"));
+            said.push(format!(
+                "{what} {seconds:.2} s (machine {busy:.0}% busy before)"
+            ));
         }
         eprintln!("   pair {pair} of {pairs}: {}", said.join(", "));
     }
@@ -60,7 +73,11 @@ pub async fn run(settings: &Settings, built: &Built, output: &Path, report: &mut
         let (ours, peer) = (ours.percentile(percent), peer.percentile(percent));
         report.less(&format!("{title}, {name}"), "s", ours, peer, bare::NAME);
     }
-    println!("What a start is made of ({} starts):\n\n{}", starts.len(), phases::table(&starts));
+    println!(
+        "What a start is made of ({} starts):\n\n{}",
+        starts.len(),
+        phases::table(&starts)
+    );
     let file = output.join("starts.json");
     let all: Vec<_> = starts.iter().map(Timeline::json).collect();
     std::fs::write(&file, json!(all).to_string()).doing(|| format!("write {}", file.display()))
@@ -91,11 +108,15 @@ impl Bench<'_> {
         });
         let mut observer = Observer::start(&client, TENANTS, name, PORT).await?;
         observer.begin();
-        requests::post(&client, &tenants, &manifest).await.doing(|| format!("create {name}"))?;
+        requests::post(&client, &tenants, &manifest)
+            .await
+            .doing(|| format!("create {name}"))?;
         observer.mark(Phase::Accepted);
         observer.until_ready(Duration::from_secs(300)).await?;
         let path = format!("{tenants}/{name}/kubeconfig");
-        let minted = requests::get(&client, &path).await.doing(|| format!("get {path}"))?;
+        let minted = requests::get(&client, &path)
+            .await
+            .doing(|| format!("get {path}"))?;
         observer.mark(Phase::Kubeconfig);
         self.write(minted).await?;
         observer.mark(Phase::FirstWrite);
@@ -125,12 +146,16 @@ impl Bench<'_> {
     async fn remove(&self, name: &str) -> Result<()> {
         let client = self.installation.lab.client();
         let path = format!("{}/{name}", tenants());
-        requests::delete(&client, &path).await.doing(|| format!("delete {name}"))?;
+        requests::delete(&client, &path)
+            .await
+            .doing(|| format!("delete {name}"))?;
         let deadline = Instant::now() + Duration::from_secs(180);
         let pods = format!("/api/v1/namespaces/{TENANTS}/pods");
         loop {
             let gone = matches!(requests::get(&client, &path).await, Err(error) if requests::is_absent(&error));
-            let left = requests::get(&client, &pods).await.doing(|| "list Pods".into())?;
+            let left = requests::get(&client, &pods)
+                .await
+                .doing(|| "list Pods".into())?;
             if gone && left["items"].as_array().is_some_and(Vec::is_empty) {
                 return Ok(());
             }
@@ -143,5 +168,8 @@ impl Bench<'_> {
 }
 
 fn tenants() -> String {
-    format!("{}/namespaces/{TENANTS}/tenantcontrolplanes", requests::GROUP_VERSION)
+    format!(
+        "{}/namespaces/{TENANTS}/tenantcontrolplanes",
+        requests::GROUP_VERSION
+    )
 }

@@ -40,7 +40,10 @@ pub async fn run(settings: &Settings, built: &Built, report: &mut Report) -> Res
             for (name, percent) in [("p50", 50.0), ("p99", 99.0)] {
                 let ours = taken[target.name()].percentile(percent);
                 let peer = taken[Target::Peer.name()].percentile(percent);
-                let name = format!("write to event, {watchers} {plural}, {}, {name}", target.name());
+                let name = format!(
+                    "write to event, {watchers} {plural}, {}, {name}",
+                    target.name()
+                );
                 report.less(&name, "ms", ours, peer, PEER);
             }
         }
@@ -72,7 +75,9 @@ async fn deliver(
     for number in 0..writes {
         let body = stage.body(&format!("{label}{number}"));
         asked.push(Instant::now());
-        requests::post_bytes(&writer, &collection(), body).await.doing(|| "create".into())?;
+        requests::post_bytes(&writer, &collection(), body)
+            .await
+            .doing(|| "create".into())?;
         tokio::time::sleep(PACE).await;
     }
     let mut all = Vec::with_capacity(watchers * writes);
@@ -82,7 +87,12 @@ async fn deliver(
         .map_err(|_| Failure::Said(format!("{label}: events are missing after {patience:?}")))?
     {
         let arrived = arrived??;
-        all.extend(asked.iter().zip(arrived).map(|(from, to)| milliseconds(to - *from)));
+        all.extend(
+            asked
+                .iter()
+                .zip(arrived)
+                .map(|(from, to)| milliseconds(to - *from)),
+        );
     }
     Ok(all)
 }
@@ -93,7 +103,10 @@ async fn open(
 ) -> Result<futures::io::Lines<impl futures::AsyncBufRead + Unpin + Send + use<>>> {
     let request = http::Request::get(path).body(Vec::new());
     let request = request.map_err(|error| Failure::Said(error.to_string()))?;
-    let stream = client.request_stream(request).await.doing(|| "watch".into())?;
+    let stream = client
+        .request_stream(request)
+        .await
+        .doing(|| "watch".into())?;
     Ok(Box::pin(stream).lines())
 }
 
@@ -112,7 +125,9 @@ async fn arrivals(
             .ok_or_else(|| Failure::Said(format!("{label}: the watch ended")))?
             .doing(|| "watch".into())?;
         // Events of a watch come in the order of the writes.
-        let Some(at) = line.find(&pattern) else { continue };
+        let Some(at) = line.find(&pattern) else {
+            continue;
+        };
         let number = line[at + pattern.len()..].split('"').next();
         if number == Some(arrived.len().to_string().as_str()) {
             arrived.push(now);

@@ -33,7 +33,6 @@ type state struct {
 type line struct {
 	Event  string  `json:"event"`
 	Object *state  `json:"object,omitempty"`
-	Old    *state  `json:"old,omitempty"`
 	Store  []state `json:"store,omitempty"`
 }
 
@@ -87,7 +86,17 @@ func run(kubeconfig string, resource schema.GroupVersionResource) error {
 	_, err = informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
 		AddFunc: func(object any) { say(line{Event: "add", Object: stateOf(object)}) },
 		UpdateFunc: func(old, object any) {
-			say(line{Event: "update", Object: stateOf(object), Old: stateOf(old)})
+			before, after := stateOf(old), stateOf(object)
+			switch {
+			case before.ResourceVersion == after.ResourceVersion:
+				// Named again by a new list.
+			case before.UID != after.UID:
+				// Deleted and created between a watch and a new list.
+				say(line{Event: "missing", Object: before})
+				say(line{Event: "add", Object: after})
+			default:
+				say(line{Event: "update", Object: after})
+			}
 		},
 		DeleteFunc: func(object any) {
 			// A deletion that was only found missing in a new list.

@@ -112,6 +112,20 @@ pub static HELM: GoProgram = GoProgram {
 /// cannot build says so soon.
 pub static ALL: [&GoProgram; 4] = [&ETCD, &COREDNS, &HELM, &KUBERNETES];
 
+/// A client-go informer that prints what it hears, for tests of our server; no
+/// part of a cluster, so that whoever needs it builds it.
+pub static INFORMER: GoProgram = GoProgram {
+    name: "informer",
+    links: &[],
+    package: ".",
+    module: "k8s.io/client-go",
+    variables: &[],
+    go_mod: source!("informer", "go.mod"),
+    go_sum: source!("informer", "go.sum"),
+    main: Some(source!("informer", "main.go")),
+    expected: Duration::from_secs(60),
+};
+
 impl GoProgram {
     /// The version in go.mod, with its "v".
     pub fn version(&self) -> &'static str {
@@ -339,7 +353,7 @@ mod tests {
 
     #[test]
     fn every_program_has_a_version() {
-        for program in ALL {
+        for program in ALL.into_iter().chain([&INFORMER]) {
             assert!(program.version().starts_with('v'), "{}", program.name);
         }
         assert_eq!(KUBERNETES.version(), "v1.36.3");
