@@ -198,8 +198,17 @@ fn dedupe_owners(object: &mut Value, warnings: &Warnings) {
 pub enum Part {
     /// Everything but the status.
     Main,
+    /// The replicas, through a Scale.
+    Replicas,
     /// The status and nothing else.
     Status,
+}
+
+impl Part {
+    /// Whether the status stays as it is.
+    pub fn is_spec(self) -> bool {
+        self != Part::Status
+    }
 }
 
 /// All field rules of a new or changed object; 422 if any is broken.
@@ -219,8 +228,9 @@ pub fn validate(
     if !errors.is_empty() {
         return Err(Failure::invalid(resource, meta(new, "name"), errors));
     }
+    // Who scales did not write the rest of the spec, and a change of labels
+    // repeats nothing that the spec was told before.
     if part == Part::Main {
-        // A change of labels repeats nothing that the spec was told before.
         if old.is_none_or(|old| object::spec_changed(resource, new, old)) {
             let texts = resource.warnings(new, old);
             texts.into_iter().for_each(|text| warnings.add(text));

@@ -65,8 +65,12 @@ pub struct Authorizer {
 enum Source {
     Cluster(kube::Client),
     #[cfg(test)]
-    Test(Box<dyn Fn(&Identity, &Attributes) -> Decision + Send + Sync>),
+    Test(Box<Judge>),
 }
+
+/// Decides in place of a cluster.
+#[cfg(test)]
+type Judge = dyn Fn(&Identity, &Attributes) -> Decision + Send + Sync;
 
 impl Authorizer {
     /// An authorizer that asks the cluster behind `client`.

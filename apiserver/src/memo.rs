@@ -132,7 +132,7 @@ mod tests {
     #[tokio::test]
     async fn a_caller_that_leaves_does_not_take_the_question_along() {
         let memo = memo();
-        let never = memo.get(&1, || std::future::pending::<Result<u32, String>>());
+        let never = memo.get(&1, std::future::pending::<Result<u32, String>>);
         let left = tokio::time::timeout(Duration::from_millis(20), never).await;
         assert!(left.is_err());
         assert_eq!(memo.get(&1, || async { Ok(3) }).await, Ok(3));

@@ -168,8 +168,11 @@ pub mod reason {
         VOLUME_NOT_MOUNTED = "VolumeNotMounted";
         /// The published endpoint does not answer.
         ENDPOINT_UNREACHABLE = "EndpointUnreachable";
-        /// The endpoint cannot be reached from where the controller stands, while
-        /// the Service can (rule 15).
+        /// The endpoint answered the controller before and no longer does, while
+        /// the Service does: the way to it is cut (rule 15).
+        ENDPOINT_ROUTE_LOST = "EndpointRouteLost";
+        /// The endpoint was never reached from where the controller stands, while
+        /// the Service can be (rule 15).
         ENDPOINT_NOT_PROBED = "EndpointNotReachableFromController";
         /// The tenant's API answers and refuses what the probe does.
         PROBE_REFUSED = "ProbeRefused";

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use apiservice::{
     names,
+    pki::Pair,
     v1alpha1::{DataStore, DataStoreStatus, TenantControlPlane, TenantControlPlaneStatus},
 };
 use http::{Method, StatusCode};
@@ -235,43 +236,57 @@ pub fn ask_for_bindings(ctx: &Context, world: &World, bindings: &Bindings) -> Ou
 
 /// Writes bindings into the tenant (rule 16). Until the tenant was Ready for
 /// the first time with an identity beyond RBAC, which is made for this and
-/// thrown away; later as a member of `kubeadm:cluster-admins`.
+/// thrown away; later as a member of one of the groups that are bound: as long
+/// as one of the two bindings is there, it can repair the other.
 pub async fn bootstrap(
     ctx: &Context,
     tenant: &TenantControlPlane,
     address: &str,
-    host: Option<&str>,
     bindings: &Bindings,
 ) -> Result<(), ProbeFailure> {
     if !ctx.leadership.leads() {
         return Err(failure(Kind::Forbidden, "another replica leads"));
     }
     let name = Name::of(&tenant.metadata);
-    let Some(authority) = probe::pair_of(ctx, &name, &names::ca(&name.name)) else {
-        return Err(failure(
-            Kind::Forbidden,
-            "the tenant's authority is not there",
-        ));
-    };
+    let missing = || failure(Kind::Forbidden, "the tenant's authorities are not there");
+    let cluster = probe::pair_of(ctx, &name, &names::ca(&name.name)).ok_or_else(missing)?;
     let was_ready = tenant
         .status
         .as_ref()
         .is_some_and(|status| status.installed_version().is_some());
-    let group = if was_ready {
-        names::GROUP_KUBEADM_CLUSTER_ADMINS
-    } else {
-        "system:masters"
+    if !was_ready {
+        return write_as(ctx, &cluster, &cluster, "system:masters", address, bindings).await;
+    }
+    let group = names::GROUP_KUBEADM_CLUSTER_ADMINS;
+    let refused = match write_as(ctx, &cluster, &cluster, group, address, bindings).await {
+        Err(failure) if failure.kind == Kind::Forbidden => failure,
+        result => return result,
     };
-    let client = probe::client_certificate(
-        &authority,
-        "steward:bootstrap",
-        group,
-        ctx.now(),
-        &ctx.entropy,
-    )?;
-    let credentials = Credentials::new(&authority.cert, &client)?;
+    let users = probe::pair_of(ctx, &name, &names::client_ca(&name.name)).ok_or_else(missing)?;
+    write_as(ctx, &cluster, &users, names::GROUP_ADMIN, address, bindings)
+        .await
+        .map_err(|_| {
+            let remedy = "bind the group kubeadm:cluster-admins to the ClusterRole cluster-admin \
+                          again with super-admin.conf of the admin Secret";
+            failure(refused.kind, format!("{}; {remedy}", refused.message))
+        })
+}
+
+/// Writes bindings as a member of `group`, with a certificate that `signer`
+/// gives for minutes.
+async fn write_as(
+    ctx: &Context,
+    cluster: &Pair,
+    signer: &Pair,
+    group: &str,
+    address: &str,
+    bindings: &Bindings,
+) -> Result<(), ProbeFailure> {
+    let user = "steward:bootstrap";
+    let client = probe::client_certificate(signer, user, group, ctx.now(), &ctx.entropy)?;
+    let credentials = Credentials::new(&cluster.cert, &client)?;
     let work = async {
-        let connection = Tenant::connect(address, host, &credentials).await?;
+        let connection = Tenant::connect(address, None, &credentials).await?;
         for object in &bindings.objects {
             put(&connection, object).await?;
         }

@@ -1,4 +1,5 @@
 //! The judges: a real cluster to test on, and what several tests share.
 
+pub mod installed;
 pub mod lab;
 pub mod served;

@@ -161,9 +161,10 @@ impl Served {
             .register_local_service(NAMESPACE, NAME, PORT)
             .await
             .unwrap();
+        self.wait_until_ready().await;
         let slices: kube::Api<EndpointSlice> = kube::Api::namespaced(self.lab.client(), NAMESPACE);
-        // A start is a change of the endpoints, as it is with pods: the
-        // aggregator looks at once instead of after its back-off.
+        // A pod that is ready is a change of the endpoints: the aggregator looks
+        // at once instead of after its back-off.
         let started = uuid::Uuid::new_v4().to_string();
         let patch = json!({
             "metadata": {"annotations": {"started": started}},
@@ -179,6 +180,31 @@ impl Served {
             )
             .await
             .unwrap();
+    }
+
+    /// What a readiness probe does.
+    async fn wait_until_ready(&self) {
+        let server = format!("https://{}:{PORT}", self.lab.addresses().node());
+        let probe = || {
+            let kubectl = self.lab.program("kubectl");
+            run(Command::new(kubectl).args([
+                "--kubeconfig=/dev/null",
+                "--insecure-skip-tls-verify",
+                "--server",
+                &server,
+                "get",
+                "--raw=/readyz",
+            ]))
+        };
+        eventually("the server is ready", Duration::from_secs(60), || {
+            assert!(
+                self.runs(),
+                "the server has ended: {}",
+                self.lab.directory().logs().display()
+            );
+            probe().code == 0
+        })
+        .await;
     }
 
     fn flags(&self, port: u16) -> Vec<String> {

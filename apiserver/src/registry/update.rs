@@ -120,7 +120,9 @@ impl<'a> Change<'a> {
                 return Err(Failure::modified(Subject::of(resource, self.name)));
             }
             match self.part {
-                Part::Main => admission::prepare_update(resource, &mut new, &old, self.warnings),
+                Part::Main | Part::Replicas => {
+                    admission::prepare_update(resource, &mut new, &old, self.warnings)
+                }
                 Part::Status => {
                     // R3.72: nothing but the status is taken.
                     let status = new.get("status").cloned();
@@ -129,7 +131,7 @@ impl<'a> Change<'a> {
                 }
             }
             admission::validate(resource, &new, Some(&old), self.part, self.warnings)?;
-            if self.part == Part::Main {
+            if self.part.is_spec() {
                 admission::borrowed(registry, self.identity, resource, &new, Some(&old)).await?;
             }
             let bytes = object::encode(&new)?;
@@ -158,7 +160,7 @@ impl<'a> Change<'a> {
 
     /// R3.51: the last finalizer of a deleting object is gone.
     fn completes_deletion(&self, new: &Value) -> bool {
-        self.part == Part::Main && object::deleting(new) && object::finalizers(new).is_empty()
+        self.part.is_spec() && object::deleting(new) && object::finalizers(new).is_empty()
     }
 
     /// R3.48: a uid in the body is a precondition.

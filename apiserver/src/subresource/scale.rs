@@ -69,7 +69,7 @@ pub async fn update(
     admission::match_name(&scale, name)?;
     admission::match_namespace(permit.resource(), &mut scale, permit.namespace())?;
     let paths = paths(&permit)?;
-    let change = Change::new(registry, &permit, request, Part::Main, options.dry_run)?;
+    let change = Change::new(registry, &permit, request, Part::Replicas, options.dry_run)?;
     let stored = change.apply(|old| scaled(paths, old, &scale)).await?;
     answer(registry, paths, &stored, &accept)
 }
@@ -86,7 +86,7 @@ pub async fn patch(
     let (patch, strict) = patches::parse(request)?;
     let options = Write::parse(query, WriteKind::Patch)?;
     let paths = paths(&permit)?;
-    let change = Change::new(registry, &permit, request, Part::Main, options.dry_run)?;
+    let change = Change::new(registry, &permit, request, Part::Replicas, options.dry_run)?;
     let stored = change
         .apply(|old| {
             let mut patched = patches::apply(&patch, &scale(paths, old)?)?;

@@ -141,7 +141,7 @@ impl Probe {
         if bindings == Some(false)
             && let Some(wanted) = ctx.facts.tenant(uid).wanted_bindings
         {
-            match apply::bootstrap(ctx, &tenant, endpoint, None, &wanted).await {
+            match apply::bootstrap(ctx, &tenant, endpoint, &wanted).await {
                 Ok(()) => {
                     tracing::info!(
                         tenant = name.to_string(),

@@ -47,11 +47,14 @@ pub fn all(
             Some(parts::workload(world, plan, outcomes, before)),
         );
         say(kind::REPLICAS_AVAILABLE, Some(parts::replicas(world)));
-        say(kind::ENDPOINT_REACHABLE, parts::endpoint(world));
+        say(
+            kind::ENDPOINT_REACHABLE,
+            parts::endpoint(world, condition::get(before, kind::ENDPOINT_REACHABLE)),
+        );
         say(kind::SPEC_SUPPORTED, Some(parts::supported(world)));
     }
     say(kind::PAUSED, parts::paused(world, before));
-    let summary = ready::ready(world, &parts, condition::get(before, kind::READY));
+    let summary = ready::ready(world, &parts, before);
     order(world, summary, parts, before)
 }
 

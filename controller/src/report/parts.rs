@@ -278,7 +278,16 @@ pub fn replicas(world: &World) -> Verdict {
 }
 
 /// What the probe says of the way to the published endpoint (rule 15).
-pub fn endpoint(world: &World) -> Option<Verdict> {
+///
+/// Once it has answered, a way that fails while the Service works is cut. If it
+/// never has, the controller may stand where nobody can tell; this is kept
+/// through sleep and outages until it answers.
+pub fn endpoint(world: &World, before: Option<&Condition>) -> Option<Verdict> {
+    let never_reached = ready::never_reached(before);
+    let answers = ready::probed(world).is_some_and(|fact| fact.result.is_ok());
+    if never_reached && world.was_ready() && !answers {
+        return None;
+    }
     if is_asleep(world) {
         return Some(Verdict::unknown(
             reason::SLEEPING,
@@ -292,7 +301,7 @@ pub fn endpoint(world: &World) -> Option<Verdict> {
     Some(match &fact.result {
         Ok(()) => Verdict::yes(reason::AS_EXPECTED, format!("{} answers", fact.address)),
         Err(failure) if ready::passes_inside(world, failure) => Verdict::unknown(
-            reason::ENDPOINT_NOT_PROBED,
+            ready::unreached(before),
             format!(
                 "{} cannot be reached from the controller, the Service can: {}",
                 fact.address,

@@ -1,7 +1,7 @@
 //! Whether a tenant is Ready, and if not, why (rule 15). Ready is earned by the
 //! probe; what is known about datastore and pods only explains its failure.
 
-use apiservice::condition::{Status, reason, tenant as condition};
+use apiservice::condition::{Status, get, reason, tenant as condition};
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -58,8 +58,9 @@ impl Verdict {
 pub fn ready(
     world: &World,
     parts: &[(&'static str, Verdict)],
-    before: Option<&Condition>,
+    earlier: &[Condition],
 ) -> Option<Verdict> {
+    let before = get(earlier, condition::READY);
     if world.tenant.metadata.deletion_timestamp.is_some() {
         return Some(Verdict::no(reason::DELETING, "The tenant is being deleted"));
     }
@@ -95,6 +96,25 @@ pub fn ready(
             format!("Reads, writes and watches through {}", fact.address),
         )),
         Ok(()) => None,
+        Err(failure)
+            if passes_inside(world, failure)
+                && unreached(get(earlier, condition::ENDPOINT_REACHABLE))
+                    == reason::ENDPOINT_ROUTE_LOST =>
+        {
+            Some(Verdict::no(
+                reason::ENDPOINT_ROUTE_LOST,
+                format!(
+                    "{} no longer answers, the Service does: {}. Check the way there (routes, load \
+                     balancer, network policies).",
+                    fact.address,
+                    quote(&failure.message)
+                ),
+            ))
+        }
+        // The way from outside may be a moment later than the one inside.
+        Err(failure) if passes_inside(world, failure) && first_start(world) => {
+            Some(coming(world, parts))
+        }
         Err(failure) if passes_inside(world, failure) => {
             Some(if was || inside_earned(world, before) {
                 Verdict::yes(
@@ -110,6 +130,25 @@ pub fn ready(
             })
         }
         Err(failure) => Some(explain(world, parts, fact, failure, before)),
+    }
+}
+
+/// Whether the endpoint was never reached from where the controller stands.
+pub fn never_reached(endpoint: Option<&Condition>) -> bool {
+    endpoint.is_some_and(|before| before.reason == reason::ENDPOINT_NOT_PROBED)
+}
+
+/// What it means that the endpoint cannot be reached while the Service can,
+/// after what was said of it before.
+pub fn unreached(endpoint: Option<&Condition>) -> &'static str {
+    let first = [
+        reason::ENDPOINT_NOT_PROBED,
+        reason::UNKNOWN,
+        reason::PROVISIONING,
+    ];
+    match endpoint {
+        Some(before) if !first.contains(&before.reason.as_str()) => reason::ENDPOINT_ROUTE_LOST,
+        _ => reason::ENDPOINT_NOT_PROBED,
     }
 }
 

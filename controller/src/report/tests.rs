@@ -142,10 +142,44 @@ fn one_replica_of_several_is_a_condition_of_its_own() {
     );
 }
 
-/// rule 15: a controller that stands where the endpoint cannot be reached.
+/// rule 15: a way that worked is cut. Ready is lost, and regained with it.
 #[test]
-fn only_the_way_to_the_endpoint_fails() {
+fn the_way_to_the_endpoint_is_cut() {
     let mut lab = Lab::ready();
+    lab.later(4);
+    lab.probe(Ok(()));
+    lab.pass();
+    let inside = lab.world.probe.service.clone();
+    lab.probe(Err((Kind::TimedOut, "i/o timeout")));
+    lab.world.probe.service = inside;
+    for _ in 0..2 {
+        lab.pass();
+        assert_eq!(
+            lab.condition(condition::ENDPOINT_REACHABLE),
+            "Unknown EndpointRouteLost"
+        );
+        assert_eq!(lab.condition(condition::READY), "False EndpointRouteLost");
+    }
+    lab.later(4);
+    lab.probe(Ok(()));
+    lab.pass();
+    assert_eq!(lab.condition(condition::READY), "True Ready");
+}
+
+/// rule 15: a controller that stands where the endpoint was never reached.
+#[test]
+fn the_endpoint_was_never_reached() {
+    let mut lab = Lab::ready();
+    let status = Arc::make_mut(&mut lab.world.tenant)
+        .status
+        .as_mut()
+        .unwrap();
+    for condition in status.conditions.iter_mut() {
+        if condition.type_ == condition::ENDPOINT_REACHABLE {
+            condition.reason = "EndpointNotReachableFromController".to_owned();
+            condition.status = "Unknown".to_owned();
+        }
+    }
     lab.later(4);
     lab.probe(Ok(()));
     let inside = lab.world.probe.service.clone();

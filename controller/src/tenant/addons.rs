@@ -39,6 +39,7 @@ pub fn bindings() -> Bindings {
     });
     Bindings {
         objects: vec![
+            cluster_admin(),
             binding(names::GROUP_KUBEADM_CLUSTER_ADMINS, "cluster-admin"),
             binding(names::GROUP_ADMIN, "cluster-admin"),
             binding(names::GROUP_VIEW, "view"),
@@ -46,6 +47,24 @@ pub fn bindings() -> Bindings {
         ],
         namespace: names::PROBE_NAMESPACE.to_owned(),
     }
+}
+
+/// The role as an API server writes it itself, a second after it serves. Bound
+/// before that, it would give nothing.
+fn cluster_admin() -> Value {
+    json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": {
+            "name": "cluster-admin",
+            "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"},
+            "annotations": {"rbac.authorization.kubernetes.io/autoupdate": "true"},
+        },
+        "rules": [
+            {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]},
+            {"nonResourceURLs": ["*"], "verbs": ["*"]},
+        ],
+    })
 }
 
 /// Binds a group to a ClusterRole under the group's own name.

@@ -32,8 +32,8 @@ pub enum Acknowledged {
 pub struct Churn {
     writes: Arc<Mutex<Vec<Acknowledged>>>,
     running: watch::Sender<bool>,
-    /// Each holds its end while it writes.
-    busy: Arc<tokio::sync::Mutex<()>>,
+    /// How many writers wait for leave to write.
+    parked: watch::Sender<usize>,
     writers: Vec<JoinHandle<()>>,
 }
 
@@ -41,7 +41,7 @@ impl Churn {
     pub fn start(client: kube::Client) -> Self {
         let (running, _) = watch::channel(true);
         let writes = Arc::new(Mutex::new(Vec::new()));
-        let busy = Arc::new(tokio::sync::Mutex::new(()));
+        let parked = watch::Sender::new(0);
         let writers = (0..WRITERS)
             .map(|number| {
                 let writer = Writer {
@@ -50,6 +50,7 @@ impl Churn {
                     step: 0,
                     writes: writes.clone(),
                     running: running.subscribe(),
+                    parked: parked.clone(),
                 };
                 tokio::spawn(writer.run())
             })
@@ -57,7 +58,7 @@ impl Churn {
         Self {
             writes,
             running,
-            busy,
+            parked,
             writers,
         }
     }
@@ -69,19 +70,15 @@ impl Churn {
     /// Lets the writers work on for a while, stops them, and returns what was
     /// acknowledged since they were last stopped.
     pub async fn pause_after(&self, time: Duration) -> Vec<Acknowledged> {
-        let _turn = self.busy.lock().await;
         tokio::time::sleep(time).await;
         self.running.send_replace(false);
-        // A write under way is answered soon, or is lost with its connection.
-        let mut count = usize::MAX;
-        loop {
-            tokio::time::sleep(Duration::from_millis(300)).await;
-            let now = self.writes.lock().len();
-            if now == count {
-                return std::mem::take(&mut self.writes.lock());
-            }
-            count = now;
-        }
+        let mut parked = self.parked.subscribe();
+        let all = parked.wait_for(|parked| *parked == WRITERS);
+        tokio::time::timeout(Duration::from_secs(60), all)
+            .await
+            .expect("a write is answered, or fails, within 60 s")
+            .unwrap();
+        std::mem::take(&mut self.writes.lock())
     }
 
     pub async fn stop(self) {
@@ -98,6 +95,7 @@ struct Writer {
     step: u64,
     writes: Arc<Mutex<Vec<Acknowledged>>>,
     running: watch::Receiver<bool>,
+    parked: watch::Sender<usize>,
 }
 
 impl Writer {
@@ -121,8 +119,10 @@ impl Writer {
     /// Waits for leave to write, and makes the next step's name.
     async fn next(&mut self) -> String {
         tokio::time::sleep(PAUSE).await;
+        self.parked.send_modify(|parked| *parked += 1);
         // Fails when the test is over; then this task is aborted.
         let _ = self.running.wait_for(|running| *running).await;
+        self.parked.send_modify(|parked| *parked -= 1);
         self.step += 1;
         format!("{}-{}", self.number, self.step)
     }

@@ -54,10 +54,10 @@ impl Everybody {
 
     /// Waits until everybody holds what a list says.
     async fn in_step(&self, served: &Served, when: &str) {
-        let wanted = list(served).await;
         // client-go waits up to 30 s between attempts.
         let deadline = Instant::now() + Duration::from_secs(60);
         loop {
+            let wanted = list(served).await;
             let mut stores = vec![("informer's store", self.informer.store().await)];
             stores.extend(self.all().map(|(name, heard)| (name, heard.store())));
             let other = stores.into_iter().find(|(_, store)| *store != wanted);

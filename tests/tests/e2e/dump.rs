@@ -1,0 +1,165 @@
+//! What is there: in the cluster, in the tenants' etcd, on the node. Taken
+//! before and after, it shows what was left behind.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use etcd_client::GetOptions;
+
+use crate::stage::{Stage, processes_below};
+
+/// Kinds whose objects come and go by themselves.
+const RESTLESS: [&str; 7] = [
+    "endpoints",
+    "certificatesigningrequests.certificates.k8s.io",
+    "events",
+    "events.events.k8s.io",
+    "componentstatuses",
+    "leases.coordination.k8s.io",
+    "ipaddresses.networking.k8s.io",
+];
+
+/// Lines by where they were found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Dump(BTreeMap<&'static str, Vec<String>>);
+
+impl Dump {
+    pub async fn of(stage: &Stage) -> Self {
+        let mut dump = BTreeMap::from([
+            ("cluster", objects(stage)),
+            ("etcd", etcd(stage).await),
+            ("processes", processes(stage)),
+            ("control groups", control_groups(stage)),
+            ("mounts", mounts(stage)),
+            ("links and routes", network(stage)),
+        ]);
+        for lines in dump.values_mut() {
+            lines.sort();
+        }
+        Self(dump)
+    }
+
+    /// How many lines there are, by place.
+    pub fn size(&self) -> String {
+        let sizes = self.0.iter().map(|(place, lines)| format!("{place} {}", lines.len()));
+        sizes.collect::<Vec<_>>().join(", ")
+    }
+
+    /// What `after` has more (+) and less (-).
+    fn difference(&self, after: &Self) -> String {
+        let mut text = String::new();
+        for (place, before) in &self.0 {
+            let after = &after.0[place];
+            for (sign, these, others) in [("-", before, after), ("+", after, before)] {
+                let mut others = others.clone();
+                for line in these {
+                    match others.iter().position(|other| other == line) {
+                        Some(at) => drop(others.swap_remove(at)),
+                        None => text.push_str(&format!("{sign} {place}: {line}\n")),
+                    }
+                }
+            }
+        }
+        text
+    }
+
+    /// Waits until everything is again as it was: kubelet and kube-proxy clean up
+    /// in their own time.
+    pub async fn comes_back(&self, stage: &Stage, patience: Duration) -> Duration {
+        let began = Instant::now();
+        loop {
+            let difference = self.difference(&Self::of(stage).await);
+            if difference.is_empty() {
+                return began.elapsed();
+            }
+            assert!(began.elapsed() < patience, "left behind (+) or lost (-):\n{difference}");
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    }
+}
+
+fn objects(stage: &Stage) -> Vec<String> {
+    let kinds = stage.it.kubectl(&["api-resources", "--verbs=list", "-o", "name"]);
+    let kinds: Vec<&str> = kinds.lines().filter(|kind| !RESTLESS.contains(kind)).collect();
+    let columns = "custom-columns=K:.kind,NS:.metadata.namespace,N:.metadata.name";
+    let kinds = kinds.join(",");
+    let all = stage.it.kubectl(&[
+        "get", &kinds, "-A", "--ignore-not-found", "--no-headers", "-o", columns,
+    ]);
+    all.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+}
+
+/// Keys, users and roles.
+pub async fn etcd(stage: &Stage) -> Vec<String> {
+    let mut etcd = stage.it.etcd().await;
+    let all = GetOptions::new().with_all_keys().with_keys_only();
+    let keys = etcd.get("", Some(all)).await.unwrap();
+    let keys = keys.kvs().iter().map(|kv| format!("key {}", kv.key_str().unwrap()));
+    let mut lines: Vec<String> = keys.collect();
+    let users = etcd.user_list().await.unwrap();
+    lines.extend(users.users().iter().map(|user| format!("user {user}")));
+    let roles = etcd.role_list().await.unwrap();
+    lines.extend(roles.roles().iter().map(|role| format!("role {role}")));
+    lines
+}
+
+/// Of the run, pods' included; without what container programs start for a
+/// moment.
+fn processes(stage: &Stage) -> Vec<String> {
+    let all = processes_below(&format!("steward-lab-{}/", stage.it.lab.name()));
+    all.into_iter().map(|(_, name)| name).filter(|name| name != "runc" && !name.is_empty()).collect()
+}
+
+fn control_groups(stage: &Stage) -> Vec<String> {
+    let name = format!("steward-lab-{}", stage.it.lab.name());
+    let mut found = Vec::new();
+    let mut open = vec![Path::new("/sys/fs/cgroup").to_owned()];
+    while let Some(directory) = open.pop() {
+        let ours = directory.to_string_lossy().contains(&name);
+        if ours {
+            found.push(directory.display().to_string());
+        }
+        for entry in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
+            let path = entry.path();
+            // Only the run's own groups are looked into below the second level.
+            let deep = path.components().count() > 6;
+            if path.is_dir() && !path.is_symlink() && (ours || !deep) {
+                open.push(path);
+            }
+        }
+    }
+    found
+}
+
+/// Of the node's mount namespace, network namespaces of pods included, and of
+/// the machine as far as they name the run.
+fn mounts(stage: &Stage) -> Vec<String> {
+    let holder = stage.it.lab.process("mounts").unwrap().id.pid;
+    let read = |path: String| std::fs::read_to_string(path).unwrap();
+    let run = stage.it.lab.directory().path().display().to_string();
+    let place = |line: &str| {
+        let fields: Vec<&str> = line.split(' ').take(3).collect();
+        format!("{} {}", fields[1], fields[2])
+    };
+    let inside = read(format!("/proc/{holder}/mounts"));
+    let outside = read("/proc/self/mounts".to_owned());
+    let outside = outside.lines().filter(|line| line.contains(&run));
+    inside
+        .lines()
+        .map(|line| format!("node {}", place(line)))
+        .chain(outside.map(|line| format!("machine {}", place(line))))
+        .collect()
+}
+
+fn network(stage: &Stage) -> Vec<String> {
+    let links = stage.inside(&["ip", "-o", "link"]);
+    let name = |line: &str| line.split(": ").nth(1).unwrap_or_default().to_owned();
+    let routes = stage.inside(&["ip", "-o", "route"]);
+    links
+        .lines()
+        .map(|line| format!("link {}", name(line)))
+        .chain(routes.lines().map(|line| format!("route {line}")))
+        .collect()
+}
+

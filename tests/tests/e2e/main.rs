@@ -1,0 +1,102 @@
+//! Steward as a whole, installed by helm on a cluster that runs pods: the life
+//! of a tenant, what may happen to it, and what must not.
+//!
+//! One cluster serves all parts, one after the other: each would cost half a
+//! minute to start. So the parts are run by this program's own main, which
+//! speaks as cargo's test programs do; `cargo test --test e2e ready` runs one
+//! part (and `rights` judges whatever was run before it).
+//!
+//! Settings (environment), beside those of [`tests::installed`]:
+//! * `STEWARD_QUIET_SECONDS`: how long nothing is done while writes are counted (60).
+#![allow(
+    clippy::disallowed_methods,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test program: what fails ends the part, with its text"
+)]
+
+mod audit;
+mod deletion;
+mod drift;
+mod dump;
+mod fight;
+mod isolation;
+mod life;
+mod ready;
+mod rights;
+mod stage;
+mod story;
+mod trouble;
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use futures::FutureExt;
+
+use stage::Stage;
+
+type Part = for<'a> fn(&'a Stage) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
+
+/// In this order: the first compares the machine with what it was before any
+/// tenant, the last judges all that was done.
+const PARTS: [(&str, Part); 7] = [
+    ("life", |stage| Box::pin(life::run(stage))),
+    ("ready", |stage| Box::pin(ready::run(stage))),
+    ("trouble", |stage| Box::pin(trouble::run(stage))),
+    ("isolation", |stage| Box::pin(isolation::run(stage))),
+    ("drift", |stage| Box::pin(drift::run(stage))),
+    ("deletion", |stage| Box::pin(deletion::run(stage))),
+    ("rights", |stage| Box::pin(rights::run(stage))),
+];
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let list = arguments.iter().any(|it| it == "--list");
+    let filters: Vec<&String> = arguments.iter().filter(|it| !it.starts_with('-')).collect();
+    let wanted: Vec<_> = PARTS
+        .into_iter()
+        .filter(|(name, _)| filters.is_empty() || filters.iter().any(|it| name.contains(&**it)))
+        .collect();
+    if list {
+        for (name, _) in &wanted {
+            println!("{name}: test");
+        }
+        return ExitCode::SUCCESS;
+    }
+    println!("\nrunning {} tests", wanted.len());
+    let started = Instant::now();
+    let mut failed = Vec::new();
+    if !wanted.is_empty() {
+        let stage = Stage::set().await;
+        println!("Steward is installed after {:.0} s", started.elapsed().as_secs_f64());
+        for (name, part) in &wanted {
+            let began = Instant::now();
+            let end = AssertUnwindSafe(part(&stage)).catch_unwind().await;
+            let took = began.elapsed().as_secs_f64();
+            let word = if end.is_ok() { "ok" } else { "FAILED" };
+            println!("test {name} ... {word} <{took:.1}s>");
+            if end.is_err() {
+                failed.push(*name);
+                stage.explain(name);
+                stage.calm().await;
+            }
+        }
+        stage.measured();
+        if !failed.is_empty() {
+            stage.keep_logs();
+        }
+    }
+    let word = if failed.is_empty() { "ok" } else { "FAILED" };
+    println!(
+        "\ntest result: {word}. {} passed; {} failed; 0 ignored; 0 measured; {} filtered out; finished in {:.2}s\n",
+        wanted.len() - failed.len(),
+        failed.len(),
+        PARTS.len() - wanted.len(),
+        started.elapsed().as_secs_f64(),
+    );
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

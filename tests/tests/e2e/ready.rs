@@ -1,0 +1,262 @@
+//! Rule 15: Ready is lost within 15 seconds of whatever makes a tenant useless,
+//! each with its own reason, and comes back.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use apiservice::pki::{self, Entropy, Leaf, Subject, Usage, Validity};
+use etcd_client::{AlarmAction, AlarmOptions, AlarmType, Client};
+use serde_json::json;
+use tests::installed::{SYSTEM, TENANTS, condition, object_path, tenant_path};
+
+use crate::life::seconds;
+use crate::stage::{BACK, COMING, LOST, Stage};
+use crate::story::{Story, is};
+
+/// The tenant of this part; others use it as well.
+pub const NAME: &str = "a";
+/// The table with which routes are cut.
+pub const CUT: &str = "e2e_cut";
+
+/// How long something that must not happen is waited for.
+const CALM: Duration = Duration::from_secs(15);
+
+pub async fn run(stage: &Stage) {
+    let story = stage.tenant(NAME, 1).await;
+    rights(stage, &story).await;
+    selector(stage, &story).await;
+    certificate(stage, &story).await;
+    replica(stage, &story).await;
+    route(stage, &story).await;
+    space(stage, &story).await;
+    database(stage, &story).await;
+    one_of_two(stage, &story).await;
+}
+
+/// Breaks something, waits for Ready to go for `reason`, mends it (unless it
+/// mends itself), and waits for Ready to come back.
+async fn lost(
+    stage: &Stage,
+    story: &Story,
+    what: &str,
+    reason: &str,
+    fault: impl Future<Output = ()>,
+    mend: Option<impl Future<Output = ()>>,
+) {
+    let began = Instant::now();
+    fault.await;
+    let gone = story.says(began, LOST, "Ready", "False", reason).await;
+    let others = reasons(story, began, reason);
+    let from = match mend {
+        None => began + gone,
+        Some(mend) => {
+            let mended = Instant::now();
+            mend.await;
+            mended
+        }
+    };
+    let back = story.ready(from, BACK).await;
+    stage.note(
+        format!("Ready lost: {what}"),
+        format!("{} ({reason}{others}), back after {}", seconds(gone), seconds(back)),
+    );
+}
+
+/// What Ready gave as reasons on the way to the right one.
+fn reasons(story: &Story, began: Instant, last: &str) -> String {
+    let mut found = Vec::new();
+    for moment in story.since(began) {
+        if let Some([status, reason, _]) = condition(&moment.object, "Ready")
+            && status != "True"
+            && reason != last
+            && !found.contains(&reason)
+        {
+            found.push(reason);
+        }
+    }
+    if found.is_empty() { String::new() } else { format!("; before it {}", found.join(", ")) }
+}
+
+/// The rights in etcd are taken away; Steward gives them back.
+async fn rights(stage: &Stage, story: &Story) {
+    let (schema, user) = place(stage).await;
+    let mut etcd = stage.it.etcd().await;
+    let fault = async { drop(etcd.user_revoke_role(user, schema).await.unwrap()) };
+    lost(stage, story, "the etcd role revoked", "DataStoreAccessRevoked", fault, None::<std::future::Ready<()>>).await;
+}
+
+/// Schema and user of the tenant.
+async fn place(stage: &Stage) -> (String, String) {
+    let tenant = stage.it.get(&tenant_path(NAME)).await.unwrap();
+    let setup = &tenant["status"]["storage"]["setup"];
+    let word = |key: &str| setup[key].as_str().unwrap().to_owned();
+    (word("schema"), word("user"))
+}
+
+/// Somebody insists on another selector: what is repaired is broken again at
+/// once. In the end the person gives in.
+async fn selector(stage: &Stage, story: &Story) {
+    let path = object_path(TENANTS, "services", NAME);
+    let service = stage.it.get(&path).await.unwrap();
+    let right = &service["spec"]["selector"];
+    let wrong = json!({"spec": {"selector": {"steward.butlerlabs.dev/name": "nobody"}}});
+    let fault = async {
+        // Five times, faster than anybody: three repairs are made at once.
+        for _ in 0..10 {
+            stage.it.patch(&path, &wrong).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(400)).await;
+        }
+    };
+    let mend = async {
+        assert!(is(&story.last().unwrap(), "ObjectsOwned", "False", "Contested"), "{}", story.told(Instant::now()));
+        drop(stage.it.patch(&path, &json!({"spec": {"selector": right}})).await.unwrap());
+    };
+    lost(stage, story, "the Service's selector fought over", "ServiceSelectorChanged", fault, Some(mend)).await;
+    let service = stage.it.get(&path).await.unwrap();
+    assert_eq!(&service["spec"]["selector"], right);
+}
+
+/// The pod is given a certificate of another authority for the same names.
+async fn certificate(stage: &Stage, story: &Story) {
+    let tenant = stage.it.get(&tenant_path(NAME)).await.unwrap();
+    let endpoint = tenant["status"]["controlPlaneEndpoint"].as_str().unwrap();
+    let address = endpoint.rsplit_once(':').unwrap().0.parse().unwrap();
+    let now = jiff::Timestamp::now();
+    let validity = Validity {
+        not_before: now - Duration::from_secs(60),
+        not_after: now + Duration::from_secs(3600),
+    };
+    let authority = pki::authority("kubernetes", validity, &Entropy).unwrap();
+    let leaf = Leaf {
+        subject: Subject { common_name: "kube-apiserver".into(), organizations: vec![] },
+        validity,
+        usage: Usage::Server,
+        dns_names: vec!["kubernetes".into()],
+        ip_addresses: vec![address],
+    };
+    let foreign = pki::sign(&authority, &leaf, &Entropy).unwrap();
+    let volume = pki_of(stage).await;
+    let files = ["apiserver.crt", "apiserver.key"].map(|name| volume.join(name));
+    let own = files.clone().map(|file| std::fs::read(file).unwrap());
+    let put = |content: [&[u8]; 2]| {
+        for (file, content) in files.iter().zip(content) {
+            std::fs::write(file, content).unwrap();
+        }
+    };
+    let fault = async { put([foreign.cert.as_bytes(), foreign.key.as_bytes()]) };
+    let mend = async { put([&own[0], &own[1]]) };
+    lost(stage, story, "the serving certificate swapped", "ServingCertificateMismatch", fault, Some(mend)).await;
+}
+
+/// Where the only pod has its certificates, as the node sees it.
+async fn pki_of(stage: &Stage) -> PathBuf {
+    let pod = stage.pods_of(NAME).await.remove(0);
+    let uid = pod["metadata"]["uid"].as_str().unwrap();
+    let holder = stage.it.lab.process("mounts").unwrap().id.pid;
+    format!("/proc/{holder}/root/var/lib/kubelet/pods/{uid}/volumes/kubernetes.io~projected/etc-kubernetes-pki").into()
+}
+
+/// The only API server hangs: it takes connections and answers nothing.
+async fn replica(stage: &Stage, story: &Story) {
+    let pod = stage.pods_of(NAME).await.remove(0);
+    let process = stage.processes(&pod, "kube-apiserver").remove(0);
+    let fault = async { process.signal("STOP") };
+    let mend = async { process.signal("CONT") };
+    lost(stage, story, "the only replica stopped", "NoReplicaAvailable", fault, Some(mend)).await;
+}
+
+/// First only the way to the published address, which may be the controller's
+/// own trouble, then every way.
+async fn route(stage: &Stage, story: &Story) {
+    let tenant = stage.it.get(&tenant_path(NAME)).await.unwrap();
+    let endpoint = tenant["status"]["controlPlaneEndpoint"].as_str().unwrap();
+    let address = endpoint.rsplit_once(':').unwrap().0.to_owned();
+    let service = stage.object("services", NAME).await.unwrap();
+    let inside = service["spec"]["clusterIP"].as_str().unwrap().to_owned();
+    let controller = stage.pods(SYSTEM, "app.kubernetes.io/component=controller").await.remove(0);
+    let controller = controller["status"]["podIP"].as_str().unwrap().to_owned();
+
+    let began = Instant::now();
+    cut(stage, &controller, &[&address]);
+    let took = story.says(began, LOST, "EndpointReachable", "Unknown", "EndpointNotReachableFromController").await;
+    story.says(began, LOST, "Ready", "True", "EndpointNotReachableFromController").await;
+    mend(stage);
+    story.says(began + took, BACK, "Ready", "True", "Ready").await;
+    story.stayed_ready(began);
+    stage.note("told: only the controller's way to the address cut", seconds(took));
+
+    let fault = async { cut(stage, &controller, &[&address, &inside]) };
+    let mend = async { mend(stage) };
+    lost(stage, story, "the route cut", "EndpointUnreachable", fault, Some(mend)).await;
+}
+
+fn cut(stage: &Stage, from: &str, to: &[&str]) {
+    let to = to.join(", ");
+    // Before kube-proxy rewrites the address.
+    let rules = format!(
+        "add table inet {CUT}
+         add chain inet {CUT} cut {{ type filter hook prerouting priority -310; }}
+         add rule inet {CUT} cut ip saddr {from} ip daddr {{ {to} }} drop"
+    );
+    stage.inside(&["nft", &rules]);
+}
+
+fn mend(stage: &Stage) {
+    stage.inside(&["nft", "delete", "table", "inet", CUT]);
+}
+
+/// etcd takes no writes for lack of space.
+async fn space(stage: &Stage, story: &Story) {
+    let mut etcd = stage.it.etcd().await;
+    let member = etcd.member_list().await.unwrap().members()[0].id();
+    let mut other = etcd.clone();
+    let fault = async {
+        let mut of = AlarmOptions::new();
+    of.with_member(member);
+        etcd.alarm(AlarmAction::Activate, AlarmType::Nospace, Some(of)).await.unwrap();
+    };
+    let mend = async { disarm(&mut other).await };
+    lost(stage, story, "etcd's no-space alarm", "DataStoreFull", fault, Some(mend)).await;
+}
+
+/// Disarms etcd's no-space alarm, if it is raised.
+pub async fn disarm(etcd: &mut Client) {
+    let member = etcd.member_list().await.unwrap().members()[0].id();
+    let mut of = AlarmOptions::new();
+    of.with_member(member);
+    etcd.alarm(AlarmAction::Deactivate, AlarmType::Nospace, Some(of)).await.unwrap();
+}
+
+/// etcd hangs.
+async fn database(stage: &Stage, story: &Story) {
+    let pod = stage.it.get(&object_path(SYSTEM, "pods", "steward-etcd-0")).await.unwrap();
+    let process = stage.processes(&pod, "etcd").remove(0);
+    let fault = async { process.signal("STOP") };
+    let mend = async { process.signal("CONT") };
+    lost(stage, story, "etcd stopped", "DataStoreUnreachable", fault, Some(mend)).await;
+}
+
+/// One of two: Ready stays, and a condition tells of it.
+async fn one_of_two(stage: &Stage, story: &Story) {
+    drop(stage.tenant(NAME, 2).await);
+    let pods = stage.pods_of(NAME).await;
+    let process = stage.processes(&pods[0], "kube-apiserver").remove(0);
+    let began = Instant::now();
+    process.signal("STOP");
+    let took = story.says(began, LOST, "ReplicasAvailable", "False", "").await;
+    tokio::time::sleep(CALM.saturating_sub(began.elapsed())).await;
+    story.stayed_ready(began);
+    let [_, _, said] = condition(&story.last().unwrap(), "ReplicasAvailable").unwrap();
+    assert!(said.contains("1 of 2"), "{said}");
+    process.signal("CONT");
+    let back = story.says(began + took, COMING, "ReplicasAvailable", "True", "").await;
+    story.stayed_ready(began);
+    let back = (began + took + back).duration_since(began);
+    stage.note(
+        "told: one of two replicas stopped (Ready stays)",
+        format!("{}, all well after {}", seconds(took), seconds(back)),
+    );
+    drop(stage.tenant(NAME, 1).await);
+}
+
