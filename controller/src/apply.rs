@@ -15,7 +15,7 @@ use crate::{
     },
 };
 
-pub use crate::apply_tenant::{bootstrap, finalize_store, status, store_status};
+pub use crate::apply_tenant::{At, bootstrap, finalize_store, status, store_status};
 
 /// Steps under way at once for one tenant.
 const TOGETHER: usize = 12;

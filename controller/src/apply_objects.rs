@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::{
     caches::Name,
-    contest::Verdict,
+    contest::{Verdict, Way},
     context::{Context, Key},
     requeue,
     tenant::{
@@ -123,7 +123,7 @@ pub async fn create(ctx: &Context, world: &World, object: &Object) -> Outcome {
         Ok(body) => body,
         Err(outcome) => return outcome,
     };
-    if let Some(outcome) = hold_back(ctx, object, &body) {
+    if let Some(outcome) = hold_back(ctx, object, &body, Way::Deletion) {
         return outcome;
     }
     let path = format!(
@@ -132,7 +132,7 @@ pub async fn create(ctx: &Context, world: &World, object: &Object) -> Outcome {
     );
     match call(ctx, Method::POST, &path, "application/json", Some(&body)).await {
         Ok(written) => {
-            wrote(ctx, object, &body, written);
+            wrote(ctx, object, &body, written, Way::Deletion);
             Outcome::Done
         }
         Err(refusal) if refusal.code == 409 && refusal.reason == "AlreadyExists" => {
@@ -231,7 +231,7 @@ pub async fn apply(ctx: &Context, world: &World, object: &Object) -> Outcome {
         Ok(body) => body,
         Err(outcome) => return outcome,
     };
-    if let Some(outcome) = hold_back(ctx, object, &body) {
+    if let Some(outcome) = hold_back(ctx, object, &body, Way::Change) {
         return outcome;
     }
     let fingerprinted = body.clone();
@@ -263,7 +263,7 @@ pub async fn apply(ctx: &Context, world: &World, object: &Object) -> Outcome {
         Ok(written) => {
             let before = held.resource_version.as_deref();
             let same = written["metadata"]["resourceVersion"].as_str() == before;
-            wrote(ctx, object, &fingerprinted, written);
+            wrote(ctx, object, &fingerprinted, written, Way::Change);
             if same && before.is_some() {
                 Outcome::Unchanged
             } else {
@@ -378,7 +378,7 @@ fn value(object: &Object) -> Result<Value, Outcome> {
 
 /// The outcome of a write that is not tried now because somebody keeps
 /// changing the object back.
-fn hold_back(ctx: &Context, object: &Object, body: &Value) -> Option<Outcome> {
+fn hold_back(ctx: &Context, object: &Object, body: &Value, way: Way) -> Option<Outcome> {
     let key = object.key();
     let wish = fingerprint(object, body);
     if let Some((refused, at, outcome)) = ctx.rejected.lock().get(&key)
@@ -392,14 +392,18 @@ fn hold_back(ctx: &Context, object: &Object, body: &Value) -> Option<Outcome> {
         held(ctx, &key).is_some_and(|meta| meta.resource_version.as_ref() == Some(last))
     });
     let (verdict, whose) = if untouched {
-        let verdict = contest.own_change(&key, ctx.now());
+        let verdict = contest.own_change(&(key.clone(), way), ctx.now());
         (
             verdict,
             "is written again and again by this controller itself",
         )
     } else {
-        let verdict = contest.ask(&key, wish, ctx.now());
-        (verdict, "is changed back again and again by somebody else")
+        let verdict = contest.ask(&(key.clone(), way), wish, ctx.now());
+        let whose = match way {
+            Way::Change => "is changed back again and again by somebody else",
+            Way::Deletion => "is deleted again and again by somebody else",
+        };
+        (verdict, whose)
     };
     match verdict {
         Verdict::Write => None,
@@ -432,13 +436,19 @@ fn fingerprint(object: &Object, body: &Value) -> u64 {
     hasher.finish()
 }
 
-fn wrote(ctx: &Context, object: &Object, body: &Value, written: Value) {
+fn wrote(ctx: &Context, object: &Object, body: &Value, written: Value, way: Way) {
     let key = object.key();
     if let Some(version) = written["metadata"]["resourceVersion"].as_str() {
         ctx.written.lock().insert(key.clone(), version.to_owned());
     }
     let content = fingerprint(object, body);
-    ctx.contest.lock().wrote(key.clone(), content, ctx.now());
+    let mut contest = ctx.contest.lock();
+    if way == Way::Deletion {
+        // The first change of what was just made is a change back.
+        contest.expect((key.clone(), Way::Change), content);
+    }
+    contest.wrote((key.clone(), way), content, ctx.now());
+    drop(contest);
     remember(ctx, key.kind, written);
 }
 

@@ -234,6 +234,15 @@ pub fn ask_for_bindings(ctx: &Context, world: &World, bindings: &Bindings) -> Ou
     Outcome::Unchanged
 }
 
+/// Where a tenant's API is asked.
+#[derive(Clone, Copy)]
+pub struct At<'a> {
+    /// `address:port`.
+    pub socket: &'a str,
+    /// The name that its certificate has, if it is not the address.
+    pub host: Option<&'a str>,
+}
+
 /// Writes bindings into the tenant (rule 16). Until the tenant was Ready for
 /// the first time with an identity beyond RBAC, which is made for this and
 /// thrown away; later as a member of one of the groups that are bound: as long
@@ -241,7 +250,7 @@ pub fn ask_for_bindings(ctx: &Context, world: &World, bindings: &Bindings) -> Ou
 pub async fn bootstrap(
     ctx: &Context,
     tenant: &TenantControlPlane,
-    address: &str,
+    address: At<'_>,
     bindings: &Bindings,
 ) -> Result<(), ProbeFailure> {
     if !ctx.leadership.leads() {
@@ -279,14 +288,14 @@ async fn write_as(
     cluster: &Pair,
     signer: &Pair,
     group: &str,
-    address: &str,
+    address: At<'_>,
     bindings: &Bindings,
 ) -> Result<(), ProbeFailure> {
     let user = "steward:bootstrap";
     let client = probe::client_certificate(signer, user, group, ctx.now(), &ctx.entropy)?;
     let credentials = Credentials::new(&cluster.cert, &client)?;
     let work = async {
-        let connection = Tenant::connect(address, None, &credentials).await?;
+        let connection = Tenant::connect(address.socket, address.host, &credentials).await?;
         for object in &bindings.objects {
             put(&connection, object).await?;
         }

@@ -15,6 +15,16 @@ const OWN_CHANGES: usize = 20;
 /// The rhythm of repairs while an object is contested.
 pub const CONTESTED_EVERY: Duration = Duration::from_secs(60);
 
+/// How somebody opposes us. A person who gives in by deleting what was fought
+/// over gets it back at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Way {
+    /// Changes it back.
+    Change,
+    /// Deletes it.
+    Deletion,
+}
+
 /// What one may do about an object that differs from what we want.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -70,6 +80,16 @@ impl<K: std::hash::Hash + Eq + Clone> Contest<K> {
                 }
             }
             _ => Verdict::Write,
+        }
+    }
+
+    /// Notes what is there without a write of this kind: the next one of the same
+    /// content is a repair.
+    pub fn expect(&mut self, key: K, content: u64) {
+        let history = self.objects.entry(key).or_default();
+        if history.content != content {
+            history.content = content;
+            history.repairs.clear();
         }
     }
 
@@ -188,6 +208,18 @@ mod tests {
             }
         }
         assert_eq!(written, OWN_CHANGES + 1);
+    }
+
+    #[test]
+    fn what_is_expected_is_no_repair_but_its_repetition_is() {
+        let mut contest = Contest::new();
+        contest.expect("svc", 7);
+        for second in [1, 2, 3] {
+            assert_eq!(contest.ask(&"svc", 7, at(second)), Verdict::Write);
+            contest.wrote("svc", 7, at(second));
+            contest.expect("svc", 7);
+        }
+        assert!(contest.is_contested(&"svc", at(4)));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use crate::{
     caches::{Caches, Name},
     clock::Clock,
-    contest::Contest,
+    contest::{Contest, Way},
     events::Events,
     facts::Facts,
     lease::Leadership,
@@ -61,7 +61,7 @@ pub struct Context {
     /// The source of keys and serial numbers.
     pub entropy: Entropy,
     /// Who else writes our objects.
-    pub contest: Mutex<Contest<ObjectKey>>,
+    pub contest: Mutex<Contest<(ObjectKey, Way)>>,
     /// Resource versions of what we wrote, to see whether someone wrote since.
     pub written: Mutex<BTreeMap<ObjectKey, String>>,
     /// What the API found invalid, so that it is not asked again at once.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     caches::Name,
+    contest::Way,
     context::Context,
     material,
     tenant::{
@@ -73,7 +74,8 @@ pub fn world(name: &Name, ctx: &Context) -> Option<World> {
         .contest
         .lock()
         .held(now)
-        .filter(|(key, _)| owner_is(key, name))
+        .filter(|((key, way), _)| *way == Way::Change && owner_is(key, name))
+        .map(|((key, _), until)| (key, until))
         .collect();
     Some(World {
         now,

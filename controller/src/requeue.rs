@@ -30,6 +30,8 @@ pub const PROBE_COMING: Duration = Duration::from_millis(150);
 pub const PROBE_DOWN: Duration = Duration::from_secs(2);
 /// How long a tenant counts as coming up.
 pub const COMING_FOR: Duration = Duration::from_secs(120);
+/// How long the bindings may take to be written past the Service.
+pub const OPEN_DEADLINE: Duration = Duration::from_millis(1500);
 /// Deadline of one probe along one path.
 pub const PROBE_DEADLINE: Duration = Duration::from_secs(3);
 /// Between attempts of the set-up command.

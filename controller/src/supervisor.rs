@@ -86,7 +86,7 @@ impl Supervisor {
             };
             ctx.contest
                 .lock()
-                .forget(|key| theirs(&key.namespace, &key.name));
+                .forget(|(key, _)| theirs(&key.namespace, &key.name));
             ctx.written
                 .lock()
                 .retain(|key, _| !theirs(&key.namespace, &key.name));

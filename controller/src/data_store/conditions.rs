@@ -2,6 +2,7 @@
 
 use apiservice::{
     condition::{self, Status, data_store as types, reason},
+    names,
     v1alpha1::{DataStore, DataStoreStatus, Driver, PendingCleanup},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -227,7 +228,7 @@ fn ready(world: &StoreWorld<'_>, parts: &[Part]) -> Part {
             types::READY,
             Status::False,
             reason::DELETING,
-            "It is being deleted.".into(),
+            deleting(world),
         );
     }
     let decides = [
@@ -259,7 +260,30 @@ fn ready(world: &StoreWorld<'_>, parts: &[Part]) -> Part {
     )
 }
 
+/// What its deletion waits for.
+fn deleting(world: &StoreWorld<'_>) -> String {
+    if !world.used_by.is_empty() {
+        return "It is being deleted, and goes with the last tenant that uses it.".into();
+    }
+    if !world.pending.is_empty() {
+        return format!(
+            "It is being deleted, and goes when the data of deleted tenants is removed. If the \
+             database is gone for good, remove its finalizer {}.",
+            names::FINALIZER_DATA_STORE
+        );
+    }
+    "It is being deleted.".into()
+}
+
 fn allowed_deletion(world: &StoreWorld<'_>) -> Part {
+    if world.used_by.is_empty() && !world.pending.is_empty() {
+        return (
+            types::ALLOWED_DELETION,
+            Status::False,
+            reason::CLEANUP_PENDING,
+            "Data of deleted tenants is still to be removed.".into(),
+        );
+    }
     if world.used_by.is_empty() {
         return (
             types::ALLOWED_DELETION,
@@ -417,5 +441,31 @@ mod tests {
         let condition = condition::get(&status.conditions, types::ALLOWED_DELETION).unwrap();
         assert_eq!(condition.status, "False");
         assert!(condition.message.contains("a/b, c/d"));
+    }
+
+    #[test]
+    fn what_a_deletion_waits_for_is_told() {
+        let mut store = store();
+        store.metadata.deletion_timestamp = Some(Time(jiff::Timestamp::UNIX_EPOCH));
+        let pending = [PendingCleanup {
+            uid: "1".into(),
+            schema: Some("a_b".into()),
+            ..PendingCleanup::default()
+        }];
+        let mut world = world(&store, None);
+        world.pending = &pending;
+        let status = super::status(&world);
+        let find = |type_| condition::get(&status.conditions, type_).unwrap();
+        let allowed = find(types::ALLOWED_DELETION);
+        assert_eq!(
+            (allowed.status.as_str(), allowed.reason.as_str()),
+            ("False", "CleanupPending")
+        );
+        assert!(
+            find(types::READY)
+                .message
+                .contains(names::FINALIZER_DATA_STORE)
+        );
+        assert!(find(types::CLEANUP_PENDING).message.contains("a_b"));
     }
 }

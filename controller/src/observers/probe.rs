@@ -21,7 +21,7 @@ use super::{
     pause,
 };
 use crate::{
-    apply,
+    apply::{self, At},
     caches::Name,
     context::{Context, Key},
     requeue,
@@ -50,6 +50,8 @@ pub async fn run(ctx: Arc<Context>, name: Name, uid: String) {
 struct Probe {
     credentials: Option<Held>,
     bindings_seen: Option<Instant>,
+    /// The bindings were written before the first pod was Ready.
+    opened: bool,
     /// What decides whether the tenant could have come up since.
     inputs: Option<Vec<String>>,
     since: Option<Instant>,
@@ -113,6 +115,11 @@ impl Probe {
             .is_some_and(|path| path.result.is_ok());
         let wanted = self.bindings_due(&before).then(addons::bindings);
 
+        if !was_well {
+            // Where pods cannot be reached from here, the Service has to do.
+            let open = self.open(ctx, name, &tenant, &paths);
+            let _ = tokio::time::timeout(requeue::OPEN_DEADLINE, open).await;
+        }
         let endpoint = endpoint.as_str();
         let look = || look_at(ctx, endpoint, None, &credentials, wanted.as_ref());
         let through_service = || async {
@@ -141,7 +148,17 @@ impl Probe {
         if bindings == Some(false)
             && let Some(wanted) = ctx.facts.tenant(uid).wanted_bindings
         {
-            match apply::bootstrap(ctx, &tenant, endpoint, &wanted).await {
+            match apply::bootstrap(
+                ctx,
+                &tenant,
+                At {
+                    socket: endpoint,
+                    host: None,
+                },
+                &wanted,
+            )
+            .await
+            {
                 Ok(()) => {
                     tracing::info!(
                         tenant = name.to_string(),
@@ -171,6 +188,52 @@ impl Probe {
             (true, false, _) => requeue::PROBE_READY,
             (_, _, true) => requeue::PROBE_COMING,
             _ => requeue::PROBE_DOWN,
+        }
+    }
+
+    /// For a first start: writes the bindings into an API server that serves and
+    /// is not Ready yet, past the Service. Its probes come without credentials,
+    /// and until it has written its own roles, a second later, it would let
+    /// nobody ask.
+    async fn open(&mut self, ctx: &Context, name: &Name, tenant: &TenantControlPlane, to: &Paths) {
+        let first = tenant
+            .status
+            .as_ref()
+            .is_none_or(|status| status.installed_version().is_none());
+        if !first || self.opened {
+            return;
+        }
+        let wanted = ctx
+            .facts
+            .tenant(tenant.metadata.uid.as_deref().unwrap_or_default());
+        let (Some(wanted), Some((service, host))) = (wanted.wanted_bindings, &to.service) else {
+            return;
+        };
+        let Some((_, port)) = service.rsplit_once(':') else {
+            return;
+        };
+        let wanted = addons::with_health_access(wanted);
+        for pod in ctx.caches.pods.of(name) {
+            let Some(ip) = pod
+                .status
+                .as_ref()
+                .and_then(|status| status.pod_ip.as_deref())
+            else {
+                continue;
+            };
+            let socket = match ip.contains(':') {
+                true => format!("[{ip}]:{port}"),
+                false => format!("{ip}:{port}"),
+            };
+            let at = At {
+                socket: &socket,
+                host: Some(host),
+            };
+            // Refused while it does not serve: the next round asks again.
+            if apply::bootstrap(ctx, tenant, at, &wanted).await.is_ok() {
+                self.opened = true;
+                return;
+            }
         }
     }
 

@@ -61,7 +61,12 @@ pub fn data_store(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Option<Ve
     }
     if let Some((reason, message)) = failure(plan, outcomes, |step| matches!(step, Step::Grant(_)))
     {
-        return Some(refused(reason, message, reason::DATA_STORE_NOT_READY));
+        return Some(
+            match store::explain_failure(world, reason, &quote(message)) {
+                Some(told) => Verdict::no(told.reason, told.message),
+                None => refused(reason, message, reason::DATA_STORE_NOT_READY),
+            },
+        );
     }
     let name = store::choose(&world.tenant, &world.settings).unwrap_or_default();
     if let Some(Err(problem)) = &world.store.health {

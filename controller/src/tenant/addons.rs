@@ -8,6 +8,9 @@ use super::is_asleep;
 use super::plan::{Bindings, Object, Plan, Step};
 use super::world::World;
 
+const RBAC: &str = "rbac.authorization.k8s.io";
+const RBAC_V1: &str = "rbac.authorization.k8s.io/v1";
+
 /// Asks for the bindings until the probe has seen them. The step is planned
 /// together with the Deployment, so that whoever carries it out is already
 /// waiting when the tenant's API comes up.
@@ -49,31 +52,64 @@ pub fn bindings() -> Bindings {
     }
 }
 
-/// The role as an API server writes it itself, a second after it serves. Bound
-/// before that, it would give nothing.
+/// Lets everybody ask for the health of the API server, as it does itself a
+/// second after it serves. Not part of [`bindings`]: later it is the tenant's.
+pub fn with_health_access(mut bindings: Bindings) -> Bindings {
+    let name = "system:public-info-viewer";
+    let rules = json!([{
+        "nonResourceURLs": ["/healthz", "/livez", "/readyz", "/version", "/version/"],
+        "verbs": ["get"],
+    }]);
+    let group = |name: &str| json!({"apiGroup": RBAC, "kind": "Group", "name": name});
+    let binding = json!({
+        "apiVersion": RBAC_V1,
+        "kind": "ClusterRoleBinding",
+        "metadata": default_metadata(name),
+        "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": name},
+        "subjects": [group("system:authenticated"), group("system:unauthenticated")],
+    });
+    bindings
+        .objects
+        .splice(0..0, [default_role(name, rules), binding]);
+    bindings
+}
+
+/// Bound before the API server has written it, a second after it serves, it
+/// would give nothing.
 fn cluster_admin() -> Value {
+    let rules = json!([
+        {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]},
+        {"nonResourceURLs": ["*"], "verbs": ["*"]},
+    ]);
+    default_role("cluster-admin", rules)
+}
+
+/// A role as an API server writes it itself.
+fn default_role(name: &str, rules: Value) -> Value {
     json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "apiVersion": RBAC_V1,
         "kind": "ClusterRole",
-        "metadata": {
-            "name": "cluster-admin",
-            "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"},
-            "annotations": {"rbac.authorization.kubernetes.io/autoupdate": "true"},
-        },
-        "rules": [
-            {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]},
-            {"nonResourceURLs": ["*"], "verbs": ["*"]},
-        ],
+        "metadata": default_metadata(name),
+        "rules": rules,
+    })
+}
+
+/// With it, an API server keeps what is ours as its own default.
+fn default_metadata(name: &str) -> Value {
+    json!({
+        "name": name,
+        "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"},
+        "annotations": {"rbac.authorization.kubernetes.io/autoupdate": "true"},
     })
 }
 
 /// Binds a group to a ClusterRole under the group's own name.
 fn binding(group: &str, role: &str) -> Value {
     json!({
-        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "apiVersion": RBAC_V1,
         "kind": "ClusterRoleBinding",
         "metadata": {"name": group, "labels": {names::LABEL_PROJECT: names::PROJECT}},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": role},
-        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": group}],
+        "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": role},
+        "subjects": [{"apiGroup": RBAC, "kind": "Group", "name": group}],
     })
 }

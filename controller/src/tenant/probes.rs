@@ -20,10 +20,10 @@ pub struct Set {
 pub fn of(component: Component, port: i32, given: Option<&Probes>) -> Set {
     let timing = Timing::of(given, component);
     let server = component == Component::ApiServer;
-    let (live, ready) = if server {
-        ("/livez", SERVES)
+    let (live, started, ready) = if server {
+        ("/livez", STARTED, SERVES)
     } else {
-        ("/healthz", "/healthz")
+        ("/healthz", "/healthz", "/healthz")
     };
     let pace = if server { LIVENESS } else { PATIENT };
     Set {
@@ -31,7 +31,7 @@ pub fn of(component: Component, port: i32, given: Option<&Probes>) -> Set {
         readiness: (server || timing.readiness.is_some())
             .then(|| probe(ready, port, timing.readiness, READINESS)),
         startup: (server || timing.startup.is_some())
-            .then(|| probe(live, port, timing.startup, STARTUP)),
+            .then(|| probe(started, port, timing.startup, STARTUP)),
     }
 }
 
@@ -40,6 +40,9 @@ pub fn of(component: Component, port: i32, given: Option<&Probes>) -> Set {
 /// stored. Nobody is let in on their word: a tenant's Ready is earned by a probe
 /// that needs its roles (rule 15), and bootstrap writes those that it binds.
 const SERVES: &str = "/readyz?exclude=poststarthook/rbac/bootstrap-roles\
+     &exclude=poststarthook/scheduling/bootstrap-system-priority-classes";
+/// The same for the startup probe, without which there is no readiness probe.
+const STARTED: &str = "/livez?exclude=poststarthook/rbac/bootstrap-roles\
      &exclude=poststarthook/scheduling/bootstrap-system-priority-classes";
 
 /// Period, timeout and failures of a probe, in seconds and times.

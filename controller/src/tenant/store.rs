@@ -175,9 +175,7 @@ fn grant(world: &World, plan: &mut Plan, claim: Claim) -> bool {
             plan.push(Step::Wait(waiting(
                 reason::SCHEMA_TAKEN,
                 format!(
-                    "Schema {} or user {} belongs to {by}. Set spec.dataStoreSchema and \
-                     spec.dataStoreUsername to other names; where they are set already, in a new \
-                     TenantControlPlane.",
+                    "Schema {} or user {} belongs to {by}. {OTHER_NAMES}",
                     claim.schema, claim.user
                 ),
                 true,
@@ -223,6 +221,33 @@ fn trouble(world: &World) -> Option<Waiting> {
         Some(Err(problem)) => Some(explain(world, problem)),
         _ => None,
     }
+}
+
+/// What to do about names that somebody else holds.
+const OTHER_NAMES: &str = "Set spec.dataStoreSchema and spec.dataStoreUsername to other names; \
+                           where they are set already, in a new TenantControlPlane.";
+
+/// A step in the database that failed, in the words that the next pass will
+/// have for it, so that the first event about it says what to do.
+pub fn explain_failure(world: &World, reason: &str, message: &str) -> Option<Waiting> {
+    if reason == reason::SCHEMA_TAKEN {
+        let message = format!("{}. {OTHER_NAMES}", message.trim_end_matches('.'));
+        return Some(waiting(reason::SCHEMA_TAKEN, message, true));
+    }
+    let kinds = [
+        StoreProblemKind::Unreachable,
+        StoreProblemKind::Unauthenticated,
+        StoreProblemKind::Full,
+        StoreProblemKind::Insecure,
+    ];
+    kinds
+        .map(|kind| StoreProblem {
+            kind,
+            message: message.to_owned(),
+        })
+        .iter()
+        .map(|problem| explain(world, problem))
+        .find(|told| told.reason == reason)
 }
 
 /// A database's trouble in the words of a condition.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -89,6 +90,13 @@ impl Heard {
 
     pub fn store(&self) -> BTreeMap<String, State> {
         self.0.lock().store.clone()
+    }
+
+    /// Waits until the first list is whole.
+    pub async fn wait_for_list(&self) {
+        while !matches!(self.0.lock().events.last(), Some(Event::ListEnd)) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     pub fn relists(&self) -> usize {

@@ -1,3 +1,168 @@
-//! x
-use crate::stage::Stage;
-pub async fn run(_stage: &Stage) {}
+//! Rule 18: a deletion ends also when the database cannot be asked; what could
+//! not be done is done when it can.
+
+use std::time::{Duration, Instant};
+
+use futures::join;
+use serde_json::{Value, json};
+use tests::installed::{
+    ETCD_SECRET, SYSTEM, data_store_path, object_path, tenant, tenant_path,
+};
+use tests::served::GROUP_VERSION;
+
+use crate::dump;
+use crate::isolation::OTHER;
+use crate::life::seconds;
+use crate::ready;
+use crate::stage::{COMING, LOST, Stage};
+use crate::story::is;
+
+/// "Ends within seconds".
+const SOON: Duration = Duration::from_secs(15);
+/// When the database is back.
+const LATER: Duration = Duration::from_secs(60);
+/// On a DataStore of its own, whose Secret goes.
+const KEYLESS: &str = "keyless";
+const STORE: &str = "second";
+const SECRET: &str = "second-certs";
+
+pub async fn run(stage: &Stage) {
+    second_store(stage).await;
+    let mut manifest = tenant(KEYLESS, 1);
+    manifest["spec"]["dataStore"] = json!(STORE);
+    let story = stage.story(KEYLESS);
+    let began = Instant::now();
+    stage.create(&manifest).await;
+    let other = stage.tenant(OTHER, 1);
+    join!(story.ready(began, COMING), other);
+    assert!(!left(stage, "tenants_keyless").await.is_empty());
+
+    secret_gone(stage, &story).await;
+    database_gone(stage).await;
+}
+
+async fn secret_gone(stage: &Stage, story: &crate::story::Story) {
+    let path = object_path(SYSTEM, "secrets", SECRET);
+    let secret = stage.it.get(&path).await.unwrap();
+    let began = Instant::now();
+    stage.it.delete(&path).await.unwrap();
+    let took = story.says(began, LOST, "DataStoreReady", "False", "SecretNotFound").await;
+    // The tenant has its own credentials and serves on.
+    story.stayed_ready(began);
+    stage.note("told: the DataStore's Secret deleted (Ready stays)", seconds(took));
+    let uid = uid(stage, KEYLESS).await;
+    let took = stage.remove(KEYLESS).await;
+    assert!(took < SOON, "the deletion took {took:?}");
+    stage.note("delete without the DataStore's Secret", seconds(took));
+
+    // Recorded, still there, and not to be had by anybody else.
+    assert_eq!(pending(stage, STORE).await, [uid]);
+    assert!(!left(stage, "tenants_keyless").await.is_empty());
+    let mut heir = tenant("heir", 1);
+    heir["spec"]["dataStoreSchema"] = json!("tenants_keyless");
+    heir["spec"]["dataStoreUsername"] = json!("tenants_keyless");
+    let heirs = stage.story("heir");
+    let began = Instant::now();
+    stage.create(&heir).await;
+    heirs.says(began, SOON, "DataStoreReady", "False", "SchemaTaken").await;
+    assert!(stage.object("secrets", "heir-datastore-certificate").await.is_none());
+    stage.remove("heir").await;
+    assert!(!left(stage, "tenants_keyless").await.is_empty());
+
+    let copy = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": SECRET, "namespace": SYSTEM},
+        "data": secret["data"],
+    });
+    stage.it.post(&object_path(SYSTEM, "secrets", ""), &copy).await.unwrap();
+    let took = cleaned(stage, "tenants_keyless", STORE).await;
+    stage.note("its data gone after the Secret is back", seconds(took));
+    stage.it.delete(&data_store_path(STORE)).await.unwrap();
+    let gone = || async { stage.absent(&data_store_path(STORE)).await.then_some(()) };
+    stage.it.until("the second DataStore is gone", SOON, gone).await;
+    stage.it.delete(&path).await.unwrap();
+}
+
+async fn database_gone(stage: &Stage) {
+    let first = stage.tenant(ready::NAME, 1).await;
+    let story = stage.tenant(OTHER, 1).await;
+    let etcd = object_path(SYSTEM, "statefulsets", "steward-etcd");
+    let uid = uid(stage, OTHER).await;
+    let began = Instant::now();
+    stage.it.patch(&etcd, &json!({"spec": {"replicas": 0}})).await.unwrap();
+    let stopped = || async {
+        stage.absent(&object_path(SYSTEM, "pods", "steward-etcd-0")).await.then_some(())
+    };
+    let (_, stopping) = stage.it.until("etcd is gone", LATER, stopped).await;
+    let took = story.says(began, stopping + LOST, "Ready", "False", "DataStoreUnreachable").await;
+    stage.note("Ready lost: etcd gone", format!("{} (of which {} to end it)", seconds(took), seconds(stopping)));
+    let took = stage.remove(OTHER).await;
+    assert!(took < SOON, "the deletion took {took:?}");
+    stage.note("delete without the database", seconds(took));
+    assert_eq!(pending(stage, "default").await, [uid]);
+
+    let back = Instant::now();
+    stage.it.patch(&etcd, &json!({"spec": {"replicas": 1}})).await.unwrap();
+    let ready = || async {
+        let pod = stage.it.get(&object_path(SYSTEM, "pods", "steward-etcd-0")).await.ok()?;
+        is(&pod, "Ready", "True", "").then_some(())
+    };
+    stage.it.until("etcd serves", LATER, ready).await;
+    let took = cleaned(stage, "tenants_a_b", "default").await;
+    stage.note("its data gone after etcd is back", seconds(took));
+    first.ready(back, LATER).await;
+}
+
+/// The tenants' etcd once more, under another name and with a Secret of its own.
+async fn second_store(stage: &Stage) {
+    let secret = stage.it.get(&object_path(SYSTEM, "secrets", ETCD_SECRET)).await.unwrap();
+    let copy = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": SECRET, "namespace": SYSTEM},
+        "data": secret["data"],
+    });
+    stage.it.post(&object_path(SYSTEM, "secrets", ""), &copy).await.unwrap();
+    let default = stage.it.get(&data_store_path("default")).await.unwrap();
+    let spec = default["spec"].to_string().replace(ETCD_SECRET, SECRET);
+    let store = json!({
+        "apiVersion": default["apiVersion"],
+        "kind": "DataStore",
+        "metadata": {"name": STORE},
+        "spec": serde_json::from_str::<Value>(&spec).unwrap(),
+    });
+    stage.it.post(&format!("{GROUP_VERSION}/datastores"), &store).await.unwrap();
+}
+
+/// Keys, users, roles and claims of a schema.
+async fn left(stage: &Stage, schema: &str) -> Vec<String> {
+    let mut lines = dump::etcd(stage).await;
+    let ends = format!("/{schema}");
+    lines.retain(|line| {
+        line.contains(&format!("/{schema}/")) || line.ends_with(&ends) || line.ends_with(&format!(" {schema}"))
+    });
+    lines
+}
+
+/// Waits until nothing is left of a schema, and nothing recorded.
+async fn cleaned(stage: &Stage, schema: &str, store: &str) -> Duration {
+    let began = Instant::now();
+    let done = || async {
+        (left(stage, schema).await.is_empty() && pending(stage, store).await.is_empty()).then_some(())
+    };
+    stage.it.until(&format!("nothing is left of {schema}"), LATER, done).await;
+    began.elapsed()
+}
+
+/// The uids whose clean-up is recorded on a DataStore.
+async fn pending(stage: &Stage, store: &str) -> Vec<String> {
+    let store = stage.it.get(&data_store_path(store)).await.unwrap();
+    let all = store["status"]["pendingCleanups"].as_array().cloned().unwrap_or_default();
+    all.iter().map(|entry| entry["uid"].as_str().unwrap().to_owned()).collect()
+}
+
+async fn uid(stage: &Stage, name: &str) -> String {
+    let tenant = stage.it.get(&tenant_path(name)).await.unwrap();
+    tenant["metadata"]["uid"].as_str().unwrap().to_owned()
+}

@@ -1,3 +1,235 @@
-//! x
-use crate::stage::Stage;
-pub async fn run(_stage: &Stage) {}
+//! Every object of a tenant is edited and deleted, and comes back; key material
+//! is not made anew. Afterwards nothing is written at all.
+
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use serde_json::{Value, json};
+use tests::installed::{TENANTS, object_path, tenant_path};
+
+use crate::audit::{self, API_SERVER, CONTROLLER};
+use crate::life::seconds;
+use crate::ready::NAME;
+use crate::stage::{BACK, COMING, Stage};
+use crate::story::{Story, is};
+
+/// How long a repair may take. Some make others necessary.
+const REPAIRED: Duration = Duration::from_secs(30);
+/// Bindings in the tenant are looked at every half minute.
+const LOOKED_AT: Duration = Duration::from_secs(45);
+const RESOURCES: [&str; 6] = ["secrets", "configmaps", "services", "deployments", "roles", "rolebindings"];
+/// Rule 19.
+const KEYS: [&str; 4] = ["a-ca", "a-client-ca", "a-front-proxy-ca-certificate", "a-sa-certificate"];
+
+pub async fn run(stage: &Stage) {
+    let story = stage.tenant(NAME, 1).await;
+    edited(stage, &story).await;
+    deleted(stage, &story).await;
+    keys(stage, &story).await;
+    inside(stage, &story).await;
+    quiet(stage).await;
+}
+
+/// The objects that the tenant controls: resource and object.
+async fn owned(stage: &Stage) -> Vec<(&'static str, Value)> {
+    let tenant = stage.it.get(&tenant_path(NAME)).await.unwrap();
+    let uid = &tenant["metadata"]["uid"];
+    let mut found = Vec::new();
+    for resource in RESOURCES {
+        let list = stage.it.get(&object_path(TENANTS, resource, "")).await.unwrap();
+        for object in list["items"].as_array().unwrap() {
+            let owners = object["metadata"]["ownerReferences"].as_array().cloned().unwrap_or_default();
+            if owners.iter().any(|owner| owner["uid"] == *uid && owner["controller"] == true) {
+                found.push((resource, object.clone()));
+            }
+        }
+    }
+    found
+}
+
+fn name(object: &Value) -> &str {
+    object["metadata"]["name"].as_str().unwrap()
+}
+
+/// A merge patch that spoils an object, and where.
+fn damages(resource: &str, object: &Value) -> Vec<(Value, String)> {
+    let labels = (json!({"metadata": {"labels": null}}), "/metadata/labels".to_owned());
+    let mut found = vec![labels];
+    match resource {
+        "secrets" if KEYS.contains(&name(object)) => {}
+        "secrets" | "configmaps" => {
+            let key = object["data"].as_object().unwrap().keys().next().unwrap();
+            let broken = if resource == "secrets" { "YnJva2Vu" } else { "broken" };
+            found.push((json!({"data": {key: broken}}), format!("/data/{key}")));
+        }
+        "services" => {
+            let mut ports = object["spec"]["ports"].clone();
+            ports[0]["targetPort"] = json!(1);
+            found.push((json!({"spec": {"ports": ports}}), "/spec/ports".to_owned()));
+            let more = json!({"spec": {"selector": {"more": "x"}}});
+            found.push((more, "/spec/selector".to_owned()));
+        }
+        "deployments" => {
+            let mut pod = object["spec"]["template"]["spec"].clone();
+            pod["containers"][0]["args"] = json!(["--spoilt"]);
+            let pod = json!({"spec": {"template": {"spec": {"containers": pod["containers"]}}}});
+            found.push((pod, "/spec/template/spec/containers/0/args".to_owned()));
+            found.push((json!({"spec": {"replicas": 3}}), "/spec/replicas".to_owned()));
+        }
+        "roles" => found.push((json!({"rules": []}), "/rules".to_owned())),
+        _ => {
+            let somebody = json!([{"kind": "User", "name": "x", "apiGroup": "rbac.authorization.k8s.io"}]);
+            found.push((json!({"subjects": somebody}), "/subjects".to_owned()));
+        }
+    }
+    found
+}
+
+/// All at once, each in every way.
+async fn edited(stage: &Stage, story: &Story) {
+    let objects = owned(stage).await;
+    let began = Instant::now();
+    let edits = objects.iter().flat_map(|(resource, object)| {
+        let damages = damages(resource, object).into_iter();
+        damages.map(move |(patch, at)| (*resource, object, patch, at))
+    });
+    let edits: Vec<_> = edits.collect();
+    for (resource, object, patch, _) in &edits {
+        let path = object_path(TENANTS, resource, name(object));
+        stage.it.patch(&path, patch).await.unwrap();
+    }
+    let slowest = join_all(edits.iter().map(async |(resource, object, patch, at)| {
+        let path = object_path(TENANTS, resource, name(object));
+        let spoilt = patch.pointer(at).cloned().unwrap_or_default();
+        let right = || async {
+            let now = stage.it.get(&path).await.ok()?;
+            let now = now.pointer(at).cloned().unwrap_or_default();
+            // A certificate that was spoilt is another one afterwards.
+            let well = if at.starts_with("/data") { now != spoilt && !now.is_null() } else { Some(&now) == object.pointer(at) };
+            well.then_some(())
+        };
+        stage.it.until(&format!("{at} of {path} is put right"), REPAIRED, right).await.1
+    }));
+    let slowest = slowest.await.into_iter().max().unwrap();
+    stage.note(format!("{} edits of {} objects put right, the slowest", edits.len(), objects.len()), seconds(slowest));
+    settled(stage, story, began).await;
+}
+
+/// Ready, with nothing being rolled out.
+async fn settled(stage: &Stage, story: &Story, since: Instant) {
+    let well = || async {
+        let now = story.last()?;
+        let well = is(&now, "Ready", "True", "Ready")
+            && is(&now, "ReplicasAvailable", "True", "")
+            && is(&now, "CertificatesReady", "True", "")
+            && is(&now, "ObjectsOwned", "True", "");
+        (well && stage.pods_of(NAME).await.len() == 1).then_some(())
+    };
+    let started = Instant::now();
+    while well().await.is_none() {
+        assert!(started.elapsed() < COMING, "not well again:\n{}", story.told(since));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// All at once, but for the keys.
+async fn deleted(stage: &Stage, story: &Story) {
+    let mut objects = owned(stage).await;
+    objects.retain(|(_, object)| !KEYS.contains(&name(object)));
+    let began = Instant::now();
+    for (resource, object) in &objects {
+        let path = object_path(TENANTS, resource, name(object));
+        stage.it.delete(&path).await.unwrap();
+    }
+    let slowest = join_all(objects.iter().map(async |(resource, object)| {
+        let path = object_path(TENANTS, resource, name(object));
+        let back = || async {
+            let now = stage.it.get(&path).await.ok()?;
+            (now["metadata"]["uid"] != object["metadata"]["uid"]).then_some(())
+        };
+        stage.it.until(&format!("{path} is back"), REPAIRED, back).await.1
+    }));
+    let slowest = slowest.await.into_iter().max().unwrap();
+    stage.note(format!("{} objects deleted and made again, the slowest", objects.len()), seconds(slowest));
+    settled(stage, story, began).await;
+    let kubeconfig = stage.it.kubeconfig(NAME);
+    let said = stage.it.kubectl_with(&kubeconfig, &["get", "namespaces"]);
+    assert_eq!(said.code, 0, "{}", said.text());
+}
+
+/// A key that is lost is told of and not made anew; put back, all is well.
+async fn keys(stage: &Stage, story: &Story) {
+    let pods = stage.pods_of(NAME).await;
+    for key in KEYS {
+        let path = object_path(TENANTS, "secrets", key);
+        let mut secret = stage.it.get(&path).await.unwrap();
+        let began = Instant::now();
+        stage.it.delete(&path).await.unwrap();
+        let took = story.says(began, BACK, "CertificatesReady", "False", "KeyMaterialLost").await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(stage.absent(&path).await, "{key} was made anew");
+        for field in ["uid", "resourceVersion", "creationTimestamp", "managedFields"] {
+            secret["metadata"].as_object_mut().unwrap().remove(field);
+        }
+        stage.it.post(&object_path(TENANTS, "secrets", ""), &secret).await.unwrap();
+        let restored = began + took;
+        story.says(restored, BACK, "CertificatesReady", "True", "").await;
+        let now = stage.it.get(&path).await.unwrap();
+        assert_eq!(now["data"], secret["data"], "{key}");
+        if key == "a-ca" {
+            stage.note("told: an authority deleted (not made anew)", seconds(took));
+        }
+    }
+    settled(stage, story, Instant::now()).await;
+    let now = stage.pods_of(NAME).await;
+    assert_eq!(now[0]["metadata"]["uid"], pods[0]["metadata"]["uid"], "the pod was replaced");
+}
+
+/// The bindings inside the tenant (rule 16).
+async fn inside(stage: &Stage, story: &Story) {
+    let kubeconfig = stage.it.kubeconfig(NAME);
+    let user = |arguments: &[&str]| stage.it.kubectl_with(&kubeconfig, arguments);
+    let there = |name: &str, role: &str| {
+        let get = ["get", "clusterrolebinding", name, "-o", "jsonpath={.roleRef.name} {.subjects[*].name}"];
+        user(&get).stdout == format!("{role} {name}")
+    };
+    let began = Instant::now();
+    let said = user(&["delete", "clusterrolebinding", "kubeadm:cluster-admins"]);
+    assert_eq!(said.code, 0, "{}", said.text());
+    let patch = r#"{"subjects":[{"kind":"Group","name":"x","apiGroup":"rbac.authorization.k8s.io"}]}"#;
+    let said = user(&["patch", "clusterrolebinding", "steward:view", "--type=merge", "-p", patch]);
+    assert_eq!(said.code, 0, "{}", said.text());
+    let right = || async {
+        (there("kubeadm:cluster-admins", "cluster-admin") && there("steward:view", "view")).then_some(())
+    };
+    stage.it.until("both bindings are put right", LOOKED_AT, right).await;
+    stage.note("bindings in the tenant put right", seconds(began.elapsed()));
+
+    // The one that the probe itself needs.
+    let began = Instant::now();
+    let said = user(&["delete", "clusterrolebinding", "steward:admin"]);
+    assert_eq!(said.code, 0, "{}", said.text());
+    let right = || async { there("steward:admin", "cluster-admin").then_some(()) };
+    stage.it.until("users may administer again", LOOKED_AT, right).await;
+    stage.note("the users' binding in the tenant put right", seconds(began.elapsed()));
+    settled(stage, story, began).await;
+}
+
+/// Nothing happens, so nothing is written.
+async fn quiet(stage: &Stage) {
+    let given = std::env::var("STEWARD_QUIET_SECONDS").ok();
+    let seconds = given.and_then(|text| text.parse().ok()).unwrap_or(60);
+    // What the last repairs made necessary.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let log = stage.it.lab.directory().audit_log();
+    let mark = audit::mark(&log);
+    tokio::time::sleep(Duration::from_secs(seconds)).await;
+    let all = audit::since(&log, mark, &[CONTROLLER, API_SERVER]);
+    let lease = |request: &audit::Request| request.object_ref.as_ref().is_some_and(|it| it.resource == "leases");
+    assert!(all.iter().any(lease), "the log is not of now");
+    let writes: Vec<_> = all.iter().filter(|it| it.writes() && !lease(it)).collect();
+    let lines: Vec<_> = writes.iter().map(|it| it.line()).collect();
+    assert!(lines.is_empty(), "writes in {seconds} quiet seconds:\n{}", lines.join("\n"));
+    let reads = all.iter().filter(|it| !it.writes()).count();
+    stage.note(format!("{seconds} quiet seconds"), format!("no writes but {} of the Lease; {reads} reads", all.iter().filter(|it| it.writes()).count()));
+}

@@ -23,6 +23,7 @@ mod fight;
 mod isolation;
 mod life;
 mod ready;
+mod registration;
 mod rights;
 mod stage;
 mod story;
@@ -42,15 +43,21 @@ type Part = for<'a> fn(&'a Stage) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 /// In this order: the first compares the machine with what it was before any
 /// tenant, the last judges all that was done.
-const PARTS: [(&str, Part); 7] = [
+const PARTS: [(&str, Part); 8] = [
     ("life", |stage| Box::pin(life::run(stage))),
     ("ready", |stage| Box::pin(ready::run(stage))),
-    ("trouble", |stage| Box::pin(trouble::run(stage))),
     ("isolation", |stage| Box::pin(isolation::run(stage))),
+    ("trouble_and_fight", |stage| Box::pin(both(trouble::run(stage), fight::run(stage)))),
     ("drift", |stage| Box::pin(drift::run(stage))),
     ("deletion", |stage| Box::pin(deletion::run(stage))),
+    ("registration", |stage| Box::pin(registration::run(stage))),
     ("rights", |stage| Box::pin(rights::run(stage))),
 ];
+
+/// Side by side, for both wait most of the time.
+async fn both(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
+    futures::join!(one, other);
+}
 
 #[tokio::main]
 async fn main() -> ExitCode {

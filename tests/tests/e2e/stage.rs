@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tests::installed::{Installed, SYSTEM, TENANTS, object_path, tenant, tenant_path, tenants_path};
+use tests::installed::{Installed, SYSTEM, TENANTS, data_store_path, object_path, tenant, tenant_path, tenants_path};
 use tests::lab::network;
 use tests::lab::process::ProcessId;
 
@@ -167,6 +167,16 @@ impl Stage {
             crate::ready::disarm(&mut etcd).await;
         };
         let _ = tokio::time::timeout(Duration::from_secs(10), disarmed).await;
+        self.it.try_kubectl(&["-n", TENANTS, "delete", "tcp,services", "--all", "--timeout=60s"]);
+        let Ok(default) = self.it.get(&data_store_path("default")).await else {
+            return;
+        };
+        let names = self.it.try_kubectl(&["get", "datastores", "-o", "jsonpath={.items[*].metadata.name}"]);
+        for name in names.stdout.split_whitespace().filter(|name| *name != "default") {
+            let right = json!({"spec": default["spec"]});
+            let _ = self.it.patch(&data_store_path(name), &right).await;
+            self.it.try_kubectl(&["delete", "datastore", name, "--timeout=60s"]);
+        }
     }
 
     /// Prints what the cluster looks like after a part has failed.

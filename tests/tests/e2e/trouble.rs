@@ -119,8 +119,19 @@ pub async fn run(stage: &Stage) {
     let now = stage.object("services", "taken").await.unwrap();
     assert_eq!(now, foreign, "somebody else's Service was touched");
     stage.it.delete(&object_path(TENANTS, "services", "taken")).await.unwrap();
+    // What could not be looked at is not forgotten (rule 18): they go once they
+    // can be asked.
+    let default = stage.it.get(&data_store_path("default")).await.unwrap();
     for name in ["nowhere", "keyless"] {
         stage.it.delete(&data_store_path(name)).await.unwrap();
+        let told = || async {
+            let store = stage.it.get(&data_store_path(name)).await.unwrap();
+            let why = is(&store, "DataStoreAllowedDeletion", "False", "CleanupPending");
+            (why && condition(&store, "Ready")?[2].contains("remove its finalizer")).then_some(())
+        };
+        stage.it.until(&format!("DataStore {name} says what it waits for"), TOLD, told).await;
+        let right = json!({"spec": default["spec"]});
+        stage.it.patch(&data_store_path(name), &right).await.unwrap();
         let gone = || async { stage.absent(&data_store_path(name)).await.then_some(()) };
         stage.it.until(&format!("DataStore {name} is gone"), GONE, gone).await;
     }

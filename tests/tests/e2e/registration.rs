@@ -1,0 +1,103 @@
+//! What our API server keeps in the cluster for itself (rule 24), and who may ask
+//! it past kube-apiserver.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use tests::installed::{SYSTEM, object_path, tenant, tenants_path};
+use tests::served::{API_SERVICE, GROUP_VERSION, eventually};
+
+use crate::life::seconds;
+use crate::stage::Stage;
+
+/// It looks every ten seconds.
+const LOOKED_AT: Duration = Duration::from_secs(30);
+const SERVING: &str = "steward-apiserver-serving";
+/// May read metrics, and nothing else.
+const SCRAPER: &str = "
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: scraper, namespace: tenants}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: scraper}
+rules:
+- {nonResourceURLs: [/metrics], verbs: [get]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: scraper}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: scraper}
+subjects: [{kind: ServiceAccount, name: scraper, namespace: tenants}]
+";
+
+pub async fn run(stage: &Stage) {
+    scraper(stage).await;
+    namespace(stage).await;
+    spoilt(stage).await;
+}
+
+/// A token that kube-apiserver has not seen before us.
+async fn scraper(stage: &Stage) {
+    stage.it.lab.apply(SCRAPER).unwrap();
+    let token = stage.it.kubectl(&["-n", "tenants", "create", "token", "scraper"]);
+    let service = object_path(SYSTEM, "services", "steward-apiserver");
+    let service = stage.it.get(&service).await.unwrap();
+    let server = format!("--server=https://{}", service["spec"]["clusterIP"].as_str().unwrap());
+    let ask = |token: &str, path: &str| {
+        let token = format!("--token={token}");
+        let how = ["--insecure-skip-tls-verify", &server, &token, "get", "--raw", path];
+        stage.it.kubectl_with(Path::new("/dev/null"), &how)
+    };
+    let said = ask(token.trim(), "/metrics");
+    assert!(said.stdout.contains("# TYPE "), "{}", said.text());
+    let said = ask(token.trim(), &format!("{GROUP_VERSION}/tenantcontrolplanes"));
+    assert!(said.code != 0 && said.stderr.contains("Forbidden"), "{}", said.text());
+    let said = ask("nobody", "/metrics");
+    assert_ne!(said.code, 0, "{}", said.text());
+    for object in ["clusterrolebinding/scraper", "clusterrole/scraper"] {
+        stage.it.kubectl(&["delete", object]);
+    }
+    stage.it.kubectl(&["-n", "tenants", "delete", "serviceaccount", "scraper"]);
+}
+
+async fn namespace(stage: &Stage) {
+    let mut manifest = tenant("lost", 1);
+    manifest["metadata"]["namespace"] = json!("nowhere");
+    let path = tenants_path().replace("/tenants/", "/nowhere/");
+    match stage.it.post(&path, &manifest).await {
+        Err(kube::Error::Api(status)) => {
+            assert_eq!(status.code, 404, "{status:?}");
+            assert_eq!(status.message, "namespaces \"nowhere\" not found");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The authority in the APIService and the certificate in the Secret are taken
+/// away: both come back, and the API answers.
+async fn spoilt(stage: &Stage) {
+    let api_service = format!("/apis/apiregistration.k8s.io/v1/apiservices/{API_SERVICE}");
+    let secret = object_path(SYSTEM, "secrets", SERVING);
+    let before = stage.it.get(&api_service).await.unwrap();
+    let began = Instant::now();
+    let nothing = json!({"spec": {"caBundle": null, "insecureSkipTLSVerify": true}});
+    stage.it.patch(&api_service, &nothing).await.unwrap();
+    stage.it.patch(&secret, &json!({"data": {"tls.crt": "YnJva2Vu"}})).await.unwrap();
+    let right = || async {
+        let now = stage.it.get(&api_service).await.ok()?;
+        let pair = stage.it.get(&secret).await.ok()?;
+        let well = now["spec"]["caBundle"].is_string()
+            && now["spec"]["insecureSkipTLSVerify"] != true
+            && pair["data"]["tls.crt"] != "YnJva2Vu";
+        well.then_some(())
+    };
+    stage.it.until("registration and certificate are put right", LOOKED_AT, right).await;
+    stage.note("registration and serving certificate put right", seconds(began.elapsed()));
+    let now = stage.it.get(&api_service).await.unwrap();
+    assert_eq!(now["metadata"]["uid"], before["metadata"]["uid"]);
+    let list = ["get", "tcp", "-A"];
+    eventually("the API answers", LOOKED_AT, || stage.it.try_kubectl(&list).code == 0).await;
+}
