@@ -313,6 +313,17 @@ async fn put(connection: &Tenant, object: &Value) -> Result<(), ProbeFailure> {
             format!("{} is not written here", object["kind"]),
         ));
     };
+    // A create is cheaper for an API server that has just started than its first
+    // server-side apply, for which it builds its whole schema.
+    if let Some((collection, _)) = path.rsplit_once('/') {
+        let address = format!("{collection}?fieldManager=steward-controller");
+        let created = connection
+            .call(Method::POST, &address, "application/json", Some(object))
+            .await?;
+        if created.status.is_success() {
+            return Ok(());
+        }
+    }
     let address = format!("{path}?fieldManager=steward-controller&force=true");
     let answer = connection
         .call(Method::PATCH, &address, APPLY, Some(object))

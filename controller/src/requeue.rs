@@ -30,14 +30,17 @@ pub const PROBE_COMING: Duration = Duration::from_millis(150);
 pub const PROBE_DOWN: Duration = Duration::from_secs(2);
 /// How long a tenant counts as coming up.
 pub const COMING_FOR: Duration = Duration::from_secs(120);
-/// How long the bindings may take to be written past the Service.
-pub const OPEN_DEADLINE: Duration = Duration::from_millis(1500);
 /// Deadline of one probe along one path.
 pub const PROBE_DEADLINE: Duration = Duration::from_secs(3);
 /// Between attempts of the set-up command.
 pub const SETUP_EVERY: Duration = Duration::from_secs(1);
 /// A connection that takes longer is also tried anew beside it.
 pub const DIAL_AGAIN: Duration = Duration::from_millis(150);
+/// A handshake that takes longer is also tried anew beside it.
+pub const HANDSHAKE_AGAIN: Duration = Duration::from_millis(250);
+/// Handshakes beside each other: with every second replica hanging, all of them
+/// meet one that hangs in 3 of 100 cases, and a probe looks twice.
+pub const HANDSHAKES: usize = 5;
 /// Deadline of the connection for a probe, handshake included.
 pub const CONNECT_DEADLINE: Duration = Duration::from_millis(1500);
 /// Between looks at the bindings in a tenant.

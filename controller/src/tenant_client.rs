@@ -113,15 +113,18 @@ impl Tenant {
             .await
             .map_err(|error| failure(Kind::Unresolvable, format!("{host}: {error}")))?
             .collect();
-        let stream = dial(host, &addresses).await?;
-        // Small requests, answers awaited: nothing to gather.
-        let _ = stream.set_nodelay(true);
         let server = ServerName::try_from(name.unwrap_or(host).to_owned())
             .map_err(|error| failure(Kind::Unresolvable, format!("{host}: {error}")))?;
-        let stream = tokio_rustls::TlsConnector::from(credentials.config.clone())
-            .connect(server, stream)
-            .await
-            .map_err(|error| tls_failure(address, &error))?;
+        let stream = shake_hands(|| async {
+            let stream = dial(host, &addresses).await?;
+            // Small requests, answers awaited: nothing to gather.
+            let _ = stream.set_nodelay(true);
+            tokio_rustls::TlsConnector::from(credentials.config.clone())
+                .connect(server.clone(), stream)
+                .await
+                .map_err(|error| tls_failure(address, &error))
+        })
+        .await?;
         let serving_certificate = stream
             .get_ref()
             .1
@@ -237,6 +240,25 @@ fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     message
+}
+
+/// Makes attempts side by side, a further one whenever the last is slow, and
+/// takes the first that ends. One replica of several that hangs takes its share
+/// of the connections and answers none, until its readiness probe has failed;
+/// the tenant serves meanwhile, and who asks again is served.
+async fn shake_hands<T, F>(attempt: impl Fn() -> F) -> Result<T, ProbeFailure>
+where
+    F: Future<Output = Result<T, ProbeFailure>>,
+{
+    let mut pending = FuturesUnordered::new();
+    loop {
+        pending.push(attempt());
+        let further = pending.len() < requeue::HANDSHAKES;
+        tokio::select! {
+            Some(ended) = pending.next() => return ended,
+            () = tokio::time::sleep(requeue::HANDSHAKE_AGAIN), if further => {}
+        }
+    }
 }
 
 /// Opens a TCP connection to one of the addresses. A further attempt starts
@@ -460,6 +482,32 @@ mod tests {
         let nobody = closed.local_addr().unwrap().to_string();
         drop(closed);
         assert_eq!(kind_of(&nobody, None, &me).await, Some(Kind::Refused));
+    }
+
+    #[tokio::test]
+    async fn a_replica_that_hangs_is_passed_over() {
+        let (ours, clients) = (authority(), authority());
+        let good = serve(&ours, &clients).await;
+        let me = Credentials::new(&ours.cert, &leaf(&clients, Usage::Client)).unwrap();
+        // A load balancer that leads the first three to one that never answers.
+        let balancer = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = balancer.local_addr().unwrap().to_string();
+        tokio::spawn(async move {
+            let mut hanging = Vec::new();
+            while let Ok((mut stream, _)) = balancer.accept().await {
+                if hanging.len() < 3 {
+                    hanging.push(stream);
+                    continue;
+                }
+                let mut server = TcpStream::connect(&good).await.unwrap();
+                tokio::spawn(async move {
+                    tokio::io::copy_bidirectional(&mut stream, &mut server).await
+                });
+            }
+        });
+        let connect = Tenant::connect(&address, None, &me);
+        let connected = tokio::time::timeout(requeue::CONNECT_DEADLINE, connect).await;
+        assert!(connected.unwrap().is_ok());
     }
 
     #[tokio::test]

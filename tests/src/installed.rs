@@ -99,13 +99,27 @@ impl Installed {
         }
         let api = format!("apiservice/{API_SERVICE}");
         self.kubectl(&["wait", "--for=condition=Available", &api, "--timeout=120s"]);
-        self.until("the set-up posts the DataStore", Duration::from_secs(180), async || {
-            self.get(&data_store_path("default")).await.ok()
-        })
+        self.until(
+            "the set-up posts the DataStore",
+            Duration::from_secs(180),
+            async || self.get(&data_store_path("default")).await.ok(),
+        )
         .await;
-        self.kubectl(&["wait", "--for=condition=Ready", "datastore/default", "--timeout=120s"]);
+        self.kubectl(&[
+            "wait",
+            "--for=condition=Ready",
+            "datastore/default",
+            "--timeout=120s",
+        ]);
         let job = "job/steward-etcd-setup-1";
-        self.kubectl(&["-n", SYSTEM, "wait", "--for=condition=Complete", job, "--timeout=120s"]);
+        self.kubectl(&[
+            "-n",
+            SYSTEM,
+            "wait",
+            "--for=condition=Complete",
+            job,
+            "--timeout=120s",
+        ]);
         self.kubectl(&["create", "namespace", TENANTS]);
     }
 
@@ -136,7 +150,15 @@ impl Installed {
 
     /// A tenant's kubeconfig by the subresource, in a file.
     pub fn kubeconfig(&self, tenant: &str) -> PathBuf {
-        let arguments = ["-n", TENANTS, "get", "tcp", tenant, "--subresource=kubeconfig", "-o"];
+        let arguments = [
+            "-n",
+            TENANTS,
+            "get",
+            "tcp",
+            tenant,
+            "--subresource=kubeconfig",
+            "-o",
+        ];
         let text = self.kubectl(&[&arguments[..], &["yaml"]].concat());
         let path = self.files().join(format!("{tenant}.kubeconfig"));
         std::fs::write(&path, text).unwrap();
@@ -155,12 +177,14 @@ impl Installed {
 
     /// POST. Errors as for [`get`](Self::get).
     pub async fn post(&self, path: &str, body: &Value) -> kube::Result<Value> {
-        self.call("POST", path, "application/json", Some(body)).await
+        self.call("POST", path, "application/json", Some(body))
+            .await
     }
 
     /// A merge patch. Errors as for [`get`](Self::get).
     pub async fn patch(&self, path: &str, patch: &Value) -> kube::Result<Value> {
-        self.call("PATCH", path, "application/merge-patch+json", Some(patch)).await
+        self.call("PATCH", path, "application/merge-patch+json", Some(patch))
+            .await
     }
 
     /// DELETE. Errors as for [`get`](Self::get).
@@ -207,8 +231,12 @@ impl Installed {
 
     /// The tenants' etcd as its root user.
     pub async fn etcd(&self) -> Client {
-        let secret = self.get(&object_path(SYSTEM, "secrets", ETCD_SECRET)).await.unwrap();
-        self.etcd_as(&secret, ["ca.crt", "tls.crt", "tls.key"]).await
+        let secret = self
+            .get(&object_path(SYSTEM, "secrets", ETCD_SECRET))
+            .await
+            .unwrap();
+        self.etcd_as(&secret, ["ca.crt", "tls.crt", "tls.key"])
+            .await
     }
 
     /// The tenants' etcd with authority, certificate and key out of a Secret.
@@ -306,7 +334,9 @@ pub fn object_path(namespace: &str, resource: &str, name: &str) -> String {
 /// A value of a Secret's data.
 pub fn decoded(value: &Value) -> Vec<u8> {
     let text = value.as_str().expect("the Secret has this key");
-    base64::engine::general_purpose::STANDARD.decode(text).unwrap()
+    base64::engine::general_purpose::STANDARD
+        .decode(text)
+        .unwrap()
 }
 
 /// The condition of a type: status, reason, message.

@@ -50,7 +50,7 @@ pub async fn run(ctx: Arc<Context>, name: Name, uid: String) {
 struct Probe {
     credentials: Option<Held>,
     bindings_seen: Option<Instant>,
-    /// The bindings were written before the first pod was Ready.
+    /// The bindings were written before the first pod was Ready, or cannot be.
     opened: bool,
     /// What decides whether the tenant could have come up since.
     inputs: Option<Vec<String>>,
@@ -116,9 +116,7 @@ impl Probe {
         let wanted = self.bindings_due(&before).then(addons::bindings);
 
         if !was_well {
-            // Where pods cannot be reached from here, the Service has to do.
-            let open = self.open(ctx, name, &tenant, &paths);
-            let _ = tokio::time::timeout(requeue::OPEN_DEADLINE, open).await;
+            self.open(ctx, name, &tenant, &paths).await;
         }
         let endpoint = endpoint.as_str();
         let look = || look_at(ctx, endpoint, None, &credentials, wanted.as_ref());
@@ -229,9 +227,14 @@ impl Probe {
                 socket: &socket,
                 host: Some(host),
             };
-            // Refused while it does not serve: the next round asks again.
-            if apply::bootstrap(ctx, tenant, at, &wanted).await.is_ok() {
-                self.opened = true;
+            match apply::bootstrap(ctx, tenant, at, &wanted).await {
+                Ok(()) => self.opened = true,
+                // Pods cannot be reached from here: the Service has to do.
+                Err(failure) if failure.kind == Kind::TimedOut => self.opened = true,
+                // It does not serve yet: the next round asks again.
+                Err(_) => {}
+            }
+            if self.opened {
                 return;
             }
         }

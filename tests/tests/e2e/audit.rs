@@ -53,7 +53,10 @@ impl Request {
         let verb = ["create", "update", "patch", "delete", "deletecollection"];
         let review = ["authorization.k8s.io", "authentication.k8s.io"];
         verb.contains(&self.verb.as_str())
-            && self.object_ref.as_ref().is_some_and(|it| !review.contains(&it.api_group.as_str()))
+            && self
+                .object_ref
+                .as_ref()
+                .is_some_and(|it| !review.contains(&it.api_group.as_str()))
     }
 
     /// Verb and object on one line.
@@ -61,7 +64,11 @@ impl Request {
         let what = match &self.object_ref {
             None => self.request_uri.clone(),
             Some(it) => {
-                let sub = if it.subresource.is_empty() { String::new() } else { format!("/{}", it.subresource) };
+                let sub = if it.subresource.is_empty() {
+                    String::new()
+                } else {
+                    format!("/{}", it.subresource)
+                };
                 format!("{}{sub} {}/{}", it.resource, it.namespace, it.name)
             }
         };

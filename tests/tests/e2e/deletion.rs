@@ -5,9 +5,7 @@ use std::time::{Duration, Instant};
 
 use futures::join;
 use serde_json::{Value, json};
-use tests::installed::{
-    ETCD_SECRET, SYSTEM, data_store_path, object_path, tenant, tenant_path,
-};
+use tests::installed::{ETCD_SECRET, SYSTEM, data_store_path, object_path, tenant, tenant_path};
 use tests::served::GROUP_VERSION;
 
 use crate::dump;
@@ -46,10 +44,15 @@ async fn secret_gone(stage: &Stage, story: &crate::story::Story) {
     let secret = stage.it.get(&path).await.unwrap();
     let began = Instant::now();
     stage.it.delete(&path).await.unwrap();
-    let took = story.says(began, LOST, "DataStoreReady", "False", "SecretNotFound").await;
+    let took = story
+        .says(began, LOST, "DataStoreReady", "False", "SecretNotFound")
+        .await;
     // The tenant has its own credentials and serves on.
     story.stayed_ready(began);
-    stage.note("told: the DataStore's Secret deleted (Ready stays)", seconds(took));
+    stage.note(
+        "told: the DataStore's Secret deleted (Ready stays)",
+        seconds(took),
+    );
     let uid = uid(stage, KEYLESS).await;
     let took = stage.remove(KEYLESS).await;
     assert!(took < SOON, "the deletion took {took:?}");
@@ -64,8 +67,15 @@ async fn secret_gone(stage: &Stage, story: &crate::story::Story) {
     let heirs = stage.story("heir");
     let began = Instant::now();
     stage.create(&heir).await;
-    heirs.says(began, SOON, "DataStoreReady", "False", "SchemaTaken").await;
-    assert!(stage.object("secrets", "heir-datastore-certificate").await.is_none());
+    heirs
+        .says(began, SOON, "DataStoreReady", "False", "SchemaTaken")
+        .await;
+    assert!(
+        stage
+            .object("secrets", "heir-datastore-certificate")
+            .await
+            .is_none()
+    );
     stage.remove("heir").await;
     assert!(!left(stage, "tenants_keyless").await.is_empty());
 
@@ -75,12 +85,19 @@ async fn secret_gone(stage: &Stage, story: &crate::story::Story) {
         "metadata": {"name": SECRET, "namespace": SYSTEM},
         "data": secret["data"],
     });
-    stage.it.post(&object_path(SYSTEM, "secrets", ""), &copy).await.unwrap();
+    stage
+        .it
+        .post(&object_path(SYSTEM, "secrets", ""), &copy)
+        .await
+        .unwrap();
     let took = cleaned(stage, "tenants_keyless", STORE).await;
     stage.note("its data gone after the Secret is back", seconds(took));
     stage.it.delete(&data_store_path(STORE)).await.unwrap();
     let gone = || async { stage.absent(&data_store_path(STORE)).await.then_some(()) };
-    stage.it.until("the second DataStore is gone", SOON, gone).await;
+    stage
+        .it
+        .until("the second DataStore is gone", SOON, gone)
+        .await;
     stage.it.delete(&path).await.unwrap();
 }
 
@@ -90,22 +107,52 @@ async fn database_gone(stage: &Stage) {
     let etcd = object_path(SYSTEM, "statefulsets", "steward-etcd");
     let uid = uid(stage, OTHER).await;
     let began = Instant::now();
-    stage.it.patch(&etcd, &json!({"spec": {"replicas": 0}})).await.unwrap();
+    stage
+        .it
+        .patch(&etcd, &json!({"spec": {"replicas": 0}}))
+        .await
+        .unwrap();
     let stopped = || async {
-        stage.absent(&object_path(SYSTEM, "pods", "steward-etcd-0")).await.then_some(())
+        stage
+            .absent(&object_path(SYSTEM, "pods", "steward-etcd-0"))
+            .await
+            .then_some(())
     };
     let (_, stopping) = stage.it.until("etcd is gone", LATER, stopped).await;
-    let took = story.says(began, stopping + LOST, "Ready", "False", "DataStoreUnreachable").await;
-    stage.note("Ready lost: etcd gone", format!("{} (of which {} to end it)", seconds(took), seconds(stopping)));
+    let took = story
+        .says(
+            began,
+            stopping + LOST,
+            "Ready",
+            "False",
+            "DataStoreUnreachable",
+        )
+        .await;
+    stage.note(
+        "Ready lost: etcd gone",
+        format!(
+            "{} (of which {} to end it)",
+            seconds(took),
+            seconds(stopping)
+        ),
+    );
     let took = stage.remove(OTHER).await;
     assert!(took < SOON, "the deletion took {took:?}");
     stage.note("delete without the database", seconds(took));
     assert_eq!(pending(stage, "default").await, [uid]);
 
     let back = Instant::now();
-    stage.it.patch(&etcd, &json!({"spec": {"replicas": 1}})).await.unwrap();
+    stage
+        .it
+        .patch(&etcd, &json!({"spec": {"replicas": 1}}))
+        .await
+        .unwrap();
     let ready = || async {
-        let pod = stage.it.get(&object_path(SYSTEM, "pods", "steward-etcd-0")).await.ok()?;
+        let pod = stage
+            .it
+            .get(&object_path(SYSTEM, "pods", "steward-etcd-0"))
+            .await
+            .ok()?;
         is(&pod, "Ready", "True", "").then_some(())
     };
     stage.it.until("etcd serves", LATER, ready).await;
@@ -116,14 +163,22 @@ async fn database_gone(stage: &Stage) {
 
 /// The tenants' etcd once more, under another name and with a Secret of its own.
 async fn second_store(stage: &Stage) {
-    let secret = stage.it.get(&object_path(SYSTEM, "secrets", ETCD_SECRET)).await.unwrap();
+    let secret = stage
+        .it
+        .get(&object_path(SYSTEM, "secrets", ETCD_SECRET))
+        .await
+        .unwrap();
     let copy = json!({
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {"name": SECRET, "namespace": SYSTEM},
         "data": secret["data"],
     });
-    stage.it.post(&object_path(SYSTEM, "secrets", ""), &copy).await.unwrap();
+    stage
+        .it
+        .post(&object_path(SYSTEM, "secrets", ""), &copy)
+        .await
+        .unwrap();
     let default = stage.it.get(&data_store_path("default")).await.unwrap();
     let spec = default["spec"].to_string().replace(ETCD_SECRET, SECRET);
     let store = json!({
@@ -132,7 +187,11 @@ async fn second_store(stage: &Stage) {
         "metadata": {"name": STORE},
         "spec": serde_json::from_str::<Value>(&spec).unwrap(),
     });
-    stage.it.post(&format!("{GROUP_VERSION}/datastores"), &store).await.unwrap();
+    stage
+        .it
+        .post(&format!("{GROUP_VERSION}/datastores"), &store)
+        .await
+        .unwrap();
 }
 
 /// Keys, users, roles and claims of a schema.
@@ -140,7 +199,9 @@ async fn left(stage: &Stage, schema: &str) -> Vec<String> {
     let mut lines = dump::etcd(stage).await;
     let ends = format!("/{schema}");
     lines.retain(|line| {
-        line.contains(&format!("/{schema}/")) || line.ends_with(&ends) || line.ends_with(&format!(" {schema}"))
+        line.contains(&format!("/{schema}/"))
+            || line.ends_with(&ends)
+            || line.ends_with(&format!(" {schema}"))
     });
     lines
 }
@@ -149,17 +210,26 @@ async fn left(stage: &Stage, schema: &str) -> Vec<String> {
 async fn cleaned(stage: &Stage, schema: &str, store: &str) -> Duration {
     let began = Instant::now();
     let done = || async {
-        (left(stage, schema).await.is_empty() && pending(stage, store).await.is_empty()).then_some(())
+        (left(stage, schema).await.is_empty() && pending(stage, store).await.is_empty())
+            .then_some(())
     };
-    stage.it.until(&format!("nothing is left of {schema}"), LATER, done).await;
+    stage
+        .it
+        .until(&format!("nothing is left of {schema}"), LATER, done)
+        .await;
     began.elapsed()
 }
 
 /// The uids whose clean-up is recorded on a DataStore.
 async fn pending(stage: &Stage, store: &str) -> Vec<String> {
     let store = stage.it.get(&data_store_path(store)).await.unwrap();
-    let all = store["status"]["pendingCleanups"].as_array().cloned().unwrap_or_default();
-    all.iter().map(|entry| entry["uid"].as_str().unwrap().to_owned()).collect()
+    let all = store["status"]["pendingCleanups"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    all.iter()
+        .map(|entry| entry["uid"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 async fn uid(stage: &Stage, name: &str) -> String {

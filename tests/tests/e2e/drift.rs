@@ -17,16 +17,27 @@ use crate::story::{Story, is};
 const REPAIRED: Duration = Duration::from_secs(30);
 /// Bindings in the tenant are looked at every half minute.
 const LOOKED_AT: Duration = Duration::from_secs(45);
-const RESOURCES: [&str; 6] = ["secrets", "configmaps", "services", "deployments", "roles", "rolebindings"];
+const RESOURCES: [&str; 6] = [
+    "secrets",
+    "configmaps",
+    "services",
+    "deployments",
+    "roles",
+    "rolebindings",
+];
 /// Rule 19.
-const KEYS: [&str; 4] = ["a-ca", "a-client-ca", "a-front-proxy-ca-certificate", "a-sa-certificate"];
+const KEYS: [&str; 4] = [
+    "a-ca",
+    "a-client-ca",
+    "a-front-proxy-ca-certificate",
+    "a-sa-certificate",
+];
 
 pub async fn run(stage: &Stage) {
     let story = stage.tenant(NAME, 1).await;
     edited(stage, &story).await;
     deleted(stage, &story).await;
     keys(stage, &story).await;
-    inside(stage, &story).await;
     quiet(stage).await;
 }
 
@@ -36,10 +47,20 @@ async fn owned(stage: &Stage) -> Vec<(&'static str, Value)> {
     let uid = &tenant["metadata"]["uid"];
     let mut found = Vec::new();
     for resource in RESOURCES {
-        let list = stage.it.get(&object_path(TENANTS, resource, "")).await.unwrap();
+        let list = stage
+            .it
+            .get(&object_path(TENANTS, resource, ""))
+            .await
+            .unwrap();
         for object in list["items"].as_array().unwrap() {
-            let owners = object["metadata"]["ownerReferences"].as_array().cloned().unwrap_or_default();
-            if owners.iter().any(|owner| owner["uid"] == *uid && owner["controller"] == true) {
+            let owners = object["metadata"]["ownerReferences"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default();
+            if owners
+                .iter()
+                .any(|owner| owner["uid"] == *uid && owner["controller"] == true)
+            {
                 found.push((resource, object.clone()));
             }
         }
@@ -53,13 +74,20 @@ fn name(object: &Value) -> &str {
 
 /// A merge patch that spoils an object, and where.
 fn damages(resource: &str, object: &Value) -> Vec<(Value, String)> {
-    let labels = (json!({"metadata": {"labels": null}}), "/metadata/labels".to_owned());
+    let labels = (
+        json!({"metadata": {"labels": null}}),
+        "/metadata/labels".to_owned(),
+    );
     let mut found = vec![labels];
     match resource {
         "secrets" if KEYS.contains(&name(object)) => {}
         "secrets" | "configmaps" => {
             let key = object["data"].as_object().unwrap().keys().next().unwrap();
-            let broken = if resource == "secrets" { "YnJva2Vu" } else { "broken" };
+            let broken = if resource == "secrets" {
+                "YnJva2Vu"
+            } else {
+                "broken"
+            };
             found.push((json!({"data": {key: broken}}), format!("/data/{key}")));
         }
         "services" => {
@@ -74,11 +102,15 @@ fn damages(resource: &str, object: &Value) -> Vec<(Value, String)> {
             pod["containers"][0]["args"] = json!(["--spoilt"]);
             let pod = json!({"spec": {"template": {"spec": {"containers": pod["containers"]}}}});
             found.push((pod, "/spec/template/spec/containers/0/args".to_owned()));
-            found.push((json!({"spec": {"replicas": 3}}), "/spec/replicas".to_owned()));
+            found.push((
+                json!({"spec": {"replicas": 3}}),
+                "/spec/replicas".to_owned(),
+            ));
         }
         "roles" => found.push((json!({"rules": []}), "/rules".to_owned())),
         _ => {
-            let somebody = json!([{"kind": "User", "name": "x", "apiGroup": "rbac.authorization.k8s.io"}]);
+            let somebody =
+                json!([{"kind": "User", "name": "x", "apiGroup": "rbac.authorization.k8s.io"}]);
             found.push((json!({"subjects": somebody}), "/subjects".to_owned()));
         }
     }
@@ -105,13 +137,28 @@ async fn edited(stage: &Stage, story: &Story) {
             let now = stage.it.get(&path).await.ok()?;
             let now = now.pointer(at).cloned().unwrap_or_default();
             // A certificate that was spoilt is another one afterwards.
-            let well = if at.starts_with("/data") { now != spoilt && !now.is_null() } else { Some(&now) == object.pointer(at) };
+            let well = if at.starts_with("/data") {
+                now != spoilt && !now.is_null()
+            } else {
+                Some(&now) == object.pointer(at)
+            };
             well.then_some(())
         };
-        stage.it.until(&format!("{at} of {path} is put right"), REPAIRED, right).await.1
+        stage
+            .it
+            .until(&format!("{at} of {path} is put right"), REPAIRED, right)
+            .await
+            .1
     }));
     let slowest = slowest.await.into_iter().max().unwrap();
-    stage.note(format!("{} edits of {} objects put right, the slowest", edits.len(), objects.len()), seconds(slowest));
+    stage.note(
+        format!(
+            "{} edits of {} objects put right, the slowest",
+            edits.len(),
+            objects.len()
+        ),
+        seconds(slowest),
+    );
     settled(stage, story, began).await;
 }
 
@@ -127,7 +174,11 @@ async fn settled(stage: &Stage, story: &Story, since: Instant) {
     };
     let started = Instant::now();
     while well().await.is_none() {
-        assert!(started.elapsed() < COMING, "not well again:\n{}", story.told(since));
+        assert!(
+            started.elapsed() < COMING,
+            "not well again:\n{}",
+            story.told(since)
+        );
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
@@ -147,10 +198,20 @@ async fn deleted(stage: &Stage, story: &Story) {
             let now = stage.it.get(&path).await.ok()?;
             (now["metadata"]["uid"] != object["metadata"]["uid"]).then_some(())
         };
-        stage.it.until(&format!("{path} is back"), REPAIRED, back).await.1
+        stage
+            .it
+            .until(&format!("{path} is back"), REPAIRED, back)
+            .await
+            .1
     }));
     let slowest = slowest.await.into_iter().max().unwrap();
-    stage.note(format!("{} objects deleted and made again, the slowest", objects.len()), seconds(slowest));
+    stage.note(
+        format!(
+            "{} objects deleted and made again, the slowest",
+            objects.len()
+        ),
+        seconds(slowest),
+    );
     settled(stage, story, began).await;
     let kubeconfig = stage.it.kubeconfig(NAME);
     let said = stage.it.kubectl_with(&kubeconfig, &["get", "namespaces"]);
@@ -165,15 +226,28 @@ async fn keys(stage: &Stage, story: &Story) {
         let mut secret = stage.it.get(&path).await.unwrap();
         let began = Instant::now();
         stage.it.delete(&path).await.unwrap();
-        let took = story.says(began, BACK, "CertificatesReady", "False", "KeyMaterialLost").await;
+        let took = story
+            .says(began, BACK, "CertificatesReady", "False", "KeyMaterialLost")
+            .await;
         tokio::time::sleep(Duration::from_secs(2)).await;
         assert!(stage.absent(&path).await, "{key} was made anew");
-        for field in ["uid", "resourceVersion", "creationTimestamp", "managedFields"] {
+        for field in [
+            "uid",
+            "resourceVersion",
+            "creationTimestamp",
+            "managedFields",
+        ] {
             secret["metadata"].as_object_mut().unwrap().remove(field);
         }
-        stage.it.post(&object_path(TENANTS, "secrets", ""), &secret).await.unwrap();
+        stage
+            .it
+            .post(&object_path(TENANTS, "secrets", ""), &secret)
+            .await
+            .unwrap();
         let restored = began + took;
-        story.says(restored, BACK, "CertificatesReady", "True", "").await;
+        story
+            .says(restored, BACK, "CertificatesReady", "True", "")
+            .await;
         let now = stage.it.get(&path).await.unwrap();
         assert_eq!(now["data"], secret["data"], "{key}");
         if key == "a-ca" {
@@ -182,27 +256,49 @@ async fn keys(stage: &Stage, story: &Story) {
     }
     settled(stage, story, Instant::now()).await;
     let now = stage.pods_of(NAME).await;
-    assert_eq!(now[0]["metadata"]["uid"], pods[0]["metadata"]["uid"], "the pod was replaced");
+    assert_eq!(
+        now[0]["metadata"]["uid"], pods[0]["metadata"]["uid"],
+        "the pod was replaced"
+    );
 }
 
 /// The bindings inside the tenant (rule 16).
-async fn inside(stage: &Stage, story: &Story) {
+pub async fn inside(stage: &Stage) {
+    let story = &stage.tenant(NAME, 1).await;
     let kubeconfig = stage.it.kubeconfig(NAME);
     let user = |arguments: &[&str]| stage.it.kubectl_with(&kubeconfig, arguments);
     let there = |name: &str, role: &str| {
-        let get = ["get", "clusterrolebinding", name, "-o", "jsonpath={.roleRef.name} {.subjects[*].name}"];
+        let get = [
+            "get",
+            "clusterrolebinding",
+            name,
+            "-o",
+            "jsonpath={.roleRef.name} {.subjects[*].name}",
+        ];
         user(&get).stdout == format!("{role} {name}")
     };
     let began = Instant::now();
     let said = user(&["delete", "clusterrolebinding", "kubeadm:cluster-admins"]);
     assert_eq!(said.code, 0, "{}", said.text());
-    let patch = r#"{"subjects":[{"kind":"Group","name":"x","apiGroup":"rbac.authorization.k8s.io"}]}"#;
-    let said = user(&["patch", "clusterrolebinding", "steward:view", "--type=merge", "-p", patch]);
+    let patch =
+        r#"{"subjects":[{"kind":"Group","name":"x","apiGroup":"rbac.authorization.k8s.io"}]}"#;
+    let said = user(&[
+        "patch",
+        "clusterrolebinding",
+        "steward:view",
+        "--type=merge",
+        "-p",
+        patch,
+    ]);
     assert_eq!(said.code, 0, "{}", said.text());
     let right = || async {
-        (there("kubeadm:cluster-admins", "cluster-admin") && there("steward:view", "view")).then_some(())
+        (there("kubeadm:cluster-admins", "cluster-admin") && there("steward:view", "view"))
+            .then_some(())
     };
-    stage.it.until("both bindings are put right", LOOKED_AT, right).await;
+    stage
+        .it
+        .until("both bindings are put right", LOOKED_AT, right)
+        .await;
     stage.note("bindings in the tenant put right", seconds(began.elapsed()));
 
     // The one that the probe itself needs.
@@ -210,8 +306,14 @@ async fn inside(stage: &Stage, story: &Story) {
     let said = user(&["delete", "clusterrolebinding", "steward:admin"]);
     assert_eq!(said.code, 0, "{}", said.text());
     let right = || async { there("steward:admin", "cluster-admin").then_some(()) };
-    stage.it.until("users may administer again", LOOKED_AT, right).await;
-    stage.note("the users' binding in the tenant put right", seconds(began.elapsed()));
+    stage
+        .it
+        .until("users may administer again", LOOKED_AT, right)
+        .await;
+    stage.note(
+        "the users' binding in the tenant put right",
+        seconds(began.elapsed()),
+    );
     settled(stage, story, began).await;
 }
 
@@ -225,11 +327,33 @@ async fn quiet(stage: &Stage) {
     let mark = audit::mark(&log);
     tokio::time::sleep(Duration::from_secs(seconds)).await;
     let all = audit::since(&log, mark, &[CONTROLLER, API_SERVER]);
-    let lease = |request: &audit::Request| request.object_ref.as_ref().is_some_and(|it| it.resource == "leases");
+    let lease = |request: &audit::Request| {
+        request
+            .object_ref
+            .as_ref()
+            .is_some_and(|it| it.resource == "leases")
+    };
     assert!(all.iter().any(lease), "the log is not of now");
-    let writes: Vec<_> = all.iter().filter(|it| it.writes() && !lease(it)).collect();
-    let lines: Vec<_> = writes.iter().map(|it| it.line()).collect();
-    assert!(lines.is_empty(), "writes in {seconds} quiet seconds:\n{}", lines.join("\n"));
+    let (mut learnt, mut floors, mut lines) = (0, 0, Vec::new());
+    for request in all.iter().filter(|it| it.writes() && !lease(it)) {
+        let it = request.object_ref.as_ref().unwrap();
+        match (it.resource.as_str(), it.subresource.as_str()) {
+            // Who compacts the DataStore is known some minutes after the start.
+            ("datastores", "status") => learnt += 1,
+            // The floor follows what was written before, once a minute at most.
+            ("secrets", "") if it.name == "steward-apiserver-store" => floors += 1,
+            _ => lines.push(request.line()),
+        }
+    }
+    assert!(
+        lines.is_empty(),
+        "writes in {seconds} quiet seconds:\n{}",
+        lines.join("\n")
+    );
+    assert!(
+        learnt <= 1 && floors <= 2,
+        "{learnt} writes of the DataStore's status, {floors} of the floor"
+    );
     let reads = all.iter().filter(|it| !it.writes()).count();
-    stage.note(format!("{seconds} quiet seconds"), format!("no writes but {} of the Lease; {reads} reads", all.iter().filter(|it| it.writes()).count()));
+    stage.note(format!("{seconds} quiet seconds"), format!("no writes of tenants; {} of the Lease, {learnt} of the DataStore's status, {floors} of the store's floor; {reads} reads", all.iter().filter(|it| it.writes() && lease(it)).count()));
 }

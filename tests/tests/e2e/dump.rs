@@ -42,7 +42,10 @@ impl Dump {
 
     /// How many lines there are, by place.
     pub fn size(&self) -> String {
-        let sizes = self.0.iter().map(|(place, lines)| format!("{place} {}", lines.len()));
+        let sizes = self
+            .0
+            .iter()
+            .map(|(place, lines)| format!("{place} {}", lines.len()));
         sizes.collect::<Vec<_>>().join(", ")
     }
 
@@ -73,21 +76,37 @@ impl Dump {
             if difference.is_empty() {
                 return began.elapsed();
             }
-            assert!(began.elapsed() < patience, "left behind (+) or lost (-):\n{difference}");
+            assert!(
+                began.elapsed() < patience,
+                "left behind (+) or lost (-):\n{difference}"
+            );
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     }
 }
 
 fn objects(stage: &Stage) -> Vec<String> {
-    let kinds = stage.it.kubectl(&["api-resources", "--verbs=list", "-o", "name"]);
-    let kinds: Vec<&str> = kinds.lines().filter(|kind| !RESTLESS.contains(kind)).collect();
+    let kinds = stage
+        .it
+        .kubectl(&["api-resources", "--verbs=list", "-o", "name"]);
+    let kinds: Vec<&str> = kinds
+        .lines()
+        .filter(|kind| !RESTLESS.contains(kind))
+        .collect();
     let columns = "custom-columns=K:.kind,NS:.metadata.namespace,N:.metadata.name";
     let kinds = kinds.join(",");
     let all = stage.it.kubectl(&[
-        "get", &kinds, "-A", "--ignore-not-found", "--no-headers", "-o", columns,
+        "get",
+        &kinds,
+        "-A",
+        "--ignore-not-found",
+        "--no-headers",
+        "-o",
+        columns,
     ]);
-    all.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+    all.lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect()
 }
 
 /// Keys, users and roles.
@@ -95,7 +114,10 @@ pub async fn etcd(stage: &Stage) -> Vec<String> {
     let mut etcd = stage.it.etcd().await;
     let all = GetOptions::new().with_all_keys().with_keys_only();
     let keys = etcd.get("", Some(all)).await.unwrap();
-    let keys = keys.kvs().iter().map(|kv| format!("key {}", kv.key_str().unwrap()));
+    let keys = keys
+        .kvs()
+        .iter()
+        .map(|kv| format!("key {}", kv.key_str().unwrap()));
     let mut lines: Vec<String> = keys.collect();
     let users = etcd.user_list().await.unwrap();
     lines.extend(users.users().iter().map(|user| format!("user {user}")));
@@ -108,7 +130,10 @@ pub async fn etcd(stage: &Stage) -> Vec<String> {
 /// moment.
 fn processes(stage: &Stage) -> Vec<String> {
     let all = processes_below(&format!("steward-lab-{}/", stage.it.lab.name()));
-    all.into_iter().map(|(_, name)| name).filter(|name| name != "runc" && !name.is_empty()).collect()
+    all.into_iter()
+        .map(|(_, name)| name)
+        .filter(|name| name != "runc" && !name.is_empty())
+        .collect()
 }
 
 fn control_groups(stage: &Stage) -> Vec<String> {
@@ -120,7 +145,11 @@ fn control_groups(stage: &Stage) -> Vec<String> {
         if ours {
             found.push(directory.display().to_string());
         }
-        for entry in std::fs::read_dir(&directory).into_iter().flatten().flatten() {
+        for entry in std::fs::read_dir(&directory)
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
             let path = entry.path();
             // Only the run's own groups are looked into below the second level.
             let deep = path.components().count() > 6;
@@ -162,4 +191,3 @@ fn network(stage: &Stage) -> Vec<String> {
         .chain(routes.lines().map(|line| format!("route {line}")))
         .collect()
 }
-

@@ -31,31 +31,60 @@ pub async fn run(stage: &Stage) {
     let began = Instant::now();
     let mut next = began;
     while began.elapsed() < FOR {
-        stage.it.patch(&path, &json!({"rules": wrong})).await.unwrap();
+        stage
+            .it
+            .patch(&path, &json!({"rules": wrong}))
+            .await
+            .unwrap();
         next += Duration::from_secs(1);
         tokio::time::sleep_until(next.into()).await;
     }
-    let took = story.says(began, FOR, "ObjectsOwned", "False", "Contested").await;
+    let took = story
+        .says(began, FOR, "ObjectsOwned", "False", "Contested")
+        .await;
     story.stayed_ready(began);
     let told = |event: &[String; 3]| event[1] == "Contested" && event[2].contains(ROLE);
     assert!(stage.events(OTHER).iter().any(told), "no event tells of it");
     let writes = audit::since(&log, mark, &[CONTROLLER]);
     let of_role = |request: &&audit::Request| {
-        request.writes() && request.object_ref.as_ref().is_some_and(|it| it.resource == "roles" && it.name == ROLE)
+        request.writes()
+            && request
+                .object_ref
+                .as_ref()
+                .is_some_and(|it| it.resource == "roles" && it.name == ROLE)
     };
     let of_tenant = |request: &&audit::Request| {
-        request.writes() && request.object_ref.as_ref().is_some_and(|it| it.resource == "tenantcontrolplanes" && it.name == OTHER)
+        request.writes()
+            && request
+                .object_ref
+                .as_ref()
+                .is_some_and(|it| it.resource == "tenantcontrolplanes" && it.name == OTHER)
     };
-    let (roles, statuses) = (writes.iter().filter(of_role).count(), writes.iter().filter(of_tenant).count());
+    let (roles, statuses) = (
+        writes.iter().filter(of_role).count(),
+        writes.iter().filter(of_tenant).count(),
+    );
     assert!((3..=WRITES).contains(&roles), "{roles} repairs in a minute");
-    assert!(statuses <= 2 * WRITES, "{statuses} writes of the status in a minute");
+    assert!(
+        statuses <= 2 * WRITES,
+        "{statuses} writes of the status in a minute"
+    );
     stage.note(
         "a fight of a minute",
-        format!("Contested after {}, {roles} repairs, {statuses} writes of the status", seconds(took)),
+        format!(
+            "Contested after {}, {roles} repairs, {statuses} writes of the status",
+            seconds(took)
+        ),
     );
     // They give in: all is well at once.
     let began = Instant::now();
-    stage.it.patch(&path, &json!({"rules": right})).await.unwrap();
+    stage
+        .it
+        .patch(&path, &json!({"rules": right}))
+        .await
+        .unwrap();
     let well = |object: &Value| is(object, "ObjectsOwned", "True", "");
-    story.until(began, Duration::from_secs(15), "no longer contested", well).await;
+    story
+        .until(began, Duration::from_secs(15), "no longer contested", well)
+        .await;
 }

@@ -24,10 +24,17 @@ pub async fn run(stage: &Stage) {
 
     let path = object_path(TENANTS, "secrets", "a-datastore-certificate");
     let secret = stage.it.get(&path).await.unwrap();
-    let mut a = stage.it.etcd_as(&secret, ["ca.crt", "server.crt", "server.key"]).await;
+    let mut a = stage
+        .it
+        .etcd_as(&secret, ["ca.crt", "server.crt", "server.key"])
+        .await;
     let prefix = || GetOptions::new().with_prefix();
     let found = a.get(format!("/{own}/"), Some(prefix())).await.unwrap();
-    assert!(found.kvs().len() > 50, "the tenant's own keys: {}", found.kvs().len());
+    assert!(
+        found.kvs().len() > 50,
+        "the tenant's own keys: {}",
+        found.kvs().len()
+    );
 
     let pods = format!("/{other}/pods/");
     let key = format!("/{other}/namespaces/default");
@@ -37,14 +44,27 @@ pub async fn run(stage: &Stage) {
     refused("delete", a.delete(key.as_str(), None).await);
     refused("watch", watch(&mut a, &pods).await);
     let compare = Compare::version(key.as_str(), CompareOp::Greater, 0);
-    let read = Txn::new().when([compare]).and_then([TxnOp::get(key.as_str(), None)]);
+    let read = Txn::new()
+        .when([compare])
+        .and_then([TxnOp::get(key.as_str(), None)]);
     refused("transaction", a.txn(read).await);
-    refused("all keys", a.get("", Some(GetOptions::new().with_all_keys())).await);
-    refused("keys from its own on", a.get(format!("/{own}/"), Some(GetOptions::new().with_from_key())).await);
+    refused(
+        "all keys",
+        a.get("", Some(GetOptions::new().with_all_keys())).await,
+    );
+    refused(
+        "keys from its own on",
+        a.get(format!("/{own}/"), Some(GetOptions::new().with_from_key()))
+            .await,
+    );
     let claim = format!("/steward.butlerlabs.dev/claims/schema/{own}");
     refused("its own claim", a.put(claim, "mine", None).await);
     refused("compact", a.compact(1, None).await);
-    refused("alarm", a.alarm(AlarmAction::Activate, AlarmType::Nospace, None).await);
+    refused(
+        "alarm",
+        a.alarm(AlarmAction::Activate, AlarmType::Nospace, None)
+            .await,
+    );
     refused("users", a.user_list().await);
     refused("roles", a.role_add("more").await);
     refused("authentication", a.auth_disable().await);
@@ -57,11 +77,18 @@ pub async fn run(stage: &Stage) {
     let server = format!("--server=https://{}", endpoint(stage, OTHER).await);
     let asked = ["get", "namespaces", &server];
     let said = stage.it.kubectl_with(&kubeconfig, &asked);
-    assert!(said.code != 0 && said.stderr.contains("certificate"), "{}", said.text());
+    assert!(
+        said.code != 0 && said.stderr.contains("certificate"),
+        "{}",
+        said.text()
+    );
     let trusting = [&asked[..], &["--insecure-skip-tls-verify"]].concat();
     // kubectl does not show both an authority and that it is not to be looked at.
     let text = std::fs::read_to_string(&kubeconfig).unwrap();
-    let without: Vec<_> = text.lines().filter(|line| !line.contains("certificate-authority-data")).collect();
+    let without: Vec<_> = text
+        .lines()
+        .filter(|line| !line.contains("certificate-authority-data"))
+        .collect();
     std::fs::write(&kubeconfig, without.join("\n")).unwrap();
     let said = stage.it.kubectl_with(&kubeconfig, &trusting);
     let strange = ["Unauthorized", "must be logged in", "provide credentials"];

@@ -59,7 +59,11 @@ async fn lost(
     let back = story.ready(from, BACK).await;
     stage.note(
         format!("Ready lost: {what}"),
-        format!("{} ({reason}{others}), back after {}", seconds(gone), seconds(back)),
+        format!(
+            "{} ({reason}{others}), back after {}",
+            seconds(gone),
+            seconds(back)
+        ),
     );
 }
 
@@ -75,15 +79,29 @@ fn reasons(story: &Story, began: Instant, last: &str) -> String {
             found.push(reason);
         }
     }
-    if found.is_empty() { String::new() } else { format!("; before it {}", found.join(", ")) }
+    if found.is_empty() {
+        String::new()
+    } else {
+        format!("; before it {}", found.join(", "))
+    }
 }
 
 /// The rights in etcd are taken away; Steward gives them back.
 async fn rights(stage: &Stage, story: &Story) {
     let (schema, user) = place(stage).await;
     let mut etcd = stage.it.etcd().await;
-    let fault = async { drop(etcd.user_revoke_role(user, schema).await.unwrap()) };
-    lost(stage, story, "the etcd role revoked", "DataStoreAccessRevoked", fault, None::<std::future::Ready<()>>).await;
+    let fault = async {
+        etcd.user_revoke_role(user, schema).await.unwrap();
+    };
+    lost(
+        stage,
+        story,
+        "the etcd role revoked",
+        "DataStoreAccessRevoked",
+        fault,
+        None::<std::future::Ready<()>>,
+    )
+    .await;
 }
 
 /// Schema and user of the tenant.
@@ -109,10 +127,28 @@ async fn selector(stage: &Stage, story: &Story) {
         }
     };
     let mend = async {
-        assert!(is(&story.last().unwrap(), "ObjectsOwned", "False", "Contested"), "{}", story.told(Instant::now()));
-        drop(stage.it.patch(&path, &json!({"spec": {"selector": right}})).await.unwrap());
+        assert!(
+            is(&story.last().unwrap(), "ObjectsOwned", "False", "Contested"),
+            "{}",
+            story.told(Instant::now())
+        );
+        drop(
+            stage
+                .it
+                .patch(&path, &json!({"spec": {"selector": right}}))
+                .await
+                .unwrap(),
+        );
     };
-    lost(stage, story, "the Service's selector fought over", "ServiceSelectorChanged", fault, Some(mend)).await;
+    lost(
+        stage,
+        story,
+        "the Service's selector fought over",
+        "ServiceSelectorChanged",
+        fault,
+        Some(mend),
+    )
+    .await;
     let service = stage.it.get(&path).await.unwrap();
     assert_eq!(&service["spec"]["selector"], right);
 }
@@ -129,7 +165,10 @@ async fn certificate(stage: &Stage, story: &Story) {
     };
     let authority = pki::authority("kubernetes", validity, &Entropy).unwrap();
     let leaf = Leaf {
-        subject: Subject { common_name: "kube-apiserver".into(), organizations: vec![] },
+        subject: Subject {
+            common_name: "kube-apiserver".into(),
+            organizations: vec![],
+        },
         validity,
         usage: Usage::Server,
         dns_names: vec!["kubernetes".into()],
@@ -146,7 +185,15 @@ async fn certificate(stage: &Stage, story: &Story) {
     };
     let fault = async { put([foreign.cert.as_bytes(), foreign.key.as_bytes()]) };
     let mend = async { put([&own[0], &own[1]]) };
-    lost(stage, story, "the serving certificate swapped", "ServingCertificateMismatch", fault, Some(mend)).await;
+    lost(
+        stage,
+        story,
+        "the serving certificate swapped",
+        "ServingCertificateMismatch",
+        fault,
+        Some(mend),
+    )
+    .await;
 }
 
 /// Where the only pod has its certificates, as the node sees it.
@@ -163,7 +210,15 @@ async fn replica(stage: &Stage, story: &Story) {
     let process = stage.processes(&pod, "kube-apiserver").remove(0);
     let fault = async { process.signal("STOP") };
     let mend = async { process.signal("CONT") };
-    lost(stage, story, "the only replica stopped", "NoReplicaAvailable", fault, Some(mend)).await;
+    lost(
+        stage,
+        story,
+        "the only replica stopped",
+        "NoReplicaAvailable",
+        fault,
+        Some(mend),
+    )
+    .await;
 }
 
 /// First only the way to the published address, then every way.
@@ -173,21 +228,45 @@ async fn route(stage: &Stage, story: &Story) {
     let address = endpoint.rsplit_once(':').unwrap().0.to_owned();
     let service = stage.object("services", NAME).await.unwrap();
     let inside = service["spec"]["clusterIP"].as_str().unwrap().to_owned();
-    let controller = stage.pods(SYSTEM, "app.kubernetes.io/component=controller").await.remove(0);
+    let controller = stage
+        .pods(SYSTEM, "app.kubernetes.io/component=controller")
+        .await
+        .remove(0);
     let controller = controller["status"]["podIP"].as_str().unwrap().to_owned();
 
     // It answered before, so it is lost; the Service still leads there, and
     // EndpointReachable says that this may be the controller's own view.
     let fault = async { cut(stage, &controller, &[&address]) };
     let mended = async {
-        assert!(is(&story.last().unwrap(), "EndpointReachable", "Unknown", "EndpointRouteLost"));
+        assert!(is(
+            &story.last().unwrap(),
+            "EndpointReachable",
+            "Unknown",
+            "EndpointRouteLost"
+        ));
         mend(stage);
     };
-    lost(stage, story, "the way to the address cut", "EndpointRouteLost", fault, Some(mended)).await;
+    lost(
+        stage,
+        story,
+        "the way to the address cut",
+        "EndpointRouteLost",
+        fault,
+        Some(mended),
+    )
+    .await;
 
     let fault = async { cut(stage, &controller, &[&address, &inside]) };
     let mend = async { mend(stage) };
-    lost(stage, story, "every way cut", "EndpointUnreachable", fault, Some(mend)).await;
+    lost(
+        stage,
+        story,
+        "every way cut",
+        "EndpointUnreachable",
+        fault,
+        Some(mend),
+    )
+    .await;
 }
 
 fn cut(stage: &Stage, from: &str, to: &[&str]) {
@@ -212,11 +291,21 @@ async fn space(stage: &Stage, story: &Story) {
     let mut other = etcd.clone();
     let fault = async {
         let mut of = AlarmOptions::new();
-    of.with_member(member);
-        etcd.alarm(AlarmAction::Activate, AlarmType::Nospace, Some(of)).await.unwrap();
+        of.with_member(member);
+        etcd.alarm(AlarmAction::Activate, AlarmType::Nospace, Some(of))
+            .await
+            .unwrap();
     };
     let mend = async { disarm(&mut other).await };
-    lost(stage, story, "etcd's no-space alarm", "DataStoreFull", fault, Some(mend)).await;
+    lost(
+        stage,
+        story,
+        "etcd's no-space alarm",
+        "DataStoreFull",
+        fault,
+        Some(mend),
+    )
+    .await;
 }
 
 /// Disarms etcd's no-space alarm, if it is raised.
@@ -224,16 +313,30 @@ pub async fn disarm(etcd: &mut Client) {
     let member = etcd.member_list().await.unwrap().members()[0].id();
     let mut of = AlarmOptions::new();
     of.with_member(member);
-    etcd.alarm(AlarmAction::Deactivate, AlarmType::Nospace, Some(of)).await.unwrap();
+    etcd.alarm(AlarmAction::Deactivate, AlarmType::Nospace, Some(of))
+        .await
+        .unwrap();
 }
 
 /// etcd hangs.
 async fn database(stage: &Stage, story: &Story) {
-    let pod = stage.it.get(&object_path(SYSTEM, "pods", "steward-etcd-0")).await.unwrap();
+    let pod = stage
+        .it
+        .get(&object_path(SYSTEM, "pods", "steward-etcd-0"))
+        .await
+        .unwrap();
     let process = stage.processes(&pod, "etcd").remove(0);
     let fault = async { process.signal("STOP") };
     let mend = async { process.signal("CONT") };
-    lost(stage, story, "etcd stopped", "DataStoreUnreachable", fault, Some(mend)).await;
+    lost(
+        stage,
+        story,
+        "etcd stopped",
+        "DataStoreUnreachable",
+        fault,
+        Some(mend),
+    )
+    .await;
 }
 
 /// One of two: Ready stays, and a condition tells of it.
@@ -243,13 +346,17 @@ async fn one_of_two(stage: &Stage, story: &Story) {
     let process = stage.processes(&pods[0], "kube-apiserver").remove(0);
     let began = Instant::now();
     process.signal("STOP");
-    let took = story.says(began, LOST, "ReplicasAvailable", "False", "").await;
+    let took = story
+        .says(began, LOST, "ReplicasAvailable", "False", "")
+        .await;
     tokio::time::sleep(CALM.saturating_sub(began.elapsed())).await;
     story.stayed_ready(began);
     let [_, _, said] = condition(&story.last().unwrap(), "ReplicasAvailable").unwrap();
     assert!(said.contains("1 of 2"), "{said}");
     process.signal("CONT");
-    let back = story.says(began + took, COMING, "ReplicasAvailable", "True", "").await;
+    let back = story
+        .says(began + took, COMING, "ReplicasAvailable", "True", "")
+        .await;
     story.stayed_ready(began);
     let back = (began + took + back).duration_since(began);
     stage.note(
@@ -258,4 +365,3 @@ async fn one_of_two(stage: &Stage, story: &Story) {
     );
     drop(stage.tenant(NAME, 1).await);
 }
-

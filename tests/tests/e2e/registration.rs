@@ -8,7 +8,9 @@ use serde_json::json;
 use tests::installed::{SYSTEM, object_path, tenant, tenants_path};
 use tests::served::{API_SERVICE, GROUP_VERSION, eventually};
 
+use crate::audit::{self, API_SERVER, CONTROLLER};
 use crate::life::seconds;
+use crate::ready;
 use crate::stage::Stage;
 
 /// It looks every ten seconds.
@@ -37,30 +39,52 @@ pub async fn run(stage: &Stage) {
     scraper(stage).await;
     namespace(stage).await;
     spoilt(stage).await;
+    restarted(stage).await;
 }
 
 /// A token that kube-apiserver has not seen before us.
 async fn scraper(stage: &Stage) {
     stage.it.lab.apply(SCRAPER).unwrap();
-    let token = stage.it.kubectl(&["-n", "tenants", "create", "token", "scraper"]);
+    let token = stage
+        .it
+        .kubectl(&["-n", "tenants", "create", "token", "scraper"]);
     let service = object_path(SYSTEM, "services", "steward-apiserver");
     let service = stage.it.get(&service).await.unwrap();
-    let server = format!("--server=https://{}", service["spec"]["clusterIP"].as_str().unwrap());
+    let server = format!(
+        "--server=https://{}",
+        service["spec"]["clusterIP"].as_str().unwrap()
+    );
     let ask = |token: &str, path: &str| {
         let token = format!("--token={token}");
-        let how = ["--insecure-skip-tls-verify", &server, &token, "get", "--raw", path];
+        let how = [
+            "--insecure-skip-tls-verify",
+            &server,
+            &token,
+            "get",
+            "--raw",
+            path,
+        ];
         stage.it.kubectl_with(Path::new("/dev/null"), &how)
     };
     let said = ask(token.trim(), "/metrics");
     assert!(said.stdout.contains("# TYPE "), "{}", said.text());
-    let said = ask(token.trim(), &format!("{GROUP_VERSION}/tenantcontrolplanes"));
-    assert!(said.code != 0 && said.stderr.contains("Forbidden"), "{}", said.text());
+    let said = ask(
+        token.trim(),
+        &format!("{GROUP_VERSION}/tenantcontrolplanes"),
+    );
+    assert!(
+        said.code != 0 && said.stderr.contains("Forbidden"),
+        "{}",
+        said.text()
+    );
     let said = ask("nobody", "/metrics");
     assert_ne!(said.code, 0, "{}", said.text());
     for object in ["clusterrolebinding/scraper", "clusterrole/scraper"] {
         stage.it.kubectl(&["delete", object]);
     }
-    stage.it.kubectl(&["-n", "tenants", "delete", "serviceaccount", "scraper"]);
+    stage
+        .it
+        .kubectl(&["-n", "tenants", "delete", "serviceaccount", "scraper"]);
 }
 
 async fn namespace(stage: &Stage) {
@@ -85,7 +109,11 @@ async fn spoilt(stage: &Stage) {
     let began = Instant::now();
     let nothing = json!({"spec": {"caBundle": null, "insecureSkipTLSVerify": true}});
     stage.it.patch(&api_service, &nothing).await.unwrap();
-    stage.it.patch(&secret, &json!({"data": {"tls.crt": "YnJva2Vu"}})).await.unwrap();
+    stage
+        .it
+        .patch(&secret, &json!({"data": {"tls.crt": "YnJva2Vu"}}))
+        .await
+        .unwrap();
     let right = || async {
         let now = stage.it.get(&api_service).await.ok()?;
         let pair = stage.it.get(&secret).await.ok()?;
@@ -94,10 +122,76 @@ async fn spoilt(stage: &Stage) {
             && pair["data"]["tls.crt"] != "YnJva2Vu";
         well.then_some(())
     };
-    stage.it.until("registration and certificate are put right", LOOKED_AT, right).await;
-    stage.note("registration and serving certificate put right", seconds(began.elapsed()));
+    stage
+        .it
+        .until(
+            "registration and certificate are put right",
+            LOOKED_AT,
+            right,
+        )
+        .await;
+    stage.note(
+        "registration and serving certificate put right",
+        seconds(began.elapsed()),
+    );
     let now = stage.it.get(&api_service).await.unwrap();
     assert_eq!(now["metadata"]["uid"], before["metadata"]["uid"]);
     let list = ["get", "tcp", "-A"];
-    eventually("the API answers", LOOKED_AT, || stage.it.try_kubectl(&list).code == 0).await;
+    eventually("the API answers", LOOKED_AT, || {
+        stage.it.try_kubectl(&list).code == 0
+    })
+    .await;
+}
+
+/// Both of our programs are replaced: tenants go on, and nothing is written
+/// because of it but what says who leads and where the store is.
+async fn restarted(stage: &Stage) {
+    let story = stage.tenant(ready::NAME, 1).await;
+    let pod = stage.pods_of(ready::NAME).await.remove(0);
+    let log = stage.it.lab.directory().audit_log();
+    let mark = audit::mark(&log);
+    let began = Instant::now();
+    for program in ["deploy/steward-controller", "deploy/steward-apiserver"] {
+        stage
+            .it
+            .kubectl(&["-n", SYSTEM, "rollout", "restart", program]);
+    }
+    for program in ["deploy/steward-controller", "deploy/steward-apiserver"] {
+        stage
+            .it
+            .kubectl(&["-n", SYSTEM, "rollout", "status", program, "--timeout=90s"]);
+    }
+    // The new leader has looked at everything.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    let all = audit::since(&log, mark, &[CONTROLLER, API_SERVER]);
+    let writes: Vec<_> = all.iter().filter(|it| it.writes()).collect();
+    let own = |it: &audit::Request| {
+        it.object_ref
+            .as_ref()
+            .is_some_and(|it| it.resource == "leases" || it.name == "steward-apiserver-store")
+    };
+    let lines: Vec<_> = writes
+        .iter()
+        .filter(|it| !own(it))
+        .map(|it| it.line())
+        .collect();
+    assert!(
+        lines.is_empty(),
+        "written because of a restart:\n{}",
+        lines.join("\n")
+    );
+    story.stayed_ready(began);
+    let now = stage.pods_of(ready::NAME).await.remove(0);
+    assert_eq!(now["metadata"]["uid"], pod["metadata"]["uid"]);
+    assert_eq!(
+        now["status"]["containerStatuses"],
+        pod["status"]["containerStatuses"]
+    );
+    stage.note(
+        "both programs restarted",
+        format!(
+            "{} writes, of the Lease and the store's floor",
+            writes.len()
+        ),
+    );
 }

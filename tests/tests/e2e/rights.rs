@@ -37,8 +37,16 @@ impl Right {
     }
 
     fn line(&self) -> String {
-        let group = if self.group.is_empty() { "core" } else { &self.group };
-        let name = self.name.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
+        let group = if self.group.is_empty() {
+            "core"
+        } else {
+            &self.group
+        };
+        let name = self
+            .name
+            .as_ref()
+            .map(|name| format!(" {name}"))
+            .unwrap_or_default();
         format!("{} {group}/{}{name}", self.verb, self.resource)
     }
 }
@@ -52,7 +60,11 @@ pub async fn run(stage: &Stage) {
         .filter(|it| it.response_status.code == 403)
         .map(|it| format!("{}: {}", program(&it.user.username), it.line()))
         .collect();
-    assert!(forbidden.is_empty(), "forbidden to us:\n{}", forbidden.join("\n"));
+    assert!(
+        forbidden.is_empty(),
+        "forbidden to us:\n{}",
+        forbidden.join("\n")
+    );
 
     let mut unused = Vec::new();
     let mut count = 0;
@@ -71,11 +83,30 @@ pub async fn run(stage: &Stage) {
         .map(|line| line.split('#').next().unwrap_or_default().trim())
         .filter(|line| !line.is_empty())
         .collect();
-    let new: Vec<_> = unused.iter().filter(|line| !known.contains(&line.as_str())).collect();
-    assert!(new.is_empty(), "granted and never used (take it out of the chart, or say why in tests/golden/e2e/unused-rights.txt):\n{new:#?}");
-    let stale: Vec<_> = known.iter().filter(|line| !unused.iter().any(|it| it == *line)).collect();
-    assert!(stale.is_empty(), "in tests/golden/e2e/unused-rights.txt, but used or not granted:\n{stale:#?}");
-    stage.note("rights", format!("{count} granted, {} of them not used with a reason; {} requests, none forbidden", unused.len(), all.len()));
+    let new: Vec<_> = unused
+        .iter()
+        .filter(|line| !known.contains(&line.as_str()))
+        .collect();
+    assert!(
+        new.is_empty(),
+        "granted and never used (take it out of the chart, or say why in tests/golden/e2e/unused-rights.txt):\n{new:#?}"
+    );
+    let stale: Vec<_> = known
+        .iter()
+        .filter(|line| !unused.iter().any(|it| it == *line))
+        .collect();
+    assert!(
+        stale.is_empty(),
+        "in tests/golden/e2e/unused-rights.txt, but used or not granted:\n{stale:#?}"
+    );
+    stage.note(
+        "rights",
+        format!(
+            "{count} granted, {} of them not used with a reason; {} requests, none forbidden",
+            unused.len(),
+            all.len()
+        ),
+    );
 }
 
 fn program(user: &str) -> &str {
@@ -92,7 +123,11 @@ async fn rights(stage: &Stage, program: &str) -> Vec<Right> {
         let role = stage.it.get(&path).await.unwrap();
         for rule in role["rules"].as_array().unwrap() {
             let names = list(&rule["resourceNames"]);
-            let names: Vec<_> = if names.is_empty() { vec![None] } else { names.into_iter().map(Some).collect() };
+            let names: Vec<_> = if names.is_empty() {
+                vec![None]
+            } else {
+                names.into_iter().map(Some).collect()
+            };
             for group in list(&rule["apiGroups"]) {
                 for resource in list(&rule["resources"]) {
                     for verb in list(&rule["verbs"]) {
@@ -113,5 +148,7 @@ async fn rights(stage: &Stage, program: &str) -> Vec<Right> {
 
 fn list(value: &Value) -> Vec<String> {
     let all = value.as_array().cloned().unwrap_or_default();
-    all.iter().map(|word| word.as_str().unwrap().to_owned()).collect()
+    all.iter()
+        .map(|word| word.as_str().unwrap().to_owned())
+        .collect()
 }

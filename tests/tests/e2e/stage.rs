@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde_json::{Value, json};
-use tests::installed::{Installed, SYSTEM, TENANTS, data_store_path, object_path, tenant, tenant_path, tenants_path};
+use tests::installed::{
+    Installed, SYSTEM, TENANTS, data_store_path, object_path, tenant, tenant_path, tenants_path,
+};
 use tests::lab::network;
 use tests::lab::process::ProcessId;
 
@@ -71,7 +73,8 @@ impl Stage {
         match self.it.get(&tenant_path(name)).await {
             Err(_) => self.create(&tenant(name, replicas)).await,
             Ok(found) if found["spec"]["controlPlane"]["deployment"]["replicas"] != replicas => {
-                let patch = json!({"spec": {"controlPlane": {"deployment": {"replicas": replicas}}}});
+                let patch =
+                    json!({"spec": {"controlPlane": {"deployment": {"replicas": replicas}}}});
                 self.it.patch(&tenant_path(name), &patch).await.unwrap();
             }
             Ok(_) => {}
@@ -92,7 +95,11 @@ impl Stage {
         let began = Instant::now();
         self.it.delete(&tenant_path(name)).await.unwrap();
         let what = format!("tenant {name} is gone");
-        self.it.until(&what, GONE, async || self.absent(&tenant_path(name)).await.then_some(())).await;
+        self.it
+            .until(&what, GONE, async || {
+                self.absent(&tenant_path(name)).await.then_some(())
+            })
+            .await;
         began.elapsed()
     }
 
@@ -103,20 +110,29 @@ impl Stage {
 
     /// An object of [`TENANTS`].
     pub async fn object(&self, resource: &str, name: &str) -> Option<Value> {
-        self.it.get(&object_path(TENANTS, resource, name)).await.ok()
+        self.it
+            .get(&object_path(TENANTS, resource, name))
+            .await
+            .ok()
     }
 
     /// Pods with a label.
     pub async fn pods(&self, namespace: &str, selector: &str) -> Vec<Value> {
         let path = object_path(namespace, "pods", "");
         let selector = selector.replace('=', "%3D");
-        let list = self.it.get(&format!("{path}?labelSelector={selector}")).await.unwrap();
+        let list = self
+            .it
+            .get(&format!("{path}?labelSelector={selector}"))
+            .await
+            .unwrap();
         list["items"].as_array().cloned().unwrap_or_default()
     }
 
     /// The pods of a tenant that are not being deleted.
     pub async fn pods_of(&self, tenant: &str) -> Vec<Value> {
-        let mut pods = self.pods(TENANTS, &format!("steward.butlerlabs.dev/name={tenant}")).await;
+        let mut pods = self
+            .pods(TENANTS, &format!("steward.butlerlabs.dev/name={tenant}"))
+            .await;
         pods.retain(|pod| pod["metadata"]["deletionTimestamp"].is_null());
         pods
     }
@@ -135,11 +151,15 @@ impl Stage {
     /// The events of an object, as (type, reason, message).
     pub fn events(&self, name: &str) -> Vec<[String; 3]> {
         let selector = format!("--field-selector=involvedObject.name={name}");
-        let said = self.it.kubectl(&["-n", TENANTS, "get", "events", &selector, "-o", "json"]);
+        let said = self
+            .it
+            .kubectl(&["-n", TENANTS, "get", "events", &selector, "-o", "json"]);
         let list: Value = serde_json::from_str(&said).unwrap();
         let all = list["items"].as_array().cloned().unwrap_or_default();
         let word = |event: &Value, key: &str| event[key].as_str().unwrap_or_default().to_owned();
-        all.iter().map(|event| ["type", "reason", "message"].map(|key| word(event, key))).collect()
+        all.iter()
+            .map(|event| ["type", "reason", "message"].map(|key| word(event, key)))
+            .collect()
     }
 
     /// Runs a command in the cluster's network.
@@ -152,30 +172,59 @@ impl Stage {
         let table = ["nft", "delete", "table", "inet", crate::ready::CUT];
         let _ = network::inside(self.it.lab.directory(), &table);
         for (id, _) in processes_below(&format!("steward-lab-{}/", self.it.lab.name())) {
-            let stat = std::fs::read_to_string(format!("/proc/{}/stat", id.pid)).unwrap_or_default();
-            if stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" T")) {
+            let stat =
+                std::fs::read_to_string(format!("/proc/{}/stat", id.pid)).unwrap_or_default();
+            if stat
+                .rsplit(')')
+                .next()
+                .is_some_and(|rest| rest.starts_with(" T"))
+            {
                 id.signal("CONT");
             }
         }
         let scale = json!({"spec": {"replicas": 1}});
         let etcd = object_path(SYSTEM, "statefulsets", "steward-etcd");
         let _ = self.it.patch(&etcd, &scale).await;
-        let up = ["-n", SYSTEM, "rollout", "status", "statefulset/steward-etcd", "--timeout=60s"];
+        let up = [
+            "-n",
+            SYSTEM,
+            "rollout",
+            "status",
+            "statefulset/steward-etcd",
+            "--timeout=60s",
+        ];
         self.it.try_kubectl(&up);
         let disarmed = async {
             let mut etcd = self.it.etcd().await;
             crate::ready::disarm(&mut etcd).await;
         };
         let _ = tokio::time::timeout(Duration::from_secs(10), disarmed).await;
-        self.it.try_kubectl(&["-n", TENANTS, "delete", "tcp,services", "--all", "--timeout=60s"]);
+        self.it.try_kubectl(&[
+            "-n",
+            TENANTS,
+            "delete",
+            "tcp,services",
+            "--all",
+            "--timeout=60s",
+        ]);
         let Ok(default) = self.it.get(&data_store_path("default")).await else {
             return;
         };
-        let names = self.it.try_kubectl(&["get", "datastores", "-o", "jsonpath={.items[*].metadata.name}"]);
-        for name in names.stdout.split_whitespace().filter(|name| *name != "default") {
+        let names = self.it.try_kubectl(&[
+            "get",
+            "datastores",
+            "-o",
+            "jsonpath={.items[*].metadata.name}",
+        ]);
+        for name in names
+            .stdout
+            .split_whitespace()
+            .filter(|name| *name != "default")
+        {
             let right = json!({"spec": default["spec"]});
             let _ = self.it.patch(&data_store_path(name), &right).await;
-            self.it.try_kubectl(&["delete", "datastore", name, "--timeout=60s"]);
+            self.it
+                .try_kubectl(&["delete", "datastore", name, "--timeout=60s"]);
         }
     }
 
@@ -185,7 +234,13 @@ impl Stage {
         println!("--- the cluster after {part}");
         show(&["get", "tcp,datastores", "-A"]);
         show(&["get", "pods", "-A"]);
-        let logs = ["-n", SYSTEM, "logs", "deploy/steward-controller", "--tail=40"];
+        let logs = [
+            "-n",
+            SYSTEM,
+            "logs",
+            "deploy/steward-controller",
+            "--tail=40",
+        ];
         show(&logs);
         println!("---");
     }
@@ -194,8 +249,14 @@ impl Stage {
     pub fn keep_logs(&self) {
         let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("e2e-logs");
         std::fs::create_dir_all(&directory).unwrap();
-        for name in ["deploy/steward-apiserver", "deploy/steward-controller", "statefulset/steward-etcd"] {
-            let logs = self.it.try_kubectl(&["-n", SYSTEM, "logs", name, "--all-containers"]);
+        for name in [
+            "deploy/steward-apiserver",
+            "deploy/steward-controller",
+            "statefulset/steward-etcd",
+        ] {
+            let logs = self
+                .it
+                .try_kubectl(&["-n", SYSTEM, "logs", name, "--all-containers"]);
             let file = directory.join(name.replace('/', "-") + ".log");
             std::fs::write(file, logs.text()).unwrap();
         }
@@ -208,7 +269,11 @@ impl Stage {
 pub fn processes_below(part: &str) -> Vec<(ProcessId, String)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
+        let Some(pid) = entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<u32>().ok())
+        else {
             continue;
         };
         let read = |file: &str| std::fs::read(entry.path().join(file)).unwrap_or_default();

@@ -44,21 +44,34 @@ impl Story {
             while let Some(change) = changes.next().await {
                 let Ok(object) = change else { continue };
                 let object = serde_json::to_value(object).unwrap();
-                into.lock().push(Moment { at: Instant::now(), object });
+                into.lock().push(Moment {
+                    at: Instant::now(),
+                    object,
+                });
             }
         });
-        Self { name: name.to_owned(), moments, task }
+        Self {
+            name: name.to_owned(),
+            moments,
+            task,
+        }
     }
 
     /// What was said since an instant.
     pub fn since(&self, instant: Instant) -> Vec<Moment> {
         let all = self.moments.lock();
-        all.iter().filter(|moment| moment.at >= instant).cloned().collect()
+        all.iter()
+            .filter(|moment| moment.at >= instant)
+            .cloned()
+            .collect()
     }
 
     /// The last status.
     pub fn last(&self) -> Option<Value> {
-        self.moments.lock().last().map(|moment| moment.object.clone())
+        self.moments
+            .lock()
+            .last()
+            .map(|moment| moment.object.clone())
     }
 
     /// Waits until a status that was seen since `instant` satisfies `test`; how
@@ -71,7 +84,10 @@ impl Story {
         test: impl Fn(&Value) -> bool,
     ) -> Duration {
         loop {
-            let found = self.since(instant).into_iter().find(|moment| test(&moment.object));
+            let found = self
+                .since(instant)
+                .into_iter()
+                .find(|moment| test(&moment.object));
             if let Some(moment) = found {
                 return moment.at - instant;
             }
@@ -96,20 +112,32 @@ impl Story {
         reason: &str,
     ) -> Duration {
         let what = format!("{kind}={status} {reason}");
-        self.until(since, patience, &what, |object| is(object, kind, status, reason)).await
+        self.until(since, patience, &what, |object| {
+            is(object, kind, status, reason)
+        })
+        .await
     }
 
     /// Waits for Ready. Only what is seen after `since` counts, so a tenant that
     /// is Ready and stays so is asked for with [`is`].
     pub async fn ready(&self, since: Instant, patience: Duration) -> Duration {
-        self.until(since, patience, "Ready", |object| is(object, "Ready", "True", "")).await
+        self.until(since, patience, "Ready", |object| {
+            is(object, "Ready", "True", "")
+        })
+        .await
     }
 
     /// Fails if Ready was lost since an instant.
     pub fn stayed_ready(&self, since: Instant) {
         for moment in self.since(since) {
-            let lost = condition(&moment.object, "Ready").is_some_and(|[status, ..]| status != "True");
-            assert!(!lost, "tenant {} lost Ready:\n{}", self.name, self.told(since));
+            let lost =
+                condition(&moment.object, "Ready").is_some_and(|[status, ..]| status != "True");
+            assert!(
+                !lost,
+                "tenant {} lost Ready:\n{}",
+                self.name,
+                self.told(since)
+            );
         }
     }
 
@@ -126,15 +154,22 @@ impl Story {
             before = now;
         }
         if text.is_empty() {
-            text = format!("  nothing; before: {:#?}\n", self.last().map(|object| lines(&object)));
+            text = format!(
+                "  nothing; before: {:#?}\n",
+                self.last().map(|object| lines(&object))
+            );
         }
         text
     }
 }
 
 fn lines(object: &Value) -> Vec<String> {
-    let all = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
-    let word = |condition: &Value, key: &str| condition[key].as_str().unwrap_or_default().to_owned();
+    let all = object["status"]["conditions"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    let word =
+        |condition: &Value, key: &str| condition[key].as_str().unwrap_or_default().to_owned();
     all.iter()
         .map(|it| {
             let [kind, status, reason] = ["type", "status", "reason"].map(|key| word(it, key));
@@ -145,7 +180,6 @@ fn lines(object: &Value) -> Vec<String> {
 
 /// Whether a condition has this status and reason (any, if it is empty).
 pub fn is(object: &Value, kind: &str, status: &str, reason: &str) -> bool {
-    condition(object, kind).is_some_and(|[found, why, _]| {
-        found == status && (reason.is_empty() || why == reason)
-    })
+    condition(object, kind)
+        .is_some_and(|[found, why, _]| found == status && (reason.is_empty() || why == reason))
 }

@@ -105,7 +105,11 @@ pub async fn run(stage: &Stage) {
         "metadata": {"name": "taken", "namespace": TENANTS},
         "spec": {"ports": [{"port": 80}], "selector": {"app": "somebody"}},
     });
-    let foreign = stage.it.post(&object_path(TENANTS, "services", ""), &foreign).await.unwrap();
+    let foreign = stage
+        .it
+        .post(&object_path(TENANTS, "services", ""), &foreign)
+        .await
+        .unwrap();
 
     let all = cases();
     join_all(all.iter().map(|case| told(stage, case))).await;
@@ -118,7 +122,11 @@ pub async fn run(stage: &Stage) {
     stage.note("tenants in trouble deleted, the slowest", seconds(slowest));
     let now = stage.object("services", "taken").await.unwrap();
     assert_eq!(now, foreign, "somebody else's Service was touched");
-    stage.it.delete(&object_path(TENANTS, "services", "taken")).await.unwrap();
+    stage
+        .it
+        .delete(&object_path(TENANTS, "services", "taken"))
+        .await
+        .unwrap();
     // What could not be looked at is not forgotten (rule 18): they go once they
     // can be asked.
     let default = stage.it.get(&data_store_path("default")).await.unwrap();
@@ -126,14 +134,33 @@ pub async fn run(stage: &Stage) {
         stage.it.delete(&data_store_path(name)).await.unwrap();
         let told = || async {
             let store = stage.it.get(&data_store_path(name)).await.unwrap();
-            let why = is(&store, "DataStoreAllowedDeletion", "False", "CleanupPending");
+            let why = is(
+                &store,
+                "DataStoreAllowedDeletion",
+                "False",
+                "CleanupPending",
+            );
             (why && condition(&store, "Ready")?[2].contains("remove its finalizer")).then_some(())
         };
-        stage.it.until(&format!("DataStore {name} says what it waits for"), TOLD, told).await;
+        stage
+            .it
+            .until(
+                &format!("DataStore {name} says what it waits for"),
+                TOLD,
+                told,
+            )
+            .await;
         let right = json!({"spec": default["spec"]});
-        stage.it.patch(&data_store_path(name), &right).await.unwrap();
+        stage
+            .it
+            .patch(&data_store_path(name), &right)
+            .await
+            .unwrap();
         let gone = || async { stage.absent(&data_store_path(name)).await.then_some(()) };
-        stage.it.until(&format!("DataStore {name} is gone"), GONE, gone).await;
+        stage
+            .it
+            .until(&format!("DataStore {name} is gone"), GONE, gone)
+            .await;
     }
 }
 
@@ -169,30 +196,50 @@ async fn told(stage: &Stage, case: &Case) {
     let began = Instant::now();
     stage.create(&manifest).await;
     let found = |object: &Value| {
-        case.reasons.iter().any(|reason| is(object, case.kind, "False", reason))
+        case.reasons
+            .iter()
+            .any(|reason| is(object, case.kind, "False", reason))
     };
     let what = format!("{}=False {}", case.kind, case.reasons.join(" or "));
     let took = story.until(began, case.patience, &what, found).await;
     // The summary names the same cause.
     let summed = |object: &Value| {
-        found(object) && case.reasons.iter().any(|reason| is(object, "Ready", "False", reason))
+        found(object)
+            && case
+                .reasons
+                .iter()
+                .any(|reason| is(object, "Ready", "False", reason))
     };
-    story.until(began, case.patience, &format!("Ready says {what}"), summed).await;
+    story
+        .until(began, case.patience, &format!("Ready says {what}"), summed)
+        .await;
     let [_, reason, said] = condition(&last_with(&story, began, summed), case.kind).unwrap();
     for word in case.words {
-        assert!(said.contains(word), "{}: {word:?} is not in: {said}", case.name);
+        assert!(
+            said.contains(word),
+            "{}: {word:?} is not in: {said}",
+            case.name
+        );
     }
     // And an event of the tenant says so, in the same words.
     let event = || async {
         let all = stage.events(case.name);
-        all.into_iter().find(|[kind, why, _]| kind == "Warning" && case.reasons.contains(&why.as_str()))
+        all.into_iter()
+            .find(|[kind, why, _]| kind == "Warning" && case.reasons.contains(&why.as_str()))
     };
     let what = format!("an event of tenant {} with {reason}", case.name);
     let ([_, _, told], _) = stage.it.until(&what, case.patience, event).await;
     for word in case.words {
-        assert!(told.contains(word), "{}: {word:?} is not in the event: {told}", case.name);
+        assert!(
+            told.contains(word),
+            "{}: {word:?} is not in the event: {told}",
+            case.name
+        );
     }
-    stage.note(format!("told: {}", case.name), format!("{} ({reason})", seconds(took)));
+    stage.note(
+        format!("told: {}", case.name),
+        format!("{} ({reason})", seconds(took)),
+    );
     let tenant = stage.it.get(&tenant_path(case.name)).await.unwrap();
     assert!(!is(&tenant, "Ready", "True", ""), "{tenant}");
 }
