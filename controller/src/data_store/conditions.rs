@@ -29,6 +29,7 @@ pub fn status(world: &StoreWorld<'_>) -> DataStoreStatus {
     let old = world.store.status.clone().unwrap_or_default();
     let mut conditions = old.conditions;
     let before = condition::get(&conditions, types::READY).cloned();
+    let valid_before = condition::get(&conditions, types::VALID).cloned();
     let mut put = |one: (&'static str, Status, &str, String)| {
         let (type_, status, reason, message) = one;
         let new = condition::new(
@@ -54,8 +55,13 @@ pub fn status(world: &StoreWorld<'_>) -> DataStoreStatus {
     if !stands {
         put(ready.clone());
     }
+    // The same of the Secrets, which it has not read yet.
+    let read_before = matches!(world.gap, Some(Gap::Unknown))
+        && valid_before.is_some_and(|before| before.observed_generation == generation);
     for part in parts {
-        put(part);
+        if part.0 != types::VALID || !read_before {
+            put(part);
+        }
     }
     put(allowed_deletion(world));
     put(cleanup_pending(world));
