@@ -417,12 +417,15 @@ mod tests {
 
         let mut known = store.clone();
         known.status = Some(super::status(&world(&store, Some(&well))));
-        let status = super::status(&world(&known, None));
-        assert_eq!(
-            Some(&status),
-            known.status.as_ref(),
-            "a restart changes nothing"
-        );
+        let mut restarted = world(&known, None);
+        for gap in [None, Some(Gap::Unknown)] {
+            restarted.gap = gap;
+            assert_eq!(
+                Some(&super::status(&restarted)),
+                known.status.as_ref(),
+                "a restart changes nothing"
+            );
+        }
 
         let mut missing = world(&store, None);
         missing.gap = Some(Gap::Missing {
