@@ -122,6 +122,13 @@ fn note(ctx: &Context, world: &World, step: &Step, outcome: &Outcome) {
             tracing::info!(tenant, step = describe(step), "done");
             ctx.metrics.steps("done");
         }
+        // Said by a condition and an Event; each pass would say it again here.
+        Outcome::Failed {
+            reason, message, ..
+        } if reason == apiservice::condition::reason::CONTESTED => {
+            tracing::debug!(tenant, step = describe(step), "{message}");
+            ctx.metrics.steps("failed");
+        }
         Outcome::Failed {
             reason, message, ..
         } => {

@@ -123,7 +123,7 @@ pub async fn create(ctx: &Context, world: &World, object: &Object) -> Outcome {
         Ok(body) => body,
         Err(outcome) => return outcome,
     };
-    if let Some(outcome) = hold_back(ctx, object, &body, Way::Deletion) {
+    if let Some(outcome) = hold_back(ctx, world, object, &body, Way::Deletion) {
         return outcome;
     }
     let path = format!(
@@ -132,23 +132,31 @@ pub async fn create(ctx: &Context, world: &World, object: &Object) -> Outcome {
     );
     match call(ctx, Method::POST, &path, "application/json", Some(&body)).await {
         Ok(written) => {
-            wrote(ctx, object, &body, written, Way::Deletion);
+            wrote(ctx, world, object, &body, written, Way::Deletion);
             Outcome::Done
         }
         Err(refusal) if refusal.code == 409 && refusal.reason == "AlreadyExists" => {
             whose(ctx, world, &key).await
         }
-        Err(refusal) => rejected(ctx, object, &body, refusal),
+        Err(refusal) => rejected(ctx, world, object, &body, refusal),
     }
 }
 
 /// Remembers for a while what the API found invalid.
-fn rejected(ctx: &Context, object: &Object, body: &Value, refusal: Refusal) -> Outcome {
+fn rejected(
+    ctx: &Context,
+    world: &World,
+    object: &Object,
+    body: &Value,
+    refusal: Refusal,
+) -> Outcome {
     let invalid = matches!(refusal.code, 400 | 422);
     let outcome = failed(refusal);
     if invalid {
         let entry = (fingerprint(object, body), ctx.now(), outcome.clone());
-        ctx.rejected.lock().insert(object.key(), entry);
+        ctx.writes.of(world.uid(), |memory| {
+            memory.rejected.insert(object.key(), entry);
+        });
     }
     outcome
 }
@@ -231,7 +239,7 @@ pub async fn apply(ctx: &Context, world: &World, object: &Object) -> Outcome {
         Ok(body) => body,
         Err(outcome) => return outcome,
     };
-    if let Some(outcome) = hold_back(ctx, object, &body, Way::Change) {
+    if let Some(outcome) = hold_back(ctx, world, object, &body, Way::Change) {
         return outcome;
     }
     let fingerprinted = body.clone();
@@ -263,14 +271,14 @@ pub async fn apply(ctx: &Context, world: &World, object: &Object) -> Outcome {
         Ok(written) => {
             let before = held.resource_version.as_deref();
             let same = written["metadata"]["resourceVersion"].as_str() == before;
-            wrote(ctx, object, &fingerprinted, written, Way::Change);
+            wrote(ctx, world, object, &fingerprinted, written, Way::Change);
             if same && before.is_some() {
                 Outcome::Unchanged
             } else {
                 Outcome::Done
             }
         }
-        Err(refusal) => rejected(ctx, object, &fingerprinted, refusal),
+        Err(refusal) => rejected(ctx, world, object, &fingerprinted, refusal),
     }
 }
 
@@ -378,41 +386,47 @@ fn value(object: &Object) -> Result<Value, Outcome> {
 
 /// The outcome of a write that is not tried now because somebody keeps
 /// changing the object back.
-fn hold_back(ctx: &Context, object: &Object, body: &Value, way: Way) -> Option<Outcome> {
+fn hold_back(
+    ctx: &Context,
+    world: &World,
+    object: &Object,
+    body: &Value,
+    way: Way,
+) -> Option<Outcome> {
     let key = object.key();
     let wish = fingerprint(object, body);
-    if let Some((refused, at, outcome)) = ctx.rejected.lock().get(&key)
-        && *refused == wish
-        && ctx.now().duration_since(*at) < requeue::REJECTED_FOR
-    {
-        return Some(outcome.clone());
-    }
-    let mut contest = ctx.contest.lock();
-    let untouched = ctx.written.lock().get(&key).is_some_and(|last| {
-        held(ctx, &key).is_some_and(|meta| meta.resource_version.as_ref() == Some(last))
-    });
-    let (verdict, whose) = if untouched {
-        let verdict = contest.own_change(&(key.clone(), way), ctx.now());
-        (
-            verdict,
-            "is written again and again by this controller itself",
-        )
-    } else {
-        let verdict = contest.ask(&(key.clone(), way), wish, ctx.now());
-        let whose = match way {
-            Way::Change => "is changed back again and again by somebody else",
-            Way::Deletion => "is deleted again and again by somebody else",
+    let now = ctx.now();
+    let version = held(ctx, &key).and_then(|meta| meta.resource_version);
+    ctx.writes.of(world.uid(), |memory| {
+        if let Some((refused, at, outcome)) = memory.rejected.get(&key)
+            && *refused == wish
+            && now.duration_since(*at) < requeue::REJECTED_FOR
+        {
+            return Some(outcome.clone());
+        }
+        let untouched = version.is_some() && memory.written.get(&key) == version.as_ref();
+        let fought_over = (key.clone(), way);
+        let (verdict, whose) = if untouched {
+            (
+                memory.contest.own_change(&fought_over, now),
+                "is written again and again by this controller itself",
+            )
+        } else {
+            let whose = match way {
+                Way::Change => "is changed back again and again by somebody else",
+                Way::Deletion => "is deleted again and again by somebody else",
+            };
+            (memory.contest.ask(&fought_over, wish, now), whose)
         };
-        (verdict, whose)
-    };
-    match verdict {
-        Verdict::Write => None,
-        Verdict::Contested { until } => Some(Outcome::Failed {
-            reason: reason::CONTESTED.into(),
-            message: format!("{key} {whose}; the next attempt is at {until:.0}"),
-            retry: false,
-        }),
-    }
+        match verdict {
+            Verdict::Write => None,
+            Verdict::Contested { until } => Some(Outcome::Failed {
+                reason: reason::CONTESTED.into(),
+                message: format!("{key} {whose}; the next attempt is at {until:.0}"),
+                retry: false,
+            }),
+        }
+    })
 }
 
 /// What a write means to bring about. New certificates in a Secret are the
@@ -436,19 +450,20 @@ fn fingerprint(object: &Object, body: &Value) -> u64 {
     hasher.finish()
 }
 
-fn wrote(ctx: &Context, object: &Object, body: &Value, written: Value, way: Way) {
+fn wrote(ctx: &Context, world: &World, object: &Object, body: &Value, written: Value, way: Way) {
     let key = object.key();
-    if let Some(version) = written["metadata"]["resourceVersion"].as_str() {
-        ctx.written.lock().insert(key.clone(), version.to_owned());
-    }
     let content = fingerprint(object, body);
-    let mut contest = ctx.contest.lock();
-    if way == Way::Deletion {
-        // The first change of what was just made is a change back.
-        contest.expect((key.clone(), Way::Change), content);
-    }
-    contest.wrote((key.clone(), way), content, ctx.now());
-    drop(contest);
+    ctx.writes.of(world.uid(), |memory| {
+        if let Some(version) = written["metadata"]["resourceVersion"].as_str() {
+            memory.written.insert(key.clone(), version.to_owned());
+        }
+        if way == Way::Deletion {
+            // The first change of what was just made is a change back.
+            let change = (key.clone(), Way::Change);
+            memory.contest.expect(change, content);
+        }
+        memory.contest.wrote((key.clone(), way), content, ctx.now());
+    });
     remember(ctx, key.kind, written);
 }
 

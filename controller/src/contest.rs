@@ -38,7 +38,7 @@ pub enum Verdict {
 }
 
 /// The history of repairs, by object.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Contest<K> {
     objects: HashMap<K, History>,
 }
@@ -53,14 +53,15 @@ struct History {
     own: Vec<Timestamp>,
 }
 
-impl<K: std::hash::Hash + Eq + Clone> Contest<K> {
-    /// An empty history.
-    pub fn new() -> Self {
+impl<K> Default for Contest<K> {
+    fn default() -> Self {
         Self {
             objects: HashMap::new(),
         }
     }
+}
 
+impl<K: std::hash::Hash + Eq + Clone> Contest<K> {
     /// May this content be written now? Changed content always may: then it
     /// is we who changed our mind.
     pub fn ask(&mut self, key: &K, content: u64, now: Timestamp) -> Verdict {
@@ -151,11 +152,6 @@ impl<K: std::hash::Hash + Eq + Clone> Contest<K> {
         history.content = !history.content;
         Verdict::Write
     }
-
-    /// Forgets the objects for which `gone` says so.
-    pub fn forget(&mut self, mut gone: impl FnMut(&K) -> bool) {
-        self.objects.retain(|key, _| !gone(key));
-    }
 }
 
 fn every() -> jiff::SignedDuration {
@@ -176,7 +172,7 @@ mod tests {
 
     #[test]
     fn the_third_repair_is_the_last_quick_one() {
-        let mut contest = Contest::new();
+        let mut contest = Contest::default();
         contest.wrote("svc", 7, at(0)); // not a repair: the first write
         for second in [1, 2, 3] {
             assert_eq!(contest.ask(&"svc", 7, at(second)), Verdict::Write);
@@ -198,7 +194,7 @@ mod tests {
 
     #[test]
     fn writes_of_our_own_accord_are_bounded_too() {
-        let mut contest = Contest::new();
+        let mut contest = Contest::default();
         contest.wrote("ca", 7, at(0));
         let mut written = 0;
         for second in 0..100 {
@@ -212,7 +208,7 @@ mod tests {
 
     #[test]
     fn what_is_expected_is_no_repair_but_its_repetition_is() {
-        let mut contest = Contest::new();
+        let mut contest = Contest::default();
         contest.expect("svc", 7);
         for second in [1, 2, 3] {
             assert_eq!(contest.ask(&"svc", 7, at(second)), Verdict::Write);
@@ -224,7 +220,7 @@ mod tests {
 
     #[test]
     fn changed_content_is_not_a_fight() {
-        let mut contest = Contest::new();
+        let mut contest = Contest::default();
         for n in 0..20 {
             assert_eq!(contest.ask(&"svc", n, at(1)), Verdict::Write);
             contest.wrote("svc", n, at(1));
@@ -234,7 +230,7 @@ mod tests {
 
     #[test]
     fn old_repairs_do_not_count() {
-        let mut contest = Contest::new();
+        let mut contest = Contest::default();
         contest.wrote("svc", 7, at(0));
         for n in 1..10 {
             let now = at(n * 200);

@@ -1,16 +1,14 @@
 //! What every pass works with. Made once in `run.rs`, shared by all tasks.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use apiservice::pki::Entropy;
 use jiff::Timestamp;
 use kube::Client;
-use parking_lot::Mutex;
 
 use crate::{
     caches::{Caches, Name},
     clock::Clock,
-    contest::{Contest, Way},
     events::Events,
     facts::Facts,
     lease::Leadership,
@@ -18,10 +16,8 @@ use crate::{
     metrics::Metrics,
     queue::Queue,
     requeue::Failures,
-    tenant::{
-        plan::{ObjectKey, Outcome},
-        world::Settings,
-    },
+    tenant::world::Settings,
+    writes::Writes,
 };
 
 /// What the queue holds: one object of ours to look at.
@@ -42,9 +38,6 @@ impl std::fmt::Display for Key {
     }
 }
 
-/// By object: fingerprint of what was refused, when, and why.
-pub type Rejected = BTreeMap<ObjectKey, (u64, Timestamp, Outcome)>;
-
 /// Everything shared.
 pub struct Context {
     /// Reaches the management cluster.
@@ -60,12 +53,8 @@ pub struct Context {
     pub clock: Clock,
     /// The source of keys and serial numbers.
     pub entropy: Entropy,
-    /// Who else writes our objects.
-    pub contest: Mutex<Contest<(ObjectKey, Way)>>,
-    /// Resource versions of what we wrote, to see whether someone wrote since.
-    pub written: Mutex<BTreeMap<ObjectKey, String>>,
-    /// What the API found invalid, so that it is not asked again at once.
-    pub rejected: Mutex<Rejected>,
+    /// What became of our writes.
+    pub writes: Writes,
     pub failures: Failures<Key>,
     pub events: Events,
     pub metrics: Arc<Metrics>,

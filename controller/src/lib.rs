@@ -35,3 +35,4 @@ pub mod tenant;
 pub mod tenant_client;
 pub mod trouble;
 pub mod watches;
+pub mod writes;

@@ -70,13 +70,12 @@ pub fn world(name: &Name, ctx: &Context) -> Option<World> {
         .into_iter()
         .filter(|event| tenant_near(caches, event).as_ref() == Some(name))
         .collect();
-    let contested = ctx
-        .contest
-        .lock()
-        .held(now)
-        .filter(|((key, way), _)| *way == Way::Change && owner_is(key, name))
-        .map(|((key, _), until)| (key, until))
-        .collect();
+    let contested = ctx.writes.of(&uid, |memory| {
+        let held = memory.contest.held(now);
+        held.filter(|((_, way), _)| *way == Way::Change)
+            .map(|((key, _), until)| (key, until))
+            .collect()
+    });
     Some(World {
         now,
         settings: ctx.settings.clone(),
@@ -92,13 +91,6 @@ pub fn world(name: &Name, ctx: &Context) -> Option<World> {
         contested,
         tenant,
     })
-}
-
-/// Contested objects are remembered by their own names; a tenant's begin with
-/// the tenant's. Names of others in the namespace do no harm to its plan.
-fn owner_is(key: &crate::tenant::plan::ObjectKey, tenant: &Name) -> bool {
-    key.namespace == tenant.namespace
-        && (key.name == tenant.name || key.name.starts_with(&format!("{}-", tenant.name)))
 }
 
 fn named<K: ResourceExt>(objects: Vec<Arc<K>>, name: &str) -> Option<Arc<K>> {

@@ -15,7 +15,6 @@ use crate::{
     args::{Command, CommonArgs, LogFormat, RunArgs},
     caches::Caches,
     clock::Clock,
-    contest::Contest,
     context::{Context, Key},
     data_store,
     events::Events,
@@ -29,6 +28,7 @@ use crate::{
     supervisor::Supervisor,
     tenant::world::Settings,
     watches::Watches,
+    writes::Writes,
 };
 
 /// How long work under way may take after a signal to stop.
@@ -181,9 +181,7 @@ pub async fn run(args: RunArgs, client: Client, stop: CancellationToken) -> Resu
         leadership,
         clock,
         entropy: Entropy,
-        contest: parking_lot::Mutex::new(Contest::new()),
-        written: parking_lot::Mutex::default(),
-        rejected: parking_lot::Mutex::default(),
+        writes: Writes::default(),
         failures: requeue::Failures::default(),
         metrics: Arc::new(Metrics::new()),
     });

@@ -80,19 +80,7 @@ impl Supervisor {
         if let Some(gone) = running {
             tasks.tenants.remove(name);
             ctx.facts.forget_tenant(&gone);
-            let theirs = |namespace: &str, object: &str| {
-                namespace == name.namespace
-                    && (object == name.name || object.starts_with(&format!("{}-", name.name)))
-            };
-            ctx.contest
-                .lock()
-                .forget(|(key, _)| theirs(&key.namespace, &key.name));
-            ctx.written
-                .lock()
-                .retain(|key, _| !theirs(&key.namespace, &key.name));
-            ctx.rejected
-                .lock()
-                .retain(|key, _| !theirs(&key.namespace, &key.name));
+            ctx.writes.forget(&gone);
         }
         if let Some(uid) = uid {
             ctx.facts.enter_tenant(&uid);

@@ -54,7 +54,12 @@ pub async fn put(
     admission::match_name(&object, name)?;
     admission::match_namespace(resource, &mut object, permit.namespace())?;
     let change = Change::new(registry, permit, request, part, options.dry_run)?;
-    let stored = change.apply(|_| Ok(object.clone())).await?;
+    let stored = change
+        .apply(|old| {
+            change.check_uid(&object, old)?;
+            Ok(object.clone())
+        })
+        .await?;
     let now = registry.clock.now();
     Ok(respond::object(
         resource,
@@ -115,7 +120,6 @@ impl<'a> Change<'a> {
             let entry = get::entry(registry, resource, self.namespace, self.name).await?;
             let old = object::decode(resource, &entry)?;
             let mut new = build(&old)?;
-            self.check_uid(&new, &old, &entry.key)?;
             if admission::required_version(resource, &new)? != entry.modified.0 {
                 return Err(Failure::modified(Subject::of(resource, self.name)));
             }
@@ -163,12 +167,14 @@ impl<'a> Change<'a> {
         self.part.is_spec() && object::deleting(new) && object::finalizers(new).is_empty()
     }
 
-    /// R3.48: a uid in the body is a precondition.
-    fn check_uid(&self, new: &Value, old: &Value, key: &str) -> Result<(), Failure> {
+    /// R3.48: a uid in the body of a PUT is a precondition. A patch has none: there
+    /// it is a field that cannot be changed.
+    fn check_uid(&self, new: &Value, old: &Value) -> Result<(), Failure> {
         let (wanted, present) = (meta(new, "uid"), meta(old, "uid"));
         if wanted.is_empty() || wanted == present {
             return Ok(());
         }
+        let key = object::key(self.resource, self.namespace, self.name);
         Err(Failure::Conflict {
             subject: Subject::of(self.resource, self.name),
             message: format!(

@@ -4,6 +4,7 @@
 
 pub mod access;
 pub mod exercise;
+mod first_start;
 pub mod probe;
 pub mod store;
 

@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use super::{
     PROBES,
     exercise::{exercise, has},
+    first_start::FirstStart,
     pause,
 };
 use crate::{
@@ -50,8 +51,7 @@ pub async fn run(ctx: Arc<Context>, name: Name, uid: String) {
 struct Probe {
     credentials: Option<Held>,
     bindings_seen: Option<Instant>,
-    /// The bindings were written before the first pod was Ready, or cannot be.
-    opened: bool,
+    first_start: FirstStart,
     /// What decides whether the tenant could have come up since.
     inputs: Option<Vec<String>>,
     since: Option<Instant>,
@@ -64,11 +64,14 @@ struct Held {
     credentials: Credentials,
 }
 
+/// Address (with port) of a tenant's Service, and the name that the tenant's
+/// certificate has for it.
+pub type ByService = (String, String);
+
 /// Where a tenant can be reached.
 struct Paths {
     endpoint: Option<String>,
-    /// Address of the Service and the name that its certificate has for it.
-    service: Option<(String, String)>,
+    service: Option<ByService>,
 }
 
 impl Probe {
@@ -116,7 +119,9 @@ impl Probe {
         let wanted = self.bindings_due(&before).then(addons::bindings);
 
         if !was_well {
-            self.open(ctx, name, &tenant, &paths).await;
+            self.first_start
+                .open(ctx, &tenant, paths.service.as_ref())
+                .await;
         }
         let endpoint = endpoint.as_str();
         let look = || look_at(ctx, endpoint, None, &credentials, wanted.as_ref());
@@ -186,57 +191,6 @@ impl Probe {
             (true, false, _) => requeue::PROBE_READY,
             (_, _, true) => requeue::PROBE_COMING,
             _ => requeue::PROBE_DOWN,
-        }
-    }
-
-    /// For a first start: writes the bindings into an API server that serves and
-    /// is not Ready yet, past the Service. Its probes come without credentials,
-    /// and until it has written its own roles, a second later, it would let
-    /// nobody ask.
-    async fn open(&mut self, ctx: &Context, name: &Name, tenant: &TenantControlPlane, to: &Paths) {
-        let first = tenant
-            .status
-            .as_ref()
-            .is_none_or(|status| status.installed_version().is_none());
-        if !first || self.opened {
-            return;
-        }
-        let wanted = ctx
-            .facts
-            .tenant(tenant.metadata.uid.as_deref().unwrap_or_default());
-        let (Some(wanted), Some((service, host))) = (wanted.wanted_bindings, &to.service) else {
-            return;
-        };
-        let Some((_, port)) = service.rsplit_once(':') else {
-            return;
-        };
-        let wanted = addons::with_health_access(wanted);
-        for pod in ctx.caches.pods.of(name) {
-            let Some(ip) = pod
-                .status
-                .as_ref()
-                .and_then(|status| status.pod_ip.as_deref())
-            else {
-                continue;
-            };
-            let socket = match ip.contains(':') {
-                true => format!("[{ip}]:{port}"),
-                false => format!("{ip}:{port}"),
-            };
-            let at = At {
-                socket: &socket,
-                host: Some(host),
-            };
-            match apply::bootstrap(ctx, tenant, at, &wanted).await {
-                Ok(()) => self.opened = true,
-                // Pods cannot be reached from here: the Service has to do.
-                Err(failure) if failure.kind == Kind::TimedOut => self.opened = true,
-                // It does not serve yet: the next round asks again.
-                Err(_) => {}
-            }
-            if self.opened {
-                return;
-            }
         }
     }
 
