@@ -90,6 +90,14 @@ async fn one(ctx: &Context, world: &World, step: &Step) -> Outcome {
         Step::Apply(object) => objects::apply(ctx, world, object).await,
         Step::Look(key) => objects::look(ctx, world, key).await,
         Step::Delete { key, uid } => objects::delete(ctx, key, uid).await,
+        Step::Remove { key, uid } => match objects::delete(ctx, key, uid).await {
+            Outcome::Failed { message, .. } => {
+                let tenant = world.tenant_name();
+                tracing::info!(tenant, "{key} is left to the garbage collector: {message}");
+                Outcome::Unchanged
+            }
+            outcome => outcome,
+        },
         Step::Grant(claim) => store::grant(ctx, world, claim).await,
         Step::RevokeAccess(claim) => store::revoke(ctx, world, claim).await,
         Step::DropData(claim) => store::drop_data(ctx, world, claim).await,
@@ -116,7 +124,7 @@ async fn one(ctx: &Context, world: &World, step: &Step) -> Outcome {
 }
 
 fn note(ctx: &Context, world: &World, step: &Step, outcome: &Outcome) {
-    let tenant = format!("{}/{}", world.namespace(), world.name());
+    let tenant = world.tenant_name();
     match outcome {
         Outcome::Done => {
             tracing::info!(tenant, step = describe(step), "done");
@@ -147,7 +155,7 @@ fn describe(step: &Step) -> String {
         Step::Create(object) => format!("create {}", object.key()),
         Step::Apply(object) => format!("apply {}", object.key()),
         Step::Look(key) => format!("look for {key}"),
-        Step::Delete { key, .. } => format!("delete {key}"),
+        Step::Delete { key, .. } | Step::Remove { key, .. } => format!("delete {key}"),
         Step::Grant(claim) => format!("grant schema {} to {}", claim.schema, claim.user),
         Step::RevokeAccess(claim) => format!("revoke the rights of {}", claim.user),
         Step::DropData(claim) => format!("drop the data of schema {}", claim.schema),

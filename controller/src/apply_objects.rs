@@ -13,6 +13,7 @@ use crate::{
     context::{Context, Key},
     requeue,
     tenant::{
+        self,
         plan::{EXISTS, Object, ObjectKey, Outcome},
         world::{Ownership, World},
     },
@@ -177,7 +178,7 @@ async fn whose(ctx: &Context, world: &World, key: &ObjectKey) -> Outcome {
                     retry: true,
                 };
             }
-            taken(key, &meta)
+            taken(world, key, &meta)
         }
         Err(refusal) if refusal.code == 404 => Outcome::Failed {
             reason: "Conflict".into(),
@@ -212,22 +213,11 @@ pub async fn look(ctx: &Context, world: &World, key: &ObjectKey) -> Outcome {
     }
 }
 
-fn taken(key: &ObjectKey, meta: &ObjectMeta) -> Outcome {
-    let owner = meta
-        .owner_references
-        .iter()
-        .flatten()
-        .find(|owner| owner.controller == Some(true))
-        .map_or_else(
-            || "nobody that is known".to_owned(),
-            |owner| format!("{} {}", owner.kind, owner.name),
-        );
+fn taken(world: &World, key: &ObjectKey, meta: &ObjectMeta) -> Outcome {
+    let waiting = tenant::objects::taken(world, key, meta);
     Outcome::Failed {
-        reason: reason::NAME_TAKEN.into(),
-        message: format!(
-            "{key} exists and belongs to {owner}, so it is left alone. Delete or rename it, \
-             or give the tenant another name."
-        ),
+        reason: waiting.reason.into(),
+        message: waiting.message,
         retry: false,
     }
 }
@@ -255,7 +245,7 @@ pub async fn apply(ctx: &Context, world: &World, object: &Object) -> Outcome {
     };
     if let Some(uid) = &held.uid {
         if world.ownership(&held) != Ownership::Ours {
-            return taken(&key, &held);
+            return taken(world, &key, &held);
         }
         // Another object that takes the name meanwhile is not written.
         body["metadata"]["uid"] = json!(uid);

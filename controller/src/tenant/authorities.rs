@@ -128,7 +128,11 @@ fn authority(world: &World, entropy: &Entropy, plan: &mut Plan, kind: &Kind) -> 
     let name = (kind.secret)(world.name());
     let broken = match objects::standing(world, &name) {
         Standing::Taken(meta) => {
-            plan.push(Step::Wait(objects::taken(&object_key(world, &name), meta)));
+            plan.push(Step::Wait(objects::taken(
+                world,
+                &object_key(world, &name),
+                meta,
+            )));
             return None;
         }
         Standing::Ours(secret) => match read(secret, kind) {
@@ -179,7 +183,11 @@ fn service_account(world: &World, entropy: &Entropy, plan: &mut Plan) -> Option<
     let name = names::service_account(world.name());
     let broken = match objects::standing(world, &name) {
         Standing::Taken(meta) => {
-            plan.push(Step::Wait(objects::taken(&object_key(world, &name), meta)));
+            plan.push(Step::Wait(objects::taken(
+                world,
+                &object_key(world, &name),
+                meta,
+            )));
             return None;
         }
         Standing::Ours(secret) => {

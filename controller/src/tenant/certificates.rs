@@ -161,7 +161,7 @@ pub fn keep(world: &World, entropy: &Entropy, plan: &mut Plan, wish: &Wish<'_>) 
     let live = match objects::standing(world, &wish.secret) {
         Standing::Taken(meta) => {
             let key = authorities::object_key(world, &wish.secret);
-            plan.push(Step::Wait(objects::taken(&key, meta)));
+            plan.push(Step::Wait(objects::taken(world, &key, meta)));
             return None;
         }
         Standing::Ours(secret) => Some(secret),

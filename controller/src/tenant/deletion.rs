@@ -1,8 +1,11 @@
-//! The end of a tenant (rule 18). What is in the management cluster goes with its
-//! owner; what is in the database has to be taken away first, or to be
-//! recorded as still to be taken away.
+//! The end of a tenant (rule 18). What is in the database has to be taken away
+//! first, or to be recorded as still to be taken away. What is in the management
+//! cluster would go with its owner; it is removed all the same, because the
+//! garbage collector takes its time: half a minute if it does not know our API
+//! yet.
 
 use apiservice::condition::reason;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::has_finalizer;
 use super::plan::{EventStep, ObjectKey, Plan, Step};
@@ -16,7 +19,10 @@ pub fn plan(world: &World, plan: &mut Plan) {
     if !has_finalizer(world) {
         return;
     }
-    stop(world, plan);
+    if !is_orphaning(world) {
+        stop(world, plan);
+        remove(world, plan);
+    }
     match place(world) {
         Place::Nothing => {}
         Place::Here => {
@@ -99,24 +105,50 @@ fn place(world: &World) -> Place {
 
 /// Pods that still run would write into what is being deleted.
 fn stop(world: &World, plan: &mut Plan) {
-    let live = world
-        .owned
-        .deployment
-        .as_deref()
-        .filter(|live| world.ours(&live.metadata));
-    let Some(live) = live.filter(|live| live.metadata.deletion_timestamp.is_none()) else {
-        return;
-    };
-    if let (Some(name), Some(uid)) = (&live.metadata.name, &live.metadata.uid) {
-        plan.push(Step::Delete {
-            key: ObjectKey {
-                kind: "Deployment",
-                namespace: world.namespace().to_owned(),
-                name: name.clone(),
-            },
-            uid: uid.clone(),
-        });
+    let live = world.owned.deployment.as_deref();
+    if let Some((key, uid)) = live.and_then(|live| ours(world, "Deployment", &live.metadata)) {
+        plan.push(Step::Delete { key, uid });
     }
+}
+
+/// Everything else that is this tenant's.
+fn remove(world: &World, plan: &mut Plan) {
+    let owned = &world.owned;
+    let secrets = owned.secrets.values().map(|it| ("Secret", &it.metadata));
+    let maps = owned.config_maps.values();
+    let all = secrets
+        .chain(maps.map(|it| ("ConfigMap", &it.metadata)))
+        .chain(owned.service.iter().map(|it| ("Service", &it.metadata)))
+        .chain(
+            owned
+                .role_binding
+                .iter()
+                .map(|it| ("RoleBinding", &it.metadata)),
+        )
+        .chain(owned.role.iter().map(|it| ("Role", &it.metadata)));
+    for (key, uid) in all.filter_map(|(kind, meta)| ours(world, kind, meta)) {
+        plan.push(Step::Remove { key, uid });
+    }
+}
+
+/// Deleted with `--cascade=orphan`: the garbage collector takes our name off
+/// everything, and it stays.
+fn is_orphaning(world: &World) -> bool {
+    let mut finalizers = world.tenant.metadata.finalizers.iter().flatten();
+    finalizers.any(|finalizer| finalizer == "orphan")
+}
+
+/// An object to be deleted: this tenant's, and not going already.
+fn ours(world: &World, kind: &'static str, meta: &ObjectMeta) -> Option<(ObjectKey, String)> {
+    if !world.ours(meta) || meta.deletion_timestamp.is_some() {
+        return None;
+    }
+    let key = ObjectKey {
+        kind,
+        namespace: world.namespace().to_owned(),
+        name: meta.name.clone()?,
+    };
+    Some((key, meta.uid.clone()?))
 }
 
 fn left_behind(world: &World, data_store: &str) -> String {

@@ -34,6 +34,7 @@ impl fmt::Display for Step {
             Step::Apply(object) => write!(f, "apply {}{object}", object.key()),
             Step::Look(key) => write!(f, "look for {key}"),
             Step::Delete { key, uid } => write!(f, "delete {key} (uid {uid})"),
+            Step::Remove { key, uid } => write!(f, "remove {key} (uid {uid})"),
             Step::Grant(claim) => write!(f, "claim and grant {}", Names(claim)),
             Step::RevokeAccess(claim) => write!(f, "revoke {}", Names(claim)),
             Step::DropData(claim) => write!(f, "drop the data of {}", Names(claim)),

@@ -142,7 +142,7 @@ fn keep(
     let live = match objects::standing(world, &name) {
         Standing::Taken(meta) => {
             let key = authorities::object_key(world, &name);
-            plan.push(Step::Wait(objects::taken(&key, meta)));
+            plan.push(Step::Wait(objects::taken(world, &key, meta)));
             return None;
         }
         Standing::Ours(secret) => Some(secret),

@@ -143,7 +143,7 @@ pub fn keep<T: Serialize>(
         return plan.push(Step::Create(Box::new(wanted)));
     };
     if world.ownership(meta) == Ownership::Foreign {
-        return plan.push(Step::Wait(taken(&key, meta)));
+        return plan.push(Step::Wait(taken(world, &key, meta)));
     }
     if annotation(meta, names::ANNOTATION_APPLIED) == Some(hash.as_str())
         && drifted(&wanted, live).is_none()
@@ -189,25 +189,35 @@ pub fn annotation<'a>(meta: &'a ObjectMeta, name: &str) -> Option<&'a str> {
 }
 
 /// The condition of rule 20 for an object that is not ours.
-pub fn taken(key: &ObjectKey, meta: &ObjectMeta) -> Waiting {
+pub fn taken(world: &World, key: &ObjectKey, meta: &ObjectMeta) -> Waiting {
     let owner = meta
         .owner_references
         .iter()
         .flatten()
         .find(|owner| owner.controller == Some(true));
-    let whose = owner.map_or_else(
-        || "it has no controller".to_owned(),
-        |owner| {
+    let message = match owner {
+        // No two tenants of one name live at a time.
+        Some(owner) if owner.kind == "TenantControlPlane" && owner.name == world.name() => {
             format!(
-                "it belongs to {} {} ({})",
-                owner.kind, owner.name, owner.uid
+                "{key} is left from a tenant of this name that was deleted ({}). The garbage \
+                 collector takes it away; if it stays, delete it.",
+                owner.uid
             )
-        },
-    );
+        }
+        Some(owner) => format!(
+            "{key} exists and belongs to {} {}, so it is left alone. Delete or rename it, or \
+             give the tenant another name.",
+            owner.kind, owner.name
+        ),
+        None => format!(
+            "{key} exists and has no controller, so it is left alone. Delete or rename it, or \
+             give the tenant another name."
+        ),
+    };
     Waiting {
         condition: condition::OBJECTS_OWNED,
         reason: reason::NAME_TAKEN,
-        message: format!("{key} exists and is not this tenant's: {whose}. Delete or rename it."),
+        message,
         problem: true,
     }
 }

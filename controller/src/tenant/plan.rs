@@ -50,6 +50,15 @@ pub enum Step {
         /// The precondition.
         uid: String,
     },
+    /// Delete what the garbage collector would delete after the tenant as well,
+    /// so that nothing is left when the tenant has gone. A refusal delays
+    /// nothing.
+    Remove {
+        /// What.
+        key: ObjectKey,
+        /// The precondition.
+        uid: String,
+    },
     /// Claim schema and user, then make role, user and grant (rule 17).
     Grant(Claim),
     /// Take the user's rights away.
@@ -234,6 +243,7 @@ impl Step {
             Step::AddFinalizer
             | Step::Look(_)
             | Step::Delete { .. }
+            | Step::Remove { .. }
             | Step::Event(_)
             | Step::Wait(_) => 0,
             Step::Create(object) | Step::Apply(object) => match object.as_ref() {

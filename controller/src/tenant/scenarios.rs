@@ -280,6 +280,23 @@ fn deletion() {
 }
 
 #[test]
+fn deletion_that_leaves_orphans() {
+    let mut lab = Lab::ready();
+    deleted(&mut lab);
+    let finalizers = lab.tenant().metadata.finalizers.as_mut().unwrap();
+    finalizers.push("orphan".to_owned());
+    let plan = lab.pass();
+    let takes = |step: &Step| matches!(step, Step::Delete { .. } | Step::Remove { .. });
+    assert!(!plan.steps.iter().any(takes), "{plan}");
+    assert!(
+        plan.steps
+            .iter()
+            .any(|step| matches!(step, Step::ReleaseFinalizer)),
+        "{plan}"
+    );
+}
+
+#[test]
 fn deletion_with_the_database_down() {
     let mut story = Story::of(Lab::ready());
     story.lab.world.store.health = Some(Err(StoreProblem {
@@ -391,6 +408,11 @@ fn a_name_that_is_taken() {
         !story.text.contains("apply Secret tenants/tenant-1-ca\n"),
         "it is not touched"
     );
+
+    let mut lab = Lab::ready();
+    lab.tenant().metadata.uid = Some("uid-of-the-heir".to_owned());
+    story.lab = lab;
+    story.pass("all that a deleted tenant of this name left");
     story.end("name_taken");
 }
 

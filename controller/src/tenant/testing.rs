@@ -166,6 +166,17 @@ impl Lab {
             Step::ReleaseFinalizer => self.tenant().metadata.finalizers = None,
             Step::Create(object) | Step::Apply(object) => self.store(object),
             Step::Delete { .. } => self.world.owned.deployment = None,
+            Step::Remove { key, .. } => {
+                let owned = &mut self.world.owned;
+                match key.kind {
+                    "Secret" => drop(owned.secrets.remove(&key.name)),
+                    "ConfigMap" => drop(owned.config_maps.remove(&key.name)),
+                    "Service" => owned.service = None,
+                    "Role" => owned.role = None,
+                    "RoleBinding" => owned.role_binding = None,
+                    kind => panic!("a {kind} is not removed"),
+                }
+            }
             Step::Grant(_) => self.world.store.access = Some(AccessFact::Granted),
             Step::RevokeAccess(_) | Step::DropData(_) | Step::ReleaseClaim(_) => {
                 self.world.store.access = None;

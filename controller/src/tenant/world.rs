@@ -291,6 +291,11 @@ impl World {
             .unwrap_or_default()
     }
 
+    /// `namespace/name`, as logs have it.
+    pub fn tenant_name(&self) -> String {
+        format!("{}/{}", self.namespace(), self.name())
+    }
+
     /// The tenant's uid, which owner references and claims carry.
     pub fn uid(&self) -> &str {
         self.tenant.metadata.uid.as_deref().unwrap_or_default()
