@@ -80,6 +80,11 @@ build: ## Compile both programs for use (release)
 images: lab ## Archives of both images in target/images, loadable by docker, ctr and kind
 	$(call phase,images,2 to 10 min,tests/demo/images.sh $(TAG) $(TARGET)/images)
 
+.PHONY: book
+book: ## The documentation as web pages in target/book (needs mdbook)
+	@command -v mdbook >/dev/null || { echo "mdbook is missing: cargo install --locked mdbook" >&2; exit 1; }
+	$(call phase,book,1 s,mdbook build docs --dest-dir $(abspath $(TARGET))/book)
+
 .PHONY: lab
 lab:
 	$(call phase,lab,1 s when nothing changed and 3 to 8 min from cold,cargo build --locked --package tests --bin lab)

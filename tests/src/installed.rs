@@ -4,13 +4,23 @@
 //! # Guarantees
 //! * The rights of our programs are those of the chart: what runs here is judged
 //!   by the same RBAC as an installation.
-//! * The cluster ends with the test, however that ends.
+//! * A cluster of the lab ends with the test, however that ends.
+//! * In somebody's cluster nothing is touched that the tests did not make, and
+//!   Steward is removed at the end (after `kill -9`: by the next run).
 //!
 //! # Settings (environment)
 //! * `STEWARD_IMAGES`: a directory with `steward-apiserver.tar` and
 //!   `steward-controller.tar`, tag `dev`, which are used as they are.
 //! * `STEWARD_RUN`: the name of a run of the lab that is up and has Steward in it;
 //!   it is used and left standing. For work on tests.
+//! * `TEST_KUBECONFIG`: a kubeconfig with all rights in a cluster that somebody
+//!   has (kind, k3s, a cloud). No lab is started; what needs its hands on nodes is
+//!   ignored, and says so. With it, as in the demo:
+//!   `IMAGE_APISERVER`, `IMAGE_CONTROLLER`: `repository:tag` of our images, which
+//!   the nodes have or can pull; `IMAGE_ETCD`: etcd for tenants (that of etcd's own
+//!   registry); `SERVICE_TYPE`: how tenants are reached from this machine
+//!   (LoadBalancer, NodePort). kubectl and helm are those of the lab's cache if it
+//!   has them, else of `PATH`.
 #![allow(
     clippy::disallowed_methods,
     clippy::unwrap_used,
@@ -18,109 +28,120 @@
     reason = "a fixture of tests: what fails ends the test, with its text"
 )]
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
 use serde_json::{Value, json};
 
-use crate::lab::programs::{ETCD, HELM, KUBERNETES};
-use crate::lab::{Lab, Level};
-use crate::served::{API_SERVICE, GROUP_VERSION, Said, run};
+use crate::chart::{self, Access, Images};
+pub use crate::chart::{SYSTEM, TENANTS};
+use crate::forward::Forward;
+use crate::lab::programs::{ETCD, GoProgram, HELM, KUBERNETES};
+use crate::lab::{self, Directories, Lab, Level};
+use crate::served::{GROUP_VERSION, Said, run};
 
-/// Namespace of the installation.
-pub const SYSTEM: &str = "steward-system";
-/// Namespace of the tenants.
-pub const TENANTS: &str = "tenants";
 /// The Secret with the certificates of etcd's root user.
 pub const ETCD_SECRET: &str = "steward-etcd-certs";
 /// A name that etcd's certificate has.
 const ETCD_HOST: &str = "steward-etcd-0.steward-etcd.steward-system.svc.cluster.local";
-/// Tag of the images.
-const TAG: &str = "dev";
 
 /// A cluster with Steward in it.
 pub struct Installed {
-    pub lab: Lab,
+    access: Access,
+    client: kube::Client,
+    /// None in somebody's cluster.
+    lab: Option<Lab>,
+    /// Nothing is left to remove.
+    removed: bool,
+    /// To the pod of etcd with this uid.
+    to_etcd: tokio::sync::Mutex<Option<(Value, Forward)>>,
     files: tempfile::TempDir,
 }
 
 impl Installed {
-    /// Starts a cluster and installs Steward, or takes the one of `STEWARD_RUN`.
+    /// Starts a cluster and installs Steward, or takes the one of `STEWARD_RUN`,
+    /// or installs it in the cluster of `TEST_KUBECONFIG`.
     pub async fn start() -> Self {
+        if let Some(kubeconfig) = setting("TEST_KUBECONFIG") {
+            return Self::in_cluster(Path::new(&kubeconfig)).await;
+        }
         if let Some(name) = setting("STEWARD_RUN") {
-            let lab = Lab::attach(&name).await.unwrap();
-            return Self::on(lab);
+            return Self::on(done(Lab::attach(&name).await));
         }
         let images = images();
-        let installed = Self::on(Lab::start(Level::Pods).await.unwrap());
-        installed.install(&images).await;
+        let installed = Self::on(done(Lab::start(Level::Pods).await));
+        let lab = installed.lab.as_ref().unwrap();
+        done(chart::install_in_lab(lab, &images, &mut say).await);
         installed
     }
 
     fn on(lab: Lab) -> Self {
-        let files = tempfile::tempdir().unwrap();
-        Self { lab, files }
+        Self {
+            access: Access::of(&lab),
+            client: lab.client(),
+            lab: Some(lab),
+            removed: true,
+            to_etcd: Default::default(),
+            files: tempfile::tempdir().unwrap(),
+        }
     }
 
-    async fn install(&self, images: &Path) {
-        let lab = &self.lab;
-        {
-            let mut say = |line: &str| eprintln!("{line}");
-            let _lock = lab.directories().lock_cache(&mut say).unwrap();
-            HELM.build(lab.directories(), &mut say).unwrap();
+    async fn in_cluster(kubeconfig: &Path) -> Self {
+        let image = |name: &str| {
+            let text = || format!("TEST_KUBECONFIG wants {name}=repository:tag");
+            setting(name).ok_or_else(text)
+        };
+        let etcd = format!("quay.io/coreos/etcd:{}", ETCD.version());
+        let images = Images {
+            api_server: done(image("IMAGE_APISERVER")),
+            controller: done(image("IMAGE_CONTROLLER")),
+            etcd: setting("IMAGE_ETCD").unwrap_or(etcd),
+        };
+        let access = Access {
+            kubectl: program(&KUBERNETES, "kubectl"),
+            helm: program(&HELM, "helm"),
+            kubeconfig: std::path::absolute(kubeconfig).unwrap(),
+        };
+        let client = done(lab::client(&access.kubeconfig).await);
+        done(chart::claim(&access));
+        let installed = Self {
+            access,
+            client,
+            lab: None,
+            removed: false,
+            to_etcd: Default::default(),
+            files: tempfile::tempdir().unwrap(),
+        };
+        done(chart::install(&installed.access, &images, &mut say).await);
+        installed
+    }
+
+    /// Removes Steward from somebody's cluster. (One of the lab goes as a whole,
+    /// with this value.)
+    ///
+    /// # Errors
+    /// What could not be removed.
+    pub fn remove(&mut self) -> chart::Result<()> {
+        if self.removed {
+            return Ok(());
         }
-        for program in ["apiserver", "controller"] {
-            let archive = images.join(format!("steward-{program}.tar"));
-            lab.load_image(&archive).unwrap();
-        }
-        let etcd = ETCD.version().trim_start_matches('v');
-        let values = [
-            "image.apiserver.repository=localhost/steward-apiserver".to_owned(),
-            format!("image.apiserver.tag={TAG}"),
-            "image.controller.repository=localhost/steward-controller".to_owned(),
-            format!("image.controller.tag={TAG}"),
-            "etcd.enabled=true".to_owned(),
-            "etcd.image.repository=registry.k8s.io/etcd".to_owned(),
-            format!("etcd.image.tag={etcd}-0"),
-        ];
-        let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/steward");
-        let said = run(Command::new(HELM.path(lab.directories(), "helm"))
-            .args(["install", "steward", chart, "--namespace", SYSTEM])
-            .args(["--create-namespace", "--wait", "--timeout", "5m"])
-            .args(["--set", &values.join(",")])
-            .arg("--kubeconfig")
-            .arg(lab.kubeconfig()));
-        if said.code != 0 {
-            let pods = self.try_kubectl(&["get", "pods", "-A"]).text();
-            panic!("helm install: {}\n{pods}", said.text());
-        }
-        let api = format!("apiservice/{API_SERVICE}");
-        self.kubectl(&["wait", "--for=condition=Available", &api, "--timeout=120s"]);
-        self.until(
-            "the set-up posts the DataStore",
-            Duration::from_secs(180),
-            async || self.get(&data_store_path("default")).await.ok(),
-        )
-        .await;
-        self.kubectl(&[
-            "wait",
-            "--for=condition=Ready",
-            "datastore/default",
-            "--timeout=120s",
-        ]);
-        let job = "job/steward-etcd-setup-1";
-        self.kubectl(&[
-            "-n",
-            SYSTEM,
-            "wait",
-            "--for=condition=Complete",
-            job,
-            "--timeout=120s",
-        ]);
-        self.kubectl(&["create", "namespace", TENANTS]);
+        self.removed = true;
+        say("removing Steward from the cluster");
+        chart::remove(&self.access)
+    }
+
+    /// The lab, if the cluster is one of it.
+    pub fn lab(&self) -> Option<&Lab> {
+        self.lab.as_ref()
+    }
+
+    /// A client with all rights.
+    pub fn client(&self) -> kube::Client {
+        self.client.clone()
     }
 
     /// A directory for files of the test.
@@ -132,17 +153,22 @@ impl Installed {
 
     /// kubectl's output; a failure ends the test.
     pub fn kubectl(&self, arguments: &[&str]) -> String {
-        self.lab.kubectl(arguments).unwrap()
+        done(self.access.kubectl(arguments))
+    }
+
+    /// `kubectl apply` of a manifest; a failure ends the test.
+    pub fn apply(&self, manifest: &str) {
+        done(self.access.apply(manifest));
     }
 
     /// kubectl's output, whether or not it succeeds.
     pub fn try_kubectl(&self, arguments: &[&str]) -> Said {
-        self.kubectl_with(&self.lab.kubeconfig(), arguments)
+        run(self.access.command().args(arguments))
     }
 
     /// kubectl with another kubeconfig.
     pub fn kubectl_with(&self, kubeconfig: &Path, arguments: &[&str]) -> Said {
-        run(Command::new(self.lab.program("kubectl"))
+        run(Command::new(&self.access.kubectl)
             .arg("--kubeconfig")
             .arg(kubeconfig)
             .args(arguments))
@@ -206,7 +232,7 @@ impl Installed {
             .header(http::header::CONTENT_TYPE, kind)
             .body(body.unwrap_or_default())
             .unwrap();
-        self.lab.client().request(request).await
+        self.client.request(request).await
     }
 
     /// Asks ten times a second until there is an answer; how long it took comes
@@ -242,9 +268,7 @@ impl Installed {
     /// The tenants' etcd with authority, certificate and key out of a Secret.
     pub async fn etcd_as(&self, secret: &Value, keys: [&str; 3]) -> Client {
         let [ca, cert, key] = keys.map(|key| decoded(&secret["data"][key]));
-        let service = object_path(SYSTEM, "services", "steward-etcd-client");
-        let service = self.get(&service).await.unwrap();
-        let address = service["spec"]["clusterIP"].as_str().unwrap();
+        let address = self.way_to_etcd().await;
         let tls = TlsOptions::new()
             .ca_certificate(Certificate::from_pem(ca))
             .identity(Identity::from_pem(cert, key))
@@ -253,8 +277,63 @@ impl Installed {
             .with_tls(tls)
             .with_connect_timeout(Duration::from_secs(5))
             .with_timeout(Duration::from_secs(5));
-        let endpoint = format!("https://{address}:2379");
+        let endpoint = format!("https://{address}");
         Client::connect([endpoint], Some(options)).await.unwrap()
+    }
+
+    async fn way_to_etcd(&self) -> String {
+        let mut kept = self.to_etcd.lock().await;
+        let pod = object_path(SYSTEM, "pods", "steward-etcd-0");
+        let uid = self.get(&pod).await.unwrap_or_default()["metadata"]["uid"].take();
+        if let Some((of, forward)) = &mut *kept
+            && *of == uid
+            && forward.runs()
+        {
+            return forward.address().to_owned();
+        }
+        let (address, forward) = self.way_to("steward-etcd-client", 2379).await;
+        *kept = forward.map(|forward| (uid, forward));
+        address
+    }
+
+    /// Host and port at which this machine reaches a Service of the
+    /// installation, as long as what comes with it is kept.
+    pub async fn way_to(&self, service: &str, port: u16) -> (String, Option<Forward>) {
+        if self.lab.is_none() {
+            let forward = Forward::start(&self.access, SYSTEM, service, port).await;
+            let forward = done(forward);
+            return (forward.address().to_owned(), Some(forward));
+        }
+        let path = object_path(SYSTEM, "services", service);
+        let service = self.get(&path).await.unwrap();
+        let address = service["spec"]["clusterIP"].as_str().unwrap();
+        (format!("{address}:{port}"), None)
+    }
+}
+
+impl Drop for Installed {
+    fn drop(&mut self) {
+        if let Err(error) = self.remove() {
+            eprintln!("Steward is not removed: {error}");
+        }
+    }
+}
+
+/// The value; an error ends the test with its text.
+#[track_caller]
+fn done<T, E: Display>(result: Result<T, E>) -> T {
+    result.unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn say(line: &str) {
+    eprintln!("{line}");
+}
+
+/// A program of the lab's cache if it is there, else of `PATH`.
+fn program(built: &GoProgram, name: &str) -> PathBuf {
+    match Directories::from_environment() {
+        Ok(directories) if built.is_built(&directories) => built.path(&directories, name),
+        _ => name.into(),
     }
 }
 
@@ -270,24 +349,27 @@ fn images() -> PathBuf {
     // This program is `TARGET/PROFILE/deps/NAME`.
     let me = std::env::current_exe().unwrap();
     let target = me.ancestors().nth(3).unwrap();
-    let images = target.join("images");
-    eprintln!("building the images (up to 10 min when nothing is built yet)");
-    let status = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/images.sh"))
-        .arg(TAG)
-        .arg(&images)
-        .env("CARGO_TARGET_DIR", target)
-        .env("LAB", me.ancestors().nth(2).unwrap().join("lab"))
-        .stdin(Stdio::null())
-        .stdout(std::io::stderr())
-        .status()
-        .unwrap();
-    assert!(status.success(), "tests/demo/images.sh: {status}");
-    images
+    let lab = me.ancestors().nth(2).unwrap().join("lab");
+    say("building the images (up to 10 min when nothing is built yet)");
+    done(chart::build_images(target, &lab))
 }
 
-/// A tenant of the version whose images the node has, reached by a load
-/// balancer.
+/// A number for a text, always the same (FNV-1a).
+fn number(text: &str) -> u32 {
+    text.bytes().fold(0x811c_9dc5, |hash, byte| {
+        (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+    })
+}
+
+/// A tenant of the version whose images the lab's node has, reached by a load
+/// balancer unless `SERVICE_TYPE` says otherwise.
 pub fn tenant(name: &str, replicas: i32) -> Value {
+    let service_type = setting("SERVICE_TYPE").unwrap_or_else(|| "LoadBalancer".into());
+    // A node port belongs to one Service of the cluster.
+    let port = match &*service_type {
+        "NodePort" => 30_000 + number(name) % 2_768,
+        _ => 6443,
+    };
     json!({
         "apiVersion": "steward.butlerlabs.dev/v1alpha1",
         "kind": "TenantControlPlane",
@@ -295,10 +377,10 @@ pub fn tenant(name: &str, replicas: i32) -> Value {
         "spec": {
             "dataStore": "default",
             "kubernetes": {"version": KUBERNETES.version(), "kubelet": {}},
-            "networkProfile": {"port": 6443},
+            "networkProfile": {"port": port},
             "controlPlane": {
                 "deployment": {"replicas": replicas},
-                "service": {"serviceType": "LoadBalancer"},
+                "service": {"serviceType": service_type},
             },
         },
     })

@@ -252,7 +252,7 @@ impl Served {
     /// Kills the process (SIGKILL) and waits until it is gone.
     pub fn kill(&mut self) {
         match std::mem::replace(&mut self.server, Server::Nowhere) {
-            Server::Process(process) => kill(&process),
+            Server::Process(process) => process.id.kill(),
             _ => panic!("no process to kill"),
         }
     }
@@ -328,17 +328,6 @@ impl Drop for Served {
         if let Server::Process(process) = &self.server {
             process.id.kill();
         }
-    }
-}
-
-/// Kills a process of the lab and waits until nothing of it is left: its first
-/// thread may be gone while others still hold files and ports.
-pub fn kill(process: &Process) {
-    process.id.kill();
-    let entry = PathBuf::from(format!("/proc/{}", process.id.pid));
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while entry.exists() && Instant::now() < deadline {
-        std::thread::sleep(Duration::from_millis(2));
     }
 }
 

@@ -2,13 +2,14 @@
 //! ask, documents, the gate in front of the store, the end.
 #![allow(clippy::disallowed_methods, reason = "tests")]
 
-mod world;
-
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use world::{API_SERVICE, GROUP_VERSION, NAME, NAMESPACE, World, contains, eventually};
+use tests::served::{API_SERVICE, GROUP_VERSION, NAME, NAMESPACE, Served, contains, eventually};
+
+/// How long kube-apiserver and our server may take to hear of each other.
+const SOON: Duration = Duration::from_secs(40);
 
 const DATA_STORE: &str = r#"
 apiVersion: steward.butlerlabs.dev/v1alpha1
@@ -26,32 +27,40 @@ spec:
       privateKey: {secretReference: {name: s, namespace: default, keyPath: tls.key}}
 "#;
 
+/// Waits until kube-apiserver says that our API is available; whether it can
+/// be answered from the store is another matter.
+async fn available(served: &Served) {
+    let passed = || served.condition() == "True/Passed";
+    eventually("the APIService is available", SOON, passed).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_registers_itself_and_is_found_by_kubectl() {
-    let world = World::start().await;
-    let running = world.serve("data").await;
-    world.wait_until_available().await;
+    let mut served = Served::here().await;
 
-    let resources = world.kubectl(&["get", "--raw", GROUP_VERSION]);
+    let resources = served.kubectl(&["get", "--raw", GROUP_VERSION]);
     contains(&resources, r#""kind":"APIResourceList""#);
-    let table = world.kubectl(&["api-resources", "--api-group=steward.butlerlabs.dev"]);
+    let table = served.kubectl(&["api-resources", "--api-group=steward.butlerlabs.dev"]);
     contains(&table, "tcp");
     contains(&table, "datastores");
     // kube-apiserver takes over the schema in its own time.
     let explain = ["explain", "tcp.spec.controlPlane"];
-    eventually("the schema is merged", || world.try_kubectl(&explain).0).await;
-    let explained = world.kubectl(&explain);
+    eventually("the schema is merged", SOON, || {
+        served.try_kubectl(&explain).code == 0
+    })
+    .await;
+    let explained = served.kubectl(&explain);
     contains(&explained, "FIELDS:");
     contains(&explained, "deployment");
     contains(
-        &world.try_kubectl(&["get", "tcp", "-A"]).1,
+        &served.try_kubectl(&["get", "tcp", "-A"]).text(),
         "No resources found",
     );
 
     // The merged documents of kube-apiserver: aggregated discovery is taken over.
-    let groups = world.kubectl(&["get", "--raw", "/apis"]);
+    let groups = served.kubectl(&["get", "--raw", "/apis"]);
     contains(&groups, "steward.butlerlabs.dev");
-    let index = world.kubectl(&["get", "--raw", "/openapi/v3"]);
+    let index = served.kubectl(&["get", "--raw", "/openapi/v3"]);
     contains(&index, "apis/steward.butlerlabs.dev/v1alpha1");
 
     // What is known of the requester reaches our authorization.
@@ -61,19 +70,23 @@ async fn a_server_registers_itself_and_is_found_by_kubectl() {
         "--as=jane",
         "--as-group=system:authenticated",
     ];
-    let (_, refused) = world.try_kubectl(&jane);
+    let refused = served.try_kubectl(&jane).text();
     contains(&refused, r#"User "jane" cannot list resource "datastores""#);
-    let (_, unknown) = world.try_kubectl(&["get", "--raw", &format!("{GROUP_VERSION}/nothing")]);
+    let unknown = format!("{GROUP_VERSION}/nothing");
+    let unknown = served.try_kubectl(&["get", "--raw", &unknown]).text();
     contains(&unknown, "the server could not find the requested resource");
-    running.stop().await;
+    served.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn direct_callers_are_recognised_and_impersonation_is_not_ignored() {
-    let world = World::start().await;
-    let running = world.serve("data").await;
-    world.wait_until_available().await;
-    let url = |path: &str| format!("https://127.0.0.1:{}{path}", running.address.port());
+    let mut served = Served::here().await;
+    let url = |path: &str| {
+        format!(
+            "https://127.0.0.1:{}{path}",
+            served.running().address.port()
+        )
+    };
     let curl = |arguments: &[&str]| {
         let output = Command::new("curl")
             .args(["-sk", "-m", "10", "-w", " %{http_code}"])
@@ -104,7 +117,7 @@ async fn direct_callers_are_recognised_and_impersonation_is_not_ignored() {
     );
 
     let token = ["-n", NAMESPACE, "create", "token", NAME];
-    let bearer = format!("Authorization: Bearer {}", world.kubectl(&token).trim());
+    let bearer = format!("Authorization: Bearer {}", served.kubectl(&token).trim());
     contains(
         &curl(&["-H", &bearer, &url(GROUP_VERSION)]),
         "APIResourceList",
@@ -120,7 +133,7 @@ async fn direct_callers_are_recognised_and_impersonation_is_not_ignored() {
     contains(&impersonated, " 403");
 
     // A user's certificate, and one that proves nothing.
-    let pki = world.lab.directory().pki();
+    let pki = served.lab.directory().pki();
     let file = |name: &str| pki.join(name).display().to_string();
     let with = |cert: &str| {
         let (cert, key) = (file(&format!("{cert}.crt")), file(&format!("{cert}.key")));
@@ -128,22 +141,23 @@ async fn direct_callers_are_recognised_and_impersonation_is_not_ignored() {
     };
     contains(&with("apiserver-kubelet-client"), "200");
     contains(&with("apiserver-etcd-client"), "401");
-    running.stop().await;
+    served.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wiped_store_is_not_served_until_it_is_confirmed() {
-    let world = World::start().await;
-    let running = world.serve("first").await;
-    world.wait_until_available().await;
-    world.lab.apply(DATA_STORE).unwrap();
-    running.stop().await;
+    let mut served = Served::cluster().await;
+    served.start_here().await;
+    served.wait_until_served().await;
+    served.lab.apply(DATA_STORE).unwrap();
+    served.stop().await;
 
-    let running = world.serve("wiped").await;
-    world.wait_until_available().await;
+    std::fs::remove_dir_all(served.data()).unwrap();
+    served.start_here().await;
+    available(&served).await;
     let list = format!("{GROUP_VERSION}/datastores");
-    let refused = || world.try_kubectl(&["get", "--raw", &list]).1;
-    eventually("the gate says why", || {
+    let refused = || served.try_kubectl(&["get", "--raw", &list]).text();
+    eventually("the gate says why", SOON, || {
         refused().contains("is not the one on record")
     })
     .await;
@@ -158,17 +172,17 @@ async fn a_wiped_store_is_not_served_until_it_is_confirmed() {
         .unwrap();
     // Discovery and readiness are not touched.
     contains(
-        &world.kubectl(&["get", "--raw", GROUP_VERSION]),
+        &served.kubectl(&["get", "--raw", GROUP_VERSION]),
         "APIResourceList",
     );
 
-    world.kubectl(&command[..=end]);
-    eventually("the confirmed store is served", || {
-        world.try_kubectl(&["get", "--raw", &list]).0
+    served.kubectl(&command[..=end]);
+    eventually("the confirmed store is served", SOON, || {
+        served.try_kubectl(&["get", "--raw", &list]).code == 0
     })
     .await;
     // Revisions go on above those that clients have seen.
-    let list: Value = serde_json::from_str(&world.kubectl(&["get", "--raw", &list])).unwrap();
+    let list: Value = serde_json::from_str(&served.kubectl(&["get", "--raw", &list])).unwrap();
     assert_eq!(list["items"], json!([]));
     let revision: u64 = list["metadata"]["resourceVersion"]
         .as_str()
@@ -176,13 +190,13 @@ async fn a_wiped_store_is_not_served_until_it_is_confirmed() {
         .parse()
         .unwrap();
     assert!(revision >= 2, "{revision}");
-    running.stop().await;
+    served.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tenants_without_a_record_of_their_store_close_the_gate() {
-    let world = World::start().await;
-    world
+    let mut served = Served::cluster().await;
+    served
         .lab
         .apply(
             r#"
@@ -203,39 +217,37 @@ spec:
 "#,
         )
         .unwrap();
-    let running = world.serve("data").await;
-    world.wait_until_available().await;
+    served.start_here().await;
+    available(&served).await;
     let list = format!("{GROUP_VERSION}/tenantcontrolplanes");
-    eventually("the gate says why", || {
-        world
+    eventually("the gate says why", SOON, || {
+        served
             .try_kubectl(&["get", "--raw", &list])
-            .1
+            .text()
             .contains("Deployment default/tenant")
     })
     .await;
     // The garbage collector gets no 404 to act upon.
     tokio::time::sleep(Duration::from_secs(5)).await;
-    world.kubectl(&["get", "deployment", "tenant"]);
-    running.stop().await;
+    served.kubectl(&["get", "deployment", "tenant"]);
+    served.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_is_clean_for_watches_and_records_the_floor() {
-    let world = World::start().await;
-    let running = world.serve("data").await;
-    world.wait_until_available().await;
-    world.lab.apply(DATA_STORE).unwrap();
+    let mut served = Served::here().await;
+    served.lab.apply(DATA_STORE).unwrap();
     let watch = format!("{GROUP_VERSION}/datastores?watch=1&resourceVersion=1");
-    let mut watching = Command::new(world.lab.program("kubectl"))
+    let mut watching = Command::new(served.lab.program("kubectl"))
         .arg("--kubeconfig")
-        .arg(world.lab.kubeconfig())
+        .arg(served.lab.kubeconfig())
         .args(["get", "--raw", &watch])
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
     let started = Instant::now();
-    running.stop().await;
+    served.stop().await;
     assert!(started.elapsed() < Duration::from_secs(10));
     let output = tokio::task::spawn_blocking(move || {
         watching
@@ -253,13 +265,13 @@ async fn the_end_is_clean_for_watches_and_records_the_floor() {
         &["-o=go-template={{.data.revision|base64decode}}"],
     ]
     .concat();
-    assert_eq!(world.kubectl(&floor), "2");
+    assert_eq!(served.kubectl(&floor), "2");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_ours_is_not_taken_over_and_what_is_ours_is_repaired() {
-    let world = World::start().await;
-    world
+    let mut served = Served::cluster().await;
+    served
         .lab
         .apply(
             r#"
@@ -278,29 +290,31 @@ spec:
 "#,
         )
         .unwrap();
-    eventually("kube-apiserver serves the CRD", || {
-        world.try_kubectl(&["get", "datastores"]).0
+    eventually("kube-apiserver serves the CRD", SOON, || {
+        served.try_kubectl(&["get", "datastores"]).code == 0
     })
     .await;
-    let running = world.serve("data").await;
+    served.start_here().await;
     let refused = || {
-        let metrics = running.context.metrics.encode().unwrap();
+        let metrics = served.running().context.metrics.encode().unwrap();
         metrics.contains("steward_registration_refused 1")
     };
-    eventually("the server says that it is refused", refused).await;
+    eventually("the server says that it is refused", SOON, refused).await;
     let service = [
         "get",
         "apiservice",
         API_SERVICE,
         "-o=jsonpath={.spec.service}",
     ];
-    assert_eq!(world.kubectl(&service), "");
+    assert_eq!(served.kubectl(&service), "");
 
-    world.kubectl(&["delete", "crd", "datastores.steward.butlerlabs.dev"]);
-    world.wait_until_available_again().await;
+    served.kubectl(&["delete", "crd", "datastores.steward.butlerlabs.dev"]);
+    let ours = || served.try_kubectl(&service).stdout.contains(NAME);
+    eventually("the APIService leads to us", SOON, ours).await;
+    available(&served).await;
     let path = "/spec/groupPriorityMinimum";
     let patch = format!(r#"[{{"op":"replace","path":"{path}","value":3}}]"#);
-    world.kubectl(&[
+    served.kubectl(&[
         "patch",
         "apiservice",
         API_SERVICE,
@@ -309,28 +323,28 @@ spec:
         &patch,
     ]);
     let priority = "-o=jsonpath={.spec.groupPriorityMinimum}";
-    eventually("the APIService is repaired", || {
-        world.kubectl(&["get", "apiservice", API_SERVICE, priority]) != "3"
+    eventually("the APIService is repaired", SOON, || {
+        served.kubectl(&["get", "apiservice", API_SERVICE, priority]) != "3"
     })
     .await;
-    running.stop().await;
+    served.stop().await;
 }
 
 /// Rule 2: a database that is gone costs its resources, and nothing else.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_its_database_a_server_is_ready_and_answers_503() {
-    let world = World::start().await;
-    std::fs::write(world.data("file"), "not a directory").unwrap();
-    let running = world.serve("file").await;
-    world.wait_until_available().await;
+    let mut served = Served::cluster().await;
+    std::fs::write(served.data(), "not a directory").unwrap();
+    served.start_here().await;
+    available(&served).await;
     contains(
-        &world.kubectl(&["get", "--raw", GROUP_VERSION]),
+        &served.kubectl(&["get", "--raw", GROUP_VERSION]),
         "APIResourceList",
     );
     let list = format!("{GROUP_VERSION}/datastores");
-    let (listed, text) = world.try_kubectl(&["get", "--raw", &list]);
-    assert!(!listed);
-    contains(&text, "the object store is not available");
-    contains(&text, "ServiceUnavailable");
-    running.stop().await;
+    let listed = served.try_kubectl(&["get", "--raw", &list]);
+    assert_ne!(listed.code, 0);
+    contains(&listed.text(), "the object store is not available");
+    contains(&listed.text(), "ServiceUnavailable");
+    served.stop().await;
 }

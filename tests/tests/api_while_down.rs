@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use sqlx::{Connection, Executor};
 use tests::lab::control_plane;
-use tests::served::{NAMESPACE, Served, contains, eventually, kill};
+use tests::served::{NAMESPACE, Served, contains, eventually};
 
 const TENANT: &str = "
 apiVersion: steward.butlerlabs.dev/v1alpha1
@@ -328,7 +328,7 @@ fn things(served: &Served) -> usize {
 
 fn restart_controller_manager(served: &Served) {
     let lab = &served.lab;
-    kill(&lab.process("kube-controller-manager").unwrap());
+    lab.process("kube-controller-manager").unwrap().id.kill();
     let program =
         control_plane::controller_manager(lab.directories(), lab.directory(), lab.addresses());
     lab.spawn(program).unwrap();

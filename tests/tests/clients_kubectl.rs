@@ -59,6 +59,7 @@ impl Side {
                 std::fs::copy(&path, directory.path().join(path.file_name().unwrap())).unwrap();
             }
         }
+        std::fs::create_dir(directory.path().join("tmp")).unwrap();
         std::fs::copy(lab.kubeconfig(), directory.path().join("kubeconfig")).unwrap();
         let kubectl = lab.program("kubectl");
         Self {
@@ -69,12 +70,19 @@ impl Side {
 
     fn run(&self, command: &str) -> Said {
         let path = std::env::var("PATH").unwrap();
-        run(Command::new("bash")
+        // What `kubectl edit` leaves behind goes with the rest.
+        let temporary = self.directory.path().join("tmp");
+        let mut said = run(Command::new("bash")
             .args(["-c", &format!(". ./prelude.sh; {command}")])
             .current_dir(self.directory.path())
             .env("PATH", format!("{}:{path}", self.programs.display()))
             .env("HOME", self.directory.path())
-            .env("KUBECONFIG", self.directory.path().join("kubeconfig")))
+            .env("TMPDIR", &temporary)
+            .env("KUBECONFIG", self.directory.path().join("kubeconfig")));
+        for text in [&mut said.stdout, &mut said.stderr] {
+            *text = text.replace(&*temporary.to_string_lossy(), "/tmp");
+        }
+        said
     }
 
     async fn ready(&self) {

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
+use tests::chart::TENANTS;
 use tests::lab::Lab;
 use tests::lab::process::Program;
 use tests::lab::programs::KUBERNETES;
 
 use crate::failure::{Doing, Failure, Result};
-use crate::installation::{TENANTS, TenantsEtcd, decoded, text};
+use crate::installation::{TenantsEtcd, decoded, text};
 use crate::requests;
 
 /// What the report calls it.

@@ -6,7 +6,7 @@ use std::time::Instant;
 use tokio::task::JoinSet;
 
 use crate::failure::{Doing, Result};
-use crate::report::{Report, Values, milliseconds};
+use crate::report::{CREATES, MILLISECONDS, Report, Values, milliseconds};
 use crate::side_by_side::{PEER, Stage, Target, collection};
 use crate::{Built, Settings, requests};
 
@@ -37,10 +37,10 @@ pub async fn run(settings: &Settings, built: &Built, report: &mut Report) -> Res
         let plural = if clients == 1 { "client" } else { "clients" };
         for target in [Target::Direct, Target::Aggregated] {
             let name = format!("creates, {clients} {plural}, {}", target.name());
-            report.more(&name, "creates/s", rate(target), rate(Target::Peer), PEER);
-            report.less(
+            report.add(&name, CREATES, rate(target), rate(Target::Peer), PEER);
+            report.add(
                 &format!("{name}, p99"),
-                "ms",
+                MILLISECONDS,
                 p99(target),
                 p99(Target::Peer),
                 PEER,

@@ -1,12 +1,14 @@
 //! Why a benchmark has no result.
 
-use tests::lab;
+use tests::{chart, lab};
 
 /// Shown to a person as it is.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     #[error(transparent)]
     Lab(#[from] lab::Error),
+    #[error(transparent)]
+    Chart(#[from] chart::Error),
     #[error("{action}: {source}")]
     Request {
         action: String,

@@ -1,24 +1,16 @@
 //! Steward as a user has it: a cluster with a node, the chart, its etcd.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use base64::Engine;
 use serde_json::Value;
-use tests::lab::programs::{ETCD, HELM, KUBERNETES};
+use tests::chart::{self, SYSTEM};
+use tests::lab::programs::{ETCD, KUBERNETES};
 use tests::lab::{Lab, Level, network};
 
 use crate::Built;
 use crate::failure::{Doing, Failure, Result};
 use crate::requests;
-
-/// Tag of the images.
-pub const TAG: &str = "dev";
-/// Namespace of the installation.
-pub const SYSTEM: &str = "steward-system";
-/// Namespace of the tenants.
-pub const TENANTS: &str = "tenants";
 
 /// A cluster with Steward, and a DataStore that is Ready.
 pub struct Installation {
@@ -38,32 +30,7 @@ impl Installation {
     pub async fn start(built: &Built) -> Result<Self> {
         let mut say = |line: &str| eprintln!("   {line}");
         let lab = start_lab(Level::Pods).await?;
-        {
-            let _lock = lab.directories().lock_cache(&mut say)?;
-            HELM.build(lab.directories(), &mut say)?;
-        }
-        say("loading the images, installing the chart");
-        for program in ["apiserver", "controller"] {
-            lab.load_image(&built.images.join(format!("steward-{program}.tar")))?;
-        }
-        install(&lab)?;
-        say("waiting for the DataStore");
-        let api = "apiservice/v1alpha1.steward.butlerlabs.dev";
-        lab.kubectl(&["wait", "--for=condition=Available", api, "--timeout=120s"])?;
-        let deadline = Instant::now() + Duration::from_secs(180);
-        while let Err(error) = lab.kubectl(&["get", "datastore", "default"]) {
-            if Instant::now() > deadline {
-                return Err(error.into());
-            }
-            tokio::time::sleep(Duration::from_millis(500)).await;
-        }
-        lab.kubectl(&[
-            "wait",
-            "--for=condition=Ready",
-            "datastore/default",
-            "--timeout=120s",
-        ])?;
-        lab.kubectl(&["create", "namespace", TENANTS])?;
+        chart::install_in_lab(&lab, &built.images, &mut say).await?;
         let etcd = TenantsEtcd::of(&lab).await?;
         Ok(Self { lab, etcd })
     }
@@ -74,41 +41,6 @@ pub async fn start_lab(level: Level) -> Result<Lab> {
     let unique = uuid::Uuid::new_v4();
     let name = format!("bench{}", hex::encode(&unique.as_bytes()[..2]));
     Ok(Lab::start_named(&name, level, &mut |line| eprintln!("   {line}")).await?)
-}
-
-fn install(lab: &Lab) -> Result<()> {
-    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/steward");
-    let etcd = ETCD.version().trim_start_matches('v');
-    let values = [
-        "image.apiserver.repository=localhost/steward-apiserver".to_owned(),
-        format!("image.apiserver.tag={TAG}"),
-        "image.controller.repository=localhost/steward-controller".to_owned(),
-        format!("image.controller.tag={TAG}"),
-        "etcd.enabled=true".to_owned(),
-        "etcd.image.repository=registry.k8s.io/etcd".to_owned(),
-        format!("etcd.image.tag={etcd}-0"),
-    ];
-    let output = Command::new(HELM.path(lab.directories(), "helm"))
-        .args([
-            "install",
-            "steward",
-            chart,
-            "--namespace",
-            SYSTEM,
-            "--create-namespace",
-        ])
-        .args(["--wait", "--timeout", "5m", "--set", &values.join(",")])
-        .arg("--kubeconfig")
-        .arg(lab.kubeconfig())
-        .stdin(Stdio::null())
-        .output()
-        .doing(|| "run helm".into())?;
-    if output.status.success() {
-        return Ok(());
-    }
-    let pods = lab.kubectl(&["get", "pods", "-A"]).unwrap_or_default();
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(Failure::Said(format!("helm install: {said}\n{pods}")))
 }
 
 impl TenantsEtcd {

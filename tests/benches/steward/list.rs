@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::create::creates;
 use crate::failure::{Doing, Failure, Result};
-use crate::report::{Report, Values, milliseconds};
+use crate::report::{MEBIBYTES, MILLISECONDS, Report, Values, milliseconds};
 use crate::side_by_side::{PEER, Stage, Target, collection};
 use crate::{Built, Settings, machine, requests};
 
@@ -57,9 +57,15 @@ async fn memory(stage: &Stage, report: &mut Report, what: &str) -> Result<()> {
     let ours = machine::resident(stage.pid(Target::Direct))?;
     let peer = machine::resident(stage.pid(Target::Peer))?;
     let etcd = machine::resident(stage.etcd()?)?;
-    report.less(&format!("resident memory, {what}"), "MiB", ours, peer, PEER);
+    report.add(
+        &format!("resident memory, {what}"),
+        MEBIBYTES,
+        ours,
+        peer,
+        PEER,
+    );
     let name = format!("resident memory with database, {what}");
-    report.less(&name, "MiB", ours, peer + etcd, PEER);
+    report.add(&name, MEBIBYTES, ours, peer + etcd, PEER);
     Ok(())
 }
 
@@ -143,6 +149,6 @@ fn rows(report: &mut Report, objects: usize, taken: &Taken) {
     let p50 = |target: Target| taken[target.name()].percentile(50.0);
     for target in [Target::Direct, Target::Aggregated] {
         let name = format!("full list of {objects}, {}, p50", target.name());
-        report.less(&name, "ms", p50(target), p50(Target::Peer), PEER);
+        report.add(&name, MILLISECONDS, p50(target), p50(Target::Peer), PEER);
     }
 }

@@ -32,12 +32,13 @@ mod tenant_start;
 mod watch;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 
 use clap::Parser;
 
 use failure::{Doing, Failure, Result};
 use report::Report;
+use tests::chart;
 
 /// Measures Steward beside kube-apiserver.
 #[derive(Debug, Parser)]
@@ -143,26 +144,16 @@ fn target_directory() -> Result<PathBuf> {
 }
 
 fn build(settings: &Settings, target: &Path) -> Result<Built> {
-    let target = settings.prebuilt.as_deref().unwrap_or(target);
-    let built = Built {
-        api_server: target.join("release/steward-apiserver"),
-        images: target.join("images"),
-    };
-    if settings.prebuilt.is_none() {
-        eprintln!("== images (up to 10 min when nothing is built yet)");
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/images.sh");
-        let status = Command::new(script)
-            .arg(installation::TAG)
-            .arg(&built.images)
-            .env("CARGO_TARGET_DIR", target)
-            .env("LAB", env!("CARGO_BIN_EXE_lab"))
-            .stdin(Stdio::null())
-            .stdout(std::io::stderr())
-            .status()
-            .doing(|| "run tests/demo/images.sh".into())?;
-        if !status.success() {
-            return Err(Failure::Said(format!("tests/demo/images.sh: {status}")));
+    let images = match &settings.prebuilt {
+        Some(given) => given.join("images"),
+        None => {
+            eprintln!("== images (up to 10 min when nothing is built yet)");
+            chart::build_images(target, Path::new(env!("CARGO_BIN_EXE_lab")))?
         }
-    }
-    Ok(built)
+    };
+    let target = settings.prebuilt.as_deref().unwrap_or(target);
+    Ok(Built {
+        api_server: target.join("release/steward-apiserver"),
+        images,
+    })
 }

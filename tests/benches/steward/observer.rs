@@ -12,6 +12,10 @@ use crate::failure::{Doing, Failure, Result};
 use crate::phases::{Phase, Timeline};
 use crate::requests;
 
+/// What the readiness probe of a tenant's API server asks.
+const CHECKS: &str = "/readyz?exclude=poststarthook/rbac/bootstrap-roles\
+     &exclude=poststarthook/scheduling/bootstrap-system-priority-classes";
+
 /// What has been seen, and when.
 enum Seen {
     Object(Instant, Value),
@@ -231,18 +235,24 @@ impl Observer {
         }
     }
 
-    /// Asks /readyz of the pod itself, as the peer's is asked.
+    /// Asks /readyz of the pod itself, as the peer's is asked, and as its own
+    /// readiness probe asks.
     fn ask(&mut self, server: &str) -> Result<()> {
         let client = requests::anonymous(server)?;
         let sender = self.sender.clone();
         self.tasks.spawn(async move {
             let mut listening = false;
+            let mut checked = false;
             loop {
                 let answer = requests::get_text(&client, "/readyz").await;
                 let served = matches!(answer, Ok(_) | Err(kube::Error::Api(_)));
                 if served && !listening {
                     listening = true;
                     let _ = sender.send(Seen::Moment(Instant::now(), Phase::Listening));
+                }
+                if listening && !checked && requests::get_text(&client, CHECKS).await.is_ok() {
+                    checked = true;
+                    let _ = sender.send(Seen::Moment(Instant::now(), Phase::Checks));
                 }
                 if answer.is_ok() {
                     let _ = sender.send(Seen::Moment(Instant::now(), Phase::Readyz));

@@ -22,6 +22,7 @@ pub enum Phase {
     Scheduler,
     ControllerManager,
     Listening,
+    Checks,
     Readyz,
     PodReady,
     Endpoint,
@@ -31,7 +32,7 @@ pub enum Phase {
 }
 
 /// All of them, with what a person reads, and how the moment is known.
-pub const PHASES: [(Phase, &str, &str); 17] = [
+pub const PHASES: [(Phase, &str, &str); 18] = [
     (Phase::Accepted, "create answered", "answer"),
     (Phase::Service, "Service exists", "watch"),
     (Phase::Address, "Service has its address", "watch"),
@@ -47,6 +48,7 @@ pub const PHASES: [(Phase, &str, &str); 17] = [
         "/proc",
     ),
     (Phase::Listening, "serves HTTP", "asked each 20 ms"),
+    (Phase::Checks, "the pod's checks pass", "asked each 20 ms"),
     (Phase::Readyz, "/readyz is 200", "asked each 20 ms"),
     (Phase::PodReady, "Pod is Ready", "watch"),
     (Phase::Endpoint, "endpoint is ready", "watch"),

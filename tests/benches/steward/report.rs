@@ -7,6 +7,15 @@ use serde::Serialize;
 
 use crate::failure::{Doing, Result};
 
+/// What a figure is given in, and whether less of it is better.
+#[derive(Clone, Copy)]
+pub struct Unit(&'static str, bool);
+
+pub const SECONDS: Unit = Unit("s", true);
+pub const MILLISECONDS: Unit = Unit("ms", true);
+pub const MEBIBYTES: Unit = Unit("MiB", true);
+pub const CREATES: Unit = Unit("creates/s", false);
+
 /// One line: ours beside the peer's.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
@@ -27,37 +36,14 @@ pub struct Row {
 pub struct Report(Vec<Row>);
 
 impl Report {
-    /// A figure of which less is better.
-    pub fn less(
+    /// A figure, ours and the peer's.
+    pub fn add(
         &mut self,
         name: &str,
-        unit: &'static str,
+        Unit(unit, less_is_better): Unit,
         ours: f64,
         peer: f64,
         peer_name: &'static str,
-    ) {
-        self.add(name, unit, (ours, peer), peer_name, true);
-    }
-
-    /// A figure of which more is better.
-    pub fn more(
-        &mut self,
-        name: &str,
-        unit: &'static str,
-        ours: f64,
-        peer: f64,
-        peer_name: &'static str,
-    ) {
-        self.add(name, unit, (ours, peer), peer_name, false);
-    }
-
-    fn add(
-        &mut self,
-        name: &str,
-        unit: &'static str,
-        (ours, peer): (f64, f64),
-        peer_name: &'static str,
-        less_is_better: bool,
     ) {
         let row = Row {
             name: name.to_owned(),

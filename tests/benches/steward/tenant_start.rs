@@ -6,13 +6,14 @@ use std::time::{Duration, Instant};
 
 use kube::config::Kubeconfig;
 use serde_json::json;
+use tests::chart::TENANTS;
 
 use crate::bare::{self, Bare};
 use crate::failure::{Doing, Failure, Result};
-use crate::installation::{Installation, TENANTS, version};
+use crate::installation::{Installation, version};
 use crate::observer::Observer;
 use crate::phases::{self, Phase, Timeline};
-use crate::report::{Report, Values};
+use crate::report::{Report, SECONDS, Values};
 use crate::{Built, Settings, machine, requests};
 
 const PORT: u16 = 6443;
@@ -71,7 +72,7 @@ pub async fn run(
     let title = format!("tenant start ({})", settings.service_type);
     for (name, percent) in [("p50", 50.0), ("p90", 90.0), ("min", 0.0), ("max", 100.0)] {
         let (ours, peer) = (ours.percentile(percent), peer.percentile(percent));
-        report.less(&format!("{title}, {name}"), "s", ours, peer, bare::NAME);
+        report.add(&format!("{title}, {name}"), SECONDS, ours, peer, bare::NAME);
     }
     println!(
         "What a start is made of ({} starts):\n\n{}",

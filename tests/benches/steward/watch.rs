@@ -8,7 +8,7 @@ use kube::Client;
 use tokio::task::JoinSet;
 
 use crate::failure::{Doing, Failure, Result};
-use crate::report::{Report, Values, milliseconds};
+use crate::report::{MILLISECONDS, Report, Values, milliseconds};
 use crate::side_by_side::{PEER, Stage, Target, collection};
 use crate::{Built, Settings, requests};
 
@@ -44,7 +44,7 @@ pub async fn run(settings: &Settings, built: &Built, report: &mut Report) -> Res
                     "write to event, {watchers} {plural}, {}, {name}",
                     target.name()
                 );
-                report.less(&name, "ms", ours, peer, PEER);
+                report.add(&name, MILLISECONDS, ours, peer, PEER);
             }
         }
     }

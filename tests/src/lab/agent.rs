@@ -2,16 +2,14 @@
 //! the run when the process that wanted it is gone.
 
 use std::ffi::OsStr;
-use std::fs::File;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use super::cluster::{Lab, Level};
 use super::directories::Directories;
 use super::error::{Doing, Error, Result};
-use super::process::{Process, ProcessId, tail};
+use super::process::{self, Process};
 use super::record::{self, Lock, Record};
 use super::{load_balancers, volumes};
 
@@ -19,37 +17,9 @@ use super::{load_balancers, volumes};
 ///
 /// It is not in the run's control group, so that it can remove the run.
 pub(crate) fn start(lab: &Lab) -> Result<Process> {
-    let directory = lab.directory();
-    let path = directory.log("agent");
-    let log = File::create(&path).doing(|| format!("create {}", path.display()))?;
-    let log_too = log
-        .try_clone()
-        .doing(|| format!("open {}", path.display()))?;
-    let mut child = Command::new(program()?)
-        .args(["agent", "--name", lab.name()])
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .stdout(log)
-        .stderr(log_too)
-        .process_group(0)
-        .spawn()
-        .doing(|| "start the lab's agent".into())?;
-    let id = ProcessId::of(child.id()).ok_or_else(|| Error::Program {
-        program: "agent".into(),
-        what: "ended at once".into(),
-        tail: tail(&path, 20),
-        logs: directory.logs(),
-    })?;
-    std::thread::Builder::new()
-        .name("wait agent".into())
-        .spawn(move || child.wait())
-        .doing(|| "start a thread".into())?;
-    Ok(Process {
-        name: "agent".into(),
-        id,
-        log: path,
-        logs: directory.logs(),
-    })
+    let mut agent = Command::new(program()?);
+    agent.args(["agent", "--name", lab.name()]);
+    process::spawn(agent, "agent", lab.directory())
 }
 
 /// The `lab` program: this process, or the one that cargo built beside the

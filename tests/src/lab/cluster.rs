@@ -402,7 +402,8 @@ pub fn build(directories: &Directories, level: Level, say: &mut dyn FnMut(&str))
     Ok(())
 }
 
-async fn client(kubeconfig: &Path) -> Result<kube::Client> {
+/// A client by a kubeconfig's current context.
+pub(crate) async fn client(kubeconfig: &Path) -> Result<kube::Client> {
     let refused = |error: kube::config::KubeconfigError| {
         Error::Refused(format!("{}: {error}", kubeconfig.display()))
     };

@@ -29,7 +29,7 @@ pub mod archive;
 pub mod certificates;
 pub mod cgroup;
 mod cluster;
-mod command;
+pub(crate) mod command;
 pub mod control_plane;
 pub mod directories;
 pub mod error;
@@ -45,6 +45,7 @@ pub mod programs;
 pub mod record;
 mod volumes;
 
+pub(crate) use cluster::client;
 pub use cluster::{Etcd, Lab, Level, build};
 pub use directories::Directories;
 pub use error::{Error, Result};

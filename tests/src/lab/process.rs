@@ -32,11 +32,12 @@ impl ProcessId {
         Self::of(pid).ok_or_else(|| Error::Refused(format!("/proc/{pid}/stat cannot be read")))
     }
 
-    /// The process with this id, if it runs.
+    /// The process with this id, if it runs: one whose first thread has ended
+    /// holds its files and ports as long as another thread is there.
     pub fn of(pid: u32) -> Option<Self> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let (state, start) = parse_stat(&stat)?;
-        (state != 'Z' && state != 'X').then_some(Self { pid, start })
+        let entry = PathBuf::from(format!("/proc/{pid}"));
+        let (state, start) = stat(&entry)?;
+        (runs(state) || a_thread_runs(&entry)).then_some(Self { pid, start })
     }
 
     /// Whether this very process still runs.
@@ -51,7 +52,7 @@ impl ProcessId {
         }
     }
 
-    /// Kills the process and waits until it is gone.
+    /// Kills the process and waits until nothing of it runs, ten seconds at most.
     pub fn kill(self) {
         self.signal("KILL");
         let deadline = Instant::now() + Duration::from_secs(10);
@@ -68,6 +69,21 @@ pub(crate) fn signal(pids: &[u32], name: &str) {
     shell.arg(format!("-{name}"));
     shell.args(pids.iter().map(u32::to_string));
     let _ = command::run(&mut shell);
+}
+
+fn stat(entry: &Path) -> Option<(char, u64)> {
+    parse_stat(&fs::read_to_string(entry.join("stat")).ok()?)
+}
+
+/// Neither ended and not collected yet (`Z`), nor about to vanish (`X`).
+fn runs(state: char) -> bool {
+    state != 'Z' && state != 'X'
+}
+
+fn a_thread_runs(entry: &Path) -> bool {
+    let threads = fs::read_dir(entry.join("task")).into_iter().flatten();
+    let states = threads.flatten().filter_map(|thread| stat(&thread.path()));
+    states.into_iter().any(|(state, _)| runs(state))
 }
 
 /// State and start time. The second field is the program's name in
@@ -160,16 +176,6 @@ impl Process {
 /// The process survives its parent. Its output goes to the run's log of that
 /// name, which is appended to.
 pub fn start(directory: &RunDirectory, cgroup: &Cgroup, program: Program) -> Result<Process> {
-    let log_path = directory.log(&program.name);
-    let log = File::options()
-        .create(true)
-        .append(true)
-        .open(&log_path)
-        .doing(|| format!("open {}", log_path.display()))?;
-    let log_too = log
-        .try_clone()
-        .doing(|| format!("open {}", log_path.display()))?;
-
     // The shell joins the group and then becomes nsenter, which becomes the
     // program: one process id from beginning to end.
     let mut shell = Command::new("sh");
@@ -184,32 +190,44 @@ pub fn start(directory: &RunDirectory, cgroup: &Cgroup, program: Program) -> Res
     for (name, value) in &program.environment {
         shell.env(name, value);
     }
-    let mut child = shell
+    let process = spawn(shell, &program.name, directory)?;
+    let id = serde_json::to_vec(&process.id);
+    let record = id.map_err(|error| Error::Refused(error.to_string()))?;
+    directories::write(&directory.processes().join(&program.name), record)?;
+    Ok(process)
+}
+
+/// Starts a command that survives this process, with its output in the run's
+/// log of that name, which is appended to.
+pub(crate) fn spawn(mut command: Command, name: &str, directory: &RunDirectory) -> Result<Process> {
+    let path = directory.log(name);
+    let open = || format!("open {}", path.display());
+    let log = File::options().create(true).append(true).open(&path);
+    let log = log.doing(open)?;
+    let log_too = log.try_clone().doing(open)?;
+    let mut child = command
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(log)
         .stderr(log_too)
         .process_group(0)
         .spawn()
-        .doing(|| format!("start {}", program.name))?;
-
+        .doing(|| format!("start {name}"))?;
     let id = ProcessId::of(child.id()).ok_or_else(|| Error::Program {
-        program: program.name.clone(),
+        program: name.to_owned(),
         what: "ended at once".into(),
-        tail: tail(&log_path, 20),
+        tail: tail(&path, 20),
         logs: directory.logs(),
     })?;
     // Whoever outlives the program must collect it, or it stays a zombie.
     std::thread::Builder::new()
-        .name(format!("wait {}", program.name))
+        .name(format!("wait {name}"))
         .spawn(move || child.wait())
         .doing(|| "start a thread".into())?;
-    let record = serde_json::to_vec(&id).map_err(|error| Error::Refused(error.to_string()))?;
-    directories::write(&directory.processes().join(&program.name), record)?;
     Ok(Process {
-        name: program.name,
+        name: name.to_owned(),
         id,
-        log: log_path,
+        log: path,
         logs: directory.logs(),
     })
 }
@@ -266,6 +284,36 @@ mod tests {
             }
             .alive()
         );
+    }
+
+    #[test]
+    fn a_process_runs_as_long_as_a_thread_of_it() {
+        const SOURCE: &str = "
+            #include <pthread.h>
+            #include <unistd.h>
+            static void *stay(void *p) { (void)p; pause(); return 0; }
+            int main(void) {
+                pthread_t other;
+                pthread_create(&other, 0, stay, 0);
+                pthread_exit(0);
+            }
+        ";
+        let files = tempfile::tempdir().unwrap();
+        let (source, program) = (files.path().join("a.c"), files.path().join("a"));
+        fs::write(&source, SOURCE).unwrap();
+        let mut cc = Command::new("cc");
+        let cc = cc.args(["-pthread", "-o"]).arg(&program).arg(&source);
+        assert!(cc.status().unwrap().success());
+        let mut child = Command::new(&program).spawn().unwrap();
+        let id = ProcessId::of(child.id()).unwrap();
+        let entry = PathBuf::from(format!("/proc/{}", id.pid));
+        while stat(&entry).unwrap().0 != 'Z' {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(id.alive());
+        id.kill();
+        assert!(!a_thread_runs(&entry) && !id.alive());
+        child.wait().unwrap();
     }
 
     #[test]

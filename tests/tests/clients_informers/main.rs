@@ -14,7 +14,7 @@ use churn::{Acknowledged, Churn};
 use heard::{Heard, State};
 use storage::{Expect, Revision};
 use tests::lab::control_plane;
-use tests::served::{GROUP_VERSION, Served, contains, kill};
+use tests::served::{GROUP_VERSION, Served, contains};
 use watchers::Informer;
 
 const NAMESPACE: &str = "churn";
@@ -182,7 +182,7 @@ fn asks_for_streams(served: &Served, phases: &[Vec<Acknowledged>]) {
 
 async fn restart_kube_apiserver(served: &Served) {
     let lab = &served.lab;
-    kill(&lab.process("kube-apiserver").unwrap());
+    lab.process("kube-apiserver").unwrap().id.kill();
     let program =
         control_plane::api_server(lab.directories(), lab.directory(), lab.addresses()).unwrap();
     let process = lab.spawn(program).unwrap();

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Seek, SeekFrom};
-use std::path::Path;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
@@ -76,19 +76,33 @@ impl Request {
     }
 }
 
-/// How long the log is now.
-pub fn mark(log: &Path) -> u64 {
-    std::fs::metadata(log).unwrap().len()
+/// The log, from a moment on.
+pub struct Log {
+    path: PathBuf,
+    mark: u64,
 }
 
-/// The finished requests since a mark, of one of the users.
-pub fn since(log: &Path, mark: u64, users: &[&str]) -> Vec<Request> {
-    let mut file = File::open(log).unwrap();
-    file.seek(SeekFrom::Start(mark)).unwrap();
-    let lines = BufReader::new(file).lines().map_while(Result::ok);
-    lines
-        .filter(|line| users.iter().any(|user| line.contains(user)))
-        .filter_map(|line| serde_json::from_str::<Request>(&line).ok())
-        .filter(|it| users.contains(&it.user.username.as_str()))
-        .collect()
+impl Log {
+    /// From its beginning.
+    pub fn all(path: PathBuf) -> Self {
+        Self { path, mark: 0 }
+    }
+
+    /// From now on.
+    pub fn from_now(path: PathBuf) -> Self {
+        let mark = std::fs::metadata(&path).unwrap().len();
+        Self { path, mark }
+    }
+
+    /// The requests of one of the users that are finished by now.
+    pub fn since(&self, users: &[&str]) -> Vec<Request> {
+        let mut file = File::open(&self.path).unwrap();
+        file.seek(SeekFrom::Start(self.mark)).unwrap();
+        let lines = BufReader::new(file).lines().map_while(Result::ok);
+        lines
+            .filter(|line| users.iter().any(|user| line.contains(user)))
+            .filter_map(|line| serde_json::from_str::<Request>(&line).ok())
+            .filter(|it| users.contains(&it.user.username.as_str()))
+            .collect()
+    }
 }

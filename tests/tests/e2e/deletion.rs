@@ -12,7 +12,7 @@ use crate::dump;
 use crate::isolation::OTHER;
 use crate::life::seconds;
 use crate::ready;
-use crate::stage::{COMING, LOST, Stage};
+use crate::stage::{COMING, LOST, Stage, absent};
 use crate::story::is;
 
 /// "Ends within seconds".
@@ -79,17 +79,7 @@ async fn secret_gone(stage: &Stage, story: &crate::story::Story) {
     stage.remove("heir").await;
     assert!(!left(stage, "tenants_keyless").await.is_empty());
 
-    let copy = json!({
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": SECRET, "namespace": SYSTEM},
-        "data": secret["data"],
-    });
-    stage
-        .it
-        .post(&object_path(SYSTEM, "secrets", ""), &copy)
-        .await
-        .unwrap();
+    credentials(stage, &secret).await;
     let took = cleaned(stage, "tenants_keyless", STORE).await;
     stage.note("its data gone after the Secret is back", seconds(took));
     stage.it.delete(&data_store_path(STORE)).await.unwrap();
@@ -104,20 +94,10 @@ async fn secret_gone(stage: &Stage, story: &crate::story::Story) {
 async fn database_gone(stage: &Stage) {
     let first = stage.tenant(ready::NAME, 1).await;
     let story = stage.tenant(OTHER, 1).await;
-    let etcd = object_path(SYSTEM, "statefulsets", "steward-etcd");
     let uid = uid(stage, OTHER).await;
     let began = Instant::now();
-    stage
-        .it
-        .patch(&etcd, &json!({"spec": {"replicas": 0}}))
-        .await
-        .unwrap();
-    let stopped = || async {
-        stage
-            .absent(&object_path(SYSTEM, "pods", "steward-etcd-0"))
-            .await
-            .then_some(())
-    };
+    stage.scale_etcd(0).await.unwrap();
+    let stopped = || async { absent(&stage.etcd_pod().await).then_some(()) };
     let (_, stopping) = stage.it.until("etcd is gone", LATER, stopped).await;
     let took = story
         .says(
@@ -142,17 +122,9 @@ async fn database_gone(stage: &Stage) {
     assert_eq!(pending(stage, "default").await, [uid]);
 
     let back = Instant::now();
-    stage
-        .it
-        .patch(&etcd, &json!({"spec": {"replicas": 1}}))
-        .await
-        .unwrap();
+    stage.scale_etcd(1).await.unwrap();
     let ready = || async {
-        let pod = stage
-            .it
-            .get(&object_path(SYSTEM, "pods", "steward-etcd-0"))
-            .await
-            .ok()?;
+        let pod = stage.etcd_pod().await.ok()?;
         is(&pod, "Ready", "True", "").then_some(())
     };
     stage.it.until("etcd serves", LATER, ready).await;
@@ -168,17 +140,7 @@ async fn second_store(stage: &Stage) {
         .get(&object_path(SYSTEM, "secrets", ETCD_SECRET))
         .await
         .unwrap();
-    let copy = json!({
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": SECRET, "namespace": SYSTEM},
-        "data": secret["data"],
-    });
-    stage
-        .it
-        .post(&object_path(SYSTEM, "secrets", ""), &copy)
-        .await
-        .unwrap();
+    credentials(stage, &secret).await;
     let default = stage.it.get(&data_store_path("default")).await.unwrap();
     let spec = default["spec"].to_string().replace(ETCD_SECRET, SECRET);
     let store = json!({
@@ -192,6 +154,18 @@ async fn second_store(stage: &Stage) {
         .post(&format!("{GROUP_VERSION}/datastores"), &store)
         .await
         .unwrap();
+}
+
+/// Makes the Secret of the second DataStore, with the content of another one.
+async fn credentials(stage: &Stage, of: &Value) {
+    let copy = json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": SECRET, "namespace": SYSTEM},
+        "data": of["data"],
+    });
+    let path = object_path(SYSTEM, "secrets", "");
+    stage.it.post(&path, &copy).await.unwrap();
 }
 
 /// Keys, users, roles and claims of a schema.

@@ -323,10 +323,11 @@ async fn quiet(stage: &Stage) {
     let seconds = given.and_then(|text| text.parse().ok()).unwrap_or(60);
     // What the last repairs made necessary.
     tokio::time::sleep(Duration::from_secs(5)).await;
-    let log = stage.it.lab.directory().audit_log();
-    let mark = audit::mark(&log);
+    let Some(log) = stage.audit("drift::quiet") else {
+        return;
+    };
     tokio::time::sleep(Duration::from_secs(seconds)).await;
-    let all = audit::since(&log, mark, &[CONTROLLER, API_SERVER]);
+    let all = log.since(&[CONTROLLER, API_SERVER]);
     let lease = |request: &audit::Request| {
         request
             .object_ref

@@ -6,11 +6,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use etcd_client::GetOptions;
+use tests::lab::{Lab, network};
 
 use crate::stage::{Stage, processes_below};
 
 /// Kinds whose objects come and go by themselves.
-const RESTLESS: [&str; 7] = [
+const RESTLESS: [&str; 9] = [
     "endpoints",
     "certificatesigningrequests.certificates.k8s.io",
     "events",
@@ -18,6 +19,8 @@ const RESTLESS: [&str; 7] = [
     "componentstatuses",
     "leases.coordination.k8s.io",
     "ipaddresses.networking.k8s.io",
+    "nodes.metrics.k8s.io",
+    "pods.metrics.k8s.io",
 ];
 
 /// Lines by where they were found.
@@ -26,14 +29,15 @@ pub struct Dump(BTreeMap<&'static str, Vec<String>>);
 
 impl Dump {
     pub async fn of(stage: &Stage) -> Self {
-        let mut dump = BTreeMap::from([
-            ("cluster", objects(stage)),
-            ("etcd", etcd(stage).await),
-            ("processes", processes(stage)),
-            ("control groups", control_groups(stage)),
-            ("mounts", mounts(stage)),
-            ("links and routes", network(stage)),
-        ]);
+        let mut dump = BTreeMap::from([("cluster", objects(stage)), ("etcd", etcd(stage).await)]);
+        if let Some(lab) = stage.it.lab() {
+            dump.extend([
+                ("processes", processes(lab)),
+                ("control groups", control_groups(lab)),
+                ("mounts", mounts(lab)),
+                ("links and routes", links(lab)),
+            ]);
+        }
         for lines in dump.values_mut() {
             lines.sort();
         }
@@ -128,16 +132,16 @@ pub async fn etcd(stage: &Stage) -> Vec<String> {
 
 /// Of the run, pods' included; without what container programs start for a
 /// moment.
-fn processes(stage: &Stage) -> Vec<String> {
-    let all = processes_below(&format!("steward-lab-{}/", stage.it.lab.name()));
+fn processes(lab: &Lab) -> Vec<String> {
+    let all = processes_below(&format!("steward-lab-{}/", lab.name()));
     all.into_iter()
         .map(|(_, name)| name)
         .filter(|name| name != "runc" && !name.is_empty())
         .collect()
 }
 
-fn control_groups(stage: &Stage) -> Vec<String> {
-    let name = format!("steward-lab-{}", stage.it.lab.name());
+fn control_groups(lab: &Lab) -> Vec<String> {
+    let name = format!("steward-lab-{}", lab.name());
     let mut found = Vec::new();
     let mut open = vec![Path::new("/sys/fs/cgroup").to_owned()];
     while let Some(directory) = open.pop() {
@@ -163,10 +167,10 @@ fn control_groups(stage: &Stage) -> Vec<String> {
 
 /// Of the node's mount namespace, network namespaces of pods included, and of
 /// the machine as far as they name the run.
-fn mounts(stage: &Stage) -> Vec<String> {
-    let holder = stage.it.lab.process("mounts").unwrap().id.pid;
+fn mounts(lab: &Lab) -> Vec<String> {
+    let holder = lab.process("mounts").unwrap().id.pid;
     let read = |path: String| std::fs::read_to_string(path).unwrap();
-    let run = stage.it.lab.directory().path().display().to_string();
+    let run = lab.directory().path().display().to_string();
     let place = |line: &str| {
         let fields: Vec<&str> = line.split(' ').take(3).collect();
         format!("{} {}", fields[1], fields[2])
@@ -181,10 +185,11 @@ fn mounts(stage: &Stage) -> Vec<String> {
         .collect()
 }
 
-fn network(stage: &Stage) -> Vec<String> {
-    let links = stage.inside(&["ip", "-o", "link"]);
+fn links(lab: &Lab) -> Vec<String> {
+    let inside = |arguments: &[&str]| network::inside(lab.directory(), arguments).unwrap();
+    let links = inside(&["ip", "-o", "link"]);
     let name = |line: &str| line.split(": ").nth(1).unwrap_or_default().to_owned();
-    let routes = stage.inside(&["ip", "-o", "route"]);
+    let routes = inside(&["ip", "-o", "route"]);
     links
         .lines()
         .map(|line| format!("link {}", name(line)))

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tests::installed::{TENANTS, object_path};
 
-use crate::audit::{self, CONTROLLER};
+use crate::audit::{CONTROLLER, Request};
 use crate::isolation::OTHER;
 use crate::life::seconds;
 use crate::stage::Stage;
@@ -26,8 +26,7 @@ pub async fn run(stage: &Stage) {
     let right = role["rules"].clone();
     let mut wrong = right.clone();
     wrong[0]["verbs"] = json!(["get", "list"]);
-    let log = stage.it.lab.directory().audit_log();
-    let mark = audit::mark(&log);
+    let audit = stage.audit("fight::writes");
     let began = Instant::now();
     let mut next = began;
     while began.elapsed() < FOR {
@@ -45,36 +44,13 @@ pub async fn run(stage: &Stage) {
     story.stayed_ready(began);
     let told = |event: &[String; 3]| event[1] == "Contested" && event[2].contains(ROLE);
     assert!(stage.events(OTHER).iter().any(told), "no event tells of it");
-    let writes = audit::since(&log, mark, &[CONTROLLER]);
-    let of_role = |request: &&audit::Request| {
-        request.writes()
-            && request
-                .object_ref
-                .as_ref()
-                .is_some_and(|it| it.resource == "roles" && it.name == ROLE)
+    let counted = match audit {
+        Some(audit) => writes(&audit.since(&[CONTROLLER])),
+        None => "writes are not counted".to_owned(),
     };
-    let of_tenant = |request: &&audit::Request| {
-        request.writes()
-            && request
-                .object_ref
-                .as_ref()
-                .is_some_and(|it| it.resource == "tenantcontrolplanes" && it.name == OTHER)
-    };
-    let (roles, statuses) = (
-        writes.iter().filter(of_role).count(),
-        writes.iter().filter(of_tenant).count(),
-    );
-    assert!((3..=WRITES).contains(&roles), "{roles} repairs in a minute");
-    assert!(
-        statuses <= 2 * WRITES,
-        "{statuses} writes of the status in a minute"
-    );
     stage.note(
         "a fight of a minute",
-        format!(
-            "Contested after {}, {roles} repairs, {statuses} writes of the status",
-            seconds(took)
-        ),
+        format!("Contested after {}, {counted}", seconds(took)),
     );
     // They give in: all is well at once.
     let began = Instant::now();
@@ -87,4 +63,22 @@ pub async fn run(stage: &Stage) {
     story
         .until(began, Duration::from_secs(15), "no longer contested", well)
         .await;
+}
+
+/// Repairs, and what is said of them, are few.
+fn writes(requests: &[Request]) -> String {
+    let of = |resource: &str, name: &str| {
+        let all = requests.iter().filter(|request| {
+            let of = request.object_ref.as_ref();
+            request.writes() && of.is_some_and(|it| it.resource == resource && it.name == name)
+        });
+        all.count()
+    };
+    let (roles, statuses) = (of("roles", ROLE), of("tenantcontrolplanes", OTHER));
+    assert!((3..=WRITES).contains(&roles), "{roles} repairs in a minute");
+    assert!(
+        statuses <= 2 * WRITES,
+        "{statuses} writes of the status in a minute"
+    );
+    format!("{roles} repairs, {statuses} writes of the status")
 }

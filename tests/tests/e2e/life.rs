@@ -12,6 +12,8 @@ use crate::story::is;
 const NAME: &str = "life";
 
 pub async fn run(stage: &Stage) {
+    // What is left there is looked at in the lab only.
+    let _ = stage.lab("life::node", "the node's processes, mounts and links");
     let before = Dump::of(stage).await;
     let story = stage.story(NAME);
     let began = Instant::now();
@@ -120,6 +122,18 @@ pub async fn run(stage: &Stage) {
         })
         .await;
     story.stayed_ready(began);
+
+    // Deleted, and created again at once: nothing of the first is in the way.
+    stage.remove(NAME).await;
+    let began = Instant::now();
+    stage.create(&tenant(NAME, 1)).await;
+    let took = story.ready(began, COMING).await;
+    stage.note("created again after a deletion until Ready", seconds(took));
+    let in_the_way = |event: &[String; 3]| event[1] == "NameTaken";
+    assert!(
+        !stage.events(NAME).iter().any(in_the_way),
+        "its name was taken"
+    );
 
     // Deleted: nothing is left anywhere.
     let took = stage.remove(NAME).await;

@@ -9,6 +9,8 @@ use apiservice::pki::{self, Entropy, Leaf, Subject, Usage, Validity};
 use etcd_client::{AlarmAction, AlarmOptions, AlarmType, Client};
 use serde_json::json;
 use tests::installed::{SYSTEM, TENANTS, condition, object_path, tenant_path};
+use tests::lab::process::ProcessId;
+use tests::lab::{Lab, network};
 
 use crate::life::seconds;
 use crate::stage::{BACK, COMING, LOST, Stage};
@@ -18,6 +20,9 @@ use crate::story::{Story, is};
 pub const NAME: &str = "a";
 /// The table with which routes are cut.
 pub const CUT: &str = "e2e_cut";
+
+/// What some steps need.
+const PROCESSES: &str = "the node's processes";
 
 /// How long something that must not happen is waited for.
 const CALM: Duration = Duration::from_secs(15);
@@ -155,6 +160,9 @@ async fn selector(stage: &Stage, story: &Story) {
 
 /// The pod is given a certificate of another authority for the same names.
 async fn certificate(stage: &Stage, story: &Story) {
+    let Some(lab) = stage.lab("ready::certificate", "the kubelet's files") else {
+        return;
+    };
     let tenant = stage.it.get(&tenant_path(NAME)).await.unwrap();
     let endpoint = tenant["status"]["controlPlaneEndpoint"].as_str().unwrap();
     let address = endpoint.rsplit_once(':').unwrap().0.parse().unwrap();
@@ -175,7 +183,7 @@ async fn certificate(stage: &Stage, story: &Story) {
         ip_addresses: vec![address],
     };
     let foreign = pki::sign(&authority, &leaf, &Entropy).unwrap();
-    let volume = pki_of(stage).await;
+    let volume = pki_of(stage, lab).await;
     let files = ["apiserver.crt", "apiserver.key"].map(|name| volume.join(name));
     let own = files.clone().map(|file| std::fs::read(file).unwrap());
     let put = |content: [&[u8]; 2]| {
@@ -197,32 +205,36 @@ async fn certificate(stage: &Stage, story: &Story) {
 }
 
 /// Where the only pod has its certificates, as the node sees it.
-async fn pki_of(stage: &Stage) -> PathBuf {
+async fn pki_of(stage: &Stage, lab: &Lab) -> PathBuf {
     let pod = stage.pods_of(NAME).await.remove(0);
     let uid = pod["metadata"]["uid"].as_str().unwrap();
-    let holder = stage.it.lab.process("mounts").unwrap().id.pid;
+    let holder = lab.process("mounts").unwrap().id.pid;
     format!("/proc/{holder}/root/var/lib/kubelet/pods/{uid}/volumes/kubernetes.io~projected/etc-kubernetes-pki").into()
 }
 
 /// The only API server hangs: it takes connections and answers nothing.
 async fn replica(stage: &Stage, story: &Story) {
+    if stage.lab("ready::replica", PROCESSES).is_none() {
+        return;
+    }
     let pod = stage.pods_of(NAME).await.remove(0);
     let process = stage.processes(&pod, "kube-apiserver").remove(0);
+    let what = "the only replica stopped";
+    stopped(stage, story, what, "NoReplicaAvailable", process).await;
+}
+
+/// A process hangs for a while.
+async fn stopped(stage: &Stage, story: &Story, what: &str, reason: &str, process: ProcessId) {
     let fault = async { process.signal("STOP") };
     let mend = async { process.signal("CONT") };
-    lost(
-        stage,
-        story,
-        "the only replica stopped",
-        "NoReplicaAvailable",
-        fault,
-        Some(mend),
-    )
-    .await;
+    lost(stage, story, what, reason, fault, Some(mend)).await;
 }
 
 /// First only the way to the published address, then every way.
 async fn route(stage: &Stage, story: &Story) {
+    let Some(lab) = stage.lab("ready::route", "the node's packet filter") else {
+        return;
+    };
     let tenant = stage.it.get(&tenant_path(NAME)).await.unwrap();
     let endpoint = tenant["status"]["controlPlaneEndpoint"].as_str().unwrap();
     let address = endpoint.rsplit_once(':').unwrap().0.to_owned();
@@ -236,7 +248,7 @@ async fn route(stage: &Stage, story: &Story) {
 
     // It answered before, so it is lost; the Service still leads there, and
     // EndpointReachable says that this may be the controller's own view.
-    let fault = async { cut(stage, &controller, &[&address]) };
+    let fault = async { cut(lab, &controller, &[&address]) };
     let mended = async {
         assert!(is(
             &story.last().unwrap(),
@@ -244,7 +256,7 @@ async fn route(stage: &Stage, story: &Story) {
             "Unknown",
             "EndpointRouteLost"
         ));
-        mend(stage);
+        mend(lab);
     };
     lost(
         stage,
@@ -256,8 +268,8 @@ async fn route(stage: &Stage, story: &Story) {
     )
     .await;
 
-    let fault = async { cut(stage, &controller, &[&address, &inside]) };
-    let mend = async { mend(stage) };
+    let fault = async { cut(lab, &controller, &[&address, &inside]) };
+    let mend = async { mend(lab) };
     lost(
         stage,
         story,
@@ -269,7 +281,7 @@ async fn route(stage: &Stage, story: &Story) {
     .await;
 }
 
-fn cut(stage: &Stage, from: &str, to: &[&str]) {
+fn cut(lab: &Lab, from: &str, to: &[&str]) {
     let to = to.join(", ");
     // Before kube-proxy rewrites the address.
     let rules = format!(
@@ -277,26 +289,20 @@ fn cut(stage: &Stage, from: &str, to: &[&str]) {
          add chain inet {CUT} cut {{ type filter hook prerouting priority -310; }}
          add rule inet {CUT} cut ip saddr {from} ip daddr {{ {to} }} drop"
     );
-    stage.inside(&["nft", &rules]);
+    network::inside(lab.directory(), &["nft", &rules]).unwrap();
 }
 
-fn mend(stage: &Stage) {
-    stage.inside(&["nft", "delete", "table", "inet", CUT]);
+fn mend(lab: &Lab) {
+    let delete = ["nft", "delete", "table", "inet", CUT];
+    network::inside(lab.directory(), &delete).unwrap();
 }
 
 /// etcd takes no writes for lack of space.
 async fn space(stage: &Stage, story: &Story) {
     let mut etcd = stage.it.etcd().await;
-    let member = etcd.member_list().await.unwrap().members()[0].id();
     let mut other = etcd.clone();
-    let fault = async {
-        let mut of = AlarmOptions::new();
-        of.with_member(member);
-        etcd.alarm(AlarmAction::Activate, AlarmType::Nospace, Some(of))
-            .await
-            .unwrap();
-    };
-    let mend = async { disarm(&mut other).await };
+    let fault = async { no_space(&mut etcd, AlarmAction::Activate).await };
+    let mend = async { no_space(&mut other, AlarmAction::Deactivate).await };
     lost(
         stage,
         story,
@@ -308,39 +314,32 @@ async fn space(stage: &Stage, story: &Story) {
     .await;
 }
 
-/// Disarms etcd's no-space alarm, if it is raised.
-pub async fn disarm(etcd: &mut Client) {
+/// Raises etcd's no-space alarm, or disarms it if it is raised.
+pub async fn no_space(etcd: &mut Client, action: AlarmAction) {
     let member = etcd.member_list().await.unwrap().members()[0].id();
     let mut of = AlarmOptions::new();
     of.with_member(member);
-    etcd.alarm(AlarmAction::Deactivate, AlarmType::Nospace, Some(of))
+    etcd.alarm(action, AlarmType::Nospace, Some(of))
         .await
         .unwrap();
 }
 
 /// etcd hangs.
 async fn database(stage: &Stage, story: &Story) {
-    let pod = stage
-        .it
-        .get(&object_path(SYSTEM, "pods", "steward-etcd-0"))
-        .await
-        .unwrap();
+    if stage.lab("ready::database", PROCESSES).is_none() {
+        return;
+    }
+    let pod = stage.etcd_pod().await.unwrap();
     let process = stage.processes(&pod, "etcd").remove(0);
-    let fault = async { process.signal("STOP") };
-    let mend = async { process.signal("CONT") };
-    lost(
-        stage,
-        story,
-        "etcd stopped",
-        "DataStoreUnreachable",
-        fault,
-        Some(mend),
-    )
-    .await;
+    let what = "etcd stopped";
+    stopped(stage, story, what, "DataStoreUnreachable", process).await;
 }
 
 /// One of two: Ready stays, and a condition tells of it.
 async fn one_of_two(stage: &Stage, story: &Story) {
+    if stage.lab("ready::one_of_two", PROCESSES).is_none() {
+        return;
+    }
     drop(stage.tenant(NAME, 2).await);
     let pods = stage.pods_of(NAME).await;
     let process = stage.processes(&pods[0], "kube-apiserver").remove(0);

@@ -8,7 +8,7 @@ use serde_json::json;
 use tests::installed::{SYSTEM, object_path, tenant, tenants_path};
 use tests::served::{API_SERVICE, GROUP_VERSION, eventually};
 
-use crate::audit::{self, API_SERVER, CONTROLLER};
+use crate::audit::{API_SERVER, CONTROLLER, Request};
 use crate::life::seconds;
 use crate::ready;
 use crate::stage::Stage;
@@ -17,23 +17,23 @@ use crate::stage::Stage;
 const LOOKED_AT: Duration = Duration::from_secs(30);
 const SERVING: &str = "steward-apiserver-serving";
 /// May read metrics, and nothing else.
-const SCRAPER: &str = "
+const SCRAPER: &str = r#"
 apiVersion: v1
 kind: ServiceAccount
 metadata: {name: scraper, namespace: tenants}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRole
-metadata: {name: scraper}
+metadata: {name: steward-e2e-scraper, labels: {steward.butlerlabs.dev/made-by-tests: "true"}}
 rules:
 - {nonResourceURLs: [/metrics], verbs: [get]}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding
-metadata: {name: scraper}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: scraper}
+metadata: {name: steward-e2e-scraper, labels: {steward.butlerlabs.dev/made-by-tests: "true"}}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: steward-e2e-scraper}
 subjects: [{kind: ServiceAccount, name: scraper, namespace: tenants}]
-";
+"#;
 
 pub async fn run(stage: &Stage) {
     scraper(stage).await;
@@ -44,16 +44,12 @@ pub async fn run(stage: &Stage) {
 
 /// A token that kube-apiserver has not seen before us.
 async fn scraper(stage: &Stage) {
-    stage.it.lab.apply(SCRAPER).unwrap();
+    stage.it.apply(SCRAPER);
     let token = stage
         .it
         .kubectl(&["-n", "tenants", "create", "token", "scraper"]);
-    let service = object_path(SYSTEM, "services", "steward-apiserver");
-    let service = stage.it.get(&service).await.unwrap();
-    let server = format!(
-        "--server=https://{}",
-        service["spec"]["clusterIP"].as_str().unwrap()
-    );
+    let (address, _forward) = stage.it.way_to("steward-apiserver", 443).await;
+    let server = format!("--server=https://{address}");
     let ask = |token: &str, path: &str| {
         let token = format!("--token={token}");
         let how = [
@@ -79,7 +75,10 @@ async fn scraper(stage: &Stage) {
     );
     let said = ask("nobody", "/metrics");
     assert_ne!(said.code, 0, "{}", said.text());
-    for object in ["clusterrolebinding/scraper", "clusterrole/scraper"] {
+    for object in [
+        "clusterrolebinding/steward-e2e-scraper",
+        "clusterrole/steward-e2e-scraper",
+    ] {
         stage.it.kubectl(&["delete", object]);
     }
     stage
@@ -148,8 +147,7 @@ async fn spoilt(stage: &Stage) {
 async fn restarted(stage: &Stage) {
     let story = stage.tenant(ready::NAME, 1).await;
     let pod = stage.pods_of(ready::NAME).await.remove(0);
-    let log = stage.it.lab.directory().audit_log();
-    let mark = audit::mark(&log);
+    let audit = stage.audit("registration::writes");
     let began = Instant::now();
     for program in ["deploy/steward-controller", "deploy/steward-apiserver"] {
         stage
@@ -163,9 +161,24 @@ async fn restarted(stage: &Stage) {
     }
     // The new leader has looked at everything.
     tokio::time::sleep(Duration::from_secs(10)).await;
-    let all = audit::since(&log, mark, &[CONTROLLER, API_SERVER]);
-    let writes: Vec<_> = all.iter().filter(|it| it.writes()).collect();
-    let own = |it: &audit::Request| {
+    story.stayed_ready(began);
+    let now = stage.pods_of(ready::NAME).await.remove(0);
+    assert_eq!(now["metadata"]["uid"], pod["metadata"]["uid"]);
+    assert_eq!(
+        now["status"]["containerStatuses"],
+        pod["status"]["containerStatuses"]
+    );
+    let count = audit.map(|audit| few(&audit.since(&[CONTROLLER, API_SERVER])));
+    let count = count.map_or("their writes are not counted".into(), |count| {
+        format!("{count} writes, of the Lease and the store's floor")
+    });
+    stage.note("both programs restarted", count);
+}
+
+/// How many writes there are, none but of who leads and where the store is.
+fn few(requests: &[Request]) -> usize {
+    let writes: Vec<_> = requests.iter().filter(|it| it.writes()).collect();
+    let own = |it: &Request| {
         it.object_ref
             .as_ref()
             .is_some_and(|it| it.resource == "leases" || it.name == "steward-apiserver-store")
@@ -180,18 +193,5 @@ async fn restarted(stage: &Stage) {
         "written because of a restart:\n{}",
         lines.join("\n")
     );
-    story.stayed_ready(began);
-    let now = stage.pods_of(ready::NAME).await.remove(0);
-    assert_eq!(now["metadata"]["uid"], pod["metadata"]["uid"]);
-    assert_eq!(
-        now["status"]["containerStatuses"],
-        pod["status"]["containerStatuses"]
-    );
-    stage.note(
-        "both programs restarted",
-        format!(
-            "{} writes, of the Lease and the store's floor",
-            writes.len()
-        ),
-    );
+    writes.len()
 }

@@ -4,7 +4,7 @@
 use serde_json::Value;
 use tests::installed::SYSTEM;
 
-use crate::audit::{self, API_SERVER, CONTROLLER, Request};
+use crate::audit::{API_SERVER, CONTROLLER, Log, Request};
 use crate::stage::Stage;
 
 /// Rights that a run does not use, each with its reason.
@@ -52,8 +52,9 @@ impl Right {
 }
 
 pub async fn run(stage: &Stage) {
-    let log = stage.it.lab.directory().audit_log();
-    let all = audit::since(&log, 0, &[CONTROLLER, API_SERVER]);
+    let lab = stage.it.lab().unwrap();
+    let log = Log::all(lab.directory().audit_log());
+    let all = log.since(&[CONTROLLER, API_SERVER]);
     assert!(all.len() > 500, "the log holds only {} requests", all.len());
     let forbidden: Vec<_> = all
         .iter()

@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use etcd_client::AlarmAction;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tests::installed::{
     Installed, SYSTEM, TENANTS, data_store_path, object_path, tenant, tenant_path, tenants_path,
 };
-use tests::lab::network;
 use tests::lab::process::ProcessId;
+use tests::lab::{Lab, network};
 
+use crate::audit::Log;
 use crate::story::{Story, is};
 
 /// How long a tenant may take to become Ready, on a machine that is busy.
@@ -23,10 +26,14 @@ pub const BACK: Duration = Duration::from_secs(30);
 /// How long a deletion may take.
 pub const GONE: Duration = Duration::from_secs(60);
 
+/// What some steps need.
+pub const AUDIT_LOG: &str = "the audit log of the API server";
+
 pub struct Stage {
     pub it: Installed,
     measured: Mutex<Vec<(String, String)>>,
     stories: Mutex<BTreeMap<String, Instant>>,
+    ignored: AtomicUsize,
 }
 
 impl Stage {
@@ -35,7 +42,30 @@ impl Stage {
             it: Installed::start().await,
             measured: Mutex::default(),
             stories: Mutex::default(),
+            ignored: AtomicUsize::default(),
         }
+    }
+
+    /// The lab, for a part or a step that needs its hands on the machine. In
+    /// somebody's cluster there is none: the step is ignored, which is said.
+    pub fn lab(&self, step: &str, needs: &str) -> Option<&Lab> {
+        let lab = self.it.lab();
+        if lab.is_none() {
+            println!("test {step} ... ignored, needs {needs}");
+            self.ignored.fetch_add(1, Ordering::Relaxed);
+        }
+        lab
+    }
+
+    /// The audit log from now on, for a step; see [`lab`](Self::lab).
+    pub fn audit(&self, step: &str) -> Option<Log> {
+        let lab = self.lab(step, AUDIT_LOG)?;
+        Some(Log::from_now(lab.directory().audit_log()))
+    }
+
+    /// How many parts and steps were ignored.
+    pub fn ignored(&self) -> usize {
+        self.ignored.load(Ordering::Relaxed)
     }
 
     /// Notes a figure for the end.
@@ -58,7 +88,7 @@ impl Stage {
     /// Watches a tenant.
     pub fn story(&self, name: &str) -> Story {
         self.stories.lock().insert(name.to_owned(), Instant::now());
-        Story::of(self.it.lab.client(), name)
+        Story::of(self.it.client(), name)
     }
 
     /// Creates a tenant of the DataStore `default`.
@@ -105,7 +135,7 @@ impl Stage {
 
     /// Whether nothing is there: 404, and no other answer.
     pub async fn absent(&self, path: &str) -> bool {
-        matches!(self.it.get(path).await, Err(kube::Error::Api(status)) if status.code == 404)
+        absent(&self.it.get(path).await)
     }
 
     /// An object of [`TENANTS`].
@@ -162,29 +192,25 @@ impl Stage {
             .collect()
     }
 
-    /// Runs a command in the cluster's network.
-    pub fn inside(&self, arguments: &[&str]) -> String {
-        network::inside(self.it.lab.directory(), arguments).unwrap()
+    /// The pod of the tenants' etcd.
+    pub async fn etcd_pod(&self) -> kube::Result<Value> {
+        let path = object_path(SYSTEM, "pods", "steward-etcd-0");
+        self.it.get(&path).await
+    }
+
+    /// Stops the tenants' etcd (0) or starts it (1).
+    pub async fn scale_etcd(&self, replicas: i32) -> kube::Result<()> {
+        let path = object_path(SYSTEM, "statefulsets", "steward-etcd");
+        let scale = json!({"spec": {"replicas": replicas}});
+        self.it.patch(&path, &scale).await.map(drop)
     }
 
     /// Undoes what a part that failed may have left behind.
     pub async fn calm(&self) {
-        let table = ["nft", "delete", "table", "inet", crate::ready::CUT];
-        let _ = network::inside(self.it.lab.directory(), &table);
-        for (id, _) in processes_below(&format!("steward-lab-{}/", self.it.lab.name())) {
-            let stat =
-                std::fs::read_to_string(format!("/proc/{}/stat", id.pid)).unwrap_or_default();
-            if stat
-                .rsplit(')')
-                .next()
-                .is_some_and(|rest| rest.starts_with(" T"))
-            {
-                id.signal("CONT");
-            }
+        if let Some(lab) = self.it.lab() {
+            calm_machine(lab);
         }
-        let scale = json!({"spec": {"replicas": 1}});
-        let etcd = object_path(SYSTEM, "statefulsets", "steward-etcd");
-        let _ = self.it.patch(&etcd, &scale).await;
+        let _ = self.scale_etcd(1).await;
         let up = [
             "-n",
             SYSTEM,
@@ -196,7 +222,7 @@ impl Stage {
         self.it.try_kubectl(&up);
         let disarmed = async {
             let mut etcd = self.it.etcd().await;
-            crate::ready::disarm(&mut etcd).await;
+            crate::ready::no_space(&mut etcd, AlarmAction::Deactivate).await;
         };
         let _ = tokio::time::timeout(Duration::from_secs(10), disarmed).await;
         self.it.try_kubectl(&[
@@ -261,6 +287,24 @@ impl Stage {
             std::fs::write(file, logs.text()).unwrap();
         }
         println!("logs: {}", directory.display());
+    }
+}
+
+/// Whether the answer is 404, and no other error.
+pub fn absent(answer: &kube::Result<Value>) -> bool {
+    matches!(answer, Err(kube::Error::Api(status)) if status.code == 404)
+}
+
+/// Takes away cuts in the network, and lets go on what was stopped.
+fn calm_machine(lab: &Lab) {
+    let table = ["nft", "delete", "table", "inet", crate::ready::CUT];
+    let _ = network::inside(lab.directory(), &table);
+    for (id, _) in processes_below(&format!("steward-lab-{}/", lab.name())) {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", id.pid)).unwrap_or_default();
+        let state = stat.rsplit(')').next();
+        if state.is_some_and(|rest| rest.starts_with(" T")) {
+            id.signal("CONT");
+        }
     }
 }
 

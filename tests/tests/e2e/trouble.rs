@@ -81,7 +81,10 @@ fn cases() -> Vec<Case> {
             patience: SILENT,
             ..case(
                 "no-address",
-                json!({"spec": {"networkProfile": {"loadBalancerClass": "example.com/nobody"}}}),
+                json!({"spec": {
+                    "networkProfile": {"loadBalancerClass": "example.com/nobody"},
+                    "controlPlane": {"service": {"serviceType": "LoadBalancer"}},
+                }}),
                 "AddressAssigned",
                 &["NoAddress"],
                 &["example.com/nobody", "Install or check one"],
