@@ -360,7 +360,10 @@ demo() {
   dump_objects > before-tenant
 
   step "A tenant whose version has no image is accepted, and says so"
-  sed "s/serviceType: LoadBalancer/serviceType: $SERVICE_TYPE/" "$here/tenant-1.29.yaml" > tenant-1.29.yaml
+  # A NodePort has to be in the cluster's range for them, which 6443 is not.
+  local port=6443
+  [ "$SERVICE_TYPE" = NodePort ] && port=30443
+  sed "s/serviceType: LoadBalancer/serviceType: $SERVICE_TYPE/; s/port: 6443/port: $port/" "$here/tenant-1.29.yaml" > tenant-1.29.yaml
   run "kubectl apply -f tenant-1.29.yaml"
   until_ok 90 "a condition that names the image" sh -c "kubectl get tcp tenant-1 -o jsonpath='{.status.conditions[?(@.type==\"Ready\")].message}' | grep -q 1.29.0"
   run "kubectl get tcp tenant-1 -o jsonpath='{.status.conditions[?(@.type==\"Ready\")].message}{\"\\n\"}'"
