@@ -93,7 +93,7 @@ fn place(world: &World) -> Place {
         (MaterialFact::Unknown, _) => Place::NotYetKnown,
         (MaterialFact::Missing { what, .. }, _) => Place::OutOfReach {
             data_store,
-            why: format!("{what} is missing"),
+            why: what.clone(),
         },
         (MaterialFact::Known(_), Some(Err(problem))) => Place::OutOfReach {
             data_store,

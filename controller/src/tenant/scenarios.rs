@@ -183,8 +183,8 @@ fn a_secret_of_the_data_store_is_missing() {
     let known = std::mem::replace(
         &mut lab.world.store.material,
         MaterialFact::Missing {
-            what: "Secret steward-system/etcd-certs".to_owned(),
-            remedy: "Create it with ca.crt, ca.key, tls.crt and tls.key".to_owned(),
+            what: "Secret steward-system/etcd-certs does not exist".to_owned(),
+            remedy: "create it with ca.crt, ca.key, tls.crt and tls.key".to_owned(),
         },
     );
     let mut story = Story::of(lab);
@@ -308,8 +308,8 @@ fn deletion_with_the_database_down() {
 
     let mut lab = Lab::ready();
     lab.world.store.material = MaterialFact::Missing {
-        what: "Secret steward-system/etcd-certs".to_owned(),
-        remedy: "Create it".to_owned(),
+        what: "Secret steward-system/etcd-certs does not exist".to_owned(),
+        remedy: "create it".to_owned(),
     };
     deleted(&mut lab);
     story.lab = lab;

@@ -213,7 +213,7 @@ fn trouble(world: &World) -> Option<Waiting> {
     if let MaterialFact::Missing { what, remedy } = &world.store.material {
         return Some(waiting(
             reason::SECRET_NOT_FOUND,
-            format!("{what} is missing. {remedy}."),
+            format!("{what}: {remedy}."),
             true,
         ));
     }

@@ -105,9 +105,9 @@ pub enum MaterialFact {
     Known(Arc<Material>),
     /// A referenced Secret or key is not there or cannot be read.
     Missing {
-        /// What is missing, for example `Secret steward-system/etcd-certs`.
+        /// What is wrong, for example `Secret steward-system/etcd-certs does not exist`.
         what: String,
-        /// What to do, as a sentence without its full stop.
+        /// What to do, as it continues that sentence after a colon.
         remedy: String,
     },
 }
