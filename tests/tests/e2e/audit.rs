@@ -10,6 +10,8 @@ use serde::Deserialize;
 /// Users of our two programs.
 pub const CONTROLLER: &str = "system:serviceaccount:steward-system:steward-controller";
 pub const API_SERVER: &str = "system:serviceaccount:steward-system:steward-apiserver";
+/// User of the Job that sets etcd up.
+pub const ETCD_SETUP: &str = "system:serviceaccount:steward-system:steward-etcd-setup";
 
 /// One request. Names are those of the audit API.
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -22,7 +22,7 @@ const LATER: Duration = Duration::from_secs(60);
 /// On a DataStore of its own, whose Secret goes.
 const KEYLESS: &str = "keyless";
 const STORE: &str = "second";
-const SECRET: &str = "second-certs";
+pub const SECRET: &str = "second-certs";
 
 pub async fn run(stage: &Stage) {
     second_store(stage).await;
@@ -59,7 +59,7 @@ async fn secret_gone(stage: &Stage, story: &crate::story::Story) {
     stage.note("delete without the DataStore's Secret", seconds(took));
 
     // Recorded, still there, and not to be had by anybody else.
-    assert_eq!(pending(stage, STORE).await, [uid]);
+    assert_eq!(pending(stage, STORE).await, [uid], "recorded");
     assert!(!left(stage, "tenants_keyless").await.is_empty());
     let mut heir = tenant("heir", 1);
     heir["spec"]["dataStoreSchema"] = json!("tenants_keyless");
@@ -119,7 +119,7 @@ async fn database_gone(stage: &Stage) {
     let took = stage.remove(OTHER).await;
     assert!(took < SOON, "the deletion took {took:?}");
     stage.note("delete without the database", seconds(took));
-    assert_eq!(pending(stage, "default").await, [uid]);
+    assert_eq!(pending(stage, "default").await, [uid], "recorded");
 
     let back = Instant::now();
     stage.scale_etcd(1).await.unwrap();

@@ -9,7 +9,6 @@ use tests::installed::{TENANTS, object_path, tenant_path};
 
 use crate::audit::{self, API_SERVER, CONTROLLER};
 use crate::life::seconds;
-use crate::ready::NAME;
 use crate::stage::{BACK, COMING, Stage};
 use crate::story::{Story, is};
 
@@ -17,6 +16,8 @@ use crate::story::{Story, is};
 const REPAIRED: Duration = Duration::from_secs(30);
 /// Bindings in the tenant are looked at every half minute.
 const LOOKED_AT: Duration = Duration::from_secs(45);
+/// A tenant with which nobody has fought before.
+const NAME: &str = "drift";
 const RESOURCES: [&str; 6] = [
     "secrets",
     "configmaps",
@@ -27,10 +28,10 @@ const RESOURCES: [&str; 6] = [
 ];
 /// Rule 19.
 const KEYS: [&str; 4] = [
-    "a-ca",
-    "a-client-ca",
-    "a-front-proxy-ca-certificate",
-    "a-sa-certificate",
+    "drift-ca",
+    "drift-client-ca",
+    "drift-front-proxy-ca-certificate",
+    "drift-sa-certificate",
 ];
 
 pub async fn run(stage: &Stage) {
@@ -39,6 +40,7 @@ pub async fn run(stage: &Stage) {
     deleted(stage, &story).await;
     keys(stage, &story).await;
     quiet(stage).await;
+    stage.remove(NAME).await;
 }
 
 /// The objects that the tenant controls: resource and object.
@@ -117,49 +119,66 @@ fn damages(resource: &str, object: &Value) -> Vec<(Value, String)> {
     found
 }
 
-/// All at once, each in every way.
+/// All at once, each in one way after the other: a repair writes the whole
+/// object, and would hide that another field of it is not looked at.
 async fn edited(stage: &Stage, story: &Story) {
     let objects = owned(stage).await;
     let began = Instant::now();
-    let edits = objects.iter().flat_map(|(resource, object)| {
-        let damages = damages(resource, object).into_iter();
-        damages.map(move |(patch, at)| (*resource, object, patch, at))
-    });
-    let edits: Vec<_> = edits.collect();
-    for (resource, object, patch, _) in &edits {
-        let path = object_path(TENANTS, resource, name(object));
-        stage.it.patch(&path, patch).await.unwrap();
+    let edits: Vec<_> = objects
+        .iter()
+        .map(|(resource, object)| (*resource, object, damages(resource, object)))
+        .collect();
+    let (mut count, mut slowest) = (0, Duration::ZERO);
+    for turn in 0.. {
+        let edits: Vec<_> = edits
+            .iter()
+            .filter_map(|(resource, object, damages)| {
+                let path = object_path(TENANTS, resource, name(object));
+                damages.get(turn).map(|damage| (path, *object, damage))
+            })
+            .collect();
+        if edits.is_empty() {
+            break;
+        }
+        for (path, _, (patch, _)) in &edits {
+            stage.it.patch(path, patch).await.unwrap();
+        }
+        let all = edits.iter();
+        let all = all.map(|(path, object, damage)| put_right(stage, path, object, damage));
+        slowest = slowest.max(join_all(all).await.into_iter().max().unwrap());
+        count += edits.len();
     }
-    let slowest = join_all(edits.iter().map(async |(resource, object, patch, at)| {
-        let path = object_path(TENANTS, resource, name(object));
-        let spoilt = patch.pointer(at).cloned().unwrap_or_default();
-        let right = || async {
-            let now = stage.it.get(&path).await.ok()?;
-            let now = now.pointer(at).cloned().unwrap_or_default();
-            // A certificate that was spoilt is another one afterwards.
-            let well = if at.starts_with("/data") {
-                now != spoilt && !now.is_null()
-            } else {
-                Some(&now) == object.pointer(at)
-            };
-            well.then_some(())
-        };
-        stage
-            .it
-            .until(&format!("{at} of {path} is put right"), REPAIRED, right)
-            .await
-            .1
-    }));
-    let slowest = slowest.await.into_iter().max().unwrap();
     stage.note(
         format!(
-            "{} edits of {} objects put right, the slowest",
-            edits.len(),
+            "{count} edits of {} objects put right, the slowest",
             objects.len()
         ),
         seconds(slowest),
     );
     settled(stage, story, began).await;
+}
+
+/// Waits until a damaged object is as it was.
+async fn put_right(
+    stage: &Stage,
+    path: &str,
+    object: &Value,
+    (patch, at): &(Value, String),
+) -> Duration {
+    let spoilt = patch.pointer(at).cloned().unwrap_or_default();
+    let right = || async {
+        let now = stage.it.get(path).await.ok()?;
+        let now = now.pointer(at).cloned().unwrap_or_default();
+        // A certificate that was spoilt is another one afterwards.
+        let well = if at.starts_with("/data") {
+            now != spoilt && !now.is_null()
+        } else {
+            Some(&now) == object.pointer(at)
+        };
+        well.then_some(())
+    };
+    let what = format!("{at} of {path} is put right");
+    stage.it.until(&what, REPAIRED, right).await.1
 }
 
 /// Ready, with nothing being rolled out.
@@ -250,7 +269,7 @@ async fn keys(stage: &Stage, story: &Story) {
             .await;
         let now = stage.it.get(&path).await.unwrap();
         assert_eq!(now["data"], secret["data"], "{key}");
-        if key == "a-ca" {
+        if key == KEYS[0] {
             stage.note("told: an authority deleted (not made anew)", seconds(took));
         }
     }

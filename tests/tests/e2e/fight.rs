@@ -43,7 +43,8 @@ pub async fn run(stage: &Stage) {
         .await;
     story.stayed_ready(began);
     let told = |event: &[String; 3]| event[1] == "Contested" && event[2].contains(ROLE);
-    assert!(stage.events(OTHER).iter().any(told), "no event tells of it");
+    let events = stage.events(OTHER).await;
+    assert!(events.iter().any(told), "no event tells of it");
     let counted = match audit {
         Some(audit) => writes(&audit.since(&[CONTROLLER])),
         None => "writes are not counted".to_owned(),

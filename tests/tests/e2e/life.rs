@@ -130,10 +130,8 @@ pub async fn run(stage: &Stage) {
     let took = story.ready(began, COMING).await;
     stage.note("created again after a deletion until Ready", seconds(took));
     let in_the_way = |event: &[String; 3]| event[1] == "NameTaken";
-    assert!(
-        !stage.events(NAME).iter().any(in_the_way),
-        "its name was taken"
-    );
+    let events = stage.events(NAME).await;
+    assert!(!events.iter().any(in_the_way), "its name was taken");
 
     // Deleted: nothing is left anywhere.
     let took = stage.remove(NAME).await;

@@ -5,9 +5,10 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use apiservice::names;
 use apiservice::pki::{self, Entropy, Leaf, Subject, Usage, Validity};
 use etcd_client::{AlarmAction, AlarmOptions, AlarmType, Client};
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::installed::{SYSTEM, TENANTS, condition, object_path, tenant_path};
 use tests::lab::process::ProcessId;
 use tests::lab::{Lab, network};
@@ -32,6 +33,7 @@ pub async fn run(stage: &Stage) {
     rights(stage, &story).await;
     selector(stage, &story).await;
     certificate(stage, &story).await;
+    writes(stage, &story).await;
     replica(stage, &story).await;
     route(stage, &story).await;
     space(stage, &story).await;
@@ -134,7 +136,7 @@ async fn selector(stage: &Stage, story: &Story) {
     let mend = async {
         assert!(
             is(&story.last().unwrap(), "ObjectsOwned", "False", "Contested"),
-            "{}",
+            "after ten edits the Service is not Contested:\n{}",
             story.told(Instant::now())
         );
         drop(
@@ -212,6 +214,49 @@ async fn pki_of(stage: &Stage, lab: &Lab) -> PathBuf {
     format!("/proc/{holder}/root/var/lib/kubelet/pods/{uid}/volumes/kubernetes.io~projected/etc-kubernetes-pki").into()
 }
 
+/// The tenant's API answers, and takes no write where the probe writes: only a
+/// probe that writes can know.
+async fn writes(stage: &Stage, story: &Story) {
+    let kubeconfig = stage.it.kubeconfig(NAME);
+    let user = |arguments: &[&str]| {
+        let said = stage.it.kubectl_with(&kubeconfig, arguments);
+        assert_eq!(said.code, 0, "{}", said.text());
+    };
+    let refuse = json!({
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": "nobody"},
+        "webhooks": [{
+            "name": "nobody.example.com",
+            "clientConfig": {"url": "https://127.0.0.1:1"},
+            "rules": [{
+                "apiGroups": ["*"],
+                "apiVersions": ["*"],
+                "resources": ["*"],
+                "operations": ["CREATE", "UPDATE"],
+            }],
+            "namespaceSelector": {
+                "matchLabels": {"kubernetes.io/metadata.name": names::PROBE_NAMESPACE},
+            },
+            "sideEffects": "None",
+            "admissionReviewVersions": ["v1"],
+        }],
+    });
+    let file = stage.it.files().join("refuse.json");
+    std::fs::write(&file, refuse.to_string()).unwrap();
+    let fault = async { user(&["create", "-f", file.to_str().unwrap()]) };
+    let mend = async { user(&["delete", "-f", file.to_str().unwrap()]) };
+    lost(
+        stage,
+        story,
+        "writes in the tenant refused",
+        "ProbeFailed",
+        fault,
+        Some(mend),
+    )
+    .await;
+}
+
 /// The only API server hangs: it takes connections and answers nothing.
 async fn replica(stage: &Stage, story: &Story) {
     if stage.lab("ready::replica", PROCESSES).is_none() {
@@ -250,12 +295,12 @@ async fn route(stage: &Stage, story: &Story) {
     // EndpointReachable says that this may be the controller's own view.
     let fault = async { cut(lab, &controller, &[&address]) };
     let mended = async {
-        assert!(is(
-            &story.last().unwrap(),
-            "EndpointReachable",
-            "Unknown",
-            "EndpointRouteLost"
-        ));
+        let last = story.last().unwrap();
+        assert!(
+            is(&last, "EndpointReachable", "Unknown", "EndpointRouteLost"),
+            "EndpointReachable is not Unknown with EndpointRouteLost: {}",
+            last["status"]["conditions"]
+        );
         mend(lab);
     };
     lost(
@@ -301,8 +346,16 @@ fn mend(lab: &Lab) {
 async fn space(stage: &Stage, story: &Story) {
     let mut etcd = stage.it.etcd().await;
     let mut other = etcd.clone();
+    let began = Instant::now();
     let fault = async { no_space(&mut etcd, AlarmAction::Activate).await };
-    let mend = async { no_space(&mut other, AlarmAction::Deactivate).await };
+    let mend = async {
+        // Known by the alarm itself, also if nobody writes.
+        let told = |object: &Value| is(object, "DataStoreReady", "False", "DataStoreFull");
+        story
+            .until(began, LOST, "the DataStore is full", told)
+            .await;
+        no_space(&mut other, AlarmAction::Deactivate).await
+    };
     lost(
         stage,
         story,

@@ -178,9 +178,12 @@ impl Stage {
             .collect()
     }
 
-    /// The events of an object, as (type, reason, message).
-    pub fn events(&self, name: &str) -> Vec<[String; 3]> {
-        let selector = format!("--field-selector=involvedObject.name={name}");
+    /// The events of a tenant, and of no earlier one of its name, as (type, reason,
+    /// message).
+    pub async fn events(&self, name: &str) -> Vec<[String; 3]> {
+        let tenant = self.it.get(&tenant_path(name)).await.unwrap();
+        let uid = tenant["metadata"]["uid"].as_str().unwrap();
+        let selector = format!("--field-selector=involvedObject.uid={uid}");
         let said = self
             .it
             .kubectl(&["-n", TENANTS, "get", "events", &selector, "-o", "json"]);
@@ -252,6 +255,8 @@ impl Stage {
             self.it
                 .try_kubectl(&["delete", "datastore", name, "--timeout=60s"]);
         }
+        let secret = object_path(SYSTEM, "secrets", crate::deletion::SECRET);
+        let _ = self.it.delete(&secret).await;
     }
 
     /// Prints what the cluster looks like after a part has failed.

@@ -54,7 +54,7 @@ fn cases() -> Vec<Case> {
             json!({"spec": {"dataStore": "keyless"}}),
             "DataStoreReady",
             &["SecretNotFound"],
-            &["Secret steward-system/none", "reate"],
+            &["Secret steward-system/none does not exist: create it"],
         ),
         case(
             "no-store",
@@ -226,7 +226,7 @@ async fn told(stage: &Stage, case: &Case) {
     }
     // And an event of the tenant says so, in the same words.
     let event = || async {
-        let all = stage.events(case.name);
+        let all = stage.events(case.name).await;
         all.into_iter()
             .find(|[kind, why, _]| kind == "Warning" && case.reasons.contains(&why.as_str()))
     };
