@@ -1,7 +1,7 @@
 //! Is a datastore there, does it know us, can it keep tenants apart, has it
 //! room, and does somebody compact it?
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use storage::tenancy::Tenancy;
 use tokio::time::Instant;
@@ -97,26 +97,47 @@ fn publish(ctx: &Context, name: &str, uid: &str, verdict: Verdict) {
     }
 }
 
-/// Compaction by us, if nobody else does it: history older than one interval
-/// is dropped.
+/// Compaction by us, if nobody else does it. Others do it every few minutes and
+/// keep as much; only what is older than [`KEPT`] of our turns tells that nobody
+/// does, whoever comes first.
 #[derive(Default)]
 struct Compaction {
-    /// What was newest at the last turn, and when that was.
-    last: Option<(u64, Instant)>,
+    marks: Marks,
     by: Option<CompactedBy>,
 }
 
+/// Turns whose history is kept.
+const KEPT: usize = 3;
+
+/// What was newest at each of the last turns, and when that was.
+#[derive(Default)]
+struct Marks(VecDeque<(u64, Instant)>);
+
+impl Marks {
+    /// Notes the newest revision when a turn is due; then, once there are enough,
+    /// the revision before which nothing should be left.
+    fn note(&mut self, revision: u64, now: Instant) -> Option<u64> {
+        let last = self.0.back();
+        if last.is_some_and(|(_, at)| now.duration_since(*at) < requeue::COMPACT_EVERY) {
+            return None;
+        }
+        self.0.push_back((revision, now));
+        if self.0.len() <= KEPT {
+            return None;
+        }
+        self.0.pop_front().map(|(revision, _)| revision)
+    }
+}
+
 impl Compaction {
-    /// Whether it was us who compacted the last time.
+    /// Compacts when it is time, and learns whether it was us who had to.
     async fn turn(&mut self, ctx: &Context, name: &str, tenancy: &dyn Tenancy, revision: u64) {
-        let Some((before, at)) = self.last else {
-            self.last = Some((revision, Instant::now()));
+        let Some(before) = self.marks.note(revision, Instant::now()) else {
             return;
         };
-        if at.elapsed() < requeue::COMPACT_EVERY || !ctx.leadership.leads() {
+        if !ctx.leadership.leads() {
             return;
         }
-        self.last = Some((revision, Instant::now()));
         let work = tenancy.compact_older_than(before);
         match tokio::time::timeout(requeue::DROP_DEADLINE, work).await {
             Ok(Ok(done)) => {
@@ -129,5 +150,26 @@ impl Compaction {
             Ok(Err(error)) => tracing::warn!(data_store = name, "cannot compact: {error}"),
             Err(_) => tracing::warn!(data_store = name, "cannot compact: no answer"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The newest revision grows by one a second; we look every five seconds.
+    fn turns(marks: &mut Marks, minutes: u64) -> Vec<(u64, u64)> {
+        let start = Instant::now();
+        let seconds = (0..=minutes * 60).step_by(5);
+        let at = |second| start + std::time::Duration::from_secs(second);
+        seconds
+            .filter_map(|second| Some((second, marks.note(second, at(second))?)))
+            .collect()
+    }
+
+    #[test]
+    fn nobody_is_compacted_away_who_keeps_ten_minutes() {
+        let turns = turns(&mut Marks::default(), 31);
+        assert_eq!(turns, [(900, 0), (1200, 300), (1500, 600), (1800, 900)]);
     }
 }
