@@ -98,6 +98,7 @@ async fn one(ctx: &Context, world: &World, step: &Step) -> Outcome {
             }
             outcome => outcome,
         },
+        Step::Replaced(names) => own::replaced(ctx, world, names).await,
         Step::Grant(claim) => store::grant(ctx, world, claim).await,
         Step::RevokeAccess(claim) => store::revoke(ctx, world, claim).await,
         Step::DropData(claim) => store::drop_data(ctx, world, claim).await,
@@ -156,6 +157,9 @@ fn describe(step: &Step) -> String {
         Step::Apply(object) => format!("apply {}", object.key()),
         Step::Look(key) => format!("look for {key}"),
         Step::Delete { key, .. } | Step::Remove { key, .. } => format!("delete {key}"),
+        Step::Replaced(names) => {
+            format!("note that the keys of {} were replaced", names.join(", "))
+        }
         Step::Grant(claim) => format!("grant schema {} to {}", claim.schema, claim.user),
         Step::RevokeAccess(claim) => format!("revoke the rights of {}", claim.user),
         Step::DropData(claim) => format!("drop the data of schema {}", claim.schema),

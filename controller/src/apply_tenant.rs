@@ -19,6 +19,7 @@ use crate::{
     observers::{exercise, probe},
     report, requeue,
     tenant::{
+        authorities,
         plan::{Bindings, Outcome},
         world::{ProbeFailure, ProbeFailureKind as Kind, World},
     },
@@ -73,6 +74,32 @@ async fn finalize_tenant(ctx: &Context, world: &World, finalizers: Vec<String>) 
                 } else {
                     ctx.caches.tenants.put(Arc::new(tenant));
                 }
+            }
+            Outcome::Done
+        }
+        Err(refusal) if refusal.code == 404 => Outcome::Unchanged,
+        Err(refusal) => failed(refusal),
+    }
+}
+
+/// Takes the names of Secrets whose keys were made anew out of the annotation
+/// that asked for it, so that it does not hold for the next loss.
+pub async fn replaced(ctx: &Context, world: &World, secrets: &[String]) -> Outcome {
+    let meta = &world.tenant.metadata;
+    let left: Vec<_> = authorities::asked(world)
+        .filter(|asked| !secrets.iter().any(|name| name == asked))
+        .collect();
+    let left = Some(left.join(",")).filter(|left| !left.is_empty());
+    let patch = json!({"metadata": {
+        "uid": meta.uid,
+        "resourceVersion": meta.resource_version,
+        "annotations": {names::ANNOTATION_REPLACE_LOST_KEYS: left},
+    }});
+    let path = tenant_path(world.namespace(), world.name());
+    match call(ctx, Method::PATCH, &path, MERGE, Some(&patch)).await {
+        Ok(written) => {
+            if let Ok(tenant) = serde_json::from_value::<TenantControlPlane>(written) {
+                ctx.caches.tenants.put(Arc::new(tenant));
             }
             Outcome::Done
         }

@@ -207,13 +207,16 @@ fn crashed(container: &ContainerStatus, last: Option<&ContainerStateTerminated>)
         }
         None => "again and again".to_owned(),
     };
+    let times = match container.restart_count {
+        ..=1 => "once".to_owned(),
+        count => format!("{count} times"),
+    };
     Trouble {
         reason: reason::CRASH_LOOP,
         message: format!(
-            "Container {} has ended {} times, last {how}. Check \
+            "Container {} has ended {times}, last {how}. Check \
              spec.controlPlane.deployment.extraArgs and the container's log.",
             container.name,
-            container.restart_count.max(1)
         ),
     }
 }
@@ -297,11 +300,29 @@ pub fn of_service(world: &World) -> Option<String> {
 /// Somebody else's words on one line, cut, and without the last full stop.
 pub fn quote(said: &str) -> String {
     let line = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    let line = without_codes(&line);
+    let line = line.trim_end_matches('.');
     let mut cut: String = line.chars().take(QUOTE).collect();
     if cut.len() < line.len() {
-        cut.push_str("...");
+        cut.push('…');
     }
-    cut.trim_end_matches('.').to_owned()
+    cut
+}
+
+/// Without the numbers that the operating system gives errors: the words beside
+/// them say the same.
+fn without_codes(line: &str) -> String {
+    let mut rest = line;
+    let mut found = String::with_capacity(line.len());
+    while let Some(start) = rest.find(" (os error ") {
+        let Some(length) = rest[start..].find(')') else {
+            break;
+        };
+        found.push_str(&rest[..start]);
+        rest = &rest[start + length + 1..];
+    }
+    found.push_str(rest);
+    found
 }
 
 /// The end of a log, where the cause stands.
@@ -313,4 +334,21 @@ fn tail(said: &str) -> String {
         .unwrap_or_default();
     let skip = line.chars().count().saturating_sub(QUOTE);
     line.chars().skip(skip).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_are_words_without_codes_and_show_where_they_were_cut() {
+        assert_eq!(
+            quote("connect:\n refused (os error 111); again (os error 111)."),
+            "connect: refused; again"
+        );
+        assert_eq!(quote("cut (os error"), "cut (os error");
+        let long = quote(&"word ".repeat(QUOTE));
+        assert!(long.ends_with('…'), "{long}");
+        assert_eq!(long.chars().count(), QUOTE + 1);
+    }
 }

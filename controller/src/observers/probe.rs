@@ -34,8 +34,10 @@ use crate::{
     tenant_client::{Credentials, Tenant, failure},
 };
 
-/// A probe's certificate is used for this long and valid for a little more.
+/// A probe's certificate is used for this long.
 const CERTIFICATE_FOR: Duration = Duration::from_secs(120);
+/// It is valid for this long, and a little more.
+const CERTIFICATE_AT_MOST: Duration = Duration::from_secs(270);
 
 /// Probes one tenant until the task is ended.
 pub async fn run(ctx: Arc<Context>, name: Name, uid: String) {
@@ -61,6 +63,8 @@ struct Held {
     /// The authorities that it was made of.
     from: (Vec<u8>, Vec<u8>),
     until: Instant,
+    /// As long as its authorities are missing, up to here.
+    at_most: Instant,
     credentials: Credentials,
 }
 
@@ -90,7 +94,11 @@ impl Probe {
         }
         let paths = paths(ctx, name, &tenant);
         self.note_inputs(ctx, name, &paths);
+        let known = ctx.facts.tenant(uid).probe;
         let Some(endpoint) = paths.endpoint.clone() else {
+            if known.endpoint.is_some() {
+                self.publish(ctx, name, uid, ProbeFacts::default());
+            }
             return requeue::PROBE_COMING;
         };
         let credentials = match self.credentials(ctx, name) {
@@ -109,9 +117,29 @@ impl Probe {
             }
         };
         let Some(credentials) = credentials else {
-            return requeue::PROBE_COMING;
+            let was_ready = tenant
+                .status
+                .as_ref()
+                .is_some_and(|status| status.installed_version().is_some());
+            if !was_ready || !ctx.caches.synced() {
+                return requeue::PROBE_COMING;
+            }
+            let message =
+                "it cannot be asked without the authorities that sign the certificate to \
+                           ask with"
+                    .to_owned();
+            let facts = ProbeFacts {
+                endpoint: Some(PathFact {
+                    started: ctx.now(),
+                    address: endpoint,
+                    result: Err(failure(Kind::Unasked, message)),
+                }),
+                ..ProbeFacts::default()
+            };
+            self.publish(ctx, name, uid, facts);
+            return requeue::PROBE_DOWN;
         };
-        let before = ctx.facts.tenant(uid).probe;
+        let before = known;
         let was_well = before
             .endpoint
             .as_ref()
@@ -235,11 +263,12 @@ impl Probe {
         ctx: &Context,
         name: &Name,
     ) -> Result<Option<Credentials>, ProbeFailure> {
-        let Some(authority) = pair_of(ctx, name, &names::ca(&name.name)) else {
-            return Ok(None);
-        };
-        let Some(signer) = pair_of(ctx, name, &names::client_ca(&name.name)) else {
-            return Ok(None);
+        let authority = pair_of(ctx, name, &names::ca(&name.name));
+        let signer = pair_of(ctx, name, &names::client_ca(&name.name));
+        let (Some(authority), Some(signer)) = (authority, signer) else {
+            let held = self.credentials.as_ref();
+            let valid = held.filter(|held| Instant::now() < held.at_most);
+            return Ok(valid.map(|held| held.credentials.clone()));
         };
         let from = (
             authority.cert.clone().into_bytes(),
@@ -262,6 +291,7 @@ impl Probe {
         self.credentials = Some(Held {
             from,
             until: Instant::now() + CERTIFICATE_FOR,
+            at_most: Instant::now() + CERTIFICATE_AT_MOST,
             credentials: credentials.clone(),
         });
         Ok(Some(credentials))

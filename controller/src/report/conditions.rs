@@ -21,8 +21,14 @@ pub fn all(
     if deleting {
         say(
             kind::DELETION_BLOCKED,
-            Some(parts::deletion(plan, outcomes)),
+            Some(parts::deletion(world, plan, outcomes)),
         );
+        let ending = "The tenant is being deleted";
+        for part in [kind::WORKLOAD_AVAILABLE, kind::REPLICAS_AVAILABLE] {
+            say(part, Some(Verdict::no(reason::DELETING, ending)));
+        }
+        let unknown = Verdict::unknown(reason::DELETING, ending);
+        say(kind::ENDPOINT_REACHABLE, Some(unknown));
     } else {
         say(
             kind::DATA_STORE_READY,
@@ -46,7 +52,10 @@ pub fn all(
             kind::WORKLOAD_AVAILABLE,
             Some(parts::workload(world, plan, outcomes, before)),
         );
-        say(kind::REPLICAS_AVAILABLE, Some(parts::replicas(world)));
+        say(
+            kind::REPLICAS_AVAILABLE,
+            Some(parts::replicas(world, plan, outcomes)),
+        );
         say(
             kind::ENDPOINT_REACHABLE,
             parts::endpoint(world, condition::get(before, kind::ENDPOINT_REACHABLE)),

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use super::conditions::known_reason;
 use super::ready::{self, Verdict};
 use crate::tenant::plan::{EXISTS, Object, Outcome, Plan, Step, Waiting};
-use crate::tenant::world::{AccessFact, StoreProblem};
+use crate::tenant::world::{AccessFact, ProbeFailureKind, StoreProblem};
 use crate::tenant::{World, address, flags, is_asleep, is_paused, store};
 use crate::trouble::{self, quote};
 
@@ -213,11 +213,10 @@ pub fn workload(world: &World, plan: &Plan, outcomes: &[Outcome], before: &[Cond
     if is_asleep(world) {
         return Verdict::no(reason::SLEEPING, "No replicas are wanted");
     }
-    let deployment = |step: &Step| matches!(object(step), Some(Object::Deployment(_)));
-    if let Some((reason, message)) = failure(plan, outcomes, deployment)
-        && ![reason::NAME_TAKEN, reason::CONTESTED].contains(&reason)
+    if world.serving() == 0
+        && let Some(verdict) = deployment_refused(plan, outcomes)
     {
-        return refused(reason, message, reason::POD_REJECTED);
+        return verdict;
     }
     if world
         .owned
@@ -230,7 +229,7 @@ pub fn workload(world: &World, plan: &Plan, outcomes: &[Outcome], before: &[Cond
             "The Deployment waits for what its pods need",
         );
     }
-    match (ready::serving(world), trouble::of_pods(world)) {
+    match (world.serving(), trouble::of_pods(world)) {
         (0, Some(trouble)) => Verdict::no(trouble.reason, trouble.message),
         (0, None) if starting(condition::get(before, kind::WORKLOAD_AVAILABLE)) => {
             Verdict::no(reason::PROVISIONING, "The pods are starting")
@@ -243,6 +242,14 @@ pub fn workload(world: &World, plan: &Plan, outcomes: &[Outcome], before: &[Cond
     }
 }
 
+/// The Deployment as the manifest wants it is not taken.
+fn deployment_refused(plan: &Plan, outcomes: &[Outcome]) -> Option<Verdict> {
+    let deployment = |step: &Step| matches!(object(step), Some(Object::Deployment(_)));
+    let (reason, message) = failure(plan, outcomes, deployment)?;
+    let elsewhere = [reason::NAME_TAKEN, reason::CONTESTED].contains(&reason);
+    (!elsewhere).then(|| refused(reason, message, reason::POD_REJECTED))
+}
+
 /// The pods have not been there before, or the tenant slept.
 pub fn starting(before: Option<&Condition>) -> bool {
     before.is_none_or(|before| {
@@ -251,12 +258,15 @@ pub fn starting(before: Option<&Condition>) -> bool {
 }
 
 /// Whether all replicas are there; one of several missing is told here only.
-pub fn replicas(world: &World) -> Verdict {
+pub fn replicas(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Verdict {
     let wanted = world.tenant.spec.control_plane.deployment.replicas;
     if wanted == 0 {
         return Verdict::yes(reason::SLEEPING, "No replicas are wanted");
     }
-    let serving = ready::serving(world);
+    if let Some(verdict) = deployment_refused(plan, outcomes) {
+        return verdict;
+    }
+    let serving = world.serving();
     if ready::rolled_out(world) && serving >= usize::try_from(wanted).unwrap_or(0) {
         return Verdict::yes(
             reason::AS_EXPECTED,
@@ -300,10 +310,16 @@ pub fn endpoint(world: &World, before: Option<&Condition>) -> Option<Verdict> {
         ));
     }
     let Some(fact) = ready::probed(world) else {
-        let never = !world.was_ready();
-        return never.then(|| Verdict::unknown(reason::UNKNOWN, "Not probed yet"));
+        // After a start of ours, what was found stands. What was found at another
+        // address, or while there is none, does not.
+        let elsewhere = world.probe.endpoint.is_some() || address::of(world).is_err();
+        let stands = world.was_ready() && !elsewhere;
+        return (!stands).then(|| Verdict::unknown(reason::UNKNOWN, "Not probed yet"));
     };
     Some(match &fact.result {
+        Err(failure) if failure.kind == ProbeFailureKind::Unasked => {
+            Verdict::unknown(reason::KEY_MATERIAL_LOST, quote(&failure.message))
+        }
         Ok(()) => Verdict::yes(reason::AS_EXPECTED, format!("{} answers", fact.address)),
         Err(failure) if ready::passes_inside(world, failure) => Verdict::unknown(
             ready::unreached(before),
@@ -316,7 +332,7 @@ pub fn endpoint(world: &World, before: Option<&Condition>) -> Option<Verdict> {
         Err(_) if ready::first_start(world) => {
             Verdict::unknown(reason::PROVISIONING, "Nothing answers yet")
         }
-        Err(_) if ready::serving(world) == 0 => Verdict::unknown(
+        Err(_) if world.serving() == 0 => Verdict::unknown(
             reason::NO_REPLICA_AVAILABLE,
             format!("Nothing behind {} could answer", fact.address),
         ),
@@ -378,13 +394,32 @@ pub fn paused(world: &World, before: &[Condition]) -> Option<Verdict> {
 }
 
 /// What a deletion waits for.
-pub fn deletion(plan: &Plan, outcomes: &[Outcome]) -> Verdict {
-    match failure(plan, outcomes, |_| true) {
-        Some((reason, message)) => Verdict {
+pub fn deletion(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Verdict {
+    if let Some((reason, message)) = failure(plan, outcomes, |_| true) {
+        return Verdict {
             status: Status::True,
             reason: known_reason(reason).unwrap_or(reason::REQUEST_REFUSED),
             message: quote(message),
-        },
-        None => Verdict::no(reason::DELETING, "The deletion goes on"),
+        };
+    }
+    let left: Vec<_> = world
+        .tenant
+        .metadata
+        .finalizers
+        .iter()
+        .flatten()
+        .map(String::as_str)
+        .filter(|finalizer| *finalizer != apiservice::names::FINALIZER)
+        .collect();
+    if left.is_empty() {
+        return Verdict::no(reason::DELETING, "The deletion goes on");
+    }
+    Verdict {
+        status: Status::True,
+        reason: reason::DELETING,
+        message: format!(
+            "Others have to take off their finalizers: {}",
+            left.join(", ")
+        ),
     }
 }

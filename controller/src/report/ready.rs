@@ -3,7 +3,6 @@
 
 use apiservice::condition::{Status, get, reason, tenant as condition};
 use jiff::SignedDuration;
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::tenant::world::{
@@ -286,6 +285,12 @@ fn explain(
     before: Option<&Condition>,
 ) -> Verdict {
     let said = quote(&failure.message);
+    if failure.kind == Kind::Unasked {
+        return Verdict::no(
+            reason::KEY_MATERIAL_LOST,
+            format!("Nobody can tell: {said}"),
+        );
+    }
     if first_start(world) {
         return coming(world, parts);
     }
@@ -321,7 +326,7 @@ fn explain(
     if let Some(verdict) = of_store(world, failure) {
         return verdict;
     }
-    if serving(world) == 0 {
+    if world.serving() == 0 {
         if let Some(trouble) = trouble::of_pods(world) {
             return Verdict::no(trouble.reason, trouble.message);
         }
@@ -389,22 +394,6 @@ fn of_store(world: &World, failure: &ProbeFailure) -> Option<Verdict> {
         ));
     }
     None
-}
-
-/// Pods that pass their readiness probe.
-pub fn serving(world: &World) -> usize {
-    world.pods.iter().filter(|pod| pod_ready(pod)).count()
-}
-
-fn pod_ready(pod: &Pod) -> bool {
-    let conditions = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.conditions.as_ref());
-    conditions
-        .into_iter()
-        .flatten()
-        .any(|it| it.type_ == "Ready" && it.status == "True")
 }
 
 /// The Deployment runs what the manifest says, and nothing older.

@@ -70,8 +70,71 @@ pub fn with_health_access(mut bindings: Bindings) -> Bindings {
     });
     bindings
         .objects
-        .splice(0..0, [default_role(name, rules), binding]);
+        .splice(0..0, [default_role(name, rules), binding, view()]);
     bindings
+}
+
+/// The role `view` as the tenant's controller manager puts it together some ten
+/// seconds later; until then it would give nothing. Discovery is in it because
+/// the default role for that comes a second later as well.
+fn view() -> Value {
+    let read = |group: &str, resources: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": ["get", "list", "watch"]});
+    let core = [
+        "bindings",
+        "configmaps",
+        "endpoints",
+        "events",
+        "limitranges",
+        "namespaces",
+        "namespaces/status",
+        "persistentvolumeclaims",
+        "persistentvolumeclaims/status",
+        "pods",
+        "pods/log",
+        "pods/status",
+        "replicationcontrollers",
+        "replicationcontrollers/scale",
+        "replicationcontrollers/status",
+        "resourcequotas",
+        "resourcequotas/status",
+        "serviceaccounts",
+        "services",
+        "services/status",
+    ];
+    let apps = [
+        "controllerrevisions",
+        "daemonsets",
+        "daemonsets/status",
+        "deployments",
+        "deployments/scale",
+        "deployments/status",
+        "replicasets",
+        "replicasets/scale",
+        "replicasets/status",
+        "statefulsets",
+        "statefulsets/scale",
+        "statefulsets/status",
+    ];
+    let rules = json!([
+        {
+            "nonResourceURLs": ["/api", "/api/*", "/apis", "/apis/*", "/openapi", "/openapi/*"],
+            "verbs": ["get"],
+        },
+        read("", &core),
+        read("apps", &apps),
+        read("autoscaling", &["horizontalpodautoscalers", "horizontalpodautoscalers/status"]),
+        read("batch", &["cronjobs", "cronjobs/status", "jobs", "jobs/status"]),
+        read("discovery.k8s.io", &["endpointslices"]),
+        read("events.k8s.io", &["events"]),
+        read("networking.k8s.io", &["ingresses", "ingresses/status", "networkpolicies"]),
+        read("policy", &["poddisruptionbudgets", "poddisruptionbudgets/status"]),
+    ]);
+    let mut role = default_role("view", rules);
+    role["metadata"]["labels"]["rbac.authorization.k8s.io/aggregate-to-edit"] = json!("true");
+    role["aggregationRule"] = json!({"clusterRoleSelectors": [
+        {"matchLabels": {"rbac.authorization.k8s.io/aggregate-to-view": "true"}},
+    ]});
+    role
 }
 
 /// Bound before the API server has written it, a second after it serves, it

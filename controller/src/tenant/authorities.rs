@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 
 use super::objects::{self, Data, Standing};
-use super::plan::{Object, ObjectKey, Plan, Step, Waiting};
+use super::plan::{EventStep, Object, ObjectKey, Plan, Step, Waiting};
 use super::world::World;
 
 /// Authorities live for ten years.
@@ -45,10 +45,14 @@ pub fn validity(now: Timestamp, life: SignedDuration) -> Validity {
 
 /// Keeps all four.
 pub fn plan(world: &World, entropy: &Entropy, plan: &mut Plan) -> Authorities {
-    let cluster = authority(world, entropy, plan, &CLUSTER);
-    let front_proxy = authority(world, entropy, plan, &FRONT_PROXY);
-    let client = authority(world, entropy, plan, &CLIENT);
-    let accounts = service_account(world, entropy, plan);
+    let mut lost = Vec::new();
+    let cluster = authority(world, entropy, plan, &CLUSTER, &mut lost);
+    let front_proxy = authority(world, entropy, plan, &FRONT_PROXY, &mut lost);
+    let client = authority(world, entropy, plan, &CLIENT, &mut lost);
+    let accounts = service_account(world, entropy, plan, &mut lost);
+    if !lost.is_empty() {
+        plan.push(Step::Wait(told(world, &lost)));
+    }
 
     let mut found = Authorities::default();
     if let Some(pair) = &cluster {
@@ -123,8 +127,21 @@ const ACCOUNTS: Kind = Kind {
     key: key::SA_KEY,
 };
 
+/// A Secret whose key material may not be made anew.
+struct Lost {
+    name: String,
+    /// It is there, but of no use.
+    broken: Option<String>,
+}
+
 /// The pair in force: the one that is there, or a new one if that is allowed.
-fn authority(world: &World, entropy: &Entropy, plan: &mut Plan, kind: &Kind) -> Option<Pair> {
+fn authority(
+    world: &World,
+    entropy: &Entropy,
+    plan: &mut Plan,
+    kind: &Kind,
+    lost: &mut Vec<Lost>,
+) -> Option<Pair> {
     let name = (kind.secret)(world.name());
     let broken = match objects::standing(world, &name) {
         Standing::Taken(meta) => {
@@ -138,6 +155,7 @@ fn authority(world: &World, entropy: &Entropy, plan: &mut Plan, kind: &Kind) -> 
         Standing::Ours(secret) => match read(secret, kind) {
             Ok((pair, end)) => {
                 watch_end(world, plan, &name, end);
+                carried_out(world, plan, name);
                 return Some(pair);
             }
             Err(why) => Some(why),
@@ -148,9 +166,10 @@ fn authority(world: &World, entropy: &Entropy, plan: &mut Plan, kind: &Kind) -> 
         if broken.is_none() {
             plan.push(Step::Look(object_key(world, &name)));
         }
-        plan.push(Step::Wait(lost(world, &name, broken.as_deref())));
+        lost.push(Lost { name, broken });
         return None;
     }
+    announce(world, plan, &name);
     match pki::authority(
         kind.common_name,
         validity(world.now, AUTHORITY_LIFE),
@@ -179,7 +198,12 @@ fn read(secret: &Secret, kind: &Kind) -> Result<(Pair, Timestamp), String> {
 }
 
 /// The service-account keys in force.
-fn service_account(world: &World, entropy: &Entropy, plan: &mut Plan) -> Option<Data> {
+fn service_account(
+    world: &World,
+    entropy: &Entropy,
+    plan: &mut Plan,
+    lost: &mut Vec<Lost>,
+) -> Option<Data> {
     let name = names::service_account(world.name());
     let broken = match objects::standing(world, &name) {
         Standing::Taken(meta) => {
@@ -197,6 +221,7 @@ fn service_account(world: &World, entropy: &Entropy, plan: &mut Plan) -> Option<
             );
             match (public, private) {
                 (Some(public), Some(private)) if pki::signing_keys_match(&public, &private) => {
+                    carried_out(world, plan, name);
                     return Some(account_data(public, private));
                 }
                 _ => Some(format!(
@@ -212,9 +237,10 @@ fn service_account(world: &World, entropy: &Entropy, plan: &mut Plan) -> Option<
         if broken.is_none() {
             plan.push(Step::Look(object_key(world, &name)));
         }
-        plan.push(Step::Wait(lost(world, &name, broken.as_deref())));
+        lost.push(Lost { name, broken });
         return None;
     }
+    announce(world, plan, &name);
     match pki::signing_keys(entropy) {
         Ok((public, private)) => Some(account_data(public, private)),
         Err(error) => {
@@ -275,26 +301,58 @@ fn keep(world: &World, plan: &mut Plan, kind: &Kind, data: Data) -> String {
 /// Whether key material may be made for this Secret: it never served, or an
 /// administrator asked for it by name.
 fn may_make(world: &World, name: &str) -> bool {
-    let meta = &world.tenant.metadata;
-    let asked = objects::annotation(meta, names::ANNOTATION_REPLACE_LOST_KEYS)
-        .is_some_and(|list| list.split(',').any(|asked| asked.trim() == name));
-    asked || !world.was_ready()
+    !world.was_ready() || asked(world).any(|asked| asked == name)
 }
 
-fn lost(world: &World, name: &str, broken: Option<&str>) -> Waiting {
-    let what = match broken {
-        None => "is gone".to_owned(),
-        Some(why) => format!("is unusable: {why}"),
+/// The Secrets whose keys an administrator allows to be made anew.
+pub fn asked(world: &World) -> impl Iterator<Item = &str> {
+    let meta = &world.tenant.metadata;
+    let list = objects::annotation(meta, names::ANNOTATION_REPLACE_LOST_KEYS);
+    let names = list.into_iter().flat_map(|list| list.split(','));
+    names.map(str::trim).filter(|name| !name.is_empty())
+}
+
+/// What was asked for is there: it does not hold for the next loss.
+fn carried_out(world: &World, plan: &mut Plan, name: String) {
+    if asked(world).any(|asked| asked == name) {
+        plan.replaced(name);
+    }
+}
+
+/// New keys for a tenant that ran are worth an Event.
+fn announce(world: &World, plan: &mut Plan, name: &str) {
+    if world.was_ready() {
+        plan.push(Step::Event(EventStep {
+            warning: false,
+            reason: "KeysReplaced",
+            message: format!(
+                "New keys are made in Secret {name}, as annotation {} asked",
+                names::ANNOTATION_REPLACE_LOST_KEYS
+            ),
+        }));
+    }
+}
+
+fn told(world: &World, lost: &[Lost]) -> Waiting {
+    let one = |it: &Lost| {
+        let what = match &it.broken {
+            None => "is gone".to_owned(),
+            Some(why) => format!("is unusable: {why}"),
+        };
+        format!("Secret {}/{} {what}.", world.namespace(), it.name)
     };
+    let all: Vec<_> = lost.iter().map(one).collect();
+    let names: Vec<_> = lost.iter().map(|it| it.name.as_str()).collect();
     Waiting {
         condition: condition::CERTIFICATES_READY,
         reason: reason::KEY_MATERIAL_LOST,
         message: format!(
-            "Secret {}/{name} {what}. Restore it from a backup, ownerReferences included. To \
-             make new keys instead, which cuts off all nodes and clients that trust the old \
-             ones, annotate the TenantControlPlane: {}={name}.",
-            world.namespace(),
-            names::ANNOTATION_REPLACE_LOST_KEYS
+            "{} Restore it from a backup, ownerReferences included. To make new keys instead, \
+             which cuts off all nodes and clients that trust the old ones, annotate the \
+             TenantControlPlane: {}={}.",
+            all.join(" "),
+            names::ANNOTATION_REPLACE_LOST_KEYS,
+            names.join(",")
         ),
         problem: true,
     }

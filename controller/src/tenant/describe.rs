@@ -35,6 +35,9 @@ impl fmt::Display for Step {
             Step::Look(key) => write!(f, "look for {key}"),
             Step::Delete { key, uid } => write!(f, "delete {key} (uid {uid})"),
             Step::Remove { key, uid } => write!(f, "remove {key} (uid {uid})"),
+            Step::Replaced(names) => {
+                write!(f, "the keys of {} were replaced", names.join(", "))
+            }
             Step::Grant(claim) => write!(f, "claim and grant {}", Names(claim)),
             Step::RevokeAccess(claim) => write!(f, "revoke {}", Names(claim)),
             Step::DropData(claim) => write!(f, "drop the data of {}", Names(claim)),

@@ -80,6 +80,9 @@ pub enum Step {
     /// with an identity made for this once. Repeated until the probe reports
     /// them present.
     Bootstrap(Bindings),
+    /// Take these Secrets out of annotation
+    /// [`apiservice::names::ANNOTATION_REPLACE_LOST_KEYS`]: it was carried out.
+    Replaced(Vec<String>),
     /// Nothing to do but to wait; shown in a condition.
     Wait(Waiting),
     /// Take our finalizer off the tenant.
@@ -252,6 +255,7 @@ impl Step {
                 _ => 1,
             },
             Step::Grant(_) | Step::RevokeAccess(_) => 1,
+            Step::Replaced(_) => 1,
             Step::Bootstrap(_) => 3,
             Step::DropData(_) => 4,
             Step::ReleaseClaim(_) | Step::DeferDeletion { .. } => 5,
@@ -279,6 +283,16 @@ impl Plan {
     /// Adds a step.
     pub fn push(&mut self, step: Step) {
         self.steps.push(step);
+    }
+
+    /// Adds a Secret to the one step that says whose keys were replaced.
+    pub fn replaced(&mut self, secret: String) {
+        for step in &mut self.steps {
+            if let Step::Replaced(secrets) = step {
+                return secrets.push(secret);
+            }
+        }
+        self.push(Step::Replaced(vec![secret]));
     }
 
     /// Asks to be made again at `at` at the latest.

@@ -60,10 +60,26 @@ pub fn wanted(world: &World) -> Service {
                 .allocate_load_balancer_node_ports
                 .filter(|_| balanced),
             external_ips: external_ips(world),
+            publish_not_ready_addresses: leads_to_starting(world).then_some(true),
             ..ServiceSpec::default()
         }),
         status: None,
     }
+}
+
+/// Whether the Service leads to a pod that the kubelet has not found ready yet.
+///
+/// Only while a tenant with one replica comes up for the first time: nobody uses
+/// it yet, and the kubelet looks once a second and takes another third of one
+/// to tell. Ready is earned by the probe, which needs more than the kubelet does
+/// (rule 15). It lasts until the kubelet has found the pod ready.
+fn leads_to_starting(world: &World) -> bool {
+    let one = world.tenant.spec.control_plane.deployment.replicas == 1;
+    let live = world.owned.service.as_deref();
+    let leads = live
+        .and_then(|live| live.spec.as_ref())
+        .is_some_and(|live| live.publish_not_ready_addresses == Some(true));
+    one && world.serving() == 0 && (!world.was_ready() || leads)
 }
 
 /// The label by which Service and Deployment know the tenant's pods.

@@ -177,6 +177,10 @@ impl Lab {
                     kind => panic!("a {kind} is not removed"),
                 }
             }
+            Step::Replaced(_) => {
+                let annotations = self.tenant().metadata.annotations.get_or_insert_default();
+                annotations.remove(apiservice::names::ANNOTATION_REPLACE_LOST_KEYS);
+            }
             Step::Grant(_) => self.world.store.access = Some(AccessFact::Granted),
             Step::RevokeAccess(_) | Step::DropData(_) | Step::ReleaseClaim(_) => {
                 self.world.store.access = None;

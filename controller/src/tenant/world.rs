@@ -255,6 +255,8 @@ pub enum ProbeFailureKind {
     Untrusted,
     /// The tenant's API does not accept the tenant's certificates (401).
     Unauthenticated,
+    /// It cannot be asked: what would sign our certificate is missing.
+    Unasked,
     /// The bindings of `steward:admin` are missing or too small (403).
     Forbidden,
     /// The API answers that its storage fails.
@@ -318,6 +320,19 @@ impl World {
     /// Whether `meta` is controlled by this tenant's uid.
     pub fn ours(&self, meta: &ObjectMeta) -> bool {
         self.ownership(meta) == Ownership::Ours
+    }
+
+    /// Pods that pass their readiness probe.
+    pub fn serving(&self) -> usize {
+        let ready = |pod: &Pod| {
+            let status = pod.status.as_ref();
+            let conditions = status.and_then(|status| status.conditions.as_ref());
+            conditions
+                .into_iter()
+                .flatten()
+                .any(|it| it.type_ == "Ready" && it.status == "True")
+        };
+        self.pods.iter().filter(|pod| ready(pod)).count()
     }
 
     /// A Secret under one of our names, if it is there and ours.

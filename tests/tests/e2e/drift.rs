@@ -39,6 +39,7 @@ pub async fn run(stage: &Stage) {
     edited(stage, &story).await;
     deleted(stage, &story).await;
     keys(stage, &story).await;
+    replaced(stage, &story).await;
     quiet(stage).await;
     stage.remove(NAME).await;
 }
@@ -278,6 +279,34 @@ async fn keys(stage: &Stage, story: &Story) {
     assert_eq!(
         now[0]["metadata"]["uid"], pods[0]["metadata"]["uid"],
         "the pod was replaced"
+    );
+}
+
+/// Lost keys are made anew when somebody asks for it, once for each time.
+async fn replaced(stage: &Stage, story: &Story) {
+    const ASKED: &str = "steward.butlerlabs.dev/replace-lost-keys";
+    let key = KEYS[2];
+    let path = object_path(TENANTS, "secrets", key);
+    for _ in 0..2 {
+        let began = Instant::now();
+        stage.it.delete(&path).await.unwrap();
+        story
+            .says(began, BACK, "CertificatesReady", "False", "KeyMaterialLost")
+            .await;
+        let ask = json!({"metadata": {"annotations": {ASKED: key}}});
+        stage.it.patch(&tenant_path(NAME), &ask).await.unwrap();
+        let done = || async {
+            let tenant = stage.it.get(&tenant_path(NAME)).await.ok()?;
+            let open = tenant["metadata"]["annotations"][ASKED].is_string();
+            (!open && !stage.absent(&path).await).then_some(())
+        };
+        stage.it.until("new keys are made", BACK, done).await;
+        settled(stage, story, Instant::now()).await;
+    }
+    let told = |event: &[String; 3]| event[1] == "KeysReplaced";
+    assert!(
+        stage.events(NAME).await.iter().any(told),
+        "no event tells of it"
     );
 }
 

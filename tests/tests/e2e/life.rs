@@ -21,6 +21,22 @@ pub async fn run(stage: &Stage) {
     let took = story.ready(began, COMING).await;
     stage.note("create until Ready", seconds(took));
 
+    // Who may only look has that right from the first moment on, too.
+    let request = json!({
+        "apiVersion": "steward.butlerlabs.dev/v1alpha1",
+        "kind": "KubeconfigRequest",
+        "spec": {"role": "view"},
+    });
+    let path = format!("{}/kubeconfig", tenant_path(NAME));
+    let answer = stage.it.post(&path, &request).await.unwrap();
+    let view = stage.it.files().join("view.kubeconfig");
+    std::fs::write(&view, answer["status"]["kubeconfig"].as_str().unwrap()).unwrap();
+    let viewer = |arguments: &[&str]| stage.it.kubectl_with(&view, arguments);
+    let said = viewer(&["get", "namespaces,configmaps", "-A"]);
+    assert_eq!(said.code, 0, "{}", said.text());
+    let said = viewer(&["create", "namespace", "not-allowed"]);
+    assert!(said.text().contains("forbidden"), "{}", said.text());
+
     // A user, from the machine outside.
     let kubeconfig = stage.it.kubeconfig(NAME);
     let user = |arguments: &[&str]| stage.it.kubectl_with(&kubeconfig, arguments);
