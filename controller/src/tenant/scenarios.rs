@@ -435,3 +435,33 @@ fn another_version() {
     story.pass("rolled out");
     story.end("version_changed");
 }
+
+#[test]
+fn a_first_start_is_led_to_unless_pods_of_its_name_still_end() {
+    let leads = |lab: &Lab| {
+        let service = lab.world.owned.service.as_deref().unwrap();
+        let spec = service.spec.as_ref().unwrap();
+        spec.publish_not_ready_addresses == Some(true)
+    };
+    let mut fresh = Lab::new();
+    fresh.pass();
+    assert!(leads(&fresh));
+
+    let mut after_another = Lab::ready();
+    let now = after_another.world.now;
+    let mut left = after_another.world.pods[0].as_ref().clone();
+    left.metadata.deletion_timestamp = Some(Time(now));
+    let mut heir = Lab::new();
+    heir.world.pods = vec![Arc::new(left)];
+    heir.pass();
+    assert!(!leads(&heir), "the pod of the deleted tenant would be led to");
+    heir.world.pods.clear();
+    heir.pass();
+    assert!(!leads(&heir), "it is not worth a change of the Service");
+
+    let mut two = Lab::new();
+    two.spec().control_plane.deployment.replicas = 2;
+    two.pass();
+    assert!(!leads(&two));
+    assert!(!leads(&Lab::ready()), "it lasts until the pod is ready");
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use apiservice::names;
 use apiservice::v1alpha1::{AdditionalPort, ServiceType};
-use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
+use k8s_openapi::api::core::v1::{Pod, Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::objects;
@@ -72,14 +72,20 @@ pub fn wanted(world: &World) -> Service {
 /// Only while a tenant with one replica comes up for the first time: nobody uses
 /// it yet, and the kubelet looks once a second and takes another third of one
 /// to tell. Ready is earned by the probe, which needs more than the kubelet does
-/// (rule 15). It lasts until the kubelet has found the pod ready.
+/// (rule 15). It lasts until the kubelet has found the pod ready. Pods of a deleted
+/// tenant of this name, which may take some seconds to end, must not be led to.
 fn leads_to_starting(world: &World) -> bool {
     let one = world.tenant.spec.control_plane.deployment.replicas == 1;
-    let live = world.owned.service.as_deref();
-    let leads = live
-        .and_then(|live| live.spec.as_ref())
-        .is_some_and(|live| live.publish_not_ready_addresses == Some(true));
-    one && world.serving() == 0 && (!world.was_ready() || leads)
+    let ending = |pod: &Pod| pod.metadata.deletion_timestamp.is_some();
+    let alone = !world.pods.iter().any(|pod| ending(pod));
+    let so_far = match world.owned.service.as_deref() {
+        None => !world.was_ready(),
+        Some(live) => {
+            let spec = live.spec.as_ref();
+            spec.is_some_and(|live| live.publish_not_ready_addresses == Some(true))
+        }
+    };
+    one && alone && so_far && world.serving() == 0
 }
 
 /// The label by which Service and Deployment know the tenant's pods.
