@@ -91,13 +91,17 @@ pub fn object(
     )
     .map_err(|reject| match reject {
         Reject::Failure(failure) => failure,
-        Reject::Decode(error) => Failure::BadRequest(format!(
-            "{kind} in version {version:?} cannot be handled as a {kind}: {error}",
-            kind = resource.kind,
-            version = apiservice::VERSION,
-        )),
+        Reject::Decode(error) => unhandled(resource.kind, &error),
     })?;
     Ok(value)
+}
+
+/// A body that has the right kind and is none of it.
+pub fn unhandled(kind: &str, error: &str) -> Failure {
+    Failure::BadRequest(format!(
+        "{kind} in version {version:?} cannot be handled as a {kind}: {error}",
+        version = apiservice::VERSION,
+    ))
 }
 
 /// R6.5: a body in which no kind can be read.
@@ -127,19 +131,36 @@ pub fn complete(
     validation: FieldValidation,
     warnings: &Warnings,
 ) -> Result<(), Reject> {
-    if !value.is_object() {
-        return Err(Reject::Decode(format!(
-            "json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
-            metadata::type_name(value)
-        )));
-    }
+    must_be_object(value).map_err(Reject::Decode)?;
     type_meta(resource, value)?;
     resource.normalize(value);
     let mut unknown = metadata::complete(value).map_err(Reject::Decode)?;
     unknown.extend(resource.schema().prune(value));
+    resource.default(value);
+    judge(duplicates, unknown, validation, warnings).map_err(Reject::Decode)
+}
+
+/// The decoder's text for a document that is no object.
+pub fn must_be_object(value: &Value) -> Result<(), String> {
+    if value.is_object() {
+        return Ok(());
+    }
+    Err(format!(
+        "json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+        metadata::type_name(value)
+    ))
+}
+
+/// What becomes of fields that are given twice (complete texts) and of unknown
+/// ones (paths): warnings, an error, or nothing (R6.4).
+pub fn judge(
+    duplicates: Vec<String>,
+    mut unknown: Vec<String>,
+    validation: FieldValidation,
+    warnings: &Warnings,
+) -> Result<(), String> {
     unknown.sort();
     unknown.dedup();
-    resource.default(value);
     let strict: Vec<String> = duplicates
         .into_iter()
         .chain(unknown.iter().map(|path| format!("unknown field {path:?}")))
@@ -154,7 +175,7 @@ pub fn complete(
             strict.into_iter().for_each(|text| warnings.add(text));
             Ok(())
         }
-        FieldValidation::Strict => Err(Reject::Decode(strict_error(&strict))),
+        FieldValidation::Strict => Err(strict_error(&strict)),
     }
 }
 

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::accept::{IncludeObject, MetaVersion};
+use crate::object;
 
 /// The name of the object; always the first column.
 const NAME: Column = Column {
@@ -17,6 +18,11 @@ const NAME: Column = Column {
     description: "Name of the object, unique within its namespace and resource",
     priority: 0,
 };
+
+/// The heading of a column that says how an object is doing, and what stands
+/// there once the object is being deleted: the same as for Pods and Namespaces.
+const STATUS: &str = "Status";
+const TERMINATING: &str = "Terminating";
 
 /// Columns of `autoscaling/v1` Scale after the name (R3.74).
 pub const SCALE: &[Column] = &[
@@ -124,6 +130,9 @@ pub fn table(
 }
 
 fn cell(column: &Column, object: &Value, now: Timestamp) -> Value {
+    if column.name == STATUS && object::deleting(object) {
+        return Value::from(TERMINATING);
+    }
     let found = column
         .json_path
         .split('.')
@@ -215,6 +224,28 @@ mod tests {
         for (seconds, expected) in cases {
             assert_eq!(human(seconds), expected, "{seconds}");
         }
+    }
+
+    /// R4.8: as kubectl prints Pods and Namespaces; the object stays as it is.
+    #[test]
+    fn what_is_being_deleted_is_terminating() {
+        let resource = apiservice::find("tenantcontrolplanes").unwrap();
+        let now = "2026-01-01T00:05:30Z".parse().unwrap();
+        let mut object = json!({
+            "metadata": {"name": "a"},
+            "status": {"kubernetesResources": {"version": {"status": "Ready"}}},
+        });
+        let printed = |object: &Value| {
+            let whole = IncludeObject::Object;
+            let row = row(columns(resource), object, MetaVersion::V1, whole, now);
+            assert_eq!(row["object"], *object);
+            row["cells"][3].clone()
+        };
+        assert_eq!(printed(&object), "Ready");
+        object["metadata"]["deletionTimestamp"] = "2026-01-01T00:05:00Z".into();
+        assert_eq!(printed(&object), "Terminating");
+        object["status"] = json!({});
+        assert_eq!(printed(&object), "Terminating");
     }
 
     #[test]

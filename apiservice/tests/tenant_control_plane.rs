@@ -325,10 +325,54 @@ fn what_is_not_built_is_named() {
     );
     let object = with(tenant(), "/writePermissions", json!({}));
     assert_eq!(warned(&object, None), "");
-    let old = with(tenant(), "/dataStore", json!("a"));
-    let new = with(tenant(), "/dataStore", json!("b"));
-    assert!(warned(&new, Some(&old)).contains("moving data"));
-    assert_eq!(warned(&old, Some(&tenant())), "");
+}
+
+#[test]
+fn a_warning_about_the_data_store_goes_by_where_the_data_is() {
+    let resource = apiservice::find("tenantcontrolplanes").unwrap();
+    let names = |name: Value| with(tenant(), "/dataStore", name);
+    let settled = |mut object: Value| {
+        object["status"] = json!({"storage": {"dataStoreName": "default"}});
+        object
+    };
+    let (unset, default, other) = (Value::Null, json!("default"), json!("other"));
+    for (before, after, warns) in [
+        (&unset, &other, true),
+        (&default, &other, true),
+        // Each write that leaves it so says it again, as with other fields.
+        (&other, &other, true),
+        (&other, &default, false),
+        (&other, &unset, false),
+        (&unset, &default, false),
+    ] {
+        let new = names(after.clone());
+        let old = settled(names(before.clone()));
+        let texts = resource.warnings(&new, Some(&old));
+        assert_eq!(texts.len(), usize::from(warns), "{before} to {after}");
+        assert!(texts.iter().all(|text| text.contains("moving data")));
+        // Nothing is settled yet.
+        let old = names(before.clone());
+        assert_eq!(resource.warnings(&new, Some(&old)), [""; 0]);
+    }
+}
+
+/// R6.11: what a Deployment refuses, the tenant refuses.
+#[test]
+fn the_strategy_is_one_that_a_deployment_takes() {
+    let pointer = "/controlPlane/deployment/strategy";
+    let found = errors(&with(tenant(), pointer, json!({"type": "Foo"})), None);
+    assert_eq!(
+        found,
+        [
+            r#"spec.controlPlane.deployment.strategy.type: Unsupported value: "Foo": supported values: "Recreate", "RollingUpdate""#,
+            // As a CRD says after an error of an enumeration.
+            "<nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation",
+        ]
+    );
+    for kind in ["Recreate", "RollingUpdate"] {
+        let object = with(tenant(), pointer, json!({"type": kind}));
+        assert_eq!(errors(&object, None), [""; 0]);
+    }
 }
 
 #[test]

@@ -7,10 +7,11 @@
 //! request; none that says `system:` or carries the caller's groups; one audit line for
 //! each; keys are in no log, and answers are never cached.
 
+mod asked;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use apiservice::field::{self, Path};
 use apiservice::names::{self, key};
 use apiservice::pki::{self, Entropy, KubeconfigInput, Leaf, Pair, Usage, Validity};
 use apiservice::resource::Column;
@@ -30,12 +31,13 @@ use crate::options::{Write, WriteKind};
 use crate::registry::{self, Clock, Registry, Request};
 use crate::status::Failure;
 use crate::target::Verb;
-use crate::{decode, delegate, respond};
+use crate::{delegate, respond};
+
+use asked::Asked;
 
 const KIND: &str = "KubeconfigRequest";
 /// The verb that lets a reader have a certificate of role view.
 const VIEW: &str = "view";
-const SHORTEST: u32 = 600;
 /// For tenants whose clocks are behind ours.
 const EARLIER: SignedDuration = SignedDuration::from_mins(5);
 const LOOKUP: Duration = Duration::from_secs(5);
@@ -143,7 +145,7 @@ pub async fn create(
 ) -> Result<Response<Body>, Failure> {
     let accept = accept::negotiate(&request.headers, &request.query(), Answer::Object)?;
     let write = Write::parse(request.query(), WriteKind::Create)?;
-    let asked = Asked::parse(request, &permit, minter.longest)?;
+    let asked = Asked::parse(request, &permit, write.field_validation, minter.longest)?;
     let (object, _) = registry::get::object(registry, &permit).await?;
     minter.still_allowed(&permit).await?;
     let mut answer = json!({
@@ -384,133 +386,9 @@ fn never_cached(mut response: Response<Body>) -> Response<Body> {
     response
 }
 
-/// A KubeconfigRequest, checked.
-#[derive(Debug, PartialEq, Eq)]
-struct Asked {
-    role: KubeconfigRole,
-    seconds: u32,
-}
-
-impl Asked {
-    /// An empty body asks for the defaults.
-    fn parse<V>(request: &Request, permit: &Permit<V>, longest: u32) -> Result<Asked, Failure> {
-        let media = decode::media(&request.headers)?;
-        if request.body.iter().all(u8::is_ascii_whitespace) {
-            return Ok(Asked {
-                role: KubeconfigRole::default(),
-                seconds: longest,
-            });
-        }
-        let body = decode::parse(media, &request.body)
-            .map_err(|error| decode::unrecognized(KIND, &error, &request.body))?
-            .value;
-        let name = permit.name().unwrap_or_default();
-        same(
-            &body["apiVersion"],
-            &permit.resource().api_version(),
-            "the API version in the data",
-        )?;
-        same(&body["kind"], KIND, "the kind of the object")?;
-        same(&body["metadata"]["name"], name, "the name of the object")?;
-        same(
-            &body["metadata"]["namespace"],
-            permit.namespace().unwrap_or_default(),
-            "the namespace of the object",
-        )?;
-        Self::check(&body["spec"], longest).map_err(|errors| Failure::Invalid {
-            kind: KIND.to_owned(),
-            group: apiservice::GROUP.to_owned(),
-            name: name.to_owned(),
-            errors,
-        })
-    }
-
-    fn check(spec: &Value, longest: u32) -> Result<Asked, Vec<field::Error>> {
-        let path = Path::new("spec");
-        let mut errors = Vec::new();
-        let role = match &spec["role"] {
-            Value::Null => KubeconfigRole::default(),
-            Value::String(text) if text == "admin" => KubeconfigRole::Admin,
-            Value::String(text) if text == "view" => KubeconfigRole::View,
-            other => {
-                let path = path.child("role");
-                errors.push(field::Error::not_supported(
-                    &path,
-                    other.clone(),
-                    &["admin", "view"],
-                ));
-                KubeconfigRole::View
-            }
-        };
-        let seconds = match &spec["expirationSeconds"] {
-            Value::Null => longest,
-            // As a TokenRequest: more than the longest is granted the longest.
-            Value::Number(number) if number.as_i64().is_some_and(|n| n >= SHORTEST.into()) => {
-                let asked = number.as_i64().unwrap_or_default();
-                u32::try_from(asked).unwrap_or(longest).min(longest)
-            }
-            other => {
-                let path = path.child("expirationSeconds");
-                let why = "may not specify a duration less than 10 minutes";
-                errors.push(field::Error::invalid(&path, other.clone(), why));
-                SHORTEST
-            }
-        };
-        if errors.is_empty() {
-            Ok(Asked { role, seconds })
-        } else {
-            Err(errors)
-        }
-    }
-}
-
-fn same(value: &Value, expected: &str, what: &str) -> Result<(), Failure> {
-    match value {
-        Value::Null => Ok(()),
-        Value::String(text) if text.is_empty() || text == expected => Ok(()),
-        other => Err(Failure::BadRequest(format!(
-            "{what} ({}) does not match the one of the request ({expected})",
-            other.as_str().map_or(other.to_string(), str::to_owned)
-        ))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn texts(spec: Value) -> Vec<String> {
-        let errors = Asked::check(&spec, 86_400).unwrap_err();
-        errors.iter().map(ToString::to_string).collect()
-    }
-
-    #[test]
-    fn requests_are_checked_and_shortened_to_the_longest() {
-        for (spec, role, seconds) in [
-            (json!(null), KubeconfigRole::Admin, 86_400),
-            (json!({"role": "view"}), KubeconfigRole::View, 86_400),
-            (
-                json!({"expirationSeconds": 600}),
-                KubeconfigRole::Admin,
-                600,
-            ),
-            (
-                json!({"expirationSeconds": i64::MAX}),
-                KubeconfigRole::Admin,
-                86_400,
-            ),
-        ] {
-            assert_eq!(Asked::check(&spec, 86_400), Ok(Asked { role, seconds }));
-        }
-        assert_eq!(
-            texts(json!({"role": "root", "expirationSeconds": 599})),
-            [
-                r#"spec.role: Unsupported value: "root": supported values: "admin", "view""#,
-                "spec.expirationSeconds: Invalid value: 599: may not specify a duration less than 10 minutes",
-            ]
-        );
-        assert_eq!(texts(json!({"expirationSeconds": "1h"})).len(), 1);
-    }
 
     #[test]
     fn only_a_ready_tenant_has_kubeconfigs() {

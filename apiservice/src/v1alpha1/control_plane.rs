@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{
     TopologySpreadConstraint, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
 use super::{AdditionalMetadata, Gateway, Ingress, Service};
@@ -48,6 +48,7 @@ pub struct Deployment {
     pub runtime_class_name: Option<String>,
     /// How pods are replaced. By default all new ones come up before an old one
     /// goes, so that clients do not meet two versions in turn for long.
+    #[schemars(schema_with = "strategy")]
     pub strategy: DeploymentStrategy,
     /// Taints that the pods tolerate.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -103,6 +104,16 @@ pub struct Deployment {
     /// Timing of the probes: for all components, then for one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probes: Option<Probes>,
+}
+
+/// The strategy of a Deployment, with the types that one takes: the schema of
+/// Kubernetes only tells of them in the description.
+fn strategy(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = DeploymentStrategy::json_schema(generator);
+    if let Some(kind) = schema.pointer_mut("/properties/type") {
+        kind["enum"] = serde_json::json!(["Recreate", "RollingUpdate"]);
+    }
+    schema
 }
 
 impl Default for Deployment {

@@ -1,8 +1,28 @@
 //! KubeconfigRequest: what `POST .../kubeconfig` takes and returns (rule 11).
 
+use std::sync::LazyLock;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::schema::{Schema, of_type};
+
+static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
+    Schema::new(json!({
+        "type": "object",
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {"type": "object"},
+            "spec": of_type::<KubeconfigRequestSpec>(),
+            "status": of_type::<KubeconfigRequestStatus>(),
+        },
+    }))
+    // The schema is the same in every run; a test compiles it.
+    .unwrap_or_else(|error| panic!("schema of KubeconfigRequest: {error}"))
+});
 
 /// A request for a kubeconfig with a short-lived certificate.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -19,6 +39,13 @@ pub struct KubeconfigRequest {
     /// What is granted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<KubeconfigRequestStatus>,
+}
+
+impl KubeconfigRequest {
+    /// The fields that a request may have, and their types.
+    pub fn schema() -> &'static Schema {
+        &SCHEMA
+    }
 }
 
 /// What kubeconfig is asked for.

@@ -59,9 +59,13 @@ pub(super) fn warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
         .into_iter()
         .map(|path| format!("{path}: accepted but not acted upon yet"))
         .collect();
-    let store = |object: &Value| at(object, &["spec", "dataStore"]).cloned();
-    if let Some(before) = old.and_then(store)
-        && store(new).is_some_and(|now| now != before)
+    // Where the data is says the status, not what the spec was before: that may
+    // have named none, or one to which the data was never moved.
+    let settled = old.and_then(|old| at(old, &["status", "storage", "dataStoreName"]));
+    let is_name = |value: &&Value| value.as_str().is_some_and(|name| !name.is_empty());
+    if let Some(settled) = settled.filter(is_name)
+        && let Some(wanted) = at(new, &["spec", "dataStore"]).filter(is_name)
+        && wanted != settled
     {
         warnings.push(
             "spec.dataStore: moving data to another DataStore is accepted but not acted upon yet; the tenant stays where it is"

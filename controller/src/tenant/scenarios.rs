@@ -447,14 +447,17 @@ fn a_first_start_is_led_to_unless_pods_of_its_name_still_end() {
     fresh.pass();
     assert!(leads(&fresh));
 
-    let mut after_another = Lab::ready();
+    let after_another = Lab::ready();
     let now = after_another.world.now;
     let mut left = after_another.world.pods[0].as_ref().clone();
     left.metadata.deletion_timestamp = Some(Time(now));
     let mut heir = Lab::new();
     heir.world.pods = vec![Arc::new(left)];
     heir.pass();
-    assert!(!leads(&heir), "the pod of the deleted tenant would be led to");
+    assert!(
+        !leads(&heir),
+        "the pod of the deleted tenant would be led to"
+    );
     heir.world.pods.clear();
     heir.pass();
     assert!(!leads(&heir), "it is not worth a change of the Service");

@@ -1,0 +1,296 @@
+//! Reading a KubeconfigRequest: the strictness, types and texts of any create
+//! (R6.4, R6.11), and what is asked for.
+
+use apiservice::field::{self, ErrorKind, Path};
+use apiservice::v1alpha1::{KubeconfigRequest, KubeconfigRole};
+use serde_json::Value;
+
+use super::KIND;
+use crate::authz::Permit;
+use crate::decode::{self, metadata};
+use crate::options::FieldValidation;
+use crate::registry::Request;
+use crate::status::Failure;
+
+/// Seconds; as for a TokenRequest.
+const SHORTEST: i64 = 600;
+
+/// A KubeconfigRequest, checked.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Asked {
+    pub(super) role: KubeconfigRole,
+    /// How long the certificate is to be valid; never above the longest.
+    pub(super) seconds: u32,
+}
+
+impl Asked {
+    /// An empty body asks for the defaults.
+    pub(super) fn parse<V>(
+        request: &Request,
+        permit: &Permit<V>,
+        validation: FieldValidation,
+        longest: u32,
+    ) -> Result<Asked, Failure> {
+        let media = decode::media(&request.headers)?;
+        if request.body.iter().all(u8::is_ascii_whitespace) {
+            return Ok(Asked {
+                role: KubeconfigRole::default(),
+                seconds: longest,
+            });
+        }
+        let parsed = decode::parse(media, &request.body)
+            .map_err(|error| decode::unrecognized(KIND, &error, &request.body))?;
+        let mut body = parsed.value;
+        let unhandled = |error: String| decode::unhandled(KIND, &error);
+        decode::must_be_object(&body).map_err(unhandled)?;
+        let name = permit.name().unwrap_or_default();
+        same(
+            &body["apiVersion"],
+            &permit.resource().api_version(),
+            "the API version in the data",
+        )?;
+        same(&body["kind"], KIND, "the kind of the object")?;
+        let schema = KubeconfigRequest::schema();
+        let mut unknown = metadata::complete(&mut body).map_err(unhandled)?;
+        unknown.extend(schema.prune(&mut body));
+        // Of the status only unknown fields are told, as a create drops it.
+        body["status"] = Value::Null;
+        schema.default(&mut body);
+        decode::judge(parsed.duplicates, unknown, validation, &request.warnings)
+            .map_err(unhandled)?;
+        same(&body["metadata"]["name"], name, "the name of the object")?;
+        same(
+            &body["metadata"]["namespace"],
+            permit.namespace().unwrap_or_default(),
+            "the namespace of the object",
+        )?;
+        let asked = Self::check(&body, longest).map_err(|errors| Failure::Invalid {
+            kind: KIND.to_owned(),
+            group: apiservice::GROUP.to_owned(),
+            name: name.to_owned(),
+            errors,
+        })?;
+        if let Some(wanted) = seconds(&body["spec"]["expirationSeconds"])
+            && wanted > i64::from(asked.seconds)
+        {
+            // In the words of a TokenRequest.
+            request.warnings.add(format!(
+                "requested expiration of {wanted} seconds shortened to {} seconds",
+                asked.seconds
+            ));
+        }
+        Ok(asked)
+    }
+
+    fn check(body: &Value, longest: u32) -> Result<Asked, Vec<field::Error>> {
+        let spec = &body["spec"];
+        let path = Path::new("spec");
+        // The limits of the fields have their own texts below.
+        let mut errors = KubeconfigRequest::schema().validate(body, &Path::root());
+        errors.retain(|error| error.kind == ErrorKind::TypeInvalid);
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let role = match &spec["role"] {
+            Value::Null => KubeconfigRole::default(),
+            Value::String(text) if text == "admin" => KubeconfigRole::Admin,
+            Value::String(text) if text == "view" => KubeconfigRole::View,
+            other => {
+                let path = path.child("role");
+                let error = field::Error::not_supported(&path, other.clone(), &["admin", "view"]);
+                errors.push(error);
+                KubeconfigRole::View
+            }
+        };
+        let granted = match seconds(&spec["expirationSeconds"]) {
+            None => longest,
+            // As a TokenRequest: more than the longest is granted the longest.
+            Some(wanted) if wanted >= SHORTEST => {
+                u32::try_from(wanted).unwrap_or(longest).min(longest)
+            }
+            Some(wanted) => {
+                let path = path.child("expirationSeconds");
+                let why = "may not specify a duration less than 10 minutes";
+                errors.push(field::Error::invalid(&path, wanted, why));
+                longest
+            }
+        };
+        if errors.is_empty() {
+            Ok(Asked {
+                role,
+                seconds: granted,
+            })
+        } else {
+            Err(errors)
+        }
+    }
+}
+
+/// A whole number, which may be written as 600.0 and beyond all bounds.
+fn seconds(value: &Value) -> Option<i64> {
+    value
+        .as_i64()
+        .or_else(|| value.as_f64().map(|number| number as i64))
+}
+
+fn same(value: &Value, expected: &str, what: &str) -> Result<(), Failure> {
+    match value {
+        Value::Null => Ok(()),
+        Value::String(text) if text.is_empty() || text == expected => Ok(()),
+        other => Err(Failure::BadRequest(format!(
+            "{what} ({}) does not match the one of the request ({expected})",
+            other.as_str().map_or(other.to_string(), str::to_owned)
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::authn::Identity;
+    use crate::authz::verb;
+    use crate::respond::Warnings;
+
+    const LONGEST: u32 = 86_400;
+
+    /// What a body asks for, or the text of the refusal, and the warnings.
+    fn asked(body: &Value, validation: FieldValidation) -> (Result<Asked, String>, Vec<String>) {
+        let request = Request {
+            headers: Default::default(),
+            query: Vec::new(),
+            body: body.to_string().into(),
+            path: String::new(),
+            deadline: tokio::time::Instant::now() + Duration::from_secs(30),
+            warnings: Warnings::default(),
+        };
+        let identity = Identity {
+            user: "alice".to_owned(),
+            uid: None,
+            groups: Vec::new(),
+            extra: Default::default(),
+        };
+        let resource = apiservice::find("tenantcontrolplanes").unwrap();
+        let permit: Permit<verb::Create> =
+            Permit::for_test(identity, resource, Some("n"), Some("t"), None);
+        let asked = Asked::parse(&request, &permit, validation, LONGEST);
+        let asked = asked.map_err(|failure| failure.to_string());
+        (asked, request.warnings.texts())
+    }
+
+    fn refusal(spec: Value) -> String {
+        let (asked, _) = asked(&json!({"spec": spec}), FieldValidation::Warn);
+        asked.unwrap_err()
+    }
+
+    #[test]
+    fn requests_are_checked_and_shortened_to_the_longest() {
+        let shortened = |wanted: i64| {
+            vec![format!(
+                "requested expiration of {wanted} seconds shortened to 86400 seconds"
+            )]
+        };
+        for (spec, role, seconds, warnings) in [
+            (json!(null), KubeconfigRole::Admin, LONGEST, vec![]),
+            (
+                json!({"role": "view", "expirationSeconds": null}),
+                KubeconfigRole::View,
+                LONGEST,
+                vec![],
+            ),
+            (
+                json!({"expirationSeconds": 600.0}),
+                KubeconfigRole::Admin,
+                600,
+                vec![],
+            ),
+            (
+                json!({"expirationSeconds": LONGEST}),
+                KubeconfigRole::Admin,
+                LONGEST,
+                vec![],
+            ),
+            (
+                json!({"expirationSeconds": 86_401}),
+                KubeconfigRole::Admin,
+                LONGEST,
+                shortened(86_401),
+            ),
+            (
+                json!({"expirationSeconds": i64::MAX}),
+                KubeconfigRole::Admin,
+                LONGEST,
+                shortened(i64::MAX),
+            ),
+        ] {
+            let found = asked(&json!({"spec": spec}), FieldValidation::Warn);
+            assert_eq!(found, (Ok(Asked { role, seconds }), warnings), "{spec}");
+        }
+        let both = refusal(json!({"role": "root", "expirationSeconds": 599}));
+        for text in [
+            r#"spec.role: Unsupported value: "root": supported values: "admin", "view""#,
+            "spec.expirationSeconds: Invalid value: 599: may not specify a duration less than 10 minutes",
+        ] {
+            assert!(both.contains(text), "{both}");
+        }
+    }
+
+    /// R6.11.
+    #[test]
+    fn a_wrong_type_is_told_as_for_any_object() {
+        let name = r#"KubeconfigRequest.steward.butlerlabs.dev "t" is invalid: "#;
+        for (spec, error) in [
+            (
+                json!({"expirationSeconds": "1h"}),
+                r#"spec.expirationSeconds: Invalid value: "string": spec.expirationSeconds in body must be of type integer: "string""#,
+            ),
+            (
+                json!({"role": 5}),
+                r#"spec.role: Invalid value: "integer": spec.role in body must be of type string: "integer""#,
+            ),
+            (
+                json!([]),
+                r#"spec: Invalid value: "array": spec in body must be of type object: "array""#,
+            ),
+        ] {
+            assert_eq!(refusal(spec), format!("{name}{error}"));
+        }
+        let (list, _) = asked(&json!([]), FieldValidation::Warn);
+        assert!(list.unwrap_err().contains("cannot unmarshal array"));
+    }
+
+    /// R6.4.
+    #[test]
+    fn unknown_fields_are_told_as_for_any_create() {
+        let body = json!({
+            "metadata": {"bogus": 1}, "spec": {"role": "view", "bogus": 1}, "bogus": {},
+        });
+        let texts = [
+            r#"unknown field "bogus""#,
+            r#"unknown field "metadata.bogus""#,
+            r#"unknown field "spec.bogus""#,
+        ];
+        let view = Asked {
+            role: KubeconfigRole::View,
+            seconds: LONGEST,
+        };
+        let (found, warnings) = asked(&body, FieldValidation::Warn);
+        assert_eq!(
+            (found.as_ref(), warnings.as_slice()),
+            (Ok(&view), &texts.map(str::to_owned)[..])
+        );
+        assert_eq!(asked(&body, FieldValidation::Ignore), (Ok(view), vec![]));
+        let (refused, warnings) = asked(&body, FieldValidation::Strict);
+        assert_eq!(
+            refused.unwrap_err(),
+            format!(
+                r#"KubeconfigRequest in version "v1alpha1" cannot be handled as a KubeconfigRequest: strict decoding error: {}"#,
+                texts.join(", ")
+            )
+        );
+        assert!(warnings.is_empty());
+    }
+}
