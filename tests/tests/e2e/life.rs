@@ -143,7 +143,11 @@ pub async fn run(stage: &Stage) {
     stage.remove(NAME).await;
     let began = Instant::now();
     stage.create(&tenant(NAME, 1)).await;
-    let took = story.ready(began, COMING).await;
+    let uid = stage.it.get(&tenant_path(NAME)).await.unwrap()["metadata"]["uid"].clone();
+    let again = |object: &serde_json::Value| {
+        object["metadata"]["uid"] == uid && is(object, "Ready", "True", "Ready")
+    };
+    let took = story.until(began, COMING, "Ready again", again).await;
     stage.note("created again after a deletion until Ready", seconds(took));
     let in_the_way = |event: &[String; 3]| event[1] == "NameTaken";
     let events = stage.events(NAME).await;
