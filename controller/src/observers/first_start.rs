@@ -52,7 +52,7 @@ impl FirstStart {
         let Some((_, port)) = service.rsplit_once(':') else {
             return;
         };
-        let wanted = addons::with_health_access(wanted);
+        let wanted = addons::with_default_roles(wanted);
         for pod in ctx.caches.pods.of(&Name::of(&tenant.metadata)) {
             let Some(socket) = socket(&pod, port) else {
                 continue;

@@ -52,9 +52,10 @@ pub fn bindings() -> Bindings {
     }
 }
 
-/// Lets everybody ask for the health of the API server, as it does itself a
-/// second after it serves. Not part of [`bindings`]: later it is the tenant's.
-pub fn with_health_access(mut bindings: Bindings) -> Bindings {
+/// With the default roles that a first start needs before the tenant has written
+/// its own: everybody may ask for the health of the API server, and [`view`]
+/// gives what it will. Not part of [`bindings`]: later they are the tenant's.
+pub fn with_default_roles(mut bindings: Bindings) -> Bindings {
     let name = "system:public-info-viewer";
     let rules = json!([{
         "nonResourceURLs": ["/healthz", "/livez", "/readyz", "/version", "/version/"],
