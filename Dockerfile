@@ -3,10 +3,6 @@
 #   docker build --target controller -t REGISTRY/steward-controller:0.1.0 .
 # (`make images` builds archives of the same content without Docker.)
 FROM rust:1.95-bookworm AS build
-# protoc for etcd's client, cmake and a C compiler for the cryptography.
-RUN apt-get update \
-    && apt-get install --yes --no-install-recommends cmake protobuf-compiler \
-    && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \

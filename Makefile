@@ -40,36 +40,48 @@ help: ## Print this
 	@echo "                                         the same on the cluster of kubectl's context"
 
 # A cluster that is there needs nothing of the lab.
-demo_needs := $(if $(filter lab,$(CLUSTER)),preflight lab)
+demo_needs := $(if $(filter lab,$(CLUSTER)),tools programs)
 
 .PHONY: demo
 demo: $(demo_needs) ## A cluster, Steward in it, a tenant's whole life, and nothing left (KEEP=1 keeps it)
 	@tests/demo/demo.sh up
 
 .PHONY: demo-down
-demo-down: $(filter lab,$(demo_needs)) ## Take away what `make demo KEEP=1` left
+demo-down: $(if $(filter lab,$(CLUSTER)),lab) ## Take away what `make demo KEEP=1` left
 	@tests/demo/demo.sh down
 
 .PHONY: test
-test: preflight lint lab-build ## Style, all tests (on real clusters of the lab), the chart
+test: tools lab-build lint ## Style, all tests (on real clusters of the lab), the chart
 	$(call phase,test,10 to 20 min,tests/demo/totals.sh cargo test --locked --workspace --no-fail-fast)
 	$(call phase,demo,5 min,tests/demo/judge.sh)
 
+.PHONY: fuzz
+fuzz: ## Every parser of what strangers send, for longer than in `make test` (CASES=100000 each)
+	$(call phase,fuzz,as long as you like,PROPTEST_CASES=$(or $(CASES),100000) cargo test --locked --release --package apiserver --test parsers)
+
 .PHONY: lint
-lint: lab ## rustfmt, clippy, scripts, documents, the chart
+lint: lab-build ## rustfmt, clippy, scripts, documents, the chart
 	$(call phase,format,1 s,cargo fmt --all --check)
-	$(call phase,clippy,1 to 6 min,cargo clippy --locked --workspace --all-targets -- -D warnings)
+	$(call phase,clippy,1 to 6 min,cargo clippy --locked --workspace --all-targets -- -D warnings && cargo clippy --locked --workspace --no-default-features --bin lab -- -D warnings)
 	$(call phase,scripts,1 s,for script in tests/*.sh tests/demo/*.sh .ci/run; do bash -n $$script || exit 1; done)
+	$(call phase,crates,1 s,tests/demo/crates.sh)
 	$(call phase,docs,1 s,tests/demo/docs.sh)
-	$(call phase,chart,5 s after helm is built,tests/demo/chart.sh)
+	$(call phase,chart,5 s,tests/demo/chart.sh)
 
 .PHONY: bench
-bench: preflight lab-build ## Times against a bare kube-apiserver: target/bench/results.json
+bench: tools lab-build ## Times against a bare kube-apiserver: target/bench/results.json
 	$(call phase,bench,15 min,cargo bench --locked --package tests)
 
 .PHONY: preflight
 preflight: ## What is missing on this machine? (INSTALL=1 installs Debian's packages)
-	@tests/preflight.sh $(if $(INSTALL),--install)
+	@tests/preflight.sh $(if $(filter-out 0,$(INSTALL)),--install)
+	@tests/demo/estimate.sh
+
+# What the two commands begin with: small missing packages are installed, if that
+# is possible and not refused with INSTALL=0.
+.PHONY: tools
+tools:
+	@tests/preflight.sh $(if $(filter 0,$(INSTALL)),,--install)
 	@tests/demo/estimate.sh
 
 .PHONY: build
@@ -80,14 +92,26 @@ build: ## Compile both programs for use (release)
 images: lab ## Archives of both images in target/images, loadable by docker, ctr and kind
 	$(call phase,images,2 to 10 min,tests/demo/images.sh $(TAG) $(TARGET)/images)
 
+.PHONY: bare
+bare: ## Does a bare Debian do? Up to the first build of all crates in a root of its own
+	$(call phase,bare,1 s when nothing of it changed and 5 to 12 min else,tests/bare.sh $(if $(filter 1,$(IF_CHANGED)),--if-changed))
+
 .PHONY: book
 book: ## The documentation as web pages in target/book (needs mdbook)
 	@command -v mdbook >/dev/null || { echo "mdbook is missing: cargo install --locked mdbook" >&2; exit 1; }
 	$(call phase,book,1 s,mdbook build docs --dest-dir $(abspath $(TARGET))/book)
 
+# The lab before all else, because it builds Kubernetes; without our own crates, and
+# with dependencies as the others compile them (tests/Cargo.toml).
 .PHONY: lab
 lab:
-	$(call phase,lab,1 s when nothing changed and 3 to 8 min from cold,cargo build --locked --package tests --bin lab)
+	$(call phase,lab,1 s when nothing changed and 2 min from cold,cargo build --locked --workspace --no-default-features --bin lab)
+
+# What the demo runs: Go and Rust side by side, each with times when it can use one
+# core only.
+.PHONY: programs
+programs: lab
+	$(call phase,programs,1 s when cached and 10 to 16 min from cold,tests/demo/beside.sh "$(LAB) build" "PROFILE=dev tests/demo/images.sh dev $(TARGET)/demo/images")
 
 .PHONY: lab-build
 lab-build: lab ## Compile the programs of the lab: Kubernetes, etcd, CoreDNS, helm (once)

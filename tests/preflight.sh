@@ -12,7 +12,7 @@ set -u
 # harmless to have: none starts a daemon.
 tools='nft:nftables iptables:iptables conntrack:conntrack socat:socat
 ethtool:ethtool ip:iproute2 nsenter:util-linux unshare:util-linux
-mount:mount cc:gcc protoc:protobuf-compiler'
+mount:mount cc:gcc'
 
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/go/bin:${HOME:-/root}/.cargo/bin"
 missing=0
@@ -40,6 +40,8 @@ wanted_packages() {
         case " $wanted " in *" $package "*) continue ;; esac
         has "${pair%%:*}" || wanted="$wanted $package"
     done
+    # Without authorities, cargo and Go trust no registry.
+    if has dpkg && ! [ -e /etc/ssl/certs/ca-certificates.crt ]; then wanted="$wanted ca-certificates"; fi
     # The headers and the static C library come apart from the compiler.
     if has dpkg && ! [ -e /usr/include/stdio.h ]; then wanted="$wanted libc6-dev"; fi
     printf '%s' "${wanted# }"
@@ -53,7 +55,7 @@ if [ "${1:-}" = --install ]; then
         elif [ "$(id -u)" != 0 ]; then
             echo "installing needs root: sudo $0 --install" >&2
         else
-            echo "installing $packages"
+            echo "installing Debian's packages: $packages (INSTALL=0 refuses)"
             apt-get update -qq &&
                 # shellcheck disable=SC2086 # a list of names
                 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $packages >/dev/null

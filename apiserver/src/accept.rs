@@ -47,7 +47,7 @@ fn json(value: &Value, pretty: bool) -> Vec<u8> {
 }
 
 /// `meta.k8s.io/v1` or the older name of the same shape.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MetaVersion {
     V1,
     V1beta1,
@@ -64,7 +64,7 @@ impl MetaVersion {
 }
 
 /// What of an object a Table row carries (R4.8).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum IncludeObject {
     Metadata,
     Object,
@@ -72,7 +72,7 @@ pub enum IncludeObject {
 }
 
 /// What the client wants to see of an object or list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Shape {
     /// The object as it is.
     Object,

@@ -2,8 +2,11 @@
 //! NamespaceLifecycle (contract 7.1), server-owned metadata (R3.34, R3.49),
 //! validation, and borrowed rights (rule 8).
 
+use std::borrow::Cow;
+use std::collections::HashSet;
+
 use apiservice::field::{self, Path};
-use apiservice::meta::validate_metadata;
+use apiservice::meta::{label_value_complaints, qualified_name_complaints, validate_metadata};
 use apiservice::{BorrowedRight, Resource, Scope};
 use serde_json::Value;
 
@@ -24,7 +27,8 @@ const SERVER_OWNED: [&str; 5] = [
     "generation",
 ];
 
-/// R7.4: nothing is created in a namespace that is missing or going away.
+/// R7.4: nothing is created in a namespace that is missing or going away, nor in one
+/// in which this installation has no rights.
 pub async fn namespace_lifecycle(
     registry: &Registry,
     resource: &Resource,
@@ -32,6 +36,14 @@ pub async fn namespace_lifecycle(
     name: &str,
 ) -> Result<(), Failure> {
     let subject = Subject::of(resource, name);
+    if !registry.namespaces.serves(namespace) {
+        let why = format!(
+            "namespace {namespace} is not one of those in which this installation of Steward \
+             may have tenants; its administrator adds it to tenantNamespaces in the values of \
+             the chart"
+        );
+        return Err(authz::refused(subject, &why));
+    }
     match registry.namespaces.state(namespace).await {
         State::Active => Ok(()),
         State::Missing => Err(Failure::NotFound(Subject::new("", "namespaces", namespace))),
@@ -99,7 +111,8 @@ pub fn prepare_create(
     warnings: &Warnings,
 ) -> Result<(), Failure> {
     if !meta(object, "resourceVersion").is_empty() {
-        return Err(Failure::Bare(
+        // A kube-apiserver says the same with a 500 (R3.35); the fault is the client's.
+        return Err(Failure::BadRequest(
             "resourceVersion should not be set on objects to be created".to_owned(),
         ));
     }
@@ -109,6 +122,7 @@ pub fn prepare_create(
     if let Some(fields) = object.as_object_mut().filter(|_| has_status(resource)) {
         fields.remove("status");
     }
+    object::fits(object)?;
     dedupe_owners(object, warnings);
     Ok(())
 }
@@ -123,7 +137,15 @@ pub fn has_status(resource: &Resource) -> bool {
 
 /// R3.49: what an update cannot change is taken from the stored object, and
 /// the generation counts changes of anything but metadata and status (R3.50).
-pub fn prepare_update(resource: &Resource, new: &mut Value, old: &Value, warnings: &Warnings) {
+///
+/// # Errors
+/// 413 for what is never stored, before anything looks at all of it.
+pub fn prepare_update(
+    resource: &Resource,
+    new: &mut Value,
+    old: &Value,
+    warnings: &Warnings,
+) -> Result<(), Failure> {
     let stored = &old["metadata"];
     for field in ["creationTimestamp", "generation"] {
         set_meta(new, field, stored.get(field).cloned());
@@ -141,10 +163,12 @@ pub fn prepare_update(resource: &Resource, new: &mut Value, old: &Value, warning
     if has_status(resource) {
         set_status(new, old.get("status").cloned());
     }
+    object::fits(new)?;
     dedupe_owners(new, warnings);
     if object::spec_changed(resource, new, old) {
         bump_generation(new);
     }
+    Ok(())
 }
 
 /// Adds one to the generation.
@@ -172,19 +196,19 @@ fn dedupe_owners(object: &mut Value, warnings: &Warnings) {
     else {
         return;
     };
-    let mut kept: Vec<Value> = Vec::with_capacity(owners.len());
+    let mut seen = HashSet::with_capacity(owners.len());
+    let mut told = HashSet::new();
     let mut duplicates: Vec<String> = Vec::new();
-    for owner in owners.drain(..) {
-        if kept.contains(&owner) {
-            let uid = owner["uid"].as_str().unwrap_or("").to_owned();
-            if !duplicates.contains(&uid) {
-                duplicates.push(uid);
+    owners.retain(|owner| {
+        let first = seen.insert(owner.to_string());
+        if !first {
+            let uid = owner["uid"].as_str().unwrap_or("");
+            if duplicates.len() < field::MAX_ERRORS && told.insert(uid.to_owned()) {
+                duplicates.push(uid.to_owned());
             }
-        } else {
-            kept.push(owner);
         }
-    }
-    *owners = kept;
+        first
+    });
     if !duplicates.is_empty() {
         warnings.add(format!(
             ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
@@ -220,7 +244,7 @@ pub fn validate(
     warnings: &Warnings,
 ) -> Result<(), Failure> {
     let before = old.map(|old| &old["metadata"]);
-    let mut errors = validate_metadata(&new["metadata"], before, resource);
+    let mut errors = validate_metadata(&bounded(&new["metadata"]), before, resource);
     errors.extend(match (part, old) {
         (Part::Status, Some(old)) => resource.validate_status(new, old),
         _ => resource.validate(new, old),
@@ -240,10 +264,74 @@ pub fn validate(
     Ok(())
 }
 
+/// The metadata, or if more than enough is wrong with it, what is wrong first: errors
+/// are larger than what they are about, and a megabyte of it would be half a gigabyte.
+fn bounded(metadata: &Value) -> Cow<'_, Value> {
+    let mut left = field::MAX_ERRORS;
+    // How many entries of each are needed; those after the last error are left out.
+    let mut take = |wrong: bool| {
+        left = left.saturating_sub(usize::from(wrong));
+        left > 0
+    };
+    let map = |name: &str| metadata.get(name).and_then(Value::as_object);
+    let list = |name: &str| metadata.get(name).and_then(Value::as_array);
+    let is = |one: &Value, name: &str| one[name].as_str().is_none_or(str::is_empty);
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+
+    let labels = map("labels")
+        .into_iter()
+        .flatten()
+        .take_while(|(key, value)| {
+            take(
+                !qualified_name_complaints(key).is_empty()
+                    || !label_value_complaints(&text(value)).is_empty(),
+            )
+        });
+    let labels = labels.count();
+    let annotations = map("annotations").into_iter().flatten();
+    let annotations = annotations
+        .take_while(|(key, _)| take(!qualified_name_complaints(&key.to_lowercase()).is_empty()))
+        .count();
+    let finalizers = list("finalizers").into_iter().flatten();
+    let finalizers = finalizers
+        .take_while(|name| take(!qualified_name_complaints(&text(name)).is_empty()))
+        .count();
+    // The complaint about a second controller shows the whole list.
+    let mut controllers = 0;
+    let owners = list("ownerReferences").into_iter().flatten();
+    let owners = owners
+        .take_while(|owner| {
+            controllers += usize::from(owner["controller"] == true);
+            let event = owner["apiVersion"] == "v1" && owner["kind"] == "Event";
+            let version = text(&owner["apiVersion"]);
+            let broken = version.is_empty() || version.ends_with('/') || event;
+            let fields = ["kind", "name", "uid"];
+            let broken = broken || fields.iter().any(|name| is(owner, name));
+            take(broken) && controllers < 3
+        })
+        .count();
+    if left > 0 && controllers < 3 {
+        return Cow::Borrowed(metadata);
+    }
+    let mut metadata = metadata.clone();
+    for (name, count) in [("labels", labels), ("annotations", annotations)] {
+        if let Some(map) = metadata.get_mut(name).and_then(Value::as_object_mut) {
+            *map = std::mem::take(map).into_iter().take(count + 1).collect();
+        }
+    }
+    for (name, count) in [("finalizers", finalizers), ("ownerReferences", owners)] {
+        if let Some(list) = metadata.get_mut(name).and_then(Value::as_array_mut) {
+            list.truncate(count + 1);
+        }
+    }
+    Cow::Owned(metadata)
+}
+
 /// R3.79: finalizers without a domain or path collide; said for new ones.
 fn finalizer_warnings(new: &Value, old: Option<&Value>, warnings: &Warnings) {
     const KNOWN: [&str; 2] = ["orphan", "foregroundDeletion"];
     let before = old.map(object::finalizers).unwrap_or_default();
+    let before: HashSet<String> = before.into_iter().collect();
     for finalizer in object::finalizers(new) {
         if KNOWN.contains(&finalizer.as_str())
             || finalizer.contains('/')
@@ -263,6 +351,10 @@ fn finalizer_warnings(new: &Value, old: Option<&Value>, warnings: &Warnings) {
 
 /// Rule 8: what the object makes us do with our rights, the requester must be
 /// allowed to do as well. Asked for changed fields only.
+///
+/// # Errors
+/// 422 for an object that borrows more than [`apiservice::resource::MAX_BORROWED`]
+/// rights, before any of them is asked for; 403 for one that the requester lacks.
 pub async fn borrowed(
     registry: &Registry,
     identity: &Identity,
@@ -270,12 +362,24 @@ pub async fn borrowed(
     new: &Value,
     old: Option<&Value>,
 ) -> Result<(), Failure> {
+    if let Some(error) = resource.borrows_too_much(new, old) {
+        return Err(Failure::invalid(resource, meta(new, "name"), vec![error]));
+    }
     for right in resource.borrowed(new, old) {
-        let attributes = attributes(&right);
-        if let Decision::Deny { reason } =
-            registry.authorizer.allowed(identity, &attributes).await?
-        {
-            let refusal = authz::forbidden(identity, &attributes, &reason);
+        let asked = attributes(&right);
+        if let Decision::Deny { reason } = registry.authorizer.allowed(identity, &asked).await? {
+            if let Some(other) = right.or {
+                let other = Attributes {
+                    verb: other.verb.to_owned(),
+                    resource: other.resource.to_owned(),
+                    subresource: other.subresource.to_owned(),
+                    ..asked.clone()
+                };
+                if registry.authorizer.allowed(identity, &other).await? == Decision::Allow {
+                    continue;
+                }
+            }
+            let refusal = authz::forbidden(identity, &asked, &reason);
             let subject = Subject::of(resource, meta(new, "name"));
             let why = format!(
                 "{} needs a right that the requester does not have: {refusal}",
@@ -369,7 +473,7 @@ mod tests {
             ),
         ];
         for (mut new, generation) in cases {
-            prepare_update(tenants(), &mut new, &old, &warnings);
+            prepare_update(tenants(), &mut new, &old, &warnings).unwrap();
             assert_eq!(new["metadata"]["generation"], generation);
             assert_eq!(new["metadata"]["uid"], "u");
             assert_eq!(new["metadata"]["deletionTimestamp"], "d");
@@ -388,6 +492,67 @@ mod tests {
             json!([{"uid": "1"}, {"uid": "2"}])
         );
         assert!(warnings.texts()[0].ends_with("duplicate UID(s) observed: 1"));
+    }
+
+    /// A megabyte of owners: comparing each with each would take minutes.
+    #[test]
+    fn many_owners_are_compared_once() {
+        let warnings = Warnings::default();
+        let owners: Vec<Value> = (0..40_000).map(|n| json!({"uid": n.to_string()})).collect();
+        let twice: Vec<Value> = owners.iter().chain(&owners).cloned().collect();
+        let mut object = json!({"metadata": {"ownerReferences": twice}});
+        dedupe_owners(&mut object, &warnings);
+        assert_eq!(object["metadata"]["ownerReferences"], Value::from(owners));
+        assert!(warnings.texts()[0].ends_with(", 98, 99"));
+    }
+
+    #[test]
+    fn what_is_never_stored_is_not_looked_at() {
+        let warnings = Warnings::default();
+        let large = "x".repeat(object::MAX_STORED + 5_000);
+        let object = json!({"metadata": {"name": "a"}, "spec": {"x": large}});
+        let expected = "Request entity too large: limit is 1572864";
+        let created = prepare_create(tenants(), &mut object.clone(), &warnings);
+        assert_eq!(created.unwrap_err().to_string(), expected);
+        let old = json!({"metadata": {"name": "a"}});
+        let updated = prepare_update(tenants(), &mut object.clone(), &old, &warnings);
+        assert_eq!(updated.unwrap_err().to_string(), expected);
+        // What is dropped does not count.
+        let mut object = json!({"metadata": {"name": "a"}, "status": object["spec"]});
+        prepare_create(tenants(), &mut object, &warnings).unwrap();
+    }
+
+    #[test]
+    fn metadata_is_judged_until_enough_is_wrong_with_it() {
+        let wrong = |n: usize| format!("-{n}");
+        let names: Vec<String> = (0..100_000).map(wrong).collect();
+        let map: serde_json::Map<String, Value> = names
+            .iter()
+            .map(|name| (name.clone(), Value::from("v")))
+            .collect();
+        let owner =
+            json!({"apiVersion": "v1", "kind": "K", "name": "n", "uid": "u", "controller": true});
+        let base = json!({"name": "a", "namespace": "n"});
+        for (field, value) in [
+            ("labels", Value::from(map.clone())),
+            ("annotations", Value::from(map)),
+            ("finalizers", Value::from(names)),
+            ("ownerReferences", Value::from(vec![json!({}); 20_000])),
+            ("ownerReferences", Value::from(vec![owner.clone(); 20_000])),
+        ] {
+            let mut metadata = base.clone();
+            metadata[field] = value;
+            let errors = validate_metadata(&bounded(&metadata), None, tenants());
+            assert!(
+                (1..=500).contains(&errors.len()),
+                "{field} {}",
+                errors.len()
+            );
+        }
+        let mut metadata = base;
+        metadata["finalizers"] = json!(vec!["-"; 99]);
+        metadata["ownerReferences"] = json!([owner, owner]);
+        assert!(matches!(bounded(&metadata), Cow::Borrowed(_)));
     }
 
     #[test]

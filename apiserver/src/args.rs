@@ -7,6 +7,9 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
+use crate::object::MAX_STORED;
+use crate::quota::Bounds;
+
 /// Steward's API server: serves steward.butlerlabs.dev behind the aggregation layer.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "steward-apiserver", version, about)]
@@ -22,6 +25,10 @@ pub struct Args {
         global = true
     )]
     pub namespace: String,
+    /// The only namespaces in which tenants may be created, separated by commas; empty:
+    /// any.
+    #[arg(long, value_delimiter = ',')]
+    pub tenant_namespaces: Vec<String>,
     /// Service that leads to this server.
     #[arg(long, default_value = "steward-apiserver", global = true)]
     pub service_name: String,
@@ -55,6 +62,31 @@ pub struct Args {
     /// Mutating requests served at once.
     #[arg(long, default_value_t = 200)]
     pub max_mutating_requests_inflight: usize,
+    /// Open connections. One source address has at most an eighth of them; the front
+    /// proxy's are not counted.
+    #[arg(long, default_value_t = 1000)]
+    pub max_connections: usize,
+    /// Objects that are stored at most. Creations beyond it are refused as by a
+    /// ResourceQuota; so with the next three.
+    #[arg(long, default_value_t = Bounds::default().objects)]
+    pub max_objects: u64,
+    /// Objects in one namespace.
+    #[arg(long, default_value_t = Bounds::default().objects_per_namespace)]
+    pub max_objects_per_namespace: u64,
+    /// Bytes of all objects. They are held in memory: a third of its limit is right.
+    #[arg(long, default_value_t = Bounds::default().bytes)]
+    pub max_bytes: u64,
+    /// Bytes of the objects in one namespace.
+    #[arg(long, default_value_t = Bounds::default().bytes_per_namespace)]
+    pub max_bytes_per_namespace: u64,
+    /// Bytes of one object; at most 1.5 MiB. Larger ones are refused with 413.
+    #[arg(long, default_value_t = MAX_STORED as u32, value_parser = clap::value_parser!(u32).range(1024..=MAX_STORED as i64))]
+    pub max_object_bytes: u32,
+    /// Newest minor version of Kubernetes that tenants may ask for, for example v1.37.
+    /// One newer than this build knows is accepted on your word; an older one changes
+    /// nothing.
+    #[arg(long, default_value_t = apiservice::version::MAX)]
+    pub newest_version: apiservice::version::Minor,
     /// HTTP/2 streams of one connection. kube-apiserver sends everything over one.
     #[arg(long, default_value_t = 1000)]
     pub http2_max_streams_per_connection: u32,
@@ -110,6 +142,23 @@ impl Args {
         SocketAddr::new(self.bind_address, self.secure_port)
     }
 
+    /// The namespaces in which tenants may be created; none: any.
+    pub fn tenant_namespaces(&self) -> Vec<String> {
+        let names = self.tenant_namespaces.iter();
+        names.filter(|name| !name.is_empty()).cloned().collect()
+    }
+
+    /// How much may be stored.
+    pub fn bounds(&self) -> Bounds {
+        Bounds {
+            objects: self.max_objects,
+            objects_per_namespace: self.max_objects_per_namespace,
+            object_bytes: self.max_object_bytes as usize,
+            bytes: self.max_bytes,
+            bytes_per_namespace: self.max_bytes_per_namespace,
+        }
+    }
+
     pub fn shutdown_delay(&self) -> Duration {
         Duration::from_secs(self.shutdown_delay_seconds)
     }
@@ -145,6 +194,10 @@ mod tests {
         let args = Args::parse_from(["steward-apiserver", "unregister", "--namespace=n"]);
         assert!(matches!(args.command, Some(Command::Unregister)));
         assert_eq!(args.namespace, "n");
+        let args = Args::parse_from(["x", "--tenant-namespaces=a,b"]);
+        assert_eq!(args.tenant_namespaces(), ["a", "b"]);
+        let args = Args::parse_from(["x", "--tenant-namespaces="]);
+        assert!(args.tenant_namespaces().is_empty());
         assert!(Args::try_parse_from(["x", "--kubeconfig-max-seconds=599"]).is_err());
     }
 }

@@ -7,7 +7,8 @@
 //! Flow: [`Authenticator::follow`] keeps the ConfigMap with the authorities loaded;
 //! [`Authenticator::authenticate`] reads the newest state for each request.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,8 +23,10 @@ use kube::runtime::{WatchStreamExt, watcher};
 use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
+use crate::buckets::Buckets;
 use crate::delegate;
 use crate::memo::Memo;
 use crate::registry::Clock;
@@ -40,6 +43,13 @@ const UID_ATTRIBUTE: &str = "1.3.6.1.4.1.57683.2";
 const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
 const TOKEN_LIFETIME: Duration = Duration::from_secs(10);
 const TOKEN_CAPACITY: usize = 4096;
+/// Tokens that were valid within this time are asked about again without being counted.
+const GOOD_LIFETIME: Duration = Duration::from_secs(3600);
+/// How many reviews are under way for sources that have sent too many tokens that were
+/// not valid, how long one that proves nothing takes at least, and how many wait.
+const LANE: usize = 4;
+const LANE_PACE: Duration = Duration::from_millis(100);
+const LANE_WAITING: usize = 64;
 /// A signature on a connection's certificate is checked again after this long.
 const VERDICT_LIFETIME: Duration = Duration::from_secs(60);
 
@@ -68,6 +78,16 @@ pub struct Caller {
     pub via: Via,
 }
 
+impl Caller {
+    /// Whether the caller has an identity. A front proxy may name nobody, too.
+    pub fn is_somebody(&self) -> bool {
+        let nobody = |group: &String| group == UNAUTHENTICATED;
+        self.via != Via::Nothing
+            && self.identity.user != ANONYMOUS
+            && !self.identity.groups.iter().any(nobody)
+    }
+}
+
 /// Why a credential proves nothing. Logged; the caller only learns "Unauthorized".
 #[derive(Debug, thiserror::Error)]
 pub enum Rejected {
@@ -81,6 +101,8 @@ pub enum Rejected {
     Token(String),
     #[error("the token could not be reviewed: {0}")]
     Review(String),
+    #[error("too many tokens from there were not valid")]
+    Source,
 }
 
 /// The other end of a connection: its certificates, leaf first.
@@ -88,6 +110,8 @@ pub enum Rejected {
 pub struct Peer {
     chain: Vec<CertificateDer<'static>>,
     verdict: Mutex<Option<Arc<Verdict>>>,
+    /// Where it connects from.
+    source: Option<IpAddr>,
 }
 
 /// What is known of a peer's certificate. Checked once for all requests of a
@@ -107,7 +131,15 @@ impl Peer {
     pub fn new(chain: Vec<CertificateDer<'static>>) -> Self {
         Peer {
             chain,
-            verdict: Mutex::new(None),
+            ..Peer::default()
+        }
+    }
+
+    /// The same peer, at this address.
+    pub fn at(self, source: IpAddr) -> Self {
+        Peer {
+            source: Some(source),
+            ..self
         }
     }
 }
@@ -119,6 +151,11 @@ pub struct Authenticator {
     client: Option<kube::Client>,
     trust: ArcSwapOption<Trust>,
     tokens: Memo<[u8; 32], Reviewed, String>,
+    /// Tokens that were not valid, by where they came from.
+    failures: Buckets,
+    /// Digests of tokens that were valid, and when that was said last.
+    good: Mutex<HashMap<[u8; 32], tokio::time::Instant>>,
+    lane: Lane,
     clock: Clock,
 }
 
@@ -130,6 +167,9 @@ impl Authenticator {
             client,
             trust: ArcSwapOption::empty(),
             tokens: Memo::new(TOKEN_LIFETIME, TOKEN_CAPACITY),
+            failures: Buckets::default(),
+            good: Mutex::default(),
+            lane: Lane::default(),
             clock,
         })
     }
@@ -223,7 +263,7 @@ impl Authenticator {
             }
         }
         if let Some(token) = bearer(headers) {
-            match self.review(token).await {
+            match self.review(token, peer.source).await {
                 Ok(identity) => {
                     return Ok(Caller {
                         identity,
@@ -245,6 +285,12 @@ impl Authenticator {
                 Via::Nothing,
             )),
         }
+    }
+
+    /// Whether the peer speaks for others: its connections are everybody's.
+    pub fn is_front_proxy(&self, peer: &Peer) -> bool {
+        self.verdict(peer)
+            .is_some_and(|verdict| is_front_proxy(&verdict))
     }
 
     /// What is known of the peer's certificate, if it has one and we know whom to trust.
@@ -286,13 +332,48 @@ impl Authenticator {
         Some(verdict)
     }
 
-    async fn review(&self, token: &str) -> Result<Arc<Identity>, Rejected> {
+    /// Whether this token was valid when it was last asked about, not long ago.
+    fn is_good(&self, key: &[u8; 32]) -> bool {
+        let good = self.good.lock();
+        good.get(key).is_some_and(|at| at.elapsed() < GOOD_LIFETIME)
+    }
+
+    fn remember(&self, key: [u8; 32]) {
+        let mut good = self.good.lock();
+        if good.len() >= TOKEN_CAPACITY && !good.contains_key(&key) {
+            good.retain(|_, at| at.elapsed() < GOOD_LIFETIME);
+            if good.len() >= TOKEN_CAPACITY {
+                // All young: let a quarter go, whichever, so that this stays rare.
+                let mut position = 0;
+                good.retain(|_, _| {
+                    position += 1;
+                    position > TOKEN_CAPACITY / 4
+                });
+            }
+        }
+        good.insert(key, tokio::time::Instant::now());
+    }
+
+    async fn review(&self, token: &str, source: Option<IpAddr>) -> Result<Arc<Identity>, Rejected> {
         let client = self
             .client
             .as_ref()
             .ok_or_else(|| Rejected::Review("no cluster to ask".to_owned()))?;
         // The memory holds digests: it must not be a list of credentials.
         let key: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+        if let Some(known) = self.tokens.known(&key) {
+            return known.map_err(Rejected::Token);
+        }
+        // Taken before the question, so that many at once count, and given back for an
+        // answer: only what is not valid costs. What was valid does not count at all, and
+        // what is new from a source that has no more is not refused: behind one address
+        // there may be many. It waits its turn.
+        let counted = source.filter(|_| !self.is_good(&key));
+        let lane = match counted {
+            Some(source) if !self.failures.take(source) => Some(self.lane.enter().await?),
+            _ => None,
+        };
+        let counted = counted.filter(|_| lane.is_none());
         let ask = || async {
             let review = TokenReview {
                 spec: TokenReviewSpec {
@@ -316,11 +397,53 @@ impl Authenticator {
                 extra: user.extra.unwrap_or_default(),
             }))))
         };
-        self.tokens
-            .get(&key, ask)
-            .await
-            .map_err(Rejected::Review)?
-            .map_err(Rejected::Token)
+        let reviewed = self.tokens.get(&key, ask).await;
+        if let (Some(source), Ok(Ok(_)) | Err(_)) = (counted, &reviewed) {
+            self.failures.give_back(source);
+        }
+        match &reviewed {
+            Ok(Ok(_)) => self.remember(key),
+            Ok(Err(_)) => {
+                self.good.lock().remove(&key);
+            }
+            Err(_) => {}
+        }
+        if lane.is_some() && !matches!(reviewed, Ok(Ok(_))) {
+            tokio::time::sleep(LANE_PACE).await;
+        }
+        drop(lane);
+        reviewed.map_err(Rejected::Review)?.map_err(Rejected::Token)
+    }
+}
+
+/// The way of tokens that nobody knows from sources that have sent too many bad ones:
+/// a few at a time, slowly, so that what they cost does not grow with how many come.
+#[derive(Debug)]
+struct Lane {
+    turns: Semaphore,
+    waiting: Semaphore,
+}
+
+impl Default for Lane {
+    fn default() -> Self {
+        Lane {
+            turns: Semaphore::new(LANE),
+            waiting: Semaphore::new(LANE_WAITING),
+        }
+    }
+}
+
+impl Lane {
+    /// Waits for a turn, which lasts until the permit is dropped.
+    ///
+    /// # Errors
+    /// Too many are waiting already.
+    async fn enter(&self) -> Result<SemaphorePermit<'_>, Rejected> {
+        let waiting = self.waiting.try_acquire();
+        let waiting = waiting.map_err(|_| Rejected::Source)?;
+        let turn = self.turns.acquire().await;
+        drop(waiting);
+        turn.map_err(|_| Rejected::Source)
     }
 }
 
@@ -342,6 +465,15 @@ fn complete(mut identity: Identity) -> Identity {
         identity.groups.push(AUTHENTICATED.to_owned());
     }
     identity
+}
+
+/// Whether the peer's certificate is that of the front proxy.
+fn is_front_proxy(verdict: &Verdict) -> bool {
+    let names = verdict.trust.front_proxy.as_ref();
+    matches!(verdict.front_proxy, Some(Ok(())))
+        && names.is_some_and(|rules| {
+            rules.allowed_names.is_empty() || rules.allowed_names.contains(&verdict.common_name)
+        })
 }
 
 /// The user that the front proxy names, if this is the front proxy and it names one.

@@ -19,6 +19,7 @@ use k8s_openapi::api::authorization::v1::{
 
 use crate::authn::Identity;
 use crate::delegate;
+use crate::limits::Slot;
 use crate::memo::Memo;
 use crate::status::{Failure, Subject};
 use crate::target::{ResourcePath, Target, Verb};
@@ -59,7 +60,7 @@ pub enum Decision {
 /// Asks the cluster, and remembers.
 pub struct Authorizer {
     source: Source,
-    memo: Memo<(Identity, Attributes), Decision, String>,
+    memo: Memo<(Identity, Attributes), Decision, Failure>,
 }
 
 enum Source {
@@ -93,17 +94,19 @@ impl Authorizer {
         Self::over(Source::Test(Box::new(decide)))
     }
 
-    /// Whether the caller may do what the target says.
+    /// Whether the caller may do what the target says. A `place` is taken only for a
+    /// question to the cluster: what is known needs none.
     ///
     /// # Errors
-    /// `Forbidden` if not; `Internal` when the cluster cannot be asked.
+    /// `Forbidden` if not; `Internal` when the cluster cannot be asked; that of `place`.
     pub async fn authorize(
         &self,
         identity: Arc<Identity>,
         target: Target,
+        place: impl FnOnce() -> Result<Slot, Failure>,
     ) -> Result<Authorized, Failure> {
         let attributes = Attributes::of(&target);
-        match self.allowed(&identity, &attributes).await? {
+        match self.answer(&identity, &attributes, place).await? {
             Decision::Allow => Ok(Authorized { identity, target }),
             Decision::Deny { reason } => Err(forbidden(&identity, &attributes, &reason)),
         }
@@ -118,17 +121,28 @@ impl Authorizer {
         identity: &Identity,
         attributes: &Attributes,
     ) -> Result<Decision, Failure> {
+        self.answer(identity, attributes, || Ok(None)).await
+    }
+
+    async fn answer(
+        &self,
+        identity: &Identity,
+        attributes: &Attributes,
+        place: impl FnOnce() -> Result<Slot, Failure>,
+    ) -> Result<Decision, Failure> {
         if let Some(decision) = locally(identity, attributes) {
             return Ok(decision);
         }
+        let ask = || async {
+            let _place = place()?;
+            let answer = self.ask(identity, attributes).await;
+            answer.map_err(Failure::Internal)
+        };
         if weight(identity, attributes) > MEMORABLE {
-            return self.allowed_uncached(identity, attributes).await;
+            return ask().await;
         }
         let key = (identity.clone(), attributes.clone());
-        self.memo
-            .get(&key, || self.ask(identity, attributes))
-            .await
-            .map_err(Failure::Internal)
+        self.memo.get(&key, ask).await
     }
 
     /// The answer of this moment, for what must not outlive a revocation.

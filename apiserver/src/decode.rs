@@ -1,6 +1,7 @@
 //! From the bytes of a body to an object (contract 4.4, 6.1): JSON or YAML,
 //! duplicate and unknown fields, typed metadata, pruning and defaults. Pure.
 
+pub mod depth;
 pub mod metadata;
 pub mod strict;
 
@@ -16,7 +17,7 @@ use crate::status::Failure;
 /// The media types in a 415 for an object's body (R4.4).
 const ACCEPTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 /// As many strict errors as the JSON decoder of Kubernetes reports (R6.4).
-const MAX_STRICT: usize = 100;
+pub(crate) const MAX_STRICT: usize = 100;
 
 /// How a body is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,8 +55,29 @@ pub struct Parsed {
     pub duplicates: Vec<String>,
 }
 
-/// Parses the bytes; the error is the decoder's text.
-pub fn parse(media: Media, body: &[u8]) -> Result<Parsed, String> {
+/// Why a body is not parsed.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Unreadable {
+    /// The decoder's text.
+    Syntax(String),
+    /// It has more maps and lists than a body of its size may take memory for.
+    TooMany,
+}
+
+impl Unreadable {
+    /// The answer; the caller says of what the decoder's text is.
+    pub fn or(self, failure: impl FnOnce(&str) -> Failure) -> Failure {
+        match self {
+            Self::Syntax(text) => failure(&text),
+            Self::TooMany => {
+                Failure::TooLarge("the body has too many maps and lists for its size".to_owned())
+            }
+        }
+    }
+}
+
+/// Parses the bytes.
+pub fn parse(media: Media, body: &[u8]) -> Result<Parsed, Unreadable> {
     match media {
         Media::Json => strict::json(body),
         Media::Yaml => strict::yaml(body),
@@ -80,7 +102,8 @@ pub fn object(
     validation: FieldValidation,
     warnings: &Warnings,
 ) -> Result<Value, Failure> {
-    let parsed = parse(media, body).map_err(|error| unrecognized(resource.kind, &error, body))?;
+    let parsed = parse(media, body)
+        .map_err(|error| error.or(|text| unrecognized(resource.kind, text, body)))?;
     let mut value = parsed.value;
     complete(
         resource,
@@ -131,6 +154,9 @@ pub fn complete(
     validation: FieldValidation,
     warnings: &Warnings,
 ) -> Result<(), Reject> {
+    if depth::exceeds(value, depth::MAX_DEPTH) {
+        return Err(Reject::Failure(Failure::BadRequest(depth::message())));
+    }
     must_be_object(value).map_err(Reject::Decode)?;
     type_meta(resource, value)?;
     resource.normalize(value);

@@ -6,6 +6,8 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
+use k8s_openapi::api::authentication::v1::TokenReview;
+use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use kube::api::{Api, PostParams};
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::Semaphore;
@@ -15,8 +17,26 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const FIRST_DELAY: Duration = Duration::from_millis(500);
 const TRIES: u32 = 5;
 
-/// The questions under way at once: each occupies a connection to kube-apiserver.
-static UNDER_WAY: Semaphore = Semaphore::const_new(100);
+/// A kind of question, with how many of it are under way at once: each occupies a
+/// stream to kube-apiserver. Apart, so that a flood of tokens holds up nobody who is
+/// known already.
+pub trait Question {
+    fn under_way() -> &'static Semaphore;
+}
+
+impl Question for TokenReview {
+    fn under_way() -> &'static Semaphore {
+        static UNDER_WAY: Semaphore = Semaphore::const_new(50);
+        &UNDER_WAY
+    }
+}
+
+impl Question for SubjectAccessReview {
+    fn under_way() -> &'static Semaphore {
+        static UNDER_WAY: Semaphore = Semaphore::const_new(200);
+        &UNDER_WAY
+    }
+}
 
 /// Posts a review object and returns it with its status filled in.
 ///
@@ -24,7 +44,8 @@ static UNDER_WAY: Semaphore = Semaphore::const_new(100);
 /// The last error, as text, when no answer came in time.
 pub async fn ask<K>(client: &kube::Client, review: &K) -> Result<K, String>
 where
-    K: kube::Resource<Scope = k8s_openapi::ClusterResourceScope>
+    K: Question
+        + kube::Resource<Scope = k8s_openapi::ClusterResourceScope>
         + Clone
         + Debug
         + Serialize
@@ -37,7 +58,7 @@ where
         let mut delay = FIRST_DELAY;
         for turn in 1..=TRIES {
             // The semaphore is never closed, so that acquiring can only wait.
-            let _slot = UNDER_WAY.acquire().await;
+            let _slot = K::under_way().acquire().await;
             match api.create(&PostParams::default(), review).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => {

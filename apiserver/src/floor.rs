@@ -6,6 +6,13 @@
 //! Secret of our namespace, and a store that is new, foreign or older is not served
 //! until an administrator says so, by an annotation on that Secret.
 //!
+//! Revisions are reserved ahead: before a store is served, the Secret says up to which
+//! revision it may write, and writes stop short of that until more are reserved. An
+//! orderly end takes the reservation back to what was used. After any other end nobody
+//! knows what clients have seen, so the store continues after everything that was
+//! reserved, without history: every older resourceVersion gets 410, and clients list
+//! anew. So it does after a store was confirmed.
+//!
 //! A first start is told from a lost record by the tenants: with no record, the store
 //! is taken if no Deployment in the cluster is owned by one of our kinds. If that
 //! cannot be asked, it is not taken.
@@ -15,6 +22,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use apiservice::names;
@@ -36,18 +44,27 @@ pub const ACCEPT: &str = "steward.butlerlabs.dev/accept-store";
 
 const IDENTITY: &str = "identity";
 const REVISION: &str = "revision";
+const RESERVED: &str = "reserved";
+/// How many revisions are reserved at a time: half an hour of more writes than a disk
+/// syncs.
+const AHEAD: u64 = 1_000_000;
+/// Writes stop when no more than this many are left: more than are ever under way.
+const MARGIN: u64 = 10_000;
 /// A floor that cannot be read is the highest: nothing passes by mistake.
 const UNREADABLE: u64 = u64::MAX;
 const WAITING: Duration = Duration::from_secs(3);
 const SERVING: Duration = Duration::from_secs(30);
 /// Any one step: reading or writing the Secret, asking for tenants.
-const STEP: Duration = Duration::from_secs(10);
+pub(crate) const STEP: Duration = Duration::from_secs(10);
 
 /// What the Secret says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Record {
     pub identity: Option<String>,
+    /// A revision that the store was seen at.
     pub floor: u64,
+    /// The last revision that it may have used since; at least the floor.
+    pub reserved: u64,
     pub accepted: Option<String>,
 }
 
@@ -63,9 +80,15 @@ pub enum Tenants {
 /// What to do with a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is the one on record.
-    Serve,
-    /// Record it, after its revision was raised to `above`: clients have seen that.
+    /// It is the one on record. Of a store that was not closed in order, clients may
+    /// have seen `above`: it continues after that.
+    Serve {
+        above: Option<u64>,
+    },
+    /// Record it as it is: nobody has seen another.
+    Record,
+    /// Record it, continuing after `above` and after all that it knows itself, without
+    /// history: clients have seen another store, or another past of this one.
     Adopt {
         above: u64,
     },
@@ -81,15 +104,15 @@ pub fn judge(
     confirmed: bool,
     tenants: impl FnOnce() -> Tenants,
 ) -> Verdict {
-    // A floor that could not be read says nothing about what clients have seen.
-    let above = if record.floor == UNREADABLE {
-        0
-    } else {
-        record.floor
+    // What could not be read says nothing about what clients have seen.
+    let read = |number: u64| if number == UNREADABLE { 0 } else { number };
+    let adopt = Verdict::Adopt {
+        above: read(record.floor).max(read(record.reserved)),
     };
-    let adopt = Verdict::Adopt { above };
     match &record.identity {
-        Some(known) if known == identity && revision >= record.floor => Verdict::Serve,
+        Some(known) if known == identity && revision >= record.floor => Verdict::Serve {
+            above: Some(read(record.reserved)).filter(|above| !confirmed && *above > revision),
+        },
         _ if record.accepted.as_deref() == Some(identity) => adopt,
         Some(known) if known == identity => Verdict::Refuse(format!(
             "the store {identity} is an older copy: it is at revision {revision}, and has been at {}",
@@ -99,9 +122,9 @@ pub fn judge(
             "the store {identity} is not the one on record, which is {known} at revision {}",
             record.floor
         )),
-        None if confirmed => adopt,
+        None if confirmed => Verdict::Record,
         None => match tenants() {
-            Tenants::None => adopt,
+            Tenants::None => Verdict::Record,
             Tenants::Some(example) => Verdict::Refuse(format!(
                 "no store is on record, and the cluster has tenants (Deployment {example}) that \
                  the store {identity} may not know"
@@ -111,6 +134,17 @@ pub fn judge(
             )),
         },
     }
+}
+
+/// For what the record is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ask {
+    /// Before the store is served.
+    Open,
+    /// While it is served.
+    Keep,
+    /// At its end, when nothing is written any more.
+    Close,
 }
 
 /// What requests are told.
@@ -125,7 +159,11 @@ pub struct Floor {
     client: kube::Client,
     namespace: String,
     secret: String,
+    /// Where tenants may run; none: anywhere.
+    tenants_in: Vec<String>,
     state: ArcSwap<State>,
+    /// The last revision that writes may use.
+    reserved: AtomicU64,
     metrics: Arc<Metrics>,
 }
 
@@ -141,11 +179,13 @@ enum Error {
 }
 
 impl Floor {
-    /// A closed gate.
+    /// A closed gate. `tenants_in` are the namespaces in which tenants may run; none:
+    /// any.
     pub fn new(
         client: kube::Client,
         namespace: &str,
         secret: &str,
+        tenants_in: Vec<String>,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         Arc::new(Floor {
@@ -153,6 +193,8 @@ impl Floor {
             client,
             namespace: namespace.to_owned(),
             secret: secret.to_owned(),
+            tenants_in,
+            reserved: AtomicU64::new(0),
             state: ArcSwap::from_pointee(State::NotReady("the store is being opened".to_owned())),
             metrics,
         })
@@ -169,9 +211,27 @@ impl Floor {
         }
     }
 
+    /// Whether a store at `revision` may be written to.
+    ///
+    /// # Errors
+    /// 503 while the revisions that were reserved are used up.
+    pub fn writable(&self, revision: u64) -> Result<(), Failure> {
+        if revision.saturating_add(MARGIN) < self.reserved.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        Err(Failure::store_unavailable(
+            "no revisions are reserved: the Secret of the store cannot be written",
+        ))
+    }
+
     /// The answer while the store's owner has not handed it over yet.
     pub fn not_open(&self) -> Failure {
         Failure::store_unavailable("the store is being opened")
+    }
+
+    #[cfg(test)]
+    pub fn open_for_test(&self) {
+        self.state.store(Arc::new(State::Ready));
     }
 
     /// Says why there is no store.
@@ -183,7 +243,7 @@ impl Floor {
     pub async fn confirm(&self, store: &Store, stop: &CancellationToken) -> bool {
         loop {
             let confirmed = tokio::select! {
-                confirmed = self.step(store, false) => confirmed,
+                confirmed = self.step(store, Ask::Open) => confirmed,
                 () = stop.cancelled() => return false,
             };
             if confirmed {
@@ -205,20 +265,20 @@ impl Floor {
                 () = tokio::time::sleep(pause) => {}
                 () = stop.cancelled() => return,
             }
-            confirmed = self.step(store, true).await;
+            confirmed = self.step(store, Ask::Keep).await;
         }
     }
 
     /// Records the newest revision, at shutdown.
     pub async fn finish(&self, store: &Store) {
         if self.ready().is_ok() {
-            self.step(store, true).await;
+            self.step(store, Ask::Close).await;
         }
     }
 
     /// One look at the record. Failures leave the gate as it is.
-    async fn step(&self, store: &Store, served: bool) -> bool {
-        let result = tokio::time::timeout(STEP, self.look(store, served)).await;
+    async fn step(&self, store: &Store, ask: Ask) -> bool {
+        let result = tokio::time::timeout(STEP, self.look(store, ask)).await;
         match result.map_err(Error::from).and_then(|result| result) {
             Ok(Ok(())) => {
                 if self.ready().is_err() {
@@ -244,7 +304,7 @@ impl Floor {
 
     /// Reads the record and acts on it. The inner error is what an administrator has
     /// to decide.
-    async fn look(&self, store: &Store, served: bool) -> Result<Result<(), String>, Error> {
+    async fn look(&self, store: &Store, ask: Ask) -> Result<Result<(), String>, Error> {
         let identity = store.identity().id;
         let revision = store.revision().await?.0;
         let found = self
@@ -253,29 +313,49 @@ impl Floor {
             .await
             .map_err(Error::Secret)?;
         let record = found.as_ref().map(parse).unwrap_or_default();
-        let confirmed = served && self.ready().is_ok();
+        let confirmed = ask != Ask::Open && self.ready().is_ok();
         let tenants = if record.identity.is_none() && !confirmed {
             self.tenants().await
         } else {
             Tenants::None
         };
         match judge(&record, &identity, revision, confirmed, || tenants) {
-            Verdict::Serve => {
-                if revision > record.floor || record.accepted.is_some() {
-                    self.write(found, &identity, revision).await?;
+            Verdict::Serve { above } => {
+                let revision = match above {
+                    Some(above) => {
+                        tracing::info!(
+                            above,
+                            "the server was not shut down in order: revisions are skipped, older resourceVersions get 410"
+                        );
+                        store.advance(Revision(above)).await?.0
+                    }
+                    None => revision,
+                };
+                let mine = self.reserved.load(Ordering::Acquire);
+                let low = ask == Ask::Keep && mine < revision.saturating_add(AHEAD / 2);
+                let stale = revision > record.floor || record.reserved < mine;
+                if ask != Ask::Keep || low || stale || record.accepted.is_some() {
+                    self.reserve(found, &identity, revision, ask).await?;
                 }
                 self.metrics.floor(revision);
                 Ok(Ok(()))
             }
-            Verdict::Adopt { above } => {
-                let revision = if above > revision {
-                    store.advance(Revision(above)).await?.0
-                } else {
-                    revision
-                };
-                self.write(found, &identity, revision).await?;
+            Verdict::Record => {
+                self.reserve(found, &identity, revision, ask).await?;
                 self.metrics.floor(revision);
                 tracing::info!(store = identity, revision, "recorded the store");
+                Ok(Ok(()))
+            }
+            Verdict::Adopt { above } => {
+                let above = Revision(above.max(revision).saturating_add(1));
+                let revision = store.advance(above).await?.0;
+                self.reserve(found, &identity, revision, ask).await?;
+                self.metrics.floor(revision);
+                tracing::info!(
+                    store = identity,
+                    revision,
+                    "recorded the store that was confirmed"
+                );
                 Ok(Ok(()))
             }
             Verdict::Refuse(why) => {
@@ -293,11 +373,33 @@ impl Floor {
         }
     }
 
+    /// Records where the store is, and up to where it may go. Nothing may be written
+    /// beyond that before the record says so, nor below it after it says less.
+    async fn reserve(
+        &self,
+        found: Option<Secret>,
+        identity: &str,
+        revision: u64,
+        ask: Ask,
+    ) -> Result<(), Error> {
+        let reserved = match ask {
+            Ask::Open | Ask::Keep => revision.saturating_add(AHEAD),
+            Ask::Close => revision,
+        };
+        if ask == Ask::Close {
+            self.reserved.store(reserved, Ordering::Release);
+        }
+        self.write(found, identity, revision, reserved).await?;
+        self.reserved.store(reserved, Ordering::Release);
+        Ok(())
+    }
+
     async fn write(
         &self,
         found: Option<Secret>,
         identity: &str,
         revision: u64,
+        reserved: u64,
     ) -> Result<(), Error> {
         let data = BTreeMap::from([
             (
@@ -307,6 +409,10 @@ impl Floor {
             (
                 REVISION.to_owned(),
                 ByteString(revision.to_string().into_bytes()),
+            ),
+            (
+                RESERVED.to_owned(),
+                ByteString(reserved.to_string().into_bytes()),
             ),
         ]);
         let Some(mut secret) = found else {
@@ -343,32 +449,45 @@ impl Floor {
     /// Asks for one Deployment that one of our kinds owns. Only names and owners are
     /// transferred.
     async fn tenants(&self) -> Tenants {
-        let api: Api<Deployment> = Api::all(self.client.clone());
-        let selector = format!("{}={}", names::LABEL_PROJECT, names::PROJECT);
-        let mut page = ListParams::default().labels(&selector).limit(500);
-        loop {
-            let list = match api.list_metadata(&page).await {
-                Ok(list) => list,
-                Err(error) => {
-                    return Tenants::Unknown(format!(
-                        "listing Deployments: {}",
-                        delegate::describe(&error)
-                    ));
-                }
-            };
-            let owned = list.items.iter().find(|item| owned_by_us(&item.metadata));
-            if let Some(item) = owned {
-                let text = |value: &Option<String>| value.clone().unwrap_or_default();
-                return Tenants::Some(format!(
-                    "{}/{}",
-                    text(&item.metadata.namespace),
-                    text(&item.metadata.name)
+        if self.tenants_in.is_empty() {
+            return tenants(Api::all(self.client.clone())).await;
+        }
+        for namespace in &self.tenants_in {
+            let api = Api::namespaced(self.client.clone(), namespace);
+            let found = tenants(api).await;
+            if found != Tenants::None {
+                return found;
+            }
+        }
+        Tenants::None
+    }
+}
+
+async fn tenants(api: Api<Deployment>) -> Tenants {
+    let selector = format!("{}={}", names::LABEL_PROJECT, names::PROJECT);
+    let mut page = ListParams::default().labels(&selector).limit(500);
+    loop {
+        let list = match api.list_metadata(&page).await {
+            Ok(list) => list,
+            Err(error) => {
+                return Tenants::Unknown(format!(
+                    "listing Deployments: {}",
+                    delegate::describe(&error)
                 ));
             }
-            match list.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => page = page.continue_token(&token),
-                None => return Tenants::None,
-            }
+        };
+        let owned = list.items.iter().find(|item| owned_by_us(&item.metadata));
+        if let Some(item) = owned {
+            let text = |value: &Option<String>| value.clone().unwrap_or_default();
+            return Tenants::Some(format!(
+                "{}/{}",
+                text(&item.metadata.namespace),
+                text(&item.metadata.name)
+            ));
+        }
+        match list.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => page = page.continue_token(&token),
+            None => return Tenants::None,
         }
     }
 }
@@ -391,9 +510,13 @@ fn parse(secret: &Secret) -> Record {
             .filter(|text| !text.is_empty())
     };
     let annotations = secret.metadata.annotations.as_ref();
+    let number = |key: &str| text(key).map(|text| text.parse().unwrap_or(UNREADABLE));
+    let floor = number(REVISION).unwrap_or(0);
     Record {
         identity: text(IDENTITY),
-        floor: text(REVISION).map_or(0, |text| text.parse().unwrap_or(UNREADABLE)),
+        floor,
+        // Servers of before did not reserve.
+        reserved: number(RESERVED).unwrap_or(floor).max(floor),
         accepted: annotations.and_then(|all| all.get(ACCEPT).cloned()),
     }
 }
@@ -407,6 +530,7 @@ mod tests {
         Record {
             identity: some(identity),
             floor,
+            reserved: floor,
             accepted: some(accepted),
         }
     }
@@ -426,7 +550,7 @@ mod tests {
     fn the_store_on_record_is_served() {
         for revision in [7, 8] {
             let verdict = judge(&record("a", 7, ""), "a", revision, false, tenants);
-            assert_eq!(verdict, Verdict::Serve);
+            assert_eq!(verdict, Verdict::Serve { above: None });
         }
     }
 
@@ -449,14 +573,14 @@ mod tests {
     #[test]
     fn a_deleted_record_is_written_again_and_a_foreign_one_is_not() {
         let rewritten = judge(&record("", 0, ""), "a", 9, true, tenants);
-        assert_eq!(rewritten, Verdict::Adopt { above: 0 });
+        assert_eq!(rewritten, Verdict::Record);
         refused(&judge(&record("b", 1, ""), "a", 9, true, tenants));
     }
 
     #[test]
     fn a_first_start_needs_nobody() {
         let verdict = judge(&record("", 0, ""), "a", 1, false, || Tenants::None);
-        assert_eq!(verdict, Verdict::Adopt { above: 0 });
+        assert_eq!(verdict, Verdict::Record);
     }
 
     #[test]
@@ -466,6 +590,127 @@ mod tests {
         let verdict = judge(&record("a", 7, "a"), "a", 1, false, tenants);
         assert_eq!(verdict, Verdict::Adopt { above: 7 });
         refused(&judge(&record("a", 7, "b"), "c", 1, false, tenants));
+    }
+
+    /// After a crash clients may have seen all that was reserved, and a copy of the
+    /// store that is between the floor and that is not told from it: both continue after
+    /// it, so that nobody takes up where this store has never been.
+    #[test]
+    fn a_store_that_was_not_closed_continues_after_what_was_reserved() {
+        let crashed = Record {
+            reserved: 1_000,
+            ..record("a", 7, "")
+        };
+        let verdict = judge(&crashed, "a", 9, false, tenants);
+        assert_eq!(verdict, Verdict::Serve { above: Some(1_000) });
+        // While it is served, it is on its way there.
+        let verdict = judge(&crashed, "a", 9, true, tenants);
+        assert_eq!(verdict, Verdict::Serve { above: None });
+        refused(&judge(&crashed, "a", 6, false, tenants));
+        let confirmed = Record {
+            accepted: Some("a".to_owned()),
+            ..crashed
+        };
+        let verdict = judge(&confirmed, "a", 6, false, tenants);
+        assert_eq!(verdict, Verdict::Adopt { above: 1_000 });
+    }
+
+    /// A cluster that holds one Secret, and no Deployments.
+    fn cluster() -> (
+        kube::Client,
+        Arc<parking_lot::Mutex<Option<serde_json::Value>>>,
+    ) {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let secret = Arc::new(parking_lot::Mutex::new(None));
+        let held = secret.clone();
+        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            let held = held.clone();
+            async move {
+                let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+                let body = request.into_body().collect_bytes().await.unwrap();
+                let answer = if path.ends_with("/deployments") {
+                    serde_json::json!({"metadata": {}, "items": []})
+                } else if method == http::Method::GET {
+                    held.lock().clone().unwrap_or_else(|| {
+                        serde_json::json!({"kind": "Status", "apiVersion": "v1", "metadata": {},
+                            "status": "Failure", "message": "none", "reason": "NotFound", "code": 404})
+                    })
+                } else {
+                    let secret: serde_json::Value = serde_json::from_slice(&body).unwrap();
+                    *held.lock() = Some(secret.clone());
+                    secret
+                };
+                let code = if answer["code"] == 404 { 404 } else { 200 };
+                let body = kube::client::Body::from(answer.to_string().into_bytes());
+                let mut response = http::Response::new(body);
+                *response.status_mut() = http::StatusCode::from_u16(code).unwrap();
+                Ok::<_, std::convert::Infallible>(response)
+            }
+        });
+        (kube::Client::new(service, "default"), secret)
+    }
+
+    #[tokio::test]
+    async fn older_versions_are_gone_after_a_crash_and_after_a_confirmation() {
+        use storage::{Error, Expect, memory};
+        let (client, secret) = cluster();
+        let floor = || {
+            let metrics = Arc::new(Metrics::new());
+            Floor::new(client.clone(), "ns", "s", Vec::new(), metrics)
+        };
+        let stop = CancellationToken::new();
+        let store = memory::open();
+
+        let first = floor();
+        first.writable(1).unwrap_err();
+        assert!(first.confirm(&store, &stop).await);
+        first.writable(1).unwrap();
+        first.writable(AHEAD).unwrap_err();
+        let seen = store.put("/a", "1".into(), Expect::Absent).await.unwrap();
+        // In order: what clients have seen is good for the next process.
+        first.finish(&store).await;
+        first.writable(2).unwrap_err();
+        let second = floor();
+        assert!(second.confirm(&store, &stop).await);
+        store.watch("/", seen.modified).await.unwrap();
+
+        // Not in order: it is not.
+        let third = floor();
+        assert!(third.confirm(&store, &stop).await);
+        let expired = store.watch("/", seen.modified).await.err();
+        assert!(
+            matches!(expired, Some(Error::Compacted { .. })),
+            "{expired:?}"
+        );
+        let next = store.put("/b", "1".into(), Expect::Absent).await.unwrap();
+        assert!(next.modified.0 > AHEAD);
+        third.finish(&store).await;
+
+        // A store of its own history that was confirmed, ahead of the record or not.
+        let other = memory::open();
+        let mut entry = other.put("/a", "1".into(), Expect::Absent).await.unwrap();
+        let early = entry.modified;
+        for ahead in [0, 3 * AHEAD] {
+            other.advance(Revision(ahead)).await.unwrap();
+            let expect = Expect::At(entry.modified);
+            entry = other.put("/a", "2".into(), expect).await.unwrap();
+            secret.lock().as_mut().unwrap()["metadata"]["annotations"] =
+                serde_json::json!({ACCEPT: other.identity().id});
+            if ahead > 0 {
+                let foreign = serde_json::json!("Zm9yZWlnbg==");
+                secret.lock().as_mut().unwrap()["data"]["identity"] = foreign;
+            }
+            let fourth = floor();
+            assert!(fourth.confirm(&other, &stop).await);
+            for version in [early, entry.modified, next.modified] {
+                let expired = other.watch("/", version).await.err();
+                assert!(
+                    matches!(expired, Some(Error::Compacted { .. })),
+                    "{version} {expired:?}"
+                );
+            }
+            fourth.finish(&other).await;
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use axum::body::{Body, Bytes};
 use http_body::{Frame, SizeHint};
 
+use crate::limits::Slot;
 use crate::metrics::Held;
 
 /// See the module.
@@ -15,15 +16,18 @@ use crate::metrics::Held;
 pub struct Guarded {
     body: Body,
     ended: bool,
-    _held: Option<Held>,
+    _held: Option<(Held, Slot)>,
+    _place: storage::Held,
 }
 
 impl Guarded {
-    pub fn new(body: Body, held: Option<Held>) -> Self {
+    /// A body with what a watch holds, and the place of any other request.
+    pub fn new(body: Body, held: Option<(Held, Slot)>, place: storage::Held) -> Self {
         Guarded {
             body,
             ended: false,
             _held: held,
+            _place: place,
         }
     }
 }
@@ -77,7 +81,10 @@ mod tests {
             Ok::<_, std::io::Error>(Bytes::from_static(b"x"))
         });
         let body = Body::from_stream(frames);
-        let error = Guarded::new(body, None).collect().await.unwrap_err();
+        let error = Guarded::new(body, None, Default::default())
+            .collect()
+            .await
+            .unwrap_err();
         assert_eq!(error.to_string(), "the answer was aborted");
     }
 }

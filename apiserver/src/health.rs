@@ -12,7 +12,8 @@ pub struct Check {
     pub outcome: Outcome,
 }
 
-/// What a check found. Texts never contain secrets: `?verbose` is open to all.
+/// What a check found. `?verbose` is open to all, and so are the names of checks; their
+/// texts are for callers with an identity.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Passed,
@@ -35,22 +36,29 @@ impl Check {
     }
 }
 
+/// In place of a reason.
+const WITHHELD: &str = "reason withheld";
+
 /// The answer of one health endpoint (`readyz`, `livez` or `healthz`) over its checks.
-/// `None`: there is no such path.
+/// `None`: there is no such path. `known`: the caller has an identity.
 pub fn answer(
     endpoint: &str,
     single: Option<&str>,
     checks: &[Check],
     query: &[(String, String)],
+    known: bool,
 ) -> Option<(StatusCode, String)> {
     if let Some(single) = single {
         let check = checks.iter().find(|check| check.name == single)?;
         return Some(match &check.outcome {
             Outcome::Passed | Outcome::Noted(_) => (StatusCode::OK, "ok".to_owned()),
-            Outcome::Failed(reason) => (
-                StatusCode::INTERNAL_SERVER_ERROR,
-                format!("internal server error: {reason}\n"),
-            ),
+            Outcome::Failed(reason) => {
+                let reason = if known { reason } else { WITHHELD };
+                (
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    format!("internal server error: {reason}\n"),
+                )
+            }
         });
     }
     let excluded: Vec<&str> = values(query, "exclude");
@@ -63,10 +71,13 @@ pub fn answer(
         } else {
             match &check.outcome {
                 Outcome::Passed => writeln!(lines, "[+]{} ok", check.name),
-                Outcome::Noted(text) => writeln!(lines, "[+]{} ok: {text}", check.name),
+                Outcome::Noted(text) => {
+                    let text = if known { text } else { WITHHELD };
+                    writeln!(lines, "[+]{} ok: {text}", check.name)
+                }
                 Outcome::Failed(_) => {
                     failed = true;
-                    writeln!(lines, "[-]{} failed: reason withheld", check.name)
+                    writeln!(lines, "[-]{} failed: {WITHHELD}", check.name)
                 }
             }
         };
@@ -121,7 +132,7 @@ mod tests {
     }
 
     fn ask(single: Option<&str>, query: &str) -> Option<(u16, String)> {
-        answer("readyz", single, &checks(), &parse_query(Some(query)))
+        answer("readyz", single, &checks(), &parse_query(Some(query)), true)
             .map(|(code, text)| (code.as_u16(), text))
     }
 
@@ -137,6 +148,22 @@ mod tests {
         let (_, text) = ask(None, "exclude=shutdown&exclude=x&verbose").unwrap();
         assert!(text.contains("[+]shutdown excluded: ok\n"));
         assert!(text.contains("no matches for \"x\"\nreadyz check passed\n"));
+    }
+
+    #[test]
+    fn reasons_are_for_callers_with_an_identity() {
+        let query = parse_query(Some("verbose"));
+        for (single, expected) in [
+            (None, "[+]storage ok: reason withheld\n"),
+            (Some("shutdown"), "internal server error: reason withheld\n"),
+        ] {
+            let (_, text) = answer("readyz", single, &checks(), &query, false).unwrap();
+            assert!(text.contains(expected), "{text}");
+            assert!(
+                !text.contains("disk gone") && !text.contains("shutting"),
+                "{text}"
+            );
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! A Kubernetes API over the log: the server that answers
 //! `steward.butlerlabs.dev` behind the aggregation layer.
 //!
-//! Follow a request in [`pipeline`]: bytes ([`server`], [`tls`], [`limits`]) ->
+//! Follow a request in [`pipeline`]: bytes ([`server`], [`tls`], [`limits`], [`pool`],
+//! [`taking`]) ->
 //! [`target`] -> [`authn`] -> [`authz`] -> [`registry`] -> [`respond`] or
 //! [`status`].
 
@@ -11,6 +12,7 @@ pub mod args;
 pub mod audit;
 pub mod authn;
 pub mod authz;
+pub mod buckets;
 pub mod cache;
 pub mod decode;
 pub mod delegate;
@@ -19,6 +21,7 @@ pub mod floor;
 pub mod guard;
 pub mod health;
 pub mod limits;
+pub mod live;
 pub mod memo;
 pub mod merge;
 pub mod metrics;
@@ -26,6 +29,8 @@ pub mod namespaces;
 pub mod object;
 pub mod options;
 pub mod pipeline;
+pub mod pool;
+pub mod quota;
 pub mod registration;
 pub mod registry;
 pub mod respond;
@@ -36,6 +41,7 @@ pub mod serving_pair;
 pub mod status;
 pub mod subresource;
 pub mod table;
+pub mod taking;
 pub mod target;
 pub mod tls;
 pub mod trust;

@@ -1,13 +1,16 @@
-//! How much at once: requests in flight (R9.1), time (R9.4), size of a body (R4.12).
+//! How much at once: requests in flight (R9.1), time (R9.4), size of a body (R4.12), and
+//! that none of it is one caller's alone.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use bytes::BytesMut;
+use http_body_util::BodyExt;
 
 use crate::authn::Identity;
+use crate::pool::{Hold, Pool};
 use crate::status::Failure;
 use crate::target::Verb;
 
@@ -17,53 +20,230 @@ pub const BODY: usize = 3 * 1024 * 1024;
 pub const REQUEST: Duration = Duration::from_secs(60);
 /// The deadline of a write; its outcome is unknown to the client after that.
 pub const WRITE: Duration = Duration::from_secs(34);
-/// A client that sends its body slower than this is cut off.
+/// A client that takes longer to send its headers is cut off (HTTP/1).
 pub const HEADER_READ: Duration = Duration::from_secs(32);
 
-/// Requests in flight, reads and writes apart. Watches count until they start.
+/// Bytes that bodies under way may take, counted as what they take once they are read.
+const WORK: usize = 128 * 1024 * 1024;
+/// What a body takes at worst once it is read as a tree of values, in its own size.
+const EXPANSION: usize = 16;
+/// Watches that are open.
+const WATCHES: usize = 2_000;
+/// Requests whose bodies are awaited. They hold no other place, and have headers.
+const BODIES: usize = 400;
+/// Questions to the cluster about callers' rights.
+const QUESTIONS: usize = 200;
+
+/// Places of requests in flight: reads and writes apart, and apart from both, those of
+/// the cluster's own controllers. Watches count as reads until they start.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    reads: Arc<Semaphore>,
-    writes: Arc<Semaphore>,
+    reads: Pool,
+    writes: Pool,
+    /// Reads that wait for a revision that is yet to come.
+    waiting: Pool,
+    system_reads: Pool,
+    system_writes: Pool,
+    system: Arc<[String]>,
+    questions: Pool,
+    work: Pool,
+    system_work: Pool,
+    watches: Pool,
+    /// Requests whose bodies are on their way.
+    bodies: Pool,
 }
 
-/// A request's place; given back when it is dropped.
-#[derive(Debug)]
-pub struct Slot(#[allow(dead_code, reason = "held for its drop")] Option<OwnedSemaphorePermit>);
+/// What a request takes a place for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    Read,
+    /// A read that will wait for a revision.
+    Wait,
+    Write,
+}
+
+impl Need {
+    pub fn of(verb: Verb, waits: bool) -> Self {
+        match (verb.is_mutating(), waits) {
+            (true, _) => Need::Write,
+            (false, true) => Need::Wait,
+            (false, false) => Need::Read,
+        }
+    }
+}
+
+/// A request's place; given back when it is dropped. Members of system:masters are not
+/// counted, so that an administrator can always look.
+pub type Slot = Option<Hold>;
+
+/// Users of the control plane that must get through whatever others do: without them
+/// nothing is cleaned up, and no namespace is ever gone.
+const CONTROLLERS: [&str; 3] = [
+    "system:kube-controller-manager",
+    "system:serviceaccount:kube-system:generic-garbage-collector",
+    "system:serviceaccount:kube-system:namespace-controller",
+];
 
 impl Limits {
-    pub fn new(reads: usize, writes: usize) -> Self {
+    /// So many reads and writes. The controller's ServiceAccount is in `namespace`.
+    pub fn new(reads: usize, writes: usize, namespace: &str) -> Self {
+        let ours = format!("system:serviceaccount:{namespace}:steward-controller");
+        let system = CONTROLLERS.iter().map(|user| (*user).to_owned());
         Limits {
-            reads: Arc::new(Semaphore::new(reads)),
-            writes: Arc::new(Semaphore::new(writes)),
+            reads: Pool::places(reads),
+            writes: Pool::places(writes),
+            waiting: Pool::places(reads),
+            system_reads: Pool::new((reads / 4).max(1)),
+            system_writes: Pool::new((writes / 4).max(1)),
+            system: system.chain([ours]).collect(),
+            questions: Pool::places(QUESTIONS),
+            work: Pool::new(WORK),
+            system_work: Pool::new(WORK / 2),
+            watches: Pool::places(WATCHES),
+            bodies: Pool::places(BODIES),
         }
     }
 
-    /// A place for a request. Members of system:masters are not counted, so that an
-    /// administrator can always look.
+    /// A place for a request.
     ///
     /// # Errors
-    /// 429 when there is none; nothing waits.
-    pub fn enter(&self, identity: &Identity, verb: Verb) -> Result<Slot, Failure> {
-        if identity
-            .groups
-            .iter()
-            .any(|group| group == "system:masters")
-        {
-            return Ok(Slot(None));
+    /// 429 when the caller has its share of them; nothing waits.
+    pub fn enter(&self, identity: &Identity, need: Need) -> Result<Slot, Failure> {
+        if exempt(identity) {
+            return Ok(None);
         }
-        let places = if verb.is_mutating() {
-            &self.writes
-        } else {
-            &self.reads
+        let own = match need {
+            Need::Read => Some(&self.system_reads),
+            Need::Write => Some(&self.system_writes),
+            Need::Wait => None,
         };
-        match places.clone().try_acquire_owned() {
-            Ok(permit) => Ok(Slot(Some(permit))),
-            Err(_) => Err(Failure::TooManyRequests {
-                message: "Too many requests, please try again later.".to_owned(),
-                retry_after: 1,
-            }),
+        if let Some(own) = own
+            && self.system.contains(&identity.user)
+            && let Ok(hold) = own.enter(&identity.user)
+        {
+            return Ok(Some(hold));
         }
+        let places = match need {
+            Need::Read => &self.reads,
+            Need::Wait => &self.waiting,
+            Need::Write => &self.writes,
+        };
+        places.enter(holder(identity)).map(Some)
+    }
+
+    /// A place for a watch, for as long as it is open. When there are none left, the
+    /// oldest watch of whoever has most is ended for a caller that has none.
+    ///
+    /// # Errors
+    /// 429 when the caller has its share of them.
+    pub fn watch(&self, identity: &Identity) -> Result<Slot, Failure> {
+        match exempt(identity) || self.system.contains(&identity.user) {
+            true => Ok(None),
+            false => self.watches.displace(holder(identity)).map(Some),
+        }
+    }
+
+    /// A place for a question to the cluster about what the caller may do.
+    ///
+    /// # Errors
+    /// 429 when the caller has its share of them.
+    pub fn ask(&self, identity: &Identity) -> Result<Slot, Failure> {
+        match exempt(identity) || self.system.contains(&identity.user) {
+            true => Ok(None),
+            false => self.questions.enter(holder(identity)).map(Some),
+        }
+    }
+
+    /// Room for a stored object of so many bytes that is read as a tree of values.
+    ///
+    /// # Errors
+    /// 429 while what the caller has under way takes all of its share.
+    pub fn decode(&self, identity: &Identity, bytes: usize) -> Result<Slot, Failure> {
+        let mut hold = self.work_of(identity);
+        if let Some(hold) = &mut hold {
+            hold.grow(bytes * EXPANSION)?;
+        }
+        Ok(hold)
+    }
+
+    /// Nothing yet of the room for documents; `None` for those that are not counted.
+    fn work_of(&self, identity: &Identity) -> Slot {
+        match exempt(identity) {
+            true => None,
+            false if self.system.contains(&identity.user) => {
+                Some(self.system_work.hold(&identity.user))
+            }
+            false => Some(self.work.hold(holder(identity))),
+        }
+    }
+
+    /// Reads a whole body of at most [`BODY`] bytes. What it takes is held with it.
+    ///
+    /// # Errors
+    /// 413 for a larger one; 400 if the client stops in the middle; 429 while the
+    /// caller's other bodies take all of its share. Nobody's bodies stand in the way of an
+    /// administrator, and only each other's in that of the cluster's own controllers.
+    pub async fn read<B>(&self, identity: &Identity, body: B) -> Result<(Bytes, Slot), Failure>
+    where
+        B: http_body::Body<Data = Bytes>,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let _awaited = match exempt(identity) || self.system.contains(&identity.user) {
+            true => None,
+            false => Some(self.bodies.enter(holder(identity))?),
+        };
+        let mut hold = self.work_of(identity);
+        let mut body = pin!(body);
+        let mut whole = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| {
+                Failure::BadRequest(format!("reading the body: {}", error.into()))
+            })?;
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            if whole.len() + data.len() > BODY {
+                return Err(Failure::TooLarge(format!("limit is {BODY}")));
+            }
+            if let Some(hold) = &mut hold {
+                hold.grow(data.len() * EXPANSION)?;
+            }
+            whole.extend_from_slice(&data);
+        }
+        Ok((whole.freeze(), hold))
+    }
+}
+
+fn exempt(identity: &Identity) -> bool {
+    let mut groups = identity.groups.iter();
+    groups.any(|group| group == "system:masters")
+}
+
+/// By whom places are held: the user, and for ServiceAccounts their namespace, since
+/// whoever may make one there can make a hundred.
+pub fn holder(identity: &Identity) -> &str {
+    let user = identity.user.as_str();
+    match user.strip_prefix("system:serviceaccount:") {
+        Some(rest) => match rest.find(':') {
+            Some(end) => &user[..user.len() - rest.len() + end],
+            None => user,
+        },
+        None => user,
+    }
+}
+
+/// Bytes of lists that are made from the store at once, rather than from the cache.
+pub const ANSWERS: usize = 64 * 1024 * 1024;
+
+/// Watches that read history at a time. Each holds about half a megabyte, or one change:
+/// an object before and after, 3 MiB.
+pub const REPLAYS: usize = 32;
+
+/// Refused for now, with the time after which to come again.
+pub fn too_many() -> Failure {
+    Failure::TooManyRequests {
+        message: "Too many requests, please try again later.".to_owned(),
+        retry_after: 1,
     }
 }
 
@@ -78,62 +258,179 @@ pub fn time(verb: Verb, asked: Option<Duration>) -> Option<Duration> {
     Some(asked.map_or(ours, |asked| asked.min(ours)))
 }
 
-/// Reads a whole body of at most [`BODY`] bytes.
-///
-/// # Errors
-/// 413 for a larger one; 400 if the client stops in the middle.
-pub async fn read<B>(body: B) -> Result<Bytes, Failure>
-where
-    B: http_body::Body<Data = Bytes>,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    match Limited::new(body, BODY).collect().await {
-        Ok(whole) => Ok(whole.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => {
-            Err(Failure::TooLarge(format!("limit is {BODY}")))
-        }
-        Err(error) => Err(Failure::BadRequest(format!("reading the body: {error}"))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use axum::body::Body;
 
     use super::*;
 
-    fn member(group: &str) -> Identity {
+    fn user(user: &str, group: &str) -> Identity {
         Identity {
-            user: "u".to_owned(),
+            user: user.to_owned(),
             uid: None,
             groups: vec![group.to_owned()],
             extra: Default::default(),
         }
     }
 
+    fn fill(limits: &Limits, who: &Identity, need: Need) -> Vec<Slot> {
+        std::iter::from_fn(|| limits.enter(who, need).ok())
+            .take(10_000)
+            .collect()
+    }
+
     #[test]
     fn places_are_given_back_and_masters_need_none() {
-        let limits = Limits::new(1, 1);
-        let first = limits.enter(&member("a"), Verb::Get).unwrap();
-        let refused = limits.enter(&member("a"), Verb::List).unwrap_err();
+        let limits = Limits::new(1, 1, "s");
+        let a = user("a", "g");
+        let first = limits.enter(&a, Need::Read).unwrap();
+        let refused = limits.enter(&a, Need::Read).unwrap_err();
         assert_eq!(refused.retry_after(), Some(1));
-        limits.enter(&member("a"), Verb::Create).unwrap();
-        limits.enter(&member("system:masters"), Verb::Get).unwrap();
+        limits.enter(&a, Need::Write).unwrap();
+        limits
+            .enter(&user("m", "system:masters"), Need::Read)
+            .unwrap();
         drop(first);
-        limits.enter(&member("a"), Verb::Watch).unwrap();
+        limits.enter(&a, Need::Read).unwrap();
+        assert!(limits.reads.is_unused());
+    }
+
+    #[test]
+    fn nobody_starves_another() {
+        let limits = Limits::new(400, 200, "s");
+        let mut held = Vec::new();
+        let mut counts = Vec::new();
+        for n in 0..20 {
+            let mine = fill(&limits, &user(&format!("u{n}"), "g"), Need::Read);
+            counts.push(mine.len());
+            held.push(mine);
+        }
+        assert_eq!(counts[..4], [50, 50, 50, 50]);
+        assert!(counts.iter().all(|count| *count > 0), "{counts:?}");
+        // The first wave took what it could; as its requests end, the shares become even.
+        for _ in 0..2_000 {
+            for (n, mine) in held.iter_mut().enumerate() {
+                mine.pop();
+                mine.extend(limits.enter(&user(&format!("u{n}"), "g"), Need::Read).ok());
+                mine.extend(limits.enter(&user(&format!("u{n}"), "g"), Need::Read).ok());
+            }
+        }
+        let counts: Vec<usize> = held.iter().map(Vec::len).collect();
+        assert!(
+            counts.iter().all(|count| (15..=25).contains(count)),
+            "{counts:?}"
+        );
+        limits.enter(&user("new", "g"), Need::Read).unwrap();
+    }
+
+    #[test]
+    fn accounts_of_one_namespace_are_one_holder() {
+        let limits = Limits::new(8, 8, "s");
+        let of = |name: &str| user(&format!("system:serviceaccount:{name}"), "g");
+        let _held = [
+            fill(&limits, &of("n:a"), Need::Read),
+            fill(&limits, &of("n:b"), Need::Read),
+        ];
+        assert_eq!(_held.each_ref().map(Vec::len), [4, 0]);
+        limits.enter(&of("m:a"), Need::Read).unwrap();
+        assert_eq!(holder(&of("n:a")), "system:serviceaccount:n");
+        assert_eq!(
+            holder(&user("system:serviceaccount:", "g")),
+            "system:serviceaccount:"
+        );
+    }
+
+    #[test]
+    fn controllers_have_places_of_their_own_and_waiting_takes_none() {
+        let limits = Limits::new(4, 4, "s");
+        let mut held = Vec::new();
+        for n in 0..10 {
+            for need in [Need::Read, Need::Write, Need::Wait] {
+                held.extend(fill(&limits, &user(&format!("u{n}"), "g"), need));
+            }
+        }
+        let ours = "system:serviceaccount:s:steward-controller";
+        let collector = "system:serviceaccount:kube-system:generic-garbage-collector";
+        for name in [ours, collector] {
+            limits.enter(&user(name, "g"), Need::Read).unwrap();
+            limits.enter(&user(name, "g"), Need::Write).unwrap();
+        }
+        let stranger = user("system:serviceaccount:t:steward-controller", "g");
+        limits.enter(&stranger, Need::Read).unwrap_err();
+        drop(held);
+        let _waiting = fill(&limits, &user("u", "g"), Need::Wait);
+        assert_eq!(fill(&limits, &user("u", "g"), Need::Read).len(), 2);
     }
 
     #[tokio::test]
     async fn a_body_beyond_the_limit_is_413() {
-        assert_eq!(
-            read(Body::from(vec![b'x'; BODY])).await.unwrap().len(),
-            BODY
-        );
-        let failure = read(Body::from(vec![b'x'; BODY + 1])).await.unwrap_err();
+        let limits = Limits::new(1, 1, "s");
+        let a = user("a", "g");
+        let (body, held) = limits.read(&a, Body::from(vec![b'x'; BODY])).await.unwrap();
+        assert_eq!(body.len(), BODY);
+        // One caller has one such body under way; others have theirs.
+        let second = limits.read(&a, Body::from(vec![b'x'; BODY])).await;
+        assert_eq!(second.unwrap_err().retry_after(), Some(1));
+        let b = user("b", "g");
+        limits
+            .read(&b, Body::from(vec![b'x'; BODY / 2]))
+            .await
+            .unwrap();
+        drop((body, held));
+        let large = Body::from(vec![b'x'; BODY + 1]);
+        let failure = limits.read(&a, large).await.unwrap_err();
         assert_eq!(
             failure.to_string(),
             "Request entity too large: limit is 3145728"
         );
+    }
+
+    /// Who sends headers and never a body, a thousand times on one connection.
+    #[tokio::test]
+    async fn awaited_bodies_are_counted() {
+        let limits = Limits::new(1, 1, "s");
+        let a = user("a", "g");
+        let body = || Body::from_stream(futures::stream::pending::<std::io::Result<Bytes>>());
+        let mut waiting = Vec::new();
+        let refused = loop {
+            let mut read = Box::pin(limits.read(&a, body()));
+            match futures::FutureExt::now_or_never(&mut read) {
+                None => waiting.push(read),
+                Some(ended) => break ended.unwrap_err(),
+            }
+        };
+        assert_eq!(
+            (waiting.len(), refused.retry_after()),
+            (BODIES / 8, Some(1))
+        );
+        let b = user("b", "g");
+        limits.read(&b, Body::from("x")).await.unwrap();
+        drop(waiting);
+        limits.read(&a, Body::from("x")).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn bodies_of_others_are_in_no_administrators_way() {
+        let limits = Limits::new(1, 1, "s");
+        let mut held = Vec::new();
+        for n in 0..40 {
+            let body = Body::from(vec![b'x'; BODY / 4]);
+            held.extend(limits.read(&user(&format!("u{n}"), "g"), body).await.ok());
+        }
+        let body = || Body::from(vec![b'x'; 3 * 512 * 1024]);
+        limits.read(&user("new", "g"), body()).await.unwrap_err();
+        let master = user("m", "system:masters");
+        let both = [
+            limits.read(&master, body()).await,
+            limits.read(&master, body()).await,
+        ];
+        assert!(both.iter().all(|read| matches!(read, Ok((_, None)))));
+        let ours = user("system:serviceaccount:s:steward-controller", "g");
+        let first = limits.read(&ours, body()).await.unwrap();
+        // A pool, and not no limit at all.
+        limits.read(&ours, body()).await.unwrap_err();
+        drop(first);
+        limits.read(&ours, body()).await.unwrap();
     }
 
     #[test]

@@ -56,6 +56,22 @@ impl<K: Hash + Eq + Clone, V: Clone, E: Clone> Memo<K, V, E> {
         result
     }
 
+    /// The remembered answer to `key`, if there is one.
+    pub fn known(&self, key: &K) -> Option<V> {
+        let slot = self.slots.lock().get(key).cloned()?;
+        let answer = slot.answer.try_lock().ok()?;
+        match &*answer {
+            Some((Ok(value), at)) if at.elapsed() < self.lifetime => Some(value.clone()),
+            _ => None,
+        }
+    }
+
+    /// Forgets all answers, as if their time were over.
+    #[cfg(test)]
+    pub fn forget(&self) {
+        self.slots.lock().clear();
+    }
+
     fn slot(&self, key: &K, now: Instant) -> Arc<Slot<V, E>> {
         let mut slots = self.slots.lock();
         if let Some(slot) = slots.get(key) {

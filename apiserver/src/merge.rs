@@ -3,13 +3,81 @@
 
 use serde_json::{Map, Value};
 
-use crate::decode::strict;
+use crate::decode::{MAX_STRICT, depth, strict};
 use crate::status::Failure;
 
 /// More operations than this are a 413.
 const MAX_OPERATIONS: usize = 10_000;
 /// Bytes that all `copy` operations of a patch may add.
 const MAX_COPIED: usize = 3 * 1024 * 1024;
+/// Values that the operations of a patch may look at and push aside in lists, together.
+/// Ten thousand operations on one large list would else be hours of work in a body.
+const MAX_STEPS: usize = 50_000_000;
+
+/// What the operations of one patch took so far.
+#[derive(Debug, Default)]
+struct Work {
+    copied: usize,
+    steps: usize,
+}
+
+impl Work {
+    fn copy(&mut self, bytes: usize) -> Result<(), Inapplicable> {
+        self.copied = self.copied.saturating_add(bytes);
+        if self.copied > MAX_COPIED {
+            return Err(Inapplicable::Operation(format!(
+                "Unable to complete the copy, the accumulated size increase of copy is {}, exceeding the limit {MAX_COPIED}",
+                self.copied
+            )));
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, count: usize) -> Result<(), Inapplicable> {
+        self.steps = self.steps.saturating_add(count);
+        if self.steps > MAX_STEPS {
+            return Err(Inapplicable::Operation(
+                "the operations move too much in large lists or values".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether the document stays within its depth with the value at the path. Asked
+    /// at every operation: copies that double the depth would else exhaust the stack
+    /// before anybody looks at the result.
+    fn fits(&mut self, path: &str, value: &Value) -> Result<(), Inapplicable> {
+        let above = path.matches('/').count();
+        let left = depth::MAX_DEPTH.checked_sub(above);
+        let mut seen = 0;
+        let deep = left.is_none_or(|left| depth::walk(value, left, &mut seen));
+        self.step(seen)?;
+        match deep {
+            true => Err(Inapplicable::TooDeep),
+            false => Ok(()),
+        }
+    }
+}
+
+/// The length of a value as JSON, without making it.
+pub(crate) fn length(value: &Value) -> usize {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    match serde_json::to_writer(&mut count, value) {
+        Ok(()) => count.0,
+        // A Value always has a JSON form.
+        Err(_) => usize::MAX,
+    }
+}
 
 /// A parsed patch.
 #[derive(Debug)]
@@ -37,15 +105,24 @@ enum Action {
     Test(Value),
 }
 
-/// What is wrong with an operation; the client is not told (R3.56).
+/// What is wrong with an operation.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Inapplicable(String);
+pub enum Inapplicable {
+    /// It does not fit the document; the client is not told how (R3.56).
+    #[error("{0}")]
+    Operation(String),
+    /// The document would be nested deeper than [`depth::MAX_DEPTH`].
+    #[error("{}", depth::message())]
+    TooDeep,
+}
+
+fn undecoded(error: &str) -> Failure {
+    Failure::BadRequest(format!("error decoding patch: {error}"))
+}
 
 /// Parses a JSON patch; also returns what a strict reader objects to.
 pub fn json(body: &[u8]) -> Result<(Patch, Vec<String>), Failure> {
-    let parsed = strict::json(body)
-        .map_err(|error| Failure::BadRequest(format!("error decoding patch: {error}")))?;
+    let parsed = strict::json(body).map_err(|error| error.or(undecoded))?;
     let Value::Array(items) = parsed.value else {
         return Err(Failure::BadRequest(
             "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp".to_owned(),
@@ -65,6 +142,7 @@ pub fn json(body: &[u8]) -> Result<(Patch, Vec<String>), Failure> {
         };
         let known = ["op", "path", "from", "value"];
         let unknown = fields.keys().filter(|key| !known.contains(&key.as_str()));
+        let unknown = unknown.take(MAX_STRICT.saturating_sub(strict.len()));
         strict.extend(unknown.map(|key| format!("unknown field \"[{position}].{key}\"")));
         operations.push(operation(fields)?);
     }
@@ -100,8 +178,7 @@ fn operation(mut fields: Map<String, Value>) -> Result<Operation, Failure> {
 
 /// Parses a merge patch; also returns what a strict reader objects to.
 pub fn merge(body: &[u8]) -> Result<(Patch, Vec<String>), Failure> {
-    let parsed = strict::json(body)
-        .map_err(|error| Failure::BadRequest(format!("error decoding patch: {error}")))?;
+    let parsed = strict::json(body).map_err(|error| error.or(undecoded))?;
     if !parsed.value.is_object() {
         return Err(Failure::BadRequest(format!(
             "error decoding patch: json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
@@ -116,14 +193,17 @@ impl Patch {
     pub fn apply(&self, document: &mut Value) -> Result<(), Inapplicable> {
         match self {
             Self::Merge(patch) => {
+                if depth::exceeds(patch, depth::MAX_DEPTH) {
+                    return Err(Inapplicable::TooDeep);
+                }
                 merge_into(document, patch);
                 Ok(())
             }
             Self::Json(operations) => {
-                let mut copied = 0;
+                let mut work = Work::default();
                 operations
                     .iter()
-                    .try_for_each(|operation| operation.apply(document, &mut copied))
+                    .try_for_each(|operation| operation.apply(document, &mut work))
             }
         }
     }
@@ -150,35 +230,34 @@ fn merge_into(target: &mut Value, patch: &Value) {
 }
 
 impl Operation {
-    fn apply(&self, document: &mut Value, copied: &mut usize) -> Result<(), Inapplicable> {
+    fn apply(&self, document: &mut Value, work: &mut Work) -> Result<(), Inapplicable> {
         let path = &self.path;
         match &self.action {
-            Action::Add(value) => add(document, path, value.clone()),
-            Action::Remove => remove(document, path).map(drop),
+            Action::Add(value) => add(document, path, value.clone(), work),
+            Action::Remove => remove(document, path, work).map(drop),
             Action::Replace(value) => {
+                work.fits(path, value)?;
                 *find(document, path)? = value.clone();
                 Ok(())
             }
             Action::Move(from) => {
-                let value = remove(document, from)?;
-                add(document, path, value)
+                let value = remove(document, from, work)?;
+                add(document, path, value, work)
             }
             Action::Copy(from) => {
-                let value = find(document, from)?.clone();
-                *copied += value.to_string().len();
-                if *copied > MAX_COPIED {
-                    return Err(Inapplicable(format!(
-                        "Unable to complete the copy, the accumulated size increase of copy is {copied}, exceeding the limit {MAX_COPIED}"
-                    )));
-                }
-                add(document, path, value)
+                let value = &*find(document, from)?;
+                work.copy(length(value))?;
+                let value = value.clone();
+                add(document, path, value, work)
             }
             Action::Test(wanted) => {
                 let found = find(document, path).map(|value| &*value);
                 match found {
                     Ok(value) if value == wanted => Ok(()),
                     Err(_) if wanted.is_null() => Ok(()),
-                    _ => Err(Inapplicable(format!("testing value {path} failed"))),
+                    _ => Err(Inapplicable::Operation(format!(
+                        "testing value {path} failed"
+                    ))),
                 }
             }
         }
@@ -190,13 +269,14 @@ fn segments(path: &str) -> Result<Vec<String>, Inapplicable> {
         return Ok(Vec::new());
     }
     let rest = path.strip_prefix('/');
-    let rest = rest.ok_or_else(|| Inapplicable(format!("path {path} does not start with /")))?;
+    let rest =
+        rest.ok_or_else(|| Inapplicable::Operation(format!("path {path} does not start with /")))?;
     let unescape = |segment: &str| segment.replace("~1", "/").replace("~0", "~");
     Ok(rest.split('/').map(unescape).collect())
 }
 
 fn missing(path: &str) -> Inapplicable {
-    Inapplicable(format!("missing path {path}"))
+    Inapplicable::Operation(format!("missing path {path}"))
 }
 
 fn find<'a>(document: &'a mut Value, path: &str) -> Result<&'a mut Value, Inapplicable> {
@@ -244,7 +324,13 @@ fn parent<'a>(
     Ok((parent, last))
 }
 
-fn add(document: &mut Value, path: &str, value: Value) -> Result<(), Inapplicable> {
+fn add(
+    document: &mut Value,
+    path: &str,
+    value: Value,
+    work: &mut Work,
+) -> Result<(), Inapplicable> {
+    work.fits(path, &value)?;
     if path.is_empty() {
         *document = value;
         return Ok(());
@@ -264,6 +350,7 @@ fn add(document: &mut Value, path: &str, value: Value) -> Result<(), Inapplicabl
             let at = at
                 .filter(|at| *at <= list.len())
                 .ok_or_else(|| missing(path))?;
+            work.step(list.len() - at)?;
             list.insert(at, value);
             Ok(())
         }
@@ -271,12 +358,15 @@ fn add(document: &mut Value, path: &str, value: Value) -> Result<(), Inapplicabl
     }
 }
 
-fn remove(document: &mut Value, path: &str) -> Result<Value, Inapplicable> {
+fn remove(document: &mut Value, path: &str, work: &mut Work) -> Result<Value, Inapplicable> {
     let removed = match parent(document, path)? {
         (Value::Object(map), last) => map.remove(&last),
-        (Value::Array(list), last) => position(&last, list.len())
-            .filter(|at| *at < list.len())
-            .map(|at| list.remove(at)),
+        (Value::Array(list), last) => {
+            let at = position(&last, list.len()).filter(|at| *at < list.len());
+            let at = at.ok_or_else(|| missing(path))?;
+            work.step(list.len() - at)?;
+            Some(list.remove(at))
+        }
         _ => None,
     };
     removed.ok_or_else(|| missing(path))
@@ -295,6 +385,24 @@ mod tests {
             .apply(&mut document)
             .map_err(|error| error.to_string())?;
         Ok(document)
+    }
+
+    /// What is short to say and long to do: many operations on a list or a value that
+    /// is large.
+    #[test]
+    fn the_work_of_a_patch_is_bounded() {
+        let document = json!({"l": vec![0; 100_000], "a": {"x": vec![0; 100_000]}});
+        let insert = json!({"op": "add", "path": "/l/0", "value": 1});
+        let remove = json!({"op": "remove", "path": "/l/0"});
+        let there = json!({"op": "move", "from": "/a", "path": "/b"});
+        let back = json!({"op": "move", "from": "/b", "path": "/a"});
+        for pair in [[&insert, &insert], [&insert, &remove], [&there, &back]] {
+            let few: Vec<&Value> = pair.into_iter().cycle().take(100).collect();
+            run(document.clone(), json!(few)).unwrap();
+            let many: Vec<&Value> = pair.into_iter().cycle().take(10_000).collect();
+            let refused = run(document.clone(), json!(many)).unwrap_err();
+            assert!(refused.contains("move too much"), "{refused}");
+        }
     }
 
     #[test]
@@ -352,6 +460,38 @@ mod tests {
                 "{operations}"
             );
         }
+    }
+
+    /// A list in a list, this many of them.
+    fn nested(levels: usize) -> Value {
+        (1..levels).fold(json!([]), |inner, _| json!([inner]))
+    }
+
+    #[test]
+    fn depth_is_bounded_at_every_operation() {
+        // At depth 2 of the document: 62 levels fit, 63 do not.
+        for op in ["add", "replace"] {
+            let operation = |levels| json!([{"op": op, "path": "/a/b", "value": nested(levels)}]);
+            assert!(run(json!({"a": {"b": 1}}), operation(62)).is_ok());
+            let error = run(json!({"a": {"b": 1}}), operation(63)).unwrap_err();
+            assert_eq!(error, "the object is nested deeper than 64 levels");
+        }
+        // Each copy doubles the depth; a few of them would exhaust any stack.
+        let (mut document, mut doubling) = (json!({"a": {"b": {}}}), Vec::new());
+        let mut end = "/a/b".to_owned();
+        for _ in 0..18 {
+            doubling.push(json!({"op": "copy", "from": "/a", "path": format!("{end}/c")}));
+            let below = end["/a".len()..].to_owned();
+            end = format!("{end}/c{below}");
+            if end.len() > 4000 {
+                break;
+            }
+        }
+        let (patch, _) = super::json(json!(doubling).to_string().as_bytes()).unwrap();
+        assert_eq!(patch.apply(&mut document), Err(Inapplicable::TooDeep));
+        assert!(!depth::exceeds(&document, depth::MAX_DEPTH));
+        let (patch, _) = merge(json!({"a": nested(64)}).to_string().as_bytes()).unwrap();
+        assert_eq!(patch.apply(&mut json!({})), Err(Inapplicable::TooDeep));
     }
 
     #[test]

@@ -68,8 +68,10 @@ pub struct Metrics {
     authorizations: Family<ResultLabels, Counter>,
     panics: Counter,
     handshake_errors: Counter,
+    connections_refused: Counter,
     minted: Counter,
     storage_ready: Gauge,
+    quarantined: Gauge,
     floor: Gauge,
     refused: Gauge,
     serving_seconds: Gauge,
@@ -93,8 +95,10 @@ impl Metrics {
             authorizations: Family::default(),
             panics: Counter::default(),
             handshake_errors: Counter::default(),
+            connections_refused: Counter::default(),
             minted: Counter::default(),
             storage_ready: Gauge::default(),
+            quarantined: Gauge::default(),
             floor: Gauge::default(),
             refused: Gauge::default(),
             serving_seconds: Gauge::default(),
@@ -147,6 +151,11 @@ impl Metrics {
             self.handshake_errors.clone(),
         );
         r.register(
+            "apiserver_connections_refused",
+            "Connections that were closed at once because there were too many",
+            self.connections_refused.clone(),
+        );
+        r.register(
             "steward_kubeconfigs_minted",
             "Credentials minted",
             self.minted.clone(),
@@ -155,6 +164,11 @@ impl Metrics {
             "steward_storage_ready",
             "1 if resource requests are answered from storage",
             self.storage_ready.clone(),
+        );
+        r.register(
+            "steward_objects_quarantined",
+            "Stored objects that cannot be read: in no list and no watch, deletable by name",
+            self.quarantined.clone(),
         );
         r.register(
             "steward_store_floor_revision",
@@ -250,12 +264,21 @@ impl Metrics {
         self.handshake_errors.inc();
     }
 
+    pub fn connection_refused(&self) {
+        self.connections_refused.inc();
+    }
+
     pub fn minted(&self) {
         self.minted.inc();
     }
 
     pub fn storage_ready(&self, ready: bool) {
         self.storage_ready.set(i64::from(ready));
+    }
+
+    pub fn quarantined(&self, objects: usize) {
+        self.quarantined
+            .set(i64::try_from(objects).unwrap_or(i64::MAX));
     }
 
     pub fn floor(&self, revision: u64) {

@@ -35,14 +35,18 @@ pub enum State {
 pub struct Namespaces {
     known: RwLock<HashMap<String, State>>,
     loaded: AtomicBool,
+    /// Those in which something may be created; none: all of them.
+    served: Vec<String>,
     client: Option<kube::Client>,
 }
 
 impl Namespaces {
-    pub fn new(client: kube::Client) -> Arc<Self> {
+    /// Of a cluster, with those in which something may be created; none: any.
+    pub fn new(client: kube::Client, served: Vec<String>) -> Arc<Self> {
         Arc::new(Namespaces {
             known: RwLock::default(),
             loaded: AtomicBool::new(false),
+            served,
             client: Some(client),
         })
     }
@@ -50,12 +54,22 @@ impl Namespaces {
     /// Namespaces that stay as they are; others are missing.
     #[cfg(test)]
     pub(crate) fn for_test(states: Vec<(&'static str, State)>) -> Arc<Self> {
+        Self::for_test_serving(states, &[])
+    }
+
+    /// The same, where objects may be created in some of them only.
+    #[cfg(test)]
+    pub(crate) fn for_test_serving(
+        states: Vec<(&'static str, State)>,
+        served: &[&str],
+    ) -> Arc<Self> {
         let known = states
             .into_iter()
             .map(|(name, state)| (name.to_owned(), state));
         Arc::new(Namespaces {
             known: RwLock::new(known.collect()),
             loaded: AtomicBool::new(true),
+            served: served.iter().map(|name| (*name).to_owned()).collect(),
             client: None,
         })
     }
@@ -63,6 +77,11 @@ impl Namespaces {
     /// Whether all namespaces were listed once.
     pub fn is_loaded(&self) -> bool {
         self.loaded.load(Ordering::Acquire)
+    }
+
+    /// Whether this installation may have objects in a namespace.
+    pub fn serves(&self, namespace: &str) -> bool {
+        self.served.is_empty() || self.served.iter().any(|name| name == namespace)
     }
 
     /// The state of one namespace.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use storage::Entry;
 
+use crate::decode::depth;
 use crate::status::Failure;
 
 /// Largest stored object (R3.88).
@@ -91,8 +92,22 @@ pub fn spec_changed(resource: &Resource, new: &Value, old: &Value) -> bool {
     fields(new, &counts) != fields(old, &counts)
 }
 
+/// Refuses what [`encode`] will refuse, before anything takes time over it. What the
+/// server sets and leaves out makes a little difference, which is left to `encode`.
+pub fn fits(object: &Value) -> Result<(), Failure> {
+    const SLACK: usize = 4096;
+    if crate::merge::length(object) > MAX_STORED + SLACK {
+        return Err(Failure::TooLarge(format!("limit is {MAX_STORED}")));
+    }
+    Ok(())
+}
+
 /// The stored bytes of an object.
 pub fn encode(object: &Value) -> Result<Bytes, Failure> {
+    // The last fence: no path, whatever it builds, stores what cannot be read.
+    if depth::exceeds(object, depth::MAX_DEPTH) {
+        return Err(Failure::BadRequest(depth::message()));
+    }
     let mut stored = object.clone();
     set_meta(&mut stored, "resourceVersion", None);
     let bytes = stored.to_string();
@@ -118,7 +133,7 @@ pub fn decode_at(
 ) -> Result<Value, Failure> {
     let mut object: Value = serde_json::from_slice(&entry.value).map_err(|error| {
         Failure::Internal(format!(
-            "unable to decode stored object {}: {error}",
+            "unable to decode stored object {}: {error}; lists and watches leave it out; restore the database from a backup or delete the object by its name",
             entry.key
         ))
     })?;

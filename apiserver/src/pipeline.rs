@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! target -> who (401) -> may they (403) -> is there such a thing (404 405)
-//!        -> is there room (429), is there a store (503) -> the body (413)
-//!        -> the verb, within its deadline (504)
+//!        -> a place for a watch (429) -> the body (413) -> a place (429)
+//!        -> the store (503) -> the verb, within its deadline (504)
 //! ```
 //! The order is rule 1: nobody learns from an answer what they may not ask.
 
@@ -14,18 +14,20 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use axum::body::{Body, Bytes};
-use futures::FutureExt;
+use futures::{FutureExt, StreamExt};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http_body::Body as _;
+use storage::Held;
 use tokio::time::Instant;
 
-use crate::authn::{Authenticator, Caller, Identity, Peer, Via};
+use crate::authn::{Authenticator, Caller, Identity, Peer, Rejected, Via};
 use crate::authz::{self, Authorized, Authorizer, Permit, verb};
 use crate::documents::Documents;
 use crate::floor::Floor;
 use crate::guard::Guarded;
 use crate::health::{self, Check, Outcome};
-use crate::limits::{self, Limits};
+use crate::limits::{self, Limits, Need, Slot};
 use crate::metrics::{self, Metrics, RequestLabels};
 use crate::namespaces::Namespaces;
 use crate::registry::{self, Registry, Request};
@@ -33,10 +35,11 @@ use crate::respond;
 use crate::status::{Failure, Subject};
 use crate::subresource::kubeconfig::Minter;
 use crate::subresource::{kubeconfig, scale, status};
+use crate::taking;
 use crate::target::{Target, Verb, parse_query};
 use crate::{audit, options};
 
-/// Room for what a request needs when there is no deadline: watches end by themselves.
+/// The deadline of a watch: never reached, since a watch ends by its own timeout.
 const LONG: std::time::Duration = std::time::Duration::from_secs(365 * 86_400);
 const AUDIT_ID: &str = "audit-id";
 const PANICKED: &str = "This request caused apiserver to panic. Look in the logs for details.";
@@ -80,6 +83,8 @@ where
         query,
         caller: None,
         warnings: respond::Warnings::default(),
+        open: None,
+        place: Held::default(),
     };
 
     let answered = AssertUnwindSafe(call.answer(&peer, &mut parts, body)).catch_unwind();
@@ -90,10 +95,22 @@ where
     };
     call.warnings.apply(response.headers_mut());
     let identity = call.caller.map(|caller| caller.identity);
+    let open = call.open;
+    let place = call.place;
     let streams = labels.is_watch() && response.status() == StatusCode::OK;
+    // What is not made while it is sent.
+    let bytes = response.body().size_hint().lower() as usize;
+    response.extensions_mut().insert(taking::About {
+        bytes,
+        kind: match streams {
+            true => taking::Kind::Watch,
+            false => taking::Kind::Whole,
+        },
+        holder: identity.as_deref().map_or("", limits::holder).into(),
+    });
     // An event must not wait in a compressor for more of them.
     let mut response = if streams {
-        response
+        response.map(|body| until_ended(body, &open))
     } else {
         respond::compress(&parts.headers, response).await
     };
@@ -106,8 +123,8 @@ where
     if parts.method == Method::HEAD {
         *response.body_mut() = Body::empty();
     }
-    let watching = streams.then(|| context.metrics.watching(&labels));
-    Ok(response.map(|body| Body::new(Guarded::new(body, watching))))
+    let watching = streams.then(|| (context.metrics.watching(&labels), open));
+    Ok(response.map(|body| Body::new(Guarded::new(body, watching, place))))
 }
 
 /// One request on its way.
@@ -117,6 +134,10 @@ struct Call<'a> {
     query: Vec<(String, String)>,
     caller: Option<Caller>,
     warnings: respond::Warnings,
+    /// The place of a watch, held until its stream ends.
+    open: Slot,
+    /// That of any other request, held until its answer was taken.
+    place: Held,
 }
 
 impl Call<'_> {
@@ -132,6 +153,7 @@ impl Call<'_> {
     {
         let caller = self.authenticate(peer, &mut parts.headers).await?;
         refuse_impersonation(&caller, &parts.headers)?;
+        parts.headers = needed(&parts.headers);
         let authorized = self.authorize(caller.identity.clone()).await?;
         match self.target {
             Target::NonResource { path, .. } => self.document(path, parts),
@@ -153,16 +175,20 @@ impl Call<'_> {
             Err(error) => {
                 self.context.metrics.authenticated("failure");
                 tracing::info!(%error, "unauthorized");
+                if let Rejected::Source = error {
+                    return Err(limits::too_many());
+                }
                 Err(Failure::Unauthorized)
             }
         }
     }
 
     async fn authorize(&self, identity: Arc<Identity>) -> Result<Authorized, Failure> {
+        let place = || self.context.limits.ask(&identity);
         let result = self
             .context
             .authorizer
-            .authorize(identity, self.target.clone())
+            .authorize(identity.clone(), self.target.clone(), place)
             .await;
         self.context.metrics.authorized(match &result {
             Ok(_) => "allowed",
@@ -173,7 +199,7 @@ impl Call<'_> {
     }
 
     async fn resource<B>(
-        &self,
+        &mut self,
         authorized: &Authorized,
         parts: &mut Parts,
         body: B,
@@ -184,22 +210,35 @@ impl Call<'_> {
     {
         let work = Work::of(authorized)?;
         let verb = work.verb();
-        let _place = self.context.limits.enter(authorized.identity(), verb)?;
-        let _counted = self.context.metrics.enter(verb);
-        self.context.floor.ready()?;
-        let registry = self.context.registry.load_full();
-        let registry = registry.ok_or_else(|| self.context.floor.not_open())?;
-
+        let identity = authorized.identity();
         let time = limits::time(verb, options::timeout(&self.query)?);
         let deadline = Instant::now() + time.unwrap_or(LONG);
         let carried_out = async {
+            if verb == Verb::Watch {
+                self.open = self.context.limits.watch(identity)?;
+            }
+            // The body first: who sends it slowly waits for itself alone.
+            let (body, room) = self.body(identity, verb, &parts.method, body).await?;
+            let need = Need::of(verb, self.waits());
+            let place = self.context.limits.enter(identity, need)?;
+            let place = Held::new((place, self.context.metrics.enter(verb)));
+            if verb != Verb::Watch {
+                self.place = place.clone();
+            }
+            self.context.floor.ready()?;
+            let registry = self.context.registry.load_full();
+            let registry = registry.ok_or_else(|| self.context.floor.not_open())?;
+            if verb.is_mutating() {
+                self.context.floor.writable(registry.cache.revision())?;
+            }
             let request = Request {
                 headers: std::mem::take(&mut parts.headers),
                 query: self.query.clone(),
-                body: self.body(verb, &parts.method, body).await?,
+                body,
                 path: parts.uri.path().to_owned(),
                 deadline,
                 warnings: self.warnings.clone(),
+                held: Held::new((room, place)),
             };
             let result = work.run(&registry, &self.context.minter, &request).await;
             parts.headers = request.headers;
@@ -213,16 +252,33 @@ impl Call<'_> {
         }
     }
 
-    /// The body, where the method has one (R4.12).
-    async fn body<B>(&self, verb: Verb, method: &Method, body: B) -> Result<Bytes, Failure>
+    /// Whether the request asks for a revision that is not there yet, and will wait.
+    fn waits(&self) -> bool {
+        let asked = self.query.iter().find(|(key, _)| key == "resourceVersion");
+        let asked = asked.and_then(|(_, text)| text.parse::<u64>().ok());
+        let registry = self.context.registry.load();
+        match (asked, registry.as_ref()) {
+            (Some(asked), Some(registry)) => asked > registry.cache.revision(),
+            _ => false,
+        }
+    }
+
+    /// The body, where the method has one (R4.12), and what it takes.
+    async fn body<B>(
+        &self,
+        identity: &Identity,
+        verb: Verb,
+        method: &Method,
+        body: B,
+    ) -> Result<(Bytes, Slot), Failure>
     where
         B: http_body::Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         if !verb.is_mutating() || method == Method::HEAD {
-            return Ok(Bytes::new());
+            return Ok((Bytes::new(), None));
         }
-        limits::read(body).await
+        self.context.limits.read(identity, body).await
     }
 
     fn document(&self, path: &str, parts: &Parts) -> Result<Response<Body>, Failure> {
@@ -266,7 +322,11 @@ impl Call<'_> {
             "livez" | "healthz" => vec![Check::of("ping", true, "")],
             _ => return self.context.documents.answer(path, &self.query, headers),
         };
-        let (code, text) = health::answer(endpoint, segments.next(), &checks, &self.query)?;
+        let known = self
+            .caller
+            .as_ref()
+            .is_some_and(|caller| caller.is_somebody());
+        let (code, text) = health::answer(endpoint, segments.next(), &checks, &self.query, known)?;
         Some(Ok(plain(code, text)))
     }
 }
@@ -284,6 +344,14 @@ impl Context {
             Ok(()) => None,
         };
         self.metrics.storage_ready(storage.is_none());
+        let registry = self.registry.load();
+        let quarantined = registry
+            .as_ref()
+            .map_or(0, |registry| registry.cache.quarantined());
+        self.metrics.quarantined(quarantined);
+        let objects = (quarantined > 0).then(|| {
+            format!("{quarantined} stored objects cannot be read and are left out of lists and watches; the log names them")
+        });
         let namespaces = (!self.namespaces.is_loaded()).then(|| "not listed yet".to_owned());
         vec![
             Check::of("ping", true, ""),
@@ -293,6 +361,7 @@ impl Context {
                 "the ConfigMap kube-system/extension-apiserver-authentication was not read yet",
             ),
             noted("namespaces", namespaces),
+            noted("objects", objects),
             noted("storage", storage),
             Check::of(
                 "shutdown",
@@ -412,7 +481,36 @@ fn refuse_impersonation(caller: &Caller, headers: &HeaderMap) -> Result<(), Fail
     Ok(())
 }
 
+/// A watch whose place is needed for another ends as if its time were over.
+fn until_ended(body: Body, place: &Slot) -> Body {
+    let Some(place) = place else { return body };
+    let ended = place.ended().cancelled_owned();
+    Body::from_stream(body.into_data_stream().take_until(Box::pin(ended)))
+}
+
 /// The client's id if it has one, so that both audit logs can be joined.
+/// The headers that are looked at after the caller is known, copied: what came with them
+/// is not kept while the request is carried out.
+fn needed(headers: &HeaderMap) -> HeaderMap {
+    let names = [
+        header::ACCEPT,
+        header::ACCEPT_ENCODING,
+        header::CONTENT_ENCODING,
+        header::CONTENT_TYPE,
+        header::IF_NONE_MATCH,
+        header::USER_AGENT,
+    ];
+    let mut needed = HeaderMap::new();
+    for name in names {
+        for value in headers.get_all(&name) {
+            if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
+                needed.append(name.clone(), value);
+            }
+        }
+    }
+    needed
+}
+
 fn audit_id(headers: &HeaderMap) -> String {
     headers
         .get(AUDIT_ID)

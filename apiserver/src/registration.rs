@@ -114,7 +114,9 @@ impl Registration {
                 match &result {
                     Ok(()) => tracing::info!("registered"),
                     Err(Error::Refused(why)) => tracing::error!("not registered: {why}"),
-                    Err(error) => tracing::warn!(%error, "registration"),
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot register the APIService; trying again")
+                    }
                 }
                 said = text;
             }

@@ -1,5 +1,6 @@
 //! Answers: objects, lists, Tables, metadata only, warnings and compression.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use apiservice::Resource;
@@ -29,23 +30,33 @@ const PIECE: usize = 64 * 1024;
 const MAX_WARNINGS: usize = 4096;
 const CUT_WARNING: usize = 256;
 
+/// More warnings than this would not fit into an answer anyway.
+const MOST_WARNINGS: usize = 100;
+
 /// Texts for the client beside the answer; clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct Warnings(Arc<Mutex<Vec<String>>>);
+pub struct Warnings(Arc<Mutex<Texts>>);
+
+/// Each once, in order.
+#[derive(Debug, Default)]
+struct Texts {
+    list: Vec<String>,
+    seen: HashSet<String>,
+}
 
 impl Warnings {
-    /// Adds a text once.
+    /// Adds a text once; those after the first hundred are left out.
     pub fn add(&self, text: impl Into<String>) {
         let text = text.into();
         let mut texts = self.0.lock();
-        if !texts.contains(&text) {
-            texts.push(text);
+        if texts.list.len() < MOST_WARNINGS && texts.seen.insert(text.clone()) {
+            texts.list.push(text);
         }
     }
 
     /// What was added so far.
     pub fn texts(&self) -> Vec<String> {
-        self.0.lock().clone()
+        self.0.lock().list.clone()
     }
 
     /// Writes one `Warning` header for each text (R3.83).
@@ -164,101 +175,209 @@ pub fn item(resource: &Resource, item: &Item, accept: &Accept, now: Timestamp) -
     object(resource, &item.value(), accept, StatusCode::OK, now)
 }
 
-/// A list, or the Table of it.
-pub fn list(
-    resource: &Resource,
+/// A list, or the Table of it, made item by item while it is being sent: however long
+/// it is, no more than a piece of it is held beside the items. `held` is let go of when
+/// it was sent.
+pub fn list<H: Send + 'static>(
+    resource: &'static Resource,
     meta: &ListMeta,
     items: Vec<Arc<Item>>,
     accept: &Accept,
     now: Timestamp,
+    held: H,
 ) -> Response<Body> {
     let plain = accept.encoding == Encoding::Json && !accept.pretty;
-    let api_version = resource.api_version();
+    let metadata = meta.to_value();
+    let whole = |kind: &str, api_version: &str| json!({"kind": kind, "apiVersion": api_version, "metadata": metadata, "items": []});
+    let frame = Frame::of(accept);
     match accept.shape {
-        Shape::Object | Shape::Partial(_) if plain => {
-            let head = head(resource.list_kind, &api_version, meta);
-            concatenate(head, items, |item| item.encoded.clone())
-        }
-        Shape::PartialList(version) if plain => {
-            let head = head("PartialObjectMetadataList", version.api_version(), meta);
-            concatenate(head, items, move |item| item.partial(version))
-        }
         Shape::Object | Shape::Partial(_) => {
-            let items: Vec<Value> = items.iter().map(|item| item.value()).collect();
-            let list = json!({
-                "kind": resource.list_kind, "apiVersion": api_version,
-                "metadata": meta.to_value(), "items": items,
-            });
-            raw(&list, accept, StatusCode::OK)
+            let list = whole(resource.list_kind, &resource.api_version());
+            let pieces = frame.around(&list, "items");
+            if plain {
+                // Nothing is made anew, so the length is known.
+                let lengths: usize = items.iter().map(|item| item.encoded.len()).sum();
+                let length = pieces.length(items.len()) + lengths;
+                let mut response = pieces.stream(items, |item| item.encoded.clone(), held);
+                let length = HeaderValue::from(length);
+                response
+                    .headers_mut()
+                    .insert(header::CONTENT_LENGTH, length);
+                return response;
+            }
+            let form = move |item: &Item| frame.entry(&item.value());
+            pieces.stream(items, form, held)
         }
         Shape::PartialList(version) => {
-            let partial = |item: &Arc<Item>| table::partial(&item.value(), version);
-            let items: Vec<Value> = items.iter().map(partial).collect();
-            let list = json!({
-                "kind": "PartialObjectMetadataList", "apiVersion": version.api_version(),
-                "metadata": meta.to_value(), "items": items,
-            });
-            raw(&list, accept, StatusCode::OK)
+            let list = whole("PartialObjectMetadataList", version.api_version());
+            let pieces = frame.around(&list, "items");
+            let form = move |item: &Item| match plain {
+                true => item.partial(version),
+                false => frame.entry(&table::partial(&item.value(), version)),
+            };
+            pieces.stream(items, form, held)
         }
         Shape::Table(version, include) => {
             let columns = table::columns(resource);
-            let row = |item: &Arc<Item>| table::row(columns, &item.value(), version, include, now);
-            let rows = items.iter().map(row).collect();
             let definitions = table::definitions(columns);
-            let table = table::table(version, meta.to_value(), Some(definitions), rows);
-            raw(&table, accept, StatusCode::OK)
+            let table = table::table(version, metadata, Some(definitions), Vec::new());
+            let pieces = frame.around(&table, "rows");
+            let form = move |item: &Item| {
+                frame.entry(&table::row(columns, &item.value(), version, include, now))
+            };
+            pieces.stream(items, form, held)
         }
     }
 }
 
-fn head(kind: &str, api_version: &str, meta: &ListMeta) -> Bytes {
-    let metadata = meta.to_value();
-    Bytes::from(format!(
-        "{{\"kind\":{},\"apiVersion\":{},\"metadata\":{metadata},\"items\":[",
-        Value::from(kind),
-        Value::from(api_version)
-    ))
+/// How the entries of a list stand in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Frame {
+    Plain,
+    Pretty,
+    Yaml,
 }
 
-/// A list by concatenation of prepared bytes, made while it is being sent.
-fn concatenate(
+/// A list around its entries.
+struct Pieces {
     head: Bytes,
-    items: Vec<Arc<Item>>,
-    form: impl Fn(&Item) -> Bytes + Send + 'static,
-) -> Response<Body> {
-    const TAIL: &[u8] = b"]}\n";
-    let forms: Vec<Bytes> = items.iter().map(|item| form(item)).collect();
-    let commas = forms.len().saturating_sub(1);
-    let length = head.len() + forms.iter().map(Bytes::len).sum::<usize>() + commas + TAIL.len();
-    let pieces = stream::unfold(Some((head, forms.into_iter())), |state| async {
-        let (head, mut forms) = state?;
-        let mut first = !head.is_empty();
-        let mut piece = BytesMut::from(head.as_ref());
-        loop {
-            let Some(form) = forms.next() else {
-                piece.extend_from_slice(TAIL);
-                return Some((Ok::<_, std::convert::Infallible>(piece.freeze()), None));
-            };
-            if !first {
-                piece.extend_from_slice(b",");
-            }
-            first = false;
-            piece.extend_from_slice(&form);
-            if piece.len() >= PIECE {
-                return Some((Ok(piece.freeze()), Some((Bytes::new(), forms))));
-            }
-        }
-    });
-    let pieces = pieces.fuse();
-    let mut response = response(
-        StatusCode::OK,
-        "application/json",
-        Body::from_stream(pieces),
-    );
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-    response
+    between: &'static str,
+    tail: Bytes,
+    /// What there is if there are no entries.
+    empty: Bytes,
+    media: &'static str,
 }
+
+impl Frame {
+    fn of(accept: &Accept) -> Self {
+        match (accept.encoding, accept.pretty) {
+            (Encoding::Json, false) => Self::Plain,
+            (Encoding::Json, true) => Self::Pretty,
+            (Encoding::Yaml, _) => Self::Yaml,
+        }
+    }
+
+    /// The list without entries, cut where they belong: at its empty field `field`,
+    /// which is told from others of the name by the place at which it stands.
+    fn around(self, list: &Value, field: &str) -> Pieces {
+        let encoding = match self {
+            Self::Plain | Self::Pretty => Encoding::Json,
+            Self::Yaml => Encoding::Yaml,
+        };
+        let (bytes, media) = encoding.encode(list, self == Self::Pretty);
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let (mark, open, between, close) = match self {
+            Self::Plain => (
+                format!("\"{field}\":[]"),
+                format!("\"{field}\":["),
+                ",",
+                "]",
+            ),
+            Self::Pretty => (
+                format!("\n  \"{field}\": []"),
+                format!("\n  \"{field}\": [\n"),
+                ",\n",
+                "\n  ]",
+            ),
+            Self::Yaml => (format!("\n{field}: []\n"), format!("\n{field}:\n"), "", ""),
+        };
+        let (before, after) = text.rsplit_once(&mark).unwrap_or((&text, ""));
+        Pieces {
+            head: Bytes::from(format!("{before}{open}")),
+            between,
+            tail: Bytes::from(format!("{close}{after}")),
+            empty: Bytes::from(bytes),
+            media,
+        }
+    }
+
+    /// One entry, as it stands in the list.
+    fn entry(self, value: &Value) -> Bytes {
+        let (indent, first, text) = match self {
+            Self::Plain => return Bytes::from(value.to_string()),
+            Self::Pretty => ("    ", "    ", format!("{value:#}")),
+            Self::Yaml => {
+                let (bytes, _) = Encoding::Yaml.encode(value, false);
+                ("  ", "- ", String::from_utf8_lossy(&bytes).into_owned())
+            }
+        };
+        let mut entry = String::with_capacity(text.len() + text.len() / 4);
+        for (number, line) in text.lines().enumerate() {
+            if number > 0 {
+                entry.push('\n');
+            }
+            if !line.is_empty() {
+                entry.push_str(if number == 0 { first } else { indent });
+            }
+            entry.push_str(line);
+        }
+        if self == Self::Yaml {
+            entry.push('\n');
+        }
+        Bytes::from(entry)
+    }
+}
+
+impl Pieces {
+    /// The length of everything but the entries.
+    fn length(&self, count: usize) -> usize {
+        match count {
+            0 => self.empty.len(),
+            count => self.head.len() + (count - 1) * self.between.len() + self.tail.len(),
+        }
+    }
+
+    fn stream<H: Send + 'static>(
+        self,
+        items: Vec<Arc<Item>>,
+        form: impl Fn(&Item) -> Bytes + Send + 'static,
+        held: H,
+    ) -> Response<Body> {
+        let Self {
+            head,
+            between,
+            tail,
+            empty,
+            media,
+        } = self;
+        if items.is_empty() {
+            return response(StatusCode::OK, media, Body::from(empty));
+        }
+        let estimate: usize = items.iter().map(|item| item.encoded.len()).sum();
+        let start = Some((items.into_iter(), head, form, held));
+        let pieces = stream::unfold(start, move |state| {
+            let made = state.map(|(mut items, head, form, held)| {
+                let mut first = !head.is_empty();
+                let mut piece = BytesMut::from(head.as_ref());
+                loop {
+                    let Some(item) = items.next() else {
+                        piece.extend_from_slice(&tail);
+                        return (piece.freeze(), None);
+                    };
+                    if !first {
+                        piece.extend_from_slice(between.as_bytes());
+                    }
+                    first = false;
+                    piece.extend_from_slice(&form(&item));
+                    if piece.len() >= PIECE {
+                        let rest = (items, Bytes::new(), form, held);
+                        return (piece.freeze(), Some(rest));
+                    }
+                }
+            });
+            std::future::ready(
+                made.map(|(piece, rest)| (Ok::<_, std::convert::Infallible>(piece), rest)),
+            )
+        });
+        let mut response = response(StatusCode::OK, media, Body::from_stream(pieces.fuse()));
+        response.extensions_mut().insert(Estimate(estimate as u64));
+        response
+    }
+}
+
+/// About how long a body is whose length is not known.
+#[derive(Clone, Copy, Debug)]
+struct Estimate(u64);
 
 /// Compresses a large answer if the client accepts gzip (R4.10). Watches have
 /// no length and stay as they are.
@@ -275,7 +394,8 @@ pub async fn compress(request: &HeaderMap, response: Response<Body>) -> Response
         .no_zstd()
         .gzip(true)
         .quality(CompressionLevel::Fastest)
-        .compress_when(SizeAbove::new(COMPRESS_ABOVE));
+        // Whether it is large was asked above; a stream cannot say.
+        .compress_when(SizeAbove::new(0));
     let mut inner = http::Request::new(());
     inner
         .headers_mut()
@@ -292,11 +412,13 @@ pub async fn compress(request: &HeaderMap, response: Response<Body>) -> Response
     }
 }
 
-/// The length of a body, if it is known.
+/// The length of a body, or about that, if it is known.
 fn size(response: &Response<Body>) -> Option<u64> {
     let declared = response.headers().get(header::CONTENT_LENGTH);
     let declared = declared.and_then(|value| value.to_str().ok()?.parse().ok());
-    declared.or_else(|| response.body().size_hint().exact())
+    declared
+        .or_else(|| response.body().size_hint().exact())
+        .or_else(|| response.extensions().get::<Estimate>().map(|about| about.0))
 }
 
 /// One frame of a watch: the event and a newline (R3.22).
@@ -341,6 +463,90 @@ mod tests {
         let mut headers = HeaderMap::new();
         many.apply(&mut headers);
         assert_eq!(headers.get_all(header::WARNING).iter().count(), 16);
+        (0..200_000).for_each(|n| many.add(n.to_string()));
+        assert_eq!(many.texts().len(), MOST_WARNINGS);
+    }
+
+    /// What is sent piece by piece is what the encoder makes of the whole.
+    #[tokio::test]
+    async fn lists_in_pieces_are_the_lists() {
+        let resource = apiservice::find("tenantcontrolplanes").unwrap();
+        let now = "2026-01-01T00:05:30Z".parse().unwrap();
+        let object = |n: usize| {
+            json!({
+                "apiVersion": resource.api_version(), "kind": resource.kind,
+                "metadata": {"name": format!("a{n}"), "namespace": "n", "resourceVersion": "7",
+                    "annotations": {
+                        "items": "\n  \"items\": []\n\nitems: []\n",
+                        "long": "x ".repeat(n * 20_000), "lines": "a\n\n  b\n- c: |\n",
+                    }},
+                "spec": {"list": [{"a": []}, {"b": {}}, "\"rows\":[]"]},
+            })
+        };
+        let meta = ListMeta {
+            revision: 7,
+            continue_token: Some("t".to_owned()),
+            remaining: Some(3),
+        };
+        let v1 = MetaVersion::V1;
+        let shapes = [
+            Shape::Object,
+            Shape::PartialList(v1),
+            Shape::Table(v1, crate::accept::IncludeObject::Object),
+        ];
+        for count in [0, 1, 4] {
+            let objects: Vec<Value> = (0..count).map(object).collect();
+            let items: Vec<Arc<Item>> = objects
+                .iter()
+                .map(|o| Arc::new(Item::new(o, &Default::default())))
+                .collect();
+            for shape in shapes {
+                for (encoding, pretty) in [
+                    (Encoding::Json, false),
+                    (Encoding::Json, true),
+                    (Encoding::Yaml, false),
+                ] {
+                    let accept = Accept {
+                        shape,
+                        encoding,
+                        pretty,
+                    };
+                    let response = list(resource, &meta, items.clone(), &accept, now, ());
+                    let declared = response.headers().get(header::CONTENT_LENGTH).cloned();
+                    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+                    if let Some(declared) = declared {
+                        assert_eq!(declared.to_str().unwrap(), bytes.len().to_string());
+                    }
+                    let expected = match shape {
+                        Shape::Table(version, include) => {
+                            let columns = table::columns(resource);
+                            let rows = objects.iter();
+                            let rows = rows.map(|o| table::row(columns, o, version, include, now));
+                            let definitions = Some(table::definitions(columns));
+                            table::table(version, meta.to_value(), definitions, rows.collect())
+                        }
+                        Shape::PartialList(version) => json!({
+                            "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1",
+                            "metadata": meta.to_value(),
+                            "items": objects.iter().map(|o| table::partial(o, version)).collect::<Vec<_>>(),
+                        }),
+                        _ => json!({
+                            "kind": resource.list_kind, "apiVersion": resource.api_version(),
+                            "metadata": meta.to_value(), "items": objects,
+                        }),
+                    };
+                    let text = std::str::from_utf8(&bytes).unwrap();
+                    let read: Value = match encoding {
+                        Encoding::Json => serde_json::from_str(text).unwrap(),
+                        Encoding::Yaml => serde_saphyr::from_str(text).unwrap(),
+                    };
+                    assert_eq!(read, expected, "{text}");
+                    if pretty {
+                        assert_eq!(text, format!("{expected:#}\n"));
+                    }
+                }
+            }
+        }
     }
 
     #[tokio::test]

@@ -31,6 +31,7 @@ pub enum Error {
 /// # Errors
 /// When the server cannot start, or the subcommand fails.
 pub async fn run(args: Args, clock: Clock) -> Result<(), Error> {
+    apiservice::version::accept_up_to(args.newest_version);
     log(&args);
     // kube and rustls ask for it; a second installation is refused and harmless.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();

@@ -10,16 +10,22 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use axum::body::Bytes;
+use http_body::{Frame, SizeHint};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use parking_lot::Mutex;
 use storage::Store;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -27,21 +33,37 @@ use tokio_util::task::TaskTracker;
 use crate::args::{Args, ConnectError};
 use crate::authn::{Authenticator, Peer};
 use crate::authz::Authorizer;
+use crate::buckets::block;
 use crate::cache::Cache;
 use crate::documents::Documents;
 use crate::floor::Floor;
 use crate::limits::{self, Limits};
+use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::namespaces::Namespaces;
 use crate::pipeline::{self, Context};
+use crate::pool::{Hold, Pool};
+use crate::quota::Quota;
 use crate::registration::{Place, Registration};
 use crate::registry::{Clock, Registry};
 use crate::subresource::kubeconfig::Minter;
+use crate::taking::{Taken, Unread};
 use crate::tls::{self, Serving};
 
+/// From the connection to the end of the TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How long connections may finish after they were told to.
-const GRACE: Duration = Duration::from_secs(60);
+/// From there to the first request.
+const FIRST_REQUEST: Duration = Duration::from_secs(15);
+/// How long a connection stays open on which nothing is asked.
+const IDLE: Duration = Duration::from_secs(180);
+/// How long connections may finish after they were told to: a write that has begun
+/// may take [`limits::WRITE`]. With the rest of the end it fits in the
+/// `terminationGracePeriodSeconds` of the chart.
+const GRACE: Duration = Duration::from_secs(35);
+/// And then they are cut.
+const CUT: Duration = Duration::from_secs(1);
+/// How long a connection may finish whose place another needs.
+const DISPLACED: Duration = Duration::from_secs(5);
 const OPEN_AGAIN: Duration = Duration::from_secs(2);
 const PING: Duration = Duration::from_secs(30);
 const PONG: Duration = Duration::from_secs(15);
@@ -49,7 +71,13 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 /// For all streams of one connection together: kube-apiserver sends every user's bodies
 /// over one.
 const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
-const HEADER_BYTES: u32 = 1024 * 1024;
+/// How much hyper buffers of an answer; these bytes are no longer counted.
+const SEND_BUFFER: usize = 64 * 1024;
+/// Headers of one request, from the front proxy and from everybody else. They are kept
+/// until it is known who asks.
+const HEADER_BYTES: [u32; 2] = [256 * 1024, 64 * 1024];
+/// Streams of one connection that is not the front proxy's.
+const STREAMS: u32 = 100;
 
 /// Why the server could not start.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +114,14 @@ struct Door {
     serving: Arc<Serving>,
     /// HTTP/2 streams of one connection.
     streams: u32,
+    /// Connections that shake hands. A source that has too many of them gives up its
+    /// oldest: the front proxy may come from the address of a stranger.
+    handshakes: Pool,
+    /// Connections after that, by source; those of the front proxy, which are everybody's,
+    /// are not counted.
+    connections: Pool,
+    /// Answers that their clients have not taken.
+    unread: Unread,
 }
 
 /// Starts a server.
@@ -99,10 +135,14 @@ pub async fn start(args: &Args, client: kube::Client, clock: Clock) -> Result<Ru
         .map_err(|error| Error::Listen { address, error })?;
     let address = listener.local_addr().unwrap_or(address);
     let serving = Arc::new(Serving::default());
+    let live = Live::default();
     let door = Door {
         acceptor: TlsAcceptor::from(tls::config(serving.clone())?),
         serving: serving.clone(),
         streams: args.http2_max_streams_per_connection,
+        handshakes: Pool::places(args.max_connections / 4).renewing(),
+        connections: Pool::places(args.max_connections),
+        unread: Unread::new(live.clone()),
     };
 
     let metrics = Arc::new(Metrics::new());
@@ -115,13 +155,15 @@ pub async fn start(args: &Args, client: kube::Client, clock: Clock) -> Result<Ru
         limits: Limits::new(
             args.max_requests_inflight,
             args.max_mutating_requests_inflight,
+            &args.namespace,
         ),
         metrics: metrics.clone(),
-        namespaces: Namespaces::new(client.clone()),
+        namespaces: Namespaces::new(client.clone(), args.tenant_namespaces()),
         floor: Floor::new(
             client.clone(),
             &args.namespace,
             &args.store_secret,
+            args.tenant_namespaces(),
             metrics.clone(),
         ),
         registry: ArcSwapOption::empty(),
@@ -167,11 +209,14 @@ pub async fn start(args: &Args, client: kube::Client, clock: Clock) -> Result<Ru
     running.task(async move { registration.run(done).await });
     running.spawn(keep_store(
         context.clone(),
+        Arc::new(Quota::new(args.bounds())),
+        live,
         args.data_dir.clone(),
         clock,
         running.drain.clone(),
         running.done.clone(),
     ));
+    running.task(door.unread.clone().run());
     let (connections, drain) = (running.connections.clone(), running.drain.clone());
     running.task(accept(listener, door, context, connections, drain));
     tracing::info!(%address, "listening");
@@ -199,11 +244,11 @@ impl Running {
         tokio::time::sleep(self.delay).await;
         self.drain.cancel();
         self.connections.close();
-        if tokio::time::timeout(GRACE + HANDSHAKE, self.connections.wait())
+        if tokio::time::timeout(GRACE + CUT, self.connections.wait())
             .await
             .is_err()
         {
-            tracing::warn!("connections are cut off");
+            tracing::warn!("the grace period is over; closing the remaining connections");
         }
         self.done.cancel();
         self.tasks.close();
@@ -216,6 +261,8 @@ impl Running {
 #[allow(clippy::disallowed_methods, reason = "tasks are started here")]
 async fn keep_store(
     context: Arc<Context>,
+    quota: Arc<Quota>,
+    live: Live,
     directory: std::path::PathBuf,
     clock: Clock,
     drain: CancellationToken,
@@ -225,7 +272,7 @@ async fn keep_store(
         return;
     };
     if context.floor.confirm(&store, &done).await {
-        let cache = Cache::new(store.clone());
+        let cache = Cache::new(store.clone(), live);
         let work = TaskTracker::new();
         work.spawn(cache.clone().run(done.clone()));
         let policy = storage::compact::Policy::default();
@@ -233,6 +280,10 @@ async fn keep_store(
         context.registry.store(Some(Arc::new(Registry {
             store: store.clone(),
             cache,
+            quota: quota.clone(),
+            answers: Pool::new(limits::ANSWERS),
+            limits: context.limits.clone(),
+            replays: Pool::places(limits::REPLAYS),
             authorizer: context.authorizer.clone(),
             namespaces: context.namespaces.clone(),
             clock,
@@ -269,8 +320,22 @@ async fn accept(
 ) {
     while let Some(accepted) = drain.run_until_cancelled(listener.accept()).await {
         match accepted {
-            Ok((socket, _)) => {
-                connections.spawn(serve(socket, door.clone(), context.clone(), drain.clone()));
+            Ok((socket, from)) => {
+                let source = block(from.ip()).to_string();
+                let Ok(place) = door.handshakes.displace(&source) else {
+                    // Closed at once: an answer would cost what there is not.
+                    context.metrics.connection_refused();
+                    tracing::debug!(%from, "too many connections");
+                    continue;
+                };
+                connections.spawn(serve(
+                    socket,
+                    from.ip(),
+                    place,
+                    door.clone(),
+                    context.clone(),
+                    drain.clone(),
+                ));
             }
             Err(error) => {
                 // Out of file descriptors, most likely: others must be closed first.
@@ -282,38 +347,191 @@ async fn accept(
 }
 
 /// One connection, from its handshake to its end.
-async fn serve(socket: TcpStream, door: Door, context: Arc<Context>, drain: CancellationToken) {
+async fn serve(
+    socket: TcpStream,
+    source: IpAddr,
+    place: Hold,
+    door: Door,
+    context: Arc<Context>,
+    drain: CancellationToken,
+) {
     // Watch events are small; each must leave at once.
     let _ = socket.set_nodelay(true);
     let handshake = async {
         door.serving.installed().await;
         door.acceptor.accept(socket).await
     };
-    let stream = match tokio::time::timeout(HANDSHAKE, handshake).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => {
+    let handshake = tokio::time::timeout(HANDSHAKE, handshake);
+    let displaced = place.ended();
+    let handshake = displaced.run_until_cancelled(handshake);
+    let stream = match drain.run_until_cancelled(handshake).await {
+        Some(Some(Ok(Ok(stream)))) => stream,
+        Some(Some(Ok(Err(error)))) => {
             context.metrics.handshake_failed();
             tracing::debug!(%error, "TLS handshake");
             return;
         }
-        Err(_) => return context.metrics.handshake_failed(),
+        Some(Some(Err(_))) => return context.metrics.handshake_failed(),
+        Some(None) => return context.metrics.connection_refused(),
+        None => return,
     };
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    let peer = Arc::new(Peer::new(
-        chain.iter().map(|c| c.clone().into_owned()).collect(),
-    ));
+    let chain = chain.iter().map(|c| c.clone().into_owned()).collect();
+    let peer = Arc::new(Peer::new(chain).at(source));
+    drop(place);
+    let place = if context.authenticator.is_front_proxy(&peer) {
+        None
+    } else {
+        let Ok(place) = door.connections.displace(&block(source).to_string()) else {
+            context.metrics.connection_refused();
+            tracing::debug!(%source, "too many connections");
+            return;
+        };
+        Some(place)
+    };
+    let shared = place.is_none();
+    let displaced = place.as_ref().map(Hold::ended).unwrap_or_default();
+    let activity = Activity::new();
+    let asked = activity.clone();
+    let taking = door.unread.connection();
+    let answers = taking.clone();
     let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
+        let busy = asked.begin();
         let answer = pipeline::handle(context.clone(), peer.clone(), request);
-        async move { answer.await.map_err(|never: Infallible| never) }
+        let answers = answers.clone();
+        async move {
+            let mut response = answer.await.map_err(|never: Infallible| never)?;
+            // Busy until the last frame of the answer was taken.
+            let about = response.extensions_mut().remove().unwrap_or_default();
+            Ok::<_, Infallible>(response.map(|body| Asked {
+                body: answers.take(body, about),
+                _busy: busy,
+            }))
+        }
     });
-    let builder = builder(door.streams);
+    let builder = match shared {
+        true => builder(door.streams, HEADER_BYTES[0]),
+        false => builder(door.streams.min(STREAMS), HEADER_BYTES[1]),
+    };
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
         ended = connection.as_mut() => return log_end(ended),
         () = drain.cancelled() => connection.as_mut().graceful_shutdown(),
+        () = taking.stalled(shared, || activity.open()) => {
+            tracing::debug!(%source, "closing a connection whose client does not read its answers");
+            return;
+        }
+        () = displaced.cancelled() => {
+            tracing::debug!(%source, "closing a connection to make room for another client");
+            connection.as_mut().graceful_shutdown();
+            if let Ok(ended) = tokio::time::timeout(DISPLACED, connection).await {
+                log_end(ended);
+            }
+            return;
+        }
+        () = activity.quiet() => {
+            tracing::debug!(%source, "closing an idle connection");
+            // Whoever has not said anything yet would not hear of a graceful end.
+            if !activity.began() {
+                return;
+            }
+            connection.as_mut().graceful_shutdown();
+        }
     }
     if let Ok(ended) = tokio::time::timeout(GRACE, connection).await {
         log_end(ended);
+    }
+}
+
+/// Whether anything is asked on a connection.
+#[derive(Clone)]
+struct Activity(Arc<Mutex<Requests>>);
+
+struct Requests {
+    open: usize,
+    began: bool,
+    /// When the last one ended, or the connection began.
+    since: Instant,
+}
+
+/// A request under way.
+struct Busy(Activity);
+
+impl Activity {
+    fn new() -> Self {
+        Activity(Arc::new(Mutex::new(Requests {
+            open: 0,
+            began: false,
+            since: Instant::now(),
+        })))
+    }
+
+    fn begin(&self) -> Busy {
+        let mut requests = self.0.lock();
+        requests.open += 1;
+        requests.began = true;
+        Busy(self.clone())
+    }
+
+    fn open(&self) -> usize {
+        self.0.lock().open
+    }
+
+    fn began(&self) -> bool {
+        self.0.lock().began
+    }
+
+    /// Comes back when the connection has been of no use for too long.
+    async fn quiet(&self) {
+        loop {
+            let (open, began, since) = {
+                let requests = self.0.lock();
+                (requests.open, requests.began, requests.since)
+            };
+            let limit = if began { IDLE } else { FIRST_REQUEST };
+            let end = since + limit;
+            if open > 0 {
+                tokio::time::sleep(IDLE).await;
+            } else if Instant::now() >= end {
+                return;
+            } else {
+                tokio::time::sleep_until(end).await;
+            }
+        }
+    }
+}
+
+/// The body of an answer, which ends what was asked.
+struct Asked {
+    body: Taken,
+    _busy: Busy,
+}
+
+impl http_body::Body for Asked {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut TaskContext<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let mut requests = self.0.0.lock();
+        requests.open -= 1;
+        requests.since = Instant::now();
     }
 }
 
@@ -324,12 +542,13 @@ fn log_end(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
 }
 
 /// HTTP as R4.11 has it.
-fn builder(streams: u32) -> auto::Builder<TokioExecutor> {
+fn builder(streams: u32, headers: u32) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits::HEADER_READ);
+        .header_read_timeout(limits::HEADER_READ)
+        .max_buf_size(headers as usize);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -337,8 +556,45 @@ fn builder(streams: u32) -> auto::Builder<TokioExecutor> {
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(STREAM_WINDOW)
-        .max_header_list_size(HEADER_BYTES)
+        .max_header_list_size(headers)
+        .max_send_buf_size(SEND_BUFFER)
         .keep_alive_interval(PING)
         .keep_alive_timeout(PONG);
     builder
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_drain_fits_in_the_chart() {
+        let chart = include_str!("../../charts/steward/templates/apiserver/deployment.yaml");
+        let line = chart
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("terminationGracePeriodSeconds: "));
+        let given: u64 = line.unwrap().parse().unwrap();
+        // What the floor's record may take, and then the closing of the store.
+        let rest = crate::floor::STEP + Duration::from_secs(5);
+        assert!((GRACE + CUT + rest).as_secs() <= given);
+        assert!(GRACE > limits::WRITE);
+    }
+
+    #[test]
+    fn a_connection_is_busy_until_its_last_answer_was_taken() {
+        let activity = Activity::new();
+        assert!(!activity.began());
+        let (first, second) = (activity.begin(), activity.begin());
+        drop(first);
+        assert_eq!(activity.0.lock().open, 1);
+        let before = activity.0.lock().since;
+        drop(Asked {
+            body: Unread::new(Live::default())
+                .connection()
+                .take(axum::body::Body::empty(), Default::default()),
+            _busy: second,
+        });
+        let requests = activity.0.lock();
+        assert!(requests.open == 0 && requests.began && requests.since >= before);
+    }
 }

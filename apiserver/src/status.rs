@@ -163,9 +163,6 @@ pub enum Failure {
     TooManyRequests { message: String, retry_after: u32 },
     #[error("Internal error occurred: {0}")]
     Internal(String),
-    /// 500 without a reason and with a bare message (R3.35).
-    #[error("{0}")]
-    Bare(String),
     #[error("{message}")]
     Unavailable { message: String, retry_after: u32 },
     /// The outcome is unknown: no Retry-After.
@@ -226,7 +223,7 @@ impl Failure {
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Invalid { .. } | Self::Unprocessable => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::Internal(_) | Self::Bare(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Timeout(_) | Self::TooLargeVersion { .. } => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -249,7 +246,6 @@ impl Failure {
             Self::Invalid { .. } | Self::Unprocessable => "Invalid",
             Self::TooManyRequests { .. } => "TooManyRequests",
             Self::Internal(_) => "InternalError",
-            Self::Bare(_) => "",
             Self::Unavailable { .. } => "ServiceUnavailable",
             Self::Timeout(_) | Self::TooLargeVersion { .. } => "Timeout",
         }
@@ -275,6 +271,7 @@ impl Failure {
             Self::Forbidden { causes, .. } => causes.clone(),
             Self::Invalid { errors, .. } => errors
                 .iter()
+                .take(field::MAX_ERRORS)
                 .map(|error| Cause {
                     reason: error.reason().to_owned(),
                     message: error.message(),
@@ -417,7 +414,6 @@ mod tests {
                 "AlreadyExists",
                 "object is being deleted: things.g \"a\" already exists",
             ),
-            (Failure::Bare("x".into()), 500, "", "x"),
         ];
         for (failure, code, reason, message) in cases {
             let status = failure.to_status();
@@ -451,6 +447,21 @@ mod tests {
         assert_eq!(
             status["message"],
             "Timeout: Too large resource version: 9, current: 4"
+        );
+    }
+
+    #[test]
+    fn causes_end_at_the_cap() {
+        let error = |n: usize| field::Error::required(&field::Path::new(format!("f{n}")), "");
+        let resource = apiservice::find("datastores").unwrap();
+        let status = Failure::invalid(resource, "a", (0..500).map(error).collect()).to_status();
+        let causes = status["details"]["causes"].as_array().unwrap();
+        assert_eq!(causes.len(), field::MAX_ERRORS);
+        assert!(
+            status["message"]
+                .as_str()
+                .unwrap()
+                .ends_with("and 400 more]")
         );
     }
 

@@ -6,12 +6,19 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 pub mod tenant {
     /// A probe through the published endpoint reads, writes and watches (rule 15).
     pub const READY: &str = "Ready";
+    /// What serves is not yet what this generation of the spec asks for.
+    pub const PROGRESSING: &str = "Progressing";
+    /// The same under the name that kstatus reads.
+    pub const RECONCILING: &str = "Reconciling";
     /// The published endpoint answers from where the controller stands.
     pub const ENDPOINT_REACHABLE: &str = "EndpointReachable";
     /// The datastore is there, is ours to use, and holds our claim (rule 17).
     pub const DATA_STORE_READY: &str = "DataStoreReady";
     /// All authorities, certificates, keys and kubeconfigs are there and valid.
     pub const CERTIFICATES_READY: &str = "CertificatesReady";
+    /// The tenant's own webhooks, policies and quotas let the probe write; False
+    /// leaves Ready alone (rule 15).
+    pub const WRITES_ADMITTED: &str = "WritesAdmitted";
     /// The Service has an address to publish.
     pub const ADDRESS_ASSIGNED: &str = "AddressAssigned";
     /// At least one replica serves.
@@ -69,12 +76,17 @@ pub mod reason {
         PROVISIONING = "Provisioning";
         /// Another version is being rolled out.
         UPGRADING = "Upgrading";
+        /// A change of the spec is being rolled out.
+        ROLLING_OUT = "RollingOut";
         /// Zero replicas, as asked.
         SLEEPING = "Sleeping";
         /// Being deleted.
         DELETING = "Deleting";
         /// Stopped by the pause annotation.
         PAUSED = "Paused";
+        /// The tenant's namespace is not one of those in which this installation may
+        /// have tenants.
+        NAMESPACE_NOT_SERVED = "NamespaceNotServed";
         /// Not looked at yet.
         UNKNOWN = "Unknown";
         /// No DataStore is named and there is no default.
@@ -95,18 +107,22 @@ pub mod reason {
         SCHEMA_TAKEN = "SchemaTaken";
         /// The schema or user is one that must not be used, such as `root`.
         NAME_REFUSED = "NameRefused";
+        /// The DataStore was changed, and its new settings have not been found to work;
+        /// pods keep the previous ones.
+        DATA_STORE_CHANGE_NOT_VERIFIED = "DataStoreChangeNotVerified";
+        /// Pods are to be rolled for a reason other than the tenant's spec, and other
+        /// tenants' are being rolled.
+        ROLL_WAITING = "RollWaiting";
+        /// The same, and a tenant whose turn it was has not become Ready again.
+        ROLLS_HALTED = "RollsHalted";
         /// The driver is accepted and not built yet.
         DRIVER_NOT_SUPPORTED = "DriverNotSupported";
-        /// The store answers, but not within the time allowed.
-        DATA_STORE_SLOW = "DataStoreSlow";
         /// A Secret that a DataStore references does not exist.
         SECRET_NOT_FOUND = "SecretNotFound";
         /// A referenced Secret lacks the named key.
         SECRET_KEY_NOT_FOUND = "SecretKeyNotFound";
-        /// A referenced certificate or key does not parse or does not match.
+        /// The DataStore has no key of its authority, with which to sign.
         TLS_CONFIGURATION_INVALID = "TLSConfigurationValidationFailed";
-        /// Referenced user name or password cannot be read.
-        BASIC_AUTH_INVALID = "BasicAuthValidationFailed";
         /// The DataStore's own content is in order.
         DATA_STORE_VALID = "DataStoreIsValid";
         /// Tenants still use it.
@@ -126,7 +142,7 @@ pub mod reason {
         KEY_MATERIAL_LOST = "KeyMaterialLost";
         /// A certificate is past its end.
         CERTIFICATE_EXPIRED = "CertificateExpired";
-        /// A certificate is close to its end and being replaced.
+        /// A certificate or an authority is close to its end and is not being replaced.
         CERTIFICATE_EXPIRING = "CertificateExpiring";
         /// A certificate does not hold.
         CERTIFICATES_INVALID = "CertificatesInvalid";
@@ -136,8 +152,6 @@ pub mod reason {
         ADDRESS_PENDING = "AddressPending";
         /// The load balancer stays silent for so long that something is wrong.
         NO_ADDRESS = "NoAddress";
-        /// The address found cannot be published.
-        ADDRESS_INVALID = "AddressInvalid";
         /// The image does not exist.
         IMAGE_NOT_FOUND = "ImageNotFound";
         /// The image cannot be pulled.
@@ -156,8 +170,6 @@ pub mod reason {
         NO_REPLICA_AVAILABLE = "NoReplicaAvailable";
         /// Some replicas serve, others do not.
         REPLICAS_MISSING = "ReplicasMissing";
-        /// The Service selects none of the tenant's pods.
-        SERVICE_WITHOUT_ENDPOINTS = "ServiceWithoutEndpoints";
         /// Somebody changed the selector of the Service.
         SERVICE_SELECTOR_CHANGED = "ServiceSelectorChanged";
         /// The API server refuses our Service.
@@ -178,8 +190,15 @@ pub mod reason {
         PROBE_REFUSED = "ProbeRefused";
         /// The tenant's API answers, and reading, writing or watching fails.
         PROBE_FAILED = "ProbeFailed";
+        /// The tenant's own admission refuses what the probe writes, and the API
+        /// server writes what it is not asked about.
+        ADMISSION_REFUSES = "AdmissionRefuses";
+        /// The probe has said nothing for long.
+        PROBE_OVERDUE = "ProbeOverdue";
         /// The bindings inside the tenant are not there yet (rule 16).
         BOOTSTRAP_INCOMPLETE = "BootstrapIncomplete";
+        /// The DataStore knows nothing of a tenant that was Ready (rule 17).
+        DATA_NOT_FOUND = "DataNotFound";
         /// An object of our name belongs to somebody else (rule 20).
         NAME_TAKEN = "NameTaken";
         /// Somebody keeps changing a field of ours back (rule 20).

@@ -1,6 +1,7 @@
 //! Field paths and field errors, in the words of Kubernetes' own validation
 //! (contract R3.81, R3.82, R6.11).
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde_json::Value;
@@ -242,13 +243,21 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// As many errors are told of one object, and how many more there are.
+pub const MAX_ERRORS: usize = 100;
+
 /// All errors as one text: `[e1, e2]`, duplicates left out; one error stands
-/// without brackets (R3.82).
+/// without brackets (R3.82). Beyond [`MAX_ERRORS`] they are only counted.
 pub fn summary(errors: &[Error]) -> String {
-    let mut texts: Vec<String> = Vec::with_capacity(errors.len());
-    for error in errors {
+    let mut texts: Vec<String> = Vec::new();
+    let mut seen = HashSet::new();
+    for (position, error) in errors.iter().enumerate() {
+        if texts.len() == MAX_ERRORS {
+            texts.push(format!("and {} more", errors.len() - position));
+            break;
+        }
         let text = error.to_string();
-        if !texts.contains(&text) {
+        if seen.insert(text.clone()) {
             texts.push(text);
         }
     }
@@ -341,5 +350,16 @@ mod tests {
             summary(&[a.clone(), b, a]),
             "[a: Required value, b: Required value]"
         );
+    }
+
+    #[test]
+    fn a_summary_ends_at_the_cap() {
+        let error = |n: usize| Error::required(&Path::new(format!("f{n}")), "");
+        let errors: Vec<Error> = (0..300_000).map(error).collect();
+        let text = summary(&errors);
+        assert!(text.ends_with("f99: Required value, and 299900 more]"));
+        assert!(summary(&errors[..MAX_ERRORS]).ends_with("f99: Required value]"));
+        let twice: Vec<Error> = errors[..60].iter().chain(&errors[..60]).cloned().collect();
+        assert!(summary(&twice).ends_with("f59: Required value]"));
     }
 }

@@ -24,7 +24,7 @@ pub mod schema;
 pub mod v1alpha1;
 pub mod version;
 
-pub use resource::{BorrowedRight, Column, Resource, ScalePaths, Scope, Subresource};
+pub use resource::{BorrowedRight, Column, OtherRight, Resource, ScalePaths, Scope, Subresource};
 
 /// The API group.
 pub const GROUP: &str = "steward.butlerlabs.dev";

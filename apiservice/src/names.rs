@@ -25,6 +25,36 @@ pub const LABEL_MIGRATION_NAME: &str = "tcp.steward.butlerlabs.dev/name";
 /// Label of a migration Job: the tenant's namespace.
 pub const LABEL_MIGRATION_NAMESPACE: &str = "tcp.steward.butlerlabs.dev/namespace";
 
+/// The names of all Secrets that a tenant consists of.
+pub fn secrets(tenant: &str) -> [String; 12] {
+    [
+        ca(tenant),
+        client_ca(tenant),
+        front_proxy_ca(tenant),
+        front_proxy_client(tenant),
+        service_account(tenant),
+        api_server(tenant),
+        api_server_kubelet_client(tenant),
+        admin_kubeconfig(tenant),
+        controller_manager_kubeconfig(tenant),
+        scheduler_kubeconfig(tenant),
+        datastore_config(tenant),
+        datastore_certificate(tenant),
+    ]
+}
+
+/// Whether a label or annotation is one of Steward's own: its prefix is our
+/// domain or one below it.
+pub fn is_own_key(key: &str) -> bool {
+    const DOMAIN: &str = "steward.butlerlabs.dev";
+    let prefix = key.split_once('/').map(|(prefix, _)| prefix);
+    prefix.is_some_and(|prefix| {
+        prefix
+            .strip_suffix(DOMAIN)
+            .is_some_and(|below| below.is_empty() || below.ends_with('.'))
+    })
+}
+
 /// Value of [`LABEL_PROJECT`].
 pub const PROJECT: &str = "steward";
 /// Value of [`LABEL_CERTIFICATE_LIFECYCLE`] for key pairs.
@@ -36,6 +66,23 @@ pub const LIFECYCLE_KUBECONFIG: &str = "kubeconfig";
 pub const ANNOTATION_CHECKSUM: &str = "steward.butlerlabs.dev/checksum";
 /// Annotation on managed objects: a hash of what was last applied.
 pub const ANNOTATION_APPLIED: &str = "steward.butlerlabs.dev/applied";
+/// Annotation of the Deployment: a hash of the pod template that was last applied.
+pub const ANNOTATION_TEMPLATE: &str = "steward.butlerlabs.dev/template";
+/// Annotation of the Deployment: the tenant's generation for which its template was
+/// last changed.
+pub const ANNOTATION_GENERATION: &str = "steward.butlerlabs.dev/generation";
+/// Annotation of the Deployment: a fingerprint of the DataStore's settings that its
+/// pods run with.
+pub const ANNOTATION_DATA_STORE: &str = "steward.butlerlabs.dev/datastore";
+/// Annotation of the Deployment: when its pods were last rolled for a reason other than
+/// the tenant's spec, and whether it was ready, not ready or down then.
+pub const ANNOTATION_ROLL: &str = "steward.butlerlabs.dev/roll";
+/// Annotation of a Deployment: when the first of the certificates ends that its pods
+/// have been made with.
+pub const ANNOTATION_CERTIFICATES_END: &str = "steward.butlerlabs.dev/certificates-end";
+/// Annotation of a tenant: its uid, if it may begin with an empty database although it
+/// was Ready before (rule 17).
+pub const ANNOTATION_START_EMPTY: &str = "steward.butlerlabs.dev/start-empty";
 /// Annotation of a tenant: names of Secrets, with commas, whose lost keys may
 /// be made anew (rule 19).
 pub const ANNOTATION_REPLACE_LOST_KEYS: &str = "steward.butlerlabs.dev/replace-lost-keys";
@@ -50,6 +97,9 @@ pub const ANNOTATION_CLEANUP_PRIOR_MIGRATION: &str =
 pub const ANNOTATION_MIGRATION_TIMEOUT: &str = "steward.butlerlabs.dev/migration-timeout";
 /// Annotation of a Secret: empty asks for rotation, then the time it was done.
 pub const ANNOTATION_ROTATE: &str = "certs.steward.butlerlabs.dev/rotate";
+/// Annotation of a Secret with certificates: the checksum of its values, if they were made
+/// anew for a reason of this tenant alone. Pods do not wait for their turn to be given them.
+pub const ANNOTATION_OWN_CAUSE: &str = "certs.steward.butlerlabs.dev/own-cause";
 /// Annotation of the Deployment: a hash of the API server's extra arguments.
 pub const ANNOTATION_API_SERVER_ARGS: &str = "kube-apiserver.steward.butlerlabs.dev/args";
 /// Pod annotation: the checksum of the datastore credentials, so that pods roll.
@@ -75,6 +125,8 @@ pub const GROUP_KUBEADM_CLUSTER_ADMINS: &str = "kubeadm:cluster-admins";
 /// Prefix of the common name in minted certificates; the caller's name follows.
 pub const MINTED_USER_PREFIX: &str = "steward:";
 
+/// On an object that the probe writes inside the tenant: when.
+pub const ANNOTATION_PROBED: &str = "steward.butlerlabs.dev/probed";
 /// Namespace inside the tenant in which the probe of Ready works (rule 15).
 pub const PROBE_NAMESPACE: &str = "steward-probe";
 
@@ -341,9 +393,19 @@ pub fn default_schema(namespace: &str, tenant: &str) -> String {
     format!("{namespace}_{tenant}").replace('-', "_")
 }
 
-/// The datastore user of a tenant that names none; the same as its schema.
-pub fn default_user(namespace: &str, tenant: &str) -> String {
-    default_schema(namespace, tenant)
+/// How long a datastore user made by [`default_user`] may be: the common name of
+/// a certificate has at most 64 characters, a name in PostgreSQL 63.
+const USER_LENGTH: usize = 63;
+
+/// The datastore user of a tenant that names none: the beginning of its schema,
+/// for people, and its uid. A tenant that is created again under the same name
+/// has another user, so that what was signed for the one before opens nothing.
+pub fn default_user(namespace: &str, tenant: &str, uid: &str) -> String {
+    let uid = uid.replace('-', "");
+    let mut user = default_schema(namespace, tenant);
+    // Both are names of Kubernetes, in ASCII.
+    user.truncate(USER_LENGTH.saturating_sub(uid.len() + 1));
+    format!("{user}_{uid}")
 }
 
 /// The three labels of every managed object.
@@ -365,5 +427,18 @@ mod tests {
     fn defaults_collide_where_the_datastore_must_decide() {
         assert_eq!(default_schema("a-b", "c"), default_schema("a", "b-c"));
         assert_eq!(default_schema("tenants", "tenant-1"), "tenants_tenant_1");
+    }
+
+    #[test]
+    fn a_user_is_never_that_of_the_tenant_before() {
+        let uid = "3d0c0a5e-0000-4000-8000-000000000001";
+        let user = default_user("tenants", "tenant-1", uid);
+        assert_eq!(user, "tenants_tenant_1_3d0c0a5e000040008000000000000001");
+        let (long, next) = ("n".repeat(63), uid.replace('1', "2"));
+        for uid in [uid, &next] {
+            let user = default_user(&long, &long, uid);
+            assert_eq!(user.len(), USER_LENGTH);
+            assert!(user.ends_with(&uid.replace('-', "")), "{user}");
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! A kind as a row: how it is called, where it lives, what it is judged by.
 
+use std::collections::HashSet;
+
 use serde_json::Value;
 
 use crate::field::{Error, ErrorKind, Path};
@@ -80,6 +82,19 @@ pub struct BorrowedRight {
     pub name: Option<String>,
     /// The field that borrows the right, as a path.
     pub field: String,
+    /// A right to the same object that does as well.
+    pub or: Option<OtherRight>,
+}
+
+/// See [`BorrowedRight::or`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct OtherRight {
+    /// The verb.
+    pub verb: &'static str,
+    /// The resource, in the same group.
+    pub resource: &'static str,
+    /// The subresource; empty is the resource itself.
+    pub subresource: &'static str,
 }
 
 /// One kind. Everything that the API server knows of it stands here.
@@ -117,11 +132,18 @@ pub(crate) struct Behaviour {
     pub(crate) normalize: fn(&mut Value),
     /// Field rules that CEL cannot say.
     pub(crate) check: fn(&Value, Option<&Value>) -> Vec<Error>,
+    /// Those of them that stand for themselves: they are checked even when the
+    /// shape is wrong elsewhere, and must bear with any shape.
+    pub(crate) check_parts: fn(&Value, Option<&Value>) -> Vec<Error>,
     /// Warnings (rules 9, 10).
     pub(crate) warnings: fn(&Value, Option<&Value>) -> Vec<String>,
     /// Borrowed rights (rule 8).
     pub(crate) borrowed: fn(&Value, Option<&Value>) -> Vec<BorrowedRight>,
 }
+
+/// How many rights one object may borrow (rule 8): named Secrets and ConfigMaps, for the
+/// most part.
+pub const MAX_BORROWED: usize = 64;
 
 /// What can be done with every kind, sorted.
 pub const VERBS: &[&str] = &[
@@ -189,7 +211,9 @@ impl Resource {
                     | ErrorKind::TypeInvalid
             )
         });
+        let parts = (self.behaviour.check_parts)(new, old);
         if blocked {
+            errors.extend(parts);
             errors.push(Error::invalid(
                 &Path::root(),
                 Value::Null,
@@ -203,6 +227,7 @@ impl Resource {
         if shape_is_right {
             errors.extend((self.behaviour.check)(new, old));
         }
+        errors.extend(parts);
         errors
     }
 
@@ -229,23 +254,33 @@ impl Resource {
     /// 8), for what differs from `old`. Each once, in a stable order.
     pub fn borrowed(&self, new: &Value, old: Option<&Value>) -> Vec<BorrowedRight> {
         let mut rights = (self.behaviour.borrowed)(new, old);
-        let mut seen: Vec<BorrowedRight> = Vec::with_capacity(rights.len());
+        let mut seen = HashSet::with_capacity(rights.len());
         rights.retain(|right| {
-            let known = seen.iter().any(|one| {
-                BorrowedRight {
-                    field: String::new(),
-                    ..one.clone()
-                } == BorrowedRight {
-                    field: String::new(),
-                    ..right.clone()
-                }
-            });
-            if !known {
-                seen.push(right.clone());
-            }
-            !known
+            seen.insert(BorrowedRight {
+                field: String::new(),
+                ..right.clone()
+            })
         });
         rights
+    }
+
+    /// What is wrong with the number of rights that an object borrows: each is a
+    /// question to the cluster. An object that was stored with more can be changed as
+    /// long as the number does not grow, and no write asks for more than the limit.
+    pub fn borrows_too_much(&self, new: &Value, old: Option<&Value>) -> Option<Error> {
+        let asked = self.borrowed(new, old);
+        let before = old.map_or(0, |old| self.borrowed(old, None).len());
+        let all = match old {
+            Some(_) => self.borrowed(new, None),
+            None => asked.clone(),
+        };
+        let grows = !asked.is_empty() && all.len() > before;
+        if asked.len() <= MAX_BORROWED && !grows {
+            return None;
+        }
+        let first = all.get(MAX_BORROWED)?;
+        let path = Path::new(first.field.clone());
+        Some(Error::too_many(&path, all.len(), MAX_BORROWED as u64))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 /// A version of Kubernetes: `v1.36.3`, `1.36.3`, `v1.37.0-alpha.1`.
 ///
@@ -24,10 +25,42 @@ pub struct Minor(pub u64, pub u64);
 /// The newest minor version that this build knows how to run.
 pub const MAX: Minor = Minor(1, 36);
 
+/// See [`accept_up_to`].
+static ACCEPTED: OnceLock<Minor> = OnceLock::new();
+
+/// The newest minor version that is accepted: [`MAX`], unless an administrator has
+/// widened it.
+pub fn newest() -> Minor {
+    *ACCEPTED.get_or_init(|| MAX)
+}
+
+/// Accepts versions that this build does not know, on the administrator's word. Once in
+/// a process, at its start; a version older than [`MAX`] changes nothing.
+pub fn accept_up_to(minor: Minor) {
+    let _ = ACCEPTED.set(minor.max(MAX));
+}
+
+impl FromStr for Minor {
+    type Err = String;
+
+    /// `v1.37` or `1.37`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let numbers = text.strip_prefix('v').unwrap_or(text).split_once('.');
+        let minor = numbers
+            .and_then(|(major, minor)| Some(Minor(major.parse().ok()?, minor.parse().ok()?)));
+        minor.ok_or_else(|| format!("must be a minor version, for example v{MAX}"))
+    }
+}
+
 impl KubernetesVersion {
     /// Major and minor version.
     pub fn minor(&self) -> Minor {
         Minor(self.0.major, self.0.minor)
+    }
+
+    /// Neither an alpha, nor a beta, nor a release candidate.
+    pub fn is_release(&self) -> bool {
+        self.0.pre.is_empty()
     }
 
     /// The tag of the components' images, without a suffix of the user's.

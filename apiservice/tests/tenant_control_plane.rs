@@ -183,12 +183,16 @@ fn versions_go_up_one_minor_at_a_time() {
             "spec.kubernetes.version: Invalid value: \"v1.36.3\": must not skip a minor version: from v1.34.1 go to v1.35 first"
         ]
     );
-    assert_eq!(
-        change("v1.35.1", "v1.35.1", "v1.35.0"),
-        [
-            "spec.kubernetes.version: Invalid value: \"v1.35.0\": must not be older than the installed version v1.35.1: Kubernetes does not read its data back after a downgrade"
-        ]
-    );
+    // A patch release can be taken back, a minor version cannot.
+    assert!(change("v1.35.1", "v1.35.1", "v1.35.0").is_empty());
+    for older in ["v1.34.9", "v1.35.0-rc.1"] {
+        assert_eq!(
+            change("v1.35.1", "v1.35.1", older),
+            [format!(
+                "spec.kubernetes.version: Invalid value: \"{older}\": must not be older than the installed version v1.35.1, except for a patch release of the same minor version: Kubernetes does not read its data back after a downgrade"
+            )]
+        );
+    }
     // An upgrade to an image that does not exist can be taken back.
     assert!(change("v1.35.1", "v1.36.99", "v1.35.1").is_empty());
     // Before the first version runs, a wrong one can be put right.
@@ -385,19 +389,29 @@ fn what_shapes_pods_must_be_within_the_requesters_rights() {
                 "" => String::new(),
                 name => format!("/{name}"),
             };
+            let other = right
+                .or
+                .map(|or| format!(" or {} {}", or.verb, or.resource));
             format!(
-                "{} {}{subresource} {}",
+                "{} {}{subresource} {}{}",
                 right.verb,
                 right.resource,
-                right.name.unwrap_or_default()
+                right.name.unwrap_or_default(),
+                other.unwrap_or_default()
             )
         };
         resource.borrowed(new, old).into_iter().map(text).collect()
     };
+    let plain = with(
+        tenant(),
+        "/controlPlane/service/serviceType",
+        json!("ClusterIP"),
+    );
     assert!(
-        rights(&tenant(), None).is_empty(),
+        rights(&plain, None).is_empty(),
         "nothing is asked of a plain tenant"
     );
+    let tenant = || plain.clone();
 
     let volumes = json!([
         {"name": "a", "secret": {"secretName": "s1"}},
@@ -463,14 +477,222 @@ fn what_shapes_pods_must_be_within_the_requesters_rights() {
     );
     assert_eq!(
         rights(&object, None),
-        ["create pods ", "create serviceaccounts/token builder"]
+        [
+            "create pods ",
+            "create serviceaccounts/token builder or impersonate serviceaccounts",
+        ]
     );
+    for (field, value) in [
+        ("podAdditionalMetadata", json!({"labels": {"a": "b"}})),
+        ("nodeSelector", json!({"a": "b"})),
+        ("tolerations", json!([{"operator": "Exists"}])),
+        ("affinity", json!({"nodeAffinity": {}})),
+        (
+            "topologySpreadConstraints",
+            json!([{"maxSkew": 1, "topologyKey": "k", "whenUnsatisfiable": "DoNotSchedule"}]),
+        ),
+    ] {
+        let object = with(
+            tenant(),
+            &format!("/controlPlane/deployment/{field}"),
+            value,
+        );
+        assert_eq!(rights(&object, None), ["create pods "], "{field}");
+    }
     let object = with(
         tenant(),
         "/controlPlane/deployment/runtimeClassName",
         json!("fast"),
     );
     assert_eq!(rights(&object, Some(&tenant())), ["create pods "]);
+}
+
+#[test]
+fn how_a_tenant_is_published_must_be_within_the_requesters_rights() {
+    let resource = apiservice::find("tenantcontrolplanes").unwrap();
+    let rights = |new: &Value, old: Option<&Value>| -> Vec<String> {
+        let rights = resource.borrowed(new, old).into_iter();
+        let text = |right: apiservice::BorrowedRight| {
+            assert_eq!(right.namespace.as_deref(), Some("n"));
+            format!("{} {} {}", right.verb, right.resource, right.field)
+        };
+        rights.map(text).collect()
+    };
+    let kind = |kind: &str| with(tenant(), "/controlPlane/service/serviceType", json!(kind));
+    let plain = kind("ClusterIP");
+    let service = |field: &str| vec![format!("create services spec.{field}")];
+    for exposed in ["NodePort", "LoadBalancer"] {
+        let expected = service("controlPlane.service.serviceType");
+        assert_eq!(rights(&kind(exposed), None), expected);
+        assert_eq!(rights(&kind(exposed), Some(&plain)), expected);
+        assert!(rights(&kind(exposed), Some(&kind(exposed))).is_empty());
+        assert!(rights(&plain, Some(&kind(exposed))).is_empty());
+    }
+    for (field, value) in [
+        (
+            "controlPlane/service/additionalMetadata",
+            json!({"annotations": {"a": "b"}}),
+        ),
+        (
+            "controlPlane/service/additionalPorts",
+            json!([{"name": "a", "port": 1, "targetPort": 1}]),
+        ),
+        (
+            "controlPlane/service/allocateLoadBalancerNodePorts",
+            json!(true),
+        ),
+        ("networkProfile/loadBalancerClass", json!("c")),
+        (
+            "networkProfile/loadBalancerSourceRanges",
+            json!(["192.0.2.0/24"]),
+        ),
+    ] {
+        let object = with(plain.clone(), &format!("/{field}"), value);
+        let expected = service(&field.replace('/', "."));
+        assert_eq!(rights(&object, Some(&plain)), expected, "{field}");
+        assert_eq!(rights(&object, None), expected, "{field}");
+        assert!(rights(&plain, Some(&object)).is_empty(), "{field}");
+    }
+    // What a published one loses may have kept it from the public.
+    let metadata = "/controlPlane/service/additionalMetadata";
+    let inner = json!({"annotations": {"load-balancer-internal": "true"}});
+    let inner = with(kind("LoadBalancer"), metadata, inner);
+    let expected = service("controlPlane.service.additionalMetadata");
+    assert_eq!(rights(&kind("LoadBalancer"), Some(&inner)), expected);
+    assert!(rights(&plain, Some(&inner)).is_empty());
+    // And what pods lose may have held them back.
+    let deployment = "/controlPlane/deployment";
+    for (field, value) in [
+        ("runtimeClassName", json!("sandboxed")),
+        ("nodeSelector", json!({"pool": "tenants"})),
+        ("podSecurityContext", json!({"runAsNonRoot": true})),
+    ] {
+        let held = with(plain.clone(), &format!("{deployment}/{field}"), value);
+        let field = format!("spec.controlPlane.deployment.{field}");
+        let expected = vec![format!("create pods {field}")];
+        assert_eq!(rights(&plain, Some(&held)), expected);
+    }
+    let loose = format!("{deployment}/tolerations");
+    let loose = with(plain.clone(), &loose, json!([{"key": "a"}]));
+    assert!(rights(&plain, Some(&loose)).is_empty());
+    // An external address is the two fields together, whichever comes last.
+    let address = with(plain.clone(), "/networkProfile/address", json!("192.0.2.1"));
+    assert!(rights(&address, Some(&plain)).is_empty());
+    let allowed = "/networkProfile/allowAddressAsExternalIP";
+    let external = with(address.clone(), allowed, json!(true));
+    let expected = service("networkProfile.allowAddressAsExternalIP");
+    assert_eq!(rights(&external, Some(&address)), expected);
+    assert_eq!(rights(&external, None), expected);
+    let balanced = with(
+        external.clone(),
+        "/controlPlane/service/serviceType",
+        json!("LoadBalancer"),
+    );
+    assert_eq!(rights(&external, Some(&balanced)), expected);
+    let other = with(
+        external.clone(),
+        "/networkProfile/address",
+        json!("192.0.2.2"),
+    );
+    assert_eq!(rights(&other, Some(&external)), expected);
+    assert!(rights(&address, Some(&external)).is_empty());
+    // To let everybody in is more than to let some in.
+    let ranges = "/networkProfile/loadBalancerSourceRanges";
+    let narrow = with(kind("LoadBalancer"), ranges, json!(["192.0.2.0/24"]));
+    let expected = service("networkProfile.loadBalancerSourceRanges");
+    assert_eq!(rights(&kind("LoadBalancer"), Some(&narrow)), expected);
+    let port = with(kind("NodePort"), "/networkProfile/port", json!(30_000));
+    assert_eq!(
+        rights(&port, Some(&kind("NodePort"))),
+        service("networkProfile.port")
+    );
+    for (field, value, resource) in [
+        (
+            "deployment/additionalMetadata",
+            json!({"labels": {"a": "b"}}),
+            "deployments",
+        ),
+        ("ingress", json!({"hostname": "a.b"}), "ingresses"),
+        ("gateway", json!({"hostname": "a.b"}), "tlsroutes"),
+    ] {
+        let object = with(plain.clone(), &format!("/controlPlane/{field}"), value);
+        let field = field.replace('/', ".");
+        let expected = [format!("create {resource} spec.controlPlane.{field}")];
+        assert_eq!(rights(&object, Some(&plain)), expected);
+    }
+}
+
+/// Each is a question to the cluster: an object of a megabyte asked 50,000.
+#[test]
+fn borrowed_rights_are_counted_in_time_and_limited() {
+    let resource = apiservice::find("tenantcontrolplanes").unwrap();
+    let volumes = |count: usize| {
+        let volume =
+            |n: usize| json!({"name": format!("v{n}"), "secret": {"secretName": format!("s{n}")}});
+        let list: Vec<Value> = (0..count).map(volume).collect();
+        let plain = with(
+            tenant(),
+            "/controlPlane/service/serviceType",
+            json!("ClusterIP"),
+        );
+        with(
+            plain,
+            "/controlPlane/deployment/additionalVolumes",
+            json!(list),
+        )
+    };
+    let began = std::time::Instant::now();
+    assert_eq!(resource.borrowed(&volumes(20_000), None).len(), 20_001);
+    assert!(began.elapsed() < std::time::Duration::from_secs(5));
+    assert_eq!(resource.borrows_too_much(&volumes(63), None), None);
+    let error = resource.borrows_too_much(&volumes(64), None).unwrap();
+    assert_eq!(
+        error.to_string(),
+        "spec.controlPlane.deployment.additionalVolumes: Too many: 65: must have at most 64 items"
+    );
+    // What is there already stays, and can be made less.
+    for fewer in [volumes(100), volumes(99), volumes(0)] {
+        assert_eq!(resource.borrows_too_much(&fewer, Some(&volumes(100))), None);
+    }
+    let more = resource.borrows_too_much(&volumes(101), Some(&volumes(100)));
+    assert!(more.is_some());
+    let others =
+        with(
+            volumes(0),
+            "/controlPlane/deployment/additionalVolumes",
+            json!((0..100)
+            .map(|n| json!({"name": format!("v{n}"), "secret": {"secretName": format!("t{n}")}}))
+            .collect::<Vec<Value>>()),
+        );
+    let asked = resource.borrows_too_much(&others, Some(&volumes(100)));
+    assert!(asked.is_some());
+}
+
+/// Lists with keys are as long as a client makes them.
+#[test]
+fn long_lists_with_keys_are_looked_up() {
+    let resource = apiservice::find("tenantcontrolplanes").unwrap();
+    let object = |value: &str| {
+        let env: Vec<Value> = (0..40_000)
+            .map(|n| json!({"name": format!("e{n}"), "value": value}))
+            .collect();
+        let container = json!([{"name": "a", "image": "i", "env": env}]);
+        with(
+            tenant(),
+            "/controlPlane/deployment/additionalContainers",
+            container,
+        )
+    };
+    let sans = |prefix: &str| {
+        let list: Vec<String> = (0..40_000)
+            .map(|n| format!("{prefix}{n}.example"))
+            .collect();
+        with(tenant(), "/networkProfile/certSANs", json!(list))
+    };
+    let began = std::time::Instant::now();
+    resource.validate(&object("a"), Some(&object("b")));
+    assert!(!resource.validate(&sans("-"), Some(&sans("a"))).is_empty());
+    assert!(began.elapsed() < std::time::Duration::from_secs(20));
 }
 
 #[test]

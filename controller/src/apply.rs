@@ -81,6 +81,7 @@ async fn one(ctx: &Context, world: &World, step: &Step) -> Outcome {
             reason: "NotLeading".into(),
             message: "another replica leads".into(),
             retry: false,
+            finding: None,
         };
     }
     match step {
@@ -102,12 +103,14 @@ async fn one(ctx: &Context, world: &World, step: &Step) -> Outcome {
         Step::Grant(claim) => store::grant(ctx, world, claim).await,
         Step::RevokeAccess(claim) => store::revoke(ctx, world, claim).await,
         Step::DropData(claim) => store::drop_data(ctx, world, claim).await,
+        Step::NoteEmpty(claim) => own::note_empty(ctx, world, claim).await,
         Step::ReleaseClaim(claim) => store::release(ctx, world, claim).await,
         Step::DeferDeletion {
             claim,
             data_store,
+            known,
             why,
-        } => store::defer(ctx, claim, data_store, why).await,
+        } => store::defer(ctx, claim, data_store, *known, why).await,
         Step::Bootstrap(bindings) => own::ask_for_bindings(ctx, world, bindings),
         Step::Wait(_) => Outcome::Unchanged,
         Step::Event(event) => {
@@ -163,6 +166,7 @@ fn describe(step: &Step) -> String {
         Step::Grant(claim) => format!("grant schema {} to {}", claim.schema, claim.user),
         Step::RevokeAccess(claim) => format!("revoke the rights of {}", claim.user),
         Step::DropData(claim) => format!("drop the data of schema {}", claim.schema),
+        Step::NoteEmpty(claim) => format!("note that nothing is left of schema {}", claim.schema),
         Step::ReleaseClaim(claim) => format!("release schema {}", claim.schema),
         Step::DeferDeletion { data_store, .. } => {
             format!("record the clean-up on DataStore {data_store}")

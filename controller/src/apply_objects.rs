@@ -11,10 +11,10 @@ use crate::{
     caches::Name,
     contest::{Verdict, Way},
     context::{Context, Key},
-    requeue,
+    lease, requeue,
     tenant::{
         self,
-        plan::{EXISTS, Object, ObjectKey, Outcome},
+        plan::{EXISTS, Finding, Object, ObjectKey, Outcome, Said},
         world::{Ownership, World},
     },
 };
@@ -31,7 +31,7 @@ pub struct Refusal {
     pub message: String,
 }
 
-/// One call, with a deadline.
+/// One call, with a deadline, and over when another replica may begin.
 pub async fn call(
     ctx: &Context,
     method: Method,
@@ -51,10 +51,17 @@ pub async fn call(
             message: error.to_string(),
         })?;
     ctx.metrics.calls(method.as_str());
-    match tokio::time::timeout(requeue::CALL_DEADLINE, ctx.client.request::<Value>(request)).await {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(refusal(error)),
-        Err(_) => Err(Refusal {
+    let call = ctx.client.request::<Value>(request);
+    let call = tokio::time::timeout(requeue::CALL_DEADLINE, call);
+    match ctx.leadership.hold(call).await {
+        None => Err(Refusal {
+            code: 0,
+            reason: "NotLeading".into(),
+            message: lease::ENDED.into(),
+        }),
+        Some(Ok(Ok(value))) => Ok(value),
+        Some(Ok(Err(error))) => Err(refusal(error)),
+        Some(Err(_)) => Err(Refusal {
             code: 0,
             reason: "ApplyFailed".into(),
             message: "the management cluster's API does not answer".into(),
@@ -98,6 +105,7 @@ pub fn failed(refusal: Refusal) -> Outcome {
         reason,
         message,
         retry,
+        finding: None,
     }
 }
 
@@ -176,6 +184,7 @@ async fn whose(ctx: &Context, world: &World, key: &ObjectKey) -> Outcome {
                     reason: EXISTS.into(),
                     message: format!("{key} exists already"),
                     retry: true,
+                    finding: None,
                 };
             }
             taken(world, key, &meta)
@@ -184,6 +193,7 @@ async fn whose(ctx: &Context, world: &World, key: &ObjectKey) -> Outcome {
             reason: "Conflict".into(),
             message: format!("{key} was there and is gone"),
             retry: true,
+            finding: None,
         },
         Err(refusal) => failed(refusal),
     }
@@ -219,6 +229,7 @@ fn taken(world: &World, key: &ObjectKey, meta: &ObjectMeta) -> Outcome {
         reason: waiting.reason.into(),
         message: waiting.message,
         retry: false,
+        finding: waiting.finding,
     }
 }
 
@@ -234,7 +245,7 @@ pub async fn apply(ctx: &Context, world: &World, object: &Object) -> Outcome {
     }
     let fingerprinted = body.clone();
     let address = path(key.kind, &key.namespace, Some(&key.name));
-    let held = match held(ctx, &key) {
+    let mut held = match held(ctx, &key) {
         Some(meta) => meta,
         // Not in the cache: whose it is must be asked before it is written.
         None => match call(ctx, Method::GET, &address, "application/json", None).await {
@@ -243,12 +254,20 @@ pub async fn apply(ctx: &Context, world: &World, object: &Object) -> Outcome {
             Err(refusal) => return failed(refusal),
         },
     };
-    if let Some(uid) = &held.uid {
+    let mut reduced = false;
+    if let Some(uid) = held.uid.clone() {
         if world.ownership(&held) != Ownership::Ours {
             return taken(world, &key, &held);
         }
         // Another object that takes the name meanwhile is not written.
         body["metadata"]["uid"] = json!(uid);
+        if matches!(object, Object::Deployment(_) | Object::Service(_)) {
+            match take_out(ctx, object, &address, &uid).await {
+                Ok(Some(written)) => (held, reduced) = (written, true),
+                Ok(None) => {}
+                Err(refusal) => return rejected(ctx, world, object, &fingerprinted, refusal),
+            }
+        }
     }
     if created_by_us(&held)
         && let Err(refusal) = adopt_fields(ctx, &address, &mut body).await
@@ -262,7 +281,7 @@ pub async fn apply(ctx: &Context, world: &World, object: &Object) -> Outcome {
             let before = held.resource_version.as_deref();
             let same = written["metadata"]["resourceVersion"].as_str() == before;
             wrote(ctx, world, object, &fingerprinted, written, Way::Change);
-            if same && before.is_some() {
+            if same && before.is_some() && !reduced {
                 Outcome::Unchanged
             } else {
                 Outcome::Done
@@ -270,6 +289,36 @@ pub async fn apply(ctx: &Context, world: &World, object: &Object) -> Outcome {
         }
         Err(refusal) => rejected(ctx, world, object, &fingerprinted, refusal),
     }
+}
+
+/// Takes out what others put into the parts of an object that are ours as a
+/// whole: an apply leaves alone what another manager owns. The metadata of what
+/// was written, if there was anything.
+async fn take_out(
+    ctx: &Context,
+    object: &Object,
+    address: &str,
+    uid: &str,
+) -> Result<Option<ObjectMeta>, Refusal> {
+    let live = call(ctx, Method::GET, address, "application/json", None).await?;
+    let needed = tenant::objects::needs_taking_out(object, &live);
+    let reduced = match object.value() {
+        Ok(wanted) if needed && live["metadata"]["uid"] == uid => {
+            tenant::drift::reduced(object.kind(), &wanted, &live)
+        }
+        _ => return Ok(None),
+    };
+    if reduced == live {
+        return Ok(None);
+    }
+    let patch = json!([
+        {"op": "replace", "path": "/metadata/resourceVersion", "value": live["metadata"]["resourceVersion"]},
+        {"op": "replace", "path": "/spec", "value": reduced["spec"]},
+    ]);
+    let address = format!("{address}?fieldManager={FIELD_MANAGER}");
+    let content_type = "application/json-patch+json";
+    let written = call(ctx, Method::PATCH, &address, content_type, Some(&patch)).await?;
+    Ok(serde_json::from_value(written["metadata"].clone()).ok())
 }
 
 /// True if fields are still managed by our creation, from which an apply
@@ -371,6 +420,7 @@ fn value(object: &Object) -> Result<Value, Outcome> {
         reason: "ApplyFailed".into(),
         message: format!("{}: {error}", object.key()),
         retry: false,
+        finding: None,
     })
 }
 
@@ -410,11 +460,19 @@ fn hold_back(
         };
         match verdict {
             Verdict::Write => None,
-            Verdict::Contested { until } => Some(Outcome::Failed {
-                reason: reason::CONTESTED.into(),
-                message: format!("{key} {whose}; the next attempt is at {until:.0}"),
-                retry: false,
-            }),
+            Verdict::Contested { until } => {
+                let finding = Finding {
+                    object: key.clone(),
+                    said: Said::Does(format!("{whose}; the next attempt is at {until:.0}")),
+                    remedy: None,
+                };
+                Some(Outcome::Failed {
+                    reason: reason::CONTESTED.into(),
+                    message: finding.to_string(),
+                    retry: false,
+                    finding: Some(Box::new(finding)),
+                })
+            }
         }
     })
 }
@@ -453,6 +511,10 @@ fn wrote(ctx: &Context, world: &World, object: &Object, body: &Value, written: V
             memory.contest.expect(change, content);
         }
         memory.contest.wrote((key.clone(), way), content, ctx.now());
+        if tenant::objects::drifted_in(object, &written).is_some() {
+            let change = (key.clone(), Way::Change);
+            memory.contest.overruled(change, content, ctx.now());
+        }
     });
     remember(ctx, key.kind, written);
 }

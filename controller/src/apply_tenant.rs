@@ -16,14 +16,16 @@ use crate::{
     apply_objects::{Refusal, call, failed},
     caches::Name,
     context::Context,
+    lease,
     observers::{exercise, probe},
     report, requeue,
     tenant::{
-        authorities,
-        plan::{Bindings, Outcome},
+        addons, authorities,
+        plan::{Bindings, Claim, Outcome},
+        store as place,
         world::{ProbeFailure, ProbeFailureKind as Kind, World},
     },
-    tenant_client::{Credentials, Tenant, failure},
+    tenant_client::{Credentials, Lanes, Tenant, failure},
 };
 
 const MERGE: &str = "application/merge-patch+json";
@@ -47,7 +49,8 @@ fn store_path(name: &str) -> String {
 
 /// Puts our finalizer on the tenant.
 pub async fn add_finalizer(ctx: &Context, world: &World) -> Outcome {
-    let mut finalizers = world.tenant.metadata.finalizers.clone().unwrap_or_default();
+    let current = current(ctx, world);
+    let mut finalizers = current.metadata.finalizers.clone().unwrap_or_default();
     if finalizers.iter().any(|held| held == names::FINALIZER) {
         return Outcome::Unchanged;
     }
@@ -57,13 +60,51 @@ pub async fn add_finalizer(ctx: &Context, world: &World) -> Outcome {
 
 /// Takes our finalizer off the tenant, which lets it go.
 pub async fn release_finalizer(ctx: &Context, world: &World) -> Outcome {
-    let mut finalizers = world.tenant.metadata.finalizers.clone().unwrap_or_default();
+    let current = current(ctx, world);
+    let mut finalizers = current.metadata.finalizers.clone().unwrap_or_default();
     finalizers.retain(|held| held != names::FINALIZER);
     finalize_tenant(ctx, world, finalizers).await
 }
 
+/// The tenant as it is now: a step of this pass may have written it.
+fn current(ctx: &Context, world: &World) -> Arc<TenantControlPlane> {
+    let name = Name::of(&world.tenant.metadata);
+    let current = ctx.caches.tenants.get(&name);
+    let current = current.filter(|it| it.metadata.uid == world.tenant.metadata.uid);
+    current.unwrap_or_else(|| world.tenant.clone())
+}
+
+/// Notes in the status that nothing of a tenant is left in its datastore but the claim.
+pub async fn note_empty(ctx: &Context, world: &World, claim: &Claim) -> Outcome {
+    let tenant = current(ctx, world);
+    let mut status = tenant.status.clone().unwrap_or_default();
+    place::note_empty(&mut status, claim);
+    let Some(patch) = status_patch(&tenant.metadata, tenant.status.as_ref(), &status) else {
+        return Outcome::Unchanged;
+    };
+    let path = tenant_path(world.namespace(), world.name());
+    match call(
+        ctx,
+        Method::PATCH,
+        &format!("{path}/status"),
+        MERGE,
+        Some(&patch),
+    )
+    .await
+    {
+        Ok(written) => {
+            if let Ok(tenant) = serde_json::from_value::<TenantControlPlane>(written) {
+                ctx.caches.tenants.put(Arc::new(tenant));
+            }
+            Outcome::Done
+        }
+        Err(refusal) if refusal.code == 404 => Outcome::Unchanged,
+        Err(refusal) => failed(refusal),
+    }
+}
+
 async fn finalize_tenant(ctx: &Context, world: &World, finalizers: Vec<String>) -> Outcome {
-    let meta = &world.tenant.metadata;
+    let meta = &current(ctx, world).metadata;
     let path = tenant_path(world.namespace(), world.name());
     match finalize(ctx, &path, meta, finalizers).await {
         Ok(written) => {
@@ -163,6 +204,11 @@ pub async fn status(
     {
         return Ok(());
     }
+    // The status was made from the one that was observed. If that has been written
+    // since, it is made again: the write is conditional on what is there now.
+    if current.status != world.tenant.status {
+        return Err(());
+    }
     // Nothing is left to say about a tenant that was just let go.
     let finalizers = current.metadata.finalizers.iter().flatten().count();
     if current.metadata.deletion_timestamp.is_some() && finalizers == 0 {
@@ -177,6 +223,12 @@ pub async fn status(
         Ok(written) => {
             if let Ok(tenant) = serde_json::from_value::<TenantControlPlane>(written) {
                 ctx.caches.tenants.put(Arc::new(tenant));
+            }
+            let endpoint =
+                |status: &TenantControlPlaneStatus| status.control_plane_endpoint.clone();
+            if old.as_ref().and_then(endpoint) != endpoint(&status) {
+                let wake = ctx.facts.tenant(world.uid()).wake_probe;
+                wake.notify_one();
             }
             for event in report::events(old.as_ref(), &status) {
                 let about = world.tenant.as_ref();
@@ -264,33 +316,31 @@ pub fn ask_for_bindings(ctx: &Context, world: &World, bindings: &Bindings) -> Ou
 /// Where a tenant's API is asked.
 #[derive(Clone, Copy)]
 pub struct At<'a> {
+    /// Bounds the connections to this tenant.
+    pub lanes: &'a Lanes,
     /// `address:port`.
     pub socket: &'a str,
     /// The name that its certificate has, if it is not the address.
     pub host: Option<&'a str>,
 }
 
-/// Writes bindings into the tenant (rule 16). Until the tenant was Ready for
-/// the first time with an identity beyond RBAC, which is made for this and
-/// thrown away; later as a member of one of the groups that are bound: as long
-/// as one of the two bindings is there, it can repair the other.
+/// Writes bindings into the tenant (rule 16). Until the tenant was Ready for the
+/// first time, together with the default roles that they need and with an identity
+/// beyond RBAC, which is made for this and thrown away. Later as a member of one of
+/// the groups that are bound: as long as one of the two bindings is there, it can
+/// repair the other.
 pub async fn bootstrap(
     ctx: &Context,
     tenant: &TenantControlPlane,
     address: At<'_>,
     bindings: &Bindings,
 ) -> Result<(), ProbeFailure> {
-    if !ctx.leadership.leads() {
-        return Err(failure(Kind::Forbidden, "another replica leads"));
-    }
     let name = Name::of(&tenant.metadata);
     let missing = || failure(Kind::Forbidden, "the tenant's authorities are not there");
     let cluster = probe::pair_of(ctx, &name, &names::ca(&name.name)).ok_or_else(missing)?;
-    let was_ready = tenant
-        .status
-        .as_ref()
-        .is_some_and(|status| status.installed_version().is_some());
-    if !was_ready {
+    if addons::writer(tenant) == addons::Writer::First {
+        // By whichever way it comes: the API server has its default roles later.
+        let bindings = &addons::with_default_roles(bindings.clone());
         return write_as(ctx, &cluster, &cluster, "system:masters", address, bindings).await;
     }
     let group = names::GROUP_KUBEADM_CLUSTER_ADMINS;
@@ -322,15 +372,19 @@ async fn write_as(
     let client = probe::client_certificate(signer, user, group, ctx.now(), &ctx.entropy)?;
     let credentials = Credentials::new(&cluster.cert, &client)?;
     let work = async {
-        let connection = Tenant::connect(address.socket, address.host, &credentials).await?;
+        let connection =
+            Tenant::connect(address.socket, address.host, &credentials, address.lanes).await?;
         for object in &bindings.objects {
             put(&connection, object).await?;
         }
         Ok(())
     };
-    tokio::time::timeout(requeue::PROBE_DEADLINE, work)
-        .await
-        .unwrap_or_else(|_| Err(failure(Kind::Silent, "the tenant's API does not answer")))
+    let work = tokio::time::timeout(requeue::PROBE_DEADLINE, work);
+    match ctx.leadership.hold(work).await {
+        None => Err(failure(Kind::Unasked, lease::ENDED)),
+        Some(Ok(result)) => result,
+        Some(Err(_)) => Err(failure(Kind::Silent, "the tenant's API does not answer")),
+    }
 }
 
 async fn put(connection: &Tenant, object: &Value) -> Result<(), ProbeFailure> {

@@ -3,6 +3,9 @@
 use std::net::SocketAddr;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use jiff::SignedDuration;
+
+use crate::tenant::terms::{self, BadTerms, Terms};
 
 /// Keeps tenant control planes as their manifests say.
 #[derive(Debug, Parser)]
@@ -54,6 +57,35 @@ pub struct CommonArgs {
     pub log: String,
 }
 
+/// For how long certificates are made, and when they are made anew. Authorities
+/// live for ten years and are not renewed.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct CertificateArgs {
+    /// For how long certificates are made, in hours or days (8760h, 365d): two
+    /// renewal windows at least. None outlives its authority.
+    #[arg(long, default_value = "8760h", value_parser = terms::parse)]
+    pub certificate_lifetime: SignedDuration,
+    /// How long before its end a certificate may be renewed; each tenant has its
+    /// own moment in the first quarter of that time. An hour at least.
+    #[arg(
+        long,
+        default_value = "720h",
+        value_parser = terms::parse,
+        alias = "certificate-expiration-deadline"
+    )]
+    pub certificate_renewal_window: SignedDuration,
+}
+
+impl CertificateArgs {
+    /// Both, checked against each other.
+    ///
+    /// # Errors
+    /// With settings under which certificates would be renewed without end.
+    pub fn terms(&self) -> Result<Terms, BadTerms> {
+        Terms::new(self.certificate_lifetime, self.certificate_renewal_window)
+    }
+}
+
 /// Flags of `run`.
 #[derive(Debug, Clone, ClapArgs)]
 pub struct RunArgs {
@@ -75,6 +107,11 @@ pub struct RunArgs {
     /// DataStore of tenants that name none. Empty: such tenants wait.
     #[arg(long, default_value = "default")]
     pub default_data_store: String,
+    /// The only namespaces with tenants, separated by commas; empty: any. All but our
+    /// own kinds is then read and written in them alone, so that rights in them are
+    /// enough.
+    #[arg(long, value_delimiter = ',')]
+    pub tenant_namespaces: Vec<String>,
     /// Service account, in the same namespace, of the API server that signs
     /// users' kubeconfigs.
     #[arg(long, default_value = "steward-apiserver")]
@@ -85,8 +122,15 @@ pub struct RunArgs {
     /// DNS domain of the management cluster.
     #[arg(long, default_value = "cluster.local")]
     pub cluster_domain: String,
-    /// Tenants worked on at the same time.
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=512))]
+    #[command(flatten)]
+    pub certificates: CertificateArgs,
+    /// Tenants whose pods are rolled at the same time for a reason other than their own
+    /// spec (a change of the DataStore, of certificates, a release of Steward); of one
+    /// DataStore at most half as many.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub rolls_together: u16,
+    /// Tenants worked on at the same time; of one DataStore at most a quarter of them.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=512))]
     pub workers: u16,
 }
 
@@ -96,6 +140,9 @@ pub struct RunArgs {
 /// 1. Secrets with the authority, the server's and the root user's certificates;
 /// 2. etcd's root user and authentication, as soon as etcd answers;
 /// 3. the DataStore, as soon as Steward's API answers.
+///
+/// Certificates that are due are renewed, and signed anew for other names; the
+/// authority stays.
 #[derive(Debug, Clone, ClapArgs)]
 #[command(verbatim_doc_comment)]
 pub struct SetupEtcdArgs {
@@ -128,6 +175,12 @@ pub struct SetupEtcdArgs {
     /// what the DataStore then names.
     #[arg(long, value_delimiter = ',')]
     pub endpoints: Vec<String>,
+    #[command(flatten)]
+    pub certificates: CertificateArgs,
+    /// Only renew certificates that are due, and make nothing else: neither an
+    /// authority nor a DataStore. For a CronJob.
+    #[arg(long)]
+    pub renew_only: bool,
     /// Give up after this many seconds; the caller starts it again.
     #[arg(long, default_value_t = 600)]
     pub timeout: u64,
@@ -153,6 +206,14 @@ mod tests {
         assert!(args.command.is_none());
         assert_eq!(args.run.common.namespace, "ops");
         assert_eq!(args.run.workers, 3);
+        assert!(args.run.tenant_namespaces.is_empty());
+        let listed = ["steward-controller", "--tenant-namespaces=a,b"];
+        let listed = Args::parse_from(listed);
+        assert_eq!(listed.run.tenant_namespaces, ["a", "b"]);
+        assert_eq!(
+            usize::from(args.run.rolls_together),
+            crate::fleet::Limits::default().together
+        );
         let args = Args::parse_from(["steward-controller", "run", "--default-data-store="]);
         let Some(Command::Run(run)) = args.command else {
             panic!("run expected")
@@ -168,5 +229,32 @@ mod tests {
             panic!("setup-etcd expected")
         };
         assert_eq!(setup.endpoints, ["a:1", "b:2"]);
+    }
+
+    #[test]
+    fn certificates_have_a_lifetime_and_a_window() {
+        let terms = |more: &[&str]| {
+            let args = ["steward-controller"].iter().chain(more);
+            let args = Args::parse_from(args);
+            let terms = args.run.certificates.terms();
+            terms.map_err(|bad| bad.to_string())
+        };
+        assert_eq!(terms(&[]), Ok(Terms::default()));
+        let hours = SignedDuration::from_hours;
+        assert_eq!(
+            terms(&[
+                "--certificate-lifetime=90d",
+                "--certificate-renewal-window=240h"
+            ]),
+            Ok(Terms::new(hours(90 * 24), hours(240)).unwrap())
+        );
+        assert_eq!(
+            terms(&["--certificate-expiration-deadline=24h"]),
+            Ok(Terms::new(hours(8760), hours(24)).unwrap())
+        );
+        let refused = terms(&["--certificate-lifetime=40d"]).unwrap_err();
+        assert!(refused.contains("two windows"), "{refused}");
+        let args = ["steward-controller", "--certificate-lifetime=soon"];
+        assert!(Args::try_parse_from(args).is_err());
     }
 }

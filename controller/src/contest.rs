@@ -8,12 +8,24 @@ use jiff::Timestamp;
 
 /// Repairs of the same content within [`WINDOW`] that make a contest.
 const FIGHTS: usize = 3;
-/// How long a repair counts.
-const WINDOW: Duration = Duration::from_secs(5 * 60);
+/// How long a repair counts. Who changes a Deployment back every ten minutes has
+/// its pods replaced every five: that is a fight, too.
+const WINDOW: Duration = Duration::from_secs(60 * 60);
+/// A contest is over when this long nothing had to be repaired.
+const OVER: Duration = Duration::from_secs(20 * 60);
 /// Writes of our own accord within [`WINDOW`] before they are slowed down.
 const OWN_CHANGES: usize = 20;
 /// The rhythm of repairs while an object is contested.
 pub const CONTESTED_EVERY: Duration = Duration::from_secs(60);
+
+/// What is repaired.
+pub trait Repaired {
+    /// The longest pause between repairs of what is contested. Pauses double from
+    /// [`CONTESTED_EVERY`] up to it.
+    fn longest_pause(&self) -> Duration {
+        CONTESTED_EVERY
+    }
+}
 
 /// How somebody opposes us. A person who gives in by deleting what was fought
 /// over gets it back at once.
@@ -53,6 +65,35 @@ struct History {
     own: Vec<Timestamp>,
 }
 
+impl History {
+    /// The repairs that count at `now`.
+    fn counted(&self, now: Timestamp) -> usize {
+        match self.repairs.last() {
+            Some(last) if elapsed(*last, now) < OVER => {
+                let counts = |at: &&Timestamp| elapsed(**at, now) < WINDOW;
+                self.repairs.iter().filter(counts).count()
+            }
+            _ => 0,
+        }
+    }
+
+    /// When the next repair may be, if that is later than `now`.
+    fn held_until(&self, longest: Duration, now: Timestamp) -> Option<Timestamp> {
+        let beyond = self.counted(now).checked_sub(FIGHTS)?;
+        let doublings = u32::try_from(beyond).unwrap_or(u32::MAX).min(16);
+        let pause = CONTESTED_EVERY.saturating_mul(1 << doublings).min(longest);
+        let pause = jiff::SignedDuration::try_from(pause).ok()?;
+        let until = self.repairs.last()?.checked_add(pause).ok()?;
+        (now < until).then_some(until)
+    }
+
+    fn forget(&mut self, now: Timestamp) {
+        let counted = self.counted(now);
+        let old = self.repairs.len() - counted;
+        self.repairs.drain(..old);
+    }
+}
+
 impl<K> Default for Contest<K> {
     fn default() -> Self {
         Self {
@@ -61,7 +102,7 @@ impl<K> Default for Contest<K> {
     }
 }
 
-impl<K: std::hash::Hash + Eq + Clone> Contest<K> {
+impl<K: std::hash::Hash + Eq + Clone + Repaired> Contest<K> {
     /// May this content be written now? Changed content always may: then it
     /// is we who changed our mind.
     pub fn ask(&mut self, key: &K, content: u64, now: Timestamp) -> Verdict {
@@ -71,16 +112,10 @@ impl<K: std::hash::Hash + Eq + Clone> Contest<K> {
         if history.content != content {
             return Verdict::Write;
         }
-        history.repairs.retain(|at| elapsed(*at, now) < WINDOW);
-        match history.repairs.last() {
-            Some(last)
-                if history.repairs.len() >= FIGHTS && elapsed(*last, now) < CONTESTED_EVERY =>
-            {
-                Verdict::Contested {
-                    until: last.checked_add(every()).unwrap_or(now),
-                }
-            }
-            _ => Verdict::Write,
+        history.forget(now);
+        match history.held_until(key.longest_pause(), now) {
+            Some(until) => Verdict::Contested { until },
+            None => Verdict::Write,
         }
     }
 
@@ -105,29 +140,27 @@ impl<K: std::hash::Hash + Eq + Clone> Contest<K> {
         }
     }
 
-    /// True while repairs are being held back or were, within the window.
-    pub fn is_contested(&self, key: &K, now: Timestamp) -> bool {
-        self.objects.get(key).is_some_and(|history| {
-            history
-                .repairs
-                .iter()
-                .filter(|at| elapsed(**at, now) < WINDOW)
-                .count()
-                >= FIGHTS
-        })
+    /// Notes a write that was changed on its way, by an admission webhook or
+    /// policy: to repeat it at once would change nothing.
+    pub fn overruled(&mut self, key: K, content: u64, now: Timestamp) {
+        let history = self.objects.entry(key).or_default();
+        history.content = content;
+        history.repairs = vec![now; FIGHTS];
+    }
+
+    /// True while repairs are being held back, or might be again.
+    #[cfg(test)]
+    fn is_contested(&self, key: &K, now: Timestamp) -> bool {
+        let history = self.objects.get(key);
+        history.is_some_and(|history| history.counted(now) >= FIGHTS)
     }
 
     /// The objects that are held back at `now`, with the time of their next
     /// repair.
     pub fn held(&self, now: Timestamp) -> impl Iterator<Item = (K, Timestamp)> + '_ {
         self.objects.iter().filter_map(move |(key, history)| {
-            let recent = history
-                .repairs
-                .iter()
-                .filter(|at| elapsed(**at, now) < WINDOW)
-                .count();
-            let until = history.repairs.last()?.checked_add(every()).ok()?;
-            (recent >= FIGHTS && now < until).then(|| (key.clone(), until))
+            let until = history.held_until(key.longest_pause(), now)?;
+            Some((key.clone(), until))
         })
     }
 
@@ -165,6 +198,15 @@ fn elapsed(from: Timestamp, to: Timestamp) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Repaired for &str {
+        fn longest_pause(&self) -> Duration {
+            match *self {
+                "deploy" => CONTESTED_EVERY * 10,
+                _ => CONTESTED_EVERY,
+            }
+        }
+    }
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + second).unwrap()
@@ -219,6 +261,20 @@ mod tests {
     }
 
     #[test]
+    fn what_admission_changes_is_contested_at_once() {
+        let mut contest = Contest::default();
+        contest.wrote("deploy", 7, at(0));
+        contest.overruled("deploy", 7, at(0));
+        assert!(matches!(
+            contest.ask(&"deploy", 7, at(1)),
+            Verdict::Contested { .. }
+        ));
+        assert_eq!(contest.held(at(1)).count(), 1);
+        assert_eq!(contest.ask(&"deploy", 8, at(1)), Verdict::Write);
+        assert_eq!(contest.ask(&"deploy", 7, at(61)), Verdict::Write);
+    }
+
+    #[test]
     fn changed_content_is_not_a_fight() {
         let mut contest = Contest::default();
         for n in 0..20 {
@@ -228,12 +284,43 @@ mod tests {
         assert!(!contest.is_contested(&"svc", at(1)));
     }
 
+    /// Who has pods replaced every three minutes is noticed, and slowed down.
+    #[test]
+    fn a_slow_fight_over_what_is_costly_is_slowed_down() {
+        let mut contest = Contest::default();
+        contest.wrote("deploy", 7, at(0));
+        let (mut repairs, mut held) = (0, 0);
+        for minute in 0..120 {
+            let now = at(minute * 60);
+            match contest.ask(&"deploy", 7, now) {
+                Verdict::Write if minute % 3 == 0 => {
+                    contest.wrote("deploy", 7, now);
+                    repairs += 1;
+                }
+                Verdict::Write => {}
+                Verdict::Contested { .. } => {
+                    assert!(contest.is_contested(&"deploy", now));
+                    held += 1;
+                }
+            }
+        }
+        assert!(
+            (10..=18).contains(&repairs),
+            "{repairs} repairs, {held} held"
+        );
+        // A fight that has ended is forgotten.
+        let later = at(120 * 60 + 1300);
+        assert_eq!(contest.ask(&"deploy", 7, later), Verdict::Write);
+        contest.wrote("deploy", 7, later);
+        assert!(!contest.is_contested(&"deploy", later));
+    }
+
     #[test]
     fn old_repairs_do_not_count() {
         let mut contest = Contest::default();
         contest.wrote("svc", 7, at(0));
         for n in 1..10 {
-            let now = at(n * 200);
+            let now = at(n * 1300);
             assert_eq!(contest.ask(&"svc", 7, now), Verdict::Write);
             contest.wrote("svc", 7, now);
             assert!(!contest.is_contested(&"svc", now));

@@ -11,12 +11,14 @@ use crate::{
     clock::Clock,
     events::Events,
     facts::Facts,
+    fleet::Fleet,
     lease::Leadership,
     material::Connections,
     metrics::Metrics,
     queue::Queue,
     requeue::Failures,
-    tenant::world::Settings,
+    shares::Shares,
+    tenant::{store as place, world::Settings},
     writes::Writes,
 };
 
@@ -27,6 +29,17 @@ pub enum Key {
     Tenant(Name),
     /// A DataStore, by name.
     DataStore(String),
+}
+
+/// What a pass may have to wait for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Group {
+    /// The datastore of a tenant.
+    Store(String),
+    /// None: the tenant has none yet.
+    Nowhere,
+    /// Any of the datastores: passes over DataStores themselves.
+    Stores,
 }
 
 impl std::fmt::Display for Key {
@@ -44,8 +57,12 @@ pub struct Context {
     pub client: Client,
     pub caches: Arc<Caches>,
     pub queue: Arc<Queue<Key>>,
+    /// How many passes wait for the same datastore at most.
+    pub shares: Arc<Shares<Group, Key>>,
     /// What observers found out.
     pub facts: Arc<Facts>,
+    /// Whose pods are rolled next.
+    pub fleet: Fleet,
     /// Connections to tenants' datastores.
     pub connections: Connections,
     pub settings: Arc<Settings>,
@@ -61,6 +78,21 @@ pub struct Context {
 }
 
 impl Context {
+    /// What a pass over a key may have to wait for.
+    pub fn group(&self, key: &Key) -> Group {
+        let name = match key {
+            Key::DataStore(_) => return Group::Stores,
+            Key::Tenant(name) => name,
+        };
+        let tenant = self.caches.tenants.get(name);
+        let store = tenant.and_then(|tenant| {
+            let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
+            let claimed = self.facts.claimed_in(uid);
+            claimed.or_else(|| place::choose(&tenant, &self.settings))
+        });
+        store.map_or(Group::Nowhere, Group::Store)
+    }
+
     /// The time of day.
     pub fn now(&self) -> Timestamp {
         self.clock.now()

@@ -10,6 +10,8 @@ use kube::{
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::caches::Namespaces;
+
 /// The same words about the same object are not repeated for so long.
 const SILENCE: Duration = Duration::from_secs(10 * 60);
 /// Events are explanations: none is worth waiting long for.
@@ -18,6 +20,7 @@ const DEADLINE: Duration = Duration::from_secs(3);
 /// Writes events.
 pub struct Events {
     recorder: Recorder,
+    namespaces: Namespaces,
     said: Mutex<Said>,
 }
 
@@ -39,26 +42,33 @@ impl Said {
 }
 
 impl Events {
-    /// Writes as `steward-controller`, replica `identity`.
-    pub fn new(client: Client, identity: &str) -> Self {
+    /// Writes as `steward-controller`, replica `identity`, about what stands in these
+    /// namespaces or in none.
+    pub fn new(client: Client, identity: &str, namespaces: Namespaces) -> Self {
         let reporter = Reporter {
             controller: "steward-controller".into(),
             instance: Some(identity.into()),
         };
         Self {
             recorder: Recorder::new(client, reporter),
+            namespaces,
             said: Mutex::default(),
         }
     }
 
-    /// Tells it once; a failure to do so is only logged.
-    pub async fn tell<K>(&self, about: &K, warning: bool, reason: &str, message: &str)
+    /// Tells it once; a failure to do so is only logged. Returns whether it is news: not
+    /// told a short while ago in the same words.
+    pub async fn tell<K>(&self, about: &K, warning: bool, reason: &str, message: &str) -> bool
     where
         K: Resource<DynamicType = ()>,
     {
         let uid = about.meta().uid.clone().unwrap_or_default();
         if !self.said.lock().news(&uid, reason, message, Instant::now()) {
-            return;
+            return false;
+        }
+        let namespace = about.meta().namespace.as_deref();
+        if !namespace.is_none_or(|namespace| self.namespaces.has(namespace)) {
+            return true;
         }
         let reference: ObjectReference = about.object_ref(&());
         let event = Event {
@@ -79,6 +89,7 @@ impl Events {
             Ok(Err(error)) => tracing::debug!(reason, "cannot write an event: {error}"),
             Err(_) => tracing::debug!(reason, "cannot write an event: no answer"),
         }
+        true
     }
 }
 

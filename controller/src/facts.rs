@@ -3,39 +3,60 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use jiff::Timestamp;
 use parking_lot::RwLock;
 use tokio::sync::Notify;
 
 use crate::stores::Verdict;
 use crate::tenant::{
     plan::Bindings,
-    world::{AccessFact, ProbeFacts, StoreHealth, StoreProblem},
+    world::{AccessFact, Held, ProbeFacts, StoreHealth, StoreProblem},
 };
+use crate::tenant_client::Lanes;
 
 /// All facts.
 #[derive(Debug, Default)]
 pub struct Facts {
     tenants: RwLock<HashMap<String, TenantFacts>>,
     stores: RwLock<HashMap<String, StoreFact>>,
+    /// When it was first seen that a tenant goes, by uid.
+    leaving: RwLock<HashMap<String, Timestamp>>,
 }
 
 /// About one tenant.
 #[derive(Debug, Clone, Default)]
 pub struct TenantFacts {
+    /// Since when it is observed.
+    pub since: Option<Timestamp>,
     /// What its API answered.
     pub probe: ProbeFacts,
     /// What its user may do in the datastore.
     pub access: Option<AccessFact>,
+    /// Its claim, once a database has confirmed it.
+    pub held: Option<Held>,
     /// Steps of its clean-up that failed, and why at last.
     pub cleanup_failures: u32,
     /// What makes the next plan put the clean-up off.
     pub cleanup_problem: Option<StoreProblem>,
+    /// Its clean-up found no claim where it has to have one.
+    pub unclaimed: bool,
     /// Wakes its probe before its time.
     pub wake_probe: Arc<Notify>,
     /// Wakes its access check before its time.
     pub wake_access: Arc<Notify>,
-    /// What the plan wants inside the tenant and the probe has not seen there.
+    /// The connections to it that may be under way at a time.
+    pub lanes: Lanes,
+    /// What the last plan wants inside the tenant; the probe writes it where it is missing.
     pub wanted_bindings: Option<Bindings>,
+}
+
+/// Whether settings of a DataStore that would reach pods were found to work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trial {
+    /// Of the settings.
+    pub fingerprint: String,
+    /// A database that is away later does not take back that they worked.
+    pub result: Result<(), StoreProblem>,
 }
 
 /// About one DataStore.
@@ -45,19 +66,72 @@ pub struct StoreFact {
     pub health: Option<Result<StoreHealth, StoreProblem>>,
     /// The same with what only the DataStore's own conditions tell.
     pub verdict: Option<Verdict>,
+    /// The settings that were tried last, by their fingerprint, and what came of it.
+    pub trial: Option<Trial>,
     /// Wakes its observer before its time.
     pub wake: Arc<Notify>,
 }
 
+impl StoreFact {
+    /// What came of trying these settings, if they were the last to be tried.
+    pub fn tried(&self, fingerprint: &str) -> Option<Result<(), StoreProblem>> {
+        let trial = self.trial.as_ref();
+        let trial = trial.filter(|trial| trial.fingerprint == fingerprint);
+        trial.map(|trial| trial.result.clone())
+    }
+
+    /// Takes in what came of a trial; whether that is news.
+    pub fn learn(&mut self, trial: Trial) -> bool {
+        if self.tried(&trial.fingerprint) == Some(Ok(())) || self.trial.as_ref() == Some(&trial) {
+            return false;
+        }
+        self.trial = Some(trial);
+        true
+    }
+}
+
+impl TenantFacts {
+    /// Takes in what a look at the datastore found; whether that is news. A
+    /// claim that was found once stands until its names are another tenant's.
+    pub fn learn(&mut self, access: AccessFact, held: Option<Held>) -> bool {
+        let held = match access {
+            AccessFact::Taken { .. } => None,
+            _ => held.or_else(|| self.held.clone()),
+        };
+        let changed = self.access.as_ref() != Some(&access) || self.held != held;
+        self.access = Some(access);
+        self.held = held;
+        changed
+    }
+}
+
 impl Facts {
     /// Begins to know about a tenant.
-    pub fn enter_tenant(&self, uid: &str) {
-        self.tenants.write().entry(uid.into()).or_default();
+    pub fn enter_tenant(&self, uid: &str, now: Timestamp) {
+        let mut tenants = self.tenants.write();
+        tenants.entry(uid.into()).or_default().since = Some(now);
     }
 
     /// About the tenant with this uid; nothing if it was never entered.
     pub fn tenant(&self, uid: &str) -> TenantFacts {
         self.tenants.read().get(uid).cloned().unwrap_or_default()
+    }
+
+    /// Name of the DataStore that has the claim of the tenant with this uid.
+    pub fn claimed_in(&self, uid: &str) -> Option<String> {
+        let tenants = self.tenants.read();
+        Some(tenants.get(uid)?.held.as_ref()?.data_store.clone())
+    }
+
+    /// When it was first seen that this tenant is being deleted; `now` if that
+    /// was not known.
+    pub fn leaving_since(&self, uid: &str, now: Timestamp) -> Timestamp {
+        *self.leaving.write().entry(uid.into()).or_insert(now)
+    }
+
+    /// Nothing is left of this tenant.
+    pub fn left(&self, uid: &str) {
+        self.leaving.write().remove(uid);
     }
 
     /// Changes what is known about a tenant.
@@ -83,10 +157,42 @@ impl Facts {
     /// Nobody will ask about this tenant again.
     pub fn forget_tenant(&self, uid: &str) {
         self.tenants.write().remove(uid);
+        self.left(uid);
     }
 
     /// Nobody will ask about this DataStore again.
     pub fn forget_store(&self, uid: &str) {
         self.stores.write().remove(uid);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tenant::world::StoreProblemKind;
+
+    #[test]
+    fn settings_that_worked_stay_so_until_others_are_tried() {
+        let down = StoreProblem {
+            kind: StoreProblemKind::Unreachable,
+            message: "no answer".into(),
+        };
+        let trial = |fingerprint: &str, result| Trial {
+            fingerprint: fingerprint.into(),
+            result,
+        };
+        let mut fact = StoreFact::default();
+        assert_eq!(fact.tried("a"), None);
+        assert!(fact.learn(trial("a", Err(down.clone()))));
+        assert_eq!(fact.tried("a"), Some(Err(down.clone())));
+        assert!(!fact.learn(trial("a", Err(down.clone()))), "no news");
+        assert!(fact.learn(trial("a", Ok(()))));
+        assert!(!fact.learn(trial("a", Err(down.clone()))), "merely down");
+        assert_eq!(fact.tried("a"), Some(Ok(())));
+        assert_eq!(fact.tried("b"), None);
+        assert!(fact.learn(trial("b", Err(down.clone()))));
+        // What worked once has to be tried again.
+        assert_eq!(fact.tried("a"), None);
+        assert!(fact.learn(trial("a", Err(down))));
     }
 }

@@ -1,5 +1,5 @@
 //! `/livez`, `/readyz` and `/metrics`, in plain HTTP, for the kubelet and for
-//! Prometheus. They tell nothing about any tenant by name.
+//! Prometheus. Of tenants, metrics tell the names and when their certificates end.
 
 use std::{convert::Infallible, sync::Arc};
 

@@ -4,9 +4,10 @@
 //! The decision is pure ([`decide`]). A holder is believed for as long as
 //! its Lease's duration, counted on our own clock from when we saw it
 //! change, so that clocks of two machines need not agree. A leader that
-//! cannot renew stops leading before others may start.
+//! cannot renew stops leading before others may start; so does one whose machine
+//! slept, for its end is counted on a clock that goes on meanwhile, too.
 
-use std::time::Duration;
+use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
 use k8s_openapi::{
     api::coordination::v1::{Lease, LeaseSpec},
@@ -19,7 +20,7 @@ use kube::{
 use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Uptime};
 
 /// How long a Lease is good for after its last renewal.
 const DURATION: Duration = Duration::from_secs(15);
@@ -29,6 +30,12 @@ const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 const EVERY: Duration = Duration::from_secs(2);
 /// Deadline of one request.
 const CALL: Duration = Duration::from_secs(4);
+/// How often work that waits looks whether the machine has slept: timers stand still
+/// meanwhile.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Why work was not done, or not to its end.
+pub const ENDED: &str = "this replica does not lead any more";
 
 /// What to do about the Lease.
 #[derive(Debug, PartialEq, Eq)]
@@ -88,27 +95,96 @@ pub fn decide(lease: Option<&Lease>, seen: &Seen, identity: &str, now: Instant) 
     }
 }
 
+/// Until when this replica leads, on two clocks: timers run on the first, which stands
+/// still while the machine sleeps; the second does not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct End {
+    at: Instant,
+    uptime: Duration,
+}
+
+impl End {
+    /// After so long, from now.
+    fn after(long: Duration, uptime: &Uptime) -> Self {
+        End {
+            at: Instant::now() + long,
+            uptime: uptime.now() + long,
+        }
+    }
+
+    fn is_over(self, uptime: &Uptime) -> bool {
+        Instant::now() >= self.at || uptime.now() >= self.uptime
+    }
+}
+
 /// Whether this replica may write now. Checked before each write.
 #[derive(Debug, Clone)]
 pub struct Leadership {
-    until: watch::Receiver<Option<Instant>>,
+    until: watch::Receiver<Option<End>>,
+    uptime: Uptime,
 }
 
 impl Leadership {
     /// Leads for ever: a single replica without a Lease.
     pub fn always() -> Self {
-        let far = Instant::now() + Duration::from_secs(86_400 * 365 * 30);
-        let (sender, until) = watch::channel(Some(far));
+        let far = Duration::from_secs(86_400 * 365 * 30);
+        let (sender, until) = watch::channel(Some(End {
+            at: Instant::now() + far,
+            uptime: far,
+        }));
         // The receiver keeps the last value after its sender is gone.
         drop(sender);
-        Self { until }
+        // It is nobody's turn after a sleep.
+        let uptime = Uptime::from_fn(|| Duration::ZERO);
+        Self { until, uptime }
     }
 
     /// True while the Lease is ours and fresh enough.
     pub fn leads(&self) -> bool {
-        self.until
-            .borrow()
-            .is_some_and(|until| Instant::now() < until)
+        self.until.borrow().is_some_and(|end| !self.is_over(end))
+    }
+
+    fn is_over(&self, end: End) -> bool {
+        end.is_over(&self.uptime)
+    }
+
+    /// Waits until this replica does not lead, which may be later than it looks
+    /// now: the Lease is renewed.
+    pub async fn lost(&self) {
+        let mut until = self.until.clone();
+        loop {
+            let Some(end) = *until.borrow_and_update() else {
+                return;
+            };
+            if self.is_over(end) {
+                return;
+            }
+            let look = end.at.min(Instant::now() + LOOK);
+            tokio::select! {
+                () = tokio::time::sleep_until(look) => {}
+                changed = until.changed() => if changed.is_err() {
+                    // Nobody renews it any more.
+                    tokio::time::sleep_until(look).await;
+                }
+            }
+        }
+    }
+
+    /// Does what only the leader may do. `None`: the Lease ended before the work
+    /// did; it is not waited for, so that it is over before another replica begins.
+    pub async fn hold<R>(&self, work: impl Future<Output = R>) -> Option<R> {
+        let mut work = pin!(work);
+        // Asked each time that the work goes on: an answer that arrives after a sleep
+        // leads to no further request.
+        let work = poll_fn(|context| match self.leads() {
+            true => work.as_mut().poll(context).map(Some),
+            false => Poll::Ready(None),
+        });
+        tokio::select! {
+            biased;
+            () = self.lost() => None,
+            result = work => result,
+        }
     }
 
     /// Waits until this replica leads. Never returns if it never does.
@@ -130,7 +206,8 @@ pub struct Election {
     name: String,
     identity: String,
     clock: Clock,
-    sender: watch::Sender<Option<Instant>>,
+    uptime: Uptime,
+    sender: watch::Sender<Option<End>>,
 }
 
 impl Election {
@@ -141,6 +218,7 @@ impl Election {
         name: &str,
         identity: &str,
         clock: Clock,
+        uptime: Uptime,
     ) -> (Self, Leadership) {
         let (sender, until) = watch::channel(None);
         let election = Self {
@@ -148,23 +226,24 @@ impl Election {
             name: name.into(),
             identity: identity.into(),
             clock,
+            uptime: uptime.clone(),
             sender,
         };
-        (election, Leadership { until })
+        (election, Leadership { until, uptime })
     }
 
     /// Runs until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let mut seen = Seen::default();
         loop {
-            let started = Instant::now();
+            // Counted from before the request is sent.
+            let end = End::after(RENEW_DEADLINE, &self.uptime);
             match tokio::time::timeout(CALL, self.turn(&mut seen)).await {
                 Ok(Ok(true)) => {
                     if self.sender.borrow().is_none() {
                         tracing::info!(lease = self.name, "leading");
                     }
-                    // Counted from before the request was sent.
-                    self.sender.send_replace(Some(started + RENEW_DEADLINE));
+                    self.sender.send_replace(Some(end));
                 }
                 Ok(Ok(false)) => self.lose("another replica leads"),
                 Ok(Err(error)) => {
@@ -197,7 +276,7 @@ impl Election {
         let gone = self
             .sender
             .borrow()
-            .is_some_and(|until| Instant::now() >= until);
+            .is_some_and(|end| end.is_over(&self.uptime));
         if gone {
             self.lose("the lease could not be renewed in time");
         }
@@ -281,6 +360,11 @@ impl Election {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    };
+
     use super::*;
 
     fn lease(holder: &str, renewed: i64) -> Lease {
@@ -335,10 +419,99 @@ mod tests {
         assert!(RENEW_DEADLINE + CALL < DURATION);
     }
 
+    /// A leader, with what renews its Lease and what counts its machine's sleep.
+    fn leading() -> (watch::Sender<Option<End>>, Leadership, Arc<AtomicU64>) {
+        let slept = Arc::new(AtomicU64::new(0));
+        let start = Instant::now();
+        let uptime = Uptime::from_fn({
+            let slept = slept.clone();
+            move || start.elapsed() + Duration::from_secs(slept.load(Ordering::Relaxed))
+        });
+        let (sender, until) = watch::channel(Some(End::after(RENEW_DEADLINE, &uptime)));
+        (sender, Leadership { until, uptime }, slept)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_leader_that_slept_does_not_write() {
+        let (sender, leadership, slept) = leading();
+        assert!(leadership.leads());
+        // The timers have stood still.
+        let sleep = |seconds| slept.fetch_add(seconds, Ordering::Relaxed);
+        sleep(10);
+        assert!(!leadership.leads());
+        assert_eq!(leadership.hold(async {}).await, None, "nothing begins");
+        tokio::time::timeout(LOOK, leadership.lost()).await.unwrap();
+        let renew = || sender.send_replace(Some(End::after(RENEW_DEADLINE, &leadership.uptime)));
+        renew();
+        assert!(leadership.leads(), "it renewed the Lease after it woke");
+
+        // What is under way when it falls asleep goes no further, whether it waits ...
+        let start = Instant::now();
+        let falls_asleep = async {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            sleep(9);
+        };
+        let long = tokio::time::sleep(Duration::from_secs(9));
+        let (held, ()) = tokio::join!(leadership.hold(long), falls_asleep);
+        assert_eq!(held, None);
+        assert!(start.elapsed() <= Duration::from_secs(2) + LOOK);
+        // ... or is given its answer at once.
+        renew();
+        let (answer, answered) = tokio::sync::oneshot::channel();
+        let wrote = AtomicU64::new(0);
+        let work = async {
+            answered.await.unwrap();
+            wrote.store(1, Ordering::Relaxed);
+        };
+        let wakes = async {
+            sleep(60);
+            answer.send(()).unwrap();
+        };
+        let (held, ()) = tokio::join!(leadership.hold(work), wakes);
+        assert_eq!((held, wrote.into_inner()), (None, 0));
+    }
+
+    #[test]
+    fn the_machine_is_up() {
+        let uptime = Uptime::system();
+        let first = uptime.now();
+        assert!(first > Duration::ZERO && uptime.now() >= first);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_ends_with_the_lease() {
+        let (sender, leadership, _) = leading();
+        let after = |long| Some(End::after(long, &leadership.uptime));
+        let start = Instant::now();
+        let work = |seconds| tokio::time::sleep(Duration::from_secs(seconds));
+        let renew = async {
+            tokio::time::sleep(Duration::from_secs(8)).await;
+            sender.send_replace(after(RENEW_DEADLINE));
+        };
+        // It lasts as long as the Lease is renewed, and not longer.
+        let (held, ()) = tokio::join!(leadership.hold(work(60)), renew);
+        assert_eq!(held, None);
+        assert_eq!(start.elapsed(), Duration::from_secs(18));
+        assert_eq!(
+            leadership.hold(async {}).await,
+            None,
+            "nothing begins after"
+        );
+
+        sender.send_replace(after(RENEW_DEADLINE));
+        assert_eq!(leadership.hold(work(9)).await, Some(()));
+        let start = Instant::now();
+        let lose = async {
+            sender.send_replace(None);
+        };
+        let (held, ()) = tokio::join!(leadership.hold(work(1)), lose);
+        assert_eq!((held, start.elapsed()), (None, Duration::ZERO));
+        assert_eq!(Leadership::always().hold(work(3600)).await, Some(()));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn leadership_ends_by_itself() {
-        let (sender, until) = watch::channel(Some(Instant::now() + RENEW_DEADLINE));
-        let leadership = Leadership { until };
+        let (sender, leadership, _) = leading();
         assert!(leadership.leads());
         tokio::time::advance(RENEW_DEADLINE).await;
         assert!(!leadership.leads());

@@ -7,14 +7,21 @@ use std::{
     sync::Arc,
 };
 
-use apiservice::v1alpha1::{ContentRef, DataStore};
+use apiservice::{
+    pki,
+    v1alpha1::{ContentRef, DataStore},
+};
+use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use storage::tenancy::{Connection, Tenancy, TenancyError};
 
 use crate::{
     caches::{Caches, Name},
     requeue,
-    tenant::world::{Material, MaterialFact},
+    tenant::{
+        terms::{Span, Terms},
+        world::{Material, MaterialFact},
+    },
 };
 
 /// Why the material of a DataStore cannot be used.
@@ -91,6 +98,69 @@ fn authority_key(store: &DataStore, caches: &Caches) -> Option<String> {
     Some(text(Some(&bytes)))
 }
 
+/// A certificate that a DataStore refers to, and when it is valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Certificate {
+    /// `authority` or `client`.
+    pub part: &'static str,
+    /// The field of the DataStore.
+    pub field: &'static str,
+    pub span: Span,
+}
+
+impl Certificate {
+    /// From when on its end is told: a fortnight before, or a quarter of a year before
+    /// the end of an authority. Later, where whoever renews it has until later: in
+    /// the last quarter of its life, in the second half of the window of ours.
+    pub fn warns(&self, terms: &Terms) -> Timestamp {
+        let Span {
+            not_before,
+            not_after,
+        } = self.span;
+        let days = |days: i64| SignedDuration::from_hours(days * 24);
+        let most = match self.part {
+            AUTHORITY => days(90),
+            _ => days(14).min(terms.window() / 2),
+        };
+        let before = most.min(not_after.duration_since(not_before) / 4);
+        not_after.checked_sub(before).unwrap_or(not_after)
+    }
+}
+
+const AUTHORITY: &str = "authority";
+
+/// The certificates of a DataStore that are there and can be read.
+pub fn certificates(store: &DataStore, caches: &Caches) -> Vec<Certificate> {
+    let Some(tls) = &store.spec.tls_config else {
+        return Vec::new();
+    };
+    let authority = &tls.certificate_authority.certificate;
+    let client = tls.client_certificate.as_ref().map(|it| &it.certificate);
+    let all = [
+        (
+            AUTHORITY,
+            "spec.tlsConfig.certificateAuthority.certificate",
+            Some(authority),
+        ),
+        (
+            "client",
+            "spec.tlsConfig.clientCertificate.certificate",
+            client,
+        ),
+    ];
+    all.into_iter()
+        .filter_map(|(part, field, content)| {
+            let bytes = read(content?, caches, field).ok()?;
+            let info = pki::inspect(&text(Some(&bytes))).ok()?;
+            let span = Span {
+                not_before: info.not_before,
+                not_after: info.not_after,
+            };
+            Some(Certificate { part, field, span })
+        })
+        .collect()
+}
+
 /// Everything that is needed to connect.
 pub fn resolve(store: &DataStore, caches: &Caches) -> Result<Connection, Gap> {
     let spec = &store.spec;
@@ -142,6 +212,13 @@ fn read(content: &ContentRef, caches: &Caches, field: &str) -> Result<Vec<u8>, G
         reference.name.clone().unwrap_or_default(),
     );
     let secret = match caches.material.get(&name) {
+        None if caches.material.is_refused(&name) => {
+            return Err(missing(
+                format!("Secret {name} may not be read by steward-controller"),
+                "name it in dataStoreSecrets of the chart's values".into(),
+                false,
+            ));
+        }
         None => return Err(Gap::Unknown),
         Some(None) => {
             return Err(missing(

@@ -2,44 +2,86 @@
 
 use std::sync::Arc;
 
+use apiservice::v1alpha1::{DataStore, Driver, TenantControlPlane};
+
 use crate::{
-    caches::Name,
+    caches::{EVERYWHERE, Name, Reach},
     contest::Way,
     context::Context,
+    facts::TenantFacts,
     material,
     tenant::{
         self,
-        world::{Owned, StoreFacts, World},
+        rolls::Turn,
+        world::{Elsewhere, MaterialFact, Owned, StoreFacts, StoreProblem, World},
     },
     watches::tenant_near,
 };
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
 /// The world of the tenant of this name; `None` if there is no such tenant or
 /// the caches are not filled yet.
 pub fn world(name: &Name, ctx: &Context) -> Option<World> {
     let caches = &ctx.caches;
-    if !caches.synced() {
-        return None;
-    }
+    let known = |place| caches.pods.synced(place) && caches.replica_sets.synced(place);
+    // Where tenants do not stand, pods end when the tenant is gone, and no earlier:
+    // there is nothing to wait for. Where the rights are missing, they may be ending,
+    // for a namespace that is being deleted loses them among the first.
+    let (unreached, pods_known) = match caches.reach(&name.namespace) {
+        Reach::NotYet => return None,
+        Reach::Here => (None, known(&name.namespace)),
+        Reach::NotServed(why) => (Some(why), true),
+        Reach::Refused(why) => (Some(why), false),
+    };
     let tenant = caches.tenants.get(name)?;
     let uid = tenant.metadata.uid.clone()?;
     let facts = ctx.facts.tenant(&uid);
-    let data_store = tenant::store::choose(&tenant, &ctx.settings)
+    let data_store = facts
+        .held
+        .as_ref()
+        .map(|held| held.data_store.clone())
+        .or_else(|| tenant::store::choose(&tenant, &ctx.settings))
         .and_then(|chosen| caches.data_stores.get(&Name::new("", chosen)));
+    let deleting = tenant.metadata.deletion_timestamp.is_some();
+    // What is held of it, if anything, may be of long ago.
+    let (owned, pods, replica_sets) = match unreached {
+        None => (
+            owned(name, ctx),
+            caches.pods.of(name),
+            caches.replica_sets.of(name),
+        ),
+        Some(_) => Default::default(),
+    };
+    let may_have_claimed = facts.held.is_none() && may_have_claimed(&tenant, &owned);
+    let elsewhere = match deleting && may_have_claimed {
+        true => elsewhere(ctx, &uid, data_store.as_deref(), &facts),
+        false => Vec::new(),
+    };
     let store = match &data_store {
-        None => StoreFacts::default(),
-        Some(store) => StoreFacts {
-            material: material::fact(store, caches),
-            health: match facts.cleanup_problem {
-                Some(problem) if tenant.metadata.deletion_timestamp.is_some() => Some(Err(problem)),
-                _ => {
-                    let uid = store.metadata.uid.as_deref().unwrap_or_default();
-                    ctx.facts.store(uid).health
-                }
-            },
-            access: facts.access,
+        None => StoreFacts {
+            held: facts.held,
+            ..StoreFacts::default()
         },
+        Some(store) => {
+            let material = material::fact(store, caches);
+            StoreFacts {
+                trial: trial(ctx, store, &material),
+                material,
+                health: match facts.cleanup_problem {
+                    Some(problem) if tenant.metadata.deletion_timestamp.is_some() => {
+                        Some(Err(problem))
+                    }
+                    _ => {
+                        let uid = store.metadata.uid.as_deref().unwrap_or_default();
+                        ctx.facts.store(uid).health
+                    }
+                },
+                access: facts.access,
+                held: facts.held,
+                unclaimed: facts.unclaimed,
+            }
+        }
     };
     let deferred = data_store.as_ref().is_some_and(|store| {
         store.status.as_ref().is_some_and(|status| {
@@ -50,26 +92,13 @@ pub fn world(name: &Name, ctx: &Context) -> Option<World> {
         })
     });
     let now = ctx.now();
-    let owned = Owned {
-        service: named(caches.services.of(name), &name.name),
-        deployment: named(caches.deployments.of(name), &name.name),
-        secrets: by_name(caches.secrets.of(name)),
-        config_maps: by_name(caches.config_maps.of(name)),
-        role: caches.roles.get(&Name::new(
-            &name.namespace,
-            apiservice::names::kubeconfig_signer(&name.name),
-        )),
-        role_binding: caches.role_bindings.get(&Name::new(
-            &name.namespace,
-            apiservice::names::kubeconfig_signer(&name.name),
-        )),
-    };
     let events = caches
         .events
         .of(&Name::new(&name.namespace, ""))
         .into_iter()
         .filter(|event| tenant_near(caches, event).as_ref() == Some(name))
         .collect();
+    let deleting_since = deleting.then(|| ctx.facts.leaving_since(&uid, now));
     let contested = ctx.writes.of(&uid, |memory| {
         let held = memory.contest.held(now);
         held.filter(|((_, way), _)| *way == Way::Change)
@@ -80,17 +109,120 @@ pub fn world(name: &Name, ctx: &Context) -> Option<World> {
         now,
         settings: ctx.settings.clone(),
         data_store,
-        data_stores_known: caches.data_stores.synced(),
+        data_stores_known: caches.data_stores.synced(EVERYWHERE),
         store,
         deferred,
+        elsewhere,
         owned,
-        pods: caches.pods.of(name),
-        replica_sets: caches.replica_sets.of(name),
+        pods,
+        replica_sets,
+        pods_known,
+        deleting_since,
         events,
         probe: facts.probe,
+        observed_since: facts.since,
         contested,
+        turn: Turn::Unasked,
+        unreached,
         tenant,
     })
+}
+
+/// What came of trying the settings that a DataStore has now.
+/// What came of trying the settings that the material makes: of these, and not of what
+/// the Secrets hold a moment later.
+fn trial(
+    ctx: &Context,
+    store: &DataStore,
+    material: &MaterialFact,
+) -> Option<Result<(), StoreProblem>> {
+    let wanted = tenant::settings::wanted(material)?;
+    let uid = store.metadata.uid.as_deref().unwrap_or_default();
+    ctx.facts.store(uid).tried(&wanted)
+}
+
+fn owned(name: &Name, ctx: &Context) -> Owned {
+    let caches = &ctx.caches;
+    let signer = Name::new(
+        &name.namespace,
+        apiservice::names::kubeconfig_signer(&name.name),
+    );
+    Owned {
+        service: named(caches.services.of(name), &name.name),
+        deployment: named(caches.deployments.of(name), &name.name),
+        secrets: by_name(caches.secrets.of(name)),
+        config_maps: by_name(caches.config_maps.of(name)),
+        role: caches.roles.get(&signer),
+        role_binding: caches.role_bindings.get(&signer),
+    }
+}
+
+/// Whether there is a trace of a claim: status says so, or what is made right after
+/// the grant is there. A tenant without one has nothing in any database but the one
+/// where it would have begun.
+fn may_have_claimed(tenant: &TenantControlPlane, owned: &Owned) -> bool {
+    let name = tenant.metadata.name.as_deref().unwrap_or_default();
+    let ours = |meta: &ObjectMeta| {
+        let mut owners = meta.owner_references.iter().flatten();
+        owners.any(|owner| {
+            owner.controller == Some(true) && Some(&owner.uid) == tenant.metadata.uid.as_ref()
+        })
+    };
+    let secrets = [
+        apiservice::names::datastore_config(name),
+        apiservice::names::datastore_certificate(name),
+    ];
+    let mut found = secrets.iter().filter_map(|name| owned.secrets.get(name));
+    // Secrets are removed first, and the Deployment is only ever made after them.
+    let deployment = owned.deployment.as_ref();
+    tenant::store::settled(tenant)
+        || tenant.was_ready()
+        || found.any(|secret| ours(&secret.metadata))
+        || deployment.is_some_and(|deployment| ours(&deployment.metadata))
+}
+
+/// The DataStores besides this one that may have a claim of this uid, without
+/// those that are to be cleaned up for it already.
+fn elsewhere(
+    ctx: &Context,
+    uid: &str,
+    but: Option<&DataStore>,
+    facts: &TenantFacts,
+) -> Vec<Elsewhere> {
+    let reach = |store: &DataStore| match material::fact(store, &ctx.caches) {
+        MaterialFact::Unknown => None,
+        MaterialFact::Missing { what, .. } => Some(Err(what)),
+        MaterialFact::Known(_) => {
+            let uid = store.metadata.uid.as_deref().unwrap_or_default();
+            let health = ctx.facts.store(uid).health;
+            let problem = health.and_then(Result::err);
+            let problem = facts.cleanup_problem.clone().or(problem);
+            Some(problem.map_or(Ok(()), |problem| Err(problem.message)))
+        }
+    };
+    let recorded = |store: &DataStore| {
+        let mut pending = store
+            .status
+            .iter()
+            .flat_map(|status| &status.pending_cleanups);
+        pending.any(|pending| pending.uid == uid)
+    };
+    let mut found: Vec<_> = ctx
+        .caches
+        .data_stores
+        .all()
+        .iter()
+        .filter(|store| store.spec.driver == Driver::Etcd && !recorded(store))
+        .filter(|store| Some(&store.metadata.name) != but.map(|but| &but.metadata.name))
+        .filter_map(|store| {
+            Some(Elsewhere {
+                data_store: store.metadata.name.clone()?,
+                reach: reach(store),
+            })
+        })
+        .collect();
+    found.sort_by(|a, b| a.data_store.cmp(&b.data_store));
+    found
 }
 
 fn named<K: ResourceExt>(objects: Vec<Arc<K>>, name: &str) -> Option<Arc<K>> {
@@ -104,4 +236,33 @@ fn by_name<K: ResourceExt>(objects: Vec<Arc<K>>) -> std::collections::BTreeMap<S
         .into_iter()
         .map(|object| (object.name_any(), object))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tenant::testing::Lab;
+
+    /// Else each DataStore that is out of reach kept a record of every tenant that
+    /// never had anything.
+    #[test]
+    fn other_datastores_are_asked_only_for_what_may_have_claimed() {
+        let asked = |lab: &Lab| may_have_claimed(&lab.world.tenant, &lab.world.owned);
+        let fresh = Lab::new();
+        assert!(!asked(&fresh), "it never had a claim");
+
+        let mut lab = Lab::ready();
+        assert!(asked(&lab), "status says so");
+        lab.tenant().status = None;
+        lab.world.owned.deployment = None;
+        assert!(asked(&lab), "its Secrets are there");
+
+        // Those of a tenant of this name before.
+        let mut next = lab.clone();
+        next.tenant().metadata.uid = Some("another".to_owned());
+        assert!(!asked(&next));
+
+        lab.world.owned.secrets.clear();
+        assert!(!asked(&lab));
+    }
 }

@@ -5,7 +5,7 @@ use crate::{
     apply,
     caches::Name,
     context::{Context, Key},
-    observe, report,
+    fleet, observe, report,
     requeue::{self, Next},
     tenant,
 };
@@ -14,17 +14,28 @@ use crate::{
 /// replica does not lead and therefore only watches.
 pub async fn reconcile(name: &Name, ctx: &Context) -> Option<Next> {
     let key = Key::Tenant(name.clone());
-    let Some(world) = observe::world(name, ctx) else {
+    if !ctx.leadership.leads() {
+        ctx.failures.none(&key);
+        return None;
+    }
+    let Some(mut world) = observe::world(name, ctx) else {
         ctx.failures.none(&key);
         return None;
     };
-    let plan = tenant::plan(&world, &ctx.entropy);
-    if !ctx.leadership.leads() {
-        return None;
+    let mut plan = tenant::plan(&world, &ctx.entropy);
+    match plan.roll {
+        // It takes a turn: asked for once it is known that one is needed.
+        Some(roll) => {
+            world.turn = fleet::turn(ctx, &world, roll);
+            plan = tenant::plan(&world, &ctx.entropy);
+        }
+        None => ctx.fleet.leave(world.uid()),
     }
     let outcomes = apply::apply(ctx, &world, &plan).await;
+    fleet::done(ctx, &world, &plan, &outcomes);
     let status = report::status(&world, &plan, &outcomes);
     let written = apply::status(ctx, &world, status).await;
+    fleet::call(ctx).await;
     let failures = if requeue::failed(&outcomes) || written.is_err() {
         ctx.failures.more(&key)
     } else {

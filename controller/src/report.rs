@@ -7,9 +7,11 @@
 pub mod conditions;
 pub mod objects;
 pub mod parts;
+pub mod progress;
 pub mod ready;
 #[cfg(test)]
 mod tests;
+mod versions;
 
 use apiservice::condition::{self, tenant as condition_type};
 use apiservice::v1alpha1::{
@@ -19,7 +21,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::tenant::address;
 use crate::tenant::plan::{EventStep, Outcome, Plan};
-use crate::tenant::{World, is_asleep, is_paused};
+use crate::tenant::{World, is_asleep, is_left_alone, is_paused};
 
 /// The status after a pass. `outcomes` has one entry for each step.
 pub fn status(world: &World, plan: &Plan, outcomes: &[Outcome]) -> TenantControlPlaneStatus {
@@ -29,10 +31,19 @@ pub fn status(world: &World, plan: &Plan, outcomes: &[Outcome]) -> TenantControl
     let conditions = conditions::all(world, plan, outcomes, &before.conditions);
     let ready = condition::is_true(&conditions, condition_type::READY);
     status.conditions = conditions;
-    if world.tenant.metadata.deletion_timestamp.is_none() && !is_paused(world) {
+    let deleting = world.tenant.metadata.deletion_timestamp.is_some();
+    if !deleting && !is_paused(world) && !is_left_alone(world) {
         objects::fill(world, plan, outcomes, &mut status);
     }
     let version = version(world, &before, ready);
+    if is_left_alone(world) {
+        let resources = before.kubernetes_resources.unwrap_or_default();
+        status.kubernetes_resources = Some(KubernetesResourcesStatus {
+            version: Some(version),
+            ..resources
+        });
+        return status;
+    }
     status.kubernetes_resources = Some(KubernetesResourcesStatus {
         version: Some(version),
         ..objects::resources(world, &before)
@@ -52,41 +63,35 @@ pub fn now(world: &World) -> Time {
 
 /// Version and one-word state (features 2.9), with Ready as the probe earned
 /// it instead of as the Deployment counts it.
+///
+/// The version is the one that last ran, for the next upgrade has to fit to what
+/// is stored. Before the first Ready there is none: nobody has stored anything.
 fn version(world: &World, before: &TenantControlPlaneStatus, ready: bool) -> VersionStatus {
-    let installed = before.installed_version().map(str::to_owned);
-    let wanted = world.tenant.spec.kubernetes.version.clone();
-    let other = installed
-        .as_ref()
-        .is_some_and(|installed| *installed != wanted);
-    let rolled = ready::rolled_out(world);
+    let installed = before
+        .installed_version()
+        .filter(|_| world.was_ready())
+        .map(str::to_owned);
     if is_asleep(world) {
         return VersionStatus {
-            version: Some(wanted),
+            version: installed,
             status: Phase::Sleeping,
         };
     }
-    match (ready, &installed) {
-        (true, None) => VersionStatus {
-            version: Some(wanted),
-            status: Phase::Ready,
-        },
-        (true, Some(_)) if other && !rolled => VersionStatus {
-            version: installed,
-            status: Phase::Upgrading,
-        },
-        (true, Some(_)) => VersionStatus {
-            version: Some(wanted),
-            status: Phase::Ready,
-        },
-        (false, None) => VersionStatus {
-            version: None,
-            status: Phase::Provisioning,
-        },
-        (false, Some(_)) => VersionStatus {
-            version: installed,
-            status: Phase::NotReady,
-        },
-    }
+    let wanted = &world.tenant.spec.kubernetes.version;
+    let version = match (ready, installed) {
+        (false, None) => None,
+        (true, None) => versions::ran(world).or_else(|| versions::only(world)),
+        (_, installed) => versions::ran(world).or(installed),
+    };
+    let upgrading = version.is_some()
+        && (version.as_ref() != Some(wanted) || versions::only(world).as_ref() != Some(wanted));
+    let status = match (ready, &version) {
+        (true, _) if upgrading => Phase::Upgrading,
+        (true, _) => Phase::Ready,
+        (false, None) => Phase::Provisioning,
+        (false, Some(_)) => Phase::NotReady,
+    };
+    VersionStatus { version, status }
 }
 
 /// One event for each condition that became trouble, and one when the tenant

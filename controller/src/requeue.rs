@@ -1,4 +1,4 @@
-//! When something is tried again: the only place with such durations.
+//! When a key is due again, and the deadlines of calls.
 
 use std::{collections::HashMap, hash::Hash, time::Duration};
 
@@ -26,21 +26,27 @@ pub const DROP_DEADLINE: Duration = Duration::from_secs(60);
 pub const PROBE_READY: Duration = Duration::from_secs(4);
 /// Between probes of a tenant that is coming up.
 pub const PROBE_COMING: Duration = Duration::from_millis(150);
-/// Between probes of a tenant that has been down for a while.
+/// Between probes of a tenant that has been down for a while, and the first wait
+/// for one that never answered.
 pub const PROBE_DOWN: Duration = Duration::from_secs(2);
 /// How long a tenant counts as coming up.
 pub const COMING_FOR: Duration = Duration::from_secs(120);
+/// Between looks at the age of what probes found.
+pub const AGES_EVERY: Duration = Duration::from_secs(10);
+/// Between attempts of an observer that panics, at first and at most.
+pub const OBSERVER_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// Deadline of one probe along one path.
 pub const PROBE_DEADLINE: Duration = Duration::from_secs(3);
 /// Between attempts of the set-up command.
 pub const SETUP_EVERY: Duration = Duration::from_secs(1);
-/// A connection that takes longer is also tried anew beside it.
-pub const DIAL_AGAIN: Duration = Duration::from_millis(150);
-/// A handshake that takes longer is also tried anew beside it.
-pub const HANDSHAKE_AGAIN: Duration = Duration::from_millis(250);
-/// Handshakes beside each other: with every second replica hanging, all of them
-/// meet one that hangs in 3 of 100 cases, and a probe looks twice.
-pub const HANDSHAKES: usize = 5;
+/// Connections to one tenant that are under way at a time.
+pub const CONNECTIONS: usize = 2;
+/// Beside a connection that takes longer, another is tried, and another in place of
+/// that one. With every second replica hanging, six that hang are met in 2 of 100
+/// cases, and a probe looks twice.
+pub const CONNECT_AGAIN: Duration = Duration::from_millis(250);
+/// The longest time between attempts along a path that never led to the tenant.
+pub const NEVER_REACHED: Duration = Duration::from_secs(60);
 /// Deadline of the connection for a probe, handshake included.
 pub const CONNECT_DEADLINE: Duration = Duration::from_millis(1500);
 /// Between looks at the bindings in a tenant.
@@ -60,6 +66,10 @@ pub const CLAIM_AGAIN: Duration = Duration::from_secs(20);
 pub const COMPACT_EVERY: Duration = Duration::from_secs(5 * 60);
 /// Between attempts at deletions that were put off.
 pub const CLEANUP_EVERY: Duration = Duration::from_secs(15);
+/// No further one is begun after this long in one round.
+pub const CLEANUP_ROUND: Duration = Duration::from_secs(10);
+/// How many run at a time in one datastore.
+pub const CLEANUPS_AT_A_TIME: usize = 4;
 
 /// What the API found invalid is not sent again for so long.
 pub const REJECTED_FOR: jiff::SignedDuration = jiff::SignedDuration::from_secs(20);
@@ -192,6 +202,7 @@ mod tests {
             reason: reason.into(),
             message: String::new(),
             retry,
+            finding: None,
         }
     }
 

@@ -1,8 +1,9 @@
 //! Starts everything and stops it again.
 
-use std::{io::IsTerminal, sync::Arc, time::Duration};
+use std::{io::IsTerminal, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
-use apiservice::pki::Entropy;
+use apiservice::{condition, pki::Entropy};
+use futures::FutureExt;
 use kube::{
     Client, Config,
     config::{KubeConfigOptions, Kubeconfig},
@@ -13,20 +14,22 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     args::{Command, CommonArgs, LogFormat, RunArgs},
-    caches::Caches,
-    clock::Clock,
+    caches::{Caches, Name, Namespaces},
+    clock::{Clock, Uptime},
     context::{Context, Key},
     data_store,
     events::Events,
     facts::Facts,
+    fleet::{self, Fleet},
     health,
     lease::{Election, Leadership},
     material::Connections,
     metrics::Metrics,
     queue::Queue,
-    reconcile, requeue, setup,
+    reconcile, report, requeue, setup,
+    shares::Shares,
     supervisor::Supervisor,
-    tenant::world::Settings,
+    tenant::{self, terms::BadTerms, world::Settings},
     watches::Watches,
     writes::Writes,
 };
@@ -52,6 +55,8 @@ pub enum Error {
     Ended(&'static str),
     #[error(transparent)]
     Setup(#[from] setup::Error),
+    #[error("certificates: {0}")]
+    Certificates(#[from] BadTerms),
 }
 
 /// Runs a command to its end.
@@ -146,6 +151,7 @@ pub async fn client(args: &CommonArgs) -> Result<Client, Error> {
 /// Runs the controller until `stop`, then lets work under way end and gives
 /// the Lease back.
 pub async fn run(args: RunArgs, client: Client, stop: CancellationToken) -> Result<(), Error> {
+    let settings = Arc::new(settings(&args)?);
     let listener = TcpListener::bind(args.listen)
         .await
         .map_err(|source| Error::Listen {
@@ -160,24 +166,28 @@ pub async fn run(args: RunArgs, client: Client, stop: CancellationToken) -> Resu
             &args.lease,
             &args.identity,
             clock.clone(),
+            Uptime::system(),
         );
         (Some(election), leadership)
     } else {
         (None, Leadership::always())
     };
+    let namespaces = Namespaces::listed(&args.tenant_namespaces);
     let watches = Watches {
         client: client.clone(),
-        caches: Arc::new(Caches::default()),
+        caches: Arc::new(Caches::of(namespaces.clone())),
         queue: Arc::new(Queue::new()),
     };
     let ctx = Arc::new(Context {
-        events: Events::new(client.clone(), &args.identity),
+        events: Events::new(client.clone(), &args.identity, namespaces),
         client,
         caches: watches.caches.clone(),
         queue: watches.queue.clone(),
+        shares: Arc::new(Shares::of(args.workers.into())),
         facts: Arc::new(Facts::default()),
+        fleet: Fleet::default(),
         connections: Connections::default(),
-        settings: Arc::new(settings(&args)),
+        settings,
         leadership,
         clock,
         entropy: Entropy,
@@ -208,16 +218,29 @@ pub async fn run(args: RunArgs, client: Client, stop: CancellationToken) -> Resu
         "leadership",
         follow_leadership(ctx.clone(), supervisor.clone(), stop.clone()),
     );
+    spawn(
+        &mut background,
+        "ages",
+        follow_ages(ctx.clone(), stop.clone()),
+    );
     for _ in 0..args.workers {
         let work = worker(ctx.clone(), supervisor.clone(), stop.clone());
         #[allow(clippy::disallowed_methods, reason = "run.rs starts the workers")]
         workers.spawn(work);
     }
-    tracing::info!(namespace = args.common.namespace, "started");
+    let namespace = &args.common.namespace;
+    match &ctx.caches.namespaces {
+        Namespaces::All => tracing::info!(namespace, "started"),
+        Namespaces::Listed(tenants) => tracing::info!(namespace, ?tenants, "started"),
+    }
 
     let ended = tokio::select! {
+        // Everything else ends with it, and would be told as the reason.
+        biased;
         () = stop.cancelled() => None,
         ended = background.join_next() => Some(ended.and_then(Result::ok).unwrap_or("a task")),
+        Some(_) = workers.join_next() => Some("worker"),
+        Some(_) = elections.join_next() => Some("election"),
     };
     stop.cancel();
     let drained = tokio::time::timeout(DRAIN, async {
@@ -252,15 +275,19 @@ fn spawn(
     });
 }
 
-fn settings(args: &RunArgs) -> Settings {
-    Settings {
+fn settings(args: &RunArgs) -> Result<Settings, Error> {
+    Ok(Settings {
         operator_namespace: args.common.namespace.clone(),
         api_server_service_account: args.apiserver_service_account.clone(),
         default_data_store: Some(args.default_data_store.clone()).filter(|name| !name.is_empty()),
         registry: args.image_registry.clone(),
         management_domain: args.cluster_domain.clone(),
+        certificates: args.certificates.terms()?,
+        rolls: fleet::Limits {
+            together: args.rolls_together.into(),
+        },
         ..Settings::default()
-    }
+    })
 }
 
 /// Takes keys from the queue, one after the other.
@@ -271,30 +298,101 @@ async fn worker(ctx: Arc<Context>, supervisor: Arc<Supervisor>, stop: Cancellati
             () = stop.cancelled() => return,
             key = ctx.queue.next() => key,
         };
-        let started = Instant::now();
-        let leads = ctx.leadership.leads();
-        let next = match &key {
-            Key::Tenant(name) => {
-                if leads {
-                    supervisor.tenant(&ctx, name);
-                }
-                reconcile::reconcile(name, &ctx).await
-            }
-            Key::DataStore(name) => {
-                if leads {
-                    supervisor.data_store(&ctx, name);
-                }
-                data_store::reconcile(name, &ctx).await
-            }
+        // Who finds no share is called when one is free.
+        let queue = &ctx.queue;
+        let share = ctx
+            .shares
+            .begin(ctx.group(&key), &key, |key| queue.add(key));
+        let Some(_share) = share else {
+            queue.done(key);
+            continue;
         };
+        let started = Instant::now();
         let kind = match key {
             Key::Tenant(_) => "tenant",
             Key::DataStore(_) => "datastore",
         };
+        let pass = pass(&ctx, &supervisor, &key);
+        if hold(&ctx.queue, &ctx.failures, key.clone(), pass).await == Held::Panicked {
+            tracing::error!("the reconciliation of {key} panicked; it is tried again");
+            ctx.metrics.panic("pass");
+        }
         ctx.metrics.pass(kind, started.elapsed().as_secs_f64());
-        ctx.queue.done(key.clone());
-        if let Some(requeue::Next(wait)) = next {
-            ctx.queue.add_after(key, wait);
+    }
+}
+
+/// One pass over what a key names.
+async fn pass(ctx: &Arc<Context>, supervisor: &Supervisor, key: &Key) -> Option<requeue::Next> {
+    let leads = ctx.leadership.leads();
+    match key {
+        Key::Tenant(name) => {
+            if leads {
+                supervisor.tenant(ctx, name);
+            }
+            reconcile::reconcile(name, ctx).await
+        }
+        Key::DataStore(name) => {
+            if leads {
+                supervisor.data_store(ctx, name);
+            }
+            data_store::reconcile(name, ctx).await
+        }
+    }
+}
+
+/// How a pass over a held key ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Held {
+    Ended,
+    Panicked,
+}
+
+/// Gives the key back whatever becomes of the pass, so that no panic takes a key
+/// or a worker away.
+async fn hold<K: Clone + std::hash::Hash + Ord>(
+    queue: &Queue<K>,
+    failures: &requeue::Failures<K>,
+    key: K,
+    pass: impl Future<Output = Option<requeue::Next>>,
+) -> Held {
+    let ended = AssertUnwindSafe(pass).catch_unwind().await;
+    queue.done(key.clone());
+    match ended {
+        Ok(None) => Held::Ended,
+        Ok(Some(requeue::Next(wait))) => {
+            queue.add_after(key, wait);
+            Held::Ended
+        }
+        Err(_) => {
+            let wait = requeue::backoff(failures.more(&key), 0.0);
+            queue.add_after(key, wait);
+            Held::Panicked
+        }
+    }
+}
+
+/// A Ready that nobody has confirmed for too long is looked at again: a probe that
+/// hangs tells nothing, and nothing else would happen. A tenant that is paused is
+/// not probed.
+async fn follow_ages(ctx: Arc<Context>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(requeue::AGES_EVERY) => {}
+        }
+        // Places come free by time as well.
+        fleet::call(&ctx).await;
+        for tenant in ctx.caches.tenants.all() {
+            let conditions = tenant.status.as_ref().map(|status| &status.conditions);
+            let ready =
+                conditions.is_some_and(|all| condition::is_true(all, condition::tenant::READY));
+            let facts = ctx
+                .facts
+                .tenant(tenant.metadata.uid.as_deref().unwrap_or_default());
+            let paused = tenant::objects::is_paused(&tenant.metadata);
+            if ready && !paused && report::ready::is_overdue(&facts.probe, facts.since, ctx.now()) {
+                ctx.queue.add(Key::Tenant(Name::of(&tenant.metadata)));
+            }
         }
     }
 }
@@ -325,15 +423,53 @@ async fn follow_leadership(
             ));
         }
         for tenant in ctx.caches.tenants.all() {
-            ctx.queue
-                .add(Key::Tenant(crate::caches::Name::of(&tenant.metadata)));
+            ctx.queue.add(Key::Tenant(Name::of(&tenant.metadata)));
         }
-        while ctx.leadership.leads() {
-            tokio::select! {
-                () = stop.cancelled() => return,
-                () = tokio::time::sleep(Duration::from_millis(500)) => {}
-            }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = ctx.leadership.lost() => {}
         }
         supervisor.stop(&ctx);
+        ctx.fleet.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::Args;
+    use clap::Parser;
+
+    #[test]
+    fn the_settings_of_certificates_are_used_or_refused() {
+        let settings = |window: &str| {
+            let window = format!("--certificate-renewal-window={window}");
+            settings(&Args::parse_from(["steward-controller", &window]).run)
+        };
+        let day = jiff::SignedDuration::from_hours(24);
+        assert_eq!(settings("24h").unwrap().certificates.window(), day);
+        let refused = settings("200d").unwrap_err().to_string();
+        assert!(
+            refused.starts_with("certificates: a lifetime of 8760h is too short"),
+            "{refused}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pass_that_panics_gives_its_key_back_and_comes_again() {
+        let (queue, failures) = (Queue::new(), requeue::Failures::default());
+        queue.add("a");
+        for _ in 0..3 {
+            let next = tokio::time::timeout(Duration::from_secs(60), queue.next());
+            let key = next.await.unwrap();
+            let pass = async { panic!("a fault of ours") };
+            let held = hold(&queue, &failures, key, pass).await;
+            assert_eq!(held, Held::Panicked);
+        }
+        let key = queue.next().await;
+        assert_eq!(
+            hold(&queue, &failures, key, async { None }).await,
+            Held::Ended
+        );
     }
 }

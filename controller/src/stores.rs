@@ -1,6 +1,6 @@
 //! What a datastore says, in the words of facts and conditions.
 
-use storage::tenancy::{Access, Alarm, Health, TenancyError};
+use storage::tenancy::{Access, Alarm, Claim, Health, TenancyError};
 
 use crate::{
     material::ConnectError,
@@ -72,6 +72,14 @@ pub fn verdict(health: &Health, compacted: Option<CompactedBy>) -> Verdict {
     }
 }
 
+/// Whether the settings by which it was asked work: a datastore that is full was reached.
+pub fn serves(verdict: &Verdict) -> Result<(), StoreProblem> {
+    match &verdict.health {
+        Err(problem) if problem.kind != Kind::Full => Err(problem.clone()),
+        _ => Ok(()),
+    }
+}
+
 /// From a failure.
 pub fn problem_of(error: &TenancyError) -> StoreProblem {
     let (kind, message) = match error {
@@ -91,11 +99,22 @@ pub fn refused(error: &ConnectError) -> Verdict {
     })
 }
 
+/// The claim that a tenant is given: `wished` if it holds that, else the oldest
+/// that it holds, for that is where its data is; `wished` again if it holds none.
+pub fn settle(wished: &Claim, found: &[Claim]) -> Claim {
+    if found.contains(wished) {
+        return wished.clone();
+    }
+    let own = found.iter().find(|claim| claim.uid == wished.uid);
+    own.unwrap_or(wished).clone()
+}
+
 /// What a check found.
 pub fn access(access: Access) -> AccessFact {
     match access {
         Access::Exact => AccessFact::Granted,
         Access::Differs(how) => AccessFact::Revoked(how),
+        Access::Unclaimed => AccessFact::Unclaimed,
     }
 }
 
@@ -133,6 +152,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_held_outranks_what_is_wished_for() {
+        let claim = |uid: &str, schema: &str| Claim {
+            uid: uid.into(),
+            namespace: "n".into(),
+            name: "t".into(),
+            schema: schema.into(),
+            user: schema.into(),
+            role: None,
+        };
+        let wished = claim("1", "wished");
+        let found = [claim("2", "not-its"), claim("1", "a"), claim("1", "b")];
+        assert_eq!(settle(&wished, &found), claim("1", "a"));
+        assert_eq!(settle(&claim("1", "b"), &found), claim("1", "b"));
+        assert_eq!(settle(&wished, &[claim("2", "not-its")]), wished);
+    }
+
+    #[test]
     fn what_keeps_a_datastore_from_serving() {
         assert!(verdict(&health(), None).health.is_ok());
         let kind = |health: Health| verdict(&health, None).health.unwrap_err().kind;
@@ -150,6 +186,16 @@ mod tests {
             }),
             Kind::Full
         );
+        let full = Health {
+            alarms: vec![Alarm::NoSpace],
+            ..health()
+        };
+        let open = Health {
+            authentication: false,
+            ..health()
+        };
+        assert!(serves(&verdict(&full, None)).is_ok(), "it was reached");
+        assert!(serves(&verdict(&open, None)).is_err());
         let old = Health {
             gaps: vec!["Tenants can compact.".into()],
             ..health()

@@ -5,9 +5,11 @@
 use std::{
     collections::{BTreeSet, HashMap},
     future::Future,
+    panic::AssertUnwindSafe,
     sync::Arc,
 };
 
+use futures::FutureExt;
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
@@ -15,7 +17,9 @@ use crate::{
     caches::Name,
     context::Context,
     data_store::references,
+    metrics::Metrics,
     observers::{access, probe, store},
+    requeue,
     watches::Watches,
 };
 
@@ -48,12 +52,28 @@ impl Drop for Task {
     }
 }
 
-fn start(work: impl Future<Output = ()> + Send + 'static) -> Task {
+/// Starts a task that is started again when it panics.
+fn start<F>(metrics: &Arc<Metrics>, work: impl Fn() -> F + Send + 'static) -> Task
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let metrics = metrics.clone();
+    let again = async move {
+        for failures in 1.. {
+            if AssertUnwindSafe(work()).catch_unwind().await.is_ok() {
+                return;
+            }
+            tracing::error!("an observer panicked; it is started again");
+            metrics.panic("observer");
+            let (first, slowest) = requeue::OBSERVER_AGAIN;
+            tokio::time::sleep(requeue::observer_backoff(first, slowest, failures)).await;
+        }
+    };
     #[allow(
         clippy::disallowed_methods,
         reason = "the supervisor is one of the places that start tasks"
     )]
-    Task(tokio::spawn(work).abort_handle())
+    Task(tokio::spawn(again).abort_handle())
 }
 
 impl Supervisor {
@@ -81,12 +101,21 @@ impl Supervisor {
             tasks.tenants.remove(name);
             ctx.facts.forget_tenant(&gone);
             ctx.writes.forget(&gone);
+            ctx.fleet.leave(&gone);
         }
         if let Some(uid) = uid {
-            ctx.facts.enter_tenant(&uid);
+            ctx.facts.enter_tenant(&uid, ctx.now());
+            let about = (ctx.clone(), name.clone(), uid.clone());
+            let same = about.clone();
             let tasks_of = vec![
-                start(probe::run(ctx.clone(), name.clone(), uid.clone())),
-                start(access::run(ctx.clone(), name.clone(), uid.clone())),
+                start(&ctx.metrics, move || {
+                    let (ctx, name, uid) = about.clone();
+                    probe::run(ctx, name, uid)
+                }),
+                start(&ctx.metrics, move || {
+                    let (ctx, name, uid) = same.clone();
+                    access::run(ctx, name, uid)
+                }),
             ];
             let group = Group {
                 uid,
@@ -113,7 +142,11 @@ impl Supervisor {
         }
         if let Some(uid) = uid {
             ctx.facts.enter_store(&uid);
-            let task = start(store::run(ctx.clone(), name.to_owned(), uid.clone()));
+            let about = (ctx.clone(), name.to_owned(), uid.clone());
+            let task = start(&ctx.metrics, move || {
+                let (ctx, name, uid) = about.clone();
+                store::run(ctx, name, uid)
+            });
             let group = Group {
                 uid,
                 _tasks: vec![task],
@@ -139,10 +172,10 @@ impl Supervisor {
             keep
         });
         for name in wanted {
-            tasks
-                .secrets
-                .entry(name)
-                .or_insert_with_key(|name| start(self.watches.secret(name.clone())));
+            tasks.secrets.entry(name).or_insert_with_key(|name| {
+                let (watches, name) = (self.watches.clone(), name.clone());
+                start(&ctx.metrics, move || watches.secret(name.clone()))
+            });
         }
     }
 
@@ -162,5 +195,31 @@ impl Supervisor {
     pub fn count(&self) -> (usize, usize) {
         let tasks = self.tasks.lock();
         (tasks.tenants.len(), tasks.stores.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_observer_that_panics_is_started_again() {
+        let metrics = Arc::new(Metrics::new());
+        let runs = Arc::new(AtomicU32::new(0));
+        let counted = runs.clone();
+        let task = start(&metrics, move || {
+            let run = counted.fetch_add(1, SeqCst);
+            async move { assert!(run > 1, "a fault of ours") }
+        });
+        tokio::time::sleep(requeue::OBSERVER_AGAIN.1).await;
+        assert_eq!(runs.load(SeqCst), 3, "twice, then it ended by itself");
+        assert!(
+            metrics
+                .encode()
+                .contains("panics_total{kind=\"observer\"} 2")
+        );
+        drop(task);
     }
 }

@@ -7,7 +7,6 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use apiservice::pki::Pair;
 use bytes::Bytes;
-use futures::{StreamExt, stream::FuturesUnordered};
 use http::{Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2::SendRequest;
@@ -18,7 +17,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, sync::Semaphore};
 
 use crate::{
     requeue,
@@ -106,6 +105,7 @@ impl Tenant {
         address: &str,
         name: Option<&str>,
         credentials: &Credentials,
+        lanes: &Lanes,
     ) -> Result<Self, ProbeFailure> {
         let (host, port) = split(address)
             .ok_or_else(|| failure(Kind::Unresolvable, format!("{address} is not host:port")))?;
@@ -115,14 +115,18 @@ impl Tenant {
             .collect();
         let server = ServerName::try_from(name.unwrap_or(host).to_owned())
             .map_err(|error| failure(Kind::Unresolvable, format!("{host}: {error}")))?;
-        let stream = shake_hands(|| async {
-            let stream = dial(host, &addresses).await?;
-            // Small requests, answers awaited: nothing to gather.
-            let _ = stream.set_nodelay(true);
-            tokio_rustls::TlsConnector::from(credentials.config.clone())
-                .connect(server.clone(), stream)
-                .await
-                .map_err(|error| tls_failure(address, &error))
+        let addresses = addresses.as_slice();
+        let stream = race(lanes, |number| {
+            let server = server.clone();
+            async move {
+                let stream = dial(host, addresses, number).await?;
+                // Small requests, answers awaited: nothing to gather.
+                let _ = stream.set_nodelay(true);
+                tokio_rustls::TlsConnector::from(credentials.config.clone())
+                    .connect(server, stream)
+                    .await
+                    .map_err(|error| tls_failure(address, &error))
+            }
         })
         .await?;
         let serving_certificate = stream
@@ -242,51 +246,67 @@ fn chain(error: &dyn std::error::Error) -> String {
     message
 }
 
-/// Makes attempts side by side, a further one whenever the last is slow, and
-/// takes the first that ends. One replica of several that hangs takes its share
-/// of the connections and answers none, until its readiness probe has failed;
-/// the tenant serves meanwhile, and who asks again is served.
-async fn shake_hands<T, F>(attempt: impl Fn() -> F) -> Result<T, ProbeFailure>
-where
-    F: Future<Output = Result<T, ProbeFailure>>,
-{
-    let mut pending = FuturesUnordered::new();
-    loop {
-        pending.push(attempt());
-        let further = pending.len() < requeue::HANDSHAKES;
-        tokio::select! {
-            Some(ended) = pending.next() => return ended,
-            () = tokio::time::sleep(requeue::HANDSHAKE_AGAIN), if further => {}
-        }
+/// What bounds the connections to one tenant that are under way at a time.
+#[derive(Clone, Debug)]
+pub struct Lanes(Arc<Semaphore>);
+
+impl Default for Lanes {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(requeue::CONNECTIONS)))
     }
 }
 
-/// Opens a TCP connection to one of the addresses. A further attempt starts
-/// whenever one is slow, and the first to succeed is taken: packets to a
-/// Service without pods are often dropped, and the system would send the next
-/// one only after a second.
-async fn dial(host: &str, addresses: &[SocketAddr]) -> Result<TcpStream, ProbeFailure> {
-    let mut pending = FuturesUnordered::new();
-    let mut next = addresses.iter().cycle();
-    loop {
-        let Some(address) = next.next() else {
-            return Err(failure(
-                Kind::Unresolvable,
-                format!("{host} has no address"),
-            ));
+/// Makes an attempt, and further ones beside it, one after the other, as long as
+/// there is a free lane; the first that ends is taken. The first attempt is given
+/// all the time there is, for a server may be slow.
+///
+/// Those beside it are for two cases. Packets to a Service without pods are often
+/// dropped, and the system would send the next one only after a second. And one
+/// replica of several that hangs takes its share of the connections and answers
+/// none, until its readiness probe has failed; who asks again is served.
+async fn race<T, F>(lanes: &Lanes, attempt: impl Fn(usize) -> F) -> Result<T, ProbeFailure>
+where
+    F: Future<Output = Result<T, ProbeFailure>>,
+{
+    let Ok(_lane) = lanes.0.acquire().await else {
+        return Err(failure(Kind::TimedOut, "connections to the tenant ended"));
+    };
+    let mut first = std::pin::pin!(attempt(0));
+    for number in 1.. {
+        let beside = async {
+            if number == 1 {
+                return std::future::pending().await;
+            }
+            match lanes.0.try_acquire() {
+                Ok(_lane) => attempt(number - 1).await,
+                Err(_) => std::future::pending().await,
+            }
         };
-        pending.push(async move { (address, TcpStream::connect(address).await) });
         tokio::select! {
-            Some((address, connected)) = pending.next() => match connected {
-                Ok(stream) => return Ok(stream),
-                Err(error) if addresses.len() == 1 || pending.is_empty() => {
-                    return Err(connect_failure(*address, &error));
-                }
-                Err(_) => {}
-            },
-            () = tokio::time::sleep(requeue::DIAL_AGAIN) => {}
+            ended = &mut first => return ended,
+            ended = beside => return ended,
+            () = tokio::time::sleep(requeue::CONNECT_AGAIN) => {}
         }
     }
+    first.await
+}
+
+/// Opens a TCP connection to one of the addresses, beginning with that of this
+/// number.
+async fn dial(
+    host: &str,
+    addresses: &[SocketAddr],
+    number: usize,
+) -> Result<TcpStream, ProbeFailure> {
+    let mut last = failure(Kind::Unresolvable, format!("{host} has no address"));
+    for place in 0..addresses.len() {
+        let address = addresses[(number + place) % addresses.len()];
+        match TcpStream::connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = connect_failure(address, &error),
+        }
+    }
+    Err(last)
 }
 
 /// The lines of a watch.
@@ -366,7 +386,7 @@ fn tls_failure(address: &str, error: &std::io::Error) -> ProbeFailure {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     #![allow(clippy::disallowed_methods, reason = "tests")]
 
     use super::*;
@@ -401,8 +421,30 @@ mod tests {
         pki::sign(authority, &leaf, &Entropy).unwrap()
     }
 
-    /// A server that wants certificates of `clients` and shows one of `servers`.
+    /// What a server answers to a method and a path with its query.
+    pub(crate) type Answers = fn(&Method, &str) -> (u16, &'static str);
+
+    /// A connection to a tenant that answers so.
+    pub(crate) async fn tenant(answers: Answers) -> Tenant {
+        let (servers, clients) = (authority(), authority());
+        let address = serve_with(&servers, &clients, answers).await;
+        let me = Credentials::new(&servers.cert, &leaf(&clients, Usage::Client)).unwrap();
+        let connected = Tenant::connect(&address, None, &me, &Lanes::default()).await;
+        connected.unwrap()
+    }
+
     async fn serve(servers: &Pair, clients: &Pair) -> String {
+        serve_with(servers, clients, |_, _| {
+            (
+                200,
+                "{\"kind\":\"Status\",\"message\":\"hello\"}\n{\"n\":2}\n",
+            )
+        })
+        .await
+    }
+
+    /// A server that wants certificates of `clients` and shows one of `servers`.
+    async fn serve_with(servers: &Pair, clients: &Pair, answers: Answers) -> String {
         let pair = leaf(servers, Usage::Server);
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(clients.cert.as_bytes()) {
@@ -436,12 +478,16 @@ mod tests {
                     let Ok(stream) = acceptor.accept(stream).await else {
                         return;
                     };
-                    let service = hyper::service::service_fn(|request: Request<_>| async move {
-                        let _: hyper::body::Incoming = request.into_body();
-                        Ok::<_, Infallible>(http::Response::new(Full::new(Bytes::from_static(
-                            b"{\"kind\":\"Status\",\"message\":\"hello\"}\n{\"n\":2}\n",
-                        ))))
-                    });
+                    let service =
+                        hyper::service::service_fn(move |request: Request<_>| async move {
+                            let uri = request.uri().path_and_query().map(ToString::to_string);
+                            let (code, body) = answers(request.method(), &uri.unwrap_or_default());
+                            let _: hyper::body::Incoming = request.into_body();
+                            let mut response =
+                                http::Response::new(Full::new(Bytes::from_static(body.as_bytes())));
+                            *response.status_mut() = StatusCode::from_u16(code).unwrap();
+                            Ok::<_, Infallible>(response)
+                        });
                     let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
                         .serve_connection(TokioIo::new(stream), service)
                         .await;
@@ -452,7 +498,7 @@ mod tests {
     }
 
     async fn kind_of(address: &str, name: Option<&str>, credentials: &Credentials) -> Option<Kind> {
-        match Tenant::connect(address, name, credentials).await {
+        match Tenant::connect(address, name, credentials, &Lanes::default()).await {
             Err(failure) => Some(failure.kind),
             Ok(tenant) => tenant
                 .call(Method::GET, "/version", "", None)
@@ -505,9 +551,39 @@ mod tests {
                 });
             }
         });
-        let connect = Tenant::connect(&address, None, &me);
+        let lanes = Lanes::default();
+        let connect = Tenant::connect(&address, None, &me, &lanes);
         let connected = tokio::time::timeout(requeue::CONNECT_DEADLINE, connect).await;
         assert!(connected.unwrap().is_ok());
+    }
+
+    /// Two paths of one tenant, neither of which answers.
+    #[tokio::test(start_paused = true)]
+    async fn a_tenant_that_does_not_answer_is_sent_two_connections_at_a_time() {
+        use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+        struct Running<'a>(&'a AtomicUsize);
+        impl Drop for Running<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, SeqCst);
+            }
+        }
+        let (running, most, all) = <(AtomicUsize, AtomicUsize, AtomicUsize)>::default();
+        let attempt = |_| async {
+            all.fetch_add(1, SeqCst);
+            most.fetch_max(running.fetch_add(1, SeqCst) + 1, SeqCst);
+            let _running = Running(&running);
+            std::future::pending::<Result<(), ProbeFailure>>().await
+        };
+        let lanes = Lanes::default();
+        let path = || tokio::time::timeout(requeue::CONNECT_DEADLINE, race(&lanes, attempt));
+        let (one, other) = tokio::join!(path(), path());
+        assert!(one.is_err() && other.is_err());
+        assert_eq!(most.load(SeqCst), 2);
+        assert!(all.load(SeqCst) <= 4, "{all:?}");
+        assert!(path().await.is_err());
+        assert_eq!(most.load(SeqCst), 2);
+        assert!((4..12).contains(&all.load(SeqCst)), "{all:?}");
+        assert_eq!(running.load(SeqCst), 0);
     }
 
     #[tokio::test]
@@ -515,7 +591,9 @@ mod tests {
         let (ours, clients) = (authority(), authority());
         let address = serve(&ours, &clients).await;
         let me = Credentials::new(&ours.cert, &leaf(&clients, Usage::Client)).unwrap();
-        let tenant = Tenant::connect(&address, None, &me).await.unwrap();
+        let tenant = Tenant::connect(&address, None, &me, &Lanes::default())
+            .await
+            .unwrap();
         assert!(tenant.serving_certificate.is_some());
         let mut watch = tenant.watch("/w").await.unwrap();
         assert_eq!(watch.next().await.unwrap().unwrap()["message"], "hello");

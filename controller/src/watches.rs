@@ -1,5 +1,6 @@
 //! Fills the caches: one watch for each kind, for as long as the process
-//! runs. What changes is told to the queue.
+//! runs, or one for each kind in each namespace with tenants. What changes is told
+//! to the queue.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,6 +9,7 @@ use futures::{StreamExt, future::BoxFuture};
 use k8s_openapi::api::core::v1::{Event as CoreEvent, Secret};
 use kube::{
     Api, Client,
+    core::NamespaceResourceScope,
     runtime::{
         WatchStreamExt,
         watcher::{self, Config, Event},
@@ -16,7 +18,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 
 use crate::{
-    caches::{Cache, Cached, Caches, Name, tenant_of},
+    caches::{Cache, Cached, Caches, EVERYWHERE, Name, tenant_of},
     context::Key,
     queue::Queue,
     requeue,
@@ -32,13 +34,14 @@ pub struct Watches {
 }
 
 impl Watches {
-    /// The watches of all kinds, each to be run as its own task.
+    /// The watches of all kinds, each to be run as its own task. Our own kinds are
+    /// watched in the whole cluster also where tenants have to stand in listed
+    /// namespaces: one that stands elsewhere is told so, and can be deleted.
     pub fn all(&self) -> Vec<BoxFuture<'static, ()>> {
-        let ours = format!("{}={}", names::LABEL_PROJECT, names::PROJECT);
-        let ours = || Config::default().labels(&ours);
-        let named = || Config::default().labels(names::LABEL_NAME);
-        vec![
+        let mut all = vec![
             self.watch(
+                Api::all(self.client.clone()),
+                EVERYWHERE,
                 Config::default(),
                 |caches| &caches.tenants,
                 |caches, queue, tenant| {
@@ -49,6 +52,8 @@ impl Watches {
                 },
             ),
             self.watch(
+                Api::all(self.client.clone()),
+                EVERYWHERE,
                 Config::default(),
                 |caches| &caches.data_stores,
                 |caches, queue, store| {
@@ -59,24 +64,60 @@ impl Watches {
                     queue.add(Key::DataStore(name));
                 },
             ),
-            self.watch(ours(), |caches| &caches.secrets, tell_tenant),
-            self.watch(ours(), |caches| &caches.config_maps, tell_tenant),
-            self.watch(ours(), |caches| &caches.services, tell_tenant),
-            self.watch(ours(), |caches| &caches.deployments, tell_tenant),
-            self.watch(ours(), |caches| &caches.roles, tell_tenant),
-            self.watch(ours(), |caches| &caches.role_bindings, tell_tenant),
-            self.watch(named(), |caches| &caches.replica_sets, tell_tenant),
-            self.watch(named(), |caches| &caches.pods, tell_tenant),
-            self.watch(
-                Config::default().fields("type=Warning"),
-                |caches| &caches.events,
-                tell_tenants_near,
-            ),
+        ];
+        for place in self.caches.namespaces.places() {
+            all.extend(self.within(place));
+        }
+        all
+    }
+
+    /// The watches of what tenants are made of, in one place.
+    fn within(&self, place: &str) -> [BoxFuture<'static, ()>; 9] {
+        let ours = format!("{}={}", names::LABEL_PROJECT, names::PROJECT);
+        // Before they are pruned, each may have 1.5 MiB.
+        let ours = || Config::default().labels(&ours).page_size(100);
+        let named = || Config::default().labels(names::LABEL_NAME);
+        // Small pages: before it is pruned, each may have 1.5 MiB.
+        let warnings = Config::default().fields("type=Warning").page_size(50);
+        [
+            self.namespaced(place, ours(), |caches| &caches.secrets, tell_tenant),
+            self.namespaced(place, ours(), |caches| &caches.config_maps, tell_tenant),
+            self.namespaced(place, ours(), |caches| &caches.services, tell_tenant),
+            self.namespaced(place, ours(), |caches| &caches.deployments, tell_tenant),
+            self.namespaced(place, ours(), |caches| &caches.roles, tell_tenant),
+            self.namespaced(place, ours(), |caches| &caches.role_bindings, tell_tenant),
+            self.namespaced(place, named(), |caches| &caches.replica_sets, tell_tenant),
+            self.namespaced(place, named(), |caches| &caches.pods, tell_tenant),
+            self.namespaced(place, warnings, |caches| &caches.events, tell_tenants_near),
         ]
+    }
+
+    fn namespaced<K>(
+        &self,
+        place: &str,
+        config: Config,
+        cache: fn(&Caches) -> &Cache<K>,
+        tell: fn(&Caches, &Queue<Key>, &K),
+    ) -> BoxFuture<'static, ()>
+    where
+        K: Cached
+            + kube::Resource<Scope = NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned,
+    {
+        let client = self.client.clone();
+        let api = match place {
+            EVERYWHERE => Api::all(client),
+            namespace => Api::namespaced(client, namespace),
+        };
+        self.watch(api, place, config, cache, tell)
     }
 
     fn watch<K>(
         &self,
+        api: Api<K>,
+        place: &str,
         config: Config,
         cache: fn(&Caches) -> &Cache<K>,
         tell: fn(&Caches, &Queue<Key>, &K),
@@ -84,32 +125,45 @@ impl Watches {
     where
         K: Cached + Clone + std::fmt::Debug + DeserializeOwned,
     {
-        let this = self.clone();
+        let (this, place) = (self.clone(), place.to_owned());
         Box::pin(async move {
-            let api: Api<K> = Api::all(this.client.clone());
-            let mut stream = watcher::watcher(api, config)
-                .backoff(requeue::watch_backoff())
-                .boxed();
+            let start = || {
+                watcher::watcher(api.clone(), config.clone())
+                    .backoff(requeue::watch_backoff())
+                    .boxed()
+            };
+            let mut stream = start();
             let mut list = vec![];
-            let mut trouble = Trouble::new(K::plural(&()).into_owned());
+            let mut trouble = Trouble::new(match place.as_str() {
+                EVERYWHERE => K::plural(&()).into_owned(),
+                namespace => format!("{} in {namespace}", K::plural(&())),
+            });
             while let Some(event) = stream.next().await {
                 let cache = cache(&this.caches);
                 match event {
                     Ok(Event::Init) => {
-                        cache.begin_list();
+                        cache.begin_list(&place);
                         list.clear();
                     }
+                    Ok(Event::InitApply(object)) if !object.is_of_use() => {}
                     Ok(Event::InitApply(object)) => list.push(prune(object)),
                     Ok(Event::InitDone) => {
                         let listed: Vec<Arc<K>> = std::mem::take(&mut list);
-                        let gone = cache.replace(listed.clone());
+                        let was_refused = cache.refusal(&place).is_some();
+                        let gone = cache.replace(&place, listed.clone());
                         trouble.over();
+                        if was_refused {
+                            this.tell_all_in(&place);
+                        }
                         for object in &gone {
                             this.is_there(object.as_ref(), cache).await;
                         }
                         for object in gone.iter().chain(&listed) {
                             tell(&this.caches, &this.queue, object);
                         }
+                    }
+                    Ok(Event::Apply(object) | Event::Delete(object)) if !object.is_of_use() => {
+                        trouble.over();
                     }
                     Ok(Event::Apply(object)) => {
                         trouble.over();
@@ -131,10 +185,31 @@ impl Watches {
                         }
                         tell(&this.caches, &this.queue, &object);
                     }
-                    Err(error) => trouble.note(&error),
+                    Err(error) => {
+                        trouble.note(&error);
+                        // The rights may be those of a namespace that is ending, and
+                        // the other namespaces do not wait for it.
+                        let lasting = place != EVERYWHERE && trouble.is_lasting_refusal();
+                        if lasting && cache.refuse(&place, error.to_string()) {
+                            this.tell_all_in(&place);
+                            // A watch that goes on when the rights are back says
+                            // nothing of it; a list does.
+                            stream = start();
+                        }
+                    }
                 }
             }
         })
+    }
+
+    /// What can be known and done in a namespace has changed.
+    fn tell_all_in(&self, namespace: &str) {
+        for tenant in self.caches.tenants.all() {
+            let name = Name::of(&tenant.metadata);
+            if name.namespace == namespace {
+                self.queue.add(Key::Tenant(name));
+            }
+        }
     }
 
     /// An object that leaves a selection may only have lost its label. Ours
@@ -189,6 +264,10 @@ impl Watches {
                     Ok(Event::Delete(_)) => this.tell_material(&name, None),
                     Err(error) => {
                         trouble.note(&error);
+                        let lasting = trouble.is_lasting_refusal();
+                        if lasting && this.caches.material.refuse(name.clone()) {
+                            this.tell_users(&name);
+                        }
                         continue;
                     }
                 }
@@ -199,6 +278,11 @@ impl Watches {
 
     fn tell_material(&self, name: &Name, secret: Option<Arc<Secret>>) {
         self.caches.material.set(name.clone(), secret);
+        self.tell_users(name);
+    }
+
+    /// Tells the DataStores that refer to a Secret, and their tenants.
+    fn tell_users(&self, name: &Name) {
         for store in self.caches.data_stores.all() {
             if crate::data_store::references(&store).contains(name) {
                 let store = store.metadata.name.clone().unwrap_or_default();
@@ -248,6 +332,7 @@ pub fn tenant_near(caches: &Caches, event: &CoreEvent) -> Option<Name> {
 /// Most of the managers of fields are of no interest and take space.
 fn prune<K: Cached>(mut object: K) -> Arc<K> {
     crate::apply_objects::prune_managers(object.meta_mut());
+    object.prune();
     Arc::new(object)
 }
 
@@ -255,26 +340,89 @@ fn prune<K: Cached>(mut object: K) -> Arc<K> {
 struct Trouble {
     what: String,
     said: Option<tokio::time::Instant>,
+    /// When the first and the last of the answers came that were all that we may not.
+    refused: Option<(tokio::time::Instant, tokio::time::Instant)>,
+}
+
+/// A kube-apiserver that has just started refuses what it will grant.
+const LASTING: Duration = Duration::from_secs(10);
+/// A watch that was silent for longer between two refusals has gone on between them.
+const APART: Duration = Duration::from_secs(120);
+
+fn is_refusal(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => status.code == 403,
+        _ => false,
+    }
 }
 
 impl Trouble {
     fn new(what: String) -> Self {
-        Self { what, said: None }
+        Self {
+            what,
+            said: None,
+            refused: None,
+        }
+    }
+
+    /// Whether nothing but refusals has come for so long that it will stay so.
+    fn is_lasting_refusal(&self) -> bool {
+        self.refused
+            .is_some_and(|(first, _)| first.elapsed() >= LASTING)
     }
 
     fn note(&mut self, error: &watcher::Error) {
+        let now = tokio::time::Instant::now();
+        let before = self.refused.filter(|(_, last)| last.elapsed() < APART);
+        self.refused = is_refusal(error).then(|| (before.map_or(now, |(first, _)| first), now));
         let due = self
             .said
             .is_none_or(|said| said.elapsed() > Duration::from_secs(60));
         if due {
-            self.said = Some(tokio::time::Instant::now());
+            self.said = Some(now);
             tracing::warn!(watch = self.what, "cannot watch: {error}");
         }
     }
 
     fn over(&mut self) {
+        self.refused = None;
         if self.said.take().is_some() {
             tracing::info!(watch = self.what, "watching again");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::core::Status;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_counts_once_it_lasts() {
+        let failure = |code| {
+            let status = Status::failure("no", "Reason").with_code(code);
+            watcher::Error::InitialListFailed(kube::Error::Api(status.boxed()))
+        };
+        let mut trouble = Trouble::new("secrets in a".into());
+        trouble.note(&failure(403));
+        assert!(!trouble.is_lasting_refusal());
+        tokio::time::advance(LASTING).await;
+        // Between refusals was another answer: not for so long.
+        trouble.note(&failure(503));
+        trouble.note(&failure(403));
+        assert!(!trouble.is_lasting_refusal());
+        tokio::time::advance(LASTING).await;
+        trouble.note(&failure(403));
+        assert!(trouble.is_lasting_refusal());
+        trouble.over();
+        assert!(!trouble.is_lasting_refusal());
+        // A watch that went on in silence between two refusals.
+        trouble.note(&failure(403));
+        tokio::time::advance(APART).await;
+        trouble.note(&failure(403));
+        assert!(!trouble.is_lasting_refusal());
     }
 }

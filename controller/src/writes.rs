@@ -1,15 +1,26 @@
 //! What is remembered about the writes for one tenant: who opposes them, and
 //! what the API refused.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
 use crate::{
-    contest::{Contest, Way},
+    contest::{CONTESTED_EVERY, Contest, Repaired, Way},
     tenant::plan::{ObjectKey, Outcome},
 };
+
+/// Each change of a Deployment and each repair of it replaces pods. One that is
+/// deleted is missed at once.
+impl Repaired for (ObjectKey, Way) {
+    fn longest_pause(&self) -> Duration {
+        match self {
+            (ObjectKey { kind, .. }, Way::Change) if *kind == "Deployment" => CONTESTED_EVERY * 10,
+            _ => CONTESTED_EVERY,
+        }
+    }
+}
 
 /// The memory of one tenant's objects.
 #[derive(Debug, Default)]

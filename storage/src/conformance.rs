@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::watch::MAX_BEHIND;
-use crate::{Change, Entry, Error, Expect, Revision, Store, Watch, WatchItem};
+use crate::{Change, Entry, Error, Expect, PAGE_BYTES, Revision, Store, Watch, WatchItem};
 
 /// Makes one test of each behaviour for one backend. `$open` is an async
 /// expression that gives a value with a field `store`.
@@ -29,6 +29,7 @@ macro_rules! suite {
             keys_are_checked
             ranges_are_ordered_and_end_at_the_prefix
             pages_come_from_one_state
+            pages_and_replays_are_bounded_in_bytes
             older_states_can_be_read
             one_of_many_creators_wins
             no_update_is_lost
@@ -246,6 +247,45 @@ pub async fn pages_come_from_one_state(store: Store) {
     assert_eq!(outside.entries.len(), 10);
     let beyond = store.range("/k/", Some("/z"), None, None).await.unwrap();
     assert!(beyond.entries.is_empty());
+}
+
+pub async fn pages_and_replays_are_bounded_in_bytes(store: Store) {
+    let value = Bytes::from(vec![0x5A; PAGE_BYTES / 4]);
+    let mut last = Revision(1);
+    for n in 0..6 {
+        let key = format!("/k/{n}");
+        let put = store.put(&key, value.clone(), Expect::Absent).await;
+        last = put.unwrap().modified;
+    }
+    for limit in [None, Some(5), Some(100)] {
+        let page = store.range("/k/", None, limit, None).await.unwrap();
+        assert_eq!(keys(&page.entries), ["/k/0", "/k/1", "/k/2", "/k/3"]);
+        assert_eq!((page.more, page.remaining), (true, 2));
+        let (after, at) = (Some("/k/3"), Some(page.revision));
+        let rest = store.range("/k/", after, limit, at).await.unwrap();
+        assert_eq!(keys(&rest.entries), ["/k/4", "/k/5"]);
+        assert_eq!((rest.more, rest.remaining), (false, 0));
+    }
+    // One value that is larger than a page is a page.
+    let whole = Bytes::from(vec![0x5A; PAGE_BYTES + 1]);
+    store
+        .put("/l/a", whole.clone(), Expect::Absent)
+        .await
+        .unwrap();
+    let large = store.put("/l/b", whole, Expect::Absent).await.unwrap();
+    let page = store.range("/l/", None, None, None).await.unwrap();
+    assert_eq!((keys(&page.entries), page.remaining), (vec!["/l/a"], 1));
+    // Of history less is read at a time: one change if it is that large.
+    let replayed = store.log().changes("/", Revision(1), last, 100).await;
+    let replayed = replayed.unwrap();
+    assert_eq!((replayed.changes.len(), replayed.more), (1, true));
+    // A watch that starts before all this is given all of it.
+    let mut watch = store.watch("/", Revision(1)).await.unwrap();
+    let mut seen = Revision(1);
+    while seen < large.modified {
+        seen = change(&mut watch).await.revision();
+    }
+    assert!(seen > last);
 }
 
 pub async fn older_states_can_be_read(store: Store) {

@@ -34,6 +34,6 @@ pub mod tenancy;
 mod watch;
 
 pub use error::Error;
-pub use log::{Change, Entry, Expect, Identity, Page, Revision};
+pub use log::{Change, Entry, Expect, Held, Identity, PAGE_BYTES, Page, REPLAY_BYTES, Revision};
 pub use store::Store;
 pub use watch::{Watch, WatchItem};

@@ -1,6 +1,8 @@
 //! The words of the log, and what a backend owes.
 
+use std::any::Any;
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -52,7 +54,8 @@ pub struct Entry {
     pub modified: Revision,
 }
 
-/// A part of a range, all of it from one state.
+/// A part of a range, all of it from one state. It ends after the wanted number of
+/// entries, or earlier, when its values are [`PAGE_BYTES`]: ask for `more`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
     /// In the order of keys, byte by byte.
@@ -64,6 +67,10 @@ pub struct Page {
     /// How many entries remain.
     pub remaining: u64,
 }
+
+/// How many bytes of values one answer of the log holds, whatever was asked for. One
+/// value alone may be larger.
+pub const PAGE_BYTES: usize = 8 * 1024 * 1024;
 
 /// One change. Each has a revision of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +100,16 @@ impl Change {
         }
     }
 
+    /// The bytes of the values that this change carries.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Change::Put { entry, previous } => {
+                entry.value.len() + previous.as_ref().map_or(0, |previous| previous.value.len())
+            }
+            Change::Delete { previous, .. } => previous.value.len(),
+        }
+    }
+
     /// The number of this change.
     pub fn revision(&self) -> Revision {
         match self {
@@ -100,6 +117,33 @@ impl Change {
             Change::Delete { revision, .. } => *revision,
         }
     }
+}
+
+/// A part of the history.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changes {
+    /// Oldest first.
+    pub changes: Vec<Change>,
+    /// Whether there may be others after the last one given.
+    pub more: bool,
+}
+
+/// As [`PAGE_BYTES`], for changes: a watch of history holds as much until it was read.
+pub const REPLAY_BYTES: usize = 512 * 1024;
+
+/// How many values of these sizes, in order, one answer of so many bytes holds: at least
+/// one.
+pub(crate) fn fitting(sizes: impl IntoIterator<Item = usize>, bytes: usize) -> usize {
+    let mut total = 0usize;
+    let mut count = 0;
+    for size in sizes {
+        total = total.saturating_add(size);
+        if count > 0 && total > bytes {
+            break;
+        }
+        count += 1;
+    }
+    count
 }
 
 /// Which store this is. Made with the store and kept for its life; a restored
@@ -110,6 +154,24 @@ pub struct Identity {
     pub id: String,
 }
 
+/// What a writer holds for a write, whatever it is: let go of when the write waits no
+/// more, also if the writer has left long before. Clones share it.
+#[derive(Clone, Default)]
+pub struct Held(Option<Arc<dyn Any + Send + Sync>>);
+
+impl Held {
+    /// Holds this.
+    pub fn new(what: impl Any + Send + Sync) -> Self {
+        Held(Some(Arc::new(what)))
+    }
+}
+
+impl fmt::Debug for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Held").field(&self.0.is_some()).finish()
+    }
+}
+
 /// One conditional write.
 #[derive(Debug, Clone)]
 pub struct Write {
@@ -117,6 +179,7 @@ pub struct Write {
     pub expect: Expect,
     /// `None` deletes.
     pub value: Option<Bytes>,
+    pub held: Held,
 }
 
 /// One range to read.
@@ -169,14 +232,15 @@ pub trait Log: Send + Sync + 'static {
     /// A range in one state.
     async fn range(&self, range: Range) -> Result<Page, Error>;
     /// The changes of keys with this prefix in (after, upto], oldest first, at
-    /// most `limit`. Fails with [`Error::Compacted`] if one may be missing.
+    /// most `limit` and about [`REPLAY_BYTES`]. Fails with [`Error::Compacted`] if one
+    /// may be missing.
     async fn changes(
         &self,
         prefix: &str,
         after: Revision,
         upto: Revision,
         limit: usize,
-    ) -> Result<Vec<Change>, Error>;
+    ) -> Result<Changes, Error>;
     /// What can be read now, from the database itself.
     async fn bounds(&self) -> Result<Bounds, Error>;
     /// Forgets what only states below `below` need.

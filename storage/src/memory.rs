@@ -10,7 +10,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
-use crate::log::{Bounds, Log, Range, Write, range_end};
+use crate::log::{
+    Bounds, Changes, Log, PAGE_BYTES, REPLAY_BYTES, Range, Write, fitting, range_end,
+};
 use crate::watch::Feed;
 use crate::{Change, Entry, Error, Identity, Page, Revision, Store, store};
 
@@ -138,6 +140,7 @@ impl Log for Memory {
         if range.prefix >= end {
             return Ok(page);
         }
+        let mut bytes = 0;
         for (key, versions) in state.versions.range(range.prefix..end) {
             if range.after.as_ref().is_some_and(|after| key <= after) {
                 continue;
@@ -145,7 +148,10 @@ impl Log for Memory {
             let Some(version) = versions.iter().find(|version| version.alive_at(at)) else {
                 continue;
             };
-            if page.entries.len() < limit {
+            let size = version.entry.value.len();
+            let room = page.entries.is_empty() || bytes + size <= PAGE_BYTES;
+            if !page.more && page.entries.len() < limit && room {
+                bytes += size;
                 page.entries.push(version.entry.clone());
             } else {
                 page.more = true;
@@ -161,18 +167,22 @@ impl Log for Memory {
         after: Revision,
         upto: Revision,
         limit: usize,
-    ) -> Result<Vec<Change>, Error> {
+    ) -> Result<Changes, Error> {
         let state = self.state.lock();
         state.open()?;
         state.bounds().admit(after)?;
-        Ok(state
-            .changes
-            .range(after.next()..=upto.max(after.next()))
-            .map(|(_, change)| change)
-            .filter(|change| change.revision() <= upto && change.key().starts_with(prefix))
-            .take(limit)
-            .cloned()
-            .collect())
+        let asked = || {
+            state
+                .changes
+                .range(after.next()..=upto.max(after.next()))
+                .map(|(_, change)| change)
+                .filter(|change| change.revision() <= upto && change.key().starts_with(prefix))
+        };
+        let count = fitting(asked().take(limit).map(Change::bytes), REPLAY_BYTES);
+        Ok(Changes {
+            changes: asked().take(count).cloned().collect(),
+            more: asked().nth(count).is_some(),
+        })
     }
 
     async fn bounds(&self) -> Result<Bounds, Error> {

@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -31,7 +32,7 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 
-use crate::log::{Bounds, Log, Range, Write};
+use crate::log::{Bounds, Changes, Log, Range, Write};
 use crate::watch::Feed;
 use crate::{Change, Entry, Error, Identity, Page, Revision, Store};
 
@@ -50,6 +51,8 @@ const BUSY: Duration = Duration::from_secs(10);
 /// How long a read waits for a free connection before it is refused.
 const QUEUE: Duration = Duration::from_secs(10);
 const READERS: u32 = 4;
+/// Of them, those that may be looking through history.
+const HISTORIANS: usize = 2;
 
 /// Opens the store in `directory`, which is made if it does not exist.
 ///
@@ -65,6 +68,7 @@ pub async fn open(directory: impl AsRef<Path>) -> Result<Store, Error> {
 struct Sqlite {
     shared: Arc<Shared>,
     readers: SqlitePool,
+    history: Semaphore,
     writer: writer::Handle,
 }
 
@@ -110,6 +114,7 @@ impl Sqlite {
         Ok(Sqlite {
             shared,
             readers,
+            history: Semaphore::new(HISTORIANS),
             writer,
         })
     }
@@ -139,7 +144,10 @@ impl Log for Sqlite {
         after: Revision,
         upto: Revision,
         limit: usize,
-    ) -> Result<Vec<Change>, Error> {
+    ) -> Result<Changes, Error> {
+        // History is long, and few may look through it: reads of now go before.
+        let turn = tokio::time::timeout(QUEUE, self.history.acquire()).await;
+        let _turn = turn.map_err(|_| database(sqlx::Error::PoolTimedOut))?;
         read::changes(&mut *self.reader().await?, prefix, after, upto, limit).await
     }
 

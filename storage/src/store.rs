@@ -13,7 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::log::{Bounds, Log, Range, Write};
-use crate::{Change, Entry, Error, Expect, Identity, Page, Revision, Watch, watch};
+use crate::{Change, Entry, Error, Expect, Held, Identity, Page, Revision, Watch, watch};
 
 /// An ordered, watchable, compactable log of bytes. Clones share it.
 #[derive(Clone)]
@@ -36,7 +36,8 @@ impl Store {
     }
 
     /// The entries whose keys begin with `prefix` and come after `after`, in
-    /// the order of keys, from the newest state or from that of `at`.
+    /// the order of keys, from the newest state or from that of `at`. A page is
+    /// bounded in bytes, with or without a limit: [`Page::more`] says whether to ask on.
     ///
     /// # Errors
     /// [`Error::Compacted`] or [`Error::Future`] if the state of `at` is not
@@ -62,11 +63,26 @@ impl Store {
     /// # Errors
     /// [`Error::Conflict`] if the key is not as expected.
     pub async fn put(&self, key: &str, value: Bytes, expect: Expect) -> Result<Entry, Error> {
+        self.put_held(key, value, expect, Held::default()).await
+    }
+
+    /// As [`Store::put`]; `held` is let go of when the value waits no more for its turn.
+    ///
+    /// # Errors
+    /// As [`Store::put`].
+    pub async fn put_held(
+        &self,
+        key: &str,
+        value: Bytes,
+        expect: Expect,
+        held: Held,
+    ) -> Result<Entry, Error> {
         check(key)?;
         let write = Write {
             key: key.to_owned(),
             expect,
             value: Some(value),
+            held,
         };
         match self.log.write(write).await? {
             Change::Put { entry, .. } => Ok(entry),
@@ -79,11 +95,26 @@ impl Store {
     /// # Errors
     /// [`Error::Conflict`] if the key is not at `expect`, or does not exist.
     pub async fn delete(&self, key: &str, expect: Revision) -> Result<Revision, Error> {
+        self.delete_held(key, expect, Held::default()).await
+    }
+
+    /// The same; what is `held` stays held until the store is through with it, whoever
+    /// waits for it.
+    ///
+    /// # Errors
+    /// As for [`Store::delete`].
+    pub async fn delete_held(
+        &self,
+        key: &str,
+        expect: Revision,
+        held: Held,
+    ) -> Result<Revision, Error> {
         check(key)?;
         let write = Write {
             key: key.to_owned(),
             expect: Expect::At(expect),
             value: None,
+            held,
         };
         Ok(self.log.write(write).await?.revision())
     }
@@ -147,6 +178,11 @@ impl Store {
     pub async fn close(&self) {
         self.log.feed().close();
         self.log.close().await;
+    }
+
+    #[cfg(test)]
+    pub(crate) fn log(&self) -> &dyn Log {
+        &*self.log
     }
 
     pub(crate) async fn bounds(&self) -> Result<Bounds, Error> {

@@ -14,6 +14,7 @@
 //!   number of steps it consists of.
 //! * Nothing is granted, revoked or deleted under a claim of another uid.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
@@ -72,6 +73,24 @@ pub struct Claim {
     pub schema: String,
     /// Who may use it.
     pub user: String,
+    /// The role through which the user has its rights, where the datastore has
+    /// roles. `None` in claims of earlier versions: it has the name of the schema.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+}
+
+impl Claim {
+    /// The role of a new claim: another one for each tenant that ever had the
+    /// schema, so that nothing that was given to one of them is the next one's. A
+    /// schema holds no `/`, so that no role named after a schema is the same.
+    pub fn role_of(schema: &str, uid: &str) -> String {
+        format!("{schema}/{uid}")
+    }
+
+    /// Name of the role.
+    pub fn role(&self) -> &str {
+        self.role.as_deref().unwrap_or(&self.schema)
+    }
 }
 
 /// What the administrator sees of a datastore.
@@ -114,6 +133,9 @@ pub enum Access {
     Exact,
     /// Others; a sentence says how they differ. [`Tenancy::prepare`] repairs it.
     Differs(String),
+    /// None: neither of the names is claimed. A database that has the tenant's data
+    /// would know them.
+    Unclaimed,
 }
 
 /// What an attempt to compact found.
@@ -167,6 +189,14 @@ pub trait Tenancy: Send + Sync {
     /// Is it there, does it accept us as administrator, can it be trusted?
     async fn verify(&self) -> Result<Health, TenancyError>;
 
+    /// What the tenant control plane with this uid has claimed, oldest first.
+    /// Reads all claims of the datastore: ask once, then [`Tenancy::check`].
+    async fn claims(&self, uid: &str) -> Result<Vec<Claim>, TenancyError>;
+
+    /// The uids of all tenant control planes that have claimed anything. Reads all
+    /// claims of the datastore.
+    async fn claimants(&self) -> Result<BTreeSet<String>, TenancyError>;
+
     /// Claims the names and gives the user exactly its rights.
     ///
     /// # Errors
@@ -183,7 +213,8 @@ pub trait Tenancy: Send + Sync {
     /// open already may live on: end its processes first.
     async fn revoke(&self, claim: &Claim) -> Result<(), TenancyError>;
 
-    /// Deletes the tenant's data, a page at a time.
+    /// Deletes the tenant's data, a page at a time, each under the condition that
+    /// the claim stands: a caller that is late deletes nothing of the next tenant.
     async fn drop_data(&self, claim: &Claim) -> Result<(), TenancyError>;
 
     /// How much is left of the tenant: keys, user and role counted together.

@@ -13,8 +13,8 @@
 //! the watch asked for was given.
 //!
 //! # Slow readers
-//! The feed keeps a bounded number of changes for all watches together. A
-//! reader that falls out of it goes back to history; one that is more than
+//! The feed keeps a bounded number of changes, of bounded size, for all watches
+//! together. A reader that falls out of it goes back to history; one that is more than
 //! [`MAX_BEHIND`] changes behind is cut with [`Error::Slow`]. Neither costs the
 //! writer or other watches anything.
 
@@ -26,19 +26,21 @@ use std::task::{Context, Poll};
 use futures::Stream;
 use futures::stream::{self, BoxStream};
 use parking_lot::Mutex;
-use tokio::sync::broadcast::{self, error::RecvError, error::TryRecvError};
+use tokio::sync::watch;
 
 use crate::log::Log;
 use crate::{Change, Error, Revision};
 
-/// How many changes the feed holds for readers that are not keeping up.
+/// How many changes the feed holds for readers that are not keeping up, and how many
+/// bytes of values they may carry.
 const RING: usize = 4096;
+const RING_BYTES: usize = 16 * 1024 * 1024;
 
 /// How many changes a reader may be behind before it is cut.
 pub(crate) const MAX_BEHIND: u64 = 16 * 1024;
 
 /// How many changes are read from history at a time.
-const CHUNK: usize = 512;
+const CHUNK: usize = 128;
 
 /// What a watch gives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,12 +98,12 @@ struct Cursor {
     then: Revision,
     /// History is to be read up to here; the feed has what comes after.
     upto: Revision,
-    live: broadcast::Receiver<Live>,
+    news: watch::Receiver<Revision>,
 }
 
 impl Cursor {
     async fn new(log: Arc<dyn Log>, prefix: &str, after: Revision) -> Result<Self, Error> {
-        let (live, upto) = log.feed().subscribe()?;
+        let (news, upto) = log.feed().subscribe()?;
         // The database, not the feed: a reader may have seen a revision that
         // was committed a moment ago and is not in the feed yet.
         log.bounds().await?.admit(after)?;
@@ -112,7 +114,7 @@ impl Cursor {
             pending: VecDeque::new(),
             then: after,
             upto,
-            live,
+            news,
             log,
         })
     }
@@ -128,29 +130,23 @@ impl Cursor {
                 self.replay().await?;
                 continue;
             }
-            let live = match self.live.try_recv() {
-                Ok(live) => live,
-                Err(TryRecvError::Empty) if self.told < Some(self.position) => {
+            // Before the look at the feed, so that no change falls in between.
+            self.news.borrow_and_update();
+            let live = match self.log.feed().after(self.position) {
+                Next::Live(live) => live,
+                Next::Behind(published) => {
+                    self.fall_back(published)?;
+                    continue;
+                }
+                Next::Nothing if self.told < Some(self.position) => {
                     self.told = Some(self.position);
                     return Ok(WatchItem::Progress(self.position));
                 }
-                Err(TryRecvError::Empty) => match self.live.recv().await {
-                    Ok(live) => live,
-                    Err(RecvError::Lagged(_)) => {
-                        self.fall_back()?;
-                        continue;
-                    }
-                    Err(RecvError::Closed) => return Err(Error::Closed),
-                },
-                Err(TryRecvError::Lagged(_)) => {
-                    self.fall_back()?;
+                Next::Nothing => {
+                    self.news.changed().await.map_err(|_| Error::Closed)?;
                     continue;
                 }
-                Err(TryRecvError::Closed) => return Err(Error::Closed),
             };
-            if live.revision() <= self.position {
-                continue;
-            }
             self.position = live.revision();
             if let Live::Change(change) = live
                 && change.key().starts_with(&self.prefix)
@@ -163,29 +159,27 @@ impl Cursor {
     }
 
     async fn replay(&mut self) -> Result<(), Error> {
-        let changes = self
+        let replayed = self
             .log
             .changes(&self.prefix, self.position, self.upto, CHUNK)
             .await?;
-        self.then = match changes.last() {
-            Some(last) if changes.len() >= CHUNK => last.revision(),
+        self.then = match replayed.changes.last() {
+            Some(last) if replayed.more => last.revision(),
             // That was all of it.
             _ => self.upto,
         };
-        self.pending = changes.into();
+        self.pending = replayed.changes.into();
         Ok(())
     }
 
     /// The feed went on without this reader: back to history, if it is not too
     /// far behind.
-    fn fall_back(&mut self) -> Result<(), Error> {
-        let (live, upto) = self.log.feed().subscribe()?;
-        let behind = upto.0.saturating_sub(self.position.0);
+    fn fall_back(&mut self, published: Revision) -> Result<(), Error> {
+        let behind = published.0.saturating_sub(self.position.0);
         if behind > MAX_BEHIND {
             return Err(Error::Slow { behind });
         }
-        self.live = live;
-        self.upto = upto;
+        self.upto = published;
         Ok(())
     }
 }
@@ -204,6 +198,13 @@ impl Live {
             Live::Skip(revision) => *revision,
         }
     }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Live::Change(change) => change.bytes(),
+            Live::Skip(_) => 0,
+        }
+    }
 }
 
 /// Hands committed changes to all watches, in the order of revisions.
@@ -213,9 +214,21 @@ pub struct Feed {
 
 struct FeedState {
     /// `None` once closed.
-    sender: Option<broadcast::Sender<Live>>,
+    news: Option<watch::Sender<Revision>>,
     /// The last revision handed out.
     published: Revision,
+    /// Everything after `floor`, oldest first.
+    ring: VecDeque<Live>,
+    bytes: usize,
+    floor: Revision,
+}
+
+/// What a reader finds in the feed after its position.
+enum Next {
+    Live(Live),
+    /// The feed no longer has it; it is up to this revision now.
+    Behind(Revision),
+    Nothing,
 }
 
 impl Feed {
@@ -223,8 +236,11 @@ impl Feed {
     pub(crate) fn new(published: Revision) -> Self {
         Feed {
             state: Mutex::new(FeedState {
-                sender: Some(broadcast::Sender::new(RING)),
+                news: Some(watch::Sender::new(published)),
                 published,
+                ring: VecDeque::new(),
+                bytes: 0,
+                floor: published,
             }),
         }
     }
@@ -251,24 +267,50 @@ impl Feed {
             return;
         }
         state.published = live.revision();
-        if let Some(sender) = &state.sender {
-            // Fails only if nobody watches.
-            let _ = sender.send(live);
+        state.bytes += live.bytes();
+        state.ring.push_back(live);
+        while state.ring.len() > RING || state.bytes > RING_BYTES {
+            let Some(oldest) = state.ring.pop_front() else {
+                break;
+            };
+            state.bytes -= oldest.bytes();
+            state.floor = oldest.revision();
+        }
+        if let Some(news) = &state.news {
+            news.send_replace(state.published);
         }
     }
 
-    fn subscribe(&self) -> Result<(broadcast::Receiver<Live>, Revision), Error> {
+    /// The first thing after `position`.
+    fn after(&self, position: Revision) -> Next {
         let state = self.state.lock();
-        let sender = state.sender.as_ref().ok_or(Error::Closed)?;
-        Ok((sender.subscribe(), state.published))
+        if position >= state.published {
+            return Next::Nothing;
+        }
+        if position < state.floor {
+            return Next::Behind(state.published);
+        }
+        let index = state
+            .ring
+            .partition_point(|live| live.revision() <= position);
+        match state.ring.get(index) {
+            Some(live) => Next::Live(live.clone()),
+            None => Next::Nothing,
+        }
+    }
+
+    fn subscribe(&self) -> Result<(watch::Receiver<Revision>, Revision), Error> {
+        let state = self.state.lock();
+        let news = state.news.as_ref().ok_or(Error::Closed)?;
+        Ok((news.subscribe(), state.published))
     }
 
     pub(crate) fn watchers(&self) -> usize {
         let state = self.state.lock();
-        state.sender.as_ref().map_or(0, |s| s.receiver_count())
+        state.news.as_ref().map_or(0, watch::Sender::receiver_count)
     }
 
     pub(crate) fn close(&self) {
-        self.state.lock().sender = None;
+        self.state.lock().news = None;
     }
 }

@@ -272,10 +272,18 @@ async fn history(store: &Store, floor: u64, revision: u64) -> Vec<(u64, Fact)> {
 }
 
 async fn state(store: &Store, at: u64) -> BTreeMap<String, (u64, String)> {
-    let page = store.range("/", None, None, Some(Revision(at)));
-    page.await
-        .unwrap()
-        .entries
+    let mut entries = Vec::new();
+    let mut after: Option<String> = None;
+    loop {
+        let page = store.range("/", after.as_deref(), None, Some(Revision(at)));
+        let page = page.await.unwrap();
+        entries.extend(page.entries);
+        if !page.more {
+            break;
+        }
+        after = entries.last().map(|entry| entry.key.clone());
+    }
+    entries
         .into_iter()
         .map(|entry| (entry.key, (entry.modified.0, text(&entry.value))))
         .collect()

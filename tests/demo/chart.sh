@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # The chart as it is rendered: lint, what it refuses, what must never be in it,
-# and its rights as a golden file. After a wanted change: chart.sh --bless
+# six sets of values and its rights as golden files. After a wanted change: chart.sh --bless
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 golden=tests/demo/golden
 helm=${HELM:-}
 if [ -z "$helm" ]; then
-  helm=$(${LAB:-cargo run --quiet --package tests --bin lab --} path helm)
+  helm=$(${LAB:-cargo run --quiet --workspace --no-default-features --bin lab --} path helm)
 fi
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
@@ -15,10 +15,14 @@ trap 'rm -rf "$out"' EXIT
 render() { "$helm" template steward charts/steward --namespace steward-system --kube-version 1.36.3 "$@"; }
 fail() { echo "chart: $1" >&2; exit 1; }
 
-"$helm" lint --strict --quiet charts/steward || fail "helm lint"
-"$helm" lint --strict --quiet charts/steward --set etcd.enabled=true || fail "helm lint with etcd.enabled=true"
-render > "$out/default.yaml"
-render --set etcd.enabled=true > "$out/etcd.yaml"
+# Six sets of values, each wholly as a golden file.
+sets=(default etcd two openshift mirror listed)
+for set in "${sets[@]}"; do
+  "$helm" lint --strict --quiet charts/steward --values "tests/demo/values/$set.yaml" || fail "helm lint with tests/demo/values/$set.yaml"
+  # The set-up's name is a hash: what a sync renders again is the same object.
+  render --values "tests/demo/values/$set.yaml" > "$out/$set.yaml"
+  render --values "tests/demo/values/$set.yaml" --is-upgrade | diff - "$out/$set.yaml" > /dev/null || fail "$set renders differently for an upgrade"
+done
 
 # Sets that a user may combine must render too.
 render --set etcd.enabled=true,rbac.aggregate=false,apiserver.replicas=0,controller.replicas=2 \
@@ -27,11 +31,39 @@ render --set etcd.enabled=true,rbac.aggregate=false,apiserver.replicas=0,control
   --set 'apiserver.extraArgs[0]=--log=debug,controller.extraArgs[0]=--log=debug,etcd.extraArgs[0]=--log-level=warn' \
   > "$out/all.yaml"
 
+# The settings of certificates reach both programs; the renewal makes nothing new.
+render --set etcd.enabled=true,certificates.lifetime=90d,certificates.renewalWindow=240h > "$out/certificates.yaml"
+[ "$(grep -c -- '- --certificate-lifetime=90d$' "$out/certificates.yaml")" = 3 ] || fail "certificates.lifetime does not reach the controller, the set-up and the renewal"
+[ "$(grep -c -- '- --certificate-renewal-window=240h$' "$out/certificates.yaml")" = 3 ] || fail "certificates.renewalWindow does not reach the controller, the set-up and the renewal"
+[ "$(grep -c -- '- --renew-only$' "$out/certificates.yaml")" = 1 ] || fail "the CronJob does not renew only"
+if render --set etcd.enabled=true,etcd.setup.renewal.enabled=false | grep -q '^kind: CronJob$'; then fail "etcd.setup.renewal.enabled=false leaves the CronJob"; fi
+
 # SQLite has one writer.
 if render --set apiserver.replicas=2 > /dev/null 2> "$out/refusal"; then
   fail "two API servers on SQLite were not refused"
 fi
 grep -q 'apiserver.replicas must be 0 or 1' "$out/refusal" || fail "the refusal of two API servers does not say why"
+
+# refused VALUES WORDS...: the chart says what is wrong, before anything is installed.
+refused() {
+  local values=$1; shift
+  if render --set "$values" > /dev/null 2> "$out/refusal"; then fail "$values was not refused"; fi
+  grep -qF "$*" "$out/refusal" || { cat "$out/refusal" >&2; fail "the refusal of $values does not say: $*"; }
+}
+refused controller.rollsTogether=0 "minimum: got 0, want 1"
+refused etcd.enabled=true,certificates.renewalWindow=2d "certificates.renewalWindow must be 72h or more"
+refused controller.replicas=3 "controller.replicas must be 0, 1 or 2"
+refused apiserver.replica=1 "additional properties 'replica' not allowed"
+refused etcd.enabled=yes "got string, want boolean"
+refused etcd.quotaBackendBytes=4Gi "got string, want integer"
+refused image.apiserver.digest=latest "does not match pattern"
+refused logFormat=xml "must be one of 'json', 'text'"
+refused certificates.lifetime=soon "does not match pattern"
+refused certificates.renewalWindow=1y "does not match pattern"
+refused etcd.setup.renewal.schedule=daily "does not match pattern"
+refused 'tenantNamespaces[0]=Tenants' "does not match pattern"
+refused 'tenantNamespaces=tenants' "got string, want array"
+refused 'dataStoreSecrets[0].name=x' "missing property 'namespace'"
 
 # helm resolves kinds before the API exists, and these have one writer each.
 for forbidden in '^kind: (TenantControlPlane|DataStore|APIService|CustomResourceDefinition)$' 'caBundle' '^kind: Secret$' 'name: cluster-admin$' 'resourceNames: \[\]'; do
@@ -41,12 +73,28 @@ done
 if awk '/^---/ { kind = "" } /^kind:/ { kind = $2 } kind ~ /Role$/ && /"\*"|\[\*\]/ { print FILENAME ": " $0; found = 1 } END { exit !found }' "$out/etcd.yaml"; then
   fail "a role has a wildcard"
 fi
+# With listed namespaces, a right on what is namespaced is given in one of them only,
+# but for our own kinds.
+awk '/^---/ { kind = ""; mine = 0 } /^kind:/ { kind = $2 } /apiGroups:/ { mine = /steward.butlerlabs.dev/ } kind == "ClusterRole" && !mine && /resources:/ { print }' "$out/listed.yaml" | sort -u > "$out/wide"
+if grep -vE 'resources: \[(subjectaccessreviews|tokenreviews|namespaces|apiservices|customresourcedefinitions)\]' "$out/wide"; then
+  fail "a right on the above is not limited to the listed namespaces"
+fi
+render --set-json 'tenantNamespaces=[]' --values tests/demo/values/etcd.yaml | diff - "$out/etcd.yaml" > /dev/null || fail "an empty list is not the same as none"
 grep -q 'helm.sh/resource-policy: keep' "$out/default.yaml" || fail "the volume claim is not kept on uninstall"
 
 # Who may do what, without the words around it.
 rights() { awk 'BEGIN { RS = "---\n"; ORS = "---\n" } /\nkind: (Cluster)?Role(Binding)?\n/' "$1" | grep -vE '^ *#|helm.sh/chart|app.kubernetes.io/' ; }
 mkdir -p "$golden"
-for set in default etcd; do
+for set in "${sets[@]}"; do
+  # Without comments: they are read where they are written.
+  grep -vE '^ *#' "$out/$set.yaml" > "$out/chart-$set.yaml"
+  if [ "${1:-}" = --bless ]; then
+    cp "$out/chart-$set.yaml" "$golden/chart-$set.yaml"
+  fi
+  diff -u "$golden/chart-$set.yaml" "$out/chart-$set.yaml" \
+    || fail "the chart renders differently (above) with tests/demo/values/$set.yaml. Wanted? tests/demo/chart.sh --bless"
+done
+for set in default etcd listed; do
   rights "$out/$set.yaml" > "$out/rights-$set.yaml"
   if [ "${1:-}" = --bless ]; then
     cp "$out/rights-$set.yaml" "$golden/rights-$set.yaml"
@@ -54,4 +102,4 @@ for set in default etcd; do
   diff -u "$golden/rights-$set.yaml" "$out/rights-$set.yaml" \
     || fail "the rights have changed (above). Wanted? tests/demo/chart.sh --bless, and say why in the commit"
 done
-echo "chart: lint, refusals, forbidden objects and rights are as they should be"
+echo "chart: lint, refusals, forbidden objects, rights and ${#sets[@]} sets of values are as they should be"

@@ -12,7 +12,8 @@
 #   IMAGE_APISERVER   repository:tag of our images; with CLUSTER=current the
 #   IMAGE_CONTROLLER  nodes must be able to pull them
 #   IMAGE_ETCD        etcd for tenants
-#   PROFILE           cargo's profile of our programs: release (default), or dev
+#   PROFILE           cargo's profile of our programs: dev (default; it shares
+#                     dependencies with the lab), or release
 #   VERSION           Kubernetes version of the tenant
 #   SERVICE_TYPE      how the tenant is reached: LoadBalancer, NodePort, ClusterIP
 #   LAB               how to call the lab's program
@@ -20,9 +21,10 @@ set -euo pipefail
 
 CLUSTER=${CLUSTER:-lab}
 KEEP=${KEEP:-0}
+export PROFILE=${PROFILE:-dev}
 VERSION=${VERSION:-v1.36.3}
 SERVICE_TYPE=${SERVICE_TYPE:-LoadBalancer}
-LAB=${LAB:-cargo run --quiet --package tests --bin lab --}
+LAB=${LAB:-cargo run --quiet --workspace --no-default-features --bin lab --}
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
 state=$(cd "$top" && realpath -m "${CARGO_TARGET_DIR:-target}")/demo
@@ -352,7 +354,7 @@ demo() {
   until_ok 180 "DataStore default" kubectl get datastore default
   run "kubectl wait --for=condition=Ready datastore/default --timeout=120s"
   run "kubectl get datastores"
-  until_ok 60 "the end of the set-up" kubectl -n $namespace wait --for=condition=Complete job/steward-etcd-setup-1 --timeout=1s
+  until_ok 60 "the end of the set-up" kubectl -n $namespace wait --for=condition=Complete job -l app.kubernetes.io/component=etcd-setup --timeout=1s
   run "kubectl create namespace tenants"
   touch made-tenants
   kubectl config set-context --current --namespace=tenants >/dev/null

@@ -10,8 +10,8 @@ if ! compgen -G "${XDG_CACHE_HOME:-$HOME/.cache}/steward-lab/*" >/dev/null; then
   why+=("Kubernetes, etcd, CoreDNS and helm are compiled, once for this machine")
 fi
 target=${CARGO_TARGET_DIR:-target}
-[ -x "$target/debug/lab" ] || { minutes=$((minutes + 12 / cores)); why+=("the lab is compiled"); }
-[ -x "$target/release/steward-controller" ] || { minutes=$((minutes + 14 / cores)); why+=("Steward is compiled for release"); }
+[ -x "$target/debug/lab" ] || { minutes=$((minutes + 4 / cores)); why+=("the lab is compiled"); }
+[ -x "$target/debug/steward-controller" ] || { minutes=$((minutes + 5 / cores)); why+=("Steward is compiled"); }
 if [ "$minutes" = 0 ]; then
   echo "everything is compiled: it starts within seconds"
 else

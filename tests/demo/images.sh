@@ -7,10 +7,15 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 tag=$1 directory=$2
 target=${CARGO_TARGET_DIR:-target}
-lab=${LAB:-cargo run --quiet --package tests --bin lab --}
+lab=${LAB:-cargo run --quiet --workspace --no-default-features --bin lab --}
 
 profile=${PROFILE:-release}
-cargo build --locked --profile "$profile" --package apiserver --package controller
+if [ "$profile" = dev ]; then
+  # With dependencies as they are compiled for the lab and for tests.
+  cargo build --locked --workspace --no-default-features --bin steward-apiserver --bin steward-controller
+else
+  cargo build --locked --profile "$profile" --package apiserver --package controller
+fi
 programs=$target/$([ "$profile" = dev ] && echo debug || echo "$profile")
 mkdir -p "$directory"
 for program in apiserver controller; do

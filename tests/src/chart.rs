@@ -33,7 +33,7 @@ pub enum Error {
     Lab(#[from] lab::Error),
     #[error("{said}\nThe pods:\n{pods}")]
     Helm { said: lab::Error, pods: String },
-    #[error("DataStore default is not there after {0:?}; the Job steward-etcd-setup-1 posts it")]
+    #[error("DataStore default is not there after {0:?}; the Job steward-etcd-setup-* posts it")]
     NoDataStore(Duration),
     #[error("{0} exists in this cluster already; nothing is touched that the tests did not make")]
     Taken(String),
@@ -198,7 +198,34 @@ pub async fn install(access: &Access, images: &Images, say: &mut dyn FnMut(&str)
         tokio::time::sleep(Duration::from_millis(250)).await;
     }
     wait("Ready", "datastore/default")?;
-    wait("Complete", "job/steward-etcd-setup-1")?;
+    let label = "app.kubernetes.io/component=etcd-setup";
+    let set_up = [
+        "wait",
+        "--for=condition=Complete",
+        "job",
+        "-l",
+        label,
+        "--timeout=120s",
+    ];
+    access.kubectl(&[&["-n", SYSTEM][..], &set_up].concat())?;
+    Ok(())
+}
+
+/// Upgrades with other values, written as `key=JSON`, and waits for the pods.
+pub fn upgrade(access: &Access, values: &str) -> Result<()> {
+    let chart = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/steward");
+    let helm = ["upgrade", RELEASE, chart, "--namespace", SYSTEM];
+    let how = [
+        "--reuse-values",
+        "--wait",
+        "--timeout=3m",
+        "--set-json",
+        values,
+    ];
+    if let Err(said) = access.helm(&[&helm[..], &how].concat()) {
+        let pods = access.kubectl(&["get", "pods", "-A"]).unwrap_or_default();
+        return Err(Error::Helm { said, pods });
+    }
     Ok(())
 }
 

@@ -31,11 +31,16 @@
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
+use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject};
+use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 
 use crate::chart::{self, Access, Images};
 pub use crate::chart::{SYSTEM, TENANTS};
@@ -132,6 +137,12 @@ impl Installed {
         self.removed = true;
         say("removing Steward from the cluster");
         chart::remove(&self.access)
+    }
+
+    /// Upgrades Steward with other values, written as `key=JSON`; a failure ends the
+    /// test.
+    pub fn upgrade(&self, values: &str) {
+        done(chart::upgrade(&self.access, values));
     }
 
     /// The lab, if the cluster is one of it.
@@ -267,18 +278,49 @@ impl Installed {
 
     /// The tenants' etcd with authority, certificate and key out of a Secret.
     pub async fn etcd_as(&self, secret: &Value, keys: [&str; 3]) -> Client {
-        let [ca, cert, key] = keys.map(|key| decoded(&secret["data"][key]));
         let address = self.way_to_etcd().await;
+        self.etcd_at(&address, ETCD_HOST, secret, keys).await
+    }
+
+    /// An etcd at an address, which proves to be `host`.
+    pub async fn etcd_at(
+        &self,
+        address: &str,
+        host: &str,
+        secret: &Value,
+        keys: [&str; 3],
+    ) -> Client {
+        let [ca, cert, key] = keys.map(|key| decoded(&secret["data"][key]));
         let tls = TlsOptions::new()
             .ca_certificate(Certificate::from_pem(ca))
             .identity(Identity::from_pem(cert, key))
-            .domain_name(ETCD_HOST);
+            .domain_name(host);
         let options = ConnectOptions::new()
             .with_tls(tls)
             .with_connect_timeout(Duration::from_secs(5))
             .with_timeout(Duration::from_secs(5));
         let endpoint = format!("https://{address}");
         Client::connect([endpoint], Some(options)).await.unwrap()
+    }
+
+    /// The certificate that etcd serves, verified; `None` while it cannot be had.
+    pub async fn served_by_etcd(&self) -> Option<CertificateDer<'static>> {
+        let secret = self.get(&object_path(SYSTEM, "secrets", ETCD_SECRET)).await;
+        let authority = decoded(&secret.ok()?["data"]["ca.crt"]);
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(CertificateDer::from_pem_slice(&authority).ok()?)
+            .ok()?;
+        let config = ClientConfig::builder()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let stream = TcpStream::connect(self.way_to_etcd().await).await.ok()?;
+        let name = ServerName::try_from(ETCD_HOST).ok()?;
+        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream);
+        // A client without a certificate is refused after this.
+        let stream = stream.await.ok()?;
+        let chain = stream.get_ref().1.peer_certificates()?;
+        Some(chain.first()?.clone().into_owned())
     }
 
     async fn way_to_etcd(&self) -> String {

@@ -101,6 +101,17 @@ async fn direct_callers_are_recognised_and_impersonation_is_not_ignored() {
         &curl(&[&url(GROUP_VERSION)]),
         r#"User \"system:anonymous\" cannot get path"#,
     );
+    let long = |bytes: usize| format!("X-Long: {}", "x".repeat(bytes));
+    for version in ["--http1.1", "--http2"] {
+        assert_eq!(
+            curl(&[version, "-H", &long(40_000), &url("/livez")]),
+            "ok 200"
+        );
+        contains(
+            &curl(&[version, "-H", &long(100_000), &url("/livez")]),
+            "431",
+        );
+    }
     let forged = [
         "-H",
         "X-Remote-User: root",

@@ -121,6 +121,19 @@ async fn the_front_proxy_speaks_for_users() {
     assert_eq!(left, ["accept"]);
 }
 
+/// Its connections are not limited by where they come from; a user's, or those of a
+/// certificate of the same authority that may not speak for others, are.
+#[test]
+fn connections_of_the_front_proxy_are_told_from_others() {
+    let world = World::new();
+    let authenticator = world.authenticator(now());
+    let is = |peer: Peer| authenticator.is_front_proxy(&peer);
+    assert!(is(peer(&world.front, "front-proxy-client", &[])));
+    assert!(!is(peer(&world.front, "another", &[])));
+    assert!(!is(peer(&world.users, "front-proxy-client", &[])));
+    assert!(!is(Peer::default()));
+}
+
 #[tokio::test]
 async fn headers_of_anybody_else_are_removed_and_mean_nothing() {
     let world = World::new();
@@ -247,4 +260,114 @@ fn a_typing_error_in_the_config_map_never_widens_trust() {
     );
     let (_, problems) = Trust::parse(&data);
     assert!(problems[0].contains("every client certificate may act as any user"));
+}
+
+/// A flood of tokens that are not valid is answered without a question to the cluster,
+/// and only where it comes from.
+#[tokio::test]
+async fn invalid_tokens_are_limited_by_where_they_come_from() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = asked.clone();
+    let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+        let counted = counted.clone();
+        async move {
+            counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            let body = request.into_body().collect_bytes().await.unwrap();
+            let mut review: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            let good = review["spec"]["token"]
+                .as_str()
+                .unwrap()
+                .starts_with("good");
+            review["status"] = serde_json::json!({
+                "authenticated": good, "user": {"username": "u"},
+            });
+            let body = kube::client::Body::from(review.to_string().into_bytes());
+            Ok::<_, std::convert::Infallible>(http::Response::new(body))
+        }
+    });
+    let client = kube::Client::new(service, "default");
+    let at = now();
+    let authenticator = Authenticator::new(Some(client), Clock::new(move || at));
+    authenticator.load(&BTreeMap::new());
+    let ask = async |source: &str, token: String| {
+        let peer = Peer::default().at(source.parse().unwrap());
+        let mut headers = HeaderMap::new();
+        let value = format!("Bearer {token}").parse().unwrap();
+        headers.insert(header::AUTHORIZATION, value);
+        authenticator.authenticate(&peer, &mut headers).await
+    };
+    ask("10.0.0.1", "good".to_owned()).await.unwrap();
+    let began = std::time::Instant::now();
+    let flood = (0..500).map(|n| ask("10.0.0.1", format!("bad{n}")));
+    let flood = futures::future::join_all(flood);
+    // Whoever is elsewhere does not notice, and what is valid costs nothing, however much
+    // of it there is.
+    let others = async {
+        for n in 0..50 {
+            ask("10.0.0.2", format!("good{n}")).await.unwrap();
+        }
+        began.elapsed()
+    };
+    let (answers, others) = tokio::join!(flood, others);
+    assert!(others < LANE_PACE * 5, "{others:?}");
+    let mut refused = 0;
+    for answer in answers {
+        match answer {
+            Err(Rejected::Source) => refused += 1,
+            other => assert!(matches!(other, Err(Rejected::Token(_)))),
+        }
+    }
+    // A burst, who has a turn, and who waits.
+    assert!(refused >= 400, "{refused}");
+    let count = || asked.load(std::sync::atomic::Ordering::SeqCst);
+    assert!(count() <= 51 + 20 + LANE + LANE_WAITING + 10, "{}", count());
+
+    // From the same address, what was valid is asked about again when the answer is too
+    // old, and what nobody knows is asked about as well.
+    while authenticator.failures.take("10.0.0.1".parse().unwrap()) {}
+    authenticator.tokens.forget();
+    let before = count();
+    ask("10.0.0.1", "good".to_owned()).await.unwrap();
+    assert_eq!(count(), before + 1);
+    let places = [(); LANE].map(|()| authenticator.lane.turns.try_acquire().unwrap());
+    authenticator.tokens.forget();
+    let good = ask("10.0.0.1", "good".to_owned());
+    let good = tokio::time::timeout(Duration::from_secs(5), good).await;
+    good.expect("it waits for nobody").unwrap();
+    drop(places);
+    while authenticator.failures.take("10.0.0.1".parse().unwrap()) {}
+    for n in 0..30 {
+        ask("10.0.0.1", format!("good-new{n}")).await.unwrap();
+    }
+    // The number of those that are remembered is bounded.
+    for n in 0..2 * TOKEN_CAPACITY as u32 {
+        let mut key = [0; 32];
+        key[..4].copy_from_slice(&n.to_be_bytes());
+        authenticator.remember(key);
+    }
+    assert!(authenticator.good.lock().len() <= TOKEN_CAPACITY);
+}
+
+/// What is withheld from callers without an identity is withheld from those of the front
+/// proxy as well.
+#[test]
+fn nobody_is_nobody_whoever_says_so() {
+    let identity = |user: &str, group: &str| Identity {
+        user: user.to_owned(),
+        uid: None,
+        groups: vec![group.to_owned()],
+        extra: BTreeMap::new(),
+    };
+    for (user, group, via, somebody) in [
+        ("jane", AUTHENTICATED, Via::FrontProxy, true),
+        ("jane", AUTHENTICATED, Via::Token, true),
+        (ANONYMOUS, UNAUTHENTICATED, Via::FrontProxy, false),
+        (ANONYMOUS, "others", Via::FrontProxy, false),
+        ("jane", UNAUTHENTICATED, Via::FrontProxy, false),
+        (ANONYMOUS, UNAUTHENTICATED, Via::Nothing, false),
+    ] {
+        let caller = caller(identity(user, group), via);
+        assert_eq!(caller.is_somebody(), somebody, "{user} {group} {via:?}");
+    }
 }

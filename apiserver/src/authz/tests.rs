@@ -26,7 +26,7 @@ fn allow() -> Arc<Authorizer> {
 
 async fn permit<V: verb::PermitVerb>(method: Method, url: &str) -> Result<Permit<V>, String> {
     allow()
-        .authorize(jane(), target(method, url))
+        .authorize(jane(), target(method, url), || Ok(None))
         .await
         .unwrap()
         .permit::<V>()
@@ -71,7 +71,7 @@ async fn the_403_is_worded_as_kubernetes_words_it() {
         ),
     ] {
         let failure = deny
-            .authorize(jane(), target(method, url))
+            .authorize(jane(), target(method, url), || Ok(None))
             .await
             .unwrap_err();
         assert_eq!(failure.to_string(), expected);
@@ -141,11 +141,13 @@ async fn masters_and_health_need_no_question() {
     let mut root = (*jane()).clone();
     root.groups.push("system:masters".to_owned());
     nobody
-        .authorize(Arc::new(root), target(Method::GET, "/apis/G/V"))
+        .authorize(Arc::new(root), target(Method::GET, "/apis/G/V"), || {
+            Ok(None)
+        })
         .await
         .unwrap();
     nobody
-        .authorize(jane(), target(Method::GET, "/readyz"))
+        .authorize(jane(), target(Method::GET, "/readyz"), || Ok(None))
         .await
         .unwrap();
 }

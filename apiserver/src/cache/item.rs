@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use storage::{Change, Entry};
 
 use crate::accept::MetaVersion;
+use crate::live::Live;
 use crate::object;
 use crate::respond;
 use crate::selector::Labels;
@@ -26,13 +27,13 @@ pub struct Item {
     pub labels: Labels,
     /// Its resourceVersion.
     pub revision: u64,
-    /// JSON with its resourceVersion, without a newline.
+    /// JSON with its resourceVersion, without a newline; counted as alive.
     pub encoded: Bytes,
 }
 
 impl Item {
     /// From an object that carries its resourceVersion.
-    pub fn new(object: &Value) -> Self {
+    pub fn new(object: &Value, live: &Live) -> Self {
         let labels = object["metadata"]["labels"].as_object();
         let labels = labels
             .into_iter()
@@ -43,13 +44,13 @@ impl Item {
             name: object::meta(object, "name").to_owned(),
             labels: labels.collect(),
             revision: object::meta(object, "resourceVersion").parse().unwrap_or(0),
-            encoded: Bytes::from(object.to_string()),
+            encoded: live.count(object.to_string()),
         }
     }
 
     /// From what is stored.
-    pub fn read(resource: &'static Resource, entry: &Entry) -> Result<Self, Failure> {
-        Ok(Self::new(&object::decode(resource, entry)?))
+    pub fn read(resource: &'static Resource, entry: &Entry, live: &Live) -> Result<Self, Failure> {
+        Ok(Self::new(&object::decode(resource, entry)?, live))
     }
 
     /// The object.
@@ -73,10 +74,10 @@ impl Item {
 
     /// The same object at another revision: what a watcher sees that is left
     /// by it (R3.24).
-    pub fn at(&self, revision: u64) -> Self {
+    pub fn at(&self, revision: u64, live: &Live) -> Self {
         let mut object = self.value();
         object::set_version(&mut object, revision);
-        Self::new(&object)
+        Self::new(&object, live)
     }
 }
 
@@ -117,41 +118,59 @@ pub struct Event {
 
 impl Event {
     /// The frame for a watcher without selectors, encoded once.
-    pub fn frame(&self) -> Bytes {
-        self.frame
-            .get_or_init(|| respond::frame(self.kind.as_str(), &self.object.encoded))
-            .clone()
+    pub fn frame(&self, live: &Live) -> Bytes {
+        let make = || live.count(respond::frame(self.kind.as_str(), &self.object.encoded));
+        self.frame.get_or_init(make).clone()
     }
 
-    /// From a change of the store; `None` for keys of no resource. `previous`
-    /// is what is known of the state before, read from the change if it is not.
-    pub fn read(change: &Change, previous: Option<Arc<Item>>) -> Result<Option<Self>, Failure> {
+    /// Bytes that this event holds: both states, and a frame of the newer one.
+    pub fn bytes(&self) -> usize {
+        let previous = self.previous.as_ref().map_or(0, |item| item.encoded.len());
+        previous + 2 * self.object.encoded.len()
+    }
+
+    /// From a change of the store; `None` for keys of no resource and for the deletion
+    /// of what could not be read. `previous` is what is known of the state before,
+    /// read from the change if it is not; one that cannot be read was never
+    /// shown to anybody, so what follows it is an addition.
+    ///
+    /// # Errors
+    /// The new state cannot be read: the change is left out of the watch.
+    pub fn read(
+        change: &Change,
+        previous: Option<Arc<Item>>,
+        live: &Live,
+    ) -> Result<Option<Self>, Failure> {
         let Some(resource) = resource_of(change.key()) else {
             return Ok(None);
         };
         let known = |entry: &Entry| match &previous {
             Some(item) if item.revision == entry.modified.0 => Ok(item.clone()),
-            _ => Item::read(resource, entry).map(Arc::new),
+            _ => Item::read(resource, entry, live).map(Arc::new),
         };
         let (kind, object, previous) = match change {
             Change::Put {
                 entry,
                 previous: None,
-            } => (Kind::Added, Item::read(resource, entry)?, None),
+            } => (Kind::Added, Item::read(resource, entry, live)?, None),
             Change::Put {
                 entry,
                 previous: Some(before),
-            } => (
-                Kind::Modified,
-                Item::read(resource, entry)?,
-                Some(known(before)?),
-            ),
+            } => {
+                let item = Item::read(resource, entry, live)?;
+                match known(before) {
+                    Ok(before) => (Kind::Modified, item, Some(before)),
+                    Err(_) => (Kind::Added, item, None),
+                }
+            }
             Change::Delete {
                 previous: before,
                 revision,
             } => {
-                let before = known(before)?;
-                (Kind::Deleted, before.at(revision.0), Some(before))
+                let Ok(before) = known(before) else {
+                    return Ok(None);
+                };
+                (Kind::Deleted, before.at(revision.0, live), Some(before))
             }
         };
         Ok(Some(Self {

@@ -1,31 +1,66 @@
 //! JSON and YAML readers that keep the last of two equal keys and say so.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::Parsed;
+use super::{MAX_STRICT, Parsed, Unreadable};
+
+/// Maps and lists that a body of so many bytes may have. The smallest map takes 632
+/// bytes once it is read, and six in the body: what the body is counted for holds only
+/// if there are not many of them ([`crate::limits`]). Objects of ours have one for
+/// every hundred bytes.
+fn most_containers(body: &[u8]) -> usize {
+    2_000 + body.len() / 24
+}
 
 /// Parses JSON; the paths of keys given twice are reported (R6.4).
-pub fn json(body: &[u8]) -> Result<Parsed, String> {
+pub fn json(body: &[u8]) -> Result<Parsed, Unreadable> {
     if body.iter().all(u8::is_ascii_whitespace) {
-        return Err("unexpected end of JSON input".to_owned());
+        let text = "unexpected end of JSON input";
+        return Err(Unreadable::Syntax(text.to_owned()));
     }
-    let mut duplicates = Vec::new();
+    let mut duplicates = Duplicates::default();
+    let mut left = Some(most_containers(body));
     let mut reader = serde_json::Deserializer::from_slice(body);
     let value = Seed {
-        path: String::new(),
+        path: &Place::Root,
         duplicates: &mut duplicates,
+        left: &mut left,
     }
     .deserialize(&mut reader)
     .and_then(|value| reader.end().map(|()| value))
-    .map_err(|error| error.to_string())?;
-    Ok(Parsed { value, duplicates })
+    .map_err(|error| match left {
+        Some(_) => Unreadable::Syntax(error.to_string()),
+        None => Unreadable::TooMany,
+    })?;
+    Ok(Parsed {
+        value,
+        duplicates: duplicates.texts,
+    })
 }
 
 /// Parses the first document of a YAML stream, with YAML 1.1 booleans (R4.4).
-pub fn yaml(body: &[u8]) -> Result<Parsed, String> {
+pub fn yaml(body: &[u8]) -> Result<Parsed, Unreadable> {
+    let parsed = yaml_document(body).map_err(Unreadable::Syntax)?;
+    match containers(&parsed.value) > most_containers(body) {
+        true => Err(Unreadable::TooMany),
+        false => Ok(parsed),
+    }
+}
+
+/// Maps and lists of a value that is not deep.
+fn containers(value: &Value) -> usize {
+    match value {
+        Value::Array(list) => 1 + list.iter().map(containers).sum::<usize>(),
+        Value::Object(map) => 1 + map.values().map(containers).sum::<usize>(),
+        _ => 0,
+    }
+}
+
+fn yaml_document(body: &[u8]) -> Result<Parsed, String> {
     use serde_saphyr::DuplicateKeyPolicy::{Error, LastWins};
     match first_document(body, Error) {
         Ok(value) => Ok(Parsed {
@@ -65,9 +100,59 @@ fn first_document(
     Ok(documents.into_iter().next().unwrap_or(Value::Null))
 }
 
+/// Where the reader is: links to what is around it, so that a path is spelled out
+/// only when it is reported.
+enum Place<'a> {
+    Root,
+    Field(&'a Place<'a>, &'a str),
+    Index(&'a Place<'a>, usize),
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root => Ok(()),
+            Self::Field(Self::Root, name) => out.write_str(name),
+            Self::Field(around, name) => write!(out, "{around}.{name}"),
+            Self::Index(around, position) => write!(out, "{around}[{position}]"),
+        }
+    }
+}
+
+/// The first keys given twice, each once; no more than are ever reported.
+#[derive(Default)]
+struct Duplicates {
+    texts: Vec<String>,
+    seen: HashSet<String>,
+}
+
+impl Duplicates {
+    fn add(&mut self, place: &Place<'_>) {
+        if self.texts.len() == MAX_STRICT {
+            return;
+        }
+        let text = format!("duplicate field {:?}", place.to_string());
+        if self.seen.insert(text.clone()) {
+            self.texts.push(text);
+        }
+    }
+}
+
 struct Seed<'a> {
-    path: String,
-    duplicates: &'a mut Vec<String>,
+    path: &'a Place<'a>,
+    duplicates: &'a mut Duplicates,
+    /// Maps and lists that there may still be; `None` when there were too many.
+    left: &'a mut Option<usize>,
+}
+
+impl Seed<'_> {
+    fn container<E: serde::de::Error>(&mut self) -> Result<(), E> {
+        *self.left = self.left.and_then(|left| left.checked_sub(1));
+        match self.left {
+            Some(_) => Ok(()),
+            None => Err(E::custom("too many maps and lists")),
+        }
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for Seed<'_> {
@@ -113,12 +198,14 @@ impl<'de> Visitor<'de> for Seed<'_> {
         Ok(Value::Null)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<Value, A::Error> {
+        self.container()?;
         let mut list = Vec::new();
         loop {
             let seed = Seed {
-                path: format!("{}[{}]", self.path, list.len()),
+                path: &Place::Index(self.path, list.len()),
                 duplicates: &mut *self.duplicates,
+                left: &mut *self.left,
             };
             match items.next_element_seed(seed)? {
                 Some(item) => list.push(item),
@@ -127,22 +214,18 @@ impl<'de> Visitor<'de> for Seed<'_> {
         }
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(mut self, mut entries: A) -> Result<Value, A::Error> {
+        self.container()?;
         let mut map = Map::new();
         while let Some(key) = entries.next_key::<String>()? {
-            let path = match self.path.is_empty() {
-                true => key.clone(),
-                false => format!("{}.{key}", self.path),
-            };
+            let place = Place::Field(self.path, &key);
             if map.contains_key(&key) {
-                let text = format!("duplicate field {path:?}");
-                if !self.duplicates.contains(&text) {
-                    self.duplicates.push(text);
-                }
+                self.duplicates.add(&place);
             }
             let seed = Seed {
-                path,
+                path: &place,
                 duplicates: &mut *self.duplicates,
+                left: &mut *self.left,
             };
             let value = entries.next_value_seed(seed)?;
             map.insert(key, value);
@@ -174,6 +257,43 @@ mod tests {
         assert!(json(b"{} {}").is_err());
     }
 
+    /// One body of a megabyte that has a duplicate at every element: before the cap
+    /// and the set, this took minutes and hundreds of megabytes.
+    #[test]
+    fn duplicates_are_reported_up_to_the_cap() {
+        let body = format!(
+            "{{\"k\":[{}]}}",
+            vec![r#"{"a":"one","a":2,"b":"three"}"#; 70_000].join(",")
+        );
+        let parsed = json(body.as_bytes()).unwrap();
+        assert_eq!(parsed.duplicates.len(), MAX_STRICT);
+        assert_eq!(parsed.duplicates[99], "duplicate field \"k[99].a\"");
+        assert_eq!(parsed.value["k"][69_999]["a"], 2);
+    }
+
+    /// Six bytes that take a hundred times as much.
+    #[test]
+    fn a_body_has_no_more_maps_than_it_is_counted_for() {
+        let chain = format!("{}0{}", r#"{"":"#.repeat(60), "}".repeat(60));
+        let list = |count: usize| format!("[{}]", vec![chain.as_str(); count].join(","));
+        assert!(json(list(30).as_bytes()).is_ok());
+        let many = list(8_000);
+        assert!(matches!(json(many.as_bytes()), Err(Unreadable::TooMany)));
+        let yaml_many = format!("[{}]", vec!["{a: {}}"; 20_000].join(", "));
+        assert!(matches!(
+            yaml(yaml_many.as_bytes()),
+            Err(Unreadable::TooMany)
+        ));
+        let failure = Unreadable::TooMany.or(|_| unreachable!());
+        assert_eq!(failure.code().as_u16(), 413);
+        assert!(
+            failure
+                .to_string()
+                .starts_with("Request entity too large: ")
+        );
+        assert!(matches!(json(b"{"), Err(Unreadable::Syntax(_))));
+    }
+
     #[test]
     fn yaml_documents() {
         let parsed = yaml(b"a: yes\nb: 1\nc: 'no'\n---\nd: 1\n").unwrap();
@@ -186,5 +306,10 @@ mod tests {
             ["yaml: unmarshal errors:\n  line 3: key \"a\" already set in map"]
         );
         assert!(yaml(b"a: [").is_err());
+        // Deeper than any stack: an error and not the end of the process.
+        for deep in ["[".repeat(500_000), "- ".repeat(500_000)] {
+            assert!(yaml(deep.as_bytes()).is_err());
+            assert!(json(deep.as_bytes()).is_err());
+        }
     }
 }

@@ -10,6 +10,10 @@ use super::{Query, invalid_options, syntax};
 use crate::selector::Selector;
 use crate::status::Failure;
 
+/// Seconds that a watch lasts at most: a day. A client that asks for more comes back;
+/// without a bound the end of the watch is beyond what the clock can say.
+pub const MAX_TIMEOUT: u64 = 24 * 60 * 60;
+
 /// `resourceVersionMatch`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Match {
@@ -200,7 +204,8 @@ impl Watch {
             bookmarks: query.boolean("allowWatchBookmarks").unwrap_or(false),
             timeout: timeout
                 .and_then(|seconds| u64::try_from(seconds).ok())
-                .filter(|seconds| *seconds > 0),
+                .filter(|seconds| *seconds > 0)
+                .map(|seconds| seconds.min(MAX_TIMEOUT)),
             selector,
         })
     }

@@ -24,9 +24,9 @@ fn context(decide: fn(&Identity, &Attributes) -> Decision) -> Arc<Context> {
         authenticator: Authenticator::new(None, clock()),
         authorizer: authorizer.clone(),
         documents: Documents::new(),
-        limits: Limits::new(1, 1),
+        limits: Limits::new(1, 1, "ns"),
         namespaces: Namespaces::for_test(Vec::new()),
-        floor: Floor::new(client.clone(), "ns", "secret", metrics.clone()),
+        floor: Floor::new(client.clone(), "ns", "secret", Vec::new(), metrics.clone()),
         registry: ArcSwapOption::empty(),
         minter: Minter::new(client, authorizer, clock(), metrics.clone(), 600),
         leaving: tokio_util::sync::CancellationToken::new(),
@@ -132,14 +132,53 @@ async fn discovery_and_readiness_need_no_store() {
     context.authenticator.load(&Default::default());
     let (code, _, text) = answer(&context, request("GET", "/readyz?verbose")).await;
     assert_eq!(code, 200);
-    assert!(text.contains("[+]storage ok: "), "{text}");
-    assert!(text.contains("the store is being opened"), "{text}");
+    // Nobody in particular asks.
+    assert!(text.contains("[+]storage ok: reason withheld"), "{text}");
 
     context.leaving.cancel();
     let (code, _, text) = answer(&context, request("GET", "/readyz")).await;
     assert_eq!(code, 500);
     assert!(text.contains("[-]shutdown failed"), "{text}");
     assert_eq!(answer(&context, request("GET", "/livez")).await.0, 200);
+}
+
+/// The state of the server is told to nobody in particular, on any path of its health.
+#[tokio::test]
+async fn health_tells_strangers_no_reasons() {
+    let context = context(allow);
+    context.leaving.cancel();
+    let mut paths = Vec::new();
+    for endpoint in ["/livez", "/readyz", "/healthz"] {
+        let queries = [
+            "",
+            "?verbose",
+            "?verbose=1&exclude=shutdown",
+            "?exclude=nothing",
+        ];
+        paths.extend(queries.map(|query| format!("{endpoint}{query}")));
+        paths.extend(context.ready_checks().iter().flat_map(|check| {
+            ["", "?verbose"].map(|query| format!("{endpoint}/{}{query}", check.name))
+        }));
+    }
+    let reasons = context
+        .ready_checks()
+        .into_iter()
+        .filter_map(|check| match check.outcome {
+            Outcome::Passed => None,
+            Outcome::Noted(reason) | Outcome::Failed(reason) => Some(reason),
+        });
+    let reasons: Vec<String> = reasons.collect();
+    assert!(reasons.len() >= 3, "{reasons:?}");
+    for path in paths {
+        let (_, _, text) = answer(&context, request("GET", &path)).await;
+        let told = reasons.iter().find(|reason| text.contains(reason.as_str()));
+        assert_eq!(told, None, "{path}: {text}");
+    }
+    let (code, _, text) = answer(&context, request("GET", "/readyz/shutdown")).await;
+    assert_eq!(
+        (code, text.as_str()),
+        (500, "internal server error: reason withheld\n")
+    );
 }
 
 #[tokio::test]
@@ -182,4 +221,81 @@ async fn a_panic_is_a_500_and_the_next_request_is_answered() {
         metrics.contains("apiserver_request_panics_total 1"),
         "{metrics}"
     );
+}
+
+/// What is answered here or remembered takes no place: strangers who ask about path
+/// after path leave the probes theirs.
+#[tokio::test]
+async fn probes_and_known_answers_need_no_place_for_a_question() {
+    let context = context(allow);
+    context.authenticator.load(&Default::default());
+    assert_eq!(code(&context, "GET", "/known").await, 404);
+    let anonymous = Identity {
+        user: "system:anonymous".to_owned(),
+        uid: None,
+        groups: vec!["system:unauthenticated".to_owned()],
+        extra: Default::default(),
+    };
+    let _held: Vec<_> = std::iter::from_fn(|| context.limits.ask(&anonymous).ok()).collect();
+    assert_eq!(code(&context, "GET", "/other").await, 429);
+    assert_eq!(code(&context, "GET", "/readyz").await, 200);
+    assert_eq!(code(&context, "GET", "/livez").await, 200);
+    assert_eq!(code(&context, "GET", "/known").await, 404);
+}
+
+/// As at a server timeout: no error, and what was there is sent.
+#[tokio::test]
+async fn a_displaced_watch_ends_cleanly() {
+    let pool = crate::pool::Pool::places(1);
+    let place = Some(pool.displace("a").unwrap());
+    let events = futures::stream::iter([Ok::<_, Infallible>(Bytes::from_static(b"x"))])
+        .chain(futures::stream::pending());
+    let mut body = until_ended(Body::from_stream(events), &place);
+    let first = body.frame().await.unwrap().unwrap();
+    assert_eq!(first.into_data().unwrap(), "x");
+    pool.displace("b").unwrap_err();
+    let ended = place.as_ref().map(|place| place.ended()).unwrap();
+    ended.cancel();
+    assert!(body.frame().await.is_none());
+}
+
+/// Whether an answer has an end decides how long a client may take for it.
+#[tokio::test]
+async fn a_watch_is_told_from_what_has_an_end() {
+    let world = crate::registry::tests::harness::World::memory().await;
+    let stored = world.tenant("a").await.body.to_string().len();
+    let context = context(allow);
+    context
+        .registry
+        .store(Some(Arc::new(world.registry.clone())));
+    context.floor.open_for_test();
+    for (query, kind, least) in [
+        ("", taking::Kind::Whole, 0),
+        ("?watch=1&resourceVersion=0", taking::Kind::Watch, 0),
+        ("/a", taking::Kind::Whole, stored),
+    ] {
+        let path = format!("{OURS}/namespaces/n/tenantcontrolplanes{query}");
+        let peer = Arc::new(Peer::default());
+        let response = handle(context.clone(), peer, request("GET", &path)).await;
+        let response = response.unwrap();
+        assert_eq!(response.status(), 200, "{query}");
+        let about: &taking::About = response.extensions().get().unwrap();
+        assert_eq!(about.kind, kind, "{query}");
+        assert_eq!(&*about.holder, "system:anonymous");
+        assert!(
+            about.bytes >= least && (least > 0 || about.bytes == 0),
+            "{about:?}"
+        );
+    }
+}
+
+#[test]
+fn only_the_headers_that_are_looked_at_are_kept() {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::ACCEPT, HeaderValue::from_static("a"));
+    headers.append(header::ACCEPT, HeaderValue::from_static("b"));
+    headers.insert("x-long", HeaderValue::from_static("c"));
+    let kept = needed(&headers);
+    assert_eq!(kept.len(), 2);
+    assert_eq!(kept.get_all(header::ACCEPT).iter().count(), 2);
 }

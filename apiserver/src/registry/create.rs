@@ -1,10 +1,12 @@
 //! CREATE (contract 3.6): one write to the store.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use http::{Response, StatusCode};
 use rand::RngExt;
 use serde_json::Value;
-use storage::Expect;
+use storage::{Expect, Held};
 
 use crate::accept::{self, Answer};
 use crate::admission::{self, Part};
@@ -12,6 +14,7 @@ use crate::authz::{Permit, verb};
 use crate::decode;
 use crate::object::{self, meta, set_meta};
 use crate::options::{Write, WriteKind};
+use crate::quota;
 use crate::registry::{Registry, Request, read_failure, write_failure};
 use crate::respond;
 use crate::status::{Failure, Subject};
@@ -71,7 +74,16 @@ pub async fn run(
         }
         admission::validate(resource, &object, None, Part::Main, warnings)?;
         admission::borrowed(registry, permit.identity(), resource, &object, None).await?;
-        match put(registry, &permit, &object, options.dry_run, generated).await {
+        match put(
+            registry,
+            &permit,
+            request,
+            &object,
+            options.dry_run,
+            generated,
+        )
+        .await
+        {
             Err(Failure::AlreadyExists { .. }) if generated && attempt < ATTEMPTS => {}
             result => break result?,
         }
@@ -92,6 +104,7 @@ pub async fn run(
 async fn put(
     registry: &Registry,
     permit: &Permit<verb::Create>,
+    request: &Request,
     object: &Value,
     dry_run: bool,
     generated: bool,
@@ -109,14 +122,27 @@ async fn put(
         }
     };
     if dry_run {
+        registry.quota.fits(bytes.len())?;
         let (current, _) = registry.store.get(&key).await.map_err(read_failure)?;
         return match current {
             None => Ok(None),
             current => Err(exists(current)),
         };
     }
-    match registry.put(&key, bytes, Expect::Absent).await {
-        Ok(entry) => Ok(Some(entry.modified.0)),
+    let write = quota::Write {
+        resource,
+        namespace: permit.namespace(),
+        name,
+        before: None,
+        after: bytes.len(),
+    };
+    let room = Arc::new(registry.admit(write).await?);
+    let held = Held::new((request.held.clone(), room.clone()));
+    match registry.put(&key, bytes, Expect::Absent, held).await {
+        Ok(entry) => {
+            room.written(entry.modified.0);
+            Ok(Some(entry.modified.0))
+        }
         Err(storage::Error::Conflict { current }) => Err(exists(current)),
         Err(error) => Err(write_failure(resource, name, error)),
     }

@@ -4,7 +4,7 @@ use apiservice::Resource;
 use axum::body::Body;
 use http::{Response, StatusCode};
 use serde_json::Value;
-use storage::Expect;
+use storage::{Expect, Held};
 
 use crate::accept::{self, Answer};
 use crate::admission;
@@ -31,7 +31,16 @@ pub async fn run(
     let options = options(request)?;
     let name = get::name(&permit)?;
     let resource = permit.resource();
-    match one(registry, resource, permit.namespace(), name, &options).await? {
+    match one(
+        registry,
+        request,
+        &permit,
+        permit.namespace(),
+        name,
+        &options,
+    )
+    .await?
+    {
         Outcome::Gone(object) => {
             let subject = Subject::of(resource, name);
             let status = status::deleted(&subject, meta(&object, "uid"));
@@ -59,8 +68,9 @@ pub fn options(request: &Request) -> Result<Delete, Failure> {
         return Delete::from_query(request.query());
     }
     let media = decode::media(&request.headers)?;
-    let parsed = decode::parse(media, &request.body)
-        .map_err(|error| decode::unrecognized("DeleteOptions", &error, &request.body))?;
+    let parsed = decode::parse(media, &request.body).map_err(|error| {
+        error.or(|text| decode::unrecognized("DeleteOptions", text, &request.body))
+    })?;
     Delete::from_body(&parsed.value)
 }
 
@@ -73,23 +83,34 @@ pub enum Outcome {
 }
 
 /// Deletes one object, or marks it as being deleted.
-pub async fn one(
+pub async fn one<V>(
     registry: &Registry,
-    resource: &'static Resource,
+    request: &Request,
+    permit: &Permit<V>,
     namespace: Option<&str>,
     name: &str,
     options: &Delete,
 ) -> Result<Outcome, Failure> {
+    let (resource, identity) = (permit.resource(), permit.identity());
     for _ in 0..ATTEMPTS {
         let entry = get::entry(registry, resource, namespace, name).await?;
-        let old = object::decode(resource, &entry)?;
+        let decoded = registry.limits.decode(identity, entry.value.len())?;
+        let old = match object::decode(resource, &entry) {
+            Ok(old) => old,
+            Err(unreadable) => unreadable_gone(options, unreadable, name)?,
+        };
         check_preconditions(resource, name, &old, options)?;
-        let finalizers = finalizers(&old, options.propagation);
+        let finalizers = match meta(&old, "uid") {
+            "" => Vec::new(),
+            _ => finalizers(&old, options.propagation),
+        };
         let written = if finalizers.is_empty() {
             if options.dry_run {
                 return Ok(Outcome::Gone(old));
             }
-            let deleted = registry.remove(&entry.key, entry.modified).await;
+            let held = Held::new((request.held.clone(), decoded));
+            let deleted = registry.remove(&entry.key, entry.modified, held);
+            let deleted = deleted.await;
             deleted.map(|_| Outcome::Gone(old))
         } else {
             let mut new = mark(&old, finalizers, registry.clock.now());
@@ -98,7 +119,8 @@ pub async fn one(
                 // R3.69: already on its way.
                 return Ok(Outcome::Kept(new));
             }
-            let put = registry.put(&entry.key, bytes, Expect::At(entry.modified));
+            let held = Held::new((request.held.clone(), decoded));
+            let put = registry.put(&entry.key, bytes, Expect::At(entry.modified), held);
             put.await.map(|entry| {
                 object::set_version(&mut new, entry.modified.0);
                 Outcome::Kept(new)
@@ -111,6 +133,16 @@ pub async fn one(
         }
     }
     Err(Failure::modified(Subject::of(resource, name)))
+}
+
+/// What a delete takes an object for that cannot be read: it has no finalizers that
+/// anybody could see to, so it goes at once. A precondition cannot be judged and keeps it.
+fn unreadable_gone(options: &Delete, unreadable: Failure, name: &str) -> Result<Value, Failure> {
+    if options.uid.is_some() || options.resource_version.is_some() {
+        return Err(unreadable);
+    }
+    tracing::warn!(name, %unreadable, "deleting an object that cannot be read");
+    Ok(serde_json::json!({"metadata": {"name": name}}))
 }
 
 /// R3.63: uid and resourceVersion, if given, are those of the object.

@@ -51,7 +51,7 @@ pub async fn run(
         not_older_than(registry, version).await?;
     }
     let entry = entry(registry, permit.resource(), permit.namespace(), name).await?;
-    let item = Item::read(permit.resource(), &entry)?;
+    let item = Item::read(permit.resource(), &entry, &registry.cache.live)?;
     Ok(respond::item(
         permit.resource(),
         &item,

@@ -9,13 +9,16 @@ use std::sync::Arc;
 use apiservice::Resource;
 use axum::body::Body;
 use http::Response;
-use storage::Revision;
+use storage::{PAGE_BYTES, Revision};
 
 use crate::accept::{self, Answer};
 use crate::authz::{Permit, verb};
 use crate::cache::{Item, Snapshot};
+use crate::limits;
+use crate::live::Live;
 use crate::object;
 use crate::options::{Continue, List, Match};
+use crate::pool::Hold;
 use crate::registry::get::{PATIENCE, not_older_than};
 use crate::registry::{Registry, Request, read_failure};
 use crate::respond::{self, ListMeta};
@@ -37,9 +40,16 @@ pub async fn run(
     let query = request.query();
     let accept = accept::negotiate(&request.headers, &query, Answer::List)?;
     let options = List::parse(query, permit.resource())?;
-    let (items, meta) = collect(registry, permit.resource(), permit.namespace(), &options).await?;
+    let list = collect(registry, &permit, &options).await?;
     let now = registry.clock.now();
-    Ok(respond::list(permit.resource(), &meta, items, &accept, now))
+    Ok(respond::list(
+        permit.resource(),
+        &list.meta,
+        list.items,
+        &accept,
+        now,
+        list.share,
+    ))
 }
 
 /// Which state of a collection is wanted.
@@ -73,13 +83,21 @@ impl State {
     }
 }
 
+/// Items with their metadata, and the bytes that they take beside the cache.
+pub struct Collected {
+    pub items: Vec<Arc<Item>>,
+    pub meta: ListMeta,
+    /// Held for as long as the items are.
+    pub share: Option<Hold>,
+}
+
 /// The items and list metadata that the options ask for.
-pub async fn collect(
+pub async fn collect<V>(
     registry: &Registry,
-    resource: &'static Resource,
-    namespace: Option<&str>,
+    permit: &Permit<V>,
     options: &List,
-) -> Result<(Vec<Arc<Item>>, ListMeta), Failure> {
+) -> Result<Collected, Failure> {
+    let (resource, namespace) = (permit.resource(), permit.namespace());
     let prefix = object::prefix(resource, namespace);
     let state = State::of(options);
     let after = options
@@ -99,7 +117,10 @@ pub async fn collect(
                 &options.selector,
             )
         }
-        None => read(registry, resource, &prefix, state, after, options).await?,
+        None => {
+            let share = registry.answers.hold(limits::holder(permit.identity()));
+            read(registry, resource, &prefix, state, after, options, share).await?
+        }
     };
     let mut meta = ListMeta {
         revision: page.revision,
@@ -113,26 +134,32 @@ pub async fn collect(
         meta.continue_token = Some(token.encode());
         meta.remaining = options.selector.is_empty().then_some(page.remaining);
     }
-    Ok((page.items, meta))
+    Ok(Collected {
+        items: page.items,
+        meta,
+        share: page.share,
+    })
 }
 
 /// The present objects in the wanted state, from the cache or else the store.
-pub async fn present(
+pub async fn present<V>(
     registry: &Registry,
-    resource: &'static Resource,
-    namespace: Option<&str>,
+    permit: &Permit<V>,
     state: State,
-) -> Result<Snapshot, Failure> {
+) -> Result<(Snapshot, Option<Hold>), Failure> {
+    let (resource, namespace) = (permit.resource(), permit.namespace());
     let prefix = object::prefix(resource, namespace);
     if let Some(snapshot) = cached(registry, resource, &prefix, state).await? {
-        return Ok(snapshot);
+        return Ok((snapshot, None));
     }
     let options = List::default();
-    let page = read(registry, resource, &prefix, state, None, &options).await?;
-    Ok(Snapshot {
+    let share = registry.answers.hold(limits::holder(permit.identity()));
+    let page = read(registry, resource, &prefix, state, None, &options, share).await?;
+    let snapshot = Snapshot {
         items: page.items,
         revision: page.revision,
-    })
+    };
+    Ok((snapshot, page.share))
 }
 
 struct Page {
@@ -141,6 +168,8 @@ struct Page {
     /// The last key looked at, below the prefix, if more remain.
     continue_after: Option<String>,
     remaining: u64,
+    /// Of the bytes that lists from the store may take; none for those of the cache.
+    share: Option<Hold>,
 }
 
 /// The state from the cache; `None` if the cache does not have it.
@@ -194,10 +223,12 @@ async fn remembered_empty(
         && cache.live()
         && let Some(revision) = cache.ledger.certain_from()
         && cache.reached(revision, PATIENCE).await
-        && let Some(snapshot) = cache.snapshot(prefix)
-        && snapshot.items.is_empty()
+        && let Some(revision) = cache.empty_at(prefix)
     {
-        return Ok(snapshot);
+        return Ok(Snapshot {
+            items: Vec::new(),
+            revision,
+        });
     }
     Err(read_failure(error))
 }
@@ -246,10 +277,13 @@ fn cut(
             .filter(|_| remaining > 0)
             .map(|item| relative(namespace, &item)),
         remaining,
+        share: None,
     }
 }
 
-/// The page from the store itself.
+/// The page from the store itself. With a limit it ends early when it is as large as a
+/// page of the store; without one it is refused when it is larger than what one
+/// holder's such answers may be together.
 async fn read(
     registry: &Registry,
     resource: &'static Resource,
@@ -257,6 +291,7 @@ async fn read(
     state: State,
     after: Option<&str>,
     options: &List,
+    mut share: Hold,
 ) -> Result<Page, Failure> {
     let mut at = match state {
         State::Exactly(revision) => Some(Revision(revision)),
@@ -265,6 +300,8 @@ async fn read(
     let limit = options.limit;
     let mut after = after.map(|after| format!("{prefix}{after}"));
     let mut items = Vec::new();
+    let mut bytes = 0;
+    let uncounted = Live::default();
     loop {
         let wanted = limit.map(|limit| match options.selector.is_empty() {
             true => limit,
@@ -279,21 +316,26 @@ async fn read(
         at = Some(page.revision);
         let count = page.entries.len();
         for (position, entry) in page.entries.iter().enumerate() {
-            let item = Item::read(resource, entry)?;
-            if options
-                .selector
-                .matches(&item.namespace, &item.name, &item.labels)
+            // What cannot be read is in quarantine: the list of the others goes on.
+            // Counted by the share, and not a second time.
+            if let Ok(item) = Item::read(resource, entry, &uncounted)
+                && options
+                    .selector
+                    .matches(&item.namespace, &item.name, &item.labels)
             {
+                bytes += item.encoded.len();
+                share.reach(bytes)?;
                 items.push(Arc::new(item));
             }
             let left = (count - position - 1) as u64 + page.remaining;
-            if limit.is_some_and(|limit| items.len() == limit) {
+            if limit.is_some_and(|limit| items.len() == limit || bytes >= PAGE_BYTES) {
                 let last = entry.key.strip_prefix(prefix).unwrap_or(&entry.key);
                 return Ok(Page {
                     items,
                     revision: page.revision.0,
                     continue_after: (left > 0).then(|| last.to_owned()),
                     remaining: left,
+                    share: Some(share),
                 });
             }
         }
@@ -305,6 +347,7 @@ async fn read(
                     revision: page.revision.0,
                     continue_after: None,
                     remaining: 0,
+                    share: Some(share),
                 });
             }
         }

@@ -26,13 +26,16 @@ use std::sync::Arc;
 use apiservice::Resource;
 use bytes::Bytes;
 use http::HeaderMap;
-use storage::{Entry, Error, Expect, Revision, Store};
+use storage::{Entry, Error, Expect, Held, Revision, Store};
 use tokio_util::sync::CancellationToken;
 
 use crate::authz::Authorizer;
 use crate::cache::{Cache, Writing};
+use crate::limits::Limits;
 use crate::namespaces::Namespaces;
 use crate::options::Query;
+use crate::pool::Pool;
+use crate::quota::{self, Quota};
 use crate::respond::Warnings;
 use crate::status::{Failure, Subject};
 
@@ -58,12 +61,21 @@ impl std::fmt::Debug for Clock {
     }
 }
 
-/// What the verbs work with.
+/// What the verbs work with. Clones share it.
+#[derive(Clone)]
 pub struct Registry {
     /// The objects.
     pub store: Store,
     /// The same objects as bytes; its feeder runs elsewhere.
     pub cache: Arc<Cache>,
+    /// Asked before something is stored.
+    pub quota: Arc<Quota>,
+    /// Bytes of lists that are made from the store and not from the cache, by holder.
+    pub answers: Pool,
+    /// Room for what a request reads as a tree of values beside its body.
+    pub limits: Limits,
+    /// Watches that read history.
+    pub replays: Pool,
     /// Asked about borrowed rights (rule 8).
     pub authorizer: Arc<Authorizer>,
     /// Asked before something is created in one.
@@ -75,18 +87,30 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Puts a value, and keeps the books on it.
-    pub async fn put(&self, key: &str, value: Bytes, expect: Expect) -> Result<Entry, Error> {
+    /// Room for a write, or the refusal.
+    pub async fn admit(&self, write: quota::Write<'_>) -> Result<quota::Reservation, Failure> {
+        self.quota.admit(&self.store, &self.cache, write).await
+    }
+
+    /// Puts a value, and keeps the books on it. What is held for it is let go of when the
+    /// store is through with it, also if the request has gone before.
+    pub async fn put(
+        &self,
+        key: &str,
+        value: Bytes,
+        expect: Expect,
+        held: Held,
+    ) -> Result<Entry, Error> {
         let writing = self.cache.ledger.begin();
-        let written = self.store.put(key, value, expect).await;
+        let written = self.store.put_held(key, value, expect, held).await;
         note(writing, written.as_ref().map(|entry| entry.modified));
         written
     }
 
     /// Deletes a key, and keeps the books on it.
-    pub async fn remove(&self, key: &str, expect: Revision) -> Result<Revision, Error> {
+    pub async fn remove(&self, key: &str, expect: Revision, held: Held) -> Result<Revision, Error> {
         let writing = self.cache.ledger.begin();
-        let written = self.store.delete(key, expect).await;
+        let written = self.store.delete_held(key, expect, held).await;
         note(writing, written.as_ref().copied());
         written
     }
@@ -103,7 +127,7 @@ fn note(writing: Writing<'_>, written: Result<Revision, &Error>) {
 
 /// A request as the verbs see it, after its target was classified.
 pub struct Request {
-    /// All request headers.
+    /// Those that say what is sent and what is wanted.
     pub headers: HeaderMap,
     /// Decoded pairs, in order.
     pub query: Vec<(String, String)>,
@@ -115,6 +139,8 @@ pub struct Request {
     pub deadline: tokio::time::Instant,
     /// Become Warning headers of whatever the answer is.
     pub warnings: Warnings,
+    /// The room of the body and the place of the request, which go with what is written.
+    pub held: Held,
 }
 
 impl Request {
@@ -128,7 +154,6 @@ impl Request {
 pub fn read_failure(error: Error) -> Failure {
     match error {
         Error::InvalidKey(_) => Failure::BadRequest(error.to_string()),
-        Error::Corrupt(_) => Failure::Internal(error.to_string()),
         other => Failure::store_unavailable(other),
     }
 }
@@ -142,7 +167,7 @@ pub fn write_failure(resource: &Resource, name: &str, error: Error) -> Failure {
         Error::Conflict { .. } => Failure::modified(Subject::of(resource, name)),
         Error::Closed => Failure::store_unavailable(error),
         Error::InvalidKey(_) => Failure::BadRequest(error.to_string()),
-        Error::Unavailable(_) => Failure::Unavailable {
+        Error::Unavailable(_) | Error::Corrupt(_) => Failure::Unavailable {
             message: format!("the object store did not confirm the write: {error}"),
             retry_after: 0,
         },

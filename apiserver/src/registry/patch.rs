@@ -10,7 +10,7 @@ use crate::accept::{self, Answer};
 use crate::admission::{self, Part};
 use crate::authz::{Permit, verb};
 use crate::decode::{self, Reject};
-use crate::merge::{self, Patch};
+use crate::merge::{self, Inapplicable, Patch};
 use crate::options::{FieldValidation, Write, WriteKind};
 use crate::registry::get;
 use crate::registry::update::Change;
@@ -83,10 +83,13 @@ pub fn parse(request: &Request) -> Result<(Patch, Vec<String>), Failure> {
 /// The patched document.
 pub fn apply(patch: &Patch, old: &Value) -> Result<Value, Failure> {
     let mut patched = old.clone();
-    patch.apply(&mut patched).map_err(|error| {
+    patch.apply(&mut patched).map_err(|error| match error {
+        Inapplicable::TooDeep => Failure::BadRequest(error.to_string()),
         // Kubernetes does not tell the client (R3.56); the log does.
-        tracing::debug!(%error, "a patch does not apply");
-        Failure::Unprocessable
+        Inapplicable::Operation(_) => {
+            tracing::debug!(%error, "a patch does not apply");
+            Failure::Unprocessable
+        }
     })?;
     Ok(patched)
 }

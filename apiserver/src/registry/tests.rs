@@ -1,8 +1,9 @@
 //! The verbs in process against real stores, in memory and on disk.
 #![allow(clippy::disallowed_methods, reason = "tests start tasks themselves")]
 
-mod harness;
+pub(crate) mod harness;
 mod reads;
+mod sizes;
 mod subresources;
 mod watches;
 mod writes;

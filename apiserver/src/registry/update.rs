@@ -2,10 +2,12 @@
 //! goes through, be it a PUT, a patch, a status or a scale.
 
 use apiservice::Resource;
+use std::sync::Arc;
+
 use axum::body::Body;
 use http::{Response, StatusCode};
 use serde_json::Value;
-use storage::Expect;
+use storage::{Expect, Held};
 
 use crate::accept::{self, Answer};
 use crate::admission::{self, Part};
@@ -14,6 +16,7 @@ use crate::authz::{Permit, verb};
 use crate::decode;
 use crate::object::{self, meta};
 use crate::options::{Write, WriteKind};
+use crate::quota;
 use crate::registry::get;
 use crate::registry::{Registry, Request, write_failure};
 use crate::respond::{self, Warnings};
@@ -80,6 +83,7 @@ pub struct Change<'a> {
     part: Part,
     dry_run: bool,
     warnings: &'a Warnings,
+    held: &'a Held,
 }
 
 impl<'a> Change<'a> {
@@ -100,6 +104,7 @@ impl<'a> Change<'a> {
             part,
             dry_run,
             warnings: &request.warnings,
+            held: &request.held,
         })
     }
 
@@ -118,6 +123,7 @@ impl<'a> Change<'a> {
         } = *self;
         for _ in 0..ATTEMPTS {
             let entry = get::entry(registry, resource, self.namespace, self.name).await?;
+            let decoded = registry.limits.decode(self.identity, entry.value.len())?;
             let old = object::decode(resource, &entry)?;
             let mut new = build(&old)?;
             if admission::required_version(resource, &new)? != entry.modified.0 {
@@ -125,13 +131,14 @@ impl<'a> Change<'a> {
             }
             match self.part {
                 Part::Main | Part::Replicas => {
-                    admission::prepare_update(resource, &mut new, &old, self.warnings)
+                    admission::prepare_update(resource, &mut new, &old, self.warnings)?;
                 }
                 Part::Status => {
                     // R3.72: nothing but the status is taken.
                     let status = new.get("status").cloned();
                     new = old.clone();
                     admission::set_status(&mut new, status);
+                    object::fits(&new)?;
                 }
             }
             admission::validate(resource, &new, Some(&old), self.part, self.warnings)?;
@@ -143,15 +150,34 @@ impl<'a> Change<'a> {
                 // R3.25, R3.52: what changes nothing is not written.
                 return Ok(new);
             }
-            let written = if self.completes_deletion(&new) {
-                let deleted = registry.remove(&entry.key, entry.modified).await;
+            let completes = self.completes_deletion(&new);
+            let room = if self.part != Part::Main || completes {
+                registry.quota.fits(bytes.len())?;
+                None
+            } else {
+                let write = quota::Write {
+                    resource,
+                    namespace: self.namespace,
+                    name: self.name,
+                    before: Some(entry.value.len()),
+                    after: bytes.len(),
+                };
+                Some(Arc::new(registry.admit(write).await?))
+            };
+            let written = if completes {
+                let held = Held::new((self.held.clone(), decoded));
+                let deleted = registry.remove(&entry.key, entry.modified, held).await;
                 deleted.map(|_| entry.modified)
             } else {
-                let put = registry.put(&entry.key, bytes, Expect::At(entry.modified));
+                let held = Held::new((self.held.clone(), room.clone(), decoded));
+                let put = registry.put(&entry.key, bytes, Expect::At(entry.modified), held);
                 put.await.map(|entry| entry.modified)
             };
             match written {
                 Ok(revision) => {
+                    if let Some(room) = room {
+                        room.written(revision.0);
+                    }
                     object::set_version(&mut new, revision.0);
                     return Ok(new);
                 }

@@ -27,9 +27,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::accept::{self, Accept, Answer, Shape};
 use crate::authz::{Permit, verb};
-use crate::cache::{Batch, Cache, Event, Item, Kind};
+use crate::cache::{Batch, Cache, Event, Item, Key, Kind};
+use crate::limits;
 use crate::object;
 use crate::options;
+use crate::pool::{Hold, Pool};
 use crate::registry::list::{State, present};
 use crate::registry::{Clock, Registry, Request, read_failure};
 use crate::respond;
@@ -41,7 +43,8 @@ use crate::table;
 const BOOKMARK: Duration = Duration::from_secs(60);
 /// And once this long before the end.
 const FAREWELL: Duration = Duration::from_secs(2);
-/// Seconds that a watch lasts at least if the client does not say (R3.12).
+/// A watch lasts between this many seconds and twice as many, or as long as the client
+/// says if that is less (R3.12).
 const MIN_TIMEOUT: u64 = 1800;
 /// Events taken from the ring at a time.
 const BATCH: usize = 256;
@@ -80,10 +83,7 @@ async fn open(
     options: options::Watch,
 ) -> Result<Watcher, Failure> {
     let now = Instant::now();
-    let seconds = options
-        .timeout
-        .unwrap_or_else(|| rand::rng().random_range(MIN_TIMEOUT..2 * MIN_TIMEOUT));
-    let end = now + Duration::from_secs(seconds);
+    let end = now + lifetime(options.timeout);
     let mut watcher = Watcher {
         cache: registry.cache.clone(),
         store: registry.store.clone(),
@@ -96,8 +96,12 @@ async fn open(
         headers_sent: false,
         initial: Vec::new().into_iter(),
         marker: false,
+        share: None,
         position: 0,
         source: Source::Ring,
+        replays: registry.replays.clone(),
+        holder: limits::holder(permit.identity()).to_owned(),
+        replay: None,
         queue: VecDeque::new(),
         bookmarks: options.bookmarks,
         next_bookmark: now + BOOKMARK,
@@ -111,8 +115,9 @@ async fn open(
             Some(0) => State::Any,
             Some(version) => State::NotOlderThan(version),
         };
-        match present(registry, permit.resource(), permit.namespace(), state).await {
-            Ok(snapshot) => {
+        match present(registry, permit, state).await {
+            Ok((snapshot, share)) => {
+                watcher.share = share;
                 watcher.position = snapshot.revision;
                 watcher.initial = snapshot.items.into_iter();
                 watcher.marker = options.marker && options.bookmarks;
@@ -128,6 +133,13 @@ async fn open(
         };
     }
     Ok(watcher)
+}
+
+/// How long a watch lasts for which a client asks for so many seconds. Those that were
+/// opened together do not end together.
+fn lifetime(asked: Option<u64>) -> Duration {
+    let longest = rand::rng().random_range(MIN_TIMEOUT..2 * MIN_TIMEOUT);
+    Duration::from_secs(asked.map_or(longest, |asked| asked.min(longest)))
 }
 
 enum Source {
@@ -156,11 +168,18 @@ struct Watcher {
     /// A Table's columns are in the first event only (R4.8).
     headers_sent: bool,
     initial: std::vec::IntoIter<Arc<Item>>,
+    /// Of the initial items, until the last was sent.
+    share: Option<Hold>,
     /// The marker bookmark is still owed.
     marker: bool,
     /// Every change up to here was sent or is of no concern.
     position: u64,
     source: Source,
+    replays: Pool,
+    /// Who watches.
+    holder: String,
+    /// The place of a watch that reads history.
+    replay: Option<Hold>,
     queue: VecDeque<Bytes>,
     bookmarks: bool,
     next_bookmark: Instant,
@@ -208,6 +227,7 @@ impl Watcher {
         let mut size = 0;
         while self.queue.is_empty() || size < PIECE {
             let Some(item) = self.initial.next() else {
+                self.share = None;
                 if std::mem::take(&mut self.marker) {
                     self.bookmark(true);
                 }
@@ -236,6 +256,7 @@ impl Watcher {
     async fn step(&mut self) {
         if matches!(self.source, Source::History(_)) && self.covered() {
             self.source = Source::Ring;
+            self.replay = None;
         }
         let mut progress = self.cache.progress();
         progress.borrow_and_update();
@@ -293,8 +314,19 @@ impl Watcher {
     }
 
     async fn open_history(&mut self) {
+        if self.replay.is_none() {
+            match self.replays.enter(&self.holder) {
+                Ok(place) => self.replay = Some(place),
+                // Others are reading; nothing is lost by coming later.
+                Err(_) => return tokio::time::sleep(RETRY).await,
+            }
+        }
         let prefix = object::prefix(self.resource, self.namespace.as_deref());
-        match self.store.watch(&prefix, Revision(self.position)).await {
+        let opened = self.store.watch(&prefix, Revision(self.position)).await;
+        if opened.is_err() {
+            self.replay = None;
+        }
+        match opened {
             Ok(changes) => self.source = Source::History(Box::new(changes)),
             Err(storage::Error::Compacted { oldest }) => self.expire(oldest.0),
             // A revision that is yet to come: wait for it without a word.
@@ -306,13 +338,17 @@ impl Watcher {
 
     fn take_history(&mut self, item: Option<Result<WatchItem, storage::Error>>) {
         match item {
-            Some(Ok(WatchItem::Change(change))) => match Event::read(&change, None) {
-                Ok(event) => {
-                    event.iter().for_each(|event| self.deliver(event));
-                    self.position = self.position.max(change.revision().0);
+            Some(Ok(WatchItem::Change(change))) => {
+                match Event::read(&change, None, &self.cache.live) {
+                    Ok(event) => {
+                        event.iter().for_each(|event| self.deliver(event));
+                        self.position = self.position.max(change.revision().0);
+                    }
+                    // One entry that cannot be read does not end the watch of the others;
+                    // the cache reports it.
+                    Err(_) => self.position = self.position.max(change.revision().0),
                 }
-                Err(failure) => self.fail(&failure),
-            },
+            }
             Some(Ok(WatchItem::Progress(revision))) => {
                 self.position = self.position.max(revision.0);
             }
@@ -331,32 +367,57 @@ impl Watcher {
             .as_ref()
             .is_some_and(|item| self.selected(item));
         let now = event.kind != Kind::Deleted && self.selected(&event.object);
-        let frame = match (before, now) {
+        let (kind, left) = match (before, now) {
             (false, false) => return,
-            (false, true) if event.kind == Kind::Added => self.own_frame(event),
-            (false, true) => self.frame("ADDED", &event.object),
-            (true, true) => self.own_frame(event),
-            (true, false) if event.kind == Kind::Deleted => self.own_frame(event),
-            (true, false) => match &event.previous {
-                Some(previous) => self.frame("DELETED", &previous.at(event.revision)),
-                None => return,
-            },
+            (false, true) => (Kind::Added, false),
+            (true, true) => (event.kind, false),
+            (true, false) => (Kind::Deleted, event.kind != Kind::Deleted),
+        };
+        let frame = match self.accept.shape {
+            Shape::Object if kind == event.kind => event.frame(&self.cache.live),
+            _ => self.shared_frame(event, kind, left),
         };
         self.queue.push_back(frame);
     }
 
-    /// The frame of an event as it is, shared with other watchers if possible.
-    fn own_frame(&mut self, event: &Event) -> Bytes {
-        match self.accept.shape {
-            Shape::Object => event.frame(),
-            _ => self.frame(event.kind.as_str(), &event.object),
+    /// A frame that other watchers get as well. `left`: the object as it was before the
+    /// change, for a watcher that sees it no more.
+    fn shared_frame(&mut self, event: &Event, kind: Kind, left: bool) -> Bytes {
+        let cache = self.cache.clone();
+        let make = |watcher: &mut Self| match event.previous.as_ref().filter(|_| left) {
+            Some(before) => {
+                let before = before.at(event.revision, &cache.live);
+                watcher.frame(kind.as_str(), &before)
+            }
+            None => watcher.frame(kind.as_str(), &event.object),
+        };
+        let table = matches!(self.accept.shape, Shape::Table(..));
+        if table && !self.headers_sent {
+            return make(self);
         }
+        let key = Key {
+            revision: event.revision,
+            kind: kind.as_str(),
+            before: left,
+            shape: self.accept.shape,
+            second: match table {
+                true => self.clock.now().as_second(),
+                false => 0,
+            },
+        };
+        cache.frames.get(key, || make(self))
     }
 
     fn frame(&mut self, kind: &str, item: &Item) -> Bytes {
         match self.accept.shape {
-            Shape::Object | Shape::PartialList(_) => respond::frame(kind, &item.encoded),
-            Shape::Partial(version) => respond::frame(kind, &item.partial(version)),
+            Shape::Object | Shape::PartialList(_) => {
+                let frame = respond::frame(kind, &item.encoded);
+                self.cache.live.count(frame)
+            }
+            Shape::Partial(version) => {
+                let frame = respond::frame(kind, &item.partial(version));
+                self.cache.live.count(frame)
+            }
             Shape::Table(..) => self.value_frame(kind, &item.value()),
         }
     }
@@ -380,7 +441,8 @@ impl Watcher {
                 table::table(version, metadata, definitions, rows)
             }
         };
-        respond::frame(kind, value.to_string().as_bytes())
+        let frame = respond::frame(kind, value.to_string().as_bytes());
+        self.cache.live.count(frame)
     }
 
     fn bookmark(&mut self, marker: bool) {
@@ -409,5 +471,20 @@ impl Watcher {
         self.queue
             .push_back(respond::frame("ERROR", status.as_bytes()));
         self.ended = true;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_watch_ends_within_an_hour_whatever_is_asked_for() {
+        for asked in [None, Some(7200), Some(u64::MAX)] {
+            assert!((1800..3600).contains(&lifetime(asked).as_secs()));
+        }
+        assert_eq!(lifetime(Some(5)).as_secs(), 5);
+        let some: std::collections::BTreeSet<_> = (0..50).map(|_| lifetime(None)).collect();
+        assert!(some.len() > 1);
     }
 }

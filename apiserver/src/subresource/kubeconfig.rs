@@ -15,7 +15,7 @@ use std::time::Duration;
 use apiservice::names::{self, key};
 use apiservice::pki::{self, Entropy, KubeconfigInput, Leaf, Pair, Usage, Validity};
 use apiservice::resource::Column;
-use apiservice::v1alpha1::KubeconfigRole;
+use apiservice::v1alpha1::{KubeconfigRole, TenantControlPlane};
 use axum::body::Body;
 use http::{HeaderValue, Response, StatusCode, header};
 use jiff::{SignedDuration, Timestamp};
@@ -29,6 +29,7 @@ use crate::authz::{Attributes, Authorizer, Decision, Permit, forbidden, verb};
 use crate::metrics::Metrics;
 use crate::options::{Write, WriteKind};
 use crate::registry::{self, Clock, Registry, Request};
+use crate::respond::Warnings;
 use crate::status::Failure;
 use crate::target::Verb;
 use crate::{delegate, respond};
@@ -121,7 +122,7 @@ pub async fn get(
         let table = respond::with_columns(&COLUMNS, &value, &accept, StatusCode::OK, now);
         return Ok(never_cached(table));
     }
-    let tenant = Tenant::of(&object)?;
+    let tenant = Tenant::of(&object, &request.warnings)?;
     let signer = minter.signer(&tenant).await?;
     let minted = match role {
         Some(role) => Some(minter.mint(&tenant, &signer, &permit, role, minter.longest)?),
@@ -145,7 +146,7 @@ pub async fn create(
 ) -> Result<Response<Body>, Failure> {
     let accept = accept::negotiate(&request.headers, &request.query(), Answer::Object)?;
     let write = Write::parse(request.query(), WriteKind::Create)?;
-    let asked = Asked::parse(request, &permit, write.field_validation, minter.longest)?;
+    let asked = Asked::parse(request, &permit, minter.longest)?;
     let (object, _) = registry::get::object(registry, &permit).await?;
     minter.still_allowed(&permit).await?;
     let mut answer = json!({
@@ -159,7 +160,7 @@ pub async fn create(
         "spec": {"role": asked.role.as_str(), "expirationSeconds": asked.seconds},
     });
     if !write.dry_run {
-        let tenant = Tenant::of(&object)?;
+        let tenant = Tenant::of(&object, &request.warnings)?;
         let signer = minter.signer(&tenant).await?;
         let minted = minter.mint(&tenant, &signer, &permit, asked.role, asked.seconds)?;
         answer["status"] = json!({
@@ -308,12 +309,19 @@ impl Minter {
 }
 
 impl Tenant {
+    /// Adds a warning for a tenant that is not Ready now: whoever mends it needs a
+    /// kubeconfig for that.
+    ///
     /// # Errors
-    /// 503 until the tenant is Ready: only then does a kubeconfig work (rule 14).
-    fn of(object: &Value) -> Result<Tenant, Failure> {
+    /// 503 until the tenant is Ready for the first time: before, none works (rule 14).
+    fn of(object: &Value, warnings: &Warnings) -> Result<Tenant, Failure> {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        if !is_ready(object) {
-            return Err(not_ready("its condition Ready is not True"));
+        let ready = ready(object);
+        if ready.is_none_or(|ready| ready["status"] != "True") {
+            if !was_ready(object) {
+                return Err(not_ready("its condition Ready is not True"));
+            }
+            warnings.add(not_ready_now(ready));
         }
         let endpoint = endpoint(object).ok_or_else(|| not_ready("it has no endpoint"))?;
         Ok(Tenant {
@@ -324,14 +332,23 @@ impl Tenant {
     }
 }
 
-fn is_ready(object: &Value) -> bool {
-    let conditions = object["status"]["conditions"].as_array();
-    conditions.is_some_and(|conditions| {
-        conditions.iter().any(|condition| {
-            condition["type"] == apiservice::condition::tenant::READY
-                && condition["status"] == "True"
-        })
-    })
+fn ready(object: &Value) -> Option<&Value> {
+    let conditions = object["status"]["conditions"].as_array()?;
+    let mut found = conditions.iter();
+    found.find(|it| it["type"] == apiservice::condition::tenant::READY)
+}
+
+/// The tenant was Ready once. What does not decode is of no known version.
+fn was_ready(object: &Value) -> bool {
+    let tenant = serde_json::from_value::<TenantControlPlane>(object.clone());
+    tenant.is_ok_and(|tenant| tenant.was_ready())
+}
+
+fn not_ready_now(ready: Option<&Value>) -> String {
+    let said = |field: &str| ready.and_then(|ready| ready[field].as_str());
+    let reason = said("reason").unwrap_or("Unknown");
+    let message = said("message").unwrap_or_default();
+    format!("the tenant is not Ready, so this kubeconfig may not work now: {reason}: {message}")
 }
 
 fn endpoint(object: &Value) -> Option<&str> {
@@ -391,26 +408,48 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_ready_tenant_has_kubeconfigs() {
+    fn a_tenant_has_kubeconfigs_from_its_first_ready_on() {
+        let warnings = Warnings::default();
         let mut object = json!({
             "metadata": {"name": "t", "namespace": "n"},
+            "spec": {"kubernetes": {"version": "v1.36.3"}},
             "status": {"controlPlaneEndpoint": "10.0.0.1:6443", "conditions": [
-                {"type": "Ready", "status": "True"},
+                {
+                    "type": "Ready",
+                    "status": "True",
+                    "reason": "ProbeFailed",
+                    "message": "it does not write",
+                    "lastTransitionTime": "2026-01-01T00:00:00Z",
+                },
             ]},
         });
         assert_eq!(
-            Tenant::of(&object).ok().unwrap().server,
+            Tenant::of(&object, &warnings).ok().unwrap().server,
             "https://10.0.0.1:6443"
         );
         for status in ["False", "Unknown"] {
             object["status"]["conditions"][0]["status"] = status.into();
-            let failure = Tenant::of(&object).err().unwrap();
+            let failure = Tenant::of(&object, &warnings).err().unwrap();
             assert_eq!(
                 (failure.code().as_u16(), failure.retry_after()),
                 (503, Some(2))
             );
         }
-        object["status"] = json!({"conditions": [{"type": "Ready", "status": "True"}]});
-        assert!(Tenant::of(&object).is_err());
+        assert!(warnings.texts().is_empty());
+
+        // Not Ready any more: who mends it needs access, and is told.
+        object["status"]["kubernetesResources"] = json!({"version": {"version": "v1.36.3"}});
+        assert!(Tenant::of(&object, &warnings).is_ok());
+        assert_eq!(
+            warnings.texts(),
+            [
+                "the tenant is not Ready, so this kubeconfig may not work now: ProbeFailed: it does \
+                 not write"
+            ]
+        );
+        object["status"] = json!({"conditions": [
+            {"type": "Ready", "status": "True", "reason": "Ready", "message": "", "lastTransitionTime": null},
+        ]});
+        assert!(Tenant::of(&object, &warnings).is_err());
     }
 }

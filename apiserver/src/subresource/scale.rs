@@ -53,7 +53,7 @@ pub async fn update(
     let name = get::name(&permit)?;
     let options = Write::parse(query, WriteKind::Update)?;
     let parsed = decode::parse(media, &request.body)
-        .map_err(|error| decode::unrecognized("Scale", &error, &request.body))?;
+        .map_err(|error| error.or(|text| decode::unrecognized("Scale", text, &request.body)))?;
     let mut scale = parsed.value;
     complete(
         &mut scale,
@@ -172,17 +172,18 @@ fn scale(paths: &ScalePaths, object: &Value) -> Result<Value, Failure> {
 /// preconditions; without a version the write is unconditional.
 fn scaled(paths: &ScalePaths, old: &Value, scale: &Value) -> Result<Value, Failure> {
     let replicas = scale["spec"]["replicas"].as_i64().unwrap_or(0);
-    if !(0..=MAX_REPLICAS).contains(&replicas) {
+    let refused = match replicas {
+        ..0 => Some("must be greater than or equal to 0".to_owned()),
+        0..=MAX_REPLICAS => None,
+        _ => Some(format!("must be less than or equal to {MAX_REPLICAS}")),
+    };
+    if let Some(why) = refused {
         let path = Path::new("spec.replicas");
         return Err(Failure::Invalid {
             kind: "Scale".to_owned(),
             group: "autoscaling".to_owned(),
             name: meta(scale, "name").to_owned(),
-            errors: vec![field::Error::invalid(
-                &path,
-                replicas,
-                "must be greater than or equal to 0",
-            )],
+            errors: vec![field::Error::invalid(&path, replicas, why)],
         });
     }
     let mut new = old.clone();
@@ -258,20 +259,7 @@ fn complete(
         }
     }
     unknown.extend(decode::metadata::complete(scale)?);
-    unknown.sort();
-    let strict: Vec<String> = duplicates
-        .into_iter()
-        .chain(unknown.iter().map(|path| format!("unknown field {path:?}")))
-        .collect();
-    match validation {
-        _ if strict.is_empty() => Ok(()),
-        FieldValidation::Ignore => Ok(()),
-        FieldValidation::Warn => {
-            strict.into_iter().for_each(|text| warnings.add(text));
-            Ok(())
-        }
-        FieldValidation::Strict => Err(decode::strict_error(&strict)),
-    }
+    decode::judge(duplicates, unknown, validation, warnings)
 }
 
 #[cfg(test)]
@@ -294,10 +282,35 @@ mod tests {
             scale["metadata"],
             json!({"name": "a", "resourceVersion": "7"})
         );
-        let negative = json!({"metadata": {"name": "a"}, "spec": {"replicas": -1}});
-        assert_eq!(
-            scaled(paths(), &object, &negative).unwrap_err().to_string(),
-            "Scale.autoscaling \"a\" is invalid: spec.replicas: Invalid value: -1: must be greater than or equal to 0"
-        );
+        for (replicas, why) in [
+            (-1, "must be greater than or equal to 0"),
+            (
+                3_000_000_000_i64,
+                "must be less than or equal to 2147483647",
+            ),
+        ] {
+            let scale = json!({"metadata": {"name": "a"}, "spec": {"replicas": replicas}});
+            assert_eq!(
+                scaled(paths(), &object, &scale).unwrap_err().to_string(),
+                format!(
+                    "Scale.autoscaling \"a\" is invalid: spec.replicas: Invalid value: {replicas}: {why}"
+                )
+            );
+        }
+    }
+
+    #[test]
+    fn unknown_fields_are_told_up_to_the_cap() {
+        let mut body = json!({"metadata": {"name": "a"}, "spec": {"replicas": 1}});
+        for n in 0..30_000 {
+            body["spec"][format!("x{n:05}")] = json!(1);
+        }
+        let warnings = Warnings::default();
+        let strict = FieldValidation::Strict;
+        let error = complete(&mut body.clone(), Vec::new(), strict, &warnings).unwrap_err();
+        assert_eq!(error.matches("unknown field").count(), decode::MAX_STRICT);
+        assert!(error.ends_with("unknown field \"spec.x00099\""), "{error}");
+        complete(&mut body, Vec::new(), FieldValidation::Warn, &warnings).unwrap();
+        assert_eq!(warnings.texts().len(), decode::MAX_STRICT);
     }
 }

@@ -1,5 +1,7 @@
 //! Making certificates: X.509 version 3 as RFC 5280 has it.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -152,9 +154,10 @@ fn names(leaf: &Leaf) -> Result<Vec<SanType>, Error> {
     });
     let addresses = leaf.ip_addresses.iter().copied().map(SanType::IpAddress);
     let mut all = Vec::new();
+    let mut seen = HashSet::new();
     for name in dns.chain(addresses.map(Ok)) {
         let name = name?;
-        if !all.contains(&name) {
+        if seen.insert(name.clone()) {
             all.push(name);
         }
     }

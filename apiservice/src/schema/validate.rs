@@ -1,6 +1,8 @@
 //! Judging a value by its schema, in the words of kube-apiserver's validator
 //! for custom resources (R6.11).
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::{Map, Value};
 
 use super::format::Format;
@@ -122,8 +124,9 @@ fn array(
 ) {
     let old = old.and_then(Value::as_array);
     if let Some(items) = &node.items {
+        let before = old.map(|old| counterparts(&node.list_type, old));
         for (position, item) in list.iter().enumerate() {
-            let old = old.and_then(|old| counterpart(&node.list_type, item, old));
+            let old = before.as_ref().and_then(|before| before.of(item));
             walk(items, item, old, &path.index(position), errors, duplicates);
         }
     }
@@ -138,14 +141,33 @@ fn array(
     repeated(&node.list_type, list, path, duplicates);
 }
 
-/// The old element that an element of a list is about, where one can tell.
-fn counterpart<'a>(list_type: &ListType, item: &Value, old: &'a [Value]) -> Option<&'a Value> {
-    match list_type {
-        ListType::Map(keys) => {
-            let wanted = identity(keys, item);
-            old.iter().find(|old| identity(keys, old) == wanted)
+/// The elements of an old list, to be found by what identifies them. Looked up and not
+/// searched: lists are as long as a client makes them.
+struct Counterparts<'a> {
+    keys: &'a [String],
+    by: HashMap<String, &'a Value>,
+}
+
+fn counterparts<'a>(list_type: &'a ListType, old: &'a [Value]) -> Counterparts<'a> {
+    let keys = match list_type {
+        ListType::Map(keys) => keys.as_slice(),
+        ListType::Atomic | ListType::Set => &[],
+    };
+    let mut by = HashMap::new();
+    for item in old.iter().filter(|_| !keys.is_empty()) {
+        by.entry(identity(keys, item).to_string()).or_insert(item);
+    }
+    Counterparts { keys, by }
+}
+
+impl<'a> Counterparts<'a> {
+    /// The old element that an element is about, where one can tell.
+    fn of(&self, item: &Value) -> Option<&'a Value> {
+        if self.by.is_empty() {
+            return None;
         }
-        ListType::Atomic | ListType::Set => None,
+        let identity = identity(self.keys, item).to_string();
+        self.by.get(&identity).copied()
     }
 }
 
@@ -155,9 +177,10 @@ fn repeated(list_type: &ListType, list: &[Value], path: &Path, duplicates: &mut 
         ListType::Set => list.to_vec(),
         ListType::Map(keys) => list.iter().map(|item| identity(keys, item)).collect(),
     };
-    for (position, identity) in identities.iter().enumerate() {
-        if identities[..position].contains(identity) {
-            duplicates.push(Error::duplicate(&path.index(position), identity.clone()));
+    let mut seen = HashSet::with_capacity(identities.len());
+    for (position, identity) in identities.into_iter().enumerate() {
+        if !seen.insert(identity.to_string()) {
+            duplicates.push(Error::duplicate(&path.index(position), identity));
         }
     }
 }

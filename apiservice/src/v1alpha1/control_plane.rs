@@ -257,6 +257,64 @@ impl ComponentsExtraArgs {
     }
 }
 
+/// The name of the flag that an argument sets, as the components of Kubernetes
+/// read it: to them, `--etcd_prefix` is `--etcd-prefix`.
+pub fn flag_name(argument: &str) -> String {
+    let name = argument.trim_start_matches('-');
+    let name = name.split_once('=').map_or(name, |(name, _)| name);
+    name.replace('_', "-")
+}
+
+/// The flags of a component that Steward sets and nobody else can: addresses,
+/// certificates and storage hang on them.
+pub fn managed_flags(component: Component) -> &'static [&'static str] {
+    match component {
+        Component::ApiServer => &[
+            "advertise-address",
+            "client-ca-file",
+            "enable-admission-plugins",
+            "etcd-cafile",
+            "etcd-certfile",
+            "etcd-compaction-interval",
+            "etcd-keyfile",
+            "etcd-prefix",
+            "etcd-servers",
+            "kubelet-client-certificate",
+            "kubelet-client-key",
+            "kubelet-preferred-address-types",
+            "proxy-client-cert-file",
+            "proxy-client-key-file",
+            "requestheader-allowed-names",
+            "requestheader-client-ca-file",
+            "secure-port",
+            "service-account-key-file",
+            "service-account-signing-key-file",
+            "service-cluster-ip-range",
+            "tls-cert-file",
+            "tls-private-key-file",
+        ],
+        Component::ControllerManager => &[
+            "authentication-kubeconfig",
+            "authorization-kubeconfig",
+            "client-ca-file",
+            "cluster-cidr",
+            "cluster-signing-cert-file",
+            "cluster-signing-key-file",
+            "kubeconfig",
+            "requestheader-client-ca-file",
+            "root-ca-file",
+            "service-account-private-key-file",
+            "service-cluster-ip-range",
+        ],
+        Component::Scheduler => &[
+            "authentication-kubeconfig",
+            "authorization-kubeconfig",
+            "kubeconfig",
+        ],
+        Component::Kine => &[],
+    }
+}
+
 /// Volume mounts for the containers of the components.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]

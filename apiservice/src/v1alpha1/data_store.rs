@@ -63,6 +63,7 @@ pub static RESOURCE: Resource = Resource {
         rules: rules::RULES,
         normalize: |_| {},
         check: rules::check,
+        check_parts: |_, _| Vec::new(),
         warnings: rules::warnings,
         borrowed: rules::borrowed,
     },

@@ -1,11 +1,15 @@
 //! What the schema of a DataStore cannot say.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use serde_json::Value;
 
 use crate::field::{Error, Path};
+use crate::meta::subdomain_complaints;
 use crate::resource::BorrowedRight;
 use crate::rule::{Holds, Rule, at};
 
+use super::tenant_control_plane_checks::ends_in_number;
 use super::{ContentRef, DataStoreSpec, Driver};
 
 const SPEC: &[&str] = &["spec"];
@@ -148,16 +152,11 @@ pub(super) fn check(new: &Value, old: Option<&Value>) -> Vec<Error> {
     }
     let spec = spec(new);
     let mut errors = Vec::new();
-    let path = Path::new("spec.endpoints");
-    for (position, endpoint) in spec.endpoints.iter().enumerate() {
-        if let Some(detail) = endpoint_complaint(endpoint) {
-            errors.push(Error::invalid(
-                &path.index(position),
-                endpoint.as_str(),
-                detail,
-            ));
-        }
-    }
+    endpoints(
+        &spec.endpoints,
+        &old.map(self::spec).unwrap_or_default().endpoints,
+        &mut errors,
+    );
     for (path, reference, _) in references(&spec) {
         if reference.inline().is_some() {
             continue;
@@ -175,17 +174,59 @@ pub(super) fn check(new: &Value, old: Option<&Value>) -> Vec<Error> {
     errors
 }
 
+/// What was there before is not blamed again.
+fn endpoints(new: &[String], old: &[String], errors: &mut Vec<Error>) {
+    let path = Path::new("spec.endpoints");
+    let count = |list: &[String], wanted: &str| list.iter().filter(|one| *one == wanted).count();
+    for (position, endpoint) in new.iter().enumerate() {
+        let path = path.index(position);
+        let so_far = count(&new[..=position], endpoint);
+        let before = count(old, endpoint);
+        if before == 0
+            && so_far == 1
+            && let Some(detail) = endpoint_complaint(endpoint)
+        {
+            errors.push(Error::invalid(&path, endpoint.as_str(), detail));
+        }
+        if so_far > before.max(1) {
+            errors.push(Error::duplicate(&path, endpoint.as_str()));
+        }
+    }
+}
+
 fn endpoint_complaint(endpoint: &str) -> Option<&'static str> {
+    const FORM: &str = "must be host:port, for example etcd.example.com:2379";
     if endpoint.contains("://") {
         return Some("must be host:port without a scheme, for example etcd.example.com:2379");
     }
-    let port = endpoint
-        .rsplit_once(':')
-        .filter(|(host, _)| !host.is_empty());
-    match port.map(|(_, port)| port.parse::<u16>()) {
-        Some(Ok(port)) if port > 0 => None,
-        _ => Some("must be host:port, for example etcd.example.com:2379"),
+    if endpoint.trim() != endpoint {
+        return Some("must not begin or end with a blank");
     }
+    let Some((host, port)) = endpoint.rsplit_once(':') else {
+        return Some(FORM);
+    };
+    // parse alone would take a sign.
+    let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+    if !digits || !port.parse::<u16>().is_ok_and(|port| port > 0) {
+        return Some(FORM);
+    }
+    if let Some(inner) = host.strip_prefix('[') {
+        let inner = inner.strip_suffix(']').map(str::parse::<Ipv6Addr>);
+        return (!matches!(inner, Some(Ok(_)))).then_some(
+            "must have an IPv6 address between the brackets, for example [2001:db8::1]:2379",
+        );
+    }
+    if host.contains(':') {
+        return Some("must have an IPv6 address in brackets, for example [2001:db8::1]:2379");
+    }
+    if ends_in_number(host) {
+        return host.parse::<Ipv4Addr>().is_err().then_some(FORM);
+    }
+    // Resolvers take more than Kubernetes does: capitals, underscores, and a
+    // dot at the end.
+    let name = host.strip_suffix('.').unwrap_or(host);
+    let name = name.to_ascii_lowercase().replace('_', "0");
+    (!subdomain_complaints(&name).is_empty()).then_some(FORM)
 }
 
 /// Warnings about a write.
@@ -242,6 +283,7 @@ pub(super) fn borrowed(new: &Value, old: Option<&Value>) -> Vec<BorrowedRight> {
                 namespace: secret.namespace.clone(),
                 name: secret.name.clone(),
                 field: path.child("secretReference").to_string(),
+                or: None,
             })
         })
         .collect()

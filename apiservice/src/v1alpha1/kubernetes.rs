@@ -131,10 +131,18 @@ pub struct JsonPatch {
     /// From where, for move and copy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// The value, for add, replace and test.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
+    /// The value, for add, replace and test; null is one.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "null_is_a_value"
+    )]
+    #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true, "nullable" = true))]
     pub value: Option<Value>,
+}
+
+/// Tells a null from a field that is not there.
+fn null_is_a_value<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Value>, D::Error> {
+    Value::deserialize(from).map(Some)
 }
 
 /// The operation of a JSON patch.

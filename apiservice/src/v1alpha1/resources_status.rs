@@ -34,7 +34,7 @@ pub struct KubernetesResourcesStatus {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct VersionStatus {
-    /// The version that was last Ready or Sleeping.
+    /// The version that last ran. None before the tenant is Ready for the first time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// The state in one word.

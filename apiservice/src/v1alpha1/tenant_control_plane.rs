@@ -32,6 +32,7 @@ pub static RESOURCE: Resource = Resource {
         rules: tenant_control_plane_rules::RULES,
         normalize: tenant_control_plane_rules::normalize,
         check: tenant_control_plane_rules::check,
+        check_parts: tenant_control_plane_rules::check_parts,
         warnings: tenant_control_plane_warnings::warnings,
         borrowed: tenant_control_plane_access::borrowed,
     },
@@ -172,7 +173,7 @@ pub struct TenantControlPlaneSpec {
     #[schemars(regex(pattern = r"^[A-Za-z0-9]([-_.A-Za-z0-9]*[A-Za-z0-9])?$"))]
     pub data_store_schema: Option<String>,
     /// Name of the tenant's user in the DataStore. Without it, it is made from
-    /// namespace and name; the one in use is in status.storage.setup.user. It
+    /// namespace, name and uid; the one in use is in status.storage.setup.user. It
     /// cannot be changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 127))]

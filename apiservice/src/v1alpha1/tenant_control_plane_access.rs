@@ -1,15 +1,23 @@
-//! Rule 8 for a TenantControlPlane: what shapes its pods must be within the
-//! requester's own rights.
+//! Rule 8 for a TenantControlPlane: what shapes its pods, and how it is published in
+//! the management cluster, must be within the requester's own rights.
+
+use std::collections::HashSet;
 
 use serde_json::Value;
 
 use super::TenantControlPlane;
-use crate::resource::BorrowedRight;
+use crate::resource::{BorrowedRight, OtherRight};
 use crate::rule::at;
 
-/// Fields below `spec.controlPlane.deployment` that decide what runs in the
-/// pods or with which rights.
+/// Fields below `spec.controlPlane.deployment` that decide what runs in the pods, with
+/// which rights, where, and what the cluster makes of them: labels and annotations
+/// steer network policies, injectors and admission.
 const SHAPES_PODS: &[&[&str]] = &[
+    &["podAdditionalMetadata"],
+    &["nodeSelector"],
+    &["tolerations"],
+    &["affinity"],
+    &["topologySpreadConstraints"],
     &["additionalContainers"],
     &["additionalInitContainers"],
     &["additionalVolumes"],
@@ -20,6 +28,15 @@ const SHAPES_PODS: &[&[&str]] = &[
     &["podSecurityContext"],
     &["containerSecurityContexts"],
     &["registrySettings"],
+];
+
+/// Of these, what keeps pods where they are, and from what they may not do.
+const RESTRICTS_PODS: &[&[&str]] = &[
+    &["nodeSelector"],
+    &["affinity"],
+    &["runtimeClassName"],
+    &["podSecurityContext"],
+    &["containerSecurityContexts"],
 ];
 
 /// The rights that are needed for what differs from `old`; on create, from an
@@ -34,12 +51,17 @@ pub(super) fn borrowed(new: &Value, old: Option<&Value>) -> Vec<BorrowedRight> {
     let before = old.map(part).unwrap_or(default);
     let namespace = new["metadata"]["namespace"].as_str().map(str::to_owned);
 
-    let mut rights = Vec::new();
+    let mut rights = publishes(new, old, namespace.as_deref());
     for path in SHAPES_PODS {
         let (now, then) = (at(&wanted, path), at(&before, path));
-        // What was taken away is not borrowed.
-        let Some(now) = now.filter(|_| now != then) else {
-            continue;
+        let none = Value::Null;
+        let now = match now {
+            Some(now) if Some(now) != then => now,
+            // What was taken away is not borrowed, except what held the pods back.
+            None if then.is_some_and(|then| !is_empty(then)) && RESTRICTS_PODS.contains(path) => {
+                &none
+            }
+            _ => continue,
         };
         let field = format!("spec.controlPlane.deployment.{}", path.join("."));
         rights.push(BorrowedRight {
@@ -50,15 +72,17 @@ pub(super) fn borrowed(new: &Value, old: Option<&Value>) -> Vec<BorrowedRight> {
             namespace: namespace.clone(),
             name: None,
             field: field.clone(),
+            or: None,
         });
-        let mut sources = Vec::new();
-        mounted(now, &mut sources);
-        let mut known = Vec::new();
+        let mut sources = Sources::default();
+        sources.mounted(now);
+        let mut known = Sources::default();
         if let Some(then) = then {
-            mounted(then, &mut known);
+            known.mounted(then);
         }
-        sources.retain(|source| !known.contains(source));
-        rights.extend(sources.into_iter().map(|source| BorrowedRight {
+        let added = sources.list.into_iter();
+        let added = added.filter(|source| !known.seen.contains(source));
+        rights.extend(added.map(|source| BorrowedRight {
             verb: "get",
             group: "",
             resource: source.resource,
@@ -66,6 +90,7 @@ pub(super) fn borrowed(new: &Value, old: Option<&Value>) -> Vec<BorrowedRight> {
             namespace: namespace.clone(),
             name: Some(source.name),
             field: field.clone(),
+            or: None,
         }));
         if *path == ["serviceAccountName"] {
             rights.push(BorrowedRight {
@@ -76,6 +101,11 @@ pub(super) fn borrowed(new: &Value, old: Option<&Value>) -> Vec<BorrowedRight> {
                 namespace: namespace.clone(),
                 name: now.as_str().map(str::to_owned),
                 field,
+                or: Some(OtherRight {
+                    verb: "impersonate",
+                    resource: "serviceaccounts",
+                    subresource: "",
+                }),
             });
         }
     }
@@ -89,49 +119,159 @@ fn default_deployment() -> Value {
     serde_json::to_value(default).unwrap_or_default()
 }
 
+/// Fields that decide how the Service of the control plane is published, with the right
+/// that an author of such a Service has. What the field does without the others is of no
+/// concern: it does it as soon as they are there.
+const SHAPES_SERVICE: &[&[&str]] = &[
+    &["controlPlane", "service", "additionalMetadata"],
+    &["controlPlane", "service", "additionalPorts"],
+    &["controlPlane", "service", "allocateLoadBalancerNodePorts"],
+    &["networkProfile", "loadBalancerClass"],
+];
+
+/// The rights for objects that are made in the management cluster beside the pods. Asked
+/// for fields that are not acted upon yet, too: nobody is asked again on the day they are.
+///
+/// An external address is asked for as the cluster does, which is with the Service; where
+/// DenyServiceExternalIPs is on it refuses them to everybody, and to us.
+fn publishes(new: &Value, old: Option<&Value>, namespace: Option<&str>) -> Vec<BorrowedRight> {
+    let none = Value::Null;
+    let (wanted, before) = (&new["spec"], old.map_or(&none, |old| &old["spec"]));
+    let create = |group: &'static str, resource: &'static str, path: &[&str]| BorrowedRight {
+        verb: "create",
+        group,
+        resource,
+        subresource: "",
+        namespace: namespace.map(str::to_owned),
+        name: None,
+        field: format!("spec.{}", path.join(".")),
+        or: None,
+    };
+    // What was taken away is not borrowed.
+    let added = |path: &[&str]| {
+        let now = at(wanted, path);
+        now.is_some_and(|now| !is_empty(now)) && now != at(before, path)
+    };
+    let mut rights = Vec::new();
+    let service_type: &[&str] = &["controlPlane", "service", "serviceType"];
+    let kind = |spec: &Value| match at(spec, service_type).and_then(Value::as_str) {
+        None | Some("ClusterIP") => None,
+        Some(other) => Some(other.to_owned()),
+    };
+    let (published, was) = (kind(wanted), kind(before));
+    if published.is_some() && published != was {
+        rights.push(create("", "services", service_type));
+    }
+    let differ = |path: &[&str]| at(wanted, path) != at(before, path);
+    // Of one that is published, what is taken away may have kept it from the public: an
+    // annotation says that a load balancer is an internal one.
+    let stays = published.is_some() && was.is_some();
+    let shapes = SHAPES_SERVICE.iter();
+    let shapes = shapes.filter(|path| added(path) || (stays && differ(path)));
+    rights.extend(shapes.map(|path| create("", "services", path)));
+    // Fewer ranges are more callers.
+    let ranges: &[&str] = &["networkProfile", "loadBalancerSourceRanges"];
+    if added(ranges) || (differ(ranges) && published.as_deref() == Some("LoadBalancer")) {
+        rights.push(create("", "services", ranges));
+    }
+    // The port of every node.
+    let port: &[&str] = &["networkProfile", "port"];
+    if published.as_deref() == Some("NodePort") && was.is_some() && differ(port) {
+        rights.push(create("", "services", port));
+    }
+    let external = external_address(wanted);
+    if external.is_some() && external != external_address(before) {
+        let path = &["networkProfile", "allowAddressAsExternalIP"];
+        rights.push(create("", "services", path));
+    }
+    let deployment: &[&str] = &["controlPlane", "deployment", "additionalMetadata"];
+    if added(deployment) {
+        rights.push(create("apps", "deployments", deployment));
+    }
+    let ingress: &[&str] = &["controlPlane", "ingress"];
+    if added(ingress) {
+        rights.push(create("networking.k8s.io", "ingresses", ingress));
+    }
+    let gateway: &[&str] = &["controlPlane", "gateway"];
+    if added(gateway) {
+        rights.push(create("gateway.networking.k8s.io", "tlsroutes", gateway));
+    }
+    rights
+}
+
+/// The address that the Service would take traffic for.
+fn external_address(spec: &Value) -> Option<&str> {
+    let network = &spec["networkProfile"];
+    let asked = network["allowAddressAsExternalIP"] == true;
+    let balanced = spec["controlPlane"]["service"]["serviceType"] == "LoadBalancer";
+    let address = network["address"].as_str()?;
+    (asked && !balanced && !address.is_empty()).then_some(address)
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(list) => list.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
+    }
+}
+
 /// A Secret or ConfigMap whose content gets into a pod.
-#[derive(PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 struct Source {
     resource: &'static str,
     name: String,
 }
 
-/// Every Secret and ConfigMap that volumes or containers name, wherever it is:
-/// the names of the fields are the same in all volume types.
-fn mounted(value: &Value, found: &mut Vec<Source>) {
-    match value {
-        Value::Object(fields) => {
-            for (field, value) in fields {
-                let resource = match field.as_str() {
-                    "secretName" | "secret" => "secrets",
-                    "configMap" | "configMapRef" | "configMapKeyRef" => "configmaps",
-                    other if other.ends_with("ecretRef") || other.ends_with("ecretKeyRef") => {
-                        "secrets"
-                    }
-                    _ => {
-                        mounted(value, found);
-                        continue;
-                    }
-                };
-                let name = match value {
-                    Value::String(name) => Some(name),
-                    _ => match value.get("name").or_else(|| value.get("secretName")) {
-                        Some(Value::String(name)) => Some(name),
-                        _ => None,
-                    },
-                };
-                if let Some(name) = name {
-                    let source = Source {
-                        resource,
-                        name: name.clone(),
+/// Each once, in the order in which they were found.
+#[derive(Default)]
+struct Sources {
+    list: Vec<Source>,
+    seen: HashSet<Source>,
+}
+
+impl Sources {
+    /// Adds every Secret and ConfigMap that volumes or containers name, wherever it is:
+    /// the names of the fields are the same in all volume types.
+    fn mounted(&mut self, value: &Value) {
+        match value {
+            Value::Object(fields) => {
+                for (field, value) in fields {
+                    let resource = match field.as_str() {
+                        "secretName" | "secret" => "secrets",
+                        "configMap" | "configMapRef" | "configMapKeyRef" => "configmaps",
+                        other if other.ends_with("ecretRef") || other.ends_with("ecretKeyRef") => {
+                            "secrets"
+                        }
+                        _ => {
+                            self.mounted(value);
+                            continue;
+                        }
                     };
-                    if !found.contains(&source) {
-                        found.push(source);
+                    let name = match value {
+                        Value::String(name) => Some(name),
+                        _ => match value.get("name").or_else(|| value.get("secretName")) {
+                            Some(Value::String(name)) => Some(name),
+                            _ => None,
+                        },
+                    };
+                    if let Some(name) = name {
+                        self.add(Source {
+                            resource,
+                            name: name.clone(),
+                        });
                     }
                 }
             }
+            Value::Array(list) => list.iter().for_each(|one| self.mounted(one)),
+            _ => {}
         }
-        Value::Array(list) => list.iter().for_each(|one| mounted(one, found)),
-        _ => {}
+    }
+
+    fn add(&mut self, source: Source) {
+        if self.seen.insert(source.clone()) {
+            self.list.push(source);
+        }
     }
 }

@@ -235,3 +235,8 @@ pub(super) fn normalize(object: &mut Value) {
 pub(super) fn check(new: &Value, old: Option<&Value>) -> Vec<Error> {
     checks::check(new, old)
 }
+
+/// The checks that are made whatever else is wrong.
+pub(super) fn check_parts(new: &Value, old: Option<&Value>) -> Vec<Error> {
+    checks::check_parts(new, old)
+}

@@ -1,9 +1,13 @@
 //! What a requester should know of a TenantControlPlane that goes through.
 
+use ipnet::IpNet;
 use serde_json::Value;
 
-use super::TenantControlPlaneSpec;
+use super::{
+    Component, NetworkProfile, ServiceType, TenantControlPlaneSpec, flag_name, managed_flags,
+};
 use crate::admission_plugins::admission_plugins;
+use crate::names;
 use crate::rule::at;
 use crate::version::KubernetesVersion;
 
@@ -83,5 +87,149 @@ pub(super) fn warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
             ));
         }
     }
+    networks(&spec.network_profile, &mut warnings);
+    without_effect(&spec, &mut warnings);
+    arguments(&spec, &mut warnings);
+    metadata(&spec, &mut warnings);
     warnings
+}
+
+/// Settings that do less than they seem to.
+fn without_effect(spec: &TenantControlPlaneSpec, warnings: &mut Vec<String>) {
+    let network = &spec.network_profile;
+    if network.allow_address_as_external_ip {
+        let why = if network.fixed_address().is_none() {
+            Some("spec.networkProfile.address is not set")
+        } else if spec.control_plane.service.service_type == ServiceType::LoadBalancer {
+            Some("the load balancer gives the address of a Service of type LoadBalancer")
+        } else {
+            None
+        };
+        warnings.extend(why.map(|why| {
+            format!("spec.networkProfile.allowAddressAsExternalIP: has no effect, for {why}")
+        }));
+    }
+    if !network.dns_service_ips.is_empty() {
+        warnings.push(
+            "spec.networkProfile.dnsServiceIPs: shown in status.dnsServiceIPs and nowhere else; install the DNS Service at these addresses and give them to the kubelets"
+                .to_owned(),
+        );
+    }
+    if network.cluster_domain != NetworkProfile::default().cluster_domain {
+        warnings.push(format!(
+            "spec.networkProfile.clusterDomain: {} is in certificates and tokens; the DNS Service and the kubelets of the tenant have to be set up with it as well",
+            network.cluster_domain
+        ));
+    }
+    if network.pod_ranges().is_empty() {
+        warnings.push(
+            "spec.networkProfile.podCidr: without a range, nodes get none from the control plane; the network plug-in has to give pods their addresses"
+                .to_owned(),
+        );
+    }
+    let resources = spec.control_plane.deployment.resources.as_ref();
+    for (field, given) in resources.into_iter().flat_map(|all| {
+        [
+            ("", Some(&all.shared)),
+            ("apiServer.", all.api_server.as_ref()),
+            ("controllerManager.", all.controller_manager.as_ref()),
+            ("scheduler.", all.scheduler.as_ref()),
+        ]
+    }) {
+        if given.is_some_and(|given| given.claims.as_ref().is_some_and(|list| !list.is_empty())) {
+            warnings.push(format!(
+                "spec.controlPlane.deployment.resources.{field}claims: the pods have no resource claims that could be named; the management cluster will refuse them"
+            ));
+        }
+    }
+}
+
+/// Arguments that are left out because Steward sets their flags.
+fn arguments(spec: &TenantControlPlaneSpec, warnings: &mut Vec<String>) {
+    let Some(extra) = &spec.control_plane.deployment.extra_args else {
+        return;
+    };
+    for (field, component) in [
+        ("apiServer", Component::ApiServer),
+        ("controllerManager", Component::ControllerManager),
+        ("scheduler", Component::Scheduler),
+    ] {
+        for (position, argument) in extra.of(component).iter().enumerate() {
+            let name = flag_name(argument);
+            if managed_flags(component).contains(&name.as_str()) {
+                warnings.push(format!(
+                    "spec.controlPlane.deployment.extraArgs.{field}[{position}]: --{name} is set by Steward; left out"
+                ));
+            }
+        }
+    }
+}
+
+/// Labels and annotations with our own prefix, which ours override.
+fn metadata(spec: &TenantControlPlaneSpec, warnings: &mut Vec<String>) {
+    let plane = &spec.control_plane;
+    for (path, given) in [
+        (
+            "deployment.additionalMetadata",
+            &plane.deployment.additional_metadata,
+        ),
+        (
+            "deployment.podAdditionalMetadata",
+            &plane.deployment.pod_additional_metadata,
+        ),
+        (
+            "service.additionalMetadata",
+            &plane.service.additional_metadata,
+        ),
+    ] {
+        let Some(given) = given else { continue };
+        for (field, map) in [
+            ("labels", &given.labels),
+            ("annotations", &given.annotations),
+        ] {
+            for key in map.keys().filter(|key| names::is_own_key(key)) {
+                warnings.push(format!(
+                    "spec.controlPlane.{path}.{field}[{key}]: keys of this prefix are Steward's own; its value wins where it sets one"
+                ));
+            }
+        }
+    }
+}
+
+/// Ranges that are taken otherwise than they look.
+fn networks(profile: &NetworkProfile, warnings: &mut Vec<String>) {
+    let default = NetworkProfile::default();
+    for (one, value, default, many, list) in [
+        (
+            "serviceCidr",
+            &profile.service_cidr,
+            &default.service_cidr,
+            "serviceCidrs",
+            &profile.service_cidrs,
+        ),
+        (
+            "podCidr",
+            &profile.pod_cidr,
+            &default.pod_cidr,
+            "podCidrs",
+            &profile.pod_cidrs,
+        ),
+    ] {
+        // The default stands there whether or not somebody wrote it.
+        let is_written = !value.is_empty() && value != default;
+        if let Some(first) = list.first().filter(|_| is_written && !list.contains(value)) {
+            warnings.push(format!(
+                "spec.networkProfile.{one}: {value} is not used, for spec.networkProfile.{many} wins with {first}; set only one of the two"
+            ));
+        }
+    }
+    let first = |ranges: Vec<&str>| ranges.first().and_then(|range| range.parse::<IpNet>().ok());
+    if let Some(services) = first(profile.service_ranges())
+        && let Some(pods) = first(profile.pod_ranges())
+        && services.addr().is_ipv4() != pods.addr().is_ipv4()
+    {
+        warnings.push(format!(
+            "spec.networkProfile: the first range of Service addresses, {services}, and the first of pod addresses, {pods}, are of different IP families; most Services will reach no pod"
+        ));
+    }
 }

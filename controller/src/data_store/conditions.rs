@@ -8,16 +8,20 @@ use apiservice::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::{
-    material::Gap,
+    material::{Certificate, Gap},
     stores::{CompactedBy, Verdict},
-    tenant::world::StoreProblemKind,
+    tenant::{terms::Terms, world::StoreProblemKind},
 };
 
 /// What the status of a DataStore is made of.
 pub struct StoreWorld<'a> {
     pub store: &'a DataStore,
     pub gap: Option<Gap>,
+    pub certificates: &'a [Certificate],
+    pub terms: &'a Terms,
     pub verdict: Option<&'a Verdict>,
+    /// Why those of now do not work, where pods of tenants keep settings of before.
+    pub kept: Option<&'a str>,
     pub used_by: &'a [String],
     pub pending: &'a [PendingCleanup],
     pub now: Time,
@@ -90,12 +94,7 @@ type Part = (&'static str, Status, &'static str, String);
 
 fn valid(world: &StoreWorld<'_>) -> Part {
     match &world.gap {
-        None => (
-            types::VALID,
-            Status::True,
-            reason::DATA_STORE_VALID,
-            "All referenced Secrets are there.".into(),
-        ),
+        None => lasting(world),
         Some(Gap::Unknown) => (
             types::VALID,
             Status::Unknown,
@@ -113,6 +112,38 @@ fn valid(world: &StoreWorld<'_>) -> Part {
             format!("{what}: {remedy}."),
         ),
     }
+}
+
+/// What is there, and what of it ends soon. We renew none of it.
+fn lasting(world: &StoreWorld<'_>) -> Part {
+    let now = world.now.0;
+    let ended = |one: &Certificate| one.span.not_after <= now;
+    let soon = world
+        .certificates
+        .iter()
+        .filter(|one| one.warns(world.terms) <= now);
+    let told: Vec<String> = soon
+        .map(|one| {
+            let verb = if ended(one) { "ended" } else { "ends" };
+            format!("{} {verb} at {}", one.field, one.span.not_after)
+        })
+        .collect();
+    let (status, reason) = if told.is_empty() {
+        (Status::True, reason::DATA_STORE_VALID)
+    } else if world.certificates.iter().any(ended) {
+        (Status::False, reason::CERTIFICATE_EXPIRED)
+    } else {
+        (Status::True, reason::CERTIFICATE_EXPIRING)
+    };
+    let message = match told.is_empty() {
+        true => "All referenced Secrets are there.".to_owned(),
+        false => format!(
+            "{}. Put one that lasts longer in its place; an authority has to be trusted by the \
+             database and by all tenants before it is changed.",
+            told.join(", ")
+        ),
+    };
+    (types::VALID, status, reason, message)
 }
 
 /// Conditions from the last answer of the database.
@@ -248,7 +279,21 @@ fn ready(world: &StoreWorld<'_>, parts: &[Part]) -> Part {
         .iter()
         .find(|part| decides.contains(&part.0) && part.1 == Status::False);
     if let Some((_, _, reason, message)) = bad {
-        return (types::READY, Status::False, reason, message.clone());
+        let kept = world.kept.map(|_| format!(" {KEPT}")).unwrap_or_default();
+        return (
+            types::READY,
+            Status::False,
+            reason,
+            format!("{message}{kept}"),
+        );
+    }
+    if let Some(why) = world.kept {
+        return (
+            types::READY,
+            Status::False,
+            reason::DATA_STORE_CHANGE_NOT_VERIFIED,
+            format!("It was changed, and its new settings do not work: {why}. {KEPT}"),
+        );
     }
     if world.verdict.is_none() {
         return (
@@ -265,6 +310,9 @@ fn ready(world: &StoreWorld<'_>, parts: &[Part]) -> Part {
         "Tenants can be placed here.".into(),
     )
 }
+
+/// What the pods of tenants have meanwhile.
+const KEPT: &str = "Pods of tenants keep the settings that they run with until these work.";
 
 /// What its deletion waits for.
 fn deleting(world: &StoreWorld<'_>) -> String {
@@ -381,15 +429,62 @@ mod tests {
         (condition.status.clone(), condition.reason.clone())
     }
 
+    static TERMS: std::sync::LazyLock<Terms> = std::sync::LazyLock::new(Terms::default);
+
     fn world<'a>(store: &'a DataStore, verdict: Option<&'a Verdict>) -> StoreWorld<'a> {
         StoreWorld {
             store,
             gap: None,
+            certificates: &[],
+            terms: &TERMS,
             verdict,
+            kept: None,
             used_by: &[],
             pending: &[],
             now: Time(jiff::Timestamp::from_second(1).unwrap()),
         }
+    }
+
+    #[test]
+    fn certificates_that_end_are_told() {
+        use crate::tenant::terms::Span;
+        let day = |day: i64| jiff::Timestamp::from_second(day * 86_400).unwrap();
+        let certificate = |part, field, from, to| Certificate {
+            part,
+            field,
+            span: Span {
+                not_before: day(from),
+                not_after: day(to),
+            },
+        };
+        let client = certificate("client", "client", 0, 365);
+        let authority = certificate("authority", "authority", 0, 3650);
+        // Renewed by others in its last third.
+        let short = certificate("client", "client", 0, 3);
+        let (store, well) = (store(), healthy());
+        let told = |certificates: &[Certificate], at: i64| {
+            let mut world = world(&store, Some(&well));
+            world.certificates = certificates;
+            world.now = Time(day(at));
+            let status = super::status(&world);
+            let valid = condition::get(&status.conditions, types::VALID).unwrap();
+            let ready = condition::is_true(&status.conditions, types::READY);
+            (ready, valid.reason.clone(), valid.message.clone())
+        };
+        let both = [authority, client];
+        assert_eq!(told(&both, 350).1, reason::DATA_STORE_VALID);
+        let (ready, why, said) = told(&both, 352);
+        assert!(ready && why == reason::CERTIFICATE_EXPIRING, "{why}");
+        assert!(
+            said.starts_with("client ends at 1971-01-01T00:00:00Z."),
+            "{said}"
+        );
+        let (ready, why, said) = told(&both, 365);
+        assert!(!ready && why == reason::CERTIFICATE_EXPIRED, "{why}");
+        assert!(said.starts_with("client ended at"), "{said}");
+        assert_eq!(told(&[authority], 3559).1, reason::DATA_STORE_VALID);
+        assert_eq!(told(&[authority], 3561).1, reason::CERTIFICATE_EXPIRING);
+        assert_eq!(told(&[short], 2).1, reason::DATA_STORE_VALID);
     }
 
     #[test]
@@ -438,6 +533,35 @@ mod tests {
             told(&status, types::READY),
             ("False".into(), reason::SECRET_NOT_FOUND.into())
         );
+    }
+
+    #[test]
+    fn settings_that_do_not_work_are_told_to_be_kept_from_pods() {
+        let store = store();
+        let unreachable = Verdict::failed(StoreProblem {
+            kind: StoreProblemKind::Unreachable,
+            message: "connection refused".into(),
+        });
+        let mut world = world(&store, Some(&unreachable));
+        let ready = |world: &StoreWorld<'_>| {
+            let status = super::status(world);
+            condition::get(&status.conditions, types::READY)
+                .unwrap()
+                .clone()
+        };
+        assert!(!ready(&world).message.contains("Pods of tenants keep"));
+        world.kept = Some("connection refused");
+        let told = ready(&world);
+        assert_eq!(told.reason, reason::DATA_STORE_UNREACHABLE);
+        assert!(told.message.contains("Pods of tenants keep"), "{told:?}");
+
+        // We are let in, and the tenants' authority would not be.
+        let well = healthy();
+        world.verdict = Some(&well);
+        let told = ready(&world);
+        let expected = ("False", reason::DATA_STORE_CHANGE_NOT_VERIFIED);
+        assert_eq!((told.status.as_str(), told.reason.as_str()), expected);
+        assert!(told.message.contains("connection refused"), "{told:?}");
     }
 
     #[test]

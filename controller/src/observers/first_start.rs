@@ -11,7 +11,7 @@ use crate::{
     apply::{self, At},
     caches::Name,
     context::Context,
-    tenant::{addons, world::ProbeFailureKind as Kind},
+    tenant::world::ProbeFailureKind as Kind,
 };
 
 /// Pods that do not even refuse a connection cannot be reached from here: after
@@ -35,15 +35,12 @@ impl FirstStart {
         tenant: &TenantControlPlane,
         service: Option<&ByService>,
     ) {
-        let first = tenant
-            .status
-            .as_ref()
-            .is_none_or(|status| status.installed_version().is_none());
-        if !first || self.over {
+        if tenant.was_ready() || self.over {
             return;
         }
         let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
-        let Some(wanted) = ctx.facts.tenant(uid).wanted_bindings else {
+        let facts = ctx.facts.tenant(uid);
+        let Some(wanted) = facts.wanted_bindings else {
             return;
         };
         let Some((service, host)) = service else {
@@ -52,12 +49,12 @@ impl FirstStart {
         let Some((_, port)) = service.rsplit_once(':') else {
             return;
         };
-        let wanted = addons::with_default_roles(wanted);
         for pod in ctx.caches.pods.of(&Name::of(&tenant.metadata)) {
             let Some(socket) = socket(&pod, port) else {
                 continue;
             };
             let at = At {
+                lanes: &facts.lanes,
                 socket: &socket,
                 host: Some(host),
             };

@@ -3,7 +3,7 @@
 //! (rule 15). If that path fails, the Service inside the management cluster
 //! is tried as well, to tell a cut route from a dead server.
 
-use std::{sync::Arc, time::Duration};
+use std::{mem::discriminant, sync::Arc, time::Duration};
 
 use apiservice::{
     names,
@@ -13,6 +13,7 @@ use apiservice::{
 use futures::future::Either;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::{
@@ -23,21 +24,29 @@ use super::{
 };
 use crate::{
     apply::{self, At},
-    caches::Name,
+    caches::{Name, Reach},
     context::{Context, Key},
     requeue,
     tenant::{
         addons,
+        objects::is_paused,
         plan::Bindings,
-        world::{PathFact, ProbeFacts, ProbeFailure, ProbeFailureKind as Kind},
+        world::{Admission, PathFact, ProbeFacts, ProbeFailure, ProbeFailureKind as Kind},
     },
-    tenant_client::{Credentials, Tenant, failure},
+    tenant_client::{Credentials, Lanes, Tenant, failure},
 };
 
 /// A probe's certificate is used for this long.
 const CERTIFICATE_FOR: Duration = Duration::from_secs(120);
 /// It is valid for this long, and a little more.
 const CERTIFICATE_AT_MOST: Duration = Duration::from_secs(270);
+
+/// How often a name that does not resolve is asked for every few seconds: for some
+/// two minutes.
+const NAME_ATTEMPTS: u32 = 36;
+/// A first start that works through its Service for so long is waiting for
+/// something slow.
+const LINGERS: SignedDuration = SignedDuration::from_secs(6);
 
 /// Probes one tenant until the task is ended.
 pub async fn run(ctx: Arc<Context>, name: Name, uid: String) {
@@ -57,6 +66,52 @@ struct Probe {
     /// What decides whether the tenant could have come up since.
     inputs: Option<Vec<String>>,
     since: Option<Instant>,
+    /// Looks in a row that led nowhere.
+    failures: u32,
+    /// It has answered on some way.
+    reached: bool,
+    outside: Outside,
+}
+
+/// The way to the published endpoint, which may not exist from here.
+#[derive(Default)]
+struct Outside {
+    /// It led to the tenant once.
+    reached: bool,
+    failures: u32,
+    /// While it never has and the Service leads there: when to try again.
+    again: Option<Instant>,
+}
+
+impl Outside {
+    /// Takes in what became of an attempt.
+    fn learn(&mut self, fact: &PathFact) {
+        if on_the_way(fact) {
+            self.failures = self.failures.saturating_add(1);
+            let first = requeue::PROBE_COMING;
+            let slowest = match &fact.result {
+                // Names of load balancers are made known within minutes.
+                Err(failure)
+                    if failure.kind == Kind::Unresolvable && self.failures < NAME_ATTEMPTS =>
+                {
+                    requeue::PROBE_READY
+                }
+                _ => requeue::NEVER_REACHED,
+            };
+            let wait = requeue::observer_backoff(first, slowest, self.failures);
+            self.again = Some(Instant::now() + wait);
+        } else {
+            *self = Self {
+                reached: true,
+                ..Self::default()
+            };
+        }
+    }
+
+    /// Whether the way is worth an attempt, if the Service led there last.
+    fn is_due(&self) -> bool {
+        self.reached || self.again.is_none_or(|again| again <= Instant::now())
+    }
 }
 
 struct Held {
@@ -87,6 +142,14 @@ impl Probe {
         if tenant.metadata.uid.as_deref() != Some(uid) {
             return requeue::PROBE_DOWN;
         }
+        if is_paused(&tenant.metadata) {
+            // Nothing is written into it, by the probe neither: what was found
+            // before stands. It is due from when it may look again.
+            let now = ctx.now();
+            ctx.facts
+                .update_tenant(uid, |facts| facts.since = Some(now));
+            return requeue::PROBE_DOWN;
+        }
         let asleep = tenant.spec.control_plane.deployment.replicas == 0;
         if asleep || tenant.metadata.deletion_timestamp.is_some() {
             self.publish(ctx, name, uid, ProbeFacts::default());
@@ -99,7 +162,8 @@ impl Probe {
             if known.endpoint.is_some() {
                 self.publish(ctx, name, uid, ProbeFacts::default());
             }
-            return requeue::PROBE_COMING;
+            // Woken as soon as there is one.
+            return requeue::PROBE_DOWN;
         };
         let credentials = match self.credentials(ctx, name) {
             Ok(credentials) => credentials,
@@ -117,12 +181,10 @@ impl Probe {
             }
         };
         let Some(credentials) = credentials else {
-            let was_ready = tenant
-                .status
-                .as_ref()
-                .is_some_and(|status| status.installed_version().is_some());
-            if !was_ready || !ctx.caches.synced() {
-                return requeue::PROBE_COMING;
+            match ctx.caches.reach(&name.namespace) {
+                Reach::NotServed(_) | Reach::Refused(_) => return requeue::PROBE_DOWN,
+                Reach::Here if tenant.was_ready() => {}
+                Reach::Here | Reach::NotYet => return requeue::PROBE_COMING,
             }
             let message =
                 "it cannot be asked without the authorities that sign the certificate to \
@@ -140,85 +202,162 @@ impl Probe {
             return requeue::PROBE_DOWN;
         };
         let before = known;
-        let was_well = before
-            .endpoint
-            .as_ref()
-            .is_some_and(|path| path.result.is_ok());
+        let path_is_well =
+            |path: &Option<PathFact>| path.as_ref().is_some_and(|path| path.result.is_ok());
+        // What was found before a restart of ours stands.
+        self.reached |= tenant.was_ready();
+        self.outside.reached |= tenant.was_ready() && !reported_unreachable(&tenant);
+        let was_well = path_is_well(&before.endpoint);
+        let inside_was_well = path_is_well(&before.service);
         let wanted = self.bindings_due(&before).then(addons::bindings);
+        let lanes = ctx.facts.tenant(uid).lanes;
 
-        if !was_well {
+        if !was_well && !inside_was_well {
             self.first_start
                 .open(ctx, &tenant, paths.service.as_ref())
                 .await;
         }
         let endpoint = endpoint.as_str();
-        let look = || look_at(ctx, endpoint, None, &credentials, wanted.as_ref());
+        let to = |address, host| Way {
+            address,
+            host,
+            credentials: &credentials,
+            wanted: wanted.as_ref(),
+            lanes: &lanes,
+        };
+        let look = || look_at(ctx, to(endpoint, None));
         let through_service = || async {
             let (address, host) = paths.service.as_ref()?;
             if address == endpoint {
                 return None;
             }
-            Some(
-                look_at(ctx, address, Some(host), &credentials, None)
-                    .await
-                    .0,
-            )
+            Some(look_at(ctx, to(address, Some(host))).await)
         };
-        let mut bindings_problem = None;
-        let ((mut fact, mut bindings), mut service_fact) = if was_well {
-            (look().await, None)
-        } else {
-            side_by_side(look(), through_service()).await
+        let outside = before
+            .endpoint
+            .clone()
+            .filter(|fact| fact.address == endpoint && inside_was_well && !self.outside.is_due());
+        let (mut seen, mut inside) = match outside {
+            // It never led there, and is not tried each time.
+            Some(fact) => {
+                let seen = Seen {
+                    fact,
+                    bindings: None,
+                    admission: None,
+                };
+                (seen, through_service().await)
+            }
+            None => {
+                let found = if was_well {
+                    (look().await, None)
+                } else {
+                    side_by_side(look(), through_service()).await
+                };
+                self.outside.learn(&found.0.fact);
+                found
+            }
         };
-        if was_well && fact.result.is_err() {
+        if was_well && seen.failed() || inside_was_well && inside.as_ref().is_some_and(Seen::failed)
+        {
             // Twice in a row, so that one lost packet takes no tenant's Ready.
-            let seen;
-            (seen, service_fact) = side_by_side(look(), through_service()).await;
-            (fact, bindings) = seen;
+            (seen, inside) = side_by_side(look(), through_service()).await;
         }
-        if bindings == Some(false)
+        let mut bindings_problem = None;
+        let way = match &inside {
+            Some(inside) if inside.bindings == Some(false) => {
+                paths.service.as_ref().map(|(socket, host)| At {
+                    lanes: &lanes,
+                    socket,
+                    host: Some(host),
+                })
+            }
+            _ => (seen.bindings == Some(false)).then_some(At {
+                lanes: &lanes,
+                socket: endpoint,
+                host: None,
+            }),
+        };
+        if let Some(way) = way
             && let Some(wanted) = ctx.facts.tenant(uid).wanted_bindings
         {
-            match apply::bootstrap(
-                ctx,
-                &tenant,
-                At {
-                    socket: endpoint,
-                    host: None,
-                },
-                &wanted,
-            )
-            .await
-            {
+            match apply::bootstrap(ctx, &tenant, way, &wanted).await {
                 Ok(()) => {
                     tracing::info!(
                         tenant = name.to_string(),
                         "wrote the bindings in the tenant"
                     );
-                    (fact, bindings) = look().await;
+                    if way.host.is_some() {
+                        inside = through_service().await;
+                    } else {
+                        seen = look().await;
+                    }
                 }
                 Err(failure) => bindings_problem = Some(failure.message),
             }
         }
-        let well = fact.result.is_ok();
+        let Seen {
+            fact,
+            mut bindings,
+            mut admission,
+        } = seen;
+        let service = inside.map(|inside| {
+            bindings = bindings.or(inside.bindings);
+            admission = admission.take().or(inside.admission);
+            inside.fact
+        });
+        let inside_well = path_is_well(&service);
+        let well = fact.result.is_ok() || on_the_way(&fact) && inside_well;
         if bindings.is_some() && well {
             self.bindings_seen = Some(Instant::now());
         }
+        let inside_since = service
+            .as_ref()
+            .filter(|path| path.result.is_ok())
+            .map(|path| before.inside_since.unwrap_or(path.started));
         let facts = ProbeFacts {
             endpoint: Some(fact),
-            service: service_fact,
+            service,
+            inside_since,
+            admission,
             bindings: bindings.or(if well { before.bindings } else { None }),
             bindings_problem,
         };
         let missing = facts.bindings == Some(false);
+        let lingers = inside_since.is_some_and(|since| ctx.now().duration_since(since) > LINGERS);
         self.publish(ctx, name, uid, facts);
+        let ready = ctx.caches.tenants.get(name).is_some_and(|it| is_ready(&it));
+        let wait = self.wait(well, well && !missing && (ready || !inside_well));
+        if lingers && !missing && !tenant.was_ready() && !ready {
+            return wait.max(requeue::PROBE_DOWN);
+        }
+        // What serves may have changed, and somebody waits for it.
+        if is_progressing(&tenant) {
+            wait.min(requeue::PROBE_DOWN)
+        } else {
+            wait
+        }
+    }
+
+    /// How long to wait after a look. `rests`: nothing is expected to change.
+    fn wait(&mut self, well: bool, rests: bool) -> Duration {
+        self.reached |= well;
+        self.failures = if well {
+            0
+        } else {
+            self.failures.saturating_add(1)
+        };
         let coming = self
             .since
             .is_some_and(|since| since.elapsed() < requeue::COMING_FOR);
-        match (well, missing, coming) {
-            (true, false, _) => requeue::PROBE_READY,
-            (_, _, true) => requeue::PROBE_COMING,
-            _ => requeue::PROBE_DOWN,
+        match (rests, coming) {
+            (true, _) => requeue::PROBE_READY,
+            (_, true) => requeue::PROBE_COMING,
+            _ if self.reached => requeue::PROBE_DOWN,
+            _ => requeue::observer_backoff(
+                requeue::PROBE_DOWN,
+                requeue::NEVER_REACHED,
+                self.failures,
+            ),
         }
     }
 
@@ -243,16 +382,20 @@ impl Probe {
                     .iter()
                     .flat_map(|status| status.conditions.iter().flatten())
                     .any(|condition| condition.type_ == "Ready" && condition.status == "True");
-                format!(
-                    "{} {ready}",
-                    pod.metadata.uid.as_deref().unwrap_or_default()
-                )
+                let started = pod
+                    .status
+                    .iter()
+                    .flat_map(|status| status.container_statuses.iter().flatten())
+                    .all(|container| container.started == Some(true));
+                let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+                format!("{uid} {ready} {started}")
             })
             .collect();
         inputs.extend(paths.endpoint.clone());
         if self.inputs.as_ref() != Some(&inputs) {
             self.inputs = Some(inputs);
             self.since = Some(Instant::now());
+            self.failures = 0;
         }
     }
 
@@ -298,10 +441,10 @@ impl Probe {
     }
 
     fn publish(&self, ctx: &Context, name: &Name, uid: &str, facts: ProbeFacts) {
-        let well = facts
-            .endpoint
-            .as_ref()
-            .is_some_and(|path| path.result.is_ok());
+        let paths = [&facts.endpoint, &facts.service];
+        let well = paths
+            .iter()
+            .any(|path| path.as_ref().is_some_and(|path| path.result.is_ok()));
         let changed = ctx.facts.update_tenant(uid, |known| {
             let changed = !same(&known.probe, &facts);
             known.probe = facts;
@@ -309,20 +452,38 @@ impl Probe {
         });
         // While a tenant is not Ready, each success may be the one that its
         // plan waits for.
-        let waiting = well
-            && ctx.caches.tenants.get(name).is_some_and(|tenant| {
-                let status = tenant.status.as_ref();
-                !status.is_some_and(|status| {
-                    apiservice::condition::is_true(
-                        &status.conditions,
-                        apiservice::condition::tenant::READY,
-                    )
-                })
-            });
-        if changed || waiting {
+        let waiting = || {
+            let tenant = ctx.caches.tenants.get(name);
+            tenant.is_some_and(|tenant| !is_ready(&tenant) || is_progressing(&tenant))
+        };
+        if changed || well && waiting() {
             ctx.queue.add(Key::Tenant(name.clone()));
         }
     }
+}
+
+/// Whether the endpoint is said never to have been reached from here.
+fn reported_unreachable(tenant: &TenantControlPlane) -> bool {
+    let conditions = tenant.status.as_ref().map(|status| &status.conditions);
+    let endpoint = conditions.and_then(|conditions| {
+        let kind = apiservice::condition::tenant::ENDPOINT_REACHABLE;
+        apiservice::condition::get(conditions, kind)
+    });
+    crate::report::ready::never_reached(endpoint)
+}
+
+fn is_ready(tenant: &TenantControlPlane) -> bool {
+    holds(tenant, apiservice::condition::tenant::READY)
+}
+
+/// A change of its spec rolls out.
+fn is_progressing(tenant: &TenantControlPlane) -> bool {
+    holds(tenant, apiservice::condition::tenant::PROGRESSING) && tenant.was_ready()
+}
+
+fn holds(tenant: &TenantControlPlane, kind: &str) -> bool {
+    let conditions = tenant.status.as_ref().map(|status| &status.conditions);
+    conditions.is_some_and(|conditions| apiservice::condition::is_true(conditions, kind))
 }
 
 /// The same but for the time of the probe.
@@ -335,6 +496,7 @@ fn same(a: &ProbeFacts, b: &ProbeFacts) -> bool {
     };
     path(&a.endpoint) == path(&b.endpoint)
         && path(&a.service) == path(&b.service)
+        && a.admission.as_ref().map(discriminant) == b.admission.as_ref().map(discriminant)
         && a.bindings == b.bindings
         && a.bindings_problem == b.bindings_problem
 }
@@ -417,26 +579,39 @@ pub fn client_certificate(
         .map_err(|error| failure(Kind::Unauthenticated, format!("cannot sign: {error}")))
 }
 
+/// What a look along one path found.
+struct Seen {
+    fact: PathFact,
+    bindings: Option<bool>,
+    admission: Option<Admission>,
+}
+
+impl Seen {
+    fn failed(&self) -> bool {
+        self.fact.result.is_err()
+    }
+}
+
 /// Looks along both paths. What the Service path says is of interest only if
 /// the endpoint does not even answer, and is waited for only then.
 async fn side_by_side(
-    look: impl Future<Output = (PathFact, Option<bool>)>,
-    service: impl Future<Output = Option<PathFact>>,
-) -> ((PathFact, Option<bool>), Option<PathFact>) {
+    look: impl Future<Output = Seen>,
+    service: impl Future<Output = Option<Seen>>,
+) -> (Seen, Option<Seen>) {
     let (look, service) = (std::pin::pin!(look), std::pin::pin!(service));
     match futures::future::select(look, service).await {
         Either::Left((seen, service)) => {
-            let fact = if on_the_way(&seen.0) {
+            let inside = if on_the_way(&seen.fact) {
                 service.await
             } else {
                 None
             };
-            (seen, fact)
+            (seen, inside)
         }
-        Either::Right((fact, look)) => {
+        Either::Right((inside, look)) => {
             let seen = look.await;
-            let fact = fact.filter(|_| on_the_way(&seen.0));
-            (seen, fact)
+            let inside = inside.filter(|_| on_the_way(&seen.fact));
+            (seen, inside)
         }
     }
 }
@@ -450,20 +625,28 @@ fn on_the_way(fact: &PathFact) -> bool {
     )
 }
 
-async fn look_at(
-    ctx: &Context,
-    address: &str,
-    host: Option<&str>,
-    credentials: &Credentials,
-    wanted: Option<&Bindings>,
-) -> (PathFact, Option<bool>) {
+/// One way to a tenant, and what to look for.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    address: &'a str,
+    host: Option<&'a str>,
+    credentials: &'a Credentials,
+    wanted: Option<&'a Bindings>,
+    lanes: &'a Lanes,
+}
+
+async fn look_at(ctx: &Context, way: Way<'_>) -> Seen {
+    let Way {
+        address, wanted, ..
+    } = way;
     let started = ctx.now();
     let begun = Instant::now();
-    let mut stage = Kind::TimedOut;
+    let stage = Mutex::new(Kind::TimedOut);
     let mut bindings = None;
+    let mut admission = None;
     let work = async {
         let _permit = PROBES.acquire().await;
-        let connect = Tenant::connect(address, host, credentials);
+        let connect = Tenant::connect(address, way.host, way.credentials, way.lanes);
         let tenant = match tokio::time::timeout(requeue::CONNECT_DEADLINE, connect).await {
             Ok(connected) => connected?,
             Err(_) => {
@@ -471,8 +654,8 @@ async fn look_at(
                 return Err(failure(Kind::TimedOut, message));
             }
         };
-        stage = Kind::Silent;
-        exercise(&tenant, started, &mut stage).await?;
+        *stage.lock() = Kind::Silent;
+        admission = Some(exercise(&tenant, started, &stage).await?);
         if let Some(wanted) = wanted {
             bindings = Some(has(&tenant, wanted).await?);
         }
@@ -483,7 +666,7 @@ async fn look_at(
         Err(_) => {
             let seconds = requeue::PROBE_DEADLINE.as_secs();
             Err(failure(
-                stage,
+                *stage.lock(),
                 format!("{address}: no answer within {seconds} s"),
             ))
         }
@@ -509,5 +692,71 @@ async fn look_at(
         address: address.to_owned(),
         result,
     };
-    (fact, bindings)
+    Seen {
+        fact,
+        bindings,
+        admission,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fact(result: Result<(), Kind>) -> PathFact {
+        PathFact {
+            started: Timestamp::UNIX_EPOCH,
+            address: "192.0.2.1:6443".to_owned(),
+            result: result.map_err(|kind| failure(kind, "")),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_way_that_never_led_there_is_tried_less_and_less() {
+        let mut outside = Outside::default();
+        let mut attempts = 0;
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(600) {
+            if outside.is_due() {
+                attempts += 1;
+                outside.learn(&fact(Err(Kind::TimedOut)));
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert!((10..25).contains(&attempts), "{attempts} in ten minutes");
+        tokio::time::sleep(requeue::NEVER_REACHED).await;
+        assert!(outside.is_due(), "it is never given up");
+
+        outside.learn(&fact(Ok(())));
+        outside.learn(&fact(Err(Kind::TimedOut)));
+        assert!(outside.is_due(), "a way that is cut is watched");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_is_asked_for_every_few_seconds_at_first() {
+        let mut outside = Outside::default();
+        let mut waited = Duration::ZERO;
+        let mut longest = Duration::ZERO;
+        while waited < Duration::from_secs(120) {
+            outside.learn(&fact(Err(Kind::Unresolvable)));
+            let wait = outside.again.unwrap() - Instant::now();
+            longest = longest.max(wait);
+            waited += wait;
+        }
+        assert!(longest <= requeue::PROBE_READY, "{longest:?}");
+        for _ in 0..10 {
+            outside.learn(&fact(Err(Kind::Unresolvable)));
+        }
+        let wait = outside.again.unwrap() - Instant::now();
+        assert_eq!(wait, requeue::NEVER_REACHED);
+    }
+
+    #[test]
+    fn a_tenant_that_never_answered_is_looked_at_less_and_less() {
+        let mut probe = Probe::default();
+        let waits: Vec<_> = (0..9).map(|_| probe.wait(false, false).as_secs()).collect();
+        assert_eq!(waits, [2, 4, 8, 16, 32, 60, 60, 60, 60]);
+        assert_eq!(probe.wait(true, true), requeue::PROBE_READY);
+        assert_eq!(probe.wait(false, false), requeue::PROBE_DOWN);
+    }
 }

@@ -1,8 +1,16 @@
 //! Is a datastore there, does it know us, can it keep tenants apart, has it
 //! room, and does somebody compact it?
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
 
+use apiservice::{
+    pki::{self, Leaf, Pair, Usage},
+    v1alpha1::{DataStore, TenantControlPlane},
+};
+use jiff::SignedDuration;
 use storage::tenancy::Tenancy;
 use tokio::time::Instant;
 
@@ -10,10 +18,18 @@ use super::pause;
 use crate::{
     caches::Name,
     context::{Context, Key},
-    data_store, requeue,
+    data_store,
+    facts::Trial,
+    material, requeue,
     stores::{self, CompactedBy, Verdict},
-    tenant::world::{StoreProblem, StoreProblemKind},
+    tenant::{
+        authorities, certificates, settings, store as place,
+        world::{MaterialFact, StoreProblem, StoreProblemKind},
+    },
 };
+
+/// How long the certificate lives that tries an authority.
+const TRIAL_LIFE: SignedDuration = SignedDuration::from_mins(5);
 
 /// Looks at one DataStore until the task is ended.
 pub async fn run(ctx: Arc<Context>, name: String, uid: String) {
@@ -21,7 +37,7 @@ pub async fn run(ctx: Arc<Context>, name: String, uid: String) {
     let mut failures = 0;
     let mut compaction = Compaction::default();
     loop {
-        let Some(verdict) = look(&ctx, &name, &uid, &mut compaction).await else {
+        let Some((verdict, trial)) = look(&ctx, &name, &uid, &mut compaction).await else {
             pause(requeue::HEALTH_UNKNOWN, &wake).await;
             continue;
         };
@@ -35,7 +51,7 @@ pub async fn run(ctx: Arc<Context>, name: String, uid: String) {
             // A connection that is stuck is not worth keeping.
             ctx.connections.drop(&uid);
         }
-        publish(&ctx, &name, &uid, verdict);
+        publish(&ctx, &name, &uid, verdict, trial);
         let wait = if well {
             requeue::HEALTH_EVERY
         } else {
@@ -51,19 +67,44 @@ async fn look(
     name: &str,
     uid: &str,
     compaction: &mut Compaction,
-) -> Option<Verdict> {
+) -> Option<(Verdict, Option<Trial>)> {
     let store = ctx.caches.data_stores.get(&Name::new("", name))?;
     if store.metadata.uid.as_deref() != Some(uid)
         || data_store::material_gap(&store, &ctx.caches).is_some()
     {
         return None;
     }
-    let tenancy = match ctx.connections.get(&store, &ctx.caches) {
+    let settings = || settings::wanted(&material::fact(&store, &ctx.caches));
+    let before = settings();
+    let verdict = ask(ctx, name, &store, compaction).await;
+    let fingerprint = before?;
+    if settings().as_ref() != Some(&fingerprint) {
+        // They were changed meanwhile: nobody knows which of them answered.
+        return Some((verdict, None));
+    }
+    let known = ctx.facts.store(uid).tried(&fingerprint) == Some(Ok(()));
+    let result = match stores::serves(&verdict) {
+        Ok(()) if !known => match trust(ctx, &store).await {
+            Ok(()) => knows_its_tenants(ctx, name, &store).await,
+            failed => failed,
+        },
+        answer => answer,
+    };
+    let trial = Trial {
+        fingerprint,
+        result,
+    };
+    Some((verdict, Some(trial)))
+}
+
+/// Asks a datastore how it is.
+async fn ask(ctx: &Context, name: &str, store: &DataStore, compaction: &mut Compaction) -> Verdict {
+    let tenancy = match ctx.connections.get(store, &ctx.caches) {
         Ok(tenancy) => tenancy,
-        Err(error) => return Some(stores::refused(&error)),
+        Err(error) => return stores::refused(&error),
     };
     let answer = tokio::time::timeout(requeue::STORE_DEADLINE, tenancy.verify()).await;
-    Some(match answer {
+    match answer {
         Ok(Ok(health)) => {
             compaction
                 .turn(ctx, name, tenancy.as_ref(), health.revision)
@@ -79,12 +120,120 @@ async fn look(
                 requeue::STORE_DEADLINE.as_secs()
             ),
         }),
+    }
+}
+
+/// Whether the datastore accepts whom its authority signs for, as tenants are: our own
+/// certificate may come from elsewhere.
+async fn trust(ctx: &Context, store: &DataStore) -> Result<(), StoreProblem> {
+    let problem = |message: String| StoreProblem {
+        kind: StoreProblemKind::Unauthenticated,
+        message: format!(
+            "a client certificate of the authority in spec.tlsConfig is not accepted: {message}"
+        ),
+    };
+    let MaterialFact::Known(material) = material::fact(store, &ctx.caches) else {
+        return Err(problem("its Secrets are not known".into()));
+    };
+    let mut connection = material::resolve(store, &ctx.caches)
+        .map_err(|_| problem("its Secrets are not known".into()))?;
+    let (Some(key), Some(ours)) = (&material.authority_key, &connection.client_cert) else {
+        // Nobody is signed for.
+        return Ok(());
+    };
+    let authority = Pair {
+        cert: material.authority.clone(),
+        key: key.clone(),
+    };
+    let signed = pki::inspect(&String::from_utf8_lossy(ours)).and_then(|ours| {
+        let leaf = Leaf {
+            subject: certificates::subject(&ours.subject.common_name, &[]),
+            usage: Usage::Client,
+            dns_names: Vec::new(),
+            ip_addresses: Vec::new(),
+            validity: authorities::validity(ctx.now(), TRIAL_LIFE),
+        };
+        pki::sign(&authority, &leaf, &ctx.entropy)
+    });
+    let signed = signed.map_err(|error| problem(error.to_string()))?;
+    connection.client_cert = Some(signed.cert.into_bytes());
+    connection.client_key = Some(signed.key.into_bytes());
+    let work = async { storage::tenancy::connect(connection)?.verify().await };
+    match tokio::time::timeout(requeue::STORE_DEADLINE, work).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(problem(error.to_string())),
+        Err(_) => Err(problem("no answer".into())),
+    }
+}
+
+/// Whether the datastore is the one with the data of the tenants that are said to be in
+/// it. One that works and is another one would be given pods, which find nothing there.
+///
+/// That one of them has a claim is enough: what a tenant's status says may be wrong, and
+/// must not stand in the way of the others.
+async fn knows_its_tenants(
+    ctx: &Context,
+    name: &str,
+    store: &DataStore,
+) -> Result<(), StoreProblem> {
+    let tenants = data_store::placed(ctx, name);
+    let here: BTreeMap<&str, &TenantControlPlane> = tenants
+        .iter()
+        .map(|tenant| {
+            (
+                tenant.metadata.uid.as_deref().unwrap_or_default(),
+                &**tenant,
+            )
+        })
+        .filter(|(_, tenant)| !place::may_start_empty(tenant))
+        .collect();
+    if here.is_empty() {
+        return Ok(());
+    }
+    let tenancy = ctx.connections.get(store, &ctx.caches);
+    let tenancy = tenancy.map_err(|error| StoreProblem {
+        kind: StoreProblemKind::Unauthenticated,
+        message: error.to_string(),
+    })?;
+    let claimants = tokio::time::timeout(requeue::STORE_DEADLINE, tenancy.claimants()).await;
+    let claimants = match claimants {
+        Ok(answer) => answer.map_err(|error| stores::problem_of(&error))?,
+        Err(_) => {
+            return Err(StoreProblem {
+                kind: StoreProblemKind::Unreachable,
+                message: format!(
+                    "its claims cannot be read within {} s",
+                    requeue::STORE_DEADLINE.as_secs()
+                ),
+            });
+        }
+    };
+    if here.keys().any(|uid| claimants.contains(*uid)) {
+        return Ok(());
+    }
+    let names = here.values().take(NAMED);
+    let names: Vec<String> = names
+        .map(|tenant| Name::of(&tenant.metadata).to_string())
+        .collect();
+    Err(StoreProblem {
+        kind: StoreProblemKind::Unhealthy,
+        message: format!(
+            "it knows none of the {} tenants that were Ready with it ({}{}): it is not the \
+             database with their data, or an older state of it",
+            here.len(),
+            names.join(", "),
+            if here.len() > NAMED { ", ..." } else { "" }
+        ),
     })
 }
 
-fn publish(ctx: &Context, name: &str, uid: &str, verdict: Verdict) {
+/// How many tenants a message names.
+const NAMED: usize = 3;
+
+fn publish(ctx: &Context, name: &str, uid: &str, verdict: Verdict, trial: Option<Trial>) {
     let changed = ctx.facts.update_store(uid, |fact| {
-        let changed = fact.verdict.as_ref() != Some(&verdict);
+        let learnt = trial.is_some_and(|trial| fact.learn(trial));
+        let changed = learnt || fact.verdict.as_ref() != Some(&verdict);
         fact.health = Some(verdict.health.clone());
         fact.verdict = Some(verdict);
         changed
@@ -135,11 +284,12 @@ impl Compaction {
         let Some(before) = self.marks.note(revision, Instant::now()) else {
             return;
         };
-        if !ctx.leadership.leads() {
-            return;
-        }
         let work = tenancy.compact_older_than(before);
-        match tokio::time::timeout(requeue::DROP_DEADLINE, work).await {
+        let work = tokio::time::timeout(requeue::DROP_DEADLINE, work);
+        let Some(done) = ctx.leadership.hold(work).await else {
+            return;
+        };
+        match done {
             Ok(Ok(done)) => {
                 self.by = Some(match done {
                     storage::tenancy::Compaction::ByUs => CompactedBy::Us,

@@ -1,12 +1,13 @@
 //! The conditions of a tenant, in one fixed order.
 
-use apiservice::condition::{self, reason, tenant as kind};
+use apiservice::condition::{self, Status, reason, tenant as kind};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::parts;
+use super::progress;
 use super::ready::{self, Verdict};
 use crate::tenant::plan::{Outcome, Plan};
-use crate::tenant::{World, is_paused};
+use crate::tenant::{World, is_left_alone, is_paused};
 
 /// All conditions, Ready first; transition times are kept from `before`.
 pub fn all(
@@ -15,6 +16,9 @@ pub fn all(
     outcomes: &[Outcome],
     before: &[Condition],
 ) -> Vec<Condition> {
+    if is_left_alone(world) {
+        return left_alone(world, before);
+    }
     let deleting = world.tenant.metadata.deletion_timestamp.is_some();
     let mut parts: Vec<(&'static str, Verdict)> = Vec::new();
     let mut say = |kind, verdict: Option<Verdict>| parts.extend(verdict.map(|it| (kind, it)));
@@ -38,7 +42,12 @@ pub fn all(
             kind::ADDRESS_ASSIGNED,
             Some(parts::address_assigned(world, plan, outcomes)),
         );
-        if !is_paused(world) {
+        if is_paused(world) {
+            say(
+                kind::CERTIFICATES_READY,
+                parts::certificates_at_rest(plan, condition::get(before, kind::CERTIFICATES_READY)),
+            );
+        } else {
             say(
                 kind::CERTIFICATES_READY,
                 parts::certificates(plan, outcomes),
@@ -60,20 +69,47 @@ pub fn all(
             kind::ENDPOINT_REACHABLE,
             parts::endpoint(world, condition::get(before, kind::ENDPOINT_REACHABLE)),
         );
+        say(kind::WRITES_ADMITTED, parts::admission(world));
         say(kind::SPEC_SUPPORTED, Some(parts::supported(world)));
     }
     say(kind::PAUSED, parts::paused(world, before));
     let summary = ready::ready(world, &parts, before);
-    order(world, summary, parts, before)
+    let mut serves = world.tenant.metadata.generation;
+    if !deleting {
+        let progressing = progress::progressing(world, plan, outcomes, summary.as_ref(), before);
+        let ready = condition::get(before, kind::READY);
+        serves = progress::ready_generation(world, &progressing, ready);
+        parts.push((kind::PROGRESSING, progressing.clone()));
+        parts.push((kind::RECONCILING, progressing));
+    }
+    order(world, summary, parts, before, serves)
+}
+
+/// Of a tenant that is out of reach nobody can tell anything, whatever was said before.
+fn left_alone(world: &World, before: &[Condition]) -> Vec<Condition> {
+    let why = world.unreached.as_deref().unwrap_or_default();
+    let message = format!(
+        "{why}: nothing is done for this tenant. Its pods go on as they are, until their \
+         certificates end. It can be deleted."
+    );
+    let unknown = Verdict::unknown(reason::NAMESPACE_NOT_SERVED, message);
+    let parts = ORDER.into_iter().filter(|part| match *part {
+        kind::READY => true,
+        kind::PAUSED => false,
+        said => condition::get(before, said).is_some(),
+    });
+    let parts = parts.map(|part| (part, unknown.clone())).collect();
+    order(world, None, parts, before, world.tenant.metadata.generation)
 }
 
 /// Ready, then the parts, then what earlier passes said of parts that this one
-/// says nothing of.
+/// says nothing of. `serves` is the generation that serves.
 fn order(
     world: &World,
     summary: Option<Verdict>,
     parts: Vec<(&'static str, Verdict)>,
     before: &[Condition],
+    serves: Option<i64>,
 ) -> Vec<Condition> {
     let said = summary
         .map(|verdict| (kind::READY, verdict))
@@ -82,7 +118,11 @@ fn order(
     let said: Vec<_> = said.collect();
     let mut found: Vec<Condition> = Vec::with_capacity(before.len().max(said.len()));
     let fresh = |(kind, verdict): &(&'static str, Verdict)| {
-        let generation = world.tenant.metadata.generation;
+        // Ready is about what serves.
+        let generation = match (*kind, verdict.status) {
+            (kind::READY, Status::True) => serves,
+            _ => world.tenant.metadata.generation,
+        };
         let time = super::now(world);
         condition::new(
             kind,
@@ -110,8 +150,10 @@ fn order(
     found
 }
 
-const ORDER: [&str; 11] = [
+const ORDER: [&str; 14] = [
     kind::READY,
+    kind::PROGRESSING,
+    kind::RECONCILING,
     kind::DATA_STORE_READY,
     kind::ADDRESS_ASSIGNED,
     kind::CERTIFICATES_READY,
@@ -119,17 +161,21 @@ const ORDER: [&str; 11] = [
     kind::WORKLOAD_AVAILABLE,
     kind::REPLICAS_AVAILABLE,
     kind::ENDPOINT_REACHABLE,
+    kind::WRITES_ADMITTED,
     kind::SPEC_SUPPORTED,
     kind::PAUSED,
     kind::DELETION_BLOCKED,
 ];
 
 /// Reasons that need nothing but time, or nothing at all.
-const CALM: [&str; 11] = [
+const CALM: [&str; 14] = [
     reason::READY,
     reason::AS_EXPECTED,
     reason::PROVISIONING,
     reason::UPGRADING,
+    reason::ROLLING_OUT,
+    reason::ROLL_WAITING,
+    reason::ROLLS_HALTED,
     reason::SLEEPING,
     reason::DELETING,
     reason::PAUSED,
@@ -144,13 +190,18 @@ pub fn is_cause(reason: &str) -> bool {
     !CALM.contains(&reason)
 }
 
-/// Whether people should be told.
+/// Whether people should be told: it is bad already, or will be on a known day.
 pub fn is_trouble(condition: &Condition) -> bool {
-    let good_when_false =
-        [kind::PAUSED, kind::DELETION_BLOCKED].contains(&condition.type_.as_str());
+    let good_when_false = [
+        kind::PAUSED,
+        kind::DELETION_BLOCKED,
+        kind::PROGRESSING,
+        kind::RECONCILING,
+    ]
+    .contains(&condition.type_.as_str());
     let bad = if good_when_false { "True" } else { "False" };
     let cause = is_cause(&condition.reason) || condition.reason == reason::NO_REPLICA_AVAILABLE;
-    condition.status == bad && cause
+    condition.status == bad && cause || condition.reason == reason::CERTIFICATE_EXPIRING
 }
 
 /// A reason as a constant, so that events only ever carry known ones.

@@ -3,16 +3,18 @@
 
 use std::net::IpAddr;
 
-use apiservice::names;
+use apiservice::names::{self, component};
 use apiservice::v1alpha1::{
     CertificatesStatus, DeploymentResourceStatus, KubeadmConfigStatus, KubeconfigsStatus,
     KubernetesResourcesStatus, SecretStatus, ServiceResourceStatus, StorageSetupStatus,
     StorageStatus, TenantControlPlaneStatus,
 };
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::tenant::plan::{Object, Outcome, Plan, Step};
 use crate::tenant::world::AccessFact;
-use crate::tenant::{World, objects, service, store};
+use crate::tenant::{World, address, expiry, objects, service, store};
 
 /// Writes storage, certificates, kubeconfigs and the kubeadm configuration.
 pub fn fill(
@@ -67,7 +69,7 @@ fn some<T: Default + PartialEq>(value: T) -> Option<T> {
 
 fn storage(written: &Written<'_>, old: StorageStatus) -> StorageStatus {
     let world = written.world;
-    let chosen = store::choose(&world.tenant, &world.settings);
+    let chosen = store::data_store(world);
     let driver = world
         .data_store
         .as_deref()
@@ -92,7 +94,7 @@ fn setup(
     checksum: Option<String>,
     old: Option<StorageSetupStatus>,
 ) -> StorageSetupStatus {
-    let claim = store::claim(&world.tenant);
+    let claim = store::claim(world);
     let old = old.unwrap_or_default();
     let mut new = StorageSetupStatus {
         schema: Some(claim.schema),
@@ -133,22 +135,30 @@ impl Written<'_> {
     }
 
     fn granted(&self) -> bool {
-        self.world.store.access == Some(AccessFact::Granted)
+        let confirmed = store::held(self.world).is_some();
+        confirmed && self.world.store.access == Some(AccessFact::Granted)
             || self.done().any(|step| matches!(step, Step::Grant(_)))
     }
 
-    /// Name, checksum and time of the last change of a Secret.
+    /// Name, checksum and time of the last change of a Secret's content, and when the
+    /// first ends of that and of what pods run with in its place.
     fn secret(&self, name: &str, old: Option<SecretStatus>) -> Option<SecretStatus> {
-        let checksum = match self.object("Secret", name) {
-            Some(Object::Secret(secret)) => Some(objects::checksum(&objects::data(secret))),
-            _ => self
-                .world
-                .secret(name)
-                .map(|live| objects::checksum(&objects::data(live))),
+        let secret = match self.object("Secret", name) {
+            Some(Object::Secret(secret)) => Some(secret),
+            _ => self.world.secret(name),
         };
-        let Some(checksum) = checksum else { return old };
+        let Some(secret) = secret else { return old };
+        let checksum = objects::checksum(&objects::data(secret));
         let old = old.unwrap_or_default();
         let same = old.checksum.as_deref() == Some(checksum.as_str()) && old.last_update.is_some();
+        // What pods mount may end before what the Secret holds by now.
+        let mounted = expiry::mounted(self.world.name()).any(|(_, mounted)| mounted == name);
+        if same && old.expires.is_some() && !mounted {
+            return Some(SecretStatus {
+                secret_name: Some(name.to_owned()),
+                ..old
+            });
+        }
         Some(SecretStatus {
             secret_name: Some(name.to_owned()),
             checksum: Some(checksum),
@@ -157,6 +167,7 @@ impl Written<'_> {
             } else {
                 Some(super::now(self.world))
             },
+            expires: expiry::ends_in_use(self.world, name, secret).map(Time),
         })
     }
 
@@ -231,6 +242,45 @@ pub fn resources(world: &World, before: &TenantControlPlaneStatus) -> Kubernetes
     }
 }
 
+/// The certificates of a tenant by the part that they are, and when each ends.
+pub fn certificate_ends(
+    status: &TenantControlPlaneStatus,
+) -> impl Iterator<Item = (&'static str, Timestamp)> {
+    let of = |part, secret: &Option<SecretStatus>| {
+        let ends = secret.as_ref()?.expires.as_ref()?;
+        Some((part, ends.0))
+    };
+    let certificates = status.certificates.as_ref().map(|all| {
+        [
+            of(component::CA, &all.ca),
+            of(component::CLIENT_CA, &all.client_ca),
+            of(component::FRONT_PROXY_CA, &all.front_proxy_ca),
+            of(component::API_SERVER, &all.api_server),
+            of(
+                component::API_SERVER_KUBELET_CLIENT,
+                &all.api_server_kubelet_client,
+            ),
+            of(component::FRONT_PROXY_CLIENT, &all.front_proxy_client),
+        ]
+    });
+    let kubeconfigs = status.kubeconfig.as_ref().map(|all| {
+        [
+            of(component::ADMIN_KUBECONFIG, &all.admin),
+            of(
+                component::CONTROLLER_MANAGER_KUBECONFIG,
+                &all.controller_manager,
+            ),
+            of(component::SCHEDULER_KUBECONFIG, &all.scheduler),
+        ]
+    });
+    let storage = status.storage.as_ref();
+    let storage = storage.map(|storage| of(component::DATASTORE_CERTIFICATE, &storage.certificate));
+    let all = certificates.into_iter().flatten();
+    all.chain(kubeconfigs.into_iter().flatten())
+        .chain(storage)
+        .flatten()
+}
+
 /// The label selector of the pods in its string form, which scaling reads.
 fn selector(world: &World) -> String {
     let pairs = service::selector(world);
@@ -257,12 +307,26 @@ pub fn dns_addresses(world: &World) -> Vec<String> {
 }
 
 fn dns_address(range: &str) -> Option<IpAddr> {
-    match range.split_once('/')?.0.parse().ok()? {
-        IpAddr::V4(base) => u32::from(base)
-            .checked_add(10)
-            .map(|at| IpAddr::V4(at.into())),
-        IpAddr::V6(base) => u128::from(base)
-            .checked_add(16)
-            .map(|at| IpAddr::V6(at.into())),
+    let offset = if range.contains(':') { 16 } else { 10 };
+    address::nth_address(range, offset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::dns_address;
+
+    #[test]
+    fn the_dns_address_is_counted_from_the_network() {
+        let table = [
+            ("10.96.0.0/16", Some("10.96.0.10")),
+            ("10.96.7.9/16", Some("10.96.0.10")),
+            ("fd00:1::5/108", Some("fd00:1::10")),
+            ("255.255.255.250/32", None),
+            ("nonsense", None),
+        ];
+        for (range, expected) in table {
+            let found = dns_address(range).map(|address| address.to_string());
+            assert_eq!(found.as_deref(), expected, "{range}");
+        }
     }
 }

@@ -7,9 +7,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::conditions::known_reason;
 use super::ready::{self, Verdict};
-use crate::tenant::plan::{EXISTS, Object, Outcome, Plan, Step, Waiting};
-use crate::tenant::world::{AccessFact, ProbeFailureKind, StoreProblem};
-use crate::tenant::{World, address, flags, is_asleep, is_paused, store};
+use crate::tenant::plan::{EXISTS, Finding, Object, ObjectKey, Outcome, Plan, Said, Step, Waiting};
+use crate::tenant::world::{AccessFact, Admission, ProbeFailureKind, StoreProblem};
+use crate::tenant::{World, address, flags, is_asleep, is_paused, pods, store};
 use crate::trouble::{self, quote};
 
 /// The first wait of a type: trouble before patience.
@@ -68,7 +68,7 @@ pub fn data_store(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Option<Ve
             },
         );
     }
-    let name = store::choose(&world.tenant, &world.settings).unwrap_or_default();
+    let name = store::data_store(world).unwrap_or_default();
     if let Some(Err(problem)) = &world.store.health {
         let problem: &StoreProblem = problem;
         let told = store::explain(world, problem);
@@ -85,6 +85,10 @@ pub fn data_store(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Option<Ve
                 quote(why)
             ),
         )),
+        Some(AccessFact::Unclaimed) if !granted && !store::may_start_empty(&world.tenant) => {
+            let told = store::data_not_found(world, &name);
+            Some(Verdict::no(told.reason, told.message))
+        }
         Some(AccessFact::Granted) => Some(in_order(world, &name)),
         _ if granted => Some(in_order(world, &name)),
         // Not asked yet: what was said stays.
@@ -97,7 +101,7 @@ pub fn data_store(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Option<Ve
 }
 
 fn in_order(world: &World, name: &str) -> Verdict {
-    let claim = store::claim(&world.tenant);
+    let claim = store::claim(world);
     let said = format!(
         "Schema {} and user {} in DataStore {name}",
         claim.schema, claim.user
@@ -114,6 +118,21 @@ fn in_order(world: &World, name: &str) -> Verdict {
 /// Authorities, certificates, keys and kubeconfigs.
 pub fn certificates(plan: &Plan, outcomes: &[Outcome]) -> Option<Verdict> {
     Some(certificates_now(plan, outcomes)).filter(|_| !found_again(plan, outcomes))
+}
+
+/// The same while the tenant is paused: what ends is told, and that it does not any
+/// more. The rest stays as it was said.
+pub fn certificates_at_rest(plan: &Plan, before: Option<&Condition>) -> Option<Verdict> {
+    let ending = [reason::CERTIFICATE_EXPIRING, reason::CERTIFICATE_EXPIRED];
+    match waiting(plan, kind::CERTIFICATES_READY) {
+        Some(waiting) if waiting.problem => {
+            Some(Verdict::no(waiting.reason, waiting.message.clone()))
+        }
+        Some(waiting) => Some(Verdict::yes(waiting.reason, waiting.message.clone())),
+        None => before
+            .filter(|before| ending.contains(&before.reason.as_str()))
+            .map(|_| Verdict::yes(reason::AS_EXPECTED, "")),
+    }
 }
 
 /// What seemed lost is there and had only lost its labels; the next pass comes
@@ -149,27 +168,102 @@ fn certificates_now(plan: &Plan, outcomes: &[Outcome]) -> Verdict {
 
 /// Names that others hold and fields that others fight over (rule 20).
 pub fn objects_owned(plan: &Plan, outcomes: &[Outcome]) -> Verdict {
-    if let Some(waiting) = waiting(plan, kind::OBJECTS_OWNED) {
-        return Verdict::no(waiting.reason, waiting.message.clone());
-    }
-    let mine = [reason::NAME_TAKEN, reason::CONTESTED];
-    let found = plan
-        .steps
-        .iter()
-        .zip(outcomes)
-        .find_map(|(_, outcome)| match outcome {
-            Outcome::Failed {
-                reason, message, ..
-            } => mine
-                .into_iter()
-                .find(|known| known == reason)
-                .map(|reason| (reason, message)),
+    let steps = plan.steps.iter().zip(outcomes);
+    let found: Vec<(&str, Told<'_>)> = steps
+        .filter_map(|(step, outcome)| match (step, outcome) {
+            (Step::Wait(waiting), _) if waiting.condition == kind::OBJECTS_OWNED => {
+                Some((waiting.reason, Told::of(&waiting.message, &waiting.finding)))
+            }
+            (
+                _,
+                Outcome::Failed {
+                    reason,
+                    message,
+                    finding,
+                    ..
+                },
+            ) => Some((reason.as_str(), Told::of(message, finding))),
             _ => None,
-        });
-    match found {
-        Some((reason, message)) => Verdict::no(reason, message.clone()),
+        })
+        .collect();
+    // A name that is taken holds up more than a field that is fought over.
+    let mine = [reason::NAME_TAKEN, reason::CONTESTED];
+    let of = |wanted: &str| -> Vec<Told<'_>> {
+        let mut said: Vec<Told<'_>> = Vec::new();
+        for (reason, told) in &found {
+            if *reason == wanted && !said.contains(told) {
+                said.push(*told);
+            }
+        }
+        said
+    };
+    let said: Vec<(&'static str, Vec<Told<'_>>)> = mine.map(|reason| (reason, of(reason))).into();
+    match said.iter().find(|(_, said)| !said.is_empty()) {
+        Some((reason, _)) => {
+            let all: Vec<Told<'_>> = said.iter().flat_map(|(_, said)| said.clone()).collect();
+            Verdict::no(reason, together(&all))
+        }
         None => Verdict::yes(reason::AS_EXPECTED, ""),
     }
+}
+
+/// What a condition is told.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told<'a> {
+    /// About one object, in parts.
+    Finding(&'a Finding),
+    /// In words of somebody else.
+    Text(&'a str),
+}
+
+impl<'a> Told<'a> {
+    fn of(message: &'a str, finding: &'a Option<Box<Finding>>) -> Self {
+        match finding {
+            Some(finding) => Told::Finding(finding),
+            None => Told::Text(message),
+        }
+    }
+}
+
+/// What is said of several objects, the same of several once, and each remedy once at
+/// the end.
+fn together(told: &[Told<'_>]) -> String {
+    /// Of which objects it is said; of none where it is a text.
+    struct Group<'a> {
+        said: Result<&'a Said, &'a str>,
+        objects: Vec<&'a ObjectKey>,
+    }
+    let mut groups: Vec<Group<'_>> = Vec::new();
+    let mut remedies: Vec<&str> = Vec::new();
+    for one in told {
+        let (said, object) = match one {
+            Told::Finding(finding) => {
+                let remedy = finding.remedy.filter(|remedy| !remedies.contains(remedy));
+                remedies.extend(remedy);
+                (Ok(&finding.said), Some(&finding.object))
+            }
+            Told::Text(text) => (Err(*text), None),
+        };
+        match groups.iter_mut().find(|known| known.said == said) {
+            Some(known) => known.objects.extend(object),
+            None => groups.push(Group {
+                said,
+                objects: object.into_iter().collect(),
+            }),
+        }
+    }
+    let sentences = groups.iter().map(|group| {
+        let names: Vec<String> = group.objects.iter().map(ToString::to_string).collect();
+        let names = names.join(", ");
+        match (group.said, group.objects.len()) {
+            (Err(text), _) => text.to_owned(),
+            (Ok(Said::Does(what)), 0 | 1) => format!("{names} {what}"),
+            (Ok(Said::Does(what)), _) => format!("{names}: each {what}"),
+            (Ok(Said::Sentence(what)), _) => format!("{names}: {what}"),
+        }
+    });
+    let remedies = remedies.into_iter().map(str::to_owned);
+    sentences.chain(remedies).collect::<Vec<_>>().join(" ")
 }
 
 /// The Service and the address to publish.
@@ -210,13 +304,14 @@ fn service_refused(world: &World, message: &str) -> Verdict {
 
 /// Whether at least one replica serves.
 pub fn workload(world: &World, plan: &Plan, outcomes: &[Outcome], before: &[Condition]) -> Verdict {
-    if is_asleep(world) {
-        return Verdict::no(reason::SLEEPING, "No replicas are wanted");
-    }
+    // Also while asleep: what is refused now would be when it wakes.
     if world.serving() == 0
         && let Some(verdict) = deployment_refused(plan, outcomes)
     {
         return verdict;
+    }
+    if is_asleep(world) {
+        return Verdict::no(reason::SLEEPING, "No replicas are wanted");
     }
     if world
         .owned
@@ -224,10 +319,17 @@ pub fn workload(world: &World, plan: &Plan, outcomes: &[Outcome], before: &[Cond
         .as_deref()
         .is_none_or(|live| !world.ours(&live.metadata))
     {
-        return Verdict::no(
-            reason::PROVISIONING,
-            "The Deployment waits for what its pods need",
-        );
+        return if is_paused(world) {
+            Verdict::no(
+                reason::PAUSED,
+                "There is no Deployment, and none is made while the tenant is paused",
+            )
+        } else {
+            Verdict::no(
+                reason::PROVISIONING,
+                "The Deployment waits for what its pods need",
+            )
+        };
     }
     match (world.serving(), trouble::of_pods(world)) {
         (0, Some(trouble)) => Verdict::no(trouble.reason, trouble.message),
@@ -260,11 +362,11 @@ pub fn starting(before: Option<&Condition>) -> bool {
 /// Whether all replicas are there; one of several missing is told here only.
 pub fn replicas(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Verdict {
     let wanted = world.tenant.spec.control_plane.deployment.replicas;
-    if wanted == 0 {
-        return Verdict::yes(reason::SLEEPING, "No replicas are wanted");
-    }
     if let Some(verdict) = deployment_refused(plan, outcomes) {
         return verdict;
+    }
+    if wanted == 0 {
+        return Verdict::yes(reason::SLEEPING, "No replicas are wanted");
     }
     let serving = world.serving();
     if ready::rolled_out(world) && serving >= usize::try_from(wanted).unwrap_or(0) {
@@ -322,7 +424,7 @@ pub fn endpoint(world: &World, before: Option<&Condition>) -> Option<Verdict> {
         }
         Ok(()) => Verdict::yes(reason::AS_EXPECTED, format!("{} answers", fact.address)),
         Err(failure) if ready::passes_inside(world, failure) => Verdict::unknown(
-            ready::unreached(before),
+            ready::unreached(world, before),
             format!(
                 "{} cannot be reached from the controller, the Service can: {}",
                 fact.address,
@@ -343,10 +445,41 @@ pub fn endpoint(world: &World, before: Option<&Condition>) -> Option<Verdict> {
     })
 }
 
-/// rule 9 and rule 22: what is accepted and has no effect.
+/// Whether the tenant's own webhooks, policies and quotas let its users write, as
+/// far as the probe is like them. They are the tenant's business, so this is not
+/// the end of Ready.
+pub fn admission(world: &World) -> Option<Verdict> {
+    Some(match world.probe.admission.as_ref()? {
+        Admission::Passes => Verdict::yes(reason::AS_EXPECTED, ""),
+        Admission::Refuses(why) => Verdict::no(
+            reason::ADMISSION_REFUSES,
+            format!(
+                "The API server writes, but the tenant's own admission refuses the probe's Lease in \
+                 namespace {}: {}. Check webhooks, policies and quotas inside the tenant.",
+                apiservice::names::PROBE_NAMESPACE,
+                quote(why)
+            ),
+        ),
+    })
+}
+
+/// rule 9 and rule 22: what is accepted and has no effect. Where the images come from is
+/// told as well, if the spec alone does not tell.
 pub fn supported(world: &World) -> Verdict {
+    let mut verdict = acted_upon(world);
+    if let Some(told) = pods::told_of_registry(world) {
+        let said = std::mem::take(&mut verdict.message);
+        verdict.message = match said.is_empty() {
+            true => told,
+            false => format!("{said}. {told}"),
+        };
+    }
+    verdict
+}
+
+fn acted_upon(world: &World) -> Verdict {
     let mut unsupported = v1alpha1::unsupported(&world.tenant.spec);
-    let chosen = store::choose(&world.tenant, &world.settings);
+    let chosen = store::data_store(world);
     if world
         .tenant
         .spec
@@ -412,7 +545,8 @@ pub fn deletion(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Verdict {
         .filter(|finalizer| *finalizer != apiservice::names::FINALIZER)
         .collect();
     if left.is_empty() {
-        return Verdict::no(reason::DELETING, "The deletion goes on");
+        let waits = waiting(plan, kind::DELETION_BLOCKED).map(|waits| waits.message.as_str());
+        return Verdict::no(reason::DELETING, waits.unwrap_or("The deletion goes on"));
     }
     Verdict {
         status: Status::True,

@@ -2,15 +2,16 @@
 //! probe; what is known about datastore and pods only explains its failure.
 
 use apiservice::condition::{Status, get, reason, tenant as condition};
-use jiff::SignedDuration;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::apps::v1::DeploymentStatus;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 
 use crate::tenant::world::{
-    AccessFact, PathFact, ProbeFailure, ProbeFailureKind as Kind, StoreProblemKind,
+    AccessFact, PathFact, ProbeFacts, ProbeFailure, ProbeFailureKind as Kind, StoreProblemKind,
 };
 use crate::tenant::{World, address, is_asleep, is_paused, pods, service, store};
 use crate::trouble::{self, quote};
-use apiservice::v1alpha1::Component;
+use apiservice::v1alpha1::{Component, ServiceType};
 
 /// A condition before it is put among the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,9 +53,47 @@ impl Verdict {
     }
 }
 
-/// The summary. `parts` are the other conditions of this pass, in order of
-/// cause before effect; `None` keeps what was said before.
+/// A probe comes every few seconds. What it found longer ago than this, it may not
+/// find now.
+const FRESH: SignedDuration = SignedDuration::from_secs(30);
+
+/// Whether the probe has said nothing for so long that it does not count any more.
+pub fn is_overdue(probe: &ProbeFacts, since: Option<Timestamp>, now: Timestamp) -> bool {
+    let started = |path: &Option<PathFact>| path.as_ref().map(|path| path.started);
+    let last = started(&probe.endpoint)
+        .max(started(&probe.service))
+        .max(since);
+    last.is_some_and(|last| now.duration_since(last) > FRESH)
+}
+
+/// The summary: as [`found`] has it, unless it says Ready by what was found too
+/// long ago.
 pub fn ready(
+    world: &World,
+    parts: &[(&'static str, Verdict)],
+    earlier: &[Condition],
+) -> Option<Verdict> {
+    let found = found(world, parts, earlier);
+    let ready = match &found {
+        Some(verdict) => verdict.status == Status::True,
+        None => get(earlier, condition::READY).is_some_and(|before| before.status != "False"),
+    };
+    // While a tenant is paused, nobody probes it, and what was seen last stands.
+    if ready && !is_paused(world) && is_overdue(&world.probe, world.observed_since, world.now) {
+        return Some(Verdict::unknown(
+            reason::PROBE_OVERDUE,
+            format!(
+                "Not probed for more than {} seconds. The controller's log may tell why.",
+                FRESH.as_secs()
+            ),
+        ));
+    }
+    found
+}
+
+/// The summary of what is known. `parts` are the other conditions of this pass, in order of
+/// cause before effect; `None` keeps what was said before.
+fn found(
     world: &World,
     parts: &[(&'static str, Verdict)],
     earlier: &[Condition],
@@ -97,7 +136,7 @@ pub fn ready(
         Ok(()) => None,
         Err(failure)
             if passes_inside(world, failure)
-                && unreached(get(earlier, condition::ENDPOINT_REACHABLE))
+                && unreached(world, get(earlier, condition::ENDPOINT_REACHABLE))
                     == reason::ENDPOINT_ROUTE_LOST =>
         {
             Some(Verdict::no(
@@ -111,8 +150,19 @@ pub fn ready(
             ))
         }
         // The way from outside may be a moment later than the one inside.
-        Err(failure) if passes_inside(world, failure) && first_start(world) => {
-            Some(coming(world, parts))
+        Err(failure) if passes_inside(world, failure) && on_its_way(world, failure) => {
+            let coming = coming(world, parts);
+            Some(
+                if coming.reason == reason::PROVISIONING && awaits_name(world, failure) {
+                    let message = format!(
+                        "Works through its Service. The load balancer's name does not resolve yet: {}",
+                        quote(&failure.message)
+                    );
+                    Verdict::no(reason::PROVISIONING, message)
+                } else {
+                    coming
+                },
+            )
         }
         Err(failure) if passes_inside(world, failure) => {
             Some(if was || inside_earned(world, before) {
@@ -137,16 +187,49 @@ pub fn never_reached(endpoint: Option<&Condition>) -> bool {
     endpoint.is_some_and(|before| before.reason == reason::ENDPOINT_NOT_PROBED)
 }
 
+/// How long the way to the endpoint may take at a first start when the one inside
+/// is there: the controller may stand where nothing leads to it.
+const WAY_PATIENCE: SignedDuration = SignedDuration::from_secs(1);
+/// The same where something answers and refuses, such as a load balancer that has
+/// not found the pods yet.
+const REFUSED_PATIENCE: SignedDuration = SignedDuration::from_secs(5);
+/// The same where a load balancer was given a name that does not resolve yet: it is
+/// made known within minutes.
+const NAME_PATIENCE: SignedDuration = SignedDuration::from_secs(120);
+
+/// A first start whose way from outside is given a moment more.
+fn on_its_way(world: &World, failure: &ProbeFailure) -> bool {
+    let patience = match failure.kind {
+        Kind::Refused => REFUSED_PATIENCE,
+        _ if awaits_name(world, failure) => NAME_PATIENCE,
+        _ => WAY_PATIENCE,
+    };
+    let since = world.probe.inside_since;
+    !world.was_ready() && since.is_none_or(|since| world.now.duration_since(since) < patience)
+}
+
+/// The name that a load balancer was given does not resolve yet. One that was
+/// declared is as its owner has it.
+fn awaits_name(world: &World, failure: &ProbeFailure) -> bool {
+    let spec = &world.tenant.spec;
+    failure.kind == Kind::Unresolvable
+        && spec.network_profile.fixed_address().is_none()
+        && spec.control_plane.service.service_type == ServiceType::LoadBalancer
+}
+
 /// What it means that the endpoint cannot be reached while the Service can,
-/// after what was said of it before.
-pub fn unreached(endpoint: Option<&Condition>) -> &'static str {
+/// after what was said of it before. The way to the endpoint of a tenant that was
+/// never Ready has never been used.
+pub fn unreached(world: &World, endpoint: Option<&Condition>) -> &'static str {
     let first = [
         reason::ENDPOINT_NOT_PROBED,
         reason::UNKNOWN,
         reason::PROVISIONING,
     ];
     match endpoint {
-        Some(before) if !first.contains(&before.reason.as_str()) => reason::ENDPOINT_ROUTE_LOST,
+        Some(before) if world.was_ready() && !first.contains(&before.reason.as_str()) => {
+            reason::ENDPOINT_ROUTE_LOST
+        }
         _ => reason::ENDPOINT_NOT_PROBED,
     }
 }
@@ -256,11 +339,13 @@ fn coming(world: &World, parts: &[(&'static str, Verdict)]) -> Verdict {
 /// How long failed probes of a tenant that was never Ready are no news.
 const FIRST_START: SignedDuration = SignedDuration::from_secs(60);
 
-/// The tenant is coming up for the first time, and has not taken long yet.
+/// The tenant is coming up for the first time, and has not taken long yet. One
+/// that was created asleep comes up when it has its first pod.
 pub fn first_start(world: &World) -> bool {
-    let created = world.tenant.metadata.creation_timestamp.as_ref();
-    !world.was_ready()
-        && created.is_some_and(|created| world.now.duration_since(created.0) < FIRST_START)
+    let created = |meta: &ObjectMeta| meta.creation_timestamp.as_ref().map(|at| at.0);
+    let pods = world.pods.iter().filter_map(|pod| created(&pod.metadata));
+    let began = created(&world.tenant.metadata).max(pods.min());
+    !world.was_ready() && began.is_some_and(|began| world.now.duration_since(began) < FIRST_START)
 }
 
 /// Conditions without which a tenant cannot be Ready. A missing replica is
@@ -371,6 +456,11 @@ fn verb(kind: Kind) -> &'static str {
 fn of_store(world: &World, failure: &ProbeFailure) -> Option<Verdict> {
     match &world.store.access {
         Some(AccessFact::Revoked(why)) => return Some(revoked(why)),
+        Some(AccessFact::Unclaimed) => {
+            let name = store::data_store(world).unwrap_or_default();
+            let told = store::data_not_found(world, &name);
+            return Some(Verdict::no(told.reason, told.message));
+        }
         Some(AccessFact::Taken { by }) => {
             return Some(Verdict::no(
                 reason::SCHEMA_TAKEN,
@@ -398,28 +488,29 @@ fn of_store(world: &World, failure: &ProbeFailure) -> Option<Verdict> {
 
 /// The Deployment runs what the manifest says, and nothing older.
 pub fn rolled_out(world: &World) -> bool {
-    let Some(live) = world
-        .owned
-        .deployment
-        .as_deref()
-        .filter(|live| world.ours(&live.metadata))
-    else {
-        return false;
-    };
-    let (Some(spec), Some(status)) = (&live.spec, &live.status) else {
-        return false;
-    };
+    rolled(world).is_some_and(|(wanted, status)| {
+        status.replicas.unwrap_or(0) == wanted && status.available_replicas.unwrap_or(0) == wanted
+    })
+}
+
+/// All pods are of the Deployment as the manifest says, ready or not.
+pub fn only_new_pods(world: &World) -> bool {
+    rolled(world).is_some_and(|(wanted, status)| status.replicas.unwrap_or(0) == wanted)
+}
+
+/// How many pods are wanted, and the Deployment's status, if all of them have been
+/// made as the manifest says.
+fn rolled(world: &World) -> Option<(i32, &DeploymentStatus)> {
+    let live = world.owned.deployment.as_deref();
+    let live = live.filter(|live| world.ours(&live.metadata))?;
+    let (spec, status) = (live.spec.as_ref()?, live.status.as_ref()?);
     let image = pods::image(world, Component::ApiServer);
-    let current = spec.template.spec.as_ref().is_some_and(|pod| {
-        pod.containers
-            .iter()
-            .any(|container| container.image.as_deref() == Some(image.as_str()))
-    });
+    let pod = spec.template.spec.as_ref()?;
+    let mut containers = pod.containers.iter();
+    let current = containers.any(|it| it.image.as_deref() == Some(image.as_str()));
     let wanted = spec.replicas.unwrap_or(1);
-    let count = |number: Option<i32>| number.unwrap_or(0);
-    current
+    let made = current
         && status.observed_generation >= live.metadata.generation
-        && count(status.updated_replicas) == wanted
-        && count(status.replicas) == wanted
-        && count(status.available_replicas) == wanted
+        && status.updated_replicas.unwrap_or(0) == wanted;
+    made.then_some((wanted, status))
 }

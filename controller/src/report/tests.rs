@@ -3,16 +3,19 @@
 use std::sync::Arc;
 
 use apiservice::condition::tenant as condition;
+use apiservice::v1alpha1::ServiceType;
 use k8s_openapi::api::apps::v1::DeploymentCondition;
 use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStateTerminated, ContainerStateWaiting, Event, ObjectReference,
-    PodCondition,
+    ContainerState, ContainerStateTerminated, ContainerStateWaiting, Event, LoadBalancerIngress,
+    LoadBalancerStatus, ObjectReference, PodCondition, ServiceStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::tenant::plan::{Outcome, Step};
 use crate::tenant::testing::{Lab, pod};
-use crate::tenant::world::{AccessFact, ProbeFailureKind as Kind, StoreProblem, StoreProblemKind};
+use crate::tenant::world::{
+    AccessFact, Admission, ProbeFailureKind as Kind, StoreProblem, StoreProblemKind,
+};
 
 fn unready(lab: &mut Lab) {
     lab.world.pods = vec![Arc::new(pod(0, false))];
@@ -196,6 +199,291 @@ fn the_endpoint_was_never_reached() {
     );
 }
 
+/// An installation with a registry of its own, for clusters without a way to others.
+#[test]
+fn where_images_come_from_is_told_where_the_spec_does_not_tell() {
+    let told = |own: &str, named: &str| {
+        let mut lab = Lab::ready();
+        Arc::make_mut(&mut lab.world.settings).registry = own.to_owned();
+        let deployment = &mut lab.spec().control_plane.deployment;
+        deployment.registry_settings.registry = named.to_owned();
+        lab.pass();
+        assert_eq!(lab.condition(condition::SPEC_SUPPORTED), "True AsExpected");
+        let status = lab.world.tenant.status.as_ref().unwrap();
+        let found = apiservice::condition::get(&status.conditions, condition::SPEC_SUPPORTED);
+        found.unwrap().message.clone()
+    };
+    let (usual, mirror) = ("registry.k8s.io", "mirror.example.com/k8s");
+    for (own, named) in [(usual, usual), (usual, "own.example.com"), (mirror, mirror)] {
+        assert_eq!(told(own, named), "", "{own} {named}");
+    }
+    // The API writes the default into each object: nobody can see who asked for it.
+    let said = told(mirror, usual);
+    let from = "Images come from mirror.example.com/k8s, the registry of this installation";
+    assert!(
+        said.starts_with(from) && said.contains("registry.k8s.io/, with a slash"),
+        "{said}"
+    );
+    for named in ["registry.k8s.io/", "own.example.com"] {
+        let said = told(mirror, named);
+        let from = format!("Images come from {}, as", named.trim_end_matches('/'));
+        assert!(said.starts_with(&from) && said.contains(mirror), "{said}");
+    }
+    // It is no news beside what is.
+    let mut lab = Lab::ready();
+    Arc::make_mut(&mut lab.world.settings).registry = mirror.to_owned();
+    lab.spec().addons.get_or_insert_default().core_dns = Some(Default::default());
+    lab.pass();
+    let told = "SpecSupported False FieldsNotSupported: Accepted and not acted upon yet: \
+                spec.addons.coreDNS. Images come from mirror";
+    assert!(lab.told().contains(told), "{}", lab.told());
+}
+
+fn generation_of(lab: &Lab, kind: &str) -> i64 {
+    let status = lab.world.tenant.status.as_ref().unwrap();
+    let found = apiservice::condition::get(&status.conditions, kind).unwrap();
+    found.observed_generation.unwrap()
+}
+
+/// `kubectl wait` compares the condition's generation, kstatus reads Reconciling:
+/// none believes that a change is done while the pods of before serve.
+#[test]
+fn ready_of_a_generation_means_that_it_serves() {
+    let mut lab = Lab::ready();
+    assert_eq!(lab.condition(condition::PROGRESSING), "False AsExpected");
+    let first = generation_of(&lab, condition::READY);
+    assert_eq!(Some(first), lab.world.tenant.metadata.generation);
+
+    let network = &mut lab.spec().network_profile;
+    network.cert_sans = vec!["life.example.com".to_owned()];
+    for _ in 0..3 {
+        lab.pass();
+        lab.later(2);
+        assert_eq!(lab.condition(condition::READY), "True Ready");
+        for kind in [condition::PROGRESSING, condition::RECONCILING] {
+            assert_eq!(lab.condition(kind), "True RollingOut");
+        }
+        assert_eq!(generation_of(&lab, condition::READY), first);
+    }
+    lab.run_pods();
+    lab.pass();
+    assert_eq!(lab.condition(condition::PROGRESSING), "False AsExpected");
+    assert_eq!(lab.condition(condition::RECONCILING), "False AsExpected");
+    assert_eq!(generation_of(&lab, condition::READY), first + 1);
+
+    // A replica that is missing later is no change.
+    lab.world.pods.clear();
+    let deployment = Arc::make_mut(lab.world.owned.deployment.as_mut().unwrap());
+    deployment.status.as_mut().unwrap().available_replicas = Some(0);
+    lab.pass();
+    assert_eq!(lab.condition(condition::PROGRESSING), "False AsExpected");
+
+    // Asleep is what was asked for.
+    lab.spec().control_plane.deployment.replicas = 0;
+    lab.pass();
+    assert_eq!(lab.condition(condition::PROGRESSING), "True RollingOut");
+    lab.run_pods();
+    lab.pass();
+    assert_eq!(lab.condition(condition::PROGRESSING), "False AsExpected");
+}
+
+/// rule 15: Ready is what a probe found, and found lately.
+#[test]
+fn ready_by_an_old_fact_is_unknown() {
+    let mut lab = Lab::ready();
+    lab.nothing_for(31);
+    lab.pass();
+    assert_eq!(lab.condition(condition::READY), "Unknown ProbeOverdue");
+    lab.pass();
+    assert_eq!(lab.condition(condition::READY), "Unknown ProbeOverdue");
+    lab.later(2);
+    lab.probe(Ok(()));
+    lab.pass();
+    assert_eq!(lab.condition(condition::READY), "True Ready");
+
+    // The same if there never was one since this controller began.
+    let mut lab = Lab::ready();
+    lab.world.observed_since = Some(lab.world.now);
+    lab.world.probe = Default::default();
+    lab.nothing_for(29);
+    lab.pass();
+    assert_eq!(lab.condition(condition::READY), "True Ready");
+    lab.nothing_for(2);
+    lab.pass();
+    assert_eq!(lab.condition(condition::READY), "Unknown ProbeOverdue");
+}
+
+fn pause(lab: &mut Lab) {
+    let annotations = lab.tenant().metadata.annotations.get_or_insert_default();
+    let paused = apiservice::names::ANNOTATION_PAUSED.to_owned();
+    annotations.insert(paused, String::new());
+}
+
+/// Nobody probes it, so Ready says what was seen last.
+#[test]
+fn a_paused_tenant_is_not_overdue() {
+    let mut lab = Lab::ready();
+    pause(&mut lab);
+    for _ in 0..3 {
+        lab.nothing_for(3600);
+        lab.pass();
+        assert_eq!(lab.condition(condition::READY), "True Ready");
+        assert_eq!(lab.condition(condition::PAUSED), "True Paused");
+    }
+    lab.tenant().metadata.annotations = None;
+    lab.world.observed_since = Some(lab.world.now);
+    lab.pass();
+    assert_eq!(lab.condition(condition::READY), "True Ready");
+    lab.nothing_for(31);
+    lab.pass();
+    assert_eq!(lab.condition(condition::READY), "Unknown ProbeOverdue");
+}
+
+/// The release before had no such condition.
+#[test]
+fn what_served_before_an_upgrade_of_steward_is_no_progress() {
+    let mut lab = Lab::ready();
+    lab.spec();
+    lab.pass();
+    let generation = lab.world.tenant.metadata.generation;
+    assert_eq!(Some(generation_of(&lab, condition::READY)), generation);
+    let older = |lab: &mut Lab| {
+        let status = lab.tenant().status.as_mut().unwrap();
+        let new = [condition::PROGRESSING, condition::RECONCILING];
+        status
+            .conditions
+            .retain(|it| !new.contains(&it.type_.as_str()));
+    };
+    older(&mut lab);
+    pause(&mut lab);
+    for _ in 0..2 {
+        lab.pass();
+        assert_eq!(lab.condition(condition::PROGRESSING), "False AsExpected");
+        assert_eq!(Some(generation_of(&lab, condition::READY)), generation);
+    }
+
+    // What was asked for while nobody looked is still to be done.
+    older(&mut lab);
+    lab.spec();
+    lab.pass();
+    assert_eq!(lab.condition(condition::PROGRESSING), "True Paused");
+    assert_eq!(Some(generation_of(&lab, condition::READY)), generation);
+}
+
+/// rule 15: whoever is to mend a broken webhook needs a tenant that is Ready.
+#[test]
+fn what_the_tenants_own_admission_refuses_is_not_the_end_of_ready() {
+    let mut lab = Lab::ready();
+    lab.later(4);
+    lab.probe(Ok(()));
+    let said = "failed calling webhook \"nobody.example.com\"";
+    lab.world.probe.admission = Some(Admission::Refuses(said.to_owned()));
+    lab.pass();
+    assert_eq!(lab.condition(condition::READY), "True Ready");
+    assert_eq!(
+        lab.condition(condition::WRITES_ADMITTED),
+        "False AdmissionRefuses"
+    );
+    assert!(lab.told().contains(said), "{}", lab.told());
+    lab.world.probe.admission = Some(Admission::Passes);
+    lab.pass();
+    assert_eq!(lab.condition(condition::WRITES_ADMITTED), "True AsExpected");
+}
+
+/// rule 15: a first start where only clients reach the endpoint gets there as fast
+/// as any other, also one that was slow or began asleep.
+#[test]
+fn a_first_start_where_the_endpoint_cannot_be_reached() {
+    for (kind, seconds) in [
+        (Kind::TimedOut, 1),
+        (Kind::Unresolvable, 1),
+        (Kind::Refused, 5),
+    ] {
+        for began in [5, 600] {
+            let mut lab = Lab::new();
+            for _ in 0..3 {
+                lab.pass();
+            }
+            lab.later(began);
+            lab.probe(Err((kind, "no way")));
+            lab.pass();
+            lab.run_pods();
+            lab.probe(Ok(()));
+            let inside = lab.world.probe.service.clone();
+            lab.probe(Err((kind, "no way")));
+            lab.world.probe.service = inside;
+            lab.world.probe.inside_since = Some(lab.world.now);
+            lab.pass();
+            assert!(
+                lab.condition(condition::READY).starts_with("False"),
+                "{}",
+                lab.told()
+            );
+            lab.later(seconds);
+            lab.world.probe.service.as_mut().unwrap().started = lab.world.now;
+            lab.pass();
+            assert_eq!(
+                lab.condition(condition::READY),
+                "True EndpointNotReachableFromController",
+                "{kind:?}: {}",
+                lab.told()
+            );
+            assert_eq!(
+                lab.condition(condition::ENDPOINT_REACHABLE),
+                "Unknown EndpointNotReachableFromController"
+            );
+        }
+    }
+}
+
+/// A load balancer's name takes minutes until it resolves. One that was declared is
+/// as its owner has it.
+#[test]
+fn a_first_start_waits_for_a_name_to_resolve() {
+    for (declared, seconds) in [(false, 120), (true, 1)] {
+        let mut lab = Lab::new();
+        let name = "tenant-1.lb.example.com";
+        lab.spec().control_plane.service.service_type = ServiceType::LoadBalancer;
+        if declared {
+            lab.spec().network_profile.address = Some(name.to_owned());
+        }
+        lab.pass();
+        let service = Arc::make_mut(lab.world.owned.service.as_mut().unwrap());
+        service.status = Some(ServiceStatus {
+            load_balancer: Some(LoadBalancerStatus {
+                ingress: Some(vec![LoadBalancerIngress {
+                    hostname: Some(name.to_owned()),
+                    ..LoadBalancerIngress::default()
+                }]),
+            }),
+            ..ServiceStatus::default()
+        });
+        lab.pass();
+        lab.pass();
+        lab.run_pods();
+        lab.probe(Ok(()));
+        let inside = lab.world.probe.service.clone();
+        lab.probe(Err((Kind::Unresolvable, "no such host")));
+        lab.world.probe.endpoint.as_mut().unwrap().address = format!("{name}:6443");
+        lab.world.probe.service = inside;
+        lab.world.probe.inside_since = Some(lab.world.now);
+        lab.pass();
+        lab.later(seconds - 1);
+        lab.pass();
+        assert_eq!(lab.condition(condition::READY), "False Provisioning");
+        let says = lab.told().contains("does not resolve yet");
+        assert_eq!(says, !declared, "{}", lab.told());
+        lab.later(1);
+        lab.pass();
+        assert_eq!(
+            lab.condition(condition::READY),
+            "True EndpointNotReachableFromController",
+            "{}",
+            lab.told()
+        );
+    }
+}
+
 #[test]
 fn a_restart_of_the_controller_forgets_nothing() {
     let mut lab = Lab::ready();
@@ -205,7 +493,9 @@ fn a_restart_of_the_controller_forgets_nothing() {
     lab.world.probe.bindings = Some(true);
     lab.world.store.health = None;
     lab.world.store.access = None;
-    lab.pass();
+    lab.world.store.held = None;
+    let plan = lab.pass();
+    assert!(plan.is_quiet(), "{plan}");
     assert_eq!(before, lab.world.tenant.status);
 }
 

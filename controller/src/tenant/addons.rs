@@ -2,6 +2,7 @@
 //! bindings of rule 16, and the namespace in which the probe of rule 15 writes.
 
 use apiservice::names;
+use apiservice::v1alpha1::TenantControlPlane;
 use serde_json::{Value, json};
 
 use super::is_asleep;
@@ -31,6 +32,25 @@ fn planned(plan: &Plan) -> bool {
         Step::Create(object) => matches!(object.as_ref(), Object::Deployment(_)),
         _ => false,
     })
+}
+
+/// As whom the bindings are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writer {
+    /// Beyond RBAC: nobody is bound to anything yet.
+    First,
+    /// As a member of one of the bound groups.
+    Member,
+}
+
+/// Who writes the bindings of this tenant: beyond RBAC only until a control plane
+/// of this uid was Ready for the first time (rule 16).
+pub fn writer(tenant: &TenantControlPlane) -> Writer {
+    if tenant.was_ready() {
+        Writer::Member
+    } else {
+        Writer::First
+    }
 }
 
 /// The same for every tenant.

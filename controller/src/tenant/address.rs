@@ -139,6 +139,7 @@ fn load_balancer(world: &World, service: Option<&Service>) -> Result<String, Wai
         },
         message,
         problem: late,
+        finding: None,
     })
 }
 
@@ -157,6 +158,7 @@ fn pending(message: &str) -> Waiting {
         reason: reason::ADDRESS_PENDING,
         message: message.to_owned(),
         problem: false,
+        finding: None,
     }
 }
 
@@ -178,6 +180,15 @@ impl AlternativeNames {
             Err(_) => self.dns.push(name.to_owned()),
         }
     }
+}
+
+/// The names by which a tenant is reached from outside it.
+pub fn reached_at(address: &Address) -> AlternativeNames {
+    let mut found = AlternativeNames::default();
+    found.add(&address.host);
+    found.add(&address.advertise.to_string());
+    found.add(&address.cluster_ip.to_string());
+    found
 }
 
 /// The names of features 2.3, with the tenant's own domain instead of a fixed
@@ -218,20 +229,24 @@ pub fn alternative_names(world: &World, address: &Address) -> AlternativeNames {
 /// The first address of a range after its network address: the tenant's
 /// `kubernetes` Service.
 pub fn first_address(range: &str) -> Option<IpAddr> {
+    nth_address(range, 1)
+}
+
+/// An address of a range, counted from that of the network: older versions
+/// stored ranges with bits set beyond the prefix.
+pub fn nth_address(range: &str, offset: u32) -> Option<IpAddr> {
     let (address, prefix) = range.split_once('/')?;
     let prefix: u32 = prefix.parse().ok()?;
     match address.parse().ok()? {
         IpAddr::V4(address) if prefix <= 32 => {
             let mask = u32::MAX.checked_shl(32 - prefix).unwrap_or(0);
-            Some(IpAddr::V4(
-                ((u32::from(address) & mask).checked_add(1)?).into(),
-            ))
+            let found = (u32::from(address) & mask).checked_add(offset)?;
+            Some(IpAddr::V4(found.into()))
         }
         IpAddr::V6(address) if prefix <= 128 => {
             let mask = u128::MAX.checked_shl(128 - prefix).unwrap_or(0);
-            Some(IpAddr::V6(
-                ((u128::from(address) & mask).checked_add(1)?).into(),
-            ))
+            let found = (u128::from(address) & mask).checked_add(offset.into())?;
+            Some(IpAddr::V6(found.into()))
         }
         _ => None,
     }

@@ -13,14 +13,11 @@ use k8s_openapi::api::core::v1::Secret;
 
 use super::objects::{self, Data, Standing};
 use super::plan::{EventStep, Object, ObjectKey, Plan, Step, Waiting};
+use super::terms::SKEW;
 use super::world::World;
 
 /// Authorities live for ten years.
 pub const AUTHORITY_LIFE: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
-/// Certificates are valid from a little earlier, for clocks that lag.
-const SKEW: SignedDuration = SignedDuration::from_mins(5);
-/// An authority that ends within this is reported.
-const WARNING: SignedDuration = SignedDuration::from_hours(90 * 24);
 
 /// What signs a tenant's certificates; `None` where it is lost or not ours.
 #[derive(Clone, Default)]
@@ -153,8 +150,7 @@ fn authority(
             return None;
         }
         Standing::Ours(secret) => match read(secret, kind) {
-            Ok((pair, end)) => {
-                watch_end(world, plan, &name, end);
+            Ok(pair) => {
                 carried_out(world, plan, name);
                 return Some(pair);
             }
@@ -183,7 +179,7 @@ fn authority(
     }
 }
 
-fn read(secret: &Secret, kind: &Kind) -> Result<(Pair, Timestamp), String> {
+fn read(secret: &Secret, kind: &Kind) -> Result<Pair, String> {
     let cert = objects::text(secret, kind.crt).ok_or(format!("it has no {}", kind.crt))?;
     let key = objects::text(secret, kind.key).ok_or(format!("it has no {}", kind.key))?;
     let info = pki::inspect(&cert).map_err(|error| format!("{}: {error}", kind.crt))?;
@@ -194,7 +190,7 @@ fn read(secret: &Secret, kind: &Kind) -> Result<(Pair, Timestamp), String> {
     if !pki::key_matches(&pair) {
         return Err(format!("{} does not belong to {}", kind.key, kind.crt));
     }
-    Ok((pair, info.not_after))
+    Ok(pair)
 }
 
 /// The service-account keys in force.
@@ -355,30 +351,8 @@ fn told(world: &World, lost: &[Lost]) -> Waiting {
             names.join(",")
         ),
         problem: true,
+        finding: None,
     }
-}
-
-/// Reports an authority whose end is near; it is not replaced unasked.
-fn watch_end(world: &World, plan: &mut Plan, name: &str, end: Timestamp) {
-    let warn = end.checked_sub(WARNING).unwrap_or(end);
-    if world.now < warn {
-        return plan.revisit_at(warn);
-    }
-    let verb = if end <= world.now { "ended" } else { "ends" };
-    plan.push(Step::Wait(Waiting {
-        condition: condition::CERTIFICATES_READY,
-        reason: if end <= world.now {
-            reason::CERTIFICATE_EXPIRED
-        } else {
-            reason::CERTIFICATE_EXPIRING
-        },
-        message: format!(
-            "The authority in Secret {}/{name} {verb} at {end}. Replace it at a time that suits \
-             the tenant's nodes: they have to trust the new one.",
-            world.namespace()
-        ),
-        problem: end <= world.now,
-    }));
 }
 
 /// The condition for a certificate that could not be made.
@@ -388,6 +362,7 @@ pub fn unsigned(name: &str, error: &str) -> Waiting {
         reason: reason::CERTIFICATES_INVALID,
         message: format!("The content of Secret {name} could not be made: {error}"),
         problem: true,
+        finding: None,
     }
 }
 

@@ -1,23 +1,24 @@
 //! The certificates that a tenant's authorities sign, and when they are made
 //! anew (features 2.3): on request, when changed by hand, when the authority
-//! does not sign them, when a name is missing, or when they end soon.
+//! does not sign them, when they carry other names, or when they end soon.
 
 use std::collections::BTreeSet;
 
+use apiservice::condition::reason;
 use apiservice::names::{self, key};
-use apiservice::pki::{self, Entropy, Leaf, Pair, Subject, Usage};
-use jiff::{SignedDuration, Timestamp};
+use apiservice::pki::{self, CertInfo, Entropy, Leaf, Pair, Subject, Usage, Validity};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 
 use super::address::{self, Address, AlternativeNames};
 use super::authorities::{self, Authorities};
+use super::expiry::Expiry;
 use super::kubeconfig;
 use super::objects::{self, Data, Standing};
-use super::plan::{Object, Plan, Step};
+use super::plan::{Object, Plan, Step, Waiting};
+use super::rolls;
+use super::terms::{Span, Terms};
 use super::world::World;
-
-/// Leaves live for a year.
-pub const LEAF_LIFE: SignedDuration = SignedDuration::from_hours(365 * 24);
 
 /// What the pods mount, as far as it is known in this pass.
 #[derive(Clone, Default)]
@@ -32,7 +33,7 @@ pub struct Keys {
 
 /// Keeps authorities, leaves and kubeconfigs. Leaves that need an address wait
 /// for it; the others do not.
-pub fn plan(world: &World, entropy: &Entropy, plan: &mut Plan) -> Keys {
+pub fn plan(world: &World, entropy: &Entropy, expiry: &Expiry, plan: &mut Plan) -> Keys {
     let authorities = authorities::plan(world, entropy, plan);
     let address = match address::of(world) {
         Ok(address) => Some(address),
@@ -55,13 +56,13 @@ pub fn plan(world: &World, entropy: &Entropy, plan: &mut Plan) -> Keys {
         address,
     };
     for leaf in leaves(world, &authorities, keys.address.as_ref()) {
-        let checksum = keep(world, entropy, plan, &leaf);
+        let checksum = keep(world, entropy, expiry, plan, &leaf);
         keys.complete &= checksum.is_some();
         keys.checksums
             .extend(checksum.map(|checksum| (leaf.part, checksum)));
     }
     if let (Some(cluster), Some(address)) = (&authorities.cluster, &keys.address) {
-        let made = kubeconfig::plan(world, entropy, plan, cluster, address);
+        let made = kubeconfig::plan(world, entropy, expiry, plan, cluster, address);
         keys.complete &= made.is_some();
         keys.checksums.extend(made.into_iter().flatten());
     }
@@ -89,8 +90,10 @@ pub struct Wish<'a> {
     pub subject: Subject,
     /// What it may be used for.
     pub usage: Usage,
-    /// Names that it must carry; it may carry more.
+    /// The names that it carries: these and no others.
     pub names: AlternativeNames,
+    /// Those of them without which nobody gets to the tenant.
+    pub needed: AlternativeNames,
 }
 
 fn leaves<'a>(
@@ -112,6 +115,7 @@ fn leaves<'a>(
             subject: subject("kube-apiserver", &[]),
             usage: Usage::Server,
             names: address::alternative_names(world, address),
+            needed: address::reached_at(address),
         });
     }
     if let Some(authority) = &authorities.cluster {
@@ -129,6 +133,7 @@ fn leaves<'a>(
             ),
             usage: Usage::Client,
             names: AlternativeNames::default(),
+            needed: AlternativeNames::default(),
         });
     }
     if let Some(authority) = &authorities.front_proxy {
@@ -143,6 +148,7 @@ fn leaves<'a>(
             subject: subject("front-proxy-client", &[]),
             usage: Usage::Client,
             names: AlternativeNames::default(),
+            needed: AlternativeNames::default(),
         });
     }
     wishes
@@ -157,7 +163,13 @@ pub fn subject(common_name: &str, organizations: &[&str]) -> Subject {
 }
 
 /// Keeps one certificate; its Secret's checksum, unless it cannot be made.
-pub fn keep(world: &World, entropy: &Entropy, plan: &mut Plan, wish: &Wish<'_>) -> Option<String> {
+pub fn keep(
+    world: &World,
+    entropy: &Entropy,
+    expiry: &Expiry,
+    plan: &mut Plan,
+    wish: &Wish<'_>,
+) -> Option<String> {
     let live = match objects::standing(world, &wish.secret) {
         Standing::Taken(meta) => {
             let key = authorities::object_key(world, &wish.secret);
@@ -167,25 +179,25 @@ pub fn keep(world: &World, entropy: &Entropy, plan: &mut Plan, wish: &Wish<'_>) 
         Standing::Ours(secret) => Some(secret),
         Standing::Absent => None,
     };
-    let kept = live.and_then(|secret| held(secret, wish)).filter(|pair| {
-        let keys = wish
-            .beside
-            .keys()
-            .map(String::as_str)
-            .chain([wish.crt, wish.key]);
-        let edited = live.is_some_and(|live| edited(live, keys));
-        !edited && !asked(live) && good(world, wish, pair)
-    });
+    if let Some(checksum) = objects::paused_checksum(world, &wish.secret) {
+        return Some(checksum);
+    }
+    let keys = wish.beside.keys().map(String::as_str);
+    let keys = keys.chain([wish.crt, wish.key]);
+    let edited = live.is_some_and(|live| edited(live, keys)) || asked(live);
+    let held = live.and_then(|secret| held(secret, wish));
+    let own_cause = match live {
+        Some(live) => edited || held.as_ref().is_none_or(|it| broken(world, wish, live, it)),
+        None => rolls::is_mounted(world, wish.part),
+    };
+    let kept =
+        held.filter(|pair| !edited && !expiry.renews(&wish.secret) && good(world, wish, pair));
     let pair = match kept {
-        Some(pair) => {
-            revisit(world, plan, &pair.cert);
-            pair
-        }
-        None => match sign(world, entropy, wish) {
+        Some(pair) => pair,
+        None => match sign(world, entropy, expiry, wish) {
             Ok(pair) => pair,
             Err(error) => {
-                let waiting = authorities::unsigned(&wish.secret, &error.to_string());
-                plan.push(Step::Wait(waiting));
+                plan.push(Step::Wait(error.told(&wish.secret)));
                 return None;
             }
         },
@@ -200,10 +212,12 @@ pub fn keep(world: &World, entropy: &Entropy, plan: &mut Plan, wish: &Wish<'_>) 
         wish.component,
         names::LIFECYCLE_X509,
         data,
+        own_cause,
     ))
 }
 
-/// Plans the Secret of a certificate or kubeconfig; its checksum.
+/// Plans the Secret of a certificate or kubeconfig; its checksum. `own_cause`: these
+/// values are made for a reason of this tenant alone.
 pub fn write(
     world: &World,
     plan: &mut Plan,
@@ -211,6 +225,7 @@ pub fn write(
     component: &str,
     lifecycle: &str,
     data: Data,
+    own_cause: bool,
 ) -> String {
     let live = world.secret(name);
     let checksum = objects::checksum(&data);
@@ -223,6 +238,12 @@ pub fn write(
     if let Some(done) = rotation(world, live) {
         let annotations = wanted.metadata.annotations.get_or_insert_default();
         annotations.insert(names::ANNOTATION_ROTATE.to_owned(), done);
+    }
+    // Noted, because a pass may end before it has written the Deployment.
+    let noted = live.is_some_and(|live| has_own_cause(live, &checksum));
+    if own_cause || noted {
+        let annotations = wanted.metadata.annotations.get_or_insert_default();
+        annotations.insert(names::ANNOTATION_OWN_CAUSE.to_owned(), checksum.clone());
     }
     let found = world.owned.secrets.get(name).map(AsRef::as_ref);
     objects::keep(
@@ -241,6 +262,11 @@ fn rotation(world: &World, live: Option<&Secret>) -> Option<String> {
         "" => Some(world.now.to_string()),
         done => Some(done.to_owned()),
     }
+}
+
+/// Whether the values with this checksum were made for a reason of this tenant alone.
+pub fn has_own_cause(secret: &Secret, checksum: &str) -> bool {
+    objects::annotation(&secret.metadata, names::ANNOTATION_OWN_CAUSE) == Some(checksum)
 }
 
 /// Whether somebody asks for rotation.
@@ -265,47 +291,111 @@ fn held(secret: &Secret, wish: &Wish<'_>) -> Option<Pair> {
 }
 
 /// Whether a pair still serves: signed by the authority for this use and
-/// subject, with every name, and not about to end.
+/// subject, with the names that are wanted and no others. Its age is not asked
+/// here.
 fn good(world: &World, wish: &Wish<'_>, pair: &Pair) -> bool {
     let Ok(info) = pki::inspect(&pair.cert) else {
         return false;
     };
-    let dns: BTreeSet<_> = info.dns_names.iter().collect();
-    let ip: BTreeSet<_> = info.ip_addresses.iter().collect();
     info.subject == wish.subject
-        && wish.names.dns.iter().all(|name| dns.contains(name))
-        && wish.names.ip.iter().all(|address| ip.contains(address))
-        && lasts(world, &pair.cert)
+        && same_set(&info.dns_names, &wish.names.dns)
+        && same_set(&info.ip_addresses, &wish.names.ip)
         && pki::key_matches(pair)
-        && pki::verify(&pair.cert, &wish.authority.cert, wish.usage, world.now).is_ok()
+        && signed_by(world, pair, &info, &wish.authority.cert, wish.usage)
 }
 
-/// Whether a certificate's end is further away than the threshold.
-pub fn lasts(world: &World, cert: &str) -> bool {
-    renewal(world, cert).is_some_and(|at| world.now < at)
+/// Whether a pair is of no use to this tenant, as opposed to one that a later release
+/// would make otherwise: it cannot be read, key and certificate do not belong together,
+/// its authority did not sign it, or it lacks a name by which the tenant is reached now.
+/// Where the authority is another one, that is not this tenant's doing.
+fn broken(world: &World, wish: &Wish<'_>, live: &Secret, pair: &Pair) -> bool {
+    let Ok(info) = pki::inspect(&pair.cert) else {
+        return true;
+    };
+    let beside = |(key, value): (&String, &Vec<u8>)| {
+        let live = live.data.as_ref().and_then(|data| data.get(key));
+        live.is_some_and(|live| live.0 == *value)
+    };
+    !pki::key_matches(pair)
+        || wish.beside.iter().all(beside)
+            && !signed_by(world, pair, &info, &wish.authority.cert, wish.usage)
+        || !wish
+            .needed
+            .ip
+            .iter()
+            .all(|it| info.ip_addresses.contains(it))
+        || !wish.needed.dns.iter().all(|it| info.dns_names.contains(it))
 }
 
-/// When a certificate is to be renewed.
-fn renewal(world: &World, cert: &str) -> Option<Timestamp> {
-    let end = pki::inspect(cert).ok()?.not_after;
-    end.checked_sub(world.settings.certificate_threshold).ok()
+fn same_set<T: Ord>(one: &[T], other: &[T]) -> bool {
+    one.iter().collect::<BTreeSet<_>>() == other.iter().collect()
 }
 
-/// Asks to be planned again when this certificate is to be renewed.
-pub fn revisit(world: &World, plan: &mut Plan, cert: &str) {
-    if let Some(at) = renewal(world, cert) {
-        plan.revisit_at(at);
+/// Whether an authority signed a certificate for this use. When it ends is a
+/// question of its own ([`Expiry`]), so this is asked as of a time at which it
+/// is valid.
+pub fn signed_by(
+    world: &World,
+    pair: &Pair,
+    info: &CertInfo,
+    authority: &str,
+    usage: Usage,
+) -> bool {
+    let span = Span {
+        not_before: info.not_before,
+        not_after: info.not_after,
+    };
+    pki::verify(&pair.cert, authority, usage, span.moment(world.now)).is_ok()
+}
+
+/// Why a certificate cannot be signed.
+#[derive(Debug, thiserror::Error)]
+pub enum Unsigned {
+    /// It cannot be made.
+    #[error(transparent)]
+    Pki(#[from] pki::Error),
+    /// What it signs would not hold.
+    #[error("the authority {0} that signs it ended at {1}; replace that first")]
+    Ended(String, Timestamp),
+}
+
+impl Unsigned {
+    /// In the words of a condition.
+    pub fn told(&self, secret: &str) -> Waiting {
+        let waiting = authorities::unsigned(secret, &self.to_string());
+        match self {
+            Unsigned::Pki(_) => waiting,
+            Unsigned::Ended(..) => Waiting {
+                reason: reason::CERTIFICATE_EXPIRED,
+                ..waiting
+            },
+        }
     }
 }
 
+/// The validity of what an authority signs now.
+pub fn validity(world: &World, terms: &Terms, authority: &Pair) -> Result<Validity, Unsigned> {
+    let signer = pki::inspect(&authority.cert)?;
+    let validity = terms.validity(world.now, signer.not_after);
+    validity.ok_or(Unsigned::Ended(
+        signer.subject.common_name,
+        signer.not_after,
+    ))
+}
+
 /// Signs a wish.
-fn sign(world: &World, entropy: &Entropy, wish: &Wish<'_>) -> Result<Pair, pki::Error> {
+fn sign(
+    world: &World,
+    entropy: &Entropy,
+    expiry: &Expiry,
+    wish: &Wish<'_>,
+) -> Result<Pair, Unsigned> {
     let leaf = Leaf {
         subject: wish.subject.clone(),
         usage: wish.usage,
         dns_names: wish.names.dns.clone(),
         ip_addresses: wish.names.ip.clone(),
-        validity: authorities::validity(world.now, LEAF_LIFE),
+        validity: validity(world, expiry.terms(), wish.authority)?,
     };
-    pki::sign(wish.authority, &leaf, entropy)
+    Ok(pki::sign(wish.authority, &leaf, entropy)?)
 }

@@ -4,17 +4,31 @@
 //! garbage collector takes its time: half a minute if it does not know our API
 //! yet.
 
-use apiservice::condition::reason;
+use std::sync::Arc;
+
+use apiservice::condition::{reason, tenant as condition};
+use jiff::SignedDuration;
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::has_finalizer;
-use super::plan::{EventStep, ObjectKey, Plan, Step};
+use super::plan::{EventStep, ObjectKey, Plan, Step, Waiting};
 use super::store;
 use super::world::{AccessFact, MaterialFact, World};
 
-/// Plans the deletion: stop the pods, revoke the user, drop the data, release
-/// the claim, release the finalizer. If the database cannot be reached, the
-/// work is recorded on the DataStore and the tenant does not wait for it.
+/// How long names stay claimed for pods that do not end: twice as long as
+/// Kubernetes gives them. Those of a node that is gone never end; their user is
+/// revoked by then.
+pub const PODS_END: SignedDuration = SignedDuration::from_secs(60);
+
+/// The same where the pods cannot be seen: the garbage collector has to find them first.
+pub const UNSEEN_END: SignedDuration = SignedDuration::from_secs(120);
+
+/// Plans the deletion: stop the pods, revoke the user, and once no pod is left
+/// drop the data, release the claim, release the finalizer. If the database cannot be
+/// reached, or knows nothing of a tenant that has data, the work is recorded on the
+/// DataStore and the tenant does not wait for it.
 pub fn plan(world: &World, plan: &mut Plan) {
     if !has_finalizer(world) {
         return;
@@ -23,30 +37,85 @@ pub fn plan(world: &World, plan: &mut Plan) {
         stop(world, plan);
         remove(world, plan);
     }
-    match place(world) {
-        Place::Nothing => {}
-        Place::Here => {
-            let claim = store::claim(&world.tenant);
-            plan.push(Step::RevokeAccess(claim.clone()));
-            plan.push(Step::DropData(claim.clone()));
-            plan.push(Step::ReleaseClaim(claim));
+    let place = place(world);
+    let unknown = world.elsewhere.iter().any(|it| it.reach.is_none());
+    if unknown || matches!(place, Place::NotYetKnown) {
+        return;
+    }
+    let claim = store::claim(world);
+    let has_data = store::has_data(world);
+    let defer = |plan: &mut Plan, data_store: &str, known: bool, why: &str| {
+        plan.push(Step::DeferDeletion {
+            claim: claim.clone(),
+            data_store: data_store.to_owned(),
+            known,
+            why: why.to_owned(),
+        });
+    };
+    for other in &world.elsewhere {
+        if let Some(Err(why)) = &other.reach {
+            defer(plan, &other.data_store, false, why);
         }
-        Place::Recorded => {}
-        Place::OutOfReach { data_store, why } => {
-            plan.push(Step::DeferDeletion {
-                claim: store::claim(&world.tenant),
-                data_store,
-                why,
-            });
-        }
+    }
+    match place {
+        Place::OutOfReach { data_store, why } => defer(plan, &data_store, has_data, &why),
         Place::Gone { data_store } => plan.push(Step::Event(EventStep {
             warning: true,
             reason: reason::CLEANUP_DEFERRED,
             message: left_behind(world, &data_store),
         })),
-        Place::NotYetKnown => return,
+        Place::Nothing | Place::Here | Place::Recorded | Place::NotYetKnown => {}
+    }
+    let asked = asked(world);
+    if !asked.is_empty() {
+        plan.push(Step::RevokeAccess(claim.clone()));
+        if world.unreached.is_some() {
+            for name in asked {
+                let known = has_data && store::data_store(world).as_ref() == Some(&name);
+                defer(plan, &name, known, UNSEEN);
+            }
+            plan.push(Step::ReleaseFinalizer);
+            return;
+        }
+        if let Some(waiting) = pods_end(world, plan) {
+            plan.push(Step::Wait(waiting));
+            return;
+        }
+        plan.push(Step::DropData(claim.clone()));
+        if has_data {
+            plan.push(Step::NoteEmpty(claim.clone()));
+        }
+        plan.push(Step::ReleaseClaim(claim));
     }
     plan.push(Step::ReleaseFinalizer);
+}
+
+/// Names of the DataStores in which a deletion looks for what the tenant has:
+/// its own, and all that can be asked while nobody knows which has the claim.
+pub fn asked(world: &World) -> Vec<String> {
+    let own = match place(world) {
+        Place::Here => store::data_store(world),
+        _ => None,
+    };
+    let others = world.elsewhere.iter();
+    let others = others.filter(|other| other.reach == Some(Ok(())));
+    own.into_iter()
+        .chain(others.map(|other| other.data_store.clone()))
+        .collect()
+}
+
+/// Why names stay claimed of a tenant whose pods nobody sees: the garbage collector
+/// stops them, once the tenant is gone.
+pub const UNSEEN: &str = "its pods have to end, and cannot be seen";
+
+/// What is said of a database without the claim that it has to have.
+pub const UNCLAIMED: &str = "it knows nothing of this tenant, which has data in it: it leads to \
+                             another database, or to an older state of the right one";
+
+/// Whether it means that something is wrong if no datastore that was asked has a claim:
+/// the one where the tenant has its data was asked, and the claim was not released.
+pub fn misses_claim(world: &World) -> bool {
+    matches!(place(world), Place::Here) && store::has_data(world)
 }
 
 /// What there is to clean up in the database, and whether it can be done.
@@ -75,15 +144,15 @@ fn place(world: &World) -> Place {
     if matches!(
         world.store.access,
         Some(AccessFact::Taken { .. } | AccessFact::Refused(_))
-    ) && !store::settled(&world.tenant)
+    ) && !has_been_granted(world)
     {
         return Place::Nothing;
     }
-    let Some(data_store) = store::choose(&world.tenant, &world.settings) else {
+    let Some(data_store) = store::data_store(world) else {
         return Place::Nothing;
     };
     if world.data_store.is_none() {
-        return match (world.data_stores_known, store::settled(&world.tenant)) {
+        return match (world.data_stores_known, has_been_granted(world)) {
             (false, _) => Place::NotYetKnown,
             (true, true) => Place::Gone { data_store },
             (true, false) => Place::Nothing,
@@ -99,8 +168,20 @@ fn place(world: &World) -> Place {
             data_store,
             why: problem.message.clone(),
         },
+        (MaterialFact::Known(_), _) if world.store.unclaimed && store::has_data(world) => {
+            Place::OutOfReach {
+                data_store,
+                why: UNCLAIMED.to_owned(),
+            }
+        }
         (MaterialFact::Known(_), _) => Place::Here,
     }
+}
+
+/// Status is a hint here and no more: what is taken away and released is what
+/// the database has claimed for this uid.
+fn has_been_granted(world: &World) -> bool {
+    store::held(world).is_some() || store::settled(&world.tenant)
 }
 
 /// Pods that still run would write into what is being deleted.
@@ -109,6 +190,62 @@ fn stop(world: &World, plan: &mut Plan) {
     if let Some((key, uid)) = live.and_then(|live| ours(world, "Deployment", &live.metadata)) {
         plan.push(Step::Delete { key, uid });
     }
+}
+
+/// Why the names cannot be given back yet: whoever has them next must not meet
+/// pods of this tenant, which hold its certificates.
+fn pods_end(world: &World, plan: &mut Plan) -> Option<Waiting> {
+    if is_orphaning(world) {
+        return None;
+    }
+    let until = world.deleting_since.unwrap_or(world.now);
+    let until = until.checked_add(PODS_END).unwrap_or(until);
+    if world.now >= until {
+        return None;
+    }
+    // Left to whoever orphaned it, and so are its pods; their user is revoked.
+    let deployment = world.owned.deployment.as_deref();
+    if deployment.is_some_and(|live| !world.ours(&live.metadata)) {
+        return None;
+    }
+    // Its pods may not have been made yet.
+    let makes = world.owned.deployment.as_deref().is_some_and(|live| {
+        let replicas = live.spec.as_ref().and_then(|spec| spec.replicas);
+        world.ours(&live.metadata) && replicas != Some(0)
+    });
+    let running = running(&world.pods, &world.replica_sets);
+    if world.pods_known && !makes && running == 0 {
+        return None;
+    }
+    plan.revisit_at(until);
+    let message = match running {
+        0 => "The pods of the tenant have to end".to_owned(),
+        some => format!("The pods of the tenant have to end: {some} left"),
+    };
+    Some(Waiting {
+        condition: condition::DELETION_BLOCKED,
+        reason: reason::DELETING,
+        message,
+        problem: false,
+        finding: None,
+    })
+}
+
+/// How many pods have not ended, or may still be made by ReplicaSets.
+pub fn running(pods: &[Arc<Pod>], sets: &[Arc<ReplicaSet>]) -> usize {
+    let ended = |pod: &Pod| {
+        let phase = pod
+            .status
+            .as_ref()
+            .and_then(|status| status.phase.as_deref());
+        matches!(phase, Some("Succeeded" | "Failed"))
+    };
+    let running = pods.iter().filter(|pod| !ended(pod)).count();
+    let made = |set: &ReplicaSet| {
+        let replicas = set.spec.as_ref().and_then(|spec| spec.replicas);
+        usize::try_from(replicas.unwrap_or(1)).unwrap_or(0)
+    };
+    running.max(sets.iter().map(|set| made(set)).sum())
 }
 
 /// Everything else that is this tenant's.
@@ -152,7 +289,7 @@ fn ours(world: &World, kind: &'static str, meta: &ObjectMeta) -> Option<(ObjectK
 }
 
 fn left_behind(world: &World, data_store: &str) -> String {
-    let claim = store::claim(&world.tenant);
+    let claim = store::claim(world);
     format!(
         "DataStore {data_store} is gone, so schema {} and user {} could not be removed from its \
          database. Remove them there if it still exists.",

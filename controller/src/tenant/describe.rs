@@ -41,10 +41,12 @@ impl fmt::Display for Step {
             Step::Grant(claim) => write!(f, "claim and grant {}", Names(claim)),
             Step::RevokeAccess(claim) => write!(f, "revoke {}", Names(claim)),
             Step::DropData(claim) => write!(f, "drop the data of {}", Names(claim)),
+            Step::NoteEmpty(claim) => write!(f, "note that nothing is left of {}", Names(claim)),
             Step::ReleaseClaim(claim) => write!(f, "release {}", Names(claim)),
             Step::DeferDeletion {
                 claim,
                 data_store,
+                known: _,
                 why,
             } => {
                 write!(
@@ -104,6 +106,7 @@ impl fmt::Display for Names<'_> {
             name,
             schema,
             user,
+            role: _,
         } = self.0;
         write!(
             f,

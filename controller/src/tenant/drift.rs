@@ -1,11 +1,17 @@
 //! Whether a live object still says what we want, without asking the API.
 //!
 //! A live object holds more than was applied: defaults, status, fields of
-//! other owners. So the question is whether each field that we want is there
-//! with our value. Removal of a field that we no longer want is not visible
-//! here; the annotation with the hash of what was last applied covers it.
+//! other owners. So the first question is whether each field that we want is
+//! there with our value ([`first`]). Where an object is ours as a whole, as the
+//! pods of a Deployment are, the second is whether anything is there that we do
+//! not want ([`added`]); [`defaults`] has what the API puts there itself.
 
 use serde_json::{Map, Value};
+
+mod added;
+mod defaults;
+
+pub use added::{added, reduced};
 
 /// The path of the first wanted field that the live object lacks or has
 /// otherwise, or `None` if everything wanted is there.

@@ -5,8 +5,10 @@
 //! user's flags follow as they are written, in their order, repeated or not.
 
 use apiservice::admission_plugins::admission_plugins;
-use apiservice::v1alpha1::Component;
+use apiservice::names::container;
+use apiservice::v1alpha1::{Component, flag_name};
 use apiservice::version::KubernetesVersion;
+use k8s_openapi::api::apps::v1::Deployment;
 
 use super::address::Address;
 use super::store::Place;
@@ -52,7 +54,7 @@ fn layers(mut managed: Flags, defaults: Flags, extra: &[String]) -> Vec<String> 
     let ours: Vec<&str> = managed.iter().map(|(name, _)| *name).collect();
     let kept = extra
         .iter()
-        .filter(|argument| !ours.contains(&flag(argument)))
+        .filter(|argument| !ours.contains(&flag_name(argument).as_str()))
         .cloned();
     let written = managed
         .iter()
@@ -60,14 +62,17 @@ fn layers(mut managed: Flags, defaults: Flags, extra: &[String]) -> Vec<String> 
     written.chain(kept).collect()
 }
 
-/// The name of the flag that an argument sets.
-fn flag(argument: &str) -> &str {
-    let name = argument.trim_start_matches('-');
-    name.split_once('=').map_or(name, |(name, _)| name)
+/// The value of an argument that the API server of a Deployment is started with.
+pub fn api_server_argument<'a>(of: &'a Deployment, flag: &str) -> Option<&'a str> {
+    let pod = of.spec.as_ref()?.template.spec.as_ref()?;
+    let mut containers = pod.containers.iter();
+    let server = containers.find(|it| it.name == container::API_SERVER)?;
+    let mut arguments = server.args.iter().flatten();
+    arguments.find_map(|it| it.strip_prefix("--")?.strip_prefix(flag)?.strip_prefix('='))
 }
 
 fn names(extra: &[String], name: &str) -> bool {
-    extra.iter().any(|argument| flag(argument) == name)
+    extra.iter().any(|argument| flag_name(argument) == name)
 }
 
 /// Requested plug-ins that the version does not have.
@@ -155,11 +160,11 @@ fn controller_manager(world: &World) -> (Flags, Flags) {
     let spec = &world.tenant.spec;
     let pki = |file: &str| format!("{PKI}/{file}");
     let config = format!("{CONTROLLER_MANAGER_CONFIG}/controller-manager.conf");
-    let managed = vec![
+    let pods = spec.network_profile.pod_ranges();
+    let mut managed = vec![
         ("authentication-kubeconfig", config.clone()),
         ("authorization-kubeconfig", config.clone()),
         ("client-ca-file", pki("client-ca.crt")),
-        ("cluster-cidr", spec.network_profile.pod_ranges().join(",")),
         ("cluster-signing-cert-file", pki("ca.crt")),
         ("cluster-signing-key-file", pki("ca.key")),
         ("kubeconfig", config),
@@ -171,8 +176,13 @@ fn controller_manager(world: &World) -> (Flags, Flags) {
             spec.network_profile.service_ranges().join(","),
         ),
     ];
+    if !pods.is_empty() {
+        managed.push(("cluster-cidr", pods.join(",")));
+    }
     let defaults = vec![
-        ("allocate-node-cidrs", "true".to_owned()),
+        // Without a range there is nothing to divide among nodes, and the
+        // controller manager would not start.
+        ("allocate-node-cidrs", (!pods.is_empty()).to_string()),
         ("bind-address", "0.0.0.0".to_owned()),
         ("cluster-name", world.name().to_owned()),
         ("controllers", "*,bootstrapsigner,tokencleaner".to_owned()),
@@ -198,10 +208,43 @@ fn scheduler() -> (Flags, Flags) {
 
 #[cfg(test)]
 mod tests {
-    use super::layers;
+    use apiservice::v1alpha1::{Component, managed_flags};
+
+    use super::super::testing::Lab;
+    use super::{api_server, controller_manager, layers, scheduler};
 
     fn owned(list: &[&str]) -> Vec<String> {
         list.iter().map(|&text| text.to_owned()).collect()
+    }
+
+    /// What the API warns of at the write is what is left out here.
+    #[test]
+    fn the_managed_flags_are_the_published_ones() {
+        let lab = Lab::ready();
+        let address = super::super::address::of(&lab.world).unwrap();
+        let place = super::super::store::Place::default();
+        for (component, (managed, _)) in [
+            (
+                Component::ApiServer,
+                api_server(&lab.world, &address, &place),
+            ),
+            (Component::ControllerManager, controller_manager(&lab.world)),
+            (Component::Scheduler, scheduler()),
+        ] {
+            let mut names: Vec<&str> = managed.iter().map(|(name, _)| *name).collect();
+            names.sort_unstable();
+            assert_eq!(names, managed_flags(component), "{component:?}");
+        }
+    }
+
+    /// The controller manager does not start with an empty range to divide.
+    #[test]
+    fn without_pod_ranges_none_are_given_to_nodes() {
+        let mut lab = Lab::ready();
+        lab.spec().network_profile.pod_cidr = String::new();
+        let (managed, defaults) = controller_manager(&lab.world);
+        assert!(!managed.iter().any(|(name, _)| *name == "cluster-cidr"));
+        assert!(defaults.contains(&("allocate-node-cidrs", "false".to_owned())));
     }
 
     #[test]
@@ -214,7 +257,27 @@ mod tests {
             ("authorization-mode", "Node,RBAC".to_owned()),
             ("allow-privileged", "true".to_owned()),
         ];
-        let table: [(&str, &[&str], &[&str]); 5] = [
+        let table: [(&str, &[&str], &[&str]); 7] = [
+            (
+                "however they are spelled",
+                &["--tls_cert_file=/theirs", "--secure_port=1"],
+                &[
+                    "--allow-privileged=true",
+                    "--authorization-mode=Node,RBAC",
+                    "--secure-port=6443",
+                    "--tls-cert-file=/ours",
+                ],
+            ),
+            (
+                "a default is replaced in the same spelling",
+                &["--authorization_mode=RBAC", "--allow_privileged=false"],
+                &[
+                    "--secure-port=6443",
+                    "--tls-cert-file=/ours",
+                    "--authorization_mode=RBAC",
+                    "--allow_privileged=false",
+                ],
+            ),
             (
                 "no arguments of the user",
                 &[],

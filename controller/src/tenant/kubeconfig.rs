@@ -10,9 +10,11 @@ use serde_json::Value;
 
 use super::address::{self, Address};
 use super::authorities;
-use super::certificates::{self, LEAF_LIFE};
+use super::certificates::{self, Unsigned};
+use super::expiry::Expiry;
 use super::objects::{self, Data, Standing};
 use super::plan::{Plan, Step};
+use super::rolls;
 use super::world::World;
 
 /// One Secret with kubeconfigs.
@@ -115,6 +117,7 @@ const SCHEDULER: Kind = Kind {
 pub fn plan(
     world: &World,
     entropy: &Entropy,
+    expiry: &Expiry,
     plan: &mut Plan,
     authority: &Pair,
     address: &Address,
@@ -122,7 +125,7 @@ pub fn plan(
     let mut checksums = Vec::with_capacity(2);
     let mut complete = true;
     for kind in [ADMIN, CONTROLLER_MANAGER, SCHEDULER] {
-        match keep(world, entropy, plan, &kind, authority, address) {
+        match keep(world, entropy, expiry, plan, &kind, authority, address) {
             Some(checksum) => checksums.extend(kind.part.map(|part| (part, checksum))),
             None => complete = false,
         }
@@ -133,6 +136,7 @@ pub fn plan(
 fn keep(
     world: &World,
     entropy: &Entropy,
+    expiry: &Expiry,
     plan: &mut Plan,
     kind: &Kind,
     authority: &Pair,
@@ -148,9 +152,17 @@ fn keep(
         Standing::Ours(secret) => Some(secret),
         Standing::Absent => None,
     };
+    if let Some(checksum) = objects::paused_checksum(world, &name) {
+        return Some(checksum);
+    }
     let keys = || kind.files.iter().map(|file| file.key);
-    let trusted =
-        live.filter(|live| !certificates::edited(live, keys()) && !certificates::asked(Some(live)));
+    let edited =
+        |live: &Secret| certificates::edited(live, keys()) || certificates::asked(Some(live));
+    let own_cause = match (live, kind.part) {
+        (Some(live), _) => edited(live) || is_broken(world, live, kind, authority),
+        (None, part) => part.is_some_and(|part| rolls::is_mounted(world, part)),
+    };
+    let trusted = live.filter(|live| !edited(live) && !expiry.renews(&name));
     let mut data = Data::new();
     let mut pairs: Vec<(&str, Pair)> = Vec::with_capacity(kind.files.len());
     for file in kind.files {
@@ -159,15 +171,14 @@ fn keep(
             .and_then(|key| pairs.iter().find(|(known, _)| *known == key));
         let pair = match shared {
             Some((_, pair)) => pair.clone(),
-            None => match pair(world, entropy, trusted, file, authority) {
+            None => match pair(world, entropy, expiry, trusted, file, authority) {
                 Ok(pair) => pair,
                 Err(error) => {
-                    plan.push(Step::Wait(authorities::unsigned(&name, &error.to_string())));
+                    plan.push(Step::Wait(error.told(&name)));
                     return None;
                 }
             },
         };
-        certificates::revisit(world, plan, &pair.cert);
         let text = render(world, file, authority, address, &pair);
         data.insert(file.key.to_owned(), text.into_bytes());
         pairs.push((file.key, pair));
@@ -180,7 +191,20 @@ fn keep(
         kind.component,
         lifecycle,
         data,
+        own_cause,
     ))
+}
+
+/// Whether a certificate in a Secret is of no use: it cannot be read, has another key, or
+/// was not signed by the tenant's authority.
+fn is_broken(world: &World, live: &Secret, kind: &Kind, authority: &Pair) -> bool {
+    let serves = |file: &File| {
+        let pair = embedded(&objects::text(live, file.key)?)?;
+        let info = pki::inspect(&pair.cert).ok()?;
+        let signed = certificates::signed_by(world, &pair, &info, &authority.cert, Usage::Client);
+        Some(signed && pki::key_matches(&pair))
+    };
+    kind.files.iter().any(|file| serves(file) != Some(true))
 }
 
 /// The client certificate of a file: the one that is there if it still serves,
@@ -188,19 +212,20 @@ fn keep(
 fn pair(
     world: &World,
     entropy: &Entropy,
+    expiry: &Expiry,
     live: Option<&Secret>,
     file: &File,
     authority: &Pair,
-) -> Result<Pair, pki::Error> {
+) -> Result<Pair, Unsigned> {
     let subject = certificates::subject(file.user, file.groups);
     let held = live
         .and_then(|live| objects::text(live, file.key))
         .and_then(|text| embedded(&text));
     if let Some(pair) = held
-        && pki::inspect(&pair.cert).is_ok_and(|info| info.subject == subject)
-        && certificates::lasts(world, &pair.cert)
+        && let Ok(info) = pki::inspect(&pair.cert)
+        && info.subject == subject
         && pki::key_matches(&pair)
-        && pki::verify(&pair.cert, &authority.cert, Usage::Client, world.now).is_ok()
+        && certificates::signed_by(world, &pair, &info, &authority.cert, Usage::Client)
     {
         return Ok(pair);
     }
@@ -209,9 +234,9 @@ fn pair(
         usage: Usage::Client,
         dns_names: Vec::new(),
         ip_addresses: Vec::new(),
-        validity: authorities::validity(world.now, LEAF_LIFE),
+        validity: certificates::validity(world, expiry.terms(), authority)?,
     };
-    pki::sign(authority, &leaf, entropy)
+    Ok(pki::sign(authority, &leaf, entropy)?)
 }
 
 /// The client certificate inside a kubeconfig.

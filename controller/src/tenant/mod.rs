@@ -10,6 +10,7 @@ pub mod certificates;
 pub mod deletion;
 pub mod describe;
 pub mod drift;
+pub mod expiry;
 pub mod flags;
 pub mod kubeadm;
 pub mod kubeconfig;
@@ -17,21 +18,29 @@ pub mod objects;
 pub mod plan;
 pub mod pods;
 pub mod probes;
+pub mod rolls;
 pub mod service;
+pub mod settings;
 pub mod store;
+pub mod terms;
 pub mod volumes;
 pub mod workload;
 pub mod world;
 
 #[cfg(test)]
+mod removals;
+#[cfg(test)]
 mod renewals;
 #[cfg(test)]
 mod repairs;
+#[cfg(test)]
+mod rollouts;
 #[cfg(test)]
 mod scenarios;
 #[cfg(test)]
 pub(crate) mod testing;
 
+use expiry::Expiry;
 pub use plan::{Outcome, Plan, Step};
 pub use world::World;
 
@@ -41,7 +50,7 @@ use apiservice::pki::Entropy;
 /// Plans one pass for one tenant.
 ///
 /// # Flow
-/// Paused: nothing. Being deleted: [`deletion::plan`]. Else the finalizer, the
+/// Out of reach: nothing but a deletion. Paused: nothing but what ends meanwhile. Being deleted: [`deletion::plan`]. Else the finalizer, the
 /// Service, authorities, and the place in the datastore, none of which waits
 /// for another; then, as soon as there is an address, the leaves and
 /// kubeconfigs; then, as soon as all Secrets and the grant are planned or
@@ -52,7 +61,13 @@ use apiservice::pki::Entropy;
 /// wanted gives a plan without writes.
 pub fn plan(world: &World, entropy: &Entropy) -> Plan {
     let mut plan = Plan::default();
+    if is_left_alone(world) {
+        return plan;
+    }
     if is_paused(world) {
+        if world.tenant.metadata.deletion_timestamp.is_none() {
+            Expiry::of(world).tell(world, &mut plan, true);
+        }
         return plan;
     }
     if world.tenant.metadata.deletion_timestamp.is_some() {
@@ -63,23 +78,27 @@ pub fn plan(world: &World, entropy: &Entropy) -> Plan {
         plan.push(Step::AddFinalizer);
     }
     service::plan(world, &mut plan);
-    let store = store::plan(world, entropy, &mut plan);
-    let keys = certificates::plan(world, entropy, &mut plan);
+    let expiry = Expiry::of(world);
+    let store = store::plan(world, entropy, &expiry, &mut plan);
+    let keys = certificates::plan(world, entropy, &expiry, &mut plan);
     kubeadm::plan(world, keys.address.as_ref(), &store, &mut plan);
     access::plan(world, &mut plan);
     workload::plan(world, &keys, &store, &mut plan);
     addons::plan(world, &mut plan);
+    expiry.tell(world, &mut plan, false);
+    objects::name_the_taken(world, &mut plan);
     plan.sorted()
 }
 
 /// The pause annotation stops everything, deletion included (features 2.13).
 pub fn is_paused(world: &World) -> bool {
-    world
-        .tenant
-        .metadata
-        .annotations
-        .as_ref()
-        .is_some_and(|annotations| annotations.contains_key(names::ANNOTATION_PAUSED))
+    objects::is_paused(&world.tenant.metadata)
+}
+
+/// Whether nothing is done for the tenant, nor anything said of its parts, because they
+/// cannot be seen. Its deletion needs nothing but its place in the datastore.
+pub fn is_left_alone(world: &World) -> bool {
+    world.unreached.is_some() && world.tenant.metadata.deletion_timestamp.is_none()
 }
 
 /// Whether our finalizer is on the tenant.

@@ -7,7 +7,9 @@ use apiservice::condition::{reason, tenant as condition};
 use apiservice::names;
 use apiservice::v1alpha1::AdditionalMetadata;
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use md5::{Digest, Md5};
 use serde::Serialize;
@@ -15,7 +17,7 @@ use serde_json::Value;
 use sha2::Sha256;
 
 use super::drift;
-use super::plan::{Object, ObjectKey, Plan, Step, Waiting};
+use super::plan::{Finding, Object, ObjectKey, Plan, Said, Step, Waiting};
 use super::world::{Ownership, World};
 
 /// The values of a Secret by key.
@@ -145,14 +147,20 @@ pub fn keep<T: Serialize>(
     if world.ownership(meta) == Ownership::Foreign {
         return plan.push(Step::Wait(taken(world, &key, meta)));
     }
+    if key.kind == "Secret" && is_paused(meta) {
+        return;
+    }
     if annotation(meta, names::ANNOTATION_APPLIED) == Some(hash.as_str())
         && drifted(&wanted, live).is_none()
     {
         return;
     }
-    if let Some(at) = world.contested.get(&key).filter(|at| **at > world.now) {
+    // Another wish than the one that is fought over does not wait.
+    let same_wish = annotation(meta, names::ANNOTATION_APPLIED) == Some(hash.as_str());
+    let held = world.contested.get(&key).filter(|at| **at > world.now);
+    if let Some(at) = held.filter(|_| same_wish) {
         plan.revisit_at(*at);
-        return plan.push(Step::Wait(contested(&key, drifted(&wanted, live))));
+        return plan.push(Step::Wait(contested(&key, drifted(&wanted, live), *at)));
     }
     plan.push(Step::Apply(Box::new(wanted)));
 }
@@ -176,16 +184,115 @@ fn wish(object: &Object) -> Result<Value, serde_json::Error> {
     Ok(value)
 }
 
+/// The path of the first field that is not as we want it, or that is somebody
+/// else's where the object is ours as a whole.
 fn drifted<T: Serialize>(wanted: &Object, live: &T) -> Option<String> {
     match (wish(wanted), serde_json::to_value(live)) {
-        (Ok(wanted), Ok(live)) => drift::first(&wanted, &live),
+        (Ok(wish), Ok(live)) => {
+            drift::first(&wish, &live).or_else(|| drift::added(wanted.kind(), &wish, &live))
+        }
         _ => Some("the whole object".to_owned()),
     }
+}
+
+/// The same of an object as it came over the wire. Fields that this version
+/// does not know are nobody's.
+pub fn drifted_in(wanted: &Object, live: &Value) -> Option<String> {
+    let (wish, live) = (wish(wanted).ok()?, known(wanted, live)?);
+    drift::first(&wish, &live).or_else(|| drift::added(wanted.kind(), &wish, &live))
+}
+
+/// Whether an apply would not bring the object to what is wanted, because others
+/// own fields in parts that are ours: they added some, or changed what was
+/// applied to the same wish.
+pub fn needs_taking_out(wanted: &Object, live: &Value) -> bool {
+    let (Ok(wish), Some(known)) = (wish(wanted), known(wanted, live)) else {
+        return false;
+    };
+    let applied =
+        |value: &Value| value["metadata"]["annotations"][names::ANNOTATION_APPLIED].clone();
+    drift::added(wanted.kind(), &wish, &known).is_some()
+        || applied(&wish) == applied(&known) && drift::first(&wish, &known).is_some()
+}
+
+/// A live object with the fields that this version knows. What does not decode
+/// is of a later Kubernetes; the caches skip it too.
+fn known(wanted: &Object, live: &Value) -> Option<Value> {
+    fn of<T: Serialize + serde::de::DeserializeOwned>(live: &Value) -> Option<Value> {
+        serde_json::to_value(serde_json::from_value::<T>(live.clone()).ok()?).ok()
+    }
+    match wanted {
+        Object::Secret(_) => of::<Secret>(live),
+        Object::ConfigMap(_) => of::<ConfigMap>(live),
+        Object::Service(_) => of::<Service>(live),
+        Object::Deployment(_) => of::<Deployment>(live),
+        Object::Role(_) => of::<Role>(live),
+        Object::RoleBinding(_) => of::<RoleBinding>(live),
+    }
+}
+
+/// Whether somebody has asked that this object be left as it is.
+pub fn is_paused(meta: &ObjectMeta) -> bool {
+    annotation(meta, names::ANNOTATION_PAUSED).is_some()
+}
+
+/// The checksum of a Secret of ours that is to be left as it is.
+pub fn paused_checksum(world: &World, name: &str) -> Option<String> {
+    let live = world.secret(name)?;
+    is_paused(&live.metadata).then(|| checksum(&data(live)))
 }
 
 /// An annotation of an object.
 pub fn annotation<'a>(meta: &'a ObjectMeta, name: &str) -> Option<&'a str> {
     meta.annotations.as_ref()?.get(name).map(String::as_str)
+}
+
+/// What to do about an object that has a name of ours.
+pub const FREE_THE_NAME: &str = "Delete or rename it, or give the tenant another name.";
+
+/// The same where a tenant that is gone left it.
+pub const LEFT_BEHIND: &str = "The garbage collector takes it away; if it stays, delete it.";
+
+/// Names every object that has a name of ours and is not ours. What depends on
+/// one that is taken is not planned at all, and would be told of only when
+/// that one is free.
+pub fn name_the_taken(world: &World, plan: &mut Plan) {
+    let owned = &world.owned;
+    let name = world.name();
+    let mut found: Vec<(&'static str, &ObjectMeta)> = Vec::new();
+    found.extend(owned.service.iter().map(|it| ("Service", &it.metadata)));
+    found.extend(
+        owned
+            .deployment
+            .iter()
+            .map(|it| ("Deployment", &it.metadata)),
+    );
+    let secrets = names::secrets(name).into_iter();
+    let secrets = secrets.filter_map(|name| owned.secrets.get(&name));
+    found.extend(secrets.map(|it| ("Secret", &it.metadata)));
+    let config = owned.config_maps.get(&names::kubeadm_config(name));
+    found.extend(config.map(|it| ("ConfigMap", &it.metadata)));
+    found.extend(owned.role.iter().map(|it| ("Role", &it.metadata)));
+    found.extend(
+        owned
+            .role_binding
+            .iter()
+            .map(|it| ("RoleBinding", &it.metadata)),
+    );
+    for (kind, meta) in found {
+        let key = ObjectKey {
+            kind,
+            namespace: world.namespace().to_owned(),
+            name: meta.name.clone().unwrap_or_default(),
+        };
+        if world.ownership(meta) == Ownership::Foreign {
+            let waiting = taken(world, &key, meta);
+            let told = |step: &Step| matches!(step, Step::Wait(known) if *known == waiting);
+            if !plan.steps.iter().any(told) {
+                plan.push(Step::Wait(waiting));
+            }
+        }
+    }
 }
 
 /// The condition of rule 20 for an object that is not ours.
@@ -195,42 +302,57 @@ pub fn taken(world: &World, key: &ObjectKey, meta: &ObjectMeta) -> Waiting {
         .iter()
         .flatten()
         .find(|owner| owner.controller == Some(true));
-    let message = match owner {
+    let (said, remedy) = match owner {
         // No two tenants of one name live at a time.
         Some(owner) if owner.kind == "TenantControlPlane" && owner.name == world.name() => {
-            format!(
-                "{key} is left from a tenant of this name that was deleted ({}). The garbage \
-                 collector takes it away; if it stays, delete it.",
-                owner.uid
-            )
+            let uid = &owner.uid;
+            let said = format!("is left from a tenant of this name that was deleted ({uid}).");
+            (said, LEFT_BEHIND)
         }
-        Some(owner) => format!(
-            "{key} exists and belongs to {} {}, so it is left alone. Delete or rename it, or \
-             give the tenant another name.",
-            owner.kind, owner.name
-        ),
-        None => format!(
-            "{key} exists and has no controller, so it is left alone. Delete or rename it, or \
-             give the tenant another name."
-        ),
+        Some(owner) => {
+            let owner = format!("{} {}", owner.kind, owner.name);
+            let said = format!("exists and belongs to {owner}, so it is left alone.");
+            (said, FREE_THE_NAME)
+        }
+        None => {
+            let said = "exists and has no controller, so it is left alone.".to_owned();
+            (said, FREE_THE_NAME)
+        }
     };
+    found(
+        reason::NAME_TAKEN,
+        Finding {
+            object: key.clone(),
+            said: Said::Does(said),
+            remedy: Some(remedy),
+        },
+    )
+}
+
+/// Trouble with an object of ours, or with its name.
+fn found(reason: &'static str, finding: Finding) -> Waiting {
     Waiting {
         condition: condition::OBJECTS_OWNED,
-        reason: reason::NAME_TAKEN,
-        message,
+        reason,
+        message: finding.to_string(),
         problem: true,
+        finding: Some(Box::new(finding)),
     }
 }
 
-fn contested(key: &ObjectKey, field: Option<String>) -> Waiting {
+fn contested(key: &ObjectKey, field: Option<String>, next: jiff::Timestamp) -> Waiting {
+    let next = jiff::Timestamp::from_second(next.as_second()).unwrap_or(next);
     let field = field.unwrap_or_else(|| "a field".to_owned());
-    Waiting {
-        condition: condition::OBJECTS_OWNED,
-        reason: reason::CONTESTED,
-        message: format!(
-            "{key}: {field} keeps being changed back. Stop whatever else manages it; the next \
-             attempt is in a minute."
-        ),
-        problem: true,
-    }
+    let said = format!(
+        "{field} keeps being changed back. Stop whatever else manages it, or the admission \
+         webhook or policy that changes it at the write; the next attempt is at {next}."
+    );
+    found(
+        reason::CONTESTED,
+        Finding {
+            object: key.clone(),
+            said: Said::Sentence(said),
+            remedy: None,
+        },
+    )
 }

@@ -25,6 +25,21 @@ pub struct Plan {
     /// When time alone will change the plan (a certificate to renew, a silence
     /// that becomes a complaint).
     pub revisit: Option<Timestamp>,
+    /// The Deployment was compared with the manifest: nothing that its pods need
+    /// is missing.
+    pub compared: bool,
+    /// The pods are to be rolled for a reason other than the tenant's spec, which takes
+    /// a turn (rule 29).
+    pub roll: Option<FleetRoll>,
+    /// The pods are rolled at once, for the tenant's spec or for another reason of its own.
+    pub rolls: bool,
+}
+
+/// A roll that takes a turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FleetRoll {
+    /// It must begin by then, whosever turn it is.
+    pub by: Option<Timestamp>,
 }
 
 /// One thing to do, or one thing that is being waited for.
@@ -65,6 +80,9 @@ pub enum Step {
     RevokeAccess(Claim),
     /// Delete the tenant's data and count that nothing is left.
     DropData(Claim),
+    /// Note in the tenant's status that nothing of it is left in the database but the
+    /// claim, before that is released: whoever finds no claim later knows why.
+    NoteEmpty(Claim),
     /// Give the names back.
     ReleaseClaim(Claim),
     /// Record on the DataStore that this claim is to be cleaned up later (rule 18).
@@ -73,6 +91,8 @@ pub enum Step {
         claim: Claim,
         /// Name of the DataStore.
         data_store: String,
+        /// The tenant is known to have something there.
+        known: bool,
         /// Why it cannot be done now.
         why: String,
     },
@@ -105,6 +125,41 @@ pub struct Waiting {
     pub message: String,
     /// Known to need a person, as opposed to time.
     pub problem: bool,
+    /// The message in parts, where it is about one object.
+    pub finding: Option<Box<Finding>>,
+}
+
+/// What is said about one object, in parts: the same about several is told once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// About which.
+    pub object: ObjectKey,
+    /// What.
+    pub said: Said,
+    /// What to do about it.
+    pub remedy: Option<&'static str>,
+}
+
+/// What is said about an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Said {
+    /// Goes on after its name: `exists and ...`.
+    Does(String),
+    /// A sentence of its own.
+    Sentence(String),
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.said {
+            Said::Does(what) => write!(f, "{} {what}", self.object)?,
+            Said::Sentence(what) => write!(f, "{}: {what}", self.object)?,
+        }
+        match self.remedy {
+            Some(remedy) => write!(f, " {remedy}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// An event on the tenant.
@@ -142,6 +197,8 @@ pub enum Outcome {
         message: String,
         /// Worth trying again without a change from outside.
         retry: bool,
+        /// The message in parts, where it is about one object.
+        finding: Option<Box<Finding>>,
     },
     /// An earlier stage failed.
     NotReached,
@@ -258,8 +315,9 @@ impl Step {
             Step::Replaced(_) => 1,
             Step::Bootstrap(_) => 3,
             Step::DropData(_) => 4,
-            Step::ReleaseClaim(_) | Step::DeferDeletion { .. } => 5,
-            Step::ReleaseFinalizer => 6,
+            Step::NoteEmpty(_) => 5,
+            Step::ReleaseClaim(_) | Step::DeferDeletion { .. } => 6,
+            Step::ReleaseFinalizer => 7,
         }
     }
 }
@@ -295,9 +353,31 @@ impl Plan {
         self.push(Step::Replaced(vec![secret]));
     }
 
+    /// The Secret of this name that the plan writes, if it does.
+    pub fn secret(&self, name: &str) -> Option<&Secret> {
+        self.steps.iter().find_map(|step| match step {
+            Step::Create(object) | Step::Apply(object) => match object.as_ref() {
+                Object::Secret(secret) if secret.metadata.name.as_deref() == Some(name) => {
+                    Some(secret)
+                }
+                _ => None,
+            },
+            _ => None,
+        })
+    }
+
     /// Asks to be made again at `at` at the latest.
     pub fn revisit_at(&mut self, at: Timestamp) {
         self.revisit = Some(self.revisit.map_or(at, |earlier| earlier.min(at)));
+    }
+
+    /// Asks for a turn to roll the pods, which must begin by `by` at the latest.
+    pub fn roll_by(&mut self, by: Option<Timestamp>) {
+        let roll = self.roll.get_or_insert_default();
+        roll.by = match (roll.by, by) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
     }
 
     /// Sorts by stage; steps of one stage keep their order.

@@ -7,7 +7,7 @@ use apiservice::names::{self, container};
 use apiservice::v1alpha1::{Component, RegistrySettings};
 use apiservice::version::KubernetesVersion;
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, ContainerPort, PodSecurityContext, PodSpec, ResourceRequirements,
+    Capabilities, Container, ContainerPort, Pod, PodSecurityContext, PodSpec, ResourceRequirements,
     SeccompProfile, SecurityContext,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -119,6 +119,15 @@ fn container(world: &World, component: Component, address: &Address, place: &Pla
     }
 }
 
+/// The image of a pod's API server.
+pub fn api_server_image(pod: &Pod) -> Option<&str> {
+    let containers = &pod.spec.as_ref()?.containers;
+    let mut found = containers
+        .iter()
+        .filter(|it| it.name == container::API_SERVER);
+    found.next()?.image.as_deref()
+}
+
 /// `registry/name:tag`.
 pub fn image(world: &World, component: Component) -> String {
     let registry = &world.tenant.spec.control_plane.deployment.registry_settings;
@@ -132,13 +141,47 @@ pub fn image(world: &World, component: Component) -> String {
         .parse::<KubernetesVersion>()
         .map_or_else(|_| version.clone(), |it| it.tag());
     let suffix = registry.tag_suffix.as_deref().unwrap_or_default();
+    format!("{}/{name}:{tag}{suffix}", self::registry(world))
+}
+
+/// Where the images come from.
+fn registry(world: &World) -> &str {
+    let deployment = &world.tenant.spec.control_plane.deployment;
+    let named = &deployment.registry_settings.registry;
     // The schema fills in the default, so a tenant that names it has no wish.
-    let from = if registry.registry == RegistrySettings::default().registry {
+    let from = if *named == RegistrySettings::default().registry {
         &world.settings.registry
     } else {
-        &registry.registry
+        named
     };
-    format!("{}/{name}:{tag}{suffix}", from.trim_end_matches('/'))
+    from.trim_end_matches('/')
+}
+
+/// Where the images come from, in an installation that has a registry of its own, if a
+/// reader of the spec could believe otherwise.
+pub fn told_of_registry(world: &World) -> Option<String> {
+    let usual = RegistrySettings::default().registry;
+    let deployment = &world.tenant.spec.control_plane.deployment;
+    let named = &deployment.registry_settings.registry;
+    let (own, from) = (
+        world.settings.registry.trim_end_matches('/'),
+        registry(world),
+    );
+    if own == usual {
+        None
+    } else if *named == usual {
+        Some(format!(
+            "Images come from {own}, the registry of this installation, for which {usual} stands \
+             in registrySettings.registry; {usual}/, with a slash, is that registry itself."
+        ))
+    } else if from != own {
+        Some(format!(
+            "Images come from {from}, as registrySettings.registry says, and not from {own}, the \
+             registry of this installation."
+        ))
+    } else {
+        None
+    }
 }
 
 /// The user's resources, else requests that let the API server go first where

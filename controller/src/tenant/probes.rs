@@ -21,7 +21,7 @@ pub fn of(component: Component, port: i32, given: Option<&Probes>) -> Set {
     let timing = Timing::of(given, component);
     let server = component == Component::ApiServer;
     let (live, started, ready) = if server {
-        ("/livez", STARTED, SERVES)
+        (LIVES, STARTED, SERVES)
     } else {
         ("/healthz", "/healthz", "/healthz")
     };
@@ -39,10 +39,14 @@ pub fn of(component: Component, port: i32, given: Option<&Probes>) -> Set {
 /// second before they look whether the default roles and priority classes are
 /// stored. Nobody is let in on their word: a tenant's Ready is earned by a probe
 /// that needs its roles (rule 15), and bootstrap writes those that it binds.
-const SERVES: &str = "/readyz?exclude=poststarthook/rbac/bootstrap-roles\
+pub const SERVES: &str = "/readyz?exclude=poststarthook/rbac/bootstrap-roles\
      &exclude=poststarthook/scheduling/bootstrap-system-priority-classes";
+/// Whether a restart could help. A datastore that is away is not mended by one: with its
+/// check in liveness, an outage restarted every tenant's API server, and then
+/// all of them came at the datastore at once. Readiness has the check.
+const LIVES: &str = "/livez?exclude=etcd";
 /// The same for the startup probe, without which there is no readiness probe.
-const STARTED: &str = "/livez?exclude=poststarthook/rbac/bootstrap-roles\
+const STARTED: &str = "/livez?exclude=etcd&exclude=poststarthook/rbac/bootstrap-roles\
      &exclude=poststarthook/scheduling/bootstrap-system-priority-classes";
 
 /// Period, timeout and failures of a probe, in seconds and times.
@@ -142,5 +146,23 @@ fn probe(path: &str, port: i32, user: Option<ProbeSpec>, timing: Pace) -> Probe 
         failure_threshold: Some(user.failure_threshold.unwrap_or(timing.failures)),
         success_threshold: Some(user.success_threshold.unwrap_or(1)),
         ..Probe::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path(probe: &Probe) -> &str {
+        let path = probe.http_get.as_ref().and_then(|get| get.path.as_deref());
+        path.expect("a probe over HTTP")
+    }
+
+    #[test]
+    fn a_datastore_that_is_away_restarts_nothing() {
+        let set = of(Component::ApiServer, 6443, None);
+        assert!(path(&set.liveness).contains("exclude=etcd"));
+        assert!(path(set.startup.as_ref().unwrap()).contains("exclude=etcd"));
+        assert!(!path(set.readiness.as_ref().unwrap()).contains("exclude=etcd"));
     }
 }

@@ -5,10 +5,16 @@ use std::sync::Arc;
 
 use apiservice::condition::{reason, tenant as condition};
 use apiservice::v1alpha1::{AdditionalPort, ServiceType};
+use k8s_openapi::api::core::v1::{Container, EnvVar, PodSpec, ServicePort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::plan::{Object, Outcome, Step};
 use super::testing::{Lab, brief};
+
+fn pod(lab: &mut Lab) -> &mut PodSpec {
+    let live = Arc::make_mut(lab.world.owned.deployment.as_mut().unwrap());
+    live.spec.as_mut().unwrap().template.spec.as_mut().unwrap()
+}
 
 /// Every object of ours: deleted, it comes back (keys excepted, rule 19); edited,
 /// it is put right; and nothing else is touched.
@@ -50,7 +56,45 @@ fn drift_is_repaired_object_by_object() {
         assert!(lab.plan().is_quiet(), "{name}: {}", brief(&lab.plan()));
     }
     type Damage = fn(&mut Lab);
-    let table: [(&str, &str, Damage); 8] = [
+    let table: [(&str, &str, Damage); 12] = [
+        (
+            "the host's network",
+            "apply Deployment tenants/tenant-1",
+            |lab| pod(lab).host_network = Some(true),
+        ),
+        (
+            "a variable of a container",
+            "apply Deployment tenants/tenant-1",
+            |lab| {
+                pod(lab).containers[0].env = Some(vec![EnvVar {
+                    name: "GODEBUG".to_owned(),
+                    ..EnvVar::default()
+                }]);
+            },
+        ),
+        (
+            "a whole container",
+            "apply Deployment tenants/tenant-1",
+            |lab| {
+                pod(lab).containers.push(Container {
+                    name: "more".to_owned(),
+                    ..Container::default()
+                });
+            },
+        ),
+        (
+            "a port of the Service",
+            "apply Service tenants/tenant-1",
+            |lab| {
+                let service = Arc::make_mut(lab.world.owned.service.as_mut().unwrap());
+                let ports = service.spec.as_mut().unwrap().ports.as_mut().unwrap();
+                ports.push(ServicePort {
+                    name: Some("more".to_owned()),
+                    port: 22,
+                    ..ServicePort::default()
+                });
+            },
+        ),
         (
             "the selector of the Service",
             "apply Service tenants/tenant-1",
@@ -156,6 +200,15 @@ fn contested_objects_rest() {
     assert!(plan.is_quiet(), "{plan}");
     assert_eq!(plan.revisit, Some(at));
     assert_eq!(lab.condition(condition::OBJECTS_OWNED), "False Contested");
+    // What is fought over rests, another wish does not.
+    let mut other = lab.clone();
+    other.spec().control_plane.service.additional_ports = vec![AdditionalPort {
+        name: "extra".to_owned(),
+        port: 80,
+        target_port: IntOrString::Int(8080),
+        ..AdditionalPort::default()
+    }];
+    assert!(brief(&other.plan()).contains("apply Service"));
     lab.later(61);
     assert!(!lab.plan().is_quiet());
 }
@@ -205,6 +258,7 @@ fn refused_writes_are_told() {
         reason: reason.to_owned(),
         message: message.to_owned(),
         retry: true,
+        finding: None,
     };
     let table = [
         (
@@ -255,4 +309,158 @@ fn refused_writes_are_told() {
             lab.told()
         );
     }
+}
+
+/// All names that are taken are told at once, with the remedy once.
+#[test]
+fn every_name_that_is_taken_is_named() {
+    let mut lab = Lab::ready();
+    lab.tenant().metadata.uid = Some("uid-of-the-heir".to_owned());
+    lab.pass();
+    let status = lab.world.tenant.status.clone().unwrap();
+    let owned = apiservice::condition::get(&status.conditions, condition::OBJECTS_OWNED).unwrap();
+    for name in [
+        "Service tenants/tenant-1,",
+        "Secret tenants/tenant-1-ca,",
+        "Secret tenants/tenant-1-sa-certificate,",
+        "Secret tenants/tenant-1-api-server-certificate,",
+        "Secret tenants/tenant-1-admin-kubeconfig,",
+        "ConfigMap tenants/tenant-1-kubeadmconfig: each is left ",
+        "Deployment tenants/tenant-1,",
+        "RoleBinding tenants/tenant-1-kubeconfig-signer,",
+    ] {
+        assert!(owned.message.contains(name), "{name}: {}", owned.message);
+    }
+
+    // What the cache does not show is found when it is written.
+    let mut lab = Lab::new();
+    let plan = lab.plan();
+    let outcomes: Vec<_> = plan
+        .steps
+        .iter()
+        .map(|step| match step {
+            Step::Create(object) if matches!(object.kind(), "Service" | "Role") => {
+                let waiting = super::objects::taken(&lab.world, &object.key(), &Default::default());
+                Outcome::Failed {
+                    reason: waiting.reason.to_owned(),
+                    message: waiting.message,
+                    retry: false,
+                    finding: waiting.finding,
+                }
+            }
+            _ => Outcome::NotReached,
+        })
+        .collect();
+    lab.report(&plan, &outcomes);
+    let told = lab.told();
+    let line = told
+        .lines()
+        .find(|line| line.contains("ObjectsOwned False NameTaken"))
+        .unwrap();
+    let both = "Service tenants/tenant-1, Role tenants/tenant-1-kubeconfig-signer: each exists";
+    assert!(line.contains(both), "{line}");
+    assert_eq!(line.matches("Delete or rename it").count(), 1, "{line}");
+}
+
+/// What is said is put together from its parts, whatever words are in them.
+#[test]
+fn the_same_of_several_objects_is_told_once() {
+    let mut lab = Lab::ready();
+    for kind in ["Service", "Role", "Deployment"] {
+        let name = if kind == "Role" {
+            "tenant-1-kubeconfig-signer"
+        } else {
+            "tenant-1"
+        };
+        let key = super::plan::ObjectKey {
+            kind,
+            namespace: "tenants".to_owned(),
+            name: name.to_owned(),
+        };
+        lab.world
+            .contested
+            .insert(key, lab.world.now + jiff::SignedDuration::from_secs(60));
+    }
+    let owned = &mut lab.world.owned;
+    Arc::make_mut(owned.service.as_mut().unwrap())
+        .metadata
+        .labels = None;
+    Arc::make_mut(owned.role.as_mut().unwrap()).metadata.labels = None;
+    let map = owned.config_maps.values_mut().next().unwrap();
+    Arc::make_mut(map).metadata.labels = None;
+    let plan = lab.plan();
+    // A refusal in the words of an API, which only look like ours.
+    let outcomes: Vec<_> = (plan.steps.iter())
+        .map(|_| Outcome::Failed {
+            reason: reason::CONTESTED.to_owned(),
+            message: "Service tenants/tenant-1 has been modified".to_owned(),
+            retry: false,
+            finding: None,
+        })
+        .collect();
+    lab.report(&plan, &outcomes);
+    let told = lab.told();
+    let line = told
+        .lines()
+        .find(|line| line.contains("ObjectsOwned False"));
+    let line = line.unwrap_or_else(|| panic!("{told}"));
+    for words in [
+        "Service tenants/tenant-1, Role tenants/tenant-1-kubeconfig-signer: \
+         metadata.labels keeps being changed back.",
+        "Service tenants/tenant-1 has been modified",
+    ] {
+        assert!(line.contains(words), "{line}");
+    }
+}
+
+/// What the management cluster refuses shows also where no pods are wanted.
+#[test]
+fn a_refused_deployment_is_told_while_asleep() {
+    let mut lab = Lab::ready();
+    lab.spec().control_plane.deployment.replicas = 0;
+    lab.world.pods.clear();
+    let plan = lab.plan();
+    let outcomes: Vec<_> = plan
+        .steps
+        .iter()
+        .map(|_| Outcome::Failed {
+            reason: "Invalid".to_owned(),
+            message: "Deployment.apps \"tenant-1\" is invalid: defaultMode".to_owned(),
+            retry: false,
+            finding: None,
+        })
+        .collect();
+    lab.report(&plan, &outcomes);
+    for part in [condition::WORKLOAD_AVAILABLE, condition::REPLICAS_AVAILABLE] {
+        assert_eq!(lab.condition(part), "False PodRejected");
+    }
+}
+
+/// Changes of our own need no more than an apply; what others own in parts that
+/// are ours has to be taken out first.
+#[test]
+fn only_what_others_own_is_taken_out() {
+    let mut lab = Lab::ready();
+    let live = |lab: &Lab| {
+        let live = lab.world.owned.deployment.as_deref().unwrap().clone();
+        Object::Deployment(live).value().unwrap()
+    };
+    let before = live(&lab);
+    lab.spec().kubernetes.version = "v1.36.4".to_owned();
+    let plan = lab.plan();
+    let object = plan.steps.iter().find_map(|step| match step {
+        Step::Apply(object) if object.kind() == "Deployment" => Some(object.as_ref().clone()),
+        _ => None,
+    });
+    let object = object.unwrap();
+    assert!(super::objects::drifted_in(&object, &before).is_some());
+    assert!(!super::objects::needs_taking_out(&object, &before));
+    pod(&mut lab).host_pid = Some(true);
+    assert!(super::objects::needs_taking_out(&object, &live(&lab)));
+
+    // What was applied before and is otherwise now was changed by others.
+    let mut lab = Lab::ready();
+    let wanted = Object::Deployment(lab.world.owned.deployment.as_deref().unwrap().clone());
+    pod(&mut lab).containers[0].args = Some(Vec::new());
+    assert!(super::objects::needs_taking_out(&wanted, &live(&lab)));
 }

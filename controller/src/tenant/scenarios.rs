@@ -118,6 +118,114 @@ fn no_certificate_for_names_that_only_the_status_knows() {
     assert!(brief(&lab.plan()).contains("create Secret tenants/tenant-1-datastore-certificate"));
 }
 
+/// Writes names into status as anybody may who can update it.
+fn forge(lab: &mut Lab, name: &str) {
+    let status = lab.tenant().status.as_mut().unwrap();
+    let storage = status.storage.as_mut().unwrap();
+    storage.data_store_name = Some("elsewhere".to_owned());
+    let setup = storage.setup.as_mut().unwrap();
+    setup.schema = Some(name.to_owned());
+    setup.user = Some(name.to_owned());
+}
+
+/// rule 17: status is a report, and is put right.
+#[test]
+fn names_in_status_move_nothing_and_are_put_right() {
+    let mut lab = Lab::ready();
+    let right = lab.world.tenant.status.clone().unwrap().storage.unwrap();
+    forge(&mut lab, "other_tenant");
+    assert!(lab.plan().steps.is_empty(), "{}", lab.plan());
+    lab.pass();
+    let storage = lab.world.tenant.status.clone().unwrap().storage.unwrap();
+    assert_eq!(storage.data_store_name, right.data_store_name);
+    let names = |it: apiservice::v1alpha1::StorageStatus| it.setup.map(|it| (it.schema, it.user));
+    assert_eq!(names(storage), names(right));
+
+    // The same while the database is away.
+    forge(&mut lab, "other_tenant");
+    lab.world.store.health = Some(Err(StoreProblem {
+        kind: StoreProblemKind::Unreachable,
+        message: "no answer".to_owned(),
+    }));
+    assert!(lab.plan().is_quiet(), "{}", lab.plan());
+}
+
+/// rule 17, after a restart of the controller: nothing is rolled before the
+/// claim of this uid is known, also if something else would roll the pods.
+#[test]
+fn until_the_claim_is_found_what_is_there_stays() {
+    let mut lab = Lab::ready();
+    let held = lab.world.store.held.clone();
+    lab.world.store.held = None;
+    lab.world.store.access = None;
+    forge(&mut lab, "other_tenant");
+    lab.spec().kubernetes.version = "1.37.0".to_owned();
+    for health in [
+        None,
+        Some(Ok(Default::default())),
+        Some(Err(StoreProblem {
+            kind: StoreProblemKind::Unreachable,
+            message: "no answer".to_owned(),
+        })),
+    ] {
+        lab.world.store.health = health;
+        let plan = lab.plan().to_string();
+        for word in ["Deployment", "datastore-config", "claim and grant"] {
+            assert!(!plan.contains(word), "{word}:\n{plan}");
+        }
+    }
+    // A claim of somebody else is no claim of this tenant's.
+    let mut other = held.clone().unwrap();
+    other.claim.uid = "another".to_owned();
+    lab.world.store.held = Some(other);
+    assert!(!lab.plan().to_string().contains("Deployment"));
+
+    lab.world.store.health = Some(Ok(Default::default()));
+    lab.world.store.held = held;
+    let plan = lab.plan().to_string();
+    assert!(plan.contains("Deployment"), "{plan}");
+    assert!(plan.contains("--etcd-prefix=/tenants_tenant_1"), "{plan}");
+    assert!(!plan.contains("other_tenant"), "{plan}");
+}
+
+/// rule 17: the claim also outranks the spec and the names made from metadata.
+#[test]
+fn pods_are_given_the_names_of_the_claim() {
+    let mut lab = Lab::new();
+    let mut claim = super::store::wished(&lab.world.tenant);
+    claim.schema = "claimed".to_owned();
+    claim.user = "claimant".to_owned();
+    lab.carry_out(&Step::Grant(claim));
+    lab.pass();
+    let plan = lab.plan().to_string();
+    assert!(plan.contains("--etcd-prefix=/claimed"), "{plan}");
+    let status = lab.world.tenant.status.clone().unwrap();
+    let setup = status.storage.unwrap().setup.unwrap();
+    assert_eq!(setup.user.as_deref(), Some("claimant"));
+}
+
+/// rules 17 and 18: a deletion asks for what this uid holds.
+#[test]
+fn a_deletion_does_not_follow_names_in_status() {
+    for known in [true, false] {
+        let mut lab = Lab::ready();
+        forge(&mut lab, "other_tenant");
+        if !known {
+            lab.world.store.held = None;
+            lab.world.store.access = None;
+        }
+        lab.tenant().metadata.deletion_timestamp = Some(Time(super::testing::start()));
+        lab.world.owned.deployment = None;
+        lab.world.pods.clear();
+        let plan = lab.plan();
+        let released = plan.steps.iter().find_map(|step| match step {
+            Step::ReleaseClaim(claim) => Some(claim),
+            _ => None,
+        });
+        assert_eq!(released.unwrap().schema, "tenants_tenant_1", "{plan}");
+    }
+}
+
 #[test]
 fn a_quiet_tenant_is_left_alone() {
     let mut lab = Lab::ready();
@@ -246,6 +354,161 @@ fn sleep_and_wake() {
     story.end("sleeping");
 }
 
+/// What may happen to a tenant.
+#[derive(Clone, Copy, Debug)]
+enum Turn {
+    SleepOrWake,
+    OtherVersion,
+    CreatedAgain,
+}
+
+/// The world goes on: pods follow the Deployment, and the probe asks what the
+/// tenant's storage holds.
+fn rest(lab: &mut Lab) {
+    lab.pass();
+    for _ in 0..2 {
+        lab.run_pods();
+        lab.later(5);
+        if lab.world.pods.is_empty() {
+            lab.world.probe = Default::default();
+        } else if lab.bound {
+            lab.probe(Ok(()));
+        } else {
+            let said = "User \"steward:bootstrap\" cannot patch resource \"clusterroles\"";
+            lab.probe(Err((ProbeFailureKind::Forbidden, said)));
+            lab.world.probe.bindings = Some(false);
+        }
+        lab.pass();
+    }
+}
+
+fn born(replicas: i32) -> Lab {
+    let mut lab = Lab::new();
+    lab.spec().control_plane.deployment.replicas = replicas;
+    lab.pass();
+    lab.pass();
+    lab
+}
+
+/// A first start is known by what ran, not by what was recorded: every order of
+/// sleep, wake, version and re-creation comes up.
+#[test]
+fn every_order_of_turns_comes_up() {
+    use Turn::{CreatedAgain, OtherVersion, SleepOrWake};
+    let orders = [
+        [SleepOrWake, SleepOrWake, OtherVersion, CreatedAgain],
+        [SleepOrWake, SleepOrWake, CreatedAgain, OtherVersion],
+        [SleepOrWake, OtherVersion, SleepOrWake, CreatedAgain],
+        [SleepOrWake, OtherVersion, CreatedAgain, SleepOrWake],
+        [SleepOrWake, CreatedAgain, SleepOrWake, OtherVersion],
+        [SleepOrWake, CreatedAgain, OtherVersion, SleepOrWake],
+        [OtherVersion, SleepOrWake, SleepOrWake, CreatedAgain],
+        [OtherVersion, SleepOrWake, CreatedAgain, SleepOrWake],
+        [OtherVersion, CreatedAgain, SleepOrWake, SleepOrWake],
+        [CreatedAgain, SleepOrWake, SleepOrWake, OtherVersion],
+        [CreatedAgain, SleepOrWake, OtherVersion, SleepOrWake],
+        [CreatedAgain, OtherVersion, SleepOrWake, SleepOrWake],
+    ];
+    for (birth, resting) in [(0, true), (1, false)] {
+        let birth = born(birth);
+        for order in orders {
+            every_turn(&birth, &order, resting);
+        }
+    }
+}
+
+fn every_turn(birth: &Lab, order: &[Turn], resting: bool) {
+    let mut lab = birth.clone();
+    for turn in order {
+        match turn {
+            Turn::SleepOrWake => {
+                let replicas = &mut lab.spec().control_plane.deployment.replicas;
+                *replicas = 1 - *replicas;
+            }
+            Turn::OtherVersion => lab.spec().kubernetes.version = "v1.36.4".to_owned(),
+            Turn::CreatedAgain => lab = birth.clone(),
+        }
+        lab.pass();
+        if resting {
+            rest(&mut lab);
+        }
+    }
+    lab.spec().control_plane.deployment.replicas = 1;
+    rest(&mut lab);
+    let told = format!("{order:?} resting {resting}\n{}", lab.told());
+    assert_eq!(lab.condition(condition::READY), "True Ready", "{told}");
+    let wanted = &lab.world.tenant.spec.kubernetes.version;
+    assert!(told.contains(&format!("installed {wanted}")), "{told}");
+}
+
+/// A slip can be taken back, for what was wanted asleep did not run.
+#[test]
+fn a_version_that_was_wanted_asleep_is_not_installed() {
+    let mut lab = Lab::ready();
+    lab.spec().control_plane.deployment.replicas = 0;
+    rest(&mut lab);
+    lab.spec().kubernetes.version = "v1.36.99".to_owned();
+    rest(&mut lab);
+    assert!(lab.told().contains("installed v1.36.3"), "{}", lab.told());
+    // It is woken, and there is no such image.
+    lab.spec().control_plane.deployment.replicas = 1;
+    lab.pass();
+    lab.run_pods();
+    unready(&mut lab);
+    lab.later(5);
+    lab.probe(Err((ProbeFailureKind::Refused, "connection refused")));
+    lab.pass();
+    assert!(lab.told().contains("installed v1.36.3"), "{}", lab.told());
+}
+
+/// Its API server has written, so its version counts, Ready or not.
+#[test]
+fn a_version_that_ran_is_installed_though_the_tenant_was_not_ready_with_it() {
+    let mut lab = Lab::ready();
+    lab.spec().kubernetes.version = "v1.37.0".to_owned();
+    lab.pass();
+    let old = lab.world.pods.clone();
+    lab.run_pods();
+    lab.world.pods.extend(old);
+    lab.later(5);
+    lab.probe(Err((ProbeFailureKind::TimedOut, "i/o timeout")));
+    lab.pass();
+    assert!(
+        lab.told().contains("NotReady, installed v1.37.0"),
+        "{}",
+        lab.told()
+    );
+}
+
+fn unready(lab: &mut Lab) {
+    for pod in &mut lab.world.pods {
+        let status = Arc::make_mut(pod).status.as_mut().unwrap();
+        status.conditions.as_mut().unwrap()[0].status = "False".to_owned();
+    }
+}
+
+/// What a tenant that was created asleep has from an older version of Steward:
+/// a version that never ran.
+#[test]
+fn a_version_that_was_recorded_for_a_tenant_that_never_ran_is_not_believed() {
+    let mut lab = born(0);
+    let status = lab.tenant().status.as_mut().unwrap();
+    let resources = status.kubernetes_resources.as_mut().unwrap();
+    resources.version.as_mut().unwrap().version = Some("v1.36.3".to_owned());
+    let newer = [condition::PROGRESSING, condition::RECONCILING];
+    status
+        .conditions
+        .retain(|it| !newer.contains(&it.type_.as_str()));
+    assert!(!lab.world.was_ready());
+    lab.later(3600);
+    lab.spec().control_plane.deployment.replicas = 1;
+    rest(&mut lab);
+    assert_eq!(lab.condition(condition::READY), "True Ready");
+    lab.spec().control_plane.deployment.replicas = 0;
+    rest(&mut lab);
+    assert!(lab.world.was_ready(), "it ran: {}", lab.told());
+}
+
 #[test]
 fn pausing_stops_everything() {
     let mut lab = Lab::ready();
@@ -255,6 +518,14 @@ fn pausing_stops_everything() {
     let plan = lab.pass();
     assert!(plan.steps.is_empty(), "{plan}");
     assert_eq!(lab.condition(condition::PAUSED), "True Paused");
+    // Nothing is being waited for.
+    let mut without = lab.clone();
+    without.world.owned.deployment = None;
+    without.pass();
+    assert_eq!(
+        without.condition(condition::WORKLOAD_AVAILABLE),
+        "False Paused"
+    );
     lab.tenant().metadata.annotations = None;
     let plan = lab.pass();
     assert!(
@@ -265,9 +536,95 @@ fn pausing_stops_everything() {
     assert_eq!(lab.condition(condition::PAUSED), "False AsExpected");
 }
 
+/// As a tenant is seen whose namespace was taken off the list of those with tenants.
+fn unreached(lab: &mut Lab) {
+    lab.world.unreached = Some("Namespace tenants is not in the list".to_owned());
+    lab.world.owned = Default::default();
+    lab.world.pods.clear();
+    lab.world.replica_sets.clear();
+}
+
+#[test]
+fn a_tenant_out_of_reach_is_left_alone_and_says_so() {
+    let mut lab = Lab::ready();
+    let before = lab.world.tenant.status.clone().unwrap();
+    let seen = lab.world.clone();
+    unreached(&mut lab);
+    for _ in 0..2 {
+        let plan = lab.pass();
+        assert!(plan.steps.is_empty() && plan.roll.is_none(), "{plan}");
+    }
+    for part in &before.conditions {
+        assert_eq!(lab.condition(&part.type_), "Unknown NamespaceNotServed");
+    }
+    assert!(
+        lab.told().contains("not in the list: nothing is done"),
+        "{}",
+        lab.told()
+    );
+    // What was published stays, for who uses the tenant goes on with it.
+    let after = lab.world.tenant.status.clone().unwrap();
+    assert_eq!(after.control_plane_endpoint, before.control_plane_endpoint);
+    assert_eq!(after.storage, before.storage);
+    assert!(lab.world.was_ready());
+
+    // On the list again, it is as it was: nothing is made anew.
+    let tenant = lab.world.tenant.clone();
+    lab.world = crate::tenant::World { tenant, ..seen };
+    let plan = lab.pass();
+    assert!(plan.is_quiet(), "{plan}");
+    assert_eq!(
+        lab.condition(condition::READY),
+        "Unknown NamespaceNotServed",
+        "until the probe has looked"
+    );
+    lab.later(5);
+    lab.pass();
+    assert_eq!(lab.condition(condition::READY), "True Ready");
+
+    // One that never was anything.
+    let mut fresh = Lab::new();
+    unreached(&mut fresh);
+    assert!(fresh.pass().steps.is_empty());
+    assert_eq!(
+        fresh.condition(condition::READY),
+        "Unknown NamespaceNotServed"
+    );
+}
+
+#[test]
+fn a_tenant_out_of_reach_can_be_deleted() {
+    let mut lab = Lab::ready();
+    unreached(&mut lab);
+    lab.pass();
+    deleted(&mut lab);
+    let plan = lab.plan();
+    let touches = |step: &Step| matches!(step, Step::Delete { .. } | Step::Remove { .. });
+    assert!(!plan.steps.iter().any(touches), "{plan}");
+    let text = brief(&plan);
+    for step in [
+        "revoke",
+        "record on DataStore default",
+        "release the finalizer",
+    ] {
+        assert!(text.contains(step), "{step}:\n{text}");
+    }
+    // Its pods go on until the garbage collector finds them, and hold its certificate:
+    // whoever has the names next must not meet them.
+    assert!(
+        !text.contains("drop the data") && !text.contains("release schema"),
+        "{text}"
+    );
+
+    // Where the rights are missing it is the same.
+    lab.world.pods_known = false;
+    assert_eq!(brief(&lab.plan()), text);
+}
+
 fn deleted(lab: &mut Lab) {
     let now = lab.world.now;
     lab.tenant().metadata.deletion_timestamp = Some(Time(now));
+    lab.world.deleting_since = Some(now);
 }
 
 #[test]
@@ -275,8 +632,223 @@ fn deletion() {
     let mut story = Story::of(Lab::ready());
     deleted(&mut story.lab);
     story.pass("deleted");
+    story.pass("its pods have ended");
     story.pass("gone");
     story.end("deletion");
+}
+
+/// rules 17 and 18: status may name any DataStore, or none. Until the claim is
+/// known, every one is asked for it by uid.
+#[test]
+fn a_deletion_looks_for_its_claim_in_every_data_store() {
+    use super::deletion::asked;
+    use super::world::Elsewhere;
+    let mut lab = Lab::ready();
+    deleted(&mut lab);
+    lab.world.pods.clear();
+    lab.world.owned.deployment = None;
+    assert_eq!(asked(&lab.world), ["default"]);
+
+    forge(&mut lab, "nobody");
+    lab.world.store.held = None;
+    lab.world.store.access = None;
+    lab.world.data_store = None;
+    let at = |reach| Elsewhere {
+        data_store: "default".to_owned(),
+        reach,
+    };
+    let lets_go = |plan: &super::plan::Plan| {
+        let mut steps = plan.steps.iter();
+        steps.any(|step| matches!(step, Step::ReleaseFinalizer))
+    };
+    lab.world.elsewhere = vec![at(None)];
+    let plan = lab.plan();
+    assert!(!lets_go(&plan), "it is not known who can be asked:\n{plan}");
+
+    lab.world.elsewhere = vec![at(Some(Ok(())))];
+    assert_eq!(asked(&lab.world), ["default"]);
+    let plan = lab.plan();
+    let text = brief(&plan);
+    for step in ["revoke", "drop the data", "release schema"] {
+        assert!(text.contains(step), "{step}:\n{text}");
+    }
+    assert!(lets_go(&plan));
+
+    // What cannot be asked now is asked later.
+    lab.world.elsewhere = vec![at(Some(Err("no answer".to_owned())))];
+    assert!(asked(&lab.world).is_empty());
+    let plan = lab.plan();
+    let recorded = plan.steps.iter().any(
+        |step| matches!(step, Step::DeferDeletion { data_store, .. } if data_store == "default"),
+    );
+    assert!(recorded && lets_go(&plan), "{plan}");
+}
+
+/// rule 18: an etcd that knows nothing of a tenant that has data is the wrong one. The
+/// tenant goes all the same, and what it has is removed when the right one is back.
+#[test]
+fn a_deletion_in_the_wrong_database_is_made_up_for() {
+    use super::deletion::{asked, misses_claim};
+    let recorded = |plan: &super::plan::Plan| {
+        plan.steps.iter().find_map(|step| match step {
+            Step::DeferDeletion {
+                data_store, known, ..
+            } => Some((data_store.clone(), *known)),
+            _ => None,
+        })
+    };
+    let lets_go = |plan: &super::plan::Plan| {
+        let mut steps = plan.steps.iter();
+        steps.any(|step| matches!(step, Step::ReleaseFinalizer))
+    };
+    let owed = Some(("default".to_owned(), true));
+    let mut lab = Lab::ready();
+    deleted(&mut lab);
+    let mut restarted = lab.clone();
+    restarted.world.store.held = None;
+    for lab in [&mut lab, &mut restarted] {
+        assert!(misses_claim(&lab.world), "to find none is no good news");
+        lab.world.store.unclaimed = true;
+        assert!(asked(&lab.world).is_empty());
+        let plan = lab.plan();
+        assert_eq!(recorded(&plan), owed, "{plan}");
+        assert!(lets_go(&plan), "{plan}");
+        assert!(!misses_claim(&lab.world), "once is enough");
+    }
+
+    // A database that does not answer may be the wrong one when it does.
+    restarted.world.store.unclaimed = false;
+    restarted.world.store.health = Some(Err(StoreProblem {
+        kind: StoreProblemKind::Unreachable,
+        message: "deadline exceeded".to_owned(),
+    }));
+    assert_eq!(recorded(&restarted.plan()), owed);
+
+    // One that never had a claim has nothing to miss.
+    let mut lab = Lab::new();
+    lab.world.store.health = restarted.world.store.health.clone();
+    lab.carry_out(&Step::AddFinalizer);
+    deleted(&mut lab);
+    assert!(!misses_claim(&lab.world));
+    assert_eq!(recorded(&lab.plan()), Some(("default".to_owned(), false)));
+}
+
+/// The controller ends between the release of a claim and that of the finalizer. Whoever
+/// finds no claim then is not to wait for one.
+#[test]
+fn a_claim_that_was_released_is_not_missed() {
+    use super::deletion::misses_claim;
+    let mut lab = Lab::ready();
+    deleted(&mut lab);
+    lab.pass();
+    let plan = lab.plan();
+    let place = |wanted: fn(&Step) -> bool| plan.steps.iter().position(wanted).unwrap();
+    let noted = place(|step| matches!(step, Step::NoteEmpty(_)));
+    let dropped = place(|step| matches!(step, Step::DropData(_)));
+    let released = place(|step| matches!(step, Step::ReleaseClaim(_)));
+    assert!(dropped < noted && noted < released, "{plan}");
+    let stages = [dropped, noted, released].map(|index| plan.steps[index].stage());
+    assert!(stages[0] < stages[1] && stages[1] < stages[2]);
+    for step in &plan.steps[..=released] {
+        lab.carry_out(step);
+    }
+    let mut restarted = lab.clone();
+    restarted.world.store.held = None;
+    for lab in [lab, restarted] {
+        assert!(!misses_claim(&lab.world));
+        let plan = lab.plan();
+        let goes = |step: &Step| matches!(step, Step::ReleaseFinalizer);
+        assert!(plan.steps.iter().any(goes), "{plan}");
+        let notes = |step: &Step| matches!(step, Step::NoteEmpty(_));
+        assert!(!plan.steps.iter().any(notes), "once:\n{plan}");
+    }
+}
+
+/// rule 18: whoever has the names next must not meet pods of this tenant.
+#[test]
+fn names_are_held_until_the_pods_have_ended() {
+    let mut lab = Lab::ready();
+    let pods = lab.world.pods.clone();
+    deleted(&mut lab);
+    let says = |lab: &Lab| {
+        let plan = lab.plan();
+        let gives = |step: &Step| {
+            matches!(
+                step,
+                Step::DropData(_) | Step::ReleaseClaim(_) | Step::ReleaseFinalizer
+            )
+        };
+        let revokes = |step: &Step| matches!(step, Step::RevokeAccess(_));
+        assert!(plan.steps.iter().any(revokes), "{plan}");
+        plan.steps.iter().filter(|step| gives(step)).count()
+    };
+    assert_eq!(says(&lab), 0);
+    lab.pass();
+    assert_eq!(says(&lab), 3, "the Deployment is gone and so are its pods");
+
+    // They take their time, or nobody knows yet.
+    lab.world.pods = pods.clone();
+    assert_eq!(says(&lab), 0);
+    lab.pass();
+    assert_eq!(lab.condition(condition::DELETION_BLOCKED), "False Deleting");
+    assert!(
+        lab.told()
+            .contains("The pods of the tenant have to end: 1 left")
+    );
+    lab.world.pods.clear();
+    lab.world.pods_known = false;
+    assert_eq!(says(&lab), 0);
+    lab.world.pods_known = true;
+    lab.world.replica_sets = vec![Default::default()];
+    assert_eq!(says(&lab), 0, "it may make another pod");
+    lab.world.replica_sets.clear();
+    let mut ended = pods[0].as_ref().clone();
+    ended.status.as_mut().unwrap().phase = Some("Failed".to_owned());
+    lab.world.pods = vec![Arc::new(ended)];
+    assert_eq!(says(&lab), 3);
+
+    // A node that is gone reports no end; the user is revoked.
+    lab.world.pods = pods;
+    lab.later(59);
+    assert_eq!(says(&lab), 0);
+    let end = lab.plan().revisit.unwrap();
+    assert_eq!(end.duration_since(lab.world.now).as_secs(), 1);
+    lab.later(1);
+    assert_eq!(says(&lab), 3);
+}
+
+/// rule 17: nothing that was signed for the tenant of before is of use.
+#[test]
+fn a_tenant_created_again_has_another_user() {
+    let lab = Lab::ready();
+    let first = super::store::claim(&lab.world);
+    let mut heir = Lab::new();
+    heir.tenant().metadata.uid = Some("another-uid".to_owned());
+    let next = super::store::claim(&heir.world);
+    assert_eq!(first.schema, next.schema);
+    assert_ne!(first.user, next.user);
+    assert_ne!(first.role(), next.role());
+    // Names given in spec stay as they are.
+    heir.spec().data_store_username = Some("given".to_owned());
+    assert_eq!(super::store::claim(&heir.world).user, "given");
+}
+
+/// An upgrade of Steward: a tenant keeps the user of its claim.
+#[test]
+fn a_tenant_of_an_earlier_version_keeps_its_user() {
+    let mut lab = Lab::new();
+    let mut claim = super::store::wished(&lab.world.tenant);
+    claim.user = claim.schema.clone();
+    claim.role = None;
+    lab.carry_out(&Step::Grant(claim.clone()));
+    for _ in 0..3 {
+        lab.pass();
+    }
+    let secret = &lab.world.owned.secrets["tenant-1-datastore-config"];
+    let data = secret.data.as_ref().unwrap();
+    assert_eq!(data["DB_USER"].0, claim.user.as_bytes());
+    assert!(lab.plan().is_quiet(), "{}", lab.plan());
+    assert_eq!(super::store::claim(&lab.world), claim);
 }
 
 #[test]
@@ -416,6 +988,8 @@ fn a_name_that_is_taken() {
 
     let mut lab = Lab::ready();
     lab.tenant().metadata.uid = Some("uid-of-the-heir".to_owned());
+    let claim = super::store::wished(&lab.world.tenant);
+    lab.carry_out(&Step::Grant(claim));
     story.lab = lab;
     story.pass("all that a deleted tenant of this name left");
     story.end("name_taken");

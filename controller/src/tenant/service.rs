@@ -72,12 +72,13 @@ pub fn wanted(world: &World) -> Service {
 /// Only while a tenant with one replica comes up for the first time: nobody uses
 /// it yet, and the kubelet looks once a second and takes another third of one
 /// to tell. Ready is earned by the probe, which needs more than the kubelet does
-/// (rule 15). It lasts until the kubelet has found the pod ready. Pods of a deleted
-/// tenant of this name, which may take some seconds to end, must not be led to.
+/// (rule 15). It lasts until the kubelet has found the pod ready, or until there is
+/// another pod: the new one of a change made at once may never serve. Pods of a
+/// deleted tenant of this name, which may take some seconds to end, must not be led to.
 fn leads_to_starting(world: &World) -> bool {
     let one = world.tenant.spec.control_plane.deployment.replicas == 1;
     let ending = |pod: &Pod| pod.metadata.deletion_timestamp.is_some();
-    let alone = !world.pods.iter().any(|pod| ending(pod));
+    let alone = world.pods.len() <= 1 && !world.pods.iter().any(|pod| ending(pod));
     let so_far = match world.owned.service.as_deref() {
         None => !world.was_ready(),
         Some(live) => {

@@ -6,21 +6,30 @@ use std::collections::BTreeMap;
 use apiservice::condition::{reason, tenant as condition};
 use apiservice::names::{self, key};
 use apiservice::pki::{Entropy, Pair, Usage};
-use apiservice::v1alpha1::{DataStore, Driver, StorageStatus, TenantControlPlane};
+use apiservice::v1alpha1::{
+    DataStore, Driver, StorageStatus, TenantControlPlane, TenantControlPlaneStatus,
+};
 
 use super::address::AlternativeNames;
 use super::certificates::{self, Wish};
+use super::expiry::Expiry;
 use super::objects::Data;
 use super::plan::{Claim, Plan, Step, Waiting};
-use super::world::{AccessFact, MaterialFact, Settings, StoreProblem, StoreProblemKind, World};
+use super::settings;
+use super::world::{
+    AccessFact, Held, MaterialFact, Settings, StoreProblem, StoreProblemKind, World,
+};
 
 /// What the workload needs to know about the tenant's data.
 #[derive(Clone, Debug, Default)]
 pub struct Place {
     /// Name of the DataStore.
     pub data_store: Option<String>,
-    /// `host:port` of the database; empty if the DataStore is not there.
+    /// `host:port` of the database that the pods are given; empty if the DataStore is
+    /// not there.
     pub endpoints: Vec<String>,
+    /// The fingerprint of these settings.
+    pub settings: Option<String>,
     /// Database, bucket or key prefix.
     pub schema: String,
     /// The tenant's user in the database.
@@ -55,40 +64,49 @@ pub fn choose(tenant: &TenantControlPlane, settings: &Settings) -> Option<String
         .or_else(|| settings.default_data_store.clone())
 }
 
-/// The names in the database: from status first, because that is where the
-/// data is, then from the spec, then made from namespace and name. A claim in
-/// the database outranks them all (rule 17).
-pub fn claim(tenant: &TenantControlPlane) -> Claim {
+/// The DataStore of a tenant: the one that has its claim; until that is known,
+/// what [`choose`] says.
+pub fn data_store(world: &World) -> Option<String> {
+    match held(world) {
+        Some(held) => Some(held.data_store.clone()),
+        None => choose(&world.tenant, &world.settings),
+    }
+}
+
+/// The claim that a database has confirmed for this uid.
+pub fn held(world: &World) -> Option<&Held> {
+    let held = world.store.held.as_ref();
+    held.filter(|held| held.claim.uid == world.uid())
+}
+
+/// The names in the database: those of the confirmed claim, else those that
+/// the tenant wishes for. Never those in status: whoever writes it could
+/// choose another tenant's (rule 17).
+pub fn claim(world: &World) -> Claim {
+    match held(world) {
+        Some(held) => held.claim.clone(),
+        None => wished(&world.tenant),
+    }
+}
+
+/// The names that a tenant without a claim asks for: from the spec, else made
+/// from namespace and name.
+pub fn wished(tenant: &TenantControlPlane) -> Claim {
     let meta = &tenant.metadata;
     let namespace = meta.namespace.clone().unwrap_or_default();
     let name = meta.name.clone().unwrap_or_default();
-    let setup = storage(tenant).and_then(|storage| storage.setup.as_ref());
-    let schema = setup
-        .and_then(|setup| setup.schema.clone())
-        .or_else(|| {
-            tenant
-                .spec
-                .data_store_schema
-                .clone()
-                .filter(|name| !name.is_empty())
-        })
+    let given = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
+    let uid = meta.uid.clone().unwrap_or_default();
+    let schema = given(&tenant.spec.data_store_schema)
         .unwrap_or_else(|| names::default_schema(&namespace, &name));
-    let user = setup
-        .and_then(|setup| setup.user.clone())
-        .or_else(|| {
-            tenant
-                .spec
-                .data_store_username
-                .clone()
-                .filter(|name| !name.is_empty())
-        })
-        .unwrap_or_else(|| names::default_user(&namespace, &name));
     Claim {
-        uid: meta.uid.clone().unwrap_or_default(),
+        user: given(&tenant.spec.data_store_username)
+            .unwrap_or_else(|| names::default_user(&namespace, &name, &uid)),
+        role: Some(Claim::role_of(&schema, &uid)),
+        uid,
+        schema,
         namespace,
         name,
-        schema,
-        user,
     }
 }
 
@@ -96,17 +114,38 @@ fn storage(tenant: &TenantControlPlane) -> Option<&StorageStatus> {
     tenant.status.as_ref()?.storage.as_ref()
 }
 
-/// Whether the grant was ever recorded for this tenant.
+/// Whether status says that the grant was made once. Good for knowing whom to
+/// ask before anything is claimed, and for nothing that pods are given.
 pub fn settled(tenant: &TenantControlPlane) -> bool {
     let setup = storage(tenant).and_then(|storage| storage.setup.as_ref());
     setup.is_some_and(|setup| setup.schema.is_some())
 }
 
+/// Whether a database has something of this tenant, as far as that is known: its claim
+/// was found, or status names the user that was made there. Where there is no claim then,
+/// it is not because it was released: [`note_empty`] comes before that.
+pub fn has_data(world: &World) -> bool {
+    let setup = storage(&world.tenant).and_then(|storage| storage.setup.as_ref());
+    match setup {
+        Some(setup) if setup.schema.is_some() => setup.user.is_some(),
+        _ => held(world).is_some(),
+    }
+}
+
+/// Notes in a status that nothing is left of the user and its data; the schema is claimed
+/// for as long as the status goes on to name it.
+pub fn note_empty(status: &mut TenantControlPlaneStatus, claim: &Claim) {
+    let storage = status.storage.get_or_insert_default();
+    let setup = storage.setup.get_or_insert_default();
+    setup.schema.get_or_insert_with(|| claim.schema.clone());
+    setup.user = None;
+}
+
 /// Plans claim, grant, credentials and client certificate.
-pub fn plan(world: &World, entropy: &Entropy, plan: &mut Plan) -> Place {
-    let claim = claim(&world.tenant);
+pub fn plan(world: &World, entropy: &Entropy, expiry: &Expiry, plan: &mut Plan) -> Place {
+    let claim = claim(world);
     let mut place = Place {
-        data_store: choose(&world.tenant, &world.settings),
+        data_store: data_store(world),
         schema: claim.schema.clone(),
         user: claim.user.clone(),
         ..Place::default()
@@ -118,12 +157,16 @@ pub fn plan(world: &World, entropy: &Entropy, plan: &mut Plan) -> Place {
             return place;
         }
     };
-    place.endpoints = data_store.spec.endpoints.clone();
+    let name = place.data_store.clone().unwrap_or_default();
+    let settings = settings::choose(world, &name, &data_store.spec.endpoints, plan);
     place.granted = grant(world, plan, claim.clone());
     if place.granted {
         place.config_checksum = Some(config(world, plan, &claim));
-        place.certificate_checksum = certificate(world, entropy, plan, &claim);
+        place.certificate_checksum =
+            certificate(world, entropy, expiry, plan, &claim, settings.kept);
     }
+    place.endpoints = settings.endpoints;
+    place.settings = settings.fingerprint;
     place
 }
 
@@ -169,8 +212,12 @@ fn usable<'a>(world: &'a World, name: Option<&str>) -> Result<&'a DataStore, Wai
 /// Plans what is missing of claim and grant; whether the tenant will hold its
 /// rights once the plan is carried out.
 fn grant(world: &World, plan: &mut Plan, claim: Claim) -> bool {
+    let confirmed = held(world).is_some();
+    // Whether a claim of ours is somewhere that has not been found yet: the
+    // observer finds it. Until then no names are known, and what is there keeps
+    // what it has.
+    let mut unknown = false;
     let missing = match &world.store.access {
-        Some(AccessFact::Granted) => false,
         Some(AccessFact::Taken { by }) => {
             plan.push(Step::Wait(waiting(
                 reason::SCHEMA_TAKEN,
@@ -187,12 +234,25 @@ fn grant(world: &World, plan: &mut Plan, claim: Claim) -> bool {
             return false;
         }
         Some(AccessFact::Revoked(_)) => true,
-        // The observer will say; until then the record is believed.
-        None => !settled(&world.tenant),
+        Some(AccessFact::Unclaimed) if may_start_empty(&world.tenant) => true,
+        Some(AccessFact::Unclaimed) => {
+            let name = data_store(world).unwrap_or_default();
+            plan.push(Step::Wait(data_not_found(world, &name)));
+            return false;
+        }
+        Some(AccessFact::Granted) | None if confirmed => false,
+        Some(AccessFact::Granted) => {
+            unknown = true;
+            false
+        }
+        None => {
+            unknown = settled(&world.tenant);
+            !unknown
+        }
     };
     if let Some(trouble) = trouble(world) {
         plan.push(Step::Wait(trouble));
-        return !missing;
+        return !missing && !unknown;
     }
     if missing {
         if matches!(world.store.material, MaterialFact::Unknown) {
@@ -205,7 +265,28 @@ fn grant(world: &World, plan: &mut Plan, claim: Claim) -> bool {
         }
         plan.push(Step::Grant(claim));
     }
-    true
+    !unknown
+}
+
+/// Whether a claim may be made where there is none. A tenant that was Ready has data
+/// somewhere: in an empty database its API server would find no objects, and the nodes
+/// would end what runs there.
+pub fn may_start_empty(tenant: &TenantControlPlane) -> bool {
+    let asked = super::objects::annotation(&tenant.metadata, names::ANNOTATION_START_EMPTY);
+    !tenant.was_ready() || asked.is_some() && asked == tenant.metadata.uid.as_deref()
+}
+
+/// The database is not the one with this tenant's data.
+pub fn data_not_found(world: &World, name: &str) -> Waiting {
+    let message = format!(
+        "DataStore {name} knows nothing of this tenant, which was Ready: it leads to another \
+         database than the one with its data, or to an older state of it. Nothing is made there. \
+         Correct the DataStore or restore its database; to begin with an empty one, annotate \
+         the tenant with {}={}.",
+        names::ANNOTATION_START_EMPTY,
+        world.uid()
+    );
+    waiting(reason::DATA_NOT_FOUND, message, true)
 }
 
 /// Why nothing can be done in the database now.
@@ -252,7 +333,7 @@ pub fn explain_failure(world: &World, reason: &str, message: &str) -> Option<Wai
 
 /// A database's trouble in the words of a condition.
 pub fn explain(world: &World, problem: &StoreProblem) -> Waiting {
-    let name = choose(&world.tenant, &world.settings).unwrap_or_default();
+    let name = data_store(world).unwrap_or_default();
     let (reason, remedy) = match problem.kind {
         StoreProblemKind::Unreachable => (
             reason::DATA_STORE_UNREACHABLE,
@@ -292,6 +373,9 @@ fn config(world: &World, plan: &mut Plan, claim: &Claim) -> String {
         (key::DB_PASSWORD.to_owned(), Vec::new()),
     ]);
     let name = names::datastore_config(world.name());
+    if let Some(checksum) = super::objects::paused_checksum(world, &name) {
+        return checksum;
+    }
     let checksum = super::objects::checksum(&data);
     let wanted = super::objects::secret(world, &name, names::component::DATASTORE_CONFIG, data);
     let live = world.owned.secrets.get(&name).map(AsRef::as_ref);
@@ -302,18 +386,36 @@ fn config(world: &World, plan: &mut Plan, claim: &Claim) -> String {
 
 /// The client certificate: the user's name, no organization, no use but that
 /// of a client (rule 21).
-fn certificate(world: &World, entropy: &Entropy, plan: &mut Plan, claim: &Claim) -> Option<String> {
+///
+/// Where the settings are those of before (`kept`), a certificate of another authority
+/// is one of the things that wait.
+fn certificate(
+    world: &World,
+    entropy: &Entropy,
+    expiry: &Expiry,
+    plan: &mut Plan,
+    claim: &Claim,
+    kept: bool,
+) -> Option<String> {
     let name = names::datastore_certificate(world.name());
+    let there = || {
+        let live = world.secret(&name);
+        live.map(|live| super::objects::checksum(&super::objects::data(live)))
+    };
     // Names in status or spec do not outrank a claim (rule 17): a certificate is
     // signed only for a user that is known to be this tenant's.
     let claimed = world.store.access == Some(AccessFact::Granted)
         || plan.steps.iter().any(|step| matches!(step, Step::Grant(_)));
     let (MaterialFact::Known(material), true) = (&world.store.material, claimed) else {
         // What is there keeps serving until that is known.
-        return world
-            .secret(&name)
-            .map(|live| super::objects::checksum(&super::objects::data(live)));
+        return there();
     };
+    let trusted = world
+        .secret(&name)
+        .and_then(|live| super::objects::text(live, key::CA_CRT));
+    if kept && trusted.as_ref() != Some(&material.authority) {
+        return there();
+    }
     let Some(authority_key) = &material.authority_key else {
         plan.push(Step::Wait(waiting(
             reason::TLS_CONFIGURATION_INVALID,
@@ -342,8 +444,9 @@ fn certificate(world: &World, entropy: &Entropy, plan: &mut Plan, claim: &Claim)
         subject: certificates::subject(&claim.user, &[]),
         usage: Usage::Client,
         names: AlternativeNames::default(),
+        needed: AlternativeNames::default(),
     };
-    certificates::keep(world, entropy, plan, &wish)
+    certificates::keep(world, entropy, expiry, plan, &wish)
 }
 
 fn waiting(reason: &'static str, message: String, problem: bool) -> Waiting {
@@ -352,5 +455,6 @@ fn waiting(reason: &'static str, message: String, problem: bool) -> Waiting {
         reason,
         message,
         problem,
+        finding: None,
     }
 }

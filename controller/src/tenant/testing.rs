@@ -10,15 +10,17 @@ use apiservice::v1alpha1::{
     DataStore, DataStoreSpec, ServiceType, TenantControlPlane, TenantControlPlaneSpec,
 };
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::apps::v1::DeploymentStatus;
+use k8s_openapi::api::apps::v1::{DeploymentStatus, ReplicaSet, ReplicaSetSpec};
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateRunning, ContainerStatus, Pod, PodCondition, PodStatus,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 
+use super::addons;
 use super::plan::{Object, Outcome, Plan, Step};
+use super::rolls::{Roll, Turn};
 use super::world::{
-    AccessFact, Material, MaterialFact, Owned, PathFact, ProbeFacts, ProbeFailure,
+    AccessFact, Held, Material, MaterialFact, Owned, PathFact, ProbeFacts, ProbeFailure,
     ProbeFailureKind, Settings, StoreFacts, StoreHealth, World,
 };
 use crate::report;
@@ -29,6 +31,10 @@ pub const UID: &str = "3d0c0a5e-0000-4000-8000-000000000001";
 #[derive(Clone)]
 pub struct Lab {
     pub world: World,
+    /// The bindings are in the tenant's own storage.
+    pub bound: bool,
+    /// The answer to a plan that asks for a turn; given at once where it is `Unasked`.
+    pub turn: Turn,
     version: u64,
 }
 
@@ -78,24 +84,35 @@ impl Lab {
         };
         Lab {
             version: 1,
+            bound: false,
+            turn: Turn::Unasked,
             world: World {
                 now: start(),
                 tenant: Arc::new(tenant),
                 settings: Arc::new(settings),
                 data_store: Some(Arc::new(DataStore::new("default", spec))),
                 data_stores_known: true,
+                unreached: None,
                 store: StoreFacts {
                     material: MaterialFact::Known(Arc::new(material)),
                     health: Some(Ok(StoreHealth::default())),
+                    trial: Some(Ok(())),
                     access: None,
+                    held: None,
+                    unclaimed: false,
                 },
                 deferred: false,
+                elsewhere: Vec::new(),
                 owned: Owned::default(),
                 pods: Vec::new(),
                 replica_sets: Vec::new(),
+                pods_known: true,
+                deleting_since: None,
                 events: Vec::new(),
                 probe: ProbeFacts::default(),
+                observed_since: None,
                 contested: BTreeMap::new(),
+                turn: Turn::Unasked,
             },
         }
     }
@@ -119,7 +136,19 @@ impl Lab {
         lab
     }
 
+    /// Time goes by, and the probe goes on to find well what is well.
     pub fn later(&mut self, seconds: i64) {
+        self.nothing_for(seconds);
+        let probe = &mut self.world.probe;
+        for fact in [&mut probe.endpoint, &mut probe.service] {
+            if let Some(fact) = fact.as_mut().filter(|fact| fact.result.is_ok()) {
+                fact.started = self.world.now;
+            }
+        }
+    }
+
+    /// Time goes by without a probe.
+    pub fn nothing_for(&mut self, seconds: i64) {
         self.world.now = self
             .world
             .now
@@ -137,8 +166,22 @@ impl Lab {
         &mut tenant.spec
     }
 
+    /// As in a pass: once, and again when the plan takes a turn.
     pub fn plan(&self) -> Plan {
-        super::plan(&self.world, &Entropy)
+        let plan = super::plan(&self.world, &Entropy);
+        if plan.roll.is_none() {
+            return plan;
+        }
+        let given = Turn::Given(Roll {
+            at: self.world.now,
+            before: super::rolls::Before::Ready,
+        });
+        let mut world = self.world.clone();
+        world.turn = match &self.turn {
+            Turn::Unasked => given,
+            other => other.clone(),
+        };
+        super::plan(&world, &Entropy)
     }
 
     /// Plans, carries out, reports, keeps the status.
@@ -165,7 +208,10 @@ impl Lab {
             }
             Step::ReleaseFinalizer => self.tenant().metadata.finalizers = None,
             Step::Create(object) | Step::Apply(object) => self.store(object),
-            Step::Delete { .. } => self.world.owned.deployment = None,
+            Step::Delete { .. } => {
+                self.world.owned.deployment = None;
+                self.world.pods.clear();
+            }
             Step::Remove { key, .. } => {
                 let owned = &mut self.world.owned;
                 match key.kind {
@@ -181,12 +227,26 @@ impl Lab {
                 let annotations = self.tenant().metadata.annotations.get_or_insert_default();
                 annotations.remove(apiservice::names::ANNOTATION_REPLACE_LOST_KEYS);
             }
-            Step::Grant(_) => self.world.store.access = Some(AccessFact::Granted),
+            Step::Grant(claim) => {
+                self.world.store.access = Some(AccessFact::Granted);
+                self.world.store.held = Some(Held {
+                    data_store: "default".to_owned(),
+                    claim: claim.clone(),
+                });
+            }
+            Step::NoteEmpty(claim) => {
+                let status = self.tenant().status.get_or_insert_default();
+                super::store::note_empty(status, claim);
+            }
             Step::RevokeAccess(_) | Step::DropData(_) | Step::ReleaseClaim(_) => {
                 self.world.store.access = None;
             }
             Step::DeferDeletion { .. } => self.world.deferred = true,
-            Step::Bootstrap(_) => self.world.probe.bindings = Some(true),
+            Step::Bootstrap(_) => {
+                let first = addons::writer(&self.world.tenant) == addons::Writer::First;
+                self.bound |= first;
+                self.world.probe.bindings = Some(self.bound);
+            }
             Step::Look(_) | Step::Wait(_) | Step::Event(_) => return Outcome::Unchanged,
         }
         Outcome::Done
@@ -237,9 +297,31 @@ impl Lab {
             available_replicas: Some(replicas),
             ..DeploymentStatus::default()
         });
-        self.world.pods = (0..replicas)
-            .map(|number| Arc::new(pod(number, true)))
-            .collect();
+        let template = deployment.spec.as_ref().unwrap().template.spec.clone();
+        let running = |number| {
+            let mut pod = pod(number, true);
+            pod.spec = template.clone();
+            pod.metadata.owner_references = Some(vec![owner("ReplicaSet", SET)]);
+            Arc::new(pod)
+        };
+        let uid = deployment.metadata.uid.clone().unwrap_or_default();
+        self.world.pods = (0..replicas).map(running).collect();
+        // It is that of the pods, and makes no more of them.
+        let set = ReplicaSet {
+            metadata: ObjectMeta {
+                uid: Some(SET.to_owned()),
+                owner_references: Some(vec![owner("Deployment", &uid)]),
+                ..ObjectMeta::default()
+            },
+            spec: Some(ReplicaSetSpec {
+                replicas: Some(0),
+                ..ReplicaSetSpec::default()
+            }),
+            ..ReplicaSet::default()
+        };
+        let sets = &mut self.world.replica_sets;
+        sets.retain(|it| it.metadata.uid.as_deref() != Some(SET));
+        sets.push(Arc::new(set));
     }
 
     pub fn probe(&mut self, result: Result<(), (ProbeFailureKind, &str)>) {
@@ -317,6 +399,18 @@ pub fn pod(number: i32, ready: bool) -> Pod {
     }
 }
 
+/// The uid of the ReplicaSet that has made the pods of a [`Lab`].
+const SET: &str = "set";
+
+fn owner(kind: &str, uid: &str) -> OwnerReference {
+    OwnerReference {
+        kind: kind.to_owned(),
+        uid: uid.to_owned(),
+        controller: Some(true),
+        ..OwnerReference::default()
+    }
+}
+
 /// The first lines of a plan's steps.
 pub fn brief(plan: &Plan) -> String {
     plan.to_string()
@@ -327,7 +421,7 @@ pub fn brief(plan: &Plan) -> String {
 }
 
 /// What differs from run to run: hashes over random keys.
-fn masked(text: &str) -> String {
+pub fn masked(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for (index, word) in text
         .split_inclusive(|c: char| !c.is_ascii_hexdigit())

@@ -13,6 +13,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::certificates::Keys;
 use super::plan::{Object, Plan};
+use super::rolls::{self, Change};
 use super::store::Place;
 use super::world::World;
 use super::{address::Address, objects, pods, service};
@@ -21,7 +22,8 @@ use super::{address::Address, objects, pods, service};
 /// written before it, and the tenant may use its data.
 ///
 /// A Deployment that is already there is left as it is while one of these is
-/// missing: its pods serve.
+/// missing: its pods serve. So it is while its pods would be rolled and it is others'
+/// turn (rule 29).
 pub fn plan(world: &World, keys: &Keys, place: &Place, plan: &mut Plan) {
     let Some(address) = keys.address.as_ref().filter(|_| keys.complete) else {
         return;
@@ -29,7 +31,21 @@ pub fn plan(world: &World, keys: &Keys, place: &Place, plan: &mut Plan) {
     if !place.granted || place.endpoints.is_empty() || place.certificate_checksum.is_none() {
         return;
     }
-    let wanted = wanted(world, keys, place, address);
+    let mut wanted = wanted(world, keys, place, address);
+    plan.compared = true;
+    let why = rolls::change(world, plan, &wanted);
+    plan.rolls = why == Change::Asked;
+    if let Change::Fleet(by) = why {
+        plan.roll_by(by);
+        if !rolls::may(world) && by.is_none_or(|by| world.now < by) {
+            rolls::wait(world, plan);
+            if let Some(by) = by {
+                plan.revisit_at(by);
+            }
+            return;
+        }
+    }
+    rolls::note(world, plan, why, &mut wanted);
     let live = world.owned.deployment.as_deref();
     objects::keep(
         world,
@@ -38,6 +54,10 @@ pub fn plan(world: &World, keys: &Keys, place: &Place, plan: &mut Plan) {
         live.map(|live| (&live.metadata, live)),
     );
 }
+
+/// Nobody rolls a tenant back by hand, for the Deployment would be put right; one
+/// old ReplicaSet shows what there was before.
+const OLD_REPLICA_SETS: i32 = 1;
 
 fn wanted(world: &World, keys: &Keys, place: &Place, address: &Address) -> Deployment {
     let settings = &world.tenant.spec.control_plane.deployment;
@@ -59,10 +79,19 @@ fn wanted(world: &World, keys: &Keys, place: &Place, address: &Address) -> Deplo
             objects::checksum(&arguments),
         );
     }
+    let live = world.owned.deployment.as_deref();
+    let noted = live.and_then(|live| {
+        objects::annotation(&live.metadata, names::ANNOTATION_DATA_STORE).map(str::to_owned)
+    });
+    if let Some(settings) = place.settings.clone().or(noted) {
+        let annotations = metadata.annotations.get_or_insert_default();
+        annotations.insert(names::ANNOTATION_DATA_STORE.to_owned(), settings);
+    }
     Deployment {
         metadata,
         spec: Some(DeploymentSpec {
             replicas: Some(settings.replicas),
+            revision_history_limit: Some(OLD_REPLICA_SETS),
             selector: LabelSelector {
                 match_labels: Some(service::selector(world)),
                 match_expressions: None,
@@ -99,8 +128,8 @@ fn strategy(given: &DeploymentStrategy) -> DeploymentStrategy {
 }
 
 /// Labels and annotations of the pods. The checksums make pods roll when what
-/// they mount changes. The user's labels win over ours, except for the one by
-/// which Service and Deployment find the pods.
+/// they mount changes. Ours win, so that nobody stops that or hides the pods from
+/// Service and Deployment.
 fn template_meta(world: &World, keys: &Keys, place: &Place) -> ObjectMeta {
     let settings = &world.tenant.spec.control_plane.deployment;
     let mut labels = names::labels(world.name(), names::component::DEPLOYMENT);
@@ -126,8 +155,13 @@ fn template_meta(world: &World, keys: &Keys, place: &Place) -> ObjectMeta {
         );
     }
     if let Some(more) = &settings.pod_additional_metadata {
-        labels.extend(more.labels.clone());
-        labels.extend(service::selector(world));
+        for (key, value) in &more.labels {
+            // Pods roll by what these say.
+            let ours = names::is_own_key(key) && labels.contains_key(key);
+            if !ours {
+                labels.insert(key.clone(), value.clone());
+            }
+        }
         for (key, value) in &more.annotations {
             annotations
                 .entry(key.clone())

@@ -10,11 +10,13 @@ use std::sync::Arc;
 use apiservice::v1alpha1::{DataStore, TenantControlPlane};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, PodCondition, Secret, Service};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::plan::ObjectKey;
+use super::plan::{Claim, ObjectKey};
+use super::rolls::Turn;
+use super::terms::Terms;
 
 /// Everything that [`super::plan::plan`] may know about one tenant.
 #[derive(Clone, Debug)]
@@ -30,25 +32,40 @@ pub struct World {
     /// False while the cache of DataStores has not been filled, so that an
     /// absent one is not yet known to be missing.
     pub data_stores_known: bool,
+    /// Why the objects in the tenant's namespace can be neither seen nor written, in a
+    /// sentence; none of them is below then. A tenant that is not being deleted is left
+    /// alone.
+    pub unreached: Option<String>,
     /// What observers know about the tenant's place in that DataStore.
     pub store: StoreFacts,
     /// The deletion of this tenant's data is already recorded on the DataStore
     /// (rule 18), so that the finalizer need not wait.
     pub deferred: bool,
+    /// The other DataStores that may have the claim of a tenant that is being
+    /// deleted; none once the claim is known.
+    pub elsewhere: Vec<Elsewhere>,
     /// Objects found under the names that the tenant uses, ours or not.
     pub owned: Owned,
     /// Pods that carry the tenant's name label.
     pub pods: Vec<Arc<Pod>>,
     /// ReplicaSets that carry the tenant's name label.
     pub replica_sets: Vec<Arc<ReplicaSet>>,
+    /// False while pods and ReplicaSets have not been listed.
+    pub pods_known: bool,
+    /// When this controller saw first that the tenant is being deleted.
+    pub deleting_since: Option<Timestamp>,
     /// Warning events about the tenant's Service, Deployment, ReplicaSets and
     /// pods, in any order.
     pub events: Vec<Arc<Event>>,
     /// What the probe last saw.
     pub probe: ProbeFacts,
+    /// Since when the probe ought to see something.
+    pub observed_since: Option<Timestamp>,
     /// Objects that somebody keeps changing back, with the instant of the next
     /// attempt (rule 20).
     pub contested: BTreeMap<ObjectKey, Timestamp>,
+    /// Whether the pods may be rolled for a reason other than the spec (rule 29).
+    pub turn: Turn,
 }
 
 /// What the administrator of the operator chose; the same for all tenants.
@@ -62,12 +79,14 @@ pub struct Settings {
     pub default_data_store: Option<String>,
     /// Registry in place of the default one, for tenants that name no other.
     pub registry: String,
-    /// Leaves are renewed when less than this is left of them.
-    pub certificate_threshold: jiff::SignedDuration,
+    /// For how long certificates are made, and when they are made anew.
+    pub certificates: Terms,
     /// DNS domain of the management cluster, for the Service's names.
     pub management_domain: String,
     /// How long a load balancer may take before its silence is reported.
     pub address_patience: jiff::SignedDuration,
+    /// Tenants whose pods are rolled at a time for a reason other than their own spec.
+    pub rolls: crate::fleet::Limits,
 }
 
 impl Default for Settings {
@@ -77,9 +96,10 @@ impl Default for Settings {
             api_server_service_account: "steward-apiserver".into(),
             default_data_store: None,
             registry: "registry.k8s.io".into(),
-            certificate_threshold: jiff::SignedDuration::from_hours(24),
+            certificates: Terms::default(),
             management_domain: "cluster.local".into(),
             address_patience: jiff::SignedDuration::from_secs(15),
+            rolls: crate::fleet::Limits::default(),
         }
     }
 }
@@ -91,8 +111,35 @@ pub struct StoreFacts {
     pub material: MaterialFact,
     /// The last answer of the database; `None` until it was asked.
     pub health: Option<Result<StoreHealth, StoreProblem>>,
+    /// Whether the settings that the DataStore has now were found to work; `None` until
+    /// they were tried. Once they worked, that stands.
+    pub trial: Option<Result<(), StoreProblem>>,
     /// What the tenant's user may do there; `None` until it was asked.
     pub access: Option<AccessFact>,
+    /// The claim that a database has for this tenant's uid; `None` until it was
+    /// found. Nothing else says which names pods are given (rule 17).
+    pub held: Option<Held>,
+    /// While the tenant is deleted: no datastore that could be asked has a claim of it.
+    pub unclaimed: bool,
+}
+
+/// A DataStore that is not the one that status and spec name: those who may write
+/// status could name another than the one that has the claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// Its name.
+    pub data_store: String,
+    /// Whether it can be asked, else why not; `None` if that is not known yet.
+    pub reach: Option<Result<(), String>>,
+}
+
+/// A claim that was found in a database under the tenant's uid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Name of the DataStore of that database.
+    pub data_store: String,
+    /// The claim as it stands there.
+    pub claim: Claim,
 }
 
 /// The material behind a DataStore.
@@ -177,6 +224,8 @@ pub enum AccessFact {
     Granted,
     /// The claim is ours, but the user, role or grant is not there (any more).
     Revoked(String),
+    /// The datastore knows nothing of the tenant.
+    Unclaimed,
     /// Schema or user belong to another uid (rule 17).
     Taken {
         /// `namespace/name (uid)` of the owner as its claim names it.
@@ -212,10 +261,24 @@ pub struct ProbeFacts {
     pub endpoint: Option<PathFact>,
     /// Through the Service's name or address inside the management cluster.
     pub service: Option<PathFact>,
+    /// Since when the Service has led to the tenant and its endpoint has not.
+    pub inside_since: Option<Timestamp>,
+    /// Whether the tenant's own admission lets the probe write; `None` if not known.
+    pub admission: Option<Admission>,
     /// Whether the bindings of rule 16 are in the tenant; `None` if not known.
     pub bindings: Option<bool>,
     /// Why the bindings could not be written at the last attempt.
     pub bindings_problem: Option<String>,
+}
+
+/// What the tenant's own webhooks, policies and quotas make of the probe's writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// They let it write.
+    Passes,
+    /// They refuse, in these words, while the API server writes what they are not
+    /// asked about.
+    Refuses(String),
 }
 
 /// One path to the tenant and what became of the last probe along it.
@@ -278,6 +341,17 @@ pub enum Ownership {
     Foreign,
 }
 
+/// Whether a pod passes its readiness probe.
+pub fn is_ready(pod: &Pod) -> bool {
+    ready_condition(pod).is_some_and(|it| it.status == "True")
+}
+
+/// What the kubelet says of a pod as a whole.
+pub fn ready_condition(pod: &Pod) -> Option<&PodCondition> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    conditions.iter().find(|it| it.type_ == "Ready")
+}
+
 impl World {
     /// The tenant's name. The API server refuses objects without one.
     pub fn name(&self) -> &str {
@@ -324,15 +398,7 @@ impl World {
 
     /// Pods that pass their readiness probe.
     pub fn serving(&self) -> usize {
-        let ready = |pod: &Pod| {
-            let status = pod.status.as_ref();
-            let conditions = status.and_then(|status| status.conditions.as_ref());
-            conditions
-                .into_iter()
-                .flatten()
-                .any(|it| it.type_ == "Ready" && it.status == "True")
-        };
-        self.pods.iter().filter(|pod| ready(pod)).count()
+        self.pods.iter().filter(|pod| is_ready(pod)).count()
     }
 
     /// A Secret under one of our names, if it is there and ours.
@@ -345,15 +411,8 @@ impl World {
     }
 
     /// The tenant has served before, so that losing its keys would cut off
-    /// whoever trusts them (rule 19). The version is recorded when a tenant first
-    /// becomes Ready or Sleeping and is never removed.
+    /// whoever trusts them (rule 19).
     pub fn was_ready(&self) -> bool {
-        self.tenant
-            .status
-            .as_ref()
-            .and_then(|status| status.kubernetes_resources.as_ref())
-            .and_then(|resources| resources.version.as_ref())
-            .and_then(|version| version.version.as_deref())
-            .is_some_and(|version| !version.is_empty())
+        self.tenant.was_ready()
     }
 }

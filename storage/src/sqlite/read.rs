@@ -1,11 +1,15 @@
 //! Reads. Each sees one snapshot: a single statement, or a read transaction.
+//!
+//! A read of many values asks for their sizes first, which SQLite tells without
+//! reading them, and then for as many as fit into one answer: neither the answer nor
+//! the rows that wait for their reader are ever more than that.
 
 use futures::TryStreamExt;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Connection, Row};
 
 use super::{database, from_sql, to_sql};
-use crate::log::{Bounds, Range, range_end};
+use crate::log::{Bounds, Changes, PAGE_BYTES, REPLAY_BYTES, Range, fitting, range_end};
 use crate::{Change, Entry, Error, Page, Revision};
 
 pub async fn bounds(connection: &mut SqliteConnection) -> Result<Bounds, Error> {
@@ -54,11 +58,16 @@ pub async fn current(connection: &mut SqliteConnection, key: &str) -> Result<Opt
 pub async fn range(connection: &mut SqliteConnection, range: &Range) -> Result<Page, Error> {
     const STANDING: &str = "SELECT key, value, created, revision FROM version \
          WHERE ended IS NULL AND key >= ?1 AND key < ?2 ORDER BY key LIMIT ?3";
+    const STANDING_SIZES: &str = "SELECT length(value) FROM version \
+         WHERE ended IS NULL AND key >= ?1 AND key < ?2 ORDER BY key LIMIT ?3";
     const STANDING_COUNT: &str = "SELECT count(*) FROM version \
          WHERE ended IS NULL AND key >= ?1 AND key < ?2";
     // INDEXED BY: without it the planner may walk the whole table in the order
     // of revisions.
     const PAST: &str = "SELECT key, value, created, revision FROM version INDEXED BY history \
+         WHERE key >= ?1 AND key < ?2 \
+         AND revision <= ?4 AND (ended IS NULL OR ended > ?4) ORDER BY key LIMIT ?3";
+    const PAST_SIZES: &str = "SELECT length(value) FROM version INDEXED BY history \
          WHERE key >= ?1 AND key < ?2 \
          AND revision <= ?4 AND (ended IS NULL OR ended > ?4) ORDER BY key LIMIT ?3";
     const PAST_COUNT: &str = "SELECT count(*) FROM version INDEXED BY history \
@@ -70,17 +79,27 @@ pub async fn range(connection: &mut SqliteConnection, range: &Range) -> Result<P
         Some(after) => range.prefix.clone().max(successor(after)),
         None => range.prefix.clone(),
     };
-    let limit = range.limit.and_then(|limit| i64::try_from(limit).ok());
+    let wanted = range.limit.unwrap_or(usize::MAX);
     let mut transaction = connection.begin().await.map_err(database)?;
     let bounds = bounds(&mut transaction).await?;
     let at = range.at.unwrap_or(bounds.revision);
     bounds.admit(at)?;
     let newest = at == bounds.revision;
 
+    let mut query = sqlx::query(if newest { STANDING_SIZES } else { PAST_SIZES })
+        .bind(&start)
+        .bind(&end)
+        .bind(number(wanted));
+    if !newest {
+        query = query.bind(to_sql(at));
+    }
+    let sizes = sizes(&mut transaction, query).await?;
+    let count = fitting(sizes.iter().copied(), PAGE_BYTES);
+
     let mut query = sqlx::query(if newest { STANDING } else { PAST })
         .bind(&start)
         .bind(&end)
-        .bind(limit.unwrap_or(-1));
+        .bind(number(count));
     if !newest {
         query = query.bind(to_sql(at));
     }
@@ -92,9 +111,8 @@ pub async fn range(connection: &mut SqliteConnection, range: &Range) -> Result<P
         }
     }
 
-    let full = limit.is_some_and(|limit| i64::try_from(entries.len()) == Ok(limit));
     let mut remaining = 0;
-    if full {
+    if entries.len() == wanted || count < sizes.len() {
         let next = entries.last().map_or(start, |last| successor(&last.key));
         let mut query =
             sqlx::query_scalar::<_, i64>(if newest { STANDING_COUNT } else { PAST_COUNT })
@@ -115,6 +133,25 @@ pub async fn range(connection: &mut SqliteConnection, range: &Range) -> Result<P
     })
 }
 
+/// The sizes that a statement gives.
+async fn sizes(
+    connection: &mut SqliteConnection,
+    query: sqlx::query::Query<'_, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>,
+) -> Result<Vec<usize>, Error> {
+    let mut sizes = Vec::new();
+    let mut rows = query.fetch(connection);
+    while let Some(row) = rows.try_next().await.map_err(database)? {
+        let size: i64 = column(&row, 0)?;
+        sizes.push(usize::try_from(size).unwrap_or(0));
+    }
+    Ok(sizes)
+}
+
+/// A limit for SQL.
+fn number(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
 /// A string after `key` and before every other key after it: keys hold no
 /// control characters. One bound instead of two lets the index begin there.
 fn successor(key: &str) -> String {
@@ -127,7 +164,11 @@ pub async fn changes(
     after: Revision,
     upto: Revision,
     limit: usize,
-) -> Result<Vec<Change>, Error> {
+) -> Result<Changes, Error> {
+    const SIZES: &str = "SELECT ifnull(length(v.value), 0) + ifnull(length(p.value), 0) \
+         FROM version v NOT INDEXED LEFT JOIN version p ON p.revision = v.previous \
+         WHERE v.revision > ? AND v.revision <= ? AND v.key >= ? AND v.key < ? \
+         ORDER BY v.revision LIMIT ?";
     // NOT INDEXED: in the order of revisions, which is that of the table.
     const CHANGES: &str = "SELECT v.key, v.value, v.created, v.revision, \
          p.value, p.created, p.revision, v.previous \
@@ -137,22 +178,30 @@ pub async fn changes(
 
     let mut transaction = connection.begin().await.map_err(database)?;
     bounds(&mut transaction).await?.admit(after)?;
-    let mut changes = Vec::new();
-    {
-        let end = range_end(prefix);
-        let mut rows = sqlx::query(CHANGES)
+    let end = range_end(prefix);
+    let asked = |sql: &'static str, limit: usize| {
+        sqlx::query(sql)
             .bind(to_sql(after))
             .bind(to_sql(upto))
-            .bind(prefix)
-            .bind(end)
-            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-            .fetch(&mut *transaction);
+            .bind(prefix.to_owned())
+            .bind(end.clone())
+            .bind(number(limit))
+    };
+    let sizes = sizes(&mut transaction, asked(SIZES, limit)).await?;
+    let count = fitting(sizes.iter().copied(), REPLAY_BYTES);
+    let mut changes = Vec::new();
+    // Each question may look at all that is kept of history.
+    if count > 0 {
+        let mut rows = asked(CHANGES, count).fetch(&mut *transaction);
         while let Some(row) = rows.try_next().await.map_err(database)? {
             changes.push(change(&row)?);
         }
     }
     transaction.commit().await.map_err(database)?;
-    Ok(changes)
+    Ok(Changes {
+        changes,
+        more: count < sizes.len() || sizes.len() == limit,
+    })
 }
 
 fn change(row: &SqliteRow) -> Result<Change, Error> {

@@ -93,14 +93,22 @@ pub async fn prepare(connection: &mut SqliteConnection) -> Result<Opened, Error>
     inspect(connection).await
 }
 
-/// What must hold before a write is accepted: syncing is on, and no row is
-/// newer than the counter.
+/// What must hold before a write is accepted: the file is whole, syncing is on, and no
+/// row is newer than the counter.
 async fn inspect(connection: &mut SqliteConnection) -> Result<Opened, Error> {
     const FULL: i64 = 2;
     if pragma(connection, "PRAGMA synchronous").await? != FULL {
         return Err(Error::Unavailable(
             "the database does not sync its commits".to_owned(),
         ));
+    }
+    // Damage is found here, once, and not by whoever happens to ask for what it took.
+    let verdict: String = sqlx::query_scalar("PRAGMA quick_check(1)")
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(database)?;
+    if verdict != "ok" {
+        return Err(Error::Corrupt(format!("the file is damaged: {verdict}")));
     }
     let row = sqlx::query(
         "SELECT id, revision, compacted, (SELECT max(revision) FROM version) AS last FROM store",

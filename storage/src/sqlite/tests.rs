@@ -106,6 +106,39 @@ async fn damaged_and_foreign_files_are_refused() {
     assert!(matches!(error, Some(Error::Corrupt(_))), "{error:?}");
 }
 
+/// A bit that flips anywhere in the structure of the file is found when it is opened.
+#[tokio::test]
+async fn a_flipped_bit_is_found_at_the_start() {
+    const PAGE: usize = 8192;
+    let directory = TempDir::new().unwrap();
+    let store = sqlite::open(directory.path()).await.unwrap();
+    for n in 0..60 {
+        let value = Bytes::from(vec![n; 1_000 * usize::from(n)]);
+        store
+            .put(&format!("/k/{n:02}"), value, Expect::Absent)
+            .await
+            .unwrap();
+    }
+    store.close().await;
+    let file = directory.path().join(FILE);
+    let whole = std::fs::read(&file).unwrap();
+    let pages = whole.len() / PAGE;
+    assert!(pages > 50, "{pages}");
+    for page in (1..pages).step_by(7) {
+        let mut damaged = whole.clone();
+        damaged[page * PAGE] ^= 0x40;
+        std::fs::write(&file, damaged).unwrap();
+        let error = sqlite::open(directory.path()).await.err();
+        assert!(
+            matches!(error, Some(Error::Corrupt(_))),
+            "page {page}: {error:?}"
+        );
+    }
+    std::fs::write(&file, whole).unwrap();
+    let store = sqlite::open(directory.path()).await.unwrap();
+    assert_eq!(store.revision().await.unwrap(), Revision(61));
+}
+
 #[tokio::test]
 async fn a_newer_format_and_a_counter_set_back_are_refused() {
     for damage in [
@@ -180,4 +213,39 @@ async fn what_the_database_refuses_is_not_acknowledged_and_later_writes_go_on() 
     let expected: Vec<_> = (a.modified.0 + 1..=c.modified.0).map(Revision).collect();
     assert_eq!(seen, expected);
     assert!(directory.path().join(LOCK).exists());
+}
+
+/// Who asked has left; what it held for the write is held until the queue is through.
+#[tokio::test]
+async fn what_is_held_for_a_write_outlives_its_asker() {
+    let opened = fresh().await;
+    let room = std::sync::Arc::new(());
+    let weak = std::sync::Arc::downgrade(&room);
+    let held = crate::Held::new(room);
+    {
+        let put = opened
+            .store
+            .put_held("/a", "1".into(), Expect::Absent, held);
+        // Asked once, and dropped.
+        assert!(futures::FutureExt::now_or_never(put).is_none());
+    }
+    // The writer had no turn on this thread yet.
+    assert!(weak.upgrade().is_some());
+    while opened.store.get("/a").await.unwrap().0.is_none() || weak.upgrade().is_some() {
+        tokio::task::yield_now().await;
+    }
+
+    // A deletion is a write.
+    let room = std::sync::Arc::new(());
+    let weak = std::sync::Arc::downgrade(&room);
+    let at = opened.store.get("/a").await.unwrap().0.unwrap().modified;
+    {
+        let held = crate::Held::new(room);
+        let gone = opened.store.delete_held("/a", at, held);
+        assert!(futures::FutureExt::now_or_never(gone).is_none());
+    }
+    assert!(weak.upgrade().is_some());
+    while opened.store.get("/a").await.unwrap().0.is_some() || weak.upgrade().is_some() {
+        tokio::task::yield_now().await;
+    }
 }

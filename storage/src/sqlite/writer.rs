@@ -152,6 +152,8 @@ impl Writer {
             return;
         }
         let (writes, replies): (Vec<_>, Vec<_>) = writes.into_iter().unzip();
+        // Until the values have been dropped, or are those of readers.
+        let _held: Vec<_> = writes.iter().map(|write| write.held.clone()).collect();
         match self.commit(writes).await {
             Ok(outcomes) => {
                 for change in outcomes.iter().flatten() {
@@ -287,6 +289,14 @@ impl Writer {
     async fn ready(&mut self) -> Result<Revision, Error> {
         if self.connection.is_none() {
             let mut connection = self.options.connect().await.map_err(database)?;
+            // If the volume is full, the write-ahead log gives back what it takes. It may
+            // fail for the reason that brought us here: the next write will tell.
+            if let Err(error) = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
+                .execute(&mut connection)
+                .await
+            {
+                warn!(%error, "the write-ahead log was not emptied");
+            }
             let bounds = read::bounds(&mut connection).await?;
             let feed = &self.shared.feed;
             // A commit that was reported as failed may have happened.
@@ -294,11 +304,11 @@ impl Writer {
                 let after = feed.published();
                 let missed =
                     read::changes(&mut connection, "", after, bounds.revision, CHUNK).await?;
-                if missed.is_empty() {
-                    feed.skip(bounds.revision);
-                }
-                for change in missed {
+                for change in missed.changes {
                     feed.publish(change);
+                }
+                if !missed.more {
+                    feed.skip(bounds.revision);
                 }
             }
             self.revision = bounds.revision;

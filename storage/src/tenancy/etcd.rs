@@ -2,7 +2,7 @@
 //!
 //! A tenant's data lives under `/<schema>/`. Its user authenticates by a client
 //! certificate whose common name is the user's name, has no password, and holds
-//! one role, named after the schema, with read and write on the range
+//! one role, named after schema and uid, with read and write on the range
 //! [`/<schema>/`, `/<schema>0`). Schemas hold no `/`, so that no two of these
 //! ranges meet, also if one name is a prefix of the other.
 //!
@@ -29,10 +29,12 @@
 //! * Each change of users or roles makes requests under way fail once with
 //!   "revision of auth store is old"; clients repeat them.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use etcd_client::{
-    AlarmAction, AlarmType, CompactionOptions, DeleteOptions, GetOptions, Permission,
-    PermissionType, RoleRevokePermissionOptions, UserAddOptions,
+    AlarmAction, AlarmType, CompactionOptions, GetOptions, Permission, PermissionType,
+    RoleRevokePermissionOptions, UserAddOptions,
 };
 
 use crate::tenancy::{Access, Alarm, Claim, Compaction, Connection, Health, Tenancy, TenancyError};
@@ -44,6 +46,7 @@ mod connection;
 mod diagnose;
 
 pub use bootstrap::bootstrap;
+use claims::Standing;
 use connection::{Link, absent};
 
 /// Keys deleted or measured at a time.
@@ -73,7 +76,7 @@ impl Etcd {
             what.push(format!("the user {:?}", claim.user));
         }
         if found.role {
-            what.push(format!("the role {:?}", claim.schema));
+            what.push(format!("the role {:?}", claim.role()));
         }
         if what.is_empty() {
             return Ok(());
@@ -99,7 +102,7 @@ impl Etcd {
         Ok(Leftovers {
             keys: u64::try_from(keys).unwrap_or(0),
             user: self.roles_of(&claim.user).await?.is_some(),
-            role: self.permissions_of(&claim.schema).await?.is_some(),
+            role: self.permissions_of(claim.role()).await?.is_some(),
         })
     }
 
@@ -123,7 +126,7 @@ impl Etcd {
 
     /// A role with the tenant's range and nothing else.
     async fn prepare_role(&self, claim: &Claim) -> Result<(), TenancyError> {
-        let role = claim.schema.clone();
+        let role = claim.role().to_owned();
         let found = match self.permissions_of(&role).await? {
             Some(found) => found,
             None => {
@@ -166,7 +169,7 @@ impl Etcd {
 
     /// A user without password that holds the role and no other.
     async fn prepare_user(&self, claim: &Claim) -> Result<(), TenancyError> {
-        let (user, role) = (&claim.user, &claim.schema);
+        let (user, role) = (&claim.user, &claim.role().to_owned());
         let found = match self.roles_of(user).await? {
             Some(found) => found,
             None => {
@@ -196,6 +199,28 @@ impl Etcd {
                 .await?;
         }
         Ok(())
+    }
+
+    /// All claims that there are, of whomever.
+    async fn claim_pairs(&self) -> Result<Vec<claims::Pair>, TenancyError> {
+        let mut pairs = Vec::new();
+        for (mut from, to) in claims::spans() {
+            loop {
+                let page = self.page(from, &to, false).await?;
+                for pair in page.kvs() {
+                    pairs.push((
+                        pair.create_revision(),
+                        pair.key().to_vec(),
+                        pair.value().to_vec(),
+                    ));
+                }
+                match page.kvs().last() {
+                    Some(last) if page.more() => from = after(last.key()),
+                    _ => break,
+                }
+            }
+        }
+        Ok(pairs)
     }
 
     /// The next keys of the tenant, in order.
@@ -262,6 +287,16 @@ impl Tenancy for Etcd {
         })
     }
 
+    async fn claims(&self, uid: &str) -> Result<Vec<Claim>, TenancyError> {
+        Ok(claims::of(uid, self.claim_pairs().await?))
+    }
+
+    async fn claimants(&self) -> Result<BTreeSet<String>, TenancyError> {
+        let pairs = self.claim_pairs().await?;
+        let claims = pairs.iter().filter_map(claims::in_pair);
+        Ok(claims.map(|claim| claim.uid).collect())
+    }
+
     async fn prepare(&self, claim: &Claim) -> Result<(), TenancyError> {
         claims::admit(claim)?;
         if !self.link.authentication().await? {
@@ -281,10 +316,17 @@ impl Tenancy for Etcd {
 
     async fn check(&self, claim: &Claim) -> Result<Access, TenancyError> {
         claims::admit(claim)?;
-        let (user, role) = (&claim.user, &claim.schema);
+        let (user, role) = (&claim.user, claim.role());
         let differs = |how: String| Ok(Access::Differs(how));
-        if !claims::held(&self.link, claim).await? {
-            return differs(format!("schema {role:?} is not claimed"));
+        match claims::standing(&self.link, claim).await? {
+            Standing::Held => {}
+            Standing::Partly => {
+                return differs(format!(
+                    "schema {:?} and user {:?} are not both claimed",
+                    claim.schema, claim.user
+                ));
+            }
+            Standing::Absent => return Ok(Access::Unclaimed),
         }
         match self.permissions_of(role).await? {
             None => return differs(format!("role {role:?} does not exist")),
@@ -298,7 +340,7 @@ impl Tenancy for Etcd {
         }
         match self.roles_of(user).await? {
             None => differs(format!("user {user:?} does not exist")),
-            Some(roles) if roles == [role.as_str()] => Ok(Access::Exact),
+            Some(roles) if roles == [role] => Ok(Access::Exact),
             Some(_) => differs(format!("user {user:?} does not hold exactly role {role:?}")),
         }
     }
@@ -314,7 +356,7 @@ impl Tenancy for Etcd {
         });
         absent(user.await)?;
         let role = self.link.ask("delete role", |mut client| {
-            let role = claim.schema.clone();
+            let role = claim.role().to_owned();
             async move { client.role_delete(role).await }
         });
         absent(role.await)?;
@@ -323,24 +365,21 @@ impl Tenancy for Etcd {
 
     async fn drop_data(&self, claim: &Claim) -> Result<(), TenancyError> {
         claims::admit(claim)?;
-        if !claims::held(&self.link, claim).await? {
-            return Ok(());
-        }
         let (from, to) = span(claim);
-        loop {
-            let page = self.page(from.clone(), &to, true).await?;
-            let Some(last) = page.kvs().last() else {
-                return Ok(());
-            };
-            let end = after(last.key());
-            self.link
-                .ask("delete keys", |mut client| {
-                    let options = DeleteOptions::new().with_range(end.clone());
-                    let from = from.clone();
-                    async move { client.delete(from, Some(options)).await }
-                })
-                .await?;
+        while let Some(hold) = claims::hold(&self.link, claim).await? {
+            // As long as nobody changes the claims, which are then read again.
+            loop {
+                let page = self.page(from.clone(), &to, true).await?;
+                let Some(last) = page.kvs().last() else {
+                    return Ok(());
+                };
+                let end = after(last.key());
+                if !claims::delete_under(&self.link, &hold, &from, &end).await? {
+                    break;
+                }
+            }
         }
+        Ok(())
     }
 
     async fn remaining(&self, claim: &Claim) -> Result<u64, TenancyError> {
@@ -448,6 +487,7 @@ mod tests {
             name: "t".to_owned(),
             schema: schema.to_owned(),
             user: "u".to_owned(),
+            role: None,
         }
     }
 

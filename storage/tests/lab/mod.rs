@@ -205,6 +205,7 @@ pub fn claim(uid: &str, schema: &str, user: &str) -> Claim {
         name: format!("tenant-{uid}"),
         schema: schema.to_owned(),
         user: user.to_owned(),
+        role: None,
     }
 }
 

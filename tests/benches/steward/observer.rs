@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use controller::tenant::probes::SERVES;
 use futures::{AsyncBufReadExt, StreamExt};
 use kube::Client;
 use serde_json::Value;
@@ -11,10 +12,6 @@ use tokio::task::JoinSet;
 use crate::failure::{Doing, Failure, Result};
 use crate::phases::{Phase, Timeline};
 use crate::requests;
-
-/// What the readiness probe of a tenant's API server asks.
-const CHECKS: &str = "/readyz?exclude=poststarthook/rbac/bootstrap-roles\
-     &exclude=poststarthook/scheduling/bootstrap-system-priority-classes";
 
 /// What has been seen, and when.
 enum Seen {
@@ -250,7 +247,7 @@ impl Observer {
                     listening = true;
                     let _ = sender.send(Seen::Moment(Instant::now(), Phase::Listening));
                 }
-                if listening && !checked && requests::get_text(&client, CHECKS).await.is_ok() {
+                if listening && !checked && requests::get_text(&client, SERVES).await.is_ok() {
                     checked = true;
                     let _ = sender.send(Seen::Moment(Instant::now(), Phase::Checks));
                 }

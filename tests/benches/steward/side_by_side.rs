@@ -80,6 +80,11 @@ impl Stage {
             format!("--secure-port={OUR_PORT}"),
             format!("--kubeconfig={}", kubeconfig.display()),
             format!("--data-dir={}", data.display()),
+            // More than anybody has, in one namespace.
+            "--max-objects=100000".to_owned(),
+            "--max-objects-per-namespace=100000".to_owned(),
+            "--max-bytes=1000000000".to_owned(),
+            "--max-bytes-per-namespace=1000000000".to_owned(),
         ]))?;
         lead_to(lab).await?;
         let peer = lab.spawn(lab.further_api_server("peer", "/bench-crd", PEER_PORT)?)?;

@@ -39,7 +39,7 @@ fn program() -> Result<PathBuf> {
         .find(|path| path.is_file())
         .ok_or_else(|| {
             Error::Refused(
-                "the program `lab` is not built: `cargo build -p tests --bin lab`, or name it in STEWARD_LAB_PROGRAM"
+                "the program `lab` is not built: `make lab`, or name it in STEWARD_LAB_PROGRAM"
                     .into(),
             )
         })

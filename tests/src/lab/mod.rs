@@ -45,6 +45,7 @@ pub mod programs;
 pub mod record;
 mod volumes;
 
+#[cfg(feature = "judges")]
 pub(crate) use cluster::client;
 pub use cluster::{Etcd, Lab, Level, build};
 pub use directories::Directories;

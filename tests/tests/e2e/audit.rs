@@ -20,6 +20,7 @@ pub struct Request {
     pub stage: String,
     pub verb: String,
     pub user: User,
+    pub user_agent: String,
     #[serde(rename = "requestURI")]
     pub request_uri: String,
     pub object_ref: Option<Reference>,

@@ -3,6 +3,8 @@
 
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use futures::join;
 use serde_json::{Value, json};
 use tests::installed::{ETCD_SECRET, SYSTEM, data_store_path, object_path, tenant, tenant_path};
@@ -21,6 +23,8 @@ const SOON: Duration = Duration::from_secs(15);
 const LATER: Duration = Duration::from_secs(60);
 /// On a DataStore of its own, whose Secret goes.
 const KEYLESS: &str = "keyless";
+/// Created and deleted in a row.
+const AGAIN: &str = "again";
 const STORE: &str = "second";
 pub const SECRET: &str = "second-certs";
 
@@ -35,6 +39,7 @@ pub async fn run(stage: &Stage) {
     join!(story.ready(began, COMING), other);
     assert!(!left(stage, "tenants_keyless").await.is_empty());
 
+    again_and_again(stage).await;
     secret_gone(stage, &story).await;
     database_gone(stage).await;
 }
@@ -168,14 +173,79 @@ async fn credentials(stage: &Stage, of: &Value) {
     stage.it.post(&path, &copy).await.unwrap();
 }
 
+/// Rules 17 and 18: created again right after its deletion, time after time, a
+/// tenant finds nothing of the one before, and the one before nothing of it.
+async fn again_and_again(stage: &Stage) {
+    let mut users = Vec::new();
+    let mut slowest = Duration::ZERO;
+    for _ in 0..4 {
+        let story = stage.story(AGAIN);
+        let began = Instant::now();
+        stage.create(&tenant(AGAIN, 1)).await;
+        story.ready(began, COMING).await;
+        let object = stage.it.get(&tenant_path(AGAIN)).await.unwrap();
+        let user = object["status"]["storage"]["setup"]["user"].clone();
+        assert!(!users.contains(&user), "{user} is that of the one before");
+        users.push(user);
+        authorities(stage).await;
+        drop(story);
+        slowest = slowest.max(stage.remove(AGAIN).await);
+    }
+    stage.note("the slowest of four deletions in a row", seconds(slowest));
+    assert!(left(stage, "tenants_again").await.is_empty());
+}
+
+/// The API server says whose certificates it takes: those of its own authorities
+/// and no other's, also a while later.
+async fn authorities(stage: &Stage) {
+    let secret = stage.object("secrets", &format!("{AGAIN}-client-ca")).await;
+    let secret = secret.unwrap();
+    let own = text(&secret["data"]["bundle.crt"]);
+    let own = certificates(&own);
+    assert_eq!(own.len(), 2, "the cluster's authority and the users'");
+    let kubeconfig = stage.it.kubeconfig(AGAIN);
+    let arguments = [
+        "get",
+        "configmap",
+        "extension-apiserver-authentication",
+        "--namespace=kube-system",
+        "--output=jsonpath={.data.client-ca-file}",
+    ];
+    for _ in 0..5 {
+        let said = stage.it.kubectl_with(&kubeconfig, &arguments);
+        assert_eq!(said.code, 0, "{}", said.text());
+        let found = certificates(&said.stdout);
+        assert_eq!(found, own, "authorities of another tenant");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+fn text(data: &Value) -> String {
+    let bytes = STANDARD.decode(data.as_str().unwrap()).unwrap();
+    String::from_utf8(bytes).unwrap()
+}
+
+/// The certificates of a bundle, sorted.
+fn certificates(bundle: &str) -> Vec<String> {
+    let mut all: Vec<_> = bundle
+        .split_inclusive("-----END CERTIFICATE-----")
+        .map(|one| one.split_whitespace().collect::<String>())
+        .filter(|one| !one.is_empty())
+        .collect();
+    all.sort();
+    all
+}
+
 /// Keys, users, roles and claims of a schema.
 async fn left(stage: &Stage, schema: &str) -> Vec<String> {
     let mut lines = dump::etcd(stage).await;
     let ends = format!("/{schema}");
+    // The role is named after schema and uid, the user begins with the schema.
     lines.retain(|line| {
         line.contains(&format!("/{schema}/"))
             || line.ends_with(&ends)
-            || line.ends_with(&format!(" {schema}"))
+            || line.contains(&format!("/{schema}_"))
+            || line.contains(&format!(" {schema}_"))
     });
     lines
 }

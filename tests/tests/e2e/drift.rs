@@ -37,6 +37,7 @@ const KEYS: [&str; 4] = [
 pub async fn run(stage: &Stage) {
     let story = stage.tenant(NAME, 1).await;
     edited(stage, &story).await;
+    restarted(stage, &story).await;
     deleted(stage, &story).await;
     keys(stage, &story).await;
     replaced(stage, &story).await;
@@ -94,21 +95,30 @@ fn damages(resource: &str, object: &Value) -> Vec<(Value, String)> {
             found.push((json!({"data": {key: broken}}), format!("/data/{key}")));
         }
         "services" => {
-            let mut ports = object["spec"]["ports"].clone();
+            let mut ports = object["spec"]["ports"].as_array().unwrap().clone();
             ports[0]["targetPort"] = json!(1);
+            ports.push(json!({"name": "more", "port": 22}));
             found.push((json!({"spec": {"ports": ports}}), "/spec/ports".to_owned()));
-            let more = json!({"spec": {"selector": {"more": "x"}}});
-            found.push((more, "/spec/selector".to_owned()));
+            let more = json!({"spec": {
+                "selector": {"more": "x"}, "externalIPs": ["192.0.2.77"],
+            }});
+            found.push((more, "/spec".to_owned()));
         }
         "deployments" => {
-            let mut pod = object["spec"]["template"]["spec"].clone();
-            pod["containers"][0]["args"] = json!(["--spoilt"]);
-            let pod = json!({"spec": {"template": {"spec": {"containers": pod["containers"]}}}});
-            found.push((pod, "/spec/template/spec/containers/0/args".to_owned()));
-            found.push((
-                json!({"spec": {"replicas": 3}}),
-                "/spec/replicas".to_owned(),
-            ));
+            let containers = &object["spec"]["template"]["spec"]["containers"];
+            let mut spoilt = containers.clone();
+            spoilt[0]["args"] = json!(["--spoilt"]);
+            let spoilt = json!({"spec": {"template": {"spec": {"containers": spoilt}}}});
+            found.push((spoilt, "/spec/template/spec/containers/0/args".to_owned()));
+            // What is added, all at once: a fourth repair would be a contest.
+            let mut more = containers.clone();
+            more[0]["env"] = json!([{"name": "MORE", "value": "x"}]);
+            let another = json!({"name": "more", "image": containers[0]["image"]});
+            more.as_array_mut().unwrap().push(another);
+            let pods = json!({"hostNetwork": true, "containers": more});
+            let added =
+                json!({"spec": {"replicas": 3, "paused": true, "template": {"spec": pods}}});
+            found.push((added, "/spec".to_owned()));
         }
         "roles" => found.push((json!({"rules": []}), "/rules".to_owned())),
         _ => {
@@ -168,18 +178,39 @@ async fn put_right(
 ) -> Duration {
     let spoilt = patch.pointer(at).cloned().unwrap_or_default();
     let right = || async {
-        let now = stage.it.get(path).await.ok()?;
-        let now = now.pointer(at).cloned().unwrap_or_default();
+        let now = part(&stage.it.get(path).await.ok()?, at);
         // A certificate that was spoilt is another one afterwards.
         let well = if at.starts_with("/data") {
             now != spoilt && !now.is_null()
         } else {
-            Some(&now) == object.pointer(at)
+            now == part(object, at)
         };
         well.then_some(())
     };
-    let what = format!("{at} of {path} is put right");
-    stage.it.until(&what, REPAIRED, right).await.1
+    let started = Instant::now();
+    while right().await.is_none() {
+        if started.elapsed() > REPAIRED {
+            let now = part(&stage.it.get(path).await.unwrap(), at);
+            let wanted = part(object, at);
+            panic!("{at} of {path} is not put right:\n{now:#}\nwanted:\n{wanted:#}");
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    started.elapsed()
+}
+
+/// What stands in an object at a place. The pod template's checksums are left out:
+/// an earlier repair may have made new certificates.
+fn part(object: &Value, at: &str) -> Value {
+    let mut object = object.clone();
+    let checksum = ["component.steward.", "storage.steward."];
+    for map in ["labels", "annotations"] {
+        if let Some(map) = object.pointer_mut(&format!("/spec/template/metadata/{map}")) {
+            let map = map.as_object_mut().unwrap();
+            map.retain(|key, _| !checksum.iter().any(|prefix| key.starts_with(prefix)));
+        }
+    }
+    object.pointer(at).cloned().unwrap_or_default()
 }
 
 /// Ready, with nothing being rolled out.
@@ -201,6 +232,32 @@ async fn settled(stage: &Stage, story: &Story, since: Instant) {
         );
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+}
+
+/// `kubectl rollout restart` is no drift.
+async fn restarted(stage: &Stage, story: &Story) {
+    const AT: &str = "kubectl.kubernetes.io/restartedAt";
+    let began = Instant::now();
+    let before = stage.pods_of(NAME).await;
+    let path = object_path(TENANTS, "deployments", NAME);
+    let annotations = json!({"annotations": {AT: "2026-01-01T00:00:00Z"}});
+    let patch = json!({"spec": {"template": {"metadata": annotations}}});
+    stage.it.patch(&path, &patch).await.unwrap();
+    let replaced = || async {
+        let now = stage.pods_of(NAME).await;
+        let new = now.len() == 1 && now[0]["metadata"]["uid"] != before[0]["metadata"]["uid"];
+        new.then_some(())
+    };
+    stage
+        .it
+        .until("the pod is replaced", COMING, replaced)
+        .await;
+    settled(stage, story, began).await;
+    let now = stage.it.get(&path).await.unwrap();
+    assert_eq!(
+        now["spec"]["template"]["metadata"]["annotations"][AT], "2026-01-01T00:00:00Z",
+        "a restart was undone"
+    );
 }
 
 /// All at once, but for the keys.

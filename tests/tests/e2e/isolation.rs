@@ -3,18 +3,24 @@
 //! real Secret of a real tenant.)
 
 use std::fmt::Debug;
+use std::time::{Duration, Instant};
 
 use etcd_client::{
     AlarmAction, AlarmType, Client, Compare, CompareOp, Error, GetOptions, Txn, TxnOp, WatchOptions,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::installed::{TENANTS, object_path, tenant_path};
 
+use crate::life::seconds;
 use crate::ready;
-use crate::stage::Stage;
+use crate::stage::{COMING, Stage};
 
 /// The other tenant. The first one's schema is a prefix of this one's.
 pub const OTHER: &str = "a-b";
+/// One whose status says what is not so.
+const LIAR: &str = "liar";
+/// A false status is put right within this.
+const RIGHT: Duration = Duration::from_secs(10);
 
 pub async fn run(stage: &Stage) {
     drop(stage.tenant(ready::NAME, 1).await);
@@ -72,6 +78,8 @@ pub async fn run(stage: &Stage) {
     let still = root.get(key.as_str(), None).await.unwrap();
     assert_eq!(still.count(), 1, "{key} is gone");
 
+    names_in_status(stage, &other).await;
+
     // And a user's credentials for one tenant at the other's door.
     let kubeconfig = stage.it.kubeconfig(ready::NAME);
     let server = format!("--server=https://{}", endpoint(stage, OTHER).await);
@@ -99,6 +107,58 @@ pub async fn run(stage: &Stage) {
     );
 }
 
+/// Rule 17: names in status move nothing. Whoever may write it could otherwise have
+/// a tenant serve the data of another, or leave its own claimed for ever.
+async fn names_in_status(stage: &Stage, other: &str) {
+    let story = stage.tenant(LIAR, 1).await;
+    let own = schema(stage, LIAR).await;
+    let user = place(stage, LIAR, "user").await;
+    let before = given(stage).await;
+    for lie in [other, "tenants_nobody"] {
+        let began = Instant::now();
+        say(stage, lie).await;
+        let what = format!("status says {own} again and not {lie}");
+        let took = story
+            .until(began, RIGHT, &what, |object| {
+                let setup = &object["status"]["storage"]["setup"];
+                setup["schema"] == own.as_str() && setup["user"] == user.as_str()
+            })
+            .await;
+        stage.note(format!("status put right ({lie})"), seconds(took));
+        // Long enough for whatever would follow the lie.
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(given(stage).await, before, "{lie} was followed");
+        story.stayed_ready(began);
+    }
+    // The claim is released whatever status says, so the name is free again.
+    say(stage, "tenants_nobody").await;
+    stage.remove(LIAR).await;
+    let began = Instant::now();
+    stage.create(&tests::installed::tenant(LIAR, 1)).await;
+    story.ready(began, COMING).await;
+    drop(story);
+    stage.remove(LIAR).await;
+}
+
+/// Writes schema and user into the status of [`LIAR`].
+async fn say(stage: &Stage, schema: &str) {
+    let path = format!("{}/status", tenant_path(LIAR));
+    let setup = json!({"schema": schema, "user": schema});
+    let patch = json!({"status": {"storage": {"setup": setup}}});
+    stage.it.patch(&path, &patch).await.unwrap();
+}
+
+/// What the pods of [`LIAR`] are given: the Deployment's spec and the Secrets.
+async fn given(stage: &Stage) -> Vec<Value> {
+    let deployment = object_path(TENANTS, "deployments", LIAR);
+    let mut all = vec![stage.it.get(&deployment).await.unwrap()["spec"].take()];
+    for secret in ["liar-datastore-config", "liar-datastore-certificate"] {
+        let path = object_path(TENANTS, "secrets", secret);
+        all.push(stage.it.get(&path).await.unwrap()["data"].take());
+    }
+    all
+}
+
 async fn watch(client: &mut Client, prefix: &str) -> Result<(), Error> {
     let options = WatchOptions::new().with_prefix();
     let mut stream = client.watch(prefix, Some(options)).await?;
@@ -123,8 +183,12 @@ fn refused<T: Debug>(what: &str, answer: Result<T, Error>) {
 }
 
 async fn schema(stage: &Stage, name: &str) -> String {
+    place(stage, name, "schema").await
+}
+
+async fn place(stage: &Stage, name: &str, what: &str) -> String {
     let tenant = stage.it.get(&tenant_path(name)).await.unwrap();
-    word(&tenant["status"]["storage"]["setup"]["schema"])
+    word(&tenant["status"]["storage"]["setup"][what])
 }
 
 async fn endpoint(stage: &Stage, name: &str) -> String {

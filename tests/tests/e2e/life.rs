@@ -133,22 +133,36 @@ pub async fn run(stage: &Stage) {
         .await;
     story
         .until(began, BACK, "Ready, as of the new generation", |object| {
+            let conditions = object["status"]["conditions"].as_array().unwrap();
+            let mut ready = conditions.iter().filter(|it| it["type"] == "Ready");
             is(object, "Ready", "True", "Ready")
-                && object["status"]["observedGeneration"] == object["metadata"]["generation"]
+                && is(object, "Progressing", "False", "")
+                && ready.all(|it| it["observedGeneration"] == object["metadata"]["generation"])
         })
         .await;
     story.stayed_ready(began);
 
-    // Deleted, and created again at once: nothing of the first is in the way.
+    // Deleted, and created again at once, asleep: nothing of the first is in the
+    // way, and no version counts as installed before it ran.
     stage.remove(NAME).await;
+    stage.create(&tenant(NAME, 0)).await;
+    let asleep = |object: &serde_json::Value| is(object, "Ready", "False", "Sleeping");
+    story
+        .until(Instant::now(), BACK, "born asleep", asleep)
+        .await;
+    let newborn = stage.it.get(&tenant_path(NAME)).await.unwrap();
+    let version = &newborn["status"]["kubernetesResources"]["version"]["version"];
+    assert!(version.is_null(), "it never ran: {version}");
+
+    // Awake for the first time.
     let began = Instant::now();
-    stage.create(&tenant(NAME, 1)).await;
+    scale(stage, 1);
     let uid = stage.it.get(&tenant_path(NAME)).await.unwrap()["metadata"]["uid"].clone();
     let again = |object: &serde_json::Value| {
         object["metadata"]["uid"] == uid && is(object, "Ready", "True", "Ready")
     };
     let took = story.until(began, COMING, "Ready again", again).await;
-    stage.note("created again after a deletion until Ready", seconds(took));
+    stage.note("created again asleep, awake until Ready", seconds(took));
     let in_the_way = |event: &[String; 3]| event[1] == "NameTaken";
     let events = stage.events(NAME).await;
     assert!(!events.iter().any(in_the_way), "its name was taken");

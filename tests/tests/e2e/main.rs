@@ -17,15 +17,19 @@
 
 mod audit;
 mod autoscaler;
+mod cases;
 mod deletion;
 mod drift;
 mod dump;
+mod etcd_setup;
 mod fight;
 mod isolation;
 mod life;
+mod listed;
 mod ready;
 mod registration;
 mod rights;
+mod rollout;
 mod stage;
 mod story;
 mod trouble;
@@ -43,22 +47,25 @@ use stage::{AUDIT_LOG, Stage};
 type Part = for<'a> fn(&'a Stage) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 /// In this order: the first compares the machine with what it was before any
-/// tenant, the last judges all that was done.
-const PARTS: [(&str, Part); 8] = [
+/// tenant, `rights` judges all that was done, the last takes rights away.
+const PARTS: [(&str, Part); 11] = [
     ("life", |stage| Box::pin(life::run(stage))),
     ("ready", |stage| Box::pin(ready::run(stage))),
     ("isolation", |stage| Box::pin(isolation::run(stage))),
+    ("rollout", |stage| Box::pin(rollout::run(stage))),
     ("trouble_fight_bindings", |stage| {
         Box::pin(side_by_side(stage))
     }),
+    ("cases", |stage| Box::pin(cases::run(stage))),
     ("drift", |stage| Box::pin(drift::run(stage))),
     ("deletion", |stage| Box::pin(deletion::run(stage))),
     ("registration", |stage| Box::pin(registration::run(stage))),
     ("rights", |stage| Box::pin(rights::run(stage))),
+    ("listed", |stage| Box::pin(listed::run(stage))),
 ];
 
-/// Parts of which nothing is left without the audit log.
-const ONLY_IN_LAB: [&str; 1] = ["rights"];
+/// Parts of which nothing is left in somebody's cluster, and what they need of ours.
+const ONLY_IN_LAB: [(&str, &str); 2] = [("rights", AUDIT_LOG), ("cases", cases::ADDRESSES)];
 
 /// All of them wait most of the time, and none touches another's tenants.
 async fn side_by_side(stage: &Stage) {
@@ -130,7 +137,8 @@ async fn run(wanted: &[(&str, Part)]) -> End {
         started.elapsed().as_secs_f64()
     );
     for (name, part) in wanted {
-        if ONLY_IN_LAB.contains(name) && stage.lab(name, AUDIT_LOG).is_none() {
+        let needs = ONLY_IN_LAB.iter().find(|(part, _)| part == name);
+        if needs.is_some_and(|(_, needs)| stage.lab(name, needs).is_none()) {
             continue;
         }
         let began = Instant::now();

@@ -95,10 +95,15 @@ fn reasons(story: &Story, began: Instant, last: &str) -> String {
 
 /// The rights in etcd are taken away; Steward gives them back.
 async fn rights(stage: &Stage, story: &Story) {
-    let (schema, user) = place(stage).await;
+    let user = user(stage).await;
     let mut etcd = stage.it.etcd().await;
     let fault = async {
-        etcd.user_revoke_role(user, schema).await.unwrap();
+        let found = etcd.user_get(user.as_str()).await.unwrap();
+        for role in found.roles() {
+            etcd.user_revoke_role(user.as_str(), role.as_str())
+                .await
+                .unwrap();
+        }
     };
     lost(
         stage,
@@ -111,12 +116,11 @@ async fn rights(stage: &Stage, story: &Story) {
     .await;
 }
 
-/// Schema and user of the tenant.
-async fn place(stage: &Stage) -> (String, String) {
+/// The tenant's user in etcd.
+async fn user(stage: &Stage) -> String {
     let tenant = stage.it.get(&tenant_path(NAME)).await.unwrap();
     let setup = &tenant["status"]["storage"]["setup"];
-    let word = |key: &str| setup[key].as_str().unwrap().to_owned();
-    (word("schema"), word("user"))
+    setup["user"].as_str().unwrap().to_owned()
 }
 
 /// Somebody insists on another selector: what is repaired is broken again at
@@ -214,8 +218,8 @@ async fn pki_of(stage: &Stage, lab: &Lab) -> PathBuf {
     format!("/proc/{holder}/root/var/lib/kubelet/pods/{uid}/volumes/kubernetes.io~projected/etc-kubernetes-pki").into()
 }
 
-/// The tenant's API answers, and takes no write where the probe writes: only a
-/// probe that writes can know.
+/// A broken webhook of the tenant's own refuses what the probe writes: told of, and
+/// not the end of Ready, for somebody has to mend it.
 async fn writes(stage: &Stage, story: &Story) {
     let kubeconfig = stage.it.kubeconfig(NAME);
     let user = |arguments: &[&str]| {
@@ -244,17 +248,22 @@ async fn writes(stage: &Stage, story: &Story) {
     });
     let file = stage.it.files().join("refuse.json");
     std::fs::write(&file, refuse.to_string()).unwrap();
-    let fault = async { user(&["create", "-f", file.to_str().unwrap()]) };
-    let mend = async { user(&["delete", "-f", file.to_str().unwrap()]) };
-    lost(
-        stage,
-        story,
-        "writes in the tenant refused",
-        "ProbeFailed",
-        fault,
-        Some(mend),
-    )
-    .await;
+    let file = file.to_str().unwrap();
+    let began = Instant::now();
+    user(&["create", "-f", file]);
+    let told = story
+        .says(began, LOST, "WritesAdmitted", "False", "AdmissionRefuses")
+        .await;
+    tokio::time::sleep(CALM.saturating_sub(began.elapsed())).await;
+    story.stayed_ready(began);
+    let mended = Instant::now();
+    user(&["delete", "-f", file]);
+    let back = story.says(mended, BACK, "WritesAdmitted", "True", "").await;
+    story.stayed_ready(began);
+    stage.note(
+        "told: writes refused by the tenant's own webhook (Ready stays)",
+        format!("{}, back after {}", seconds(told), seconds(back)),
+    );
 }
 
 /// The only API server hangs: it takes connections and answers nothing.

@@ -4,11 +4,13 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use serde_json::json;
-use tests::installed::{SYSTEM, object_path, tenant, tenants_path};
+use tests::installed::{SYSTEM, decoded, object_path, tenant, tenants_path};
 use tests::served::{API_SERVICE, GROUP_VERSION, eventually};
 
 use crate::audit::{API_SERVER, CONTROLLER, Request};
+use crate::etcd_setup;
 use crate::life::seconds;
 use crate::ready;
 use crate::stage::Stage;
@@ -40,6 +42,7 @@ pub async fn run(stage: &Stage) {
     namespace(stage).await;
     spoilt(stage).await;
     restarted(stage).await;
+    renewed(stage).await;
 }
 
 /// A token that kube-apiserver has not seen before us.
@@ -194,4 +197,46 @@ fn few(requests: &[Request]) -> usize {
         lines.join("\n")
     );
     writes.len()
+}
+
+/// The CronJob of the chart's etcd: certificates that are not due stay; one for other
+/// names is signed by the same authority, and etcd serves it without being restarted.
+async fn renewed(stage: &Stage) {
+    // The kubelet looks at mounted Secrets once a minute and a half at most.
+    const MOUNTED: Duration = Duration::from_secs(150);
+    let server = object_path(SYSTEM, "secrets", "steward-etcd-server");
+    let before = stage.it.get(&server).await.unwrap();
+    let etcd = stage.etcd_pod().await.unwrap();
+    let story = stage.tenant(ready::NAME, 1).await;
+
+    etcd_setup::run(stage, "renewal-of-nothing", |_| {}).await;
+    let now = stage.it.get(&server).await.unwrap();
+    assert_eq!(now["data"], before["data"], "nothing was due");
+
+    let began = Instant::now();
+    let other = |arguments: &mut Vec<String>| {
+        arguments.push("--endpoints=etcd.other.test:2379".to_owned());
+    };
+    etcd_setup::run(stage, "renewal-of-names", other).await;
+    let after = stage.it.get(&server).await.unwrap();
+    assert_eq!(after["data"]["ca.crt"], before["data"]["ca.crt"]);
+    assert_ne!(after["data"]["tls.crt"], before["data"]["tls.crt"]);
+    let wanted = decoded(&after["data"]["tls.crt"]);
+    let wanted = CertificateDer::from_pem_slice(&wanted).unwrap();
+    let served = || async { (stage.it.served_by_etcd().await? == wanted).then_some(()) };
+    stage
+        .it
+        .until("etcd serves the new certificate", MOUNTED, served)
+        .await;
+    let took = seconds(began.elapsed());
+    stage.note("etcd serves a renewed certificate", took);
+    let now = stage.etcd_pod().await.unwrap();
+    assert_eq!(now["metadata"]["uid"], etcd["metadata"]["uid"]);
+    assert_eq!(
+        now["status"]["containerStatuses"], etcd["status"]["containerStatuses"],
+        "etcd was restarted"
+    );
+    // Long enough for a probe of everything.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    story.stayed_ready(began);
 }

@@ -228,6 +228,7 @@ impl Stage {
             crate::ready::no_space(&mut etcd, AlarmAction::Deactivate).await;
         };
         let _ = tokio::time::timeout(Duration::from_secs(10), disarmed).await;
+        crate::rollout::calm(self).await;
         self.it.try_kubectl(&[
             "-n",
             TENANTS,

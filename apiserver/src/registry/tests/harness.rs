@@ -26,6 +26,8 @@ use crate::subresource;
 
 pub const TENANTS: &str = "tenantcontrolplanes";
 pub const STORES: &str = "datastores";
+/// Bytes of lists from the store; one holder alone has half of it.
+pub const ANSWERS: usize = 8 << 20;
 
 /// A registry with its feeder; the files of a store on disk go with it.
 pub struct World {
@@ -68,6 +70,7 @@ pub struct Call {
     query: Vec<(String, String)>,
     headers: HeaderMap,
     body: Bytes,
+    user: Option<&'static str>,
 }
 
 impl Call {
@@ -90,6 +93,12 @@ impl Call {
 
     pub fn everywhere(mut self) -> Self {
         self.namespace = None;
+        self
+    }
+
+    /// Asked by another user.
+    pub fn by(mut self, user: &'static str) -> Self {
+        self.user = Some(user);
         self
     }
 
@@ -126,9 +135,9 @@ impl Call {
         apiservice::find(self.plural).expect("a resource")
     }
 
-    fn permit<V>(&self) -> Permit<V> {
+    pub fn permit<V>(&self) -> Permit<V> {
         let identity = Identity {
-            user: "alice".to_owned(),
+            user: self.user.unwrap_or("alice").to_owned(),
             uid: None,
             groups: Vec::new(),
             extra: Default::default(),
@@ -147,6 +156,7 @@ impl Call {
             path: String::new(),
             deadline: tokio::time::Instant::now() + Duration::from_secs(30),
             warnings: Warnings::default(),
+            held: Default::default(),
         }
     }
 }
@@ -180,12 +190,16 @@ impl World {
     ) -> Self {
         let seconds = Arc::new(AtomicI64::new(1_800_000_000));
         let time = seconds.clone();
-        let cache = Cache::new(store.clone());
+        let cache = Cache::new(store.clone(), Default::default());
         let shutdown = CancellationToken::new();
         tokio::spawn(cache.clone().run(shutdown.clone()));
         let registry = Registry {
             store,
             cache,
+            quota: Arc::default(),
+            answers: crate::pool::Pool::new(ANSWERS),
+            limits: crate::limits::Limits::new(400, 200, "s"),
+            replays: crate::pool::Pool::places(4),
             authorizer: Authorizer::for_test(move |_, question| {
                 let asked = format!("{} {} {}", question.verb, question.resource, question.name);
                 match allows(&asked) {
@@ -210,6 +224,19 @@ impl World {
             seconds,
             _directory: directory,
         }
+    }
+
+    /// With tenants in some of the namespaces `n` and `m` only.
+    pub fn serving(mut self, served: &[&str]) -> Self {
+        let states = vec![("n", State::Active), ("m", State::Active)];
+        self.registry.namespaces = Namespaces::for_test_serving(states, served);
+        self
+    }
+
+    /// With limits on what is stored.
+    pub fn bounded(mut self, bounds: crate::quota::Bounds) -> Self {
+        self.registry.quota = Arc::new(crate::quota::Quota::new(bounds));
+        self
     }
 
     /// A registry of its own making.
@@ -250,6 +277,13 @@ impl World {
         let permit = call.permit::<verb::List>();
         let result = registry::list::run(&self.registry, permit, &request).await;
         Self::finish(result, request).await
+    }
+
+    /// The answer to a list, of which nothing was read yet.
+    pub async fn open_list(&self, call: Call) -> Response<Body> {
+        let permit = call.permit::<verb::List>();
+        let result = registry::list::run(&self.registry, permit, &call.request()).await;
+        result.expect("a list")
     }
 
     pub async fn create(&self, call: Call) -> Answer {

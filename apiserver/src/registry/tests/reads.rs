@@ -20,6 +20,13 @@ fn names(list: &Value) -> Vec<String> {
 async fn get_answers() {
     let world = World::memory().await;
     let created = world.tenant("a").await;
+    // "0" is whatever the cache has.
+    let cache = &world.registry.cache;
+    assert!(
+        cache
+            .reached(created.version(), Duration::from_secs(5))
+            .await
+    );
     for version in ["", "0", "1"] {
         let read = world
             .get(Call::tenants("a").query(&format!("resourceVersion={version}")))

@@ -78,21 +78,24 @@ async fn a_cache_that_started_later_reads_history() {
     world.delete(Call::tenants("a")).await;
     world.tenant("b").await;
     // A cache of a second server over the same store knows nothing of before.
-    let cache = crate::cache::Cache::new(world.registry.store.clone());
+    let cache = crate::cache::Cache::new(world.registry.store.clone(), Default::default());
     tokio::spawn(cache.clone().run(world.registry.shutdown.clone()));
     assert!(cache.reached(1, Duration::from_secs(5)).await);
     let registry = crate::registry::Registry {
-        store: world.registry.store.clone(),
         cache,
-        authorizer: world.registry.authorizer.clone(),
-        namespaces: world.registry.namespaces.clone(),
-        clock: world.registry.clock.clone(),
         shutdown: world.registry.shutdown.child_token(),
+        ..world.registry.clone()
     };
     let second = World::of(registry);
+    // While others read history there is no place; then there is.
+    let others: Vec<_> = (0..4)
+        .map(|n| second.registry.replays.enter(&format!("u{n}")).unwrap())
+        .collect();
     let mut events = second
         .watch(Call::tenants("").query("watch=1&resourceVersion=1"))
         .await;
+    events.quiet().await;
+    drop(others);
     assert_eq!(events.line().await, format!("ADDED a@{}", a.version()));
     assert_eq!(
         events.line().await,
@@ -103,6 +106,8 @@ async fn a_cache_that_started_later_reads_history() {
     assert_eq!(events.line().await, format!("ADDED c@{}", c.version()));
     let d = world.tenant("d").await;
     assert_eq!(events.line().await, format!("ADDED d@{}", d.version()));
+    // Caught up: the place is another's.
+    assert!(second.registry.replays.is_unused());
 }
 
 #[tokio::test]
@@ -117,16 +122,13 @@ async fn too_old_is_an_event() {
             .compact(storage::Revision(last.version()))
             .await
             .unwrap();
-        let cache = crate::cache::Cache::new(world.registry.store.clone());
+        let cache = crate::cache::Cache::new(world.registry.store.clone(), Default::default());
         tokio::spawn(cache.clone().run(world.registry.shutdown.clone()));
         assert!(cache.reached(last.version(), Duration::from_secs(5)).await);
         let registry = crate::registry::Registry {
-            store: world.registry.store.clone(),
             cache,
-            authorizer: world.registry.authorizer.clone(),
-            namespaces: world.registry.namespaces.clone(),
-            clock: world.registry.clock.clone(),
             shutdown: world.registry.shutdown.child_token(),
+            ..world.registry.clone()
         };
         let world = World::of(registry);
         let call = Call::tenants("").query(&format!("watch=1&resourceVersion={}", a.version()));
@@ -258,6 +260,16 @@ async fn bookmarks_follow_the_whole_store() {
     assert!(events.next().await.is_none());
 }
 
+/// The end of such a watch was beyond the clock's range: a panic.
+#[tokio::test]
+async fn a_timeout_beyond_all_bounds_is_a_long_watch() {
+    let world = World::memory().await;
+    let call = Call::tenants("").query("watch=1&timeoutSeconds=9223372036854775807");
+    let mut events = world.watch(call).await;
+    world.tenant("a").await;
+    assert_eq!(events.next().await.unwrap()["type"], "ADDED");
+}
+
 #[tokio::test]
 async fn a_future_version_with_initial_events_is_an_event() {
     let world = World::memory().await;
@@ -319,4 +331,94 @@ async fn shutdown_ends_watches() {
     events.quiet().await;
     world.registry.shutdown.cancel();
     assert!(events.next().await.is_none());
+}
+
+/// A store that was confirmed while it is served skips revisions (rule 4): nothing of
+/// before is answered from memory.
+#[tokio::test]
+async fn revisions_of_before_a_confirmation_are_gone_while_serving() {
+    for world in World::each().await {
+        let a = world.tenant("a").await;
+        let b = world.tenant("b").await;
+        let watch =
+            |version: u64| Call::tenants("").query(&format!("watch=1&resourceVersion={version}"));
+        let mut open = world.watch(watch(b.version())).await;
+        let to = world.registry.store.advance(storage::Revision(1_000)).await;
+        let to = to.unwrap().0;
+        assert!(
+            world
+                .registry
+                .cache
+                .reached(to, Duration::from_secs(5))
+                .await
+        );
+        for version in [a.version(), b.version(), to - 1] {
+            let mut events = world.watch(watch(version)).await;
+            assert_eq!(events.next().await.unwrap()["object"]["code"], 410);
+            let query = format!("resourceVersion={version}&resourceVersionMatch=Exact");
+            let list = world.list(Call::tenants("").query(&query)).await;
+            assert_eq!(list.code, 410, "{version}");
+        }
+        assert_eq!(open.next().await.unwrap()["object"]["code"], 410);
+        // What comes after is followed, by those that listed anew.
+        let list = world.list(Call::tenants("")).await;
+        assert_eq!(list.body["items"].as_array().unwrap().len(), 2);
+        let mut events = world.watch(watch(list.version())).await;
+        let c = world.tenant("c").await;
+        assert_eq!(c.version(), to + 1);
+        let event = events.next().await.unwrap();
+        assert_eq!(event["object"]["metadata"]["name"], "c");
+    }
+}
+
+/// However many watch in one form, a frame is made once, but for the first with columns.
+#[tokio::test]
+async fn watchers_in_other_forms_share_their_frames() {
+    let world = World::memory().await;
+    let table = "application/json;as=Table;v=v1;g=meta.k8s.io";
+    let partial = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io";
+    let selected = "watch=1&labelSelector=on=yes";
+    for (accept, query, shared) in [
+        (table, "watch=1", [false, true, true]),
+        (partial, "watch=1", [true, true, true]),
+        ("application/json", selected, [false, false, true]),
+    ] {
+        let watch = || {
+            let call = Call::tenants("").query(query);
+            world.watch(call.header(http::header::ACCEPT, accept))
+        };
+        let mut watchers = [watch().await, watch().await];
+        let mut seen = Vec::new();
+        let values = ["yes", "yes", "no"];
+        for (value, shared) in values.into_iter().zip(shared) {
+            let made = world.registry.cache.frames.bytes();
+            if seen.is_empty() {
+                let mut object = tenant("a");
+                object["metadata"]["labels"] = json!({"on": value});
+                world.create(Call::tenants("").body(object)).await;
+            } else {
+                let change = json!({"metadata": {
+                    "labels": {"on": value}, "annotations": {"n": seen.len().to_string()},
+                }});
+                world.patch(Call::tenants("a").body(change)).await;
+            }
+            let events = [
+                watchers[0].next().await.unwrap(),
+                watchers[1].next().await.unwrap(),
+            ];
+            assert_eq!(events[0], events[1]);
+            let made = world.registry.cache.frames.bytes() - made;
+            let length = events[0].to_string().len() + 1;
+            let expected = if shared { length } else { 0 };
+            assert_eq!(made, expected, "{accept} {events:?}");
+            seen.push(events);
+        }
+        world.delete(Call::tenants("a")).await;
+        for watcher in &mut watchers {
+            let more = watcher.next();
+            if query == "watch=1" {
+                assert_eq!(more.await.unwrap()["type"], "DELETED");
+            }
+        }
+    }
 }

@@ -56,7 +56,7 @@ async fn create_refusals() {
     let cases = [
         (
             versioned,
-            500,
+            400,
             "resourceVersion should not be set on objects to be created",
         ),
         (
@@ -131,6 +131,30 @@ async fn namespaces_that_are_missing_or_leaving() {
         leaving.body["details"]["causes"][0]["reason"],
         "NamespaceTerminating"
     );
+}
+
+#[tokio::test]
+async fn namespaces_that_are_not_served() {
+    let world = World::memory().await;
+    let m = || Call::new("tenantcontrolplanes", Some("m"), "a");
+    assert_eq!(world.create(m().body(tenant("a"))).await.code, 201);
+
+    // What stands there already can be written and deleted.
+    let world = world.serving(&["n"]);
+    let refused = world.create(m().body(tenant("b"))).await;
+    assert_eq!(refused.code, 403);
+    assert!(
+        refused.message().starts_with(
+            "tenantcontrolplanes.steward.butlerlabs.dev \"b\" is forbidden: namespace m is not"
+        ) && refused.message().contains("tenantNamespaces"),
+        "{}",
+        refused.message()
+    );
+    assert_eq!(
+        world.create(Call::tenants("").body(tenant("b"))).await.code,
+        201
+    );
+    assert_eq!(world.delete(m()).await.code, 200);
 }
 
 #[tokio::test]
@@ -509,4 +533,177 @@ async fn a_datastore_needs_the_right_to_its_secrets() {
     let world = World::limited(|_| true);
     let created = world.create(Call::stores("").body(store)).await;
     assert_eq!(created.code, 201, "{}", created.body);
+}
+
+/// For a ServiceAccount either right does; to create pods is needed beside it.
+#[tokio::test]
+async fn a_service_account_is_borrowed_by_either_right() {
+    let token = "create serviceaccounts builder";
+    let impersonate = "impersonate serviceaccounts builder";
+    for (denied, code) in [
+        (vec![], 201),
+        (vec![token], 201),
+        (vec![impersonate], 201),
+        (vec![token, impersonate], 403),
+        (vec!["create pods "], 403),
+    ] {
+        let list = denied.clone();
+        let world = World::limited(move |asked| !list.contains(&asked));
+        let mut object = tenant("a");
+        object["spec"]["controlPlane"]["deployment"]["serviceAccountName"] = "builder".into();
+        let answer = world.create(Call::tenants("").body(object)).await;
+        assert_eq!(answer.code, code, "{denied:?}: {}", answer.body);
+    }
+}
+
+/// A list in a list, this many of them.
+fn nested(levels: usize) -> Value {
+    (1..levels).fold(json!([]), |inner, _| json!([inner]))
+}
+
+/// A patch that nests deeper than what can be read back was stored, and then no
+/// list and no watch of anybody worked.
+#[tokio::test]
+async fn what_is_nested_too_deep_is_refused_on_every_path() {
+    for world in World::each().await {
+        world.tenant("a").await;
+        let too_deep = "the object is nested deeper than 64 levels";
+        let content = |levels: usize| json!([{"op": "add", "path": "/x", "value": nested(levels)}]);
+        let field = |levels: usize| json!({"spec": {"kubelet": {"configurationJSONPatches": content(levels)}}});
+        let with_field = |levels: usize| {
+            let mut object = tenant("b");
+            object["spec"]["kubelet"] = field(levels)["spec"]["kubelet"].clone();
+            object
+        };
+        // The value stands at level five: object, spec, kubelet, list, operation.
+        let json_patch = json!([{
+            "op": "add", "path": "/spec/kubelet",
+            "value": {"configurationJSONPatches": content(100)},
+        }]);
+        let patch_type = "application/json-patch+json";
+        let answers = [
+            world.create(Call::tenants("").body(with_field(60))).await,
+            world.patch(Call::tenants("a").body(field(60))).await,
+            world.patch(Call::tenants("a").body(field(120))).await,
+            world
+                .patch(
+                    Call::tenants("a")
+                        .header(header::CONTENT_TYPE, patch_type)
+                        .body(json_patch),
+                )
+                .await,
+        ];
+        for answer in answers {
+            assert_eq!((answer.code, answer.message()), (400, too_deep));
+        }
+        let fits = world.create(Call::tenants("").body(with_field(59))).await;
+        assert_eq!(fits.code, 201, "{}", fits.body);
+        assert_eq!(world.get(Call::tenants("b")).await.code, 200);
+        assert_eq!(world.list(Call::tenants("")).await.code, 200);
+    }
+}
+
+/// An entry that cannot be read costs nobody else anything, and can be deleted.
+#[tokio::test]
+async fn an_unreadable_entry_is_quarantined() {
+    for world in World::each().await {
+        world.tenant("a").await;
+        let start = world.list(Call::tenants("").query("limit=1")).await;
+        let bad = format!(
+            r#"{{"metadata":{{"name":"bad","namespace":"n"}},"x":{}{}}}"#,
+            "[".repeat(200),
+            "]".repeat(200)
+        );
+        let key = "/tenantcontrolplanes/n/bad";
+        world
+            .registry
+            .store
+            .put(key, bad.into(), storage::Expect::Absent)
+            .await
+            .unwrap();
+        world.tenant("c").await;
+        let from =
+            |version: u64| Call::tenants("").query(&format!("watch=1&resourceVersion={version}"));
+        let mut events = world.watch(from(start.version())).await;
+        assert_eq!(
+            events.next().await.unwrap()["object"]["metadata"]["name"],
+            "c"
+        );
+        let list = world.list(Call::tenants("").everywhere()).await;
+        let names = list.body["items"].as_array().unwrap().len();
+        assert_eq!((list.code, names), (200, 2), "{}", list.body);
+        assert_eq!(world.registry.cache.quarantined(), 1);
+        let unreadable = world.get(Call::tenants("bad")).await;
+        assert_eq!(unreadable.code, 500);
+        let any = world
+            .get(Call::tenants("bad").query("resourceVersion=0"))
+            .await;
+        assert_eq!(any.code, 500);
+        let cache = &world.registry.cache;
+        assert_eq!(cache.empty_at("/tenantcontrolplanes/n/b"), None);
+        assert!(cache.empty_at("/tenantcontrolplanes/m/").is_some());
+        assert!(
+            unreadable
+                .message()
+                .contains("delete the object by its name")
+        );
+        assert_eq!(world.delete(Call::tenants("bad")).await.code, 200);
+        assert_eq!(world.get(Call::tenants("bad")).await.code, 404);
+        let deleted = world.tenant("d").await;
+        assert!(
+            world
+                .registry
+                .cache
+                .reached(deleted.version(), std::time::Duration::from_secs(5))
+                .await
+        );
+        assert_eq!(world.registry.cache.quarantined(), 0);
+        assert_eq!(
+            events.next().await.unwrap()["object"]["metadata"]["name"],
+            "d"
+        );
+    }
+}
+
+/// Whoever deletes a collection as a whole deletes what cannot be read in it, or its
+/// namespace would never be empty.
+#[tokio::test]
+async fn a_collection_is_deleted_with_what_cannot_be_read() {
+    for world in World::each().await {
+        let mut last = 0;
+        for namespace in ["n", "m"] {
+            let bad = format!(r#"{{"x":{}{}}}"#, "[".repeat(200), "]".repeat(200));
+            let key = format!("/tenantcontrolplanes/{namespace}/bad");
+            let put = world
+                .registry
+                .store
+                .put(&key, bad.into(), storage::Expect::Absent);
+            last = put.await.unwrap().modified.0;
+        }
+        let cache = &world.registry.cache;
+        let patience = std::time::Duration::from_secs(5);
+        assert!(cache.reached(last, patience).await);
+        assert_eq!(cache.quarantined(), 2);
+        for (query, body) in [
+            ("labelSelector=app in (a)", json!({})),
+            ("fieldSelector=metadata.name=x", json!({})),
+            ("dryRun=All", json!({})),
+            ("", json!({"preconditions": {"uid": "u"}})),
+        ] {
+            let call = Call::tenants("").query(query);
+            let call = if query.is_empty() {
+                call.body(body)
+            } else {
+                call
+            };
+            assert_eq!(world.delete_collection(call).await.code, 200, "{query}");
+            assert_eq!(world.get(Call::tenants("bad")).await.code, 500, "{query}");
+        }
+        assert_eq!(world.delete_collection(Call::tenants("")).await.code, 200);
+        assert_eq!(world.get(Call::tenants("bad")).await.code, 404);
+        let marker = world.tenant("marker").await;
+        assert!(cache.reached(marker.version(), patience).await);
+        let left = cache.quarantined_below("/tenantcontrolplanes/");
+        assert_eq!(left, ["/tenantcontrolplanes/m/bad"]);
+    }
 }

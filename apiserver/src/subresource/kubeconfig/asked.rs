@@ -28,7 +28,6 @@ impl Asked {
     pub(super) fn parse<V>(
         request: &Request,
         permit: &Permit<V>,
-        validation: FieldValidation,
         longest: u32,
     ) -> Result<Asked, Failure> {
         let media = decode::media(&request.headers)?;
@@ -39,7 +38,7 @@ impl Asked {
             });
         }
         let parsed = decode::parse(media, &request.body)
-            .map_err(|error| decode::unrecognized(KIND, &error, &request.body))?;
+            .map_err(|error| error.or(|text| decode::unrecognized(KIND, text, &request.body)))?;
         let mut body = parsed.value;
         let unhandled = |error: String| decode::unhandled(KIND, &error);
         decode::must_be_object(&body).map_err(unhandled)?;
@@ -56,8 +55,10 @@ impl Asked {
         // Of the status only unknown fields are told, as a create drops it.
         body["status"] = Value::Null;
         schema.default(&mut body);
-        decode::judge(parsed.duplicates, unknown, validation, &request.warnings)
-            .map_err(unhandled)?;
+        // Whatever fieldValidation says: a field that was meant to narrow what is
+        // minted must not be overlooked (`rolle: view` would be an admin).
+        let strict = FieldValidation::Strict;
+        decode::judge(parsed.duplicates, unknown, strict, &request.warnings).map_err(unhandled)?;
         same(&body["metadata"]["name"], name, "the name of the object")?;
         same(
             &body["metadata"]["namespace"],
@@ -158,7 +159,7 @@ mod tests {
     const LONGEST: u32 = 86_400;
 
     /// What a body asks for, or the text of the refusal, and the warnings.
-    fn asked(body: &Value, validation: FieldValidation) -> (Result<Asked, String>, Vec<String>) {
+    fn asked(body: &Value) -> (Result<Asked, String>, Vec<String>) {
         let request = Request {
             headers: Default::default(),
             query: Vec::new(),
@@ -166,6 +167,7 @@ mod tests {
             path: String::new(),
             deadline: tokio::time::Instant::now() + Duration::from_secs(30),
             warnings: Warnings::default(),
+            held: Default::default(),
         };
         let identity = Identity {
             user: "alice".to_owned(),
@@ -176,13 +178,13 @@ mod tests {
         let resource = apiservice::find("tenantcontrolplanes").unwrap();
         let permit: Permit<verb::Create> =
             Permit::for_test(identity, resource, Some("n"), Some("t"), None);
-        let asked = Asked::parse(&request, &permit, validation, LONGEST);
+        let asked = Asked::parse(&request, &permit, LONGEST);
         let asked = asked.map_err(|failure| failure.to_string());
         (asked, request.warnings.texts())
     }
 
     fn refusal(spec: Value) -> String {
-        let (asked, _) = asked(&json!({"spec": spec}), FieldValidation::Warn);
+        let (asked, _) = asked(&json!({"spec": spec}));
         asked.unwrap_err()
     }
 
@@ -226,7 +228,7 @@ mod tests {
                 shortened(i64::MAX),
             ),
         ] {
-            let found = asked(&json!({"spec": spec}), FieldValidation::Warn);
+            let found = asked(&json!({"spec": spec}));
             assert_eq!(found, (Ok(Asked { role, seconds }), warnings), "{spec}");
         }
         let both = refusal(json!({"role": "root", "expirationSeconds": 599}));
@@ -258,13 +260,13 @@ mod tests {
         ] {
             assert_eq!(refusal(spec), format!("{name}{error}"));
         }
-        let (list, _) = asked(&json!([]), FieldValidation::Warn);
+        let (list, _) = asked(&json!([]));
         assert!(list.unwrap_err().contains("cannot unmarshal array"));
     }
 
-    /// R6.4.
+    /// An unknown field could be one that was to narrow what is minted.
     #[test]
-    fn unknown_fields_are_told_as_for_any_create() {
+    fn unknown_fields_are_refused_whatever_the_validation() {
         let body = json!({
             "metadata": {"bogus": 1}, "spec": {"role": "view", "bogus": 1}, "bogus": {},
         });
@@ -273,17 +275,7 @@ mod tests {
             r#"unknown field "metadata.bogus""#,
             r#"unknown field "spec.bogus""#,
         ];
-        let view = Asked {
-            role: KubeconfigRole::View,
-            seconds: LONGEST,
-        };
-        let (found, warnings) = asked(&body, FieldValidation::Warn);
-        assert_eq!(
-            (found.as_ref(), warnings.as_slice()),
-            (Ok(&view), &texts.map(str::to_owned)[..])
-        );
-        assert_eq!(asked(&body, FieldValidation::Ignore), (Ok(view), vec![]));
-        let (refused, warnings) = asked(&body, FieldValidation::Strict);
+        let (refused, warnings) = asked(&body);
         assert_eq!(
             refused.unwrap_err(),
             format!(

@@ -4,7 +4,7 @@
 //! `/steward.butlerlabs.dev/claims/schema/<schema>` and `.../user/<user>`, both
 //! with the [`Claim`] as JSON, written and deleted together in one transaction.
 
-use etcd_client::{Compare, CompareOp, KeyValue, Txn, TxnOp};
+use etcd_client::{Compare, CompareOp, DeleteOptions, KeyValue, Txn, TxnOp};
 
 use super::connection::Link;
 use crate::tenancy::{Claim, TenancyError};
@@ -39,6 +39,15 @@ pub fn admit(claim: &Claim) -> Result<(), TenancyError> {
             "the datastore {what} {name:?} cannot be used: it {reason}"
         )));
     }
+    // A role of another name would be another tenant's, or the administrator's.
+    let own = Claim::role_of(&claim.schema, &claim.uid);
+    if claim.role.as_ref().is_some_and(|role| *role != own) {
+        return Err(TenancyError::Refused(format!(
+            "the datastore role {:?} cannot be used: it is not that of schema {:?}",
+            claim.role(),
+            claim.schema
+        )));
+    }
     if claim.uid.is_empty() {
         return Err(TenancyError::Refused(
             "a claim needs the uid of a tenant control plane".to_owned(),
@@ -52,7 +61,56 @@ pub fn admit(claim: &Claim) -> Result<(), TenancyError> {
 /// # Errors
 /// [`TenancyError::SchemaTaken`] if either is claimed for another.
 pub async fn held(link: &Link, claim: &Claim) -> Result<bool, TenancyError> {
-    Ok(read(link, claim).await?.iter().all(Option::is_some))
+    Ok(standing(link, claim).await? == Standing::Held)
+}
+
+/// How much of a claim is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Both names.
+    Held,
+    /// One of them.
+    Partly,
+    /// Neither.
+    Absent,
+}
+
+/// How much of this claim is there.
+///
+/// # Errors
+/// [`TenancyError::SchemaTaken`] if either name is claimed for another.
+pub async fn standing(link: &Link, claim: &Claim) -> Result<Standing, TenancyError> {
+    let found = read(link, claim).await?;
+    Ok(match found.iter().flatten().count() {
+        0 => Standing::Absent,
+        1 => Standing::Partly,
+        _ => Standing::Held,
+    })
+}
+
+/// That both claims are as they are now, as the condition of a transaction.
+/// `None`: not both names are claimed for this uid.
+///
+/// # Errors
+/// [`TenancyError::SchemaTaken`] if either is claimed for another.
+pub async fn hold(link: &Link, claim: &Claim) -> Result<Option<Vec<Compare>>, TenancyError> {
+    let found = read(link, claim).await?;
+    let held = found.iter().all(Option::is_some);
+    Ok(held.then(|| unchanged(claim, &found)))
+}
+
+/// Deletes keys if the claims are still as they were; whether they were. Who
+/// asks may be late: the names may be another tenant's by now.
+pub async fn delete_under(
+    link: &Link,
+    hold: &[Compare],
+    from: &[u8],
+    to: &[u8],
+) -> Result<bool, TenancyError> {
+    let options = DeleteOptions::new().with_range(to);
+    let delete = TxnOp::delete(from, Some(options));
+    let txn = Txn::new().when(hold).and_then([delete]);
+    run(link, "delete keys", txn).await
 }
 
 /// Claims both names, or neither.
@@ -98,6 +156,37 @@ pub async fn give_back(link: &Link, claim: &Claim) -> Result<(), TenancyError> {
     Err(TenancyError::Unreachable(
         "the claim changes faster than it can be read".to_owned(),
     ))
+}
+
+/// Where all claims are: the first key and the first after the last, for
+/// schemas and for users. `0` follows `/`.
+pub fn spans() -> [(Vec<u8>, Vec<u8>); 2] {
+    ["schema", "user"].map(|kind| {
+        let key = |end: char| format!("{ROOT}claims/{kind}{end}").into_bytes();
+        (key('/'), key('0'))
+    })
+}
+
+/// Creation, key and value.
+pub type Pair = (i64, Vec<u8>, Vec<u8>);
+
+/// The claim in a pair. A value under a key that it does not belong under is nobody's.
+pub fn in_pair((_, key, value): &Pair) -> Option<Claim> {
+    let claim: Claim = serde_json::from_slice(value).ok()?;
+    let placed = keys(&claim).iter().any(|(_, own)| own.as_bytes() == key);
+    placed.then_some(claim)
+}
+
+/// The claims of this uid among pairs, the oldest first.
+pub fn of(uid: &str, mut pairs: Vec<Pair>) -> Vec<Claim> {
+    pairs.sort();
+    let mut found: Vec<Claim> = Vec::new();
+    for claim in pairs.iter().filter_map(in_pair) {
+        if claim.uid == uid && !found.contains(&claim) {
+            found.push(claim);
+        }
+    }
+    found
 }
 
 fn keys(claim: &Claim) -> [(String, String); 2] {
@@ -168,6 +257,37 @@ mod tests {
     use super::*;
 
     #[test]
+    fn claims_are_found_by_uid_oldest_first() {
+        let claim = |uid: &str, name: &str| Claim {
+            uid: uid.to_owned(),
+            namespace: "n".to_owned(),
+            name: "t".to_owned(),
+            schema: name.to_owned(),
+            user: name.to_owned(),
+            role: None,
+        };
+        let (old, new) = (claim("1", "z"), claim("1", "a"));
+        let other = claim("2", "b");
+        let mut pairs = Vec::new();
+        for (revision, claim) in [(9, &new), (5, &other), (3, &old)] {
+            let value = serde_json::to_vec(claim).unwrap();
+            for (_, key) in keys(claim) {
+                let key = key.into_bytes();
+                assert!(spans().iter().any(|(from, to)| *from <= key && key < *to));
+                pairs.push((revision, key, value.clone()));
+            }
+        }
+        // Neither what cannot be read nor what stands elsewhere is a claim.
+        let key = |name: &str| format!("{ROOT}claims/schema/{name}").into_bytes();
+        pairs.push((1, key("c"), b"{".to_vec()));
+        let stray = serde_json::to_vec(&claim("1", "d")).unwrap();
+        pairs.push((2, key("e"), stray));
+        assert_eq!(of("1", pairs.clone()), [old, new]);
+        assert_eq!(of("2", pairs.clone()), [other]);
+        assert_eq!(of("3", pairs), []);
+    }
+
+    #[test]
     fn names_that_nobody_may_have() {
         let with = |schema: &str, user: &str| {
             admit(&Claim {
@@ -176,6 +296,7 @@ mod tests {
                 name: "t".to_owned(),
                 schema: schema.to_owned(),
                 user: user.to_owned(),
+                role: None,
             })
         };
         assert_eq!(with("default_tenant", "default_tenant"), Ok(()));

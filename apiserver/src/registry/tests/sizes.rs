@@ -1,0 +1,275 @@
+//! Bounds on what is stored and on what one answer holds.
+
+use http::header;
+use serde_json::{Value, json};
+
+use super::harness::{ANSWERS, Call, World, tenant};
+use crate::quota::Bounds;
+
+const BOUNDS: Bounds = Bounds {
+    objects: 6,
+    objects_per_namespace: 4,
+    object_bytes: 20_000,
+    bytes: 50_000,
+    bytes_per_namespace: 30_000,
+};
+
+fn padded(name: &str, bytes: usize) -> Value {
+    let mut object = tenant(name);
+    let pad = format!("--pad={}", "x".repeat(bytes));
+    object["spec"]["controlPlane"]["deployment"]["extraArgs"] = json!({"apiServer": [pad]});
+    object
+}
+
+async fn create(world: &World, namespace: &str, object: Value) -> (u16, String) {
+    let call = Call::new(super::harness::TENANTS, Some(namespace), "").body(object);
+    let answer = world.create(call).await;
+    (answer.code, answer.message().to_owned())
+}
+
+#[tokio::test]
+async fn objects_are_limited_by_namespace_and_in_all() {
+    for world in World::each().await {
+        let world = world.bounded(BOUNDS);
+        // Side by side: what is under way counts.
+        let all = (0..12).map(|n| create(&world, "n", tenant(&format!("a{n}"))));
+        let answers = futures::future::join_all(all).await;
+        assert_eq!(answers.iter().filter(|answer| answer.0 == 201).count(), 4);
+        let (_, message) = answers.iter().find(|answer| answer.0 == 403).unwrap();
+        assert!(
+            message.ends_with(
+                "is forbidden: exceeded quota: steward-apiserver-namespace, requested: \
+                 count/tenantcontrolplanes.steward.butlerlabs.dev=1, used: \
+                 count/tenantcontrolplanes.steward.butlerlabs.dev=4, limited: \
+                 count/tenantcontrolplanes.steward.butlerlabs.dev=4"
+            ),
+            "{message}"
+        );
+        // Others are not concerned until there are too many in all.
+        assert_eq!(create(&world, "m", tenant("a")).await.0, 201);
+        assert_eq!(create(&world, "m", tenant("b")).await.0, 201);
+        let (code, message) = create(&world, "m", tenant("c")).await;
+        assert_eq!(code, 403);
+        assert!(
+            message.contains("exceeded quota: steward-apiserver, "),
+            "{message}"
+        );
+        // A refused creation takes no room, a deletion gives it back.
+        assert_eq!(
+            world
+                .delete(Call::new(super::harness::TENANTS, Some("m"), "a"))
+                .await
+                .code,
+            200
+        );
+        assert_eq!(create(&world, "m", tenant("c")).await.0, 201);
+    }
+}
+
+#[tokio::test]
+async fn bytes_are_limited_and_what_grows_nothing_goes_on() {
+    let world = World::memory().await.bounded(BOUNDS);
+    let (code, message) = create(&world, "n", padded("huge", 20_000)).await;
+    assert_eq!(
+        (code, message.as_str()),
+        (413, "Request entity too large: limit is 20000")
+    );
+    assert_eq!(create(&world, "n", padded("a", 14_000)).await.0, 201);
+    assert_eq!(create(&world, "n", padded("b", 12_000)).await.0, 201);
+    let (code, message) = create(&world, "n", padded("c", 12_000)).await;
+    assert_eq!(code, 403);
+    assert!(message.contains("requested: bytes=1"), "{message}");
+    assert!(message.contains("limited: bytes=30000"), "{message}");
+    // An update that makes an object larger is a creation of so many bytes.
+    let grown = json!({"metadata": {"annotations": {"more": "x".repeat(3_000)}}});
+    let answer = world.patch(Call::tenants("a").body(grown)).await;
+    assert_eq!(answer.code, 403, "{}", answer.body);
+    let label = json!({
+        "metadata": {"labels": {"a": "b"}},
+        "spec": {"controlPlane": {"deployment": {"extraArgs": null}}},
+    });
+    assert_eq!(world.patch(Call::tenants("a").body(label)).await.code, 200);
+    // Status is not refused, so that a controller can finish what it began.
+    let status =
+        json!({"status": {"kubernetesResources": {"version": {"version": "v".repeat(18_000)}}}});
+    let call = Call::tenants("b").part("status").body(status.clone());
+    assert_eq!(world.patch(call).await.code, 413);
+    let status =
+        json!({"status": {"kubernetesResources": {"version": {"version": "v".repeat(6_000)}}}});
+    let call = Call::tenants("b").part("status").body(status);
+    assert_eq!(world.patch(call).await.code, 200);
+}
+
+/// Lists of older states come from the store: they share a budget, a page of them is
+/// bounded, and what was sent is given back.
+#[tokio::test]
+async fn lists_from_the_store_are_bounded() {
+    let world = World::sqlite().await;
+    let mut versions = Vec::new();
+    for n in 0..5 {
+        let call = Call::tenants("").body(padded(&format!("a{n}"), 1_000_000));
+        versions.push(world.create(call).await.version());
+    }
+    world.tenant("z").await;
+    const { assert!(ANSWERS / 2 > 3_100_000 && ANSWERS / 2 < 5_000_000) };
+    let older = |count: usize| {
+        let version = versions[count - 1];
+        Call::tenants("").query(&format!(
+            "resourceVersion={version}&resourceVersionMatch=Exact"
+        ))
+    };
+    for _ in 0..3 {
+        let answer = world.list(older(3)).await;
+        assert_eq!(answer.body["items"].as_array().unwrap().len(), 3);
+    }
+    let refused = world.list(older(5)).await;
+    assert_eq!(refused.code, 413, "{}", refused.body);
+    assert!(refused.message().contains("limit parameter"));
+    // Two at a time are too many; the first is there while its body is.
+    let held = world.open_list(older(3)).await;
+    let second = world.list(older(3)).await;
+    assert_eq!(
+        (second.code, &second.headers[header::RETRY_AFTER]),
+        (429, &"1".parse().unwrap())
+    );
+    // Another's share is there all the same.
+    let other = world.list(older(3).by("another")).await;
+    assert_eq!(other.code, 200, "{}", other.body);
+    drop(held);
+    assert_eq!(world.list(older(3)).await.code, 200);
+}
+
+/// A watcher queues about a megabyte, however many large events there are.
+#[tokio::test]
+async fn a_batch_of_events_is_bounded_in_bytes() {
+    let world = World::memory().await;
+    let first = world.tenant("first").await.version();
+    let mut last = 0;
+    for n in 0..8 {
+        let call = Call::tenants("").body(padded(&format!("a{n}"), 600_000));
+        last = world.create(call).await.version();
+    }
+    let cache = &world.registry.cache;
+    assert!(cache.reached(last, std::time::Duration::from_secs(5)).await);
+    let resource = apiservice::find(super::harness::TENANTS).unwrap();
+    let crate::cache::Batch::Events(events, upto) = cache.events(resource, first, 256) else {
+        panic!("the ring has them");
+    };
+    assert_eq!(events.len(), 2);
+    assert_eq!(upto, events[1].revision);
+    let (all, inside, _) = cache.usage("n").unwrap();
+    assert_eq!(all, inside);
+    assert_eq!(all.objects, 9);
+}
+
+/// A client that leaves in the middle of its write: what it reserved counts until the
+/// store is through with the value, and is then what is stored.
+#[tokio::test]
+async fn a_write_whose_client_left_keeps_its_room() {
+    let world = World::sqlite().await;
+    let registry = &world.registry;
+    assert!(
+        registry
+            .cache
+            .reached(1, std::time::Duration::from_secs(5))
+            .await
+    );
+    let write = crate::quota::Write {
+        resource: apiservice::find(super::harness::TENANTS).unwrap(),
+        namespace: Some("n"),
+        name: "a",
+        before: None,
+        after: 1000,
+    };
+    let room = std::sync::Arc::new(registry.admit(write).await.unwrap());
+    let weak = std::sync::Arc::downgrade(&room);
+    {
+        let held = storage::Held::new(room);
+        let key = "/tenantcontrolplanes/n/a";
+        let value = tenant("a").to_string().into();
+        let put = registry.put(key, value, storage::Expect::Absent, held);
+        assert!(futures::FutureExt::now_or_never(put).is_none());
+    }
+    assert!(weak.upgrade().is_some());
+    assert_eq!(registry.quota.under_way(), 1);
+    while weak.upgrade().is_some() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(registry.quota.under_way(), 0);
+    let stored = registry.store.get("/tenantcontrolplanes/n/a").await;
+    assert!(stored.unwrap().0.is_some());
+}
+
+/// A list that nobody reads keeps the states of its time, and each that was replaced
+/// since counts.
+#[tokio::test]
+async fn what_answers_keep_alive_is_counted() {
+    let world = World::memory().await;
+    let cache = world.registry.cache.clone();
+    assert_eq!(create(&world, "n", padded("a", 14_000)).await.0, 201);
+    let mut lists = Vec::new();
+    for n in 0..300 {
+        let note = json!({"metadata": {"annotations": {"n": format!("{n}")}}});
+        let answer = world.patch(Call::tenants("a").body(note)).await;
+        assert_eq!(answer.code, 200, "{}", answer.body);
+        assert!(
+            cache
+                .reached(answer.version(), std::time::Duration::from_secs(5))
+                .await
+        );
+        if n < 100 {
+            lists.push(world.open_list(Call::tenants("")).await);
+        }
+    }
+    // The ring has forgotten none, and counts as held.
+    assert!(cache.live.used() > 300 * 14_000, "{}", cache.live.used());
+    assert_eq!(cache.live.excess(), 0);
+    cache.live.held(0);
+    let before = cache.live.used();
+    cache.forget_events();
+    let kept = cache.live.used();
+    assert!(
+        (100 * 14_000..110 * 14_500).contains(&kept),
+        "{kept} of {before}"
+    );
+    drop(lists);
+    assert!(cache.live.used() < 20_000, "{}", cache.live.used());
+}
+
+/// A stored object is larger as a tree of values than the patch that changes it.
+#[tokio::test]
+async fn what_is_stored_counts_as_work_of_whoever_changes_it() {
+    let world = World::memory().await;
+    assert_eq!(create(&world, "n", padded("a", 14_000)).await.0, 201);
+    let note = || Call::tenants("a").body(json!({"metadata": {"annotations": {"n": "1"}}}));
+    let identity = note()
+        .permit::<crate::authz::verb::Patch>()
+        .identity()
+        .clone();
+    // All that one holder gets, but for what the body itself takes.
+    let held = world
+        .registry
+        .limits
+        .decode(&identity, 4 * 1024 * 1024 - 1000);
+    let held = held.unwrap();
+    assert_eq!(world.patch(note()).await.code, 429);
+    let mut whole = padded("a", 14_000);
+    whole["metadata"]["annotations"] = json!({"n": "1"});
+    assert_eq!(world.update(Call::tenants("a").body(whole)).await.code, 429);
+    assert_eq!(world.delete(Call::tenants("a")).await.code, 429);
+    assert_eq!(world.delete_collection(Call::tenants("")).await.code, 429);
+    drop(held);
+    assert_eq!(world.patch(note()).await.code, 200);
+    assert_eq!(world.delete(Call::tenants("a")).await.code, 200);
+}
+
+/// More than fits at a time goes in turn.
+#[tokio::test]
+async fn a_collection_of_large_objects_is_deleted() {
+    let world = World::memory().await;
+    for n in 0..8 {
+        let name = format!("a{n}");
+        assert_eq!(create(&world, "n", padded(&name, 900_000)).await.0, 201);
+    }
+    assert_eq!(world.delete_collection(Call::tenants("")).await.code, 200);
+}

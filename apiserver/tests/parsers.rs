@@ -1,0 +1,280 @@
+//! Every parser of what strangers send: whatever it is given, it answers, within time
+//! that grows with the input, and the process lives. Seconds of it in every test run;
+//! `make fuzz` for as long as one likes (`PROPTEST_CASES`).
+//!
+//! Inputs are of three kinds: any bytes, pieces of each language in any order, and one
+//! short piece many times over, which is what makes a parser slow or deep.
+
+use std::time::{Duration, Instant};
+
+use apiserver::decode::{self, Media, strict};
+use apiserver::merge;
+use apiserver::options::{Continue, List, Query};
+use apiserver::selector::Selector;
+use apiserver::target::{Target, parse_query};
+use proptest::prelude::*;
+use proptest::test_runner::TestCaseError;
+use serde_json::{Value, json};
+
+/// Time that one input may take, and so much more for each KiB of it. Generous for a
+/// debug build on a busy machine: what is not linear is over it by far.
+const TIME: Duration = Duration::from_secs(10);
+const TIME_PER_KIB: Duration = Duration::from_millis(20);
+/// What the process may have taken at its peak, whatever it was given: of inputs of
+/// 128 KiB a parser that keeps them many times over shows.
+const MEMORY: u64 = 600 * 1024 * 1024;
+
+const JSON: &[&str] = &[
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    "\"a\"",
+    "\"b\":",
+    "\"a\":1",
+    "1",
+    "-0",
+    "1e999",
+    "null",
+    "true",
+    "\"\\ud800\"",
+    "\"\\u0000\"",
+    " ",
+    "\"",
+    "\\",
+    "\u{0}",
+    "é",
+    "[[",
+    "{\"a\":",
+    "{\"a\":{\"a\":",
+    "12345678901234567890123",
+];
+const YAML: &[&str] = &[
+    "a:",
+    "- ",
+    "  ",
+    "\n",
+    "&a ",
+    "*a ",
+    "!!str ",
+    "|",
+    ">",
+    "'",
+    "\"",
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    "? ",
+    ": ",
+    "# x",
+    "---\n",
+    "...\n",
+    "<<: ",
+    "1",
+    "~",
+    "%YAML 1.2\n",
+    "\t",
+    "a: &a [*a]\n",
+    "é",
+    "-\n",
+    "a: |\n ",
+];
+const PATCH: &[&str] = &[
+    "{\"op\":\"add\",\"path\":\"/a\",\"value\":{}}",
+    "{\"op\":\"copy\",\"from\":\"\",\"path\":\"/a\"}",
+    "{\"op\":\"copy\",\"from\":\"/a\",\"path\":\"/a/b\"}",
+    "{\"op\":\"move\",\"from\":\"/a\",\"path\":\"/b\"}",
+    "{\"op\":\"remove\",\"path\":\"/l/0\"}",
+    "{\"op\":\"add\",\"path\":\"/l/-\",\"value\":[1]}",
+    "{\"op\":\"copy\",\"from\":\"/l\",\"path\":\"/l/0\"}",
+    "{\"op\":\"replace\",\"path\":\"/~0~1~2\",\"value\":1}",
+    "{\"op\":\"test\",\"path\":\"\",\"value\":null}",
+    "{\"op\":1}",
+    "{}",
+];
+const SELECTOR: &[&str] = &[
+    "a",
+    "=",
+    "==",
+    "!=",
+    "!",
+    ",",
+    "in",
+    "notin",
+    "(",
+    ")",
+    " ",
+    "a in (",
+    "a,b",
+    "metadata.name",
+    "metadata.namespace",
+    "/",
+    ".",
+    "-",
+    "\\",
+    "\\,",
+    "é",
+    "x=",
+    ">1",
+    "<",
+];
+const QUERY: &[&str] = &[
+    "limit=",
+    "1",
+    "&",
+    "=",
+    "continue=",
+    "resourceVersion=",
+    "resourceVersionMatch=Exact",
+    "labelSelector=",
+    "fieldSelector=",
+    "%",
+    "%2",
+    "%00",
+    "%ff",
+    "+",
+    ";",
+    "watch=1",
+    "timeoutSeconds=",
+    "-1",
+    "18446744073709551616",
+    "é",
+    "a%3Db",
+];
+
+fn words(words: &'static [&'static str]) -> impl Strategy<Value = String> {
+    let any = prop::collection::vec(prop::sample::select(words), 0..60);
+    let many = (
+        prop::collection::vec(prop::sample::select(words), 1..4),
+        0..20_000usize,
+    );
+    prop_oneof![
+        4 => any.prop_map(|words| words.concat()),
+        2 => ".{0,200}",
+        1 => many.prop_map(|(words, times)| {
+            let piece = words.concat();
+            piece.repeat(times.min(128 * 1024 / piece.len()))
+        }),
+    ]
+}
+
+/// The largest resident set of the process so far.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+    let kib = line.and_then(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}
+
+/// Runs a parser within its bounds.
+fn bounded<T>(input: &str, parse: impl FnOnce() -> T) -> Result<T, TestCaseError> {
+    let begin = Instant::now();
+    let parsed = parse();
+    let took = begin.elapsed();
+    let kib = u32::try_from(input.len() / 1024).unwrap_or(u32::MAX);
+    let start: String = input.chars().take(80).collect();
+    let length = input.len();
+    prop_assert!(
+        took < TIME + TIME_PER_KIB * kib,
+        "{took:?} for {length} bytes that begin with {start:?}"
+    );
+    let peak = peak();
+    prop_assert!(
+        peak < MEMORY,
+        "{peak} bytes after {start:?}, {length} bytes"
+    );
+    Ok(parsed)
+}
+
+fn document() -> Value {
+    json!({"a": {"b": 1}, "l": [1, 2], "metadata": {"name": "n"}})
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        max_shrink_time: 20_000,
+        ..ProptestConfig::default()
+    })]
+
+    #[test]
+    fn json(text in words(JSON)) {
+        let parsed = bounded(&text, || strict::json(text.as_bytes()))?;
+        // It reads what serde reads, and nothing else.
+        let read = serde_json::from_str::<Value>(&text);
+        prop_assert_eq!(parsed.is_ok(), read.is_ok(), "{:?}", text);
+        if let (Ok(parsed), Ok(read)) = (parsed, read) {
+            prop_assert_eq!(parsed.value, read);
+        }
+    }
+
+    #[test]
+    fn yaml(text in words(YAML)) {
+        let _ = bounded(&text, || strict::yaml(text.as_bytes()))?;
+    }
+
+    #[test]
+    fn bytes(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        for media in [Media::Json, Media::Yaml] {
+            let _ = bounded(&text, || decode::parse(media, &bytes))?;
+        }
+        let _ = bounded(&text, || (merge::json(&bytes), merge::merge(&bytes)))?;
+    }
+
+    #[test]
+    fn patches(operations in prop::collection::vec(prop::sample::select(PATCH), 0..40), times in 1..60usize) {
+        let text = format!("[{}]", vec![operations.join(","); times].join(","));
+        bounded(&text, || {
+            if let Ok((patch, _)) = merge::json(text.as_bytes()) {
+                let mut object = document();
+                // What applies can be stored: it is no deeper than what is read back.
+                if patch.apply(&mut object).is_ok() {
+                    assert!(!decode::depth::exceeds(&object, decode::depth::MAX_DEPTH));
+                }
+            }
+        })?;
+    }
+
+    #[test]
+    fn merge_patches(text in words(JSON)) {
+        bounded(&text, || {
+            if let Ok((patch, _)) = merge::merge(text.as_bytes()) {
+                let _ = patch.apply(&mut document());
+            }
+        })?;
+    }
+
+    #[test]
+    fn selectors(labels in words(SELECTOR), fields in words(SELECTOR)) {
+        let input = format!("{labels}{fields}");
+        if let Ok(selector) = bounded(&input, || Selector::parse(&labels, &fields, true))? {
+            selector.matches("n", "a", &Default::default());
+        }
+    }
+
+    #[test]
+    fn queries_and_targets(raw in words(QUERY), path in words(QUERY)) {
+        let input = format!("{raw}{path}");
+        bounded(&input, || {
+            let query = parse_query(Some(&raw));
+            let resource = apiservice::find("tenantcontrolplanes").expect("a kind");
+            let _ = List::parse(Query::new(&query), resource);
+            let _ = Target::parse(&http::Method::GET, &format!("/{path}"), &query);
+        })?;
+    }
+
+    #[test]
+    fn continue_tokens(text in ".{0,100}", revision in any::<Option<u64>>(), after in "[a-z/.]{1,40}") {
+        let _ = bounded(&text, || Continue::decode(&text))?;
+        let ours = Continue { revision, after };
+        // A token of ours is read as it was written, or refused, but never as another.
+        if let Ok(read) = Continue::decode(&ours.encode()) {
+            prop_assert_eq!(read, ours);
+        }
+    }
+}

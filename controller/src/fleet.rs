@@ -1,0 +1,934 @@
+//! Whose pods are rolled next, where many tenants' pods are to be rolled for a reason that
+//! is not their own spec (rule 29).
+//!
+//! A few tenants have a *place* at a time, fewer of one DataStore. The first to ask is the
+//! first to be given one. A place is given back when the tenant is as it should be after
+//! its roll. One that was Ready before and is not since keeps its place, so that a bad
+//! release stops after a few tenants; only after [`HOLD`] do others go on, as slowly, and
+//! slower with each that fails. A tenant of which no pod serves has nothing to lose by a
+//! roll: such tenants have places of their own, and more of them.
+//!
+//! Who has a place is read from the annotation [`apiservice::names::ANNOTATION_ROLL`] of the
+//! Deployments, so a restart of the controller changes nothing. Only what was given and
+//! not written yet is in memory, and the order of those who wait.
+//!
+//! [`decide`] and [`place`] decide, on plain values. The rest gathers what they need.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use apiservice::{
+    condition::{self, reason, tenant as kind},
+    v1alpha1::TenantControlPlane,
+};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+use parking_lot::Mutex;
+
+use crate::{
+    caches::{Name, Reach, tenant_of},
+    context::{Context, Key},
+    report::progress,
+    tenant::{
+        World,
+        plan::{FleetRoll, Object, Outcome, Plan, Step},
+        rolls::{self, Before, Roll, Turn, Wait},
+        store,
+        world::ProbeFacts,
+    },
+};
+
+/// How long a tenant that is not Ready after its roll keeps its place; twice as long for
+/// each that has failed so and has not become Ready since.
+pub const HOLD: SignedDuration = SignedDuration::from_mins(10);
+/// The same of one that was not Ready before either: it tells nothing about the change,
+/// and only must not start together with all others.
+const BRIEFLY: SignedDuration = SignedDuration::from_secs(30);
+/// A roll that has taken so long is told of.
+const LATE: SignedDuration = SignedDuration::from_secs(120);
+/// A place that was given and not used is given to others after this.
+const UNUSED: SignedDuration = SignedDuration::from_secs(60);
+/// One who was called and has not come is passed over after this.
+const ABSENT: SignedDuration = SignedDuration::from_secs(30);
+
+/// As many times the places there are for tenants of which no pod serves.
+const DOWN: usize = 8;
+/// How often [`HOLD`] is doubled at most: some ten hours.
+const DOUBLINGS: usize = 6;
+/// A roll that failed so long ago slows nobody down any more: its tenant is left to its
+/// owner.
+const FORGOTTEN: SignedDuration = SignedDuration::from_hours(24);
+
+/// How many places there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// In all.
+    pub together: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { together: 4 }
+    }
+}
+
+impl Limits {
+    /// For the tenants of one DataStore: half of all, one at least.
+    pub fn of_one_store(self) -> usize {
+        self.together.div_ceil(2)
+    }
+}
+
+/// A tenant that has a place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Its uid.
+    pub uid: String,
+    /// `namespace/name`.
+    pub name: String,
+    /// Its DataStore.
+    pub store: String,
+    /// How it was before its roll.
+    pub before: Before,
+    /// It was Ready before its roll, and its roll takes longer than any should.
+    pub late: bool,
+}
+
+/// A tenant that waits for a place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// Its uid.
+    pub uid: String,
+    /// Its name.
+    pub name: Name,
+    /// Its DataStore.
+    pub store: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// How it is.
+    pub before: Before,
+}
+
+/// Those of the waiting whose turn it is, in this order. Whoever has a place may go on
+/// with it. Tenants that are down and all others do not take places from each other.
+pub fn decide<'a>(waiting: &'a [Waiting], holders: &[Holder], limits: Limits) -> Vec<&'a Waiting> {
+    let mut order: Vec<&Waiting> = waiting.iter().collect();
+    order.sort_by(|a, b| (a.since, &a.name).cmp(&(b.since, &b.name)));
+    let held: BTreeSet<&str> = holders.iter().map(|it| it.uid.as_str()).collect();
+    let mut taken: BTreeMap<bool, usize> = BTreeMap::new();
+    let mut stores: BTreeMap<(bool, &str), usize> = BTreeMap::new();
+    for holder in holders {
+        let down = holder.before == Before::Down;
+        *taken.entry(down).or_default() += 1;
+        *stores.entry((down, &holder.store)).or_default() += 1;
+    }
+    let mut next = Vec::new();
+    for one in order {
+        let down = one.before == Before::Down;
+        let places = if down { DOWN } else { 1 };
+        let of_all = taken.entry(down).or_default();
+        let of_store = stores.entry((down, &one.store)).or_default();
+        if held.contains(one.uid.as_str()) {
+            next.push(one);
+        } else if *of_all < limits.together * places && *of_store < limits.of_one_store() * places {
+            *of_all += 1;
+            *of_store += 1;
+            next.push(one);
+        }
+    }
+    next
+}
+
+/// Whether a tenant still has the place of its last roll; if so, whether it is late.
+/// `settled`: its pods are all as they should be, and it is Ready. `failed`: how many were
+/// rolled so in vain before. A roll that is yet to come was written by somebody else.
+pub fn place(roll: &Roll, settled: bool, failed: usize, now: Timestamp) -> Option<bool> {
+    let age = now.duration_since(roll.at);
+    let doublings = u32::try_from(failed.min(DOUBLINGS)).unwrap_or_default();
+    let ready = roll.before == Before::Ready;
+    let most = if ready {
+        HOLD * 2_i32.pow(doublings)
+    } else {
+        BRIEFLY
+    };
+    let began = age >= SignedDuration::ZERO;
+    (began && !settled && age < most).then_some(ready && age >= LATE)
+}
+
+/// Whether a tenant that was Ready before its roll is not so long after it, and its roll
+/// is not long ago either.
+fn failed(roll: &Roll, settled: bool, now: Timestamp) -> bool {
+    let age = now.duration_since(roll.at);
+    roll.before == Before::Ready && !settled && (HOLD..FORGOTTEN).contains(&age)
+}
+
+/// Whether the roll of a Deployment is over and was good. What the status says does not
+/// suffice: it may be the one from before the roll.
+pub fn is_settled(
+    tenant: &TenantControlPlane,
+    live: &Deployment,
+    roll: &Roll,
+    probe: &ProbeFacts,
+    pods: &[Arc<Pod>],
+) -> bool {
+    let told = tenant.status.as_ref().map(|status| &status.conditions[..]);
+    // False only once the probe has found the new pods well.
+    is_well(tenant, live)
+        && says(tenant, kind::PROGRESSING, "False")
+        && progress::is_found_well(roll, probe, pods, told.unwrap_or_default())
+}
+
+/// Whether a tenant is Ready with all of its pods as they are wanted now.
+fn is_well(tenant: &TenantControlPlane, live: &Deployment) -> bool {
+    let wanted = live.spec.as_ref().and_then(|it| it.replicas).unwrap_or(1);
+    let status = live.status.as_ref();
+    let available = status.and_then(|status| status.available_replicas);
+    available.unwrap_or(0) == wanted && is_serving(tenant, live)
+}
+
+/// Whether a tenant is Ready and nothing of it is being rolled: if it is not Ready after
+/// a roll, that roll is why. One of its replicas may be away, as when a node is lost. One
+/// that has been rolling in vain before its turn tells nothing about what comes then.
+fn is_serving(tenant: &TenantControlPlane, live: &Deployment) -> bool {
+    let wanted = live.spec.as_ref().and_then(|it| it.replicas).unwrap_or(1);
+    let rolled = live.status.as_ref().is_some_and(|status| {
+        status.observed_generation >= live.metadata.generation
+            && status.updated_replicas.unwrap_or(0) == wanted
+            && status.replicas.unwrap_or(0) == wanted
+    });
+    rolled && says(tenant, kind::READY, "True")
+}
+
+fn says(tenant: &TenantControlPlane, type_: &str, status: &str) -> bool {
+    let told = tenant.status.as_ref().map(|status| &status.conditions);
+    let found = told.and_then(|all| condition::get(all, type_));
+    found.is_some_and(|it| it.status == status)
+}
+
+/// Who waits, and who was given a place that no Deployment shows yet.
+#[derive(Debug, Default)]
+pub struct Fleet(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: BTreeMap<String, Entry>,
+    given: BTreeMap<String, Given>,
+    halted: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    waiting: Waiting,
+    /// When it was called.
+    called: Option<Timestamp>,
+    /// The Deployment's own generation when it began to wait.
+    generation: Option<i64>,
+}
+
+#[derive(Debug)]
+struct Given {
+    roll: Roll,
+    name: Name,
+    store: String,
+}
+
+/// What a tenant that asks for a place says of itself.
+#[derive(Clone, Debug)]
+pub struct Asking {
+    /// Who, and since when.
+    pub waiting: Waiting,
+    /// The Deployment's own generation: it moves when somebody changes it.
+    pub generation: Option<i64>,
+    /// The roll that the Deployment shows, if it still has that place.
+    pub rolling: Option<Roll>,
+}
+
+impl State {
+    /// All who have a place: as Deployments show it, and as it was given.
+    fn holders(&self, shown: &[Holder]) -> Vec<Holder> {
+        let mut all = shown.to_vec();
+        for (uid, given) in &self.given {
+            if !all.iter().any(|it| it.uid == *uid) {
+                all.push(Holder {
+                    uid: uid.clone(),
+                    name: given.name.to_string(),
+                    store: given.store.clone(),
+                    before: given.roll.before,
+                    late: false,
+                });
+            }
+        }
+        all
+    }
+
+    /// Those who wait and would come.
+    fn present(&self, now: Timestamp) -> Vec<Waiting> {
+        let absent = |at: &Timestamp| now.duration_since(*at) >= ABSENT;
+        let present = self.waiting.values();
+        let present = present.filter(|entry| !entry.called.as_ref().is_some_and(absent));
+        present.map(|entry| entry.waiting.clone()).collect()
+    }
+
+    fn forget_unused(&mut self, now: Timestamp) {
+        let used = |given: &Given| now.duration_since(given.roll.at) < UNUSED;
+        self.given.retain(|_, given| used(given));
+    }
+}
+
+impl Fleet {
+    /// A tenant asks for a place. `shown` are the holders that Deployments show.
+    pub fn ask(&self, asking: Asking, shown: &[Holder], limits: Limits, now: Timestamp) -> Turn {
+        let mut state = self.0.lock();
+        state.forget_unused(now);
+        let uid = asking.waiting.uid.clone();
+        let before = state.waiting.remove(&uid);
+        let moved = before
+            .as_ref()
+            .is_some_and(|it| it.generation != asking.generation);
+        if moved {
+            // Somebody has changed the Deployment meanwhile: its pods roll anyway.
+            return Turn::NotNeeded;
+        }
+        if let Some(given) = state.given.get(&uid) {
+            return Turn::Given(given.roll.clone());
+        }
+        let since = before.as_ref().map(|it| it.waiting.since);
+        let waiting = Waiting {
+            since: since.unwrap_or(asking.waiting.since),
+            ..asking.waiting
+        };
+        let holders = state.holders(shown);
+        let mut all = state.present(now);
+        all.push(waiting.clone());
+        if decide(&all, &holders, limits)
+            .iter()
+            .any(|it| it.uid == uid)
+        {
+            let rolling = asking.rolling.map(|roll| roll.before);
+            let before = match rolling {
+                // What its first roll has made of it is no state of before.
+                Some(Before::Ready) => Before::Ready,
+                _ => waiting.before,
+            };
+            let roll = Roll { at: now, before };
+            let given = Given {
+                roll: roll.clone(),
+                name: waiting.name,
+                store: waiting.store,
+            };
+            state.given.insert(uid, given);
+            return Turn::Given(roll);
+        }
+        let late = late(&holders);
+        let entry = Entry {
+            waiting,
+            called: None,
+            generation: asking.generation,
+        };
+        state.waiting.insert(uid, entry);
+        Turn::Waits(match late.is_empty() {
+            true => Wait::ForOthers,
+            false => Wait::Halted(late),
+        })
+    }
+
+    /// A tenant needs no place (any more).
+    pub fn leave(&self, uid: &str) {
+        let mut state = self.0.lock();
+        state.waiting.remove(uid);
+        state.given.remove(uid);
+    }
+
+    /// What was given was written: the Deployment shows it now.
+    fn written(&self, uid: &str) {
+        self.0.lock().given.remove(uid);
+    }
+
+    /// Another replica leads.
+    pub fn clear(&self) {
+        *self.0.lock() = State::default();
+    }
+
+    /// How many wait.
+    pub fn waiting(&self) -> usize {
+        self.0.lock().waiting.len()
+    }
+
+    /// Who is to be called because a place is free for them, or because it has to be told
+    /// that nobody goes on; and who holds all others up, with how many these are.
+    fn call(
+        &self,
+        shown: &[Holder],
+        limits: Limits,
+        now: Timestamp,
+    ) -> (Vec<Name>, Vec<Holder>, usize) {
+        let mut state = self.0.lock();
+        state.forget_unused(now);
+        let holders = state.holders(shown);
+        let present = state.present(now);
+        let next: Vec<String> = decide(&present, &holders, limits)
+            .into_iter()
+            .map(|it| it.uid.clone())
+            .collect();
+        let halted = next.is_empty() && !present.is_empty() && !late(&holders).is_empty();
+        let all = halted != state.halted;
+        state.halted = halted;
+        let mut called = Vec::new();
+        for (uid, entry) in &mut state.waiting {
+            let turn = next.contains(uid);
+            if turn || entry.called.is_some() {
+                entry.called.get_or_insert(now);
+            }
+            if turn || all || entry.called.is_some() {
+                called.push(entry.waiting.name.clone());
+            }
+        }
+        let mut stuck = holders;
+        stuck.retain(|it| halted && it.late);
+        (called, stuck, state.waiting.len())
+    }
+}
+
+fn late(holders: &[Holder]) -> Vec<String> {
+    let late = holders.iter().filter(|it| it.late);
+    let mut late: Vec<String> = late.map(|it| it.name.clone()).collect();
+    late.sort();
+    late
+}
+
+/// The places that Deployments show.
+pub fn holders(ctx: &Context) -> Vec<Holder> {
+    let now = ctx.now();
+    let rolled = |live: &Deployment| {
+        let roll = Roll::of(live)?;
+        let name = tenant_of(&live.metadata)?;
+        let tenant = ctx.caches.tenants.get(&name)?;
+        let uid = tenant.metadata.uid.as_deref()?;
+        let mut owners = live.metadata.owner_references.iter().flatten();
+        let ours = owners.any(|owner| owner.controller == Some(true) && owner.uid == uid);
+        let asleep = tenant.spec.control_plane.deployment.replicas == 0;
+        // Nobody sees whether it comes back, and it is not the roll that took it away.
+        let unseen = matches!(
+            ctx.caches.reach(&name.namespace),
+            Reach::NotServed(_) | Reach::Refused(_)
+        );
+        if !ours || asleep || unseen || tenant.metadata.deletion_timestamp.is_some() {
+            return None;
+        }
+        let probe = ctx.facts.tenant(uid).probe;
+        let sets = ctx.caches.replica_sets.of(&name);
+        let pods = progress::made_by(live, &sets, ctx.caches.pods.of(&name));
+        let settled = is_settled(&tenant, live, &roll, &probe, &pods);
+        Some((roll, settled, name, tenant))
+    };
+    let all = ctx.caches.deployments.all();
+    let rolled: Vec<_> = all.iter().filter_map(|live| rolled(live)).collect();
+    let vain = rolled.iter();
+    let vain = vain.filter(|(roll, settled, ..)| failed(roll, *settled, now));
+    let vain = vain.count();
+    let holder = |(roll, settled, name, tenant): (Roll, bool, Name, Arc<TenantControlPlane>)| {
+        Some(Holder {
+            late: place(&roll, settled, vain, now)?,
+            store: store_of(ctx, &tenant),
+            name: name.to_string(),
+            uid: tenant.metadata.uid.clone()?,
+            before: roll.before,
+        })
+    };
+    rolled.into_iter().filter_map(holder).collect()
+}
+
+fn store_of(ctx: &Context, tenant: &TenantControlPlane) -> String {
+    let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
+    let claimed = ctx.facts.claimed_in(uid);
+    claimed
+        .or_else(|| store::choose(tenant, &ctx.settings))
+        .unwrap_or_default()
+}
+
+/// Whether it is this tenant's turn for the roll that its plan asks for.
+pub fn turn(ctx: &Context, world: &World, roll: FleetRoll) -> Turn {
+    let uid = world.uid();
+    if roll.by.is_some_and(|by| by <= world.now) {
+        ctx.fleet.leave(uid);
+        return Turn::NotNeeded;
+    }
+    let live = world.owned.deployment.as_deref();
+    let shown = holders(ctx);
+    let holds = shown.iter().any(|it| it.uid == uid);
+    let asking = Asking {
+        waiting: Waiting {
+            uid: uid.to_owned(),
+            name: Name::of(&world.tenant.metadata),
+            store: store_of(ctx, &world.tenant),
+            since: rolls::waiting_since(world).unwrap_or(world.now),
+            before: match live {
+                Some(live) if is_serving(&world.tenant, live) => Before::Ready,
+                _ if world.pods_known && world.serving() == 0 => Before::Down,
+                _ => Before::Trouble,
+            },
+        },
+        generation: live.and_then(|live| live.metadata.generation),
+        rolling: live.and_then(Roll::of).filter(|_| holds),
+    };
+    ctx.fleet
+        .ask(asking, &shown, world.settings.rolls, world.now)
+}
+
+/// Takes note of what became of a plan that was given a turn.
+pub fn done(ctx: &Context, world: &World, plan: &Plan, outcomes: &[Outcome]) {
+    if !matches!(world.turn, Turn::Given(_)) {
+        return;
+    }
+    let mut steps = plan.steps.iter().zip(outcomes);
+    let written = steps.find_map(|(step, outcome)| match step {
+        Step::Create(object) | Step::Apply(object)
+            if matches!(object.as_ref(), Object::Deployment(_)) =>
+        {
+            Some(matches!(outcome, Outcome::Done | Outcome::Unchanged))
+        }
+        _ => None,
+    });
+    match written {
+        Some(true) => ctx.fleet.written(world.uid()),
+        // It has to ask again, behind the others.
+        _ => ctx.fleet.leave(world.uid()),
+    }
+}
+
+/// Calls those whose turn it is, and tells who holds all others up.
+pub async fn call(ctx: &Context) {
+    if ctx.fleet.waiting() == 0 || !ctx.leadership.leads() {
+        return;
+    }
+    let (called, stuck, others) = ctx.fleet.call(&holders(ctx), ctx.settings.rolls, ctx.now());
+    for name in called {
+        ctx.queue.add(Key::Tenant(name));
+    }
+    for holder in stuck {
+        let tenant = ctx.caches.tenants.all().into_iter();
+        let mut tenant = tenant.filter(|it| it.metadata.uid.as_deref() == Some(&holder.uid));
+        if let Some(tenant) = tenant.next() {
+            let message = "Its pods were rolled for a reason other than its spec. It was Ready \
+                           before and is not since, so other tenants wait.";
+            let told = ctx
+                .events
+                .tell(tenant.as_ref(), true, reason::ROLLS_HALTED, message);
+            if told.await {
+                let tenant = holder.name;
+                tracing::warn!(tenant, others, "rolls are halted: {message}");
+            }
+        }
+    }
+}
+
+/// How many tenants wait, are being rolled, and hold the others up.
+pub fn counts(ctx: &Context) -> [(&'static str, usize); 3] {
+    let holders = holders(ctx);
+    let late = holders.iter().filter(|it| it.late).count();
+    [
+        ("waiting", ctx.fleet.waiting()),
+        ("rolling", holders.len()),
+        ("late", late),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { together: 3 };
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    fn waiting(name: &str, store: &str, since: i64) -> Waiting {
+        Waiting {
+            uid: format!("uid of {name}"),
+            name: Name::new("n", name),
+            store: store.to_owned(),
+            since: at(since),
+            before: Before::Ready,
+        }
+    }
+
+    fn holder(name: &str, store: &str) -> Holder {
+        Holder {
+            uid: format!("uid of {name}"),
+            name: format!("n/{name}"),
+            store: store.to_owned(),
+            before: Before::Ready,
+            late: false,
+        }
+    }
+
+    fn asking(name: &str, store: &str, since: i64) -> Asking {
+        Asking {
+            waiting: waiting(name, store, since),
+            generation: Some(1),
+            rolling: None,
+        }
+    }
+
+    fn given(turn: &Turn) -> bool {
+        matches!(turn, Turn::Given(_))
+    }
+
+    #[test]
+    fn who_is_next() {
+        let names = |waiting: &[Waiting], holders: &[Holder]| -> Vec<String> {
+            let next = decide(waiting, holders, LIMITS);
+            next.into_iter().map(|it| it.name.name.clone()).collect()
+        };
+        let all = [
+            waiting("d", "gold", 3),
+            waiting("a", "gold", 1),
+            waiting("c", "gold", 1),
+            waiting("b", "gold", 0),
+            waiting("e", "iron", 9),
+            waiting("f", "iron", 8),
+        ];
+        // The first come, by name where they came together; two of one DataStore.
+        assert_eq!(names(&all, &[]), ["b", "a", "f"]);
+        assert_eq!(names(&all, &[holder("x", "gold")]), ["b", "f"]);
+        let both = [holder("x", "gold"), holder("y", "gold")];
+        assert_eq!(names(&all, &both), ["f"], "the other DataStore goes on");
+        let more = [holder("x", "a"), holder("y", "b"), holder("z", "c")];
+        assert!(names(&all, &more).is_empty());
+        // Whoever has a place goes on with it.
+        let own = [holder("x", "a"), holder("y", "b"), holder("d", "gold")];
+        assert_eq!(names(&all, &own), ["d"]);
+    }
+
+    #[test]
+    fn one_at_a_time_is_one_of_each_datastore() {
+        for (together, of_one) in [(1, 1), (2, 1), (3, 2), (4, 2), (9, 5)] {
+            assert_eq!(Limits { together }.of_one_store(), of_one);
+        }
+    }
+
+    #[test]
+    fn a_place_is_kept_until_the_tenant_is_ready_again_but_not_for_ever() {
+        let roll = |ready: bool| Roll {
+            at: at(0),
+            before: if ready {
+                Before::Ready
+            } else {
+                Before::Trouble
+            },
+        };
+        assert_eq!(place(&roll(true), true, 0, at(1)), None, "it is well");
+        assert_eq!(place(&roll(true), false, 0, at(1)), Some(false));
+        assert_eq!(place(&roll(true), false, 0, at(120)), Some(true), "late");
+        assert_eq!(place(&roll(true), false, 0, at(600)), None, "others go on");
+        // It was not Ready before, so it says nothing about the change.
+        assert_eq!(place(&roll(false), false, 0, at(29)), Some(false));
+        assert_eq!(place(&roll(false), false, 9, at(30)), None);
+        // Each that fails makes the next one wait longer.
+        assert!(!failed(&roll(true), false, at(599)) && failed(&roll(true), false, at(600)));
+        assert!(!failed(&roll(true), true, at(600)) && !failed(&roll(false), false, at(600)));
+        assert_eq!(place(&roll(true), false, 2, at(2399)), Some(true));
+        assert_eq!(place(&roll(true), false, 2, at(2400)), None);
+        assert_eq!(place(&roll(true), false, 99, at(38_400)), None);
+    }
+
+    /// Somebody writes the annotation, or a clock was ahead.
+    #[test]
+    fn a_roll_that_is_yet_to_come_holds_nobody_up() {
+        let roll = Roll {
+            at: at(1000),
+            before: Before::Ready,
+        };
+        assert_eq!(place(&roll, false, 0, at(0)), None);
+    }
+
+    /// The database was lost and is back elsewhere: all are down until they are rolled.
+    #[test]
+    fn who_is_down_takes_no_place_of_others_and_many_go_together() {
+        let down = |name: &str| Waiting {
+            before: Before::Down,
+            ..waiting(name, "gold", 1)
+        };
+        let mut all: Vec<Waiting> = (0..40).map(|n| down(&format!("down-{n:02}"))).collect();
+        all.push(waiting("well", "gold", 2));
+        all.push(waiting("other", "iron", 3));
+        let next = |holders: &[Holder]| {
+            let next = decide(&all, holders, LIMITS);
+            let of = |name: &str| {
+                next.iter()
+                    .filter(|it| it.name.name.starts_with(name))
+                    .count()
+            };
+            (of("down"), of("well"), of("other"))
+        };
+        assert_eq!(next(&[]), (16, 1, 1));
+        let rolling = ["x", "y"].map(|name| holder(name, "gold"));
+        assert_eq!(next(&rolling), (16, 0, 1), "who is well goes two at a time");
+        let rolling: Vec<Holder> = (0..16)
+            .map(|n| Holder {
+                before: Before::Down,
+                ..holder(&format!("x{n}"), "gold")
+            })
+            .collect();
+        assert_eq!(
+            next(&rolling),
+            (0, 1, 1),
+            "who is down holds up nobody else"
+        );
+    }
+
+    /// A tenant that nobody mends does not slow all others down for ever.
+    #[test]
+    fn a_roll_that_failed_long_ago_is_forgotten() {
+        let roll = Roll {
+            at: at(0),
+            before: Before::Ready,
+        };
+        let day = 24 * 3600;
+        assert!(failed(&roll, false, at(day - 1)) && !failed(&roll, false, at(day)));
+        for before in [Before::Ready, Before::Trouble, Before::Down] {
+            let roll = Roll { at: at(0), before };
+            assert_eq!(Roll::parse(&roll.text()), Some(roll));
+        }
+    }
+
+    /// A node is lost: its tenants serve with one replica less, and a bad release must
+    /// still be noticed by them.
+    #[test]
+    fn a_tenant_with_a_replica_less_was_well_before_its_roll() {
+        let tenant: TenantControlPlane = serde_json::from_value(serde_json::json!({
+            "apiVersion": "steward.butlerlabs.dev/v1alpha1",
+            "kind": "TenantControlPlane",
+            "metadata": {"name": "t"},
+            "spec": {"kubernetes": {"version": "v1.36.3"}},
+            "status": {"conditions": [{
+                "type": "Ready", "status": "True", "reason": "Ready", "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z",
+            }]},
+        }))
+        .unwrap();
+        let live = |updated, replicas, available| -> Deployment {
+            serde_json::from_value(serde_json::json!({
+                "metadata": {"generation": 3},
+                "spec": {"replicas": 2, "selector": {}, "template": {}},
+                "status": {
+                    "observedGeneration": 3,
+                    "updatedReplicas": updated,
+                    "replicas": replicas,
+                    "availableReplicas": available,
+                },
+            }))
+            .unwrap()
+        };
+        assert!(is_serving(&tenant, &live(2, 2, 1)));
+        assert!(!is_well(&tenant, &live(2, 2, 1)) && is_well(&tenant, &live(2, 2, 2)));
+        assert!(!is_serving(&tenant, &live(2, 4, 2)), "it rolls in vain");
+    }
+
+    #[test]
+    fn what_is_asked_is_given_in_order_and_once() {
+        let fleet = Fleet::default();
+        let mut turns = Vec::new();
+        for (number, name) in ["a", "b", "c", "d"].iter().enumerate() {
+            let second = i64::try_from(number).unwrap();
+            turns.push(fleet.ask(asking(name, "gold", second), &[], LIMITS, at(second)));
+        }
+        assert!(given(&turns[0]) && given(&turns[1]));
+        assert_eq!(turns[2], Turn::Waits(Wait::ForOthers));
+        assert_eq!(fleet.waiting(), 2);
+        // The same answer, with the same time, for the same question.
+        let again = fleet.ask(asking("a", "gold", 5), &[], LIMITS, at(5));
+        assert_eq!(again, turns[0]);
+
+        // The first is written; Deployments show it until it is well.
+        fleet.written("uid of a");
+        let shown = [holder("a", "gold")];
+        let called = |shown: &[Holder], second| fleet.call(shown, LIMITS, at(second)).0;
+        assert!(called(&shown, 6).is_empty());
+        assert_eq!(called(&[], 7), [Name::new("n", "c")], "a place is free");
+        let late = fleet.ask(asking("d", "gold", 8), &[], LIMITS, at(8));
+        assert!(!given(&late), "c is before d");
+        let turn = fleet.ask(asking("c", "gold", 9), &[], LIMITS, at(9));
+        assert!(given(&turn));
+        // A tenant that is deleted, or needs none any more, gives its place back.
+        fleet.leave("uid of c");
+        assert_eq!(called(&[], 10), [Name::new("n", "d")]);
+    }
+
+    #[test]
+    fn a_restart_forgets_nobody_who_rolls() {
+        let fleet = Fleet::default();
+        let shown = [holder("a", "gold"), holder("b", "gold")];
+        let turn = fleet.ask(asking("c", "gold", 0), &shown, LIMITS, at(0));
+        assert_eq!(turn, Turn::Waits(Wait::ForOthers));
+        // One that has a place goes on with it, and was Ready before.
+        let roll = |second| Roll {
+            at: at(second),
+            before: Before::Ready,
+        };
+        let mut asking = asking("a", "gold", 1);
+        asking.waiting.before = Before::Trouble;
+        asking.rolling = Some(roll(-50));
+        let turn = fleet.ask(asking, &shown, LIMITS, at(1));
+        let roll = roll(1);
+        assert_eq!(turn, Turn::Given(roll));
+    }
+
+    #[test]
+    fn a_bad_release_stops_and_it_is_told_once_to_all() {
+        let fleet = Fleet::default();
+        let mut shown = [holder("a", "gold"), holder("b", "gold")];
+        for name in ["c", "d"] {
+            fleet.ask(asking(name, "gold", 0), &shown, LIMITS, at(0));
+        }
+        assert!(fleet.call(&shown, LIMITS, at(1)).0.is_empty());
+        shown[1].late = true;
+        let (called, stuck, others) = fleet.call(&shown, LIMITS, at(130));
+        assert_eq!(called.len(), 2, "all are told");
+        assert_eq!((stuck, others), (vec![shown[1].clone()], 2));
+        assert!(fleet.call(&shown, LIMITS, at(131)).0.is_empty(), "once");
+        let turn = fleet.ask(asking("c", "gold", 131), &shown, LIMITS, at(131));
+        assert_eq!(turn, Turn::Waits(Wait::Halted(vec!["n/b".to_owned()])));
+        // After a while the place is free: they go on, as slowly.
+        let (called, stuck, _) = fleet.call(&shown[..1], LIMITS, at(601));
+        assert!(called.contains(&Name::new("n", "c")) && stuck.is_empty());
+        assert!(given(&fleet.ask(
+            asking("c", "gold", 0),
+            &shown[..1],
+            LIMITS,
+            at(602)
+        )));
+        assert!(!given(&fleet.ask(
+            asking("d", "gold", 0),
+            &shown[..1],
+            LIMITS,
+            at(602)
+        )));
+    }
+
+    #[test]
+    fn who_does_not_come_is_passed_over() {
+        let fleet = Fleet::default();
+        let shown = [holder("x", "gold"), holder("y", "gold")];
+        for (name, since) in [("a", 0), ("b", 1)] {
+            fleet.ask(asking(name, "gold", since), &shown, LIMITS, at(since));
+        }
+        let called = |second| fleet.call(&shown[..1], LIMITS, at(second)).0;
+        assert_eq!(called(2), [Name::new("n", "a")]);
+        assert_eq!(called(40), [Name::new("n", "a"), Name::new("n", "b")]);
+        assert!(given(&fleet.ask(
+            asking("b", "gold", 1),
+            &shown[..1],
+            LIMITS,
+            at(41)
+        )));
+        // What was given and is never used is free again.
+        let turn = fleet.ask(asking("a", "gold", 0), &shown[..1], LIMITS, at(50));
+        assert!(!given(&turn));
+        let turn = fleet.ask(asking("a", "gold", 0), &shown[..1], LIMITS, at(102));
+        assert!(given(&turn));
+    }
+
+    #[test]
+    fn a_deployment_that_somebody_changes_while_it_waits_is_put_right_at_once() {
+        let fleet = Fleet::default();
+        let shown = [holder("x", "gold"), holder("y", "gold")];
+        fleet.ask(asking("a", "gold", 0), &shown, LIMITS, at(0));
+        let asking = Asking {
+            generation: Some(2),
+            ..asking("a", "gold", 0)
+        };
+        assert_eq!(fleet.ask(asking, &shown, LIMITS, at(1)), Turn::NotNeeded);
+    }
+
+    /// Whether a tenant of the lab has settled since a roll.
+    fn settled_since(lab: &crate::tenant::testing::Lab, roll: &Roll) -> bool {
+        let world = &lab.world;
+        let live = world.owned.deployment.as_deref().unwrap();
+        is_settled(&world.tenant, live, roll, &world.probe, &world.pods)
+    }
+
+    /// The same since the last roll of the lab.
+    fn settled(lab: &crate::tenant::testing::Lab) -> bool {
+        let live = lab.world.owned.deployment.as_deref().unwrap();
+        settled_since(lab, &Roll::of(live).unwrap())
+    }
+
+    fn upgrade(lab: &mut crate::tenant::testing::Lab) {
+        let settings = std::sync::Arc::make_mut(&mut lab.world.settings);
+        settings.registry = "mirror.example.com".to_owned();
+    }
+
+    #[test]
+    fn a_roll_is_over_when_the_new_pods_were_found_well() {
+        use crate::tenant::testing::Lab;
+        let mut rolling = Lab::ready();
+        upgrade(&mut rolling);
+        rolling.later(5);
+        rolling.pass();
+        assert!(!settled(&rolling), "the Deployment is not rolled out");
+        let live = rolling.world.owned.deployment.clone().unwrap();
+        let tenant = &rolling.world.tenant;
+        assert!(
+            says(tenant, kind::READY, "True"),
+            "the pods of before serve"
+        );
+        assert!(!is_well(tenant, &live), "it may not become what it should");
+        rolling.run_pods();
+        assert!(!settled(&rolling), "nobody has probed the new pods");
+        rolling.later(5);
+        rolling.probe(Ok(()));
+        rolling.pass();
+        assert!(settled(&rolling));
+        // Another controller, which has not probed it yet: the status is of this roll.
+        rolling.world.probe = ProbeFacts::default();
+        assert!(settled(&rolling));
+    }
+
+    /// The controller ends, or our API does, between the write of the Deployment and that
+    /// of the status: what was said before is not about the new pods.
+    #[test]
+    fn a_status_from_before_the_roll_settles_nothing() {
+        use crate::tenant::testing::Lab;
+        let mut lab = Lab::ready();
+        lab.later(5);
+        upgrade(&mut lab);
+        let before = lab.world.tenant.status.clone();
+        lab.pass();
+        lab.tenant().status = before;
+        lab.run_pods();
+        let roll = Roll::of(lab.world.owned.deployment.as_deref().unwrap()).unwrap();
+        let live = lab.world.owned.deployment.as_deref().unwrap();
+        assert!(
+            is_well(&lab.world.tenant, live) && says(&lab.world.tenant, kind::PROGRESSING, "False"),
+            "that is what the status of before says"
+        );
+        assert!(!settled(&lab), "the probe is of before the roll");
+        let mut restarted = lab.clone();
+        restarted.world.probe = ProbeFacts::default();
+        assert!(!settled(&restarted), "and so is the status");
+
+        // The probe of now reached pods of before; the new ones became ready later.
+        lab.later(5);
+        lab.probe(Ok(()));
+        let mut early = lab.clone();
+        let pod = std::sync::Arc::make_mut(&mut early.world.pods[0]);
+        let status = pod.status.as_mut().unwrap();
+        status.conditions.as_mut().unwrap()[0].last_transition_time =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+                lab.world
+                    .now
+                    .checked_add(SignedDuration::from_secs(1))
+                    .unwrap(),
+            ));
+        assert!(!settled_since(&early, &roll));
+        assert!(settled_since(&lab, &roll));
+        // One that fails is what holds the others up.
+        lab.later(5);
+        lab.probe(Err((crate::tenant::world::ProbeFailureKind::Storage, "no")));
+        assert!(!settled_since(&lab, &roll));
+    }
+}

@@ -1,0 +1,95 @@
+//! A volume that is full, on a small file system of its own. Needs root, as the lab does.
+
+use std::path::Path;
+use std::process::Command;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use storage::{Error, Expect, Revision, WatchItem, sqlite};
+
+/// A tmpfs that goes with the test.
+struct Volume(tempfile::TempDir);
+
+fn mount(options: &str, at: &Path) -> bool {
+    let status = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", options, "tmpfs"])
+        .arg(at)
+        .status();
+    status.is_ok_and(|status| status.success())
+}
+
+impl Volume {
+    fn new(size: &str) -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        mount(&format!("size={size}"), directory.path()).then_some(Volume(directory))
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        // Lazily: a test that failed may have files open.
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+#[tokio::test]
+async fn a_full_volume_refuses_writes_and_recovers() {
+    let Some(volume) = Volume::new("6m") else {
+        eprintln!("skipped: no file system can be mounted here");
+        return;
+    };
+    let store = sqlite::open(volume.0.path()).await.unwrap();
+    let mut stored = Vec::new();
+    let mut refused = None;
+    for n in 0..200 {
+        let value = Bytes::from(vec![b'x'; 100_000]);
+        match store
+            .put(&format!("/k/{n:03}"), value, Expect::Absent)
+            .await
+        {
+            Ok(entry) => stored.push(entry),
+            Err(error) => {
+                refused = Some(error);
+                break;
+            }
+        }
+    }
+    assert!(
+        matches!(&refused, Some(Error::Unavailable(why)) if why.contains("full")),
+        "{refused:?}"
+    );
+    assert!(stored.len() > 10);
+    // Reads go on, and nothing that was acknowledged is missing.
+    for entry in &stored {
+        let (found, _) = store.get(&entry.key).await.unwrap();
+        assert_eq!(found.as_ref(), Some(entry));
+    }
+    // It stays full, and says so; small writes may still find room.
+    let mut again = Ok(());
+    for n in 0..40 {
+        let value = Bytes::from(vec![b'x'; 400_000]);
+        let put = store.put(&format!("/l/{n}"), value, Expect::Absent).await;
+        again = again.and(put.map(|_| ()));
+    }
+    assert!(matches!(again, Err(Error::Unavailable(_))), "{again:?}");
+
+    assert!(mount("remount,size=64m", volume.0.path()));
+    let after = store.put("/after", "1".into(), Expect::Absent).await;
+    let after = after.expect("the next write finds the room");
+    // Every change once and in order, those of refused commits not among them unless
+    // they stand.
+    let mut watch = store.watch("/", Revision(1)).await.unwrap();
+    let mut seen = Revision(1);
+    while seen < after.modified {
+        if let WatchItem::Change(change) = watch.next().await.unwrap().unwrap() {
+            assert_eq!(change.revision().0, seen.0 + 1);
+            seen = change.revision();
+            let (standing, _) = store.get(change.key()).await.unwrap();
+            assert_eq!(standing.map(|entry| entry.modified), Some(seen));
+        }
+    }
+    store.close().await;
+    let store = sqlite::open(volume.0.path()).await.unwrap();
+    assert!(store.get("/after").await.unwrap().0.is_some());
+    store.close().await;
+}

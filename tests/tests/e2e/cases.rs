@@ -1,0 +1,18 @@
+//! The cases from the field that need pods (`tests/cases`), several tenants at once.
+
+use tests::cases::{Place, run_all};
+
+use crate::stage::Stage;
+
+/// Each has a tenant or two coming up, which two processors can bear.
+const AT_ONCE: usize = 4;
+
+/// What they need of the lab: tenants are reached at addresses of the cluster.
+pub const ADDRESSES: &str = "the addresses of Services";
+
+pub async fn run(stage: &Stage) {
+    let lab = stage.it.lab().expect("a part for the lab only");
+    let place = Place::new(&lab.program("kubectl"), &lab.kubeconfig());
+    let work = move || run_all(&place, "pods", AT_ONCE);
+    tokio::task::spawn_blocking(work).await.unwrap().judge();
+}
