@@ -22,28 +22,55 @@ pub enum Encoding {
 }
 
 impl Encoding {
-    /// The bytes and their media type. JSON ends with a newline (R4.5).
+    /// The bytes and their media type. JSON ends with a newline (R4.5). What indentation
+    /// makes larger than [`INDENTED`] is JSON without it, which is YAML as well.
     pub fn encode(self, value: &Value, pretty: bool) -> (Vec<u8>, &'static str) {
-        match self {
-            Self::Json => (json(value, pretty), "application/json"),
-            // A Value always has a YAML form; JSON, which is YAML as well, is
-            // what is left should the encoder disagree.
-            Self::Yaml => match serde_saphyr::to_string(value) {
-                Ok(text) => (text.into_bytes(), "application/yaml"),
-                Err(_) => (json(value, pretty), "application/yaml"),
-            },
-        }
+        let (media, indented) = match self {
+            Self::Json => ("application/json", pretty.then(|| indented_json(value))),
+            Self::Yaml => ("application/yaml", Some(yaml(value))),
+        };
+        let bytes = indented.flatten().unwrap_or_else(|| {
+            let mut bytes = value.to_string().into_bytes();
+            bytes.push(b'\n');
+            bytes
+        });
+        (bytes, media)
     }
 }
 
-fn json(value: &Value, pretty: bool) -> Vec<u8> {
-    let mut bytes = if pretty {
-        format!("{value:#}").into_bytes()
-    } else {
-        value.to_string().into_bytes()
-    };
-    bytes.push(b'\n');
-    bytes
+fn indented_json(value: &Value) -> Option<Vec<u8>> {
+    let mut room = Room::default();
+    serde_json::to_writer_pretty(&mut room, value).ok()?;
+    room.0.push(b'\n');
+    Some(room.0)
+}
+
+fn yaml(value: &Value) -> Option<Vec<u8>> {
+    let mut room = Room::default();
+    serde_saphyr::to_io_writer(&mut room, value).ok()?;
+    Some(room.0)
+}
+
+/// Bytes of one object with indentation. It multiplies what is deep and has many lines:
+/// an object of 1 MiB would become 70.
+pub const INDENTED: usize = 4 * 1024 * 1024;
+
+/// Takes [`INDENTED`] bytes and no more.
+#[derive(Default)]
+struct Room(Vec<u8>);
+
+impl std::io::Write for Room {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.0.len() + bytes.len() > INDENTED {
+            return Err(std::io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// `meta.k8s.io/v1` or the older name of the same shape.
@@ -354,6 +381,28 @@ mod tests {
         for (header, answer, expected) in cases {
             assert_eq!(run(header, answer), expected, "{header} {answer:?}");
         }
+    }
+
+    /// Sixty levels down, each of many elements is on a line of its own.
+    #[test]
+    fn indentation_is_bounded() {
+        let mut deep = Value::from(vec![1; 60_000]);
+        for _ in 0..60 {
+            deep = serde_json::json!([deep]);
+        }
+        let plain = deep.to_string();
+        for (encoding, pretty) in [(Encoding::Json, true), (Encoding::Yaml, false)] {
+            let (bytes, _) = encoding.encode(&deep, pretty);
+            assert_eq!(bytes.len(), plain.len() + 1, "{encoding:?}");
+            let read: Value = match encoding {
+                Encoding::Json => serde_json::from_slice(&bytes).unwrap(),
+                Encoding::Yaml => serde_saphyr::from_slice(&bytes).unwrap(),
+            };
+            assert_eq!(read, deep);
+        }
+        let shallow = serde_json::json!({"a": vec![1; 500_000]});
+        let (bytes, _) = Encoding::Json.encode(&shallow, true);
+        assert_eq!(bytes, format!("{shallow:#}\n").into_bytes());
     }
 
     #[test]

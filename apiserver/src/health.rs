@@ -39,6 +39,12 @@ impl Check {
 /// In place of a reason.
 const WITHHELD: &str = "reason withheld";
 
+/// Whether a path is of one of the health endpoints.
+pub fn is_check(path: &str) -> bool {
+    let endpoint = path.trim_matches('/').split('/').next();
+    matches!(endpoint, Some("readyz" | "livez" | "healthz"))
+}
+
 /// The answer of one health endpoint (`readyz`, `livez` or `healthz`) over its checks.
 /// `None`: there is no such path. `known`: the caller has an identity.
 pub fn answer(

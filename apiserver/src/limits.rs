@@ -1,6 +1,7 @@
 //! How much at once: requests in flight (R9.1), time (R9.4), size of a body (R4.12), and
 //! that none of it is one caller's alone.
 
+use std::collections::HashMap;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,10 +24,17 @@ pub const WRITE: Duration = Duration::from_secs(34);
 /// A client that takes longer to send its headers is cut off (HTTP/1).
 pub const HEADER_READ: Duration = Duration::from_secs(32);
 
-/// Bytes that bodies under way may take, counted as what they take once they are read.
-const WORK: usize = 128 * 1024 * 1024;
-/// What a body takes at worst once it is read as a tree of values, in its own size.
+/// Bytes that bodies under way may take, counted as what they take once they are read:
+/// one holder can send one of the largest.
+const WORK: usize = 2 * EXPANSION * BODY;
+/// The same of stored objects that are read as trees of values.
+const STORED: usize = 64 * 1024 * 1024;
+/// What a document takes at worst once it is read as a tree of values, in its own size.
 const EXPANSION: usize = 16;
+/// How long one of the cluster's own controllers waits for room; then it goes on without.
+const SYSTEM_WAIT: Duration = Duration::from_secs(2);
+/// Between its looks.
+const LOOK: Duration = Duration::from_millis(20);
 /// Watches that are open.
 const WATCHES: usize = 2_000;
 /// Requests whose bodies are awaited. They hold no other place, and have headers.
@@ -44,10 +52,13 @@ pub struct Limits {
     waiting: Pool,
     system_reads: Pool,
     system_writes: Pool,
-    system: Arc<[String]>,
+    /// The cluster's own controllers, and room for what each has under way.
+    system: Arc<HashMap<String, Pool>>,
     questions: Pool,
+    /// Room for bodies.
     work: Pool,
-    system_work: Pool,
+    /// Room for stored objects.
+    stored: Pool,
     watches: Pool,
     /// Requests whose bodies are on their way.
     bodies: Pool,
@@ -89,16 +100,18 @@ impl Limits {
     pub fn new(reads: usize, writes: usize, namespace: &str) -> Self {
         let ours = format!("system:serviceaccount:{namespace}:steward-controller");
         let system = CONTROLLERS.iter().map(|user| (*user).to_owned());
+        let system = system.chain([ours]);
+        let system = system.map(|user| (user, Pool::new(STORED)));
         Limits {
             reads: Pool::places(reads),
             writes: Pool::places(writes),
             waiting: Pool::places(reads),
             system_reads: Pool::new((reads / 4).max(1)),
             system_writes: Pool::new((writes / 4).max(1)),
-            system: system.chain([ours]).collect(),
+            system: Arc::new(system.collect()),
             questions: Pool::places(QUESTIONS),
             work: Pool::new(WORK),
-            system_work: Pool::new(WORK / 2),
+            stored: Pool::new(STORED),
             watches: Pool::places(WATCHES),
             bodies: Pool::places(BODIES),
         }
@@ -118,7 +131,7 @@ impl Limits {
             Need::Wait => None,
         };
         if let Some(own) = own
-            && self.system.contains(&identity.user)
+            && self.system.contains_key(&identity.user)
             && let Ok(hold) = own.enter(&identity.user)
         {
             return Ok(Some(hold));
@@ -137,7 +150,7 @@ impl Limits {
     /// # Errors
     /// 429 when the caller has its share of them.
     pub fn watch(&self, identity: &Identity) -> Result<Slot, Failure> {
-        match exempt(identity) || self.system.contains(&identity.user) {
+        match exempt(identity) || self.system.contains_key(&identity.user) {
             true => Ok(None),
             false => self.watches.displace(holder(identity)).map(Some),
         }
@@ -148,7 +161,7 @@ impl Limits {
     /// # Errors
     /// 429 when the caller has its share of them.
     pub fn ask(&self, identity: &Identity) -> Result<Slot, Failure> {
-        match exempt(identity) || self.system.contains(&identity.user) {
+        match exempt(identity) || self.system.contains_key(&identity.user) {
             true => Ok(None),
             false => self.questions.enter(holder(identity)).map(Some),
         }
@@ -157,23 +170,21 @@ impl Limits {
     /// Room for a stored object of so many bytes that is read as a tree of values.
     ///
     /// # Errors
-    /// 429 while what the caller has under way takes all of its share.
-    pub fn decode(&self, identity: &Identity, bytes: usize) -> Result<Slot, Failure> {
-        let mut hold = self.work_of(identity);
-        if let Some(hold) = &mut hold {
-            hold.grow(bytes * EXPANSION)?;
-        }
-        Ok(hold)
+    /// 429 while what the caller has under way takes all of its share. The cluster's own
+    /// controllers wait a little, and are never refused.
+    pub async fn decode(&self, identity: &Identity, bytes: usize) -> Result<Slot, Failure> {
+        let mut room = self.room(identity, &self.stored);
+        room.grow(bytes).await?;
+        Ok(room.hold)
     }
 
-    /// Nothing yet of the room for documents; `None` for those that are not counted.
-    fn work_of(&self, identity: &Identity) -> Slot {
-        match exempt(identity) {
-            true => None,
-            false if self.system.contains(&identity.user) => {
-                Some(self.system_work.hold(&identity.user))
-            }
-            false => Some(self.work.hold(holder(identity))),
+    /// No room yet, of that of the caller: its own or this.
+    fn room(&self, identity: &Identity, of_all: &Pool) -> Room {
+        let own = self.system.get(&identity.user);
+        let pool = own.unwrap_or(of_all);
+        Room {
+            hold: (!exempt(identity)).then(|| pool.hold(holder(identity))),
+            patience: own.map(|_| SYSTEM_WAIT),
         }
     }
 
@@ -182,17 +193,17 @@ impl Limits {
     /// # Errors
     /// 413 for a larger one; 400 if the client stops in the middle; 429 while the
     /// caller's other bodies take all of its share. Nobody's bodies stand in the way of an
-    /// administrator, and only each other's in that of the cluster's own controllers.
+    /// administrator or of the cluster's own controllers.
     pub async fn read<B>(&self, identity: &Identity, body: B) -> Result<(Bytes, Slot), Failure>
     where
         B: http_body::Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let _awaited = match exempt(identity) || self.system.contains(&identity.user) {
+        let _awaited = match exempt(identity) || self.system.contains_key(&identity.user) {
             true => None,
             false => Some(self.bodies.enter(holder(identity))?),
         };
-        let mut hold = self.work_of(identity);
+        let mut room = self.room(identity, &self.work);
         let mut body = pin!(body);
         let mut whole = BytesMut::new();
         while let Some(frame) = body.frame().await {
@@ -205,12 +216,34 @@ impl Limits {
             if whole.len() + data.len() > BODY {
                 return Err(Failure::TooLarge(format!("limit is {BODY}")));
             }
-            if let Some(hold) = &mut hold {
-                hold.grow(data.len() * EXPANSION)?;
-            }
+            room.grow(data.len()).await?;
             whole.extend_from_slice(&data);
         }
-        Ok((whole.freeze(), hold))
+        Ok((whole.freeze(), room.hold))
+    }
+}
+
+/// What a caller holds of the room for documents; nothing for those that are not counted.
+struct Room {
+    hold: Slot,
+    /// What is left of the time that a controller waits; others are refused.
+    patience: Option<Duration>,
+}
+
+impl Room {
+    /// Room for so many bytes more of a document.
+    async fn grow(&mut self, bytes: usize) -> Result<(), Failure> {
+        let Some(hold) = &mut self.hold else {
+            return Ok(());
+        };
+        let Some(patience) = &mut self.patience else {
+            return hold.grow(bytes * EXPANSION);
+        };
+        while hold.grow(bytes * EXPANSION).is_err() && !patience.is_zero() {
+            tokio::time::sleep(LOOK).await;
+            *patience = patience.saturating_sub(LOOK);
+        }
+        Ok(())
     }
 }
 
@@ -425,12 +458,25 @@ mod tests {
             limits.read(&master, body()).await,
         ];
         assert!(both.iter().all(|read| matches!(read, Ok((_, None)))));
+    }
+
+    /// They wait for each other's room a little, and go on without.
+    #[tokio::test(start_paused = true)]
+    async fn the_clusters_own_controllers_are_not_refused() {
+        let limits = Limits::new(1, 1, "s");
+        let body = || Body::from(vec![b'x'; 3 * 512 * 1024]);
         let ours = user("system:serviceaccount:s:steward-controller", "g");
+        let began = tokio::time::Instant::now();
         let first = limits.read(&ours, body()).await.unwrap();
-        // A pool, and not no limit at all.
-        limits.read(&ours, body()).await.unwrap_err();
-        drop(first);
+        let collector = user(CONTROLLERS[1], "g");
+        limits.read(&collector, body()).await.unwrap();
+        assert!(began.elapsed().is_zero());
         limits.read(&ours, body()).await.unwrap();
+        limits.decode(&ours, 3 * 512 * 1024).await.unwrap();
+        assert!(began.elapsed() >= 2 * SYSTEM_WAIT);
+        let second = limits.read(&ours, body());
+        let (second, ()) = futures::future::join(second, async { drop(first) }).await;
+        assert!(second.is_ok() && began.elapsed() < 3 * SYSTEM_WAIT);
     }
 
     #[test]

@@ -98,10 +98,16 @@ where
     let open = call.open;
     let place = call.place;
     let streams = labels.is_watch() && response.status() == StatusCode::OK;
-    // What is not made while it is sent.
-    let bytes = response.body().size_hint().lower() as usize;
+    // What is not made while it is sent, and is of this answer alone.
+    let bytes = match parts.method == Method::HEAD || matches!(target, Target::NonResource { .. }) {
+        true => 0,
+        false => response.body().size_hint().lower() as usize,
+    };
+    let pinned = response.extensions().get::<respond::Estimate>();
+    let pinned = pinned.map_or(0, |about| about.0 as usize);
     response.extensions_mut().insert(taking::About {
         bytes,
+        pinned,
         kind: match streams {
             true => taking::Kind::Watch,
             false => taking::Kind::Whole,
@@ -156,7 +162,14 @@ impl Call<'_> {
         parts.headers = needed(&parts.headers);
         let authorized = self.authorize(caller.identity.clone()).await?;
         match self.target {
-            Target::NonResource { path, .. } => self.document(path, parts),
+            Target::NonResource { path, .. } => {
+                // Whoever asks whether we are well is answered in any case.
+                if !health::is_check(path) {
+                    let identity = authorized.identity();
+                    self.place = Held::new(self.context.limits.enter(identity, Need::Read)?);
+                }
+                self.document(path, parts)
+            }
             Target::Resource(_) => self.resource(&authorized, parts, body).await,
         }
     }

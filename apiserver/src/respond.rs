@@ -20,6 +20,7 @@ use tower_http::compression::predicate::SizeAbove;
 
 use crate::accept::{Accept, Encoding, MetaVersion, Shape};
 use crate::cache::Item;
+use crate::live::Live;
 use crate::table;
 
 /// Bodies above this many bytes are compressed for clients that can (R4.10).
@@ -176,15 +177,15 @@ pub fn item(resource: &Resource, item: &Item, accept: &Accept, now: Timestamp) -
 }
 
 /// A list, or the Table of it, made item by item while it is being sent: however long
-/// it is, no more than a piece of it is held beside the items. `held` is let go of when
-/// it was sent.
+/// it is, no more than a piece of it is held beside the items, and is counted. `held` is
+/// let go of when it was sent.
 pub fn list<H: Send + 'static>(
     resource: &'static Resource,
     meta: &ListMeta,
     items: Vec<Arc<Item>>,
     accept: &Accept,
     now: Timestamp,
-    held: H,
+    held: (Live, H),
 ) -> Response<Body> {
     let plain = accept.encoding == Encoding::Json && !accept.pretty;
     let metadata = meta.to_value();
@@ -293,14 +294,13 @@ impl Frame {
 
     /// One entry, as it stands in the list.
     fn entry(self, value: &Value) -> Bytes {
-        let (indent, first, text) = match self {
+        let (indent, first, encoding) = match self {
             Self::Plain => return Bytes::from(value.to_string()),
-            Self::Pretty => ("    ", "    ", format!("{value:#}")),
-            Self::Yaml => {
-                let (bytes, _) = Encoding::Yaml.encode(value, false);
-                ("  ", "- ", String::from_utf8_lossy(&bytes).into_owned())
-            }
+            Self::Pretty => ("    ", "    ", Encoding::Json),
+            Self::Yaml => ("  ", "- ", Encoding::Yaml),
         };
+        let (bytes, _) = encoding.encode(value, true);
+        let text = String::from_utf8_lossy(&bytes);
         let mut entry = String::with_capacity(text.len() + text.len() / 4);
         for (number, line) in text.lines().enumerate() {
             if number > 0 {
@@ -331,7 +331,7 @@ impl Pieces {
         self,
         items: Vec<Arc<Item>>,
         form: impl Fn(&Item) -> Bytes + Send + 'static,
-        held: H,
+        held: (Live, H),
     ) -> Response<Body> {
         let Self {
             head,
@@ -352,7 +352,7 @@ impl Pieces {
                 loop {
                     let Some(item) = items.next() else {
                         piece.extend_from_slice(&tail);
-                        return (piece.freeze(), None);
+                        return (held.0.count(piece.freeze()), None);
                     };
                     if !first {
                         piece.extend_from_slice(between.as_bytes());
@@ -360,8 +360,9 @@ impl Pieces {
                     first = false;
                     piece.extend_from_slice(&form(&item));
                     if piece.len() >= PIECE {
+                        let piece = held.0.count(piece.freeze());
                         let rest = (items, Bytes::new(), form, held);
-                        return (piece.freeze(), Some(rest));
+                        return (piece, Some(rest));
                     }
                 }
             });
@@ -375,9 +376,10 @@ impl Pieces {
     }
 }
 
-/// About how long a body is whose length is not known.
+/// About how long a body is whose length is not known, and how many bytes of objects it
+/// keeps alive until it was sent.
 #[derive(Clone, Copy, Debug)]
-struct Estimate(u64);
+pub struct Estimate(pub u64);
 
 /// Compresses a large answer if the client accepts gzip (R4.10). Watches have
 /// no length and stay as they are.
@@ -511,7 +513,14 @@ mod tests {
                         encoding,
                         pretty,
                     };
-                    let response = list(resource, &meta, items.clone(), &accept, now, ());
+                    let response = list(
+                        resource,
+                        &meta,
+                        items.clone(),
+                        &accept,
+                        now,
+                        (Live::default(), ()),
+                    );
                     let declared = response.headers().get(header::CONTENT_LENGTH).cloned();
                     let bytes = response.into_body().collect().await.unwrap().to_bytes();
                     if let Some(declared) = declared {
@@ -546,6 +555,38 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    /// Indentation multiplies what is deep; such an entry is written without it.
+    #[tokio::test]
+    async fn entries_of_lists_are_bounded_with_their_indentation() {
+        let resource = apiservice::find("tenantcontrolplanes").unwrap();
+        let mut deep = Value::from(vec![1; 60_000]);
+        for _ in 0..50 {
+            deep = json!([deep]);
+        }
+        let small = json!({"metadata": {"name": "a"}});
+        let large = json!({"metadata": {"name": "b"}, "spec": deep});
+        let of = |object: &Value| Arc::new(Item::new(object, &Default::default()));
+        let items = vec![of(&small), of(&large)];
+        for encoding in [Encoding::Json, Encoding::Yaml] {
+            let accept = Accept {
+                shape: Shape::Object,
+                encoding,
+                pretty: true,
+            };
+            let meta = ListMeta::default();
+            let now = Timestamp::UNIX_EPOCH;
+            let held = (Live::default(), ());
+            let list = list(resource, &meta, items.clone(), &accept, now, held);
+            let bytes = list.into_body().collect().await.unwrap().to_bytes();
+            assert!(bytes.len() < 1_000_000, "{encoding:?}: {}", bytes.len());
+            let read: Value = match encoding {
+                Encoding::Json => serde_json::from_slice(&bytes).unwrap(),
+                Encoding::Yaml => serde_saphyr::from_slice(&bytes).unwrap(),
+            };
+            assert_eq!(read["items"], json!([small, large]));
         }
     }
 

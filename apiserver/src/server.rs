@@ -71,8 +71,9 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 /// For all streams of one connection together: kube-apiserver sends every user's bodies
 /// over one.
 const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
-/// How much hyper buffers of an answer; these bytes are no longer counted.
-const SEND_BUFFER: usize = 64 * 1024;
+/// How much hyper buffers of an answer, on a connection of the front proxy and on any
+/// other; these bytes are no longer counted.
+const SEND_BUFFER: [usize; 2] = [64 * 1024, 16 * 1024];
 /// Headers of one request, from the front proxy and from everybody else. They are kept
 /// until it is known who asks.
 const HEADER_BYTES: [u32; 2] = [256 * 1024, 64 * 1024];
@@ -410,8 +411,8 @@ async fn serve(
         }
     });
     let builder = match shared {
-        true => builder(door.streams, HEADER_BYTES[0]),
-        false => builder(door.streams.min(STREAMS), HEADER_BYTES[1]),
+        true => builder(door.streams, HEADER_BYTES[0], SEND_BUFFER[0]),
+        false => builder(door.streams.min(STREAMS), HEADER_BYTES[1], SEND_BUFFER[1]),
     };
     let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
@@ -542,7 +543,7 @@ fn log_end(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
 }
 
 /// HTTP as R4.11 has it.
-fn builder(streams: u32, headers: u32) -> auto::Builder<TokioExecutor> {
+fn builder(streams: u32, headers: u32, send_buffer: usize) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
         .http1()
@@ -557,7 +558,7 @@ fn builder(streams: u32, headers: u32) -> auto::Builder<TokioExecutor> {
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(STREAM_WINDOW)
         .max_header_list_size(headers)
-        .max_send_buf_size(SEND_BUFFER)
+        .max_send_buf_size(send_buffer)
         .keep_alive_interval(PING)
         .keep_alive_timeout(PONG);
     builder

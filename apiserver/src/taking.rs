@@ -12,9 +12,10 @@
 //! The last piece counts as taken when the connection has it.
 //!
 //! [`Unread`] knows the answers of all connections. When they keep more bytes alive than
-//! there is room for, it lets go of some before their time: of the oldest of whoever has
-//! most that wait for their client.
+//! there is room for, it lets go of some before their time: of the largest of whoever has
+//! most bytes that wait for their client.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -48,6 +49,8 @@ pub struct About {
     pub holder: Arc<str>,
     /// Bytes that are held for it alone.
     pub bytes: usize,
+    /// Bytes of objects that it keeps alive. The cache may hold them as well.
+    pub pinned: usize,
 }
 
 /// Whether an answer has an end.
@@ -91,7 +94,6 @@ impl Answers {
 
 struct Answer {
     about: About,
-    live: Live,
     /// What is held for it alone, as long as it is.
     share: Option<Share>,
     /// `None` once it was let go of.
@@ -108,8 +110,8 @@ struct Answer {
     wanted: bool,
 }
 
-/// An answer that waits for its client, and since when.
-type Waiting = (Instant, Arc<Mutex<Answer>>);
+/// An answer that waits for its client: what it keeps, since when, and itself.
+type Waiting = (usize, Reverse<Instant>, Arc<Mutex<Answer>>);
 
 impl Unread {
     /// Of which the bytes are counted there.
@@ -143,29 +145,35 @@ impl Unread {
     /// Lets go of answers until they keep no more than they may. Returns how many.
     fn relieve(&self) -> usize {
         let all: Vec<_> = self.answers.lock().by.values().cloned().collect();
-        let mut by: HashMap<Arc<str>, Vec<Waiting>> = HashMap::new();
+        let mut by: HashMap<Arc<str>, (usize, Vec<Waiting>)> = HashMap::new();
         for answer in all {
-            let (waits, holder, asked) = {
+            let (waits, holder, keeps, asked) = {
                 let answer = answer.lock();
                 let waits = answer.body.is_some() && !answer.wanted;
-                (waits, answer.about.holder.clone(), answer.asked)
+                let holder = answer.about.holder.clone();
+                (waits, holder, answer.keeps(), Reverse(answer.asked))
             };
             if waits {
-                by.entry(holder).or_default().push((asked, answer));
+                let (sum, answers) = by.entry(holder).or_default();
+                *sum += keeps;
+                answers.push((keeps, asked, answer));
             }
         }
-        for answers in by.values_mut() {
-            // The oldest last.
-            answers.sort_by_key(|(asked, _)| std::cmp::Reverse(*asked));
+        for (_, answers) in by.values_mut() {
+            // The largest last, and of these the oldest.
+            answers.sort_by_key(|(keeps, asked, _)| (*keeps, *asked));
         }
         let mut ended = 0;
         while self.live.excess() > 0 {
-            let largest = by.values_mut().max_by_key(|answers| answers.len());
-            let Some((_, answer)) = largest.and_then(Vec::pop) else {
+            let some = by.values_mut().filter(|(_, answers)| !answers.is_empty());
+            let Some((sum, answers)) = some.max_by_key(|(sum, _)| *sum) else {
                 break;
             };
-            answer.lock().let_go();
-            ended += 1;
+            if let Some((keeps, _, answer)) = answers.pop() {
+                *sum -= keeps;
+                answer.lock().let_go();
+                ended += 1;
+            }
         }
         ended
     }
@@ -177,7 +185,6 @@ impl Taking {
         let now = Instant::now();
         let bytes = Some(about.bytes).filter(|bytes| *bytes > 0);
         let answer = Arc::new(Mutex::new(Answer {
-            live: self.unread.live.clone(),
             share: bytes.map(|bytes| self.unread.live.hold(bytes)),
             body: Some(body),
             rest: Bytes::new(),
@@ -229,6 +236,11 @@ impl Answer {
         self.body.is_none()
     }
 
+    /// Bytes that are alive because of it, as far as is known.
+    fn keeps(&self) -> usize {
+        self.about.bytes + self.about.pinned + self.rest.len()
+    }
+
     fn let_go(&mut self) {
         self.body = None;
         self.rest = Bytes::new();
@@ -250,10 +262,6 @@ impl Answer {
             match frame {
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                     Ok(data) => {
-                        // A piece that was made for it; frames of watches are shared.
-                        if self.about.kind == Kind::Whole && self.about.bytes == 0 {
-                            self.share = Some(self.live.hold(data.len()));
-                        }
                         self.rest = data;
                         self.cut = false;
                     }
@@ -358,6 +366,7 @@ mod tests {
             let about = About {
                 holder: holder.into(),
                 bytes,
+                pinned: pieces * PIECE,
                 ..About::default()
             };
             taking.take(body, about)
@@ -383,6 +392,30 @@ mod tests {
         drop((one, many));
         assert_eq!(live.used(), 0);
         assert!(unread.answers.lock().by.is_empty());
+    }
+
+    /// Twenty small answers of one, and two of another that keep a thousand times as much.
+    #[tokio::test]
+    async fn it_is_the_bytes_that_count_and_not_the_answers() {
+        let live = Live::new(10 * PIECE);
+        let unread = Unread::new(live.clone());
+        let taking = unread.connection();
+        let answer = |holder: &str, bytes: usize| {
+            let about = About {
+                holder: holder.into(),
+                bytes,
+                ..About::default()
+            };
+            taking.take(Body::from(vec![b'x'; bytes]), about)
+        };
+        let mut small: Vec<Taken> = (0..20).map(|_| answer("many", 20)).collect();
+        let mut large = [answer("two", 8 * PIECE), answer("two", 6 * PIECE)];
+        assert_eq!(unread.relieve(), 1);
+        large[0].frame().await.unwrap().unwrap_err();
+        large[1].frame().await.unwrap().unwrap();
+        for taken in &mut small {
+            taken.frame().await.unwrap().unwrap();
+        }
     }
 
     fn held(body: Body, pool: &Pool) -> Body {

@@ -84,6 +84,36 @@ async fn without_a_right_every_path_is_403_whether_or_not_it_exists() {
     assert_ne!(code(&context, "GET", "/readyz").await, 403);
 }
 
+/// A document that is not taken holds a place as an object does. Whoever asks whether we
+/// are well needs none.
+#[tokio::test]
+async fn documents_take_places_and_checks_none() {
+    let context = context(allow);
+    let one = handle(context.clone(), Arc::default(), request("GET", OURS)).await;
+    assert_eq!(code(&context, "GET", OURS).await, 429);
+    assert_eq!(code(&context, "GET", "/metrics").await, 429);
+    for path in ["/readyz", "/livez", "/readyz/ping"] {
+        assert_ne!(code(&context, "GET", path).await, 429, "{path}");
+    }
+    drop(one);
+    assert_eq!(code(&context, "GET", OURS).await, 200);
+}
+
+/// What is shared, and what is not sent, counts as nobody's bytes.
+#[tokio::test]
+async fn an_answer_counts_what_is_made_for_it() {
+    let context = context(allow);
+    for (method, path, own) in [
+        ("GET", OURS, false),
+        ("HEAD", WRITABLE, false),
+        ("GET", WRITABLE, true),
+    ] {
+        let answer = handle(context.clone(), Arc::default(), request(method, path)).await;
+        let about = answer.unwrap().extensions().get::<taking::About>().cloned();
+        assert_eq!(about.unwrap().bytes > 0, own, "{method} {path}");
+    }
+}
+
 #[tokio::test]
 async fn a_credential_that_proves_nothing_is_401_on_every_path() {
     let context = context(allow);

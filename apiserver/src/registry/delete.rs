@@ -94,7 +94,8 @@ pub async fn one<V>(
     let (resource, identity) = (permit.resource(), permit.identity());
     for _ in 0..ATTEMPTS {
         let entry = get::entry(registry, resource, namespace, name).await?;
-        let decoded = registry.limits.decode(identity, entry.value.len())?;
+        let decoded = registry.limits.decode(identity, entry.value.len());
+        let decoded = decoded.await?;
         let old = match object::decode(resource, &entry) {
             Ok(old) => old,
             Err(unreadable) => unreadable_gone(options, unreadable, name)?,

@@ -56,8 +56,9 @@ pub async fn run(
         unreadable(registry, request, &permit, &options).await?;
     }
     let now = registry.clock.now();
+    let held = (registry.cache.live.clone(), list.share);
     Ok(respond::list(
-        resource, &list.meta, list.items, &accept, now, list.share,
+        resource, &list.meta, list.items, &accept, now, held,
     ))
 }
 

@@ -6,11 +6,12 @@ use apiservice::Resource;
 use axum::body::Body;
 use http::Response;
 use serde_json::Value;
-use storage::{Entry, Revision};
+use storage::Entry;
 
 use crate::accept::{self, Answer};
 use crate::authz::{Permit, verb};
 use crate::cache::Item;
+use crate::limits::Slot;
 use crate::object;
 use crate::options;
 use crate::registry::{Registry, Request, read_failure};
@@ -60,14 +61,16 @@ pub async fn run(
     ))
 }
 
-/// The object that a permit is for, and the revision that it was last changed at.
-pub async fn object<V>(
-    registry: &Registry,
-    permit: &Permit<V>,
-) -> Result<(Value, Revision), Failure> {
+/// The object that a permit is for, with its room, which is held for as long as it is.
+///
+/// # Errors
+/// 404; 429 while what the caller has under way takes all of its share.
+pub async fn object<V>(registry: &Registry, permit: &Permit<V>) -> Result<(Value, Slot), Failure> {
     let name = name(permit)?;
     let entry = entry(registry, permit.resource(), permit.namespace(), name).await?;
-    Ok((object::decode(permit.resource(), &entry)?, entry.modified))
+    let room = registry.limits.decode(permit.identity(), entry.value.len());
+    let room = room.await?;
+    Ok((object::decode(permit.resource(), &entry)?, room))
 }
 
 /// The stored entry, or 404.

@@ -48,7 +48,7 @@ pub async fn run(
         list.items,
         &accept,
         now,
-        list.share,
+        (registry.cache.live.clone(), list.share),
     ))
 }
 

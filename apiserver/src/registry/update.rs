@@ -123,7 +123,8 @@ impl<'a> Change<'a> {
         } = *self;
         for _ in 0..ATTEMPTS {
             let entry = get::entry(registry, resource, self.namespace, self.name).await?;
-            let decoded = registry.limits.decode(self.identity, entry.value.len())?;
+            let decoded = registry.limits.decode(self.identity, entry.value.len());
+            let decoded = decoded.await?;
             let old = object::decode(resource, &entry)?;
             let mut new = build(&old)?;
             if admission::required_version(resource, &new)? != entry.modified.0 {

@@ -29,6 +29,7 @@ use crate::accept::{self, Accept, Answer, Shape};
 use crate::authz::{Permit, verb};
 use crate::cache::{Batch, Cache, Event, Item, Key, Kind};
 use crate::limits;
+use crate::live::Live;
 use crate::object;
 use crate::options;
 use crate::pool::{Hold, Pool};
@@ -193,7 +194,7 @@ impl Watcher {
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             self.take_initial();
-            if let Some(piece) = self.piece() {
+            if let Some(piece) = piece(&mut self.queue, &self.cache.live) {
                 return Some(piece);
             }
             if self.ended || self.shutdown.is_cancelled() {
@@ -204,22 +205,6 @@ impl Watcher {
             }
             self.step().await;
         }
-    }
-
-    /// Joins queued frames into one piece.
-    fn piece(&mut self) -> Option<Bytes> {
-        let first = self.queue.pop_front()?;
-        if self.queue.is_empty() || first.len() >= PIECE {
-            return Some(first);
-        }
-        let mut piece = BytesMut::from(first.as_ref());
-        while piece.len() < PIECE {
-            let Some(frame) = self.queue.pop_front() else {
-                break;
-            };
-            piece.extend_from_slice(&frame);
-        }
-        Some(piece.freeze())
     }
 
     /// Queues some of the present objects, and the marker after the last.
@@ -474,9 +459,42 @@ impl Watcher {
     }
 }
 
+/// The next queued frame, or some of them joined.
+fn piece(queue: &mut VecDeque<Bytes>, live: &Live) -> Option<Bytes> {
+    let first = queue.pop_front()?;
+    if queue.is_empty() || first.len() >= PIECE {
+        return Some(first);
+    }
+    let mut piece = BytesMut::from(first.as_ref());
+    // A large frame is shared with other watchers, and is not copied.
+    while let Some(frame) = queue.front()
+        && piece.len() + frame.len() <= PIECE
+    {
+        piece.extend_from_slice(frame);
+        queue.pop_front();
+    }
+    Some(live.count(piece.freeze()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn frames_are_joined_and_a_large_one_is_not_copied() {
+        let live = Live::default();
+        let large = Bytes::from(vec![b'l'; 20 * PIECE]);
+        let small = || Bytes::from_static(b"small");
+        let mut queue = VecDeque::from([small(), small(), large.clone(), small()]);
+        let first = piece(&mut queue, &live).unwrap();
+        assert_eq!((first.as_ref(), live.used()), (&b"smallsmall"[..], 10));
+        let second = piece(&mut queue, &live).unwrap();
+        assert_eq!(second.as_ptr(), large.as_ptr());
+        assert_eq!(piece(&mut queue, &live).unwrap(), small());
+        assert!(piece(&mut queue, &live).is_none());
+        drop(first);
+        assert_eq!(live.used(), 0);
+    }
 
     #[test]
     fn a_watch_ends_within_an_hour_whatever_is_asked_for() {

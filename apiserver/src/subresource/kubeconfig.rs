@@ -114,7 +114,7 @@ pub async fn get(
     request: &Request,
 ) -> Result<Response<Body>, Failure> {
     let accept = accept::negotiate(&request.headers, &request.query(), Answer::Object)?;
-    let (object, _) = registry::get::object(registry, &permit).await?;
+    let (object, _room) = registry::get::object(registry, &permit).await?;
     let role = minter.role(&permit, request).await?;
     if let Shape::Table(..) = accept.shape {
         let value = summary(&object, role, &permit);
@@ -147,7 +147,7 @@ pub async fn create(
     let accept = accept::negotiate(&request.headers, &request.query(), Answer::Object)?;
     let write = Write::parse(request.query(), WriteKind::Create)?;
     let asked = Asked::parse(request, &permit, minter.longest)?;
-    let (object, _) = registry::get::object(registry, &permit).await?;
+    let (object, _room) = registry::get::object(registry, &permit).await?;
     minter.still_allowed(&permit).await?;
     let mut answer = json!({
         "apiVersion": permit.resource().api_version(),

@@ -30,7 +30,7 @@ pub async fn get(
     request: &Request,
 ) -> Result<Response<Body>, Failure> {
     let accept = accept::negotiate(&request.headers, &request.query(), Answer::Object)?;
-    let (object, _) = get::object(registry, &permit).await?;
+    let (object, _room) = get::object(registry, &permit).await?;
     let scale = scale(paths(&permit)?, &object)?;
     Ok(respond::with_columns(
         table::SCALE,

@@ -250,8 +250,10 @@ async fn what_is_stored_counts_as_work_of_whoever_changes_it() {
     let held = world
         .registry
         .limits
-        .decode(&identity, 4 * 1024 * 1024 - 1000);
-    let held = held.unwrap();
+        .decode(&identity, 2 * 1024 * 1024 - 1000);
+    let held = held.await.unwrap();
+    let scale = || Call::tenants("a").part("scale");
+    assert_eq!(world.get(scale()).await.code, 429);
     assert_eq!(world.patch(note()).await.code, 429);
     let mut whole = padded("a", 14_000);
     whole["metadata"]["annotations"] = json!({"n": "1"});
@@ -259,6 +261,7 @@ async fn what_is_stored_counts_as_work_of_whoever_changes_it() {
     assert_eq!(world.delete(Call::tenants("a")).await.code, 429);
     assert_eq!(world.delete_collection(Call::tenants("")).await.code, 429);
     drop(held);
+    assert_eq!(world.get(scale()).await.code, 200);
     assert_eq!(world.patch(note()).await.code, 200);
     assert_eq!(world.delete(Call::tenants("a")).await.code, 200);
 }
