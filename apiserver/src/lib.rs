@@ -21,6 +21,7 @@ pub mod floor;
 pub mod guard;
 pub mod health;
 pub mod limits;
+pub mod linger;
 pub mod live;
 pub mod memo;
 pub mod merge;

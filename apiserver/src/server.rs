@@ -38,6 +38,7 @@ use crate::cache::Cache;
 use crate::documents::Documents;
 use crate::floor::Floor;
 use crate::limits::{self, Limits};
+use crate::linger::Lingering;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::namespaces::Namespaces;
@@ -414,7 +415,8 @@ async fn serve(
         true => builder(door.streams, HEADER_BYTES[0], SEND_BUFFER[0]),
         false => builder(door.streams.min(STREAMS), HEADER_BYTES[1], SEND_BUFFER[1]),
     };
-    let mut connection = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut connection =
+        std::pin::pin!(builder.serve_connection(TokioIo::new(Lingering::new(stream)), service));
     tokio::select! {
         ended = connection.as_mut() => return log_end(ended),
         () = drain.cancelled() => connection.as_mut().graceful_shutdown(),

@@ -292,6 +292,15 @@ pub async fn clean_up(
     }
 }
 
+/// Why such a clean-up waits, and what ends it.
+fn unclaimed() -> String {
+    format!(
+        "{}; put the right one back or, if that is lost for good, remove the entry from \
+         status.pendingCleanups",
+        deletion::UNCLAIMED
+    )
+}
+
 async fn clean(
     tenancy: &dyn Tenancy,
     pending: &PendingCleanup,
@@ -304,7 +313,7 @@ async fn clean(
     if claims.is_empty() && pending.user.is_some() {
         let known = tenancy.claimants().await?;
         if !proofs.hold(&known) {
-            return Ok(Cleaned::Not(deletion::UNCLAIMED.to_owned()));
+            return Ok(Cleaned::Not(unclaimed()));
         }
     }
     let mut left = 0;
@@ -522,7 +531,7 @@ mod tests {
     #[tokio::test]
     async fn a_clean_up_waits_for_the_right_database() {
         let owed = entry(Some("u"));
-        let waits = Cleaned::Not(deletion::UNCLAIMED.into());
+        let waits = Cleaned::Not(unclaimed());
         for wrong in [
             Fake::default(),
             Fake::with(&["of another installation"]),

@@ -140,6 +140,8 @@ pub fn build_images(target: &Path, lab: &Path) -> Result<PathBuf> {
         .arg(&images)
         .env("CARGO_TARGET_DIR", target)
         .env("LAB", lab)
+        // Hundreds of lines that would stand where failures are looked for.
+        .env("CARGO_TERM_QUIET", "true")
         .stdin(Stdio::null())
         .stdout(std::io::stderr())
         .status()

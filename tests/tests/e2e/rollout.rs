@@ -58,7 +58,7 @@ async fn slip(stage: &Stage, stories: &[Story]) {
     for words in [
         "DataStore default",
         "spec.endpoints",
-        "keep those of before",
+        "keep the previous ones",
     ] {
         assert!(told[2].contains(words), "{told:?}");
     }
