@@ -14,7 +14,7 @@ use crate::{
     lease, requeue,
     tenant::{
         self,
-        plan::{EXISTS, Finding, Object, ObjectKey, Outcome, Said},
+        plan::{EXISTS, Finding, Object, ObjectKey, ObjectKind, Outcome, Said},
         world::{Ownership, World},
     },
 };
@@ -109,22 +109,6 @@ pub fn failed(refusal: Refusal) -> Outcome {
     }
 }
 
-/// The path of an object of ours, or of its collection.
-pub fn path(kind: &str, namespace: &str, name: Option<&str>) -> String {
-    let (root, plural) = match kind {
-        "Secret" => ("/api/v1", "secrets"),
-        "ConfigMap" => ("/api/v1", "configmaps"),
-        "Service" => ("/api/v1", "services"),
-        "Deployment" => ("/apis/apps/v1", "deployments"),
-        "Role" => ("/apis/rbac.authorization.k8s.io/v1", "roles"),
-        _ => ("/apis/rbac.authorization.k8s.io/v1", "rolebindings"),
-    };
-    match name {
-        Some(name) => format!("{root}/namespaces/{namespace}/{plural}/{name}"),
-        None => format!("{root}/namespaces/{namespace}/{plural}"),
-    }
-}
-
 /// Creates an object that must not exist.
 pub async fn create(ctx: &Context, world: &World, object: &Object) -> Outcome {
     let key = object.key();
@@ -137,7 +121,7 @@ pub async fn create(ctx: &Context, world: &World, object: &Object) -> Outcome {
     }
     let path = format!(
         "{}?fieldManager={FIELD_MANAGER}",
-        path(key.kind, &key.namespace, None)
+        key.kind.path(&key.namespace, None)
     );
     match call(ctx, Method::POST, &path, "application/json", Some(&body)).await {
         Ok(written) => {
@@ -173,7 +157,7 @@ fn rejected(
 /// An object that a cache does not show, but that is there: ours without its
 /// label, or somebody else's.
 async fn whose(ctx: &Context, world: &World, key: &ObjectKey) -> Outcome {
-    let path = path(key.kind, &key.namespace, Some(&key.name));
+    let path = key.path();
     match call(ctx, Method::GET, &path, "application/json", None).await {
         Ok(found) => {
             let meta: ObjectMeta =
@@ -202,7 +186,7 @@ async fn whose(ctx: &Context, world: &World, key: &ObjectKey) -> Outcome {
 /// Looks for an object that ought to be there and is not in the cache, which
 /// holds objects by their labels.
 pub async fn look(ctx: &Context, world: &World, key: &ObjectKey) -> Outcome {
-    let path = path(key.kind, &key.namespace, Some(&key.name));
+    let path = key.path();
     match call(ctx, Method::GET, &path, "application/json", None).await {
         Ok(found) => {
             let meta: ObjectMeta =
@@ -244,7 +228,7 @@ pub async fn apply(ctx: &Context, world: &World, object: &Object) -> Outcome {
         return outcome;
     }
     let fingerprinted = body.clone();
-    let address = path(key.kind, &key.namespace, Some(&key.name));
+    let address = key.path();
     let mut held = match held(ctx, &key) {
         Some(meta) => meta,
         // Not in the cache: whose it is must be asked before it is written.
@@ -395,7 +379,7 @@ pub async fn delete(ctx: &Context, key: &ObjectKey, uid: &str) -> Outcome {
         "preconditions": {"uid": uid},
         "propagationPolicy": "Background",
     });
-    let path = path(key.kind, &key.namespace, Some(&key.name));
+    let path = key.path();
     match call(
         ctx,
         Method::DELETE,
@@ -521,49 +505,19 @@ fn wrote(ctx: &Context, world: &World, object: &Object, body: &Value, written: V
 
 /// Puts the answer to a write into the cache, so that the next plan knows it
 /// without waiting for the watch.
-fn remember(ctx: &Context, kind: &str, object: Value) {
-    fn put<K>(cache: &crate::caches::Cache<K>, object: Value)
-    where
-        K: crate::caches::Cached + serde::de::DeserializeOwned,
-    {
-        if let Ok(mut object) = serde_json::from_value::<K>(object) {
-            prune_managers(object.meta_mut());
-            cache.put(std::sync::Arc::new(object));
-        }
-    }
-    match kind {
-        "Secret" => put(&ctx.caches.secrets, object),
-        "ConfigMap" => put(&ctx.caches.config_maps, object),
-        "Service" => put(&ctx.caches.services, object),
-        "Deployment" => put(&ctx.caches.deployments, object),
-        "Role" => put(&ctx.caches.roles, object),
-        _ => put(&ctx.caches.role_bindings, object),
-    }
+fn remember(ctx: &Context, kind: ObjectKind, object: Value) {
+    kind.cache(&ctx.caches).remember(object);
 }
 
 fn forget(ctx: &Context, key: &ObjectKey, uid: &str) {
     let name = Name::new(&key.namespace, &key.name);
-    match key.kind {
-        "Secret" => ctx.caches.secrets.forget(&name, uid),
-        "ConfigMap" => ctx.caches.config_maps.forget(&name, uid),
-        "Service" => ctx.caches.services.forget(&name, uid),
-        "Deployment" => ctx.caches.deployments.forget(&name, uid),
-        "Role" => ctx.caches.roles.forget(&name, uid),
-        _ => ctx.caches.role_bindings.forget(&name, uid),
-    }
+    key.kind.cache(&ctx.caches).forget(&name, uid);
 }
 
 /// Metadata of what the cache holds.
 fn held(ctx: &Context, key: &ObjectKey) -> Option<ObjectMeta> {
     let name = Name::new(&key.namespace, &key.name);
-    Some(match key.kind {
-        "Secret" => ctx.caches.secrets.get(&name)?.metadata.clone(),
-        "ConfigMap" => ctx.caches.config_maps.get(&name)?.metadata.clone(),
-        "Service" => ctx.caches.services.get(&name)?.metadata.clone(),
-        "Deployment" => ctx.caches.deployments.get(&name)?.metadata.clone(),
-        "Role" => ctx.caches.roles.get(&name)?.metadata.clone(),
-        _ => ctx.caches.role_bindings.get(&name)?.metadata.clone(),
-    })
+    key.kind.cache(&ctx.caches).meta(&name)
 }
 
 #[cfg(test)]

@@ -20,6 +20,9 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 use parking_lot::RwLock;
+use serde_json::Value;
+
+use crate::cluster::kinds::{Found, ObjectKind, Owned};
 
 /// Namespace and name, of a tenant or of an object.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -513,6 +516,14 @@ impl Cached for Event {
 /// Bytes of the message of an Event that are kept.
 const MESSAGE: usize = 1024;
 
+/// An object as the caches hold it. Most of the managers of fields are of no interest
+/// and take space.
+pub fn kept<K: Cached>(mut object: K) -> Arc<K> {
+    crate::apply_objects::prune_managers(object.meta_mut());
+    object.prune();
+    Arc::new(object)
+}
+
 /// The beginning of a text.
 fn cut(mut text: String, most: usize) -> String {
     if text.len() > most {
@@ -650,26 +661,40 @@ impl Caches {
     }
 
     /// The namespaced kinds that a plan decides on.
-    fn decided_on(&self) -> [(&'static str, &dyn Lists); 6] {
-        [
-            ("secrets", &self.secrets),
-            ("configmaps", &self.config_maps),
-            ("services", &self.services),
-            ("deployments", &self.deployments),
-            ("roles", &self.roles),
-            ("rolebindings", &self.role_bindings),
-        ]
+    fn decided_on(&self) -> [(&'static str, &dyn AnyCache); ObjectKind::ALL.len()] {
+        ObjectKind::ALL.map(|kind| (kind.plural(), kind.cache(self)))
     }
 }
 
-/// How far the lists of a kind are, whatever it is a cache of.
-trait Lists {
+/// A cache of a kind of the table, whichever it is.
+pub trait AnyCache {
+    /// See [`Cache::synced`].
     fn synced(&self, place: &str) -> bool;
+
+    /// True once a place was listed or is known not to be ours to list.
     fn is_known(&self, place: &str) -> bool;
+
+    /// See [`Cache::refusal`].
     fn refusal(&self, place: &str) -> Option<String>;
+
+    /// Metadata of one object.
+    fn meta(&self, name: &Name) -> Option<ObjectMeta>;
+
+    /// All of a group, in the order of their names.
+    fn held(&self, group: &Name) -> Vec<Found>;
+
+    /// Puts in what the API answered; what does not decode is of a later Kubernetes, and
+    /// is left out.
+    fn remember(&self, object: Value);
+
+    /// See [`Cache::forget`].
+    fn forget(&self, name: &Name, uid: &str);
 }
 
-impl<K: Cached> Lists for Cache<K> {
+impl<K: Owned> AnyCache for Cache<K>
+where
+    Found: From<Arc<K>>,
+{
     fn synced(&self, place: &str) -> bool {
         Self::synced(self, place)
     }
@@ -680,6 +705,24 @@ impl<K: Cached> Lists for Cache<K> {
 
     fn refusal(&self, place: &str) -> Option<String> {
         Self::refusal(self, place)
+    }
+
+    fn meta(&self, name: &Name) -> Option<ObjectMeta> {
+        Some(self.get(name)?.meta().clone())
+    }
+
+    fn held(&self, group: &Name) -> Vec<Found> {
+        self.of(group).into_iter().map(Found::from).collect()
+    }
+
+    fn remember(&self, object: Value) {
+        if let Ok(object) = serde_json::from_value::<K>(object) {
+            self.put(kept(object));
+        }
+    }
+
+    fn forget(&self, name: &Name, uid: &str) {
+        Self::forget(self, name, uid);
     }
 }
 

@@ -455,7 +455,7 @@ pub fn turn(ctx: &Context, world: &World, roll: FleetRoll) -> Turn {
         ctx.fleet.leave(uid);
         return Turn::NotNeeded;
     }
-    let live = world.owned.deployment.as_deref();
+    let live = world.deployment();
     let shown = holders(ctx);
     let holds = shown.iter().any(|it| it.uid == uid);
     let asking = Asking {
@@ -847,13 +847,13 @@ mod tests {
     /// Whether a tenant of the lab has settled since a roll.
     fn settled_since(lab: &crate::tenant::testing::Lab, roll: &Roll) -> bool {
         let world = &lab.world;
-        let live = world.owned.deployment.as_deref().unwrap();
+        let live = world.deployment().unwrap();
         is_settled(&world.tenant, live, roll, &world.probe, &world.pods)
     }
 
     /// The same since the last roll of the lab.
     fn settled(lab: &crate::tenant::testing::Lab) -> bool {
-        let live = lab.world.owned.deployment.as_deref().unwrap();
+        let live = lab.world.deployment().unwrap();
         settled_since(lab, &Roll::of(live).unwrap())
     }
 
@@ -870,7 +870,7 @@ mod tests {
         rolling.later(5);
         rolling.pass();
         assert!(!settled(&rolling), "the Deployment is not rolled out");
-        let live = rolling.world.owned.deployment.clone().unwrap();
+        let live = rolling.world.deployment().cloned().unwrap();
         let tenant = &rolling.world.tenant;
         assert!(
             says(tenant, kind::READY, "True"),
@@ -900,8 +900,8 @@ mod tests {
         lab.pass();
         lab.tenant().status = before;
         lab.run_pods();
-        let roll = Roll::of(lab.world.owned.deployment.as_deref().unwrap()).unwrap();
-        let live = lab.world.owned.deployment.as_deref().unwrap();
+        let roll = Roll::of(lab.world.deployment().unwrap()).unwrap();
+        let live = lab.world.deployment().unwrap();
         assert!(
             is_well(&lab.world.tenant, live) && says(&lab.world.tenant, kind::PROGRESSING, "False"),
             "that is what the status of before says"

@@ -12,6 +12,7 @@ mod apply_tenant;
 pub mod args;
 pub mod caches;
 pub mod clock;
+pub mod cluster;
 pub mod contest;
 pub mod context;
 pub mod data_store;

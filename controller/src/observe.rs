@@ -1,11 +1,10 @@
 //! Gathers the world of a tenant from caches and facts, without I/O.
 
-use std::sync::Arc;
-
 use apiservice::v1alpha1::{DataStore, Driver, TenantControlPlane};
 
 use crate::{
     caches::{EVERYWHERE, Name, Reach},
+    cluster::kinds::{Found, Inventory, ObjectKind},
     contest::Way,
     context::Context,
     facts::TenantFacts,
@@ -13,12 +12,12 @@ use crate::{
     tenant::{
         self,
         rolls::Turn,
-        world::{Elsewhere, MaterialFact, Owned, StoreFacts, StoreProblem, World},
+        world::{Elsewhere, MaterialFact, StoreFacts, StoreProblem, World},
     },
     watches::tenant_near,
 };
+use k8s_openapi::api::{apps::v1::Deployment, core::v1::Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::ResourceExt;
 
 /// The world of the tenant of this name; `None` if there is no such tenant or
 /// the caches are not filled yet.
@@ -141,26 +140,26 @@ fn trial(
     ctx.facts.store(uid).tried(&wanted)
 }
 
-fn owned(name: &Name, ctx: &Context) -> Owned {
+fn owned(name: &Name, ctx: &Context) -> Inventory {
     let caches = &ctx.caches;
+    let mut owned = Inventory::default();
+    for kind in ObjectKind::ALL {
+        owned.extend(kind.cache(caches).held(name));
+    }
+    // In the way also with another tenant's label.
     let signer = Name::new(
         &name.namespace,
         apiservice::names::kubeconfig_signer(&name.name),
     );
-    Owned {
-        service: named(caches.services.of(name), &name.name),
-        deployment: named(caches.deployments.of(name), &name.name),
-        secrets: by_name(caches.secrets.of(name)),
-        config_maps: by_name(caches.config_maps.of(name)),
-        role: caches.roles.get(&signer),
-        role_binding: caches.role_bindings.get(&signer),
-    }
+    owned.extend(caches.roles.get(&signer).map(Found::from));
+    owned.extend(caches.role_bindings.get(&signer).map(Found::from));
+    owned
 }
 
 /// Whether there is a trace of a claim: status says so, or what is made right after
 /// the grant is there. A tenant without one has nothing in any database but the one
 /// where it would have begun.
-fn may_have_claimed(tenant: &TenantControlPlane, owned: &Owned) -> bool {
+fn may_have_claimed(tenant: &TenantControlPlane, owned: &Inventory) -> bool {
     let name = tenant.metadata.name.as_deref().unwrap_or_default();
     let ours = |meta: &ObjectMeta| {
         let mut owners = meta.owner_references.iter().flatten();
@@ -172,9 +171,9 @@ fn may_have_claimed(tenant: &TenantControlPlane, owned: &Owned) -> bool {
         apiservice::names::datastore_config(name),
         apiservice::names::datastore_certificate(name),
     ];
-    let mut found = secrets.iter().filter_map(|name| owned.secrets.get(name));
+    let mut found = secrets.iter().filter_map(|name| owned.get::<Secret>(name));
     // Secrets are removed first, and the Deployment is only ever made after them.
-    let deployment = owned.deployment.as_ref();
+    let deployment = owned.get::<Deployment>(&apiservice::names::workload(name));
     tenant::store::settled(tenant)
         || tenant.was_ready()
         || found.any(|secret| ours(&secret.metadata))
@@ -225,19 +224,6 @@ fn elsewhere(
     found
 }
 
-fn named<K: ResourceExt>(objects: Vec<Arc<K>>, name: &str) -> Option<Arc<K>> {
-    objects
-        .into_iter()
-        .find(|object| object.meta().name.as_deref() == Some(name))
-}
-
-fn by_name<K: ResourceExt>(objects: Vec<Arc<K>>) -> std::collections::BTreeMap<String, Arc<K>> {
-    objects
-        .into_iter()
-        .map(|object| (object.name_any(), object))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -254,7 +240,7 @@ mod tests {
         let mut lab = Lab::ready();
         assert!(asked(&lab), "status says so");
         lab.tenant().status = None;
-        lab.world.owned.deployment = None;
+        lab.lose_deployment();
         assert!(asked(&lab), "its Secrets are there");
 
         // Those of a tenant of this name before.
@@ -262,7 +248,7 @@ mod tests {
         next.tenant().metadata.uid = Some("another".to_owned());
         assert!(!asked(&next));
 
-        lab.world.owned.secrets.clear();
+        lab.lose_all(ObjectKind::Secret);
         assert!(!asked(&lab));
     }
 }

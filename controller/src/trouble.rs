@@ -38,7 +38,7 @@ fn living(world: &World) -> impl Iterator<Item = &Pod> {
 
 /// The Deployment's controller could not create pods.
 fn refused(world: &World) -> Option<Trouble> {
-    let deployment = world.owned.deployment.iter().flat_map(|deployment| {
+    let deployment = world.deployment().into_iter().flat_map(|deployment| {
         let status = deployment.status.as_ref();
         status
             .into_iter()
@@ -288,7 +288,7 @@ fn seen(event: &Event) -> Option<Timestamp> {
 
 /// What keeps a load balancer from giving an address, if its controller says.
 pub fn of_service(world: &World) -> Option<String> {
-    let uid = world.owned.service.as_ref()?.metadata.uid.as_ref()?;
+    let uid = world.service()?.metadata.uid.as_ref()?;
     let event = world.events.iter().find(|event| {
         event.involved_object.uid.as_ref() == Some(uid)
             && event.type_.as_deref() == Some("Warning")

@@ -18,7 +18,8 @@ use kube::{
 use serde::de::DeserializeOwned;
 
 use crate::{
-    caches::{Cache, Cached, Caches, EVERYWHERE, Name, tenant_of},
+    caches::{Cache, Cached, Caches, EVERYWHERE, Name, kept, tenant_of},
+    cluster::kinds::ObjectKind,
     context::Key,
     queue::Queue,
     requeue,
@@ -72,24 +73,38 @@ impl Watches {
     }
 
     /// The watches of what tenants are made of, in one place.
-    fn within(&self, place: &str) -> [BoxFuture<'static, ()>; 9] {
+    fn within(&self, place: &str) -> Vec<BoxFuture<'static, ()>> {
         let ours = format!("{}={}", names::LABEL_PROJECT, names::PROJECT);
         // Before they are pruned, each may have 1.5 MiB.
         let ours = || Config::default().labels(&ours).page_size(100);
         let named = || Config::default().labels(names::LABEL_NAME);
         // Small pages: before it is pruned, each may have 1.5 MiB.
         let warnings = Config::default().fields("type=Warning").page_size(50);
-        [
-            self.namespaced(place, ours(), |caches| &caches.secrets, tell_tenant),
-            self.namespaced(place, ours(), |caches| &caches.config_maps, tell_tenant),
-            self.namespaced(place, ours(), |caches| &caches.services, tell_tenant),
-            self.namespaced(place, ours(), |caches| &caches.deployments, tell_tenant),
-            self.namespaced(place, ours(), |caches| &caches.roles, tell_tenant),
-            self.namespaced(place, ours(), |caches| &caches.role_bindings, tell_tenant),
-            self.namespaced(place, named(), |caches| &caches.replica_sets, tell_tenant),
-            self.namespaced(place, named(), |caches| &caches.pods, tell_tenant),
+        let tabled = ObjectKind::ALL.map(|kind| kind.watch(self, place, ours()));
+        let mut all = Vec::from(tabled);
+        all.extend([
+            self.of_tenants(place, named(), |caches| &caches.replica_sets),
+            self.of_tenants(place, named(), |caches| &caches.pods),
             self.namespaced(place, warnings, |caches| &caches.events, tell_tenants_near),
-        ]
+        ]);
+        all
+    }
+
+    /// The watch of a kind that is told to the tenant it belongs to.
+    pub fn of_tenants<K>(
+        &self,
+        place: &str,
+        config: Config,
+        cache: fn(&Caches) -> &Cache<K>,
+    ) -> BoxFuture<'static, ()>
+    where
+        K: Cached
+            + kube::Resource<Scope = NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned,
+    {
+        self.namespaced(place, config, cache, tell_tenant)
     }
 
     fn namespaced<K>(
@@ -146,7 +161,7 @@ impl Watches {
                         list.clear();
                     }
                     Ok(Event::InitApply(object)) if !object.is_of_use() => {}
-                    Ok(Event::InitApply(object)) => list.push(prune(object)),
+                    Ok(Event::InitApply(object)) => list.push(kept(object)),
                     Ok(Event::InitDone) => {
                         let listed: Vec<Arc<K>> = std::mem::take(&mut list);
                         let was_refused = cache.refusal(&place).is_some();
@@ -167,7 +182,7 @@ impl Watches {
                     }
                     Ok(Event::Apply(object)) => {
                         trouble.over();
-                        let object = prune(object);
+                        let object = kept(object);
                         let before = cache.get(&Name::of(object.meta()));
                         if cache.put(object.clone()) {
                             tell(&this.caches, &this.queue, &object);
@@ -179,7 +194,7 @@ impl Watches {
                     }
                     Ok(Event::Delete(object)) => {
                         trouble.over();
-                        let object = prune(object);
+                        let object = kept(object);
                         if !this.is_there(object.as_ref(), cache).await {
                             cache.remove(&object);
                         }
@@ -219,10 +234,9 @@ impl Watches {
     where
         K: Cached + Clone + std::fmt::Debug + DeserializeOwned,
     {
-        let ours = matches!(
-            K::kind(&()).as_ref(),
-            "Secret" | "ConfigMap" | "Service" | "Deployment" | "Role" | "RoleBinding"
-        );
+        let ours = ObjectKind::ALL
+            .iter()
+            .any(|kind| kind.name() == K::kind(&()));
         let lives = tenant_of(object.meta())
             .and_then(|tenant| self.caches.tenants.get(&tenant))
             .is_some_and(|tenant| tenant.metadata.deletion_timestamp.is_none());
@@ -237,7 +251,7 @@ impl Watches {
         let call = self.client.request::<K>(request);
         match tokio::time::timeout(requeue::LOOK_DEADLINE, call).await {
             Ok(Ok(found)) if found.meta().uid == object.meta().uid => {
-                cache.put(prune(found));
+                cache.put(kept(found));
                 true
             }
             _ => false,
@@ -327,13 +341,6 @@ pub fn tenant_near(caches: &Caches, event: &CoreEvent) -> Option<Name> {
         }
         name = name.rsplit_once('-')?.0;
     }
-}
-
-/// Most of the managers of fields are of no interest and take space.
-fn prune<K: Cached>(mut object: K) -> Arc<K> {
-    crate::apply_objects::prune_managers(object.meta_mut());
-    object.prune();
-    Arc::new(object)
 }
 
 /// Says once a minute that a watch does not work, and once that it does again.

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use crate::{
     contest::{CONTESTED_EVERY, Contest, Repaired, Way},
-    tenant::plan::{ObjectKey, Outcome},
+    tenant::plan::{ObjectKey, ObjectKind, Outcome},
 };
 
 /// Each change of a Deployment and each repair of it replaces pods. One that is
@@ -16,7 +16,9 @@ use crate::{
 impl Repaired for (ObjectKey, Way) {
     fn longest_pause(&self) -> Duration {
         match self {
-            (ObjectKey { kind, .. }, Way::Change) if *kind == "Deployment" => CONTESTED_EVERY * 10,
+            (ObjectKey { kind, .. }, Way::Change) if *kind == ObjectKind::Deployment => {
+                CONTESTED_EVERY * 10
+            }
             _ => CONTESTED_EVERY,
         }
     }
@@ -65,7 +67,7 @@ mod tests {
     fn a_tenant_does_not_forget_what_another_of_a_similar_name_knows() {
         let writes = Writes::default();
         let key = ObjectKey {
-            kind: "Service",
+            kind: ObjectKind::Service,
             namespace: "n".into(),
             name: "a-b".into(),
         };

@@ -10,8 +10,10 @@ use apiservice::v1alpha1::{
     StorageStatus, TenantControlPlaneStatus,
 };
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use crate::cluster::kinds::ObjectKind;
 use crate::tenant::plan::{Object, Outcome, Plan, Step};
 use crate::tenant::world::AccessFact;
 use crate::tenant::{World, address, expiry, objects, service, store};
@@ -126,7 +128,7 @@ impl Written<'_> {
             })
     }
 
-    fn object(&self, kind: &str, name: &str) -> Option<&Object> {
+    fn object(&self, kind: ObjectKind, name: &str) -> Option<&Object> {
         self.done().find_map(|step| match step {
             Step::Create(object) | Step::Apply(object) => Some(object.as_ref())
                 .filter(|it| it.kind() == kind && it.meta().name.as_deref() == Some(name)),
@@ -143,7 +145,7 @@ impl Written<'_> {
     /// Name, checksum and time of the last change of a Secret's content, and when the
     /// first ends of that and of what pods run with in its place.
     fn secret(&self, name: &str, old: Option<SecretStatus>) -> Option<SecretStatus> {
-        let secret = match self.object("Secret", name) {
+        let secret = match self.object(ObjectKind::Secret, name) {
             Some(Object::Secret(secret)) => Some(secret),
             _ => self.world.secret(name),
         };
@@ -176,11 +178,11 @@ impl Written<'_> {
         name: &str,
         old: Option<KubeadmConfigStatus>,
     ) -> Option<KubeadmConfigStatus> {
-        let live = self.world.owned.config_maps.get(name);
+        let live = self.world.owned.get::<ConfigMap>(name);
         let live = live
             .filter(|live| self.world.ours(&live.metadata))
             .map(AsRef::as_ref);
-        let found = match self.object("ConfigMap", name) {
+        let found = match self.object(ObjectKind::ConfigMap, name) {
             Some(Object::ConfigMap(object)) => Some(object),
             _ => live,
         };
@@ -205,11 +207,7 @@ impl Written<'_> {
 /// Deployment and Service as they stand, and what was said of the rest.
 pub fn resources(world: &World, before: &TenantControlPlaneStatus) -> KubernetesResourcesStatus {
     let old = before.kubernetes_resources.clone().unwrap_or_default();
-    let live = world
-        .owned
-        .deployment
-        .as_deref()
-        .filter(|live| world.ours(&live.metadata));
+    let live = world.deployment().filter(|live| world.ours(&live.metadata));
     let deployment = live.map(|live| {
         let was = old.deployment.clone().unwrap_or_default();
         let mut new = DeploymentResourceStatus {
@@ -224,11 +222,7 @@ pub fn resources(world: &World, before: &TenantControlPlaneStatus) -> Kubernetes
         }
         new
     });
-    let live = world
-        .owned
-        .service
-        .as_deref()
-        .filter(|live| world.ours(&live.metadata));
+    let live = world.service().filter(|live| world.ours(&live.metadata));
     let service = live.map(|live| ServiceResourceStatus {
         service: live.status.clone().unwrap_or_default(),
         name: names::workload(world.name()),

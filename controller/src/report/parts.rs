@@ -314,9 +314,7 @@ pub fn workload(world: &World, plan: &Plan, outcomes: &[Outcome], before: &[Cond
         return Verdict::no(reason::SLEEPING, "No replicas are wanted");
     }
     if world
-        .owned
-        .deployment
-        .as_deref()
+        .deployment()
         .is_none_or(|live| !world.ours(&live.metadata))
     {
         return if is_paused(world) {
@@ -375,11 +373,7 @@ pub fn replicas(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Verdict {
             format!("{wanted} of {wanted} replicas are ready"),
         );
     }
-    let updated = world
-        .owned
-        .deployment
-        .as_deref()
-        .and_then(|live| live.status.as_ref());
+    let updated = world.deployment().and_then(|live| live.status.as_ref());
     let updated = updated
         .and_then(|status| status.updated_replicas)
         .unwrap_or(0);

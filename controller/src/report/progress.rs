@@ -32,7 +32,7 @@ pub fn progressing(
     }
     // A roll that the spec did not ask for is one as well, also where its status was
     // never written: what was said before it began is not about it.
-    let rolled = world.owned.deployment.as_deref().and_then(Roll::of);
+    let rolled = world.deployment().and_then(Roll::of);
     let carried = |it: &Condition| {
         let since = rolled.as_ref().is_none_or(|roll| is_said_since(it, roll));
         it.status == "False" && it.observed_generation == generation && since
@@ -126,7 +126,7 @@ fn is_rolled_out(world: &World) -> bool {
 
 /// The last probe that went well began after the last pod was ready.
 fn is_probed(world: &World) -> bool {
-    let Some(live) = world.owned.deployment.as_deref() else {
+    let Some(live) = world.deployment() else {
         return false;
     };
     let pods = || made_by(live, &world.replica_sets, world.pods.clone());

@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::DeploymentStatus;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 
+use crate::cluster::kinds::ObjectKind;
 use crate::tenant::world::{
     AccessFact, PathFact, ProbeFacts, ProbeFailure, ProbeFailureKind as Kind, StoreProblemKind,
 };
@@ -112,9 +113,7 @@ fn found(
         return Some(broken);
     }
     let deployed = world
-        .owned
-        .deployment
-        .as_deref()
+        .deployment()
         .is_some_and(|live| world.ours(&live.metadata));
     if !deployed {
         return Some(coming(world, parts));
@@ -272,7 +271,11 @@ pub fn passes_inside(world: &World, failure: &ProbeFailure) -> bool {
 /// What is known to be broken, whatever the last probe said.
 fn broken(world: &World) -> Option<Verdict> {
     if service::selector_changed(world) {
-        let left = is_paused(world) || world.contested.keys().any(|key| key.kind == "Service");
+        let left = is_paused(world)
+            || world
+                .contested
+                .keys()
+                .any(|key| key.kind == ObjectKind::Service);
         let next = if left {
             "Change it back"
         } else {
@@ -288,13 +291,13 @@ fn broken(world: &World) -> Option<Verdict> {
         ));
     }
     if let Some(AccessFact::Revoked(why)) = &world.store.access
-        && world.owned.deployment.is_some()
+        && world.deployment().is_some()
     {
         return Some(revoked(why));
     }
     if let Some(Err(problem)) = &world.store.health
         && problem.kind == StoreProblemKind::Full
-        && world.owned.deployment.is_some()
+        && world.deployment().is_some()
     {
         let told = store::explain(world, problem);
         return Some(Verdict::no(told.reason, told.message));
@@ -501,7 +504,7 @@ pub fn only_new_pods(world: &World) -> bool {
 /// How many pods are wanted, and the Deployment's status, if all of them have been
 /// made as the manifest says.
 fn rolled(world: &World) -> Option<(i32, &DeploymentStatus)> {
-    let live = world.owned.deployment.as_deref();
+    let live = world.deployment();
     let live = live.filter(|live| world.ours(&live.metadata))?;
     let (spec, status) = (live.spec.as_ref()?, live.status.as_ref()?);
     let image = pods::image(world, Component::ApiServer);

@@ -64,7 +64,7 @@ fn ready_is_lost_with_its_own_reason_and_regained() {
             lab.probe(Err((Kind::Silent, "deadline exceeded")));
         }),
         ("selector broken", "ServiceSelectorChanged", |lab| {
-            let service = Arc::make_mut(lab.world.owned.service.as_mut().unwrap());
+            let service = lab.service_mut();
             service.spec.as_mut().unwrap().selector = None;
         }),
         (
@@ -273,7 +273,7 @@ fn ready_of_a_generation_means_that_it_serves() {
 
     // A replica that is missing later is no change.
     lab.world.pods.clear();
-    let deployment = Arc::make_mut(lab.world.owned.deployment.as_mut().unwrap());
+    let deployment = lab.deployment_mut();
     deployment.status.as_mut().unwrap().available_replicas = Some(0);
     lab.pass();
     assert_eq!(lab.condition(condition::PROGRESSING), "False AsExpected");
@@ -448,7 +448,7 @@ fn a_first_start_waits_for_a_name_to_resolve() {
             lab.spec().network_profile.address = Some(name.to_owned());
         }
         lab.pass();
-        let service = Arc::make_mut(lab.world.owned.service.as_mut().unwrap());
+        let service = lab.service_mut();
         service.status = Some(ServiceStatus {
             load_balancer: Some(LoadBalancerStatus {
                 ingress: Some(vec![LoadBalancerIngress {
@@ -504,7 +504,7 @@ fn a_restart_of_the_controller_forgets_nothing() {
 #[test]
 fn what_is_found_again_was_not_lost() {
     let mut lab = Lab::ready();
-    lab.world.owned.secrets.remove("tenant-1-ca");
+    lab.lose_secret("tenant-1-ca");
     let plan = lab.plan();
     let found = |step: &Step| match step {
         Step::Look(_) => Outcome::Done,
@@ -559,7 +559,7 @@ fn event(lab: &mut Lab, reason: &str, message: &str) {
 
 fn refused(lab: &mut Lab, message: &str) {
     lab.world.pods.clear();
-    let live = Arc::make_mut(lab.world.owned.deployment.as_mut().unwrap());
+    let live = lab.deployment_mut();
     live.status = Some(Default::default());
     live.status.as_mut().unwrap().conditions = Some(vec![DeploymentCondition {
         type_: "ReplicaFailure".to_owned(),

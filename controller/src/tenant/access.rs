@@ -13,16 +13,18 @@ const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// Keeps Role and RoleBinding.
 pub fn plan(world: &World, plan: &mut Plan) {
-    let live = world.owned.role.as_deref();
+    let name = names::kubeconfig_signer(world.name());
+    let live = world.owned.get::<Role>(&name).map(AsRef::as_ref);
     objects::keep(
         world,
         plan,
         Object::Role(role(world)),
-        live.map(|live| (&live.metadata, live)),
+        live.map(|live: &Role| (&live.metadata, live)),
     );
-    let live = world.owned.role_binding.as_deref();
+    let live = world.owned.get::<RoleBinding>(&name).map(AsRef::as_ref);
     let wanted = Object::RoleBinding(binding(world));
-    objects::keep(world, plan, wanted, live.map(|live| (&live.metadata, live)));
+    let live = live.map(|live: &RoleBinding| (&live.metadata, live));
+    objects::keep(world, plan, wanted, live);
 }
 
 fn role(world: &World) -> Role {

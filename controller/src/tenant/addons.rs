@@ -17,9 +17,7 @@ const RBAC_V1: &str = "rbac.authorization.k8s.io/v1";
 /// waiting when the tenant's API comes up.
 pub fn plan(world: &World, plan: &mut Plan) {
     let deployed = world
-        .owned
-        .deployment
-        .as_deref()
+        .deployment()
         .is_some_and(|live| world.ours(&live.metadata));
     if is_asleep(world) || world.probe.bindings == Some(true) || !(deployed || planned(plan)) {
         return;

@@ -53,9 +53,7 @@ pub fn join(host: &str, port: i32) -> String {
 pub fn of(world: &World) -> Result<Address, Waiting> {
     let network = &world.tenant.spec.network_profile;
     let service = world
-        .owned
-        .service
-        .as_deref()
+        .service()
         .filter(|service| world.ours(&service.metadata));
     // Its address is in the certificate whatever clients use, so that pods are
     // not replaced a moment after their start.

@@ -15,6 +15,7 @@ use super::objects::{self, Data, Standing};
 use super::plan::{EventStep, Object, ObjectKey, Plan, Step, Waiting};
 use super::terms::SKEW;
 use super::world::World;
+use crate::cluster::kinds::ObjectKind;
 
 /// Authorities live for ten years.
 pub const AUTHORITY_LIFE: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
@@ -286,10 +287,10 @@ fn keep(world: &World, plan: &mut Plan, kind: &Kind, data: Data) -> String {
     let name = (kind.secret)(world.name());
     let checksum = objects::checksum(&data);
     let mut wanted = objects::secret(world, &name, kind.component, data);
-    let live = world.owned.secrets.get(&name).map(AsRef::as_ref);
+    let live = world.owned.get::<Secret>(&name).map(AsRef::as_ref);
     // Keys are written against the version that was read, never blindly.
     wanted.metadata.resource_version = live.and_then(|live| live.metadata.resource_version.clone());
-    let live = live.map(|live| (&live.metadata, live));
+    let live = live.map(|live: &Secret| (&live.metadata, live));
     objects::keep(world, plan, Object::Secret(wanted), live);
     checksum
 }
@@ -369,7 +370,7 @@ pub fn unsigned(name: &str, error: &str) -> Waiting {
 /// The key of a Secret of this tenant.
 pub fn object_key(world: &World, name: &str) -> ObjectKey {
     ObjectKey {
-        kind: "Secret",
+        kind: ObjectKind::Secret,
         namespace: world.namespace().to_owned(),
         name: name.to_owned(),
     }

@@ -38,7 +38,7 @@ pub fn plan(world: &World, entropy: &Entropy, expiry: &Expiry, plan: &mut Plan) 
     let address = match address::of(world) {
         Ok(address) => Some(address),
         Err(waiting) => {
-            let service = world.owned.service.as_deref();
+            let service = world.service();
             if let Some(since) = service
                 .and_then(address::silent_since)
                 .filter(|_| !waiting.problem)
@@ -245,7 +245,7 @@ pub fn write(
         let annotations = wanted.metadata.annotations.get_or_insert_default();
         annotations.insert(names::ANNOTATION_OWN_CAUSE.to_owned(), checksum.clone());
     }
-    let found = world.owned.secrets.get(name).map(AsRef::as_ref);
+    let found = world.owned.get::<Secret>(name).map(AsRef::as_ref);
     objects::keep(
         world,
         plan,

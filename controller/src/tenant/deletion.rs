@@ -16,6 +16,7 @@ use super::has_finalizer;
 use super::plan::{EventStep, ObjectKey, Plan, Step, Waiting};
 use super::store;
 use super::world::{AccessFact, MaterialFact, World};
+use crate::cluster::kinds::ObjectKind;
 
 /// How long names stay claimed for pods that do not end: twice as long as
 /// Kubernetes gives them. Those of a node that is gone never end; their user is
@@ -186,8 +187,10 @@ fn has_been_granted(world: &World) -> bool {
 
 /// Pods that still run would write into what is being deleted.
 fn stop(world: &World, plan: &mut Plan) {
-    let live = world.owned.deployment.as_deref();
-    if let Some((key, uid)) = live.and_then(|live| ours(world, "Deployment", &live.metadata)) {
+    let live = world.deployment();
+    if let Some((key, uid)) =
+        live.and_then(|live| ours(world, ObjectKind::Deployment, &live.metadata))
+    {
         plan.push(Step::Delete { key, uid });
     }
 }
@@ -204,12 +207,12 @@ fn pods_end(world: &World, plan: &mut Plan) -> Option<Waiting> {
         return None;
     }
     // Left to whoever orphaned it, and so are its pods; their user is revoked.
-    let deployment = world.owned.deployment.as_deref();
+    let deployment = world.deployment();
     if deployment.is_some_and(|live| !world.ours(&live.metadata)) {
         return None;
     }
     // Its pods may not have been made yet.
-    let makes = world.owned.deployment.as_deref().is_some_and(|live| {
+    let makes = world.deployment().is_some_and(|live| {
         let replicas = live.spec.as_ref().and_then(|spec| spec.replicas);
         world.ours(&live.metadata) && replicas != Some(0)
     });
@@ -250,20 +253,9 @@ pub fn running(pods: &[Arc<Pod>], sets: &[Arc<ReplicaSet>]) -> usize {
 
 /// Everything else that is this tenant's.
 fn remove(world: &World, plan: &mut Plan) {
-    let owned = &world.owned;
-    let secrets = owned.secrets.values().map(|it| ("Secret", &it.metadata));
-    let maps = owned.config_maps.values();
-    let all = secrets
-        .chain(maps.map(|it| ("ConfigMap", &it.metadata)))
-        .chain(owned.service.iter().map(|it| ("Service", &it.metadata)))
-        .chain(
-            owned
-                .role_binding
-                .iter()
-                .map(|it| ("RoleBinding", &it.metadata)),
-        )
-        .chain(owned.role.iter().map(|it| ("Role", &it.metadata)));
-    for (key, uid) in all.filter_map(|(kind, meta)| ours(world, kind, meta)) {
+    let all = world.owned.iter();
+    let all = all.filter(|held| held.kind() != ObjectKind::Deployment);
+    for (key, uid) in all.filter_map(|held| ours(world, held.kind(), held.meta())) {
         plan.push(Step::Remove { key, uid });
     }
 }
@@ -276,7 +268,7 @@ fn is_orphaning(world: &World) -> bool {
 }
 
 /// An object to be deleted: this tenant's, and not going already.
-fn ours(world: &World, kind: &'static str, meta: &ObjectMeta) -> Option<(ObjectKey, String)> {
+fn ours(world: &World, kind: ObjectKind, meta: &ObjectMeta) -> Option<(ObjectKey, String)> {
     if !world.ours(meta) || meta.deletion_timestamp.is_some() {
         return None;
     }

@@ -21,6 +21,7 @@ use super::plan::{Plan, Step, Waiting};
 use super::rolls;
 use super::terms::{self, AGAIN, Span, Terms};
 use super::world::{MaterialFact, World};
+use crate::cluster::kinds::ObjectKind;
 
 /// An authority that ends within this is reported.
 const WARNING: SignedDuration = SignedDuration::from_hours(90 * 24);
@@ -356,7 +357,7 @@ impl Expiry {
     /// in this pass. Of each it is known when the first of all ends that they have.
     fn behind(&self, world: &World, plan: &Plan) -> Vec<Certificate> {
         let rolls = |step: &Step| match step {
-            Step::Create(object) | Step::Apply(object) => object.kind() == "Deployment",
+            Step::Create(object) | Step::Apply(object) => object.kind() == ObjectKind::Deployment,
             _ => false,
         };
         if plan.steps.iter().any(rolls) {

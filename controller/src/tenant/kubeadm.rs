@@ -35,7 +35,7 @@ pub fn plan(world: &World, address: Option<&Address>, place: &Place, plan: &mut 
         data: Some(data),
         ..ConfigMap::default()
     };
-    let live = world.owned.config_maps.get(&name).map(AsRef::as_ref);
+    let live = world.owned.get::<ConfigMap>(&name).map(AsRef::as_ref);
     let live = live.map(|live: &ConfigMap| (&live.metadata, live));
     objects::keep(world, plan, Object::ConfigMap(wanted), live);
 }

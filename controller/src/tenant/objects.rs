@@ -7,9 +7,7 @@ use apiservice::condition::{reason, tenant as condition};
 use apiservice::names;
 use apiservice::v1alpha1::AdditionalMetadata;
 use k8s_openapi::ByteString;
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
-use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use md5::{Digest, Md5};
 use serde::Serialize;
@@ -17,7 +15,7 @@ use serde_json::Value;
 use sha2::Sha256;
 
 use super::drift;
-use super::plan::{Finding, Object, ObjectKey, Plan, Said, Step, Waiting};
+use super::plan::{Finding, Object, ObjectKey, ObjectKind, Plan, Said, Step, Waiting};
 use super::world::{Ownership, World};
 
 /// The values of a Secret by key.
@@ -117,7 +115,7 @@ pub fn text(secret: &Secret, key: &str) -> Option<String> {
 
 /// What there is under the name of a Secret of ours.
 pub fn standing<'a>(world: &'a World, name: &str) -> Standing<'a, Secret> {
-    match world.owned.secrets.get(name) {
+    match world.owned.get::<Secret>(name) {
         None => Standing::Absent,
         Some(found) if world.ours(&found.metadata) => Standing::Ours(found),
         Some(found) => Standing::Taken(&found.metadata),
@@ -147,7 +145,7 @@ pub fn keep<T: Serialize>(
     if world.ownership(meta) == Ownership::Foreign {
         return plan.push(Step::Wait(taken(world, &key, meta)));
     }
-    if key.kind == "Secret" && is_paused(meta) {
+    if key.kind == ObjectKind::Secret && is_paused(meta) {
         return;
     }
     if annotation(meta, names::ANNOTATION_APPLIED) == Some(hash.as_str())
@@ -198,7 +196,7 @@ fn drifted<T: Serialize>(wanted: &Object, live: &T) -> Option<String> {
 /// The same of an object as it came over the wire. Fields that this version
 /// does not know are nobody's.
 pub fn drifted_in(wanted: &Object, live: &Value) -> Option<String> {
-    let (wish, live) = (wish(wanted).ok()?, known(wanted, live)?);
+    let (wish, live) = (wish(wanted).ok()?, wanted.kind().known(live)?);
     drift::first(&wish, &live).or_else(|| drift::added(wanted.kind(), &wish, &live))
 }
 
@@ -206,29 +204,13 @@ pub fn drifted_in(wanted: &Object, live: &Value) -> Option<String> {
 /// own fields in parts that are ours: they added some, or changed what was
 /// applied to the same wish.
 pub fn needs_taking_out(wanted: &Object, live: &Value) -> bool {
-    let (Ok(wish), Some(known)) = (wish(wanted), known(wanted, live)) else {
+    let (Ok(wish), Some(known)) = (wish(wanted), wanted.kind().known(live)) else {
         return false;
     };
     let applied =
         |value: &Value| value["metadata"]["annotations"][names::ANNOTATION_APPLIED].clone();
     drift::added(wanted.kind(), &wish, &known).is_some()
         || applied(&wish) == applied(&known) && drift::first(&wish, &known).is_some()
-}
-
-/// A live object with the fields that this version knows. What does not decode
-/// is of a later Kubernetes; the caches skip it too.
-fn known(wanted: &Object, live: &Value) -> Option<Value> {
-    fn of<T: Serialize + serde::de::DeserializeOwned>(live: &Value) -> Option<Value> {
-        serde_json::to_value(serde_json::from_value::<T>(live.clone()).ok()?).ok()
-    }
-    match wanted {
-        Object::Secret(_) => of::<Secret>(live),
-        Object::ConfigMap(_) => of::<ConfigMap>(live),
-        Object::Service(_) => of::<Service>(live),
-        Object::Deployment(_) => of::<Deployment>(live),
-        Object::Role(_) => of::<Role>(live),
-        Object::RoleBinding(_) => of::<RoleBinding>(live),
-    }
 }
 
 /// Whether somebody has asked that this object be left as it is.
@@ -253,37 +235,35 @@ pub const FREE_THE_NAME: &str = "Delete or rename it, or give the tenant another
 /// The same where a tenant that is gone left it.
 pub const LEFT_BEHIND: &str = "The garbage collector takes it away; if it stays, delete it.";
 
+/// The names that a tenant's objects have.
+fn all_names(tenant: &str) -> Vec<(ObjectKind, String)> {
+    let signer = names::kubeconfig_signer(tenant);
+    let mut all = vec![
+        (ObjectKind::Service, tenant.to_owned()),
+        (ObjectKind::Deployment, names::workload(tenant)),
+    ];
+    let secrets = names::secrets(tenant).into_iter();
+    all.extend(secrets.map(|name| (ObjectKind::Secret, name)));
+    all.extend([
+        (ObjectKind::ConfigMap, names::kubeadm_config(tenant)),
+        (ObjectKind::Role, signer.clone()),
+        (ObjectKind::RoleBinding, signer),
+    ]);
+    all
+}
+
 /// Names every object that has a name of ours and is not ours. What depends on
 /// one that is taken is not planned at all, and would be told of only when
 /// that one is free.
 pub fn name_the_taken(world: &World, plan: &mut Plan) {
-    let owned = &world.owned;
-    let name = world.name();
-    let mut found: Vec<(&'static str, &ObjectMeta)> = Vec::new();
-    found.extend(owned.service.iter().map(|it| ("Service", &it.metadata)));
-    found.extend(
-        owned
-            .deployment
-            .iter()
-            .map(|it| ("Deployment", &it.metadata)),
-    );
-    let secrets = names::secrets(name).into_iter();
-    let secrets = secrets.filter_map(|name| owned.secrets.get(&name));
-    found.extend(secrets.map(|it| ("Secret", &it.metadata)));
-    let config = owned.config_maps.get(&names::kubeadm_config(name));
-    found.extend(config.map(|it| ("ConfigMap", &it.metadata)));
-    found.extend(owned.role.iter().map(|it| ("Role", &it.metadata)));
-    found.extend(
-        owned
-            .role_binding
-            .iter()
-            .map(|it| ("RoleBinding", &it.metadata)),
-    );
-    for (kind, meta) in found {
+    for (kind, name) in all_names(world.name()) {
+        let Some(meta) = world.owned.meta(kind, &name) else {
+            continue;
+        };
         let key = ObjectKey {
             kind,
             namespace: world.namespace().to_owned(),
-            name: meta.name.clone().unwrap_or_default(),
+            name,
         };
         if world.ownership(meta) == Ownership::Foreign {
             let waiting = taken(world, &key, meta);

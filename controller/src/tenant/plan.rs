@@ -6,12 +6,11 @@ use std::fmt;
 
 use apiservice::names;
 use jiff::Timestamp;
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
-use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::api::core::v1::Secret;
 use serde_json::Value;
 pub use storage::tenancy::Claim;
+
+pub use crate::cluster::kinds::{Object, ObjectKey, ObjectKind};
 
 /// The steps of one pass.
 ///
@@ -204,98 +203,6 @@ pub enum Outcome {
     NotReached,
 }
 
-/// An object of ours in the management cluster, complete.
-#[derive(Clone, Debug)]
-#[allow(
-    clippy::large_enum_variant,
-    reason = "a step holds it in a box, and there are some twenty in a plan"
-)]
-pub enum Object {
-    /// A Secret.
-    Secret(Secret),
-    /// A ConfigMap.
-    ConfigMap(ConfigMap),
-    /// The Service.
-    Service(Service),
-    /// The Deployment.
-    Deployment(Deployment),
-    /// The Role of rule 13.
-    Role(Role),
-    /// The RoleBinding of rule 13.
-    RoleBinding(RoleBinding),
-}
-
-/// Kind and place of an object of ours in the management cluster.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ObjectKey {
-    /// The kind.
-    pub kind: &'static str,
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-}
-
-impl Object {
-    /// Its metadata.
-    pub fn meta(&self) -> &ObjectMeta {
-        match self {
-            Object::Secret(object) => &object.metadata,
-            Object::ConfigMap(object) => &object.metadata,
-            Object::Service(object) => &object.metadata,
-            Object::Deployment(object) => &object.metadata,
-            Object::Role(object) => &object.metadata,
-            Object::RoleBinding(object) => &object.metadata,
-        }
-    }
-
-    /// Its metadata, to be changed.
-    pub fn meta_mut(&mut self) -> &mut ObjectMeta {
-        match self {
-            Object::Secret(object) => &mut object.metadata,
-            Object::ConfigMap(object) => &mut object.metadata,
-            Object::Service(object) => &mut object.metadata,
-            Object::Deployment(object) => &mut object.metadata,
-            Object::Role(object) => &mut object.metadata,
-            Object::RoleBinding(object) => &mut object.metadata,
-        }
-    }
-
-    /// Its kind.
-    pub fn kind(&self) -> &'static str {
-        match self {
-            Object::Secret(_) => "Secret",
-            Object::ConfigMap(_) => "ConfigMap",
-            Object::Service(_) => "Service",
-            Object::Deployment(_) => "Deployment",
-            Object::Role(_) => "Role",
-            Object::RoleBinding(_) => "RoleBinding",
-        }
-    }
-
-    /// Its kind and place.
-    pub fn key(&self) -> ObjectKey {
-        let meta = self.meta();
-        ObjectKey {
-            kind: self.kind(),
-            namespace: meta.namespace.clone().unwrap_or_default(),
-            name: meta.name.clone().unwrap_or_default(),
-        }
-    }
-
-    /// The object as it goes over the wire, with apiVersion and kind.
-    pub fn value(&self) -> Result<Value, serde_json::Error> {
-        match self {
-            Object::Secret(object) => serde_json::to_value(object),
-            Object::ConfigMap(object) => serde_json::to_value(object),
-            Object::Service(object) => serde_json::to_value(object),
-            Object::Deployment(object) => serde_json::to_value(object),
-            Object::Role(object) => serde_json::to_value(object),
-            Object::RoleBinding(object) => serde_json::to_value(object),
-        }
-    }
-}
-
 impl Step {
     /// Steps of a lower stage come first; steps of one stage are independent.
     pub fn stage(&self) -> u8 {
@@ -391,11 +298,5 @@ impl Plan {
         self.steps
             .iter()
             .all(|step| matches!(step, Step::Wait(_) | Step::Look(_)))
-    }
-}
-
-impl fmt::Display for ObjectKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}/{}", self.kind, self.namespace, self.name)
     }
 }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::plan::Object;
 use super::testing::{Lab, masked};
+use crate::cluster::kinds::Found;
 
 /// What may become of a field once it is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -443,7 +444,8 @@ fn settle(lab: &mut Lab) {
 fn fingerprint(lab: &Lab) -> String {
     let owned = &lab.world.owned;
     let mut text = String::new();
-    let mut say = |object: Object| {
+    let mut say = |held: &Found| {
+        let object = Object::from(held.clone());
         let described = match &object {
             // Key material is told by what certificates say.
             Object::Secret(_) => json!({"metadata": object.meta(), "data": object.to_string()}),
@@ -452,20 +454,9 @@ fn fingerprint(lab: &Lab) -> String {
         text.push_str(&format!("{}\n", object.key()));
         print(&scrubbed(described), 1, &mut text);
     };
-    for secret in owned.secrets.values() {
-        say(Object::Secret(secret.as_ref().clone()));
+    for held in owned.iter() {
+        say(held);
     }
-    for config in owned.config_maps.values() {
-        say(Object::ConfigMap(config.as_ref().clone()));
-    }
-    say(Object::Service(owned.service.as_deref().unwrap().clone()));
-    say(Object::Deployment(
-        owned.deployment.as_deref().unwrap().clone(),
-    ));
-    say(Object::Role(owned.role.as_deref().unwrap().clone()));
-    say(Object::RoleBinding(
-        owned.role_binding.as_deref().unwrap().clone(),
-    ));
     text.push_str("status\n");
     let status = serde_json::to_value(&lab.world.tenant.status).unwrap();
     print(&scrubbed(status), 1, &mut text);

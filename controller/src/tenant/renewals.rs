@@ -11,6 +11,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
+use kube::ResourceExt;
 
 use super::authorities;
 use super::objects;
@@ -18,15 +19,17 @@ use super::plan::Step;
 use super::rolls::{Turn, Wait};
 use super::testing::{Lab, brief};
 use super::world::MaterialFact;
+use crate::cluster::kinds::ObjectKind;
 
 fn secret<'a>(lab: &'a mut Lab, name: &str) -> &'a mut Secret {
-    Arc::make_mut(lab.world.owned.secrets.get_mut(name).unwrap())
+    lab.secret_mut(name)
 }
 
 fn checksums(lab: &Lab) -> BTreeMap<String, String> {
-    let secrets = lab.world.owned.secrets.iter();
+    let secrets = lab.world.owned.of::<Secret>();
+    let summed = |secret: &Arc<Secret>| objects::checksum(&objects::data(secret));
     secrets
-        .map(|(name, secret)| (name.clone(), objects::checksum(&objects::data(secret))))
+        .map(|secret| (secret.name_any(), summed(secret)))
         .collect()
 }
 
@@ -69,7 +72,7 @@ fn replace_authority(lab: &mut Lab, days: i64) {
 
 /// The labels by which pods roll.
 fn template(lab: &Lab) -> Option<BTreeMap<String, String>> {
-    let deployment = lab.world.owned.deployment.as_ref()?;
+    let deployment = lab.world.deployment()?;
     let template = &deployment.spec.as_ref()?.template;
     template.metadata.as_ref()?.labels.clone()
 }
@@ -215,10 +218,9 @@ fn all_that_pods_mount_is_renewed_in_one_roll() {
         lab.later(DAY);
         let before = template(&lab);
         let plan = lab.plan();
-        let deployments = plan
-            .steps
-            .iter()
-            .filter(|step| matches!(step, Step::Apply(object) if object.kind() == "Deployment"));
+        let deployments = plan.steps.iter().filter(
+            |step| matches!(step, Step::Apply(object) if object.kind() == ObjectKind::Deployment),
+        );
         assert!(deployments.count() <= 1);
         all.extend(renewed(&mut lab));
         rolls += usize::from(before != template(&lab));
@@ -240,7 +242,8 @@ fn a_renewal_that_was_cut_off_is_completed() {
     let mut lab = Lab::ready();
     lab.later(343 * DAY);
     let plan = lab.plan();
-    let secrets = |step: &&Step| matches!(step, Step::Apply(object) if object.kind() == "Secret");
+    let secrets =
+        |step: &&Step| matches!(step, Step::Apply(object) if object.kind() == ObjectKind::Secret);
     let before = checksums(&lab);
     for step in plan.steps.iter().filter(secrets).take(3) {
         lab.carry_out(step);
@@ -548,7 +551,7 @@ fn end_of(lab: &Lab, part: &str) -> String {
 
 /// The pods of before, as their ReplicaSet has them.
 fn replica_set(lab: &Lab) -> ReplicaSet {
-    let live = lab.world.owned.deployment.as_deref().unwrap();
+    let live = lab.world.deployment().unwrap();
     let template = &live.spec.as_ref().unwrap().template;
     let mut set = ReplicaSet::default();
     set.metadata.annotations = live.metadata.annotations.clone();
@@ -620,8 +623,7 @@ fn the_status_says_when_what_pods_run_with_ends() {
 #[test]
 fn further_keys_of_others_are_left_alone() {
     let mut lab = Lab::ready();
-    let names: Vec<String> = lab.world.owned.secrets.keys().cloned().collect();
-    for name in names {
+    for name in lab.secret_names() {
         let data = secret(&mut lab, &name).data.as_mut().unwrap();
         data.insert("aaa-note".to_owned(), ByteString(b"theirs".to_vec()));
     }
@@ -711,7 +713,7 @@ fn the_end_of_an_authority_is_told_and_nothing_is_replaced() {
 #[test]
 fn the_api_server_holds_no_authority() {
     let lab = Lab::ready();
-    let live = lab.world.owned.deployment.as_ref().unwrap();
+    let live = lab.world.deployment().unwrap();
     let pod = live.spec.as_ref().unwrap().template.spec.as_ref().unwrap();
     let server = pod
         .containers

@@ -1,18 +1,18 @@
 //! Drift, contest and refusal: what is put right, object by object, and what
 //! is told where that is not possible (rule 20).
 
-use std::sync::Arc;
-
 use apiservice::condition::{reason, tenant as condition};
 use apiservice::v1alpha1::{AdditionalPort, ServiceType};
-use k8s_openapi::api::core::v1::{Container, EnvVar, PodSpec, ServicePort};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVar, PodSpec, ServicePort};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::plan::{Object, Outcome, Step};
 use super::testing::{Lab, brief};
+use crate::cluster::kinds::ObjectKind;
 
 fn pod(lab: &mut Lab) -> &mut PodSpec {
-    let live = Arc::make_mut(lab.world.owned.deployment.as_mut().unwrap());
+    let live = lab.deployment_mut();
     live.spec.as_mut().unwrap().template.spec.as_mut().unwrap()
 }
 
@@ -20,8 +20,7 @@ fn pod(lab: &mut Lab) -> &mut PodSpec {
 /// it is put right; and nothing else is touched.
 #[test]
 fn drift_is_repaired_object_by_object() {
-    let names: Vec<String> = Lab::ready().world.owned.secrets.keys().cloned().collect();
-    for name in names {
+    for name in Lab::ready().secret_names() {
         let keys = [
             "-ca",
             "-client-ca",
@@ -31,13 +30,13 @@ fn drift_is_repaired_object_by_object() {
         .iter()
         .any(|suffix| name == format!("tenant-1{suffix}"));
         let mut lab = Lab::ready();
-        lab.world.owned.secrets.remove(&name);
+        lab.lose_secret(&name);
         let plan = lab.pass();
         let created = brief(&plan).contains(&format!("create Secret tenants/{name}\n"));
         assert_eq!(created, !keys, "{name}: {}", brief(&plan));
 
         let mut lab = Lab::ready();
-        let secret = Arc::make_mut(lab.world.owned.secrets.get_mut(&name).unwrap());
+        let secret = lab.secret_mut(&name);
         secret.metadata.labels = None;
         let plan = lab.pass();
         assert_eq!(
@@ -86,7 +85,7 @@ fn drift_is_repaired_object_by_object() {
             "a port of the Service",
             "apply Service tenants/tenant-1",
             |lab| {
-                let service = Arc::make_mut(lab.world.owned.service.as_mut().unwrap());
+                let service = lab.service_mut();
                 let ports = service.spec.as_mut().unwrap().ports.as_mut().unwrap();
                 ports.push(ServicePort {
                     name: Some("more".to_owned()),
@@ -99,7 +98,7 @@ fn drift_is_repaired_object_by_object() {
             "the selector of the Service",
             "apply Service tenants/tenant-1",
             |lab| {
-                let service = Arc::make_mut(lab.world.owned.service.as_mut().unwrap());
+                let service = lab.service_mut();
                 service.spec.as_mut().unwrap().selector = None;
             },
         ),
@@ -107,7 +106,7 @@ fn drift_is_repaired_object_by_object() {
             "the port of the Service",
             "apply Service tenants/tenant-1",
             |lab| {
-                let service = Arc::make_mut(lab.world.owned.service.as_mut().unwrap());
+                let service = lab.service_mut();
                 service.spec.as_mut().unwrap().ports.as_mut().unwrap()[0].port = 1;
             },
         ),
@@ -115,7 +114,7 @@ fn drift_is_repaired_object_by_object() {
             "an argument of a container",
             "apply Deployment tenants/tenant-1",
             |lab| {
-                let live = Arc::make_mut(lab.world.owned.deployment.as_mut().unwrap());
+                let live = lab.deployment_mut();
                 let pod = live.spec.as_mut().unwrap().template.spec.as_mut().unwrap();
                 pod.containers[0]
                     .args
@@ -125,14 +124,14 @@ fn drift_is_repaired_object_by_object() {
             },
         ),
         ("the replicas", "apply Deployment tenants/tenant-1", |lab| {
-            let live = Arc::make_mut(lab.world.owned.deployment.as_mut().unwrap());
+            let live = lab.deployment_mut();
             live.spec.as_mut().unwrap().replicas = Some(7);
         }),
         (
             "the Role",
             "apply Role tenants/tenant-1-kubeconfig-signer",
             |lab| {
-                let live = Arc::make_mut(lab.world.owned.role.as_mut().unwrap());
+                let live: &mut Role = lab.signer_mut();
                 live.rules.as_mut().unwrap()[0]
                     .verbs
                     .push("list".to_owned());
@@ -142,7 +141,7 @@ fn drift_is_repaired_object_by_object() {
             "a foreign subject",
             "apply RoleBinding tenants/tenant-1-kubeconfig-signer",
             |lab| {
-                let live = Arc::make_mut(lab.world.owned.role_binding.as_mut().unwrap());
+                let live: &mut RoleBinding = lab.signer_mut();
                 let mut more = live.subjects.as_ref().unwrap()[0].clone();
                 more.name = "mallory".to_owned();
                 live.subjects.as_mut().unwrap().push(more);
@@ -152,20 +151,16 @@ fn drift_is_repaired_object_by_object() {
             "the Deployment deleted",
             "create Deployment tenants/tenant-1",
             |lab| {
-                lab.world.owned.deployment = None;
+                lab.lose_deployment();
             },
         ),
         (
             "the ConfigMap",
             "apply ConfigMap tenants/tenant-1-kubeadmconfig",
             |lab| {
-                let live = lab
-                    .world
-                    .owned
-                    .config_maps
-                    .get_mut("tenant-1-kubeadmconfig")
-                    .unwrap();
-                Arc::make_mut(live).data.as_mut().unwrap().clear();
+                let owned = &mut lab.world.owned;
+                let live = owned.get_mut::<ConfigMap>("tenant-1-kubeadmconfig");
+                live.unwrap().data.as_mut().unwrap().clear();
             },
         ),
     ];
@@ -187,7 +182,7 @@ fn drift_is_repaired_object_by_object() {
 #[test]
 fn contested_objects_rest() {
     let mut lab = Lab::ready();
-    let service = Arc::make_mut(lab.world.owned.service.as_mut().unwrap());
+    let service = lab.service_mut();
     service.spec.as_mut().unwrap().selector = None;
     let at = lab
         .world
@@ -235,7 +230,9 @@ fn emptied_fields_of_the_service_are_cleared() {
     spec.control_plane.service.additional_ports.clear();
     let plan = lab.pass();
     let applied = plan.steps.iter().find_map(|step| match step {
-        Step::Apply(object) if object.kind() == "Service" => Some(object.value().unwrap()),
+        Step::Apply(object) if object.kind() == ObjectKind::Service => {
+            Some(object.value().unwrap())
+        }
         _ => None,
     });
     let applied = applied.expect("the Service is applied without them");
@@ -262,28 +259,28 @@ fn refused_writes_are_told() {
     };
     let table = [
         (
-            "Service",
+            ObjectKind::Service,
             "ApplyFailed",
             "Service \"tenant-1\" is invalid: spec.ports[0].nodePort: Invalid value: 6443: provided port is not in the valid range",
             condition::ADDRESS_ASSIGNED,
             "False ServiceRefused",
         ),
         (
-            "Service",
+            ObjectKind::Service,
             reason::NAME_TAKEN,
             "Service tenants/tenant-1 is controlled by ReplicaSet x",
             condition::OBJECTS_OWNED,
             "False NameTaken",
         ),
         (
-            "Secret",
+            ObjectKind::Secret,
             "ApplyFailed",
             "secrets is forbidden: exceeded quota",
             condition::CERTIFICATES_READY,
             "False RequestRefused",
         ),
         (
-            "Secret",
+            ObjectKind::Secret,
             reason::FORBIDDEN,
             "secrets is forbidden: User cannot create",
             condition::CERTIFICATES_READY,
@@ -339,7 +336,9 @@ fn every_name_that_is_taken_is_named() {
         .steps
         .iter()
         .map(|step| match step {
-            Step::Create(object) if matches!(object.kind(), "Service" | "Role") => {
+            Step::Create(object)
+                if matches!(object.kind(), ObjectKind::Service | ObjectKind::Role) =>
+            {
                 let waiting = super::objects::taken(&lab.world, &object.key(), &Default::default());
                 Outcome::Failed {
                     reason: waiting.reason.to_owned(),
@@ -366,8 +365,12 @@ fn every_name_that_is_taken_is_named() {
 #[test]
 fn the_same_of_several_objects_is_told_once() {
     let mut lab = Lab::ready();
-    for kind in ["Service", "Role", "Deployment"] {
-        let name = if kind == "Role" {
+    for kind in [
+        ObjectKind::Service,
+        ObjectKind::Role,
+        ObjectKind::Deployment,
+    ] {
+        let name = if kind == ObjectKind::Role {
             "tenant-1-kubeconfig-signer"
         } else {
             "tenant-1"
@@ -381,13 +384,11 @@ fn the_same_of_several_objects_is_told_once() {
             .contested
             .insert(key, lab.world.now + jiff::SignedDuration::from_secs(60));
     }
+    lab.service_mut().metadata.labels = None;
+    lab.signer_mut::<Role>().metadata.labels = None;
     let owned = &mut lab.world.owned;
-    Arc::make_mut(owned.service.as_mut().unwrap())
-        .metadata
-        .labels = None;
-    Arc::make_mut(owned.role.as_mut().unwrap()).metadata.labels = None;
-    let map = owned.config_maps.values_mut().next().unwrap();
-    Arc::make_mut(map).metadata.labels = None;
+    let map = owned.get_mut::<ConfigMap>("tenant-1-kubeadmconfig");
+    map.unwrap().metadata.labels = None;
     let plan = lab.plan();
     // A refusal in the words of an API, which only look like ours.
     let outcomes: Vec<_> = (plan.steps.iter())
@@ -442,14 +443,16 @@ fn a_refused_deployment_is_told_while_asleep() {
 fn only_what_others_own_is_taken_out() {
     let mut lab = Lab::ready();
     let live = |lab: &Lab| {
-        let live = lab.world.owned.deployment.as_deref().unwrap().clone();
+        let live = lab.world.deployment().unwrap().clone();
         Object::Deployment(live).value().unwrap()
     };
     let before = live(&lab);
     lab.spec().kubernetes.version = "v1.36.4".to_owned();
     let plan = lab.plan();
     let object = plan.steps.iter().find_map(|step| match step {
-        Step::Apply(object) if object.kind() == "Deployment" => Some(object.as_ref().clone()),
+        Step::Apply(object) if object.kind() == ObjectKind::Deployment => {
+            Some(object.as_ref().clone())
+        }
         _ => None,
     });
     let object = object.unwrap();
@@ -460,7 +463,7 @@ fn only_what_others_own_is_taken_out() {
 
     // What was applied before and is otherwise now was changed by others.
     let mut lab = Lab::ready();
-    let wanted = Object::Deployment(lab.world.owned.deployment.as_deref().unwrap().clone());
+    let wanted = Object::Deployment(lab.world.deployment().unwrap().clone());
     pod(&mut lab).containers[0].args = Some(Vec::new());
     assert!(super::objects::needs_taking_out(&wanted, &live(&lab)));
 }

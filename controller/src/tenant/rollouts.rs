@@ -14,6 +14,7 @@ use super::plan::{Object, Plan, Step};
 use super::rolls::{Before, Roll, Turn, Wait};
 use super::testing::{Lab, brief};
 use super::world::{AccessFact, MaterialFact, ProbeFailureKind, StoreProblem, StoreProblemKind};
+use crate::cluster::kinds::ObjectKind;
 
 const WRONG: &str = "etcd-0.etcd.steward-system.svc:2380";
 
@@ -46,7 +47,7 @@ fn works(lab: &mut Lab) {
 }
 
 fn live(lab: &Lab) -> &Deployment {
-    lab.world.owned.deployment.as_deref().unwrap()
+    lab.world.deployment().unwrap()
 }
 
 fn noted<'a>(lab: &'a Lab, annotation: &str) -> Option<&'a str> {
@@ -109,9 +110,7 @@ fn a_wrong_port_reaches_no_pod() {
     }
     assert_eq!(lab.condition(kind::READY), "True Ready");
     assert_eq!(lab.condition(kind::PROGRESSING), "False AsExpected");
-    assert_eq!(lab.world.owned.deployment, before.deployment);
-    assert_eq!(lab.world.owned.secrets, before.secrets);
-    assert_eq!(lab.world.owned.config_maps, before.config_maps);
+    assert_eq!(lab.world.owned, before);
 
     // Put right, nothing rolls.
     endpoints(&mut lab, "etcd-0.etcd.steward-system.svc:2379");
@@ -150,7 +149,7 @@ fn the_spec_is_followed_with_the_settings_of_before() {
 #[test]
 fn another_authority_is_tried_as_well() {
     let mut lab = Lab::ready();
-    let secret = lab.world.owned.secrets["tenant-1-datastore-certificate"].clone();
+    let secret = lab.secret_mut("tenant-1-datastore-certificate").clone();
     let other = super::testing::authority();
     let MaterialFact::Known(material) = &mut lab.world.store.material else {
         unreachable!("the lab knows it")
@@ -166,8 +165,7 @@ fn another_authority_is_tried_as_well() {
     lab.world.store.trial = Some(Ok(()));
     lab.turn = Turn::Waits(Wait::ForOthers);
     assert!(lab.pass().is_quiet(), "{}", lab.plan());
-    let found = &lab.world.owned.secrets["tenant-1-datastore-certificate"];
-    assert_eq!(found, &secret);
+    assert_eq!(*lab.secret_mut("tenant-1-datastore-certificate"), secret);
     lab.turn = Turn::Unasked;
     let plan = brief(&lab.pass());
     for object in [
@@ -247,8 +245,7 @@ fn a_change_that_works_goes_in_turn() {
     assert_eq!(lab.condition(kind::PROGRESSING), "True RollWaiting");
     assert_eq!(lab.condition(kind::READY), "True Ready");
     assert_eq!(said(&lab, kind::READY).observed_generation, generation);
-    assert_eq!(lab.world.owned.deployment, before.deployment);
-    assert_eq!(lab.world.owned.config_maps, before.config_maps);
+    assert_eq!(lab.world.owned, before);
     let since = said(&lab, kind::PROGRESSING).last_transition_time.0;
     lab.later(60);
     lab.turn = Turn::Waits(Wait::Halted(vec!["tenants/other".to_owned()]));
@@ -310,7 +307,7 @@ fn a_roll_whose_status_was_never_written_is_progress() {
     assert_eq!(lab.condition(kind::PROGRESSING), "False AsExpected");
     // A replica that goes missing later is no progress.
     lab.later(60);
-    let deployment = Arc::make_mut(lab.world.owned.deployment.as_mut().unwrap());
+    let deployment = lab.deployment_mut();
     deployment.status.as_mut().unwrap().available_replicas = Some(0);
     lab.pass();
     assert_eq!(lab.condition(kind::PROGRESSING), "False AsExpected");
@@ -363,7 +360,7 @@ fn only_what_nobody_asked_this_tenant_for_waits() {
         }),
         ("a leaf is gone", false, |lab| {
             let name = "tenant-1-api-server-kubelet-client-certificate";
-            lab.world.owned.secrets.remove(name).unwrap();
+            lab.lose_secret(name);
         }),
         ("rotation is asked for", false, |lab| {
             let secret = leaf(lab, "api-server-certificate");
@@ -403,21 +400,21 @@ fn only_what_nobody_asked_this_tenant_for_waits() {
             lab.spec().control_plane.deployment.replicas = 3;
         }),
         ("somebody has changed the pods", false, |lab| {
-            let deployment = Arc::make_mut(lab.world.owned.deployment.as_mut().unwrap());
+            let deployment = lab.deployment_mut();
             let template = &mut deployment.spec.as_mut().unwrap().template;
             template.spec.as_mut().unwrap().host_network = Some(true);
         }),
         ("somebody has taken an argument away", false, |lab| {
-            let deployment = Arc::make_mut(lab.world.owned.deployment.as_mut().unwrap());
+            let deployment = lab.deployment_mut();
             let template = &mut deployment.spec.as_mut().unwrap().template;
             let containers = &mut template.spec.as_mut().unwrap().containers;
             containers[0].args.as_mut().unwrap().pop();
         }),
         ("the Deployment is gone", false, |lab| {
-            lab.world.owned.deployment = None;
+            lab.lose_deployment();
         }),
         ("lost keys are replaced as somebody asked", false, |lab| {
-            lab.world.owned.secrets.remove("tenant-1-sa-certificate");
+            lab.lose_secret("tenant-1-sa-certificate");
             let annotations = lab.tenant().metadata.annotations.get_or_insert_default();
             annotations.insert(
                 names::ANNOTATION_REPLACE_LOST_KEYS.to_owned(),
@@ -435,7 +432,7 @@ fn only_what_nobody_asked_this_tenant_for_waits() {
         // The same for a later pass, or another controller, that finds the Secrets
         // written and the Deployment as before.
         for step in &plan.steps {
-            let of = |object: &Object| object.kind() == "Deployment";
+            let of = |object: &Object| object.kind() == ObjectKind::Deployment;
             if !matches!(step, Step::Create(object) | Step::Apply(object) if of(object)) {
                 lab.carry_out(step);
             }
@@ -447,7 +444,7 @@ fn only_what_nobody_asked_this_tenant_for_waits() {
 
 /// The Service is given another address.
 fn moved(lab: &mut Lab) {
-    let service = Arc::make_mut(lab.world.owned.service.as_mut().unwrap());
+    let service = lab.service_mut();
     service.spec.as_mut().unwrap().cluster_ip = Some("10.0.0.11".to_owned());
     lab.world.probe = Default::default();
 }
@@ -455,7 +452,7 @@ fn moved(lab: &mut Lab) {
 /// A Secret of certificates, to be changed.
 fn leaf<'a>(lab: &'a mut Lab, part: &str) -> &'a mut Secret {
     let name = format!("tenant-1-{part}");
-    Arc::make_mut(lab.world.owned.secrets.get_mut(&name).unwrap())
+    lab.secret_mut(&name)
 }
 
 /// Somebody writes nonsense into a Secret.
@@ -513,7 +510,7 @@ fn a_change_of_the_spec_ends_the_wait() {
 /// What a release of before has left: nothing is noted on the Deployment.
 fn of_a_release_of_before() -> Lab {
     let mut lab = Lab::ready();
-    let deployment = Arc::make_mut(lab.world.owned.deployment.as_mut().unwrap());
+    let deployment = lab.deployment_mut();
     let annotations = deployment.metadata.annotations.as_mut().unwrap();
     for name in [
         names::ANNOTATION_TEMPLATE,
@@ -549,7 +546,7 @@ fn the_first_release_that_notes_it_rolls_nobody() {
     endpoints(&mut lab, WRONG);
     lab.pass();
     assert!(lab.plan().is_quiet(), "{}", lab.plan());
-    assert!(lab.world.owned.deployment.as_deref().is_some_and(|live| {
+    assert!(lab.world.deployment().is_some_and(|live| {
         let text = serde_json::to_string(live).unwrap();
         text.contains(":2379") && !text.contains(WRONG)
     }));

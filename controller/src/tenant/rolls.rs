@@ -21,6 +21,7 @@ use sha2::{Digest, Sha256};
 use super::plan::{Plan, Step, Waiting};
 use super::world::World;
 use super::{certificates, drift, expiry, flags, is_asleep, objects};
+use crate::cluster::kinds::ObjectKind;
 
 /// Whose turn it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -146,7 +147,7 @@ pub fn change(world: &World, plan: &Plan, wanted: &Deployment) -> Change {
 }
 
 fn live(world: &World) -> Option<&Deployment> {
-    let live = world.owned.deployment.as_deref();
+    let live = world.deployment();
     live.filter(|live| world.ours(&live.metadata))
 }
 
@@ -158,7 +159,8 @@ fn same(wanted: &Deployment, live: &Deployment) -> bool {
     };
     let whole = |template: Value| serde_json::json!({"spec": {"template": template}});
     let (wish, there) = (whole(wish), whole(there));
-    drift::first(&wish, &there).is_none() && drift::added("Deployment", &wish, &there).is_none()
+    drift::first(&wish, &there).is_none()
+        && drift::added(ObjectKind::Deployment, &wish, &there).is_none()
 }
 
 /// A label of the pods.

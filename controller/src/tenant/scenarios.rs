@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::plan::{Object, Step};
 use super::testing::{Lab, brief, golden};
 use super::world::{AccessFact, MaterialFact, ProbeFailureKind, StoreProblem, StoreProblemKind};
+use crate::cluster::kinds::ObjectKind;
 
 /// Runs passes and writes down each plan in short and what is told after it.
 struct Story {
@@ -109,10 +110,7 @@ fn credentials_come_after_the_grant() {
 fn no_certificate_for_names_that_only_the_status_knows() {
     let mut lab = Lab::ready();
     lab.world.store.access = None;
-    lab.world
-        .owned
-        .secrets
-        .remove("tenant-1-datastore-certificate");
+    lab.lose_secret("tenant-1-datastore-certificate");
     assert!(lab.plan().is_quiet(), "{}", brief(&lab.plan()));
     lab.world.store.access = Some(AccessFact::Granted);
     assert!(brief(&lab.plan()).contains("create Secret tenants/tenant-1-datastore-certificate"));
@@ -215,7 +213,7 @@ fn a_deletion_does_not_follow_names_in_status() {
             lab.world.store.access = None;
         }
         lab.tenant().metadata.deletion_timestamp = Some(Time(super::testing::start()));
-        lab.world.owned.deployment = None;
+        lab.lose_deployment();
         lab.world.pods.clear();
         let plan = lab.plan();
         let released = plan.steps.iter().find_map(|step| match step {
@@ -261,11 +259,9 @@ fn load_balancers() {
         }),
         ..ServiceStatus::default()
     };
-    let service = story.lab.world.owned.service.as_mut().unwrap();
-    Arc::make_mut(service).status = Some(balanced(None, Some("lb.example.com")));
+    story.lab.service_mut().status = Some(balanced(None, Some("lb.example.com")));
     story.pass("it gives a host name");
-    let service = story.lab.world.owned.service.as_mut().unwrap();
-    Arc::make_mut(service).status = Some(balanced(Some("192.0.2.1"), None));
+    story.lab.service_mut().status = Some(balanced(Some("192.0.2.1"), None));
     story.pass("it gives an address instead: certificate, kubeconfigs and pods follow");
     story.end("load_balancer");
 }
@@ -514,13 +510,13 @@ fn pausing_stops_everything() {
     let mut lab = Lab::ready();
     let annotations = lab.tenant().metadata.annotations.get_or_insert_default();
     annotations.insert(names::ANNOTATION_PAUSED.to_owned(), String::new());
-    lab.world.owned.service = None;
+    lab.lose_all(ObjectKind::Service);
     let plan = lab.pass();
     assert!(plan.steps.is_empty(), "{plan}");
     assert_eq!(lab.condition(condition::PAUSED), "True Paused");
     // Nothing is being waited for.
     let mut without = lab.clone();
-    without.world.owned.deployment = None;
+    without.lose_deployment();
     without.pass();
     assert_eq!(
         without.condition(condition::WORKLOAD_AVAILABLE),
@@ -529,9 +525,9 @@ fn pausing_stops_everything() {
     lab.tenant().metadata.annotations = None;
     let plan = lab.pass();
     assert!(
-        plan.steps
-            .iter()
-            .any(|step| matches!(step, Step::Create(object) if object.kind() == "Service"))
+        plan.steps.iter().any(
+            |step| matches!(step, Step::Create(object) if object.kind() == ObjectKind::Service)
+        )
     );
     assert_eq!(lab.condition(condition::PAUSED), "False AsExpected");
 }
@@ -646,7 +642,7 @@ fn a_deletion_looks_for_its_claim_in_every_data_store() {
     let mut lab = Lab::ready();
     deleted(&mut lab);
     lab.world.pods.clear();
-    lab.world.owned.deployment = None;
+    lab.lose_deployment();
     assert_eq!(asked(&lab.world), ["default"]);
 
     forge(&mut lab, "nobody");
@@ -844,7 +840,7 @@ fn a_tenant_of_an_earlier_version_keeps_its_user() {
     for _ in 0..3 {
         lab.pass();
     }
-    let secret = &lab.world.owned.secrets["tenant-1-datastore-config"];
+    let secret = lab.secret_mut("tenant-1-datastore-config");
     let data = secret.data.as_ref().unwrap();
     assert_eq!(data["DB_USER"].0, claim.user.as_bytes());
     assert!(lab.plan().is_quiet(), "{}", lab.plan());
@@ -911,26 +907,12 @@ fn deletion_with_the_database_down() {
 #[test]
 fn a_lost_authority() {
     let mut story = Story::of(Lab::ready());
-    let lost = story.lab.world.owned.secrets.remove("tenant-1-ca");
+    let owned = &mut story.lab.world.owned;
+    let lost = owned.remove(ObjectKind::Secret, "tenant-1-ca").unwrap();
     story.pass("Secret tenant-1-ca is deleted under a tenant that was Ready");
-    let broken = story
-        .lab
-        .world
-        .owned
-        .secrets
-        .get_mut("tenant-1-sa-certificate")
-        .unwrap();
-    Arc::make_mut(broken)
-        .data
-        .as_mut()
-        .unwrap()
-        .remove("sa.key");
-    story
-        .lab
-        .world
-        .owned
-        .secrets
-        .insert("tenant-1-ca".to_owned(), lost.unwrap());
+    let broken = story.lab.secret_mut("tenant-1-sa-certificate");
+    broken.data.as_mut().unwrap().remove("sa.key");
+    story.lab.world.owned.insert(lost);
     story.pass("it is restored; the service-account key is broken");
     let annotations = story
         .lab
@@ -945,7 +927,7 @@ fn a_lost_authority() {
     story.pass("an administrator asks for new keys");
     story.pass("they are there: the request is done with");
     for name in ["tenant-1-sa-certificate", "tenant-1-ca"] {
-        story.lab.world.owned.secrets.remove(name);
+        story.lab.lose_secret(name);
     }
     story.pass("both are lost again");
     story.end("lost_keys");
@@ -955,7 +937,7 @@ fn a_lost_authority() {
 fn an_authority_lost_before_the_first_ready_is_made_again() {
     let mut lab = Lab::new();
     lab.pass();
-    lab.world.owned.secrets.remove("tenant-1-ca");
+    lab.lose_secret("tenant-1-ca");
     let plan = lab.pass();
     assert!(
         brief(&plan).contains("create Secret tenants/tenant-1-ca"),
@@ -975,10 +957,7 @@ fn a_name_that_is_taken() {
         },
         ..Secret::default()
     };
-    lab.world
-        .owned
-        .secrets
-        .insert("tenant-1-ca".to_owned(), Arc::new(foreign));
+    lab.world.owned.insert(Arc::new(foreign));
     let mut story = Story::of(lab);
     story.pass("somebody has a Secret of that name");
     assert!(
@@ -1013,7 +992,7 @@ fn another_version() {
 #[test]
 fn a_first_start_is_led_to_unless_pods_of_its_name_still_end() {
     let leads = |lab: &Lab| {
-        let service = lab.world.owned.service.as_deref().unwrap();
+        let service = lab.world.service().unwrap();
         let spec = service.spec.as_ref().unwrap();
         spec.publish_not_ready_addresses == Some(true)
     };

@@ -13,7 +13,7 @@ use super::world::World;
 
 /// Keeps the Service.
 pub fn plan(world: &World, plan: &mut Plan) {
-    let live = world.owned.service.as_deref();
+    let live = world.service();
     let wanted = wanted(world);
     objects::keep(
         world,
@@ -79,7 +79,7 @@ fn leads_to_starting(world: &World) -> bool {
     let one = world.tenant.spec.control_plane.deployment.replicas == 1;
     let ending = |pod: &Pod| pod.metadata.deletion_timestamp.is_some();
     let alone = world.pods.len() <= 1 && !world.pods.iter().any(|pod| ending(pod));
-    let so_far = match world.owned.service.as_deref() {
+    let so_far = match world.service() {
         None => !world.was_ready(),
         Some(live) => {
             let spec = live.spec.as_ref();
@@ -96,11 +96,7 @@ pub fn selector(world: &World) -> BTreeMap<String, String> {
 
 /// Whether the live Service selects other pods than ours.
 pub fn selector_changed(world: &World) -> bool {
-    let live = world
-        .owned
-        .service
-        .as_deref()
-        .filter(|live| world.ours(&live.metadata));
+    let live = world.service().filter(|live| world.ours(&live.metadata));
     let live = live.and_then(|live| live.spec.as_ref());
     live.is_some_and(|live| live.selector.as_ref() != Some(&selector(world)))
 }

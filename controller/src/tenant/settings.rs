@@ -89,7 +89,7 @@ pub fn choose(world: &World, name: &str, endpoints: &[String], plan: &mut Plan) 
 
 /// What the pods run with. `None` where none run, or nobody can tell.
 fn running(world: &World) -> Option<Settings> {
-    let live = world.owned.deployment.as_deref();
+    let live = world.deployment();
     let live = live.filter(|live| world.ours(&live.metadata))?;
     if is_asleep(world) || live.spec.as_ref()?.replicas == Some(0) {
         return None;

@@ -19,6 +19,7 @@ use super::settings;
 use super::world::{
     AccessFact, Held, MaterialFact, Settings, StoreProblem, StoreProblemKind, World,
 };
+use k8s_openapi::api::core::v1::Secret;
 
 /// What the workload needs to know about the tenant's data.
 #[derive(Clone, Debug, Default)]
@@ -378,8 +379,8 @@ fn config(world: &World, plan: &mut Plan, claim: &Claim) -> String {
     }
     let checksum = super::objects::checksum(&data);
     let wanted = super::objects::secret(world, &name, names::component::DATASTORE_CONFIG, data);
-    let live = world.owned.secrets.get(&name).map(AsRef::as_ref);
-    let live = live.map(|live| (&live.metadata, live));
+    let live = world.owned.get::<Secret>(&name).map(AsRef::as_ref);
+    let live = live.map(|live: &Secret| (&live.metadata, live));
     super::objects::keep(world, plan, super::plan::Object::Secret(wanted), live);
     checksum
 }

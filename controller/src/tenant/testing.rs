@@ -10,9 +10,10 @@ use apiservice::v1alpha1::{
     DataStore, DataStoreSpec, ServiceType, TenantControlPlane, TenantControlPlaneSpec,
 };
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::apps::v1::{DeploymentStatus, ReplicaSet, ReplicaSetSpec};
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet, ReplicaSetSpec};
 use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStateRunning, ContainerStatus, Pod, PodCondition, PodStatus,
+    ContainerState, ContainerStateRunning, ContainerStatus, Pod, PodCondition, PodStatus, Secret,
+    Service,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 
@@ -20,10 +21,12 @@ use super::addons;
 use super::plan::{Object, Outcome, Plan, Step};
 use super::rolls::{Roll, Turn};
 use super::world::{
-    AccessFact, Held, Material, MaterialFact, Owned, PathFact, ProbeFacts, ProbeFailure,
-    ProbeFailureKind, Settings, StoreFacts, StoreHealth, World,
+    AccessFact, Held, Material, MaterialFact, PathFact, ProbeFacts, ProbeFailure, ProbeFailureKind,
+    Settings, StoreFacts, StoreHealth, World,
 };
+use crate::cluster::kinds::{Inventory, ObjectKind, Owned};
 use crate::report;
+use kube::ResourceExt;
 
 pub const UID: &str = "3d0c0a5e-0000-4000-8000-000000000001";
 
@@ -103,7 +106,7 @@ impl Lab {
                 },
                 deferred: false,
                 elsewhere: Vec::new(),
-                owned: Owned::default(),
+                owned: Inventory::default(),
                 pods: Vec::new(),
                 replica_sets: Vec::new(),
                 pods_known: true,
@@ -209,19 +212,11 @@ impl Lab {
             Step::ReleaseFinalizer => self.tenant().metadata.finalizers = None,
             Step::Create(object) | Step::Apply(object) => self.store(object),
             Step::Delete { .. } => {
-                self.world.owned.deployment = None;
+                self.lose_deployment();
                 self.world.pods.clear();
             }
             Step::Remove { key, .. } => {
-                let owned = &mut self.world.owned;
-                match key.kind {
-                    "Secret" => drop(owned.secrets.remove(&key.name)),
-                    "ConfigMap" => drop(owned.config_maps.remove(&key.name)),
-                    "Service" => owned.service = None,
-                    "Role" => owned.role = None,
-                    "RoleBinding" => owned.role_binding = None,
-                    kind => panic!("a {kind} is not removed"),
-                }
+                self.world.owned.remove(key.kind, &key.name);
             }
             Step::Replaced(_) => {
                 let annotations = self.tenant().metadata.annotations.get_or_insert_default();
@@ -257,37 +252,76 @@ impl Lab {
         let mut object = object.clone();
         let name = object.meta().name.clone().unwrap();
         object.meta_mut().resource_version = Some(self.version.to_string());
-        object.meta_mut().uid = Some(format!("uid-of-{}-{name}", object.kind().to_lowercase()));
+        object.meta_mut().uid = Some(format!(
+            "uid-of-{}-{name}",
+            object.kind().name().to_lowercase()
+        ));
         object.meta_mut().creation_timestamp = Some(Time(self.world.now));
-        let owned = &mut self.world.owned;
-        match object {
-            Object::Secret(object) => drop(owned.secrets.insert(name, Arc::new(object))),
-            Object::ConfigMap(object) => drop(owned.config_maps.insert(name, Arc::new(object))),
-            Object::Service(mut object) => {
+        match &mut object {
+            Object::Service(object) => {
                 let spec = object.spec.as_mut().unwrap();
                 spec.cluster_ip = Some("10.0.0.10".to_owned());
-                let old = owned.service.take();
-                object.status = old.and_then(|old| old.status.clone());
-                owned.service = Some(Arc::new(object));
+                object.status = self.world.service().and_then(|old| old.status.clone());
             }
-            Object::Deployment(mut object) => {
-                let old = owned.deployment.take();
-                let number = old
-                    .as_ref()
-                    .and_then(|old| old.metadata.generation)
-                    .unwrap_or(0);
+            Object::Deployment(object) => {
+                let old = self.world.deployment();
+                let number = old.and_then(|old| old.metadata.generation).unwrap_or(0);
                 object.metadata.generation = Some(number + 1);
                 object.status = old.and_then(|old| old.status.clone());
-                owned.deployment = Some(Arc::new(object));
             }
-            Object::Role(object) => owned.role = Some(Arc::new(object)),
-            Object::RoleBinding(object) => owned.role_binding = Some(Arc::new(object)),
+            _ => {}
+        }
+        self.world.owned.insert(object);
+    }
+
+    pub fn deployment_mut(&mut self) -> &mut Deployment {
+        let name = self.world.name().to_owned();
+        self.world.owned.get_mut(&name).unwrap()
+    }
+
+    pub fn service_mut(&mut self) -> &mut Service {
+        let name = self.world.name().to_owned();
+        self.world.owned.get_mut(&name).unwrap()
+    }
+
+    pub fn secret_mut(&mut self, name: &str) -> &mut Secret {
+        self.world.owned.get_mut(name).unwrap()
+    }
+
+    /// The Role or the RoleBinding of rule 13.
+    pub fn signer_mut<K: Owned>(&mut self) -> &mut K {
+        let name = apiservice::names::kubeconfig_signer(self.world.name());
+        self.world.owned.get_mut(&name).unwrap()
+    }
+
+    pub fn secret_names(&self) -> Vec<String> {
+        let secrets = self.world.owned.of::<Secret>();
+        secrets.map(|secret| secret.name_any()).collect()
+    }
+
+    /// Somebody deletes a Secret.
+    pub fn lose_secret(&mut self, name: &str) {
+        let lost = self.world.owned.remove(ObjectKind::Secret, name);
+        assert!(lost.is_some(), "{name} is there");
+    }
+
+    /// Somebody deletes the Deployment.
+    pub fn lose_deployment(&mut self) {
+        self.lose_all(ObjectKind::Deployment);
+    }
+
+    /// Somebody deletes all objects of a kind.
+    pub fn lose_all(&mut self, kind: ObjectKind) {
+        let all = self.world.owned.iter().filter(|held| held.kind() == kind);
+        let names: Vec<String> = all.filter_map(|held| held.meta().name.clone()).collect();
+        for name in names {
+            self.world.owned.remove(kind, &name);
         }
     }
 
     /// All pods of the Deployment as it is now run and are ready.
     pub fn run_pods(&mut self) {
-        let deployment = Arc::make_mut(self.world.owned.deployment.as_mut().unwrap());
+        let deployment = self.deployment_mut();
         let replicas = deployment.spec.as_ref().unwrap().replicas.unwrap();
         deployment.status = Some(DeploymentStatus {
             observed_generation: deployment.metadata.generation,

@@ -46,7 +46,7 @@ pub fn plan(world: &World, keys: &Keys, place: &Place, plan: &mut Plan) {
         }
     }
     rolls::note(world, plan, why, &mut wanted);
-    let live = world.owned.deployment.as_deref();
+    let live = world.deployment();
     objects::keep(
         world,
         plan,
@@ -79,7 +79,7 @@ fn wanted(world: &World, keys: &Keys, place: &Place, address: &Address) -> Deplo
             objects::checksum(&arguments),
         );
     }
-    let live = world.owned.deployment.as_deref();
+    let live = world.deployment();
     let noted = live.and_then(|live| {
         objects::annotation(&live.metadata, names::ANNOTATION_DATA_STORE).map(str::to_owned)
     });

@@ -10,13 +10,13 @@ use std::sync::Arc;
 use apiservice::v1alpha1::{DataStore, TenantControlPlane};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
-use k8s_openapi::api::core::v1::{ConfigMap, Event, Pod, PodCondition, Secret, Service};
-use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use k8s_openapi::api::core::v1::{Event, Pod, PodCondition, Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::plan::{Claim, ObjectKey};
 use super::rolls::Turn;
 use super::terms::Terms;
+use crate::cluster::kinds::Inventory;
 
 /// Everything that [`super::plan::plan`] may know about one tenant.
 #[derive(Clone, Debug)]
@@ -45,7 +45,7 @@ pub struct World {
     /// deleted; none once the claim is known.
     pub elsewhere: Vec<Elsewhere>,
     /// Objects found under the names that the tenant uses, ours or not.
-    pub owned: Owned,
+    pub owned: Inventory,
     /// Pods that carry the tenant's name label.
     pub pods: Vec<Arc<Pod>>,
     /// ReplicaSets that carry the tenant's name label.
@@ -235,24 +235,6 @@ pub enum AccessFact {
     Refused(String),
 }
 
-/// Objects in the tenant's namespace under the tenant's names. Whether one is
-/// ours is asked of its metadata, see [`World::ours`].
-#[derive(Clone, Debug, Default)]
-pub struct Owned {
-    /// Under the tenant's own name.
-    pub service: Option<Arc<Service>>,
-    /// Under the tenant's own name.
-    pub deployment: Option<Arc<Deployment>>,
-    /// By object name.
-    pub secrets: BTreeMap<String, Arc<Secret>>,
-    /// By object name.
-    pub config_maps: BTreeMap<String, Arc<ConfigMap>>,
-    /// The Role of rule 13.
-    pub role: Option<Arc<Role>>,
-    /// The RoleBinding of rule 13.
-    pub role_binding: Option<Arc<RoleBinding>>,
-}
-
 /// What the tenant's own API answered to a client with a fresh certificate of
 /// the group `steward:admin` (rule 15).
 #[derive(Clone, Debug, Default)]
@@ -404,10 +386,21 @@ impl World {
     /// A Secret under one of our names, if it is there and ours.
     pub fn secret(&self, name: &str) -> Option<&Secret> {
         self.owned
-            .secrets
-            .get(name)
+            .get::<Secret>(name)
             .map(AsRef::as_ref)
             .filter(|found| self.ours(&found.metadata))
+    }
+
+    /// What has the name of the tenant's Service, ours or not.
+    pub fn service(&self) -> Option<&Service> {
+        self.owned.get(self.name()).map(AsRef::as_ref)
+    }
+
+    /// What has the name of the tenant's Deployment, ours or not.
+    pub fn deployment(&self) -> Option<&Deployment> {
+        self.owned
+            .get(&apiservice::names::workload(self.name()))
+            .map(AsRef::as_ref)
     }
 
     /// The tenant has served before, so that losing its keys would cut off

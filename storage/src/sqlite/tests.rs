@@ -5,6 +5,8 @@
     reason = "tests start writers and readers side by side"
 )]
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use sqlx::{ConnectOptions, Connection};
 use tempfile::TempDir;
@@ -80,17 +82,18 @@ async fn the_lock_outlives_a_store_that_is_dropped_with_writes_under_way() {
     tokio::task::yield_now().await;
     drop(store);
     write.await.unwrap().unwrap();
-    for _ in 0..1000 {
-        match sqlite::open(directory.path()).await {
-            Ok(store) => {
-                assert!(store.get("/a").await.unwrap().0.is_some());
-                return;
+    let given_back = async {
+        loop {
+            match sqlite::open(directory.path()).await {
+                Err(Error::InUse(_)) => tokio::time::sleep(Duration::from_millis(5)).await,
+                opened => break opened.unwrap(),
             }
-            Err(Error::InUse(_)) => tokio::task::yield_now().await,
-            Err(error) => panic!("{error}"),
         }
-    }
-    panic!("the lock was not given back");
+    };
+    // The connections end on threads of their own.
+    let opened = tokio::time::timeout(Duration::from_secs(30), given_back).await;
+    let store = opened.expect("the lock was not given back");
+    assert!(store.get("/a").await.unwrap().0.is_some());
 }
 
 #[tokio::test]

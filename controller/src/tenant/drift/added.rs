@@ -3,21 +3,22 @@
 use serde_json::{Map, Value};
 
 use super::{defaults, merge_key, within};
+use crate::cluster::kinds::ObjectKind;
 
 /// The parts of an object that are ours as a whole, by kind. Elsewhere others
 /// may have fields of their own: labels, annotations and finalizers of the
 /// object itself, keys of a Secret, and what a cloud's load balancer notes in a
 /// Service.
-const WHOLE: [(&str, &[&str]); 4] = [
-    ("Deployment", &["spec"]),
-    ("Service", &["spec", "ports"]),
-    ("Service", &["spec", "externalIPs"]),
-    ("Service", &["spec", "publishNotReadyAddresses"]),
+const WHOLE: [(ObjectKind, &[&str]); 4] = [
+    (ObjectKind::Deployment, &["spec"]),
+    (ObjectKind::Service, &["spec", "ports"]),
+    (ObjectKind::Service, &["spec", "externalIPs"]),
+    (ObjectKind::Service, &["spec", "publishNotReadyAddresses"]),
 ];
 
 /// The path of the first field in a part of ours that is not wanted and that
 /// Kubernetes does not put there either.
-pub fn added(kind: &str, wanted: &Value, live: &Value) -> Option<String> {
+pub fn added(kind: ObjectKind, wanted: &Value, live: &Value) -> Option<String> {
     parts(kind).find_map(|part| {
         let live = at(live, part)?;
         let mut path: Vec<String> = part.iter().map(|&name| name.to_owned()).collect();
@@ -27,7 +28,7 @@ pub fn added(kind: &str, wanted: &Value, live: &Value) -> Option<String> {
 
 /// The live object with its parts of ours as they are wanted: what others added
 /// there is gone, what they may add is kept.
-pub fn reduced(kind: &str, wanted: &Value, live: &Value) -> Value {
+pub fn reduced(kind: ObjectKind, wanted: &Value, live: &Value) -> Value {
     let mut reduced = live.clone();
     for part in parts(kind) {
         let Some((name, parents)) = part.split_last() else {
@@ -55,7 +56,7 @@ pub fn reduced(kind: &str, wanted: &Value, live: &Value) -> Value {
     reduced
 }
 
-fn parts(kind: &str) -> impl Iterator<Item = &'static [&'static str]> {
+fn parts(kind: ObjectKind) -> impl Iterator<Item = &'static [&'static str]> {
     let parts = WHOLE.iter().filter(move |(of, _)| *of == kind);
     parts.map(|(_, part)| *part)
 }
@@ -172,6 +173,7 @@ fn list(wanted: &[Value], live: &[Value], path: &mut Vec<String>) -> Option<Stri
 #[cfg(test)]
 mod tests {
     use super::{added, reduced};
+    use crate::cluster::kinds::ObjectKind;
     use serde_json::{Value, json};
 
     fn pod(spec: Value) -> Value {
@@ -278,9 +280,16 @@ mod tests {
     fn whatever_is_added_to_the_pods_is_found_and_taken_out() {
         for (path, change) in ADDITIONS {
             let live = changed(change);
-            assert_eq!(added("Deployment", &wanted(), &live).as_deref(), Some(path));
-            let reduced = reduced("Deployment", &wanted(), &live);
-            assert_eq!(added("Deployment", &wanted(), &reduced), None, "{path}");
+            assert_eq!(
+                added(ObjectKind::Deployment, &wanted(), &live).as_deref(),
+                Some(path)
+            );
+            let reduced = reduced(ObjectKind::Deployment, &wanted(), &live);
+            assert_eq!(
+                added(ObjectKind::Deployment, &wanted(), &reduced),
+                None,
+                "{path}"
+            );
             assert_eq!(reduced, wanted(), "{path}");
         }
     }
@@ -296,7 +305,7 @@ mod tests {
                 json!({"affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}}),
             )
         };
-        let found = added("Deployment", &term(Value::Null), &term(json!({})));
+        let found = added(ObjectKind::Deployment, &term(Value::Null), &term(json!({})));
         assert!(found.is_some_and(|path| path.ends_with("namespaceSelector")));
     }
 
@@ -308,12 +317,12 @@ mod tests {
                 json!({"kubectl.kubernetes.io/restartedAt": "2026-01-01T00:00:00Z"});
         };
         let live = changed(restarted);
-        assert_eq!(added("Deployment", &wanted(), &live), None);
+        assert_eq!(added(ObjectKind::Deployment, &wanted(), &live), None);
         let more = changed(|it| {
             restarted(it);
             it["template"]["spec"]["hostNetwork"] = json!(true);
         });
-        assert_eq!(reduced("Deployment", &wanted(), &more), live);
+        assert_eq!(reduced(ObjectKind::Deployment, &wanted(), &more), live);
     }
 
     /// Outside the parts that are ours, others may have fields of their own.
@@ -322,10 +331,10 @@ mod tests {
         let mut live = wanted();
         live["metadata"] = json!({"labels": {"x": "y"}, "annotations": {"z": "z"}});
         live["status"] = json!({"replicas": 1});
-        assert_eq!(added("Deployment", &wanted(), &live), None);
-        assert_eq!(reduced("Deployment", &wanted(), &live), live);
+        assert_eq!(added(ObjectKind::Deployment, &wanted(), &live), None);
+        assert_eq!(reduced(ObjectKind::Deployment, &wanted(), &live), live);
         assert_eq!(
-            added("Secret", &json!({}), &json!({"data": {"a": "b"}})),
+            added(ObjectKind::Secret, &json!({}), &json!({"data": {"a": "b"}})),
             None
         );
     }
@@ -342,7 +351,7 @@ mod tests {
             "sessionAffinity": "None",
             "ports": [{"name": "p", "port": 1, "protocol": "TCP", "targetPort": 1, "nodePort": 30001}],
         }});
-        assert_eq!(added("Service", &wanted, &live), None);
+        assert_eq!(added(ObjectKind::Service, &wanted, &live), None);
         let table: [(&str, Change); 3] = [
             ("spec.ports.[name=\"q\"]", |it| {
                 it["ports"]
@@ -360,9 +369,12 @@ mod tests {
         for (path, change) in table {
             let mut more = live.clone();
             change(&mut more["spec"]);
-            assert_eq!(added("Service", &wanted, &more).as_deref(), Some(path));
-            let reduced = reduced("Service", &wanted, &more);
-            assert_eq!(added("Service", &wanted, &reduced), None);
+            assert_eq!(
+                added(ObjectKind::Service, &wanted, &more).as_deref(),
+                Some(path)
+            );
+            let reduced = reduced(ObjectKind::Service, &wanted, &more);
+            assert_eq!(added(ObjectKind::Service, &wanted, &reduced), None);
             let port = &reduced["spec"]["ports"][0];
             assert_eq!(port["nodePort"], 30001, "its node port is not given up");
             assert_eq!(reduced["spec"]["clusterIP"], live["spec"]["clusterIP"]);

@@ -129,6 +129,7 @@ fn ends(parents: &[String], names: &[&str]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::{added, first};
+    use crate::cluster::kinds::ObjectKind;
     use serde_json::json;
 
     /// A Deployment as it is written, and as the API gives it back.
@@ -208,7 +209,7 @@ mod tests {
                 "volumes": volumes,
             }},
         }});
-        assert_eq!(added("Deployment", &wanted, &live), None);
+        assert_eq!(added(ObjectKind::Deployment, &wanted, &live), None);
         assert_eq!(first(&wanted, &live), None);
     }
 
@@ -219,6 +220,6 @@ mod tests {
         let wanted = of(json!({"initContainers": [{"name": "i", "image": "i"}]}));
         let live =
             of(json!({"initContainers": [{"name": "i", "image": "i", "restartPolicy": "Always"}]}));
-        assert!(added("Deployment", &wanted, &live).is_some());
+        assert!(added(ObjectKind::Deployment, &wanted, &live).is_some());
     }
 }

@@ -1,0 +1,3 @@
+//! The management cluster, as the controller works with it.
+
+pub mod kinds;
