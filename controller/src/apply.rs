@@ -4,18 +4,20 @@
 //! Steps of one stage run side by side; a stage begins when all steps of the
 //! stages before it went well.
 
+pub mod contested;
+pub mod datastore;
+pub mod objects;
+mod own_kinds;
+pub mod write_history;
+
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 
-use crate::{
-    apply_objects as objects, apply_store as store, apply_tenant as own,
-    context::Context,
-    tenant::{
-        plan::{Object, Outcome, Plan, Step},
-        world::World,
-    },
-};
+use crate::apply::{datastore as store, own_kinds as own};
+use crate::context::Context;
+use crate::tenant::plan::{Object, Outcome, Plan, Step};
+use crate::tenant::world::World;
 
-pub use crate::apply_tenant::{At, bootstrap, finalize_store, status, store_status};
+pub use crate::apply::own_kinds::{At, bootstrap, finalize_store, status, store_status};
 
 /// Steps under way at once for one tenant.
 const TOGETHER: usize = 12;

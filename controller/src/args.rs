@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use jiff::SignedDuration;
 
-use crate::tenant::terms::{self, BadTerms, Terms};
+use crate::tenant::pki::terms::{self, BadTerms, Terms};
 
 /// Keeps tenant control planes as their manifests say.
 #[derive(Debug, Parser)]
@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(listed.run.tenant_namespaces, ["a", "b"]);
         assert_eq!(
             usize::from(args.run.rolls_together),
-            crate::fleet::Limits::default().together
+            crate::tenant::rolls::Limits::default().together
         );
         let args = Args::parse_from(["steward-controller", "run", "--default-data-store="]);
         let Some(Command::Run(run)) = args.command else {

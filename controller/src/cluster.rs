@@ -1,3 +1,7 @@
 //! The management cluster, as the controller works with it.
 
+pub mod caches;
+pub mod events;
 pub mod kinds;
+pub mod managers;
+pub mod watches;

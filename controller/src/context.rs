@@ -6,21 +6,20 @@ use apiservice::pki::Entropy;
 use jiff::Timestamp;
 use kube::Client;
 
-use crate::{
-    caches::{Caches, Name},
-    clock::Clock,
-    events::Events,
-    facts::Facts,
-    fleet::Fleet,
-    lease::Leadership,
-    material::Connections,
-    metrics::Metrics,
-    queue::Queue,
-    requeue::Failures,
-    shares::Shares,
-    tenant::{store as place, world::Settings},
-    writes::Writes,
-};
+use crate::apply::write_history::Writes;
+use crate::cluster::caches::{Caches, Name};
+use crate::cluster::events::Events;
+use crate::datastores::credentials::Connections;
+use crate::facts::Facts;
+use crate::fleet::Fleet;
+use crate::process::clock::Clock;
+use crate::process::lease::Leadership;
+use crate::process::metrics::Metrics;
+use crate::process::queue::Queue;
+use crate::process::shares::Shares;
+use crate::process::timing::Failures;
+use crate::tenant::backing::store as place;
+use crate::tenant::world::Settings;
 
 /// What the queue holds: one object of ours to look at.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -7,12 +7,10 @@ use jiff::Timestamp;
 use parking_lot::RwLock;
 use tokio::sync::Notify;
 
-use crate::stores::Verdict;
-use crate::tenant::{
-    plan::Bindings,
-    world::{AccessFact, Held, ProbeFacts, StoreHealth, StoreProblem},
-};
-use crate::tenant_client::Lanes;
+use crate::datastores::health::Verdict;
+use crate::inside::connection::Lanes;
+use crate::tenant::plan::Bindings;
+use crate::tenant::world::{AccessFact, Held, ProbeFacts, StoreHealth, StoreProblem};
 
 /// All facts.
 #[derive(Debug, Default)]

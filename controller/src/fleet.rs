@@ -27,22 +27,15 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use parking_lot::Mutex;
 
-use crate::{
-    caches::{Name, Reach, tenant_of},
-    context::{Context, Key},
-    report::progress,
-    tenant::{
-        World,
-        plan::{FleetRoll, Object, Outcome, Plan, Step},
-        rolls::{self, Before, Roll, Turn, Wait},
-        store,
-        world::ProbeFacts,
-    },
-};
+use crate::cluster::caches::{Name, Reach, tenant_of};
+use crate::context::{Context, Key};
+use crate::report::progress;
+use crate::tenant::backing::store;
+use crate::tenant::plan::{FleetRoll, Object, Outcome, Plan, Step};
+use crate::tenant::rolls::{Before, HOLD, Limits, Roll, Turn, Wait};
+use crate::tenant::world::ProbeFacts;
+use crate::tenant::{World, rolls};
 
-/// How long a tenant that is not Ready after its roll keeps its place; twice as long for
-/// each that has failed so and has not become Ready since.
-pub const HOLD: SignedDuration = SignedDuration::from_mins(10);
 /// The same of one that was not Ready before either: it tells nothing about the change,
 /// and only must not start together with all others.
 const BRIEFLY: SignedDuration = SignedDuration::from_secs(30);
@@ -60,26 +53,6 @@ const DOUBLINGS: usize = 6;
 /// A roll that failed so long ago slows nobody down any more: its tenant is left to its
 /// owner.
 const FORGOTTEN: SignedDuration = SignedDuration::from_hours(24);
-
-/// How many places there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// In all.
-    pub together: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits { together: 4 }
-    }
-}
-
-impl Limits {
-    /// For the tenants of one DataStore: half of all, one at least.
-    pub fn of_one_store(self) -> usize {
-        self.together.div_ceil(2)
-    }
-}
 
 /// A tenant that has a place.
 #[derive(Clone, Debug, PartialEq, Eq)]

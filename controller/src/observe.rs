@@ -2,20 +2,16 @@
 
 use apiservice::v1alpha1::{DataStore, Driver, TenantControlPlane};
 
-use crate::{
-    caches::{EVERYWHERE, Name, Reach},
-    cluster::kinds::{Found, Inventory, ObjectKind},
-    contest::Way,
-    context::Context,
-    facts::TenantFacts,
-    material,
-    tenant::{
-        self,
-        rolls::Turn,
-        world::{Elsewhere, MaterialFact, StoreFacts, StoreProblem, World},
-    },
-    watches::tenant_near,
-};
+use crate::apply::contested::Way;
+use crate::cluster::caches::{EVERYWHERE, Name, Reach};
+use crate::cluster::kinds::{Found, Inventory, ObjectKind};
+use crate::cluster::watches::tenant_near;
+use crate::context::Context;
+use crate::datastores::credentials;
+use crate::facts::TenantFacts;
+use crate::tenant;
+use crate::tenant::rolls::Turn;
+use crate::tenant::world::{Elsewhere, MaterialFact, StoreFacts, StoreProblem, World};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -40,7 +36,7 @@ pub fn world(name: &Name, ctx: &Context) -> Option<World> {
         .held
         .as_ref()
         .map(|held| held.data_store.clone())
-        .or_else(|| tenant::store::choose(&tenant, &ctx.settings))
+        .or_else(|| tenant::backing::store::choose(&tenant, &ctx.settings))
         .and_then(|chosen| caches.data_stores.get(&Name::new("", chosen)));
     let deleting = tenant.metadata.deletion_timestamp.is_some();
     // What is held of it, if anything, may be of long ago.
@@ -63,7 +59,7 @@ pub fn world(name: &Name, ctx: &Context) -> Option<World> {
             ..StoreFacts::default()
         },
         Some(store) => {
-            let material = material::fact(store, caches);
+            let material = credentials::fact(store, caches);
             StoreFacts {
                 trial: trial(ctx, store, &material),
                 material,
@@ -135,7 +131,7 @@ fn trial(
     store: &DataStore,
     material: &MaterialFact,
 ) -> Option<Result<(), StoreProblem>> {
-    let wanted = tenant::settings::wanted(material)?;
+    let wanted = tenant::backing::settings::wanted(material)?;
     let uid = store.metadata.uid.as_deref().unwrap_or_default();
     ctx.facts.store(uid).tried(&wanted)
 }
@@ -174,7 +170,7 @@ fn may_have_claimed(tenant: &TenantControlPlane, owned: &Inventory) -> bool {
     let mut found = secrets.iter().filter_map(|name| owned.get::<Secret>(name));
     // Secrets are removed first, and the Deployment is only ever made after them.
     let deployment = owned.get::<Deployment>(&apiservice::names::workload(name));
-    tenant::store::settled(tenant)
+    tenant::backing::store::settled(tenant)
         || tenant.was_ready()
         || found.any(|secret| ours(&secret.metadata))
         || deployment.is_some_and(|deployment| ours(&deployment.metadata))
@@ -188,7 +184,7 @@ fn elsewhere(
     but: Option<&DataStore>,
     facts: &TenantFacts,
 ) -> Vec<Elsewhere> {
-    let reach = |store: &DataStore| match material::fact(store, &ctx.caches) {
+    let reach = |store: &DataStore| match credentials::fact(store, &ctx.caches) {
         MaterialFact::Unknown => None,
         MaterialFact::Missing { what, .. } => Some(Err(what)),
         MaterialFact::Known(_) => {

@@ -1,14 +1,10 @@
 //! One pass over one tenant. It takes no hint of what changed, so that the
 //! path after a crash is the path of every day.
 
-use crate::{
-    apply,
-    caches::Name,
-    context::{Context, Key},
-    fleet, observe, report,
-    requeue::{self, Next},
-    tenant,
-};
+use crate::cluster::caches::Name;
+use crate::context::{Context, Key};
+use crate::process::timing::{self, Next};
+use crate::{apply, fleet, observe, report, tenant};
 
 /// Observe, plan, apply, report, write. `None`: the tenant is gone, or this
 /// replica does not lead and therefore only watches.
@@ -36,16 +32,16 @@ pub async fn reconcile(name: &Name, ctx: &Context) -> Option<Next> {
     let status = report::status(&world, &plan, &outcomes);
     let written = apply::status(ctx, &world, status).await;
     fleet::call(ctx).await;
-    let failures = if requeue::failed(&outcomes) || written.is_err() {
+    let failures = if timing::failed(&outcomes) || written.is_err() {
         ctx.failures.more(&key)
     } else {
         ctx.failures.none(&key);
         0
     };
     let spread = Context::spread(&key);
-    let next = requeue::next(&plan, &outcomes, failures, ctx.now(), spread);
+    let next = timing::next(&plan, &outcomes, failures, ctx.now(), spread);
     Some(match written {
         Ok(()) => next,
-        Err(()) => Next(next.0.min(requeue::backoff(failures, spread))),
+        Err(()) => Next(next.0.min(timing::backoff(failures, spread))),
     })
 }

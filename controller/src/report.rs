@@ -5,6 +5,7 @@
 //! the content, transition times with a condition's status.
 
 pub mod conditions;
+pub mod diagnose;
 pub mod objects;
 pub mod parts;
 pub mod progress;
@@ -19,7 +20,7 @@ use apiservice::v1alpha1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use crate::tenant::address;
+use crate::tenant::network::address;
 use crate::tenant::plan::{EventStep, Outcome, Plan};
 use crate::tenant::{World, is_asleep, is_left_alone, is_paused};
 

@@ -12,27 +12,26 @@ use tokio::{net::TcpListener, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use crate::{
-    args::{Command, CommonArgs, LogFormat, RunArgs},
-    caches::{Caches, Name, Namespaces},
-    clock::{Clock, Uptime},
-    context::{Context, Key},
-    data_store,
-    events::Events,
-    facts::Facts,
-    fleet::{self, Fleet},
-    health,
-    lease::{Election, Leadership},
-    material::Connections,
-    metrics::Metrics,
-    queue::Queue,
-    reconcile, report, requeue, setup,
-    shares::Shares,
-    supervisor::Supervisor,
-    tenant::{self, terms::BadTerms, world::Settings},
-    watches::Watches,
-    writes::Writes,
-};
+use crate::apply::write_history::Writes;
+use crate::args::{Command, CommonArgs, LogFormat, RunArgs};
+use crate::cluster::caches::{Caches, Name, Namespaces};
+use crate::cluster::events::Events;
+use crate::cluster::watches::Watches;
+use crate::context::{Context, Key};
+use crate::datastores::credentials::Connections;
+use crate::datastores::setup;
+use crate::facts::Facts;
+use crate::fleet::Fleet;
+use crate::process::clock::{Clock, Uptime};
+use crate::process::lease::{Election, Leadership};
+use crate::process::metrics::Metrics;
+use crate::process::queue::Queue;
+use crate::process::shares::Shares;
+use crate::process::{health, timing};
+use crate::supervisor::Supervisor;
+use crate::tenant::pki::terms::BadTerms;
+use crate::tenant::world::Settings;
+use crate::{datastores, fleet, reconcile, report, tenant};
 
 /// How long work under way may take after a signal to stop.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -192,7 +191,7 @@ pub async fn run(args: RunArgs, client: Client, stop: CancellationToken) -> Resu
         clock,
         entropy: Entropy,
         writes: Writes::default(),
-        failures: requeue::Failures::default(),
+        failures: timing::Failures::default(),
         metrics: Arc::new(Metrics::new()),
     });
     let supervisor = Arc::new(Supervisor::new(watches.clone()));
@@ -283,7 +282,7 @@ fn settings(args: &RunArgs) -> Result<Settings, Error> {
         registry: args.image_registry.clone(),
         management_domain: args.cluster_domain.clone(),
         certificates: args.certificates.terms()?,
-        rolls: fleet::Limits {
+        rolls: crate::tenant::rolls::Limits {
             together: args.rolls_together.into(),
         },
         ..Settings::default()
@@ -322,7 +321,7 @@ async fn worker(ctx: Arc<Context>, supervisor: Arc<Supervisor>, stop: Cancellati
 }
 
 /// One pass over what a key names.
-async fn pass(ctx: &Arc<Context>, supervisor: &Supervisor, key: &Key) -> Option<requeue::Next> {
+async fn pass(ctx: &Arc<Context>, supervisor: &Supervisor, key: &Key) -> Option<timing::Next> {
     let leads = ctx.leadership.leads();
     match key {
         Key::Tenant(name) => {
@@ -335,7 +334,7 @@ async fn pass(ctx: &Arc<Context>, supervisor: &Supervisor, key: &Key) -> Option<
             if leads {
                 supervisor.data_store(ctx, name);
             }
-            data_store::reconcile(name, ctx).await
+            datastores::reconcile(name, ctx).await
         }
     }
 }
@@ -351,20 +350,20 @@ enum Held {
 /// or a worker away.
 async fn hold<K: Clone + std::hash::Hash + Ord>(
     queue: &Queue<K>,
-    failures: &requeue::Failures<K>,
+    failures: &timing::Failures<K>,
     key: K,
-    pass: impl Future<Output = Option<requeue::Next>>,
+    pass: impl Future<Output = Option<timing::Next>>,
 ) -> Held {
     let ended = AssertUnwindSafe(pass).catch_unwind().await;
     queue.done(key.clone());
     match ended {
         Ok(None) => Held::Ended,
-        Ok(Some(requeue::Next(wait))) => {
+        Ok(Some(timing::Next(wait))) => {
             queue.add_after(key, wait);
             Held::Ended
         }
         Err(_) => {
-            let wait = requeue::backoff(failures.more(&key), 0.0);
+            let wait = timing::backoff(failures.more(&key), 0.0);
             queue.add_after(key, wait);
             Held::Panicked
         }
@@ -378,7 +377,7 @@ async fn follow_ages(ctx: Arc<Context>, stop: CancellationToken) {
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(requeue::AGES_EVERY) => {}
+            () = tokio::time::sleep(timing::AGES_EVERY) => {}
         }
         // Places come free by time as well.
         fleet::call(&ctx).await;
@@ -457,7 +456,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_pass_that_panics_gives_its_key_back_and_comes_again() {
-        let (queue, failures) = (Queue::new(), requeue::Failures::default());
+        let (queue, failures) = (Queue::new(), timing::Failures::default());
         queue.add("a");
         for _ in 0..3 {
             let next = tokio::time::timeout(Duration::from_secs(60), queue.next());

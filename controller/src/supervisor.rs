@@ -13,15 +13,13 @@ use futures::FutureExt;
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
-use crate::{
-    caches::Name,
-    context::Context,
-    data_store::references,
-    metrics::Metrics,
-    observers::{access, probe, store},
-    requeue,
-    watches::Watches,
-};
+use crate::cluster::caches::Name;
+use crate::cluster::watches::Watches;
+use crate::context::Context;
+use crate::datastores::{access, observer, references};
+use crate::inside::probe;
+use crate::process::metrics::Metrics;
+use crate::process::timing;
 
 /// The running observers.
 pub struct Supervisor {
@@ -65,8 +63,8 @@ where
             }
             tracing::error!("an observer panicked; it is started again");
             metrics.panic("observer");
-            let (first, slowest) = requeue::OBSERVER_AGAIN;
-            tokio::time::sleep(requeue::observer_backoff(first, slowest, failures)).await;
+            let (first, slowest) = timing::OBSERVER_AGAIN;
+            tokio::time::sleep(timing::observer_backoff(first, slowest, failures)).await;
         }
     };
     #[allow(
@@ -145,7 +143,7 @@ impl Supervisor {
             let about = (ctx.clone(), name.to_owned(), uid.clone());
             let task = start(&ctx.metrics, move || {
                 let (ctx, name, uid) = about.clone();
-                store::run(ctx, name, uid)
+                observer::run(ctx, name, uid)
             });
             let group = Group {
                 uid,
@@ -213,7 +211,7 @@ mod tests {
             let run = counted.fetch_add(1, SeqCst);
             async move { assert!(run > 1, "a fault of ours") }
         });
-        tokio::time::sleep(requeue::OBSERVER_AGAIN.1).await;
+        tokio::time::sleep(timing::OBSERVER_AGAIN.1).await;
         assert_eq!(runs.load(SeqCst), 3, "twice, then it ended by itself");
         assert!(
             metrics

@@ -16,8 +16,9 @@ use std::time::Duration;
 
 use clap::Parser;
 use controller::args::{Args, Command, RunArgs};
-use controller::clock::Clock;
-use controller::{run, setup};
+use controller::datastores::setup;
+use controller::process::clock::Clock;
+use controller::run;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;

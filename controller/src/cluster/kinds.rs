@@ -19,10 +19,8 @@ use kube::runtime::watcher::Config;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::{
-    caches::{AnyCache, Cached, Caches},
-    watches::Watches,
-};
+use crate::cluster::caches::{AnyCache, Cached, Caches};
+use crate::cluster::watches::Watches;
 
 /// A kind of the table as a type.
 pub trait Owned:

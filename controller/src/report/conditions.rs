@@ -3,9 +3,9 @@
 use apiservice::condition::{self, Status, reason, tenant as kind};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::parts;
-use super::progress;
-use super::ready::{self, Verdict};
+use crate::report::parts;
+use crate::report::progress;
+use crate::report::ready::{self, Verdict};
 use crate::tenant::plan::{Outcome, Plan};
 use crate::tenant::{World, is_left_alone, is_paused};
 

@@ -14,9 +14,12 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::cluster::kinds::ObjectKind;
+use crate::tenant::backing::store;
+use crate::tenant::network::{address, service};
+use crate::tenant::pki::expiry;
 use crate::tenant::plan::{Object, Outcome, Plan, Step};
 use crate::tenant::world::AccessFact;
-use crate::tenant::{World, address, expiry, objects, service, store};
+use crate::tenant::{World, objects};
 
 /// Writes storage, certificates, kubeconfigs and the kubeadm configuration.
 pub fn fill(

@@ -5,12 +5,15 @@ use apiservice::condition::{self, Status, reason, tenant as kind};
 use apiservice::v1alpha1;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::conditions::known_reason;
-use super::ready::{self, Verdict};
+use crate::report::conditions::known_reason;
+use crate::report::diagnose::{self, quote};
+use crate::report::ready::{self, Verdict};
+use crate::tenant::backing::store;
+use crate::tenant::network::address;
 use crate::tenant::plan::{EXISTS, Finding, Object, ObjectKey, Outcome, Plan, Said, Step, Waiting};
+use crate::tenant::workload::{flags, pods};
 use crate::tenant::world::{AccessFact, Admission, ProbeFailureKind, StoreProblem};
-use crate::tenant::{World, address, flags, is_asleep, is_paused, pods, store};
-use crate::trouble::{self, quote};
+use crate::tenant::{World, is_asleep, is_paused};
 
 /// The first wait of a type: trouble before patience.
 fn waiting<'a>(plan: &'a Plan, type_: &str) -> Option<&'a Waiting> {
@@ -277,7 +280,7 @@ pub fn address_assigned(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Ver
     match address::of(world) {
         Ok(address) => Verdict::yes(reason::AS_EXPECTED, address.endpoint()),
         Err(waiting) => {
-            let said = trouble::of_service(world)
+            let said = diagnose::of_service(world)
                 .map(|said| format!(" ({said})"))
                 .unwrap_or_default();
             Verdict::no(waiting.reason, format!("{}{said}", waiting.message))
@@ -329,7 +332,7 @@ pub fn workload(world: &World, plan: &Plan, outcomes: &[Outcome], before: &[Cond
             )
         };
     }
-    match (world.serving(), trouble::of_pods(world)) {
+    match (world.serving(), diagnose::of_pods(world)) {
         (0, Some(trouble)) => Verdict::no(trouble.reason, trouble.message),
         (0, None) if starting(condition::get(before, kind::WORKLOAD_AVAILABLE)) => {
             Verdict::no(reason::PROVISIONING, "The pods are starting")
@@ -382,7 +385,7 @@ pub fn replicas(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Verdict {
     } else {
         format!("{serving} of {wanted} replicas are ready")
     };
-    match trouble::of_pods(world) {
+    match diagnose::of_pods(world) {
         Some(trouble) => Verdict::no(trouble.reason, format!("{message}. {}", trouble.message)),
         None => Verdict::no(reason::REPLICAS_MISSING, message),
     }

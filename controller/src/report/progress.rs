@@ -8,7 +8,7 @@ use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 
-use super::ready::{self, Verdict};
+use crate::report::ready::{self, Verdict};
 use crate::tenant::plan::{Object, Outcome, Plan, Step, Waiting};
 use crate::tenant::rolls::Roll;
 use crate::tenant::world::{PathFact, ProbeFacts, ready_condition};

@@ -7,11 +7,14 @@ use k8s_openapi::api::apps::v1::DeploymentStatus;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 
 use crate::cluster::kinds::ObjectKind;
+use crate::report::diagnose::{self, quote};
+use crate::tenant::backing::store;
+use crate::tenant::network::{address, service};
+use crate::tenant::workload::pods;
 use crate::tenant::world::{
     AccessFact, PathFact, ProbeFacts, ProbeFailure, ProbeFailureKind as Kind, StoreProblemKind,
 };
-use crate::tenant::{World, address, is_asleep, is_paused, pods, service, store};
-use crate::trouble::{self, quote};
+use crate::tenant::{World, is_asleep, is_paused};
 use apiservice::v1alpha1::{Component, ServiceType};
 
 /// A condition before it is put among the others.
@@ -321,12 +324,12 @@ fn coming(world: &World, parts: &[(&'static str, Verdict)]) -> Verdict {
     let trouble = parts.iter().find(|(kind, verdict)| {
         summed(kind)
             && verdict.status == Status::False
-            && super::conditions::is_cause(verdict.reason)
+            && crate::report::conditions::is_cause(verdict.reason)
     });
     if let Some((_, verdict)) = trouble {
         return verdict.clone();
     }
-    if let Some(trouble) = trouble::of_pods(world) {
+    if let Some(trouble) = diagnose::of_pods(world) {
         return Verdict::no(trouble.reason, trouble.message);
     }
     let waiting = parts
@@ -415,10 +418,10 @@ fn explain(
         return verdict;
     }
     if world.serving() == 0 {
-        if let Some(trouble) = trouble::of_pods(world) {
+        if let Some(trouble) = diagnose::of_pods(world) {
             return Verdict::no(trouble.reason, trouble.message);
         }
-        if super::parts::starting(before) {
+        if crate::report::parts::starting(before) {
             return coming(world, parts);
         }
         return Verdict::no(

@@ -4,8 +4,9 @@ use apiservice::v1alpha1::Component;
 use apiservice::version::KubernetesVersion;
 use k8s_openapi::api::core::v1::Pod;
 
+use crate::tenant::World;
+use crate::tenant::workload::pods;
 use crate::tenant::world::is_ready;
-use crate::tenant::{World, pods};
 
 /// The newest version of which a pod has served. An older one beside it, as in an
 /// upgrade that goes on, does not count: the newer one has written as well.

@@ -12,11 +12,11 @@ use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::has_finalizer;
-use super::plan::{EventStep, ObjectKey, Plan, Step, Waiting};
-use super::store;
-use super::world::{AccessFact, MaterialFact, World};
 use crate::cluster::kinds::ObjectKind;
+use crate::tenant::backing::store;
+use crate::tenant::has_finalizer;
+use crate::tenant::plan::{EventStep, ObjectKey, Plan, Step, Waiting};
+use crate::tenant::world::{AccessFact, MaterialFact, World};
 
 /// How long names stay claimed for pods that do not end: twice as long as
 /// Kubernetes gives them. Those of a node that is gone never end; their user is

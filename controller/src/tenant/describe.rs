@@ -7,8 +7,8 @@ use apiservice::pki;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::Value;
 
-use super::kubeconfig;
-use super::plan::{Claim, Object, Outcome, Plan, Step};
+use crate::tenant::pki::kubeconfig;
+use crate::tenant::plan::{Claim, Object, Outcome, Plan, Step};
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

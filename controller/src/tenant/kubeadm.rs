@@ -5,11 +5,11 @@ use apiservice::names;
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::{Value, json};
 
-use super::address::Address;
-use super::objects;
-use super::plan::{Object, Plan};
-use super::store::Place;
-use super::world::World;
+use crate::tenant::backing::store::Place;
+use crate::tenant::network::address::Address;
+use crate::tenant::objects;
+use crate::tenant::plan::{Object, Plan};
+use crate::tenant::world::World;
 
 const API_VERSION: &str = "kubeadm.k8s.io/v1beta4";
 

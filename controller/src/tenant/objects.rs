@@ -14,9 +14,9 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::Sha256;
 
-use super::drift;
-use super::plan::{Finding, Object, ObjectKey, ObjectKind, Plan, Said, Step, Waiting};
-use super::world::{Ownership, World};
+use crate::tenant::drift;
+use crate::tenant::plan::{Finding, Object, ObjectKey, ObjectKind, Plan, Said, Step, Waiting};
+use crate::tenant::world::{Ownership, World};
 
 /// The values of a Secret by key.
 pub type Data = BTreeMap<String, Vec<u8>>;

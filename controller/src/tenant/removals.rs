@@ -7,9 +7,9 @@ use apiservice::Resource;
 use apiservice::v1alpha1::{TenantControlPlane, tenant_control_plane};
 use serde_json::{Map, Value, json};
 
-use super::plan::Object;
-use super::testing::{Lab, masked};
 use crate::cluster::kinds::Found;
+use crate::tenant::plan::Object;
+use crate::tenant::testing::{Lab, masked};
 
 /// What may become of a field once it is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

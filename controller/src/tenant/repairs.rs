@@ -7,9 +7,9 @@ use k8s_openapi::api::core::v1::{ConfigMap, Container, EnvVar, PodSpec, ServiceP
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::plan::{Object, Outcome, Step};
-use super::testing::{Lab, brief};
 use crate::cluster::kinds::ObjectKind;
+use crate::tenant::plan::{Object, Outcome, Step};
+use crate::tenant::testing::{Lab, brief};
 
 fn pod(lab: &mut Lab) -> &mut PodSpec {
     let live = lab.deployment_mut();
@@ -189,7 +189,7 @@ fn contested_objects_rest() {
         .now
         .checked_add(jiff::SignedDuration::from_secs(60))
         .unwrap();
-    let key = Object::Service(super::service::wanted(&lab.world)).key();
+    let key = Object::Service(crate::tenant::network::service::wanted(&lab.world)).key();
     lab.world.contested.insert(key, at);
     let plan = lab.pass();
     assert!(plan.is_quiet(), "{plan}");
@@ -339,7 +339,8 @@ fn every_name_that_is_taken_is_named() {
             Step::Create(object)
                 if matches!(object.kind(), ObjectKind::Service | ObjectKind::Role) =>
             {
-                let waiting = super::objects::taken(&lab.world, &object.key(), &Default::default());
+                let waiting =
+                    crate::tenant::objects::taken(&lab.world, &object.key(), &Default::default());
                 Outcome::Failed {
                     reason: waiting.reason.to_owned(),
                     message: waiting.message,
@@ -375,7 +376,7 @@ fn the_same_of_several_objects_is_told_once() {
         } else {
             "tenant-1"
         };
-        let key = super::plan::ObjectKey {
+        let key = crate::tenant::plan::ObjectKey {
             kind,
             namespace: "tenants".to_owned(),
             name: name.to_owned(),
@@ -456,14 +457,20 @@ fn only_what_others_own_is_taken_out() {
         _ => None,
     });
     let object = object.unwrap();
-    assert!(super::objects::drifted_in(&object, &before).is_some());
-    assert!(!super::objects::needs_taking_out(&object, &before));
+    assert!(crate::tenant::objects::drifted_in(&object, &before).is_some());
+    assert!(!crate::tenant::objects::needs_taking_out(&object, &before));
     pod(&mut lab).host_pid = Some(true);
-    assert!(super::objects::needs_taking_out(&object, &live(&lab)));
+    assert!(crate::tenant::objects::needs_taking_out(
+        &object,
+        &live(&lab)
+    ));
 
     // What was applied before and is otherwise now was changed by others.
     let mut lab = Lab::ready();
     let wanted = Object::Deployment(lab.world.deployment().unwrap().clone());
     pod(&mut lab).containers[0].args = Some(Vec::new());
-    assert!(super::objects::needs_taking_out(&wanted, &live(&lab)));
+    assert!(crate::tenant::objects::needs_taking_out(
+        &wanted,
+        &live(&lab)
+    ));
 }

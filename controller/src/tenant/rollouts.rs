@@ -10,11 +10,13 @@ use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::plan::{Object, Plan, Step};
-use super::rolls::{Before, Roll, Turn, Wait};
-use super::testing::{Lab, brief};
-use super::world::{AccessFact, MaterialFact, ProbeFailureKind, StoreProblem, StoreProblemKind};
 use crate::cluster::kinds::ObjectKind;
+use crate::tenant::plan::{Object, Plan, Step};
+use crate::tenant::rolls::{Before, Roll, Turn, Wait};
+use crate::tenant::testing::{Lab, brief};
+use crate::tenant::world::{
+    AccessFact, MaterialFact, ProbeFailureKind, StoreProblem, StoreProblemKind,
+};
 
 const WRONG: &str = "etcd-0.etcd.steward-system.svc:2380";
 
@@ -51,7 +53,7 @@ fn live(lab: &Lab) -> &Deployment {
 }
 
 fn noted<'a>(lab: &'a Lab, annotation: &str) -> Option<&'a str> {
-    super::objects::annotation(&live(lab).metadata, annotation)
+    crate::tenant::objects::annotation(&live(lab).metadata, annotation)
 }
 
 /// The Deployment that a plan writes.
@@ -150,7 +152,7 @@ fn the_spec_is_followed_with_the_settings_of_before() {
 fn another_authority_is_tried_as_well() {
     let mut lab = Lab::ready();
     let secret = lab.secret_mut("tenant-1-datastore-certificate").clone();
-    let other = super::testing::authority();
+    let other = crate::tenant::testing::authority();
     let MaterialFact::Known(material) = &mut lab.world.store.material else {
         unreachable!("the lab knows it")
     };
@@ -253,7 +255,7 @@ fn a_change_that_works_goes_in_turn() {
     let told = said(&lab, kind::PROGRESSING);
     assert_eq!(told.reason, reason::ROLLS_HALTED);
     assert!(told.message.contains("tenants/other"), "{}", told.message);
-    assert_eq!(super::rolls::waiting_since(&lab.world), Some(since));
+    assert_eq!(crate::tenant::rolls::waiting_since(&lab.world), Some(since));
 
     lab.turn = Turn::Unasked;
     let plan = lab.pass();
@@ -323,7 +325,7 @@ fn only_what_nobody_asked_this_tenant_for_waits() {
             lab.later(343 * 24 * 3600)
         }),
         ("another DataStore authority", true, |lab| {
-            let authority = super::testing::authority();
+            let authority = crate::tenant::testing::authority();
             let MaterialFact::Known(material) = &mut lab.world.store.material else {
                 unreachable!("the lab knows it")
             };
@@ -349,12 +351,12 @@ fn only_what_nobody_asked_this_tenant_for_waits() {
         }),
         ("a leaf has another key, and its checksum", false, |lab| {
             let other = leaf(lab, "api-server-kubelet-client-certificate").clone();
-            let other = super::objects::data(&other);
+            let other = crate::tenant::objects::data(&other);
             let secret = leaf(lab, "front-proxy-client-certificate");
             let data = secret.data.as_mut().unwrap();
             let key = ByteString(other["apiserver-kubelet-client.key"].clone());
             data.insert("front-proxy-client.key".to_owned(), key);
-            let sum = super::objects::checksum(&super::objects::data(secret));
+            let sum = crate::tenant::objects::checksum(&crate::tenant::objects::data(secret));
             let annotations = secret.metadata.annotations.as_mut().unwrap();
             annotations.insert(names::ANNOTATION_CHECKSUM.to_owned(), sum);
         }),
@@ -485,7 +487,7 @@ fn a_rotation_rolls_at_once_and_the_next_renewal_in_turn() {
     assert!(written(&plan).is_none() && plan.roll.is_some(), "{plan}");
     let noted = |lab: &mut Lab| {
         let meta = &leaf(lab, "scheduler-kubeconfig").metadata;
-        super::objects::annotation(meta, names::ANNOTATION_OWN_CAUSE).map(str::to_owned)
+        crate::tenant::objects::annotation(meta, names::ANNOTATION_OWN_CAUSE).map(str::to_owned)
     };
     assert_eq!(noted(&mut lab), None, "it is gone with what it was about");
 }

@@ -6,22 +6,48 @@
 //! cannot wait: a certificate that somebody rotated, or that is of no use, and another
 //! address at which it is reached. What comes to many tenants together (a
 //! change of their DataStore, another template of a new release, renewed certificates)
-//! rolls a few of them at a time. Who is next is decided in [`crate::fleet`]; here it is
+//! rolls a few of them at a time. Who is next is decided in `fleet.rs`; here it is
 //! known as [`Turn`].
 
 use apiservice::condition::{self, reason, tenant as kind};
 use apiservice::names::{self, component};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{PodTemplateSpec, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::plan::{Plan, Step, Waiting};
-use super::world::World;
-use super::{certificates, drift, expiry, flags, is_asleep, objects};
 use crate::cluster::kinds::ObjectKind;
+use crate::tenant::pki::{certificates, expiry};
+use crate::tenant::plan::{Plan, Step, Waiting};
+use crate::tenant::workload::flags;
+use crate::tenant::world::World;
+use crate::tenant::{drift, is_asleep, objects};
+
+/// How long a tenant that is not Ready after its roll keeps its place; twice as long for
+/// each that has failed so and has not become Ready since.
+pub const HOLD: SignedDuration = SignedDuration::from_mins(10);
+
+/// How many places there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// In all.
+    pub together: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { together: 4 }
+    }
+}
+
+impl Limits {
+    /// For the tenants of one DataStore: half of all, one at least.
+    pub fn of_one_store(self) -> usize {
+        self.together.div_ceil(2)
+    }
+}
 
 /// Whose turn it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -318,7 +344,7 @@ pub fn wait(world: &World, plan: &mut Plan) {
                  was Ready before its own roll and is not since: see its conditions. Others go \
                  on after {} minutes, and later with each that fails.",
                 stuck.join(", "),
-                crate::fleet::HOLD.as_mins()
+                HOLD.as_mins()
             ),
         ),
         _ => (

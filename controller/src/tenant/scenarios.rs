@@ -9,10 +9,12 @@ use apiservice::v1alpha1::ServiceType;
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, LoadBalancerStatus, Secret, ServiceStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::plan::{Object, Step};
-use super::testing::{Lab, brief, golden};
-use super::world::{AccessFact, MaterialFact, ProbeFailureKind, StoreProblem, StoreProblemKind};
 use crate::cluster::kinds::ObjectKind;
+use crate::tenant::plan::{Object, Step};
+use crate::tenant::testing::{Lab, brief, golden};
+use crate::tenant::world::{
+    AccessFact, MaterialFact, ProbeFailureKind, StoreProblem, StoreProblemKind,
+};
 
 /// Runs passes and writes down each plan in short and what is told after it.
 struct Story {
@@ -190,7 +192,7 @@ fn until_the_claim_is_found_what_is_there_stays() {
 #[test]
 fn pods_are_given_the_names_of_the_claim() {
     let mut lab = Lab::new();
-    let mut claim = super::store::wished(&lab.world.tenant);
+    let mut claim = crate::tenant::backing::store::wished(&lab.world.tenant);
     claim.schema = "claimed".to_owned();
     claim.user = "claimant".to_owned();
     lab.carry_out(&Step::Grant(claim));
@@ -212,7 +214,7 @@ fn a_deletion_does_not_follow_names_in_status() {
             lab.world.store.held = None;
             lab.world.store.access = None;
         }
-        lab.tenant().metadata.deletion_timestamp = Some(Time(super::testing::start()));
+        lab.tenant().metadata.deletion_timestamp = Some(Time(crate::tenant::testing::start()));
         lab.lose_deployment();
         lab.world.pods.clear();
         let plan = lab.plan();
@@ -653,7 +655,7 @@ fn a_deletion_looks_for_its_claim_in_every_data_store() {
         data_store: "default".to_owned(),
         reach,
     };
-    let lets_go = |plan: &super::plan::Plan| {
+    let lets_go = |plan: &crate::tenant::plan::Plan| {
         let mut steps = plan.steps.iter();
         steps.any(|step| matches!(step, Step::ReleaseFinalizer))
     };
@@ -685,7 +687,7 @@ fn a_deletion_looks_for_its_claim_in_every_data_store() {
 #[test]
 fn a_deletion_in_the_wrong_database_is_made_up_for() {
     use super::deletion::{asked, misses_claim};
-    let recorded = |plan: &super::plan::Plan| {
+    let recorded = |plan: &crate::tenant::plan::Plan| {
         plan.steps.iter().find_map(|step| match step {
             Step::DeferDeletion {
                 data_store, known, ..
@@ -693,7 +695,7 @@ fn a_deletion_in_the_wrong_database_is_made_up_for() {
             _ => None,
         })
     };
-    let lets_go = |plan: &super::plan::Plan| {
+    let lets_go = |plan: &crate::tenant::plan::Plan| {
         let mut steps = plan.steps.iter();
         steps.any(|step| matches!(step, Step::ReleaseFinalizer))
     };
@@ -817,23 +819,26 @@ fn names_are_held_until_the_pods_have_ended() {
 #[test]
 fn a_tenant_created_again_has_another_user() {
     let lab = Lab::ready();
-    let first = super::store::claim(&lab.world);
+    let first = crate::tenant::backing::store::claim(&lab.world);
     let mut heir = Lab::new();
     heir.tenant().metadata.uid = Some("another-uid".to_owned());
-    let next = super::store::claim(&heir.world);
+    let next = crate::tenant::backing::store::claim(&heir.world);
     assert_eq!(first.schema, next.schema);
     assert_ne!(first.user, next.user);
     assert_ne!(first.role(), next.role());
     // Names given in spec stay as they are.
     heir.spec().data_store_username = Some("given".to_owned());
-    assert_eq!(super::store::claim(&heir.world).user, "given");
+    assert_eq!(
+        crate::tenant::backing::store::claim(&heir.world).user,
+        "given"
+    );
 }
 
 /// An upgrade of Steward: a tenant keeps the user of its claim.
 #[test]
 fn a_tenant_of_an_earlier_version_keeps_its_user() {
     let mut lab = Lab::new();
-    let mut claim = super::store::wished(&lab.world.tenant);
+    let mut claim = crate::tenant::backing::store::wished(&lab.world.tenant);
     claim.user = claim.schema.clone();
     claim.role = None;
     lab.carry_out(&Step::Grant(claim.clone()));
@@ -844,7 +849,7 @@ fn a_tenant_of_an_earlier_version_keeps_its_user() {
     let data = secret.data.as_ref().unwrap();
     assert_eq!(data["DB_USER"].0, claim.user.as_bytes());
     assert!(lab.plan().is_quiet(), "{}", lab.plan());
-    assert_eq!(super::store::claim(&lab.world), claim);
+    assert_eq!(crate::tenant::backing::store::claim(&lab.world), claim);
 }
 
 #[test]
@@ -967,7 +972,7 @@ fn a_name_that_is_taken() {
 
     let mut lab = Lab::ready();
     lab.tenant().metadata.uid = Some("uid-of-the-heir".to_owned());
-    let claim = super::store::wished(&lab.world.tenant);
+    let claim = crate::tenant::backing::store::wished(&lab.world.tenant);
     lab.carry_out(&Step::Grant(claim));
     story.lab = lab;
     story.pass("all that a deleted tenant of this name left");

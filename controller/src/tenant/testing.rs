@@ -17,15 +17,15 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 
-use super::addons;
-use super::plan::{Object, Outcome, Plan, Step};
-use super::rolls::{Roll, Turn};
-use super::world::{
+use crate::cluster::kinds::{Inventory, ObjectKind, Owned};
+use crate::report;
+use crate::tenant::bootstrap_rbac;
+use crate::tenant::plan::{Object, Outcome, Plan, Step};
+use crate::tenant::rolls::{Roll, Turn};
+use crate::tenant::world::{
     AccessFact, Held, Material, MaterialFact, PathFact, ProbeFacts, ProbeFailure, ProbeFailureKind,
     Settings, StoreFacts, StoreHealth, World,
 };
-use crate::cluster::kinds::{Inventory, ObjectKind, Owned};
-use crate::report;
 use kube::ResourceExt;
 
 pub const UID: &str = "3d0c0a5e-0000-4000-8000-000000000001";
@@ -171,20 +171,20 @@ impl Lab {
 
     /// As in a pass: once, and again when the plan takes a turn.
     pub fn plan(&self) -> Plan {
-        let plan = super::plan(&self.world, &Entropy);
+        let plan = crate::tenant::plan(&self.world, &Entropy);
         if plan.roll.is_none() {
             return plan;
         }
         let given = Turn::Given(Roll {
             at: self.world.now,
-            before: super::rolls::Before::Ready,
+            before: crate::tenant::rolls::Before::Ready,
         });
         let mut world = self.world.clone();
         world.turn = match &self.turn {
             Turn::Unasked => given,
             other => other.clone(),
         };
-        super::plan(&world, &Entropy)
+        crate::tenant::plan(&world, &Entropy)
     }
 
     /// Plans, carries out, reports, keeps the status.
@@ -231,14 +231,15 @@ impl Lab {
             }
             Step::NoteEmpty(claim) => {
                 let status = self.tenant().status.get_or_insert_default();
-                super::store::note_empty(status, claim);
+                crate::tenant::backing::store::note_empty(status, claim);
             }
             Step::RevokeAccess(_) | Step::DropData(_) | Step::ReleaseClaim(_) => {
                 self.world.store.access = None;
             }
             Step::DeferDeletion { .. } => self.world.deferred = true,
             Step::Bootstrap(_) => {
-                let first = addons::writer(&self.world.tenant) == addons::Writer::First;
+                let first =
+                    bootstrap_rbac::writer(&self.world.tenant) == bootstrap_rbac::Writer::First;
                 self.bound |= first;
                 self.world.probe.bindings = Some(self.bound);
             }

@@ -1,6 +1,11 @@
 //! The Deployment of a tenant, built whole and written in one step (features
 //! 2.8), so that one change of the manifest is one roll.
 
+pub mod flags;
+pub mod kubelet_probes;
+pub mod pods;
+pub mod volumes;
+
 use std::collections::BTreeMap;
 
 use apiservice::names;
@@ -11,12 +16,14 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::certificates::Keys;
-use super::plan::{Object, Plan};
-use super::rolls::{self, Change};
-use super::store::Place;
-use super::world::World;
-use super::{address::Address, objects, pods, service};
+use crate::tenant::backing::store::Place;
+use crate::tenant::network::address::Address;
+use crate::tenant::network::service;
+use crate::tenant::objects;
+use crate::tenant::pki::certificates::Keys;
+use crate::tenant::plan::{Object, Plan};
+use crate::tenant::rolls::{self, Change};
+use crate::tenant::world::World;
 
 /// Keeps the Deployment once everything that its pods mount is there or is
 /// written before it, and the tenant may use its data.

@@ -13,12 +13,12 @@ use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Event, Pod, PodCondition, Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use super::plan::{Claim, ObjectKey};
-use super::rolls::Turn;
-use super::terms::Terms;
 use crate::cluster::kinds::Inventory;
+use crate::tenant::pki::terms::Terms;
+use crate::tenant::plan::{Claim, ObjectKey};
+use crate::tenant::rolls::Turn;
 
-/// Everything that [`super::plan::plan`] may know about one tenant.
+/// Everything that [`crate::tenant::plan::plan`] may know about one tenant.
 #[derive(Clone, Debug)]
 pub struct World {
     /// The clock of this pass.
@@ -27,7 +27,7 @@ pub struct World {
     pub tenant: Arc<TenantControlPlane>,
     /// What the operator's administrator chose.
     pub settings: Arc<Settings>,
-    /// The DataStore that [`super::store::choose`] names, if it exists.
+    /// The DataStore that [`crate::tenant::backing::store::choose`] names, if it exists.
     pub data_store: Option<Arc<DataStore>>,
     /// False while the cache of DataStores has not been filled, so that an
     /// absent one is not yet known to be missing.
@@ -86,7 +86,7 @@ pub struct Settings {
     /// How long a load balancer may take before its silence is reported.
     pub address_patience: jiff::SignedDuration,
     /// Tenants whose pods are rolled at a time for a reason other than their own spec.
-    pub rolls: crate::fleet::Limits,
+    pub rolls: crate::tenant::rolls::Limits,
 }
 
 impl Default for Settings {
@@ -99,7 +99,7 @@ impl Default for Settings {
             certificates: Terms::default(),
             management_domain: "cluster.local".into(),
             address_patience: jiff::SignedDuration::from_secs(15),
-            rolls: crate::fleet::Limits::default(),
+            rolls: crate::tenant::rolls::Limits::default(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use controller::tenant::probes::SERVES;
+use controller::tenant::workload::kubelet_probes::SERVES;
 use futures::{AsyncBufReadExt, StreamExt};
 use kube::Client;
 use serde_json::Value;

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::{defaults, merge_key, within};
 use crate::cluster::kinds::ObjectKind;
+use crate::tenant::drift::{defaults, merge_key, within};
 
 /// The parts of an object that are ours as a whole, by kind. Elsewhere others
 /// may have fields of their own: labels, annotations and finalizers of the

@@ -128,8 +128,8 @@ fn ends(parents: &[String], names: &[&str]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{added, first};
     use crate::cluster::kinds::ObjectKind;
+    use crate::tenant::drift::{added, first};
     use serde_json::json;
 
     /// A Deployment as it is written, and as the API gives it back.

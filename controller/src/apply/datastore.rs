@@ -1,0 +1,559 @@
+//! Writes to tenants' datastores, each with a deadline.
+
+use std::{collections::BTreeSet, future::Future, sync::Arc, time::Duration};
+
+use apiservice::{
+    condition::reason,
+    v1alpha1::{DataStore, PendingCleanup},
+};
+use storage::tenancy::{Claim, Tenancy, TenancyError};
+
+use crate::apply;
+use crate::apply::objects::failed;
+use crate::cluster::caches::Name;
+use crate::context::{Context, Key};
+use crate::datastores::health::{self, access_of, problem_of};
+use crate::process::{lease, timing};
+use crate::tenant::backing::store as place;
+use crate::tenant::deletion;
+use crate::tenant::plan::Outcome;
+use crate::tenant::world::{AccessFact, Held, StoreProblem, StoreProblemKind as Kind, World};
+
+/// Claims schema and user and grants the user its keys (rule 17). A tenant that
+/// has claimed other names already gets those, and is planned again with them.
+pub async fn grant(ctx: &Context, world: &World, claim: &Claim) -> Outcome {
+    let result = async {
+        let store = connection(ctx, world)?;
+        let found = timed(ctx, timing::STORE_DEADLINE, store.claims(&claim.uid)).await?;
+        // The DataStore may lead elsewhere since this was planned.
+        if found.is_empty() && !place::may_start_empty(&world.tenant) {
+            return Ok(None);
+        }
+        let claim = health::settle(claim, &found);
+        timed(ctx, timing::STORE_DEADLINE, store.prepare(&claim)).await?;
+        Ok(Some(claim))
+    }
+    .await;
+    let data_store = world
+        .data_store
+        .as_ref()
+        .and_then(|store| store.metadata.name.clone())
+        .unwrap_or_default();
+    let (access, held) = match &result {
+        Ok(None) => (Some(AccessFact::Unclaimed), None),
+        Ok(Some(claim)) => {
+            let claim = claim.clone();
+            let data_store = data_store.clone();
+            let held = Held { data_store, claim };
+            (Some(AccessFact::Granted), Some(held))
+        }
+        Err(StoreError::Tenancy(error)) => (access_of(error), None),
+        Err(StoreError::Other(_)) => (None, None),
+    };
+    if let Some(access) = access {
+        let changed = ctx
+            .facts
+            .update_tenant(world.uid(), |facts| facts.learn(access, held));
+        if changed {
+            ctx.queue.add(Key::Tenant(Name::of(&world.tenant.metadata)));
+        }
+    }
+    match result {
+        Ok(None) => {
+            let told = place::data_not_found(world, &data_store);
+            Outcome::Failed {
+                reason: told.reason.into(),
+                message: told.message,
+                retry: true,
+                finding: None,
+            }
+        }
+        Ok(Some(held)) if held != *claim => Outcome::Failed {
+            reason: reason::PROVISIONING.into(),
+            message: format!(
+                "schema {} and user {} are claimed for this tenant already and stay its own",
+                held.schema, held.user
+            ),
+            retry: true,
+            finding: None,
+        },
+        result => outcome(result.map(|_| ())),
+    }
+}
+
+/// Everything that the store has claimed for the uid of `claim`.
+async fn all_of(
+    ctx: &Context,
+    store: &dyn Tenancy,
+    claim: &Claim,
+) -> Result<Vec<Claim>, StoreError> {
+    timed(ctx, timing::STORE_DEADLINE, store.claims(&claim.uid)).await
+}
+
+/// Takes the user's rights away. Like the other steps of a clean-up it goes by
+/// the uid: every claim that the store has for it, whatever names were planned.
+pub async fn revoke(ctx: &Context, world: &World, claim: &Claim) -> Outcome {
+    let result = async {
+        let mut found = 0;
+        for store in asked(ctx, world)? {
+            for claim in all_of(ctx, store.as_ref(), claim).await? {
+                timed(ctx, timing::STORE_DEADLINE, store.revoke(&claim)).await?;
+                found += 1;
+            }
+        }
+        Ok(found)
+    }
+    .await;
+    if matches!(result, Ok(0)) && deletion::misses_claim(world) {
+        // The next plan has it done when the right database is back.
+        ctx.facts
+            .update_tenant(world.uid(), |facts| facts.unclaimed = true);
+        ctx.queue.add(Key::Tenant(Name::of(&world.tenant.metadata)));
+        return Outcome::Failed {
+            reason: reason::DATA_NOT_FOUND.into(),
+            message: format!(
+                "The DataStore is asked for the tenant's claim: {}",
+                deletion::UNCLAIMED
+            ),
+            retry: true,
+            finding: None,
+        };
+    }
+    note_cleanup(ctx, world, outcome(result.map(|_: usize| ())))
+}
+
+/// A clean-up that does not go through is put off by the next plan: the
+/// tenant's finalizer does not wait for a datastore (rule 18).
+///
+/// What another tenant holds is nothing of this one's.
+fn note_cleanup(ctx: &Context, world: &World, outcome: Outcome) -> Outcome {
+    if matches!(&outcome, Outcome::Failed { reason, .. } if reason == reason::SCHEMA_TAKEN) {
+        return Outcome::Unchanged;
+    }
+    if let Outcome::Failed { message, .. } = &outcome {
+        let problem = StoreProblem {
+            kind: Kind::Unhealthy,
+            message: message.clone(),
+        };
+        ctx.facts.update_tenant(world.uid(), |facts| {
+            facts.cleanup_failures += 1;
+            // The first failure may be a passing one.
+            if facts.cleanup_failures > 1 {
+                facts.cleanup_problem = Some(problem);
+            }
+        });
+    }
+    outcome
+}
+
+/// Deletes the data and counts that nothing is left.
+pub async fn drop_data(ctx: &Context, world: &World, claim: &Claim) -> Outcome {
+    let result = async {
+        let mut left = 0;
+        for store in asked(ctx, world)? {
+            for claim in all_of(ctx, store.as_ref(), claim).await? {
+                timed(ctx, timing::DROP_DEADLINE, store.drop_data(&claim)).await?;
+                left += timed(ctx, timing::STORE_DEADLINE, store.remaining(&claim)).await?;
+            }
+        }
+        Ok(left)
+    }
+    .await;
+    let outcome = match result {
+        Ok(0) => Outcome::Done,
+        Ok(left) => still_there(left),
+        Err(error) => outcome(Err(error)),
+    };
+    note_cleanup(ctx, world, outcome)
+}
+
+fn still_there(left: u64) -> Outcome {
+    Outcome::Failed {
+        reason: reason::CLEANUP_PENDING.into(),
+        message: format!("{left} keys of the tenant are still in the datastore"),
+        retry: true,
+        finding: None,
+    }
+}
+
+/// Gives the names back.
+pub async fn release(ctx: &Context, world: &World, claim: &Claim) -> Outcome {
+    let result = async {
+        for store in asked(ctx, world)? {
+            for claim in all_of(ctx, store.as_ref(), claim).await? {
+                timed(ctx, timing::STORE_DEADLINE, store.release(&claim)).await?;
+            }
+        }
+        Ok(())
+    }
+    .await;
+    note_cleanup(ctx, world, outcome(result))
+}
+
+/// Records on the DataStore what is to be cleaned up later (rule 18). `known`: the tenant
+/// has data there, so that its absence is not believed at once. An entry without a user
+/// stands for what may not be there.
+pub async fn defer(
+    ctx: &Context,
+    claim: &Claim,
+    data_store: &str,
+    known: bool,
+    why: &str,
+) -> Outcome {
+    let Some(store) = ctx.caches.data_stores.get(&Name::new("", data_store)) else {
+        return Outcome::Failed {
+            reason: reason::DATA_STORE_NOT_FOUND.into(),
+            message: format!("DataStore {data_store} is not there to record the clean-up on"),
+            retry: true,
+            finding: None,
+        };
+    };
+    let mut status = store.status.clone().unwrap_or_default();
+    if status
+        .pending_cleanups
+        .iter()
+        .any(|pending| pending.uid == claim.uid)
+    {
+        return Outcome::Unchanged;
+    }
+    status.pending_cleanups.push(PendingCleanup {
+        uid: claim.uid.clone(),
+        namespace: Some(claim.namespace.clone()),
+        name: Some(claim.name.clone()),
+        schema: Some(claim.schema.clone()),
+        user: known.then(|| claim.user.clone()),
+        message: Some(why.to_owned()),
+    });
+    match apply::store_status(ctx, &store, &status).await {
+        Ok(()) => {
+            ctx.queue.add(Key::DataStore(data_store.to_owned()));
+            Outcome::Done
+        }
+        Err(refusal) => failed(refusal),
+    }
+}
+
+/// Uids by whose claims the right database is known.
+#[derive(Debug, Clone, Default)]
+pub struct Proofs {
+    /// Of tenants that were Ready: it has the claim of each.
+    pub tenants: BTreeSet<String>,
+    /// Of deleted ones that have left something there.
+    pub left: BTreeSet<String>,
+}
+
+impl Proofs {
+    /// Whether a database with these claims is the right one. One that lacks the claim of
+    /// a tenant that was Ready may have been given others while it took its place.
+    fn hold(&self, known: &BTreeSet<String>) -> bool {
+        let some = !known.is_disjoint(&self.tenants) || !known.is_disjoint(&self.left);
+        some && self.tenants.is_subset(known)
+    }
+}
+
+/// What became of a clean-up that was put off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cleaned {
+    /// Nothing is left, and the names are free again.
+    Whole,
+    /// Nothing is left but the claim, which is to be noted before that is released.
+    ButClaim,
+    /// Not yet, for this reason.
+    Not(String),
+}
+
+/// Does all of a deletion that was put off; while some of the tenant's pods may run, for
+/// which `running` is the reason, no more than to revoke. `proofs` tell the right database.
+pub async fn clean_up(
+    ctx: &Context,
+    store: &DataStore,
+    pending: &PendingCleanup,
+    proofs: &Proofs,
+    running: Option<String>,
+) -> Cleaned {
+    let tenancy = match ctx.connections.get(store, &ctx.caches) {
+        Ok(tenancy) => tenancy,
+        Err(error) => return Cleaned::Not(error.to_string()),
+    };
+    let work = clean(tenancy.as_ref(), pending, proofs, running);
+    let work = tokio::time::timeout(timing::DROP_DEADLINE, work);
+    let Some(done) = ctx.leadership.hold(work).await else {
+        return Cleaned::Not(lease::ENDED.into());
+    };
+    match done {
+        Ok(Ok(cleaned)) => cleaned,
+        Ok(Err(TenancyError::SchemaTaken { .. })) => Cleaned::Whole,
+        Ok(Err(error)) => Cleaned::Not(error.to_string()),
+        Err(_) => Cleaned::Not("the datastore does not answer".into()),
+    }
+}
+
+/// Why such a clean-up waits, and what ends it.
+fn unclaimed() -> String {
+    format!(
+        "{}; put the right one back or, if that is lost for good, remove the entry from \
+         status.pendingCleanups",
+        deletion::UNCLAIMED
+    )
+}
+
+async fn clean(
+    tenancy: &dyn Tenancy,
+    pending: &PendingCleanup,
+    proofs: &Proofs,
+    running: Option<String>,
+) -> Result<Cleaned, TenancyError> {
+    // Found by uid: the record on the DataStore is a status like another.
+    let claims = tenancy.claims(&pending.uid).await?;
+    // A user is named for as long as there has to be a claim.
+    if claims.is_empty() && pending.user.is_some() {
+        let known = tenancy.claimants().await?;
+        if !proofs.hold(&known) {
+            return Ok(Cleaned::Not(unclaimed()));
+        }
+    }
+    let mut left = 0;
+    for claim in &claims {
+        tenancy.revoke(claim).await?;
+        if running.is_some() {
+            continue;
+        }
+        tenancy.drop_data(claim).await?;
+        left += tenancy.remaining(claim).await?;
+    }
+    if let Some(why) = running {
+        return Ok(Cleaned::Not(why));
+    }
+    if left > 0 {
+        return Ok(Cleaned::Not(format!("{left} keys are still there")));
+    }
+    if !claims.is_empty() && pending.user.is_some() {
+        return Ok(Cleaned::ButClaim);
+    }
+    for claim in &claims {
+        tenancy.release(claim).await?;
+    }
+    Ok(Cleaned::Whole)
+}
+
+/// Why something in a datastore was not done.
+enum StoreError {
+    Tenancy(TenancyError),
+    Other(StoreProblem),
+}
+
+fn connection(ctx: &Context, world: &World) -> Result<Arc<dyn Tenancy>, StoreError> {
+    connect(ctx, world.data_store.as_deref())
+}
+
+/// The datastores of a deletion.
+fn asked(ctx: &Context, world: &World) -> Result<Vec<Arc<dyn Tenancy>>, StoreError> {
+    let stores = deletion::asked(world).into_iter();
+    stores
+        .map(|name| {
+            let store = ctx.caches.data_stores.get(&Name::new("", name));
+            connect(ctx, store.as_deref())
+        })
+        .collect()
+}
+
+fn connect(ctx: &Context, store: Option<&DataStore>) -> Result<Arc<dyn Tenancy>, StoreError> {
+    let problem = |kind, message: String| StoreError::Other(StoreProblem { kind, message });
+    let Some(store) = store else {
+        return Err(problem(
+            Kind::Unreachable,
+            "the DataStore is not there".into(),
+        ));
+    };
+    ctx.connections
+        .get(store, &ctx.caches)
+        .map_err(|error| problem(Kind::Unauthenticated, error.to_string()))
+}
+
+/// Within the deadline, and no longer than this replica leads.
+async fn timed<R>(
+    ctx: &Context,
+    deadline: Duration,
+    work: impl Future<Output = Result<R, TenancyError>>,
+) -> Result<R, StoreError> {
+    let work = tokio::time::timeout(deadline, work);
+    match ctx.leadership.hold(work).await {
+        None => Err(StoreError::Other(StoreProblem {
+            kind: Kind::Unreachable,
+            message: lease::ENDED.into(),
+        })),
+        Some(Ok(result)) => result.map_err(StoreError::Tenancy),
+        Some(Err(_)) => Err(StoreError::Other(StoreProblem {
+            kind: Kind::Unreachable,
+            message: format!("no answer within {} s", deadline.as_secs()),
+        })),
+    }
+}
+
+fn outcome(result: Result<(), StoreError>) -> Outcome {
+    let problem = match result {
+        Ok(()) => return Outcome::Done,
+        Err(StoreError::Other(problem)) => problem,
+        Err(StoreError::Tenancy(error)) => match access_of(&error) {
+            Some(AccessFact::Taken { by }) => {
+                return Outcome::Failed {
+                    reason: reason::SCHEMA_TAKEN.into(),
+                    message: format!("schema or user belongs to {by}"),
+                    retry: false,
+                    finding: None,
+                };
+            }
+            Some(AccessFact::Refused(why)) => {
+                return Outcome::Failed {
+                    reason: reason::NAME_REFUSED.into(),
+                    message: why,
+                    retry: false,
+                    finding: None,
+                };
+            }
+            _ => problem_of(&error),
+        },
+    };
+    let reason = match problem.kind {
+        Kind::Unreachable => reason::DATA_STORE_UNREACHABLE,
+        Kind::Unauthenticated => reason::DATA_STORE_UNAUTHORIZED,
+        Kind::Full => reason::DATA_STORE_FULL,
+        Kind::Insecure => reason::AUTHENTICATION_DISABLED,
+        Kind::Unhealthy => reason::DATA_STORE_NOT_READY,
+    };
+    Outcome::Failed {
+        reason: reason.into(),
+        message: problem.message,
+        retry: true,
+        finding: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use parking_lot::Mutex;
+    use storage::tenancy::{Access, Compaction, Health};
+
+    use super::*;
+
+    /// A database with claims, and the keys of each.
+    #[derive(Default)]
+    struct Fake(Mutex<Vec<(Claim, u64)>>);
+
+    impl Fake {
+        fn with(uids: &[&str]) -> Self {
+            let claim = |uid: &&str| Claim {
+                uid: (*uid).into(),
+                namespace: "n".into(),
+                name: "t".into(),
+                schema: format!("schema of {uid}"),
+                user: "u".into(),
+                role: None,
+            };
+            Self(Mutex::new(uids.iter().map(|uid| (claim(uid), 7)).collect()))
+        }
+
+        fn uids(&self) -> Vec<String> {
+            let claims = self.0.lock();
+            claims.iter().map(|(claim, _)| claim.uid.clone()).collect()
+        }
+    }
+
+    #[async_trait]
+    impl Tenancy for Fake {
+        async fn verify(&self) -> Result<Health, TenancyError> {
+            Err(TenancyError::Other("not asked here".into()))
+        }
+        async fn claims(&self, uid: &str) -> Result<Vec<Claim>, TenancyError> {
+            let claims = self.0.lock();
+            let its = claims.iter().filter(|(claim, _)| claim.uid == uid);
+            Ok(its.map(|(claim, _)| claim.clone()).collect())
+        }
+        async fn claimants(&self) -> Result<BTreeSet<String>, TenancyError> {
+            Ok(self.uids().into_iter().collect())
+        }
+        async fn prepare(&self, _: &Claim) -> Result<(), TenancyError> {
+            Ok(())
+        }
+        async fn check(&self, _: &Claim) -> Result<Access, TenancyError> {
+            Ok(Access::Exact)
+        }
+        async fn revoke(&self, _: &Claim) -> Result<(), TenancyError> {
+            Ok(())
+        }
+        async fn drop_data(&self, claim: &Claim) -> Result<(), TenancyError> {
+            for (held, keys) in self.0.lock().iter_mut() {
+                if held == claim {
+                    *keys = 0;
+                }
+            }
+            Ok(())
+        }
+        async fn remaining(&self, claim: &Claim) -> Result<u64, TenancyError> {
+            let claims = self.0.lock();
+            let found = claims.iter().find(|(held, _)| held == claim);
+            Ok(found.map_or(0, |(_, keys)| *keys))
+        }
+        async fn release(&self, claim: &Claim) -> Result<(), TenancyError> {
+            self.0.lock().retain(|(held, _)| held != claim);
+            Ok(())
+        }
+        async fn size(&self, _: &Claim) -> Result<u64, TenancyError> {
+            Ok(0)
+        }
+        async fn compact_older_than(&self, _: u64) -> Result<Compaction, TenancyError> {
+            Ok(Compaction::NotOurs)
+        }
+    }
+
+    fn entry(user: Option<&str>) -> PendingCleanup {
+        PendingCleanup {
+            uid: "gone".into(),
+            user: user.map(str::to_owned),
+            ..PendingCleanup::default()
+        }
+    }
+
+    async fn cleaned(store: &Fake, entry: &PendingCleanup) -> Cleaned {
+        let proofs = Proofs {
+            tenants: ["lives".to_owned()].into(),
+            left: ["went".to_owned()].into(),
+        };
+        clean(store, entry, &proofs, None).await.unwrap()
+    }
+
+    /// An etcd that has none of our tenants tells nothing about one that has gone.
+    #[tokio::test]
+    async fn a_clean_up_waits_for_the_right_database() {
+        let owed = entry(Some("u"));
+        let waits = Cleaned::Not(unclaimed());
+        for wrong in [
+            Fake::default(),
+            Fake::with(&["of another installation"]),
+            // What another left there does not outweigh the lack of one that was Ready.
+            Fake::with(&["went"]),
+        ] {
+            assert_eq!(cleaned(&wrong, &owed).await, waits);
+        }
+        // The right one without it: an older state, or somebody has tidied up.
+        let right = Fake::with(&["lives"]);
+        assert_eq!(cleaned(&right, &owed).await, Cleaned::Whole);
+        // The right one is back, and has nobody else's.
+        let right = Fake::with(&["gone"]);
+        assert_eq!(cleaned(&right, &owed).await, Cleaned::ButClaim);
+        assert_eq!(right.uids(), ["gone"]);
+        assert_eq!(right.0.lock()[0].1, 0, "its data is removed");
+    }
+
+    /// The claim is released after it was noted that nothing else is left. Whoever finds
+    /// none after that, because the controller ended in between, is done.
+    #[tokio::test]
+    async fn a_claim_that_was_released_is_waited_for_by_nobody() {
+        let store = Fake::with(&["gone"]);
+        let noted = entry(None);
+        assert_eq!(cleaned(&store, &noted).await, Cleaned::Whole);
+        assert!(store.uids().is_empty());
+        assert_eq!(cleaned(&store, &noted).await, Cleaned::Whole);
+    }
+}

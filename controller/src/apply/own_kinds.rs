@@ -1,0 +1,465 @@
+//! Writes to our own kinds through our API, and the bindings inside a tenant.
+
+use std::sync::Arc;
+
+use apiservice::{
+    names,
+    pki::Pair,
+    v1alpha1::{DataStore, DataStoreStatus, TenantControlPlane, TenantControlPlaneStatus},
+};
+use http::{Method, StatusCode};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::apply::objects::{Refusal, call, failed};
+use crate::cluster::caches::Name;
+use crate::context::Context;
+use crate::inside::connection::{Credentials, Lanes, Tenant, failure};
+use crate::inside::{probe, read_write_watch};
+use crate::process::{lease, timing};
+use crate::report;
+use crate::tenant::backing::store as place;
+use crate::tenant::bootstrap_rbac;
+use crate::tenant::pki::authorities;
+use crate::tenant::plan::{Bindings, Claim, Outcome};
+use crate::tenant::world::{ProbeFailure, ProbeFailureKind as Kind, World};
+
+const MERGE: &str = "application/merge-patch+json";
+const APPLY: &str = "application/apply-patch+yaml";
+
+fn tenant_path(namespace: &str, name: &str) -> String {
+    format!(
+        "/apis/{}/{}/namespaces/{namespace}/tenantcontrolplanes/{name}",
+        apiservice::GROUP,
+        apiservice::VERSION
+    )
+}
+
+fn store_path(name: &str) -> String {
+    format!(
+        "/apis/{}/{}/datastores/{name}",
+        apiservice::GROUP,
+        apiservice::VERSION
+    )
+}
+
+/// Puts our finalizer on the tenant.
+pub async fn add_finalizer(ctx: &Context, world: &World) -> Outcome {
+    let current = current(ctx, world);
+    let mut finalizers = current.metadata.finalizers.clone().unwrap_or_default();
+    if finalizers.iter().any(|held| held == names::FINALIZER) {
+        return Outcome::Unchanged;
+    }
+    finalizers.push(names::FINALIZER.into());
+    finalize_tenant(ctx, world, finalizers).await
+}
+
+/// Takes our finalizer off the tenant, which lets it go.
+pub async fn release_finalizer(ctx: &Context, world: &World) -> Outcome {
+    let current = current(ctx, world);
+    let mut finalizers = current.metadata.finalizers.clone().unwrap_or_default();
+    finalizers.retain(|held| held != names::FINALIZER);
+    finalize_tenant(ctx, world, finalizers).await
+}
+
+/// The tenant as it is now: a step of this pass may have written it.
+fn current(ctx: &Context, world: &World) -> Arc<TenantControlPlane> {
+    let name = Name::of(&world.tenant.metadata);
+    let current = ctx.caches.tenants.get(&name);
+    let current = current.filter(|it| it.metadata.uid == world.tenant.metadata.uid);
+    current.unwrap_or_else(|| world.tenant.clone())
+}
+
+/// Notes in the status that nothing of a tenant is left in its datastore but the claim.
+pub async fn note_empty(ctx: &Context, world: &World, claim: &Claim) -> Outcome {
+    let tenant = current(ctx, world);
+    let mut status = tenant.status.clone().unwrap_or_default();
+    place::note_empty(&mut status, claim);
+    let Some(patch) = status_patch(&tenant.metadata, tenant.status.as_ref(), &status) else {
+        return Outcome::Unchanged;
+    };
+    let path = tenant_path(world.namespace(), world.name());
+    match call(
+        ctx,
+        Method::PATCH,
+        &format!("{path}/status"),
+        MERGE,
+        Some(&patch),
+    )
+    .await
+    {
+        Ok(written) => {
+            if let Ok(tenant) = serde_json::from_value::<TenantControlPlane>(written) {
+                ctx.caches.tenants.put(Arc::new(tenant));
+            }
+            Outcome::Done
+        }
+        Err(refusal) if refusal.code == 404 => Outcome::Unchanged,
+        Err(refusal) => failed(refusal),
+    }
+}
+
+async fn finalize_tenant(ctx: &Context, world: &World, finalizers: Vec<String>) -> Outcome {
+    let meta = &current(ctx, world).metadata;
+    let path = tenant_path(world.namespace(), world.name());
+    match finalize(ctx, &path, meta, finalizers).await {
+        Ok(written) => {
+            if let Ok(tenant) = serde_json::from_value::<TenantControlPlane>(written) {
+                if was_last(&tenant.metadata) {
+                    let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
+                    ctx.caches.tenants.forget(&Name::of(&tenant.metadata), uid);
+                } else {
+                    ctx.caches.tenants.put(Arc::new(tenant));
+                }
+            }
+            Outcome::Done
+        }
+        Err(refusal) if refusal.code == 404 => Outcome::Unchanged,
+        Err(refusal) => failed(refusal),
+    }
+}
+
+/// Takes the names of Secrets whose keys were made anew out of the annotation
+/// that asked for it, so that it does not hold for the next loss.
+pub async fn replaced(ctx: &Context, world: &World, secrets: &[String]) -> Outcome {
+    let meta = &world.tenant.metadata;
+    let left: Vec<_> = authorities::asked(world)
+        .filter(|asked| !secrets.iter().any(|name| name == asked))
+        .collect();
+    let left = Some(left.join(",")).filter(|left| !left.is_empty());
+    let patch = json!({"metadata": {
+        "uid": meta.uid,
+        "resourceVersion": meta.resource_version,
+        "annotations": {names::ANNOTATION_REPLACE_LOST_KEYS: left},
+    }});
+    let path = tenant_path(world.namespace(), world.name());
+    match call(ctx, Method::PATCH, &path, MERGE, Some(&patch)).await {
+        Ok(written) => {
+            if let Ok(tenant) = serde_json::from_value::<TenantControlPlane>(written) {
+                ctx.caches.tenants.put(Arc::new(tenant));
+            }
+            Outcome::Done
+        }
+        Err(refusal) if refusal.code == 404 => Outcome::Unchanged,
+        Err(refusal) => failed(refusal),
+    }
+}
+
+async fn finalize(
+    ctx: &Context,
+    path: &str,
+    meta: &ObjectMeta,
+    finalizers: Vec<String>,
+) -> Result<Value, Refusal> {
+    let patch = json!({"metadata": {
+        "uid": meta.uid,
+        "resourceVersion": meta.resource_version,
+        "finalizers": finalizers,
+    }});
+    call(ctx, Method::PATCH, path, MERGE, Some(&patch)).await
+}
+
+/// Sets the finalizers of a DataStore.
+pub async fn finalize_store(
+    ctx: &Context,
+    store: &DataStore,
+    finalizers: Vec<String>,
+) -> Result<(), Refusal> {
+    let name = store.metadata.name.clone().unwrap_or_default();
+    let written = finalize(ctx, &store_path(&name), &store.metadata, finalizers).await?;
+    if let Ok(store) = serde_json::from_value::<DataStore>(written) {
+        if was_last(&store.metadata) {
+            let uid = store.metadata.uid.as_deref().unwrap_or_default();
+            ctx.caches.data_stores.forget(&Name::new("", name), uid);
+        } else {
+            ctx.caches.data_stores.put(Arc::new(store));
+        }
+    }
+    Ok(())
+}
+
+/// True for an object whose last finalizer has just been taken off: it is gone.
+fn was_last(meta: &ObjectMeta) -> bool {
+    meta.deletion_timestamp.is_some() && meta.finalizers.as_ref().is_none_or(Vec::is_empty)
+}
+
+/// Writes the status of a tenant, unless it is that already. `Err`: it has to
+/// be tried again.
+pub async fn status(
+    ctx: &Context,
+    world: &World,
+    status: TenantControlPlaneStatus,
+) -> Result<(), ()> {
+    let name = Name::of(&world.tenant.metadata);
+    // A step of this pass may have written the object since it was observed.
+    let Some(current) = ctx.caches.tenants.get(&name) else {
+        return Ok(());
+    };
+    if current.metadata.uid != world.tenant.metadata.uid
+        || current.metadata.generation != world.tenant.metadata.generation
+    {
+        return Ok(());
+    }
+    // The status was made from the one that was observed. If that has been written
+    // since, it is made again: the write is conditional on what is there now.
+    if current.status != world.tenant.status {
+        return Err(());
+    }
+    // Nothing is left to say about a tenant that was just let go.
+    let finalizers = current.metadata.finalizers.iter().flatten().count();
+    if current.metadata.deletion_timestamp.is_some() && finalizers == 0 {
+        return Ok(());
+    }
+    let old = current.status.clone();
+    let Some(patch) = status_patch(&current.metadata, current.status.as_ref(), &status) else {
+        return Ok(());
+    };
+    let path = format!("{}/status", tenant_path(&name.namespace, &name.name));
+    match call(ctx, Method::PATCH, &path, MERGE, Some(&patch)).await {
+        Ok(written) => {
+            if let Ok(tenant) = serde_json::from_value::<TenantControlPlane>(written) {
+                ctx.caches.tenants.put(Arc::new(tenant));
+            }
+            let endpoint =
+                |status: &TenantControlPlaneStatus| status.control_plane_endpoint.clone();
+            if old.as_ref().and_then(endpoint) != endpoint(&status) {
+                let wake = ctx.facts.tenant(world.uid()).wake_probe;
+                wake.notify_one();
+            }
+            for event in report::events(old.as_ref(), &status) {
+                let about = world.tenant.as_ref();
+                ctx.events
+                    .tell(about, event.warning, event.reason, &event.message)
+                    .await;
+            }
+            Ok(())
+        }
+        Err(refusal) if refusal.code == 404 => Ok(()),
+        Err(refusal) => {
+            let tenant = name.to_string();
+            tracing::debug!(tenant, "cannot write the status: {}", refusal.message);
+            Err(())
+        }
+    }
+}
+
+/// Writes the status of a DataStore, unless it is that already.
+pub async fn store_status(
+    ctx: &Context,
+    store: &DataStore,
+    status: &DataStoreStatus,
+) -> Result<(), Refusal> {
+    let name = store.metadata.name.clone().unwrap_or_default();
+    let Some(patch) = status_patch(&store.metadata, store.status.as_ref(), status) else {
+        return Ok(());
+    };
+    let path = format!("{}/status", store_path(&name));
+    let written = call(ctx, Method::PATCH, &path, MERGE, Some(&patch)).await?;
+    if let Ok(store) = serde_json::from_value::<DataStore>(written) {
+        ctx.caches.data_stores.put(Arc::new(store));
+    }
+    Ok(())
+}
+
+/// The merge patch from one status to another; `None` if they are equal. It
+/// applies only to the version that it was computed from.
+fn status_patch<S: Serialize>(meta: &ObjectMeta, old: Option<&S>, new: &S) -> Option<Value> {
+    let old = old
+        .and_then(|old| serde_json::to_value(old).ok())
+        .unwrap_or_else(|| json!({}));
+    let new = serde_json::to_value(new).ok()?;
+    let patch = merge_patch(&old, &new)?;
+    Some(json!({
+        "metadata": {"uid": meta.uid, "resourceVersion": meta.resource_version},
+        "status": patch,
+    }))
+}
+
+/// What turns `old` into `new` by RFC 7386; `None` if nothing has to.
+fn merge_patch(old: &Value, new: &Value) -> Option<Value> {
+    let (Value::Object(old), Value::Object(new)) = (old, new) else {
+        return (old != new).then(|| new.clone());
+    };
+    let mut patch = Map::new();
+    for key in old.keys().filter(|key| !new.contains_key(*key)) {
+        patch.insert(key.clone(), Value::Null);
+    }
+    for (key, value) in new {
+        match old.get(key) {
+            None => {
+                patch.insert(key.clone(), value.clone());
+            }
+            Some(before) => {
+                if let Some(change) = merge_patch(before, value) {
+                    patch.insert(key.clone(), change);
+                }
+            }
+        }
+    }
+    (!patch.is_empty()).then_some(Value::Object(patch))
+}
+
+/// Leaves the bindings to the tenant's probe, which knows the moment at which
+/// the tenant's API comes up.
+pub fn ask_for_bindings(ctx: &Context, world: &World, bindings: &Bindings) -> Outcome {
+    ctx.facts.update_tenant(world.uid(), |facts| {
+        facts.wanted_bindings = Some(bindings.clone());
+        facts.wake_probe.notify_one();
+    });
+    Outcome::Unchanged
+}
+
+/// Where a tenant's API is asked.
+#[derive(Clone, Copy)]
+pub struct At<'a> {
+    /// Bounds the connections to this tenant.
+    pub lanes: &'a Lanes,
+    /// `address:port`.
+    pub socket: &'a str,
+    /// The name that its certificate has, if it is not the address.
+    pub host: Option<&'a str>,
+}
+
+/// Writes bindings into the tenant (rule 16). Until the tenant was Ready for the
+/// first time, together with the default roles that they need and with an identity
+/// beyond RBAC, which is made for this and thrown away. Later as a member of one of
+/// the groups that are bound: as long as one of the two bindings is there, it can
+/// repair the other.
+pub async fn bootstrap(
+    ctx: &Context,
+    tenant: &TenantControlPlane,
+    address: At<'_>,
+    bindings: &Bindings,
+) -> Result<(), ProbeFailure> {
+    let name = Name::of(&tenant.metadata);
+    let missing = || failure(Kind::Forbidden, "the tenant's authorities are not there");
+    let cluster = probe::pair_of(ctx, &name, &names::ca(&name.name)).ok_or_else(missing)?;
+    if bootstrap_rbac::writer(tenant) == bootstrap_rbac::Writer::First {
+        // By whichever way it comes: the API server has its default roles later.
+        let bindings = &bootstrap_rbac::with_default_roles(bindings.clone());
+        return write_as(ctx, &cluster, &cluster, "system:masters", address, bindings).await;
+    }
+    let group = names::GROUP_KUBEADM_CLUSTER_ADMINS;
+    let refused = match write_as(ctx, &cluster, &cluster, group, address, bindings).await {
+        Err(failure) if failure.kind == Kind::Forbidden => failure,
+        result => return result,
+    };
+    let users = probe::pair_of(ctx, &name, &names::client_ca(&name.name)).ok_or_else(missing)?;
+    write_as(ctx, &cluster, &users, names::GROUP_ADMIN, address, bindings)
+        .await
+        .map_err(|_| {
+            let remedy = "bind the group kubeadm:cluster-admins to the ClusterRole cluster-admin \
+                          again with super-admin.conf of the admin Secret";
+            failure(refused.kind, format!("{}; {remedy}", refused.message))
+        })
+}
+
+/// Writes bindings as a member of `group`, with a certificate that `signer`
+/// gives for minutes.
+async fn write_as(
+    ctx: &Context,
+    cluster: &Pair,
+    signer: &Pair,
+    group: &str,
+    address: At<'_>,
+    bindings: &Bindings,
+) -> Result<(), ProbeFailure> {
+    let user = "steward:bootstrap";
+    let client = probe::client_certificate(signer, user, group, ctx.now(), &ctx.entropy)?;
+    let credentials = Credentials::new(&cluster.cert, &client)?;
+    let work = async {
+        let connection =
+            Tenant::connect(address.socket, address.host, &credentials, address.lanes).await?;
+        for object in &bindings.objects {
+            put(&connection, object).await?;
+        }
+        Ok(())
+    };
+    let work = tokio::time::timeout(timing::PROBE_DEADLINE, work);
+    match ctx.leadership.hold(work).await {
+        None => Err(failure(Kind::Unasked, lease::ENDED)),
+        Some(Ok(result)) => result,
+        Some(Err(_)) => Err(failure(Kind::Silent, "the tenant's API does not answer")),
+    }
+}
+
+async fn put(connection: &Tenant, object: &Value) -> Result<(), ProbeFailure> {
+    let Some(path) = read_write_watch::path_of(object) else {
+        return Err(failure(
+            Kind::Write,
+            format!("{} is not written here", object["kind"]),
+        ));
+    };
+    // A create is cheaper for an API server that has just started than its first
+    // server-side apply, for which it builds its whole schema.
+    if let Some((collection, _)) = path.rsplit_once('/') {
+        let address = format!("{collection}?fieldManager=steward-controller");
+        let created = connection
+            .call(Method::POST, &address, "application/json", Some(object))
+            .await?;
+        if created.status.is_success() {
+            return Ok(());
+        }
+    }
+    let address = format!("{path}?fieldManager=steward-controller&force=true");
+    let answer = connection
+        .call(Method::PATCH, &address, APPLY, Some(object))
+        .await?;
+    if answer.status.is_success() {
+        return Ok(());
+    }
+    // The role of a binding cannot be changed: it has to be made anew.
+    if answer.status == StatusCode::UNPROCESSABLE_ENTITY && answer.message().contains("roleRef") {
+        connection.call(Method::DELETE, &path, "", None).await?;
+        let again = connection
+            .call(Method::PATCH, &address, APPLY, Some(object))
+            .await?;
+        if again.status.is_success() {
+            return Ok(());
+        }
+        return Err(failure(Kind::Write, again.message()));
+    }
+    let kind = match answer.status {
+        StatusCode::UNAUTHORIZED => Kind::Unauthenticated,
+        StatusCode::FORBIDDEN => Kind::Forbidden,
+        _ => Kind::Write,
+    };
+    Err(failure(kind, answer.message()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_merge_patch_says_only_what_changes() {
+        let old = json!({"a": 1, "b": {"c": 1, "d": 2}, "gone": true, "list": [1, 2]});
+        let new = json!({"a": 1, "b": {"c": 1, "d": 3}, "list": [1], "new": {"x": 1}});
+        assert_eq!(
+            merge_patch(&old, &new).unwrap(),
+            json!({"b": {"d": 3}, "gone": null, "list": [1], "new": {"x": 1}})
+        );
+        assert!(merge_patch(&old, &old).is_none());
+        let mut merged = old.clone();
+        json_merge(&mut merged, &merge_patch(&old, &new).unwrap());
+        assert_eq!(merged, new);
+    }
+
+    fn json_merge(target: &mut Value, patch: &Value) {
+        let Value::Object(patch) = patch else {
+            *target = patch.clone();
+            return;
+        };
+        if !target.is_object() {
+            *target = json!({});
+        }
+        for (key, value) in patch {
+            if value.is_null() {
+                target.as_object_mut().unwrap().remove(key);
+            } else {
+                json_merge(&mut target[key], value);
+            }
+        }
+    }
+}

@@ -1,0 +1,433 @@
+//! Fills the caches: one watch for each kind, for as long as the process
+//! runs, or one for each kind in each namespace with tenants. What changes is told
+//! to the queue.
+
+use std::{sync::Arc, time::Duration};
+
+use apiservice::names;
+use futures::{StreamExt, future::BoxFuture};
+use k8s_openapi::api::core::v1::{Event as CoreEvent, Secret};
+use kube::{
+    Api, Client,
+    core::NamespaceResourceScope,
+    runtime::{
+        WatchStreamExt,
+        watcher::{self, Config, Event},
+    },
+};
+use serde::de::DeserializeOwned;
+
+use crate::cluster::caches::{Cache, Cached, Caches, EVERYWHERE, Name, kept, tenant_of};
+use crate::cluster::kinds::ObjectKind;
+use crate::context::Key;
+use crate::process::queue::Queue;
+use crate::process::timing;
+
+/// What a watch needs besides its kind.
+#[derive(Clone)]
+pub struct Watches {
+    /// Reaches the management cluster.
+    pub client: Client,
+    pub caches: Arc<Caches>,
+    pub queue: Arc<Queue<Key>>,
+}
+
+impl Watches {
+    /// The watches of all kinds, each to be run as its own task. Our own kinds are
+    /// watched in the whole cluster also where tenants have to stand in listed
+    /// namespaces: one that stands elsewhere is told so, and can be deleted.
+    pub fn all(&self) -> Vec<BoxFuture<'static, ()>> {
+        let mut all = vec![
+            self.watch(
+                Api::all(self.client.clone()),
+                EVERYWHERE,
+                Config::default(),
+                |caches| &caches.tenants,
+                |caches, queue, tenant| {
+                    queue.add(Key::Tenant(Name::of(&tenant.metadata)));
+                    for store in crate::datastores::stores_of(caches, tenant) {
+                        queue.add(Key::DataStore(store));
+                    }
+                },
+            ),
+            self.watch(
+                Api::all(self.client.clone()),
+                EVERYWHERE,
+                Config::default(),
+                |caches| &caches.data_stores,
+                |caches, queue, store| {
+                    let name = store.metadata.name.clone().unwrap_or_default();
+                    for tenant in crate::datastores::tenants_of(caches, &name) {
+                        queue.add(Key::Tenant(tenant));
+                    }
+                    queue.add(Key::DataStore(name));
+                },
+            ),
+        ];
+        for place in self.caches.namespaces.places() {
+            all.extend(self.within(place));
+        }
+        all
+    }
+
+    /// The watches of what tenants are made of, in one place.
+    fn within(&self, place: &str) -> Vec<BoxFuture<'static, ()>> {
+        let ours = format!("{}={}", names::LABEL_PROJECT, names::PROJECT);
+        // Before they are pruned, each may have 1.5 MiB.
+        let ours = || Config::default().labels(&ours).page_size(100);
+        let named = || Config::default().labels(names::LABEL_NAME);
+        // Small pages: before it is pruned, each may have 1.5 MiB.
+        let warnings = Config::default().fields("type=Warning").page_size(50);
+        let tabled = ObjectKind::ALL.map(|kind| kind.watch(self, place, ours()));
+        let mut all = Vec::from(tabled);
+        all.extend([
+            self.of_tenants(place, named(), |caches| &caches.replica_sets),
+            self.of_tenants(place, named(), |caches| &caches.pods),
+            self.namespaced(place, warnings, |caches| &caches.events, tell_tenants_near),
+        ]);
+        all
+    }
+
+    /// The watch of a kind that is told to the tenant it belongs to.
+    pub fn of_tenants<K>(
+        &self,
+        place: &str,
+        config: Config,
+        cache: fn(&Caches) -> &Cache<K>,
+    ) -> BoxFuture<'static, ()>
+    where
+        K: Cached
+            + kube::Resource<Scope = NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned,
+    {
+        self.namespaced(place, config, cache, tell_tenant)
+    }
+
+    fn namespaced<K>(
+        &self,
+        place: &str,
+        config: Config,
+        cache: fn(&Caches) -> &Cache<K>,
+        tell: fn(&Caches, &Queue<Key>, &K),
+    ) -> BoxFuture<'static, ()>
+    where
+        K: Cached
+            + kube::Resource<Scope = NamespaceResourceScope>
+            + Clone
+            + std::fmt::Debug
+            + DeserializeOwned,
+    {
+        let client = self.client.clone();
+        let api = match place {
+            EVERYWHERE => Api::all(client),
+            namespace => Api::namespaced(client, namespace),
+        };
+        self.watch(api, place, config, cache, tell)
+    }
+
+    fn watch<K>(
+        &self,
+        api: Api<K>,
+        place: &str,
+        config: Config,
+        cache: fn(&Caches) -> &Cache<K>,
+        tell: fn(&Caches, &Queue<Key>, &K),
+    ) -> BoxFuture<'static, ()>
+    where
+        K: Cached + Clone + std::fmt::Debug + DeserializeOwned,
+    {
+        let (this, place) = (self.clone(), place.to_owned());
+        Box::pin(async move {
+            let start = || {
+                watcher::watcher(api.clone(), config.clone())
+                    .backoff(timing::watch_backoff())
+                    .boxed()
+            };
+            let mut stream = start();
+            let mut list = vec![];
+            let mut trouble = Trouble::new(match place.as_str() {
+                EVERYWHERE => K::plural(&()).into_owned(),
+                namespace => format!("{} in {namespace}", K::plural(&())),
+            });
+            while let Some(event) = stream.next().await {
+                let cache = cache(&this.caches);
+                match event {
+                    Ok(Event::Init) => {
+                        cache.begin_list(&place);
+                        list.clear();
+                    }
+                    Ok(Event::InitApply(object)) if !object.is_of_use() => {}
+                    Ok(Event::InitApply(object)) => list.push(kept(object)),
+                    Ok(Event::InitDone) => {
+                        let listed: Vec<Arc<K>> = std::mem::take(&mut list);
+                        let was_refused = cache.refusal(&place).is_some();
+                        let gone = cache.replace(&place, listed.clone());
+                        trouble.over();
+                        if was_refused {
+                            this.tell_all_in(&place);
+                        }
+                        for object in &gone {
+                            this.is_there(object.as_ref(), cache).await;
+                        }
+                        for object in gone.iter().chain(&listed) {
+                            tell(&this.caches, &this.queue, object);
+                        }
+                    }
+                    Ok(Event::Apply(object) | Event::Delete(object)) if !object.is_of_use() => {
+                        trouble.over();
+                    }
+                    Ok(Event::Apply(object)) => {
+                        trouble.over();
+                        let object = kept(object);
+                        let before = cache.get(&Name::of(object.meta()));
+                        if cache.put(object.clone()) {
+                            tell(&this.caches, &this.queue, &object);
+                            if let Some(before) = before {
+                                // It may have belonged to another tenant.
+                                tell(&this.caches, &this.queue, &before);
+                            }
+                        }
+                    }
+                    Ok(Event::Delete(object)) => {
+                        trouble.over();
+                        let object = kept(object);
+                        if !this.is_there(object.as_ref(), cache).await {
+                            cache.remove(&object);
+                        }
+                        tell(&this.caches, &this.queue, &object);
+                    }
+                    Err(error) => {
+                        trouble.note(&error);
+                        // The rights may be those of a namespace that is ending, and
+                        // the other namespaces do not wait for it.
+                        let lasting = place != EVERYWHERE && trouble.is_lasting_refusal();
+                        if lasting && cache.refuse(&place, error.to_string()) {
+                            this.tell_all_in(&place);
+                            // A watch that goes on when the rights are back says
+                            // nothing of it; a list does.
+                            stream = start();
+                        }
+                    }
+                }
+            }
+        })
+    }
+
+    /// What can be known and done in a namespace has changed.
+    fn tell_all_in(&self, namespace: &str) {
+        for tenant in self.caches.tenants.all() {
+            let name = Name::of(&tenant.metadata);
+            if name.namespace == namespace {
+                self.queue.add(Key::Tenant(name));
+            }
+        }
+    }
+
+    /// An object that leaves a selection may only have lost its label. Ours
+    /// are looked up by name, so that a missing label is not taken for a
+    /// missing object; one that is found is put into the cache.
+    async fn is_there<K>(&self, object: &K, cache: &Cache<K>) -> bool
+    where
+        K: Cached + Clone + std::fmt::Debug + DeserializeOwned,
+    {
+        let ours = ObjectKind::ALL
+            .iter()
+            .any(|kind| kind.name() == K::kind(&()));
+        let lives = tenant_of(object.meta())
+            .and_then(|tenant| self.caches.tenants.get(&tenant))
+            .is_some_and(|tenant| tenant.metadata.deletion_timestamp.is_none());
+        if !ours || !lives {
+            return false;
+        }
+        let name = Name::of(object.meta());
+        let path = format!("{}/{}", K::url_path(&(), Some(&name.namespace)), name.name);
+        let Ok(request) = http::Request::get(path).body(vec![]) else {
+            return false;
+        };
+        let call = self.client.request::<K>(request);
+        match tokio::time::timeout(timing::LOOK_DEADLINE, call).await {
+            Ok(Ok(found)) if found.meta().uid == object.meta().uid => {
+                cache.put(kept(found));
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The watch of one Secret that a DataStore refers to.
+    pub fn secret(&self, name: Name) -> BoxFuture<'static, ()> {
+        let this = self.clone();
+        Box::pin(async move {
+            let api: Api<Secret> = Api::namespaced(this.client.clone(), &name.namespace);
+            let config = Config::default().fields(&format!("metadata.name={}", name.name));
+            let mut stream = watcher::watcher(api, config)
+                .backoff(timing::watch_backoff())
+                .boxed();
+            let mut trouble = Trouble::new(format!("secret {name}"));
+            let mut found = None;
+            while let Some(event) = stream.next().await {
+                match event {
+                    Ok(Event::Init) => found = None,
+                    Ok(Event::InitApply(secret)) => found = Some(Arc::new(secret)),
+                    Ok(Event::InitDone) => this.tell_material(&name, found.clone()),
+                    Ok(Event::Apply(secret)) => this.tell_material(&name, Some(Arc::new(secret))),
+                    Ok(Event::Delete(_)) => this.tell_material(&name, None),
+                    Err(error) => {
+                        trouble.note(&error);
+                        let lasting = trouble.is_lasting_refusal();
+                        if lasting && this.caches.material.refuse(name.clone()) {
+                            this.tell_users(&name);
+                        }
+                        continue;
+                    }
+                }
+                trouble.over();
+            }
+        })
+    }
+
+    fn tell_material(&self, name: &Name, secret: Option<Arc<Secret>>) {
+        self.caches.material.set(name.clone(), secret);
+        self.tell_users(name);
+    }
+
+    /// Tells the DataStores that refer to a Secret, and their tenants.
+    fn tell_users(&self, name: &Name) {
+        for store in self.caches.data_stores.all() {
+            if crate::datastores::references(&store).contains(name) {
+                let store = store.metadata.name.clone().unwrap_or_default();
+                for tenant in crate::datastores::tenants_of(&self.caches, &store) {
+                    self.queue.add(Key::Tenant(tenant));
+                }
+                self.queue.add(Key::DataStore(store));
+            }
+        }
+    }
+}
+
+fn tell_tenant<K: Cached>(_: &Caches, queue: &Queue<Key>, object: &K) {
+    if let Some(tenant) = tenant_of(object.meta()) {
+        queue.add(Key::Tenant(tenant));
+    }
+}
+
+/// Events carry no labels: what they are about starts with a tenant's name.
+fn tell_tenants_near(caches: &Caches, queue: &Queue<Key>, event: &CoreEvent) {
+    if let Some(tenant) = tenant_near(caches, event) {
+        queue.add(Key::Tenant(tenant));
+    }
+}
+
+/// The tenant that an event of the management cluster is about: the one whose
+/// name is the longest beginning of the object's.
+pub fn tenant_near(caches: &Caches, event: &CoreEvent) -> Option<Name> {
+    let about = &event.involved_object;
+    if !matches!(
+        about.kind.as_deref(),
+        Some("Pod" | "ReplicaSet" | "Deployment" | "Service")
+    ) {
+        return None;
+    }
+    let namespace = about.namespace.clone()?;
+    let mut name = about.name.as_deref()?;
+    loop {
+        let candidate = Name::new(namespace.clone(), name);
+        if caches.tenants.get(&candidate).is_some() {
+            return Some(candidate);
+        }
+        name = name.rsplit_once('-')?.0;
+    }
+}
+
+/// Says once a minute that a watch does not work, and once that it does again.
+struct Trouble {
+    what: String,
+    said: Option<tokio::time::Instant>,
+    /// When the first and the last of the answers came that were all that we may not.
+    refused: Option<(tokio::time::Instant, tokio::time::Instant)>,
+}
+
+/// A kube-apiserver that has just started refuses what it will grant.
+const LASTING: Duration = Duration::from_secs(10);
+/// A watch that was silent for longer between two refusals has gone on between them.
+const APART: Duration = Duration::from_secs(120);
+
+fn is_refusal(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => status.code == 403,
+        _ => false,
+    }
+}
+
+impl Trouble {
+    fn new(what: String) -> Self {
+        Self {
+            what,
+            said: None,
+            refused: None,
+        }
+    }
+
+    /// Whether nothing but refusals has come for so long that it will stay so.
+    fn is_lasting_refusal(&self) -> bool {
+        self.refused
+            .is_some_and(|(first, _)| first.elapsed() >= LASTING)
+    }
+
+    fn note(&mut self, error: &watcher::Error) {
+        let now = tokio::time::Instant::now();
+        let before = self.refused.filter(|(_, last)| last.elapsed() < APART);
+        self.refused = is_refusal(error).then(|| (before.map_or(now, |(first, _)| first), now));
+        let due = self
+            .said
+            .is_none_or(|said| said.elapsed() > Duration::from_secs(60));
+        if due {
+            self.said = Some(now);
+            tracing::warn!(watch = self.what, "cannot watch: {error}");
+        }
+    }
+
+    fn over(&mut self) {
+        self.refused = None;
+        if self.said.take().is_some() {
+            tracing::info!(watch = self.what, "watching again");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::core::Status;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_counts_once_it_lasts() {
+        let failure = |code| {
+            let status = Status::failure("no", "Reason").with_code(code);
+            watcher::Error::InitialListFailed(kube::Error::Api(status.boxed()))
+        };
+        let mut trouble = Trouble::new("secrets in a".into());
+        trouble.note(&failure(403));
+        assert!(!trouble.is_lasting_refusal());
+        tokio::time::advance(LASTING).await;
+        // Between refusals was another answer: not for so long.
+        trouble.note(&failure(503));
+        trouble.note(&failure(403));
+        assert!(!trouble.is_lasting_refusal());
+        tokio::time::advance(LASTING).await;
+        trouble.note(&failure(403));
+        assert!(trouble.is_lasting_refusal());
+        trouble.over();
+        assert!(!trouble.is_lasting_refusal());
+        // A watch that went on in silence between two refusals.
+        trouble.note(&failure(403));
+        tokio::time::advance(APART).await;
+        trouble.note(&failure(403));
+        assert!(!trouble.is_lasting_refusal());
+    }
+}

@@ -1,0 +1,498 @@
+//! One pass over one DataStore: who uses it, whether it can be used, what is
+//! still to be cleaned up there.
+
+pub mod access;
+mod conditions;
+pub mod credentials;
+pub mod health;
+pub mod observer;
+pub mod setup;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use apiservice::{
+    condition::{self, data_store as types},
+    names,
+    v1alpha1::{DataStore, PendingCleanup, TenantControlPlane},
+};
+use futures::StreamExt;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::apply;
+use crate::apply::datastore::{self, Cleaned, Proofs};
+use crate::cluster::caches::{Caches, Name, Reach, tenant_of};
+use crate::context::{Context, Key};
+use crate::datastores::credentials::Gap;
+pub use crate::datastores::credentials::references;
+use crate::process::timing::{self, Next};
+use crate::tenant::backing::{settings, store as place};
+use crate::tenant::world::AccessFact;
+use crate::tenant::{deletion, objects};
+
+/// The DataStores that a change of this tenant may concern.
+pub fn stores_of(caches: &Caches, tenant: &TenantControlPlane) -> Vec<String> {
+    let named: BTreeSet<String> = tenant
+        .spec
+        .data_store
+        .iter()
+        .chain(
+            tenant
+                .status
+                .iter()
+                .filter_map(|status| status.storage.as_ref()?.data_store_name.as_ref()),
+        )
+        .cloned()
+        .collect();
+    if !named.is_empty() {
+        return named.into_iter().collect();
+    }
+    caches
+        .data_stores
+        .all()
+        .iter()
+        .filter_map(|store| store.metadata.name.clone())
+        .collect()
+}
+
+/// The tenants that a change of this DataStore may concern.
+pub fn tenants_of(caches: &Caches, store: &str) -> Vec<Name> {
+    caches
+        .tenants
+        .all()
+        .iter()
+        .filter(|tenant| stores_of(caches, tenant).iter().any(|name| name == store))
+        .map(|tenant| Name::of(&tenant.metadata))
+        .collect()
+}
+
+/// What is missing of the material, if anything.
+pub fn material_gap(store: &DataStore, caches: &Caches) -> Option<Gap> {
+    credentials::resolve(store, caches).err()
+}
+
+/// Looks at one DataStore and writes what is to be written. `None`: it is
+/// gone, or this replica does not lead.
+pub async fn reconcile(name: &str, ctx: &Context) -> Option<Next> {
+    if !ctx.caches.synced() || !ctx.leadership.leads() {
+        return None;
+    }
+    let store = ctx.caches.data_stores.get(&Name::new("", name))?;
+    let paused = store
+        .metadata
+        .annotations
+        .as_ref()
+        .is_some_and(|annotations| annotations.contains_key(names::ANNOTATION_PAUSED));
+    if paused {
+        return Some(Next(timing::backoff(20, 0.0)));
+    }
+    let uid = store.metadata.uid.clone().unwrap_or_default();
+    let verdict = ctx.facts.store(&uid).verdict;
+    let well = verdict.is_some_and(|verdict| verdict.health.is_ok());
+    let mut round = Round::default();
+    if well {
+        round = clean_up(ctx, &store).await;
+    }
+    // That took its time, and so does each write below: what has been recorded
+    // meanwhile must not be lost. What is written is made from the state that
+    // the write is conditional on, with nothing to wait for in between.
+    let read = || {
+        let current = ctx.caches.data_stores.get(&Name::new("", name));
+        current.filter(|current| current.metadata.uid.as_deref() == Some(&uid))
+    };
+    let mut store = read()?;
+    let fact = ctx.facts.store(&uid);
+    let current = settings::wanted(&credentials::fact(&store, &ctx.caches));
+    let tried = current.as_deref().and_then(|current| fact.tried(current));
+    if current.is_some() && tried.is_none() {
+        // What it is now has not been tried: not only when it is time again.
+        fact.wake.notify_one();
+    }
+    let untried = tried.and_then(Result::err);
+    let untried = untried.map(|problem| problem.message);
+    let verdict = fact.verdict;
+    let mut used_by = users(ctx, name);
+    let mut pending = round.left_of(&store);
+    let key = Key::DataStore(name.to_owned());
+    let mut told = None;
+    let written = async {
+        let wanted = finalizers(&store, !used_by.is_empty() || !pending.is_empty());
+        if let Some(wanted) = wanted {
+            apply::finalize_store(ctx, &store, wanted).await?;
+            let Some(current) = read() else {
+                return Ok(());
+            };
+            store = current;
+            used_by = users(ctx, name);
+            pending = round.left_of(&store);
+        }
+        let gone =
+            store.metadata.deletion_timestamp.is_some() && used_by.is_empty() && pending.is_empty();
+        let facts = conditions::StoreWorld {
+            store: &store,
+            gap: material_gap(&store, &ctx.caches),
+            certificates: &credentials::certificates(&store, &ctx.caches),
+            terms: &ctx.settings.certificates,
+            verdict: verdict.as_ref(),
+            kept: untried
+                .as_deref()
+                .filter(|_| is_kept(ctx, &used_by, current.as_deref())),
+            used_by: &used_by,
+            pending: &pending,
+            now: Time(ctx.now()),
+        };
+        let status = told.insert(conditions::status(&facts));
+        if gone {
+            return Ok(());
+        }
+        apply::store_status(ctx, &store, status).await
+    };
+    let result = written.await;
+    if let Some(status) = told
+        && let Some(condition) = condition::get(&status.conditions, types::READY)
+    {
+        let before = store
+            .status
+            .as_ref()
+            .and_then(|status| condition::get(&status.conditions, types::READY));
+        if before.map(|before| (&before.status, &before.reason))
+            != Some((&condition.status, &condition.reason))
+        {
+            ctx.events
+                .tell(
+                    store.as_ref(),
+                    condition.status == "False",
+                    &condition.reason,
+                    &condition.message,
+                )
+                .await;
+        }
+    }
+    Some(match result {
+        Ok(()) => {
+            ctx.failures.none(&key);
+            match pending.is_empty() {
+                true => timing::next(
+                    &crate::tenant::Plan::default(),
+                    &[],
+                    0,
+                    ctx.now(),
+                    Context::spread(&key),
+                ),
+                false if round.goes_on() => Next(timing::backoff(0, Context::spread(&key))),
+                false => Next(timing::CLEANUP_EVERY),
+            }
+        }
+        Err(refusal) if refusal.code == 404 => return None,
+        Err(refusal) => {
+            tracing::debug!(data_store = name, "cannot write: {}", refusal.message);
+            Next(timing::backoff(
+                ctx.failures.more(&key),
+                Context::spread(&key),
+            ))
+        }
+    })
+}
+
+/// The tenants whose data is there or is to be there.
+pub fn placed(ctx: &Context, store: &str) -> Vec<Arc<TenantControlPlane>> {
+    let mut tenants = ctx.caches.tenants.all();
+    tenants.retain(|tenant| {
+        let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
+        let chosen = ctx.facts.claimed_in(uid);
+        let chosen = chosen.or_else(|| place::choose(tenant, &ctx.settings));
+        chosen.as_deref() == Some(store)
+    });
+    tenants
+}
+
+/// Their names.
+fn users(ctx: &Context, store: &str) -> Vec<String> {
+    let tenants = placed(ctx, store).into_iter();
+    let mut names: Vec<String> = tenants
+        .map(|tenant| Name::of(&tenant.metadata).to_string())
+        .collect();
+    names.sort();
+    names
+}
+
+/// Whether pods of one of these tenants run with other settings than `current`.
+fn is_kept(ctx: &Context, tenants: &[String], current: Option<&str>) -> bool {
+    let deployments = ctx.caches.deployments.all();
+    deployments.iter().any(|live| {
+        let noted = objects::annotation(&live.metadata, names::ANNOTATION_DATA_STORE);
+        let runs = live.spec.as_ref().is_some_and(|it| it.replicas != Some(0));
+        let other = noted.is_some() && noted != current;
+        let tenant = || tenant_of(&live.metadata).map(|name| name.to_string());
+        runs && other && current.is_some() && tenant().is_some_and(|name| tenants.contains(&name))
+    })
+}
+
+/// What became of the clean-ups of one pass, by uid.
+#[derive(Default)]
+struct Round(BTreeMap<String, Cleaned>);
+
+impl Round {
+    /// The clean-ups that a DataStore as it is now has left.
+    fn left_of(&self, store: &DataStore) -> Vec<PendingCleanup> {
+        let mut left = pending(store);
+        left.retain(|entry| self.0.get(&entry.uid) != Some(&Cleaned::Whole));
+        for entry in &mut left {
+            match self.0.get(&entry.uid) {
+                Some(Cleaned::Not(why)) => entry.message = Some(why.clone()),
+                Some(Cleaned::ButClaim) => {
+                    entry.user = None;
+                    entry.message = Some("its user and data are removed".to_owned());
+                }
+                _ => {}
+            }
+        }
+        left
+    }
+
+    /// Some of them can go on as soon as this was written.
+    fn goes_on(&self) -> bool {
+        self.0.values().any(|it| *it == Cleaned::ButClaim)
+    }
+}
+
+fn pending(store: &DataStore) -> Vec<PendingCleanup> {
+    let status = store.status.as_ref();
+    status.map_or_else(Vec::new, |status| status.pending_cleanups.clone())
+}
+
+/// Some clean-ups at a time, each time others first, for as long as a worker can be
+/// spared: what has not had its turn has it in the next round.
+async fn clean_up(ctx: &Context, store: &DataStore) -> Round {
+    let began = tokio::time::Instant::now();
+    let turn = ctx.now().as_second() / timing::CLEANUP_EVERY.as_secs().cast_signed();
+    let entries = in_turn(pending(store), turn);
+    let proofs = &proofs(ctx, store, &entries);
+    let rounds = futures::stream::iter(entries).map(|entry| async move {
+        if began.elapsed() >= timing::CLEANUP_ROUND {
+            return None;
+        }
+        let done = clean_up_one(ctx, store, &entry, proofs).await?;
+        Some((entry.uid, done))
+    });
+    let rounds = rounds.buffer_unordered(timing::CLEANUPS_AT_A_TIME);
+    Round(rounds.filter_map(async |done| done).collect().await)
+}
+
+/// The same, with another one first in each turn.
+fn in_turn<T>(mut entries: Vec<T>, turn: i64) -> Vec<T> {
+    let first = i64::try_from(entries.len())
+        .ok()
+        .and_then(|len| turn.checked_rem_euclid(len));
+    entries.rotate_left(
+        first
+            .and_then(|first| usize::try_from(first).ok())
+            .unwrap_or(0),
+    );
+    entries
+}
+
+/// Whose claims prove that a database is the right one: tenants that were Ready with it,
+/// and those that have left something there. One that never was Ready may have been given
+/// its place in the wrong one.
+fn proofs(ctx: &Context, store: &DataStore, entries: &[PendingCleanup]) -> Proofs {
+    let name = store.metadata.name.as_deref().unwrap_or_default();
+    let tenants = placed(ctx, name).into_iter();
+    // One that may begin anew has no data that the right database must have.
+    let tenants = tenants.filter(|tenant| tenant.was_ready() && !place::may_start_empty(tenant));
+    let left = entries.iter().filter(|entry| entry.user.is_some());
+    Proofs {
+        tenants: tenants
+            .filter_map(|tenant| tenant.metadata.uid.clone())
+            .collect(),
+        left: left.map(|entry| entry.uid.clone()).collect(),
+    }
+}
+
+/// `None`: it is not to be done now.
+async fn clean_up_one(
+    ctx: &Context,
+    store: &DataStore,
+    entry: &PendingCleanup,
+    proofs: &Proofs,
+) -> Option<Cleaned> {
+    // Its tenant may still be there, and may even have been given its
+    // finalizer back; then it is the tenant's own deletion that cleans up.
+    let tenants = ctx.caches.tenants.all();
+    let is = |tenant: &Arc<TenantControlPlane>| tenant.metadata.uid.as_deref() == Some(&entry.uid);
+    if tenants.iter().any(is) {
+        return None;
+    }
+    let running = running(ctx, entry);
+    let done = datastore::clean_up(ctx, store, entry, proofs, running).await;
+    if done == Cleaned::Whole {
+        ctx.facts.left(&entry.uid);
+        tracing::info!(uid = entry.uid, "cleaned up after a deleted tenant");
+        claim_again(ctx, store);
+    }
+    Some(done)
+}
+
+/// Pods of a tenant that is gone; none once they had their time to end.
+fn running(ctx: &Context, entry: &PendingCleanup) -> Option<String> {
+    let (Some(namespace), Some(name)) = (&entry.namespace, &entry.name) else {
+        return None;
+    };
+    let now = ctx.now();
+    let since = ctx.facts.leaving_since(&entry.uid, now);
+    let gone_for = now.duration_since(since);
+    if ctx.caches.reach(namespace) != Reach::Here {
+        return (gone_for < deletion::UNSEEN_END).then(|| deletion::UNSEEN.to_owned());
+    }
+    if gone_for >= deletion::PODS_END {
+        return None;
+    }
+    let name = Name::new(namespace, name);
+    let caches = &ctx.caches;
+    let heir = caches.tenants.get(&name);
+    let heir = heir.and_then(|heir| heir.metadata.creation_timestamp.clone());
+    let pods = before(caches.pods.of(&name), heir.as_ref());
+    let sets = before(caches.replica_sets.of(&name), heir.as_ref());
+    let running = deletion::running(&pods, &sets);
+    (running > 0).then(|| format!("its pods have to end: {running} left"))
+}
+
+/// What is older than a tenant of the same name, which is not its.
+fn before<K: kube::Resource>(mut objects: Vec<Arc<K>>, heir: Option<&Time>) -> Vec<Arc<K>> {
+    objects.retain(|object| {
+        let created = object.meta().creation_timestamp.as_ref();
+        heir.is_none_or(|heir| created.is_none_or(|created| created.0 < heir.0))
+    });
+    objects
+}
+
+/// Names have become free: whoever was refused some may ask again at once.
+fn claim_again(ctx: &Context, store: &DataStore) {
+    let name = store.metadata.name.as_deref().unwrap_or_default();
+    for tenant in tenants_of(&ctx.caches, name) {
+        let Some(uid) = ctx
+            .caches
+            .tenants
+            .get(&tenant)
+            .and_then(|tenant| tenant.metadata.uid.clone())
+        else {
+            continue;
+        };
+        let refused = ctx.facts.update_tenant(&uid, |facts| {
+            let refused = matches!(
+                facts.access,
+                Some(AccessFact::Taken { .. } | AccessFact::Refused(_))
+            );
+            if refused {
+                facts.access = None;
+            }
+            refused
+        });
+        if refused {
+            ctx.queue.add(Key::Tenant(tenant));
+        }
+    }
+}
+
+/// The finalizers to set, if they are to be changed: ours is there while a
+/// tenant uses the DataStore or has left something in it.
+fn finalizers(store: &DataStore, held: bool) -> Option<Vec<String>> {
+    let mut all = store.metadata.finalizers.clone().unwrap_or_default();
+    let there = all.iter().any(|one| one == names::FINALIZER_DATA_STORE);
+    let deleting = store.metadata.deletion_timestamp.is_some();
+    if held && !there && !deleting {
+        all.push(names::FINALIZER_DATA_STORE.into());
+        return Some(all);
+    }
+    if !held && there {
+        all.retain(|one| one != names::FINALIZER_DATA_STORE);
+        return Some(all);
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A tenant is let go on the strength of its entry: it must not be lost, or its
+    /// user, its data and its name stay for ever.
+    #[test]
+    fn what_is_recorded_during_a_clean_up_is_kept() {
+        let entry = |uid: &str| PendingCleanup {
+            uid: uid.to_owned(),
+            message: Some("before".to_owned()),
+            ..PendingCleanup::default()
+        };
+        let mut store = DataStore::new("default", Default::default());
+        let round = Round(BTreeMap::from([
+            ("done".to_owned(), Cleaned::Whole),
+            ("failed".to_owned(), Cleaned::Not("why".to_owned())),
+            ("gone".to_owned(), Cleaned::Not("why".to_owned())),
+            ("but claim".to_owned(), Cleaned::ButClaim),
+        ]));
+        assert!(round.left_of(&store).is_empty());
+        store.status.get_or_insert_default().pending_cleanups =
+            ["done", "failed", "meanwhile"].map(entry).into();
+        let left = round.left_of(&store);
+        let left: Vec<_> = left
+            .iter()
+            .map(|entry| (entry.uid.as_str(), entry.message.as_deref().unwrap()))
+            .collect();
+        assert_eq!(left, [("failed", "why"), ("meanwhile", "before")]);
+
+        // A user is named until it is known that there may be no claim.
+        let mut named = entry("but claim");
+        named.user = Some("u".to_owned());
+        store.status.get_or_insert_default().pending_cleanups = vec![named];
+        assert!(round.goes_on() && round.left_of(&store)[0].user.is_none());
+    }
+
+    /// A clean-up that takes long each time does not keep the others from theirs.
+    #[test]
+    fn each_clean_up_is_the_first_in_some_round() {
+        assert!(in_turn(Vec::<u8>::new(), 7).is_empty());
+        assert_eq!(in_turn(vec![1, 2, 3], 4), [2, 3, 1]);
+        let firsts = (100..103).map(|turn| in_turn(vec![1, 2, 3], turn)[0]);
+        assert_eq!(firsts.collect::<BTreeSet<_>>(), BTreeSet::from([1, 2, 3]));
+    }
+
+    /// Pods are told from those of a tenant that has the name now.
+    #[test]
+    fn pods_of_the_tenant_before_are_older_than_this_one() {
+        use k8s_openapi::api::core::v1::Pod;
+        let at = |second| Time(jiff::Timestamp::from_second(second).unwrap());
+        let pod = |second| {
+            let mut pod = Pod::default();
+            pod.metadata.creation_timestamp = Some(at(second));
+            Arc::new(pod)
+        };
+        let pods = || vec![pod(1), pod(5), pod(9)];
+        assert_eq!(before(pods(), None).len(), 3);
+        assert_eq!(before(pods(), Some(&at(5))).len(), 1);
+    }
+
+    #[test]
+    fn the_finalizer_is_there_while_the_data_store_is_used() {
+        let mut store: DataStore = serde_json::from_value(serde_json::json!({
+            "apiVersion": "steward.butlerlabs.dev/v1alpha1",
+            "kind": "DataStore",
+            "metadata": {"name": "default"},
+            "spec": {"driver": "etcd", "endpoints": ["etcd:2379"]},
+        }))
+        .unwrap();
+        assert_eq!(
+            finalizers(&store, true).unwrap(),
+            [names::FINALIZER_DATA_STORE]
+        );
+        assert!(finalizers(&store, false).is_none());
+        store.metadata.finalizers = Some(vec![names::FINALIZER_DATA_STORE.into(), "x".into()]);
+        assert!(finalizers(&store, true).is_none());
+        assert_eq!(finalizers(&store, false).unwrap(), ["x"]);
+        store.metadata.deletion_timestamp = Some(Time(jiff::Timestamp::from_second(5).unwrap()));
+        assert!(finalizers(&store, true).is_none(), "held while used");
+        assert_eq!(finalizers(&store, false).unwrap(), ["x"]);
+    }
+}

@@ -1,0 +1,241 @@
+//! Does a tenant's user still hold exactly its own keys? Asked every few
+//! seconds, because rights can be taken away in the datastore itself.
+
+use std::sync::Arc;
+
+use apiservice::v1alpha1::{Driver, TenantControlPlane};
+use storage::tenancy::{Access, Claim, Tenancy};
+use tokio::time::Instant;
+
+use crate::cluster::caches::Name;
+use crate::context::{Context, Key};
+use crate::datastores::health;
+use crate::process::observers::{CHECKS, pause};
+use crate::process::timing;
+use crate::tenant::backing::store as place;
+use crate::tenant::world::{AccessFact, Held, StoreHealth, StoreProblem, StoreProblemKind};
+
+/// Checks one tenant's rights until the task is ended.
+pub async fn run(ctx: Arc<Context>, name: Name, uid: String) {
+    let wake = ctx.facts.tenant(&uid).wake_access;
+    let mut refused: Option<Instant> = None;
+    loop {
+        ask_again(&ctx, &name, &uid, &mut refused);
+        if let Some((access, held)) = check(&ctx, &name, &uid).await {
+            let changed = ctx
+                .facts
+                .update_tenant(&uid, |facts| facts.learn(access, held));
+            if changed {
+                ctx.queue.add(Key::Tenant(name.clone()));
+            }
+        }
+        pause(timing::ACCESS_EVERY, &wake).await;
+    }
+}
+
+/// A claim that was refused is tried again after a while: its holder may have
+/// gone. The plan does so when nothing is known.
+fn ask_again(ctx: &Context, name: &Name, uid: &str, refused: &mut Option<Instant>) {
+    let known = ctx.facts.tenant(uid).access;
+    if !matches!(
+        known,
+        Some(AccessFact::Taken { .. } | AccessFact::Refused(_))
+    ) {
+        *refused = None;
+        return;
+    }
+    let since = *refused.get_or_insert_with(Instant::now);
+    if since.elapsed() >= timing::CLAIM_AGAIN {
+        *refused = None;
+        ctx.facts.update_tenant(uid, |facts| facts.access = None);
+        ctx.queue.add(Key::Tenant(name.clone()));
+    }
+}
+
+/// Whether a datastore answers who reads. That takes no space.
+fn answers(health: Option<&Result<StoreHealth, StoreProblem>>) -> bool {
+    match health {
+        Some(Ok(_)) => true,
+        Some(Err(problem)) => problem.kind == StoreProblemKind::Full,
+        None => false,
+    }
+}
+
+/// What the user may do, and the claim of this uid if it was found. `None`:
+/// nothing was learnt, and what was known stands.
+///
+/// Status says no more than that there is something to ask. Names come from
+/// the claim that the datastore has for this uid (rule 17); the search for it
+/// may read all claims, so it is made once.
+async fn check(ctx: &Context, name: &Name, uid: &str) -> Option<(AccessFact, Option<Held>)> {
+    let tenant = ctx.caches.tenants.get(name)?;
+    let known = ctx.facts.tenant(uid).held;
+    if tenant.metadata.uid.as_deref() != Some(uid)
+        || tenant.metadata.deletion_timestamp.is_some()
+        || (known.is_none() && !place::settled(&tenant))
+    {
+        return None;
+    }
+    let held = match known {
+        Some(held) => Some(held),
+        None => search(ctx, &tenant, uid).await.ok()?,
+    };
+    let (data_store, claim) = match &held {
+        Some(held) => (held.data_store.clone(), held.claim.clone()),
+        // None anywhere: whether it may be made is for the datastore to say.
+        None => (
+            place::choose(&tenant, &ctx.settings)?,
+            place::wished(&tenant),
+        ),
+    };
+    let tenancy = reach(ctx, &data_store)?;
+    // A wait for others is no silence of the datastore.
+    let _permit = CHECKS.acquire().await;
+    let work = tenancy.check(&claim);
+    let access = match tokio::time::timeout(timing::STORE_DEADLINE, work).await {
+        Ok(Ok(access)) => health::access(access),
+        Ok(Err(error)) => health::access_of(&error)?,
+        Err(_) => return None,
+    };
+    Some((access, held))
+}
+
+/// Looks for the claim of this uid, first where the tenant is said to be, then
+/// in all other datastores. `Err`: there is none in those that answered, and
+/// one did not, so nothing is known.
+async fn search(ctx: &Context, tenant: &TenantControlPlane, uid: &str) -> Result<Option<Held>, ()> {
+    let chosen = place::choose(tenant, &ctx.settings);
+    let wished = place::wished(tenant);
+    let stores = ctx.caches.data_stores.all();
+    let mut names: Vec<String> = stores
+        .iter()
+        .filter(|store| store.spec.driver == Driver::Etcd)
+        .filter_map(|store| store.metadata.name.clone())
+        .collect();
+    names.sort_by_key(|name| (Some(name) != chosen.as_ref(), name.clone()));
+    let (wished, chosen) = (&wished, chosen.as_deref());
+    let ask = |data_store: String| async move {
+        let tenancy = reach(ctx, &data_store)?;
+        let _permit = CHECKS.acquire().await;
+        let work = async {
+            // Mostly it has what it asked for, which is quickly seen.
+            if Some(data_store.as_str()) == chosen
+                && tenancy.check(wished).await == Ok(Access::Exact)
+            {
+                return Ok(vec![wished.clone()]);
+            }
+            tenancy.claims(uid).await
+        };
+        let found = tokio::time::timeout(timing::STORE_DEADLINE, work).await;
+        found.ok()?.ok()
+    };
+    let found = find(names, chosen, ask).await?;
+    Ok(found.map(|(data_store, found)| Held {
+        data_store,
+        claim: health::settle(wished, &found),
+    }))
+}
+
+/// The first of the datastores that has claims, and these. `ask` says `None` where
+/// there is no answer. Where the tenant is said to be is asked before all others:
+/// reading all claims of all others because that one is silent would help nobody.
+async fn find<F, A>(
+    names: Vec<String>,
+    chosen: Option<&str>,
+    ask: F,
+) -> Result<Option<(String, Vec<Claim>)>, ()>
+where
+    F: Fn(String) -> A,
+    A: Future<Output = Option<Vec<Claim>>>,
+{
+    let mut silent = false;
+    for data_store in names {
+        match ask(data_store.clone()).await {
+            None if Some(data_store.as_str()) == chosen => return Err(()),
+            None => silent = true,
+            Some(found) if found.is_empty() => {}
+            Some(found) => return Ok(Some((data_store, found))),
+        }
+    }
+    if silent { Err(()) } else { Ok(None) }
+}
+
+/// A datastore that answers. The breaker: one that does not is asked by one
+/// task only.
+fn reach(ctx: &Context, data_store: &str) -> Option<Arc<dyn Tenancy>> {
+    let store = ctx.caches.data_stores.get(&Name::new("", data_store))?;
+    let uid = store.metadata.uid.as_deref().unwrap_or_default();
+    let health = ctx.facts.store(uid).health;
+    if !answers(health.as_ref()) {
+        return None;
+    }
+    ctx.connections.get(&store, &ctx.caches).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    fn claim() -> Claim {
+        Claim {
+            uid: "1".into(),
+            namespace: "n".into(),
+            name: "t".into(),
+            schema: "s".into(),
+            user: "u".into(),
+            role: None,
+        }
+    }
+
+    /// Looks in `a` and `b`, of which some do not answer; what was found, and which
+    /// were asked.
+    async fn found(
+        chosen: &str,
+        silent: &[&str],
+        holder: &str,
+    ) -> (Result<Option<String>, ()>, Vec<String>) {
+        let asked = Mutex::new(Vec::new());
+        let ask = |name: String| {
+            let answer = match name.as_str() {
+                silent_one if silent.contains(&silent_one) => None,
+                name if name == holder => Some(vec![claim()]),
+                _ => Some(vec![]),
+            };
+            asked.lock().push(name);
+            async { answer }
+        };
+        let names = vec!["a".to_owned(), "b".to_owned()];
+        let found = find(names, Some(chosen), ask).await;
+        let found = found.map(|found| found.map(|(name, _)| name));
+        (found, asked.into_inner())
+    }
+
+    #[tokio::test]
+    async fn a_silent_datastore_does_not_set_all_others_to_work() {
+        let (what, asked) = found("a", &["a"], "b").await;
+        assert_eq!((what, asked.len()), (Err(()), 1));
+        let (what, asked) = found("a", &[], "b").await;
+        assert_eq!((what, asked.len()), (Ok(Some("b".into())), 2));
+        assert_eq!(found("a", &["b"], "").await.0, Err(()));
+        assert_eq!(found("a", &[], "").await.0, Ok(None));
+        // The one that was chosen is gone.
+        assert_eq!(found("gone", &["a"], "b").await.0, Ok(Some("b".into())));
+    }
+
+    #[test]
+    fn claims_are_read_in_a_datastore_without_space() {
+        let problem = |kind| {
+            Err(StoreProblem {
+                kind,
+                message: String::new(),
+            })
+        };
+        assert!(answers(Some(&Ok(StoreHealth::default()))));
+        assert!(answers(Some(&problem(StoreProblemKind::Full))));
+        assert!(!answers(Some(&problem(StoreProblemKind::Unreachable))));
+        assert!(!answers(Some(&problem(StoreProblemKind::Insecure))));
+        assert!(!answers(None));
+    }
+}

@@ -1,0 +1,603 @@
+//! The conditions of a DataStore, from what is known of it. Pure.
+
+use apiservice::{
+    condition::{self, Status, data_store as types, reason},
+    names,
+    v1alpha1::{DataStore, DataStoreStatus, Driver, PendingCleanup},
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+use crate::datastores::credentials::{Certificate, Gap};
+use crate::datastores::health::{CompactedBy, Verdict};
+use crate::tenant::pki::terms::Terms;
+use crate::tenant::world::StoreProblemKind;
+
+/// What the status of a DataStore is made of.
+pub struct StoreWorld<'a> {
+    pub store: &'a DataStore,
+    pub gap: Option<Gap>,
+    pub certificates: &'a [Certificate],
+    pub terms: &'a Terms,
+    pub verdict: Option<&'a Verdict>,
+    /// Why those of now do not work, where pods of tenants keep settings of before.
+    pub kept: Option<&'a str>,
+    pub used_by: &'a [String],
+    pub pending: &'a [PendingCleanup],
+    pub now: Time,
+}
+
+/// The status of a DataStore.
+pub fn status(world: &StoreWorld<'_>) -> DataStoreStatus {
+    let generation = world.store.metadata.generation;
+    let old = world.store.status.clone().unwrap_or_default();
+    let mut conditions = old.conditions;
+    let before = condition::get(&conditions, types::READY).cloned();
+    let valid_before = condition::get(&conditions, types::VALID).cloned();
+    let mut put = |one: (&'static str, Status, &str, String)| {
+        let (type_, status, reason, message) = one;
+        let new = condition::new(
+            type_,
+            status,
+            reason,
+            message,
+            generation,
+            world.now.clone(),
+        );
+        condition::set(&mut conditions, new);
+    };
+    let mut parts = vec![valid(world)];
+    if let Some(verdict) = world.verdict {
+        parts.extend(asked(verdict));
+    }
+    let ready = ready(world, &parts);
+    // A controller that has just started has not asked yet: what its
+    // predecessor found stands until it has.
+    let stands = world.verdict.is_none()
+        && ready.1 == Status::Unknown
+        && before.is_some_and(|before| before.observed_generation == generation);
+    if !stands {
+        put(ready.clone());
+    }
+    // The same of the Secrets, which it has not read yet.
+    let read_before = matches!(world.gap, Some(Gap::Unknown))
+        && valid_before.is_some_and(|before| before.observed_generation == generation);
+    for part in parts {
+        if part.0 != types::VALID || !read_before {
+            put(part);
+        }
+    }
+    put(allowed_deletion(world));
+    put(cleanup_pending(world));
+    // A condition that says nothing bad and never did is noise.
+    conditions.retain(|one: &Condition| {
+        one.type_ != types::CLEANUP_PENDING || one.status == "True" || !world.pending.is_empty()
+    });
+    DataStoreStatus {
+        used_by: world.used_by.to_vec(),
+        observed_generation: generation,
+        ready: if stands {
+            old.ready
+        } else {
+            ready.1 == Status::True
+        },
+        version: world
+            .verdict
+            .and_then(|verdict| Some(verdict.health.as_ref().ok()?.version.clone()))
+            .or(old.version),
+        pending_cleanups: world.pending.to_vec(),
+        conditions,
+    }
+}
+
+type Part = (&'static str, Status, &'static str, String);
+
+fn valid(world: &StoreWorld<'_>) -> Part {
+    match &world.gap {
+        None => lasting(world),
+        Some(Gap::Unknown) => (
+            types::VALID,
+            Status::Unknown,
+            reason::UNKNOWN,
+            "The referenced Secrets are being read.".into(),
+        ),
+        Some(Gap::Missing { what, remedy, key }) => (
+            types::VALID,
+            Status::False,
+            if *key {
+                reason::SECRET_KEY_NOT_FOUND
+            } else {
+                reason::SECRET_NOT_FOUND
+            },
+            format!("{what}: {remedy}."),
+        ),
+    }
+}
+
+/// What is there, and what of it ends soon. We renew none of it.
+fn lasting(world: &StoreWorld<'_>) -> Part {
+    let now = world.now.0;
+    let ended = |one: &Certificate| one.span.not_after <= now;
+    let soon = world
+        .certificates
+        .iter()
+        .filter(|one| one.warns(world.terms) <= now);
+    let told: Vec<String> = soon
+        .map(|one| {
+            let verb = if ended(one) { "ended" } else { "ends" };
+            format!("{} {verb} at {}", one.field, one.span.not_after)
+        })
+        .collect();
+    let (status, reason) = if told.is_empty() {
+        (Status::True, reason::DATA_STORE_VALID)
+    } else if world.certificates.iter().any(ended) {
+        (Status::False, reason::CERTIFICATE_EXPIRED)
+    } else {
+        (Status::True, reason::CERTIFICATE_EXPIRING)
+    };
+    let message = match told.is_empty() {
+        true => "All referenced Secrets are there.".to_owned(),
+        false => format!(
+            "{}. Put one that lasts longer in its place; an authority has to be trusted by the \
+             database and by all tenants before it is changed.",
+            told.join(", ")
+        ),
+    };
+    (types::VALID, status, reason, message)
+}
+
+/// Conditions from the last answer of the database.
+fn asked(verdict: &Verdict) -> Vec<Part> {
+    let ok = |type_, message: &str| (type_, Status::True, reason::AS_EXPECTED, message.to_owned());
+    let unknown = |type_| {
+        let message = "The datastore does not answer.".to_owned();
+        (
+            type_,
+            Status::Unknown,
+            reason::DATA_STORE_UNREACHABLE,
+            message,
+        )
+    };
+    let mut parts = vec![];
+    match &verdict.health {
+        Ok(health) => {
+            parts.push(ok(types::REACHABLE, "It answers."));
+            parts.push(ok(
+                types::AUTHENTICATED,
+                "Our credentials are accepted, and authentication is on.",
+            ));
+            parts.push(ok(types::SPACE_AVAILABLE, "No alarm is raised."));
+            parts.push(match &verdict.separates_tenants {
+                Ok(()) => ok(
+                    types::VERSION_SUPPORTED,
+                    &format!("Version {}.", health.version),
+                ),
+                Err(why) => (
+                    types::VERSION_SUPPORTED,
+                    Status::False,
+                    reason::VERSION_TOO_OLD,
+                    why.clone(),
+                ),
+            });
+            match verdict.compacted {
+                None => {}
+                Some(CompactedBy::Others) => {
+                    parts.push(ok(types::COMPACTED, "It is compacted by others."));
+                }
+                Some(CompactedBy::Us) => parts.push((
+                    types::COMPACTED,
+                    Status::True,
+                    reason::COMPACTED_BY_STEWARD,
+                    "Nobody else compacts it, so the controller does.".into(),
+                )),
+            }
+        }
+        Err(problem) => {
+            let message = problem.message.clone();
+            match problem.kind {
+                StoreProblemKind::Unreachable => {
+                    parts.push((
+                        types::REACHABLE,
+                        Status::False,
+                        reason::DATA_STORE_UNREACHABLE,
+                        format!(
+                            "{message}. Check that it runs and that spec.endpoints lead to it."
+                        ),
+                    ));
+                    parts.push(unknown(types::AUTHENTICATED));
+                    parts.push(unknown(types::SPACE_AVAILABLE));
+                }
+                StoreProblemKind::Unauthenticated => {
+                    parts.push(ok(types::REACHABLE, "It answers."));
+                    parts.push((
+                        types::AUTHENTICATED,
+                        Status::False,
+                        reason::DATA_STORE_UNAUTHORIZED,
+                        format!("{message}. Check the referenced credentials."),
+                    ));
+                }
+                StoreProblemKind::Insecure => {
+                    parts.push(ok(types::REACHABLE, "It answers."));
+                    parts.push((
+                        types::AUTHENTICATED,
+                        Status::False,
+                        reason::AUTHENTICATION_DISABLED,
+                        format!(
+                            "{message}. Turn authentication on, else tenants could read each other."
+                        ),
+                    ));
+                }
+                StoreProblemKind::Full => {
+                    parts.push(ok(types::REACHABLE, "It answers."));
+                    parts.push((
+                        types::SPACE_AVAILABLE,
+                        Status::False,
+                        reason::DATA_STORE_FULL,
+                        format!("{message}. Compact and defragment it or raise its quota, then disarm the alarm."),
+                    ));
+                }
+                StoreProblemKind::Unhealthy => parts.push((
+                    types::REACHABLE,
+                    Status::False,
+                    reason::DATA_STORE_NOT_READY,
+                    format!("{message}."),
+                )),
+            }
+        }
+    }
+    parts
+}
+
+fn ready(world: &StoreWorld<'_>, parts: &[Part]) -> Part {
+    if !matches!(world.store.spec.driver, Driver::Etcd) {
+        let driver = world.store.spec.driver.as_str();
+        return (
+            types::READY,
+            Status::False,
+            reason::DRIVER_NOT_SUPPORTED,
+            format!(
+                "Driver {driver} is accepted, but this version does not run tenants on it yet."
+            ),
+        );
+    }
+    if world.store.metadata.deletion_timestamp.is_some() {
+        return (
+            types::READY,
+            Status::False,
+            reason::DELETING,
+            deleting(world),
+        );
+    }
+    let decides = [
+        types::VALID,
+        types::REACHABLE,
+        types::AUTHENTICATED,
+        types::SPACE_AVAILABLE,
+        types::VERSION_SUPPORTED,
+    ];
+    let bad = parts
+        .iter()
+        .find(|part| decides.contains(&part.0) && part.1 == Status::False);
+    if let Some((_, _, reason, message)) = bad {
+        let kept = world.kept.map(|_| format!(" {KEPT}")).unwrap_or_default();
+        return (
+            types::READY,
+            Status::False,
+            reason,
+            format!("{message}{kept}"),
+        );
+    }
+    if let Some(why) = world.kept {
+        return (
+            types::READY,
+            Status::False,
+            reason::DATA_STORE_CHANGE_NOT_VERIFIED,
+            format!("It was changed, and its new settings do not work: {why}. {KEPT}"),
+        );
+    }
+    if world.verdict.is_none() {
+        return (
+            types::READY,
+            Status::Unknown,
+            reason::UNKNOWN,
+            "It has not been asked yet.".into(),
+        );
+    }
+    (
+        types::READY,
+        Status::True,
+        reason::READY,
+        "Tenants can be placed here.".into(),
+    )
+}
+
+/// What the pods of tenants have meanwhile.
+const KEPT: &str = "Pods of tenants keep the settings that they run with until these work.";
+
+/// What its deletion waits for.
+fn deleting(world: &StoreWorld<'_>) -> String {
+    if !world.used_by.is_empty() {
+        return "It is being deleted, and goes with the last tenant that uses it.".into();
+    }
+    if !world.pending.is_empty() {
+        return format!(
+            "It is being deleted, and goes when the data of deleted tenants is removed. If the \
+             database is gone for good, remove its finalizer {}.",
+            names::FINALIZER_DATA_STORE
+        );
+    }
+    "It is being deleted.".into()
+}
+
+fn allowed_deletion(world: &StoreWorld<'_>) -> Part {
+    if world.used_by.is_empty() && !world.pending.is_empty() {
+        return (
+            types::ALLOWED_DELETION,
+            Status::False,
+            reason::CLEANUP_PENDING,
+            "Data of deleted tenants is still to be removed.".into(),
+        );
+    }
+    if world.used_by.is_empty() {
+        return (
+            types::ALLOWED_DELETION,
+            Status::True,
+            reason::DATA_STORE_UNUSED,
+            "No tenant uses it.".into(),
+        );
+    }
+    let shown: Vec<&str> = world.used_by.iter().take(10).map(String::as_str).collect();
+    let more = world.used_by.len().saturating_sub(shown.len());
+    let more = if more > 0 {
+        format!(" and {more} more")
+    } else {
+        String::new()
+    };
+    (
+        types::ALLOWED_DELETION,
+        Status::False,
+        reason::DATA_STORE_STILL_USED,
+        format!(
+            "Used by {}{more}. Delete or move them first.",
+            shown.join(", ")
+        ),
+    )
+}
+
+fn cleanup_pending(world: &StoreWorld<'_>) -> Part {
+    if world.pending.is_empty() {
+        let message = "Nothing of deleted tenants is left.".to_owned();
+        return (
+            types::CLEANUP_PENDING,
+            Status::False,
+            reason::AS_EXPECTED,
+            message,
+        );
+    }
+    let names: Vec<String> = world
+        .pending
+        .iter()
+        .take(10)
+        .map(|entry| {
+            format!(
+                "{}/{} (schema {})",
+                entry.namespace.as_deref().unwrap_or_default(),
+                entry.name.as_deref().unwrap_or_default(),
+                entry.schema.as_deref().unwrap_or_default()
+            )
+        })
+        .collect();
+    (
+        types::CLEANUP_PENDING,
+        Status::True,
+        reason::CLEANUP_PENDING,
+        format!(
+            "Users and data of deleted tenants are removed as soon as the datastore allows it: {}.",
+            names.join(", ")
+        ),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tenant::world::{StoreHealth, StoreProblem};
+
+    fn store() -> DataStore {
+        serde_json::from_value(serde_json::json!({
+            "apiVersion": "steward.butlerlabs.dev/v1alpha1",
+            "kind": "DataStore",
+            "metadata": {"name": "default", "uid": "u", "generation": 3},
+            "spec": {"driver": "etcd", "endpoints": ["etcd:2379"]},
+        }))
+        .unwrap()
+    }
+
+    fn healthy() -> Verdict {
+        Verdict {
+            health: Ok(StoreHealth {
+                version: "3.6.8".into(),
+                warnings: vec![],
+            }),
+            separates_tenants: Ok(()),
+            compacted: None,
+        }
+    }
+
+    fn told(status: &DataStoreStatus, type_: &str) -> (String, String) {
+        let condition = condition::get(&status.conditions, type_).unwrap();
+        (condition.status.clone(), condition.reason.clone())
+    }
+
+    static TERMS: std::sync::LazyLock<Terms> = std::sync::LazyLock::new(Terms::default);
+
+    fn world<'a>(store: &'a DataStore, verdict: Option<&'a Verdict>) -> StoreWorld<'a> {
+        StoreWorld {
+            store,
+            gap: None,
+            certificates: &[],
+            terms: &TERMS,
+            verdict,
+            kept: None,
+            used_by: &[],
+            pending: &[],
+            now: Time(jiff::Timestamp::from_second(1).unwrap()),
+        }
+    }
+
+    #[test]
+    fn certificates_that_end_are_told() {
+        use crate::tenant::pki::terms::Span;
+        let day = |day: i64| jiff::Timestamp::from_second(day * 86_400).unwrap();
+        let certificate = |part, field, from, to| Certificate {
+            part,
+            field,
+            span: Span {
+                not_before: day(from),
+                not_after: day(to),
+            },
+        };
+        let client = certificate("client", "client", 0, 365);
+        let authority = certificate("authority", "authority", 0, 3650);
+        // Renewed by others in its last third.
+        let short = certificate("client", "client", 0, 3);
+        let (store, well) = (store(), healthy());
+        let told = |certificates: &[Certificate], at: i64| {
+            let mut world = world(&store, Some(&well));
+            world.certificates = certificates;
+            world.now = Time(day(at));
+            let status = super::status(&world);
+            let valid = condition::get(&status.conditions, types::VALID).unwrap();
+            let ready = condition::is_true(&status.conditions, types::READY);
+            (ready, valid.reason.clone(), valid.message.clone())
+        };
+        let both = [authority, client];
+        assert_eq!(told(&both, 350).1, reason::DATA_STORE_VALID);
+        let (ready, why, said) = told(&both, 352);
+        assert!(ready && why == reason::CERTIFICATE_EXPIRING, "{why}");
+        assert!(
+            said.starts_with("client ends at 1971-01-01T00:00:00Z."),
+            "{said}"
+        );
+        let (ready, why, said) = told(&both, 365);
+        assert!(!ready && why == reason::CERTIFICATE_EXPIRED, "{why}");
+        assert!(said.starts_with("client ended at"), "{said}");
+        assert_eq!(told(&[authority], 3559).1, reason::DATA_STORE_VALID);
+        assert_eq!(told(&[authority], 3561).1, reason::CERTIFICATE_EXPIRING);
+        assert_eq!(told(&[short], 2).1, reason::DATA_STORE_VALID);
+    }
+
+    #[test]
+    fn ready_is_the_sum_of_its_parts() {
+        let store = store();
+        let well = healthy();
+        let status = super::status(&world(&store, Some(&well)));
+        assert!(status.ready);
+        assert_eq!(status.version.as_deref(), Some("3.6.8"));
+        assert_eq!(told(&status, types::READY), ("True".into(), "Ready".into()));
+
+        let full = Verdict::failed(StoreProblem {
+            kind: StoreProblemKind::Full,
+            message: "alarm NOSPACE".into(),
+        });
+        let status = super::status(&world(&store, Some(&full)));
+        assert!(!status.ready);
+        assert_eq!(
+            told(&status, types::READY),
+            ("False".into(), reason::DATA_STORE_FULL.into())
+        );
+
+        let status = super::status(&world(&store, None));
+        assert_eq!(told(&status, types::READY).0, "Unknown");
+
+        let mut known = store.clone();
+        known.status = Some(super::status(&world(&store, Some(&well))));
+        let mut restarted = world(&known, None);
+        for gap in [None, Some(Gap::Unknown)] {
+            restarted.gap = gap;
+            assert_eq!(
+                Some(&super::status(&restarted)),
+                known.status.as_ref(),
+                "a restart changes nothing"
+            );
+        }
+
+        let mut missing = world(&store, None);
+        missing.gap = Some(Gap::Missing {
+            what: "Secret a/b does not exist".into(),
+            remedy: "create it".into(),
+            key: false,
+        });
+        let status = super::status(&missing);
+        assert_eq!(
+            told(&status, types::READY),
+            ("False".into(), reason::SECRET_NOT_FOUND.into())
+        );
+    }
+
+    #[test]
+    fn settings_that_do_not_work_are_told_to_be_kept_from_pods() {
+        let store = store();
+        let unreachable = Verdict::failed(StoreProblem {
+            kind: StoreProblemKind::Unreachable,
+            message: "connection refused".into(),
+        });
+        let mut world = world(&store, Some(&unreachable));
+        let ready = |world: &StoreWorld<'_>| {
+            let status = super::status(world);
+            condition::get(&status.conditions, types::READY)
+                .unwrap()
+                .clone()
+        };
+        assert!(!ready(&world).message.contains("Pods of tenants keep"));
+        world.kept = Some("connection refused");
+        let told = ready(&world);
+        assert_eq!(told.reason, reason::DATA_STORE_UNREACHABLE);
+        assert!(told.message.contains("Pods of tenants keep"), "{told:?}");
+
+        // We are let in, and the tenants' authority would not be.
+        let well = healthy();
+        world.verdict = Some(&well);
+        let told = ready(&world);
+        let expected = ("False", reason::DATA_STORE_CHANGE_NOT_VERIFIED);
+        assert_eq!((told.status.as_str(), told.reason.as_str()), expected);
+        assert!(told.message.contains("connection refused"), "{told:?}");
+    }
+
+    #[test]
+    fn a_used_data_store_names_its_users_and_is_held() {
+        let store = store();
+        let used = ["a/b".to_owned(), "c/d".to_owned()];
+        let mut world = world(&store, None);
+        world.used_by = &used;
+        let status = super::status(&world);
+        let condition = condition::get(&status.conditions, types::ALLOWED_DELETION).unwrap();
+        assert_eq!(condition.status, "False");
+        assert!(condition.message.contains("a/b, c/d"));
+    }
+
+    #[test]
+    fn what_a_deletion_waits_for_is_told() {
+        let mut store = store();
+        store.metadata.deletion_timestamp = Some(Time(jiff::Timestamp::UNIX_EPOCH));
+        let pending = [PendingCleanup {
+            uid: "1".into(),
+            schema: Some("a_b".into()),
+            ..PendingCleanup::default()
+        }];
+        let mut world = world(&store, None);
+        world.pending = &pending;
+        let status = super::status(&world);
+        let find = |type_| condition::get(&status.conditions, type_).unwrap();
+        let allowed = find(types::ALLOWED_DELETION);
+        assert_eq!(
+            (allowed.status.as_str(), allowed.reason.as_str()),
+            ("False", "CleanupPending")
+        );
+        assert!(
+            find(types::READY)
+                .message
+                .contains(names::FINALIZER_DATA_STORE)
+        );
+        assert!(find(types::CLEANUP_PENDING).message.contains("a_b"));
+    }
+}

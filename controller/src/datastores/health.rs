@@ -1,0 +1,205 @@
+//! What a datastore says, in the words of facts and conditions.
+
+use storage::tenancy::{Access, Alarm, Claim, Health, TenancyError};
+
+use crate::datastores::credentials::ConnectError;
+use crate::tenant::world::{AccessFact, StoreHealth, StoreProblem, StoreProblemKind as Kind};
+
+/// What one look at a datastore found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// Whether tenants can be served.
+    pub health: Result<StoreHealth, StoreProblem>,
+    /// Whether its version keeps tenants apart; why not (rule 21).
+    pub separates_tenants: Result<(), String>,
+    /// Who compacts it, once that is known.
+    pub compacted: Option<CompactedBy>,
+}
+
+/// Who forgets old history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CompactedBy {
+    /// The server or somebody else.
+    Others,
+    /// Nobody but the controller (rule 21).
+    Us,
+}
+
+impl Verdict {
+    /// It cannot serve.
+    pub fn failed(problem: StoreProblem) -> Self {
+        Self {
+            health: Err(problem),
+            separates_tenants: Ok(()),
+            compacted: None,
+        }
+    }
+}
+
+/// From an answer.
+pub fn verdict(health: &Health, compacted: Option<CompactedBy>) -> Verdict {
+    let separates_tenants = match health.gaps.is_empty() {
+        true => Ok(()),
+        false => Err(health.gaps.join(" ")),
+    };
+    let problem = |kind, message: &str| {
+        Err(StoreProblem {
+            kind,
+            message: message.into(),
+        })
+    };
+    let served = if !health.authentication {
+        problem(Kind::Insecure, "authentication is off")
+    } else if health.alarms.contains(&Alarm::NoSpace) {
+        problem(Kind::Full, "its quota is used up (alarm NOSPACE)")
+    } else if health.alarms.contains(&Alarm::Corrupt) {
+        problem(
+            Kind::Unhealthy,
+            "its members disagree about the data (alarm CORRUPT)",
+        )
+    } else {
+        Ok(StoreHealth {
+            version: health.version.clone(),
+            warnings: health.gaps.clone(),
+        })
+    };
+    Verdict {
+        health: served,
+        separates_tenants,
+        compacted,
+    }
+}
+
+/// Whether the settings by which it was asked work: a datastore that is full was reached.
+pub fn serves(verdict: &Verdict) -> Result<(), StoreProblem> {
+    match &verdict.health {
+        Err(problem) if problem.kind != Kind::Full => Err(problem.clone()),
+        _ => Ok(()),
+    }
+}
+
+/// From a failure.
+pub fn problem_of(error: &TenancyError) -> StoreProblem {
+    let (kind, message) = match error {
+        TenancyError::Unreachable(message) => (Kind::Unreachable, message.clone()),
+        TenancyError::Unauthenticated(message) => (Kind::Unauthenticated, message.clone()),
+        TenancyError::NoSpace(message) => (Kind::Full, message.clone()),
+        other => (Kind::Unhealthy, other.to_string()),
+    };
+    StoreProblem { kind, message }
+}
+
+/// Why there is not even a connection.
+pub fn refused(error: &ConnectError) -> Verdict {
+    Verdict::failed(StoreProblem {
+        kind: Kind::Unauthenticated,
+        message: error.to_string(),
+    })
+}
+
+/// The claim that a tenant is given: `wished` if it holds that, else the oldest
+/// that it holds, for that is where its data is; `wished` again if it holds none.
+pub fn settle(wished: &Claim, found: &[Claim]) -> Claim {
+    if found.contains(wished) {
+        return wished.clone();
+    }
+    let own = found.iter().find(|claim| claim.uid == wished.uid);
+    own.unwrap_or(wished).clone()
+}
+
+/// What a check found.
+pub fn access(access: Access) -> AccessFact {
+    match access {
+        Access::Exact => AccessFact::Granted,
+        Access::Differs(how) => AccessFact::Revoked(how),
+        Access::Unclaimed => AccessFact::Unclaimed,
+    }
+}
+
+/// What a failure says about the tenant's rights, if anything.
+pub fn access_of(error: &TenancyError) -> Option<AccessFact> {
+    match error {
+        TenancyError::SchemaTaken {
+            uid,
+            namespace,
+            name,
+            ..
+        } => Some(AccessFact::Taken {
+            by: format!("{namespace}/{name} ({uid})"),
+        }),
+        TenancyError::Refused(why) => Some(AccessFact::Refused(why.clone())),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn health() -> Health {
+        Health {
+            version: "3.6.15".into(),
+            revision: 7,
+            authentication: true,
+            alarms: vec![],
+            gaps: vec![],
+            size: 1,
+            used: 1,
+            quota: None,
+        }
+    }
+
+    #[test]
+    fn what_is_held_outranks_what_is_wished_for() {
+        let claim = |uid: &str, schema: &str| Claim {
+            uid: uid.into(),
+            namespace: "n".into(),
+            name: "t".into(),
+            schema: schema.into(),
+            user: schema.into(),
+            role: None,
+        };
+        let wished = claim("1", "wished");
+        let found = [claim("2", "not-its"), claim("1", "a"), claim("1", "b")];
+        assert_eq!(settle(&wished, &found), claim("1", "a"));
+        assert_eq!(settle(&claim("1", "b"), &found), claim("1", "b"));
+        assert_eq!(settle(&wished, &[claim("2", "not-its")]), wished);
+    }
+
+    #[test]
+    fn what_keeps_a_datastore_from_serving() {
+        assert!(verdict(&health(), None).health.is_ok());
+        let kind = |health: Health| verdict(&health, None).health.unwrap_err().kind;
+        assert_eq!(
+            kind(Health {
+                authentication: false,
+                ..health()
+            }),
+            Kind::Insecure
+        );
+        assert_eq!(
+            kind(Health {
+                alarms: vec![Alarm::NoSpace],
+                ..health()
+            }),
+            Kind::Full
+        );
+        let full = Health {
+            alarms: vec![Alarm::NoSpace],
+            ..health()
+        };
+        let open = Health {
+            authentication: false,
+            ..health()
+        };
+        assert!(serves(&verdict(&full, None)).is_ok(), "it was reached");
+        assert!(serves(&verdict(&open, None)).is_err());
+        let old = Health {
+            gaps: vec!["Tenants can compact.".into()],
+            ..health()
+        };
+        let verdict = verdict(&old, None);
+        assert!(verdict.health.is_ok(), "a warning, not an end");
+        assert!(verdict.separates_tenants.is_err());
+    }
+}

@@ -1,0 +1,323 @@
+//! Is a datastore there, does it know us, can it keep tenants apart, has it
+//! room, and does somebody compact it?
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use apiservice::{
+    pki::{self, Leaf, Pair, Usage},
+    v1alpha1::{DataStore, TenantControlPlane},
+};
+use jiff::SignedDuration;
+use storage::tenancy::Tenancy;
+use tokio::time::Instant;
+
+use crate::cluster::caches::Name;
+use crate::context::{Context, Key};
+use crate::datastores;
+use crate::datastores::health::{CompactedBy, Verdict};
+use crate::datastores::{credentials, health};
+use crate::facts::Trial;
+use crate::process::observers::pause;
+use crate::process::timing;
+use crate::tenant::backing::{settings, store as place};
+use crate::tenant::pki::{authorities, certificates};
+use crate::tenant::world::{MaterialFact, StoreProblem, StoreProblemKind};
+
+/// How long the certificate lives that tries an authority.
+const TRIAL_LIFE: SignedDuration = SignedDuration::from_mins(5);
+
+/// Looks at one DataStore until the task is ended.
+pub async fn run(ctx: Arc<Context>, name: String, uid: String) {
+    let wake = ctx.facts.store(&uid).wake;
+    let mut failures = 0;
+    let mut compaction = Compaction::default();
+    loop {
+        let Some((verdict, trial)) = look(&ctx, &name, &uid, &mut compaction).await else {
+            pause(timing::HEALTH_UNKNOWN, &wake).await;
+            continue;
+        };
+        let well = verdict.health.is_ok();
+        let unreachable = verdict
+            .health
+            .as_ref()
+            .is_err_and(|problem| problem.kind == StoreProblemKind::Unreachable);
+        failures = if well { 0 } else { failures + 1 };
+        if unreachable && failures % 3 == 0 {
+            // A connection that is stuck is not worth keeping.
+            ctx.connections.drop(&uid);
+        }
+        publish(&ctx, &name, &uid, verdict, trial);
+        let wait = if well {
+            timing::HEALTH_EVERY
+        } else {
+            timing::observer_backoff(timing::HEALTH_UNKNOWN, timing::HEALTH_SLOWEST, failures)
+        };
+        pause(wait, &wake).await;
+    }
+}
+
+/// `None`: it cannot be asked, because its material is not known.
+async fn look(
+    ctx: &Context,
+    name: &str,
+    uid: &str,
+    compaction: &mut Compaction,
+) -> Option<(Verdict, Option<Trial>)> {
+    let store = ctx.caches.data_stores.get(&Name::new("", name))?;
+    if store.metadata.uid.as_deref() != Some(uid)
+        || datastores::material_gap(&store, &ctx.caches).is_some()
+    {
+        return None;
+    }
+    let settings = || settings::wanted(&credentials::fact(&store, &ctx.caches));
+    let before = settings();
+    let verdict = ask(ctx, name, &store, compaction).await;
+    let fingerprint = before?;
+    if settings().as_ref() != Some(&fingerprint) {
+        // They were changed meanwhile: nobody knows which of them answered.
+        return Some((verdict, None));
+    }
+    let known = ctx.facts.store(uid).tried(&fingerprint) == Some(Ok(()));
+    let result = match health::serves(&verdict) {
+        Ok(()) if !known => match trust(ctx, &store).await {
+            Ok(()) => knows_its_tenants(ctx, name, &store).await,
+            failed => failed,
+        },
+        answer => answer,
+    };
+    let trial = Trial {
+        fingerprint,
+        result,
+    };
+    Some((verdict, Some(trial)))
+}
+
+/// Asks a datastore how it is.
+async fn ask(ctx: &Context, name: &str, store: &DataStore, compaction: &mut Compaction) -> Verdict {
+    let tenancy = match ctx.connections.get(store, &ctx.caches) {
+        Ok(tenancy) => tenancy,
+        Err(error) => return health::refused(&error),
+    };
+    let answer = tokio::time::timeout(timing::STORE_DEADLINE, tenancy.verify()).await;
+    match answer {
+        Ok(Ok(health)) => {
+            compaction
+                .turn(ctx, name, tenancy.as_ref(), health.revision)
+                .await;
+            health::verdict(&health, compaction.by)
+        }
+        Ok(Err(error)) => Verdict::failed(health::problem_of(&error)),
+        Err(_) => Verdict::failed(StoreProblem {
+            kind: StoreProblemKind::Unreachable,
+            message: format!(
+                "{} does not answer within {} s",
+                store.spec.endpoints.join(", "),
+                timing::STORE_DEADLINE.as_secs()
+            ),
+        }),
+    }
+}
+
+/// Whether the datastore accepts whom its authority signs for, as tenants are: our own
+/// certificate may come from elsewhere.
+async fn trust(ctx: &Context, store: &DataStore) -> Result<(), StoreProblem> {
+    let problem = |message: String| StoreProblem {
+        kind: StoreProblemKind::Unauthenticated,
+        message: format!(
+            "a client certificate of the authority in spec.tlsConfig is not accepted: {message}"
+        ),
+    };
+    let MaterialFact::Known(material) = credentials::fact(store, &ctx.caches) else {
+        return Err(problem("its Secrets are not known".into()));
+    };
+    let mut connection = credentials::resolve(store, &ctx.caches)
+        .map_err(|_| problem("its Secrets are not known".into()))?;
+    let (Some(key), Some(ours)) = (&material.authority_key, &connection.client_cert) else {
+        // Nobody is signed for.
+        return Ok(());
+    };
+    let authority = Pair {
+        cert: material.authority.clone(),
+        key: key.clone(),
+    };
+    let signed = pki::inspect(&String::from_utf8_lossy(ours)).and_then(|ours| {
+        let leaf = Leaf {
+            subject: certificates::subject(&ours.subject.common_name, &[]),
+            usage: Usage::Client,
+            dns_names: Vec::new(),
+            ip_addresses: Vec::new(),
+            validity: authorities::validity(ctx.now(), TRIAL_LIFE),
+        };
+        pki::sign(&authority, &leaf, &ctx.entropy)
+    });
+    let signed = signed.map_err(|error| problem(error.to_string()))?;
+    connection.client_cert = Some(signed.cert.into_bytes());
+    connection.client_key = Some(signed.key.into_bytes());
+    let work = async { storage::tenancy::connect(connection)?.verify().await };
+    match tokio::time::timeout(timing::STORE_DEADLINE, work).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(problem(error.to_string())),
+        Err(_) => Err(problem("no answer".into())),
+    }
+}
+
+/// Whether the datastore is the one with the data of the tenants that are said to be in
+/// it. One that works and is another one would be given pods, which find nothing there.
+///
+/// That one of them has a claim is enough: what a tenant's status says may be wrong, and
+/// must not stand in the way of the others.
+async fn knows_its_tenants(
+    ctx: &Context,
+    name: &str,
+    store: &DataStore,
+) -> Result<(), StoreProblem> {
+    let tenants = datastores::placed(ctx, name);
+    let here: BTreeMap<&str, &TenantControlPlane> = tenants
+        .iter()
+        .map(|tenant| {
+            (
+                tenant.metadata.uid.as_deref().unwrap_or_default(),
+                &**tenant,
+            )
+        })
+        .filter(|(_, tenant)| !place::may_start_empty(tenant))
+        .collect();
+    if here.is_empty() {
+        return Ok(());
+    }
+    let tenancy = ctx.connections.get(store, &ctx.caches);
+    let tenancy = tenancy.map_err(|error| StoreProblem {
+        kind: StoreProblemKind::Unauthenticated,
+        message: error.to_string(),
+    })?;
+    let claimants = tokio::time::timeout(timing::STORE_DEADLINE, tenancy.claimants()).await;
+    let claimants = match claimants {
+        Ok(answer) => answer.map_err(|error| health::problem_of(&error))?,
+        Err(_) => {
+            return Err(StoreProblem {
+                kind: StoreProblemKind::Unreachable,
+                message: format!(
+                    "its claims cannot be read within {} s",
+                    timing::STORE_DEADLINE.as_secs()
+                ),
+            });
+        }
+    };
+    if here.keys().any(|uid| claimants.contains(*uid)) {
+        return Ok(());
+    }
+    let names = here.values().take(NAMED);
+    let names: Vec<String> = names
+        .map(|tenant| Name::of(&tenant.metadata).to_string())
+        .collect();
+    Err(StoreProblem {
+        kind: StoreProblemKind::Unhealthy,
+        message: format!(
+            "it knows none of the {} tenants that were Ready with it ({}{}): it is not the \
+             database with their data, or an older state of it",
+            here.len(),
+            names.join(", "),
+            if here.len() > NAMED { ", ..." } else { "" }
+        ),
+    })
+}
+
+/// How many tenants a message names.
+const NAMED: usize = 3;
+
+fn publish(ctx: &Context, name: &str, uid: &str, verdict: Verdict, trial: Option<Trial>) {
+    let changed = ctx.facts.update_store(uid, |fact| {
+        let learnt = trial.is_some_and(|trial| fact.learn(trial));
+        let changed = learnt || fact.verdict.as_ref() != Some(&verdict);
+        fact.health = Some(verdict.health.clone());
+        fact.verdict = Some(verdict);
+        changed
+    });
+    if changed {
+        ctx.queue.add(Key::DataStore(name.to_owned()));
+        for tenant in datastores::tenants_of(&ctx.caches, name) {
+            ctx.queue.add(Key::Tenant(tenant));
+        }
+    }
+}
+
+/// Compaction by us, if nobody else does it. Others do it every few minutes and
+/// keep as much; only what is older than [`KEPT`] of our turns tells that nobody
+/// does, whoever comes first.
+#[derive(Default)]
+struct Compaction {
+    marks: Marks,
+    by: Option<CompactedBy>,
+}
+
+/// Turns whose history is kept.
+const KEPT: usize = 3;
+
+/// What was newest at each of the last turns, and when that was.
+#[derive(Default)]
+struct Marks(VecDeque<(u64, Instant)>);
+
+impl Marks {
+    /// Notes the newest revision when a turn is due; then, once there are enough,
+    /// the revision before which nothing should be left.
+    fn note(&mut self, revision: u64, now: Instant) -> Option<u64> {
+        let last = self.0.back();
+        if last.is_some_and(|(_, at)| now.duration_since(*at) < timing::COMPACT_EVERY) {
+            return None;
+        }
+        self.0.push_back((revision, now));
+        if self.0.len() <= KEPT {
+            return None;
+        }
+        self.0.pop_front().map(|(revision, _)| revision)
+    }
+}
+
+impl Compaction {
+    /// Compacts when it is time, and learns whether it was us who had to.
+    async fn turn(&mut self, ctx: &Context, name: &str, tenancy: &dyn Tenancy, revision: u64) {
+        let Some(before) = self.marks.note(revision, Instant::now()) else {
+            return;
+        };
+        let work = tenancy.compact_older_than(before);
+        let work = tokio::time::timeout(timing::DROP_DEADLINE, work);
+        let Some(done) = ctx.leadership.hold(work).await else {
+            return;
+        };
+        match done {
+            Ok(Ok(done)) => {
+                self.by = Some(match done {
+                    storage::tenancy::Compaction::ByUs => CompactedBy::Us,
+                    _ => CompactedBy::Others,
+                });
+                tracing::debug!(data_store = name, ?done, "compaction");
+            }
+            Ok(Err(error)) => tracing::warn!(data_store = name, "cannot compact: {error}"),
+            Err(_) => tracing::warn!(data_store = name, "cannot compact: no answer"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The newest revision grows by one a second; we look every five seconds.
+    fn turns(marks: &mut Marks, minutes: u64) -> Vec<(u64, u64)> {
+        let start = Instant::now();
+        let seconds = (0..=minutes * 60).step_by(5);
+        let at = |second| start + std::time::Duration::from_secs(second);
+        seconds
+            .filter_map(|second| Some((second, marks.note(second, at(second))?)))
+            .collect()
+    }
+
+    #[test]
+    fn nobody_is_compacted_away_who_keeps_ten_minutes() {
+        let turns = turns(&mut Marks::default(), 31);
+        assert_eq!(turns, [(900, 0), (1200, 300), (1500, 600), (1800, 900)]);
+    }
+}

@@ -1,0 +1,609 @@
+//! One HTTP/2 connection to a tenant's API, made for a purpose and then
+//! dropped. A new connection a purpose is what lets a probe see a swapped
+//! certificate, a broken selector or a cut route, which a connection that is
+//! kept alive would outlive.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use apiservice::pki::Pair;
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2::SendRequest;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use parking_lot::Mutex;
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+};
+use serde_json::Value;
+use tokio::{net::TcpStream, sync::Semaphore};
+
+use crate::process::timing;
+use crate::tenant::world::{ProbeFailure, ProbeFailureKind as Kind};
+
+/// With what to speak to a tenant: its authority, and who we are.
+#[derive(Clone)]
+pub struct Credentials {
+    config: Arc<ClientConfig>,
+}
+
+impl Credentials {
+    /// From the tenant's authority (PEM) and a client certificate signed for
+    /// one of its client authorities.
+    pub fn new(authority: &str, client: &Pair) -> Result<Self, ProbeFailure> {
+        let invalid = |message: String| failure(Kind::Untrusted, message);
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(authority.as_bytes()) {
+            let certificate =
+                certificate.map_err(|error| invalid(format!("the tenant's authority: {error}")))?;
+            roots
+                .add(certificate)
+                .map_err(|error| invalid(format!("the tenant's authority: {error}")))?;
+        }
+        let chain = CertificateDer::pem_slice_iter(client.cert.as_bytes())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| invalid(format!("client certificate: {error}")))?;
+        let key = PrivateKeyDer::from_pem_slice(client.key.as_bytes())
+            .map_err(|error| invalid(format!("client key: {error}")))?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| invalid(error.to_string()))?
+            .with_root_certificates(roots)
+            .with_client_auth_cert(chain, key)
+            .map_err(|error| invalid(error.to_string()))?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        // A resumed session would not show the certificate again.
+        config.resumption = rustls::client::Resumption::disabled();
+        Ok(Self {
+            config: Arc::new(config),
+        })
+    }
+}
+
+/// An open connection. Dropping it closes it.
+pub struct Tenant {
+    sender: SendRequest<Full<Bytes>>,
+    authority: String,
+    /// Subject of the certificate that the server presented, in DER.
+    pub serving_certificate: Option<Vec<u8>>,
+    driver: tokio::task::JoinHandle<()>,
+    /// Why the connection ended.
+    ended: Arc<Mutex<Option<String>>>,
+}
+
+impl Drop for Tenant {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+/// The answer to a request.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub body: Value,
+}
+
+impl Answer {
+    /// The words of a Kubernetes Status, or the code.
+    pub fn message(&self) -> String {
+        match self.body.get("message").and_then(Value::as_str) {
+            Some(message) => message.to_owned(),
+            None => format!("HTTP {}", self.status),
+        }
+    }
+}
+
+impl Tenant {
+    /// Connects to `host:port` and checks that the server's certificate is of
+    /// the tenant's authority and for `name` (default: the host).
+    pub async fn connect(
+        address: &str,
+        name: Option<&str>,
+        credentials: &Credentials,
+        lanes: &Lanes,
+    ) -> Result<Self, ProbeFailure> {
+        let (host, port) = split(address)
+            .ok_or_else(|| failure(Kind::Unresolvable, format!("{address} is not host:port")))?;
+        let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port))
+            .await
+            .map_err(|error| failure(Kind::Unresolvable, format!("{host}: {error}")))?
+            .collect();
+        let server = ServerName::try_from(name.unwrap_or(host).to_owned())
+            .map_err(|error| failure(Kind::Unresolvable, format!("{host}: {error}")))?;
+        let addresses = addresses.as_slice();
+        let stream = race(lanes, |number| {
+            let server = server.clone();
+            async move {
+                let stream = dial(host, addresses, number).await?;
+                // Small requests, answers awaited: nothing to gather.
+                let _ = stream.set_nodelay(true);
+                tokio_rustls::TlsConnector::from(credentials.config.clone())
+                    .connect(server, stream)
+                    .await
+                    .map_err(|error| tls_failure(address, &error))
+            }
+        })
+        .await?;
+        let serving_certificate = stream
+            .get_ref()
+            .1
+            .peer_certificates()
+            .and_then(<[_]>::first)
+            .map(|certificate| certificate.to_vec());
+        let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(Duration::from_secs(5))
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| failure(Kind::Refused, format!("{address}: {error}")))?;
+        let ended = Arc::new(Mutex::new(None));
+        let note = ended.clone();
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "drives this one connection and ends with it"
+        )]
+        let driver = tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                *note.lock() = Some(chain(&error));
+            }
+        });
+        Ok(Self {
+            sender,
+            authority: address.to_owned(),
+            serving_certificate,
+            driver,
+            ended,
+        })
+    }
+
+    /// One request and its whole answer.
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: Option<&Value>,
+    ) -> Result<Answer, ProbeFailure> {
+        let response = self.send(method, path, content_type, body).await?;
+        let status = response.status();
+        let body = response
+            .into_body()
+            .collect()
+            .await
+            .map_err(|error| failure(Kind::Silent, error.to_string()))?
+            .to_bytes();
+        Ok(Answer {
+            status,
+            body: serde_json::from_slice(&body).unwrap_or_default(),
+        })
+    }
+
+    /// Opens a watch; lines of JSON come out of it.
+    pub async fn watch(&self, path: &str) -> Result<Watch, ProbeFailure> {
+        let response = self.send(Method::GET, path, "", None).await?;
+        let status = response.status();
+        if status != StatusCode::OK {
+            return Err(failure(
+                Kind::Watch,
+                format!("the watch answers HTTP {status}"),
+            ));
+        }
+        Ok(Watch {
+            body: response.into_body(),
+            rest: vec![],
+        })
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: Option<&Value>,
+    ) -> Result<http::Response<hyper::body::Incoming>, ProbeFailure> {
+        let bytes = body.map(|body| Bytes::from(body.to_string()));
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("https://{}{path}", self.authority))
+            .header(header::ACCEPT, "application/json")
+            .header(header::USER_AGENT, "steward-controller");
+        if bytes.is_some() {
+            request = request.header(header::CONTENT_TYPE, content_type);
+        }
+        let request = request
+            .body(Full::new(bytes.unwrap_or_default()))
+            .map_err(|error| failure(Kind::Read, error.to_string()))?;
+        self.sender
+            .clone()
+            .send_request(request)
+            .await
+            .map_err(|error| {
+                let why = self.ended.lock().take();
+                let message = why.unwrap_or_else(|| chain(&error));
+                // With TLS 1.3 a refused client certificate shows only here.
+                if message.contains("fatal alert") {
+                    failure(Kind::Unauthenticated, message)
+                } else {
+                    failure(Kind::Silent, message)
+                }
+            })
+    }
+}
+
+/// An error with all of its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        message = format!("{message}: {cause}");
+        source = cause.source();
+    }
+    message
+}
+
+/// What bounds the connections to one tenant that are under way at a time.
+#[derive(Clone, Debug)]
+pub struct Lanes(Arc<Semaphore>);
+
+impl Default for Lanes {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(timing::CONNECTIONS)))
+    }
+}
+
+/// Makes an attempt, and further ones beside it, one after the other, as long as
+/// there is a free lane; the first that ends is taken. The first attempt is given
+/// all the time there is, for a server may be slow.
+///
+/// Those beside it are for two cases. Packets to a Service without pods are often
+/// dropped, and the system would send the next one only after a second. And one
+/// replica of several that hangs takes its share of the connections and answers
+/// none, until its readiness probe has failed; who asks again is served.
+async fn race<T, F>(lanes: &Lanes, attempt: impl Fn(usize) -> F) -> Result<T, ProbeFailure>
+where
+    F: Future<Output = Result<T, ProbeFailure>>,
+{
+    let Ok(_lane) = lanes.0.acquire().await else {
+        return Err(failure(Kind::TimedOut, "connections to the tenant ended"));
+    };
+    let mut first = std::pin::pin!(attempt(0));
+    for number in 1.. {
+        let beside = async {
+            if number == 1 {
+                return std::future::pending().await;
+            }
+            match lanes.0.try_acquire() {
+                Ok(_lane) => attempt(number - 1).await,
+                Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            ended = &mut first => return ended,
+            ended = beside => return ended,
+            () = tokio::time::sleep(timing::CONNECT_AGAIN) => {}
+        }
+    }
+    first.await
+}
+
+/// Opens a TCP connection to one of the addresses, beginning with that of this
+/// number.
+async fn dial(
+    host: &str,
+    addresses: &[SocketAddr],
+    number: usize,
+) -> Result<TcpStream, ProbeFailure> {
+    let mut last = failure(Kind::Unresolvable, format!("{host} has no address"));
+    for place in 0..addresses.len() {
+        let address = addresses[(number + place) % addresses.len()];
+        match TcpStream::connect(address).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => last = connect_failure(address, &error),
+        }
+    }
+    Err(last)
+}
+
+/// The lines of a watch.
+pub struct Watch {
+    body: hyper::body::Incoming,
+    rest: Vec<u8>,
+}
+
+impl Watch {
+    /// The next event; `None` at its end.
+    pub async fn next(&mut self) -> Result<Option<Value>, ProbeFailure> {
+        loop {
+            if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.rest.drain(..=end).collect();
+                return serde_json::from_slice(&line)
+                    .map(Some)
+                    .map_err(|error| failure(Kind::Watch, format!("not JSON: {error}")));
+            }
+            match self.body.frame().await {
+                None => return Ok(None),
+                Some(Err(error)) => return Err(failure(Kind::Watch, error.to_string())),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.rest.extend_from_slice(&data);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A failure in one's own words.
+pub fn failure(kind: Kind, message: impl Into<String>) -> ProbeFailure {
+    ProbeFailure {
+        kind,
+        message: message.into(),
+    }
+}
+
+/// Splits `host:port`, `[v6]:port` included.
+pub fn split(address: &str) -> Option<(&str, u16)> {
+    let (host, port) = address.rsplit_once(':')?;
+    let host = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host);
+    if host.is_empty() {
+        return None;
+    }
+    Some((host, port.parse().ok()?))
+}
+
+fn connect_failure(address: SocketAddr, error: &std::io::Error) -> ProbeFailure {
+    use std::io::ErrorKind;
+    let kind = match error.kind() {
+        ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset => Kind::Refused,
+        _ => Kind::TimedOut,
+    };
+    failure(kind, format!("{address}: {error}"))
+}
+
+fn tls_failure(address: &str, error: &std::io::Error) -> ProbeFailure {
+    use std::io::ErrorKind;
+    let tls = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let kind = match tls {
+        Some(rustls::Error::InvalidCertificate(_)) => Kind::Untrusted,
+        Some(rustls::Error::AlertReceived(_)) => Kind::Unauthenticated,
+        Some(_) => Kind::Untrusted,
+        None => match error.kind() {
+            ErrorKind::TimedOut => Kind::TimedOut,
+            _ => Kind::Refused,
+        },
+    };
+    failure(kind, format!("{address}: {error}"))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    #![allow(clippy::disallowed_methods, reason = "tests")]
+
+    use super::*;
+    use apiservice::pki::{self, Entropy, Leaf, Subject, Usage, Validity};
+    use rustls::ServerConfig;
+    use std::convert::Infallible;
+    use tokio::net::TcpListener;
+
+    fn validity() -> Validity {
+        let now = jiff::Timestamp::now();
+        Validity {
+            not_before: now - jiff::SignedDuration::from_mins(5),
+            not_after: now + jiff::SignedDuration::from_mins(5),
+        }
+    }
+
+    fn authority() -> Pair {
+        pki::authority("test", validity(), &Entropy).unwrap()
+    }
+
+    fn leaf(authority: &Pair, usage: Usage) -> Pair {
+        let leaf = Leaf {
+            subject: Subject {
+                common_name: "leaf".into(),
+                organizations: vec![],
+            },
+            usage,
+            dns_names: vec!["tenant.example".into()],
+            ip_addresses: vec!["127.0.0.1".parse().unwrap()],
+            validity: validity(),
+        };
+        pki::sign(authority, &leaf, &Entropy).unwrap()
+    }
+
+    /// What a server answers to a method and a path with its query.
+    pub(crate) type Answers = fn(&Method, &str) -> (u16, &'static str);
+
+    /// A connection to a tenant that answers so.
+    pub(crate) async fn tenant(answers: Answers) -> Tenant {
+        let (servers, clients) = (authority(), authority());
+        let address = serve_with(&servers, &clients, answers).await;
+        let me = Credentials::new(&servers.cert, &leaf(&clients, Usage::Client)).unwrap();
+        let connected = Tenant::connect(&address, None, &me, &Lanes::default()).await;
+        connected.unwrap()
+    }
+
+    async fn serve(servers: &Pair, clients: &Pair) -> String {
+        serve_with(servers, clients, |_, _| {
+            (
+                200,
+                "{\"kind\":\"Status\",\"message\":\"hello\"}\n{\"n\":2}\n",
+            )
+        })
+        .await
+    }
+
+    /// A server that wants certificates of `clients` and shows one of `servers`.
+    async fn serve_with(servers: &Pair, clients: &Pair, answers: Answers) -> String {
+        let pair = leaf(servers, Usage::Server);
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(clients.cert.as_bytes()) {
+            roots.add(certificate.unwrap()).unwrap();
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(
+            Arc::new(roots),
+            provider.clone(),
+        )
+        .build()
+        .unwrap();
+        let chain = CertificateDer::pem_slice_iter(pair.cert.as_bytes())
+            .map(Result::unwrap)
+            .collect();
+        let key = PrivateKeyDer::from_pem_slice(pair.key.as_bytes()).unwrap();
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(chain, key)
+            .unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let acceptor = acceptor.clone();
+                tokio::spawn(async move {
+                    let Ok(stream) = acceptor.accept(stream).await else {
+                        return;
+                    };
+                    let service =
+                        hyper::service::service_fn(move |request: Request<_>| async move {
+                            let uri = request.uri().path_and_query().map(ToString::to_string);
+                            let (code, body) = answers(request.method(), &uri.unwrap_or_default());
+                            let _: hyper::body::Incoming = request.into_body();
+                            let mut response =
+                                http::Response::new(Full::new(Bytes::from_static(body.as_bytes())));
+                            *response.status_mut() = StatusCode::from_u16(code).unwrap();
+                            Ok::<_, Infallible>(response)
+                        });
+                    let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await;
+                });
+            }
+        });
+        address
+    }
+
+    async fn kind_of(address: &str, name: Option<&str>, credentials: &Credentials) -> Option<Kind> {
+        match Tenant::connect(address, name, credentials, &Lanes::default()).await {
+            Err(failure) => Some(failure.kind),
+            Ok(tenant) => tenant
+                .call(Method::GET, "/version", "", None)
+                .await
+                .err()
+                .map(|failure| failure.kind),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_certificate_of_another_authority_is_told_from_a_dead_server() {
+        let (ours, others, clients) = (authority(), authority(), authority());
+        let good = serve(&ours, &clients).await;
+        let swapped = serve(&others, &clients).await;
+        let me = Credentials::new(&ours.cert, &leaf(&clients, Usage::Client)).unwrap();
+        assert_eq!(kind_of(&good, None, &me).await, None);
+        assert_eq!(kind_of(&good, Some("tenant.example"), &me).await, None);
+        assert_eq!(kind_of(&swapped, None, &me).await, Some(Kind::Untrusted));
+        let wrong = Some("other.example");
+        assert_eq!(kind_of(&good, wrong, &me).await, Some(Kind::Untrusted));
+        let stranger = Credentials::new(&ours.cert, &leaf(&others, Usage::Client)).unwrap();
+        assert_eq!(
+            kind_of(&good, None, &stranger).await,
+            Some(Kind::Unauthenticated)
+        );
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let nobody = closed.local_addr().unwrap().to_string();
+        drop(closed);
+        assert_eq!(kind_of(&nobody, None, &me).await, Some(Kind::Refused));
+    }
+
+    #[tokio::test]
+    async fn a_replica_that_hangs_is_passed_over() {
+        let (ours, clients) = (authority(), authority());
+        let good = serve(&ours, &clients).await;
+        let me = Credentials::new(&ours.cert, &leaf(&clients, Usage::Client)).unwrap();
+        // A load balancer that leads the first three to one that never answers.
+        let balancer = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = balancer.local_addr().unwrap().to_string();
+        tokio::spawn(async move {
+            let mut hanging = Vec::new();
+            while let Ok((mut stream, _)) = balancer.accept().await {
+                if hanging.len() < 3 {
+                    hanging.push(stream);
+                    continue;
+                }
+                let mut server = TcpStream::connect(&good).await.unwrap();
+                tokio::spawn(async move {
+                    tokio::io::copy_bidirectional(&mut stream, &mut server).await
+                });
+            }
+        });
+        let lanes = Lanes::default();
+        let connect = Tenant::connect(&address, None, &me, &lanes);
+        let connected = tokio::time::timeout(timing::CONNECT_DEADLINE, connect).await;
+        assert!(connected.unwrap().is_ok());
+    }
+
+    /// Two paths of one tenant, neither of which answers.
+    #[tokio::test(start_paused = true)]
+    async fn a_tenant_that_does_not_answer_is_sent_two_connections_at_a_time() {
+        use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+        struct Running<'a>(&'a AtomicUsize);
+        impl Drop for Running<'_> {
+            fn drop(&mut self) {
+                self.0.fetch_sub(1, SeqCst);
+            }
+        }
+        let (running, most, all) = <(AtomicUsize, AtomicUsize, AtomicUsize)>::default();
+        let attempt = |_| async {
+            all.fetch_add(1, SeqCst);
+            most.fetch_max(running.fetch_add(1, SeqCst) + 1, SeqCst);
+            let _running = Running(&running);
+            std::future::pending::<Result<(), ProbeFailure>>().await
+        };
+        let lanes = Lanes::default();
+        let path = || tokio::time::timeout(timing::CONNECT_DEADLINE, race(&lanes, attempt));
+        let (one, other) = tokio::join!(path(), path());
+        assert!(one.is_err() && other.is_err());
+        assert_eq!(most.load(SeqCst), 2);
+        assert!(all.load(SeqCst) <= 4, "{all:?}");
+        assert!(path().await.is_err());
+        assert_eq!(most.load(SeqCst), 2);
+        assert!((4..12).contains(&all.load(SeqCst)), "{all:?}");
+        assert_eq!(running.load(SeqCst), 0);
+    }
+
+    #[tokio::test]
+    async fn watches_come_line_by_line() {
+        let (ours, clients) = (authority(), authority());
+        let address = serve(&ours, &clients).await;
+        let me = Credentials::new(&ours.cert, &leaf(&clients, Usage::Client)).unwrap();
+        let tenant = Tenant::connect(&address, None, &me, &Lanes::default())
+            .await
+            .unwrap();
+        assert!(tenant.serving_certificate.is_some());
+        let mut watch = tenant.watch("/w").await.unwrap();
+        assert_eq!(watch.next().await.unwrap().unwrap()["message"], "hello");
+        assert_eq!(watch.next().await.unwrap().unwrap()["n"], 2);
+        assert!(watch.next().await.unwrap().is_none());
+    }
+
+    #[test]
+    fn addresses_are_split() {
+        assert_eq!(split("10.0.0.1:6443"), Some(("10.0.0.1", 6443)));
+        assert_eq!(split("[::1]:443"), Some(("::1", 443)));
+        assert_eq!(split("a.b.c"), None);
+        assert_eq!(split(":1"), None);
+    }
+}

@@ -1,0 +1,754 @@
+//! Is a tenant usable? Read, write and watch through its published endpoint,
+//! as a user with a fresh certificate of the group `steward:admin` would
+//! (rule 15). If that path fails, the Service inside the management cluster
+//! is tried as well, to tell a cut route from a dead server.
+
+use std::{mem::discriminant, sync::Arc, time::Duration};
+
+use apiservice::{
+    names,
+    pki::{self, Entropy, Leaf, Pair, Subject, Usage, Validity},
+    v1alpha1::TenantControlPlane,
+};
+use futures::future::Either;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Secret;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::apply;
+use crate::apply::At;
+use crate::cluster::caches::{Name, Reach};
+use crate::context::{Context, Key};
+use crate::inside::bootstrap::FirstStart;
+use crate::inside::connection::{Credentials, Lanes, Tenant, failure};
+use crate::inside::read_write_watch::{exercise, has};
+use crate::process::observers::{PROBES, pause};
+use crate::process::timing;
+use crate::tenant::bootstrap_rbac;
+use crate::tenant::objects::is_paused;
+use crate::tenant::plan::Bindings;
+use crate::tenant::world::{
+    Admission, PathFact, ProbeFacts, ProbeFailure, ProbeFailureKind as Kind,
+};
+
+/// A probe's certificate is used for this long.
+const CERTIFICATE_FOR: Duration = Duration::from_secs(120);
+/// It is valid for this long, and a little more.
+const CERTIFICATE_AT_MOST: Duration = Duration::from_secs(270);
+
+/// How often a name that does not resolve is asked for every few seconds: for some
+/// two minutes.
+const NAME_ATTEMPTS: u32 = 36;
+/// A first start that works through its Service for so long is waiting for
+/// something slow.
+const LINGERS: SignedDuration = SignedDuration::from_secs(6);
+
+/// Probes one tenant until the task is ended.
+pub async fn run(ctx: Arc<Context>, name: Name, uid: String) {
+    let mut probe = Probe::default();
+    let wake = ctx.facts.tenant(&uid).wake_probe;
+    loop {
+        let wait = probe.round(&ctx, &name, &uid).await;
+        pause(wait, &wake).await;
+    }
+}
+
+#[derive(Default)]
+struct Probe {
+    credentials: Option<Held>,
+    bindings_seen: Option<Instant>,
+    first_start: FirstStart,
+    /// What decides whether the tenant could have come up since.
+    inputs: Option<Vec<String>>,
+    since: Option<Instant>,
+    /// Looks in a row that led nowhere.
+    failures: u32,
+    /// It has answered on some way.
+    reached: bool,
+    outside: Outside,
+}
+
+/// The way to the published endpoint, which may not exist from here.
+#[derive(Default)]
+struct Outside {
+    /// It led to the tenant once.
+    reached: bool,
+    failures: u32,
+    /// While it never has and the Service leads there: when to try again.
+    again: Option<Instant>,
+}
+
+impl Outside {
+    /// Takes in what became of an attempt.
+    fn learn(&mut self, fact: &PathFact) {
+        if on_the_way(fact) {
+            self.failures = self.failures.saturating_add(1);
+            let first = timing::PROBE_COMING;
+            let slowest = match &fact.result {
+                // Names of load balancers are made known within minutes.
+                Err(failure)
+                    if failure.kind == Kind::Unresolvable && self.failures < NAME_ATTEMPTS =>
+                {
+                    timing::PROBE_READY
+                }
+                _ => timing::NEVER_REACHED,
+            };
+            let wait = timing::observer_backoff(first, slowest, self.failures);
+            self.again = Some(Instant::now() + wait);
+        } else {
+            *self = Self {
+                reached: true,
+                ..Self::default()
+            };
+        }
+    }
+
+    /// Whether the way is worth an attempt, if the Service led there last.
+    fn is_due(&self) -> bool {
+        self.reached || self.again.is_none_or(|again| again <= Instant::now())
+    }
+}
+
+struct Held {
+    /// The authorities that it was made of.
+    from: (Vec<u8>, Vec<u8>),
+    until: Instant,
+    /// As long as its authorities are missing, up to here.
+    at_most: Instant,
+    credentials: Credentials,
+}
+
+/// Address (with port) of a tenant's Service, and the name that the tenant's
+/// certificate has for it.
+pub type ByService = (String, String);
+
+/// Where a tenant can be reached.
+struct Paths {
+    endpoint: Option<String>,
+    service: Option<ByService>,
+}
+
+impl Probe {
+    /// One look. Returns how long to wait for the next.
+    async fn round(&mut self, ctx: &Context, name: &Name, uid: &str) -> Duration {
+        let Some(tenant) = ctx.caches.tenants.get(name) else {
+            return timing::PROBE_DOWN;
+        };
+        if tenant.metadata.uid.as_deref() != Some(uid) {
+            return timing::PROBE_DOWN;
+        }
+        if is_paused(&tenant.metadata) {
+            // Nothing is written into it, by the probe neither: what was found
+            // before stands. It is due from when it may look again.
+            let now = ctx.now();
+            ctx.facts
+                .update_tenant(uid, |facts| facts.since = Some(now));
+            return timing::PROBE_DOWN;
+        }
+        let asleep = tenant.spec.control_plane.deployment.replicas == 0;
+        if asleep || tenant.metadata.deletion_timestamp.is_some() {
+            self.publish(ctx, name, uid, ProbeFacts::default());
+            return timing::PROBE_DOWN;
+        }
+        let paths = paths(ctx, name, &tenant);
+        self.note_inputs(ctx, name, &paths);
+        let known = ctx.facts.tenant(uid).probe;
+        let Some(endpoint) = paths.endpoint.clone() else {
+            if known.endpoint.is_some() {
+                self.publish(ctx, name, uid, ProbeFacts::default());
+            }
+            // Woken as soon as there is one.
+            return timing::PROBE_DOWN;
+        };
+        let credentials = match self.credentials(ctx, name) {
+            Ok(credentials) => credentials,
+            Err(failure) => {
+                let facts = ProbeFacts {
+                    endpoint: Some(PathFact {
+                        started: ctx.now(),
+                        address: endpoint,
+                        result: Err(failure),
+                    }),
+                    ..ProbeFacts::default()
+                };
+                self.publish(ctx, name, uid, facts);
+                return timing::PROBE_DOWN;
+            }
+        };
+        let Some(credentials) = credentials else {
+            match ctx.caches.reach(&name.namespace) {
+                Reach::NotServed(_) | Reach::Refused(_) => return timing::PROBE_DOWN,
+                Reach::Here if tenant.was_ready() => {}
+                Reach::Here | Reach::NotYet => return timing::PROBE_COMING,
+            }
+            let message =
+                "it cannot be asked without the authorities that sign the certificate to \
+                           ask with"
+                    .to_owned();
+            let facts = ProbeFacts {
+                endpoint: Some(PathFact {
+                    started: ctx.now(),
+                    address: endpoint,
+                    result: Err(failure(Kind::Unasked, message)),
+                }),
+                ..ProbeFacts::default()
+            };
+            self.publish(ctx, name, uid, facts);
+            return timing::PROBE_DOWN;
+        };
+        let before = known;
+        let path_is_well =
+            |path: &Option<PathFact>| path.as_ref().is_some_and(|path| path.result.is_ok());
+        // What was found before a restart of ours stands.
+        self.reached |= tenant.was_ready();
+        self.outside.reached |= tenant.was_ready() && !reported_unreachable(&tenant);
+        let was_well = path_is_well(&before.endpoint);
+        let inside_was_well = path_is_well(&before.service);
+        let wanted = self.bindings_due(&before).then(bootstrap_rbac::bindings);
+        let lanes = ctx.facts.tenant(uid).lanes;
+
+        if !was_well && !inside_was_well {
+            self.first_start
+                .open(ctx, &tenant, paths.service.as_ref())
+                .await;
+        }
+        let endpoint = endpoint.as_str();
+        let to = |address, host| Way {
+            address,
+            host,
+            credentials: &credentials,
+            wanted: wanted.as_ref(),
+            lanes: &lanes,
+        };
+        let look = || look_at(ctx, to(endpoint, None));
+        let through_service = || async {
+            let (address, host) = paths.service.as_ref()?;
+            if address == endpoint {
+                return None;
+            }
+            Some(look_at(ctx, to(address, Some(host))).await)
+        };
+        let outside = before
+            .endpoint
+            .clone()
+            .filter(|fact| fact.address == endpoint && inside_was_well && !self.outside.is_due());
+        let (mut seen, mut inside) = match outside {
+            // It never led there, and is not tried each time.
+            Some(fact) => {
+                let seen = Seen {
+                    fact,
+                    bindings: None,
+                    admission: None,
+                };
+                (seen, through_service().await)
+            }
+            None => {
+                let found = if was_well {
+                    (look().await, None)
+                } else {
+                    side_by_side(look(), through_service()).await
+                };
+                self.outside.learn(&found.0.fact);
+                found
+            }
+        };
+        if was_well && seen.failed() || inside_was_well && inside.as_ref().is_some_and(Seen::failed)
+        {
+            // Twice in a row, so that one lost packet takes no tenant's Ready.
+            (seen, inside) = side_by_side(look(), through_service()).await;
+        }
+        let mut bindings_problem = None;
+        let way = match &inside {
+            Some(inside) if inside.bindings == Some(false) => {
+                paths.service.as_ref().map(|(socket, host)| At {
+                    lanes: &lanes,
+                    socket,
+                    host: Some(host),
+                })
+            }
+            _ => (seen.bindings == Some(false)).then_some(At {
+                lanes: &lanes,
+                socket: endpoint,
+                host: None,
+            }),
+        };
+        if let Some(way) = way
+            && let Some(wanted) = ctx.facts.tenant(uid).wanted_bindings
+        {
+            match apply::bootstrap(ctx, &tenant, way, &wanted).await {
+                Ok(()) => {
+                    tracing::info!(
+                        tenant = name.to_string(),
+                        "wrote the bindings in the tenant"
+                    );
+                    if way.host.is_some() {
+                        inside = through_service().await;
+                    } else {
+                        seen = look().await;
+                    }
+                }
+                Err(failure) => bindings_problem = Some(failure.message),
+            }
+        }
+        let Seen {
+            fact,
+            mut bindings,
+            mut admission,
+        } = seen;
+        let service = inside.map(|inside| {
+            bindings = bindings.or(inside.bindings);
+            admission = admission.take().or(inside.admission);
+            inside.fact
+        });
+        let inside_well = path_is_well(&service);
+        let well = fact.result.is_ok() || on_the_way(&fact) && inside_well;
+        if bindings.is_some() && well {
+            self.bindings_seen = Some(Instant::now());
+        }
+        let inside_since = service
+            .as_ref()
+            .filter(|path| path.result.is_ok())
+            .map(|path| before.inside_since.unwrap_or(path.started));
+        let facts = ProbeFacts {
+            endpoint: Some(fact),
+            service,
+            inside_since,
+            admission,
+            bindings: bindings.or(if well { before.bindings } else { None }),
+            bindings_problem,
+        };
+        let missing = facts.bindings == Some(false);
+        let lingers = inside_since.is_some_and(|since| ctx.now().duration_since(since) > LINGERS);
+        self.publish(ctx, name, uid, facts);
+        let ready = ctx.caches.tenants.get(name).is_some_and(|it| is_ready(&it));
+        let wait = self.wait(well, well && !missing && (ready || !inside_well));
+        if lingers && !missing && !tenant.was_ready() && !ready {
+            return wait.max(timing::PROBE_DOWN);
+        }
+        // What serves may have changed, and somebody waits for it.
+        if is_progressing(&tenant) {
+            wait.min(timing::PROBE_DOWN)
+        } else {
+            wait
+        }
+    }
+
+    /// How long to wait after a look. `rests`: nothing is expected to change.
+    fn wait(&mut self, well: bool, rests: bool) -> Duration {
+        self.reached |= well;
+        self.failures = if well {
+            0
+        } else {
+            self.failures.saturating_add(1)
+        };
+        let coming = self
+            .since
+            .is_some_and(|since| since.elapsed() < timing::COMING_FOR);
+        match (rests, coming) {
+            (true, _) => timing::PROBE_READY,
+            (_, true) => timing::PROBE_COMING,
+            _ if self.reached => timing::PROBE_DOWN,
+            _ => timing::observer_backoff(timing::PROBE_DOWN, timing::NEVER_REACHED, self.failures),
+        }
+    }
+
+    fn bindings_due(&self, before: &ProbeFacts) -> bool {
+        before.bindings != Some(true)
+            || self
+                .bindings_seen
+                .is_none_or(|seen| seen.elapsed() > timing::BINDINGS_EVERY)
+    }
+
+    /// A tenant counts as coming up for a while after anything about it changed
+    /// that could bring it up.
+    fn note_inputs(&mut self, ctx: &Context, name: &Name, paths: &Paths) {
+        let mut inputs: Vec<String> = ctx
+            .caches
+            .pods
+            .of(name)
+            .iter()
+            .map(|pod| {
+                let ready = pod
+                    .status
+                    .iter()
+                    .flat_map(|status| status.conditions.iter().flatten())
+                    .any(|condition| condition.type_ == "Ready" && condition.status == "True");
+                let started = pod
+                    .status
+                    .iter()
+                    .flat_map(|status| status.container_statuses.iter().flatten())
+                    .all(|container| container.started == Some(true));
+                let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+                format!("{uid} {ready} {started}")
+            })
+            .collect();
+        inputs.extend(paths.endpoint.clone());
+        if self.inputs.as_ref() != Some(&inputs) {
+            self.inputs = Some(inputs);
+            self.since = Some(Instant::now());
+            self.failures = 0;
+        }
+    }
+
+    /// A certificate of ours for the tenant, made anew every few minutes and
+    /// whenever an authority changes. `None`: the authorities are not there.
+    fn credentials(
+        &mut self,
+        ctx: &Context,
+        name: &Name,
+    ) -> Result<Option<Credentials>, ProbeFailure> {
+        let authority = pair_of(ctx, name, &names::ca(&name.name));
+        let signer = pair_of(ctx, name, &names::client_ca(&name.name));
+        let (Some(authority), Some(signer)) = (authority, signer) else {
+            let held = self.credentials.as_ref();
+            let valid = held.filter(|held| Instant::now() < held.at_most);
+            return Ok(valid.map(|held| held.credentials.clone()));
+        };
+        let from = (
+            authority.cert.clone().into_bytes(),
+            signer.cert.clone().into_bytes(),
+        );
+        if let Some(held) = &self.credentials
+            && held.from == from
+            && Instant::now() < held.until
+        {
+            return Ok(Some(held.credentials.clone()));
+        }
+        let client = client_certificate(
+            &signer,
+            "steward:controller",
+            names::GROUP_ADMIN,
+            ctx.now(),
+            &ctx.entropy,
+        )?;
+        let credentials = Credentials::new(&authority.cert, &client)?;
+        self.credentials = Some(Held {
+            from,
+            until: Instant::now() + CERTIFICATE_FOR,
+            at_most: Instant::now() + CERTIFICATE_AT_MOST,
+            credentials: credentials.clone(),
+        });
+        Ok(Some(credentials))
+    }
+
+    fn publish(&self, ctx: &Context, name: &Name, uid: &str, facts: ProbeFacts) {
+        let paths = [&facts.endpoint, &facts.service];
+        let well = paths
+            .iter()
+            .any(|path| path.as_ref().is_some_and(|path| path.result.is_ok()));
+        let changed = ctx.facts.update_tenant(uid, |known| {
+            let changed = !same(&known.probe, &facts);
+            known.probe = facts;
+            changed
+        });
+        // While a tenant is not Ready, each success may be the one that its
+        // plan waits for.
+        let waiting = || {
+            let tenant = ctx.caches.tenants.get(name);
+            tenant.is_some_and(|tenant| !is_ready(&tenant) || is_progressing(&tenant))
+        };
+        if changed || well && waiting() {
+            ctx.queue.add(Key::Tenant(name.clone()));
+        }
+    }
+}
+
+/// Whether the endpoint is said never to have been reached from here.
+fn reported_unreachable(tenant: &TenantControlPlane) -> bool {
+    let conditions = tenant.status.as_ref().map(|status| &status.conditions);
+    let endpoint = conditions.and_then(|conditions| {
+        let kind = apiservice::condition::tenant::ENDPOINT_REACHABLE;
+        apiservice::condition::get(conditions, kind)
+    });
+    crate::report::ready::never_reached(endpoint)
+}
+
+fn is_ready(tenant: &TenantControlPlane) -> bool {
+    holds(tenant, apiservice::condition::tenant::READY)
+}
+
+/// A change of its spec rolls out.
+fn is_progressing(tenant: &TenantControlPlane) -> bool {
+    holds(tenant, apiservice::condition::tenant::PROGRESSING) && tenant.was_ready()
+}
+
+fn holds(tenant: &TenantControlPlane, kind: &str) -> bool {
+    let conditions = tenant.status.as_ref().map(|status| &status.conditions);
+    conditions.is_some_and(|conditions| apiservice::condition::is_true(conditions, kind))
+}
+
+/// The same but for the time of the probe.
+fn same(a: &ProbeFacts, b: &ProbeFacts) -> bool {
+    let path = |fact: &Option<PathFact>| {
+        fact.as_ref().map(|fact| {
+            let result = fact.result.clone().map_err(|failure| failure.kind);
+            (fact.address.clone(), result)
+        })
+    };
+    path(&a.endpoint) == path(&b.endpoint)
+        && path(&a.service) == path(&b.service)
+        && a.admission.as_ref().map(discriminant) == b.admission.as_ref().map(discriminant)
+        && a.bindings == b.bindings
+        && a.bindings_problem == b.bindings_problem
+}
+
+fn paths(ctx: &Context, name: &Name, tenant: &TenantControlPlane) -> Paths {
+    let endpoint = tenant
+        .status
+        .as_ref()
+        .and_then(|status| status.control_plane_endpoint.clone())
+        .filter(|endpoint| !endpoint.is_empty());
+    let service = ctx
+        .caches
+        .services
+        .get(&Name::new(&name.namespace, names::workload(&name.name)))
+        .and_then(|service| {
+            let spec = service.spec.as_ref()?;
+            let ip = spec
+                .cluster_ip
+                .clone()
+                .filter(|ip| !ip.is_empty() && ip != "None")?;
+            let ports = spec.ports.as_ref()?;
+            let port = ports
+                .iter()
+                .find(|port| port.name.as_deref() == Some(names::PORT_API_SERVER))
+                .or_else(|| ports.first())?;
+            let ip = if ip.contains(':') {
+                format!("[{ip}]")
+            } else {
+                ip
+            };
+            let host = names::service_host(&name.name, &name.namespace);
+            Some((format!("{ip}:{}", port.port), host))
+        });
+    Paths { endpoint, service }
+}
+
+/// An authority out of one of the tenant's Secrets.
+pub fn pair_of(ctx: &Context, tenant: &Name, secret: &str) -> Option<Pair> {
+    let secret = ctx
+        .caches
+        .secrets
+        .get(&Name::new(&tenant.namespace, secret))?;
+    let read = |key: &str, secret: &Secret| {
+        let bytes = secret.data.as_ref()?.get(key)?.0.clone();
+        String::from_utf8(bytes).ok()
+    };
+    Some(Pair {
+        cert: read(names::key::CA_CRT, &secret)?,
+        key: read(names::key::CA_KEY, &secret)?,
+    })
+}
+
+/// A client certificate that is good for minutes.
+pub fn client_certificate(
+    signer: &Pair,
+    user: &str,
+    group: &str,
+    now: Timestamp,
+    entropy: &Entropy,
+) -> Result<Pair, ProbeFailure> {
+    let at = |seconds| {
+        now.checked_add(SignedDuration::from_secs(seconds))
+            .map_err(|error| failure(Kind::Unauthenticated, error.to_string()))
+    };
+    let leaf = Leaf {
+        subject: Subject {
+            common_name: user.into(),
+            organizations: vec![group.into()],
+        },
+        usage: Usage::Client,
+        dns_names: vec![],
+        ip_addresses: vec![],
+        validity: Validity {
+            // Clocks of nodes differ a little.
+            not_before: at(-60)?,
+            not_after: at(300)?,
+        },
+    };
+    pki::sign(signer, &leaf, entropy)
+        .map_err(|error| failure(Kind::Unauthenticated, format!("cannot sign: {error}")))
+}
+
+/// What a look along one path found.
+struct Seen {
+    fact: PathFact,
+    bindings: Option<bool>,
+    admission: Option<Admission>,
+}
+
+impl Seen {
+    fn failed(&self) -> bool {
+        self.fact.result.is_err()
+    }
+}
+
+/// Looks along both paths. What the Service path says is of interest only if
+/// the endpoint does not even answer, and is waited for only then.
+async fn side_by_side(
+    look: impl Future<Output = Seen>,
+    service: impl Future<Output = Option<Seen>>,
+) -> (Seen, Option<Seen>) {
+    let (look, service) = (std::pin::pin!(look), std::pin::pin!(service));
+    match futures::future::select(look, service).await {
+        Either::Left((seen, service)) => {
+            let inside = if on_the_way(&seen.fact) {
+                service.await
+            } else {
+                None
+            };
+            (seen, inside)
+        }
+        Either::Right((inside, look)) => {
+            let seen = look.await;
+            let inside = inside.filter(|_| on_the_way(&seen.fact));
+            (seen, inside)
+        }
+    }
+}
+
+/// True if the way to the tenant may be to blame, and not the tenant.
+fn on_the_way(fact: &PathFact) -> bool {
+    let kind = fact.result.as_ref().err().map(|failure| failure.kind);
+    matches!(
+        kind,
+        Some(Kind::Unresolvable | Kind::Refused | Kind::TimedOut | Kind::Silent | Kind::Untrusted)
+    )
+}
+
+/// One way to a tenant, and what to look for.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    address: &'a str,
+    host: Option<&'a str>,
+    credentials: &'a Credentials,
+    wanted: Option<&'a Bindings>,
+    lanes: &'a Lanes,
+}
+
+async fn look_at(ctx: &Context, way: Way<'_>) -> Seen {
+    let Way {
+        address, wanted, ..
+    } = way;
+    let started = ctx.now();
+    let begun = Instant::now();
+    let stage = Mutex::new(Kind::TimedOut);
+    let mut bindings = None;
+    let mut admission = None;
+    let work = async {
+        let _permit = PROBES.acquire().await;
+        let connect = Tenant::connect(address, way.host, way.credentials, way.lanes);
+        let tenant = match tokio::time::timeout(timing::CONNECT_DEADLINE, connect).await {
+            Ok(connected) => connected?,
+            Err(_) => {
+                let message = format!("{address}: no connection in time");
+                return Err(failure(Kind::TimedOut, message));
+            }
+        };
+        *stage.lock() = Kind::Silent;
+        admission = Some(exercise(&tenant, started, &stage).await?);
+        if let Some(wanted) = wanted {
+            bindings = Some(has(&tenant, wanted).await?);
+        }
+        Ok(())
+    };
+    let result = match tokio::time::timeout(timing::PROBE_DEADLINE, work).await {
+        Ok(result) => result,
+        Err(_) => {
+            let seconds = timing::PROBE_DEADLINE.as_secs();
+            Err(failure(
+                *stage.lock(),
+                format!("{address}: no answer within {seconds} s"),
+            ))
+        }
+    };
+    let milliseconds = begun.elapsed().as_millis();
+    match &result {
+        Ok(()) => tracing::trace!(address, milliseconds, "probe: well"),
+        Err(failure) => {
+            tracing::debug!(
+                address,
+                milliseconds,
+                "probe: {:?}: {}",
+                failure.kind,
+                failure.message
+            );
+            if failure.kind == Kind::Forbidden {
+                bindings = Some(false);
+            }
+        }
+    }
+    let fact = PathFact {
+        started,
+        address: address.to_owned(),
+        result,
+    };
+    Seen {
+        fact,
+        bindings,
+        admission,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fact(result: Result<(), Kind>) -> PathFact {
+        PathFact {
+            started: Timestamp::UNIX_EPOCH,
+            address: "192.0.2.1:6443".to_owned(),
+            result: result.map_err(|kind| failure(kind, "")),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_way_that_never_led_there_is_tried_less_and_less() {
+        let mut outside = Outside::default();
+        let mut attempts = 0;
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(600) {
+            if outside.is_due() {
+                attempts += 1;
+                outside.learn(&fact(Err(Kind::TimedOut)));
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        assert!((10..25).contains(&attempts), "{attempts} in ten minutes");
+        tokio::time::sleep(timing::NEVER_REACHED).await;
+        assert!(outside.is_due(), "it is never given up");
+
+        outside.learn(&fact(Ok(())));
+        outside.learn(&fact(Err(Kind::TimedOut)));
+        assert!(outside.is_due(), "a way that is cut is watched");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_is_asked_for_every_few_seconds_at_first() {
+        let mut outside = Outside::default();
+        let mut waited = Duration::ZERO;
+        let mut longest = Duration::ZERO;
+        while waited < Duration::from_secs(120) {
+            outside.learn(&fact(Err(Kind::Unresolvable)));
+            let wait = outside.again.unwrap() - Instant::now();
+            longest = longest.max(wait);
+            waited += wait;
+        }
+        assert!(longest <= timing::PROBE_READY, "{longest:?}");
+        for _ in 0..10 {
+            outside.learn(&fact(Err(Kind::Unresolvable)));
+        }
+        let wait = outside.again.unwrap() - Instant::now();
+        assert_eq!(wait, timing::NEVER_REACHED);
+    }
+
+    #[test]
+    fn a_tenant_that_never_answered_is_looked_at_less_and_less() {
+        let mut probe = Probe::default();
+        let waits: Vec<_> = (0..9).map(|_| probe.wait(false, false).as_secs()).collect();
+        assert_eq!(waits, [2, 4, 8, 16, 32, 60, 60, 60, 60]);
+        assert_eq!(probe.wait(true, true), timing::PROBE_READY);
+        assert_eq!(probe.wait(false, false), timing::PROBE_DOWN);
+    }
+}

@@ -1,0 +1,433 @@
+//! What a probe does in a tenant once it is connected: read, write, watch, and
+//! look at the bindings.
+
+use std::time::Duration;
+
+use apiservice::names;
+use http::{Method, StatusCode};
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use crate::inside::connection::{Answer, Tenant, failure};
+use crate::tenant::drift;
+use crate::tenant::plan::Bindings;
+use crate::tenant::world::{Admission, ProbeFailure, ProbeFailureKind as Kind};
+
+/// Name of the objects that the probe writes in the tenant.
+const PROBE: &str = "steward-probe";
+const MERGE: &str = "application/merge-patch+json";
+/// How long the tenant's own admission may take, before an object is tried that it
+/// is not asked about: a webhook that nothing answers takes ten seconds and more.
+const ADMISSION_PATIENCE: Duration = Duration::from_millis(1200);
+
+/// An object that the probe writes.
+struct Subject {
+    collection: String,
+    object: Value,
+    /// What of it is changed if it is there.
+    change: Value,
+    /// It is removed again.
+    passing: bool,
+}
+
+impl Subject {
+    /// What the tenant's admission is asked about, as with any object of its users.
+    fn lease(now: Timestamp) -> Self {
+        let mark =
+            json!({"renewTime": format!("{now:.6}"), "holderIdentity": "steward-controller"});
+        Self {
+            collection: format!(
+                "/apis/coordination.k8s.io/v1/namespaces/{}/leases",
+                names::PROBE_NAMESPACE
+            ),
+            object: json!({
+                "apiVersion": "coordination.k8s.io/v1",
+                "kind": "Lease",
+                "metadata": {"name": PROBE},
+                "spec": mark,
+            }),
+            change: json!({"spec": mark}),
+            passing: false,
+        }
+    }
+
+    /// What no admission of a tenant is asked about: API servers call neither
+    /// webhooks nor policies for the configuration of webhooks, lest nobody could
+    /// mend a broken one, and quotas are for what is in a namespace. It names no
+    /// webhook, so it configures nothing.
+    fn beyond_admission(now: Timestamp) -> Self {
+        let annotations = json!({names::ANNOTATION_PROBED: format!("{now:.6}")});
+        Self {
+            collection: "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
+                .to_owned(),
+            object: json!({
+                "apiVersion": "admissionregistration.k8s.io/v1",
+                "kind": "ValidatingWebhookConfiguration",
+                "metadata": {
+                    "name": PROBE,
+                    "labels": {names::LABEL_PROJECT: names::PROJECT},
+                    "annotations": annotations,
+                },
+                "webhooks": [],
+            }),
+            change: json!({"metadata": {"annotations": annotations}}),
+            passing: true,
+        }
+    }
+}
+
+/// A cycle that failed.
+struct Failed {
+    failure: ProbeFailure,
+    /// It was a write, and the tenant's own admission may have refused it.
+    refused: bool,
+}
+
+impl From<ProbeFailure> for Failed {
+    fn from(failure: ProbeFailure) -> Self {
+        Self {
+            failure,
+            refused: false,
+        }
+    }
+}
+
+/// Reads, writes, and waits for a watch to tell of the write. What the tenant's
+/// own admission refuses is told apart from an API server that does not write.
+/// `stage` tells at any time how far it has come.
+pub async fn exercise(
+    tenant: &Tenant,
+    now: Timestamp,
+    stage: &Mutex<Kind>,
+) -> Result<Admission, ProbeFailure> {
+    let (lease, beyond) = (Subject::lease(now), Subject::beyond_admission(now));
+    let aside = Mutex::new(Kind::Silent);
+    let mut usual = std::pin::pin!(cycle(tenant, &lease, stage));
+    let begun = tokio::time::timeout(ADMISSION_PATIENCE, &mut usual).await;
+    let ended = match begun {
+        Ok(ended) => ended,
+        Err(_) => match side_door(usual, cycle(tenant, &beyond, &aside), stage).await {
+            Some(ended) => ended,
+            None => return Ok(Admission::Refuses("it does not answer".to_owned())),
+        },
+    };
+    match ended {
+        Ok(()) => Ok(Admission::Passes),
+        Err(failed) if failed.refused && cycle(tenant, &beyond, &aside).await.is_ok() => {
+            Ok(Admission::Refuses(failed.failure.message))
+        }
+        Err(failed) => Err(failed.failure),
+    }
+}
+
+/// How the usual cycle ends. `None`: its write has no answer, while the cycle that no
+/// admission is asked about went well. Where the write was answered, what is late is
+/// not admission.
+async fn side_door(
+    mut usual: impl Future<Output = Result<(), Failed>> + Unpin,
+    beyond: impl Future<Output = Result<(), Failed>>,
+    stage: &Mutex<Kind>,
+) -> Option<Result<(), Failed>> {
+    if *stage.lock() != Kind::Write {
+        return Some(usual.await);
+    }
+    tokio::select! {
+        ended = &mut usual => return Some(ended),
+        Ok(()) = beyond => {}
+    }
+    if *stage.lock() == Kind::Write {
+        return None;
+    }
+    Some(usual.await)
+}
+
+/// Begins to watch and writes. The stage is the write's from its beginning until it is
+/// answered, and the watch's from then on.
+async fn watch_and_write<W, A>(
+    watch: impl Future<Output = Result<W, Failed>>,
+    write: impl Future<Output = Result<A, Failed>>,
+    stage: &Mutex<Kind>,
+) -> Result<(W, A), Failed> {
+    let write = async {
+        *stage.lock() = Kind::Write;
+        let written = write.await;
+        *stage.lock() = Kind::Watch;
+        written
+    };
+    tokio::try_join!(watch, write)
+}
+
+/// Reads an object, writes it, and waits for a watch to tell of the write.
+async fn cycle(tenant: &Tenant, subject: &Subject, stage: &Mutex<Kind>) -> Result<(), Failed> {
+    let collection = &subject.collection;
+    let selector = format!("fieldSelector=metadata.name%3D{PROBE}");
+    let list = tenant
+        .call(Method::GET, &format!("{collection}?{selector}"), "", None)
+        .await?;
+    expect(&list, Kind::Read)?;
+    let version = list.body["metadata"]["resourceVersion"]
+        .as_str()
+        .unwrap_or("0");
+    let exists = list.body["items"]
+        .as_array()
+        .is_some_and(|items| !items.is_empty());
+    let watch =
+        format!("{collection}?{selector}&watch=true&resourceVersion={version}&timeoutSeconds=10");
+    let path = format!("{collection}/{PROBE}");
+    let write = async {
+        let answer = if exists {
+            tenant
+                .call(Method::PATCH, &path, MERGE, Some(&subject.change))
+                .await?
+        } else {
+            tenant
+                .call(
+                    Method::POST,
+                    collection,
+                    "application/json",
+                    Some(&subject.object),
+                )
+                .await?
+        };
+        if answer.status == StatusCode::NOT_FOUND {
+            // The namespace is one of the things that bootstrap brings.
+            return Err(failure(Kind::Forbidden, answer.message()).into());
+        }
+        expect(&answer, Kind::Write).map_err(|failure| Failed {
+            refused: failure.kind != Kind::Unauthenticated,
+            failure,
+        })?;
+        Ok(answer)
+    };
+    let watch = async { tenant.watch(&watch).await.map_err(Failed::from) };
+    let (mut events, written) = watch_and_write(watch, write, stage).await?;
+    let ours = &written.body["metadata"]["resourceVersion"];
+    while let Some(event) = events.next().await? {
+        if event["type"] == "ERROR" {
+            let message = event["object"]["message"].as_str().unwrap_or("unknown");
+            return Err(failure(Kind::Watch, format!("the watch ends: {message}")).into());
+        }
+        if &event["object"]["metadata"]["resourceVersion"] == ours {
+            if subject.passing {
+                // What is left is written again and removed the next time.
+                let _ = tenant.call(Method::DELETE, &path, "", None).await;
+            }
+            return Ok(());
+        }
+    }
+    Err(failure(Kind::Watch, "the watch ended without our write").into())
+}
+
+/// Turns an answer that is not a success into its cause.
+fn expect(answer: &Answer, stage: Kind) -> Result<(), ProbeFailure> {
+    let status = answer.status;
+    if status.is_success() {
+        return Ok(());
+    }
+    let message = answer.message();
+    let kind = match status {
+        StatusCode::UNAUTHORIZED => Kind::Unauthenticated,
+        StatusCode::FORBIDDEN => Kind::Forbidden,
+        _ if storage_speaks(&message) => Kind::Storage,
+        _ => stage,
+    };
+    Err(failure(kind, message))
+}
+
+/// The API server hands on what etcd says.
+fn storage_speaks(message: &str) -> bool {
+    [
+        "etcdserver",
+        "etcd",
+        "context deadline exceeded",
+        "storage is (re)initializing",
+    ]
+    .iter()
+    .any(|words| message.contains(words))
+}
+
+/// Whether the objects of rule 16 are in the tenant as we want them.
+pub async fn has(tenant: &Tenant, wanted: &Bindings) -> Result<bool, ProbeFailure> {
+    for object in &wanted.objects {
+        let Some(path) = path_of(object) else {
+            continue;
+        };
+        let answer = tenant.call(Method::GET, &path, "", None).await?;
+        if answer.status == StatusCode::NOT_FOUND {
+            return Ok(false);
+        }
+        expect(&answer, Kind::Read)?;
+        if drift::first(object, &answer.body).is_some() {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The path of an object of a kind that bootstrap writes.
+pub fn path_of(object: &Value) -> Option<String> {
+    let version = object["apiVersion"].as_str()?;
+    let name = object["metadata"]["name"].as_str()?;
+    let plural = match object["kind"].as_str()? {
+        "Namespace" => "namespaces",
+        "ClusterRole" => "clusterroles",
+        "ClusterRoleBinding" => "clusterrolebindings",
+        "Role" => "roles",
+        "RoleBinding" => "rolebindings",
+        "ConfigMap" => "configmaps",
+        "ServiceAccount" => "serviceaccounts",
+        _ => return None,
+    };
+    let root = if version.contains('/') { "apis" } else { "api" };
+    Some(match object["metadata"]["namespace"].as_str() {
+        Some(namespace) => format!("/{root}/{version}/namespaces/{namespace}/{plural}/{name}"),
+        None => format!("/{root}/{version}/{plural}/{name}"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inside::connection::tests::{Answers, tenant};
+
+    #[test]
+    fn causes_are_told_apart() {
+        let answer = |code: u16, message: &str| Answer {
+            status: StatusCode::from_u16(code).unwrap(),
+            body: json!({"message": message}),
+        };
+        let kind = |code, message| {
+            expect(&answer(code, message), Kind::Write)
+                .unwrap_err()
+                .kind
+        };
+        assert!(expect(&answer(201, ""), Kind::Write).is_ok());
+        assert_eq!(kind(401, "Unauthorized"), Kind::Unauthenticated);
+        assert_eq!(kind(403, "leases is forbidden"), Kind::Forbidden);
+        assert_eq!(
+            kind(500, "etcdserver: mvcc: database space exceeded"),
+            Kind::Storage
+        );
+        assert_eq!(kind(500, "etcdserver: permission denied"), Kind::Storage);
+        assert_eq!(kind(422, "is invalid"), Kind::Write);
+    }
+
+    /// Lists are empty, and watches tell of the one write.
+    fn reads(path: &str) -> (u16, &'static str) {
+        if path.contains("watch=true") {
+            (
+                200,
+                "{\"type\":\"ADDED\",\"object\":{\"metadata\":{\"resourceVersion\":\"2\"}}}\n",
+            )
+        } else {
+            (
+                200,
+                "{\"metadata\":{\"resourceVersion\":\"1\"},\"items\":[]}",
+            )
+        }
+    }
+
+    const WRITTEN: (u16, &str) = (201, "{\"metadata\":{\"resourceVersion\":\"2\"}}");
+
+    async fn exercised(answers: Answers) -> Result<Admission, Kind> {
+        let tenant = tenant(answers).await;
+        let stage = Mutex::new(Kind::Silent);
+        let found = exercise(&tenant, Timestamp::UNIX_EPOCH, &stage).await;
+        found.map_err(|failure| failure.kind)
+    }
+
+    #[tokio::test]
+    async fn what_admission_refuses_is_told_from_what_is_not_written() {
+        let well: Answers = |method, path| match method {
+            &Method::GET => reads(path),
+            _ => WRITTEN,
+        };
+        assert_eq!(exercised(well).await, Ok(Admission::Passes));
+
+        // A webhook fails with words of its own, a quota with a code of RBAC's.
+        let webhook: Answers = |method, path| match method {
+            &Method::GET => reads(path),
+            _ if path.contains("leases") => (
+                500,
+                "{\"message\":\"failed calling webhook \\\"x\\\": context deadline exceeded\"}",
+            ),
+            _ => WRITTEN,
+        };
+        assert!(matches!(
+            exercised(webhook).await,
+            Ok(Admission::Refuses(why)) if why.contains("failed calling webhook")
+        ));
+        let quota: Answers = |method, path| match method {
+            &Method::GET => reads(path),
+            _ if path.contains("leases") => (403, "{\"message\":\"exceeded quota: none\"}"),
+            _ => WRITTEN,
+        };
+        assert!(matches!(exercised(quota).await, Ok(Admission::Refuses(_))));
+
+        let bindings: Answers = |method, path| match method {
+            &Method::GET => reads(path),
+            _ => (403, "{\"message\":\"cannot create resource\"}"),
+        };
+        assert_eq!(exercised(bindings).await, Err(Kind::Forbidden));
+        let storage: Answers = |method, path| match method {
+            &Method::GET => reads(path),
+            _ => (500, "{\"message\":\"etcdserver: permission denied\"}"),
+        };
+        assert_eq!(exercised(storage).await, Err(Kind::Storage));
+        let namespace: Answers = |method, path| match method {
+            &Method::GET => reads(path),
+            _ if path.contains("leases") => (404, "{\"message\":\"namespace not found\"}"),
+            _ => WRITTEN,
+        };
+        assert_eq!(exercised(namespace).await, Err(Kind::Forbidden));
+    }
+
+    /// What becomes of a cycle whose write and watch take so long, after a second.
+    async fn late(write: Option<u64>, watch: Option<u64>) -> (Option<bool>, Kind) {
+        let after = |seconds: Option<u64>| async move {
+            match seconds {
+                Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
+                None => std::future::pending().await,
+            }
+            Ok(())
+        };
+        let stage = Mutex::new(Kind::Silent);
+        let usual = async {
+            let both = watch_and_write(after(watch), after(write), &stage);
+            both.await.map(|_| ())
+        };
+        let mut usual = std::pin::pin!(usual);
+        let second = Duration::from_secs(1);
+        assert!(tokio::time::timeout(second, &mut usual).await.is_err());
+        let ended = side_door(usual, after(Some(2)), &stage);
+        let ended = tokio::time::timeout(Duration::from_secs(60), ended).await;
+        let refuses = ended.ok().map(|ended| ended.is_none());
+        (refuses, *stage.lock())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_hangs_is_not_laid_to_admission() {
+        assert_eq!(late(None, Some(0)).await, (Some(true), Kind::Write));
+        assert_eq!(late(None, None).await, (Some(true), Kind::Write));
+        // The write is answered, at once or while the other is tried.
+        assert_eq!(late(Some(0), None).await, (None, Kind::Watch));
+        assert_eq!(late(Some(2), None).await, (None, Kind::Watch));
+        assert_eq!(late(Some(2), Some(0)).await, (Some(false), Kind::Watch));
+    }
+
+    #[test]
+    fn paths_of_what_bootstrap_writes() {
+        let binding = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": "steward:admin"},
+        });
+        assert_eq!(
+            path_of(&binding).unwrap(),
+            "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/steward:admin"
+        );
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a"}});
+        assert_eq!(path_of(&namespace).unwrap(), "/api/v1/namespaces/a");
+    }
+}

@@ -1,0 +1,10 @@
+//! What runs the process: who leads, what is worked on next, when, and how it is told.
+
+pub mod clock;
+pub mod health;
+pub mod lease;
+pub mod metrics;
+pub mod observers;
+pub mod queue;
+pub mod shares;
+pub mod timing;

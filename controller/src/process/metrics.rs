@@ -1,0 +1,348 @@
+//! What the controller counts, in the Prometheus text format.
+
+use std::{collections::HashSet, sync::Arc};
+
+use apiservice::v1alpha1::TenantControlPlane;
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::Registry,
+};
+
+use crate::datastores::credentials;
+use crate::report;
+
+/// Handles of all metrics; cheap to update.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    steps: Family<Labels, Counter>,
+    calls: Family<Labels, Counter>,
+    panics: Family<Labels, Counter>,
+    passes: Family<Labels, Histogram>,
+    queue: Gauge,
+    leading: Gauge,
+    tenants: Family<Labels, Gauge>,
+    data_stores: Family<Labels, Gauge>,
+    certificates: Ends<CertificateLabels>,
+    store_certificates: Ends<StoreCertificateLabels>,
+    rolls: Family<Labels, Gauge>,
+}
+
+/// Gauges of times, with the series that there are: those of what is gone go.
+#[derive(Debug)]
+struct Ends<L> {
+    series: Family<L, Gauge>,
+    known: Mutex<HashSet<L>>,
+}
+
+impl<L: Clone + std::hash::Hash + Eq> Ends<L> {
+    fn new() -> Self {
+        Self {
+            series: Family::default(),
+            known: Mutex::default(),
+        }
+    }
+
+    /// These, and no others.
+    fn set(&self, ends: impl Iterator<Item = (L, Timestamp)>) {
+        let mut known = self.known.lock();
+        let mut found = HashSet::with_capacity(known.len());
+        for (labels, end) in ends {
+            self.series.get_or_create(&labels).set(end.as_second());
+            found.insert(labels);
+        }
+        for gone in known.difference(&found) {
+            self.series.remove(gone);
+        }
+        *known = found;
+    }
+}
+
+/// A certificate that a DataStore refers to.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct StoreCertificateLabels {
+    data_store: String,
+    certificate: &'static str,
+}
+
+/// A certificate of a tenant.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CertificateLabels {
+    namespace: String,
+    tenant: String,
+    certificate: &'static str,
+}
+
+/// One label: what kind of thing was counted.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct Labels {
+    kind: String,
+}
+
+fn kind(kind: &str) -> Labels {
+    Labels { kind: kind.into() }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// All at zero.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("steward_controller");
+        let steps = Family::default();
+        let calls = Family::default();
+        let panics = Family::default();
+        let passes = Family::new_with_constructor(
+            (|| Histogram::new(exponential_buckets(0.0005, 2.0, 16))) as fn() -> Histogram,
+        );
+        let (queue, leading) = (Gauge::default(), Gauge::default());
+        let (tenants, data_stores) = (Family::default(), Family::default());
+        registry.register(
+            "steps",
+            "Steps of plans carried out, by result",
+            steps.clone(),
+        );
+        registry.register(
+            "cluster_calls",
+            "Calls that may write to the management cluster, by method",
+            calls.clone(),
+        );
+        registry.register(
+            "panics",
+            "Faults of the controller itself that were survived, by where",
+            panics.clone(),
+        );
+        registry.register(
+            "pass_duration_seconds",
+            "Time of a pass over one object, by kind",
+            passes.clone(),
+        );
+        registry.register(
+            "queue_depth",
+            "Objects that wait for a worker",
+            queue.clone(),
+        );
+        registry.register("leading", "1 while this replica leads", leading.clone());
+        registry.register(
+            "tenants",
+            "TenantControlPlanes, by readiness",
+            tenants.clone(),
+        );
+        let (certificates, store_certificates) = (Ends::new(), Ends::new());
+        registry.register(
+            "certificate_expiry_timestamp_seconds",
+            "When a certificate of a tenant ends, in seconds since 1970",
+            certificates.series.clone(),
+        );
+        registry.register(
+            "data_store_certificate_expiry_timestamp_seconds",
+            "When a certificate that a DataStore refers to ends, in seconds since 1970",
+            store_certificates.series.clone(),
+        );
+        registry.register(
+            "data_stores",
+            "DataStores, by readiness",
+            data_stores.clone(),
+        );
+        let rolls = Family::default();
+        registry.register(
+            "rolls",
+            "Tenants whose pods are rolled for a reason other than their spec: waiting, \
+             rolling, late (Ready before and not since; others wait for these)",
+            rolls.clone(),
+        );
+        Self {
+            registry,
+            steps,
+            calls,
+            panics,
+            passes,
+            queue,
+            leading,
+            tenants,
+            data_stores,
+            certificates,
+            store_certificates,
+            rolls,
+        }
+    }
+
+    /// Counts a step.
+    pub fn steps(&self, result: &str) {
+        self.steps.get_or_create(&kind(result)).inc();
+    }
+
+    /// Counts a call.
+    pub fn calls(&self, method: &str) {
+        self.calls.get_or_create(&kind(method)).inc();
+    }
+
+    /// Counts a panic that was survived.
+    pub fn panic(&self, place: &str) {
+        self.panics.get_or_create(&kind(place)).inc();
+    }
+
+    /// Times a pass.
+    pub fn pass(&self, of: &str, seconds: f64) {
+        self.passes.get_or_create(&kind(of)).observe(seconds);
+    }
+
+    /// What is read at the moment of a scrape.
+    pub fn refresh(&self, ctx: &crate::context::Context) {
+        use apiservice::condition;
+        let waiting = ctx.queue.depth() + ctx.shares.parked();
+        self.queue.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        self.leading.set(i64::from(ctx.leadership.leads()));
+        let (mut ready, mut other) = (0, 0);
+        let tenants = ctx.caches.tenants.all();
+        self.certificates(&tenants);
+        for tenant in tenants {
+            let conditions = tenant.status.as_ref().map(|status| &status.conditions);
+            match conditions {
+                Some(all) if condition::is_true(all, condition::tenant::READY) => ready += 1,
+                _ => other += 1,
+            }
+        }
+        self.tenants.get_or_create(&kind("ready")).set(ready);
+        self.tenants.get_or_create(&kind("not_ready")).set(other);
+        for (which, number) in crate::fleet::counts(ctx) {
+            let number = i64::try_from(number).unwrap_or(i64::MAX);
+            self.rolls.get_or_create(&kind(which)).set(number);
+        }
+        let (mut ready, mut other) = (0, 0);
+        let stores = ctx.caches.data_stores.all();
+        self.store_certificates.set(stores.iter().flat_map(|store| {
+            let name = store.metadata.name.clone().unwrap_or_default();
+            let all = credentials::certificates(store, &ctx.caches).into_iter();
+            all.map(move |one| {
+                let labels = StoreCertificateLabels {
+                    data_store: name.clone(),
+                    certificate: one.part,
+                };
+                (labels, one.span.not_after)
+            })
+        }));
+        for store in stores {
+            match store.status.as_ref() {
+                Some(status) if status.ready => ready += 1,
+                _ => other += 1,
+            }
+        }
+        self.data_stores.get_or_create(&kind("ready")).set(ready);
+        self.data_stores
+            .get_or_create(&kind("not_ready"))
+            .set(other);
+    }
+
+    /// The ends of all certificates of these tenants, as their status has them, and
+    /// of no others: ten for each tenant.
+    fn certificates(&self, tenants: &[Arc<TenantControlPlane>]) {
+        let of = |tenant: &Arc<TenantControlPlane>| {
+            let status = tenant.status.as_ref()?;
+            let meta = &tenant.metadata;
+            let (namespace, name) = (meta.namespace.clone()?, meta.name.clone()?);
+            let ends = report::objects::certificate_ends(status).map(move |(certificate, end)| {
+                let labels = CertificateLabels {
+                    namespace: namespace.clone(),
+                    tenant: name.clone(),
+                    certificate,
+                };
+                (labels, end)
+            });
+            Some(ends.collect::<Vec<_>>())
+        };
+        let ends = tenants.iter().filter_map(of).flatten();
+        self.certificates.set(ends);
+    }
+
+    /// As text.
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        match encode(&mut text, &self.registry) {
+            Ok(()) => text,
+            Err(_) => String::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_appear_in_the_text() {
+        let metrics = Metrics::new();
+        metrics.steps("done");
+        metrics.calls("PATCH");
+        metrics.pass("tenant", 0.2);
+        let text = metrics.encode();
+        assert!(
+            text.contains("steward_controller_steps_total{kind=\"done\"} 1"),
+            "{text}"
+        );
+        assert!(text.contains("steward_controller_cluster_calls_total{kind=\"PATCH\"} 1"));
+    }
+
+    /// A series for each certificate of each tenant that there is, with the time in
+    /// its status; gone with the certificate or the tenant.
+    #[test]
+    fn ends_of_certificates_come_and_go_with_their_tenants() {
+        let tenant = |name: &str, status: serde_json::Value| {
+            let mut tenant = TenantControlPlane::new(name, Default::default());
+            tenant.metadata.namespace = Some("ns".to_owned());
+            tenant.status = serde_json::from_value(status).unwrap();
+            Arc::new(tenant)
+        };
+        let one = tenant(
+            "one",
+            serde_json::json!({
+                "certificates": {"ca": {"expires": "2036-01-01T00:00:00Z"}, "sa": {}},
+                "kubeconfig": {"admin": {"expires": "2027-01-01T00:00:00Z"}},
+                "storage": {"certificate": {"expires": "2027-01-02T00:00:00Z"}},
+            }),
+        );
+        let two = tenant(
+            "two",
+            serde_json::json!({"certificates": {"ca": {"expires": "2036-01-01T00:00:00Z"}}}),
+        );
+        let metrics = Metrics::new();
+        let series = |tenants: &[Arc<TenantControlPlane>]| {
+            metrics.certificates(tenants);
+            let text = metrics.encode();
+            let lines = text
+                .lines()
+                .filter(|line| line.contains("expiry_timestamp_seconds{"));
+            let mut lines: Vec<_> = lines.map(str::to_owned).collect();
+            lines.sort();
+            lines
+        };
+        let named = |tenant: &str, certificate: &str, end: i64| {
+            format!(
+                "steward_controller_certificate_expiry_timestamp_seconds{{namespace=\"ns\",\
+                 tenant=\"{tenant}\",certificate=\"{certificate}\"}} {end}"
+            )
+        };
+        let expected = [
+            named("one", "admin-kubeconfig", 1_798_761_600),
+            named("one", "ca", 2_082_758_400),
+            named("one", "datastore-certificate", 1_798_848_000),
+            named("two", "ca", 2_082_758_400),
+        ];
+        assert_eq!(series(&[one.clone(), two.clone()]), expected);
+        assert_eq!(series(&[two]), expected[3..]);
+        assert_eq!(series(&[]), Vec::<String>::new());
+        assert_eq!(series(&[one]), expected[..3]);
+    }
+}

@@ -1,0 +1,252 @@
+//! When a key is due again, and the deadlines of calls.
+
+use std::{collections::HashMap, hash::Hash, time::Duration};
+
+use jiff::Timestamp;
+use kube::runtime::utils::Backoff as WatchBackoff;
+use parking_lot::Mutex;
+
+use crate::apply::contested::CONTESTED_EVERY;
+use crate::tenant::plan::{EXISTS, Outcome, Plan};
+
+/// Deadline of one call to the management cluster.
+pub const CALL_DEADLINE: Duration = Duration::from_secs(15);
+/// Deadline of a look at one object within a watch.
+pub const LOOK_DEADLINE: Duration = Duration::from_secs(3);
+/// Deadline of one step in a datastore.
+pub const STORE_DEADLINE: Duration = Duration::from_secs(4);
+/// Deadline of one request within such a step.
+pub const STORE_REQUEST: Duration = Duration::from_secs(3);
+/// Deadline of a step that deletes a tenant's data.
+pub const DROP_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Between probes of a tenant that is Ready.
+pub const PROBE_READY: Duration = Duration::from_secs(4);
+/// Between probes of a tenant that is coming up.
+pub const PROBE_COMING: Duration = Duration::from_millis(150);
+/// Between probes of a tenant that has been down for a while, and the first wait
+/// for one that never answered.
+pub const PROBE_DOWN: Duration = Duration::from_secs(2);
+/// How long a tenant counts as coming up.
+pub const COMING_FOR: Duration = Duration::from_secs(120);
+/// Between looks at the age of what probes found.
+pub const AGES_EVERY: Duration = Duration::from_secs(10);
+/// Between attempts of an observer that panics, at first and at most.
+pub const OBSERVER_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+/// Deadline of one probe along one path.
+pub const PROBE_DEADLINE: Duration = Duration::from_secs(3);
+/// Between attempts of the set-up command.
+pub const SETUP_EVERY: Duration = Duration::from_secs(1);
+/// Connections to one tenant that are under way at a time.
+pub const CONNECTIONS: usize = 2;
+/// Beside a connection that takes longer, another is tried, and another in place of
+/// that one. With every second replica hanging, six that hang are met in 2 of 100
+/// cases, and a probe looks twice.
+pub const CONNECT_AGAIN: Duration = Duration::from_millis(250);
+/// The longest time between attempts along a path that never led to the tenant.
+pub const NEVER_REACHED: Duration = Duration::from_secs(60);
+/// Deadline of the connection for a probe, handshake included.
+pub const CONNECT_DEADLINE: Duration = Duration::from_millis(1500);
+/// Between looks at the bindings in a tenant.
+pub const BINDINGS_EVERY: Duration = Duration::from_secs(30);
+
+/// Between looks at a tenant's rights in its datastore.
+pub const ACCESS_EVERY: Duration = Duration::from_secs(5);
+/// Between looks at a datastore that is well.
+pub const HEALTH_EVERY: Duration = Duration::from_secs(5);
+/// Between looks at a datastore whose state is not known or just turned bad.
+pub const HEALTH_UNKNOWN: Duration = Duration::from_millis(500);
+/// The longest time between looks at a datastore that is not well.
+pub const HEALTH_SLOWEST: Duration = Duration::from_secs(8);
+/// How long a claim that was refused is not tried again.
+pub const CLAIM_AGAIN: Duration = Duration::from_secs(20);
+/// Between compactions that we do because nobody else does (rule 21).
+pub const COMPACT_EVERY: Duration = Duration::from_secs(5 * 60);
+/// Between attempts at deletions that were put off.
+pub const CLEANUP_EVERY: Duration = Duration::from_secs(15);
+/// No further one is begun after this long in one round.
+pub const CLEANUP_ROUND: Duration = Duration::from_secs(10);
+/// How many run at a time in one datastore.
+pub const CLEANUPS_AT_A_TIME: usize = 4;
+
+/// What the API found invalid is not sent again for so long.
+pub const REJECTED_FOR: jiff::SignedDuration = jiff::SignedDuration::from_secs(20);
+/// What failed for a reason that repetition rarely helps is tried again then.
+const HOPELESS_EVERY: Duration = Duration::from_secs(30);
+/// A name that someone else holds is looked at again this often: objects
+/// that are not ours are not watched.
+const NAME_TAKEN_EVERY: Duration = Duration::from_secs(20);
+/// A quiet tenant is looked at again after this long, plus up to as much.
+const RESYNC: Duration = Duration::from_secs(10 * 60);
+const FIRST: Duration = Duration::from_millis(100);
+const SLOWEST: Duration = Duration::from_secs(30);
+
+/// When a key is due again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Next(pub Duration);
+
+/// How often each key failed in a row.
+#[derive(Debug)]
+pub struct Failures<K>(Mutex<HashMap<K, u32>>);
+
+impl<K> Default for Failures<K> {
+    fn default() -> Self {
+        Self(Mutex::new(HashMap::new()))
+    }
+}
+
+impl<K: Hash + Eq + Clone> Failures<K> {
+    /// Counts one more failure and returns all of them, this one included.
+    pub fn more(&self, key: &K) -> u32 {
+        let mut all = self.0.lock();
+        let count = all.entry(key.clone()).or_insert(0);
+        *count = count.saturating_add(1);
+        *count
+    }
+
+    /// It went well.
+    pub fn none(&self, key: &K) {
+        self.0.lock().remove(key);
+    }
+}
+
+/// Doubles from a tenth of a second to half a minute. `spread`, from 0 to 1,
+/// takes away up to a fifth, so that many keys do not come back together.
+pub fn backoff(failures: u32, spread: f64) -> Duration {
+    let doubled = FIRST.saturating_mul(1_u32 << failures.saturating_sub(1).min(12));
+    doubled
+        .min(SLOWEST)
+        .mul_f64(1.0 - 0.2 * spread.clamp(0.0, 1.0))
+}
+
+/// True if a pass must count as a failure of its key.
+pub fn failed(outcomes: &[Outcome]) -> bool {
+    outcomes
+        .iter()
+        .any(|outcome| matches!(outcome, Outcome::Failed { retry: true, .. }))
+}
+
+/// When to look at a tenant again if nothing changes before. `failures`
+/// counts passes in a row that failed, this one included.
+pub fn next(plan: &Plan, outcomes: &[Outcome], failures: u32, now: Timestamp, spread: f64) -> Next {
+    let mut next = RESYNC + RESYNC.mul_f64(spread.clamp(0.0, 1.0));
+    for outcome in outcomes {
+        if let Outcome::Failed { reason, retry, .. } = outcome {
+            let wait = match reason.as_str() {
+                apiservice::condition::reason::CONTESTED => CONTESTED_EVERY,
+                apiservice::condition::reason::NAME_TAKEN => NAME_TAKEN_EVERY,
+                // It is in the cache now: the next plan knows it.
+                EXISTS => backoff(failures, spread),
+                _ if *retry => backoff(failures, spread),
+                _ => HOPELESS_EVERY,
+            };
+            next = next.min(wait);
+        }
+    }
+    if let Some(at) = plan.revisit {
+        let wait = Duration::try_from(at.duration_since(now)).unwrap_or_default();
+        next = next.min(wait.max(FIRST));
+    }
+    Next(next)
+}
+
+/// Between attempts of an observer that failed so often in a row: from
+/// `first` on, doubling, never above `slowest`.
+pub fn observer_backoff(first: Duration, slowest: Duration, failures: u32) -> Duration {
+    first
+        .saturating_mul(1_u32 << failures.saturating_sub(1).min(10))
+        .min(slowest)
+}
+
+/// Between attempts of a watch. Short, because our own API server's restart
+/// takes seconds.
+pub fn watch_backoff() -> impl WatchBackoff {
+    Steps { failures: 0 }
+}
+
+struct Steps {
+    failures: u32,
+}
+
+impl Iterator for Steps {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.failures = self.failures.saturating_add(1);
+        Some(observer_backoff(
+            Duration::from_millis(200),
+            Duration::from_secs(5),
+            self.failures,
+        ))
+    }
+}
+
+impl WatchBackoff for Steps {
+    fn reset(&mut self) {
+        self.failures = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> Timestamp {
+        Timestamp::from_second(1_800_000_000).unwrap()
+    }
+
+    fn failure(reason: &str, retry: bool) -> Outcome {
+        Outcome::Failed {
+            reason: reason.into(),
+            message: String::new(),
+            retry,
+            finding: None,
+        }
+    }
+
+    #[test]
+    fn a_quiet_tenant_is_left_alone() {
+        let Next(wait) = next(&Plan::default(), &[Outcome::Unchanged], 0, now(), 0.0);
+        assert_eq!(wait, RESYNC);
+    }
+
+    #[test]
+    fn failures_back_off_by_key() {
+        let failures = Failures::default();
+        let waits: Vec<_> = (0..12)
+            .map(|_| {
+                let count = failures.more(&"a");
+                let outcomes = [failure("ApplyFailed", true)];
+                next(&Plan::default(), &outcomes, count, now(), 0.0).0
+            })
+            .collect();
+        assert_eq!(waits[0], Duration::from_millis(100));
+        assert_eq!(waits[3], Duration::from_millis(800));
+        assert_eq!(waits[11], SLOWEST);
+        assert_eq!(failures.more(&"b"), 1);
+        failures.none(&"a");
+        assert_eq!(failures.more(&"a"), 1);
+    }
+
+    #[test]
+    fn the_nearest_reason_counts() {
+        let mut plan = Plan::default();
+        plan.revisit_at(Timestamp::from_second(1_800_000_030).unwrap());
+        let outcomes = [
+            Outcome::Done,
+            failure(apiservice::condition::reason::CONTESTED, false),
+            Outcome::NotReached,
+        ];
+        let Next(wait) = next(&plan, &outcomes, 0, now(), 0.5);
+        assert_eq!(wait, Duration::from_secs(30));
+        let Next(wait) = next(&Plan::default(), &outcomes, 0, now(), 0.5);
+        assert_eq!(wait, CONTESTED_EVERY);
+    }
+
+    #[test]
+    fn what_retrying_hardly_helps_is_tried_seldom() {
+        let outcomes = [failure("Invalid", false)];
+        let Next(wait) = next(&Plan::default(), &outcomes, 0, now(), 0.0);
+        assert_eq!(wait, HOPELESS_EVERY);
+    }
+}

@@ -1,0 +1,4 @@
+//! What holds a tenant's data.
+
+pub mod settings;
+pub mod store;

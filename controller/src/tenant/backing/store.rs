@@ -1,0 +1,467 @@
+//! The tenant's place in a DataStore: which one, under which names, with which
+//! credentials (features 4, rule 17, rule 21).
+
+use std::collections::BTreeMap;
+
+use apiservice::condition::{reason, tenant as condition};
+use apiservice::names::{self, key};
+use apiservice::pki::{Entropy, Pair, Usage};
+use apiservice::v1alpha1::{
+    DataStore, Driver, StorageStatus, TenantControlPlane, TenantControlPlaneStatus,
+};
+
+use crate::tenant::backing::settings;
+use crate::tenant::network::address::AlternativeNames;
+use crate::tenant::objects::Data;
+use crate::tenant::pki::certificates::{self, Wish};
+use crate::tenant::pki::expiry::Expiry;
+use crate::tenant::plan::{Claim, Plan, Step, Waiting};
+use crate::tenant::world::{
+    AccessFact, Held, MaterialFact, Settings, StoreProblem, StoreProblemKind, World,
+};
+use k8s_openapi::api::core::v1::Secret;
+
+/// What the workload needs to know about the tenant's data.
+#[derive(Clone, Debug, Default)]
+pub struct Place {
+    /// Name of the DataStore.
+    pub data_store: Option<String>,
+    /// `host:port` of the database that the pods are given; empty if the DataStore is
+    /// not there.
+    pub endpoints: Vec<String>,
+    /// The fingerprint of these settings.
+    pub settings: Option<String>,
+    /// Database, bucket or key prefix.
+    pub schema: String,
+    /// The tenant's user in the database.
+    pub user: String,
+    /// Checksums of the two Secrets, if they are there or planned.
+    pub config_checksum: Option<String>,
+    /// The second of them.
+    pub certificate_checksum: Option<String>,
+    /// The tenant has its rights in the database, or gets them before the
+    /// Deployment is written.
+    pub granted: bool,
+}
+
+/// The DataStore of a tenant: the one where its data is, else the one that the
+/// spec names, else the default.
+pub fn choose(tenant: &TenantControlPlane, settings: &Settings) -> Option<String> {
+    let settled = storage(tenant).filter(|storage| {
+        storage
+            .setup
+            .as_ref()
+            .is_some_and(|setup| setup.schema.is_some())
+    });
+    settled
+        .and_then(|storage| storage.data_store_name.clone())
+        .or_else(|| {
+            tenant
+                .spec
+                .data_store
+                .clone()
+                .filter(|name| !name.is_empty())
+        })
+        .or_else(|| settings.default_data_store.clone())
+}
+
+/// The DataStore of a tenant: the one that has its claim; until that is known,
+/// what [`choose`] says.
+pub fn data_store(world: &World) -> Option<String> {
+    match held(world) {
+        Some(held) => Some(held.data_store.clone()),
+        None => choose(&world.tenant, &world.settings),
+    }
+}
+
+/// The claim that a database has confirmed for this uid.
+pub fn held(world: &World) -> Option<&Held> {
+    let held = world.store.held.as_ref();
+    held.filter(|held| held.claim.uid == world.uid())
+}
+
+/// The names in the database: those of the confirmed claim, else those that
+/// the tenant wishes for. Never those in status: whoever writes it could
+/// choose another tenant's (rule 17).
+pub fn claim(world: &World) -> Claim {
+    match held(world) {
+        Some(held) => held.claim.clone(),
+        None => wished(&world.tenant),
+    }
+}
+
+/// The names that a tenant without a claim asks for: from the spec, else made
+/// from namespace and name.
+pub fn wished(tenant: &TenantControlPlane) -> Claim {
+    let meta = &tenant.metadata;
+    let namespace = meta.namespace.clone().unwrap_or_default();
+    let name = meta.name.clone().unwrap_or_default();
+    let given = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
+    let uid = meta.uid.clone().unwrap_or_default();
+    let schema = given(&tenant.spec.data_store_schema)
+        .unwrap_or_else(|| names::default_schema(&namespace, &name));
+    Claim {
+        user: given(&tenant.spec.data_store_username)
+            .unwrap_or_else(|| names::default_user(&namespace, &name, &uid)),
+        role: Some(Claim::role_of(&schema, &uid)),
+        uid,
+        schema,
+        namespace,
+        name,
+    }
+}
+
+fn storage(tenant: &TenantControlPlane) -> Option<&StorageStatus> {
+    tenant.status.as_ref()?.storage.as_ref()
+}
+
+/// Whether status says that the grant was made once. Good for knowing whom to
+/// ask before anything is claimed, and for nothing that pods are given.
+pub fn settled(tenant: &TenantControlPlane) -> bool {
+    let setup = storage(tenant).and_then(|storage| storage.setup.as_ref());
+    setup.is_some_and(|setup| setup.schema.is_some())
+}
+
+/// Whether a database has something of this tenant, as far as that is known: its claim
+/// was found, or status names the user that was made there. Where there is no claim then,
+/// it is not because it was released: [`note_empty`] comes before that.
+pub fn has_data(world: &World) -> bool {
+    let setup = storage(&world.tenant).and_then(|storage| storage.setup.as_ref());
+    match setup {
+        Some(setup) if setup.schema.is_some() => setup.user.is_some(),
+        _ => held(world).is_some(),
+    }
+}
+
+/// Notes in a status that nothing is left of the user and its data; the schema is claimed
+/// for as long as the status goes on to name it.
+pub fn note_empty(status: &mut TenantControlPlaneStatus, claim: &Claim) {
+    let storage = status.storage.get_or_insert_default();
+    let setup = storage.setup.get_or_insert_default();
+    setup.schema.get_or_insert_with(|| claim.schema.clone());
+    setup.user = None;
+}
+
+/// Plans claim, grant, credentials and client certificate.
+pub fn plan(world: &World, entropy: &Entropy, expiry: &Expiry, plan: &mut Plan) -> Place {
+    let claim = claim(world);
+    let mut place = Place {
+        data_store: data_store(world),
+        schema: claim.schema.clone(),
+        user: claim.user.clone(),
+        ..Place::default()
+    };
+    let data_store = match usable(world, place.data_store.as_deref()) {
+        Ok(data_store) => data_store,
+        Err(waiting) => {
+            plan.push(Step::Wait(waiting));
+            return place;
+        }
+    };
+    let name = place.data_store.clone().unwrap_or_default();
+    let settings = settings::choose(world, &name, &data_store.spec.endpoints, plan);
+    place.granted = grant(world, plan, claim.clone());
+    if place.granted {
+        place.config_checksum = Some(config(world, plan, &claim));
+        place.certificate_checksum =
+            certificate(world, entropy, expiry, plan, &claim, settings.kept);
+    }
+    place.endpoints = settings.endpoints;
+    place.settings = settings.fingerprint;
+    place
+}
+
+/// The DataStore, if a tenant can be placed there.
+fn usable<'a>(world: &'a World, name: Option<&str>) -> Result<&'a DataStore, Waiting> {
+    let Some(name) = name else {
+        return Err(waiting(
+            reason::DATA_STORE_NOT_SET,
+            "No DataStore is named and the operator has no default. Set spec.dataStore.".to_owned(),
+            true,
+        ));
+    };
+    let Some(data_store) = world.data_store.as_deref() else {
+        let (message, problem) = if world.data_stores_known {
+            (
+                format!("DataStore {name} does not exist. Create it or set spec.dataStore."),
+                true,
+            )
+        } else {
+            ("DataStores are being read".to_owned(), false)
+        };
+        let reason = if problem {
+            reason::DATA_STORE_NOT_FOUND
+        } else {
+            reason::PROVISIONING
+        };
+        return Err(waiting(reason, message, problem));
+    };
+    match data_store.spec.driver {
+        Driver::Etcd => Ok(data_store),
+        other => Err(waiting(
+            reason::DRIVER_NOT_SUPPORTED,
+            format!(
+                "DataStore {name} has driver {}, which this version does not run yet. Use one of \
+                 driver etcd.",
+                other.as_str()
+            ),
+            true,
+        )),
+    }
+}
+
+/// Plans what is missing of claim and grant; whether the tenant will hold its
+/// rights once the plan is carried out.
+fn grant(world: &World, plan: &mut Plan, claim: Claim) -> bool {
+    let confirmed = held(world).is_some();
+    // Whether a claim of ours is somewhere that has not been found yet: the
+    // observer finds it. Until then no names are known, and what is there keeps
+    // what it has.
+    let mut unknown = false;
+    let missing = match &world.store.access {
+        Some(AccessFact::Taken { by }) => {
+            plan.push(Step::Wait(waiting(
+                reason::SCHEMA_TAKEN,
+                format!(
+                    "Schema {} or user {} belongs to {by}. {OTHER_NAMES}",
+                    claim.schema, claim.user
+                ),
+                true,
+            )));
+            return false;
+        }
+        Some(AccessFact::Refused(why)) => {
+            plan.push(Step::Wait(waiting(reason::NAME_REFUSED, why.clone(), true)));
+            return false;
+        }
+        Some(AccessFact::Revoked(_)) => true,
+        Some(AccessFact::Unclaimed) if may_start_empty(&world.tenant) => true,
+        Some(AccessFact::Unclaimed) => {
+            let name = data_store(world).unwrap_or_default();
+            plan.push(Step::Wait(data_not_found(world, &name)));
+            return false;
+        }
+        Some(AccessFact::Granted) | None if confirmed => false,
+        Some(AccessFact::Granted) => {
+            unknown = true;
+            false
+        }
+        None => {
+            unknown = settled(&world.tenant);
+            !unknown
+        }
+    };
+    if let Some(trouble) = trouble(world) {
+        plan.push(Step::Wait(trouble));
+        return !missing && !unknown;
+    }
+    if missing {
+        if matches!(world.store.material, MaterialFact::Unknown) {
+            plan.push(Step::Wait(waiting(
+                reason::PROVISIONING,
+                "The DataStore's Secrets are being read".to_owned(),
+                false,
+            )));
+            return false;
+        }
+        plan.push(Step::Grant(claim));
+    }
+    !unknown
+}
+
+/// Whether a claim may be made where there is none. A tenant that was Ready has data
+/// somewhere: in an empty database its API server would find no objects, and the nodes
+/// would end what runs there.
+pub fn may_start_empty(tenant: &TenantControlPlane) -> bool {
+    let asked = crate::tenant::objects::annotation(&tenant.metadata, names::ANNOTATION_START_EMPTY);
+    !tenant.was_ready() || asked.is_some() && asked == tenant.metadata.uid.as_deref()
+}
+
+/// The database is not the one with this tenant's data.
+pub fn data_not_found(world: &World, name: &str) -> Waiting {
+    let message = format!(
+        "DataStore {name} knows nothing of this tenant, which was Ready: it leads to another \
+         database than the one with its data, or to an older state of it. Nothing is made there. \
+         Correct the DataStore or restore its database; to begin with an empty one, annotate \
+         the tenant with {}={}.",
+        names::ANNOTATION_START_EMPTY,
+        world.uid()
+    );
+    waiting(reason::DATA_NOT_FOUND, message, true)
+}
+
+/// Why nothing can be done in the database now.
+fn trouble(world: &World) -> Option<Waiting> {
+    if let MaterialFact::Missing { what, remedy } = &world.store.material {
+        return Some(waiting(
+            reason::SECRET_NOT_FOUND,
+            format!("{what}: {remedy}."),
+            true,
+        ));
+    }
+    match &world.store.health {
+        Some(Err(problem)) => Some(explain(world, problem)),
+        _ => None,
+    }
+}
+
+/// What to do about names that somebody else holds.
+const OTHER_NAMES: &str = "Set spec.dataStoreSchema and spec.dataStoreUsername to other names; \
+                           where they are set already, in a new TenantControlPlane.";
+
+/// A step in the database that failed, in the words that the next pass will
+/// have for it, so that the first event about it says what to do.
+pub fn explain_failure(world: &World, reason: &str, message: &str) -> Option<Waiting> {
+    if reason == reason::SCHEMA_TAKEN {
+        let message = format!("{}. {OTHER_NAMES}", message.trim_end_matches('.'));
+        return Some(waiting(reason::SCHEMA_TAKEN, message, true));
+    }
+    let kinds = [
+        StoreProblemKind::Unreachable,
+        StoreProblemKind::Unauthenticated,
+        StoreProblemKind::Full,
+        StoreProblemKind::Insecure,
+    ];
+    kinds
+        .map(|kind| StoreProblem {
+            kind,
+            message: message.to_owned(),
+        })
+        .iter()
+        .map(|problem| explain(world, problem))
+        .find(|told| told.reason == reason)
+}
+
+/// A database's trouble in the words of a condition.
+pub fn explain(world: &World, problem: &StoreProblem) -> Waiting {
+    let name = data_store(world).unwrap_or_default();
+    let (reason, remedy) = match problem.kind {
+        StoreProblemKind::Unreachable => (
+            reason::DATA_STORE_UNREACHABLE,
+            "Check that it runs and that spec.endpoints of the DataStore lead to it",
+        ),
+        StoreProblemKind::Unauthenticated => (
+            reason::DATA_STORE_UNAUTHORIZED,
+            "Check the credentials that the DataStore refers to",
+        ),
+        StoreProblemKind::Full => (
+            reason::DATA_STORE_FULL,
+            "Compact and defragment it or raise its quota, then disarm the alarm",
+        ),
+        StoreProblemKind::Insecure => (
+            reason::AUTHENTICATION_DISABLED,
+            "Turn authentication on: without it, tenants could read each other",
+        ),
+        StoreProblemKind::Unhealthy => (reason::DATA_STORE_NOT_READY, "Look at its log"),
+    };
+    waiting(
+        reason,
+        format!(
+            "DataStore {name}: {}. {remedy}.",
+            problem.message.trim_end_matches('.')
+        ),
+        true,
+    )
+}
+
+/// The credentials Secret. etcd knows the user by its certificate, so there is
+/// neither an address nor a password in it.
+fn config(world: &World, plan: &mut Plan, claim: &Claim) -> String {
+    let data: Data = BTreeMap::from([
+        (key::DB_CONNECTION_STRING.to_owned(), Vec::new()),
+        (key::DB_SCHEMA.to_owned(), claim.schema.clone().into_bytes()),
+        (key::DB_USER.to_owned(), claim.user.clone().into_bytes()),
+        (key::DB_PASSWORD.to_owned(), Vec::new()),
+    ]);
+    let name = names::datastore_config(world.name());
+    if let Some(checksum) = crate::tenant::objects::paused_checksum(world, &name) {
+        return checksum;
+    }
+    let checksum = crate::tenant::objects::checksum(&data);
+    let wanted =
+        crate::tenant::objects::secret(world, &name, names::component::DATASTORE_CONFIG, data);
+    let live = world.owned.get::<Secret>(&name).map(AsRef::as_ref);
+    let live = live.map(|live: &Secret| (&live.metadata, live));
+    crate::tenant::objects::keep(
+        world,
+        plan,
+        crate::tenant::plan::Object::Secret(wanted),
+        live,
+    );
+    checksum
+}
+
+/// The client certificate: the user's name, no organization, no use but that
+/// of a client (rule 21).
+///
+/// Where the settings are those of before (`kept`), a certificate of another authority
+/// is one of the things that wait.
+fn certificate(
+    world: &World,
+    entropy: &Entropy,
+    expiry: &Expiry,
+    plan: &mut Plan,
+    claim: &Claim,
+    kept: bool,
+) -> Option<String> {
+    let name = names::datastore_certificate(world.name());
+    let there = || {
+        let live = world.secret(&name);
+        live.map(|live| crate::tenant::objects::checksum(&crate::tenant::objects::data(live)))
+    };
+    // Names in status or spec do not outrank a claim (rule 17): a certificate is
+    // signed only for a user that is known to be this tenant's.
+    let claimed = world.store.access == Some(AccessFact::Granted)
+        || plan.steps.iter().any(|step| matches!(step, Step::Grant(_)));
+    let (MaterialFact::Known(material), true) = (&world.store.material, claimed) else {
+        // What is there keeps serving until that is known.
+        return there();
+    };
+    let trusted = world
+        .secret(&name)
+        .and_then(|live| crate::tenant::objects::text(live, key::CA_CRT));
+    if kept && trusted.as_ref() != Some(&material.authority) {
+        return there();
+    }
+    let Some(authority_key) = &material.authority_key else {
+        plan.push(Step::Wait(waiting(
+            reason::TLS_CONFIGURATION_INVALID,
+            "The DataStore has no key of its authority, so no client certificate can be signed. \
+             Set spec.tlsConfig.certificateAuthority.privateKey."
+                .to_owned(),
+            true,
+        )));
+        return None;
+    };
+    let authority = Pair {
+        cert: material.authority.clone(),
+        key: authority_key.clone(),
+    };
+    let wish = Wish {
+        secret: name,
+        component: names::component::DATASTORE_CERTIFICATE,
+        part: "datastore-certificate",
+        crt: key::DATASTORE_CRT,
+        key: key::DATASTORE_KEY,
+        beside: Data::from([(
+            key::CA_CRT.to_owned(),
+            material.authority.clone().into_bytes(),
+        )]),
+        authority: &authority,
+        subject: certificates::subject(&claim.user, &[]),
+        usage: Usage::Client,
+        names: AlternativeNames::default(),
+        needed: AlternativeNames::default(),
+    };
+    certificates::keep(world, entropy, expiry, plan, &wish)
+}
+
+fn waiting(reason: &'static str, message: String, problem: bool) -> Waiting {
+    Waiting {
+        condition: condition::DATA_STORE_READY,
+        reason,
+        message,
+        problem,
+        finding: None,
+    }
+}

@@ -1,0 +1,4 @@
+//! How a tenant is reached.
+
+pub mod address;
+pub mod service;

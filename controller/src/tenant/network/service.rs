@@ -1,0 +1,122 @@
+//! The Service in front of a tenant's API server (features 2.4).
+
+use std::collections::BTreeMap;
+
+use apiservice::names;
+use apiservice::v1alpha1::{AdditionalPort, ServiceType};
+use k8s_openapi::api::core::v1::{Pod, Service, ServicePort, ServiceSpec};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use crate::tenant::objects;
+use crate::tenant::plan::{Object, Plan};
+use crate::tenant::world::World;
+
+/// Keeps the Service.
+pub fn plan(world: &World, plan: &mut Plan) {
+    let live = world.service();
+    let wanted = wanted(world);
+    objects::keep(
+        world,
+        plan,
+        Object::Service(wanted),
+        live.map(|live| (&live.metadata, live)),
+    );
+}
+
+/// The whole Service as wanted. Fields that are absent here and were applied
+/// before are removed by the apply, so that emptied source ranges and dropped
+/// ports do not linger.
+pub fn wanted(world: &World) -> Service {
+    let spec = &world.tenant.spec;
+    let (network, service) = (&spec.network_profile, &spec.control_plane.service);
+    let mut metadata = objects::meta(
+        world,
+        &names::workload(world.name()),
+        names::component::SERVICE,
+    );
+    objects::add_metadata(&mut metadata, service.additional_metadata.as_ref());
+
+    let kind = service.service_type;
+    let balanced = kind == ServiceType::LoadBalancer;
+    let api = ServicePort {
+        name: Some(names::PORT_API_SERVER.to_owned()),
+        port: network.port,
+        target_port: Some(IntOrString::Int(network.port)),
+        protocol: Some("TCP".to_owned()),
+        node_port: (kind == ServiceType::NodePort).then_some(network.port),
+        ..ServicePort::default()
+    };
+    let more = service.additional_ports.iter().map(additional);
+    Service {
+        metadata,
+        spec: Some(ServiceSpec {
+            type_: Some(kind.as_str().to_owned()),
+            selector: Some(selector(world)),
+            ports: Some(std::iter::once(api).chain(more).collect()),
+            load_balancer_class: network.load_balancer_class.clone().filter(|_| balanced),
+            load_balancer_source_ranges: Some(network.load_balancer_source_ranges.clone())
+                .filter(|ranges| balanced && !ranges.is_empty()),
+            allocate_load_balancer_node_ports: service
+                .allocate_load_balancer_node_ports
+                .filter(|_| balanced),
+            external_ips: external_ips(world),
+            publish_not_ready_addresses: leads_to_starting(world).then_some(true),
+            ..ServiceSpec::default()
+        }),
+        status: None,
+    }
+}
+
+/// Whether the Service leads to a pod that the kubelet has not found ready yet.
+///
+/// Only while a tenant with one replica comes up for the first time: nobody uses
+/// it yet, and the kubelet looks once a second and takes another third of one
+/// to tell. Ready is earned by the probe, which needs more than the kubelet does
+/// (rule 15). It lasts until the kubelet has found the pod ready, or until there is
+/// another pod: the new one of a change made at once may never serve. Pods of a
+/// deleted tenant of this name, which may take some seconds to end, must not be led to.
+fn leads_to_starting(world: &World) -> bool {
+    let one = world.tenant.spec.control_plane.deployment.replicas == 1;
+    let ending = |pod: &Pod| pod.metadata.deletion_timestamp.is_some();
+    let alone = world.pods.len() <= 1 && !world.pods.iter().any(|pod| ending(pod));
+    let so_far = match world.service() {
+        None => !world.was_ready(),
+        Some(live) => {
+            let spec = live.spec.as_ref();
+            spec.is_some_and(|live| live.publish_not_ready_addresses == Some(true))
+        }
+    };
+    one && alone && so_far && world.serving() == 0
+}
+
+/// The label by which Service and Deployment know the tenant's pods.
+pub fn selector(world: &World) -> BTreeMap<String, String> {
+    BTreeMap::from([(names::LABEL_NAME.to_owned(), world.name().to_owned())])
+}
+
+/// Whether the live Service selects other pods than ours.
+pub fn selector_changed(world: &World) -> bool {
+    let live = world.service().filter(|live| world.ours(&live.metadata));
+    let live = live.and_then(|live| live.spec.as_ref());
+    live.is_some_and(|live| live.selector.as_ref() != Some(&selector(world)))
+}
+
+fn additional(port: &AdditionalPort) -> ServicePort {
+    ServicePort {
+        name: Some(port.name.clone()),
+        protocol: Some(port.protocol.as_str().to_owned()),
+        app_protocol: port.app_protocol.clone(),
+        port: port.port,
+        target_port: Some(port.target_port.clone()),
+        ..ServicePort::default()
+    }
+}
+
+/// The declared address as external address of the Service, on request.
+fn external_ips(world: &World) -> Option<Vec<String>> {
+    let network = &world.tenant.spec.network_profile;
+    let kind = world.tenant.spec.control_plane.service.service_type;
+    let address = network.fixed_address()?;
+    let wanted = network.allow_address_as_external_ip && kind != ServiceType::LoadBalancer;
+    wanted.then(|| vec![address.to_owned()])
+}

@@ -1,0 +1,340 @@
+//! Command lines of the three components (features 2.8).
+//!
+//! Three layers: managed flags always win, because certificates, addresses and
+//! storage hang on them; defaults hold unless the user sets the same flag; the
+//! user's flags follow as they are written, in their order, repeated or not.
+
+use apiservice::admission_plugins::admission_plugins;
+use apiservice::names::container;
+use apiservice::v1alpha1::{Component, flag_name};
+use apiservice::version::KubernetesVersion;
+use k8s_openapi::api::apps::v1::Deployment;
+
+use crate::tenant::backing::store::Place;
+use crate::tenant::network::address::Address;
+use crate::tenant::workload::volumes::{CONTROLLER_MANAGER_CONFIG, PKI, SCHEDULER_CONFIG};
+use crate::tenant::world::World;
+
+/// The arguments of one component.
+pub fn arguments(
+    world: &World,
+    component: Component,
+    address: &Address,
+    place: &Place,
+) -> Vec<String> {
+    let extra = world
+        .tenant
+        .spec
+        .control_plane
+        .deployment
+        .extra_args
+        .as_ref();
+    let extra = extra.map_or(&[][..], |extra| extra.of(component));
+    let (managed, defaults) = match component {
+        Component::ApiServer => api_server(world, address, place),
+        Component::ControllerManager => controller_manager(world),
+        Component::Scheduler => scheduler(),
+        Component::Kine => return extra.to_vec(),
+    };
+    layers(managed, defaults, extra)
+}
+
+type Flags = Vec<(&'static str, String)>;
+
+fn layers(mut managed: Flags, defaults: Flags, extra: &[String]) -> Vec<String> {
+    managed.extend(defaults.into_iter().filter(|(name, _)| {
+        let replaced = match *name {
+            // Both say who decides about access.
+            "authorization-mode" => names(extra, "authorization-config"),
+            _ => false,
+        };
+        !replaced && !names(extra, name)
+    }));
+    managed.sort_unstable();
+    let ours: Vec<&str> = managed.iter().map(|(name, _)| *name).collect();
+    let kept = extra
+        .iter()
+        .filter(|argument| !ours.contains(&flag_name(argument).as_str()))
+        .cloned();
+    let written = managed
+        .iter()
+        .map(|(name, value)| format!("--{name}={value}"));
+    written.chain(kept).collect()
+}
+
+/// The value of an argument that the API server of a Deployment is started with.
+pub fn api_server_argument<'a>(of: &'a Deployment, flag: &str) -> Option<&'a str> {
+    let pod = of.spec.as_ref()?.template.spec.as_ref()?;
+    let mut containers = pod.containers.iter();
+    let server = containers.find(|it| it.name == container::API_SERVER)?;
+    let mut arguments = server.args.iter().flatten();
+    arguments.find_map(|it| it.strip_prefix("--")?.strip_prefix(flag)?.strip_prefix('='))
+}
+
+fn names(extra: &[String], name: &str) -> bool {
+    extra.iter().any(|argument| flag_name(argument) == name)
+}
+
+/// Requested plug-ins that the version does not have.
+pub fn dropped_plugins(world: &World) -> Vec<String> {
+    let kubernetes = &world.tenant.spec.kubernetes;
+    match kubernetes.version.parse::<KubernetesVersion>() {
+        Ok(version) => admission_plugins(&version, &kubernetes.admission_controllers).dropped,
+        Err(_) => Vec::new(),
+    }
+}
+
+fn api_server(world: &World, address: &Address, place: &Place) -> (Flags, Flags) {
+    let spec = &world.tenant.spec;
+    let kubelet = spec.kubernetes.kubelet.preferred_address_types.iter();
+    let kubelet: Vec<&str> = kubelet.map(|kind| kind.as_str()).collect();
+    let plugins = match spec.kubernetes.version.parse::<KubernetesVersion>() {
+        Ok(version) => {
+            admission_plugins(&version, &spec.kubernetes.admission_controllers).effective
+        }
+        Err(_) => spec.kubernetes.admission_controllers.clone(),
+    };
+    let servers: Vec<String> = place
+        .endpoints
+        .iter()
+        .map(|at| format!("https://{at}"))
+        .collect();
+    let pki = |file: &str| format!("{PKI}/{file}");
+    let managed = vec![
+        ("advertise-address", address.advertise.to_string()),
+        // The users' authority of rule 13 is trusted beside the cluster's.
+        ("client-ca-file", pki("client-ca.crt")),
+        ("enable-admission-plugins", plugins.join(",")),
+        ("etcd-cafile", pki("etcd/ca.crt")),
+        ("etcd-certfile", pki("etcd/server.crt")),
+        ("etcd-keyfile", pki("etcd/server.key")),
+        // Compaction touches all tenants' keys and is not a tenant's right (rule 21).
+        ("etcd-compaction-interval", "0".to_owned()),
+        ("etcd-prefix", format!("/{}", place.schema)),
+        ("etcd-servers", servers.join(",")),
+        (
+            "kubelet-client-certificate",
+            pki("apiserver-kubelet-client.crt"),
+        ),
+        ("kubelet-client-key", pki("apiserver-kubelet-client.key")),
+        ("kubelet-preferred-address-types", kubelet.join(",")),
+        ("proxy-client-cert-file", pki("front-proxy-client.crt")),
+        ("proxy-client-key-file", pki("front-proxy-client.key")),
+        (
+            "requestheader-allowed-names",
+            "front-proxy-client".to_owned(),
+        ),
+        ("requestheader-client-ca-file", pki("front-proxy-ca.crt")),
+        ("secure-port", address.port.to_string()),
+        ("service-account-key-file", pki("sa.pub")),
+        ("service-account-signing-key-file", pki("sa.key")),
+        (
+            "service-cluster-ip-range",
+            spec.network_profile.service_ranges().join(","),
+        ),
+        ("tls-cert-file", pki("apiserver.crt")),
+        ("tls-private-key-file", pki("apiserver.key")),
+    ];
+    let issuer = format!(
+        "https://kubernetes.default.svc.{}",
+        spec.network_profile.cluster_domain
+    );
+    let defaults = vec![
+        ("allow-privileged", "true".to_owned()),
+        ("authorization-mode", "Node,RBAC".to_owned()),
+        ("enable-bootstrap-token-auth", "true".to_owned()),
+        (
+            "requestheader-extra-headers-prefix",
+            "X-Remote-Extra-".to_owned(),
+        ),
+        ("requestheader-group-headers", "X-Remote-Group".to_owned()),
+        ("requestheader-username-headers", "X-Remote-User".to_owned()),
+        ("service-account-issuer", issuer),
+        // A pod that goes keeps answering until every node's rules know of it.
+        ("shutdown-delay-duration", "3s".to_owned()),
+    ];
+    (managed, defaults)
+}
+
+fn controller_manager(world: &World) -> (Flags, Flags) {
+    let spec = &world.tenant.spec;
+    let pki = |file: &str| format!("{PKI}/{file}");
+    let config = format!("{CONTROLLER_MANAGER_CONFIG}/controller-manager.conf");
+    let pods = spec.network_profile.pod_ranges();
+    let mut managed = vec![
+        ("authentication-kubeconfig", config.clone()),
+        ("authorization-kubeconfig", config.clone()),
+        ("client-ca-file", pki("client-ca.crt")),
+        ("cluster-signing-cert-file", pki("ca.crt")),
+        ("cluster-signing-key-file", pki("ca.key")),
+        ("kubeconfig", config),
+        ("requestheader-client-ca-file", pki("front-proxy-ca.crt")),
+        ("root-ca-file", pki("ca.crt")),
+        ("service-account-private-key-file", pki("sa.key")),
+        (
+            "service-cluster-ip-range",
+            spec.network_profile.service_ranges().join(","),
+        ),
+    ];
+    if !pods.is_empty() {
+        managed.push(("cluster-cidr", pods.join(",")));
+    }
+    let defaults = vec![
+        // Without a range there is nothing to divide among nodes, and the
+        // controller manager would not start.
+        ("allocate-node-cidrs", (!pods.is_empty()).to_string()),
+        ("bind-address", "0.0.0.0".to_owned()),
+        ("cluster-name", world.name().to_owned()),
+        ("controllers", "*,bootstrapsigner,tokencleaner".to_owned()),
+        ("leader-elect", "true".to_owned()),
+        ("use-service-account-credentials", "true".to_owned()),
+    ];
+    (managed, defaults)
+}
+
+fn scheduler() -> (Flags, Flags) {
+    let config = format!("{SCHEDULER_CONFIG}/scheduler.conf");
+    let managed = vec![
+        ("authentication-kubeconfig", config.clone()),
+        ("authorization-kubeconfig", config.clone()),
+        ("kubeconfig", config),
+    ];
+    let defaults = vec![
+        ("bind-address", "0.0.0.0".to_owned()),
+        ("leader-elect", "true".to_owned()),
+    ];
+    (managed, defaults)
+}
+
+#[cfg(test)]
+mod tests {
+    use apiservice::v1alpha1::{Component, managed_flags};
+
+    use super::{api_server, controller_manager, layers, scheduler};
+    use crate::tenant::testing::Lab;
+
+    fn owned(list: &[&str]) -> Vec<String> {
+        list.iter().map(|&text| text.to_owned()).collect()
+    }
+
+    /// What the API warns of at the write is what is left out here.
+    #[test]
+    fn the_managed_flags_are_the_published_ones() {
+        let lab = Lab::ready();
+        let address = crate::tenant::network::address::of(&lab.world).unwrap();
+        let place = crate::tenant::backing::store::Place::default();
+        for (component, (managed, _)) in [
+            (
+                Component::ApiServer,
+                api_server(&lab.world, &address, &place),
+            ),
+            (Component::ControllerManager, controller_manager(&lab.world)),
+            (Component::Scheduler, scheduler()),
+        ] {
+            let mut names: Vec<&str> = managed.iter().map(|(name, _)| *name).collect();
+            names.sort_unstable();
+            assert_eq!(names, managed_flags(component), "{component:?}");
+        }
+    }
+
+    /// The controller manager does not start with an empty range to divide.
+    #[test]
+    fn without_pod_ranges_none_are_given_to_nodes() {
+        let mut lab = Lab::ready();
+        lab.spec().network_profile.pod_cidr = String::new();
+        let (managed, defaults) = controller_manager(&lab.world);
+        assert!(!managed.iter().any(|(name, _)| *name == "cluster-cidr"));
+        assert!(defaults.contains(&("allocate-node-cidrs", "false".to_owned())));
+    }
+
+    #[test]
+    fn layers_of_arguments() {
+        let managed = vec![
+            ("tls-cert-file", "/ours".to_owned()),
+            ("secure-port", "6443".to_owned()),
+        ];
+        let defaults = vec![
+            ("authorization-mode", "Node,RBAC".to_owned()),
+            ("allow-privileged", "true".to_owned()),
+        ];
+        let table: [(&str, &[&str], &[&str]); 7] = [
+            (
+                "however they are spelled",
+                &["--tls_cert_file=/theirs", "--secure_port=1"],
+                &[
+                    "--allow-privileged=true",
+                    "--authorization-mode=Node,RBAC",
+                    "--secure-port=6443",
+                    "--tls-cert-file=/ours",
+                ],
+            ),
+            (
+                "a default is replaced in the same spelling",
+                &["--authorization_mode=RBAC", "--allow_privileged=false"],
+                &[
+                    "--secure-port=6443",
+                    "--tls-cert-file=/ours",
+                    "--authorization_mode=RBAC",
+                    "--allow_privileged=false",
+                ],
+            ),
+            (
+                "no arguments of the user",
+                &[],
+                &[
+                    "--allow-privileged=true",
+                    "--authorization-mode=Node,RBAC",
+                    "--secure-port=6443",
+                    "--tls-cert-file=/ours",
+                ],
+            ),
+            (
+                "managed flags cannot be replaced, with or without a value",
+                &["--tls-cert-file=/theirs", "--secure-port"],
+                &[
+                    "--allow-privileged=true",
+                    "--authorization-mode=Node,RBAC",
+                    "--secure-port=6443",
+                    "--tls-cert-file=/ours",
+                ],
+            ),
+            (
+                "defaults can",
+                &["--allow-privileged=false"],
+                &[
+                    "--authorization-mode=Node,RBAC",
+                    "--secure-port=6443",
+                    "--tls-cert-file=/ours",
+                    "--allow-privileged=false",
+                ],
+            ),
+            (
+                "repeated flags stay, in their order",
+                &["--v=2", "--oidc-signing-algs=a", "--v=4"],
+                &[
+                    "--allow-privileged=true",
+                    "--authorization-mode=Node,RBAC",
+                    "--secure-port=6443",
+                    "--tls-cert-file=/ours",
+                    "--v=2",
+                    "--oidc-signing-algs=a",
+                    "--v=4",
+                ],
+            ),
+            (
+                "a file of authorizers replaces the mode",
+                &["--authorization-config=/etc/authz.yaml"],
+                &[
+                    "--allow-privileged=true",
+                    "--secure-port=6443",
+                    "--tls-cert-file=/ours",
+                    "--authorization-config=/etc/authz.yaml",
+                ],
+            ),
+        ];
+        for (case, extra, expected) in table {
+            let found = layers(managed.clone(), defaults.clone(), &owned(extra));
+            assert_eq!(found, owned(expected), "{case}");
+        }
+    }
+}

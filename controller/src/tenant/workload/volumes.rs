@@ -1,0 +1,171 @@
+//! What the pods of a tenant mount: certificates, keys and kubeconfigs, each
+//! container only what it uses (features 2.8).
+
+use apiservice::names::{self, key, volume};
+use apiservice::v1alpha1::Component;
+use k8s_openapi::api::core::v1::{
+    KeyToPath, ProjectedVolumeSource, SecretProjection, SecretVolumeSource, Volume, VolumeMount,
+    VolumeProjection,
+};
+
+use crate::tenant::world::World;
+
+/// Where certificates and keys are mounted.
+pub const PKI: &str = "/etc/kubernetes/pki";
+/// Where the scheduler's kubeconfig is mounted.
+pub const SCHEDULER_CONFIG: &str = "/etc/kubernetes";
+/// Where the controller manager's kubeconfig is mounted. Not /etc/kubernetes,
+/// below which its certificates are another volume.
+pub const CONTROLLER_MANAGER_CONFIG: &str = "/etc/kubernetes/kubeconfig";
+
+/// Readable by owner and group.
+const READABLE: i32 = 0o440;
+
+/// The mounts of one container, the user's last.
+pub fn mounts(world: &World, component: Component) -> Vec<VolumeMount> {
+    let ours: &[(&str, &str)] = match component {
+        Component::ApiServer => &[(volume::PKI, PKI)],
+        Component::ControllerManager => &[
+            (volume::SIGNING_PKI, PKI),
+            (
+                volume::CONTROLLER_MANAGER_KUBECONFIG,
+                CONTROLLER_MANAGER_CONFIG,
+            ),
+        ],
+        Component::Scheduler => &[(volume::SCHEDULER_KUBECONFIG, SCHEDULER_CONFIG)],
+        Component::Kine => &[],
+    };
+    let more = world
+        .tenant
+        .spec
+        .control_plane
+        .deployment
+        .additional_volume_mounts
+        .as_ref();
+    let more = more.map_or(&[][..], |more| match component {
+        Component::ApiServer => &more.api_server,
+        Component::ControllerManager => &more.controller_manager,
+        Component::Scheduler => &more.scheduler,
+        Component::Kine => &[],
+    });
+    let ours = ours.iter().map(|(name, path)| VolumeMount {
+        name: (*name).to_owned(),
+        mount_path: (*path).to_owned(),
+        read_only: Some(true),
+        ..VolumeMount::default()
+    });
+    ours.chain(more.iter().cloned()).collect()
+}
+
+/// The API server gets no private key of an authority; the controller manager
+/// gets the one with which it signs for nodes.
+pub fn all(world: &World) -> Vec<Volume> {
+    let name = world.name();
+    let api_server = [
+        secret(
+            &names::api_server(name),
+            &[(key::API_SERVER_CRT, None), (key::API_SERVER_KEY, None)],
+        ),
+        secret(&names::ca(name), &[(key::CA_CRT, None)]),
+        secret(
+            &names::client_ca(name),
+            &[(key::CLIENT_CA_BUNDLE_CRT, Some("client-ca.crt"))],
+        ),
+        secret(
+            &names::api_server_kubelet_client(name),
+            &[
+                (key::API_SERVER_KUBELET_CLIENT_CRT, None),
+                (key::API_SERVER_KUBELET_CLIENT_KEY, None),
+            ],
+        ),
+        secret(
+            &names::front_proxy_ca(name),
+            &[(key::FRONT_PROXY_CA_CRT, None)],
+        ),
+        secret(
+            &names::front_proxy_client(name),
+            &[
+                (key::FRONT_PROXY_CLIENT_CRT, None),
+                (key::FRONT_PROXY_CLIENT_KEY, None),
+            ],
+        ),
+        secret(
+            &names::service_account(name),
+            &[(key::SA_PUB, None), (key::SA_KEY, None)],
+        ),
+        secret(
+            &names::datastore_certificate(name),
+            &[
+                (key::CA_CRT, Some("etcd/ca.crt")),
+                (key::DATASTORE_CRT, Some("etcd/server.crt")),
+                (key::DATASTORE_KEY, Some("etcd/server.key")),
+            ],
+        ),
+    ];
+    let controller_manager = [
+        secret(
+            &names::ca(name),
+            &[(key::CA_CRT, None), (key::CA_KEY, None)],
+        ),
+        secret(
+            &names::client_ca(name),
+            &[(key::CLIENT_CA_BUNDLE_CRT, Some("client-ca.crt"))],
+        ),
+        secret(
+            &names::front_proxy_ca(name),
+            &[(key::FRONT_PROXY_CA_CRT, None)],
+        ),
+        secret(&names::service_account(name), &[(key::SA_KEY, None)]),
+    ];
+    vec![
+        projected(volume::PKI, api_server.into()),
+        projected(volume::SIGNING_PKI, controller_manager.into()),
+        from_secret(
+            volume::CONTROLLER_MANAGER_KUBECONFIG,
+            names::controller_manager_kubeconfig(name),
+        ),
+        from_secret(
+            volume::SCHEDULER_KUBECONFIG,
+            names::scheduler_kubeconfig(name),
+        ),
+    ]
+}
+
+fn secret(name: &str, items: &[(&str, Option<&str>)]) -> VolumeProjection {
+    let items = items.iter().map(|(key, path)| KeyToPath {
+        key: (*key).to_owned(),
+        path: path.unwrap_or(key).to_owned(),
+        mode: None,
+    });
+    VolumeProjection {
+        secret: Some(SecretProjection {
+            name: name.to_owned(),
+            items: Some(items.collect()),
+            optional: None,
+        }),
+        ..VolumeProjection::default()
+    }
+}
+
+fn projected(name: &str, sources: Vec<VolumeProjection>) -> Volume {
+    Volume {
+        name: name.to_owned(),
+        projected: Some(ProjectedVolumeSource {
+            default_mode: Some(READABLE),
+            sources: Some(sources),
+        }),
+        ..Volume::default()
+    }
+}
+
+fn from_secret(name: &str, secret: String) -> Volume {
+    Volume {
+        name: name.to_owned(),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(secret),
+            default_mode: Some(READABLE),
+            ..SecretVolumeSource::default()
+        }),
+        ..Volume::default()
+    }
+}
