@@ -408,6 +408,13 @@ pub fn default_user(namespace: &str, tenant: &str, uid: &str) -> String {
     format!("{user}_{uid}")
 }
 
+/// Whether the key of a label or an annotation is Steward's.
+pub fn is_ours(key: &str) -> bool {
+    let domain = key.split_once('/').map_or("", |(domain, _)| domain);
+    let part = domain.strip_suffix(crate::GROUP);
+    part.is_some_and(|part| part.is_empty() || part.ends_with('.'))
+}
+
 /// The three labels of every managed object.
 pub fn labels(tenant: &str, component: &str) -> std::collections::BTreeMap<String, String> {
     [

@@ -2,6 +2,7 @@
 
 pub mod caches;
 pub mod events;
+mod kept;
 pub mod kinds;
 pub mod managers;
 pub mod watches;

@@ -343,7 +343,8 @@ fn running(ctx: &Context, entry: &PendingCleanup) -> Option<String> {
     let now = ctx.now();
     let since = ctx.facts.leaving_since(&entry.uid, now);
     let gone_for = now.duration_since(since);
-    if ctx.caches.reach(namespace) != Reach::Here {
+    let seen = ctx.caches.reach(namespace) == Reach::Here && ctx.caches.pods_known(namespace);
+    if !seen {
         return (gone_for < deletion::UNSEEN_END).then(|| deletion::UNSEEN.to_owned());
     }
     if gone_for >= deletion::PODS_END {

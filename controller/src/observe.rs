@@ -19,13 +19,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 /// the caches are not filled yet.
 pub fn world(name: &Name, ctx: &Context) -> Option<World> {
     let caches = &ctx.caches;
-    let known = |place| caches.pods.synced(place) && caches.replica_sets.synced(place);
     // Where tenants do not stand, pods end when the tenant is gone, and no earlier:
     // there is nothing to wait for. Where the rights are missing, they may be ending,
     // for a namespace that is being deleted loses them among the first.
     let (unreached, pods_known) = match caches.reach(&name.namespace) {
         Reach::NotYet => return None,
-        Reach::Here => (None, known(&name.namespace)),
+        Reach::Here => (None, caches.pods_known(&name.namespace)),
         Reach::NotServed(why) => (Some(why), true),
         Reach::Refused(why) => (Some(why), false),
     };

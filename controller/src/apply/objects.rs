@@ -481,7 +481,7 @@ fn wrote(ctx: &Context, world: &World, object: &Object, body: &Value, written: V
 /// Puts the answer to a write into the cache, so that the next plan knows it
 /// without waiting for the watch.
 fn remember(ctx: &Context, kind: ObjectKind, object: Value) {
-    kind.cache(&ctx.caches).remember(object);
+    kind.cache(&ctx.caches).remember(object, &ctx.caches);
 }
 
 fn forget(ctx: &Context, key: &ObjectKey, uid: &str) {

@@ -14,15 +14,16 @@ use apiservice::v1alpha1::{DataStore, TenantControlPlane};
 use k8s_openapi::{
     api::{
         apps::v1::{Deployment, ReplicaSet},
-        core::v1::{ConfigMap, Event, ObjectReference, Pod, Secret, Service},
+        core::v1::{ConfigMap, Event, Pod, Secret, Service},
         rbac::v1::{Role, RoleBinding},
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
 
 use crate::cluster::kinds::{Found, ObjectKind, Owned};
+use crate::cluster::managers::prune_managers;
 
 /// Namespace and name, of a tenant or of an object.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -61,36 +62,12 @@ impl std::fmt::Display for Name {
 }
 
 /// What says that a tenant controls an object.
-fn tenant_reference(meta: &ObjectMeta) -> Option<&OwnerReference> {
+pub(super) fn tenant_reference(meta: &ObjectMeta) -> Option<&OwnerReference> {
     meta.owner_references.iter().flatten().find(|owner| {
         owner.controller == Some(true)
             && owner.kind == "TenantControlPlane"
             && owner.api_version.starts_with(apiservice::GROUP)
     })
-}
-
-fn has_tenant(meta: &ObjectMeta) -> bool {
-    tenant_reference(meta).is_some()
-}
-
-/// What is needed of an object that is in the way.
-fn bare(meta: &ObjectMeta) -> ObjectMeta {
-    let name = apiservice::names::LABEL_NAME;
-    let label = meta
-        .labels
-        .as_ref()
-        .and_then(|labels| labels.get_key_value(name));
-    ObjectMeta {
-        name: meta.name.clone(),
-        namespace: meta.namespace.clone(),
-        uid: meta.uid.clone(),
-        resource_version: meta.resource_version.clone(),
-        creation_timestamp: meta.creation_timestamp.clone(),
-        deletion_timestamp: meta.deletion_timestamp.clone(),
-        owner_references: meta.owner_references.clone(),
-        labels: label.map(|(key, value)| [(key.clone(), value.clone())].into()),
-        ..ObjectMeta::default()
-    }
 }
 
 /// The tenant that controls an object, else the one whose name label it
@@ -163,6 +140,8 @@ pub struct Cache<K> {
 struct Inner<K> {
     objects: HashMap<Name, Arc<K>>,
     groups: HashMap<Name, HashSet<Name>>,
+    /// How many there are, by namespace.
+    counts: HashMap<String, usize>,
     /// What answers to writes put in while a list is under way, by place.
     fresh: HashMap<String, HashSet<Name>>,
     /// Uids that were last seen leaving, with their revision: the answer to a
@@ -179,6 +158,7 @@ impl<K> Default for Cache<K> {
             inner: RwLock::new(Inner {
                 objects: HashMap::new(),
                 groups: HashMap::new(),
+                counts: HashMap::new(),
                 fresh: HashMap::new(),
                 gone: VecDeque::new(),
             }),
@@ -193,13 +173,13 @@ pub trait Cached: kube::Resource<DynamicType = ()> + Send + Sync + 'static {
     /// make is bounded, so that it costs only those of its own group.
     const MOST: usize = usize::MAX;
 
-    /// False for what nobody will ask for.
-    fn is_of_use(&self) -> bool {
+    /// How many are held of one namespace; what comes beyond it is left out.
+    const MOST_IN_NAMESPACE: usize = usize::MAX;
+
+    /// Takes out what nobody reads. False for an object that is not held at all.
+    fn keep(&mut self, _caches: &Caches) -> bool {
         true
     }
-
-    /// Takes out what nobody reads.
-    fn prune(&mut self) {}
 
     /// The tenant it belongs to, or whatever else it is grouped by.
     fn group(&self) -> Option<Name> {
@@ -380,6 +360,11 @@ impl<K: Cached> Inner<K> {
 
     fn put(&mut self, name: Name, object: Arc<K>) {
         self.remove(&name);
+        let count = self.counts.entry(name.namespace.clone()).or_default();
+        if *count >= K::MOST_IN_NAMESPACE {
+            return;
+        }
+        *count += 1;
         let group = object.group();
         if let Some(group) = &group {
             let names = self.groups.entry(group.clone()).or_default();
@@ -404,8 +389,16 @@ impl<K: Cached> Inner<K> {
     }
 
     fn remove(&mut self, name: &Name) {
-        if let Some(old) = self.objects.remove(name)
-            && let Some(group) = old.group()
+        let Some(old) = self.objects.remove(name) else {
+            return;
+        };
+        if let Some(count) = self.counts.get_mut(&name.namespace) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&name.namespace);
+            }
+        }
+        if let Some(group) = old.group()
             && let Some(names) = self.groups.get_mut(&group)
         {
             names.remove(name);
@@ -440,98 +433,6 @@ impl Cached for DataStore {
         None
     }
 }
-/// What no tenant controls is never read: it is only in the way. Anybody can make such
-/// objects with our labels, each of a MiB.
-impl Cached for Secret {
-    fn prune(&mut self) {
-        if !has_tenant(&self.metadata) {
-            *self = Secret {
-                metadata: bare(&self.metadata),
-                ..Secret::default()
-            };
-        }
-    }
-}
-impl Cached for ConfigMap {
-    fn prune(&mut self) {
-        if !has_tenant(&self.metadata) {
-            *self = ConfigMap {
-                metadata: bare(&self.metadata),
-                ..ConfigMap::default()
-            };
-        }
-    }
-}
-impl Cached for Service {}
-impl Cached for Deployment {}
-impl Cached for Role {}
-impl Cached for RoleBinding {}
-impl Cached for ReplicaSet {}
-impl Cached for Pod {}
-impl Cached for Event {
-    const MOST: usize = 1000;
-
-    fn is_of_use(&self) -> bool {
-        matches!(
-            self.involved_object.kind.as_deref(),
-            Some("Pod" | "ReplicaSet" | "Deployment" | "Service")
-        )
-    }
-
-    fn prune(&mut self) {
-        let meta = std::mem::take(&mut self.metadata);
-        let about = std::mem::take(&mut self.involved_object);
-        *self = Event {
-            metadata: ObjectMeta {
-                name: meta.name,
-                namespace: meta.namespace,
-                uid: meta.uid,
-                resource_version: meta.resource_version,
-                ..ObjectMeta::default()
-            },
-            involved_object: ObjectReference {
-                kind: about.kind,
-                namespace: about.namespace,
-                name: about.name,
-                uid: about.uid,
-                ..ObjectReference::default()
-            },
-            reason: self.reason.take().map(|reason| cut(reason, 128)),
-            message: self.message.take().map(|message| cut(message, MESSAGE)),
-            type_: self.type_.take(),
-            last_timestamp: self.last_timestamp.take(),
-            event_time: self.event_time.take(),
-            series: self.series.take(),
-            ..Event::default()
-        };
-    }
-
-    /// By the namespace of what it is about: which tenant that is, is decided
-    /// when it is looked up.
-    fn group(&self) -> Option<Name> {
-        Some(Name::new(self.involved_object.namespace.clone()?, ""))
-    }
-}
-
-/// Bytes of the message of an Event that are kept.
-const MESSAGE: usize = 1024;
-
-/// An object as the caches hold it. Most of the managers of fields are of no interest
-/// and take space.
-pub fn kept<K: Cached>(mut object: K) -> Arc<K> {
-    super::managers::prune_managers(object.meta_mut());
-    object.prune();
-    Arc::new(object)
-}
-
-/// The beginning of a text.
-fn cut(mut text: String, most: usize) -> String {
-    if text.len() > most {
-        text.truncate(text.floor_char_boundary(most));
-        text.shrink_to_fit();
-    }
-    text
-}
 
 /// All kinds.
 #[derive(Debug, Default)]
@@ -539,6 +440,8 @@ pub struct Caches {
     /// Where all but our own kinds are listed.
     pub namespaces: Namespaces,
     pub tenants: Cache<TenantControlPlane>,
+    /// The uids by which objects of tenants are judged.
+    met: Mutex<HashMap<Name, String>>,
     pub data_stores: Cache<DataStore>,
     pub secrets: Cache<Secret>,
     pub config_maps: Cache<ConfigMap>,
@@ -613,6 +516,38 @@ impl Caches {
         }
     }
 
+    /// An object as it is held; `None` if it is not.
+    pub fn kept<K: Cached>(&self, mut object: K) -> Option<Arc<K>> {
+        prune_managers(object.meta_mut());
+        object.keep(self).then(|| Arc::new(object))
+    }
+
+    /// Takes note of a tenant that has come, or of another one of that name: what is held
+    /// of its objects was judged without it, and is let go of. What is missed then is
+    /// found where it would be made.
+    pub fn meet(&self, name: &Name) {
+        let uid = self
+            .tenants
+            .get(name)
+            .and_then(|it| it.metadata.uid.clone());
+        let mut met = self.met.lock();
+        let before = match uid.clone() {
+            Some(uid) => met.insert(name.clone(), uid),
+            None => met.remove(name),
+        };
+        drop(met);
+        if uid.is_some() && before != uid {
+            for kind in ObjectKind::ALL {
+                kind.cache(self).forget_group(name);
+            }
+        }
+    }
+
+    /// Whether the pods and ReplicaSets of a namespace were listed.
+    pub fn pods_known(&self, namespace: &str) -> bool {
+        self.pods.synced(namespace) && self.replica_sets.synced(namespace)
+    }
+
     /// What can be planned for a tenant in this namespace.
     pub fn reach(&self, namespace: &str) -> Reach {
         if !self.tenants.synced(EVERYWHERE) || !self.data_stores.synced(EVERYWHERE) {
@@ -685,7 +620,10 @@ pub trait AnyCache {
 
     /// Puts in what the API answered; what does not decode is of a later Kubernetes, and
     /// is left out.
-    fn remember(&self, object: Value);
+    fn remember(&self, object: Value, caches: &Caches);
+
+    /// Takes out all of a group.
+    fn forget_group(&self, group: &Name);
 
     /// See [`Cache::forget`].
     fn forget(&self, name: &Name, uid: &str);
@@ -715,9 +653,17 @@ where
         self.of(group).into_iter().map(Found::from).collect()
     }
 
-    fn remember(&self, object: Value) {
-        if let Ok(object) = serde_json::from_value::<K>(object) {
-            self.put(kept(object));
+    fn remember(&self, object: Value, caches: &Caches) {
+        let object = serde_json::from_value::<K>(object).ok();
+        if let Some(object) = object.and_then(|object| caches.kept(object)) {
+            self.put(object);
+        }
+    }
+
+    fn forget_group(&self, group: &Name) {
+        let mut inner = self.inner.write();
+        for name in inner.groups.get(group).cloned().unwrap_or_default() {
+            inner.remove(&name);
         }
     }
 
@@ -840,89 +786,6 @@ mod tests {
         // The rights are given.
         caches.secrets.replace("b", vec![]);
         assert_eq!(caches.reach("b"), Reach::Here);
-    }
-
-    #[test]
-    fn secrets_of_strangers_are_held_without_what_is_in_them() {
-        let large = k8s_openapi::ByteString(vec![7; 1_000_000]);
-        let labels = [("steward.butlerlabs.dev/name".to_owned(), "a".to_owned())];
-        let mut secret = Secret {
-            metadata: ObjectMeta {
-                name: Some("a-ca".into()),
-                namespace: Some("tenants".into()),
-                labels: Some(labels.clone().into()),
-                annotations: Some([("a".into(), "x".repeat(200_000))].into()),
-                ..ObjectMeta::default()
-            },
-            data: Some([("k".into(), large)].into()),
-            ..Secret::default()
-        };
-        let mut owned = secret.clone();
-        secret.prune();
-        let size = serde_json::to_string(&secret).unwrap().len();
-        assert!(size < 1000, "{size} bytes are held");
-        assert_eq!(secret.group(), Some(Name::new("tenants", "a")));
-
-        owned.metadata.owner_references = Some(vec![OwnerReference {
-            api_version: "steward.butlerlabs.dev/v1alpha1".into(),
-            kind: "TenantControlPlane".into(),
-            name: "a".into(),
-            uid: "u".into(),
-            controller: Some(true),
-            ..OwnerReference::default()
-        }]);
-        let before = owned.clone();
-        owned.prune();
-        assert_eq!(owned, before, "what a tenant controls is read");
-    }
-
-    /// Anybody may write Events, of 250 kB each.
-    #[test]
-    fn events_of_strangers_are_pruned_and_capped_by_namespace() {
-        let event = |namespace: &str, number: usize| Event {
-            metadata: ObjectMeta {
-                name: Some(format!("e{number}")),
-                namespace: Some(namespace.into()),
-                uid: Some(format!("{namespace}-{number}")),
-                resource_version: Some(number.to_string()),
-                annotations: Some([("a".into(), "x".repeat(200_000))].into()),
-                ..ObjectMeta::default()
-            },
-            involved_object: ObjectReference {
-                namespace: Some(namespace.into()),
-                kind: Some("Pod".into()),
-                field_path: Some("x".repeat(9000)),
-                ..ObjectReference::default()
-            },
-            message: Some("ä".repeat(100_000)),
-            reason: Some("Failed".into()),
-            ..Event::default()
-        };
-        let cache = Cache::default();
-        let mut quiet = event("quiet", 1);
-        quiet.prune();
-        let size = serde_json::to_string(&quiet).unwrap().len();
-        assert!(size < 2000, "{size} bytes are held");
-        assert_eq!(quiet.reason.as_deref(), Some("Failed"));
-        assert_eq!(quiet.message.as_ref().unwrap().len(), MESSAGE);
-        cache.put(Arc::new(quiet));
-        for number in 0..Event::MOST + 50 {
-            let mut event = event("loud", number);
-            event.prune();
-            cache.put(Arc::new(event));
-        }
-        let loud = cache.of(&Name::new("loud", ""));
-        assert_eq!(loud.len(), Event::MOST);
-        let has = |number| {
-            cache
-                .get(&Name::new("loud", format!("e{number}")))
-                .is_some()
-        };
-        assert!(!has(49) && has(50), "the oldest go");
-        assert_eq!(cache.of(&Name::new("quiet", "")).len(), 1);
-        let mut other = event("quiet", 2);
-        other.involved_object.kind = Some("Node".into());
-        assert!(!other.is_of_use());
     }
 
     #[test]

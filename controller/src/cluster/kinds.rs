@@ -6,6 +6,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
+use apiservice::names;
 use futures::future::BoxFuture;
 use k8s_openapi::{
     api::{
@@ -222,6 +223,24 @@ kinds! {
     Deployment in deployments,
     RoleBinding in role_bindings,
     Role in roles,
+}
+
+impl ObjectKind {
+    /// The names that a tenant's objects of this kind have.
+    pub fn names(self, tenant: &str) -> Vec<String> {
+        match self {
+            ObjectKind::Secret => names::secrets(tenant).into_iter().collect(),
+            ObjectKind::ConfigMap => vec![names::kubeadm_config(tenant)],
+            ObjectKind::Service => vec![tenant.to_owned()],
+            ObjectKind::Deployment => vec![names::workload(tenant)],
+            ObjectKind::RoleBinding | ObjectKind::Role => vec![names::kubeconfig_signer(tenant)],
+        }
+    }
+
+    /// Whether this is one of them.
+    pub fn is_name_of(self, tenant: &str, name: &str) -> bool {
+        name.starts_with(tenant) && self.names(tenant).iter().any(|it| it == name)
+    }
 }
 
 impl fmt::Display for ObjectKind {

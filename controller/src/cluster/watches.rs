@@ -16,12 +16,22 @@ use kube::{
     },
 };
 use serde::de::DeserializeOwned;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::cluster::caches::{Cache, Cached, Caches, EVERYWHERE, Name, kept, tenant_of};
+use crate::cluster::caches::{Cache, Cached, Caches, EVERYWHERE, Name, tenant_of};
 use crate::cluster::kinds::ObjectKind;
 use crate::context::Key;
 use crate::process::queue::Queue;
 use crate::process::timing;
+
+/// Objects of a page: before one is judged and cut, it may have 1.5 MiB.
+const PAGE: u32 = 20;
+/// One list at a time, for the same reason. Those of pods and Events may take long, and
+/// nothing waits for them.
+static LISTS_OF_OWNED: Semaphore = Semaphore::const_new(1);
+static LISTS_OF_OTHERS: Semaphore = Semaphore::const_new(1);
+/// Between looks whether the tenants were listed.
+const TENANTS_LOOK: Duration = Duration::from_millis(20);
 
 /// What a watch needs besides its kind.
 #[derive(Clone)]
@@ -44,6 +54,7 @@ impl Watches {
                 Config::default(),
                 |caches| &caches.tenants,
                 |caches, queue, tenant| {
+                    caches.meet(&Name::of(&tenant.metadata));
                     queue.add(Key::Tenant(Name::of(&tenant.metadata)));
                     for store in crate::datastores::stores_of(caches, tenant) {
                         queue.add(Key::DataStore(store));
@@ -73,11 +84,9 @@ impl Watches {
     /// The watches of what tenants are made of, in one place.
     fn within(&self, place: &str) -> Vec<BoxFuture<'static, ()>> {
         let ours = format!("{}={}", names::LABEL_PROJECT, names::PROJECT);
-        // Before they are pruned, each may have 1.5 MiB.
-        let ours = || Config::default().labels(&ours).page_size(100);
-        let named = || Config::default().labels(names::LABEL_NAME);
-        // Small pages: before it is pruned, each may have 1.5 MiB.
-        let warnings = Config::default().fields("type=Warning").page_size(50);
+        let ours = || Config::default().labels(&ours).page_size(PAGE);
+        let named = || Config::default().labels(names::LABEL_NAME).page_size(PAGE);
+        let warnings = Config::default().fields("type=Warning").page_size(PAGE);
         let tabled = ObjectKind::ALL.map(|kind| kind.watch(self, place, ours()));
         let mut all = Vec::from(tabled);
         all.extend([
@@ -140,6 +149,16 @@ impl Watches {
     {
         let (this, place) = (self.clone(), place.to_owned());
         Box::pin(async move {
+            // Objects are judged by the tenants that there are.
+            let own = <K as kube::Resource>::group(&()) == apiservice::GROUP;
+            while !own && !this.caches.tenants.synced(EVERYWHERE) {
+                tokio::time::sleep(TENANTS_LOOK).await;
+            }
+            let turns = match ObjectKind::ALL.iter().any(|it| it.name() == K::kind(&())) {
+                true => &LISTS_OF_OWNED,
+                false => &LISTS_OF_OTHERS,
+            };
+            let mut turn: Option<SemaphorePermit<'static>> = None;
             let start = || {
                 watcher::watcher(api.clone(), config.clone())
                     .backoff(timing::watch_backoff())
@@ -155,12 +174,16 @@ impl Watches {
                 let cache = cache(&this.caches);
                 match event {
                     Ok(Event::Init) => {
+                        drop(turn.take());
+                        if !own {
+                            turn = turns.acquire().await.ok();
+                        }
                         cache.begin_list(&place);
                         list.clear();
                     }
-                    Ok(Event::InitApply(object)) if !object.is_of_use() => {}
-                    Ok(Event::InitApply(object)) => list.push(kept(object)),
+                    Ok(Event::InitApply(object)) => list.extend(this.caches.kept(object)),
                     Ok(Event::InitDone) => {
+                        drop(turn.take());
                         let listed: Vec<Arc<K>> = std::mem::take(&mut list);
                         let was_refused = cache.refusal(&place).is_some();
                         let gone = cache.replace(&place, listed.clone());
@@ -175,13 +198,20 @@ impl Watches {
                             tell(&this.caches, &this.queue, object);
                         }
                     }
-                    Ok(Event::Apply(object) | Event::Delete(object)) if !object.is_of_use() => {
-                        trouble.over();
-                    }
                     Ok(Event::Apply(object)) => {
                         trouble.over();
-                        let object = kept(object);
-                        let before = cache.get(&Name::of(object.meta()));
+                        let name = Name::of(object.meta());
+                        let before = cache.get(&name);
+                        let Some(object) = this.caches.kept(object) else {
+                            if let Some(before) = before {
+                                cache.forget(
+                                    &name,
+                                    before.meta().uid.as_deref().unwrap_or_default(),
+                                );
+                                tell(&this.caches, &this.queue, &before);
+                            }
+                            continue;
+                        };
                         if cache.put(object.clone()) {
                             tell(&this.caches, &this.queue, &object);
                             if let Some(before) = before {
@@ -192,13 +222,13 @@ impl Watches {
                     }
                     Ok(Event::Delete(object)) => {
                         trouble.over();
-                        let object = kept(object);
-                        if !this.is_there(object.as_ref(), cache).await {
+                        if !this.is_there(&object, cache).await {
                             cache.remove(&object);
                         }
                         tell(&this.caches, &this.queue, &object);
                     }
                     Err(error) => {
+                        drop(turn.take());
                         trouble.note(&error);
                         // The rights may be those of a namespace that is ending, and
                         // the other namespaces do not wait for it.
@@ -249,8 +279,8 @@ impl Watches {
         let call = self.client.request::<K>(request);
         match tokio::time::timeout(timing::LOOK_DEADLINE, call).await {
             Ok(Ok(found)) if found.meta().uid == object.meta().uid => {
-                cache.put(kept(found));
-                true
+                let found = self.caches.kept(found);
+                found.is_some_and(|found| cache.put(found))
             }
             _ => false,
         }

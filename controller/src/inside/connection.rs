@@ -8,7 +8,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 use apiservice::pki::Pair;
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
@@ -21,6 +21,10 @@ use tokio::{net::TcpStream, sync::Semaphore};
 
 use crate::process::timing;
 use crate::tenant::world::{ProbeFailure, ProbeFailureKind as Kind};
+
+/// Bytes of an answer of a tenant, or of an event. What is asked for has a few thousand;
+/// whoever serves at a tenant's address may send more, for as long as one listens.
+const ANSWER: usize = 256 * 1024;
 
 /// With what to speak to a tenant: its authority, and who we are.
 #[derive(Clone)]
@@ -169,12 +173,15 @@ impl Tenant {
     ) -> Result<Answer, ProbeFailure> {
         let response = self.send(method, path, content_type, body).await?;
         let status = response.status();
-        let body = response
-            .into_body()
-            .collect()
-            .await
-            .map_err(|error| failure(Kind::Silent, error.to_string()))?
-            .to_bytes();
+        let body = Limited::new(response.into_body(), ANSWER).collect();
+        let body = body.await.map_err(|error| {
+            let kind = match error.is::<LengthLimitError>() {
+                true => Kind::Read,
+                false => Kind::Silent,
+            };
+            failure(kind, format!("the answer to {path}: {error}"))
+        })?;
+        let body = body.to_bytes();
         Ok(Answer {
             status,
             body: serde_json::from_slice(&body).unwrap_or_default(),
@@ -327,9 +334,14 @@ impl Watch {
                 None => return Ok(None),
                 Some(Err(error)) => return Err(failure(Kind::Watch, error.to_string())),
                 Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        self.rest.extend_from_slice(&data);
+                    let Ok(data) = frame.into_data() else {
+                        continue;
+                    };
+                    if self.rest.len() + data.len() > ANSWER {
+                        let message = format!("an event of more than {ANSWER} bytes");
+                        return Err(failure(Kind::Watch, message));
                     }
+                    self.rest.extend_from_slice(&data);
                 }
             }
         }
@@ -391,6 +403,7 @@ pub(crate) mod tests {
     use apiservice::pki::{self, Entropy, Leaf, Subject, Usage, Validity};
     use rustls::ServerConfig;
     use std::convert::Infallible;
+    use std::sync::LazyLock;
     use tokio::net::TcpListener;
 
     fn validity() -> Validity {
@@ -597,6 +610,27 @@ pub(crate) mod tests {
         assert_eq!(watch.next().await.unwrap().unwrap()["message"], "hello");
         assert_eq!(watch.next().await.unwrap().unwrap()["n"], 2);
         assert!(watch.next().await.unwrap().is_none());
+    }
+
+    /// Whoever serves at a tenant's address may be anybody.
+    #[tokio::test]
+    async fn answers_and_events_of_tenants_are_bounded() {
+        let tenant = tenant(|_, path| {
+            static LONG: LazyLock<String> = LazyLock::new(|| "x".repeat(8 * ANSWER));
+            match path {
+                "/short" => (200, "{}"),
+                _ => (200, LONG.as_str()),
+            }
+        });
+        let tenant = tenant.await;
+        let call = |path| tenant.call(Method::GET, path, "", None);
+        assert_eq!(call("/short").await.unwrap().status, StatusCode::OK);
+        let refused = call("/long").await.err().unwrap();
+        assert_eq!(refused.kind, Kind::Read, "{refused:?}");
+        let mut watch = tenant.watch("/long").await.unwrap();
+        let refused = watch.next().await.unwrap_err();
+        assert_eq!(refused.kind, Kind::Watch, "{refused:?}");
+        assert!(watch.rest.len() <= ANSWER);
     }
 
     #[test]

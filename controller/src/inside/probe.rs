@@ -631,13 +631,14 @@ async fn look_at(ctx: &Context, way: Way<'_>) -> Seen {
     let Way {
         address, wanted, ..
     } = way;
+    // A wait for others is no silence of the tenant.
+    let _permit = PROBES.acquire().await;
     let started = ctx.now();
     let begun = Instant::now();
     let stage = Mutex::new(Kind::TimedOut);
     let mut bindings = None;
     let mut admission = None;
     let work = async {
-        let _permit = PROBES.acquire().await;
         let connect = Tenant::connect(address, way.host, way.credentials, way.lanes);
         let tenant = match tokio::time::timeout(timing::CONNECT_DEADLINE, connect).await {
             Ok(connected) => connected?,

@@ -235,28 +235,27 @@ pub const FREE_THE_NAME: &str = "Delete or rename it, or give the tenant another
 /// The same where a tenant that is gone left it.
 pub const LEFT_BEHIND: &str = "The garbage collector takes it away; if it stays, delete it.";
 
-/// The names that a tenant's objects have.
-fn all_names(tenant: &str) -> Vec<(ObjectKind, String)> {
-    let signer = names::kubeconfig_signer(tenant);
-    let mut all = vec![
-        (ObjectKind::Service, tenant.to_owned()),
-        (ObjectKind::Deployment, names::workload(tenant)),
-    ];
-    let secrets = names::secrets(tenant).into_iter();
-    all.extend(secrets.map(|name| (ObjectKind::Secret, name)));
-    all.extend([
-        (ObjectKind::ConfigMap, names::kubeadm_config(tenant)),
-        (ObjectKind::Role, signer.clone()),
-        (ObjectKind::RoleBinding, signer),
-    ]);
-    all
-}
+/// The order in which they are told of.
+const TOLD: [ObjectKind; 6] = [
+    ObjectKind::Service,
+    ObjectKind::Deployment,
+    ObjectKind::Secret,
+    ObjectKind::ConfigMap,
+    ObjectKind::Role,
+    ObjectKind::RoleBinding,
+];
 
 /// Names every object that has a name of ours and is not ours. What depends on
 /// one that is taken is not planned at all, and would be told of only when
 /// that one is free.
 pub fn name_the_taken(world: &World, plan: &mut Plan) {
-    for (kind, name) in all_names(world.name()) {
+    let all = TOLD.into_iter();
+    let named = |kind: ObjectKind| {
+        kind.names(world.name())
+            .into_iter()
+            .map(move |name| (kind, name))
+    };
+    for (kind, name) in all.flat_map(named) {
         let Some(meta) = world.owned.meta(kind, &name) else {
             continue;
         };

@@ -1,0 +1,660 @@
+//! What is held of the objects of the management cluster.
+//!
+//! Anybody can make objects with our labels, of a MiB each and by the thousand. Each is
+//! cut to what is read before it is held, and most are not held at all, so that they cost
+//! nobody but whoever makes them. Everything that a list or a watch says, and every answer
+//! to a write, comes through [`Cached::keep`].
+
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, ReplicaSetSpec, ReplicaSetStatus};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, ContainerState, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
+    Event, ObjectReference, Pod, PodStatus, Secret, Service,
+};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use serde::Serialize;
+
+use crate::cluster::caches::{Cached, Caches, Name, tenant_of, tenant_reference};
+use crate::cluster::kinds::{ObjectKind, Owned};
+
+impl Cached for Secret {
+    fn keep(&mut self, caches: &Caches) -> bool {
+        keep_owned(self, caches, |secret| {
+            let data = secret.data.iter_mut().flat_map(|data| data.iter_mut());
+            empty_the_largest(data.map(|(_, value)| &mut value.0));
+        })
+    }
+}
+impl Cached for ConfigMap {
+    fn keep(&mut self, caches: &Caches) -> bool {
+        keep_owned(self, caches, |map| {
+            map.binary_data = None;
+            let data = map.data.iter_mut().flat_map(|data| data.values_mut());
+            empty_the_largest(data);
+        })
+    }
+}
+impl Cached for Service {
+    fn keep(&mut self, caches: &Caches) -> bool {
+        keep_owned(self, caches, |service| {
+            if is_large(&service.spec) {
+                service.spec = None;
+            }
+            if is_large(&service.status) {
+                service.status = None;
+            }
+        })
+    }
+}
+impl Cached for Deployment {
+    fn keep(&mut self, caches: &Caches) -> bool {
+        keep_owned(self, caches, |deployment| {
+            if let Some(spec) = &mut deployment.spec
+                && is_large(spec)
+            {
+                // Not what is wanted, and so put right.
+                spec.template.spec = None;
+                spec.template.metadata = None;
+            }
+            if is_large(&deployment.status) {
+                deployment.status = None;
+            }
+        })
+    }
+}
+impl Cached for Role {
+    fn keep(&mut self, caches: &Caches) -> bool {
+        keep_owned(self, caches, |role| {
+            if is_large(&role.rules) {
+                role.rules = None;
+            }
+        })
+    }
+}
+impl Cached for RoleBinding {
+    fn keep(&mut self, caches: &Caches) -> bool {
+        keep_owned(self, caches, |binding| {
+            if is_large(&binding.subjects) {
+                binding.subjects = None;
+            }
+        })
+    }
+}
+impl Cached for ReplicaSet {
+    const MOST_IN_NAMESPACE: usize = MADE_IN_NAMESPACE;
+
+    fn keep(&mut self, _: &Caches) -> bool {
+        let status = self.status.take().unwrap_or_default();
+        let conditions = status
+            .conditions
+            .unwrap_or_default()
+            .into_iter()
+            .take(CONDITIONS);
+        let conditions = conditions.map(|mut condition| {
+            condition.message = condition.message.map(|message| cut(message, MESSAGE));
+            condition
+        });
+        *self = ReplicaSet {
+            metadata: bare(&self.metadata),
+            spec: Some(ReplicaSetSpec {
+                replicas: self.spec.as_ref().and_then(|spec| spec.replicas),
+                ..ReplicaSetSpec::default()
+            }),
+            status: Some(ReplicaSetStatus {
+                conditions: Some(conditions.collect()),
+                ..ReplicaSetStatus::default()
+            }),
+        };
+        true
+    }
+}
+impl Cached for Pod {
+    const MOST_IN_NAMESPACE: usize = MADE_IN_NAMESPACE;
+
+    fn keep(&mut self, _: &Caches) -> bool {
+        let status = self.status.take().unwrap_or_default();
+        let conditions = status
+            .conditions
+            .unwrap_or_default()
+            .into_iter()
+            .take(CONDITIONS);
+        let conditions = conditions.map(|mut condition| {
+            condition.message = condition.message.map(|message| cut(message, MESSAGE));
+            condition
+        });
+        let told = |containers: Option<Vec<ContainerStatus>>| {
+            let containers = containers?.into_iter().take(CONTAINERS);
+            Some(containers.map(container).collect())
+        };
+        *self = Pod {
+            metadata: bare(&self.metadata),
+            spec: None,
+            status: Some(PodStatus {
+                phase: status.phase,
+                conditions: Some(conditions.collect()),
+                container_statuses: told(status.container_statuses),
+                init_container_statuses: told(status.init_container_statuses),
+                ..PodStatus::default()
+            }),
+        };
+        true
+    }
+}
+
+/// Pods and ReplicaSets that are held of one namespace: anybody there can make them with
+/// a tenant's label.
+const MADE_IN_NAMESPACE: usize = 10_000;
+/// Conditions of one of them, and containers, that are held.
+const CONDITIONS: usize = 16;
+const CONTAINERS: usize = 16;
+
+/// What is read of a container's status.
+fn container(status: ContainerStatus) -> ContainerStatus {
+    let ended = |it: ContainerStateTerminated| ContainerStateTerminated {
+        exit_code: it.exit_code,
+        reason: it.reason.map(|reason| cut(reason, NAME)),
+        // The last lines tell.
+        message: it.message.map(|message| end(message, MESSAGE)),
+        ..ContainerStateTerminated::default()
+    };
+    let state = |it: ContainerState| ContainerState {
+        running: it.running,
+        terminated: it.terminated.map(ended),
+        waiting: it.waiting.map(|it| ContainerStateWaiting {
+            reason: it.reason.map(|reason| cut(reason, NAME)),
+            message: it.message.map(|message| cut(message, MESSAGE)),
+        }),
+    };
+    ContainerStatus {
+        name: cut(status.name, NAME),
+        image: cut(status.image, MESSAGE),
+        ready: status.ready,
+        started: status.started,
+        restart_count: status.restart_count,
+        state: status.state.map(state),
+        last_state: status.last_state.map(state),
+        ..ContainerStatus::default()
+    }
+}
+
+/// Bytes of one part of an object of a tenant that are held. Ours have a tenth of it.
+const PART: usize = 128 * 1024;
+
+/// Whether a part of an object is larger than any of ours. What is taken out for it is
+/// not as it is wanted, and is put right.
+fn is_large(part: &impl Serialize) -> bool {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            match self.0 > PART {
+                true => Err(std::io::ErrorKind::FileTooLarge.into()),
+                false => Ok(bytes.len()),
+            }
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    serde_json::to_writer(Count(0), part).is_err()
+}
+
+/// Values as they are, as long as the smallest of them have [`PART`] bytes in all; the
+/// others are emptied.
+fn empty_the_largest<'a, T: Default + AsRef<[u8]> + 'a>(values: impl Iterator<Item = &'a mut T>) {
+    let mut values: Vec<&mut T> = values.collect();
+    values.sort_by_key(|value| value.as_ref().len());
+    let mut bytes = 0;
+    for value in values {
+        bytes += value.as_ref().len();
+        if bytes > PART {
+            *value = T::default();
+        }
+    }
+}
+
+/// Whose an object with a name of a tenant's is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// That tenant's: read as a whole.
+    Tenants,
+    /// Somebody else's, and in the way.
+    InTheWay,
+    /// It has no such name.
+    Nobodys,
+}
+
+/// What anybody can make with our labels, each of a MiB, is held only as far as it
+/// matters: as a whole if a tenant that is there controls it, and as a name if it has a
+/// name of such a tenant's.
+fn keep_owned<K: Owned + Default>(object: &mut K, caches: &Caches, trim: fn(&mut K)) -> bool {
+    match standing(caches, K::KIND, object.meta()) {
+        Standing::Tenants => {
+            trim_metadata(object.meta_mut());
+            trim(object);
+            true
+        }
+        Standing::InTheWay => {
+            let meta = bare(object.meta());
+            *object = K::default();
+            *object.meta_mut() = meta;
+            true
+        }
+        Standing::Nobodys => false,
+    }
+}
+
+/// Leaves the annotations of others out where they are too many to be held.
+fn trim_metadata(meta: &mut ObjectMeta) {
+    meta.owner_references = controller_of(meta).map(|owner| vec![owner]);
+    if is_large(&meta.annotations)
+        && let Some(annotations) = &mut meta.annotations
+    {
+        annotations.retain(|key, _| apiservice::names::is_ours(key));
+    }
+    if is_large(&meta.labels)
+        && let Some(labels) = &mut meta.labels
+    {
+        labels.retain(|key, _| apiservice::names::is_ours(key));
+    }
+}
+
+impl Cached for Event {
+    const MOST: usize = 1000;
+
+    fn keep(&mut self, _: &Caches) -> bool {
+        if !matches!(
+            self.involved_object.kind.as_deref(),
+            Some("Pod" | "ReplicaSet" | "Deployment" | "Service")
+        ) {
+            return false;
+        }
+        let meta = std::mem::take(&mut self.metadata);
+        let about = std::mem::take(&mut self.involved_object);
+        *self = Event {
+            metadata: ObjectMeta {
+                name: meta.name,
+                namespace: meta.namespace,
+                uid: meta.uid,
+                resource_version: meta.resource_version,
+                ..ObjectMeta::default()
+            },
+            involved_object: ObjectReference {
+                kind: about.kind,
+                namespace: about.namespace,
+                name: about.name,
+                uid: about.uid,
+                ..ObjectReference::default()
+            },
+            reason: self.reason.take().map(|reason| cut(reason, 128)),
+            message: self.message.take().map(|message| cut(message, MESSAGE)),
+            type_: self.type_.take(),
+            last_timestamp: self.last_timestamp.take(),
+            event_time: self.event_time.take(),
+            series: self.series.take(),
+            ..Event::default()
+        };
+        true
+    }
+
+    /// By the namespace of what it is about: which tenant that is, is decided
+    /// when it is looked up.
+    fn group(&self) -> Option<Name> {
+        Some(Name::new(self.involved_object.namespace.clone()?, ""))
+    }
+}
+
+/// Bytes of the message of an Event that are kept.
+const MESSAGE: usize = 1024;
+
+/// The beginning of a text.
+fn cut(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        text.truncate(text.floor_char_boundary(most));
+        text.shrink_to_fit();
+    }
+    text
+}
+
+/// The end of a text.
+fn end(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        text.drain(..text.ceil_char_boundary(text.len() - most));
+        text.shrink_to_fit();
+    }
+    text
+}
+
+/// The controller of an object, without what nobody reads.
+fn controller_of(meta: &ObjectMeta) -> Option<OwnerReference> {
+    let mut owners = meta.owner_references.iter().flatten();
+    let owner = owners.find(|owner| owner.controller == Some(true))?;
+    Some(OwnerReference {
+        api_version: cut(owner.api_version.clone(), NAME),
+        kind: cut(owner.kind.clone(), NAME),
+        name: cut(owner.name.clone(), NAME),
+        uid: cut(owner.uid.clone(), NAME),
+        controller: Some(true),
+        block_owner_deletion: None,
+    })
+}
+
+/// Bytes of a name that is kept.
+const NAME: usize = 253;
+
+/// What tells one object from another, and whose it is.
+fn bare(meta: &ObjectMeta) -> ObjectMeta {
+    let name = apiservice::names::LABEL_NAME;
+    let label = meta
+        .labels
+        .as_ref()
+        .and_then(|labels| labels.get_key_value(name));
+    ObjectMeta {
+        name: meta.name.clone(),
+        namespace: meta.namespace.clone(),
+        uid: meta.uid.clone(),
+        resource_version: meta.resource_version.clone(),
+        creation_timestamp: meta.creation_timestamp.clone(),
+        deletion_timestamp: meta.deletion_timestamp.clone(),
+        owner_references: controller_of(meta).map(|owner| vec![owner]),
+        labels: label.map(|(key, value)| [(key.clone(), value.clone())].into()),
+        ..ObjectMeta::default()
+    }
+}
+
+/// Whose an object is, by the tenants that there are.
+fn standing(caches: &Caches, kind: ObjectKind, meta: &ObjectMeta) -> Standing {
+    let tenant = tenant_of(meta).and_then(|tenant| caches.tenants.get(&tenant));
+    let Some(tenant) = tenant else {
+        return Standing::Nobodys;
+    };
+    let name = meta.name.as_deref().unwrap_or_default();
+    let of = tenant.metadata.name.as_deref().unwrap_or_default();
+    if !kind.is_name_of(of, name) {
+        return Standing::Nobodys;
+    }
+    let owner = tenant_reference(meta);
+    match owner.is_some_and(|owner| Some(&owner.uid) == tenant.metadata.uid.as_ref()) {
+        true => Standing::Tenants,
+        false => Standing::InTheWay,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use apiservice::v1alpha1::TenantControlPlane;
+    use k8s_openapi::ByteString;
+    use k8s_openapi::api::apps::v1::DeploymentSpec;
+    use k8s_openapi::api::core::v1::{Container, EnvVar, PodSpec, PodTemplateSpec, ServiceSpec};
+    use k8s_openapi::api::rbac::v1::{PolicyRule, Subject};
+
+    use super::*;
+    use crate::cluster::caches::Cache;
+
+    const MIB: usize = 1024 * 1024;
+
+    fn labelled(name: &str) -> ObjectMeta {
+        let labels = [
+            (
+                "steward.butlerlabs.dev/project".to_owned(),
+                "steward".to_owned(),
+            ),
+            ("steward.butlerlabs.dev/name".to_owned(), "a".to_owned()),
+        ];
+        ObjectMeta {
+            name: Some(name.into()),
+            namespace: Some("tenants".into()),
+            uid: Some(format!("uid-of-{name}")),
+            labels: Some(labels.into()),
+            annotations: Some([("a".into(), "x".repeat(200_000))].into()),
+            ..ObjectMeta::default()
+        }
+    }
+
+    fn owner(uid: &str) -> OwnerReference {
+        OwnerReference {
+            api_version: "steward.butlerlabs.dev/v1alpha1".into(),
+            kind: "TenantControlPlane".into(),
+            name: "a".into(),
+            uid: uid.into(),
+            controller: Some(true),
+            ..OwnerReference::default()
+        }
+    }
+
+    /// With tenant `a`, or with none.
+    fn caches(tenant: Option<&str>) -> Caches {
+        let caches = Caches::default();
+        if let Some(uid) = tenant {
+            let tenant = serde_json::json!({
+                "metadata": {"name": "a", "namespace": "tenants", "uid": uid},
+                "spec": {"kubernetes": {"version": "v1.36.3"}},
+            });
+            let tenant: TenantControlPlane = serde_json::from_value(tenant).unwrap();
+            caches.tenants.put(Arc::new(tenant));
+        }
+        caches
+    }
+
+    fn size<K: Serialize>(object: &K) -> usize {
+        serde_json::to_string(object).unwrap().len()
+    }
+
+    /// What strangers make of each kind of the table, with the right name, a label, and
+    /// the uid of whatever they like in the reference to its owner.
+    fn forged<K: Owned + Default>(name: &str, fill: fn(&mut K)) {
+        let mut object = K::default();
+        *object.meta_mut() = labelled(name);
+        fill(&mut object);
+        assert!(size(&object) > MIB, "{name}");
+        let held = |caches: &Caches, name: &str, owned_by: Option<&str>| {
+            let mut object = object.clone();
+            object.meta_mut().name = Some(name.to_owned());
+            object.meta_mut().owner_references = owned_by.map(|uid| vec![owner(uid); 100]);
+            caches.kept(object).map(|held| size(&*held))
+        };
+        // Of a tenant that is not there, or with a name that it has not.
+        assert_eq!(held(&caches(None), name, Some("u")), None, "{name}");
+        assert_eq!(
+            held(&caches(Some("u")), "a-other", Some("u")),
+            None,
+            "{name}"
+        );
+        // In the way of one that is there.
+        for owned_by in [None, Some("another")] {
+            let held = held(&caches(Some("u")), name, owned_by).unwrap();
+            assert!(held < 1000, "{name}: {held} bytes");
+        }
+        // Its own, overwritten by whoever may write in its namespace.
+        let held = held(&caches(Some("u")), name, Some("u")).unwrap();
+        assert!(held < 400 * 1024, "{name}: {held} bytes");
+    }
+
+    #[test]
+    fn what_strangers_make_is_held_as_a_name_or_not_at_all() {
+        let long = || "x".repeat(2 * MIB);
+        forged::<Secret>("a-ca", |it| {
+            let value = ByteString(vec![7; 2 * MIB]);
+            it.data = Some([("k".into(), value)].into());
+        });
+        forged::<ConfigMap>("a-kubeadmconfig", |it| {
+            it.data = Some([("k".into(), "x".repeat(MIB))].into());
+            it.binary_data = Some([("b".into(), ByteString(vec![7; MIB]))].into());
+        });
+        forged::<Service>("a", |it| {
+            it.spec = Some(ServiceSpec {
+                external_name: Some("x".repeat(2 * MIB)),
+                ..ServiceSpec::default()
+            });
+        });
+        forged::<Deployment>("a", |it| {
+            let container = Container {
+                env: Some(vec![EnvVar {
+                    value: Some("x".repeat(2 * MIB)),
+                    ..EnvVar::default()
+                }]),
+                ..Container::default()
+            };
+            it.spec = Some(DeploymentSpec {
+                template: PodTemplateSpec {
+                    spec: Some(PodSpec {
+                        containers: vec![container],
+                        ..PodSpec::default()
+                    }),
+                    ..PodTemplateSpec::default()
+                },
+                ..DeploymentSpec::default()
+            });
+        });
+        forged::<Role>("a-kubeconfig-signer", |it| {
+            it.rules = Some(vec![PolicyRule {
+                verbs: vec!["x".repeat(2 * MIB)],
+                ..PolicyRule::default()
+            }]);
+        });
+        forged::<RoleBinding>("a-kubeconfig-signer", |it| {
+            it.subjects = Some(vec![Subject {
+                name: "x".repeat(2 * MIB),
+                ..Subject::default()
+            }]);
+        });
+        let pod = Pod {
+            metadata: labelled("p"),
+            status: Some(PodStatus {
+                container_statuses: Some(vec![
+                    ContainerStatus {
+                        image: long(),
+                        ..ContainerStatus::default()
+                    };
+                    100
+                ]),
+                message: Some(long()),
+                ..PodStatus::default()
+            }),
+            ..Pod::default()
+        };
+        let held = caches(None).kept(pod).unwrap();
+        assert!(size(&*held) < 40_000, "{}", size(&*held));
+        let set = ReplicaSet {
+            metadata: labelled("r"),
+            ..ReplicaSet::default()
+        };
+        assert!(size(&*caches(None).kept(set).unwrap()) < 1000);
+    }
+
+    #[test]
+    fn what_a_tenant_controls_is_held_as_it_is() {
+        let mut secret = Secret {
+            metadata: labelled("a-ca"),
+            data: Some([("k".into(), ByteString(vec![7; 8_000]))].into()),
+            ..Secret::default()
+        };
+        secret.metadata.owner_references = Some(vec![owner("u")]);
+        secret.metadata.annotations = Some([("theirs".to_owned(), "x".to_owned())].into());
+        let held = caches(Some("u")).kept(secret.clone()).unwrap();
+        assert_eq!(*held, secret);
+        // A value that somebody adds takes nothing from ours.
+        let data = secret.data.as_mut().unwrap();
+        data.insert("a".into(), ByteString(vec![7; MIB]));
+        secret.metadata.annotations = labelled("a").annotations;
+        let annotations = secret.metadata.annotations.as_mut().unwrap();
+        annotations.insert(apiservice::names::ANNOTATION_APPLIED.into(), "h".into());
+        let held = caches(Some("u")).kept(secret.clone()).unwrap();
+        let data = held.data.as_ref().unwrap();
+        assert_eq!((data["k"].0.len(), data["a"].0.len()), (8_000, 0));
+        assert_eq!(held.metadata.annotations.as_ref().unwrap().len(), 1);
+    }
+
+    /// Another tenant of the name has come: what was held is judged anew.
+    #[test]
+    fn a_new_tenant_of_a_name_does_not_find_what_was_cut_for_the_one_before() {
+        let caches = caches(Some("u"));
+        let name = Name::new("tenants", "a");
+        caches.meet(&name);
+        let mut secret = Secret {
+            metadata: labelled("a-ca"),
+            data: Some([("k".into(), ByteString(vec![7; 8]))].into()),
+            ..Secret::default()
+        };
+        secret.metadata.owner_references = Some(vec![owner("next")]);
+        caches.secrets.put(caches.kept(secret).unwrap());
+        assert!(caches.secrets.of(&name)[0].data.is_none());
+        caches.meet(&name);
+        assert_eq!(caches.secrets.len(), 1, "the same tenant");
+        let mut next = TenantControlPlane::clone(&caches.tenants.get(&name).unwrap());
+        next.metadata.uid = Some("next".into());
+        caches.tenants.put(Arc::new(next));
+        caches.meet(&name);
+        assert!(caches.secrets.is_empty());
+    }
+
+    #[test]
+    fn pods_of_one_namespace_are_counted() {
+        let cache = Cache::default();
+        let pod = |namespace: &str, number: usize| {
+            let mut metadata = labelled(&format!("p{number}"));
+            metadata.annotations = None;
+            metadata.namespace = Some(namespace.into());
+            Arc::new(Pod {
+                metadata,
+                ..Pod::default()
+            })
+        };
+        for number in 0..MADE_IN_NAMESPACE + 10 {
+            cache.put(pod("loud", number));
+        }
+        cache.put(pod("quiet", 1));
+        assert_eq!(cache.len(), MADE_IN_NAMESPACE + 1);
+        cache.remove(&pod("loud", 1));
+        cache.put(pod("loud", MADE_IN_NAMESPACE + 20));
+        assert_eq!(cache.len(), MADE_IN_NAMESPACE + 1);
+    }
+
+    /// Anybody may write Events, of 250 kB each.
+    #[test]
+    fn events_of_strangers_are_pruned_and_capped_by_namespace() {
+        let event = |namespace: &str, number: usize| Event {
+            metadata: ObjectMeta {
+                name: Some(format!("e{number}")),
+                namespace: Some(namespace.into()),
+                uid: Some(format!("{namespace}-{number}")),
+                resource_version: Some(number.to_string()),
+                annotations: Some([("a".into(), "x".repeat(200_000))].into()),
+                ..ObjectMeta::default()
+            },
+            involved_object: ObjectReference {
+                namespace: Some(namespace.into()),
+                kind: Some("Pod".into()),
+                field_path: Some("x".repeat(9000)),
+                ..ObjectReference::default()
+            },
+            message: Some("ä".repeat(100_000)),
+            reason: Some("Failed".into()),
+            ..Event::default()
+        };
+        let caches = caches(None);
+        let cache = Cache::default();
+        let quiet = caches.kept(event("quiet", 1)).unwrap();
+        assert!(size(&*quiet) < 2000, "{} bytes are held", size(&*quiet));
+        assert_eq!(quiet.reason.as_deref(), Some("Failed"));
+        assert_eq!(quiet.message.as_ref().unwrap().len(), MESSAGE);
+        cache.put(quiet);
+        for number in 0..Event::MOST + 50 {
+            cache.put(caches.kept(event("loud", number)).unwrap());
+        }
+        let loud = cache.of(&Name::new("loud", ""));
+        assert_eq!(loud.len(), Event::MOST);
+        let has = |number| {
+            cache
+                .get(&Name::new("loud", format!("e{number}")))
+                .is_some()
+        };
+        assert!(!has(49) && has(50), "the oldest go");
+        assert_eq!(cache.of(&Name::new("quiet", "")).len(), 1);
+        let mut other = event("quiet", 2);
+        other.involved_object.kind = Some("Node".into());
+        assert!(caches.kept(other).is_none());
+    }
+}
