@@ -509,7 +509,7 @@ mod tests {
     #[test]
     fn what_is_never_stored_is_not_looked_at() {
         let warnings = Warnings::default();
-        let large = "x".repeat(object::MAX_STORED + 5_000);
+        let large = "x".repeat(object::MAX_STORED + object::STATUS_ROOM + 5_000);
         let object = json!({"metadata": {"name": "a"}, "spec": {"x": large}});
         let expected = "Request entity too large: limit is 1572864";
         let created = prepare_create(tenants(), &mut object.clone(), &warnings);

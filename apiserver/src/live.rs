@@ -30,6 +30,30 @@ struct Shared {
     exceeded: Notify,
 }
 
+/// How many bytes of objects an answer keeps alive, as far as it says; the cache may hold
+/// them as well. Clones share it. An extension of the response.
+#[derive(Clone, Debug, Default)]
+pub struct Kept(Arc<AtomicUsize>);
+
+impl Kept {
+    /// So many.
+    pub fn new(bytes: usize) -> Self {
+        let kept = Kept::default();
+        kept.set(bytes);
+        kept
+    }
+
+    /// So many now.
+    pub fn set(&self, bytes: usize) {
+        self.0.store(bytes, Ordering::Relaxed);
+    }
+
+    /// How many now.
+    pub fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// Bytes that are counted until this is dropped.
 #[derive(Debug)]
 pub struct Share {

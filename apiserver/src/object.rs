@@ -12,6 +12,9 @@ use crate::status::Failure;
 
 /// Largest stored object (R3.88).
 pub const MAX_STORED: usize = 3 * 512 * 1024;
+/// What status, replicas and the mark of a deletion may add to that: an object that is as
+/// large as it may be still has a status, and can be deleted.
+pub const STATUS_ROOM: usize = 64 * 1024;
 
 /// The key of an object: `/PLURAL/NAMESPACE/NAME` or `/PLURAL/NAME`.
 pub fn key(resource: &Resource, namespace: Option<&str>, name: &str) -> String {
@@ -95,8 +98,7 @@ pub fn spec_changed(resource: &Resource, new: &Value, old: &Value) -> bool {
 /// Refuses what [`encode`] will refuse, before anything takes time over it. What the
 /// server sets and leaves out makes a little difference, which is left to `encode`.
 pub fn fits(object: &Value) -> Result<(), Failure> {
-    const SLACK: usize = 4096;
-    if crate::merge::length(object) > MAX_STORED + SLACK {
+    if crate::merge::length(object) > MAX_STORED + STATUS_ROOM {
         return Err(Failure::TooLarge(format!("limit is {MAX_STORED}")));
     }
     Ok(())
@@ -111,7 +113,7 @@ pub fn encode(object: &Value) -> Result<Bytes, Failure> {
     let mut stored = object.clone();
     set_meta(&mut stored, "resourceVersion", None);
     let bytes = stored.to_string();
-    if bytes.len() > MAX_STORED {
+    if bytes.len() > MAX_STORED + STATUS_ROOM {
         return Err(Failure::TooLarge(format!("limit is {MAX_STORED}")));
     }
     Ok(Bytes::from(bytes))

@@ -28,6 +28,7 @@ use crate::floor::Floor;
 use crate::guard::Guarded;
 use crate::health::{self, Check, Outcome};
 use crate::limits::{self, Limits, Need, Slot};
+use crate::live::Kept;
 use crate::metrics::{self, Metrics, RequestLabels};
 use crate::namespaces::Namespaces;
 use crate::registry::{self, Registry, Request};
@@ -103,11 +104,10 @@ where
         true => 0,
         false => response.body().size_hint().lower() as usize,
     };
-    let pinned = response.extensions().get::<respond::Estimate>();
-    let pinned = pinned.map_or(0, |about| about.0 as usize);
+    let kept = response.extensions_mut().remove::<Kept>();
     response.extensions_mut().insert(taking::About {
         bytes,
-        pinned,
+        kept: kept.unwrap_or_default(),
         kind: match streams {
             true => taking::Kind::Watch,
             false => taking::Kind::Whole,

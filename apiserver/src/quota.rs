@@ -137,6 +137,18 @@ impl Quota {
         Ok(())
     }
 
+    /// The same with what the controller says of it.
+    ///
+    /// # Errors
+    /// As above.
+    pub fn fits_with_status(&self, bytes: usize) -> Result<(), Failure> {
+        let limit = self.bounds.object_bytes + crate::object::STATUS_ROOM;
+        if bytes > limit {
+            return Err(Failure::TooLarge(format!("limit is {limit}")));
+        }
+        Ok(())
+    }
+
     /// Room for a write.
     ///
     /// # Errors
@@ -148,8 +160,10 @@ impl Quota {
         cache: &Cache,
         write: Write<'_>,
     ) -> Result<Reservation, Failure> {
-        self.fits(write.after)?;
         let growth = write.after.saturating_sub(write.before.unwrap_or(0)) as u64;
+        if growth > 0 {
+            self.fits(write.after)?;
+        }
         let added = Usage {
             objects: u64::from(write.before.is_none()),
             bytes: growth,

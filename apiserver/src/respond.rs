@@ -20,7 +20,7 @@ use tower_http::compression::predicate::SizeAbove;
 
 use crate::accept::{Accept, Encoding, MetaVersion, Shape};
 use crate::cache::Item;
-use crate::live::Live;
+use crate::live::{Kept, Live};
 use crate::table;
 
 /// Bodies above this many bytes are compressed for clients that can (R4.10).
@@ -372,14 +372,14 @@ impl Pieces {
         });
         let mut response = response(StatusCode::OK, media, Body::from_stream(pieces.fuse()));
         response.extensions_mut().insert(Estimate(estimate as u64));
+        response.extensions_mut().insert(Kept::new(estimate));
         response
     }
 }
 
-/// About how long a body is whose length is not known, and how many bytes of objects it
-/// keeps alive until it was sent.
+/// About how long a body is whose length is not known.
 #[derive(Clone, Copy, Debug)]
-pub struct Estimate(pub u64);
+struct Estimate(u64);
 
 /// Compresses a large answer if the client accepts gzip (R4.10). Watches have
 /// no length and stay as they are.

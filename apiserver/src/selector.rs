@@ -48,14 +48,34 @@ struct FieldTerm {
     value: String,
 }
 
+/// Requirements of a selector, each of which is asked of every object.
+const REQUIREMENTS: usize = 100;
+/// Values of all its requirements.
+const VALUES: usize = 2_000;
+
 impl Selector {
     /// Parses `labelSelector` and `fieldSelector`; `namespaced` says whether
     /// `metadata.namespace` may be selected on.
+    ///
+    /// # Errors
+    /// 400 for what is none, or has too many requirements or values: a watch keeps it for
+    /// as long as it lasts.
     pub fn parse(labels: &str, fields: &str, namespaced: bool) -> Result<Self, Failure> {
-        Ok(Self {
-            labels: labels::parse(labels).map_err(Failure::BadRequest)?,
-            fields: fields::parse(fields, namespaced).map_err(Failure::BadRequest)?,
-        })
+        let labels = labels::parse(labels).map_err(Failure::BadRequest)?;
+        let fields = fields::parse(fields, namespaced).map_err(Failure::BadRequest)?;
+        let values = labels.iter().map(|it| it.values.len()).sum();
+        for (number, most, what) in [
+            (labels.len(), REQUIREMENTS, "label requirements"),
+            (fields.len(), REQUIREMENTS, "field requirements"),
+            (values, VALUES, "values"),
+        ] {
+            if number > most {
+                return Err(Failure::BadRequest(format!(
+                    "the selector has {number} {what}: must have at most {most}"
+                )));
+            }
+        }
+        Ok(Self { labels, fields })
     }
 
     /// Selects everything.
@@ -87,14 +107,19 @@ impl Selector {
 }
 
 impl Requirement {
+    /// Values are sorted.
+    fn has(&self, value: &String) -> bool {
+        self.values.binary_search(value).is_ok()
+    }
+
     fn matches(&self, labels: &Labels) -> bool {
         let value = labels.get(&self.key);
         let number = |text: &String| text.parse::<i64>().ok();
         match self.operator {
             Operator::Exists => value.is_some(),
             Operator::DoesNotExist => value.is_none(),
-            Operator::In => value.is_some_and(|value| self.values.contains(value)),
-            Operator::NotIn => value.is_none_or(|value| !self.values.contains(value)),
+            Operator::In => value.is_some_and(|value| self.has(value)),
+            Operator::NotIn => value.is_none_or(|value| !self.has(value)),
             Operator::GreaterThan | Operator::LessThan => {
                 let bound = self.values.first().and_then(number);
                 match (value.and_then(number), bound) {
@@ -112,6 +137,32 @@ impl Requirement {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn requirements_and_values_are_bounded() {
+        let parse = |labels: &str, fields: &str| Selector::parse(labels, fields, true);
+        let many = |number: usize| {
+            let keys: Vec<String> = (0..number).map(|n| format!("!a{n}")).collect();
+            keys.join(",")
+        };
+        parse(&many(REQUIREMENTS), "").unwrap();
+        let refused = parse(&many(REQUIREMENTS + 1), "").unwrap_err();
+        assert_eq!(
+            refused.to_string(),
+            "the selector has 101 label requirements: must have at most 100"
+        );
+        parse(&many(20_000), "").unwrap_err();
+        let values = |number: usize| {
+            let values: Vec<String> = (0..number).map(|n| format!("v{n}")).collect();
+            format!("a in ({})", values.join(","))
+        };
+        let selector = parse(&values(VALUES), "").unwrap();
+        assert!(selector.matches("", "", &labels(&[("a", "v1234")])));
+        assert!(!selector.matches("", "", &labels(&[("a", "v")])));
+        parse(&values(VALUES + 1), "").unwrap_err();
+        let fields = vec!["metadata.name!=a"; REQUIREMENTS + 1].join(",");
+        parse("", &fields).unwrap_err();
+    }
 
     fn labels(pairs: &[(&str, &str)]) -> Labels {
         pairs

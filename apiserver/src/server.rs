@@ -68,10 +68,15 @@ const DISPLACED: Duration = Duration::from_secs(5);
 const OPEN_AGAIN: Duration = Duration::from_secs(2);
 const PING: Duration = Duration::from_secs(30);
 const PONG: Duration = Duration::from_secs(15);
+/// What a client may send ahead on a stream, and in a frame, on a connection of the front
+/// proxy.
 const STREAM_WINDOW: u32 = 256 * 1024;
-/// For all streams of one connection together: kube-apiserver sends every user's bodies
+/// For all streams of such a connection together: kube-apiserver sends every user's bodies
 /// over one.
 const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+/// The same of any other connection, of which strangers may have many.
+const OTHERS_WINDOW: u32 = 64 * 1024;
+const OTHERS_FRAME: u32 = 16 * 1024;
 /// How much hyper buffers of an answer, on a connection of the front proxy and on any
 /// other; these bytes are no longer counted.
 const SEND_BUFFER: [usize; 2] = [64 * 1024, 16 * 1024];
@@ -411,10 +416,7 @@ async fn serve(
             }))
         }
     });
-    let builder = match shared {
-        true => builder(door.streams, HEADER_BYTES[0], SEND_BUFFER[0]),
-        false => builder(door.streams.min(STREAMS), HEADER_BYTES[1], SEND_BUFFER[1]),
-    };
+    let builder = builder(shared, door.streams);
     let mut connection =
         std::pin::pin!(builder.serve_connection(TokioIo::new(Lingering::new(stream)), service));
     tokio::select! {
@@ -544,25 +546,39 @@ fn log_end(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
     }
 }
 
-/// HTTP as R4.11 has it.
-fn builder(streams: u32, headers: u32, send_buffer: usize) -> auto::Builder<TokioExecutor> {
+/// HTTP as R4.11 has it. A connection of the front proxy carries requests of all users:
+/// what one of them does must not end it.
+fn builder(shared: bool, streams: u32) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
+    let headers = HEADER_BYTES[usize::from(!shared)];
     builder
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(limits::HEADER_READ)
         .max_buf_size(headers as usize);
-    builder
-        .http2()
+    let mut http2 = builder.http2();
+    http2
         .timer(TokioTimer::new())
-        .max_concurrent_streams(streams)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_frame_size(STREAM_WINDOW)
         .max_header_list_size(headers)
-        .max_send_buf_size(send_buffer)
+        .max_send_buf_size(SEND_BUFFER[usize::from(!shared)])
         .keep_alive_interval(PING)
         .keep_alive_timeout(PONG);
+    match shared {
+        true => http2
+            .max_concurrent_streams(streams)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_frame_size(STREAM_WINDOW)
+            // Bodies that were refused while they came, and requests that were cancelled
+            // before they began: of all users together.
+            .max_local_error_reset_streams(None)
+            .max_pending_accept_reset_streams(streams as usize),
+        false => http2
+            .max_concurrent_streams(streams.min(STREAMS))
+            .initial_stream_window_size(OTHERS_WINDOW)
+            .initial_connection_window_size(OTHERS_WINDOW)
+            .max_frame_size(OTHERS_FRAME),
+    };
     builder
 }
 

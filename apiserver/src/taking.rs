@@ -27,7 +27,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::live::{Live, Share};
+use crate::live::{Kept, Live, Share};
 
 /// How long an answer may wait for its client.
 pub const STALL: Duration = Duration::from_secs(60);
@@ -42,15 +42,15 @@ const PIECE: usize = 16 * 1024;
 const RELIEVE: Duration = Duration::from_millis(50);
 
 /// What the pipeline tells of an answer, as an extension of the response.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct About {
     pub kind: Kind,
     /// By whom places are held (`limits::holder`).
     pub holder: Arc<str>,
     /// Bytes that are held for it alone.
     pub bytes: usize,
-    /// Bytes of objects that it keeps alive. The cache may hold them as well.
-    pub pinned: usize,
+    /// What it keeps alive beside these.
+    pub kept: Kept,
 }
 
 /// Whether an answer has an end.
@@ -238,7 +238,7 @@ impl Answer {
 
     /// Bytes that are alive because of it, as far as is known.
     fn keeps(&self) -> usize {
-        self.about.bytes + self.about.pinned + self.rest.len()
+        self.about.bytes + self.about.kept.bytes() + self.rest.len()
     }
 
     fn let_go(&mut self) {
@@ -366,7 +366,7 @@ mod tests {
             let about = About {
                 holder: holder.into(),
                 bytes,
-                pinned: pieces * PIECE,
+                kept: Kept::new(pieces * PIECE),
                 ..About::default()
             };
             taking.take(body, about)

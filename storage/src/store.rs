@@ -130,6 +130,12 @@ impl Store {
         watch::start(Arc::clone(&self.log), prefix, after).await
     }
 
+    /// Bytes of the values that were written since this store was opened, and the
+    /// revision of the last change of them.
+    pub fn written(&self) -> (u64, Revision) {
+        self.log.feed().written()
+    }
+
     /// The newest revision, from the database itself.
     pub async fn revision(&self) -> Result<Revision, Error> {
         Ok(self.bounds().await?.revision)

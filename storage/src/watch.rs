@@ -199,6 +199,17 @@ impl Live {
         }
     }
 
+    /// Bytes of the value that was written.
+    fn size(&self) -> u64 {
+        match self {
+            Live::Change(change) => match change.as_ref() {
+                Change::Put { entry, .. } => (entry.key.len() + entry.value.len()) as u64,
+                Change::Delete { .. } => 0,
+            },
+            Live::Skip(_) => 0,
+        }
+    }
+
     fn bytes(&self) -> usize {
         match self {
             Live::Change(change) => change.bytes(),
@@ -221,6 +232,8 @@ struct FeedState {
     ring: VecDeque<Live>,
     bytes: usize,
     floor: Revision,
+    /// Bytes of all changes that were handed out.
+    written: u64,
 }
 
 /// What a reader finds in the feed after its position.
@@ -241,6 +254,7 @@ impl Feed {
                 ring: VecDeque::new(),
                 bytes: 0,
                 floor: published,
+                written: 0,
             }),
         }
     }
@@ -256,6 +270,12 @@ impl Feed {
         self.send(Live::Skip(to));
     }
 
+    /// Bytes of all changes that were handed out, and the revision of the last.
+    pub(crate) fn written(&self) -> (u64, Revision) {
+        let state = self.state.lock();
+        (state.written, state.published)
+    }
+
     /// The last revision handed out.
     pub(crate) fn published(&self) -> Revision {
         self.state.lock().published
@@ -268,6 +288,7 @@ impl Feed {
         }
         state.published = live.revision();
         state.bytes += live.bytes();
+        state.written += live.size();
         state.ring.push_back(live);
         while state.ring.len() > RING || state.bytes > RING_BYTES {
             let Some(oldest) = state.ring.pop_front() else {

@@ -29,7 +29,7 @@ use crate::accept::{self, Accept, Answer, Shape};
 use crate::authz::{Permit, verb};
 use crate::cache::{Batch, Cache, Event, Item, Key, Kind};
 use crate::limits;
-use crate::live::Live;
+use crate::live::{Kept, Live};
 use crate::object;
 use crate::options;
 use crate::pool::{Hold, Pool};
@@ -64,6 +64,7 @@ pub async fn run(
     let accept = accept::negotiate(&request.headers, &query, Answer::Watch)?;
     let options = options::Watch::parse(query, permit.resource())?;
     let watcher = open(registry, &permit, accept, options).await?;
+    let kept = watcher.kept.clone();
     let frames = stream::unfold(watcher, |mut watcher| async move {
         let frame = watcher.next().await?;
         Some((Ok::<_, std::convert::Infallible>(frame), watcher))
@@ -74,6 +75,7 @@ pub async fn run(
         header::CONTENT_TYPE,
         HeaderValue::from_static("application/json"),
     );
+    response.extensions_mut().insert(kept);
     Ok(response)
 }
 
@@ -96,12 +98,15 @@ async fn open(
         accept,
         headers_sent: false,
         initial: Vec::new().into_iter(),
+        waiting: 0,
+        kept: Kept::default(),
         marker: false,
         share: None,
         position: 0,
         source: Source::Ring,
         replays: registry.replays.clone(),
         holder: limits::holder(permit.identity()).to_owned(),
+        exempt: registry.limits.is_exempt(permit.identity()),
         replay: None,
         queue: VecDeque::new(),
         bookmarks: options.bookmarks,
@@ -120,6 +125,9 @@ async fn open(
             Ok((snapshot, share)) => {
                 watcher.share = share;
                 watcher.position = snapshot.revision;
+                let bytes = snapshot.items.iter().map(|item| item.encoded.len()).sum();
+                watcher.waiting = bytes;
+                watcher.kept.set(bytes);
                 watcher.initial = snapshot.items.into_iter();
                 watcher.marker = options.marker && options.bookmarks;
             }
@@ -169,6 +177,10 @@ struct Watcher {
     /// A Table's columns are in the first event only (R4.8).
     headers_sent: bool,
     initial: std::vec::IntoIter<Arc<Item>>,
+    /// Bytes of the initial items that are left.
+    waiting: usize,
+    /// Of these and of the queue.
+    kept: Kept,
     /// Of the initial items, until the last was sent.
     share: Option<Hold>,
     /// The marker bookmark is still owed.
@@ -179,6 +191,8 @@ struct Watcher {
     replays: Pool,
     /// Who watches.
     holder: String,
+    /// Reads history without a place.
+    exempt: bool,
     /// The place of a watch that reads history.
     replay: Option<Hold>,
     queue: VecDeque<Bytes>,
@@ -195,6 +209,8 @@ impl Watcher {
         loop {
             self.take_initial();
             if let Some(piece) = piece(&mut self.queue, &self.cache.live) {
+                let queued: usize = self.queue.iter().map(Bytes::len).sum();
+                self.kept.set(self.waiting + queued);
                 return Some(piece);
             }
             if self.ended || self.shutdown.is_cancelled() {
@@ -218,6 +234,7 @@ impl Watcher {
                 }
                 return;
             };
+            self.waiting -= item.encoded.len().min(self.waiting);
             if self.selected(&item) {
                 let frame = self.frame("ADDED", &item);
                 size += frame.len();
@@ -244,13 +261,14 @@ impl Watcher {
             self.replay = None;
         }
         let mut progress = self.cache.progress();
-        progress.borrow_and_update();
+        let newest = *progress.borrow_and_update();
         if matches!(self.source, Source::Ring) {
             match self.cache.events(self.resource, self.position, BATCH) {
                 Batch::Events(events, upto) => {
                     events.iter().for_each(|event| self.deliver(event));
                     self.position = self.position.max(upto);
-                    if !self.queue.is_empty() {
+                    // A batch has an end; there may be more after it.
+                    if !self.queue.is_empty() || upto < newest {
                         return;
                     }
                 }
@@ -299,7 +317,7 @@ impl Watcher {
     }
 
     async fn open_history(&mut self) {
-        if self.replay.is_none() {
+        if self.replay.is_none() && !self.exempt {
             match self.replays.enter(&self.holder) {
                 Ok(place) => self.replay = Some(place),
                 // Others are reading; nothing is lost by coming later.

@@ -27,8 +27,12 @@ use crate::{Change, Error, Revision, store};
 const QUEUE: usize = 1024;
 /// Writes that share one commit.
 const BATCH: usize = 512;
-/// Rows that one step of a compaction deletes, so that writers wait little.
+/// Rows that one step of a compaction deletes, and bytes, so that writers wait little.
 const PURGE: i64 = 500;
+const PURGE_BYTES: i64 = 4 * 1024 * 1024;
+/// What lies below the floor, the sizes of some rows.
+const PURGEABLE: &str = "SELECT revision, coalesce(length(value), 0) FROM version \
+     WHERE ended IS NOT NULL AND ended <= (SELECT compacted FROM store) LIMIT ?";
 /// Changes read at a time when the feed has to be caught up.
 const CHUNK: usize = 512;
 
@@ -234,15 +238,7 @@ impl Writer {
     async fn purge(&mut self) -> Result<u64, Error> {
         let revision = self.ready().await?;
         let result = match self.connection.as_mut() {
-            Some(connection) => sqlx::query(
-                "DELETE FROM version WHERE revision IN (SELECT revision FROM version \
-                 WHERE ended IS NOT NULL AND ended <= (SELECT compacted FROM store) LIMIT ?)",
-            )
-            .bind(PURGE)
-            .execute(connection)
-            .await
-            .map(|done| done.rows_affected())
-            .map_err(database),
+            Some(connection) => purge(connection).await,
             None => Err(Error::Closed),
         };
         self.settle(result, revision)
@@ -356,6 +352,32 @@ async fn set_revision(connection: &mut SqliteConnection, to: Revision) -> Result
         .await
         .map_err(database)?;
     Ok(())
+}
+
+/// Deletes some of what lies below the floor; how many rows that was.
+async fn purge(connection: &mut SqliteConnection) -> Result<u64, Error> {
+    let rows: Vec<(i64, i64)> = sqlx::query_as(PURGEABLE)
+        .bind(PURGE)
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(database)?;
+    let mut bytes = 0;
+    let some = rows.into_iter().take_while(|(_, size)| {
+        let first = bytes == 0;
+        bytes += size;
+        first || bytes <= PURGE_BYTES
+    });
+    let some: Vec<String> = some.map(|(revision, _)| revision.to_string()).collect();
+    if some.is_empty() {
+        return Ok(0);
+    }
+    // Numbers of the database itself.
+    let delete = format!("DELETE FROM version WHERE revision IN ({})", some.join(","));
+    let done = sqlx::query(sqlx::AssertSqlSafe(delete))
+        .execute(connection)
+        .await
+        .map_err(database)?;
+    Ok(done.rows_affected())
 }
 
 async fn set_compacted(connection: &mut SqliteConnection, to: Revision) -> Result<(), Error> {

@@ -333,11 +333,15 @@ impl World {
         Self::finish(result, request).await
     }
 
-    pub async fn watch(&self, call: Call) -> Events {
-        let request = call.request();
+    /// The answer to a watch, of which nothing was read yet.
+    pub async fn open_watch(&self, call: Call) -> Response<Body> {
         let permit = call.permit::<verb::Watch>();
-        let result = registry::watch::run(&self.registry, permit, &request).await;
-        let response = result.expect("a stream");
+        let result = registry::watch::run(&self.registry, permit, &call.request()).await;
+        result.expect("a stream")
+    }
+
+    pub async fn watch(&self, call: Call) -> Events {
+        let response = self.open_watch(call).await;
         Events {
             stream: Box::pin(
                 response

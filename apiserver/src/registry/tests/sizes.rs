@@ -91,13 +91,70 @@ async fn bytes_are_limited_and_what_grows_nothing_goes_on() {
     assert_eq!(world.patch(Call::tenants("a").body(label)).await.code, 200);
     // Status is not refused, so that a controller can finish what it began.
     let status =
-        json!({"status": {"kubernetesResources": {"version": {"version": "v".repeat(18_000)}}}});
+        json!({"status": {"kubernetesResources": {"version": {"version": "v".repeat(90_000)}}}});
     let call = Call::tenants("b").part("status").body(status.clone());
     assert_eq!(world.patch(call).await.code, 413);
     let status =
         json!({"status": {"kubernetesResources": {"version": {"version": "v".repeat(6_000)}}}});
     let call = Call::tenants("b").part("status").body(status);
     assert_eq!(world.patch(call).await.code, 200);
+}
+
+/// An administrator lowers the limit, or an object is as large as it may be: it can be
+/// made smaller, has a status and replicas, and can be deleted.
+#[tokio::test]
+async fn what_is_larger_than_it_may_be_can_still_end() {
+    let mut world = World::memory().await;
+    let mut large = padded("a", 14_000);
+    large["metadata"]["finalizers"] = json!(["example.com/a"]);
+    assert_eq!(create(&world, "n", large).await.0, 201);
+    world = world.bounded(crate::quota::Bounds {
+        object_bytes: 10_000,
+        ..crate::quota::Bounds::default()
+    });
+    let a = || Call::tenants("a");
+    let status = json!({"status": {"kubernetesResources": {"version": {"version": "v1.36.3"}}}});
+    let patches = [
+        a().part("status").body(status),
+        a().part("scale").body(json!({"spec": {"replicas": 0}})),
+        a().body(json!({"spec": {"controlPlane": {"deployment": {"replicas": null}}}})),
+    ];
+    for patch in patches {
+        let answer = world.patch(patch).await;
+        assert_eq!(answer.code, 200, "{}", answer.body);
+    }
+    let more = json!({"metadata": {"annotations": {"more": "x"}}});
+    assert_eq!(world.patch(a().body(more)).await.code, 413);
+    assert_eq!(world.delete(a()).await.code, 200);
+    let freed = json!({"metadata": {"finalizers": null}});
+    let answer = world.patch(a().body(freed)).await;
+    assert_eq!(answer.code, 200, "{}", answer.body);
+    assert_eq!(world.get(a()).await.code, 404);
+}
+
+#[tokio::test]
+async fn the_largest_object_can_be_deleted() {
+    let world = World::memory().await;
+    let mut largest = padded("a", crate::object::MAX_STORED - 5_000);
+    largest["metadata"]["finalizers"] = json!(["example.com/a"]);
+    assert_eq!(create(&world, "n", largest).await.0, 201);
+    let stored = world.registry.store.get("/tenantcontrolplanes/n/a").await;
+    let stored = stored.unwrap().0.unwrap().value.len();
+    let rest = "x".repeat(crate::object::MAX_STORED - stored - 20);
+    let rest = json!({"metadata": {"annotations": {"x": rest}}});
+    let answer = world.patch(Call::tenants("a").body(rest.clone())).await;
+    let answer = match answer.code {
+        200 => answer,
+        _ => {
+            let mut less = rest;
+            let text = less["metadata"]["annotations"]["x"].as_str().unwrap();
+            let text = text[..text.len() - 60].to_owned();
+            less["metadata"]["annotations"]["x"] = text.into();
+            world.patch(Call::tenants("a").body(less)).await
+        }
+    };
+    assert_eq!(answer.code, 200, "{}", answer.body["message"]);
+    assert_eq!(world.delete(Call::tenants("a")).await.code, 200);
 }
 
 /// Lists of older states come from the store: they share a budget, a page of them is

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use http::header;
+use http_body_util::BodyExt;
 use serde_json::json;
 
 use super::harness::{Call, World, tenant};
@@ -421,4 +422,50 @@ async fn watchers_in_other_forms_share_their_frames() {
             }
         }
     }
+}
+
+/// Changes that are none of a watcher's fill a batch; the one that is comes right after.
+#[tokio::test]
+async fn a_watch_does_not_sleep_over_what_comes_after_a_batch() {
+    let world = World::memory().await;
+    let selected = "watch=1&fieldSelector=metadata.name=b";
+    let mut events = world.watch(Call::tenants("").query(selected)).await;
+    for name in ["a0", "a1", "a2"] {
+        let mut large = tenant(name);
+        large["metadata"]["annotations"] = json!({"pad": "x".repeat(200_000)});
+        let arguments = vec![format!("--pad={}", "x".repeat(900_000))];
+        large["spec"]["controlPlane"]["deployment"]["extraArgs"] = json!({"apiServer": arguments});
+        assert_eq!(world.create(Call::tenants("").body(large)).await.code, 201);
+    }
+    let b = world.create(Call::tenants("").body(tenant("b"))).await;
+    let second = std::time::Duration::from_secs(1);
+    let reached = world.registry.cache.reached(b.version(), 5 * second);
+    assert!(reached.await);
+    let event = tokio::time::timeout(second, events.next()).await;
+    let event = event.expect("it is told at once").unwrap();
+    assert_eq!(event["object"]["metadata"]["name"], "b");
+}
+
+/// What a watch keeps alive counts as its own, until it was sent.
+#[tokio::test]
+async fn a_watch_says_what_it_keeps() {
+    let world = World::memory().await;
+    let mut large = tenant("a");
+    let arguments = vec![format!("--pad={}", "x".repeat(500_000))];
+    large["spec"]["controlPlane"]["deployment"]["extraArgs"] = json!({"apiServer": arguments});
+    world.create(Call::tenants("").body(large)).await;
+    let b = world.tenant("b").await;
+    let second = Duration::from_secs(1);
+    assert!(world.registry.cache.reached(b.version(), 5 * second).await);
+    let response = world.open_watch(Call::tenants("").query(WATCH_LIST)).await;
+    let kept = response.extensions().get::<crate::live::Kept>().cloned();
+    let kept = kept.unwrap();
+    assert!(kept.bytes() > 500_000, "{}", kept.bytes());
+    let mut body = response.into_body();
+    let mut left = Vec::new();
+    for _ in 0..2 {
+        body.frame().await.unwrap().unwrap();
+        left.push(kept.bytes());
+    }
+    assert!(left[0] < 5_000 && left[1] == 0, "{left:?}");
 }
