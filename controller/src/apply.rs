@@ -112,7 +112,7 @@ async fn one(ctx: &Context, world: &World, step: &Step) -> Outcome {
             data_store,
             known,
             why,
-        } => store::defer(ctx, claim, data_store, *known, why).await,
+        } => store::defer(ctx, world, claim, data_store, *known, why).await,
         Step::Bootstrap(bindings) => own::ask_for_bindings(ctx, world, bindings),
         Step::Wait(_) => Outcome::Unchanged,
         Step::Event(event) => {

@@ -190,11 +190,40 @@ pub async fn release(ctx: &Context, world: &World, claim: &Claim) -> Outcome {
     note_cleanup(ctx, world, outcome(result))
 }
 
+/// Clean-ups that one DataStore has to make up for. Their entries have a few hundred bytes
+/// each, and all have to fit into its status.
+const MOST_PENDING: usize = 1_000;
+/// Those of one namespace of which nothing but a claim may be there: anybody can make and
+/// delete tenants while a database does not answer.
+const MOST_UNPROVEN: usize = 100;
+/// Characters of the reason in an entry.
+const MESSAGE: usize = 200;
+
+/// Adds a clean-up to those that a DataStore has to make up for. One that has data there
+/// takes the place of one that may have nothing. False if there is no room.
+fn record(pending: &mut Vec<PendingCleanup>, entry: PendingCleanup) -> bool {
+    let unproven = |it: &PendingCleanup| it.user.is_none();
+    let beside = |it: &&PendingCleanup| unproven(it) && it.namespace == entry.namespace;
+    if unproven(&entry) && pending.iter().filter(beside).count() >= MOST_UNPROVEN {
+        return false;
+    }
+    if pending.len() >= MOST_PENDING {
+        match pending.iter().position(unproven) {
+            Some(first) if !unproven(&entry) => drop(pending.remove(first)),
+            _ => return false,
+        }
+    }
+    pending.push(entry);
+    true
+}
+
 /// Records on the DataStore what is to be cleaned up later (rule 18). `known`: the tenant
 /// has data there, so that its absence is not believed at once. An entry without a user
-/// stands for what may not be there.
+/// stands for what may not be there. Where there is no room for it, an Event says what
+/// stays in the database, and the deletion goes on.
 pub async fn defer(
     ctx: &Context,
+    world: &World,
     claim: &Claim,
     data_store: &str,
     known: bool,
@@ -216,14 +245,28 @@ pub async fn defer(
     {
         return Outcome::Unchanged;
     }
-    status.pending_cleanups.push(PendingCleanup {
+    let entry = PendingCleanup {
         uid: claim.uid.clone(),
         namespace: Some(claim.namespace.clone()),
         name: Some(claim.name.clone()),
         schema: Some(claim.schema.clone()),
         user: known.then(|| claim.user.clone()),
-        message: Some(why.to_owned()),
-    });
+        message: Some(why.chars().take(MESSAGE).collect()),
+    };
+    if !record(&mut status.pending_cleanups, entry) {
+        let message = format!(
+            "DataStore {data_store} has too many clean-ups to make up for, so this one is not \
+             recorded: schema {} and user {} stay in its database, if they are there. Remove \
+             them there when it is back.",
+            claim.schema, claim.user
+        );
+        tracing::warn!(tenant = world.tenant_name(), "{message}");
+        let tenant = world.tenant.as_ref();
+        ctx.events
+            .tell(tenant, true, reason::CLEANUP_DEFERRED, &message)
+            .await;
+        return Outcome::Done;
+    }
     match apply::store_status(ctx, &store, &status).await {
         Ok(()) => {
             ctx.queue.add(Key::DataStore(data_store.to_owned()));
@@ -521,6 +564,36 @@ mod tests {
             left: ["went".to_owned()].into(),
         };
         clean(store, entry, &proofs, None).await.unwrap()
+    }
+
+    /// However many are deleted while a database is away, their clean-ups fit into the
+    /// status of the DataStore, and nobody's deletion waits for room.
+    #[test]
+    fn clean_ups_that_are_put_off_are_bounded() {
+        let of = |namespace: usize, number: usize, user: Option<&str>| PendingCleanup {
+            uid: format!("{namespace}-{number}-{}", "u".repeat(36)),
+            namespace: Some(format!("{}{namespace}", "n".repeat(50))),
+            name: Some("n".repeat(63)),
+            schema: Some("s".repeat(255)),
+            user: user.map(|user| user.repeat(64)),
+            message: Some("m".repeat(MESSAGE)),
+        };
+        let mut pending = Vec::new();
+        for number in 0..5_000 {
+            record(&mut pending, of(1, number, None));
+        }
+        assert_eq!(pending.len(), MOST_UNPROVEN);
+        for number in 0..5_000 {
+            record(&mut pending, of(2 + number % 100, number, None));
+        }
+        assert_eq!(pending.len(), MOST_PENDING);
+        for number in 0..5_000 {
+            let proven = of(3, number, Some("u"));
+            assert_eq!(record(&mut pending, proven), number < MOST_PENDING);
+        }
+        assert!(pending.iter().all(|it| it.user.is_some()));
+        let bytes = serde_json::to_vec(&pending).unwrap().len();
+        assert!(bytes < 1024 * 1024, "{bytes}");
     }
 
     /// An etcd that has none of our tenants tells nothing about one that has gone.
