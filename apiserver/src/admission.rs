@@ -119,20 +119,12 @@ pub fn prepare_create(
     for field in SERVER_OWNED {
         set_meta(object, field, None);
     }
-    if let Some(fields) = object.as_object_mut().filter(|_| has_status(resource)) {
+    if let Some(fields) = object.as_object_mut().filter(|_| resource.has_status()) {
         fields.remove("status");
     }
     object::fits(object)?;
     dedupe_owners(object, warnings);
     Ok(())
-}
-
-/// Whether the resource has a status subresource.
-pub fn has_status(resource: &Resource) -> bool {
-    resource
-        .subresources
-        .iter()
-        .any(|subresource| subresource.name == "status")
 }
 
 /// R3.49: what an update cannot change is taken from the stored object, and
@@ -160,7 +152,7 @@ pub fn prepare_update(
         let seconds = stored.get("deletionGracePeriodSeconds").cloned();
         set_meta(new, "deletionGracePeriodSeconds", seconds);
     }
-    if has_status(resource) {
+    if resource.has_status() {
         set_status(new, old.get("status").cloned());
     }
     object::fits(new)?;

@@ -389,9 +389,7 @@ impl Authorized {
             None => None,
             Some(name) => Some(
                 resource
-                    .subresources
-                    .iter()
-                    .find(|sub| sub.name == name)
+                    .subresource(name)
                     .ok_or_else(|| Failure::NotFound(subject()))?,
             ),
         };
@@ -485,7 +483,7 @@ impl<V> Permit<V> {
             resource: self.resource.plural.to_owned(),
             subresource: self
                 .subresource
-                .map_or(String::new(), |sub| sub.name.to_owned()),
+                .map_or(String::new(), |sub| sub.name().to_owned()),
             namespace: self.namespace.clone().unwrap_or_default(),
             name: self.name.clone().unwrap_or_default(),
             ..Attributes::default()

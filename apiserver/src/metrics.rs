@@ -359,8 +359,8 @@ impl RequestLabels {
             labels.subresource = path
                 .subresource
                 .as_deref()
-                .and_then(|name| resource.subresources.iter().find(|sub| sub.name == name))
-                .map_or("", |sub| sub.name);
+                .and_then(|name| resource.subresource(name))
+                .map_or("", apiservice::resource::Subresource::name);
         }
         labels
     }

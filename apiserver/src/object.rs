@@ -76,10 +76,7 @@ pub fn deleting(object: &Value) -> bool {
 
 /// Whether the two differ outside metadata and status (R3.50).
 pub fn spec_changed(resource: &Resource, new: &Value, old: &Value) -> bool {
-    let has_status = resource
-        .subresources
-        .iter()
-        .any(|subresource| subresource.name == "status");
+    let has_status = resource.has_status();
     let counts = |key: &str| match key {
         "metadata" | "apiVersion" | "kind" => false,
         "status" => !has_status,

@@ -12,6 +12,7 @@ use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
+use apiservice::resource::Part;
 use arc_swap::ArcSwapOption;
 use axum::body::{Body, Bytes};
 use futures::{FutureExt, StreamExt};
@@ -438,29 +439,30 @@ impl Work {
         request: &Request,
     ) -> Result<Response<Body>, Failure> {
         match self {
-            Work::Get(permit) => match name_of(&permit) {
-                "" => registry::get::run(registry, permit, request).await,
-                "status" => status::get(registry, permit, request).await,
-                "scale" => scale::get(registry, permit, request).await,
-                "kubeconfig" => kubeconfig::get(minter, registry, permit, request).await,
-                _ => Err(Failure::UnknownPath),
+            Work::Get(permit) => match part(&permit) {
+                None => registry::get::run(registry, permit, request).await,
+                Some(Part::Status) => status::get(registry, permit, request).await,
+                Some(Part::Scale(_)) => scale::get(registry, permit, request).await,
+                Some(Part::Kubeconfig) => kubeconfig::get(minter, registry, permit, request).await,
             },
-            Work::Create(permit) => match name_of(&permit) {
-                "" => registry::create::run(registry, permit, request).await,
-                "kubeconfig" => kubeconfig::create(minter, registry, permit, request).await,
-                _ => Err(Failure::UnknownPath),
+            Work::Create(permit) => match part(&permit) {
+                None => registry::create::run(registry, permit, request).await,
+                Some(Part::Kubeconfig) => {
+                    kubeconfig::create(minter, registry, permit, request).await
+                }
+                Some(Part::Status | Part::Scale(_)) => Err(Failure::UnknownPath),
             },
-            Work::Update(permit) => match name_of(&permit) {
-                "" => registry::update::run(registry, permit, request).await,
-                "status" => status::update(registry, permit, request).await,
-                "scale" => scale::update(registry, permit, request).await,
-                _ => Err(Failure::UnknownPath),
+            Work::Update(permit) => match part(&permit) {
+                None => registry::update::run(registry, permit, request).await,
+                Some(Part::Status) => status::update(registry, permit, request).await,
+                Some(Part::Scale(_)) => scale::update(registry, permit, request).await,
+                Some(Part::Kubeconfig) => Err(Failure::UnknownPath),
             },
-            Work::Patch(permit) => match name_of(&permit) {
-                "" => registry::patch::run(registry, permit, request).await,
-                "status" => status::patch(registry, permit, request).await,
-                "scale" => scale::patch(registry, permit, request).await,
-                _ => Err(Failure::UnknownPath),
+            Work::Patch(permit) => match part(&permit) {
+                None => registry::patch::run(registry, permit, request).await,
+                Some(Part::Status) => status::patch(registry, permit, request).await,
+                Some(Part::Scale(_)) => scale::patch(registry, permit, request).await,
+                Some(Part::Kubeconfig) => Err(Failure::UnknownPath),
             },
             Work::List(permit) => registry::list::run(registry, permit, request).await,
             Work::Watch(permit) => registry::watch::run(registry, permit, request).await,
@@ -472,10 +474,9 @@ impl Work {
     }
 }
 
-fn name_of<V>(permit: &Permit<V>) -> &'static str {
-    permit
-        .subresource()
-        .map_or("", |subresource| subresource.name)
+/// The part of the object that a permit is for; `None`: the object.
+fn part<V>(permit: &Permit<V>) -> Option<Part> {
+    permit.subresource().map(|subresource| subresource.part)
 }
 
 /// kube-apiserver applies impersonation before it forwards. A direct caller that asks

@@ -6,7 +6,7 @@
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::{Value, json};
 
-use crate::resource::{Resource, Scope};
+use crate::resource::{Part, Resource, Scope};
 use crate::{GROUP, VERSION};
 
 /// The definition of a kind.
@@ -40,16 +40,17 @@ pub fn crd(resource: &Resource) -> Result<CustomResourceDefinition, serde_json::
     let mut subresources = json!({});
     for subresource in resource.subresources {
         let path = |path: &[&str]| format!(".{}", path.join("."));
-        match (subresource.name, &subresource.scale) {
-            ("status", _) => subresources["status"] = json!({}),
-            ("scale", Some(scale)) => {
+        match subresource.part {
+            Part::Status => subresources["status"] = json!({}),
+            Part::Scale(scale) => {
                 subresources["scale"] = json!({
                     "specReplicasPath": path(scale.spec_replicas),
                     "statusReplicasPath": path(scale.status_replicas),
                     "labelSelectorPath": path(scale.label_selector),
                 });
             }
-            _ => {}
+            // A CRD has no others.
+            Part::Kubeconfig => {}
         }
     }
     serde_json::from_value(json!({

@@ -52,7 +52,7 @@ pub fn api_resource_list() -> Value {
         resources.push(row);
         for subresource in resource.subresources {
             let mut row = json!({
-                "name": format!("{}/{}", resource.plural, subresource.name),
+                "name": format!("{}/{}", resource.plural, subresource.name()),
                 "singularName": "",
                 "namespaced": resource.scope == Scope::Namespaced,
                 "kind": subresource.kind,
@@ -121,7 +121,7 @@ fn aggregated_subresource(subresource: &Subresource) -> Value {
         group => (group, subresource.version),
     };
     json!({
-        "subresource": subresource.name,
+        "subresource": subresource.name(),
         "responseKind": {"group": group, "version": version, "kind": subresource.kind},
         "verbs": subresource.verbs,
     })

@@ -39,8 +39,8 @@ pub struct Column {
 /// A part of an object with a URL of its own.
 #[derive(Clone, Copy, Debug)]
 pub struct Subresource {
-    /// The last part of the URL.
-    pub name: &'static str,
+    /// Which it is.
+    pub part: Part,
     /// The kind that is sent and received.
     pub kind: &'static str,
     /// The group of that kind; empty stands for the group of the parent.
@@ -49,8 +49,35 @@ pub struct Subresource {
     pub version: &'static str,
     /// What can be done, sorted.
     pub verbs: &'static [&'static str],
-    /// For `scale`: where its values stand.
-    pub scale: Option<ScalePaths>,
+}
+
+/// The parts that objects may have. Whoever carries requests out asks for each.
+#[derive(Clone, Copy, Debug)]
+pub enum Part {
+    /// What the controller says of the object.
+    Status,
+    /// Its replicas, which stand there.
+    Scale(ScalePaths),
+    /// Access to the tenant that it is.
+    Kubeconfig,
+}
+
+impl Part {
+    /// The last part of the URL.
+    pub fn name(self) -> &'static str {
+        match self {
+            Part::Status => "status",
+            Part::Scale(_) => "scale",
+            Part::Kubeconfig => "kubeconfig",
+        }
+    }
+}
+
+impl Subresource {
+    /// The last part of the URL.
+    pub fn name(&self) -> &'static str {
+        self.part.name()
+    }
 }
 
 /// Where the values of a `Scale` stand in an object, as properties from the
@@ -173,9 +200,15 @@ impl Resource {
         VERSION
     }
 
+    /// Whether it has a status of its own.
+    pub fn has_status(&self) -> bool {
+        let mut all = self.subresources.iter();
+        all.any(|one| matches!(one.part, Part::Status))
+    }
+
     /// The subresource of a name.
     pub fn subresource(&self, name: &str) -> Option<&'static Subresource> {
-        self.subresources.iter().find(|one| one.name == name)
+        self.subresources.iter().find(|one| one.name() == name)
     }
 
     /// The schema.

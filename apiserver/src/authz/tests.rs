@@ -90,7 +90,7 @@ async fn permits_exist_for_what_exists() {
     assert_eq!(permit.resource().plural, "tenantcontrolplanes");
     assert_eq!(permit.namespace(), Some("ns"));
     assert_eq!(permit.name(), Some("n"));
-    assert_eq!(permit.subresource().unwrap().name, "status");
+    assert_eq!(permit.subresource().unwrap().name(), "status");
 }
 
 #[tokio::test]

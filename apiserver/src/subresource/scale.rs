@@ -2,7 +2,7 @@
 //! that the resource's row names.
 
 use apiservice::field::{self, Path};
-use apiservice::{Resource, ScalePaths};
+use apiservice::{Resource, ScalePaths, resource};
 use axum::body::Body;
 use http::{Response, StatusCode};
 use serde_json::{Map, Value, json};
@@ -128,7 +128,10 @@ fn paths<V>(permit: &Permit<V>) -> Result<&'static ScalePaths, Failure> {
 
 fn of(resource: &'static Resource) -> Option<&'static ScalePaths> {
     let mut rows = resource.subresources.iter();
-    rows.find_map(|subresource| subresource.scale.as_ref())
+    rows.find_map(|subresource| match &subresource.part {
+        resource::Part::Scale(paths) => Some(paths),
+        _ => None,
+    })
 }
 
 fn at<'a>(object: &'a Value, path: &[&str]) -> Option<&'a Value> {

@@ -21,7 +21,7 @@ pub(super) fn paths() -> Map<String, Value> {
         };
         let object = format!("{collection}/{{name}}");
         for subresource in resource.subresources {
-            let path = format!("{object}/{}", subresource.name);
+            let path = format!("{object}/{}", subresource.name());
             all.insert(path, part(resource, subresource));
         }
         all.insert(object, one(resource));
@@ -218,7 +218,13 @@ fn part(resource: &Resource, subresource: &Subresource) -> Value {
             scale(),
         ),
     };
-    verbs(resource, subresource.name, subresource.verbs, kind, &schema)
+    verbs(
+        resource,
+        subresource.name(),
+        subresource.verbs,
+        kind,
+        &schema,
+    )
 }
 
 /// The operations on one object or on a part of it.

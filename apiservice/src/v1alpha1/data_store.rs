@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::data_store_rules as rules;
 use crate::meta::NameRule;
-use crate::resource::{Behaviour, Column, Resource, Scope, Subresource};
+use crate::resource::{Behaviour, Column, Part, Resource, Scope, Subresource};
 use crate::rule::kind_schema;
 use crate::schema::{Schema, of_type};
 
@@ -51,12 +51,11 @@ pub static RESOURCE: Resource = Resource {
         },
     ],
     subresources: &[Subresource {
-        name: "status",
+        part: Part::Status,
         kind: "DataStore",
         group: "",
         version: "",
         verbs: &["get", "patch", "update"],
-        scale: None,
     }],
     behaviour: Behaviour {
         schema: || &SCHEMA,

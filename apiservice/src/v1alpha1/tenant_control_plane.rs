@@ -11,7 +11,7 @@ use super::{
     tenant_control_plane_access, tenant_control_plane_rules, tenant_control_plane_warnings,
 };
 use crate::meta::NameRule;
-use crate::resource::{Behaviour, Column, Resource, ScalePaths, Scope, Subresource};
+use crate::resource::{Behaviour, Column, Part, Resource, ScalePaths, Scope, Subresource};
 use crate::rule::kind_schema;
 use crate::schema::{Schema, of_type};
 
@@ -85,32 +85,29 @@ const COLUMNS: &[Column] = &[
 
 const SUBRESOURCES: &[Subresource] = &[
     Subresource {
-        name: "kubeconfig",
+        part: Part::Kubeconfig,
         kind: "KubeconfigRequest",
         group: "",
         version: "",
         verbs: &["create", "get"],
-        scale: None,
     },
     Subresource {
-        name: "scale",
-        kind: "Scale",
-        group: "autoscaling",
-        version: "v1",
-        verbs: &["get", "patch", "update"],
-        scale: Some(ScalePaths {
+        part: Part::Scale(ScalePaths {
             spec_replicas: &["spec", "controlPlane", "deployment", "replicas"],
             status_replicas: &["status", "kubernetesResources", "deployment", "replicas"],
             label_selector: &["status", "kubernetesResources", "deployment", "selector"],
         }),
+        kind: "Scale",
+        group: "autoscaling",
+        version: "v1",
+        verbs: &["get", "patch", "update"],
     },
     Subresource {
-        name: "status",
+        part: Part::Status,
         kind: "TenantControlPlane",
         group: "",
         version: "",
         verbs: &["get", "patch", "update"],
-        scale: None,
     },
 ];
 

@@ -143,7 +143,7 @@ impl Call {
             extra: Default::default(),
         };
         let rows = self.resource().subresources.iter();
-        let mut rows = rows.filter(|row| Some(row.name) == self.subresource);
+        let mut rows = rows.filter(|row| Some(row.name()) == self.subresource);
         let (namespace, name) = (self.namespace.as_deref(), self.name.as_deref());
         Permit::for_test(identity, self.resource(), namespace, name, rows.next())
     }
