@@ -1,6 +1,7 @@
 //! JSON patch (RFC 6902, as Kubernetes applies it) and JSON merge patch
 //! (RFC 7386), with limits (contract R3.56 to R3.58). Pure.
 
+use apiservice::told::{self, Place};
 use serde_json::{Map, Value};
 
 use crate::decode::{MAX_STRICT, depth, strict};
@@ -143,7 +144,11 @@ pub fn json(body: &[u8]) -> Result<(Patch, Vec<String>), Failure> {
         let known = ["op", "path", "from", "value"];
         let unknown = fields.keys().filter(|key| !known.contains(&key.as_str()));
         let unknown = unknown.take(MAX_STRICT.saturating_sub(strict.len()));
-        strict.extend(unknown.map(|key| format!("unknown field \"[{position}].{key}\"")));
+        strict.extend(unknown.map(|key| {
+            let place = Place::Index(&Place::Root, position);
+            let path = told::short(Place::Field(&place, key), told::MAX_PATH);
+            format!("unknown field {path:?}")
+        }));
         operations.push(operation(fields)?);
     }
     let strict = strict.into_iter().map(|text| format!("json patch {text}"));

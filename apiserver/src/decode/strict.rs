@@ -1,12 +1,12 @@
 //! JSON and YAML readers that keep the last of two equal keys and say so.
 
-use std::collections::HashSet;
 use std::fmt;
 
+use apiservice::told::{self, Paths, Place};
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::{MAX_STRICT, Parsed, Unreadable};
+use super::{Parsed, Unreadable};
 
 /// Maps and lists that a body of so many bytes may have. The smallest map takes 632
 /// bytes once it is read, and six in the body: what the body is counted for holds only
@@ -22,7 +22,7 @@ pub fn json(body: &[u8]) -> Result<Parsed, Unreadable> {
         let text = "unexpected end of JSON input";
         return Err(Unreadable::Syntax(text.to_owned()));
     }
-    let mut duplicates = Duplicates::default();
+    let mut duplicates = Paths::default();
     let mut left = Some(most_containers(body));
     let mut reader = serde_json::Deserializer::from_slice(body);
     let value = Seed {
@@ -38,7 +38,7 @@ pub fn json(body: &[u8]) -> Result<Parsed, Unreadable> {
     })?;
     Ok(Parsed {
         value,
-        duplicates: duplicates.texts,
+        duplicates: duplicates.into_vec().iter().map(duplicate_field).collect(),
     })
 }
 
@@ -85,6 +85,7 @@ fn duplicate_key(error: &serde_saphyr::Error) -> String {
         serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => key.as_str(),
         _ => "",
     };
+    let key = told::short(key, told::MAX_PATH);
     format!("yaml: unmarshal errors:\n  line {line}: key {key:?} already set in map")
 }
 
@@ -100,47 +101,13 @@ fn first_document(
     Ok(documents.into_iter().next().unwrap_or(Value::Null))
 }
 
-/// Where the reader is: links to what is around it, so that a path is spelled out
-/// only when it is reported.
-enum Place<'a> {
-    Root,
-    Field(&'a Place<'a>, &'a str),
-    Index(&'a Place<'a>, usize),
-}
-
-impl fmt::Display for Place<'_> {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Root => Ok(()),
-            Self::Field(Self::Root, name) => out.write_str(name),
-            Self::Field(around, name) => write!(out, "{around}.{name}"),
-            Self::Index(around, position) => write!(out, "{around}[{position}]"),
-        }
-    }
-}
-
-/// The first keys given twice, each once; no more than are ever reported.
-#[derive(Default)]
-struct Duplicates {
-    texts: Vec<String>,
-    seen: HashSet<String>,
-}
-
-impl Duplicates {
-    fn add(&mut self, place: &Place<'_>) {
-        if self.texts.len() == MAX_STRICT {
-            return;
-        }
-        let text = format!("duplicate field {:?}", place.to_string());
-        if self.seen.insert(text.clone()) {
-            self.texts.push(text);
-        }
-    }
+fn duplicate_field(path: &String) -> String {
+    format!("duplicate field {path:?}")
 }
 
 struct Seed<'a> {
     path: &'a Place<'a>,
-    duplicates: &'a mut Duplicates,
+    duplicates: &'a mut Paths,
     /// Maps and lists that there may still be; `None` when there were too many.
     left: &'a mut Option<usize>,
 }
@@ -237,6 +204,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decode::MAX_STRICT;
     use serde_json::json;
 
     #[test]
