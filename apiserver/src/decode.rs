@@ -7,6 +7,7 @@ pub mod strict;
 
 use apiservice::Resource;
 use apiservice::field::{self, Path};
+use apiservice::told;
 use http::{HeaderMap, header};
 use serde_json::Value;
 
@@ -17,7 +18,7 @@ use crate::status::Failure;
 /// The media types in a 415 for an object's body (R4.4).
 const ACCEPTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 /// As many strict errors as the JSON decoder of Kubernetes reports (R6.4).
-pub(crate) const MAX_STRICT: usize = 100;
+pub(crate) const MAX_STRICT: usize = told::MAX_PATHS;
 
 /// How a body is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +69,8 @@ impl Unreadable {
     /// The answer; the caller says of what the decoder's text is.
     pub fn or(self, failure: impl FnOnce(&str) -> Failure) -> Failure {
         match self {
-            Self::Syntax(text) => failure(&text),
+            // The decoder may quote the body.
+            Self::Syntax(text) => failure(&told::cut(text, told::MAX_TEXT)),
             Self::TooMany => {
                 Failure::TooLarge("the body has too many maps and lists for its size".to_owned())
             }
@@ -234,7 +236,8 @@ fn type_meta(resource: &'static Resource, value: &mut Value) -> Result<(), Rejec
     let (version, kind) = (text("apiVersion"), text("kind"));
     if !version.is_empty() && version != expected {
         return Err(Reject::Failure(Failure::BadRequest(format!(
-            "the API version in the data ({version}) does not match the expected API version ({expected})"
+            "the API version in the data ({}) does not match the expected API version ({expected})",
+            told::cut(version, told::MAX_TEXT)
         ))));
     }
     if !kind.is_empty() && kind != resource.kind {
@@ -253,4 +256,76 @@ fn type_meta(resource: &'static Resource, value: &mut Value) -> Result<(), Rejec
     value["apiVersion"] = Value::from(expected);
     value["kind"] = Value::from(resource.kind);
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VALIDATIONS: [FieldValidation; 3] = [
+        FieldValidation::Ignore,
+        FieldValidation::Warn,
+        FieldValidation::Strict,
+    ];
+
+    /// A key of a megabyte above many fields that are told of: each text repeated it.
+    #[test]
+    fn what_is_told_of_fields_is_few_and_short() {
+        let resource = apiservice::find("tenantcontrolplanes").unwrap();
+        let key = "k".repeat(1 << 20);
+        let unknown: Vec<String> = (0..1_000).map(|n| format!(r#""a{n}":0"#)).collect();
+        let unknown = unknown.join(",");
+        let twice = (0..100).map(|n| format!(r#""a{n}":0,"a{n}":0"#));
+        let twice = twice.collect::<Vec<_>>().join(",");
+        let bodies = [
+            format!(
+                r#"{{"spec":{{"controlPlane":{{"deployment":{{"nodeSelector":{{"{key}":{{{unknown}}}}}}}}}}}}}"#
+            ),
+            format!(r#"{{"spec":{{"{key}":{{{twice}}}}}}}"#),
+            format!(r#"{{"metadata":{{"{key}":1,{unknown}}}}}"#),
+            format!(r#"{{"metadata":{{"ownerReferences":[{{"{key}":1,{unknown}}}]}}}}"#),
+        ];
+        for body in &bodies {
+            for validation in VALIDATIONS {
+                let warnings = Warnings::default();
+                let told = object(
+                    resource,
+                    Media::Json,
+                    body.as_bytes(),
+                    validation,
+                    &warnings,
+                );
+                let mut texts = warnings.texts();
+                match (validation, told) {
+                    (FieldValidation::Strict, told) => texts.push(told.unwrap_err().to_string()),
+                    (FieldValidation::Warn, told) => assert!(told.is_ok() && !texts.is_empty()),
+                    (FieldValidation::Ignore, told) => assert!(told.is_ok() && texts.is_empty()),
+                }
+                assert!(texts.len() <= MAX_STRICT);
+                let total: usize = texts.iter().map(String::len).sum();
+                assert!(total < 64 * 1024, "{total}");
+            }
+            let parsed = parse(Media::Json, body.as_bytes()).unwrap();
+            let total: usize = parsed.duplicates.iter().map(String::len).sum();
+            assert!(total < 64 * 1024, "{total}");
+            let mut value = parsed.value;
+            let mut unknown = metadata::complete(&mut value).unwrap();
+            unknown.extend(resource.schema().prune(&mut value));
+            let total: usize = unknown.iter().map(String::len).sum();
+            assert!(total < 64 * 1024, "{total}");
+        }
+        let patch = format!(r#"[{{"op":"remove","path":"/a","{key}":1}}]"#);
+        let (_, strict) = crate::merge::json(patch.as_bytes()).unwrap();
+        assert!(strict[0].len() < 1024);
+        // The decoder's own text of a body that it cannot read.
+        let yaml = format!("{key}: *{key}");
+        let told = object(
+            resource,
+            Media::Yaml,
+            yaml.as_bytes(),
+            FieldValidation::Warn,
+            &Warnings::default(),
+        );
+        assert!(told.unwrap_err().to_string().len() < 4096);
+    }
 }

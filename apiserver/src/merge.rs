@@ -1,6 +1,7 @@
 //! JSON patch (RFC 6902, as Kubernetes applies it) and JSON merge patch
 //! (RFC 7386), with limits (contract R3.56 to R3.58). Pure.
 
+use apiservice::told::{self, Place};
 use serde_json::{Map, Value};
 
 use crate::decode::{MAX_STRICT, depth, strict};
@@ -18,12 +19,20 @@ const MAX_STEPS: usize = 50_000_000;
 #[derive(Debug, Default)]
 struct Work {
     copied: usize,
+    /// Maps and lists in it, which take far more than their length says.
+    containers: usize,
     steps: usize,
 }
 
 impl Work {
-    fn copy(&mut self, bytes: usize) -> Result<(), Inapplicable> {
-        self.copied = self.copied.saturating_add(bytes);
+    fn copy(&mut self, value: &Value) -> Result<(), Inapplicable> {
+        self.copied = self.copied.saturating_add(length(value));
+        self.containers = self.containers.saturating_add(strict::containers(value));
+        if self.containers > strict::most_containers(self.copied) {
+            return Err(Inapplicable::Operation(
+                "the copies have too many maps and lists for their size".to_owned(),
+            ));
+        }
         if self.copied > MAX_COPIED {
             return Err(Inapplicable::Operation(format!(
                 "Unable to complete the copy, the accumulated size increase of copy is {}, exceeding the limit {MAX_COPIED}",
@@ -143,7 +152,11 @@ pub fn json(body: &[u8]) -> Result<(Patch, Vec<String>), Failure> {
         let known = ["op", "path", "from", "value"];
         let unknown = fields.keys().filter(|key| !known.contains(&key.as_str()));
         let unknown = unknown.take(MAX_STRICT.saturating_sub(strict.len()));
-        strict.extend(unknown.map(|key| format!("unknown field \"[{position}].{key}\"")));
+        strict.extend(unknown.map(|key| {
+            let place = Place::Index(&Place::Root, position);
+            let path = told::short(Place::Field(&place, key), told::MAX_PATH);
+            format!("unknown field {path:?}")
+        }));
         operations.push(operation(fields)?);
     }
     let strict = strict.into_iter().map(|text| format!("json patch {text}"));
@@ -246,7 +259,7 @@ impl Operation {
             }
             Action::Copy(from) => {
                 let value = &*find(document, from)?;
-                work.copy(length(value))?;
+                work.copy(value)?;
                 let value = value.clone();
                 add(document, path, value, work)
             }
@@ -403,6 +416,16 @@ mod tests {
             let refused = run(document.clone(), json!(many)).unwrap_err();
             assert!(refused.contains("move too much"), "{refused}");
         }
+    }
+
+    /// Short maps, copied: each takes a hundred times what its text does.
+    #[test]
+    fn copies_have_no_more_maps_than_their_length_allows() {
+        let document = json!({"few": vec![json!({"": 0}); 500], "x": []});
+        let copy = json!({"op": "copy", "from": "/few", "path": "/x/-"});
+        run(document.clone(), json!(vec![&copy; 3])).unwrap();
+        let refused = run(document, json!(vec![&copy; 200])).unwrap_err();
+        assert!(refused.contains("too many maps"), "{refused}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use storage::Entry;
 
-use crate::decode::depth;
+use crate::decode::{depth, strict};
 use crate::status::Failure;
 
 /// Largest stored object (R3.88).
@@ -95,10 +95,22 @@ pub fn spec_changed(resource: &Resource, new: &Value, old: &Value) -> bool {
 /// Refuses what [`encode`] will refuse, before anything takes time over it. What the
 /// server sets and leaves out makes a little difference, which is left to `encode`.
 pub fn fits(object: &Value) -> Result<(), Failure> {
-    if crate::merge::length(object) > MAX_STORED + STATUS_ROOM {
+    let length = crate::merge::length(object);
+    if length > MAX_STORED + STATUS_ROOM {
         return Err(Failure::TooLarge(format!("limit is {MAX_STORED}")));
     }
-    Ok(())
+    dense(object, length)
+}
+
+/// Refuses what has more maps and lists than an object of its size may take memory for:
+/// what is stored is counted as bodies are, and must be read back within that.
+fn dense(object: &Value, length: usize) -> Result<(), Failure> {
+    match strict::containers(object) > strict::most_containers(length) {
+        true => Err(Failure::TooLarge(
+            "the object has too many maps and lists for its size".to_owned(),
+        )),
+        false => Ok(()),
+    }
 }
 
 /// The stored bytes of an object.
@@ -113,6 +125,7 @@ pub fn encode(object: &Value) -> Result<Bytes, Failure> {
     if bytes.len() > MAX_STORED + STATUS_ROOM {
         return Err(Failure::TooLarge(format!("limit is {MAX_STORED}")));
     }
+    dense(object, bytes.len())?;
     Ok(Bytes::from(bytes))
 }
 

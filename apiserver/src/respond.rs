@@ -1,10 +1,10 @@
 //! Answers: objects, lists, Tables, metadata only, warnings and compression.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use apiservice::Resource;
 use apiservice::resource::Column;
+use apiservice::told;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream};
@@ -36,28 +36,22 @@ const MOST_WARNINGS: usize = 100;
 
 /// Texts for the client beside the answer; clones share them.
 #[derive(Clone, Debug, Default)]
-pub struct Warnings(Arc<Mutex<Texts>>);
-
-/// Each once, in order.
-#[derive(Debug, Default)]
-struct Texts {
-    list: Vec<String>,
-    seen: HashSet<String>,
-}
+pub struct Warnings(Arc<Mutex<Vec<String>>>);
 
 impl Warnings {
-    /// Adds a text once; those after the first hundred are left out.
+    /// Adds a text once, cut where it is very long; those after the first hundred are
+    /// left out.
     pub fn add(&self, text: impl Into<String>) {
-        let text = text.into();
+        let text = told::cut(text.into(), told::MAX_TEXT);
         let mut texts = self.0.lock();
-        if texts.list.len() < MOST_WARNINGS && texts.seen.insert(text.clone()) {
-            texts.list.push(text);
+        if texts.len() < MOST_WARNINGS && !texts.contains(&text) {
+            texts.push(text);
         }
     }
 
     /// What was added so far.
     pub fn texts(&self) -> Vec<String> {
-        self.0.lock().list.clone()
+        self.0.lock().clone()
     }
 
     /// Writes one `Warning` header for each text (R3.83).

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use apiserver::decode::{self, Media, strict};
 use apiserver::merge;
-use apiserver::options::{Continue, List, Query};
+use apiserver::options::{Continue, FieldValidation, List, Query};
+use apiserver::respond::Warnings;
 use apiserver::selector::Selector;
 use apiserver::target::{Target, parse_query};
 use proptest::prelude::*;
@@ -275,6 +276,28 @@ proptest! {
         // A token of ours is read as it was written, or refused, but never as another.
         if let Ok(read) = Continue::decode(&ours.encode()) {
             prop_assert_eq!(read, ours);
+        }
+    }
+}
+
+/// What is told of the fields of a body takes no more than the body, however long the
+/// keys above them are.
+#[test]
+fn what_is_told_of_a_body_is_bounded() {
+    let key = "k".repeat(1 << 20);
+    let fields = (0..1_000).map(|n| format!("\"a{n}\": 0, \"a{n}\": 1"));
+    let fields = fields.collect::<Vec<_>>().join(", ");
+    let text = format!(
+        r#"{{"spec": {{"controlPlane": {{"deployment": {{"nodeSelector": {{"{key}": {{{fields}}}}}}}}}}}}}"#
+    );
+    let resource = apiservice::find("tenantcontrolplanes").expect("a kind");
+    for media in [Media::Json, Media::Yaml] {
+        for validation in [FieldValidation::Warn, FieldValidation::Strict] {
+            let warnings = Warnings::default();
+            let read = || decode::object(resource, media, text.as_bytes(), validation, &warnings);
+            let read = bounded(&text, read);
+            assert!(read.is_ok(), "{read:?}");
+            assert!(warnings.texts().len() <= 100);
         }
     }
 }

@@ -6,7 +6,10 @@ use std::fmt;
 
 use serde_json::Value;
 
-/// A path to a field from the root of an object: `spec.list[0].map[key]`.
+use crate::told::{self, MAX_TEXT};
+
+/// A path to a field from the root of an object: `spec.list[0].map[key]`. Each part of it
+/// is cut where it is longer than any key that is valid, and so is the whole.
 ///
 /// The empty path is the root itself and prints as `<nil>`, as Kubernetes does.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -26,20 +29,24 @@ impl Path {
     /// The field `name` of the object at this path.
     pub fn child(&self, name: &str) -> Self {
         if self.0.is_empty() {
-            Self(name.to_owned())
+            Self(told::short(name, MAX_TEXT))
         } else {
-            Self(format!("{}.{name}", self.0))
+            self.with(format_args!(".{name}"))
         }
     }
 
     /// The element at `position`, counted from 0, of the list at this path.
     pub fn index(&self, position: usize) -> Self {
-        Self(format!("{}[{position}]", self.0))
+        self.with(format_args!("[{position}]"))
     }
 
     /// The entry `key` of the map at this path.
     pub fn key(&self, key: &str) -> Self {
-        Self(format!("{}[{key}]", self.0))
+        self.with(format_args!("[{key}]"))
+    }
+
+    fn with(&self, part: fmt::Arguments<'_>) -> Self {
+        Self(told::short(format_args!("{}{part}", self.0), MAX_TEXT))
     }
 
     /// Whether this is the root.
@@ -204,10 +211,21 @@ impl Error {
         bad_value: Option<Value>,
         detail: impl Into<String>,
     ) -> Self {
+        let bad_value = bad_value.map(|value| match value {
+            Value::String(text) => Value::String(told::cut(text, MAX_TEXT)),
+            Value::Array(_) | Value::Object(_) => {
+                let text = told::short(&value, MAX_TEXT);
+                match text.len() > MAX_TEXT {
+                    true => Value::String(text),
+                    false => value,
+                }
+            }
+            other => other,
+        });
         Self {
             kind,
             field: path.to_string(),
-            detail: detail.into(),
+            detail: told::cut(detail.into(), 4 * MAX_TEXT),
             bad_value,
         }
     }

@@ -21,6 +21,7 @@ pub mod registration;
 pub mod resource;
 pub mod rule;
 pub mod schema;
+pub mod told;
 pub mod v1alpha1;
 pub mod version;
 

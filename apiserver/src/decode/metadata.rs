@@ -1,6 +1,9 @@
 //! ObjectMeta of a request as Kubernetes decodes it: typed, unknown fields
 //! reported and dropped, empty values left out (R6.1).
 
+use std::fmt;
+
+use apiservice::told::{self, Paths, Place};
 use serde_json::{Map, Value};
 
 #[derive(Clone, Copy)]
@@ -55,7 +58,8 @@ pub fn type_name(value: &Value) -> &'static str {
     }
 }
 
-fn mismatch(value: &Value, field: &str, wanted: &str) -> String {
+fn mismatch(value: &Value, field: impl fmt::Display, wanted: &str) -> String {
+    let field = told::short(field, told::MAX_PATH);
     format!(
         "json: cannot unmarshal {} into Go struct field ObjectMeta.{field} of type {wanted}",
         type_name(value)
@@ -65,32 +69,37 @@ fn mismatch(value: &Value, field: &str, wanted: &str) -> String {
 /// Checks and tidies `metadata` in place; returns the paths of unknown fields,
 /// or the decoder's text if a value has the wrong type.
 pub fn complete(object: &mut Value) -> Result<Vec<String>, String> {
-    let mut unknown = Vec::new();
+    let mut unknown = Paths::default();
     let metadata = object["metadata"].take();
     let metadata = match metadata {
         Value::Null => Map::new(),
         Value::Object(metadata) => metadata,
         other => return Err(mismatch(&other, "metadata", "v1.ObjectMeta")),
     };
-    let metadata = typed(metadata, OBJECT_META, "metadata", &mut unknown)?;
+    let metadata = typed(
+        metadata,
+        OBJECT_META,
+        &Place::Field(&Place::Root, "metadata"),
+        &mut unknown,
+    )?;
     object["metadata"] = Value::Object(metadata);
-    Ok(unknown)
+    Ok(unknown.into_vec())
 }
 
 fn typed(
     fields: Map<String, Value>,
     types: &[(&str, Type)],
-    path: &str,
-    unknown: &mut Vec<String>,
+    around: &Place<'_>,
+    unknown: &mut Paths,
 ) -> Result<Map<String, Value>, String> {
     let mut kept = Map::new();
     for (key, value) in fields {
-        let path = format!("{path}.{key}");
+        let place = Place::Field(around, &key);
         let Some((_, kind)) = types.iter().find(|(name, _)| *name == key) else {
-            unknown.push(path);
+            unknown.add(&place);
             continue;
         };
-        if let Some(value) = typed_value(value, *kind, &path, unknown)? {
+        if let Some(value) = typed_value(value, *kind, &place, unknown)? {
             kept.insert(key, value);
         }
     }
@@ -101,61 +110,65 @@ fn typed(
 fn typed_value(
     value: Value,
     kind: Type,
-    path: &str,
-    unknown: &mut Vec<String>,
+    place: &Place<'_>,
+    unknown: &mut Paths,
 ) -> Result<Option<Value>, String> {
+    let mismatch = |value: &Value, wanted: &str| mismatch(value, place, wanted);
     match (kind, value) {
         (Type::Dropped, _) | (_, Value::Null) => Ok(None),
         (Type::Text, Value::String(text)) => Ok((!text.is_empty()).then_some(Value::String(text))),
-        (Type::Text, other) => Err(mismatch(&other, path, "string")),
+        (Type::Text, other) => Err(mismatch(&other, "string")),
         (Type::Integer, Value::Number(number)) if number.is_i64() => Ok((number.as_i64()
             != Some(0)
-            || path.ends_with("GracePeriodSeconds"))
+            || matches!(place, Place::Field(_, "deletionGracePeriodSeconds")))
         .then_some(Value::Number(number))),
-        (Type::Integer, other) => Err(mismatch(&other, path, "int64")),
+        (Type::Integer, other) => Err(mismatch(&other, "int64")),
         (Type::Boolean, value @ Value::Bool(_)) => Ok(Some(value)),
-        (Type::Boolean, other) => Err(mismatch(&other, path, "bool")),
+        (Type::Boolean, other) => Err(mismatch(&other, "bool")),
         (Type::Time, Value::String(text)) => match text.parse::<jiff::Timestamp>() {
             Ok(time) => Ok(Some(Value::from(crate::object::time(time)))),
-            Err(_) => Err(format!(
-                "parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {text:?} as \"2006\""
-            )),
+            Err(_) => {
+                let text = told::cut(text, told::MAX_TEXT);
+                Err(format!(
+                    "parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {text:?} as \"2006\""
+                ))
+            }
         },
-        (Type::Time, other) => Err(mismatch(&other, path, "v1.Time")),
+        (Type::Time, other) => Err(mismatch(&other, "v1.Time")),
         (Type::TextMap, Value::Object(map)) => {
             let mut texts = Map::new();
             for (key, value) in map {
                 match value {
                     Value::Null => texts.insert(key, Value::from("")),
                     Value::String(_) => texts.insert(key, value),
-                    other => return Err(mismatch(&other, path, "string")),
+                    other => return Err(mismatch(&other, "string")),
                 };
             }
             Ok((!texts.is_empty()).then_some(Value::Object(texts)))
         }
-        (Type::TextMap, other) => Err(mismatch(&other, path, "map[string]string")),
+        (Type::TextMap, other) => Err(mismatch(&other, "map[string]string")),
         (Type::TextList, Value::Array(items)) => {
             let mut texts = Vec::new();
             for item in items {
                 match item {
                     Value::Null => texts.push(Value::from("")),
                     Value::String(_) => texts.push(item),
-                    other => return Err(mismatch(&other, path, "string")),
+                    other => return Err(mismatch(&other, "string")),
                 }
             }
             Ok((!texts.is_empty()).then_some(Value::Array(texts)))
         }
-        (Type::TextList, other) => Err(mismatch(&other, path, "[]string")),
+        (Type::TextList, other) => Err(mismatch(&other, "[]string")),
         (Type::Owners, Value::Array(items)) => {
             let mut owners = Vec::new();
             for (position, item) in items.into_iter().enumerate() {
-                let path = format!("{path}[{position}]");
+                let place = Place::Index(place, position);
                 let fields = match item {
                     Value::Null => Map::new(),
                     Value::Object(fields) => fields,
-                    other => return Err(mismatch(&other, &path, "v1.OwnerReference")),
+                    other => return Err(self::mismatch(&other, &place, "v1.OwnerReference")),
                 };
-                let mut owner = typed(fields, OWNER_REFERENCE, &path, unknown)?;
+                let mut owner = typed(fields, OWNER_REFERENCE, &place, unknown)?;
                 // These four are always written, also when empty.
                 for key in ["apiVersion", "kind", "name", "uid"] {
                     owner.entry(key).or_insert_with(|| Value::from(""));
@@ -164,7 +177,7 @@ fn typed_value(
             }
             Ok((!owners.is_empty()).then_some(Value::Array(owners)))
         }
-        (Type::Owners, other) => Err(mismatch(&other, path, "[]v1.OwnerReference")),
+        (Type::Owners, other) => Err(mismatch(&other, "[]v1.OwnerReference")),
     }
 }
 

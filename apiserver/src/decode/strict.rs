@@ -1,19 +1,19 @@
 //! JSON and YAML readers that keep the last of two equal keys and say so.
 
-use std::collections::HashSet;
 use std::fmt;
 
+use apiservice::told::{self, Paths, Place};
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::{MAX_STRICT, Parsed, Unreadable};
+use super::{Parsed, Unreadable};
 
 /// Maps and lists that a body of so many bytes may have. The smallest map takes 632
 /// bytes once it is read, and six in the body: what the body is counted for holds only
 /// if there are not many of them ([`crate::limits`]). Objects of ours have one for
 /// every hundred bytes.
-fn most_containers(body: &[u8]) -> usize {
-    2_000 + body.len() / 24
+pub(crate) fn most_containers(bytes: usize) -> usize {
+    2_000 + bytes / 24
 }
 
 /// Parses JSON; the paths of keys given twice are reported (R6.4).
@@ -22,8 +22,8 @@ pub fn json(body: &[u8]) -> Result<Parsed, Unreadable> {
         let text = "unexpected end of JSON input";
         return Err(Unreadable::Syntax(text.to_owned()));
     }
-    let mut duplicates = Duplicates::default();
-    let mut left = Some(most_containers(body));
+    let mut duplicates = Paths::default();
+    let mut left = Some(most_containers(body.len()));
     let mut reader = serde_json::Deserializer::from_slice(body);
     let value = Seed {
         path: &Place::Root,
@@ -38,21 +38,21 @@ pub fn json(body: &[u8]) -> Result<Parsed, Unreadable> {
     })?;
     Ok(Parsed {
         value,
-        duplicates: duplicates.texts,
+        duplicates: duplicates.into_vec().iter().map(duplicate_field).collect(),
     })
 }
 
 /// Parses the first document of a YAML stream, with YAML 1.1 booleans (R4.4).
 pub fn yaml(body: &[u8]) -> Result<Parsed, Unreadable> {
     let parsed = yaml_document(body).map_err(Unreadable::Syntax)?;
-    match containers(&parsed.value) > most_containers(body) {
+    match containers(&parsed.value) > most_containers(body.len()) {
         true => Err(Unreadable::TooMany),
         false => Ok(parsed),
     }
 }
 
 /// Maps and lists of a value that is not deep.
-fn containers(value: &Value) -> usize {
+pub(crate) fn containers(value: &Value) -> usize {
     match value {
         Value::Array(list) => 1 + list.iter().map(containers).sum::<usize>(),
         Value::Object(map) => 1 + map.values().map(containers).sum::<usize>(),
@@ -85,8 +85,12 @@ fn duplicate_key(error: &serde_saphyr::Error) -> String {
         serde_saphyr::Error::DuplicateMappingKey { key: Some(key), .. } => key.as_str(),
         _ => "",
     };
+    let key = told::short(key, told::MAX_PATH);
     format!("yaml: unmarshal errors:\n  line {line}: key {key:?} already set in map")
 }
+
+/// What a small YAML document may take in any case.
+const SLACK: usize = 4096;
 
 fn first_document(
     body: &[u8],
@@ -95,52 +99,28 @@ fn first_document(
     let options = serde_saphyr::options! {
         duplicate_keys: duplicate_keys,
         with_snippet: false,
+        // Aliases repeat what they stand for: what is read must not be much more than
+        // what was sent. Texts may be somewhat longer, by escapes and written tags.
+        budget: serde_saphyr::budget! {
+            max_total_scalar_bytes: 2 * body.len() + SLACK,
+            max_recorded_anchor_bytes: 2 * body.len() + SLACK,
+            max_recorded_anchor_events: body.len() / 4 + SLACK,
+        },
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: most_containers(body.len()),
+        },
     };
     let documents: Vec<Value> = serde_saphyr::from_slice_multiple_with_options(body, options)?;
     Ok(documents.into_iter().next().unwrap_or(Value::Null))
 }
 
-/// Where the reader is: links to what is around it, so that a path is spelled out
-/// only when it is reported.
-enum Place<'a> {
-    Root,
-    Field(&'a Place<'a>, &'a str),
-    Index(&'a Place<'a>, usize),
-}
-
-impl fmt::Display for Place<'_> {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Root => Ok(()),
-            Self::Field(Self::Root, name) => out.write_str(name),
-            Self::Field(around, name) => write!(out, "{around}.{name}"),
-            Self::Index(around, position) => write!(out, "{around}[{position}]"),
-        }
-    }
-}
-
-/// The first keys given twice, each once; no more than are ever reported.
-#[derive(Default)]
-struct Duplicates {
-    texts: Vec<String>,
-    seen: HashSet<String>,
-}
-
-impl Duplicates {
-    fn add(&mut self, place: &Place<'_>) {
-        if self.texts.len() == MAX_STRICT {
-            return;
-        }
-        let text = format!("duplicate field {:?}", place.to_string());
-        if self.seen.insert(text.clone()) {
-            self.texts.push(text);
-        }
-    }
+fn duplicate_field(path: &String) -> String {
+    format!("duplicate field {path:?}")
 }
 
 struct Seed<'a> {
     path: &'a Place<'a>,
-    duplicates: &'a mut Duplicates,
+    duplicates: &'a mut Paths,
     /// Maps and lists that there may still be; `None` when there were too many.
     left: &'a mut Option<usize>,
 }
@@ -237,6 +217,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::decode::MAX_STRICT;
     use serde_json::json;
 
     #[test]
@@ -292,6 +273,28 @@ mod tests {
                 .starts_with("Request entity too large: ")
         );
         assert!(matches!(json(b"{"), Err(Unreadable::Syntax(_))));
+    }
+
+    /// A text that is sent once and stands for a thousand.
+    #[test]
+    fn aliases_do_not_multiply_a_body() {
+        let large = "x".repeat(64 * 1024);
+        let mut body = format!("annotations:\n  k: &a {large}\n");
+        (0..100).for_each(|n| body += &format!("  d{n}: &d{n} x\n"));
+        assert!(yaml(body.as_bytes()).is_ok());
+        (0..1_000).for_each(|n| body += &format!("  k{n}: *a\n"));
+        assert!(matches!(yaml(body.as_bytes()), Err(Unreadable::Syntax(_))));
+        let list = vec!["{a: 0}"; 900].join(", ");
+        let mut body = format!("a: &a [{list}]\n");
+        assert!(yaml(body.as_bytes()).is_ok());
+        (0..20).for_each(|n| body += &format!("k{n}: *a\n"));
+        assert!(matches!(yaml(body.as_bytes()), Err(Unreadable::Syntax(_))));
+        // A few of them are what people write.
+        let parsed = yaml(b"a: &a {x: 1, y: [2]}\nb: *a\nc:\n  <<: *a\n  x: 3\n").unwrap();
+        assert_eq!(
+            parsed.value,
+            json!({"a": {"x": 1, "y": [2]}, "b": {"x": 1, "y": [2]}, "c": {"x": 3, "y": [2]}})
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! that the resource's row names.
 
 use apiservice::field::{self, Path};
+use apiservice::told::{self, Paths, Place};
 use apiservice::{Resource, ScalePaths, resource};
 use axum::body::Body;
 use http::{Response, StatusCode};
@@ -221,28 +222,31 @@ fn complete(
         ));
     };
     let text = |key: &str| fields.get(key).and_then(Value::as_str).unwrap_or("");
+    let shown = |key: &str| told::short(text(key), told::MAX_TEXT);
     if !matches!(text("kind"), "" | "Scale") {
         return Err(format!(
             "no kind {:?} is registered for version \"v1\"",
-            text("kind")
+            shown("kind")
         ));
     }
     if !matches!(text("apiVersion"), "" | API_VERSION) {
-        let given = text("apiVersion");
+        let given = shown("apiVersion");
         return Err(format!(
             "no kind \"Scale\" is registered for version {given:?}"
         ));
     }
     let known = |key: &str| matches!(key, "kind" | "apiVersion" | "metadata" | "spec" | "status");
-    let mut unknown: Vec<String> = fields.keys().filter(|key| !known(key)).cloned().collect();
+    let mut unknown = Paths::default();
+    for key in fields.keys().filter(|key| !known(key)) {
+        unknown.add(&Place::Field(&Place::Root, key));
+    }
     match fields.get("spec") {
         None | Some(Value::Null) => {}
         Some(Value::Object(spec)) => {
-            unknown.extend(
-                spec.keys()
-                    .filter(|key| *key != "replicas")
-                    .map(|key| format!("spec.{key}")),
-            );
+            let around = Place::Field(&Place::Root, "spec");
+            for key in spec.keys().filter(|key| *key != "replicas") {
+                unknown.add(&Place::Field(&around, key));
+            }
         }
         Some(other) => {
             let name = decode::metadata::type_name(other);
@@ -261,6 +265,7 @@ fn complete(
             ));
         }
     }
+    let mut unknown = unknown.into_vec();
     unknown.extend(decode::metadata::complete(scale)?);
     decode::judge(duplicates, unknown, validation, warnings)
 }

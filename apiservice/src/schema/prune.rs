@@ -3,15 +3,17 @@
 use serde_json::{Map, Value};
 
 use super::node::Node;
+use crate::told::{Paths, Place};
 
 /// The fields of every object, which the schema leaves to others.
 const META: [&str; 3] = ["apiVersion", "kind", "metadata"];
 
 pub(super) fn prune(root: &Node, object: &mut Value) -> Vec<String> {
-    let mut unknown = Vec::new();
+    let mut unknown = Paths::default();
     if let Value::Object(object) = object {
-        fields(root, object, "", &META, &mut unknown);
+        fields(root, object, &Place::Root, &META, &mut unknown);
     }
+    let mut unknown = unknown.into_vec();
     unknown.sort();
     unknown
 }
@@ -19,40 +21,36 @@ pub(super) fn prune(root: &Node, object: &mut Value) -> Vec<String> {
 fn fields(
     node: &Node,
     object: &mut Map<String, Value>,
-    path: &str,
+    around: &Place<'_>,
     keep: &[&str],
-    unknown: &mut Vec<String>,
+    unknown: &mut Paths,
 ) {
     object.retain(|name, value| {
         if keep.contains(&name.as_str()) {
             return true;
         }
-        let path = if path.is_empty() {
-            name.clone()
-        } else {
-            format!("{path}.{name}")
-        };
+        let place = Place::Field(around, name);
         match node.field(name) {
             Some(node) => {
-                walk(node, value, &path, unknown);
+                walk(node, value, &place, unknown);
                 true
             }
             None if node.preserve => true,
             None => {
-                unknown.push(path);
+                unknown.add(&place);
                 false
             }
         }
     });
 }
 
-fn walk(node: &Node, value: &mut Value, path: &str, unknown: &mut Vec<String>) {
+fn walk(node: &Node, value: &mut Value, place: &Place<'_>, unknown: &mut Paths) {
     match value {
-        Value::Object(object) => fields(node, object, path, &[], unknown),
+        Value::Object(object) => fields(node, object, place, &[], unknown),
         Value::Array(list) => {
             if let Some(items) = &node.items {
                 for (position, item) in list.iter_mut().enumerate() {
-                    walk(items, item, &format!("{path}[{position}]"), unknown);
+                    walk(items, item, &Place::Index(place, position), unknown);
                 }
             }
         }

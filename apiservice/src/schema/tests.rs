@@ -1,4 +1,5 @@
 use super::*;
+use crate::field::{Error, Path};
 use serde_json::json;
 
 fn schema() -> Schema {
@@ -194,4 +195,34 @@ fn long_sets_and_maps_are_looked_up() {
     let errors = schema.validate_update(&object, &old, &field::Path::root());
     assert!(errors.is_empty());
     assert!(began.elapsed() < std::time::Duration::from_secs(10));
+}
+
+/// Errors repeat the path and the value: a key or a value of a megabyte, or very many
+/// elements that are wrong, must not be as many megabytes.
+#[test]
+fn errors_are_bounded_in_number_and_length() {
+    let texts = json!({"type": "array", "items": {"type": "string", "maxLength": 3}});
+    let schema = Schema::new(json!({"type": "object", "properties": {
+        "map": {"type": "object", "additionalProperties": texts},
+        "time": {"type": "string", "format": "date-time"},
+        "one": {"type": "string", "enum": ["a"]},
+        "set": {"type": "array", "x-kubernetes-list-type": "set",
+            "items": {"type": "string"}},
+    }}));
+    let schema = schema.unwrap();
+    let long = "k".repeat(1 << 20);
+    let object = json!({
+        "map": {long.clone(): vec![0; 20_000]}, "time": long, "one": long,
+        "set": vec![long.as_str(); 5],
+    });
+    let errors = schema.validate(&object, &Path::root());
+    assert!(errors.len() <= 1_100, "{}", errors.len());
+    let length = |error: &Error| {
+        let value = error.bad_value.as_ref().map_or(0, |v| v.to_string().len());
+        error.field.len() + error.detail.len() + value
+    };
+    let longest = errors.iter().map(length).max();
+    assert!(longest.unwrap() < 8 * 1024, "{longest:?}");
+    let errors = schema.validate(&json!({"set": vec!["a"; 20_000]}), &Path::root());
+    assert!(errors.len() <= 1_000);
 }

@@ -8,7 +8,12 @@ use serde_json::{Map, Value};
 use super::format::Format;
 use super::node::{Kind, ListType, Node};
 use super::type_name;
-use crate::field::{Error, Path};
+use crate::field::{Error, MAX_ERRORS, Path};
+use crate::told;
+
+/// Errors that are kept of one object: they are many times larger than what they are
+/// about, and beyond [`MAX_ERRORS`] they are only counted.
+const MAX_KEPT: usize = 10 * MAX_ERRORS;
 
 pub(super) fn validate(node: &Node, value: &Value, old: Option<&Value>, path: &Path) -> Vec<Error> {
     let mut errors = Vec::new();
@@ -28,7 +33,7 @@ fn walk(
     errors: &mut Vec<Error>,
     duplicates: &mut Vec<Error>,
 ) {
-    if old == Some(value) {
+    if old == Some(value) || errors.len() + duplicates.len() >= MAX_KEPT {
         return;
     }
     if value.is_null() && node.nullable {
@@ -88,7 +93,11 @@ fn string(node: &Node, text: &str, path: &Path, errors: &mut Vec<Error>) {
         errors.push(Error::invalid(path, text, detail));
     }
     if let Some(format) = node.format.filter(|format| !format.takes(text)) {
-        let detail = format!("{path} in body must be of type {}: {text:?}", format.name());
+        let shown = told::short(text, told::MAX_TEXT);
+        let detail = format!(
+            "{path} in body must be of type {}: {shown:?}",
+            format.name()
+        );
         errors.push(Error::type_invalid(path, text, detail));
     }
 }
@@ -179,6 +188,9 @@ fn repeated(list_type: &ListType, list: &[Value], path: &Path, duplicates: &mut 
     };
     let mut seen = HashSet::with_capacity(identities.len());
     for (position, identity) in identities.into_iter().enumerate() {
+        if duplicates.len() >= MAX_KEPT {
+            break;
+        }
         if !seen.insert(identity.to_string()) {
             duplicates.push(Error::duplicate(&path.index(position), identity));
         }

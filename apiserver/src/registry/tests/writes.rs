@@ -603,6 +603,49 @@ async fn what_is_nested_too_deep_is_refused_on_every_path() {
     }
 }
 
+/// Short maps take a hundred times their text once they are read: what is stored has no
+/// more of them than what is counted for it.
+#[tokio::test]
+async fn what_has_too_many_maps_is_refused_on_every_path() {
+    for world in World::each().await {
+        world.tenant("a").await;
+        let content = |count: usize| json!([{"op": "add", "path": "/x", "value": vec![json!({"": 0}); count]}]);
+        let mut object = tenant("b");
+        object["spec"]["kubernetes"]["kubelet"]["configurationJSONPatches"] = content(4_000);
+        // The body itself is padded: it has room for them, and the object has not.
+        object["spec"]["kubernetes"]["kubelet"]["unknown"] = "x".repeat(200_000).into();
+        let mut same = object.clone();
+        same["metadata"]["name"] = "a".into();
+        let stored = world.get(Call::tenants("a")).await;
+        same["metadata"]["resourceVersion"] = stored.body["metadata"]["resourceVersion"].clone();
+        let field = json!({"spec": object["spec"].clone()});
+        let patch = json!([
+            {"op": "add", "path": "/spec/kubernetes/kubelet", "value": {"configurationJSONPatches": content(2_000)}},
+            {"op": "copy", "from": "/spec/kubernetes/kubelet/configurationJSONPatches/0",
+             "path": "/spec/kubernetes/kubelet/configurationJSONPatches/-"},
+        ]);
+        let answers = [
+            world.create(Call::tenants("").body(object.clone())).await,
+            world.update(Call::tenants("a").body(same)).await,
+            world.patch(Call::tenants("a").body(field)).await,
+            world
+                .patch(
+                    Call::tenants("a")
+                        .header(header::CONTENT_TYPE, "application/json-patch+json")
+                        .body(patch),
+                )
+                .await,
+        ];
+        for answer in answers {
+            assert_eq!(answer.code, 413, "{}", answer.body);
+            assert!(answer.message().contains("too many maps and lists"));
+        }
+        object["spec"]["kubernetes"]["kubelet"]["configurationJSONPatches"] = content(1_500);
+        let fits = world.create(Call::tenants("").body(object)).await;
+        assert_eq!(fits.code, 201, "{}", fits.body);
+    }
+}
+
 /// An entry that cannot be read costs nobody else anything, and can be deleted.
 #[tokio::test]
 async fn an_unreadable_entry_is_quarantined() {
