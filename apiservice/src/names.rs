@@ -43,18 +43,6 @@ pub fn secrets(tenant: &str) -> [String; 12] {
     ]
 }
 
-/// Whether a label or annotation is one of Steward's own: its prefix is our
-/// domain or one below it.
-pub fn is_own_key(key: &str) -> bool {
-    const DOMAIN: &str = "steward.butlerlabs.dev";
-    let prefix = key.split_once('/').map(|(prefix, _)| prefix);
-    prefix.is_some_and(|prefix| {
-        prefix
-            .strip_suffix(DOMAIN)
-            .is_some_and(|below| below.is_empty() || below.ends_with('.'))
-    })
-}
-
 /// Value of [`LABEL_PROJECT`].
 pub const PROJECT: &str = "steward";
 /// Value of [`LABEL_CERTIFICATE_LIFECYCLE`] for key pairs.
@@ -415,7 +403,8 @@ pub fn default_user(namespace: &str, tenant: &str, uid: &str) -> String {
     user(&default_schema(namespace, tenant), uid)
 }
 
-/// Whether the key of a label or an annotation is Steward's.
+/// Whether the key of a label or an annotation is Steward's: its prefix is our domain or
+/// one below it. What such keys say is believed, so nobody else's are put on our objects.
 pub fn is_ours(key: &str) -> bool {
     let domain = key.split_once('/').map_or("", |(domain, _)| domain);
     let part = domain.strip_suffix(crate::GROUP);
