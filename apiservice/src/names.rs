@@ -43,18 +43,6 @@ pub fn secrets(tenant: &str) -> [String; 12] {
     ]
 }
 
-/// Whether a label or annotation is one of Steward's own: its prefix is our
-/// domain or one below it.
-pub fn is_own_key(key: &str) -> bool {
-    const DOMAIN: &str = "steward.butlerlabs.dev";
-    let prefix = key.split_once('/').map(|(prefix, _)| prefix);
-    prefix.is_some_and(|prefix| {
-        prefix
-            .strip_suffix(DOMAIN)
-            .is_some_and(|below| below.is_empty() || below.ends_with('.'))
-    })
-}
-
 /// Value of [`LABEL_PROJECT`].
 pub const PROJECT: &str = "steward";
 /// Value of [`LABEL_CERTIFICATE_LIFECYCLE`] for key pairs.
@@ -393,22 +381,30 @@ pub fn default_schema(namespace: &str, tenant: &str) -> String {
     format!("{namespace}_{tenant}").replace('-', "_")
 }
 
-/// How long a datastore user made by [`default_user`] may be: the common name of
-/// a certificate has at most 64 characters, a name in PostgreSQL 63.
+/// How long a datastore user made by [`user`] may be: the common name of a
+/// certificate has at most 64 characters, a name in PostgreSQL 63.
 const USER_LENGTH: usize = 63;
 
-/// The datastore user of a tenant that names none: the beginning of its schema,
-/// for people, and its uid. A tenant that is created again under the same name
-/// has another user, so that what was signed for the one before opens nothing.
-pub fn default_user(namespace: &str, tenant: &str, uid: &str) -> String {
+/// The datastore user of the tenant with this uid: the beginning of `given`, for
+/// people, and the uid.
+///
+/// Nobody chooses a uid, so nobody can have had this user before: what was signed for
+/// another tenant opens nothing of this one, neither for one that was deleted under its
+/// name nor for one of another namespace that was given the same name beforehand.
+pub fn user(given: &str, uid: &str) -> String {
     let uid = uid.replace('-', "");
-    let mut user = default_schema(namespace, tenant);
-    // Both are names of Kubernetes, in ASCII.
-    user.truncate(USER_LENGTH.saturating_sub(uid.len() + 1));
-    format!("{user}_{uid}")
+    let room = USER_LENGTH.saturating_sub(uid.len() + 1);
+    let given = &given[..given.floor_char_boundary(room)];
+    format!("{given}_{uid}")
 }
 
-/// Whether the key of a label or an annotation is Steward's.
+/// The datastore user of a tenant that names none: as if it were given its schema.
+pub fn default_user(namespace: &str, tenant: &str, uid: &str) -> String {
+    user(&default_schema(namespace, tenant), uid)
+}
+
+/// Whether the key of a label or an annotation is Steward's: its prefix is our domain or
+/// one below it. What such keys say is believed, so nobody else's are put on our objects.
 pub fn is_ours(key: &str) -> bool {
     let domain = key.split_once('/').map_or("", |(domain, _)| domain);
     let part = domain.strip_suffix(crate::GROUP);
@@ -446,6 +442,24 @@ mod tests {
             let user = default_user(&long, &long, uid);
             assert_eq!(user.len(), USER_LENGTH);
             assert!(user.ends_with(&uid.replace('-', "")), "{user}");
+        }
+    }
+
+    /// A name that anybody may give beforehand, also one that looks like a user.
+    #[test]
+    fn two_uids_never_share_a_user() {
+        let uids = ["1", "2"].map(|end| format!("3d0c0a5e-0000-4000-8000-00000000000{end}"));
+        let [one, other] = uids.each_ref().map(String::as_str);
+        assert_eq!(
+            user("b_shop", one),
+            "b_shop_3d0c0a5e000040008000000000000001"
+        );
+        let like_other = user("b_shop", other);
+        for given in ["b_shop", "", "é", &like_other, &"é".repeat(127)] {
+            let [mine, theirs] = [user(given, one), user(given, other)];
+            assert_ne!(mine, theirs);
+            assert_ne!(mine, like_other, "given {given}");
+            assert!(mine.len() <= USER_LENGTH, "{mine}");
         }
     }
 }

@@ -89,12 +89,16 @@ fn what_has_no_effect_draws_a_warning() {
         (
             pods(json!({"labels": {"component.steward.butlerlabs.dev/ca": "b"}})),
             vec![
-                "podAdditionalMetadata.labels[component.steward.butlerlabs.dev/ca]: keys of this prefix",
+                "podAdditionalMetadata.labels[component.steward.butlerlabs.dev/ca]: keys of this prefix are Steward's own; left out",
             ],
         ),
         (
             json!({"controlPlane": {"service": {"additionalMetadata": {"annotations": {"steward.butlerlabs.dev/applied": "b"}}}}}),
             vec!["service.additionalMetadata.annotations[steward.butlerlabs.dev/applied]: keys"],
+        ),
+        (
+            json!({"controlPlane": {"deployment": {"additionalMetadata": {"annotations": {"steward.butlerlabs.dev/roll": "b"}}}}}),
+            vec!["deployment.additionalMetadata.annotations[steward.butlerlabs.dev/roll]: keys"],
         ),
     ];
     for (spec, wanted) in table {

@@ -8,6 +8,10 @@
 //! slower with each that fails. A tenant of which no pod serves has nothing to lose by a
 //! roll: such tenants have places of their own, and more of them.
 //!
+//! What the annotations say can be written by whoever may change Deployments, so one
+//! namespace does not stop the others: to them, it has at most half of the places, and all
+//! of its failures are one.
+//!
 //! Who has a place is read from the annotation [`apiservice::names::ANNOTATION_ROLL`] of the
 //! Deployments, so a restart of the controller changes nothing. Only what was given and
 //! not written yet is in memory, and the order of those who wait.
@@ -59,8 +63,8 @@ const FORGOTTEN: SignedDuration = SignedDuration::from_hours(24);
 pub struct Holder {
     /// Its uid.
     pub uid: String,
-    /// `namespace/name`.
-    pub name: String,
+    /// Its name.
+    pub name: Name,
     /// Its DataStore.
     pub store: String,
     /// How it was before its roll.
@@ -85,38 +89,77 @@ pub struct Waiting {
 }
 
 /// Those of the waiting whose turn it is, in this order. Whoever has a place may go on
-/// with it. Tenants that are down and all others do not take places from each other.
+/// with it. Tenants that are down and all others do not take places from each other, and
+/// those of one namespace take no more than half of them from those of others.
 pub fn decide<'a>(waiting: &'a [Waiting], holders: &[Holder], limits: Limits) -> Vec<&'a Waiting> {
     let mut order: Vec<&Waiting> = waiting.iter().collect();
     order.sort_by(|a, b| (a.since, &a.name).cmp(&(b.since, &b.name)));
     let held: BTreeSet<&str> = holders.iter().map(|it| it.uid.as_str()).collect();
-    let mut taken: BTreeMap<bool, usize> = BTreeMap::new();
-    let mut stores: BTreeMap<(bool, &str), usize> = BTreeMap::new();
+    let mut all: BTreeMap<bool, Places> = BTreeMap::new();
+    let mut stores: BTreeMap<(bool, &str), Places> = BTreeMap::new();
     for holder in holders {
-        let down = holder.before == Before::Down;
-        *taken.entry(down).or_default() += 1;
-        *stores.entry((down, &holder.store)).or_default() += 1;
+        let (down, namespace) = (holder.before == Before::Down, &holder.name.namespace);
+        all.entry(down).or_default().take(namespace);
+        let of_store = stores.entry((down, &holder.store)).or_default();
+        of_store.take(namespace);
+    }
+    for one in order.iter().filter(|one| !held.contains(one.uid.as_str())) {
+        let (down, namespace) = (one.before == Before::Down, &one.name.namespace);
+        all.entry(down).or_default().asking.insert(namespace);
+        let of_store = stores.entry((down, &one.store)).or_default();
+        of_store.asking.insert(namespace);
     }
     let mut next = Vec::new();
     for one in order {
-        let down = one.before == Before::Down;
-        let places = if down { DOWN } else { 1 };
-        let of_all = taken.entry(down).or_default();
+        let (down, namespace) = (one.before == Before::Down, &one.name.namespace);
+        let times = if down { DOWN } else { 1 };
+        let of_all = all.entry(down).or_default();
         let of_store = stores.entry((down, &one.store)).or_default();
         if held.contains(one.uid.as_str()) {
             next.push(one);
-        } else if *of_all < limits.together * places && *of_store < limits.of_one_store() * places {
-            *of_all += 1;
-            *of_store += 1;
+        } else if of_all.has_one_of(limits.together * times, namespace)
+            && of_store.has_one_of(limits.of_one_store() * times, namespace)
+        {
+            of_all.take(namespace);
+            of_store.take(namespace);
             next.push(one);
         }
     }
     next
 }
 
+/// Places of one kind: who has some, and who would have some.
+#[derive(Debug, Default)]
+struct Places<'a> {
+    /// How many are taken by tenants of each namespace.
+    taken: BTreeMap<&'a str, usize>,
+    /// The namespaces of those who wait.
+    asking: BTreeSet<&'a str>,
+}
+
+impl<'a> Places<'a> {
+    fn take(&mut self, namespace: &'a str) {
+        *self.taken.entry(namespace).or_default() += 1;
+    }
+
+    /// Whether one of so many places is free for a tenant of this namespace.
+    ///
+    /// Of the places that another namespace has, half of all count at most (one at least):
+    /// whoever writes to Deployments there makes as many as they like. That half is also all
+    /// that is given to a namespace while others wait; one alone may have all of them.
+    fn has_one_of(&self, places: usize, namespace: &str) -> bool {
+        let half = places.div_ceil(2);
+        let own = self.taken.get(namespace).copied().unwrap_or_default();
+        let others = self.taken.iter().filter(|(of, _)| **of != namespace);
+        let of_others: usize = others.map(|(_, taken)| half.min(*taken)).sum();
+        let alone = self.asking.iter().all(|of| *of == namespace);
+        own + of_others < places && (alone || own < half)
+    }
+}
+
 /// Whether a tenant still has the place of its last roll; if so, whether it is late.
 /// `settled`: its pods are all as they should be, and it is Ready. `failed`: how many were
-/// rolled so in vain before. A roll that is yet to come was written by somebody else.
+/// rolled so in vain before, as [`in_vain`] counts them. A roll that is yet to come was written by somebody else.
 pub fn place(roll: &Roll, settled: bool, failed: usize, now: Timestamp) -> Option<bool> {
     let age = now.duration_since(roll.at);
     let doublings = u32::try_from(failed.min(DOUBLINGS)).unwrap_or_default();
@@ -135,6 +178,15 @@ pub fn place(roll: &Roll, settled: bool, failed: usize, now: Timestamp) -> Optio
 fn failed(roll: &Roll, settled: bool, now: Timestamp) -> bool {
     let age = now.duration_since(roll.at);
     roll.before == Before::Ready && !settled && (HOLD..FORGOTTEN).contains(&age)
+}
+
+/// How many rolls failed, to a tenant of this namespace; `failed` are the namespaces of the
+/// tenants whose rolls did. Those of its own count one by one, and those of another
+/// namespace as one, however many annotations somebody writes there.
+fn in_vain(failed: &[&str], namespace: &str) -> usize {
+    let own = failed.iter().filter(|of| **of == namespace).count();
+    let others = failed.iter().filter(|of| **of != namespace);
+    own + others.collect::<BTreeSet<_>>().len()
 }
 
 /// Whether the roll of a Deployment is over and was good. What the status says does not
@@ -226,7 +278,7 @@ impl State {
             if !all.iter().any(|it| it.uid == *uid) {
                 all.push(Holder {
                     uid: uid.clone(),
-                    name: given.name.to_string(),
+                    name: given.name.clone(),
                     store: given.store.clone(),
                     before: given.roll.before,
                     late: false,
@@ -366,7 +418,7 @@ impl Fleet {
 
 fn late(holders: &[Holder]) -> Vec<String> {
     let late = holders.iter().filter(|it| it.late);
-    let mut late: Vec<String> = late.map(|it| it.name.clone()).collect();
+    let mut late: Vec<String> = late.map(|it| it.name.to_string()).collect();
     late.sort();
     late
 }
@@ -398,19 +450,22 @@ pub fn holders(ctx: &Context) -> Vec<Holder> {
     };
     let all = ctx.caches.deployments.all();
     let rolled: Vec<_> = all.iter().filter_map(|live| rolled(live)).collect();
-    let vain = rolled.iter();
-    let vain = vain.filter(|(roll, settled, ..)| failed(roll, *settled, now));
-    let vain = vain.count();
-    let holder = |(roll, settled, name, tenant): (Roll, bool, Name, Arc<TenantControlPlane>)| {
+    let failed: Vec<&str> = rolled
+        .iter()
+        .filter(|(roll, settled, ..)| failed(roll, *settled, now))
+        .map(|(_, _, name, _)| name.namespace.as_str())
+        .collect();
+    let holder = |(roll, settled, name, tenant): &(Roll, bool, Name, Arc<TenantControlPlane>)| {
+        let vain = in_vain(&failed, &name.namespace);
         Some(Holder {
-            late: place(&roll, settled, vain, now)?,
-            store: store_of(ctx, &tenant),
-            name: name.to_string(),
+            late: place(roll, *settled, vain, now)?,
+            store: store_of(ctx, tenant),
+            name: name.clone(),
             uid: tenant.metadata.uid.clone()?,
             before: roll.before,
         })
     };
-    rolled.into_iter().filter_map(holder).collect()
+    rolled.iter().filter_map(holder).collect()
 }
 
 fn store_of(ctx: &Context, tenant: &TenantControlPlane) -> String {
@@ -491,7 +546,7 @@ pub async fn call(ctx: &Context) {
                 .tell(tenant.as_ref(), true, reason::ROLLS_HALTED, message);
             if told.await {
                 let tenant = holder.name;
-                tracing::warn!(tenant, others, "rolls are halted: {message}");
+                tracing::warn!(%tenant, others, "rolls are halted: {message}");
             }
         }
     }
@@ -531,7 +586,7 @@ mod tests {
     fn holder(name: &str, store: &str) -> Holder {
         Holder {
             uid: format!("uid of {name}"),
-            name: format!("n/{name}"),
+            name: Name::new("n", name),
             store: store.to_owned(),
             before: Before::Ready,
             late: false,
@@ -574,6 +629,80 @@ mod tests {
         // Whoever has a place goes on with it.
         let own = [holder("x", "a"), holder("y", "b"), holder("d", "gold")];
         assert_eq!(names(&all, &own), ["d"]);
+    }
+
+    fn of_namespace(namespace: &str, mut one: Waiting) -> Waiting {
+        one.uid = format!("uid of {namespace}/{}", one.name.name);
+        one.name.namespace = namespace.to_owned();
+        one
+    }
+
+    /// Somebody writes the annotation on all Deployments of a namespace, again and again.
+    #[test]
+    fn one_namespace_does_not_stop_the_others() {
+        let names = |waiting: &[Waiting], holders: &[Holder]| -> Vec<String> {
+            let next = decide(waiting, holders, Limits::default());
+            next.into_iter().map(|it| it.name.to_string()).collect()
+        };
+        let forged = ["x1", "x2", "x3", "x4"].map(|name| holder(name, "gold"));
+        let theirs = ["a", "b"].map(|name| of_namespace("m", waiting(name, "gold", 1)));
+        assert_eq!(names(&theirs, &forged), ["m/a"], "of the same DataStore");
+        let spread = ["a", "b", "c"].map(|name| of_namespace("m", waiting(name, name, 1)));
+        assert_eq!(names(&spread, &forged), ["m/a", "m/b"], "half of all");
+        let own = [waiting("y", "iron", 0)];
+        assert!(names(&own, &forged).is_empty(), "it has what there is");
+        let down = forged.clone().map(|it| Holder {
+            before: Before::Down,
+            ..it
+        });
+        assert_eq!(names(&theirs, &down), ["m/a", "m/b"]);
+
+        // Who is down has more places, and the same holds for these.
+        let many: Vec<Holder> = (0..99)
+            .map(|n| Holder {
+                before: Before::Down,
+                ..holder(&format!("x{n}"), "gold")
+            })
+            .collect();
+        let theirs = theirs.map(|it| Waiting {
+            before: Before::Down,
+            ..it
+        });
+        assert_eq!(names(&theirs, &many), ["m/a", "m/b"]);
+        // Two namespaces that are stuck stop the DataStore: it is not one owner's doing.
+        let mut both = forged.to_vec();
+        both.push(Holder {
+            name: Name::new("o", "z"),
+            ..holder("z", "gold")
+        });
+        let theirs = [of_namespace("m", waiting("a", "gold", 1))];
+        assert!(names(&theirs, &both).is_empty());
+    }
+
+    #[test]
+    fn namespaces_that_wait_share_the_places() {
+        let limits = Limits { together: 4 };
+        let mut all: Vec<Waiting> = ["a", "b", "c", "d", "e"]
+            .iter()
+            .map(|name| waiting(name, name, 0))
+            .collect();
+        let names = |waiting: &[Waiting]| -> Vec<String> {
+            let next = decide(waiting, &[], limits);
+            next.into_iter().map(|it| it.name.to_string()).collect()
+        };
+        assert_eq!(names(&all), ["n/a", "n/b", "n/c", "n/d"], "one alone");
+        let theirs = ["f", "g", "h"].map(|name| of_namespace("m", waiting(name, name, 9)));
+        all.extend(theirs);
+        assert_eq!(names(&all), ["n/a", "n/b", "m/f", "m/g"]);
+    }
+
+    #[test]
+    fn failures_of_another_namespace_count_once() {
+        let failed = ["n", "n", "n", "m", "o", "o"];
+        for (namespace, counted) in [("n", 5), ("m", 3), ("o", 4), ("p", 3)] {
+            assert_eq!(in_vain(&failed, namespace), counted, "{namespace}");
+        }
+        assert_eq!(in_vain(&[], "n"), 0);
     }
 
     #[test]

@@ -311,7 +311,19 @@ async fn stolen(access: &Access, thief: &Thief) {
         ),
         deployment(
             "tenant",
-            json!({"serviceAccountName": "default", "hostNetwork": false}),
+            json!({
+                "serviceAccountName": "default",
+                "hostNetwork": false,
+                "volumes": [
+                    {"name": "s", "secret": {"secretName": "tenant-client-ca"}},
+                    {"name": "c", "configMap": {"name": "tenant"}},
+                    {"name": "p", "projected": {"sources": [{"secret": {"name": "tenant-client-ca"}}]}},
+                    {"name": "e", "emptyDir": {}},
+                    {"name": "unnamed"},
+                    {"name": "d", "downwardAPI": {"items": []}},
+                    {"name": "v", "persistentVolumeClaim": {"claimName": "mine"}},
+                ],
+            }),
         ),
         role(
             "tenant-kubeconfig-signer",
@@ -362,6 +374,8 @@ async fn stolen(access: &Access, thief: &Thief) {
     // Pods as somebody else, or with the node.
     let accounts = "not as steward-etcd-setup";
     let nodes = "share no namespace with their node";
+    let windows = "no processes of a Windows node";
+    let volumes = "emptyDir, downwardAPI and persistentVolumeClaim alone";
     for (more, why) in [
         (
             json!({"serviceAccountName": "steward-etcd-setup"}),
@@ -372,8 +386,28 @@ async fn stolen(access: &Access, thief: &Thief) {
         (json!({"hostPID": true}), nodes),
         (json!({"hostIPC": true}), nodes),
         (
+            json!({"hostNetwork": true, "securityContext": {"windowsOptions": {"hostProcess": true}}}),
+            windows,
+        ),
+        (
+            json!({"hostNetwork": true, "containers": [{"name": "c", "image": "i", "securityContext": {"windowsOptions": {"hostProcess": true}}}]}),
+            windows,
+        ),
+        (
             json!({"volumes": [{"name": "v", "hostPath": {"path": "/"}}]}),
-            "no hostPath volume",
+            volumes,
+        ),
+        (
+            json!({"volumes": [{"name": "v", "csi": {"driver": "d.example.com"}}]}),
+            volumes,
+        ),
+        (
+            json!({"volumes": [{"name": "v", "flexVolume": {"driver": "example.com/d"}}]}),
+            volumes,
+        ),
+        (
+            json!({"volumes": [{"name": "w", "emptyDir": {}}, {"name": "v", "nfs": {"server": "s", "path": "/"}}]}),
+            volumes,
         ),
         (
             json!({"initContainers": [{"name": "c", "image": "i", "securityContext": {"privileged": true}}]}),

@@ -48,7 +48,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Labels and annotations to put on an object beside ours.
+/// Labels and annotations to put on an object beside ours. Those with a prefix of
+/// Steward's own are left out.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct AdditionalMetadata {

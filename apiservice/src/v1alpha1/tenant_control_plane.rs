@@ -169,9 +169,10 @@ pub struct TenantControlPlaneSpec {
     #[schemars(length(min = 1, max = 127))]
     #[schemars(regex(pattern = r"^[A-Za-z0-9]([-_.A-Za-z0-9]*[A-Za-z0-9])?$"))]
     pub data_store_schema: Option<String>,
-    /// Name of the tenant's user in the DataStore. Without it, it is made from
-    /// namespace, name and uid; the one in use is in status.storage.setup.user. It
-    /// cannot be changed.
+    /// How the name of the tenant's user in the DataStore begins; the tenant's uid
+    /// follows, and together they have 63 characters at most. Without it, it begins with
+    /// namespace and name; the one in use is in status.storage.setup.user. It cannot be
+    /// changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 127))]
     #[schemars(regex(pattern = r"^[A-Za-z0-9]([-_.A-Za-z0-9]*[A-Za-z0-9])?$"))]

@@ -165,7 +165,7 @@ fn arguments(spec: &TenantControlPlaneSpec, warnings: &mut Vec<String>) {
     }
 }
 
-/// Labels and annotations with our own prefix, which ours override.
+/// Labels and annotations with our own prefix, which are left out.
 fn metadata(spec: &TenantControlPlaneSpec, warnings: &mut Vec<String>) {
     let plane = &spec.control_plane;
     for (path, given) in [
@@ -187,9 +187,9 @@ fn metadata(spec: &TenantControlPlaneSpec, warnings: &mut Vec<String>) {
             ("labels", &given.labels),
             ("annotations", &given.annotations),
         ] {
-            for key in map.keys().filter(|key| names::is_own_key(key)) {
+            for key in map.keys().filter(|key| names::is_ours(key)) {
                 warnings.push(format!(
-                    "spec.controlPlane.{path}.{field}[{key}]: keys of this prefix are Steward's own; its value wins where it sets one"
+                    "spec.controlPlane.{path}.{field}[{key}]: keys of this prefix are Steward's own; left out"
                 ));
             }
         }

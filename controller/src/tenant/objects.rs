@@ -55,7 +55,8 @@ fn owner(world: &World) -> OwnerReference {
     }
 }
 
-/// Adds the user's labels and annotations; ours win where both name a key.
+/// Adds the user's labels and annotations, without those whose keys are Steward's: later
+/// passes believe what these say, also where Steward has nothing to say there now.
 pub fn add_metadata(meta: &mut ObjectMeta, additional: Option<&AdditionalMetadata>) {
     let Some(additional) = additional else { return };
     merge(meta.labels.get_or_insert_default(), &additional.labels);
@@ -68,7 +69,7 @@ pub fn add_metadata(meta: &mut ObjectMeta, additional: Option<&AdditionalMetadat
 }
 
 fn merge(ours: &mut BTreeMap<String, String>, theirs: &BTreeMap<String, String>) {
-    for (key, value) in theirs {
+    for (key, value) in theirs.iter().filter(|(key, _)| !names::is_ours(key)) {
         ours.entry(key.clone()).or_insert_with(|| value.clone());
     }
 }

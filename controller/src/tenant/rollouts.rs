@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use apiservice::condition::{self, reason, tenant as kind};
 use apiservice::names;
+use apiservice::v1alpha1::AdditionalMetadata;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 
 use crate::cluster::kinds::ObjectKind;
 use crate::tenant::plan::{Object, Plan, Step};
@@ -657,4 +658,54 @@ fn a_change_of_the_spec_gives_the_place_back() {
         .api_server_image = "mine".to_owned();
     assert!(written(&lab.pass()).is_some());
     assert!(noted(&lab, names::ANNOTATION_ROLL).is_none());
+}
+
+/// What our annotations say is believed, so they are not for everybody to write: a place
+/// that nobody was given would keep others from theirs.
+#[test]
+fn keys_of_ours_in_additional_metadata_are_left_out() {
+    let ours = |of: &ObjectMeta| -> Vec<String> {
+        let labels = of.labels.iter().flat_map(|it| it.keys());
+        let annotations = of.annotations.iter().flat_map(|it| it.keys());
+        let mut keys: Vec<String> = labels.chain(annotations).cloned().collect();
+        keys.retain(|key| key != "example.com/a");
+        keys
+    };
+    let metadata = |lab: &Lab| {
+        let live = live(lab);
+        let template = &live.spec.as_ref().unwrap().template;
+        let service = lab.world.service().unwrap();
+        let pods = template.metadata.clone().unwrap();
+        [live.metadata.clone(), pods, service.metadata.clone()]
+    };
+    let wanted = metadata(&Lab::ready()).each_ref().map(ours);
+
+    let roll = format!("{} ready", crate::tenant::testing::start());
+    let pairs = [
+        (names::ANNOTATION_ROLL, roll.as_str()),
+        (names::ANNOTATION_CERTIFICATES_END, "2000-01-01T00:00:00Z"),
+        ("component.steward.butlerlabs.dev/more", "b"),
+        ("example.com/a", "b"),
+    ];
+    let pairs = pairs.map(|(key, value)| (key.to_owned(), value.to_owned()));
+    let given = Some(AdditionalMetadata {
+        labels: pairs.clone().into(),
+        annotations: pairs.into(),
+    });
+    let mut lab = Lab::new();
+    let plane = &mut lab.spec().control_plane;
+    plane.deployment.additional_metadata = given.clone();
+    plane.deployment.pod_additional_metadata = given.clone();
+    plane.service.additional_metadata = given;
+    for _ in 0..5 {
+        lab.pass();
+    }
+    let found = metadata(&lab);
+    assert_eq!(found.each_ref().map(ours), wanted);
+    assert!(Roll::of(live(&lab)).is_none());
+    for one in found {
+        let annotation = crate::tenant::objects::annotation(&one, "example.com/a");
+        assert_eq!(annotation, Some("b"), "others are added");
+        assert_eq!(one.labels.unwrap()["example.com/a"], "b");
+    }
 }

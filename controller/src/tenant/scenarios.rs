@@ -826,12 +826,36 @@ fn a_tenant_created_again_has_another_user() {
     assert_eq!(first.schema, next.schema);
     assert_ne!(first.user, next.user);
     assert_ne!(first.role(), next.role());
-    // Names given in spec stay as they are.
-    heir.spec().data_store_username = Some("given".to_owned());
-    assert_eq!(
-        crate::tenant::backing::store::claim(&heir.world).user,
-        "given"
-    );
+    // The same where the spec names the user, whoever had that name before.
+    let named = |uid: &str| {
+        let mut lab = Lab::new();
+        lab.tenant().metadata.uid = Some(uid.to_owned());
+        lab.spec().data_store_username = Some("given".to_owned());
+        crate::tenant::backing::store::claim(&lab.world).user
+    };
+    assert_eq!(named("one-uid"), "given_oneuid");
+    assert_eq!(named("another-uid"), "given_anotheruid");
+}
+
+/// What is signed for a user that the spec names is signed for that of the claim.
+#[test]
+fn a_given_user_is_the_tenants_own_in_certificate_secret_and_status() {
+    let mut lab = Lab::new();
+    lab.spec().data_store_username = Some("b_shop".to_owned());
+    for _ in 0..3 {
+        lab.pass();
+    }
+    let user = names::user("b_shop", lab.world.uid());
+    assert_ne!(user, "b_shop");
+    let data = lab.secret_mut("tenant-1-datastore-config").data.clone();
+    assert_eq!(data.unwrap()["DB_USER"].0, user.as_bytes());
+    let secret = lab.secret_mut("tenant-1-datastore-certificate").clone();
+    let signed = crate::tenant::objects::text(&secret, "server.crt").unwrap();
+    let signed = apiservice::pki::inspect(&signed).unwrap();
+    assert_eq!(signed.subject.common_name, user);
+    let storage = lab.world.tenant.status.as_ref().unwrap().storage.as_ref();
+    let setup = storage.unwrap().setup.as_ref().unwrap();
+    assert_eq!(setup.user.as_deref(), Some(user.as_str()));
 }
 
 /// An upgrade of Steward: a tenant keeps the user of its claim.
@@ -839,7 +863,9 @@ fn a_tenant_created_again_has_another_user() {
 fn a_tenant_of_an_earlier_version_keeps_its_user() {
     let mut lab = Lab::new();
     let mut claim = crate::tenant::backing::store::wished(&lab.world.tenant);
-    claim.user = claim.schema.clone();
+    // Be it made from its names or given.
+    claim.user = "given".to_owned();
+    lab.spec().data_store_username = Some(claim.user.clone());
     claim.role = None;
     lab.carry_out(&Step::Grant(claim.clone()));
     for _ in 0..3 {

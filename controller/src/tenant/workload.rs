@@ -135,8 +135,8 @@ fn strategy(given: &DeploymentStrategy) -> DeploymentStrategy {
 }
 
 /// Labels and annotations of the pods. The checksums make pods roll when what
-/// they mount changes. Ours win, so that nobody stops that or hides the pods from
-/// Service and Deployment.
+/// they mount changes. Nobody else's have keys of ours, so that nobody stops that or
+/// hides the pods from Service and Deployment.
 fn template_meta(world: &World, keys: &Keys, place: &Place) -> ObjectMeta {
     let settings = &world.tenant.spec.control_plane.deployment;
     let mut labels = names::labels(world.name(), names::component::DEPLOYMENT);
@@ -161,23 +161,11 @@ fn template_meta(world: &World, keys: &Keys, place: &Place) -> ObjectMeta {
                 .map(|checksum| (annotation.to_owned(), checksum)),
         );
     }
-    if let Some(more) = &settings.pod_additional_metadata {
-        for (key, value) in &more.labels {
-            // Pods roll by what these say.
-            let ours = names::is_own_key(key) && labels.contains_key(key);
-            if !ours {
-                labels.insert(key.clone(), value.clone());
-            }
-        }
-        for (key, value) in &more.annotations {
-            annotations
-                .entry(key.clone())
-                .or_insert_with(|| value.clone());
-        }
-    }
-    ObjectMeta {
+    let mut metadata = ObjectMeta {
         labels: Some(labels),
         annotations: Some(annotations),
         ..ObjectMeta::default()
-    }
+    };
+    objects::add_metadata(&mut metadata, settings.pod_additional_metadata.as_ref());
+    metadata
 }

@@ -68,7 +68,6 @@ async fn secret_gone(stage: &Stage, story: &crate::story::Story) {
     assert!(!left(stage, "tenants_keyless").await.is_empty());
     let mut heir = tenant("heir", 1);
     heir["spec"]["dataStoreSchema"] = json!("tenants_keyless");
-    heir["spec"]["dataStoreUsername"] = json!("tenants_keyless");
     let heirs = stage.story("heir");
     let began = Instant::now();
     stage.create(&heir).await;

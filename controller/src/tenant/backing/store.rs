@@ -91,7 +91,8 @@ pub fn claim(world: &World) -> Claim {
 }
 
 /// The names that a tenant without a claim asks for: from the spec, else made
-/// from namespace and name.
+/// from namespace and name. The user always has the uid in it: whoever had the same
+/// name given before may have kept a certificate for it (rule 17).
 pub fn wished(tenant: &TenantControlPlane) -> Claim {
     let meta = &tenant.metadata;
     let namespace = meta.namespace.clone().unwrap_or_default();
@@ -101,8 +102,10 @@ pub fn wished(tenant: &TenantControlPlane) -> Claim {
     let schema = given(&tenant.spec.data_store_schema)
         .unwrap_or_else(|| names::default_schema(&namespace, &name));
     Claim {
-        user: given(&tenant.spec.data_store_username)
-            .unwrap_or_else(|| names::default_user(&namespace, &name, &uid)),
+        user: match given(&tenant.spec.data_store_username) {
+            Some(given) => names::user(&given, &uid),
+            None => names::default_user(&namespace, &name, &uid),
+        },
         role: Some(Claim::role_of(&schema, &uid)),
         uid,
         schema,
@@ -305,9 +308,10 @@ fn trouble(world: &World) -> Option<Waiting> {
     }
 }
 
-/// What to do about names that somebody else holds.
-const OTHER_NAMES: &str = "Set spec.dataStoreSchema and spec.dataStoreUsername to other names; \
-                           where they are set already, in a new TenantControlPlane.";
+/// What to do about a schema that somebody else holds. The user, which has the uid in
+/// it, is nobody else's.
+const OTHER_NAMES: &str = "Set spec.dataStoreSchema to another name; where it is set already, in \
+                           a new TenantControlPlane.";
 
 /// A step in the database that failed, in the words that the next pass will
 /// have for it, so that the first event about it says what to do.
