@@ -166,7 +166,7 @@ fn typed_value(
                 let fields = match item {
                     Value::Null => Map::new(),
                     Value::Object(fields) => fields,
-                    other => return Err(self::mismatch(&other, &place, "v1.OwnerReference")),
+                    other => return Err(self::mismatch(&other, place, "v1.OwnerReference")),
                 };
                 let mut owner = typed(fields, OWNER_REFERENCE, &place, unknown)?;
                 // These four are always written, also when empty.
