@@ -92,14 +92,27 @@ pub fn spec_changed(resource: &Resource, new: &Value, old: &Value) -> bool {
     fields(new, &counts) != fields(old, &counts)
 }
 
-/// Refuses what [`encode`] will refuse, before anything takes time over it. What the
-/// server sets and leaves out makes a little difference, which is left to `encode`.
+/// Refuses what [`encode`] will refuse, before anything takes time over it, and what has
+/// more maps and lists than its size is counted for. What the server sets and leaves out
+/// makes a little difference, which is left to `encode`.
 pub fn fits(object: &Value) -> Result<(), Failure> {
+    dense(object, bounded(object)?)
+}
+
+/// The same for a new status. What else is in the object is there already, and its status
+/// goes on.
+pub fn fits_with_status(object: &Value) -> Result<(), Failure> {
+    bounded(object)?;
+    let status = &object["status"];
+    dense(status, crate::merge::length(status))
+}
+
+fn bounded(object: &Value) -> Result<usize, Failure> {
     let length = crate::merge::length(object);
     if length > MAX_STORED + STATUS_ROOM {
         return Err(Failure::TooLarge(format!("limit is {MAX_STORED}")));
     }
-    dense(object, length)
+    Ok(length)
 }
 
 /// Refuses what has more maps and lists than an object of its size may take memory for:
@@ -125,7 +138,6 @@ pub fn encode(object: &Value) -> Result<Bytes, Failure> {
     if bytes.len() > MAX_STORED + STATUS_ROOM {
         return Err(Failure::TooLarge(format!("limit is {MAX_STORED}")));
     }
-    dense(object, bytes.len())?;
     Ok(Bytes::from(bytes))
 }
 

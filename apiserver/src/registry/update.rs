@@ -139,7 +139,7 @@ impl<'a> Change<'a> {
                     let status = new.get("status").cloned();
                     new = old.clone();
                     admission::set_status(&mut new, status);
-                    object::fits(&new)?;
+                    object::fits_with_status(&new)?;
                 }
             }
             admission::validate(resource, &new, Some(&old), self.part, self.warnings)?;

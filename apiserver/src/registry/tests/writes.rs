@@ -640,6 +640,25 @@ async fn what_has_too_many_maps_is_refused_on_every_path() {
             assert_eq!(answer.code, 413, "{}", answer.body);
             assert!(answer.message().contains("too many maps and lists"));
         }
+        // Stored by a release of before: it has a status, and can be deleted.
+        let mut before = object.clone();
+        before["metadata"]["name"] = "before".into();
+        before["metadata"]["namespace"] = "n".into();
+        before["metadata"]["uid"] = "u".into();
+        before["metadata"]["finalizers"] = json!(["example.com/a"]);
+        let key = "/tenantcontrolplanes/n/before";
+        let value = before.to_string().into();
+        let store = &world.registry.store;
+        store
+            .put(key, value, storage::Expect::Absent)
+            .await
+            .unwrap();
+        let status = json!({"status": {"kubernetesResources": {"version": {"version": "v1"}}}});
+        let before = || Call::tenants("before");
+        let told = world.patch(before().part("status").body(status)).await;
+        assert_eq!(told.code, 200, "{}", told.body["message"]);
+        assert_eq!(world.delete(before()).await.code, 200);
+
         object["spec"]["kubernetes"]["kubelet"]["configurationJSONPatches"] = content(1_500);
         let fits = world.create(Call::tenants("").body(object)).await;
         assert_eq!(fits.code, 201, "{}", fits.body);
