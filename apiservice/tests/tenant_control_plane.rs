@@ -73,7 +73,7 @@ fn fields_are_judged_one_by_one() {
     refused(
         "/kubernetes/version",
         json!("v1.37.0"),
-        "spec.kubernetes.version: Invalid value: \"v1.37.0\": the newest supported version is 1.36; choose one of v1.36 or older",
+        "spec.kubernetes.version: Invalid value: \"v1.37.0\": the newest supported version is 1.36; choose one of v1.36.x or older",
     );
     refused(
         "/networkProfile/address",

@@ -394,7 +394,7 @@ demo() {
   run "kubectl scale tcp tenant-1 --replicas=2"
   until_ok 240 "two ready replicas" replicas_are 2
   run "kubectl get tcp,pods"
-  run "kubectl --kubeconfig tenant-1.kubeconfig get --raw /readyz && echo"
+  run "kubectl --kubeconfig tenant-1.kubeconfig get configmap hello -n default"
 
   step "Nothing is left of a tenant"
   run "kubectl delete tcp tenant-1 --timeout=180s"

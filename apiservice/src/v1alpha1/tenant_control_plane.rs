@@ -158,8 +158,8 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
 pub struct TenantControlPlaneSpec {
     /// Name of the DataStore that keeps the tenant's data. Without it, the
     /// default DataStore is used; the one in use is in
-    /// status.storage.dataStoreName. It can be changed, which moves the data,
-    /// and it cannot be removed again.
+    /// status.storage.dataStoreName. It can be changed, which is not acted upon yet, and
+    /// cannot be removed again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_store: Option<String>,
     /// Name of the database, bucket or key prefix in the DataStore. Without it,
@@ -177,11 +177,11 @@ pub struct TenantControlPlaneSpec {
     #[schemars(length(min = 1, max = 127))]
     #[schemars(regex(pattern = r"^[A-Za-z0-9]([-_.A-Za-z0-9]*[A-Za-z0-9])?$"))]
     pub data_store_username: Option<String>,
-    /// API resources that are kept in other DataStores.
+    /// API resources that are kept in other DataStores. Not acted upon yet.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub data_store_overrides: Vec<DataStoreOverride>,
-    /// Makes the tenant cluster read-only, verb by verb.
+    /// Makes the tenant cluster read-only, verb by verb. Not acted upon yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub write_permissions: Option<WritePermissions>,
     /// How the control plane runs in the management cluster and how it is reached.
@@ -190,8 +190,7 @@ pub struct TenantControlPlaneSpec {
     pub kubernetes: Kubernetes,
     /// Addresses and names of the tenant cluster.
     pub network_profile: NetworkProfile,
-    /// Parts that are installed into the tenant cluster. The presence of a key
-    /// installs its part.
+    /// Parts that are installed into the tenant cluster, one a key. Not acted upon yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub addons: Option<Addons>,
 }

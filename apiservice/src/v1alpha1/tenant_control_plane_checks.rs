@@ -83,7 +83,7 @@ fn version(
     let newest = newest();
     if wanted.minor() > newest {
         let detail =
-            format!("the newest supported version is {newest}; choose one of v{newest} or older");
+            format!("the newest supported version is {newest}; choose one of v{newest}.x or older");
         errors.push(Error::invalid(&path, text, detail));
         return;
     }

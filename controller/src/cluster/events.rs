@@ -19,7 +19,8 @@ const DEADLINE: Duration = Duration::from_secs(3);
 
 /// Writes events.
 pub struct Events {
-    recorder: Recorder,
+    client: Client,
+    reporter: Reporter,
     namespaces: Namespaces,
     said: Mutex<Said>,
 }
@@ -50,7 +51,8 @@ impl Events {
             instance: Some(identity.into()),
         };
         Self {
-            recorder: Recorder::new(client, reporter),
+            client,
+            reporter,
             namespaces,
             said: Mutex::default(),
         }
@@ -83,7 +85,10 @@ impl Events {
             action: "Reconcile".into(),
             secondary: None,
         };
-        let publish = self.recorder.publish(&event, &reference);
+        // A recorder counts an Event of the same reason up, whatever its words: each of ours
+        // is news, and has its own.
+        let recorder = Recorder::new(self.client.clone(), self.reporter.clone());
+        let publish = recorder.publish(&event, &reference);
         match tokio::time::timeout(DEADLINE, publish).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::debug!(reason, "cannot write an event: {error}"),

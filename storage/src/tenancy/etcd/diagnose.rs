@@ -41,7 +41,12 @@ impl Diagnosis {
     pub async fn explain(&self, text: String) -> TenancyError {
         let found = self.endpoints.iter().map(|endpoint| self.examine(endpoint));
         let found = futures::future::join_all(found).await;
-        let mut words = vec![text];
+        // What is said of an endpoint need not be said of all.
+        let told = |fault: &Fault| text.ends_with(&fault.text);
+        let mut words = match found.iter().flatten().any(told) {
+            true => Vec::new(),
+            false => vec![text],
+        };
         for (endpoint, found) in self.endpoints.iter().zip(&found) {
             if let Some(fault) = found {
                 words.push(format!("{endpoint}: {}", fault.text));
