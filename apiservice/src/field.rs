@@ -8,6 +8,10 @@ use serde_json::Value;
 
 use crate::told::{self, MAX_TEXT};
 
+/// Bytes of a text that is refused and shown: a patch that leads to something refused is
+/// shown as the whole object. Each is of another part of what was sent.
+const MAX_VALUE: usize = 32 * 1024;
+
 /// A path to a field from the root of an object: `spec.list[0].map[key]`. Each part of it
 /// is cut where it is longer than any key that is valid, and so is the whole.
 ///
@@ -212,7 +216,7 @@ impl Error {
         detail: impl Into<String>,
     ) -> Self {
         let bad_value = bad_value.map(|value| match value {
-            Value::String(text) => Value::String(told::cut(text, MAX_TEXT)),
+            Value::String(text) => Value::String(told::cut(text, MAX_VALUE)),
             Value::Array(_) | Value::Object(_) => {
                 let text = told::short(&value, MAX_TEXT);
                 match text.len() > MAX_TEXT {
