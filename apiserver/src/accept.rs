@@ -39,16 +39,16 @@ impl Encoding {
 }
 
 fn indented_json(value: &Value) -> Option<Vec<u8>> {
-    let mut room = Room::default();
-    serde_json::to_writer_pretty(&mut room, value).ok()?;
-    room.0.push(b'\n');
-    Some(room.0)
+    let mut written = Bounded::default();
+    serde_json::to_writer_pretty(&mut written, value).ok()?;
+    written.0.push(b'\n');
+    Some(written.0)
 }
 
 fn yaml(value: &Value) -> Option<Vec<u8>> {
-    let mut room = Room::default();
-    serde_saphyr::to_io_writer(&mut room, value).ok()?;
-    Some(room.0)
+    let mut written = Bounded::default();
+    serde_saphyr::to_io_writer(&mut written, value).ok()?;
+    Some(written.0)
 }
 
 /// Bytes of one object with indentation. It multiplies what is deep and has many lines:
@@ -57,9 +57,9 @@ pub const INDENTED: usize = 4 * 1024 * 1024;
 
 /// Takes [`INDENTED`] bytes and no more.
 #[derive(Default)]
-struct Room(Vec<u8>);
+struct Bounded(Vec<u8>);
 
-impl std::io::Write for Room {
+impl std::io::Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         if self.0.len() + bytes.len() > INDENTED {
             return Err(std::io::ErrorKind::FileTooLarge.into());

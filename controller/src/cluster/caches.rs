@@ -522,9 +522,9 @@ impl Caches {
         object.keep(self).then(|| Arc::new(object))
     }
 
-    /// Takes note of a tenant that has come, or of another one of that name: what is held
-    /// of its objects was judged without it, and is let go of. What is missed then is
-    /// found where it would be made.
+    /// Takes note of a tenant. If another one of its name was there before, what is held of
+    /// their objects was judged by that one, and is let go of: it is found again where it
+    /// would be made.
     pub fn meet(&self, name: &Name) {
         let uid = self
             .tenants
@@ -536,7 +536,8 @@ impl Caches {
             None => met.remove(name),
         };
         drop(met);
-        if uid.is_some() && before != uid {
+        // Where there was none, nothing of it was held.
+        if uid.is_some() && before.is_some() && before != uid {
             for kind in ObjectKind::ALL {
                 kind.cache(self).forget_group(name);
             }

@@ -85,15 +85,6 @@ impl Cached for ReplicaSet {
 
     fn keep(&mut self, _: &Caches) -> bool {
         let status = self.status.take().unwrap_or_default();
-        let conditions = status
-            .conditions
-            .unwrap_or_default()
-            .into_iter()
-            .take(CONDITIONS);
-        let conditions = conditions.map(|mut condition| {
-            condition.message = condition.message.map(|message| cut(message, MESSAGE));
-            condition
-        });
         *self = ReplicaSet {
             metadata: bare(&self.metadata),
             spec: Some(ReplicaSetSpec {
@@ -101,7 +92,7 @@ impl Cached for ReplicaSet {
                 ..ReplicaSetSpec::default()
             }),
             status: Some(ReplicaSetStatus {
-                conditions: Some(conditions.collect()),
+                conditions: conditions(status.conditions, |it| &mut it.message),
                 ..ReplicaSetStatus::default()
             }),
         };
@@ -113,15 +104,6 @@ impl Cached for Pod {
 
     fn keep(&mut self, _: &Caches) -> bool {
         let status = self.status.take().unwrap_or_default();
-        let conditions = status
-            .conditions
-            .unwrap_or_default()
-            .into_iter()
-            .take(CONDITIONS);
-        let conditions = conditions.map(|mut condition| {
-            condition.message = condition.message.map(|message| cut(message, MESSAGE));
-            condition
-        });
         let told = |containers: Option<Vec<ContainerStatus>>| {
             let containers = containers?.into_iter().take(CONTAINERS);
             Some(containers.map(container).collect())
@@ -131,7 +113,7 @@ impl Cached for Pod {
             spec: None,
             status: Some(PodStatus {
                 phase: status.phase,
-                conditions: Some(conditions.collect()),
+                conditions: conditions(status.conditions, |it| &mut it.message),
                 container_statuses: told(status.container_statuses),
                 init_container_statuses: told(status.init_container_statuses),
                 ..PodStatus::default()
@@ -147,6 +129,20 @@ const MADE_IN_NAMESPACE: usize = 10_000;
 /// Conditions of one of them, and containers, that are held.
 const CONDITIONS: usize = 16;
 const CONTAINERS: usize = 16;
+
+/// Some conditions, with the beginnings of their messages.
+fn conditions<C>(
+    all: Option<Vec<C>>,
+    message: fn(&mut C) -> &mut Option<String>,
+) -> Option<Vec<C>> {
+    let mut all = all?;
+    all.truncate(CONDITIONS);
+    for condition in &mut all {
+        let message = message(condition);
+        *message = message.take().map(|text| cut(text, MESSAGE));
+    }
+    Some(all)
+}
 
 /// What is read of a container's status.
 fn container(status: ContainerStatus) -> ContainerStatus {
@@ -572,7 +568,16 @@ mod tests {
     fn a_new_tenant_of_a_name_does_not_find_what_was_cut_for_the_one_before() {
         let caches = caches(Some("u"));
         let name = Name::new("tenants", "a");
+        // At the start objects may be listed before the last tenant was met.
+        let mut own = Secret {
+            metadata: labelled("a-sa-certificate"),
+            ..Secret::default()
+        };
+        own.metadata.owner_references = Some(vec![owner("u")]);
+        caches.secrets.put(caches.kept(own.clone()).unwrap());
         caches.meet(&name);
+        assert_eq!(caches.secrets.len(), 1);
+        caches.secrets.remove(&own);
         let mut secret = Secret {
             metadata: labelled("a-ca"),
             data: Some([("k".into(), ByteString(vec![7; 8]))].into()),

@@ -21,7 +21,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::cluster::caches::{AnyCache, Cached, Caches};
-use crate::cluster::watches::Watches;
+use crate::cluster::watches::{Watches, tell_tenant};
 
 /// A kind of the table as a type.
 pub trait Owned:
@@ -110,7 +110,7 @@ macro_rules! kinds {
                 config: Config,
             ) -> BoxFuture<'static, ()> {
                 match self {
-                    $(ObjectKind::$kind => watches.of_tenants(place, config, |caches| &caches.$caches),)*
+                    $(ObjectKind::$kind => watches.namespaced(place, config, |caches| &caches.$caches, tell_tenant),)*
                 }
             }
 
@@ -226,6 +226,11 @@ kinds! {
 }
 
 impl ObjectKind {
+    /// The kind of this name; `None` for those that are not in the table.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.name() == name)
+    }
+
     /// The names that a tenant's objects of this kind have.
     pub fn names(self, tenant: &str) -> Vec<String> {
         match self {

@@ -90,31 +90,15 @@ impl Watches {
         let tabled = ObjectKind::ALL.map(|kind| kind.watch(self, place, ours()));
         let mut all = Vec::from(tabled);
         all.extend([
-            self.of_tenants(place, named(), |caches| &caches.replica_sets),
-            self.of_tenants(place, named(), |caches| &caches.pods),
+            self.namespaced(place, named(), |caches| &caches.replica_sets, tell_tenant),
+            self.namespaced(place, named(), |caches| &caches.pods, tell_tenant),
             self.namespaced(place, warnings, |caches| &caches.events, tell_tenants_near),
         ]);
         all
     }
 
-    /// The watch of a kind that is told to the tenant it belongs to.
-    pub fn of_tenants<K>(
-        &self,
-        place: &str,
-        config: Config,
-        cache: fn(&Caches) -> &Cache<K>,
-    ) -> BoxFuture<'static, ()>
-    where
-        K: Cached
-            + kube::Resource<Scope = NamespaceResourceScope>
-            + Clone
-            + std::fmt::Debug
-            + DeserializeOwned,
-    {
-        self.namespaced(place, config, cache, tell_tenant)
-    }
-
-    fn namespaced<K>(
+    /// The watch of a kind in one place; `tell` says whom a change concerns.
+    pub fn namespaced<K>(
         &self,
         place: &str,
         config: Config,
@@ -154,9 +138,9 @@ impl Watches {
             while !own && !this.caches.tenants.synced(EVERYWHERE) {
                 tokio::time::sleep(TENANTS_LOOK).await;
             }
-            let turns = match ObjectKind::ALL.iter().any(|it| it.name() == K::kind(&())) {
-                true => &LISTS_OF_OWNED,
-                false => &LISTS_OF_OTHERS,
+            let turns = match ObjectKind::named(&K::kind(&())) {
+                Some(_) => &LISTS_OF_OWNED,
+                None => &LISTS_OF_OTHERS,
             };
             let mut turn: Option<SemaphorePermit<'static>> = None;
             let start = || {
@@ -337,7 +321,8 @@ impl Watches {
     }
 }
 
-fn tell_tenant<K: Cached>(_: &Caches, queue: &Queue<Key>, object: &K) {
+/// What changed concerns the tenant that it belongs to.
+pub fn tell_tenant<K: Cached>(_: &Caches, queue: &Queue<Key>, object: &K) {
     if let Some(tenant) = tenant_of(object.meta()) {
         queue.add(Key::Tenant(tenant));
     }
