@@ -14,6 +14,8 @@ use crate::cluster::caches::Namespaces;
 
 /// The same words about the same object are not repeated for so long.
 const SILENCE: Duration = Duration::from_secs(10 * 60);
+/// And for so long if something else was said of it since: what is over is told as well.
+const TURN: Duration = Duration::from_secs(60);
 /// Events are explanations: none is worth waiting long for.
 const DEADLINE: Duration = Duration::from_secs(3);
 
@@ -34,8 +36,12 @@ impl Said {
     fn news(&mut self, uid: &str, reason: &str, message: &str, now: Instant) -> bool {
         self.0.retain(|_, at| now.duration_since(*at) < SILENCE);
         let key = (uid.to_owned(), reason.to_owned(), message.to_owned());
-        if self.0.contains_key(&key) {
-            return false;
+        if let Some(at) = self.0.get(&key) {
+            let of_it = self.0.iter().filter(|((of, ..), _)| of == uid);
+            let last = of_it.map(|(_, at)| at).max() == Some(at);
+            if last || now.duration_since(*at) < TURN {
+                return false;
+            }
         }
         self.0.insert(key, now);
         true
@@ -119,6 +125,23 @@ mod tests {
         assert!(said.news("u", "Ready", "other", now));
         assert!(said.news("v", "Ready", "m", now));
         assert!(said.news("u", "Ready", "m", now + SILENCE));
+    }
+
+    #[test]
+    fn what_is_over_is_told_although_it_was_said_before() {
+        let mut said = Said::default();
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert!(said.news("u", "Ready", "well", at(0)));
+        assert!(said.news("u", "Unreachable", "typo", at(100)));
+        assert!(said.news("u", "Ready", "well", at(120)));
+        assert!(
+            !said.news("u", "Ready", "well", at(200)),
+            "it is the last word"
+        );
+        // A fight is told once a minute.
+        assert!(!said.news("u", "Unreachable", "typo", at(130)));
+        assert!(said.news("u", "Unreachable", "typo", at(170)));
     }
 
     #[test]
