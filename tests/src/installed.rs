@@ -469,3 +469,19 @@ pub fn condition(object: &Value, kind: &str) -> Option<[String; 3]> {
     let found = all.iter().find(|condition| condition["type"] == kind)?;
     Some(["status", "reason", "message"].map(|key| found[key].as_str().unwrap_or_default().into()))
 }
+
+/// The answer to a request to etcd. Users and roles of other tenants change meanwhile:
+/// etcd then refuses a request that it has not looked at, and clients repeat it.
+pub async fn of_etcd<T>(
+    mut ask: impl AsyncFnMut() -> Result<T, etcd_client::Error>,
+) -> Result<T, etcd_client::Error> {
+    for _ in 0..10 {
+        match ask().await {
+            Err(error) if error.to_string().contains("revision of auth store is old") => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            answer => return answer,
+        }
+    }
+    ask().await
+}

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use etcd_client::GetOptions;
+use tests::installed::of_etcd;
 use tests::lab::{Lab, network};
 
 use crate::stage::{Stage, processes_below};
@@ -117,7 +118,8 @@ fn objects(stage: &Stage) -> Vec<String> {
 pub async fn etcd(stage: &Stage) -> Vec<String> {
     let mut etcd = stage.it.etcd().await;
     let all = GetOptions::new().with_all_keys().with_keys_only();
-    let keys = etcd.get("", Some(all)).await.unwrap();
+    let keys = of_etcd(async || etcd.get("", Some(all.clone())).await);
+    let keys = keys.await.unwrap();
     let keys = keys
         .kvs()
         .iter()
