@@ -1,4 +1,4 @@
-//! Carries a plan out: the only writer to clusters and to tenants'
+//! Carries a plan out: the only writer to the management cluster and to tenants'
 //! datastores, and only while this replica leads.
 //!
 //! Steps of one stage run side by side; a stage begins when all steps of the
@@ -17,7 +17,7 @@ use crate::context::Context;
 use crate::tenant::plan::{Object, Outcome, Plan, Step};
 use crate::tenant::world::World;
 
-pub use crate::apply::own_kinds::{At, bootstrap, finalize_store, status, store_status};
+pub use crate::apply::own_kinds::{finalize_store, status, store_status};
 
 /// Steps under way at once for one tenant.
 const TOGETHER: usize = 12;
@@ -113,7 +113,6 @@ async fn one(ctx: &Context, world: &World, step: &Step) -> Outcome {
             known,
             why,
         } => store::defer(ctx, world, claim, data_store, *known, why).await,
-        Step::Bootstrap(bindings) => own::ask_for_bindings(ctx, world, bindings),
         Step::Wait(_) => Outcome::Unchanged,
         Step::Event(event) => {
             ctx.events
@@ -173,7 +172,6 @@ fn describe(step: &Step) -> String {
         Step::DeferDeletion { data_store, .. } => {
             format!("record the clean-up on DataStore {data_store}")
         }
-        Step::Bootstrap(_) => "ask for the bindings in the tenant".into(),
         Step::Wait(waiting) => format!("wait: {}", waiting.reason),
         Step::Event(event) => format!("event {}", event.reason),
     }

@@ -9,8 +9,7 @@ use tokio::sync::Notify;
 
 use crate::datastores::health::Verdict;
 use crate::inside::connection::Lanes;
-use crate::tenant::plan::Bindings;
-use crate::tenant::world::{AccessFact, Held, ProbeFacts, StoreHealth, StoreProblem};
+use crate::tenant::world::{AccessFact, Held, InsideFacts, ProbeFacts, StoreHealth, StoreProblem};
 
 /// All facts.
 #[derive(Debug, Default)]
@@ -28,6 +27,8 @@ pub struct TenantFacts {
     pub since: Option<Timestamp>,
     /// What its API answered.
     pub probe: ProbeFacts,
+    /// What came of keeping in it what belongs there.
+    pub inside: InsideFacts,
     /// What its user may do in the datastore.
     pub access: Option<AccessFact>,
     /// Its claim, once a database has confirmed it.
@@ -42,10 +43,10 @@ pub struct TenantFacts {
     pub wake_probe: Arc<Notify>,
     /// Wakes its access check before its time.
     pub wake_access: Arc<Notify>,
-    /// The connections to it that may be under way at a time.
+    /// Wakes whoever keeps in it what belongs there before its time.
+    pub wake_inside: Arc<Notify>,
+    /// The connections of its probe that may be under way at a time.
     pub lanes: Lanes,
-    /// What the last plan wants inside the tenant; the probe writes it where it is missing.
-    pub wanted_bindings: Option<Bindings>,
 }
 
 /// Whether settings of a DataStore that would reach pods were found to work.

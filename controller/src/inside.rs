@@ -1,6 +1,17 @@
-//! A tenant's own API: how it is reached, whether it works, and what is written into it.
+//! A tenant's own API: how it is reached, whether it works, and what is kept in it.
+//!
+//! What is kept in it goes the way of a pass: [`keep`] looks at the tenant, [`plan`]
+//! says what is to be written, without I/O, and [`write`] writes it. [`probe`] only
+//! finds out whether the tenant can be used.
 
-mod bootstrap;
+mod coming;
 pub mod connection;
+mod identity;
+pub mod keep;
+mod objects;
+mod plan;
 pub mod probe;
-pub mod read_write_watch;
+mod rbac;
+mod read_write_watch;
+mod ways;
+mod write;

@@ -114,6 +114,7 @@ pub fn world(name: &Name, ctx: &Context) -> Option<World> {
         deleting_since,
         events,
         probe: facts.probe,
+        inside: facts.inside,
         observed_since: facts.since,
         contested,
         turn: Turn::Unasked,

@@ -1,6 +1,7 @@
-//! Owns the observers: one probe and one access check for each tenant, one
-//! health check for each DataStore, one watch for each Secret that a DataStore
-//! refers to. It starts and ends tasks, and knows nothing of what they find.
+//! Owns the observers: for each tenant one probe, one that keeps what is inside it, and
+//! one access check; one health check for each DataStore, one watch for each Secret
+//! that a DataStore refers to. It starts and ends tasks, and knows nothing of what they
+//! find.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -17,7 +18,7 @@ use crate::cluster::caches::Name;
 use crate::cluster::watches::Watches;
 use crate::context::Context;
 use crate::datastores::{access, observer, references};
-use crate::inside::probe;
+use crate::inside::{keep, probe};
 use crate::process::metrics::Metrics;
 use crate::process::timing;
 
@@ -103,17 +104,19 @@ impl Supervisor {
         }
         if let Some(uid) = uid {
             ctx.facts.enter_tenant(&uid, ctx.now());
-            let about = (ctx.clone(), name.clone(), uid.clone());
-            let same = about.clone();
+            macro_rules! observer {
+                ($run:path) => {{
+                    let about = (ctx.clone(), name.clone(), uid.clone());
+                    start(&ctx.metrics, move || {
+                        let (ctx, name, uid) = about.clone();
+                        $run(ctx, name, uid)
+                    })
+                }};
+            }
             let tasks_of = vec![
-                start(&ctx.metrics, move || {
-                    let (ctx, name, uid) = about.clone();
-                    probe::run(ctx, name, uid)
-                }),
-                start(&ctx.metrics, move || {
-                    let (ctx, name, uid) = same.clone();
-                    access::run(ctx, name, uid)
-                }),
+                observer!(probe::run),
+                observer!(keep::run),
+                observer!(access::run),
             ];
             let group = Group {
                 uid,

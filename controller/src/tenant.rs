@@ -3,7 +3,6 @@
 //! free of I/O, clocks and randomness other than those passed in.
 
 pub mod backing;
-pub mod bootstrap_rbac;
 pub mod deletion;
 pub mod describe;
 pub mod drift;
@@ -42,7 +41,7 @@ use apiservice::pki::Entropy;
 /// Service, authorities, and the place in the datastore, none of which waits
 /// for another; then, as soon as there is an address, the leaves and
 /// kubeconfigs; then, as soon as all Secrets and the grant are planned or
-/// there, the Deployment; then the bindings inside the tenant.
+/// there, the Deployment. What is kept inside the tenant has a plan of its own.
 ///
 /// # Guarantees
 /// The same world gives the same steps. A world in which everything is as
@@ -72,7 +71,6 @@ pub fn plan(world: &World, entropy: &Entropy) -> Plan {
     kubeadm::plan(world, keys.address.as_ref(), &store, &mut plan);
     signer_role::plan(world, &mut plan);
     workload::plan(world, &keys, &store, &mut plan);
-    bootstrap_rbac::plan(world, &mut plan);
     expiry.tell(world, &mut plan, false);
     objects::name_the_taken(world, &mut plan);
     plan.sorted()

@@ -1,13 +1,12 @@
-//! Writes to our own kinds through our API, and the bindings inside a tenant.
+//! Writes to our own kinds through our API.
 
 use std::sync::Arc;
 
 use apiservice::{
     names,
-    pki::Pair,
     v1alpha1::{DataStore, DataStoreStatus, TenantControlPlane, TenantControlPlaneStatus},
 };
-use http::{Method, StatusCode};
+use http::Method;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -15,18 +14,13 @@ use serde_json::{Map, Value, json};
 use crate::apply::objects::{Refusal, call, failed};
 use crate::cluster::caches::Name;
 use crate::context::Context;
-use crate::inside::connection::{Credentials, Lanes, Tenant, failure};
-use crate::inside::{probe, read_write_watch};
-use crate::process::{lease, timing};
 use crate::report;
 use crate::tenant::backing::store as place;
-use crate::tenant::bootstrap_rbac;
 use crate::tenant::pki::authorities;
-use crate::tenant::plan::{Bindings, Claim, Outcome};
-use crate::tenant::world::{ProbeFailure, ProbeFailureKind as Kind, World};
+use crate::tenant::plan::{Claim, Outcome};
+use crate::tenant::world::World;
 
 const MERGE: &str = "application/merge-patch+json";
-const APPLY: &str = "application/apply-patch+yaml";
 
 fn tenant_path(namespace: &str, name: &str) -> String {
     format!(
@@ -298,134 +292,6 @@ fn merge_patch(old: &Value, new: &Value) -> Option<Value> {
         }
     }
     (!patch.is_empty()).then_some(Value::Object(patch))
-}
-
-/// Leaves the bindings to the tenant's probe, which knows the moment at which
-/// the tenant's API comes up.
-pub fn ask_for_bindings(ctx: &Context, world: &World, bindings: &Bindings) -> Outcome {
-    ctx.facts.update_tenant(world.uid(), |facts| {
-        facts.wanted_bindings = Some(bindings.clone());
-        facts.wake_probe.notify_one();
-    });
-    Outcome::Unchanged
-}
-
-/// Where a tenant's API is asked.
-#[derive(Clone, Copy)]
-pub struct At<'a> {
-    /// Bounds the connections to this tenant.
-    pub lanes: &'a Lanes,
-    /// `address:port`.
-    pub socket: &'a str,
-    /// The name that its certificate has, if it is not the address.
-    pub host: Option<&'a str>,
-}
-
-/// Writes bindings into the tenant (rule 16). Until the tenant was Ready for the
-/// first time, together with the default roles that they need and with an identity
-/// beyond RBAC, which is made for this and thrown away. Later as a member of one of
-/// the groups that are bound: as long as one of the two bindings is there, it can
-/// repair the other.
-pub async fn bootstrap(
-    ctx: &Context,
-    tenant: &TenantControlPlane,
-    address: At<'_>,
-    bindings: &Bindings,
-) -> Result<(), ProbeFailure> {
-    let name = Name::of(&tenant.metadata);
-    let missing = || failure(Kind::Forbidden, "the tenant's authorities are not there");
-    let cluster = probe::pair_of(ctx, &name, &names::ca(&name.name)).ok_or_else(missing)?;
-    if bootstrap_rbac::writer(tenant) == bootstrap_rbac::Writer::First {
-        // By whichever way it comes: the API server has its default roles later.
-        let bindings = &bootstrap_rbac::with_default_roles(bindings.clone());
-        return write_as(ctx, &cluster, &cluster, "system:masters", address, bindings).await;
-    }
-    let group = names::GROUP_KUBEADM_CLUSTER_ADMINS;
-    let refused = match write_as(ctx, &cluster, &cluster, group, address, bindings).await {
-        Err(failure) if failure.kind == Kind::Forbidden => failure,
-        result => return result,
-    };
-    let users = probe::pair_of(ctx, &name, &names::client_ca(&name.name)).ok_or_else(missing)?;
-    write_as(ctx, &cluster, &users, names::GROUP_ADMIN, address, bindings)
-        .await
-        .map_err(|_| {
-            let remedy = "bind the group kubeadm:cluster-admins to the ClusterRole cluster-admin \
-                          again with super-admin.conf of the admin Secret";
-            failure(refused.kind, format!("{}; {remedy}", refused.message))
-        })
-}
-
-/// Writes bindings as a member of `group`, with a certificate that `signer`
-/// gives for minutes.
-async fn write_as(
-    ctx: &Context,
-    cluster: &Pair,
-    signer: &Pair,
-    group: &str,
-    address: At<'_>,
-    bindings: &Bindings,
-) -> Result<(), ProbeFailure> {
-    let user = "steward:bootstrap";
-    let client = probe::client_certificate(signer, user, group, ctx.now(), &ctx.entropy)?;
-    let credentials = Credentials::new(&cluster.cert, &client)?;
-    let work = async {
-        let connection =
-            Tenant::connect(address.socket, address.host, &credentials, address.lanes).await?;
-        for object in &bindings.objects {
-            put(&connection, object).await?;
-        }
-        Ok(())
-    };
-    let work = tokio::time::timeout(timing::PROBE_DEADLINE, work);
-    match ctx.leadership.hold(work).await {
-        None => Err(failure(Kind::Unasked, lease::ENDED)),
-        Some(Ok(result)) => result,
-        Some(Err(_)) => Err(failure(Kind::Silent, "the tenant's API does not answer")),
-    }
-}
-
-async fn put(connection: &Tenant, object: &Value) -> Result<(), ProbeFailure> {
-    let Some(path) = read_write_watch::path_of(object) else {
-        return Err(failure(
-            Kind::Write,
-            format!("{} is not written here", object["kind"]),
-        ));
-    };
-    // A create is cheaper for an API server that has just started than its first
-    // server-side apply, for which it builds its whole schema.
-    if let Some((collection, _)) = path.rsplit_once('/') {
-        let address = format!("{collection}?fieldManager=steward-controller");
-        let created = connection
-            .call(Method::POST, &address, "application/json", Some(object))
-            .await?;
-        if created.status.is_success() {
-            return Ok(());
-        }
-    }
-    let address = format!("{path}?fieldManager=steward-controller&force=true");
-    let answer = connection
-        .call(Method::PATCH, &address, APPLY, Some(object))
-        .await?;
-    if answer.status.is_success() {
-        return Ok(());
-    }
-    // The role of a binding cannot be changed: it has to be made anew.
-    if answer.status == StatusCode::UNPROCESSABLE_ENTITY && answer.message().contains("roleRef") {
-        connection.call(Method::DELETE, &path, "", None).await?;
-        let again = connection
-            .call(Method::PATCH, &address, APPLY, Some(object))
-            .await?;
-        if again.status.is_success() {
-            return Ok(());
-        }
-        return Err(failure(Kind::Write, again.message()));
-    }
-    let kind = match answer.status {
-        StatusCode::UNAUTHORIZED => Kind::Unauthenticated,
-        StatusCode::FORBIDDEN => Kind::Forbidden,
-        _ => Kind::Write,
-    };
-    Err(failure(kind, answer.message()))
 }
 
 #[cfg(test)]

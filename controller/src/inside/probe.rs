@@ -5,29 +5,23 @@
 
 use std::{mem::discriminant, sync::Arc, time::Duration};
 
-use apiservice::{
-    names,
-    pki::{self, Entropy, Leaf, Pair, Subject, Usage, Validity},
-    v1alpha1::TenantControlPlane,
-};
+use apiservice::{names, v1alpha1::TenantControlPlane};
 use futures::future::Either;
-use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Secret;
+use jiff::SignedDuration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::apply;
-use crate::apply::At;
 use crate::cluster::caches::{Name, Reach};
 use crate::context::{Context, Key};
-use crate::inside::bootstrap::FirstStart;
+use crate::facts::TenantFacts;
+use crate::inside::coming::Coming;
 use crate::inside::connection::{Credentials, Lanes, Tenant, failure};
-use crate::inside::read_write_watch::{exercise, has};
+use crate::inside::identity::{client_certificate, pair_of};
+use crate::inside::read_write_watch::exercise;
+use crate::inside::ways::{Way, Ways, is_at_fault};
 use crate::process::observers::{PROBES, pause};
 use crate::process::timing;
-use crate::tenant::bootstrap_rbac;
 use crate::tenant::objects::is_paused;
-use crate::tenant::plan::Bindings;
 use crate::tenant::world::{
     Admission, PathFact, ProbeFacts, ProbeFailure, ProbeFailureKind as Kind,
 };
@@ -57,11 +51,7 @@ pub async fn run(ctx: Arc<Context>, name: Name, uid: String) {
 #[derive(Default)]
 struct Probe {
     credentials: Option<Held>,
-    bindings_seen: Option<Instant>,
-    first_start: FirstStart,
-    /// What decides whether the tenant could have come up since.
-    inputs: Option<Vec<String>>,
-    since: Option<Instant>,
+    coming: Coming,
     /// Looks in a row that led nowhere.
     failures: u32,
     /// It has answered on some way.
@@ -82,7 +72,7 @@ struct Outside {
 impl Outside {
     /// Takes in what became of an attempt.
     fn learn(&mut self, fact: &PathFact) {
-        if on_the_way(fact) {
+        if is_at_fault(fact) {
             self.failures = self.failures.saturating_add(1);
             let first = timing::PROBE_COMING;
             let slowest = match &fact.result {
@@ -119,16 +109,6 @@ struct Held {
     credentials: Credentials,
 }
 
-/// Address (with port) of a tenant's Service, and the name that the tenant's
-/// certificate has for it.
-pub type ByService = (String, String);
-
-/// Where a tenant can be reached.
-struct Paths {
-    endpoint: Option<String>,
-    service: Option<ByService>,
-}
-
 impl Probe {
     /// One look. Returns how long to wait for the next.
     async fn round(&mut self, ctx: &Context, name: &Name, uid: &str) -> Duration {
@@ -151,10 +131,13 @@ impl Probe {
             self.publish(ctx, name, uid, ProbeFacts::default());
             return timing::PROBE_DOWN;
         }
-        let paths = paths(ctx, name, &tenant);
-        self.note_inputs(ctx, name, &paths);
+        let ways = Ways::of(ctx, name, &tenant);
+        let published = ways.endpoint.as_ref().map(|way| way.address.clone());
+        if self.coming.note(ctx, name, published.clone()) {
+            self.failures = 0;
+        }
         let known = ctx.facts.tenant(uid).probe;
-        let Some(endpoint) = paths.endpoint.clone() else {
+        let (Some(endpoint), Some(address)) = (ways.endpoint, published) else {
             if known.endpoint.is_some() {
                 self.publish(ctx, name, uid, ProbeFacts::default());
             }
@@ -167,7 +150,7 @@ impl Probe {
                 let facts = ProbeFacts {
                     endpoint: Some(PathFact {
                         started: ctx.now(),
-                        address: endpoint,
+                        address,
                         result: Err(failure),
                     }),
                     ..ProbeFacts::default()
@@ -189,7 +172,7 @@ impl Probe {
             let facts = ProbeFacts {
                 endpoint: Some(PathFact {
                     started: ctx.now(),
-                    address: endpoint,
+                    address,
                     result: Err(failure(Kind::Unasked, message)),
                 }),
                 ..ProbeFacts::default()
@@ -205,40 +188,24 @@ impl Probe {
         self.outside.reached |= tenant.was_ready() && !reported_unreachable(&tenant);
         let was_well = path_is_well(&before.endpoint);
         let inside_was_well = path_is_well(&before.service);
-        let wanted = self.bindings_due(&before).then(bootstrap_rbac::bindings);
         let lanes = ctx.facts.tenant(uid).lanes;
-
-        if !was_well && !inside_was_well {
-            self.first_start
-                .open(ctx, &tenant, paths.service.as_ref())
-                .await;
-        }
-        let endpoint = endpoint.as_str();
-        let to = |address, host| Way {
-            address,
-            host,
-            credentials: &credentials,
-            wanted: wanted.as_ref(),
-            lanes: &lanes,
-        };
-        let look = || look_at(ctx, to(endpoint, None));
+        let look = || look_at(ctx, &endpoint, &credentials, &lanes);
         let through_service = || async {
-            let (address, host) = paths.service.as_ref()?;
-            if address == endpoint {
+            let service = ways.service.as_ref()?;
+            if service.address == address {
                 return None;
             }
-            Some(look_at(ctx, to(address, Some(host))).await)
+            Some(look_at(ctx, service, &credentials, &lanes).await)
         };
         let outside = before
             .endpoint
             .clone()
-            .filter(|fact| fact.address == endpoint && inside_was_well && !self.outside.is_due());
+            .filter(|fact| fact.address == address && inside_was_well && !self.outside.is_due());
         let (mut seen, mut inside) = match outside {
             // It never led there, and is not tried each time.
             Some(fact) => {
                 let seen = Seen {
                     fact,
-                    bindings: None,
                     admission: None,
                 };
                 (seen, through_service().await)
@@ -255,57 +222,34 @@ impl Probe {
         };
         if was_well && seen.failed() || inside_was_well && inside.as_ref().is_some_and(Seen::failed)
         {
-            // Twice in a row, so that one lost packet takes no tenant's Ready.
+            let forbidden = |seen: &Seen| {
+                let failure = seen.fact.result.as_ref().err();
+                failure.is_some_and(|failure| failure.kind == Kind::Forbidden)
+            };
+            if forbidden(&seen) || inside.as_ref().is_some_and(forbidden) {
+                // Whoever took the bindings away takes no tenant's Ready if they are
+                // back at once.
+                let TenantFacts {
+                    wake_inside,
+                    wake_probe,
+                    ..
+                } = ctx.facts.tenant(uid);
+                wake_inside.notify_one();
+                pause(timing::REPAIRED_WITHIN, &wake_probe).await;
+            }
+            // Twice in a row, so that one lost packet takes none either.
             (seen, inside) = side_by_side(look(), through_service()).await;
-        }
-        let mut bindings_problem = None;
-        let way = match &inside {
-            Some(inside) if inside.bindings == Some(false) => {
-                paths.service.as_ref().map(|(socket, host)| At {
-                    lanes: &lanes,
-                    socket,
-                    host: Some(host),
-                })
-            }
-            _ => (seen.bindings == Some(false)).then_some(At {
-                lanes: &lanes,
-                socket: endpoint,
-                host: None,
-            }),
-        };
-        if let Some(way) = way
-            && let Some(wanted) = ctx.facts.tenant(uid).wanted_bindings
-        {
-            match apply::bootstrap(ctx, &tenant, way, &wanted).await {
-                Ok(()) => {
-                    tracing::info!(
-                        tenant = name.to_string(),
-                        "wrote the bindings in the tenant"
-                    );
-                    if way.host.is_some() {
-                        inside = through_service().await;
-                    } else {
-                        seen = look().await;
-                    }
-                }
-                Err(failure) => bindings_problem = Some(failure.message),
-            }
         }
         let Seen {
             fact,
-            mut bindings,
             mut admission,
         } = seen;
         let service = inside.map(|inside| {
-            bindings = bindings.or(inside.bindings);
             admission = admission.take().or(inside.admission);
             inside.fact
         });
         let inside_well = path_is_well(&service);
-        let well = fact.result.is_ok() || on_the_way(&fact) && inside_well;
-        if bindings.is_some() && well {
-            self.bindings_seen = Some(Instant::now());
-        }
+        let well = fact.result.is_ok() || is_at_fault(&fact) && inside_well;
         let inside_since = service
             .as_ref()
             .filter(|path| path.result.is_ok())
@@ -315,15 +259,12 @@ impl Probe {
             service,
             inside_since,
             admission,
-            bindings: bindings.or(if well { before.bindings } else { None }),
-            bindings_problem,
         };
-        let missing = facts.bindings == Some(false);
         let lingers = inside_since.is_some_and(|since| ctx.now().duration_since(since) > LINGERS);
         self.publish(ctx, name, uid, facts);
         let ready = ctx.caches.tenants.get(name).is_some_and(|it| is_ready(&it));
-        let wait = self.wait(well, well && !missing && (ready || !inside_well));
-        if lingers && !missing && !tenant.was_ready() && !ready {
+        let wait = self.wait(well, well && (ready || !inside_well));
+        if lingers && !tenant.was_ready() && !ready {
             return wait.max(timing::PROBE_DOWN);
         }
         // What serves may have changed, and somebody waits for it.
@@ -342,52 +283,11 @@ impl Probe {
         } else {
             self.failures.saturating_add(1)
         };
-        let coming = self
-            .since
-            .is_some_and(|since| since.elapsed() < timing::COMING_FOR);
-        match (rests, coming) {
+        match (rests, self.coming.is()) {
             (true, _) => timing::PROBE_READY,
             (_, true) => timing::PROBE_COMING,
             _ if self.reached => timing::PROBE_DOWN,
             _ => timing::observer_backoff(timing::PROBE_DOWN, timing::NEVER_REACHED, self.failures),
-        }
-    }
-
-    fn bindings_due(&self, before: &ProbeFacts) -> bool {
-        before.bindings != Some(true)
-            || self
-                .bindings_seen
-                .is_none_or(|seen| seen.elapsed() > timing::BINDINGS_EVERY)
-    }
-
-    /// A tenant counts as coming up for a while after anything about it changed
-    /// that could bring it up.
-    fn note_inputs(&mut self, ctx: &Context, name: &Name, paths: &Paths) {
-        let mut inputs: Vec<String> = ctx
-            .caches
-            .pods
-            .of(name)
-            .iter()
-            .map(|pod| {
-                let ready = pod
-                    .status
-                    .iter()
-                    .flat_map(|status| status.conditions.iter().flatten())
-                    .any(|condition| condition.type_ == "Ready" && condition.status == "True");
-                let started = pod
-                    .status
-                    .iter()
-                    .flat_map(|status| status.container_statuses.iter().flatten())
-                    .all(|container| container.started == Some(true));
-                let uid = pod.metadata.uid.as_deref().unwrap_or_default();
-                format!("{uid} {ready} {started}")
-            })
-            .collect();
-        inputs.extend(paths.endpoint.clone());
-        if self.inputs.as_ref() != Some(&inputs) {
-            self.inputs = Some(inputs);
-            self.since = Some(Instant::now());
-            self.failures = 0;
         }
     }
 
@@ -440,6 +340,10 @@ impl Probe {
         let changed = ctx.facts.update_tenant(uid, |known| {
             let changed = !same(&known.probe, &facts);
             known.probe = facts;
+            if changed {
+                // Another way may be open, or the bindings are gone.
+                known.wake_inside.notify_one();
+            }
             changed
         });
         // While a tenant is not Ready, each success may be the one that its
@@ -489,92 +393,11 @@ fn same(a: &ProbeFacts, b: &ProbeFacts) -> bool {
     path(&a.endpoint) == path(&b.endpoint)
         && path(&a.service) == path(&b.service)
         && a.admission.as_ref().map(discriminant) == b.admission.as_ref().map(discriminant)
-        && a.bindings == b.bindings
-        && a.bindings_problem == b.bindings_problem
-}
-
-fn paths(ctx: &Context, name: &Name, tenant: &TenantControlPlane) -> Paths {
-    let endpoint = tenant
-        .status
-        .as_ref()
-        .and_then(|status| status.control_plane_endpoint.clone())
-        .filter(|endpoint| !endpoint.is_empty());
-    let service = ctx
-        .caches
-        .services
-        .get(&Name::new(&name.namespace, names::workload(&name.name)))
-        .and_then(|service| {
-            let spec = service.spec.as_ref()?;
-            let ip = spec
-                .cluster_ip
-                .clone()
-                .filter(|ip| !ip.is_empty() && ip != "None")?;
-            let ports = spec.ports.as_ref()?;
-            let port = ports
-                .iter()
-                .find(|port| port.name.as_deref() == Some(names::PORT_API_SERVER))
-                .or_else(|| ports.first())?;
-            let ip = if ip.contains(':') {
-                format!("[{ip}]")
-            } else {
-                ip
-            };
-            let host = names::service_host(&name.name, &name.namespace);
-            Some((format!("{ip}:{}", port.port), host))
-        });
-    Paths { endpoint, service }
-}
-
-/// An authority out of one of the tenant's Secrets.
-pub fn pair_of(ctx: &Context, tenant: &Name, secret: &str) -> Option<Pair> {
-    let secret = ctx
-        .caches
-        .secrets
-        .get(&Name::new(&tenant.namespace, secret))?;
-    let read = |key: &str, secret: &Secret| {
-        let bytes = secret.data.as_ref()?.get(key)?.0.clone();
-        String::from_utf8(bytes).ok()
-    };
-    Some(Pair {
-        cert: read(names::key::CA_CRT, &secret)?,
-        key: read(names::key::CA_KEY, &secret)?,
-    })
-}
-
-/// A client certificate that is good for minutes.
-pub fn client_certificate(
-    signer: &Pair,
-    user: &str,
-    group: &str,
-    now: Timestamp,
-    entropy: &Entropy,
-) -> Result<Pair, ProbeFailure> {
-    let at = |seconds| {
-        now.checked_add(SignedDuration::from_secs(seconds))
-            .map_err(|error| failure(Kind::Unauthenticated, error.to_string()))
-    };
-    let leaf = Leaf {
-        subject: Subject {
-            common_name: user.into(),
-            organizations: vec![group.into()],
-        },
-        usage: Usage::Client,
-        dns_names: vec![],
-        ip_addresses: vec![],
-        validity: Validity {
-            // Clocks of nodes differ a little.
-            not_before: at(-60)?,
-            not_after: at(300)?,
-        },
-    };
-    pki::sign(signer, &leaf, entropy)
-        .map_err(|error| failure(Kind::Unauthenticated, format!("cannot sign: {error}")))
 }
 
 /// What a look along one path found.
 struct Seen {
     fact: PathFact,
-    bindings: Option<bool>,
     admission: Option<Admission>,
 }
 
@@ -593,7 +416,7 @@ async fn side_by_side(
     let (look, service) = (std::pin::pin!(look), std::pin::pin!(service));
     match futures::future::select(look, service).await {
         Either::Left((seen, service)) => {
-            let inside = if on_the_way(&seen.fact) {
+            let inside = if is_at_fault(&seen.fact) {
                 service.await
             } else {
                 None
@@ -602,44 +425,22 @@ async fn side_by_side(
         }
         Either::Right((inside, look)) => {
             let seen = look.await;
-            let inside = inside.filter(|_| on_the_way(&seen.fact));
+            let inside = inside.filter(|_| is_at_fault(&seen.fact));
             (seen, inside)
         }
     }
 }
 
-/// True if the way to the tenant may be to blame, and not the tenant.
-fn on_the_way(fact: &PathFact) -> bool {
-    let kind = fact.result.as_ref().err().map(|failure| failure.kind);
-    matches!(
-        kind,
-        Some(Kind::Unresolvable | Kind::Refused | Kind::TimedOut | Kind::Silent | Kind::Untrusted)
-    )
-}
-
-/// One way to a tenant, and what to look for.
-#[derive(Clone, Copy)]
-struct Way<'a> {
-    address: &'a str,
-    host: Option<&'a str>,
-    credentials: &'a Credentials,
-    wanted: Option<&'a Bindings>,
-    lanes: &'a Lanes,
-}
-
-async fn look_at(ctx: &Context, way: Way<'_>) -> Seen {
-    let Way {
-        address, wanted, ..
-    } = way;
+async fn look_at(ctx: &Context, way: &Way, credentials: &Credentials, lanes: &Lanes) -> Seen {
+    let address = way.address.as_str();
     // A wait for others is no silence of the tenant.
     let _permit = PROBES.acquire().await;
     let started = ctx.now();
     let begun = Instant::now();
     let stage = Mutex::new(Kind::TimedOut);
-    let mut bindings = None;
     let mut admission = None;
     let work = async {
-        let connect = Tenant::connect(address, way.host, way.credentials, way.lanes);
+        let connect = Tenant::connect(address, way.host.as_deref(), credentials, lanes);
         let tenant = match tokio::time::timeout(timing::CONNECT_DEADLINE, connect).await {
             Ok(connected) => connected?,
             Err(_) => {
@@ -649,9 +450,6 @@ async fn look_at(ctx: &Context, way: Way<'_>) -> Seen {
         };
         *stage.lock() = Kind::Silent;
         admission = Some(exercise(&tenant, started, &stage).await?);
-        if let Some(wanted) = wanted {
-            bindings = Some(has(&tenant, wanted).await?);
-        }
         Ok(())
     };
     let result = match tokio::time::timeout(timing::PROBE_DEADLINE, work).await {
@@ -675,9 +473,6 @@ async fn look_at(ctx: &Context, way: Way<'_>) -> Seen {
                 failure.kind,
                 failure.message
             );
-            if failure.kind == Kind::Forbidden {
-                bindings = Some(false);
-            }
         }
     }
     let fact = PathFact {
@@ -685,16 +480,13 @@ async fn look_at(ctx: &Context, way: Way<'_>) -> Seen {
         address: address.to_owned(),
         result,
     };
-    Seen {
-        fact,
-        bindings,
-        admission,
-    }
+    Seen { fact, admission }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use jiff::Timestamp;
 
     fn fact(result: Result<(), Kind>) -> PathFact {
         PathFact {

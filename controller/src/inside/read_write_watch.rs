@@ -1,5 +1,4 @@
-//! What a probe does in a tenant once it is connected: read, write, watch, and
-//! look at the bindings.
+//! What a probe does in a tenant once it is connected: read, write and watch.
 
 use std::time::Duration;
 
@@ -10,8 +9,6 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 
 use crate::inside::connection::{Answer, Tenant, failure};
-use crate::tenant::drift;
-use crate::tenant::plan::Bindings;
 use crate::tenant::world::{Admission, ProbeFailure, ProbeFailureKind as Kind};
 
 /// Name of the objects that the probe writes in the tenant.
@@ -191,7 +188,7 @@ async fn cycle(tenant: &Tenant, subject: &Subject, stage: &Mutex<Kind>) -> Resul
                 .await?
         };
         if answer.status == StatusCode::NOT_FOUND {
-            // The namespace is one of the things that bootstrap brings.
+            // The namespace is one of the things that are kept in the tenant.
             return Err(failure(Kind::Forbidden, answer.message()).into());
         }
         expect(&answer, Kind::Write).map_err(|failure| Failed {
@@ -245,45 +242,6 @@ fn storage_speaks(message: &str) -> bool {
     ]
     .iter()
     .any(|words| message.contains(words))
-}
-
-/// Whether the objects of rule 16 are in the tenant as we want them.
-pub async fn has(tenant: &Tenant, wanted: &Bindings) -> Result<bool, ProbeFailure> {
-    for object in &wanted.objects {
-        let Some(path) = path_of(object) else {
-            continue;
-        };
-        let answer = tenant.call(Method::GET, &path, "", None).await?;
-        if answer.status == StatusCode::NOT_FOUND {
-            return Ok(false);
-        }
-        expect(&answer, Kind::Read)?;
-        if drift::first(object, &answer.body).is_some() {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// The path of an object of a kind that bootstrap writes.
-pub fn path_of(object: &Value) -> Option<String> {
-    let version = object["apiVersion"].as_str()?;
-    let name = object["metadata"]["name"].as_str()?;
-    let plural = match object["kind"].as_str()? {
-        "Namespace" => "namespaces",
-        "ClusterRole" => "clusterroles",
-        "ClusterRoleBinding" => "clusterrolebindings",
-        "Role" => "roles",
-        "RoleBinding" => "rolebindings",
-        "ConfigMap" => "configmaps",
-        "ServiceAccount" => "serviceaccounts",
-        _ => return None,
-    };
-    let root = if version.contains('/') { "apis" } else { "api" };
-    Some(match object["metadata"]["namespace"].as_str() {
-        Some(namespace) => format!("/{root}/{version}/namespaces/{namespace}/{plural}/{name}"),
-        None => format!("/{root}/{version}/{plural}/{name}"),
-    })
 }
 
 #[cfg(test)]
@@ -414,20 +372,5 @@ mod tests {
         assert_eq!(late(Some(0), None).await, (None, Kind::Watch));
         assert_eq!(late(Some(2), None).await, (None, Kind::Watch));
         assert_eq!(late(Some(2), Some(0)).await, (Some(false), Kind::Watch));
-    }
-
-    #[test]
-    fn paths_of_what_bootstrap_writes() {
-        let binding = json!({
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "ClusterRoleBinding",
-            "metadata": {"name": "steward:admin"},
-        });
-        assert_eq!(
-            path_of(&binding).unwrap(),
-            "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/steward:admin"
-        );
-        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a"}});
-        assert_eq!(path_of(&namespace).unwrap(), "/api/v1/namespaces/a");
     }
 }

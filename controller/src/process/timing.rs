@@ -47,8 +47,12 @@ pub const CONNECT_AGAIN: Duration = Duration::from_millis(250);
 pub const NEVER_REACHED: Duration = Duration::from_secs(60);
 /// Deadline of the connection for a probe, handshake included.
 pub const CONNECT_DEADLINE: Duration = Duration::from_millis(1500);
-/// Between looks at the bindings in a tenant.
-pub const BINDINGS_EVERY: Duration = Duration::from_secs(30);
+/// Between looks at what is kept in a tenant.
+pub const INSIDE_EVERY: Duration = Duration::from_secs(30);
+/// Deadline of one such look, with the writes that it leads to.
+pub const VISIT_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a probe that met no bindings waits for them.
+pub const REPAIRED_WITHIN: Duration = Duration::from_secs(2);
 
 /// Between looks at a tenant's rights in its datastore.
 pub const ACCESS_EVERY: Duration = Duration::from_secs(5);

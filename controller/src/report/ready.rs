@@ -403,7 +403,7 @@ fn explain(
             );
         }
         Kind::Forbidden => {
-            let why = world.probe.bindings_problem.as_deref().map(quote);
+            let why = world.inside.problem.as_deref().map(quote);
             return Verdict::no(
                 reason::BOOTSTRAP_INCOMPLETE,
                 format!(

@@ -490,7 +490,6 @@ fn a_restart_of_the_controller_forgets_nothing() {
     let before = lab.world.tenant.status.clone();
     lab.later(60);
     lab.world.probe = Default::default();
-    lab.world.probe.bindings = Some(true);
     lab.world.store.health = None;
     lab.world.store.access = None;
     lab.world.store.held = None;

@@ -55,16 +55,6 @@ impl fmt::Display for Step {
                     Names(claim)
                 )
             }
-            Step::Bootstrap(bindings) => {
-                write!(f, "bootstrap the tenant:")?;
-                for object in &bindings.objects {
-                    let text = |pointer| object.pointer(pointer).and_then(Value::as_str);
-                    let kind = text("/kind").unwrap_or_default();
-                    let name = text("/metadata/name").unwrap_or_default();
-                    write!(f, " {kind} {name},")?;
-                }
-                write!(f, " probe in {}", bindings.namespace)
-            }
             Step::Wait(waiting) => {
                 let kind = if waiting.problem { "trouble" } else { "wait" };
                 write!(

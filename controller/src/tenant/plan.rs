@@ -7,7 +7,6 @@ use std::fmt;
 use apiservice::names;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
-use serde_json::Value;
 pub use storage::tenancy::Claim;
 
 pub use crate::cluster::kinds::{Object, ObjectKey, ObjectKind};
@@ -95,10 +94,6 @@ pub enum Step {
         /// Why it cannot be done now.
         why: String,
     },
-    /// Write the bindings of rule 16 and the probe's namespace into the tenant
-    /// with an identity made for this once. Repeated until the probe reports
-    /// them present.
-    Bootstrap(Bindings),
     /// Take these Secrets out of annotation
     /// [`apiservice::names::ANNOTATION_REPLACE_LOST_KEYS`]: it was carried out.
     Replaced(Vec<String>),
@@ -172,15 +167,6 @@ pub struct EventStep {
     pub message: String,
 }
 
-/// Objects that belong into the tenant's own API.
-#[derive(Clone, Debug)]
-pub struct Bindings {
-    /// Complete objects in the order in which they can be created.
-    pub objects: Vec<Value>,
-    /// The namespace in which the probe writes.
-    pub namespace: String,
-}
-
 /// What became of a step; same index as the step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -220,7 +206,6 @@ impl Step {
             },
             Step::Grant(_) | Step::RevokeAccess(_) => 1,
             Step::Replaced(_) => 1,
-            Step::Bootstrap(_) => 3,
             Step::DropData(_) => 4,
             Step::NoteEmpty(_) => 5,
             Step::ReleaseClaim(_) | Step::DeferDeletion { .. } => 6,

@@ -19,7 +19,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference,
 
 use crate::cluster::kinds::{Inventory, ObjectKind, Owned};
 use crate::report;
-use crate::tenant::bootstrap_rbac;
 use crate::tenant::plan::{Object, Outcome, Plan, Step};
 use crate::tenant::rolls::{Roll, Turn};
 use crate::tenant::world::{
@@ -113,6 +112,7 @@ impl Lab {
                 deleting_since: None,
                 events: Vec::new(),
                 probe: ProbeFacts::default(),
+                inside: Default::default(),
                 observed_since: None,
                 contested: BTreeMap::new(),
                 turn: Turn::Unasked,
@@ -237,12 +237,6 @@ impl Lab {
                 self.world.store.access = None;
             }
             Step::DeferDeletion { .. } => self.world.deferred = true,
-            Step::Bootstrap(_) => {
-                let first =
-                    bootstrap_rbac::writer(&self.world.tenant) == bootstrap_rbac::Writer::First;
-                self.bound |= first;
-                self.world.probe.bindings = Some(self.bound);
-            }
             Step::Look(_) | Step::Wait(_) | Step::Event(_) => return Outcome::Unchanged,
         }
         Outcome::Done
@@ -273,6 +267,12 @@ impl Lab {
             _ => {}
         }
         self.world.owned.insert(object);
+    }
+
+    /// What is kept inside is written if it can be; whether it is there.
+    pub fn bind(&mut self) -> bool {
+        self.bound |= !self.world.tenant.was_ready();
+        self.bound
     }
 
     pub fn deployment_mut(&mut self) -> &mut Deployment {

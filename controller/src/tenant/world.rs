@@ -59,6 +59,8 @@ pub struct World {
     pub events: Vec<Arc<Event>>,
     /// What the probe last saw.
     pub probe: ProbeFacts,
+    /// What came of keeping in the tenant what belongs there.
+    pub inside: InsideFacts,
     /// Since when the probe ought to see something.
     pub observed_since: Option<Timestamp>,
     /// Objects that somebody keeps changing back, with the instant of the next
@@ -247,10 +249,13 @@ pub struct ProbeFacts {
     pub inside_since: Option<Timestamp>,
     /// Whether the tenant's own admission lets the probe write; `None` if not known.
     pub admission: Option<Admission>,
-    /// Whether the bindings of rule 16 are in the tenant; `None` if not known.
-    pub bindings: Option<bool>,
-    /// Why the bindings could not be written at the last attempt.
-    pub bindings_problem: Option<String>,
+}
+
+/// What came of keeping in a tenant's API what belongs there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct InsideFacts {
+    /// Why it could not be looked at or written at the last attempt.
+    pub problem: Option<String>,
 }
 
 /// What the tenant's own webhooks, policies and quotas make of the probe's writes.

@@ -1,79 +1,32 @@
-//! What belongs into the tenant's own API before anybody can use it: the
-//! bindings of rule 16, and the namespace in which the probe of rule 15 writes.
+//! Who may do what in a tenant's API before anybody can use it: the bindings of
+//! rule 16, and the namespace in which the probe of rule 15 writes.
 
 use apiservice::names;
-use apiservice::v1alpha1::TenantControlPlane;
 use serde_json::{Value, json};
-
-use crate::tenant::is_asleep;
-use crate::tenant::plan::{Bindings, Object, Plan, Step};
-use crate::tenant::world::World;
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 const RBAC_V1: &str = "rbac.authorization.k8s.io/v1";
 
-/// Asks for the bindings until the probe has seen them. The step is planned
-/// together with the Deployment, so that whoever carries it out is already
-/// waiting when the tenant's API comes up.
-pub fn plan(world: &World, plan: &mut Plan) {
-    let deployed = world
-        .deployment()
-        .is_some_and(|live| world.ours(&live.metadata));
-    if is_asleep(world) || world.probe.bindings == Some(true) || !(deployed || planned(plan)) {
-        return;
-    }
-    plan.push(Step::Bootstrap(bindings()));
-}
-
-fn planned(plan: &Plan) -> bool {
-    plan.steps.iter().any(|step| match step {
-        Step::Create(object) => matches!(object.as_ref(), Object::Deployment(_)),
-        _ => false,
-    })
-}
-
-/// As whom the bindings are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Writer {
-    /// Beyond RBAC: nobody is bound to anything yet.
-    First,
-    /// As a member of one of the bound groups.
-    Member,
-}
-
-/// Who writes the bindings of this tenant: beyond RBAC only until a control plane
-/// of this uid was Ready for the first time (rule 16).
-pub fn writer(tenant: &TenantControlPlane) -> Writer {
-    if tenant.was_ready() {
-        Writer::Member
-    } else {
-        Writer::First
-    }
-}
-
 /// The same for every tenant.
-pub fn bindings() -> Bindings {
+pub fn bindings() -> Vec<Value> {
     let namespace = json!({
         "apiVersion": "v1",
         "kind": "Namespace",
         "metadata": {"name": names::PROBE_NAMESPACE, "labels": {names::LABEL_PROJECT: names::PROJECT}},
     });
-    Bindings {
-        objects: vec![
-            cluster_admin(),
-            binding(names::GROUP_KUBEADM_CLUSTER_ADMINS, "cluster-admin"),
-            binding(names::GROUP_ADMIN, "cluster-admin"),
-            binding(names::GROUP_VIEW, "view"),
-            namespace,
-        ],
-        namespace: names::PROBE_NAMESPACE.to_owned(),
-    }
+    vec![
+        cluster_admin(),
+        binding(names::GROUP_KUBEADM_CLUSTER_ADMINS, "cluster-admin"),
+        binding(names::GROUP_ADMIN, "cluster-admin"),
+        binding(names::GROUP_VIEW, "view"),
+        namespace,
+    ]
 }
 
-/// With the default roles that a first start needs before the tenant has written
-/// its own: everybody may ask for the health of the API server, and [`view`]
-/// gives what it will. Not part of [`bindings`]: later they are the tenant's.
-pub fn with_default_roles(mut bindings: Bindings) -> Bindings {
+/// The default roles that a first start needs before the tenant has written its own:
+/// everybody may ask for the health of the API server, and [`view`] gives what it will.
+/// From then on they are the tenant's.
+pub fn default_roles() -> Vec<Value> {
     let name = "system:public-info-viewer";
     let rules = json!([{
         "nonResourceURLs": ["/healthz", "/livez", "/readyz", "/version", "/version/"],
@@ -87,10 +40,7 @@ pub fn with_default_roles(mut bindings: Bindings) -> Bindings {
         "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": name},
         "subjects": [group("system:authenticated"), group("system:unauthenticated")],
     });
-    bindings
-        .objects
-        .splice(0..0, [default_role(name, rules), binding, view()]);
-    bindings
+    vec![default_role(name, rules), binding, view()]
 }
 
 /// The role `view` as the tenant's controller manager puts it together some ten

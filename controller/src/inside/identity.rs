@@ -1,0 +1,112 @@
+//! As whom a tenant's API is asked: certificates that are good for minutes.
+
+use apiservice::names;
+use apiservice::pki::{self, Entropy, Leaf, Pair, Subject, Usage, Validity};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Secret;
+
+use crate::cluster::caches::Name;
+use crate::context::Context;
+use crate::inside::connection::{Credentials, failure};
+use crate::tenant::world::{ProbeFailure, ProbeFailureKind as Kind};
+
+/// The user that writes in tenants.
+const WRITER: &str = "steward:bootstrap";
+
+/// As whom a tenant is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writer {
+    /// Beyond RBAC: nobody is bound to anything yet. Only until a control plane of
+    /// the tenant's uid was Ready for the first time (rule 16).
+    First,
+    /// As a member of `kubeadm:cluster-admins`, of the tenant's authority.
+    ClusterAdmins,
+    /// As a member of `steward:admin`, of the authority for users.
+    Admins,
+}
+
+impl Writer {
+    /// In the order in which they are tried: the next where one may not do what has to
+    /// be done. As long as one of the two groups is bound, it can bind the other.
+    pub fn of(first: bool) -> &'static [Writer] {
+        match first {
+            true => &[Writer::First],
+            false => &[Writer::ClusterAdmins, Writer::Admins],
+        }
+    }
+
+    fn group(self) -> &'static str {
+        match self {
+            Writer::First => "system:masters",
+            Writer::ClusterAdmins => names::GROUP_KUBEADM_CLUSTER_ADMINS,
+            Writer::Admins => names::GROUP_ADMIN,
+        }
+    }
+
+    /// Fresh credentials for this tenant.
+    pub fn credentials(self, ctx: &Context, tenant: &Name) -> Result<Credentials, ProbeFailure> {
+        let authority = |secret: &str| {
+            let pair = pair_of(ctx, tenant, secret);
+            pair.ok_or_else(|| failure(Kind::Unasked, "the tenant's authorities are not there"))
+        };
+        let cluster = authority(&names::ca(&tenant.name))?;
+        let client = match self {
+            Writer::First | Writer::ClusterAdmins => self.certificate(ctx, &cluster)?,
+            Writer::Admins => {
+                let users = authority(&names::client_ca(&tenant.name))?;
+                self.certificate(ctx, &users)?
+            }
+        };
+        Credentials::new(&cluster.cert, &client)
+    }
+
+    fn certificate(self, ctx: &Context, signer: &Pair) -> Result<Pair, ProbeFailure> {
+        client_certificate(signer, WRITER, self.group(), ctx.now(), &ctx.entropy)
+    }
+}
+
+/// An authority out of one of the tenant's Secrets.
+pub fn pair_of(ctx: &Context, tenant: &Name, secret: &str) -> Option<Pair> {
+    let secret = ctx
+        .caches
+        .secrets
+        .get(&Name::new(&tenant.namespace, secret))?;
+    let read = |key: &str, secret: &Secret| {
+        let bytes = secret.data.as_ref()?.get(key)?.0.clone();
+        String::from_utf8(bytes).ok()
+    };
+    Some(Pair {
+        cert: read(names::key::CA_CRT, &secret)?,
+        key: read(names::key::CA_KEY, &secret)?,
+    })
+}
+
+/// A client certificate that is good for minutes.
+pub fn client_certificate(
+    signer: &Pair,
+    user: &str,
+    group: &str,
+    now: Timestamp,
+    entropy: &Entropy,
+) -> Result<Pair, ProbeFailure> {
+    let at = |seconds| {
+        now.checked_add(SignedDuration::from_secs(seconds))
+            .map_err(|error| failure(Kind::Unauthenticated, error.to_string()))
+    };
+    let leaf = Leaf {
+        subject: Subject {
+            common_name: user.into(),
+            organizations: vec![group.into()],
+        },
+        usage: Usage::Client,
+        dns_names: vec![],
+        ip_addresses: vec![],
+        validity: Validity {
+            // Clocks of nodes differ a little.
+            not_before: at(-60)?,
+            not_after: at(300)?,
+        },
+    };
+    pki::sign(signer, &leaf, entropy)
+        .map_err(|error| failure(Kind::Unauthenticated, format!("cannot sign: {error}")))
+}

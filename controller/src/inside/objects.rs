@@ -1,0 +1,62 @@
+//! Objects in a tenant's API, as JSON: some are of kinds that only the tenant knows.
+
+use serde_json::Value;
+
+/// The path of an object; `None` for kinds that are not kept in tenants.
+pub fn path_of(object: &Value) -> Option<String> {
+    let (collection, name) = place(object)?;
+    Some(format!("{collection}/{name}"))
+}
+
+/// The path of the collection that an object is created in, and its name.
+pub fn place(object: &Value) -> Option<(String, &str)> {
+    let version = object["apiVersion"].as_str()?;
+    let name = object["metadata"]["name"].as_str()?;
+    let plural = match object["kind"].as_str()? {
+        "Namespace" => "namespaces",
+        "ClusterRole" => "clusterroles",
+        "ClusterRoleBinding" => "clusterrolebindings",
+        _ => return None,
+    };
+    let root = if version.contains('/') { "apis" } else { "api" };
+    let collection = match object["metadata"]["namespace"].as_str() {
+        Some(namespace) => format!("/{root}/{version}/namespaces/{namespace}/{plural}"),
+        None => format!("/{root}/{version}/{plural}"),
+    };
+    Some((collection, name))
+}
+
+/// Kind and name, as messages have it.
+pub fn title(object: &Value) -> String {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let name = text(&object["metadata"]["name"]);
+    match object["metadata"]["namespace"].as_str() {
+        Some(namespace) => format!("{} {namespace}/{name}", text(&object["kind"])),
+        None => format!("{} {name}", text(&object["kind"])),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn paths_of_what_is_kept() {
+        let binding = json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": "steward:admin"},
+        });
+        assert_eq!(
+            path_of(&binding).unwrap(),
+            "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/steward:admin"
+        );
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a"}});
+        assert_eq!(path_of(&namespace).unwrap(), "/api/v1/namespaces/a");
+        assert_eq!(title(&namespace), "Namespace a");
+        for object in crate::inside::plan::wanted(true) {
+            assert!(path_of(&object.value).is_some(), "{}", object.value);
+        }
+    }
+}
