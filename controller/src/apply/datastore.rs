@@ -1,6 +1,11 @@
 //! Writes to tenants' datastores, each with a deadline.
 
-use std::{collections::BTreeSet, future::Future, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
+    sync::Arc,
+    time::Duration,
+};
 
 use apiservice::{
     condition::reason,
@@ -199,22 +204,52 @@ const MOST_UNPROVEN: usize = 100;
 /// Characters of the reason in an entry.
 const MESSAGE: usize = 200;
 
-/// Adds a clean-up to those that a DataStore has to make up for. One that has data there
-/// takes the place of one that may have nothing. False if there is no room.
-fn record(pending: &mut Vec<PendingCleanup>, entry: PendingCleanup) -> bool {
+/// What became of a clean-up that is to be recorded.
+#[derive(Debug, Clone, PartialEq)]
+enum Recorded {
+    /// It is recorded, in place of another one if there was no room.
+    InPlaceOf(Option<PendingCleanup>),
+    /// There is no room for it.
+    NoRoom,
+}
+
+/// Adds a clean-up to those that a DataStore has to make up for. Where they are too many,
+/// one of the namespace with the most of them gives way to one of a namespace with fewer,
+/// and one that may have nothing there to one that has data.
+fn record(pending: &mut Vec<PendingCleanup>, entry: PendingCleanup) -> Recorded {
     let unproven = |it: &PendingCleanup| it.user.is_none();
     let beside = |it: &&PendingCleanup| unproven(it) && it.namespace == entry.namespace;
     if unproven(&entry) && pending.iter().filter(beside).count() >= MOST_UNPROVEN {
-        return false;
+        return Recorded::NoRoom;
     }
-    if pending.len() >= MOST_PENDING {
-        match pending.iter().position(unproven) {
-            Some(first) if !unproven(&entry) => drop(pending.remove(first)),
-            _ => return false,
+    if pending.len() < MOST_PENDING {
+        pending.push(entry);
+        return Recorded::InPlaceOf(None);
+    }
+    let mut of: BTreeMap<&Option<String>, usize> = BTreeMap::new();
+    for it in pending.iter() {
+        *of.entry(&it.namespace).or_default() += 1;
+    }
+    let own = of.get(&entry.namespace).copied().unwrap_or_default();
+    let most = of.iter().max_by_key(|(_, count)| **count);
+    let most = most.filter(|(_, count)| **count > own + 1);
+    let most = most.map(|(namespace, _)| (*namespace).clone());
+    let largest = |it: &PendingCleanup| most.as_ref() == Some(&it.namespace);
+    let any = |which: &dyn Fn(&PendingCleanup) -> bool| pending.iter().position(which);
+    let gives_way = match unproven(&entry) {
+        true => any(&|it| unproven(it) && largest(it)),
+        false => any(&|it| unproven(it) && largest(it))
+            .or_else(|| any(&unproven))
+            .or_else(|| pending.iter().rposition(largest)),
+    };
+    match gives_way {
+        Some(place) => {
+            let displaced = pending.remove(place);
+            pending.push(entry);
+            Recorded::InPlaceOf(Some(displaced))
         }
+        None => Recorded::NoRoom,
     }
-    pending.push(entry);
-    true
 }
 
 /// Records on the DataStore what is to be cleaned up later (rule 18). `known`: the tenant
@@ -253,22 +288,40 @@ pub async fn defer(
         user: known.then(|| claim.user.clone()),
         message: Some(why.chars().take(MESSAGE).collect()),
     };
-    if !record(&mut status.pending_cleanups, entry) {
-        let message = format!(
-            "DataStore {data_store} has too many clean-ups to make up for, so this one is not \
-             recorded: schema {} and user {} stay in its database, if they are there. Remove \
-             them there when it is back.",
-            claim.schema, claim.user
-        );
-        tracing::warn!(tenant = world.tenant_name(), "{message}");
-        let tenant = world.tenant.as_ref();
-        ctx.events
-            .tell(tenant, true, reason::CLEANUP_DEFERRED, &message)
-            .await;
-        return Outcome::Done;
-    }
+    let too_many = format!("DataStore {data_store} has too many clean-ups to make up for");
+    let displaced = match record(&mut status.pending_cleanups, entry) {
+        Recorded::InPlaceOf(displaced) => displaced,
+        Recorded::NoRoom => {
+            let message = format!(
+                "{too_many}, so this one is not recorded: schema {} and user {} stay in its \
+                 database, if they are there. Remove them there when it is back.",
+                claim.schema, claim.user
+            );
+            tracing::warn!(tenant = world.tenant_name(), "{message}");
+            let tenant = world.tenant.as_ref();
+            ctx.events
+                .tell(tenant, true, reason::CLEANUP_DEFERRED, &message)
+                .await;
+            return Outcome::Done;
+        }
+    };
     match apply::store_status(ctx, &store, &status).await {
         Ok(()) => {
+            if let Some(it) = displaced {
+                let text = |it: &Option<String>| it.clone().unwrap_or_default();
+                let message = format!(
+                    "{too_many}, so one of namespace {} is no longer recorded: schema {} of \
+                     tenant {} stays in its database, with its user, if they are there. Remove \
+                     them there when it is back.",
+                    text(&it.namespace),
+                    text(&it.schema),
+                    text(&it.name)
+                );
+                tracing::warn!(data_store, "{message}");
+                ctx.events
+                    .tell(store.as_ref(), true, reason::CLEANUP_DEFERRED, &message)
+                    .await;
+            }
             ctx.queue.add(Key::DataStore(data_store.to_owned()));
             Outcome::Done
         }
@@ -588,10 +641,23 @@ mod tests {
         }
         assert_eq!(pending.len(), MOST_PENDING);
         for number in 0..5_000 {
-            let proven = of(3, number, Some("u"));
-            assert_eq!(record(&mut pending, proven), number < MOST_PENDING);
+            let recorded = record(&mut pending, of(3, number, Some("u")));
+            match number < MOST_PENDING {
+                true => {
+                    assert!(matches!(recorded, Recorded::InPlaceOf(Some(it)) if it.user.is_none()))
+                }
+                false => assert_eq!(recorded, Recorded::NoRoom),
+            }
         }
         assert!(pending.iter().all(|it| it.user.is_some()));
+        // Whoever fills it gives way to others, but not to what may be nothing.
+        assert_eq!(record(&mut pending, of(4, 0, None)), Recorded::NoRoom);
+        for number in 0..MOST_PENDING {
+            let recorded = record(&mut pending, of(4, number, Some("u")));
+            let expected = number < MOST_PENDING / 2;
+            assert_eq!(recorded != Recorded::NoRoom, expected, "{number}");
+        }
+        assert_eq!(pending.len(), MOST_PENDING);
         let bytes = serde_json::to_vec(&pending).unwrap().len();
         assert!(bytes < 1024 * 1024, "{bytes}");
     }

@@ -522,9 +522,9 @@ impl Caches {
         object.keep(self).then(|| Arc::new(object))
     }
 
-    /// Takes note of a tenant. If another one of its name was there before, what is held of
-    /// their objects was judged by that one, and is let go of: it is found again where it
-    /// would be made.
+    /// Takes note of a tenant. If one of its name was there before that has gone, what is
+    /// held of their objects was judged by that one, and is let go of: it is found again
+    /// where it would be made.
     pub fn meet(&self, name: &Name) {
         let uid = self
             .tenants
@@ -536,8 +536,9 @@ impl Caches {
             None => met.remove(name),
         };
         drop(met);
-        // Where there was none, nothing of it was held.
-        if uid.is_some() && before.is_some() && before != uid {
+        // Where there was none, nothing of it was held. The next may come in two steps:
+        // this one goes, and its objects are held before it is met.
+        if before.is_some() && before != uid {
             for kind in ObjectKind::ALL {
                 kind.cache(self).forget_group(name);
             }

@@ -5,10 +5,14 @@
 //! nobody but whoever makes them. Everything that a list or a watch says, and every answer
 //! to a write, comes through [`Cached::keep`].
 
+use std::collections::BTreeMap;
+
+use apiservice::names::container;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, ReplicaSetSpec, ReplicaSetStatus};
 use k8s_openapi::api::core::v1::{
-    ConfigMap, ContainerState, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
-    Event, ObjectReference, Pod, PodStatus, Secret, Service,
+    ConfigMap, Container, ContainerState, ContainerStateTerminated, ContainerStateWaiting,
+    ContainerStatus, Event, ObjectReference, Pod, PodSpec, PodStatus, PodTemplateSpec, Secret,
+    Service,
 };
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -85,13 +89,27 @@ impl Cached for ReplicaSet {
 
     fn keep(&mut self, _: &Caches) -> bool {
         let status = self.status.take().unwrap_or_default();
+        let spec = self.spec.take().unwrap_or_default();
+        let template = spec.template.and_then(|template| template.metadata);
         *self = ReplicaSet {
-            metadata: bare(&self.metadata),
+            metadata: ObjectMeta {
+                annotations: ours(self.metadata.annotations.take()),
+                ..bare(&self.metadata)
+            },
             spec: Some(ReplicaSetSpec {
-                replicas: self.spec.as_ref().and_then(|spec| spec.replicas),
+                replicas: spec.replicas,
+                template: template.map(|meta| PodTemplateSpec {
+                    metadata: Some(ObjectMeta {
+                        labels: ours(meta.labels),
+                        annotations: ours(meta.annotations),
+                        ..ObjectMeta::default()
+                    }),
+                    spec: None,
+                }),
                 ..ReplicaSetSpec::default()
             }),
             status: Some(ReplicaSetStatus {
+                replicas: status.replicas,
                 conditions: conditions(status.conditions, |it| &mut it.message),
                 ..ReplicaSetStatus::default()
             }),
@@ -106,13 +124,25 @@ impl Cached for Pod {
         let status = self.status.take().unwrap_or_default();
         let told = |containers: Option<Vec<ContainerStatus>>| {
             let containers = containers?.into_iter().take(CONTAINERS);
-            Some(containers.map(container).collect())
+            Some(containers.map(container_status).collect())
         };
+        let containers = self.spec.take().map(|spec| spec.containers);
+        let mut server = containers.into_iter().flatten();
+        let server = server.find(|it| it.name == container::API_SERVER);
         *self = Pod {
             metadata: bare(&self.metadata),
-            spec: None,
+            // What version it runs.
+            spec: server.map(|it| PodSpec {
+                containers: vec![Container {
+                    name: it.name,
+                    image: it.image.map(|image| cut(image, MESSAGE)),
+                    ..Container::default()
+                }],
+                ..PodSpec::default()
+            }),
             status: Some(PodStatus {
                 phase: status.phase,
+                pod_ip: status.pod_ip.map(|ip| cut(ip, NAME)),
                 conditions: conditions(status.conditions, |it| &mut it.message),
                 container_statuses: told(status.container_statuses),
                 init_container_statuses: told(status.init_container_statuses),
@@ -130,6 +160,17 @@ const MADE_IN_NAMESPACE: usize = 10_000;
 const CONDITIONS: usize = 16;
 const CONTAINERS: usize = 16;
 
+/// Labels or annotations of ours that are held of a ReplicaSet: there are some ten.
+const OURS: usize = 32;
+
+/// Those of ours, with the beginnings of their values.
+fn ours(all: Option<BTreeMap<String, String>>) -> Option<BTreeMap<String, String>> {
+    let all = all?.into_iter();
+    let ours = all.filter(|(key, _)| apiservice::names::is_ours(key));
+    let ours = ours.take(OURS).map(|(key, value)| (key, cut(value, NAME)));
+    Some(ours.collect())
+}
+
 /// Some conditions, with the beginnings of their messages.
 fn conditions<C>(
     all: Option<Vec<C>>,
@@ -145,7 +186,7 @@ fn conditions<C>(
 }
 
 /// What is read of a container's status.
-fn container(status: ContainerStatus) -> ContainerStatus {
+fn container_status(status: ContainerStatus) -> ContainerStatus {
     let ended = |it: ContainerStateTerminated| ContainerStateTerminated {
         exit_code: it.exit_code,
         reason: it.reason.map(|reason| cut(reason, NAME)),
@@ -383,7 +424,7 @@ mod tests {
     use apiservice::v1alpha1::TenantControlPlane;
     use k8s_openapi::ByteString;
     use k8s_openapi::api::apps::v1::DeploymentSpec;
-    use k8s_openapi::api::core::v1::{Container, EnvVar, PodSpec, PodTemplateSpec, ServiceSpec};
+    use k8s_openapi::api::core::v1::{EnvVar, ServiceSpec};
     use k8s_openapi::api::rbac::v1::{PolicyRule, Subject};
 
     use super::*;
@@ -527,17 +568,46 @@ mod tests {
                     100
                 ]),
                 message: Some(long()),
+                pod_ip: Some(long()),
                 ..PodStatus::default()
+            }),
+            spec: Some(PodSpec {
+                containers: vec![
+                    Container {
+                        name: container::API_SERVER.to_owned(),
+                        image: Some(long()),
+                        ..Container::default()
+                    };
+                    100
+                ],
+                ..PodSpec::default()
             }),
             ..Pod::default()
         };
         let held = caches(None).kept(pod).unwrap();
         assert!(size(&*held) < 40_000, "{}", size(&*held));
+        let many: BTreeMap<String, String> = (0..10_000)
+            .map(|number| (format!("steward.butlerlabs.dev/{number}"), "x".repeat(300)))
+            .collect();
+        let mut metadata = labelled("r");
+        metadata.annotations = Some(many.clone());
         let set = ReplicaSet {
-            metadata: labelled("r"),
+            spec: Some(ReplicaSetSpec {
+                template: Some(PodTemplateSpec {
+                    metadata: Some(ObjectMeta {
+                        labels: Some(many.clone()),
+                        annotations: Some(many),
+                        ..ObjectMeta::default()
+                    }),
+                    spec: None,
+                }),
+                ..ReplicaSetSpec::default()
+            }),
+            metadata,
             ..ReplicaSet::default()
         };
-        assert!(size(&*caches(None).kept(set).unwrap()) < 1000);
+        let held = size(&*caches(None).kept(set).unwrap());
+        assert!(held < 40_000, "{held}");
     }
 
     #[test]
@@ -588,9 +658,22 @@ mod tests {
         assert!(caches.secrets.of(&name)[0].data.is_none());
         caches.meet(&name);
         assert_eq!(caches.secrets.len(), 1, "the same tenant");
-        let mut next = TenantControlPlane::clone(&caches.tenants.get(&name).unwrap());
+        let cut = caches.secrets.of(&name)[0].clone();
+        let before = caches.tenants.get(&name).unwrap();
+        let mut next = TenantControlPlane::clone(&before);
         next.metadata.uid = Some("next".into());
-        caches.tenants.put(Arc::new(next));
+        let next = Arc::new(next);
+        caches.tenants.put(next.clone());
+        caches.meet(&name);
+        assert!(caches.secrets.is_empty());
+
+        // The same if it is seen that there is none in between.
+        caches.tenants.put(before.clone());
+        caches.meet(&name);
+        caches.secrets.put(cut);
+        caches.tenants.remove(&before);
+        caches.meet(&name);
+        caches.tenants.put(next);
         caches.meet(&name);
         assert!(caches.secrets.is_empty());
     }

@@ -162,7 +162,8 @@ impl Probe {
         let Some(credentials) = credentials else {
             match ctx.caches.reach(&name.namespace) {
                 Reach::NotServed(_) | Reach::Refused(_) => return timing::PROBE_DOWN,
-                Reach::Here if tenant.was_ready() => {}
+                // What a cache lacks is looked for first, by a pass.
+                Reach::Here if tenant.was_ready() && says_lost(&tenant) => {}
                 Reach::Here | Reach::NotYet => return timing::PROBE_COMING,
             }
             let message =
@@ -366,6 +367,14 @@ fn reported_unreachable(tenant: &TenantControlPlane) -> bool {
         apiservice::condition::get(conditions, kind)
     });
     crate::report::ready::never_reached(endpoint)
+}
+
+/// Whether it is said that keys are lost.
+fn says_lost(tenant: &TenantControlPlane) -> bool {
+    use apiservice::condition::{get, reason, tenant::CERTIFICATES_READY};
+    let conditions = tenant.status.as_ref().map(|status| &status.conditions);
+    let said = conditions.and_then(|conditions| get(conditions, CERTIFICATES_READY));
+    said.is_some_and(|it| it.reason == reason::KEY_MATERIAL_LOST)
 }
 
 fn is_ready(tenant: &TenantControlPlane) -> bool {

@@ -17,6 +17,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 
+use crate::cluster::caches::{Cached, Caches};
 use crate::cluster::kinds::{Inventory, ObjectKind, Owned};
 use crate::report;
 use crate::tenant::plan::{Object, Outcome, Plan, Step};
@@ -171,7 +172,8 @@ impl Lab {
 
     /// As in a pass: once, and again when the plan takes a turn.
     pub fn plan(&self) -> Plan {
-        let plan = crate::tenant::plan(&self.world, &Entropy);
+        let mut world = self.seen();
+        let plan = crate::tenant::plan(&world, &Entropy);
         if plan.roll.is_none() {
             return plan;
         }
@@ -179,7 +181,6 @@ impl Lab {
             at: self.world.now,
             before: crate::tenant::rolls::Before::Ready,
         });
-        let mut world = self.world.clone();
         world.turn = match &self.turn {
             Turn::Unasked => given,
             other => other.clone(),
@@ -187,10 +188,24 @@ impl Lab {
         crate::tenant::plan(&world, &Entropy)
     }
 
+    /// The world as the caches hold it: a plan and a report see nothing else.
+    fn seen(&self) -> World {
+        fn kept<K: Cached + Clone>(all: &mut [Arc<K>]) {
+            let caches = Caches::default();
+            for object in all {
+                *object = caches.kept(K::clone(object)).unwrap();
+            }
+        }
+        let mut world = self.world.clone();
+        kept(&mut world.pods);
+        kept(&mut world.replica_sets);
+        world
+    }
+
     /// Plans, carries out, reports, keeps the status.
     pub fn pass(&mut self) -> Plan {
         let plan = self.plan();
-        let seen = self.world.clone();
+        let seen = self.seen();
         let outcomes: Vec<_> = plan.steps.iter().map(|step| self.carry_out(step)).collect();
         let status = report::status(&seen, &plan, &outcomes);
         self.tenant().status = Some(status);
@@ -199,7 +214,7 @@ impl Lab {
 
     /// Reports outcomes other than the lab's.
     pub fn report(&mut self, plan: &Plan, outcomes: &[Outcome]) {
-        let status = report::status(&self.world, plan, outcomes);
+        let status = report::status(&self.seen(), plan, outcomes);
         self.tenant().status = Some(status);
     }
 

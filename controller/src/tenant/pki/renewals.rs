@@ -557,6 +557,7 @@ fn replica_set(lab: &Lab) -> ReplicaSet {
     set.metadata.annotations = live.metadata.annotations.clone();
     set.metadata.owner_references = Some(vec![OwnerReference {
         uid: live.metadata.uid.clone().unwrap(),
+        controller: Some(true),
         ..OwnerReference::default()
     }]);
     set.spec.get_or_insert_default().template = Some(template.clone());
