@@ -8,7 +8,7 @@ use parking_lot::RwLock;
 use tokio::sync::Notify;
 
 use crate::datastores::health::Verdict;
-use crate::inside::connection::Lanes;
+use crate::process::lanes::Lanes;
 use crate::tenant::world::{AccessFact, Held, InsideFacts, ProbeFacts, StoreHealth, StoreProblem};
 
 /// All facts.

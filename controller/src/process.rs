@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod health;
+pub mod lanes;
 pub mod lease;
 pub mod metrics;
 pub mod observers;

@@ -582,7 +582,6 @@ mod tests {
                 ],
                 ..PodSpec::default()
             }),
-            ..Pod::default()
         };
         let held = caches(None).kept(pod).unwrap();
         assert!(size(&*held) < 40_000, "{}", size(&*held));

@@ -17,8 +17,9 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
 use serde_json::Value;
-use tokio::{net::TcpStream, sync::Semaphore};
+use tokio::net::TcpStream;
 
+use crate::process::lanes::Lanes;
 use crate::process::timing;
 use crate::tenant::world::{ProbeFailure, ProbeFailureKind as Kind};
 
@@ -251,16 +252,6 @@ fn chain(error: &dyn std::error::Error) -> String {
     message
 }
 
-/// What bounds the connections to one tenant that are under way at a time.
-#[derive(Clone, Debug)]
-pub struct Lanes(Arc<Semaphore>);
-
-impl Default for Lanes {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(timing::CONNECTIONS)))
-    }
-}
-
 /// Makes an attempt, and further ones beside it, one after the other, as long as
 /// there is a free lane; the first that ends is taken. The first attempt is given
 /// all the time there is, for a server may be slow.
@@ -273,7 +264,7 @@ async fn race<T, F>(lanes: &Lanes, attempt: impl Fn(usize) -> F) -> Result<T, Pr
 where
     F: Future<Output = Result<T, ProbeFailure>>,
 {
-    let Ok(_lane) = lanes.0.acquire().await else {
+    let Some(_lane) = lanes.wait().await else {
         return Err(failure(Kind::TimedOut, "connections to the tenant ended"));
     };
     let mut first = std::pin::pin!(attempt(0));
@@ -282,9 +273,9 @@ where
             if number == 1 {
                 return std::future::pending().await;
             }
-            match lanes.0.try_acquire() {
-                Ok(_lane) => attempt(number - 1).await,
-                Err(_) => std::future::pending().await,
+            match lanes.free() {
+                Some(_lane) => attempt(number - 1).await,
+                None => std::future::pending().await,
             }
         };
         tokio::select! {

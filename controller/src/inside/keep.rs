@@ -15,11 +15,12 @@ use crate::cluster::caches::Name;
 use crate::context::{Context, Key};
 use crate::facts::TenantFacts;
 use crate::inside::coming::Coming;
-use crate::inside::connection::{Lanes, Tenant, failure};
+use crate::inside::connection::{Tenant, failure};
 use crate::inside::identity::Writer;
 use crate::inside::plan::{self, Step};
 use crate::inside::ways::{Way, Ways};
 use crate::inside::write;
+use crate::process::lanes::Lanes;
 use crate::process::observers::pause;
 use crate::process::{lease, timing};
 use crate::tenant::objects::is_paused;
@@ -34,7 +35,12 @@ const SILENT_ATTEMPTS: u32 = 3;
 
 /// Keeps what belongs into one tenant until the task is ended.
 pub async fn run(ctx: Arc<Context>, name: Name, uid: String) {
-    let mut keeper = Keeper::default();
+    let mut keeper = Keeper {
+        coming: Coming::default(),
+        lanes: Lanes::of(1),
+        silent: 0,
+        failures: 0,
+    };
     let wake = ctx.facts.tenant(&uid).wake_inside;
     loop {
         let wait = keeper.round(&ctx, &name, &uid).await;
@@ -42,10 +48,9 @@ pub async fn run(ctx: Arc<Context>, name: Name, uid: String) {
     }
 }
 
-#[derive(Default)]
 struct Keeper {
     coming: Coming,
-    /// One connection at a time, apart from those of the probe.
+    /// Apart from the probe's, which may wait for what is yet to be written.
     lanes: Lanes,
     /// Attempts at pods that were met with silence.
     silent: u32,
@@ -236,4 +241,26 @@ fn is_well(probe: &ProbeFacts) -> bool {
     let ways = [&probe.endpoint, &probe.service];
     ways.iter()
         .any(|fact| fact.as_ref().is_some_and(|fact| fact.result.is_ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_is_looked_at_seldom_and_what_fails_less_and_less() {
+        let mut keeper = Keeper {
+            coming: Coming::default(),
+            lanes: Lanes::of(1),
+            silent: 0,
+            failures: 0,
+        };
+        assert_eq!(keeper.wait(Found::Complete, true), timing::INSIDE_EVERY);
+        assert_eq!(keeper.wait(Found::Complete, false), timing::PROBE_DOWN);
+        let mut wait = |found| keeper.wait(found, false).as_secs();
+        let waits: Vec<_> = (0..6).map(|_| wait(Found::Failed)).collect();
+        assert_eq!(waits, [2, 4, 8, 16, 30, 30]);
+        assert_eq!(wait(Found::NoWay), 2);
+        assert_eq!(wait(Found::Failed), 2);
+    }
 }
