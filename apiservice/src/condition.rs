@@ -19,6 +19,9 @@ pub mod tenant {
     /// The tenant's own webhooks, policies and quotas let the probe write; False
     /// leaves Ready alone (rule 15).
     pub const WRITES_ADMITTED: &str = "WritesAdmitted";
+    /// What nodes need to join, and the add-ons, are in the tenant's API; False leaves
+    /// Ready alone.
+    pub const CLUSTER_CONFIGURED: &str = "ClusterConfigured";
     /// The Service has an address to publish.
     pub const ADDRESS_ASSIGNED: &str = "AddressAssigned";
     /// At least one replica serves.
@@ -74,6 +77,8 @@ pub mod reason {
         AS_EXPECTED = "AsExpected";
         /// Being set up for the first time.
         PROVISIONING = "Provisioning";
+        /// Something that belongs into the tenant's API could not be made there.
+        CONFIGURATION_INCOMPLETE = "ConfigurationIncomplete";
         /// Another version is being rolled out.
         UPGRADING = "Upgrading";
         /// A change of the spec is being rolled out.

@@ -108,6 +108,11 @@ pub const FINALIZER_DATA_STORE: &str = "steward.butlerlabs.dev/TenantControlPlan
 pub const GROUP_ADMIN: &str = "steward:admin";
 /// Group of minted certificates that may only read (rule 12).
 pub const GROUP_VIEW: &str = "steward:view";
+/// Group of the certificates with which our API server makes and removes tokens for
+/// joining nodes; it may do nothing else in the tenant.
+pub const GROUP_JOIN_TOKENS: &str = "steward:join-tokens";
+/// Namespace in a tenant of its tokens for joining nodes.
+pub const TOKEN_NAMESPACE: &str = "kube-system";
 /// Group of the `admin.conf` user; bound in the tenant at bootstrap (rule 16).
 pub const GROUP_KUBEADM_CLUSTER_ADMINS: &str = "kubeadm:cluster-admins";
 /// Prefix of the common name in minted certificates; the caller's name follows.

@@ -61,11 +61,7 @@ fn the_tenant_control_plane() {
     assert_eq!(spec["addons"]["konnectivity"]["agent"]["mode"], "DaemonSet");
     assert_eq!(
         warnings,
-        [
-            "spec.addons.coreDNS: accepted but not acted upon yet",
-            "spec.addons.kubeProxy: accepted but not acted upon yet",
-            "spec.addons.konnectivity: accepted but not acted upon yet",
-        ]
+        ["spec.addons.konnectivity: accepted but not acted upon yet",]
     );
 
     let typed: TenantControlPlane = serde_json::from_value(object.clone()).unwrap();
@@ -88,11 +84,7 @@ fn the_tenant_control_plane() {
     );
     assert_eq!(
         apiservice::v1alpha1::unsupported(&typed.spec),
-        [
-            "spec.addons.coreDNS",
-            "spec.addons.kubeProxy",
-            "spec.addons.konnectivity"
-        ]
+        ["spec.addons.konnectivity"]
     );
 }
 

@@ -6,8 +6,11 @@
 
 mod coming;
 pub mod connection;
+mod coredns;
 mod identity;
 pub mod keep;
+mod kube_proxy;
+mod kubeadm;
 mod objects;
 mod plan;
 pub mod probe;

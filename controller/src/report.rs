@@ -52,7 +52,8 @@ pub fn status(world: &World, plan: &Plan, outcomes: &[Outcome]) -> TenantControl
     if let Ok(address) = address::of(world) {
         status.control_plane_endpoint = Some(address.endpoint());
     }
-    status.dns_service_ips = objects::dns_addresses(world);
+    status.dns_service_ips =
+        crate::tenant::network::dns::addresses(&world.tenant.spec.network_profile);
     status
 }
 

@@ -94,6 +94,10 @@ impl Supervisor {
         let mut tasks = self.tasks.lock();
         let running = tasks.tenants.get(name).map(|group| group.uid.clone());
         if running == uid {
+            // What belongs into it may have changed, which costs little to find out.
+            if let Some(uid) = uid {
+                ctx.facts.tenant(&uid).wake_inside.notify_one();
+            }
             return;
         }
         if let Some(gone) = running {

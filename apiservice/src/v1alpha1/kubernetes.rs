@@ -119,6 +119,17 @@ pub enum CgroupDriver {
     Unrecognized,
 }
 
+impl CgroupDriver {
+    /// As a kubelet's configuration has it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Systemd => "systemd",
+            Self::Cgroupfs => "cgroupfs",
+            Self::Unrecognized => "Unrecognized",
+        }
+    }
+}
+
 /// One operation of a JSON patch (RFC 6902).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]

@@ -8,23 +8,25 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use apiservice::names;
 use apiservice::v1alpha1::TenantControlPlane;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::cluster::caches::Name;
 use crate::context::{Context, Key};
 use crate::facts::TenantFacts;
 use crate::inside::coming::Coming;
 use crate::inside::connection::{Tenant, failure};
-use crate::inside::identity::Writer;
-use crate::inside::plan::{self, Step};
+use crate::inside::identity::{Writer, pair_of};
+use crate::inside::plan::{self, Basis, Cluster, Step};
 use crate::inside::ways::{Way, Ways};
 use crate::inside::write;
 use crate::process::lanes::Lanes;
 use crate::process::observers::pause;
 use crate::process::{lease, timing};
 use crate::tenant::objects::is_paused;
-use crate::tenant::world::{InsideFacts, ProbeFacts, ProbeFailure, ProbeFailureKind as Kind};
+use crate::tenant::world::{Addons, ProbeFacts, ProbeFailure, ProbeFailureKind as Kind};
 
 /// Tenants that are looked into at once; more wait.
 static VISITS: Semaphore = Semaphore::const_new(256);
@@ -40,6 +42,7 @@ pub async fn run(ctx: Arc<Context>, name: Name, uid: String) {
         lanes: Lanes::of(1),
         silent: 0,
         failures: 0,
+        complete: None,
     };
     let wake = ctx.facts.tenant(&uid).wake_inside;
     loop {
@@ -56,7 +59,20 @@ struct Keeper {
     silent: u32,
     /// Visits in a row that failed.
     failures: u32,
+    /// When everything was there, and what it was made of.
+    complete: Option<(Instant, Basis)>,
 }
+
+/// What a visit has done.
+struct Done {
+    /// What was written.
+    steps: Vec<Step>,
+    /// What could not be made or written, a sentence each.
+    problems: Vec<String>,
+}
+
+/// Problems that are told at a time.
+const PROBLEMS: usize = 5;
 
 /// What came of a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,9 +97,18 @@ impl Keeper {
             self.silent = 0;
             self.failures = 0;
         }
+        let basis = basis(ctx, name, tenant);
         let probe = ctx.facts.tenant(uid).probe;
-        let found = self.visit_one_way(ctx, name, uid, &tenant, &probe).await;
-        self.wait(found, is_well(&probe))
+        if let Some((at, made_of)) = &self.complete
+            && basis.is_same(made_of)
+            && at.elapsed() < timing::INSIDE_EVERY
+            && is_well(&probe)
+        {
+            return timing::PROBE_DOWN;
+        }
+        let found = self.visit_one_way(ctx, name, uid, &basis, &probe).await;
+        self.complete = (found == Found::Complete).then(|| (Instant::now(), basis));
+        self.wait(found)
     }
 
     /// Tries one way after the other, until one has led to the tenant.
@@ -92,16 +117,18 @@ impl Keeper {
         ctx: &Context,
         name: &Name,
         uid: &str,
-        tenant: &TenantControlPlane,
+        basis: &Basis,
         probe: &ProbeFacts,
     ) -> Found {
-        let ways = Ways::of(ctx, name, tenant);
-        let first = !tenant.was_ready();
+        let Some(tenant) = ctx.caches.tenants.get(name) else {
+            return Found::NoWay;
+        };
+        let ways = Ways::of(ctx, name, &tenant);
         let mut found = Found::NoWay;
-        if first && self.silent < SILENT_ATTEMPTS {
+        if basis.first && self.silent < SILENT_ATTEMPTS {
             for way in ways.to_pods(&ctx.caches.pods.of(name)) {
-                match self.visit(ctx, name, first, &way).await {
-                    Ok(steps) => return self.learn(ctx, name, uid, Ok(steps)),
+                match self.visit(ctx, name, basis, &way).await {
+                    Ok(done) => return self.learn(ctx, name, uid, basis, Ok(done)),
                     Err(failure) if failure.kind == Kind::TimedOut => self.silent += 1,
                     // It does not serve yet.
                     Err(_) => {}
@@ -111,26 +138,25 @@ impl Keeper {
         }
         match ways.open(probe) {
             Some(way) => {
-                let visit = self.visit(ctx, name, first, &way).await;
-                self.learn(ctx, name, uid, visit)
+                let visit = self.visit(ctx, name, basis, &way).await;
+                self.learn(ctx, name, uid, basis, visit)
             }
             None => found,
         }
     }
 
-    /// Looks at the tenant and writes what is missing, as the first that may. Returns
-    /// what was written.
+    /// Looks at the tenant and writes what is missing, as the first that may.
     async fn visit(
         &self,
         ctx: &Context,
         name: &Name,
-        first: bool,
+        basis: &Basis,
         way: &Way,
-    ) -> Result<Vec<Step>, ProbeFailure> {
+    ) -> Result<Done, ProbeFailure> {
         // A wait for others is no silence of the tenant.
         let _permit = VISITS.acquire().await;
         let mut refused: Option<ProbeFailure> = None;
-        for writer in Writer::of(first) {
+        for writer in Writer::of(basis.first) {
             let credentials = writer.credentials(ctx, name)?;
             let visit = async {
                 let connect =
@@ -140,13 +166,7 @@ impl Keeper {
                     let message = format!("{}: no connection in time", way.address);
                     return Err(failure(Kind::TimedOut, message));
                 };
-                let tenant = tenant?;
-                let inside = write::look(&tenant, plan::wanted(first)).await?;
-                let steps = plan::plan(&inside);
-                for step in &steps {
-                    write::carry_out(&tenant, step).await?;
-                }
-                Ok(steps)
+                put_right(&tenant?, basis).await
             };
             let visit = tokio::time::timeout(timing::VISIT_DEADLINE, visit);
             let visit = match ctx.leadership.hold(visit).await {
@@ -175,28 +195,40 @@ impl Keeper {
         ctx: &Context,
         name: &Name,
         uid: &str,
-        visit: Result<Vec<Step>, ProbeFailure>,
+        basis: &Basis,
+        visit: Result<Done, ProbeFailure>,
     ) -> Found {
         let tenant = name.to_string();
-        let (steps, problem) = match visit {
-            Ok(steps) => (steps, None),
-            Err(failure) => (Vec::new(), Some(failure.message)),
-        };
-        for step in &steps {
+        let done = visit.unwrap_or_else(|failure| Done {
+            steps: Vec::new(),
+            problems: vec![failure.message],
+        });
+        for step in &done.steps {
             tracing::info!(tenant, "in the tenant: {step}");
         }
-        let found = match problem {
-            None => Found::Complete,
-            Some(_) => Found::Failed,
-        };
-        let facts = InsideFacts { problem };
+        let mut problems = done.problems;
+        problems.truncate(PROBLEMS);
+        let problem = (!problems.is_empty()).then(|| problems.join(" "));
+        let cluster = basis.cluster.as_ref().filter(|_| !basis.first);
         let (changed, wake) = ctx.facts.update_tenant(uid, |known: &mut TenantFacts| {
+            let mut facts = known.inside.clone();
+            if problem.is_none()
+                && let Some(cluster) = cluster
+            {
+                facts.generation = cluster.tenant.metadata.generation;
+                facts.addons = Some(Addons {
+                    core_dns: cluster.core_dns().is_some(),
+                    kube_proxy: cluster.kube_proxy().is_some(),
+                });
+            }
+            facts.problem = problem;
             let changed = known.inside != facts;
-            known.inside = facts.clone();
+            known.inside = facts;
             (changed, known.wake_probe.clone())
         });
+        let problem = ctx.facts.tenant(uid).inside.problem;
         if changed {
-            if let Some(problem) = &facts.problem {
+            if let Some(problem) = &problem {
                 tracing::warn!(
                     tenant,
                     "what belongs into the tenant is not there: {problem}"
@@ -204,20 +236,22 @@ impl Keeper {
             }
             ctx.queue.add(Key::Tenant(name.clone()));
         }
-        if !steps.is_empty() {
+        if !done.steps.is_empty() {
             wake.notify_one();
         }
-        found
+        match problem {
+            None => Found::Complete,
+            Some(_) => Found::Failed,
+        }
     }
 
-    /// How long to wait after a round. `well`: the tenant can be used.
-    fn wait(&mut self, found: Found, well: bool) -> Duration {
+    /// How long to wait after a round.
+    fn wait(&mut self, found: Found) -> Duration {
         if found != Found::Failed {
             self.failures = 0;
         }
         match found {
-            Found::Complete if well => timing::INSIDE_EVERY,
-            // Woken as soon as there is a way.
+            // What it was made of may change; the tenant is looked at less often.
             Found::Complete => timing::PROBE_DOWN,
             Found::NoWay | Found::Failed if self.coming.is() => timing::PROBE_COMING,
             Found::NoWay => timing::PROBE_DOWN,
@@ -228,6 +262,44 @@ impl Keeper {
             }
         }
     }
+}
+
+/// What the objects in a tenant are made of, as far as it is known.
+fn basis(ctx: &Context, name: &Name, tenant: Arc<TenantControlPlane>) -> Basis {
+    let status = tenant.status.as_ref();
+    let endpoint = status.and_then(|status| status.control_plane_endpoint.clone());
+    let authority = pair_of(ctx, name, &names::ca(&name.name));
+    let first = !tenant.was_ready();
+    let cluster = endpoint.filter(|endpoint| !endpoint.is_empty());
+    let cluster = cluster.zip(authority).map(|(endpoint, authority)| Cluster {
+        tenant,
+        endpoint,
+        authority: authority.cert,
+        registry: ctx.settings.registry.clone(),
+    });
+    Basis { first, cluster }
+}
+
+/// Looks, plans and writes. What one object meets holds up no other, but for what the
+/// writer may not do at all.
+async fn put_right(tenant: &Tenant, basis: &Basis) -> Result<Done, ProbeFailure> {
+    let (wanted, problems) = plan::wanted(basis);
+    let mut done = Done {
+        steps: Vec::new(),
+        problems: problems.into_iter().map(|problem| problem.0).collect(),
+    };
+    let inside = write::look(tenant, wanted).await?;
+    for step in plan::plan(&inside) {
+        match write::carry_out(tenant, &step, basis.first).await {
+            Ok(()) => done.steps.push(step),
+            Err(failure) if failure.kind == Kind::Write => {
+                done.problems
+                    .push(format!("Cannot {step}: {}.", failure.message));
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(done)
 }
 
 /// Nothing is written into a tenant that is paused, asleep or on its way out.
@@ -248,16 +320,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_there_is_looked_at_seldom_and_what_fails_less_and_less() {
+    fn what_fails_is_tried_less_and_less() {
         let mut keeper = Keeper {
             coming: Coming::default(),
             lanes: Lanes::of(1),
             silent: 0,
             failures: 0,
+            complete: None,
         };
-        assert_eq!(keeper.wait(Found::Complete, true), timing::INSIDE_EVERY);
-        assert_eq!(keeper.wait(Found::Complete, false), timing::PROBE_DOWN);
-        let mut wait = |found| keeper.wait(found, false).as_secs();
+        let mut wait = |found| keeper.wait(found).as_secs();
+        assert_eq!(wait(Found::Complete), 2);
         let waits: Vec<_> = (0..6).map(|_| wait(Found::Failed)).collect();
         assert_eq!(waits, [2, 4, 8, 16, 30, 30]);
         assert_eq!(wait(Found::NoWay), 2);

@@ -1,6 +1,7 @@
 //! Objects in a tenant's API, as JSON: some are of kinds that only the tenant knows.
 
-use serde_json::Value;
+use apiservice::names;
+use serde_json::{Value, json};
 
 /// The path of an object; `None` for kinds that are not kept in tenants.
 pub fn path_of(object: &Value) -> Option<String> {
@@ -16,6 +17,13 @@ pub fn place(object: &Value) -> Option<(String, &str)> {
         "Namespace" => "namespaces",
         "ClusterRole" => "clusterroles",
         "ClusterRoleBinding" => "clusterrolebindings",
+        "Role" => "roles",
+        "RoleBinding" => "rolebindings",
+        "ConfigMap" => "configmaps",
+        "ServiceAccount" => "serviceaccounts",
+        "Service" => "services",
+        "Deployment" => "deployments",
+        "DaemonSet" => "daemonsets",
         _ => return None,
     };
     let root = if version.contains('/') { "apis" } else { "api" };
@@ -24,6 +32,26 @@ pub fn place(object: &Value) -> Option<(String, &str)> {
         None => format!("/{root}/{version}/{plural}"),
     };
     Some((collection, name))
+}
+
+/// Metadata of an object of ours.
+pub fn metadata(namespace: Option<&str>, name: &str) -> Value {
+    let mut metadata = json!({"name": name, "labels": {names::LABEL_PROJECT: names::PROJECT}});
+    if let Some(namespace) = namespace {
+        metadata["namespace"] = json!(namespace);
+    }
+    metadata
+}
+
+/// Whether an object in a tenant is one of ours.
+pub fn is_ours(live: &Value) -> bool {
+    live["metadata"]["labels"][names::LABEL_PROJECT] == names::PROJECT
+}
+
+/// A document, as people write it.
+pub fn yaml(document: &Value) -> String {
+    // JSON is YAML as well.
+    serde_saphyr::to_string(document).unwrap_or_else(|_| document.to_string())
 }
 
 /// Kind and name, as messages have it.
@@ -55,8 +83,5 @@ mod tests {
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a"}});
         assert_eq!(path_of(&namespace).unwrap(), "/api/v1/namespaces/a");
         assert_eq!(title(&namespace), "Namespace a");
-        for object in crate::inside::plan::wanted(true) {
-            assert!(path_of(&object.value).is_some(), "{}", object.value);
-        }
     }
 }

@@ -2,14 +2,69 @@
 //! the plan for its outside.
 
 use std::fmt;
+use std::sync::Arc;
 
-use serde_json::Value;
+use apiservice::names;
+use apiservice::v1alpha1::{AddonImage, TenantControlPlane};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
-use crate::inside::objects::title;
-use crate::inside::rbac;
+use crate::inside::objects::{is_ours, title};
+use crate::inside::{coredns, kube_proxy, kubeadm, rbac};
 use crate::tenant::drift;
 
-/// What was found in a tenant; the same order as [`wanted`].
+/// What the objects in a tenant are made of.
+#[derive(Clone, Debug)]
+pub struct Basis {
+    /// No control plane of it was ever Ready, and its API server may not have made its
+    /// own objects yet. It is given what it needs to be of use, and the rest later.
+    pub first: bool,
+    /// What nodes are told, once it is known.
+    pub cluster: Option<Cluster>,
+}
+
+/// A tenant as its nodes see it.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// The tenant as our API served it.
+    pub tenant: Arc<TenantControlPlane>,
+    /// `host:port` of its API server.
+    pub endpoint: String,
+    /// PEM of the authority of its serving certificates.
+    pub authority: String,
+    /// The registry of images that are not named.
+    pub registry: String,
+}
+
+impl Cluster {
+    /// Cluster DNS, if it is wanted.
+    pub fn core_dns(&self) -> Option<&AddonImage> {
+        self.tenant.spec.addons.as_ref()?.core_dns.as_ref()
+    }
+
+    /// Service addresses on the nodes, if they are wanted.
+    pub fn kube_proxy(&self) -> Option<&AddonImage> {
+        self.tenant.spec.addons.as_ref()?.kube_proxy.as_ref()
+    }
+}
+
+impl Basis {
+    /// The same objects come out of both.
+    pub fn is_same(&self, other: &Basis) -> bool {
+        let of = |basis: &Basis| {
+            let cluster = basis.cluster.clone()?;
+            let generation = cluster.tenant.metadata.generation;
+            Some((generation, cluster.endpoint, cluster.authority))
+        };
+        self.first == other.first && of(self) == of(other)
+    }
+}
+
+/// Why something cannot be made, in a sentence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem(pub String);
+
+/// What was found in a tenant.
 #[derive(Clone, Debug)]
 pub struct Inside {
     /// What is kept there, each with the object of its name. `None`: there is none.
@@ -21,8 +76,49 @@ pub struct Inside {
 pub struct Kept {
     /// The object, whole.
     pub value: Value,
+    /// How much of it is kept.
+    pub how: How,
+}
+
+/// How much of an object is kept as we want it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// All that we say of it.
+    Whole,
     /// Made where it is missing, and the tenant's from then on.
-    pub seed: bool,
+    Seed,
+    /// But for a field (a JSON pointer) that is the tenant's once it is made.
+    AtFirst(&'static str),
+    /// But for a text (a JSON pointer) that is the tenant's once somebody has changed
+    /// it: an annotation has the checksum of what we wrote.
+    UntilEdited(&'static str),
+    /// Removed, if it is one of ours.
+    Absent,
+}
+
+impl Kept {
+    /// All that we say of it.
+    pub fn whole(value: Value) -> Self {
+        let how = How::Whole;
+        Kept { value, how }
+    }
+
+    /// See [`How::AtFirst`].
+    pub fn at_first(value: Value, field: &'static str) -> Self {
+        let how = How::AtFirst(field);
+        Kept { value, how }
+    }
+
+    /// See [`How::UntilEdited`].
+    pub fn until_edited(value: Value, field: &'static str) -> Self {
+        let how = How::UntilEdited(field);
+        Kept { value, how }
+    }
+
+    fn absent(self) -> Self {
+        let how = How::Absent;
+        Kept { how, ..self }
+    }
 }
 
 /// One write.
@@ -39,40 +135,122 @@ pub enum Step {
         /// The one that is deleted.
         uid: String,
     },
+    /// Nobody asks for it any more.
+    Delete {
+        /// What.
+        object: Value,
+        /// The one that is meant.
+        uid: String,
+    },
 }
 
-/// What is kept in a tenant, in the order in which it can be created. `first`: no
-/// control plane of it was ever Ready, and its API server has not made its own yet.
-pub fn wanted(first: bool) -> Vec<Kept> {
-    let seeds = first.then(rbac::default_roles).unwrap_or_default();
-    let seeds = seeds.into_iter().map(|value| Kept { value, seed: true });
-    let kept = rbac::bindings();
-    let kept = kept.into_iter().map(|value| Kept { value, seed: false });
-    seeds.chain(kept).collect()
+/// What is kept in a tenant, in the order in which it can be created, and what of it
+/// cannot be made.
+pub fn wanted(basis: &Basis) -> (Vec<Kept>, Vec<Problem>) {
+    let mut problems = Vec::new();
+    let seed = |value| Kept {
+        value,
+        how: How::Seed,
+    };
+    let mut all: Vec<Kept> = Vec::new();
+    if basis.first {
+        all.extend(rbac::default_roles().into_iter().map(seed));
+    }
+    all.extend(rbac::bindings().into_iter().map(Kept::whole));
+    let Some(cluster) = basis.cluster.as_ref().filter(|_| !basis.first) else {
+        return (all, problems);
+    };
+    all.extend(kubeadm::objects(cluster, &mut problems));
+    for (objects, is_wanted) in [
+        (coredns::objects(cluster), cluster.core_dns().is_some()),
+        (kube_proxy::objects(cluster), cluster.kube_proxy().is_some()),
+    ] {
+        match is_wanted {
+            true => all.extend(objects),
+            false => all.extend(objects.into_iter().map(Kept::absent)),
+        }
+    }
+    (all, problems)
 }
 
 /// The writes that make a tenant what it is to be. None if it is.
 pub fn plan(inside: &Inside) -> Vec<Step> {
-    let steps = inside.found.iter().filter_map(|(kept, live)| {
-        let object = || kept.value.clone();
-        let Some(live) = live else {
-            return Some(Step::Create(object()));
-        };
-        if kept.seed {
-            return None;
-        }
-        let differs = drift::first(&kept.value, live)?;
-        // The role of a binding cannot be changed.
-        if differs.starts_with("roleRef") {
-            let uid = live["metadata"]["uid"].as_str().unwrap_or_default();
-            return Some(Step::Replace {
-                object: object(),
-                uid: uid.to_owned(),
+    inside.found.iter().filter_map(step).collect()
+}
+
+fn step((kept, live): &(Kept, Option<Value>)) -> Option<Step> {
+    let Some(live) = live else {
+        let made = || marked(kept.value.clone(), kept.how);
+        return (kept.how != How::Absent).then(|| Step::Create(made()));
+    };
+    let uid = || {
+        live["metadata"]["uid"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let object = match kept.how {
+        How::Seed => return None,
+        How::Absent => {
+            return is_ours(live).then(|| Step::Delete {
+                object: kept.value.clone(),
+                uid: uid(),
             });
         }
-        Some(Step::Apply(object()))
-    });
-    steps.collect()
+        How::Whole => kept.value.clone(),
+        How::AtFirst(field) => with_theirs(kept.value.clone(), live, field),
+        How::UntilEdited(field) if is_edited(live, field) => {
+            with_theirs(kept.value.clone(), live, field)
+        }
+        How::UntilEdited(_) => marked(kept.value.clone(), kept.how),
+    };
+    let differs = drift::first(&object, live)?;
+    Some(match is_immutable(&object, &differs) {
+        true => Step::Replace { object, uid: uid() },
+        false => Step::Apply(object),
+    })
+}
+
+/// With the checksum of the text that may be edited.
+fn marked(mut object: Value, how: How) -> Value {
+    if let How::UntilEdited(field) = how
+        && let Some(text) = object.pointer(field).and_then(Value::as_str)
+    {
+        let sum = checksum(text);
+        object["metadata"]["annotations"][names::ANNOTATION_CHECKSUM] = json!(sum);
+    }
+    object
+}
+
+/// Whether the text is not what we wrote, or was never ours.
+fn is_edited(live: &Value, field: &str) -> bool {
+    let mark = live["metadata"]["annotations"][names::ANNOTATION_CHECKSUM].as_str();
+    let text = live.pointer(field).and_then(Value::as_str);
+    mark.is_none() || text.map(checksum).as_deref() != mark
+}
+
+fn with_theirs(mut object: Value, live: &Value, field: &str) -> Value {
+    if let (Some(ours), Some(theirs)) = (object.pointer_mut(field), live.pointer(field)) {
+        *ours = theirs.clone();
+    }
+    object
+}
+
+/// Of a text that goes into an object.
+pub fn checksum(text: &str) -> String {
+    hex::encode(Sha256::digest(text))
+}
+
+/// Whether the API refuses to change a field of an object.
+fn is_immutable(object: &Value, path: &str) -> bool {
+    let fields: &[&str] = match object["kind"].as_str() {
+        Some("RoleBinding" | "ClusterRoleBinding") => &["roleRef"],
+        Some("Service") => &["spec.clusterIP", "spec.clusterIPs"],
+        Some("Deployment" | "DaemonSet") => &["spec.selector"],
+        _ => &[],
+    };
+    let is_in = |field: &&str| path == *field || path.starts_with(&format!("{field}."));
+    fields.iter().any(is_in)
 }
 
 impl fmt::Display for Step {
@@ -81,6 +259,7 @@ impl fmt::Display for Step {
             Step::Create(object) => write!(f, "create {}", title(object)),
             Step::Apply(object) => write!(f, "apply {}", title(object)),
             Step::Replace { object, .. } => write!(f, "replace {}", title(object)),
+            Step::Delete { object, .. } => write!(f, "delete {}", title(object)),
         }
     }
 }
@@ -88,86 +267,255 @@ impl fmt::Display for Step {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inside::objects::path_of;
     use crate::tenant::testing::golden;
-    use serde_json::json;
+    use apiservice::v1alpha1::{JsonPatch, TenantControlPlaneSpec};
 
-    /// A tenant without anything.
-    fn empty(first: bool) -> Inside {
-        let found = wanted(first).into_iter().map(|kept| (kept, None));
-        Inside {
-            found: found.collect(),
+    /// Before the first Ready.
+    fn first() -> Basis {
+        Basis {
+            first: true,
+            cluster: None,
         }
     }
 
-    /// Carries out the steps.
-    fn pass(inside: &mut Inside) -> Vec<String> {
-        let steps = plan(inside);
-        for step in &steps {
-            let (Step::Create(object) | Step::Apply(object) | Step::Replace { object, .. }) = step;
-            let mut live = object.clone();
-            live["metadata"]["uid"] = json!(format!("uid of {}", title(object)));
-            let (_, slot) = find(inside, &title(object));
-            *slot = Some(live);
+    /// A tenant that was Ready, with add-ons.
+    fn later(change: impl FnOnce(&mut TenantControlPlaneSpec)) -> Basis {
+        let mut tenant = TenantControlPlane::default();
+        tenant.metadata.name = Some("tenant-1".to_owned());
+        tenant.spec.kubernetes.version = "v1.36.3".to_owned();
+        let addons = tenant.spec.addons.get_or_insert_default();
+        addons.core_dns = Some(AddonImage::default());
+        addons.kube_proxy = Some(AddonImage::default());
+        change(&mut tenant.spec);
+        Basis {
+            first: false,
+            cluster: Some(Cluster {
+                tenant: Arc::new(tenant),
+                endpoint: "10.0.0.10:6443".to_owned(),
+                authority: "an authority".to_owned(),
+                registry: "registry.k8s.io".to_owned(),
+            }),
         }
-        steps.iter().map(ToString::to_string).collect()
     }
 
-    fn find<'a>(inside: &'a mut Inside, name: &str) -> &'a mut (Kept, Option<Value>) {
-        let mut all = inside.found.iter_mut();
-        all.find(|(kept, _)| title(&kept.value) == name).unwrap()
+    /// A tenant's API.
+    #[derive(Default)]
+    struct Tenant(std::collections::BTreeMap<String, Value>);
+
+    impl Tenant {
+        /// Looks, plans and writes.
+        fn pass(&mut self, basis: &Basis) -> Vec<String> {
+            let found = wanted(basis).0.into_iter();
+            let found = found.map(|kept| {
+                let live = self.0.get(&title(&kept.value)).cloned();
+                (kept, live)
+            });
+            let steps = plan(&Inside {
+                found: found.collect(),
+            });
+            for step in &steps {
+                match step {
+                    Step::Create(object) | Step::Apply(object) | Step::Replace { object, .. } => {
+                        let mut object = object.clone();
+                        object["metadata"]["uid"] = json!(format!("uid of {}", title(&object)));
+                        self.0.insert(title(&object), object);
+                    }
+                    Step::Delete { object, .. } => drop(self.0.remove(&title(object))),
+                }
+            }
+            steps.iter().map(ToString::to_string).collect()
+        }
+
+        fn live(&mut self, name: &str) -> &mut Value {
+            self.0.get_mut(name).unwrap()
+        }
     }
 
-    fn live<'a>(inside: &'a mut Inside, name: &str) -> &'a mut Value {
-        find(inside, name).1.as_mut().unwrap()
-    }
+    const NOTHING: [String; 0] = [];
 
     #[test]
-    fn a_first_start_writes_everything_once() {
-        let mut inside = empty(true);
-        let steps = pass(&mut inside);
-        let objects = wanted(true);
-        let text = objects
-            .iter()
-            .map(|kept| serde_json::to_string_pretty(&kept.value).unwrap());
-        let text: Vec<String> = steps.iter().cloned().chain(text).collect();
+    fn a_first_start_writes_what_makes_it_of_use_and_the_rest_later() {
+        let mut tenant = Tenant::default();
+        let mut text = tenant.pass(&first());
+        assert_eq!(tenant.pass(&first()), NOTHING);
+        text.push("then".to_owned());
+        text.extend(tenant.pass(&later(|_| {})));
+        assert_eq!(tenant.pass(&later(|_| {})), NOTHING);
+        for object in tenant.0.values() {
+            text.push("---".to_owned());
+            text.push(serde_json::to_string_pretty(object).unwrap());
+            assert!(path_of(object).is_some(), "{object}");
+        }
         golden("inside", &(text.join("\n") + "\n"));
-        assert_eq!(pass(&mut inside), [] as [String; 0]);
     }
 
     #[test]
     fn default_roles_are_the_tenants_once_they_are_there() {
-        let mut inside = empty(true);
-        pass(&mut inside);
+        let mut tenant = Tenant::default();
+        tenant.pass(&first());
         // The tenant's controller manager puts it together out of others.
-        live(&mut inside, "ClusterRole view")["rules"] = json!([]);
-        assert_eq!(pass(&mut inside), [] as [String; 0]);
+        tenant.live("ClusterRole view")["rules"] = json!([]);
+        assert_eq!(tenant.pass(&first()), NOTHING);
         // Later they are nobody's business.
-        let later = empty(false);
-        let titles: Vec<String> = plan(&later).iter().map(ToString::to_string).collect();
-        assert!(!titles.contains(&"create ClusterRole view".to_owned()));
-        assert!(titles.contains(&"create ClusterRole cluster-admin".to_owned()));
+        let steps = Tenant::default().pass(&later(|_| {}));
+        assert!(!steps.contains(&"create ClusterRole view".to_owned()));
+        assert!(steps.contains(&"create ClusterRole cluster-admin".to_owned()));
     }
 
     #[test]
     fn what_is_changed_or_missing_is_put_right() {
-        let mut inside = empty(false);
-        pass(&mut inside);
+        let basis = later(|_| {});
+        let mut tenant = Tenant::default();
+        tenant.pass(&basis);
         let admin = "ClusterRoleBinding steward:admin";
-        live(&mut inside, admin)["subjects"] = json!([]);
-        assert_eq!(pass(&mut inside), [format!("apply {admin}")]);
-        live(&mut inside, admin)["roleRef"]["name"] = json!("view");
+        tenant.live(admin)["subjects"] = json!([]);
+        assert_eq!(tenant.pass(&basis), [format!("apply {admin}")]);
+        tenant.live(admin)["roleRef"]["name"] = json!("view");
+        assert_eq!(tenant.pass(&basis), [format!("replace {admin}")]);
+        tenant.0.remove(admin);
+        assert_eq!(tenant.pass(&basis), [format!("create {admin}")]);
+        // What others add is theirs, the signatures of tokens among it.
+        tenant.live(admin)["metadata"]["annotations"] = json!({"note": "x"});
+        tenant.live("ConfigMap kube-public/cluster-info")["data"]["jws-kubeconfig-abcdef"] =
+            json!("signed");
+        assert_eq!(tenant.pass(&basis), NOTHING);
+    }
+
+    #[test]
+    fn another_endpoint_or_authority_reaches_whoever_joins() {
+        let mut tenant = Tenant::default();
+        let mut basis = later(|_| {});
+        tenant.pass(&basis);
+        let before = basis.clone();
+        basis.cluster.as_mut().unwrap().endpoint = "api.example.org:443".to_owned();
+        assert!(!basis.is_same(&before));
         assert_eq!(
-            plan(&inside),
-            [Step::Replace {
-                object: find(&mut inside, admin).0.value.clone(),
-                uid: format!("uid of {admin}"),
-            }]
+            tenant.pass(&basis),
+            [
+                "apply ConfigMap kube-public/cluster-info",
+                "apply ConfigMap kube-system/kubeadm-config",
+                "apply ConfigMap kube-system/kube-proxy",
+                "apply DaemonSet kube-system/kube-proxy",
+            ]
         );
-        assert_eq!(pass(&mut inside), [format!("replace {admin}")]);
-        find(&mut inside, admin).1 = None;
-        assert_eq!(pass(&mut inside), [format!("create {admin}")]);
-        // What others add is theirs.
-        live(&mut inside, admin)["metadata"]["annotations"] = json!({"note": "x"});
-        assert_eq!(pass(&mut inside), [] as [String; 0]);
+        basis.cluster.as_mut().unwrap().authority = "another".to_owned();
+        let steps = tenant.pass(&basis);
+        assert_eq!(steps, ["apply ConfigMap kube-public/cluster-info"]);
+    }
+
+    #[test]
+    fn add_ons_come_and_go_with_their_field() {
+        let mut tenant = Tenant::default();
+        tenant.pass(&later(|_| {}));
+        // Somebody else's is left alone.
+        let theirs = &mut tenant.live("ServiceAccount kube-system/coredns")["metadata"];
+        theirs["labels"] = json!({});
+        let without = later(|spec| {
+            spec.addons.as_mut().unwrap().core_dns = None;
+        });
+        assert_eq!(
+            tenant.pass(&without),
+            [
+                "delete ClusterRole system:coredns",
+                "delete ClusterRoleBinding system:coredns",
+                "delete ConfigMap kube-system/coredns",
+                "delete Service kube-system/kube-dns",
+                "delete Deployment kube-system/coredns",
+            ]
+        );
+        assert_eq!(tenant.pass(&without), NOTHING);
+        let other = later(|spec| {
+            let addons = spec.addons.as_mut().unwrap();
+            let image = addons.kube_proxy.as_mut().unwrap();
+            // Without a repository as well.
+            image.image_tag = Some("v1.36.9".to_owned());
+        });
+        tenant.pass(&other);
+        let set = tenant.live("DaemonSet kube-system/kube-proxy");
+        assert_eq!(
+            set["spec"]["template"]["spec"]["containers"][0]["image"],
+            "registry.k8s.io/kube-proxy:v1.36.9"
+        );
+    }
+
+    #[test]
+    fn what_the_tenant_made_its_own_stays() {
+        let mut tenant = Tenant::default();
+        tenant.pass(&later(|_| {}));
+        let ranges = later(|spec| spec.network_profile.pod_cidr = "10.1.0.0/16".to_owned());
+        assert_eq!(
+            tenant.pass(&ranges),
+            [
+                "apply ConfigMap kube-system/kubeadm-config",
+                "apply ConfigMap kube-system/kube-proxy",
+            ],
+            "nobody has changed it"
+        );
+        tenant.live("Deployment kube-system/coredns")["spec"]["replicas"] = json!(5);
+        tenant.live("ConfigMap kube-system/coredns")["data"]["Corefile"] = json!(". {}");
+        let config = &mut tenant.live("ConfigMap kube-system/kube-proxy")["data"];
+        config["config.conf"] = json!("mode: nftables");
+        assert_eq!(tenant.pass(&ranges), NOTHING);
+        let mut moved = later(|_| {});
+        moved.cluster.as_mut().unwrap().endpoint = "api.example.org:443".to_owned();
+        tenant.pass(&moved);
+        let config = &tenant.live("ConfigMap kube-system/kube-proxy")["data"];
+        assert_eq!(config["config.conf"], "mode: nftables");
+        let kubeconfig = config["kubeconfig.conf"].as_str().unwrap();
+        assert!(kubeconfig.contains("api.example.org"), "{kubeconfig}");
+    }
+
+    #[test]
+    fn another_dns_address_replaces_the_service() {
+        let mut tenant = Tenant::default();
+        tenant.pass(&later(|_| {}));
+        let other = later(|spec| {
+            spec.network_profile.dns_service_ips = vec!["10.96.0.77".to_owned()];
+        });
+        assert_eq!(
+            tenant.pass(&other),
+            [
+                "apply ConfigMap kube-system/kubelet-config",
+                "replace Service kube-system/kube-dns",
+            ]
+        );
+    }
+
+    #[test]
+    fn patches_of_the_kubelets_configuration_are_carried_out_or_told() {
+        let patched = |patches: Value| {
+            let basis = later(|spec| {
+                let patches: Vec<JsonPatch> = serde_json::from_value(patches).unwrap();
+                spec.kubernetes.kubelet.configuration_json_patches = patches;
+            });
+            let config = kubeadm::kubelet(basis.cluster.as_ref().unwrap());
+            let (kept, problems) = wanted(&basis);
+            let has = kept
+                .iter()
+                .any(|kept| title(&kept.value) == "ConfigMap kube-system/kubelet-config");
+            // What was there before stays.
+            assert_eq!(has, config.is_ok());
+            assert_eq!(problems.len(), usize::from(!has));
+            config
+        };
+        let config = patched(json!([
+            {"op": "replace", "path": "/cgroupDriver", "value": "cgroupfs"},
+            {"op": "add", "path": "/serverTLSBootstrap", "value": true},
+        ]));
+        let config = config.unwrap();
+        assert_eq!(config["cgroupDriver"], "cgroupfs");
+        assert_eq!(config["serverTLSBootstrap"], true);
+        let refused = patched(json!([{"op": "remove", "path": "/nothing"}])).unwrap_err();
+        assert!(refused.starts_with("operation 0: "), "{refused}");
+        // It doubles with each.
+        let double: Vec<Value> = (0..60)
+            .map(|_| json!({"op": "copy", "from": "", "path": "/a"}))
+            .collect();
+        let refused = patched(json!(double)).unwrap_err();
+        assert!(
+            refused.contains("levels") || refused.contains("bytes"),
+            "{refused}"
+        );
     }
 }

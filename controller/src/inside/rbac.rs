@@ -4,6 +4,8 @@
 use apiservice::names;
 use serde_json::{Value, json};
 
+use crate::inside::objects::metadata;
+
 const RBAC: &str = "rbac.authorization.k8s.io";
 const RBAC_V1: &str = "rbac.authorization.k8s.io/v1";
 
@@ -12,7 +14,7 @@ pub fn bindings() -> Vec<Value> {
     let namespace = json!({
         "apiVersion": "v1",
         "kind": "Namespace",
-        "metadata": {"name": names::PROBE_NAMESPACE, "labels": {names::LABEL_PROJECT: names::PROJECT}},
+        "metadata": metadata(None, names::PROBE_NAMESPACE),
     });
     vec![
         cluster_admin(),
@@ -32,7 +34,6 @@ pub fn default_roles() -> Vec<Value> {
         "nonResourceURLs": ["/healthz", "/livez", "/readyz", "/version", "/version/"],
         "verbs": ["get"],
     }]);
-    let group = |name: &str| json!({"apiGroup": RBAC, "kind": "Group", "name": name});
     let binding = json!({
         "apiVersion": RBAC_V1,
         "kind": "ClusterRoleBinding",
@@ -47,7 +48,7 @@ pub fn default_roles() -> Vec<Value> {
 /// seconds later; until then it would give nothing. Discovery is in it because
 /// the default role for that comes a second later as well.
 fn view() -> Value {
-    let read = |group: &str, resources: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": ["get", "list", "watch"]});
+    let read = |group: &str, resources: &[&str]| rule(group, resources, &["get", "list", "watch"]);
     let core = [
         "bindings",
         "configmaps",
@@ -136,12 +137,68 @@ fn default_metadata(name: &str) -> Value {
 }
 
 /// Binds a group to a ClusterRole under the group's own name.
-fn binding(group: &str, role: &str) -> Value {
+fn binding(name: &str, role: &str) -> Value {
+    cluster_role_binding(name, role, json!([group(name)]))
+}
+
+/// A ClusterRole of ours.
+pub fn cluster_role(name: &str, rules: Value) -> Value {
+    json!({
+        "apiVersion": RBAC_V1,
+        "kind": "ClusterRole",
+        "metadata": metadata(None, name),
+        "rules": rules,
+    })
+}
+
+/// A ClusterRoleBinding of ours.
+pub fn cluster_role_binding(name: &str, role: &str, subjects: Value) -> Value {
     json!({
         "apiVersion": RBAC_V1,
         "kind": "ClusterRoleBinding",
-        "metadata": {"name": group, "labels": {names::LABEL_PROJECT: names::PROJECT}},
+        "metadata": metadata(None, name),
         "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": role},
-        "subjects": [{"apiGroup": RBAC, "kind": "Group", "name": group}],
+        "subjects": subjects,
     })
+}
+
+/// A Role of ours.
+pub fn role(namespace: &str, name: &str, rules: Value) -> Value {
+    json!({
+        "apiVersion": RBAC_V1,
+        "kind": "Role",
+        "metadata": metadata(Some(namespace), name),
+        "rules": rules,
+    })
+}
+
+/// A RoleBinding of ours to the Role of its name.
+pub fn role_binding(namespace: &str, name: &str, subjects: Value) -> Value {
+    json!({
+        "apiVersion": RBAC_V1,
+        "kind": "RoleBinding",
+        "metadata": metadata(Some(namespace), name),
+        "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": name},
+        "subjects": subjects,
+    })
+}
+
+/// What may be done with resources of a group.
+pub fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> Value {
+    json!({"apiGroups": [group], "resources": resources, "verbs": verbs})
+}
+
+/// Subjects of bindings.
+pub fn group(name: &str) -> Value {
+    json!({"apiGroup": RBAC, "kind": "Group", "name": name})
+}
+
+/// A user of this name.
+pub fn user(name: &str) -> Value {
+    json!({"apiGroup": RBAC, "kind": "User", "name": name})
+}
+
+/// A ServiceAccount.
+pub fn service_account(namespace: &str, name: &str) -> Value {
+    json!({"kind": "ServiceAccount", "namespace": namespace, "name": name})
 }

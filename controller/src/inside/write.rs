@@ -30,31 +30,41 @@ pub async fn look(tenant: &Tenant, wanted: Vec<Kept>) -> Result<Inside, ProbeFai
     Ok(Inside { found })
 }
 
-/// Carries out one step.
-pub async fn carry_out(tenant: &Tenant, step: &Step) -> Result<(), ProbeFailure> {
+/// Carries out one step. `first`: the API server has just started.
+pub async fn carry_out(tenant: &Tenant, step: &Step, first: bool) -> Result<(), ProbeFailure> {
     match step {
-        Step::Create(object) => {
-            // Cheaper for an API server that has just started than its first
-            // server-side apply, for which it builds its whole schema.
+        Step::Create(object) if first => {
+            // Cheaper for it than its first server-side apply, for which it builds its
+            // whole schema.
             let answer = create(tenant, object).await?;
             if answer.status == StatusCode::CONFLICT {
                 return apply(tenant, object).await;
             }
             expect(&answer)
         }
-        Step::Apply(object) => apply(tenant, object).await,
+        Step::Create(object) | Step::Apply(object) => apply(tenant, object).await,
+        Step::Delete { object, uid } => delete(tenant, object, uid).await,
         Step::Replace { object, uid } => {
-            let only = json!({
-                "apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid},
-            });
-            let path = path(object)?;
-            let answer = tenant.call(Method::DELETE, &path, JSON, Some(&only));
-            let answer = answer.await?;
-            if answer.status != StatusCode::NOT_FOUND {
-                expect(&answer)?;
-            }
-            expect(&create(tenant, object).await?)
+            delete(tenant, object, uid).await?;
+            apply(tenant, object).await
         }
+    }
+}
+
+/// In the background, and only the one that is meant.
+async fn delete(tenant: &Tenant, object: &Value, uid: &str) -> Result<(), ProbeFailure> {
+    let options = json!({
+        "apiVersion": "v1",
+        "kind": "DeleteOptions",
+        "preconditions": {"uid": uid},
+        "propagationPolicy": "Background",
+    });
+    let path = path(object)?;
+    let answer = tenant.call(Method::DELETE, &path, JSON, Some(&options));
+    let answer = answer.await?;
+    match answer.status {
+        StatusCode::NOT_FOUND => Ok(()),
+        _ => expect(&answer),
     }
 }
 

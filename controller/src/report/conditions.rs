@@ -70,6 +70,7 @@ pub fn all(
             parts::endpoint(world, condition::get(before, kind::ENDPOINT_REACHABLE)),
         );
         say(kind::WRITES_ADMITTED, parts::admission(world));
+        say(kind::CLUSTER_CONFIGURED, parts::configured(world));
         say(kind::SPEC_SUPPORTED, Some(parts::supported(world)));
     }
     say(kind::PAUSED, parts::paused(world, before));
@@ -150,7 +151,7 @@ fn order(
     found
 }
 
-const ORDER: [&str; 14] = [
+const ORDER: [&str; 15] = [
     kind::READY,
     kind::PROGRESSING,
     kind::RECONCILING,
@@ -162,6 +163,7 @@ const ORDER: [&str; 14] = [
     kind::REPLICAS_AVAILABLE,
     kind::ENDPOINT_REACHABLE,
     kind::WRITES_ADMITTED,
+    kind::CLUSTER_CONFIGURED,
     kind::SPEC_SUPPORTED,
     kind::PAUSED,
     kind::DELETION_BLOCKED,

@@ -1,13 +1,11 @@
 //! The part of the status that lists objects: names, checksums, states
 //! (features 1.3).
 
-use std::net::IpAddr;
-
 use apiservice::names::{self, component};
 use apiservice::v1alpha1::{
-    CertificatesStatus, DeploymentResourceStatus, KubeadmConfigStatus, KubeconfigsStatus,
-    KubernetesResourcesStatus, SecretStatus, ServiceResourceStatus, StorageSetupStatus,
-    StorageStatus, TenantControlPlaneStatus,
+    AddonStatus, AddonsStatus, CertificatesStatus, DeploymentResourceStatus, KubeadmConfigStatus,
+    KubeconfigsStatus, KubernetesResourcesStatus, SecretStatus, ServiceResourceStatus,
+    StorageSetupStatus, StorageStatus, TenantControlPlaneStatus,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -15,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::cluster::kinds::ObjectKind;
 use crate::tenant::backing::store;
-use crate::tenant::network::{address, service};
+use crate::tenant::network::service;
 use crate::tenant::pki::expiry;
 use crate::tenant::plan::{Object, Outcome, Plan, Step};
 use crate::tenant::world::AccessFact;
@@ -63,6 +61,24 @@ pub fn fill(
 
     let old = status.storage.take().unwrap_or_default();
     status.storage = some(storage(&written, old));
+    if let Some(there) = world.inside.addons {
+        let old = status.addons.take().unwrap_or_default();
+        let addon = |is_there: bool, old: Option<AddonStatus>| {
+            let same = old.as_ref().is_some_and(|old| old.enabled == is_there);
+            match same || !is_there && old.is_none() {
+                true => old,
+                false => Some(AddonStatus {
+                    enabled: is_there,
+                    last_update: Some(super::now(world)),
+                }),
+            }
+        };
+        status.addons = some(AddonsStatus {
+            core_dns: addon(there.core_dns, old.core_dns.clone()),
+            kube_proxy: addon(there.kube_proxy, old.kube_proxy.clone()),
+            ..old
+        });
+    }
     status.kubeadmconfig =
         written.config_map(&names::kubeadm_config(name), status.kubeadmconfig.take());
 }
@@ -286,44 +302,4 @@ fn selector(world: &World) -> String {
         .map(|(key, value)| format!("{key}={value}"))
         .collect::<Vec<_>>()
         .join(",")
-}
-
-/// The DNS Service's addresses: those asked for, else the tenth (IPv4) or
-/// sixteenth (IPv6) of each range of Service addresses.
-pub fn dns_addresses(world: &World) -> Vec<String> {
-    let network = &world.tenant.spec.network_profile;
-    if !network.dns_service_ips.is_empty() {
-        return network.dns_service_ips.clone();
-    }
-    let ranges = network.service_ranges();
-    ranges
-        .into_iter()
-        .filter_map(dns_address)
-        .map(|address| address.to_string())
-        .collect()
-}
-
-fn dns_address(range: &str) -> Option<IpAddr> {
-    let offset = if range.contains(':') { 16 } else { 10 };
-    address::nth_address(range, offset)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::dns_address;
-
-    #[test]
-    fn the_dns_address_is_counted_from_the_network() {
-        let table = [
-            ("10.96.0.0/16", Some("10.96.0.10")),
-            ("10.96.7.9/16", Some("10.96.0.10")),
-            ("fd00:1::5/108", Some("fd00:1::10")),
-            ("255.255.255.250/32", None),
-            ("nonsense", None),
-        ];
-        for (range, expected) in table {
-            let found = dns_address(range).map(|address| address.to_string());
-            assert_eq!(found.as_deref(), expected, "{range}");
-        }
-    }
 }

@@ -460,6 +460,28 @@ pub fn admission(world: &World) -> Option<Verdict> {
     })
 }
 
+/// What is kept in the tenant's API. `None`: it was not looked at since this controller
+/// began, and what was said stays.
+pub fn configured(world: &World) -> Option<Verdict> {
+    let facts = &world.inside;
+    if !world.was_ready() {
+        let waits = "What nodes need to join comes with the first Ready";
+        return Some(Verdict::no(reason::PROVISIONING, waits));
+    }
+    if let Some(problem) = &facts.problem {
+        return Some(Verdict::no(
+            reason::CONFIGURATION_INCOMPLETE,
+            problem.clone(),
+        ));
+    }
+    let generation = facts.generation?;
+    match Some(generation) == world.tenant.metadata.generation {
+        true => Some(Verdict::yes(reason::AS_EXPECTED, "")),
+        // It is being written.
+        false => None,
+    }
+}
+
 /// rule 9 and rule 22: what is accepted and has no effect. Where the images come from is
 /// told as well, if the spec alone does not tell.
 pub fn supported(world: &World) -> Verdict {

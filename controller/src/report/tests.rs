@@ -14,7 +14,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::tenant::plan::{Outcome, Step};
 use crate::tenant::testing::{Lab, pod};
 use crate::tenant::world::{
-    AccessFact, Admission, ProbeFailureKind as Kind, StoreProblem, StoreProblemKind,
+    AccessFact, Addons, Admission, InsideFacts, ProbeFailureKind as Kind, StoreProblem,
+    StoreProblemKind,
 };
 
 fn unready(lab: &mut Lab) {
@@ -232,10 +233,10 @@ fn where_images_come_from_is_told_where_the_spec_does_not_tell() {
     // It is no news beside what is.
     let mut lab = Lab::ready();
     Arc::make_mut(&mut lab.world.settings).registry = mirror.to_owned();
-    lab.spec().addons.get_or_insert_default().core_dns = Some(Default::default());
+    lab.spec().addons.get_or_insert_default().konnectivity = Some(Default::default());
     lab.pass();
     let told = "SpecSupported False FieldsNotSupported: Accepted and not acted upon yet: \
-                spec.addons.coreDNS. Images come from mirror";
+                spec.addons.konnectivity. Images come from mirror";
     assert!(lab.told().contains(told), "{}", lab.told());
 }
 
@@ -741,4 +742,46 @@ fn events_of_an_ordinary_life() {
     lab.probe(Ok(()));
     pass(&mut lab);
     assert_eq!(told, ["Ready", "Ready"]);
+}
+
+#[test]
+fn what_is_kept_inside_is_a_condition_of_its_own() {
+    let mut lab = Lab::ready();
+    lab.pass();
+    assert_eq!(
+        lab.condition(condition::CLUSTER_CONFIGURED),
+        "True AsExpected"
+    );
+    lab.world.inside.addons = Some(Addons {
+        core_dns: true,
+        kube_proxy: false,
+    });
+    lab.pass();
+    let addons = |lab: &Lab| lab.world.tenant.status.clone().unwrap().addons.unwrap();
+    let first = addons(&lab).core_dns.unwrap();
+    assert!(first.enabled && addons(&lab).kube_proxy.is_none());
+    lab.later(60);
+    lab.pass();
+    assert_eq!(
+        addons(&lab).core_dns.unwrap(),
+        first,
+        "no write without a change"
+    );
+
+    lab.world.inside.problem = Some("Cannot create X: no.".to_owned());
+    lab.pass();
+    let told = lab.condition(condition::CLUSTER_CONFIGURED);
+    assert_eq!(told, "False ConfigurationIncomplete");
+    assert!(
+        lab.condition(condition::READY).starts_with("True"),
+        "{}",
+        lab.told()
+    );
+
+    lab.world.inside = InsideFacts {
+        addons: Some(Addons::default()),
+        ..InsideFacts::default()
+    };
+    lab.pass();
+    assert!(!addons(&lab).core_dns.unwrap().enabled);
 }

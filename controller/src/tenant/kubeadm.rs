@@ -2,6 +2,7 @@
 //! 2.6), for tools that read it.
 
 use apiservice::names;
+use apiservice::v1alpha1::TenantControlPlane;
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::{Value, json};
 
@@ -52,24 +53,30 @@ fn init(address: &Address) -> Value {
 }
 
 fn cluster(world: &World, address: &Address, place: &Place) -> Value {
-    let spec = &world.tenant.spec;
     let endpoints: Vec<String> = place
         .endpoints
         .iter()
         .map(|at| format!("https://{at}"))
         .collect();
+    let mut cluster = configuration(&world.tenant, &address.client_endpoint());
+    cluster["apiServer"] = json!({"certSANs": world.tenant.spec.network_profile.cert_sans});
+    cluster["etcd"] = json!({"external": {"endpoints": endpoints}});
+    cluster
+}
+
+/// What this cluster is to those that join it.
+pub fn configuration(tenant: &TenantControlPlane, endpoint: &str) -> Value {
+    let spec = &tenant.spec;
     json!({
         "apiVersion": API_VERSION,
         "kind": "ClusterConfiguration",
-        "clusterName": world.name(),
+        "clusterName": tenant.metadata.name,
         "kubernetesVersion": spec.kubernetes.version,
-        "controlPlaneEndpoint": address.client_endpoint(),
+        "controlPlaneEndpoint": endpoint,
         "networking": {
             "dnsDomain": spec.network_profile.cluster_domain,
             "podSubnet": spec.network_profile.pod_ranges().join(","),
             "serviceSubnet": spec.network_profile.service_ranges().join(","),
         },
-        "apiServer": {"certSANs": spec.network_profile.cert_sans},
-        "etcd": {"external": {"endpoints": endpoints}},
     })
 }

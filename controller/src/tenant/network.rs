@@ -1,4 +1,5 @@
 //! How a tenant is reached.
 
 pub mod address;
+pub mod dns;
 pub mod service;

@@ -199,6 +199,11 @@ impl Lab {
         let mut world = self.world.clone();
         kept(&mut world.pods);
         kept(&mut world.replica_sets);
+        // What belongs inside is kept there, where it can be.
+        if world.was_ready() && world.inside.problem.is_none() {
+            world.inside.generation = world.tenant.metadata.generation;
+            world.inside.addons.get_or_insert_default();
+        }
         world
     }
 

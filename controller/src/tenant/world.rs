@@ -254,8 +254,22 @@ pub struct ProbeFacts {
 /// What came of keeping in a tenant's API what belongs there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InsideFacts {
-    /// Why it could not be looked at or written at the last attempt.
+    /// The generation of the tenant that is there as a whole; `None` until something was
+    /// written after the first Ready.
+    pub generation: Option<i64>,
+    /// Which add-ons are there; `None` until it is known.
+    pub addons: Option<Addons>,
+    /// Why something could not be looked at or written at the last attempt.
     pub problem: Option<String>,
+}
+
+/// Which of the add-ons that we install are there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Addons {
+    /// Cluster DNS.
+    pub core_dns: bool,
+    /// Service addresses on the nodes.
+    pub kube_proxy: bool,
 }
 
 /// What the tenant's own webhooks, policies and quotas make of the probe's writes.
