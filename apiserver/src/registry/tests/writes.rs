@@ -569,21 +569,22 @@ async fn what_is_nested_too_deep_is_refused_on_every_path() {
         world.tenant("a").await;
         let too_deep = "the object is nested deeper than 64 levels";
         let content = |levels: usize| json!([{"op": "add", "path": "/x", "value": nested(levels)}]);
-        let field = |levels: usize| json!({"spec": {"kubelet": {"configurationJSONPatches": content(levels)}}});
+        let field = |levels: usize| json!({"spec": {"kubernetes": {"kubelet": {"configurationJSONPatches": content(levels)}}}});
         let with_field = |levels: usize| {
             let mut object = tenant("b");
-            object["spec"]["kubelet"] = field(levels)["spec"]["kubelet"].clone();
+            object["spec"]["kubernetes"]["kubelet"]["configurationJSONPatches"] = content(levels);
             object
         };
-        // The value stands at level five: object, spec, kubelet, list, operation.
+        // The value stands at level seven: object, spec, kubernetes, kubelet, list,
+        // operation, value.
         let json_patch = json!([{
-            "op": "add", "path": "/spec/kubelet",
+            "op": "add", "path": "/spec/kubernetes/kubelet",
             "value": {"configurationJSONPatches": content(100)},
         }]);
         let patch_type = "application/json-patch+json";
         let answers = [
-            world.create(Call::tenants("").body(with_field(60))).await,
-            world.patch(Call::tenants("a").body(field(60))).await,
+            world.create(Call::tenants("").body(with_field(59))).await,
+            world.patch(Call::tenants("a").body(field(59))).await,
             world.patch(Call::tenants("a").body(field(120))).await,
             world
                 .patch(
@@ -596,7 +597,7 @@ async fn what_is_nested_too_deep_is_refused_on_every_path() {
         for answer in answers {
             assert_eq!((answer.code, answer.message()), (400, too_deep));
         }
-        let fits = world.create(Call::tenants("").body(with_field(59))).await;
+        let fits = world.create(Call::tenants("").body(with_field(58))).await;
         assert_eq!(fits.code, 201, "{}", fits.body);
         assert_eq!(world.get(Call::tenants("b")).await.code, 200);
         assert_eq!(world.list(Call::tenants("")).await.code, 200);
