@@ -29,6 +29,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use crate::buckets::Buckets;
 use crate::delegate;
 use crate::memo::Memo;
+use crate::pool::Pool;
 use crate::registry::Clock;
 use crate::target::percent_decode;
 use crate::trust::{RequestHeader, Trust};
@@ -50,6 +51,8 @@ const GOOD_LIFETIME: Duration = Duration::from_secs(3600);
 const LANE: usize = 4;
 const LANE_PACE: Duration = Duration::from_millis(100);
 const LANE_WAITING: usize = 64;
+/// Requests that wait for reviews of tokens that were valid a while ago.
+const WAITING: usize = 400;
 /// A signature on a connection's certificate is checked again after this long.
 const VERDICT_LIFETIME: Duration = Duration::from_secs(60);
 
@@ -103,6 +106,8 @@ pub enum Rejected {
     Review(String),
     #[error("too many tokens from there were not valid")]
     Source,
+    #[error("too many requests wait for the review of this token")]
+    Waiting,
 }
 
 /// The other end of a connection: its certificates, leaf first.
@@ -156,6 +161,8 @@ pub struct Authenticator {
     /// Digests of tokens that were valid, and when that was said last.
     good: Mutex<HashMap<[u8; 32], tokio::time::Instant>>,
     lane: Lane,
+    /// Requests that neither count by their source nor wait in the lane, by token.
+    waiting: Pool,
     clock: Clock,
 }
 
@@ -170,6 +177,7 @@ impl Authenticator {
             failures: Buckets::default(),
             good: Mutex::default(),
             lane: Lane::default(),
+            waiting: Pool::places(WAITING),
             clock,
         })
     }
@@ -368,7 +376,15 @@ impl Authenticator {
         // answer: only what is not valid costs. What was valid does not count at all, and
         // what is new from a source that has no more is not refused: behind one address
         // there may be many. It waits its turn.
-        let counted = source.filter(|_| !self.is_good(&key));
+        let good = self.is_good(&key);
+        let _waits = match good {
+            true => {
+                let place = self.waiting.enter(&hex::encode(key));
+                Some(place.map_err(|_| Rejected::Waiting)?)
+            }
+            false => None,
+        };
+        let counted = source.filter(|_| !good);
         let lane = match counted {
             Some(source) if !self.failures.take(source) => Some(self.lane.enter().await?),
             _ => None,

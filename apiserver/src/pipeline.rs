@@ -190,7 +190,7 @@ impl Call<'_> {
             Err(error) => {
                 self.context.metrics.authenticated("failure");
                 tracing::info!(%error, "unauthorized");
-                if let Rejected::Source = error {
+                if let Rejected::Source | Rejected::Waiting = error {
                     return Err(limits::too_many());
                 }
                 Err(Failure::Unauthorized)
