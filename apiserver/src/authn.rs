@@ -23,7 +23,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::buckets::Buckets;
@@ -155,6 +155,8 @@ type Reviewed = Result<Arc<Identity>, String>;
 pub struct Authenticator {
     client: Option<kube::Client>,
     trust: ArcSwapOption<Trust>,
+    /// Told when trust has changed.
+    news: Notify,
     tokens: Memo<[u8; 32], Reviewed, String>,
     /// Tokens that were not valid, by where they came from.
     failures: Buckets,
@@ -173,6 +175,7 @@ impl Authenticator {
         Arc::new(Authenticator {
             client,
             trust: ArcSwapOption::empty(),
+            news: Notify::new(),
             tokens: Memo::new(TOKEN_LIFETIME, TOKEN_CAPACITY),
             failures: Buckets::default(),
             good: Mutex::default(),
@@ -202,6 +205,7 @@ impl Authenticator {
                 "loaded the authorities of callers"
             );
             self.trust.store(Some(Arc::new(trust)));
+            self.news.notify_waiters();
         }
     }
 
@@ -299,6 +303,19 @@ impl Authenticator {
     pub fn is_front_proxy(&self, peer: &Peer) -> bool {
         self.verdict(peer)
             .is_some_and(|verdict| is_front_proxy(&verdict))
+    }
+
+    /// Comes back when the peer is no longer what it was taken for: the authorities were
+    /// read or replaced after it connected, or its certificate has ended.
+    pub async fn changes_sides(&self, peer: &Peer, front_proxy: bool) {
+        loop {
+            let news = self.news.notified();
+            if self.is_front_proxy(peer) != front_proxy {
+                return;
+            }
+            // Nobody tells of the end of a certificate.
+            let _ = tokio::time::timeout(VERDICT_LIFETIME, news).await;
+        }
     }
 
     /// What is known of the peer's certificate, if it has one and we know whom to trust.

@@ -568,4 +568,4 @@ fn panicked(metrics: &Metrics, panic: &(dyn Any + Send)) -> Response<Body> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
