@@ -142,8 +142,10 @@ impl Cluster {
 }
 
 const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 /// END_STREAM and END_HEADERS.
 const WHOLE: u8 = 5;
 
@@ -239,4 +241,115 @@ async fn a_connection_whose_certificate_is_judged_otherwise_is_ended() {
     ask.extend(frame(SETTINGS, 0, 0, &[]));
     stranger.send(&ask).await;
     assert_eq!(stranger.until(&[HEADERS, GOAWAY]).await.unwrap().0, HEADERS);
+}
+
+/// What a client may send ahead is little but for the front proxy, which sends the bodies
+/// of all users over one connection.
+#[tokio::test]
+async fn windows_are_those_of_the_front_proxy_and_of_others() {
+    let cluster = Cluster::new();
+    let (address, context, _drain) = cluster.server().await;
+    context
+        .authenticator
+        .load(&Cluster::trusting(&cluster.front));
+    let proxy = signed(&cluster.front, "front-proxy", Usage::Client);
+    const KIB: u32 = 1024;
+    for (client, streams, stream, connection, most, headers) in [
+        (None, 100, 64 * KIB, 64 * KIB - 1, 16 * KIB, 64 * KIB),
+        (
+            Some(&proxy),
+            1_000,
+            256 * KIB,
+            16 * KIB * KIB,
+            256 * KIB,
+            256 * KIB,
+        ),
+    ] {
+        let mut wire = cluster.connect(address, client).await;
+        wire.send(&frame(HEADERS, WHOLE, 1, &get(&[]))).await;
+        // As HTTP/2 has them if nothing is said.
+        let mut said = std::collections::HashMap::from([(4, 65_535), (5, 16_384)]);
+        let mut window = 65_535;
+        loop {
+            let (kind, of, payload) = wire.next().await.unwrap();
+            let number = |bytes: &[u8]| {
+                bytes
+                    .iter()
+                    .fold(0, |sum, byte| sum << 8 | u32::from(*byte))
+            };
+            match kind {
+                SETTINGS => said.extend(
+                    payload
+                        .chunks(6)
+                        .map(|s| (number(&s[..2]), number(&s[2..]))),
+                ),
+                WINDOW_UPDATE if of == 0 => window += number(&payload),
+                HEADERS => break,
+                _ => {}
+            }
+        }
+        let settings = [3, 4, 5, 6].map(|name| said.get(&name).copied());
+        assert_eq!(settings, [streams, stream, most, headers].map(Some));
+        // One byte more is not worth a frame.
+        assert_eq!(window, connection);
+    }
+}
+
+/// One user of the front proxy who sends what is refused, or calls off what he has asked
+/// for, does not end the connection of all; who has a connection of his own ends that.
+#[tokio::test]
+async fn what_is_reset_does_not_end_the_connection_of_the_front_proxy() {
+    let cluster = Cluster::new();
+    let (address, context, _drain) = cluster.server().await;
+    context
+        .authenticator
+        .load(&Cluster::trusting(&cluster.front));
+    let proxy = signed(&cluster.front, "front-proxy", Usage::Client);
+    let stream = |n: u32| 2 * n + 1;
+    let called_off = |n: u32| {
+        let mut both = frame(HEADERS, WHOLE, stream(n), &get(&[]));
+        both.extend(frame(RST_STREAM, 0, stream(n), &[0, 0, 0, 8]));
+        both
+    };
+    // A body of five bytes that has none.
+    let refused = |n: u32| frame(HEADERS, WHOLE, stream(n), &get(&[("content-length", "5")]));
+    for client in [Some(&proxy), None] {
+        let mut wire = cluster.connect(address, client).await;
+        // At once, so that they are called off before anything is done for them.
+        let frames: Vec<u8> = (0..300).flat_map(called_off).collect();
+        wire.send(&frames).await;
+        goes_on(&mut wire, stream(300), client.is_some()).await;
+    }
+    for client in [Some(&proxy), None] {
+        let mut wire = cluster.connect(address, client).await;
+        for n in 0..1_200 {
+            wire.send(&refused(n)).await;
+            let answer = wire.until(&[RST_STREAM, GOAWAY]).await.unwrap();
+            if answer.0 == GOAWAY {
+                assert!(client.is_none(), "{n}");
+                break;
+            }
+            assert!(n < 1_100 || client.is_some(), "its connection goes on");
+        }
+        if client.is_some() {
+            goes_on(&mut wire, stream(1_200), true).await;
+        }
+    }
+}
+
+/// Whether a further request is answered, or the connection was told to calm down.
+async fn goes_on(wire: &mut Wire, stream: u32, answered: bool) {
+    wire.send(&frame(HEADERS, WHOLE, stream, &get(&[]))).await;
+    loop {
+        let (kind, of, payload) = wire.until(&[HEADERS, GOAWAY]).await.unwrap();
+        match kind {
+            GOAWAY => {
+                assert!(!answered, "{payload:?}");
+                // ENHANCE_YOUR_CALM
+                return assert_eq!(payload[7], 11);
+            }
+            _ if of == stream => return assert!(answered, "its connection goes on"),
+            _ => {}
+        }
+    }
 }
