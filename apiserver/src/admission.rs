@@ -341,23 +341,38 @@ fn finalizer_warnings(new: &Value, old: Option<&Value>, warnings: &Warnings) {
     }
 }
 
-/// Rule 8: what the object makes us do with our rights, the requester must be
-/// allowed to do as well. Asked for changed fields only.
+/// What the object makes us do with our rights, as far as its fields are changed.
 ///
 /// # Errors
 /// 422 for an object that borrows more than [`apiservice::resource::MAX_BORROWED`]
-/// rights, before any of them is asked for; 403 for one that the requester lacks.
+/// rights, before any of them is asked for.
+pub fn borrows(
+    resource: &'static Resource,
+    new: &Value,
+    old: Option<&Value>,
+) -> Result<Vec<BorrowedRight>, Failure> {
+    match resource.borrows_too_much(new, old) {
+        Some(error) => {
+            let name = meta(new, "name");
+            Err(Failure::invalid(resource, name, vec![error]))
+        }
+        None => Ok(resource.borrowed(new, old)),
+    }
+}
+
+/// Rule 8: what the object borrows ([`borrows`]), the requester must be allowed to do as
+/// well.
+///
+/// # Errors
+/// 403 for a right that the requester lacks.
 pub async fn borrowed(
     registry: &Registry,
     identity: &Identity,
     resource: &'static Resource,
     new: &Value,
-    old: Option<&Value>,
+    rights: Vec<BorrowedRight>,
 ) -> Result<(), Failure> {
-    if let Some(error) = resource.borrows_too_much(new, old) {
-        return Err(Failure::invalid(resource, meta(new, "name"), vec![error]));
-    }
-    for right in resource.borrowed(new, old) {
+    for right in rights {
         let asked = attributes(&right);
         if let Decision::Deny { reason } = registry.authorizer.allowed(identity, &asked).await? {
             if let Some(other) = right.or {

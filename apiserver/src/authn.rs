@@ -23,12 +23,13 @@ use kube::runtime::{WatchStreamExt, watcher};
 use parking_lot::Mutex;
 use rustls::pki_types::CertificateDer;
 use sha2::{Digest, Sha256};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::buckets::Buckets;
 use crate::delegate;
 use crate::memo::Memo;
+use crate::pool::Pool;
 use crate::registry::Clock;
 use crate::target::percent_decode;
 use crate::trust::{RequestHeader, Trust};
@@ -50,6 +51,8 @@ const GOOD_LIFETIME: Duration = Duration::from_secs(3600);
 const LANE: usize = 4;
 const LANE_PACE: Duration = Duration::from_millis(100);
 const LANE_WAITING: usize = 64;
+/// Requests that wait for reviews of tokens that were valid a while ago.
+const WAITING: usize = 400;
 /// A signature on a connection's certificate is checked again after this long.
 const VERDICT_LIFETIME: Duration = Duration::from_secs(60);
 
@@ -103,6 +106,8 @@ pub enum Rejected {
     Review(String),
     #[error("too many tokens from there were not valid")]
     Source,
+    #[error("too many requests wait for the review of this token")]
+    Waiting,
 }
 
 /// The other end of a connection: its certificates, leaf first.
@@ -150,12 +155,16 @@ type Reviewed = Result<Arc<Identity>, String>;
 pub struct Authenticator {
     client: Option<kube::Client>,
     trust: ArcSwapOption<Trust>,
+    /// Told when trust has changed.
+    news: Notify,
     tokens: Memo<[u8; 32], Reviewed, String>,
     /// Tokens that were not valid, by where they came from.
     failures: Buckets,
     /// Digests of tokens that were valid, and when that was said last.
     good: Mutex<HashMap<[u8; 32], tokio::time::Instant>>,
     lane: Lane,
+    /// Requests that neither count by their source nor wait in the lane, by token.
+    waiting: Pool,
     clock: Clock,
 }
 
@@ -166,10 +175,12 @@ impl Authenticator {
         Arc::new(Authenticator {
             client,
             trust: ArcSwapOption::empty(),
+            news: Notify::new(),
             tokens: Memo::new(TOKEN_LIFETIME, TOKEN_CAPACITY),
             failures: Buckets::default(),
             good: Mutex::default(),
             lane: Lane::default(),
+            waiting: Pool::places(WAITING),
             clock,
         })
     }
@@ -194,6 +205,7 @@ impl Authenticator {
                 "loaded the authorities of callers"
             );
             self.trust.store(Some(Arc::new(trust)));
+            self.news.notify_waiters();
         }
     }
 
@@ -293,6 +305,19 @@ impl Authenticator {
             .is_some_and(|verdict| is_front_proxy(&verdict))
     }
 
+    /// Comes back when the peer is no longer what it was taken for: the authorities were
+    /// read or replaced after it connected, or its certificate has ended.
+    pub async fn changes_sides(&self, peer: &Peer, front_proxy: bool) {
+        loop {
+            let news = self.news.notified();
+            if self.is_front_proxy(peer) != front_proxy {
+                return;
+            }
+            // Nobody tells of the end of a certificate.
+            let _ = tokio::time::timeout(VERDICT_LIFETIME, news).await;
+        }
+    }
+
     /// What is known of the peer's certificate, if it has one and we know whom to trust.
     fn verdict(&self, peer: &Peer) -> Option<Arc<Verdict>> {
         let trust = self.trust.load_full()?;
@@ -368,7 +393,15 @@ impl Authenticator {
         // answer: only what is not valid costs. What was valid does not count at all, and
         // what is new from a source that has no more is not refused: behind one address
         // there may be many. It waits its turn.
-        let counted = source.filter(|_| !self.is_good(&key));
+        let good = self.is_good(&key);
+        let _waits = match good {
+            true => {
+                let place = self.waiting.enter(&hex::encode(key));
+                Some(place.map_err(|_| Rejected::Waiting)?)
+            }
+            false => None,
+        };
+        let counted = source.filter(|_| !good);
         let lane = match counted {
             Some(source) if !self.failures.take(source) => Some(self.lane.enter().await?),
             _ => None,

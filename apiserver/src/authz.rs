@@ -94,8 +94,8 @@ impl Authorizer {
         Self::over(Source::Test(Box::new(decide)))
     }
 
-    /// Whether the caller may do what the target says. A `place` is taken only for a
-    /// question to the cluster: what is known needs none.
+    /// Whether the caller may do what the target says. A `place` is taken while the cluster
+    /// is asked, by this caller or another: what is known needs none.
     ///
     /// # Errors
     /// `Forbidden` if not; `Internal` when the cluster cannot be asked; that of `place`.
@@ -134,14 +134,19 @@ impl Authorizer {
             return Ok(decision);
         }
         let ask = || async {
-            let _place = place()?;
             let answer = self.ask(identity, attributes).await;
             answer.map_err(Failure::Internal)
         };
         if weight(identity, attributes) > MEMORABLE {
+            let _place = place()?;
             return ask().await;
         }
         let key = (identity.clone(), attributes.clone());
+        if let Some(known) = self.memo.known(&key) {
+            return Ok(known);
+        }
+        // Also for who waits for the answer to another's question: nobody else counts them.
+        let _place = place()?;
         self.memo.get(&key, ask).await
     }
 

@@ -4,6 +4,7 @@
 pub mod depth;
 pub mod metadata;
 pub mod strict;
+pub mod weight;
 
 use apiservice::Resource;
 use apiservice::field::{self, Path};
@@ -61,7 +62,7 @@ pub struct Parsed {
 pub enum Unreadable {
     /// The decoder's text.
     Syntax(String),
-    /// It has more maps and lists than a body of its size may take memory for.
+    /// Its tree would take more memory than [`weight::TREE`].
     TooMany,
 }
 
@@ -71,10 +72,27 @@ impl Unreadable {
         match self {
             // The decoder may quote the body.
             Self::Syntax(text) => failure(&told::cut(text, told::MAX_TEXT)),
-            Self::TooMany => {
-                Failure::TooLarge("the body has too many maps and lists for its size".to_owned())
-            }
+            Self::TooMany => too_heavy("body", weight::TREE),
         }
+    }
+}
+
+/// 413 for what would take more memory than it may.
+pub fn too_heavy(what: &str, most: usize) -> Failure {
+    let most = most / (1024 * 1024);
+    Failure::TooLarge(format!(
+        "the {what} has too many maps and lists: it would take more than {most} MiB of memory"
+    ))
+}
+
+/// What the tree of a body will take; it is not made.
+///
+/// # Errors
+/// When that is more than `most`.
+pub fn weigh(media: Media, body: &[u8], most: usize) -> Result<usize, weight::TooHeavy> {
+    match media {
+        Media::Json => weight::of_json(body, most),
+        Media::Yaml => strict::weigh_yaml(body, most),
     }
 }
 

@@ -15,7 +15,8 @@
 //!
 //! A first start is told from a lost record by the tenants: with no record, the store
 //! is taken if no Deployment in the cluster is owned by one of our kinds. If that
-//! cannot be asked, it is not taken.
+//! cannot be asked, it is not taken. An installation that is limited to some namespaces
+//! has the right to ask in these alone.
 //!
 //! Flow: [`Floor::run`] reads the Secret, [`judge`] decides (pure), the outcome is
 //! stored for [`Floor::ready`], which every resource request asks.
@@ -29,6 +30,9 @@ use apiservice::names;
 use arc_swap::ArcSwap;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
+};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, ListParams, ObjectMeta, PostParams};
 use storage::{Revision, Store};
@@ -447,11 +451,17 @@ impl Floor {
     }
 
     /// Asks for one Deployment that one of our kinds owns. Only names and owners are
-    /// transferred.
+    /// transferred. Where tenants may run in some namespaces only, there may still be others
+    /// elsewhere, of before: they are found if somebody has given the right to look.
     async fn tenants(&self) -> Tenants {
-        if self.tenants_in.is_empty() {
+        if self.tenants_in.is_empty() || self.may_look_everywhere().await {
             return tenants(Api::all(self.client.clone())).await;
         }
+        tracing::warn!(
+            namespaces = self.tenants_in.join(","),
+            "no store is on record; whether there are tenants is looked up in these namespaces \
+             only, for there is no right to list Deployments in others"
+        );
         for namespace in &self.tenants_in {
             let api = Api::namespaced(self.client.clone(), namespace);
             let found = tenants(api).await;
@@ -460,6 +470,34 @@ impl Floor {
             }
         }
         Tenants::None
+    }
+}
+
+impl Floor {
+    /// Whether Deployments may be listed in all namespaces. Asked and not tried: a request
+    /// that is refused looks like an attempt in the cluster's audit log.
+    async fn may_look_everywhere(&self) -> bool {
+        let review = SelfSubjectAccessReview {
+            spec: SelfSubjectAccessReviewSpec {
+                resource_attributes: Some(ResourceAttributes {
+                    verb: Some("list".to_owned()),
+                    group: Some("apps".to_owned()),
+                    resource: Some("deployments".to_owned()),
+                    ..ResourceAttributes::default()
+                }),
+                ..SelfSubjectAccessReviewSpec::default()
+            },
+            ..SelfSubjectAccessReview::default()
+        };
+        let api: Api<SelfSubjectAccessReview> = Api::all(self.client.clone());
+        match api.create(&PostParams::default(), &review).await {
+            Ok(answer) => answer.status.is_some_and(|status| status.allowed),
+            Err(error) => {
+                let error = delegate::describe(&error);
+                tracing::warn!(error, "cannot ask where Deployments may be listed");
+                false
+            }
+        }
     }
 }
 
@@ -710,6 +748,54 @@ mod tests {
                 );
             }
             fourth.finish(&other).await;
+        }
+    }
+
+    /// A new store without a record, tenants that stand in no namespace of the list, and a
+    /// cluster in which one may look there or not.
+    #[tokio::test]
+    async fn tenants_outside_of_the_list_are_found_where_one_may_look() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        for may in [true, false] {
+            let asked = Arc::new(parking_lot::Mutex::new(Vec::new()));
+            let paths = asked.clone();
+            let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+                let path = request.uri().path().to_owned();
+                paths.lock().push(path.clone());
+                let answer = match path.as_str() {
+                    "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews" => {
+                        serde_json::json!({"spec": {}, "status": {"allowed": may}})
+                    }
+                    "/apis/apps/v1/deployments" => serde_json::json!({
+                        "metadata": {},
+                        "items": [{"metadata": {
+                            "name": "t", "namespace": "elsewhere",
+                            "ownerReferences": [{
+                                "apiVersion": format!("{}/v1alpha1", apiservice::GROUP),
+                                "kind": "TenantControlPlane", "name": "t", "uid": "u",
+                            }],
+                        }}],
+                    }),
+                    _ => serde_json::json!({"metadata": {}, "items": []}),
+                };
+                let body = kube::client::Body::from(answer.to_string().into_bytes());
+                async move { Ok::<_, std::convert::Infallible>(http::Response::new(body)) }
+            });
+            let client = kube::Client::new(service, "default");
+            let list = vec!["a".to_owned(), "b".to_owned()];
+            let floor = Floor::new(client, "ns", "s", list, Arc::new(Metrics::new()));
+            let found = floor.tenants().await;
+            let asked = asked.lock().clone();
+            match may {
+                true => assert_eq!(found, Tenants::Some("elsewhere/t".to_owned())),
+                false => {
+                    assert_eq!(found, Tenants::None);
+                    // Nothing is tried that would be refused.
+                    let everywhere = |path: &String| path == "/apis/apps/v1/deployments";
+                    assert!(!asked.iter().any(everywhere), "{asked:?}");
+                    assert_eq!(asked.len(), 3, "{asked:?}");
+                }
+            }
         }
     }
 

@@ -9,11 +9,14 @@ use std::time::Duration;
 use axum::body::Bytes;
 use bytes::BytesMut;
 use http_body_util::BodyExt;
+use serde_json::Value;
 
 use crate::authn::Identity;
+use crate::decode::{self, Media, weight};
 use crate::pool::{Hold, Pool};
 use crate::status::Failure;
 use crate::target::Verb;
+use crate::{merge, object};
 
 /// The largest body that is read, in bytes.
 pub const BODY: usize = 3 * 1024 * 1024;
@@ -24,13 +27,20 @@ pub const WRITE: Duration = Duration::from_secs(34);
 /// A client that takes longer to send its headers is cut off (HTTP/1).
 pub const HEADER_READ: Duration = Duration::from_secs(32);
 
-/// Bytes that bodies under way may take, counted as what they take once they are read:
-/// one holder can send one of the largest.
-const WORK: usize = 2 * EXPANSION * BODY;
-/// The same of stored objects that are read as trees of values.
+/// Bytes that bodies under way may take, and the trees of values that are made of them
+/// ([`weight`]).
+const WORK: usize = 96 * 1024 * 1024;
+/// The same of stored objects that are read as trees of values, or made anew.
 const STORED: usize = 64 * 1024 * 1024;
-/// What a document takes at worst once it is read as a tree of values, in its own size.
-const EXPANSION: usize = 16;
+/// What is held of a document beside its tree, in its own size: a buffer that grows doubles,
+/// and what is stored is written anew.
+const RAW: usize = 2;
+// Each alone fits in what one holder gets, which is half.
+const _: () = assert!(weight::TREE + RAW * BODY <= WORK / 2);
+const _: () = assert!(
+    weight::TREE + weight::STATUS_TREE + RAW * (object::MAX_STORED + object::STATUS_ROOM)
+        <= STORED / 2
+);
 /// How long one of the cluster's own controllers waits for room; then it goes on without.
 const SYSTEM_WAIT: Duration = Duration::from_secs(2);
 /// Between its looks.
@@ -173,15 +183,17 @@ impl Limits {
         }
     }
 
-    /// Room for a stored object of so many bytes that is read as a tree of values.
+    /// Room for a stored object that is read as a tree of values.
     ///
     /// # Errors
     /// 429 while what the caller has under way takes all of its share. The cluster's own
     /// controllers wait a little, and are never refused.
-    pub async fn decode(&self, identity: &Identity, bytes: usize) -> Result<Slot, Failure> {
+    pub async fn decode(&self, identity: &Identity, stored: &[u8]) -> Result<Room, Failure> {
         let mut room = self.room(identity, &self.stored);
-        room.grow(bytes).await?;
-        Ok(room.hold)
+        // What is heavier is of a release that did not weigh, and takes all that one gets.
+        let tree = weight::of_json(stored, room.most).unwrap_or(room.most);
+        room.reach(RAW * stored.len() + tree).await?;
+        Ok(room)
     }
 
     /// No room yet, of that of the caller: its own or this.
@@ -190,17 +202,25 @@ impl Limits {
         let pool = own.unwrap_or(of_all);
         Room {
             hold: (!exempt(identity)).then(|| pool.hold(holder(identity))),
+            held: 0,
+            most: pool.alone(),
             patience: own.map(|_| SYSTEM_WAIT),
         }
     }
 
-    /// Reads a whole body of at most [`BODY`] bytes. What it takes is held with it.
+    /// Reads a whole body of at most [`BODY`] bytes, and weighs what it is as a tree of
+    /// values. Both are held with it.
     ///
     /// # Errors
-    /// 413 for a larger one; 400 if the client stops in the middle; 429 while the
+    /// 413 for a larger or heavier one; 400 if the client stops in the middle; 429 while the
     /// caller's other bodies take all of its share. Nobody's bodies stand in the way of an
     /// administrator or of the cluster's own controllers.
-    pub async fn read<B>(&self, identity: &Identity, body: B) -> Result<(Bytes, Slot), Failure>
+    pub async fn read<B>(
+        &self,
+        identity: &Identity,
+        media: Media,
+        body: B,
+    ) -> Result<(Bytes, Slot), Failure>
     where
         B: http_body::Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -222,33 +242,55 @@ impl Limits {
             if whole.len() + data.len() > BODY {
                 return Err(Failure::TooLarge(format!("limit is {BODY}")));
             }
-            room.grow(data.len()).await?;
+            room.reach(RAW * (whole.len() + data.len())).await?;
             whole.extend_from_slice(&data);
         }
+        let tree = decode::weigh(media, &whole, weight::TREE);
+        let tree = tree.map_err(|weight::TooHeavy| decode::too_heavy("body", weight::TREE))?;
+        room.reach(RAW * whole.len() + tree).await?;
         Ok((whole.freeze(), room.hold))
     }
 }
 
 /// What a caller holds of the room for documents; nothing for those that are not counted.
-struct Room {
+#[derive(Debug)]
+pub struct Room {
     hold: Slot,
+    /// As much as was asked for; a controller may go on with less.
+    held: usize,
+    /// What one holder gets.
+    most: usize,
     /// What is left of the time that a controller waits; others are refused.
     patience: Option<Duration>,
 }
 
 impl Room {
-    /// Room for so many bytes more of a document.
-    async fn grow(&mut self, bytes: usize) -> Result<(), Failure> {
-        let Some(hold) = &mut self.hold else {
+    /// Room for an object that takes the place of what was read.
+    ///
+    /// # Errors
+    /// As for [`Limits::decode`].
+    pub async fn hold(&mut self, made: &Value) -> Result<(), Failure> {
+        let tree = weight::of(made, self.most).unwrap_or(self.most);
+        self.reach(RAW * merge::length(made) + tree).await
+    }
+
+    /// Makes it at least so many bytes; what is more than one holder gets is all of that.
+    async fn reach(&mut self, bytes: usize) -> Result<(), Failure> {
+        let bytes = bytes.min(self.most);
+        let more = bytes.saturating_sub(self.held);
+        let Some(hold) = self.hold.as_mut().filter(|_| more > 0) else {
             return Ok(());
         };
-        let Some(patience) = &mut self.patience else {
-            return hold.grow(bytes * EXPANSION);
-        };
-        while hold.grow(bytes * EXPANSION).is_err() && !patience.is_zero() {
-            tokio::time::sleep(LOOK).await;
-            *patience = patience.saturating_sub(LOOK);
+        match &mut self.patience {
+            None => hold.grow(more)?,
+            Some(patience) => {
+                while hold.grow(more).is_err() && !patience.is_zero() {
+                    tokio::time::sleep(LOOK).await;
+                    *patience = patience.saturating_sub(LOOK);
+                }
+            }
         }
+        self.held = bytes;
         Ok(())
     }
 }
@@ -401,27 +443,62 @@ mod tests {
         assert_eq!(fill(&limits, &user("u", "g"), Need::Read).len(), 2);
     }
 
+    /// JSON whose tree takes about so many bytes.
+    fn heavy(bytes: usize) -> String {
+        let of = |count: usize| format!("[{}]", vec![r#"{"":0}"#; count].join(","));
+        let many = weight::of_json(of(1 << 14).as_bytes(), usize::MAX).unwrap();
+        of(bytes / (many >> 14))
+    }
+
     #[tokio::test]
     async fn a_body_beyond_the_limit_is_413() {
         let limits = Limits::new(1, 1, "s");
         let a = user("a", "g");
-        let (body, held) = limits.read(&a, Body::from(vec![b'x'; BODY])).await.unwrap();
-        assert_eq!(body.len(), BODY);
-        // One caller has one such body under way; others have theirs.
-        let second = limits.read(&a, Body::from(vec![b'x'; BODY])).await;
-        assert_eq!(second.unwrap_err().retry_after(), Some(1));
-        let b = user("b", "g");
-        limits
-            .read(&b, Body::from(vec![b'x'; BODY / 2]))
+        let text = format!("\"{}\"", "x".repeat(BODY - 2));
+        let (body, _held) = limits
+            .read(&a, Media::Json, Body::from(text))
             .await
             .unwrap();
-        drop((body, held));
+        assert_eq!(body.len(), BODY);
         let large = Body::from(vec![b'x'; BODY + 1]);
-        let failure = limits.read(&a, large).await.unwrap_err();
+        let failure = limits.read(&a, Media::Json, large).await.unwrap_err();
         assert_eq!(
             failure.to_string(),
             "Request entity too large: limit is 3145728"
         );
+    }
+
+    /// It is what they take once they are read that is shared, however short they are.
+    #[tokio::test]
+    async fn bodies_are_counted_by_what_they_are_as_trees() {
+        let limits = Limits::new(1, 1, "s");
+        let (a, b) = (user("a", "g"), user("b", "g"));
+        let read = |who, bytes| limits.read(who, Media::Json, Body::from(heavy(bytes)));
+        let (body, held) = read(&a, weight::TREE - 1_000_000).await.unwrap();
+        assert!(body.len() < weight::TREE / 50);
+        // One caller has one such body under way; others have theirs.
+        let second = read(&a, weight::TREE - 1_000_000).await;
+        let second = [second, read(&a, weight::TREE - 1_000_000).await];
+        let refused = second.iter().filter_map(|read| read.as_ref().err());
+        assert!(refused.clone().count() > 0);
+        assert!(
+            refused
+                .clone()
+                .all(|refused| refused.retry_after() == Some(1))
+        );
+        drop(second);
+        let other = read(&b, weight::TREE - 1_000_000).await.unwrap();
+        drop((held, other));
+        let failure = read(&a, 2 * weight::TREE).await.unwrap_err();
+        assert_eq!(failure.code().as_u16(), 413);
+        assert!(limits.work.is_unused());
+        // The same as YAML.
+        let maps = "- a:\n    b: 0\n".repeat(20_000);
+        let failure = limits
+            .read(&a, Media::Yaml, Body::from(maps))
+            .await
+            .unwrap_err();
+        assert_eq!(failure.code().as_u16(), 413);
     }
 
     /// Who sends headers and never a body, a thousand times on one connection.
@@ -432,7 +509,7 @@ mod tests {
         let body = || Body::from_stream(futures::stream::pending::<std::io::Result<Bytes>>());
         let mut waiting = Vec::new();
         let refused = loop {
-            let mut read = Box::pin(limits.read(&a, body()));
+            let mut read = Box::pin(limits.read(&a, Media::Json, body()));
             match futures::FutureExt::now_or_never(&mut read) {
                 None => waiting.push(read),
                 Some(ended) => break ended.unwrap_err(),
@@ -443,9 +520,9 @@ mod tests {
             (BODIES / 8, Some(1))
         );
         let b = user("b", "g");
-        limits.read(&b, Body::from("x")).await.unwrap();
+        limits.read(&b, Media::Json, Body::from("x")).await.unwrap();
         drop(waiting);
-        limits.read(&a, Body::from("x")).await.unwrap();
+        limits.read(&a, Media::Json, Body::from("x")).await.unwrap();
     }
 
     #[tokio::test]
@@ -453,16 +530,15 @@ mod tests {
         let limits = Limits::new(1, 1, "s");
         let mut held = Vec::new();
         for n in 0..40 {
-            let body = Body::from(vec![b'x'; BODY / 4]);
-            held.extend(limits.read(&user(&format!("u{n}"), "g"), body).await.ok());
+            let who = user(&format!("u{n}"), "g");
+            let body = Body::from(heavy(weight::TREE / 4));
+            held.extend(limits.read(&who, Media::Json, body).await.ok());
         }
-        let body = || Body::from(vec![b'x'; 3 * 512 * 1024]);
-        limits.read(&user("new", "g"), body()).await.unwrap_err();
+        let read = |who| limits.read(who, Media::Json, Body::from(heavy(weight::TREE / 2)));
+        let new = user("new", "g");
+        read(&new).await.unwrap_err();
         let master = user("m", "system:masters");
-        let both = [
-            limits.read(&master, body()).await,
-            limits.read(&master, body()).await,
-        ];
+        let both = [read(&master).await, read(&master).await];
         assert!(both.iter().all(|read| matches!(read, Ok((_, None)))));
     }
 
@@ -470,17 +546,18 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_clusters_own_controllers_are_not_refused() {
         let limits = Limits::new(1, 1, "s");
-        let body = || Body::from(vec![b'x'; 3 * 512 * 1024]);
+        let large = heavy(weight::TREE - 1_000_000);
+        let read = |who| limits.read(who, Media::Json, Body::from(large.clone()));
         let ours = user("system:serviceaccount:s:steward-controller", "g");
         let began = tokio::time::Instant::now();
-        let first = limits.read(&ours, body()).await.unwrap();
+        let first = read(&ours).await.unwrap();
         let collector = user(CONTROLLERS[1], "g");
-        limits.read(&collector, body()).await.unwrap();
+        read(&collector).await.unwrap();
         assert!(began.elapsed().is_zero());
-        limits.read(&ours, body()).await.unwrap();
-        limits.decode(&ours, 3 * 512 * 1024).await.unwrap();
+        read(&ours).await.unwrap();
+        limits.decode(&ours, large.as_bytes()).await.unwrap();
         assert!(began.elapsed() >= 2 * SYSTEM_WAIT);
-        let second = limits.read(&ours, body());
+        let second = read(&ours);
         let (second, ()) = futures::future::join(second, async { drop(first) }).await;
         assert!(second.is_ok() && began.elapsed() < 3 * SYSTEM_WAIT);
     }

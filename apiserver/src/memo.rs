@@ -21,7 +21,9 @@ pub struct Memo<K, V, E> {
 }
 
 struct Slot<V, E> {
-    answer: tokio::sync::Mutex<Option<(Result<V, E>, Instant)>>,
+    answer: Mutex<Option<(Result<V, E>, Instant)>>,
+    /// Held by who asks.
+    asking: tokio::sync::Mutex<()>,
     /// When the slot may be forgotten: a lifetime after it was last asked.
     asked: Mutex<Instant>,
 }
@@ -36,15 +38,16 @@ impl<K: Hash + Eq + Clone, V: Clone, E: Clone> Memo<K, V, E> {
         }
     }
 
-    /// The remembered answer to `key`, or that of `ask`.
+    /// The remembered answer to `key`, or that of `ask`. Whoever calls this waits, and has to
+    /// see to it that not too many do.
     pub async fn get<F>(&self, key: &K, ask: impl FnOnce() -> F) -> Result<V, E>
     where
         F: Future<Output = Result<V, E>>,
     {
         let came = Instant::now();
         let slot = self.slot(key, came);
-        let mut answer = slot.answer.lock().await;
-        match &*answer {
+        let _asking = slot.asking.lock().await;
+        match &*slot.answer.lock() {
             Some((Ok(value), at)) if at.elapsed() < self.lifetime => return Ok(value.clone()),
             // The question was asked while we waited, and nobody could answer it.
             Some((Err(error), at)) if *at >= came => return Err(error.clone()),
@@ -52,15 +55,14 @@ impl<K: Hash + Eq + Clone, V: Clone, E: Clone> Memo<K, V, E> {
         }
         *slot.asked.lock() = Instant::now();
         let result = ask().await;
-        *answer = Some((result.clone(), Instant::now()));
+        *slot.answer.lock() = Some((result.clone(), Instant::now()));
         result
     }
 
     /// The remembered answer to `key`, if there is one.
     pub fn known(&self, key: &K) -> Option<V> {
         let slot = self.slots.lock().get(key).cloned()?;
-        let answer = slot.answer.try_lock().ok()?;
-        match &*answer {
+        match &*slot.answer.lock() {
             Some((Ok(value), at)) if at.elapsed() < self.lifetime => Some(value.clone()),
             _ => None,
         }
@@ -89,7 +91,8 @@ impl<K: Hash + Eq + Clone, V: Clone, E: Clone> Memo<K, V, E> {
             }
         }
         let slot = Arc::new(Slot {
-            answer: tokio::sync::Mutex::new(None),
+            answer: Mutex::new(None),
+            asking: tokio::sync::Mutex::new(()),
             asked: Mutex::new(now),
         });
         slots.insert(key.clone(), slot.clone());

@@ -4,7 +4,7 @@
 use apiservice::told::{self, Place};
 use serde_json::{Map, Value};
 
-use crate::decode::{MAX_STRICT, depth, strict};
+use crate::decode::{MAX_STRICT, depth, strict, weight};
 use crate::status::Failure;
 
 /// More operations than this are a 413.
@@ -19,20 +19,19 @@ const MAX_STEPS: usize = 50_000_000;
 #[derive(Debug, Default)]
 struct Work {
     copied: usize,
-    /// Maps and lists in it, which take far more than their length says.
-    containers: usize,
+    /// What it takes in memory, which may be far more than its length says.
+    weight: usize,
     steps: usize,
 }
 
 impl Work {
     fn copy(&mut self, value: &Value) -> Result<(), Inapplicable> {
         self.copied = self.copied.saturating_add(length(value));
-        self.containers = self.containers.saturating_add(strict::containers(value));
-        if self.containers > strict::most_containers(self.copied) {
-            return Err(Inapplicable::Operation(
-                "the copies have too many maps and lists for their size".to_owned(),
-            ));
-        }
+        let weight = weight::of(value, weight::TREE - self.weight);
+        self.weight += weight.map_err(|weight::TooHeavy| {
+            let why = "the copies would take too much memory";
+            Inapplicable::Operation(why.to_owned())
+        })?;
         if self.copied > MAX_COPIED {
             return Err(Inapplicable::Operation(format!(
                 "Unable to complete the copy, the accumulated size increase of copy is {}, exceeding the limit {MAX_COPIED}",
@@ -420,12 +419,12 @@ mod tests {
 
     /// Short maps, copied: each takes a hundred times what its text does.
     #[test]
-    fn copies_have_no_more_maps_than_their_length_allows() {
+    fn copies_take_no_more_memory_than_they_may() {
         let document = json!({"few": vec![json!({"": 0}); 500], "x": []});
         let copy = json!({"op": "copy", "from": "/few", "path": "/x/-"});
-        run(document.clone(), json!(vec![&copy; 3])).unwrap();
+        run(document.clone(), json!(vec![&copy; 50])).unwrap();
         let refused = run(document, json!(vec![&copy; 200])).unwrap_err();
-        assert!(refused.contains("too many maps"), "{refused}");
+        assert!(refused.contains("too much memory"), "{refused}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use storage::Entry;
 
-use crate::decode::{depth, strict};
+use crate::decode::{self, depth, weight};
 use crate::status::Failure;
 
 /// Largest stored object (R3.88).
@@ -92,38 +92,32 @@ pub fn spec_changed(resource: &Resource, new: &Value, old: &Value) -> bool {
     fields(new, &counts) != fields(old, &counts)
 }
 
-/// Refuses what [`encode`] will refuse, before anything takes time over it, and what has
-/// more maps and lists than its size is counted for. What the server sets and leaves out
-/// makes a little difference, which is left to `encode`.
+/// Refuses what [`encode`] will refuse, before anything takes time over it, and what takes
+/// more memory than it may once it is read. What the server sets and leaves out makes a
+/// little difference, which is left to `encode`.
 pub fn fits(object: &Value) -> Result<(), Failure> {
-    dense(object, bounded(object)?)
+    bounded(object)?;
+    light(object, weight::TREE)
 }
 
 /// The same for a new status. What else is in the object is there already, and its status
 /// goes on.
 pub fn fits_with_status(object: &Value) -> Result<(), Failure> {
     bounded(object)?;
-    let status = &object["status"];
-    dense(status, crate::merge::length(status))
+    light(&object["status"], weight::STATUS_TREE)
 }
 
-fn bounded(object: &Value) -> Result<usize, Failure> {
-    let length = crate::merge::length(object);
-    if length > MAX_STORED + STATUS_ROOM {
+fn bounded(object: &Value) -> Result<(), Failure> {
+    if crate::merge::length(object) > MAX_STORED + STATUS_ROOM {
         return Err(Failure::TooLarge(format!("limit is {MAX_STORED}")));
     }
-    Ok(length)
+    Ok(())
 }
 
-/// Refuses what has more maps and lists than an object of its size may take memory for:
-/// what is stored is counted as bodies are, and must be read back within that.
-fn dense(object: &Value, length: usize) -> Result<(), Failure> {
-    match strict::containers(object) > strict::most_containers(length) {
-        true => Err(Failure::TooLarge(
-            "the object has too many maps and lists for its size".to_owned(),
-        )),
-        false => Ok(()),
-    }
+fn light(value: &Value, most: usize) -> Result<(), Failure> {
+    let weighed = weight::of(value, most);
+    weighed.map_err(|weight::TooHeavy| decode::too_heavy("object", most))?;
+    Ok(())
 }
 
 /// The stored bytes of an object.

@@ -24,6 +24,7 @@ use tokio::time::Instant;
 
 use crate::authn::{Authenticator, Caller, Identity, Peer, Rejected, Via};
 use crate::authz::{self, Authorized, Authorizer, Permit, verb};
+use crate::decode::{self, Media};
 use crate::documents::Documents;
 use crate::floor::Floor;
 use crate::guard::Guarded;
@@ -189,7 +190,7 @@ impl Call<'_> {
             Err(error) => {
                 self.context.metrics.authenticated("failure");
                 tracing::info!(%error, "unauthorized");
-                if let Rejected::Source = error {
+                if let Rejected::Source | Rejected::Waiting = error {
                     return Err(limits::too_many());
                 }
                 Err(Failure::Unauthorized)
@@ -232,7 +233,7 @@ impl Call<'_> {
                 self.open = self.context.limits.watch(identity)?;
             }
             // The body first: who sends it slowly waits for itself alone.
-            let (body, room) = self.body(identity, verb, &parts.method, body).await?;
+            let (body, room) = self.body(identity, verb, parts, body).await?;
             let need = Need::of(verb, self.waits());
             let place = self.context.limits.enter(identity, need)?;
             let place = Held::new((place, self.context.metrics.enter(verb)));
@@ -282,17 +283,19 @@ impl Call<'_> {
         &self,
         identity: &Identity,
         verb: Verb,
-        method: &Method,
+        parts: &Parts,
         body: B,
     ) -> Result<(Bytes, Slot), Failure>
     where
         B: http_body::Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        if !verb.is_mutating() || method == Method::HEAD {
+        if !verb.is_mutating() || parts.method == Method::HEAD {
             return Ok((Bytes::new(), None));
         }
-        self.context.limits.read(identity, body).await
+        // What is not YAML is read as JSON, patches as well, or not at all.
+        let media = decode::media(&parts.headers).unwrap_or(Media::Json);
+        self.context.limits.read(identity, media, body).await
     }
 
     fn document(&self, path: &str, parts: &Parts) -> Result<Response<Body>, Failure> {
@@ -565,4 +568,4 @@ fn panicked(metrics: &Metrics, panic: &(dyn Any + Send)) -> Response<Body> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -402,6 +402,7 @@ async fn serve(
     let asked = activity.clone();
     let taking = door.unread.connection();
     let answers = taking.clone();
+    let (authenticator, of) = (context.authenticator.clone(), peer.clone());
     let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
         let busy = asked.begin();
         let answer = pipeline::handle(context.clone(), peer.clone(), request);
@@ -430,6 +431,18 @@ async fn serve(
             tracing::debug!(%source, "closing a connection to make room for another client");
             connection.as_mut().graceful_shutdown();
             if let Ok(ended) = tokio::time::timeout(DISPLACED, connection).await {
+                log_end(ended);
+            }
+            return;
+        }
+        // All that was settled with the connection would go on for somebody else: without
+        // limits for a certificate that is not trusted any more, with a stranger's for the
+        // front proxy that was recognised late. It comes again, and is judged anew.
+        () = authenticator.changes_sides(&of, shared) => {
+            tracing::debug!(%source, "closing a connection whose certificate is judged otherwise now");
+            connection.as_mut().graceful_shutdown();
+            let rest = if shared { DISPLACED } else { GRACE };
+            if let Ok(ended) = tokio::time::timeout(rest, connection).await {
                 log_end(ended);
             }
             return;
@@ -583,37 +596,4 @@ fn builder(shared: bool, streams: u32) -> auto::Builder<TokioExecutor> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_drain_fits_in_the_chart() {
-        let chart = include_str!("../../charts/steward/templates/apiserver/deployment.yaml");
-        let line = chart
-            .lines()
-            .find_map(|line| line.trim().strip_prefix("terminationGracePeriodSeconds: "));
-        let given: u64 = line.unwrap().parse().unwrap();
-        // What the floor's record may take, and then the closing of the store.
-        let rest = crate::floor::STEP + Duration::from_secs(5);
-        assert!((GRACE + CUT + rest).as_secs() <= given);
-        assert!(GRACE > limits::WRITE);
-    }
-
-    #[test]
-    fn a_connection_is_busy_until_its_last_answer_was_taken() {
-        let activity = Activity::new();
-        assert!(!activity.began());
-        let (first, second) = (activity.begin(), activity.begin());
-        drop(first);
-        assert_eq!(activity.0.lock().open, 1);
-        let before = activity.0.lock().since;
-        drop(Asked {
-            body: Unread::new(Live::default())
-                .connection()
-                .take(axum::body::Body::empty(), Default::default()),
-            _busy: second,
-        });
-        let requests = activity.0.lock();
-        assert!(requests.open == 0 && requests.began && requests.since >= before);
-    }
-}
+mod tests;

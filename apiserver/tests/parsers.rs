@@ -7,7 +7,7 @@
 
 use std::time::{Duration, Instant};
 
-use apiserver::decode::{self, Media, strict};
+use apiserver::decode::{self, Media, strict, weight};
 use apiserver::merge;
 use apiserver::options::{Continue, FieldValidation, List, Query};
 use apiserver::respond::Warnings;
@@ -208,14 +208,19 @@ proptest! {
         // It reads what serde reads, and nothing else.
         let read = serde_json::from_str::<Value>(&text);
         prop_assert_eq!(parsed.is_ok(), read.is_ok(), "{:?}", text);
+        let weighed = bounded(&text, || weight::of_json(text.as_bytes(), weight::TREE))?;
         if let (Ok(parsed), Ok(read)) = (parsed, read) {
+            prop_assert!(weight::of(&read, usize::MAX).ok() <= weighed.ok(), "{:?}", text);
             prop_assert_eq!(parsed.value, read);
         }
     }
 
     #[test]
     fn yaml(text in words(YAML)) {
-        let _ = bounded(&text, || strict::yaml(text.as_bytes()))?;
+        let weighed = bounded(&text, || strict::weigh_yaml(text.as_bytes(), weight::TREE))?;
+        if let Ok(parsed) = bounded(&text, || strict::yaml(text.as_bytes()))? {
+            prop_assert!(weight::of(&parsed.value, usize::MAX).ok() <= weighed.ok(), "{:?}", text);
+        }
     }
 
     #[test]

@@ -349,6 +349,40 @@ async fn invalid_tokens_are_limited_by_where_they_come_from() {
     assert!(authenticator.good.lock().len() <= TOKEN_CAPACITY);
 }
 
+/// Many requests with one token while the cluster does not answer: it was valid, and is
+/// counted nowhere else.
+#[tokio::test]
+async fn who_waits_for_the_review_of_a_known_token_holds_a_place() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let service = tower::service_fn(|_: http::Request<kube::client::Body>| {
+        std::future::pending::<Result<http::Response<kube::client::Body>, std::io::Error>>()
+    });
+    let client = kube::Client::new(service, "default");
+    let at = now();
+    let authenticator = Authenticator::new(Some(client), Clock::new(move || at));
+    let ask = |token: &'static str| {
+        let key = Sha256::digest(token.as_bytes()).into();
+        authenticator.remember(key);
+        let authenticator = authenticator.clone();
+        Box::pin(async move {
+            let source = "10.0.0.1".parse().ok();
+            authenticator.review(token, source).await
+        })
+    };
+    let mut waiting = Vec::new();
+    let refused = loop {
+        let mut asked = ask("one");
+        match futures::FutureExt::now_or_never(&mut asked) {
+            None => waiting.push(asked),
+            Some(ended) => break ended.unwrap_err(),
+        }
+        assert!(waiting.len() < 1_000);
+    };
+    assert!(matches!(refused, Rejected::Waiting), "{refused}");
+    assert_eq!(waiting.len(), WAITING / 8);
+    assert!(futures::FutureExt::now_or_never(ask("another")).is_none());
+}
+
 /// What is withheld from callers without an identity is withheld from those of the front
 /// proxy as well.
 #[test]

@@ -188,3 +188,46 @@ async fn both_answers_are_remembered_unless_told_otherwise() {
         .unwrap();
     assert_eq!(asked.load(Ordering::SeqCst), 3);
 }
+
+/// A cluster that does not answer, and a caller who asks the same a thousand times: those
+/// that wait for the first one's answer are as many as may ask.
+#[tokio::test]
+async fn who_waits_for_another_ones_question_holds_a_place() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let service = tower::service_fn(|_: http::Request<kube::client::Body>| {
+        std::future::pending::<Result<http::Response<kube::client::Body>, std::io::Error>>()
+    });
+    let authorizer = Authorizer::new(kube::Client::new(service, "default"));
+    let limits = crate::limits::Limits::new(1, 1, "s");
+    let ask = |who: Arc<Identity>| {
+        let (authorizer, limits) = (authorizer.clone(), limits.clone());
+        let place = {
+            let who = who.clone();
+            move || limits.ask(&who)
+        };
+        let known = target(Method::GET, "/known");
+        Box::pin(async move { authorizer.authorize(who, known, place).await })
+    };
+    let account = |name: &str| {
+        Arc::new(Identity {
+            user: format!("system:serviceaccount:n:{name}"),
+            ..(*jane()).clone()
+        })
+    };
+    let mut waiting = Vec::new();
+    let refused = loop {
+        let mut asked = ask(account("a"));
+        match futures::FutureExt::now_or_never(&mut asked) {
+            None => waiting.push(asked),
+            Some(ended) => break ended.unwrap_err(),
+        }
+        assert!(waiting.len() < 1_000);
+    };
+    assert_eq!((waiting.len(), refused.retry_after()), (25, Some(1)));
+    // Accounts of one namespace are one caller; others have their places.
+    let mut second = ask(account("b"));
+    assert!(futures::FutureExt::now_or_never(&mut second).is_some());
+    assert!(futures::FutureExt::now_or_never(ask(jane())).is_none());
+    drop(waiting);
+    assert!(futures::FutureExt::now_or_never(ask(account("b"))).is_none());
+}

@@ -3,18 +3,11 @@
 use std::fmt;
 
 use apiservice::told::{self, Paths, Place};
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use super::weight::{Meter, TooHeavy, Weigh, heavy};
 use super::{Parsed, Unreadable};
-
-/// Maps and lists that a body of so many bytes may have. The smallest map takes 632
-/// bytes once it is read, and six in the body: what the body is counted for holds only
-/// if there are not many of them ([`crate::limits`]). Objects of ours have one for
-/// every hundred bytes.
-pub(crate) fn most_containers(bytes: usize) -> usize {
-    2_000 + bytes / 24
-}
 
 /// Parses JSON; the paths of keys given twice are reported (R6.4).
 pub fn json(body: &[u8]) -> Result<Parsed, Unreadable> {
@@ -23,18 +16,18 @@ pub fn json(body: &[u8]) -> Result<Parsed, Unreadable> {
         return Err(Unreadable::Syntax(text.to_owned()));
     }
     let mut duplicates = Paths::default();
-    let mut left = Some(most_containers(body.len()));
+    let mut meter = Meter::default();
     let mut reader = serde_json::Deserializer::from_slice(body);
     let value = Seed {
         path: &Place::Root,
         duplicates: &mut duplicates,
-        left: &mut left,
+        meter: &mut meter,
     }
     .deserialize(&mut reader)
     .and_then(|value| reader.end().map(|()| value))
-    .map_err(|error| match left {
-        Some(_) => Unreadable::Syntax(error.to_string()),
-        None => Unreadable::TooMany,
+    .map_err(|error| match meter.exceeded() {
+        false => Unreadable::Syntax(error.to_string()),
+        true => Unreadable::TooMany,
     })?;
     Ok(Parsed {
         value,
@@ -42,41 +35,41 @@ pub fn json(body: &[u8]) -> Result<Parsed, Unreadable> {
     })
 }
 
-/// Parses the first document of a YAML stream, with YAML 1.1 booleans (R4.4).
+/// Parses the first document of a YAML stream, with YAML 1.1 booleans (R4.4). What comes
+/// after it is not looked at, as by Kubernetes.
 pub fn yaml(body: &[u8]) -> Result<Parsed, Unreadable> {
-    let parsed = yaml_document(body).map_err(Unreadable::Syntax)?;
-    match containers(&parsed.value) > most_containers(body.len()) {
-        true => Err(Unreadable::TooMany),
-        false => Ok(parsed),
-    }
-}
-
-/// Maps and lists of a value that is not deep.
-pub(crate) fn containers(value: &Value) -> usize {
-    match value {
-        Value::Array(list) => 1 + list.iter().map(containers).sum::<usize>(),
-        Value::Object(map) => 1 + map.values().map(containers).sum::<usize>(),
-        _ => 0,
-    }
-}
-
-fn yaml_document(body: &[u8]) -> Result<Parsed, String> {
     use serde_saphyr::DuplicateKeyPolicy::{Error, LastWins};
     match first_document(body, Error) {
         Ok(value) => Ok(Parsed {
             value,
             duplicates: Vec::new(),
         }),
+        Err(None) => Err(Unreadable::TooMany),
         // Whatever was wrong: if it goes away with the last key winning, it
         // was a key given twice.
-        Err(strict) => {
-            let value = first_document(body, LastWins).map_err(|error| error.to_string())?;
+        Err(Some(strict)) => {
+            let value = first_document(body, LastWins).map_err(|error| match error {
+                Some(error) => Unreadable::Syntax(error.to_string()),
+                None => Unreadable::TooMany,
+            })?;
             Ok(Parsed {
                 value,
                 duplicates: vec![duplicate_key(&strict)],
             })
         }
     }
+}
+
+/// What the tree of the first document of a YAML stream will take, as far as it can be read.
+///
+/// # Errors
+/// When that is more than `most`; it is read no further.
+pub fn weigh_yaml(body: &[u8], most: usize) -> Result<usize, TooHeavy> {
+    use serde_saphyr::DuplicateKeyPolicy::LastWins;
+    let mut meter = Meter::new(most);
+    // What is wrong with it is told by whoever makes the tree.
+    let _ = with_first(body, LastWins, Weigh(&mut meter));
+    meter.weighed()
 }
 
 fn duplicate_key(error: &serde_saphyr::Error) -> String {
@@ -91,11 +84,36 @@ fn duplicate_key(error: &serde_saphyr::Error) -> String {
 
 /// What a small YAML document may take in any case.
 const SLACK: usize = 4096;
+/// What aliases may stand for, and its nodes: the reader keeps them, 200 bytes each.
+const ANCHORS: usize = 1_000;
+const RECORDED: usize = 4096;
+const BYTES_FOR_RECORDED: usize = 512;
+/// Nodes that aliases repeat.
+const REPLAYED: usize = 2_000;
+const BYTES_FOR_REPLAYED: usize = 24;
 
+/// The first document; no error is: it is too large as a tree.
 fn first_document(
     body: &[u8],
     duplicate_keys: serde_saphyr::DuplicateKeyPolicy,
-) -> Result<Value, serde_saphyr::Error> {
+) -> Result<Value, Option<serde_saphyr::Error>> {
+    let mut meter = Meter::default();
+    let seed = Seed {
+        path: &Place::Root,
+        // Told by the reader itself.
+        duplicates: &mut Paths::default(),
+        meter: &mut meter,
+    };
+    let read = with_first(body, duplicate_keys, seed);
+    read.map_err(|error| (!meter.exceeded()).then_some(error))
+}
+
+/// Reads the first document of a stream and no further.
+fn with_first<'de, S: DeserializeSeed<'de>>(
+    body: &'de [u8],
+    duplicate_keys: serde_saphyr::DuplicateKeyPolicy,
+    seed: S,
+) -> Result<S::Value, serde_saphyr::Error> {
     let options = serde_saphyr::options! {
         duplicate_keys: duplicate_keys,
         with_snippet: false,
@@ -103,15 +121,31 @@ fn first_document(
         // what was sent. Texts may be somewhat longer, by escapes and written tags.
         budget: serde_saphyr::budget! {
             max_total_scalar_bytes: 2 * body.len() + SLACK,
+            max_anchors: ANCHORS,
             max_recorded_anchor_bytes: 2 * body.len() + SLACK,
-            max_recorded_anchor_events: body.len() / 4 + SLACK,
+            max_recorded_anchor_events: RECORDED + body.len() / BYTES_FOR_RECORDED,
         },
         alias_limits: serde_saphyr::alias_limits! {
-            max_total_replayed_events: most_containers(body.len()),
+            max_total_replayed_events: REPLAYED + body.len() / BYTES_FOR_REPLAYED,
         },
     };
-    let documents: Vec<Value> = serde_saphyr::from_slice_multiple_with_options(body, options)?;
-    Ok(documents.into_iter().next().unwrap_or(Value::Null))
+    let mut first = None;
+    let read = serde_saphyr::with_deserializer_from_slice_with_options(body, options, |reader| {
+        first = Some(seed.deserialize(reader)?);
+        Ok(())
+    });
+    match (read, first) {
+        (Ok(()), Some(first)) => Ok(first),
+        (Err(error), Some(first)) if is_another_document(&error) => Ok(first),
+        (Err(error), _) => Err(error),
+        // The reader was not asked.
+        (Ok(()), None) => Err(serde::de::Error::custom("no document")),
+    }
+}
+
+fn is_another_document(error: &serde_saphyr::Error) -> bool {
+    let error = error.without_snippet();
+    matches!(error, serde_saphyr::Error::MultipleDocuments { .. })
 }
 
 fn duplicate_field(path: &String) -> String {
@@ -121,18 +155,8 @@ fn duplicate_field(path: &String) -> String {
 struct Seed<'a> {
     path: &'a Place<'a>,
     duplicates: &'a mut Paths,
-    /// Maps and lists that there may still be; `None` when there were too many.
-    left: &'a mut Option<usize>,
-}
-
-impl Seed<'_> {
-    fn container<E: serde::de::Error>(&mut self) -> Result<(), E> {
-        *self.left = self.left.and_then(|left| left.checked_sub(1));
-        match self.left {
-            Some(_) => Ok(()),
-            None => Err(E::custom("too many maps and lists")),
-        }
-    }
+    /// What the tree takes.
+    meter: &'a mut Meter,
 }
 
 impl<'de> DeserializeSeed<'de> for Seed<'_> {
@@ -166,38 +190,65 @@ impl<'de> Visitor<'de> for Seed<'_> {
         Ok(Number::from_f64(value).map_or(Value::Null, Value::Number))
     }
 
-    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+    fn visit_i128<E: Error>(self, value: i128) -> Result<Value, E> {
+        let number = Number::from_i128(value).ok_or_else(|| E::custom(OUT_OF_RANGE))?;
+        Ok(Value::Number(number))
+    }
+
+    fn visit_u128<E: Error>(self, value: u128) -> Result<Value, E> {
+        let number = Number::from_u128(value).ok_or_else(|| E::custom(OUT_OF_RANGE))?;
+        Ok(Value::Number(number))
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
+        self.meter.text(value.len()).map_err(heavy)?;
         Ok(Value::from(value))
     }
 
-    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+    fn visit_string<E: Error>(self, mut value: String) -> Result<Value, E> {
+        self.meter.text(value.len()).map_err(heavy)?;
+        value.shrink_to_fit();
         Ok(Value::String(value))
+    }
+
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, reader: D) -> Result<Value, D::Error> {
+        reader.deserialize_any(self)
     }
 
     fn visit_unit<E>(self) -> Result<Value, E> {
         Ok(Value::Null)
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut items: A) -> Result<Value, A::Error> {
-        self.container()?;
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
         loop {
             let seed = Seed {
                 path: &Place::Index(self.path, list.len()),
                 duplicates: &mut *self.duplicates,
-                left: &mut *self.left,
+                meter: &mut *self.meter,
             };
             match items.next_element_seed(seed)? {
-                Some(item) => list.push(item),
+                Some(item) => {
+                    self.meter.element(list.len()).map_err(heavy)?;
+                    list.push(item);
+                }
                 None => return Ok(Value::Array(list)),
             }
         }
     }
 
-    fn visit_map<A: MapAccess<'de>>(mut self, mut entries: A) -> Result<Value, A::Error> {
-        self.container()?;
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
-        while let Some(key) = entries.next_key::<String>()? {
+        let mut count = 0;
+        while let Some(mut key) = entries.next_key::<String>()? {
+            self.meter.text(key.len()).map_err(heavy)?;
+            self.meter.entry(count).map_err(heavy)?;
+            key.shrink_to_fit();
+            count += 1;
             let place = Place::Field(self.path, &key);
             if map.contains_key(&key) {
                 self.duplicates.add(&place);
@@ -205,7 +256,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
             let seed = Seed {
                 path: &place,
                 duplicates: &mut *self.duplicates,
-                left: &mut *self.left,
+                meter: &mut *self.meter,
             };
             let value = entries.next_value_seed(seed)?;
             map.insert(key, value);
@@ -214,10 +265,14 @@ impl<'de> Visitor<'de> for Seed<'_> {
     }
 }
 
+/// As `serde_json` says it.
+const OUT_OF_RANGE: &str = "JSON number out of range";
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::MAX_STRICT;
+    use crate::decode::weight::TREE;
+    use crate::decode::{MAX_STRICT, Media, parse, weigh};
     use serde_json::json;
 
     #[test]
@@ -238,41 +293,74 @@ mod tests {
         assert!(json(b"{} {}").is_err());
     }
 
-    /// One body of a megabyte that has a duplicate at every element: before the cap
+    /// One large body that has a duplicate at every element: before the cap
     /// and the set, this took minutes and hundreds of megabytes.
     #[test]
     fn duplicates_are_reported_up_to_the_cap() {
         let body = format!(
             "{{\"k\":[{}]}}",
-            vec![r#"{"a":"one","a":2,"b":"three"}"#; 70_000].join(",")
+            vec![r#"{"a":"one","a":2,"b":"three"}"#; 25_000].join(",")
         );
         let parsed = json(body.as_bytes()).unwrap();
         assert_eq!(parsed.duplicates.len(), MAX_STRICT);
         assert_eq!(parsed.duplicates[99], "duplicate field \"k[99].a\"");
-        assert_eq!(parsed.value["k"][69_999]["a"], 2);
+        assert_eq!(parsed.value["k"][24_999]["a"], 2);
     }
 
-    /// Six bytes that take a hundred times as much.
+    /// Six bytes that take a hundred times as much: refused before there is a tree of them,
+    /// and by who makes one as well.
     #[test]
-    fn a_body_has_no_more_maps_than_it_is_counted_for() {
+    fn a_body_takes_no_more_memory_than_it_may() {
         let chain = format!("{}0{}", r#"{"":"#.repeat(60), "}".repeat(60));
         let list = |count: usize| format!("[{}]", vec![chain.as_str(); count].join(","));
-        assert!(json(list(30).as_bytes()).is_ok());
-        let many = list(8_000);
-        assert!(matches!(json(many.as_bytes()), Err(Unreadable::TooMany)));
-        let yaml_many = format!("[{}]", vec!["{a: {}}"; 20_000].join(", "));
-        assert!(matches!(
-            yaml(yaml_many.as_bytes()),
-            Err(Unreadable::TooMany)
-        ));
+        let maps = |count: usize| format!("[{}]", vec!["{a: {b: 0}}"; count].join(", "));
+        let block = |count: usize| format!("a:\n{}", "- b:\n    c: d\n".repeat(count));
+        for (media, fits, many) in [
+            (Media::Json, list(500), list(1_000)),
+            (Media::Json, list(500), list(1_000) + "]"),
+            (Media::Yaml, maps(14_000), maps(20_000)),
+            (Media::Yaml, block(14_000), block(20_000)),
+            // An error after it is no way around.
+            (Media::Yaml, maps(14_000), maps(20_000) + "\n]"),
+        ] {
+            let (fits, many) = (fits.as_bytes(), many.as_bytes());
+            let weight = weigh(media, fits, TREE).unwrap();
+            assert!((TREE / 2..TREE).contains(&weight), "{weight}");
+            assert_eq!(weigh(media, many, TREE), Err(TooHeavy));
+            let parsed = parse(media, fits).unwrap();
+            assert_eq!(super::super::weight::of(&parsed.value, TREE), Ok(weight));
+            assert!(matches!(parse(media, many), Err(Unreadable::TooMany)));
+        }
         let failure = Unreadable::TooMany.or(|_| unreachable!());
         assert_eq!(failure.code().as_u16(), 413);
-        assert!(
-            failure
-                .to_string()
-                .starts_with("Request entity too large: ")
+        assert_eq!(
+            failure.to_string(),
+            "Request entity too large: the body has too many maps and lists: it would take more than 24 MiB of memory"
         );
         assert!(matches!(json(b"{"), Err(Unreadable::Syntax(_))));
+    }
+
+    /// Whatever follows it is no reason to hold it, or to refuse the first.
+    #[test]
+    fn further_documents_are_not_read() {
+        let many = vec!["{a: {b: 0}}"; 20_000].join(", ");
+        for rest in ["", "b: 2\n", "b: [\n", "b: *none", many.as_str()] {
+            let body = format!("---\na: 1\n---\n{rest}");
+            let parsed = yaml(body.as_bytes()).unwrap();
+            assert_eq!(parsed.value, json!({"a": 1}), "{rest:.20}");
+            let weight = weigh(Media::Yaml, body.as_bytes(), TREE).unwrap();
+            assert!(weight < 1_000, "{weight}");
+        }
+        for (body, value) in [
+            ("", Value::Null),
+            ("# x\n", Value::Null),
+            ("---\n---\na: 1\n", Value::Null),
+        ] {
+            assert_eq!(yaml(body.as_bytes()).unwrap().value, value, "{body:?}");
+        }
+        for garbage in ["{a: 1} x", "a: 1\n]", "a: 1\n...\n---\n"] {
+            assert_eq!(yaml(garbage.as_bytes()).is_ok(), garbage.contains("..."));
+        }
     }
 
     /// A text that is sent once and stands for a thousand.

@@ -73,7 +73,8 @@ pub async fn run(
             set_meta(&mut object, "name", Some(Value::from(name)));
         }
         admission::validate(resource, &object, None, Part::Main, warnings)?;
-        admission::borrowed(registry, permit.identity(), resource, &object, None).await?;
+        let borrowed = admission::borrows(resource, &object, None)?;
+        admission::borrowed(registry, permit.identity(), resource, &object, borrowed).await?;
         match put(
             registry,
             &permit,

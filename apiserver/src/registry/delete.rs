@@ -94,8 +94,8 @@ pub async fn one<V>(
     let (resource, identity) = (permit.resource(), permit.identity());
     for _ in 0..ATTEMPTS {
         let entry = get::entry(registry, resource, namespace, name).await?;
-        let decoded = registry.limits.decode(identity, entry.value.len());
-        let decoded = decoded.await?;
+        let decoded = registry.limits.decode(identity, &entry.value);
+        let mut decoded = decoded.await?;
         let old = match object::decode(resource, &entry) {
             Ok(old) => old,
             Err(unreadable) => unreadable_gone(options, unreadable, name)?,
@@ -114,7 +114,8 @@ pub async fn one<V>(
             let deleted = deleted.await;
             deleted.map(|_| Outcome::Gone(old))
         } else {
-            let mut new = mark(&old, finalizers, registry.clock.now());
+            let mut new = mark(old, finalizers, registry.clock.now());
+            decoded.hold(&new).await?;
             let bytes = object::encode(&new)?;
             if options.dry_run || bytes == entry.value {
                 // R3.69: already on its way.
@@ -198,10 +199,9 @@ fn finalizers(object: &Value, propagation: Option<Propagation>) -> Vec<String> {
 }
 
 /// The object on its way out: the first mark counts as a generation (R3.63).
-fn mark(old: &Value, finalizers: Vec<String>, now: jiff::Timestamp) -> Value {
-    let mut new = old.clone();
+fn mark(mut new: Value, finalizers: Vec<String>, now: jiff::Timestamp) -> Value {
     object::set_finalizers(&mut new, finalizers);
-    if !object::deleting(old) {
+    if !object::deleting(&new) {
         set_meta(
             &mut new,
             "deletionTimestamp",
@@ -249,10 +249,10 @@ mod tests {
     fn marks_once() {
         let now = "2026-01-01T00:00:00Z".parse().unwrap();
         let old = json!({"metadata": {"generation": 1}});
-        let marked = mark(&old, vec!["a/b".into()], now);
+        let marked = mark(old, vec!["a/b".into()], now);
         assert_eq!(marked["metadata"]["generation"], 2);
         assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 0);
         let later = "2026-01-02T00:00:00Z".parse().unwrap();
-        assert_eq!(mark(&marked, vec!["a/b".into()], later), marked);
+        assert_eq!(mark(marked.clone(), vec!["a/b".into()], later), marked);
     }
 }

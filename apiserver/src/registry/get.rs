@@ -11,7 +11,7 @@ use storage::Entry;
 use crate::accept::{self, Answer};
 use crate::authz::{Permit, verb};
 use crate::cache::Item;
-use crate::limits::Slot;
+use crate::limits::Room;
 use crate::object;
 use crate::options;
 use crate::registry::{Registry, Request, read_failure};
@@ -65,10 +65,10 @@ pub async fn run(
 ///
 /// # Errors
 /// 404; 429 while what the caller has under way takes all of its share.
-pub async fn object<V>(registry: &Registry, permit: &Permit<V>) -> Result<(Value, Slot), Failure> {
+pub async fn object<V>(registry: &Registry, permit: &Permit<V>) -> Result<(Value, Room), Failure> {
     let name = name(permit)?;
     let entry = entry(registry, permit.resource(), permit.namespace(), name).await?;
-    let room = registry.limits.decode(permit.identity(), entry.value.len());
+    let room = registry.limits.decode(permit.identity(), &entry.value);
     let room = room.await?;
     Ok((object::decode(permit.resource(), &entry)?, room))
 }

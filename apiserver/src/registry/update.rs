@@ -123,8 +123,8 @@ impl<'a> Change<'a> {
         } = *self;
         for _ in 0..ATTEMPTS {
             let entry = get::entry(registry, resource, self.namespace, self.name).await?;
-            let decoded = registry.limits.decode(self.identity, entry.value.len());
-            let decoded = decoded.await?;
+            let decoded = registry.limits.decode(self.identity, &entry.value);
+            let mut decoded = decoded.await?;
             let old = object::decode(resource, &entry)?;
             let mut new = build(&old)?;
             if admission::required_version(resource, &new)? != entry.modified.0 {
@@ -143,9 +143,14 @@ impl<'a> Change<'a> {
                 }
             }
             admission::validate(resource, &new, Some(&old), self.part, self.warnings)?;
-            if self.part.is_spec() {
-                admission::borrowed(registry, self.identity, resource, &new, Some(&old)).await?;
-            }
+            let borrowed = match self.part.is_spec() {
+                true => admission::borrows(resource, &new, Some(&old))?,
+                false => Vec::new(),
+            };
+            // Two trees there are only in one go; what is held is the room of the larger.
+            drop(old);
+            decoded.hold(&new).await?;
+            admission::borrowed(registry, self.identity, resource, &new, borrowed).await?;
             let bytes = object::encode(&new)?;
             if bytes == entry.value || self.dry_run {
                 // R3.25, R3.52: what changes nothing is not written.

@@ -303,11 +303,9 @@ async fn what_is_stored_counts_as_work_of_whoever_changes_it() {
         .permit::<crate::authz::verb::Patch>()
         .identity()
         .clone();
-    // All that one holder gets, but for what the body itself takes.
-    let held = world
-        .registry
-        .limits
-        .decode(&identity, 2 * 1024 * 1024 - 1000);
+    // All that one holder gets.
+    let heavy = format!("[{}]", vec![r#"{"":0}"#; 60_000].join(","));
+    let held = world.registry.limits.decode(&identity, heavy.as_bytes());
     let held = held.await.unwrap();
     let scale = || Call::tenants("a").part("scale");
     assert_eq!(world.get(scale()).await.code, 429);

@@ -569,21 +569,22 @@ async fn what_is_nested_too_deep_is_refused_on_every_path() {
         world.tenant("a").await;
         let too_deep = "the object is nested deeper than 64 levels";
         let content = |levels: usize| json!([{"op": "add", "path": "/x", "value": nested(levels)}]);
-        let field = |levels: usize| json!({"spec": {"kubelet": {"configurationJSONPatches": content(levels)}}});
+        let field = |levels: usize| json!({"spec": {"kubernetes": {"kubelet": {"configurationJSONPatches": content(levels)}}}});
         let with_field = |levels: usize| {
             let mut object = tenant("b");
-            object["spec"]["kubelet"] = field(levels)["spec"]["kubelet"].clone();
+            object["spec"]["kubernetes"]["kubelet"]["configurationJSONPatches"] = content(levels);
             object
         };
-        // The value stands at level five: object, spec, kubelet, list, operation.
+        // The value stands at level seven: object, spec, kubernetes, kubelet, list,
+        // operation, value.
         let json_patch = json!([{
-            "op": "add", "path": "/spec/kubelet",
+            "op": "add", "path": "/spec/kubernetes/kubelet",
             "value": {"configurationJSONPatches": content(100)},
         }]);
         let patch_type = "application/json-patch+json";
         let answers = [
-            world.create(Call::tenants("").body(with_field(60))).await,
-            world.patch(Call::tenants("a").body(field(60))).await,
+            world.create(Call::tenants("").body(with_field(59))).await,
+            world.patch(Call::tenants("a").body(field(59))).await,
             world.patch(Call::tenants("a").body(field(120))).await,
             world
                 .patch(
@@ -596,31 +597,29 @@ async fn what_is_nested_too_deep_is_refused_on_every_path() {
         for answer in answers {
             assert_eq!((answer.code, answer.message()), (400, too_deep));
         }
-        let fits = world.create(Call::tenants("").body(with_field(59))).await;
+        let fits = world.create(Call::tenants("").body(with_field(58))).await;
         assert_eq!(fits.code, 201, "{}", fits.body);
         assert_eq!(world.get(Call::tenants("b")).await.code, 200);
         assert_eq!(world.list(Call::tenants("")).await.code, 200);
     }
 }
 
-/// Short maps take a hundred times their text once they are read: what is stored has no
-/// more of them than what is counted for it.
+/// Short maps take a hundred times their text once they are read: what is stored takes no
+/// more memory than one caller can have.
 #[tokio::test]
-async fn what_has_too_many_maps_is_refused_on_every_path() {
+async fn what_takes_too_much_memory_is_refused_on_every_path() {
     for world in World::each().await {
         world.tenant("a").await;
         let content = |count: usize| json!([{"op": "add", "path": "/x", "value": vec![json!({"": 0}); count]}]);
         let mut object = tenant("b");
-        object["spec"]["kubernetes"]["kubelet"]["configurationJSONPatches"] = content(4_000);
-        // The body itself is padded: it has room for them, and the object has not.
-        object["spec"]["kubernetes"]["kubelet"]["unknown"] = "x".repeat(200_000).into();
+        object["spec"]["kubernetes"]["kubelet"]["configurationJSONPatches"] = content(40_000);
         let mut same = object.clone();
         same["metadata"]["name"] = "a".into();
         let stored = world.get(Call::tenants("a")).await;
         same["metadata"]["resourceVersion"] = stored.body["metadata"]["resourceVersion"].clone();
         let field = json!({"spec": object["spec"].clone()});
         let patch = json!([
-            {"op": "add", "path": "/spec/kubernetes/kubelet", "value": {"configurationJSONPatches": content(2_000)}},
+            {"op": "add", "path": "/spec/kubernetes/kubelet", "value": {"configurationJSONPatches": content(20_000)}},
             {"op": "copy", "from": "/spec/kubernetes/kubelet/configurationJSONPatches/0",
              "path": "/spec/kubernetes/kubelet/configurationJSONPatches/-"},
         ]);
@@ -659,9 +658,16 @@ async fn what_has_too_many_maps_is_refused_on_every_path() {
         assert_eq!(told.code, 200, "{}", told.body["message"]);
         assert_eq!(world.delete(before()).await.code, 200);
 
-        object["spec"]["kubernetes"]["kubelet"]["configurationJSONPatches"] = content(1_500);
+        object["spec"]["kubernetes"]["kubelet"]["configurationJSONPatches"] = content(17_000);
         let fits = world.create(Call::tenants("").body(object)).await;
         assert_eq!(fits.code, 201, "{}", fits.body);
+        // Neither the patch is heavy, nor what is there, nor the copy.
+        let list = "/spec/kubernetes/kubelet/configurationJSONPatches";
+        let from = format!("{list}/0/value");
+        let twice = json!([{"op": "copy", "from": from, "path": format!("{list}/0/value/-")}]);
+        let call = Call::tenants("b").header(header::CONTENT_TYPE, "application/json-patch+json");
+        let answer = world.patch(call.body(twice)).await;
+        assert_eq!(answer.code, 413, "{}", answer.body);
     }
 }
 

@@ -1,0 +1,258 @@
+//! What a document takes in memory once it is a tree of values, and the bound on it.
+//!
+//! Bytes on the wire say little about it: `{"":0},` has seven and takes a hundred times as
+//! much, for the smallest map is a node with room for eleven entries. So a body is weighed
+//! before its tree is made, by a reader that keeps nothing, and a stored object before it
+//! is read. [`crate::limits`] counts what is weighed here, and `tests/memory.rs` compares
+//! it with what a process really takes.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
+
+/// Bytes that the tree of a body, or of a stored object without its status, may take. An
+/// object of a MiB that has nothing but entries like `{"name":"LOG_LEVEL","value":"debug"}`
+/// takes 20 MiB.
+pub const TREE: usize = 24 * 1024 * 1024;
+/// The same of a status.
+pub const STATUS_TREE: usize = 3 * 1024 * 1024;
+
+const VALUE: usize = size_of::<Value>();
+/// Room for eleven entries, which is what the first one takes: the node of a B-tree.
+const NODE: usize = 8 + 4 + 11 * (size_of::<String>() + VALUE) + 4;
+/// A node that has others below it.
+const INNER: usize = NODE + 12 * 8;
+/// Entries that a node has at least, with the one that parts it from the next.
+const FEWEST: usize = 6;
+/// So many fit in a map's first node.
+const FIRST: usize = 11;
+/// An eighth more, for allocators have classes of sizes.
+const CLASS: usize = 8;
+/// Elements that a list has room for once it has one.
+const LIST: usize = 4;
+
+/// The tree would take more than it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooHeavy;
+
+/// Adds up what a tree takes while it is read.
+#[derive(Debug)]
+pub struct Meter {
+    sum: usize,
+    most: usize,
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        Meter::new(TREE)
+    }
+}
+
+impl Meter {
+    /// Up to so many bytes.
+    pub fn new(most: usize) -> Self {
+        Meter { sum: 0, most }
+    }
+
+    /// Whether it is more than it may be.
+    pub(super) fn exceeded(&self) -> bool {
+        self.sum > self.most
+    }
+
+    pub(super) fn weighed(&self) -> Result<usize, TooHeavy> {
+        match self.exceeded() {
+            true => Err(TooHeavy),
+            false => Ok(self.sum),
+        }
+    }
+
+    fn add(&mut self, bytes: usize) -> Result<(), TooHeavy> {
+        self.sum = self.sum.saturating_add(bytes);
+        match self.exceeded() {
+            true => Err(TooHeavy),
+            false => Ok(()),
+        }
+    }
+
+    /// A text of so many bytes.
+    pub(super) fn text(&mut self, length: usize) -> Result<(), TooHeavy> {
+        match length {
+            0 => Ok(()),
+            _ => self.add(length + length / 4 + 16),
+        }
+    }
+
+    /// One more element of a list that has so many. A list doubles and is copied; what it
+    /// was before is not at once of use to others.
+    pub(super) fn element(&mut self, before: usize) -> Result<(), TooHeavy> {
+        match before {
+            0 => self.add(LIST * VALUE),
+            _ if before >= LIST && before.is_power_of_two() => self.add(3 * before * VALUE),
+            _ => Ok(()),
+        }
+    }
+
+    /// One more entry of a map that has so many, without its key.
+    pub(super) fn entry(&mut self, before: usize) -> Result<(), TooHeavy> {
+        let bytes = match before {
+            0 => NODE,
+            _ if before < FIRST => 0,
+            // The first node is parted in two, below a new one.
+            FIRST => NODE + INNER,
+            // Each further node, and its part of those above it.
+            _ => (NODE + INNER / FEWEST).div_ceil(FEWEST),
+        };
+        self.add(bytes + bytes / CLASS)
+    }
+
+    fn tree(&mut self, value: &Value) -> Result<(), TooHeavy> {
+        match value {
+            Value::Array(list) => {
+                for (before, value) in list.iter().enumerate() {
+                    self.element(before)?;
+                    self.tree(value)?;
+                }
+                Ok(())
+            }
+            Value::Object(map) => {
+                for (before, (key, value)) in map.iter().enumerate() {
+                    self.entry(before)?;
+                    self.text(key.len())?;
+                    self.tree(value)?;
+                }
+                Ok(())
+            }
+            Value::String(text) => self.text(text.len()),
+            Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
+        }
+    }
+}
+
+/// What a value that is not deep takes.
+///
+/// # Errors
+/// When that is more than `most`; it is looked at no further.
+pub fn of(value: &Value, most: usize) -> Result<usize, TooHeavy> {
+    let mut meter = Meter::new(most);
+    meter.tree(value)?;
+    meter.weighed()
+}
+
+/// What the tree of a JSON document will take, as far as it can be read: no tree is made of
+/// what comes after an error.
+///
+/// # Errors
+/// When that is more than `most`; it is read no further.
+pub fn of_json(body: &[u8], most: usize) -> Result<usize, TooHeavy> {
+    let mut meter = Meter::new(most);
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    // What is wrong with it is told by whoever makes the tree.
+    let _ = Weigh(&mut meter).deserialize(&mut reader);
+    meter.weighed()
+}
+
+/// Reads a document, and keeps nothing.
+pub(super) struct Weigh<'a>(pub(super) &'a mut Meter);
+
+pub(super) fn heavy<E: Error>(_: TooHeavy) -> E {
+    E::custom("too many maps and lists")
+}
+
+impl<'de> DeserializeSeed<'de> for Weigh<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
+        reader.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Weigh<'_> {
+    type Value = ();
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a JSON value")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i128<E>(self, _: i128) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u128<E>(self, _: u128) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
+        self.0.text(value.len()).map_err(heavy)
+    }
+
+    fn visit_none<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
+        reader.deserialize_any(self)
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        let mut count = 0;
+        while items.next_element_seed(Weigh(self.0))?.is_some() {
+            self.0.element(count).map_err(heavy)?;
+            count += 1;
+        }
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
+        let mut count = 0;
+        while entries.next_key_seed(Key(self.0))?.is_some() {
+            self.0.entry(count).map_err(heavy)?;
+            entries.next_value_seed(Weigh(self.0))?;
+            count += 1;
+        }
+        Ok(())
+    }
+}
+
+/// A key of a map.
+struct Key<'a>(&'a mut Meter);
+
+impl<'de> DeserializeSeed<'de> for Key<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
+        reader.deserialize_string(self)
+    }
+}
+
+impl Visitor<'_> for Key<'_> {
+    type Value = ();
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a string")
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
+        self.0.text(value.len()).map_err(heavy)
+    }
+}

@@ -1,0 +1,156 @@
+//! What a document takes once it is a tree is what it is weighed as (`decode::weight`),
+//! measured: each case is read in a process of its own, with the allocator of the server.
+
+use std::process::Command;
+
+use apiserver::decode::{self, Media, weight};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const CASE: &str = "STEWARD_TEST_CASE";
+const MIB: usize = 1024 * 1024;
+/// What is not of the tree: pages that are half used, and the reader itself.
+const SLACK: usize = 3 * MIB;
+
+type Piece = fn(usize) -> String;
+
+/// Pieces of bodies that take far more than their length, or are what people write.
+const CASES: &[(&str, Media, Piece)] = &[
+    ("maps", Media::Json, |_| r#"{"":0}"#.into()),
+    ("lists", Media::Json, |_| "[0]".into()),
+    ("numbers", Media::Json, |_| "0".into()),
+    ("texts", Media::Json, |_| r#""x""#.into()),
+    ("chains", Media::Json, |_| {
+        format!("{}0{}", r#"{"":"#.repeat(60), "}".repeat(60))
+    }),
+    ("wide maps", Media::Json, |n| {
+        let entries: Vec<String> = (0..2_000).map(|m| format!(r#""{m:x}":{n}"#)).collect();
+        format!("{{{}}}", entries.join(","))
+    }),
+    ("variables", Media::Json, |n| {
+        format!(r#"{{"name":"LOG_LEVEL_{n}","value":"debug"}}"#)
+    }),
+    ("managed fields", Media::Json, |n| {
+        format!(
+            r#"{{"k:{{\"name\":\"c{n}\"}}":{{".":{{}},"f:image":{{}},"f:name":{{}},"f:resources":{{"f:limits":{{".":{{}},"f:cpu":{{}},"f:memory":{{}}}}}},"f:terminationMessagePath":{{}}}}}}"#
+        )
+    }),
+    ("YAML maps", Media::Yaml, |_| "{a: 0}".into()),
+    ("YAML texts", Media::Yaml, |_| "\"\\x41bc\"".into()),
+    ("YAML variables", Media::Yaml, |n| {
+        format!("\n    {{name: LOG_LEVEL_{n}, value: \"debug\"}}")
+    }),
+    ("YAML anchors", Media::Yaml, |n| format!("&a{n} {{a: 0}}")),
+];
+
+fn body(piece: Piece, count: usize) -> String {
+    let pieces: Vec<String> = (0..count).map(piece).collect();
+    format!("[{}]", pieces.join(", "))
+}
+
+/// The largest body of a kind that may be sent.
+fn largest(media: Media, piece: Piece) -> String {
+    let fits = |count: usize| {
+        let body = body(piece, count);
+        let fits = decode::weigh(media, body.as_bytes(), weight::TREE).is_ok();
+        (fits && body.len() < apiserver::limits::BODY).then_some(body)
+    };
+    let mut count = 1;
+    while fits(2 * count).is_some() {
+        count *= 2;
+    }
+    let (mut low, mut high) = (count, 2 * count);
+    while high - low > low / 50 + 1 {
+        let middle = low.midpoint(high);
+        match fits(middle).is_some() {
+            true => low = middle,
+            false => high = middle,
+        }
+    }
+    fits(low).unwrap()
+}
+
+fn status(field: &str) -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with(field)).unwrap();
+    let kib = line.split_whitespace().nth(1).unwrap();
+    kib.parse::<usize>().unwrap() * 1024
+}
+
+/// Reads one body, and says what that took.
+#[test]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "how a test tells itself its case"
+)]
+fn child() {
+    let Ok(path) = std::env::var(CASE) else {
+        return;
+    };
+    let body = std::fs::read(&path).unwrap();
+    let media = match path.ends_with("yaml") {
+        true => Media::Yaml,
+        false => Media::Json,
+    };
+    // The largest it has been is what it is now.
+    std::fs::write("/proc/self/clear_refs", "5").unwrap();
+    let before = status("VmRSS:");
+    // What cannot be read to its end took something as well.
+    let parsed = decode::parse(media, &body);
+    let took = status("VmHWM:").saturating_sub(before);
+    std::fs::write(format!("{path}.took"), took.to_string()).unwrap();
+    drop(parsed);
+}
+
+fn took(media: Media, body: &str) -> usize {
+    let directory = tempfile::tempdir().unwrap();
+    let name = match media {
+        Media::Yaml => "body.yaml",
+        Media::Json => "body.json",
+    };
+    let path = directory.path().join(name);
+    std::fs::write(&path, body).unwrap();
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child"])
+        .env(CASE, &path)
+        .output()
+        .unwrap();
+    assert!(child.status.success(), "{child:?}");
+    let told = directory.path().join(format!("{name}.took"));
+    std::fs::read_to_string(told).unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_tree_takes_what_it_is_weighed_as() {
+    for (name, media, piece) in CASES {
+        let body = largest(*media, *piece);
+        let weighed = decode::weigh(*media, body.as_bytes(), weight::TREE).unwrap();
+        let took = took(*media, &body);
+        let times = |bytes: usize| bytes as f64 / body.len() as f64;
+        eprintln!(
+            "{name}: {} KiB, weighed {:.1} times as much, took {:.1} times as much",
+            body.len() / 1024,
+            times(weighed),
+            times(took),
+        );
+        assert!(took <= weighed + 2 * body.len() + SLACK, "{name}: {took}");
+        // And not far less: what is real must not be refused for nothing.
+        assert!(2 * took + SLACK >= weighed, "{name}: {took} of {weighed}");
+    }
+}
+
+/// A MiB of what has most maps of all that people write is not refused.
+#[test]
+fn real_objects_of_a_mebibyte_pass() {
+    for name in ["variables", "managed fields", "YAML variables"] {
+        let (_, media, piece) = CASES.iter().find(|case| case.0 == name).unwrap();
+        let one = body(*piece, 1_000).len() / 1_000;
+        let body = body(*piece, MIB / one);
+        assert!(body.len() > MIB - MIB / 10);
+        let weighed = decode::weigh(*media, body.as_bytes(), weight::TREE);
+        eprintln!("{name}: {} bytes, weighed {weighed:?}", body.len());
+        decode::parse(*media, body.as_bytes()).unwrap();
+        weighed.unwrap();
+    }
+}
