@@ -26,7 +26,8 @@ pub fn bindings() -> Vec<Value> {
 }
 
 /// The default roles that a first start needs before the tenant has written its own:
-/// everybody may ask for the health of the API server, and [`view`] gives what it will.
+/// everybody may ask for the health of the API server, those who are known who they are
+/// and what they may, and [`view`] gives what it will.
 /// From then on they are the tenant's.
 pub fn default_roles() -> Vec<Value> {
     let name = "system:public-info-viewer";
@@ -41,7 +42,29 @@ pub fn default_roles() -> Vec<Value> {
         "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": name},
         "subjects": [group("system:authenticated"), group("system:unauthenticated")],
     });
-    vec![default_role(name, rules), binding, view()]
+    let basic = "system:basic-user";
+    let asked = |group: &str, resources: &[&str]| rule(group, resources, &["create"]);
+    let ask = json!([
+        asked(
+            "authorization.k8s.io",
+            &["selfsubjectaccessreviews", "selfsubjectrulesreviews"],
+        ),
+        asked("authentication.k8s.io", &["selfsubjectreviews"]),
+    ]);
+    let everybody = json!({
+        "apiVersion": RBAC_V1,
+        "kind": "ClusterRoleBinding",
+        "metadata": default_metadata(basic),
+        "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": basic},
+        "subjects": [group("system:authenticated")],
+    });
+    vec![
+        default_role(name, rules),
+        binding,
+        default_role(basic, ask),
+        everybody,
+        view(),
+    ]
 }
 
 /// The role `view` as the tenant's controller manager puts it together some ten
