@@ -8,6 +8,7 @@ use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 
+use crate::report::diagnose;
 use crate::report::ready::{self, Verdict};
 use crate::tenant::plan::{Object, Outcome, Plan, Step, Waiting};
 use crate::tenant::rolls::Roll;
@@ -56,11 +57,16 @@ pub fn progressing(
     };
     let well = is_asleep(world) || ready && is_probed(world);
     let waits = if !is_applied(plan, outcomes) {
-        "The objects of the management cluster are not as the spec asks yet"
+        "The objects of the management cluster are not as the spec asks yet".to_owned()
     } else if !is_rolled_out(world) {
-        "The pods are not all as the spec asks yet"
+        // What holds the new pods up shows only here while those of before serve.
+        let why = diagnose::of_pods(world).map(|trouble| format!(": {}", trouble.message));
+        format!(
+            "The pods are not all as the spec asks yet{}",
+            why.unwrap_or_default()
+        )
     } else if !well {
-        "The pods are as the spec asks; the probe has not found them well yet"
+        "The pods are as the spec asks; the probe has not found them well yet".to_owned()
     } else {
         return reached();
     };

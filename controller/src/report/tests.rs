@@ -570,6 +570,35 @@ fn refused(lab: &mut Lab, message: &str) {
 }
 
 /// Pods that never start: what the tenant's owner reads.
+fn unschedulable(number: i32) -> k8s_openapi::api::core::v1::Pod {
+    let mut broken = pod(number, false);
+    let status = broken.status.as_mut().unwrap();
+    status.container_statuses = None;
+    status.conditions = Some(vec![PodCondition {
+        type_: "PodScheduled".to_owned(),
+        status: "False".to_owned(),
+        reason: Some("Unschedulable".to_owned()),
+        message: Some("0/1 nodes are available: 1 Insufficient cpu.".to_owned()),
+        ..PodCondition::default()
+    }]);
+    broken
+}
+
+/// While the pods of before serve, nothing else tells why the new ones do not come.
+#[test]
+fn what_holds_a_roll_up_is_told() {
+    let mut lab = Lab::ready();
+    lab.spec().network_profile.cert_sans = vec!["life.example.com".to_owned()];
+    lab.pass();
+    lab.world.pods.push(Arc::new(unschedulable(1)));
+    lab.pass();
+    assert!(lab.condition(condition::READY).starts_with("True"));
+    let told = lab.told();
+    let said = "Progressing True RollingOut: The pods are not all as the spec asks yet: No node \
+                takes the pods: 0/1 nodes are available";
+    assert!(told.contains(said), "{told}");
+}
+
 #[test]
 fn trouble_of_pods_has_a_reason_and_a_remedy() {
     type Break = fn(&mut Lab);
@@ -629,17 +658,7 @@ fn trouble_of_pods_has_a_reason_and_a_remedy() {
             );
         }),
         ("Unschedulable", "Insufficient cpu", |lab| {
-            let mut broken = pod(0, false);
-            let status = broken.status.as_mut().unwrap();
-            status.container_statuses = None;
-            status.conditions = Some(vec![PodCondition {
-                type_: "PodScheduled".to_owned(),
-                status: "False".to_owned(),
-                reason: Some("Unschedulable".to_owned()),
-                message: Some("0/1 nodes are available: 1 Insufficient cpu.".to_owned()),
-                ..PodCondition::default()
-            }]);
-            lab.world.pods = vec![Arc::new(broken)];
+            lab.world.pods = vec![Arc::new(unschedulable(0))];
         }),
         ("QuotaExceeded", "Raise it", |lab| {
             refused(
