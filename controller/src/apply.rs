@@ -91,9 +91,9 @@ async fn one(ctx: &Context, world: &World, step: &Step) -> Outcome {
         Step::ReleaseFinalizer => own::release_finalizer(ctx, world).await,
         Step::Create(object) => objects::create(ctx, world, object).await,
         Step::Apply(object) => objects::apply(ctx, world, object).await,
-        Step::Look(key) => objects::look(ctx, world, key).await,
+        Step::Recheck(key) => objects::look(ctx, world, key).await,
         Step::Delete { key, uid } => objects::delete(ctx, key, uid).await,
-        Step::Remove { key, uid } => match objects::delete(ctx, key, uid).await {
+        Step::DeleteBestEffort { key, uid } => match objects::delete(ctx, key, uid).await {
             Outcome::Failed { message, .. } => {
                 let tenant = world.tenant_name();
                 tracing::info!(tenant, "{key} is left to the garbage collector: {message}");
@@ -101,7 +101,7 @@ async fn one(ctx: &Context, world: &World, step: &Step) -> Outcome {
             }
             outcome => outcome,
         },
-        Step::Replaced(names) => own::replaced(ctx, world, names).await,
+        Step::ClearReplaceRequest(names) => own::replaced(ctx, world, names).await,
         Step::Grant(claim) => store::grant(ctx, world, claim).await,
         Step::RevokeAccess(claim) => store::revoke(ctx, world, claim).await,
         Step::DropData(claim) => store::drop_data(ctx, world, claim).await,
@@ -159,9 +159,9 @@ fn describe(step: &Step) -> String {
         Step::ReleaseFinalizer => "release the finalizer".into(),
         Step::Create(object) => format!("create {}", object.key()),
         Step::Apply(object) => format!("apply {}", object.key()),
-        Step::Look(key) => format!("look for {key}"),
-        Step::Delete { key, .. } | Step::Remove { key, .. } => format!("delete {key}"),
-        Step::Replaced(names) => {
+        Step::Recheck(key) => format!("look for {key}"),
+        Step::Delete { key, .. } | Step::DeleteBestEffort { key, .. } => format!("delete {key}"),
+        Step::ClearReplaceRequest(names) => {
             format!("note that the keys of {} were replaced", names.join(", "))
         }
         Step::Grant(claim) => format!("grant schema {} to {}", claim.schema, claim.user),

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use kube::Client;
 
 use crate::apply::write_history::Writes;
-use crate::cluster::caches::{Caches, Name};
+use crate::cluster::caches::{Caches, NamespacedName};
 use crate::cluster::events::Events;
 use crate::datastores::credentials::Connections;
 use crate::facts::Facts;
@@ -25,7 +25,7 @@ use crate::tenant::world::Settings;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Key {
     /// A TenantControlPlane.
-    Tenant(Name),
+    Tenant(NamespacedName),
     /// A DataStore, by name.
     DataStore(String),
 }

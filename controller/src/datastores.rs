@@ -23,7 +23,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::apply;
 use crate::apply::datastore::{self, Cleaned, Proofs};
-use crate::cluster::caches::{Caches, Name, Reach, tenant_of};
+use crate::cluster::caches::{Caches, NamespacedName, Reach, tenant_of};
 use crate::context::{Context, Key};
 use crate::datastores::credentials::Gap;
 pub use crate::datastores::credentials::references;
@@ -58,13 +58,13 @@ pub fn stores_of(caches: &Caches, tenant: &TenantControlPlane) -> Vec<String> {
 }
 
 /// The tenants that a change of this DataStore may concern.
-pub fn tenants_of(caches: &Caches, store: &str) -> Vec<Name> {
+pub fn tenants_of(caches: &Caches, store: &str) -> Vec<NamespacedName> {
     caches
         .tenants
         .all()
         .iter()
         .filter(|tenant| stores_of(caches, tenant).iter().any(|name| name == store))
-        .map(|tenant| Name::of(&tenant.metadata))
+        .map(|tenant| NamespacedName::of(&tenant.metadata))
         .collect()
 }
 
@@ -79,7 +79,7 @@ pub async fn reconcile(name: &str, ctx: &Context) -> Option<Next> {
     if !ctx.caches.synced() || !ctx.leadership.leads() {
         return None;
     }
-    let store = ctx.caches.data_stores.get(&Name::new("", name))?;
+    let store = ctx.caches.data_stores.get(&NamespacedName::new("", name))?;
     let paused = store
         .metadata
         .annotations
@@ -89,8 +89,8 @@ pub async fn reconcile(name: &str, ctx: &Context) -> Option<Next> {
         return Some(Next(timing::backoff(20, 0.0)));
     }
     let uid = store.metadata.uid.clone().unwrap_or_default();
-    let verdict = ctx.facts.store(&uid).verdict;
-    let well = verdict.is_some_and(|verdict| verdict.health.is_ok());
+    let report = ctx.facts.store(&uid).report;
+    let well = report.is_some_and(|report| report.health.is_ok());
     let mut round = Round::default();
     if well {
         round = clean_up(ctx, &store).await;
@@ -99,7 +99,7 @@ pub async fn reconcile(name: &str, ctx: &Context) -> Option<Next> {
     // meanwhile must not be lost. What is written is made from the state that
     // the write is conditional on, with nothing to wait for in between.
     let read = || {
-        let current = ctx.caches.data_stores.get(&Name::new("", name));
+        let current = ctx.caches.data_stores.get(&NamespacedName::new("", name));
         current.filter(|current| current.metadata.uid.as_deref() == Some(&uid))
     };
     let mut store = read()?;
@@ -112,7 +112,7 @@ pub async fn reconcile(name: &str, ctx: &Context) -> Option<Next> {
     }
     let untried = tried.and_then(Result::err);
     let untried = untried.map(|problem| problem.message);
-    let verdict = fact.verdict;
+    let report = fact.report;
     let mut used_by = users(ctx, name);
     let mut pending = round.left_of(&store);
     let key = Key::DataStore(name.to_owned());
@@ -135,7 +135,7 @@ pub async fn reconcile(name: &str, ctx: &Context) -> Option<Next> {
             gap: material_gap(&store, &ctx.caches),
             certificates: &credentials::certificates(&store, &ctx.caches),
             terms: &ctx.settings.certificates,
-            verdict: verdict.as_ref(),
+            report: report.as_ref(),
             kept: untried
                 .as_deref()
                 .filter(|_| is_kept(ctx, &used_by, current.as_deref())),
@@ -212,7 +212,7 @@ pub fn placed(ctx: &Context, store: &str) -> Vec<Arc<TenantControlPlane>> {
 fn users(ctx: &Context, store: &str) -> Vec<String> {
     let tenants = placed(ctx, store).into_iter();
     let mut names: Vec<String> = tenants
-        .map(|tenant| Name::of(&tenant.metadata).to_string())
+        .map(|tenant| NamespacedName::of(&tenant.metadata).to_string())
         .collect();
     names.sort();
     names
@@ -350,7 +350,7 @@ fn running(ctx: &Context, entry: &PendingCleanup) -> Option<String> {
     if gone_for >= deletion::PODS_END {
         return None;
     }
-    let name = Name::new(namespace, name);
+    let name = NamespacedName::new(namespace, name);
     let caches = &ctx.caches;
     let heir = caches.tenants.get(&name);
     let heir = heir.and_then(|heir| heir.metadata.creation_timestamp.clone());

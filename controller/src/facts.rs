@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use parking_lot::RwLock;
 use tokio::sync::Notify;
 
-use crate::datastores::health::Verdict;
+use crate::datastores::health::StoreReport;
 use crate::process::lanes::Lanes;
 use crate::tenant::world::{AccessFact, Held, InsideFacts, ProbeFacts, StoreHealth, StoreProblem};
 
@@ -64,7 +64,7 @@ pub struct StoreFact {
     /// The last answer.
     pub health: Option<Result<StoreHealth, StoreProblem>>,
     /// The same with what only the DataStore's own conditions tell.
-    pub verdict: Option<Verdict>,
+    pub report: Option<StoreReport>,
     /// The settings that were tried last, by their fingerprint, and what came of it.
     pub trial: Option<Trial>,
     /// Wakes its observer before its time.

@@ -31,7 +31,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use parking_lot::Mutex;
 
-use crate::cluster::caches::{Name, Reach, tenant_of};
+use crate::cluster::caches::{NamespacedName, Reach, tenant_of};
 use crate::context::{Context, Key};
 use crate::report::progress;
 use crate::tenant::backing::store;
@@ -64,7 +64,7 @@ pub struct Holder {
     /// Its uid.
     pub uid: String,
     /// Its name.
-    pub name: Name,
+    pub name: NamespacedName,
     /// Its DataStore.
     pub store: String,
     /// How it was before its roll.
@@ -79,7 +79,7 @@ pub struct Waiting {
     /// Its uid.
     pub uid: String,
     /// Its name.
-    pub name: Name,
+    pub name: NamespacedName,
     /// Its DataStore.
     pub store: String,
     /// Since when.
@@ -255,7 +255,7 @@ struct Entry {
 #[derive(Debug)]
 struct Given {
     roll: Roll,
-    name: Name,
+    name: NamespacedName,
     store: String,
 }
 
@@ -388,7 +388,7 @@ impl Fleet {
         shown: &[Holder],
         limits: Limits,
         now: Timestamp,
-    ) -> (Vec<Name>, Vec<Holder>, usize) {
+    ) -> (Vec<NamespacedName>, Vec<Holder>, usize) {
         let mut state = self.0.lock();
         state.forget_unused(now);
         let holders = state.holders(shown);
@@ -455,16 +455,17 @@ pub fn holders(ctx: &Context) -> Vec<Holder> {
         .filter(|(roll, settled, ..)| failed(roll, *settled, now))
         .map(|(_, _, name, _)| name.namespace.as_str())
         .collect();
-    let holder = |(roll, settled, name, tenant): &(Roll, bool, Name, Arc<TenantControlPlane>)| {
-        let vain = in_vain(&failed, &name.namespace);
-        Some(Holder {
-            late: place(roll, *settled, vain, now)?,
-            store: store_of(ctx, tenant),
-            name: name.clone(),
-            uid: tenant.metadata.uid.clone()?,
-            before: roll.before,
-        })
-    };
+    let holder =
+        |(roll, settled, name, tenant): &(Roll, bool, NamespacedName, Arc<TenantControlPlane>)| {
+            let vain = in_vain(&failed, &name.namespace);
+            Some(Holder {
+                late: place(roll, *settled, vain, now)?,
+                store: store_of(ctx, tenant),
+                name: name.clone(),
+                uid: tenant.metadata.uid.clone()?,
+                before: roll.before,
+            })
+        };
     rolled.iter().filter_map(holder).collect()
 }
 
@@ -489,7 +490,7 @@ pub fn turn(ctx: &Context, world: &World, roll: FleetRoll) -> Turn {
     let asking = Asking {
         waiting: Waiting {
             uid: uid.to_owned(),
-            name: Name::of(&world.tenant.metadata),
+            name: NamespacedName::of(&world.tenant.metadata),
             store: store_of(ctx, &world.tenant),
             since: rolls::waiting_since(world).unwrap_or(world.now),
             before: match live {
@@ -576,7 +577,7 @@ mod tests {
     fn waiting(name: &str, store: &str, since: i64) -> Waiting {
         Waiting {
             uid: format!("uid of {name}"),
-            name: Name::new("n", name),
+            name: NamespacedName::new("n", name),
             store: store.to_owned(),
             since: at(since),
             before: Before::Ready,
@@ -586,7 +587,7 @@ mod tests {
     fn holder(name: &str, store: &str) -> Holder {
         Holder {
             uid: format!("uid of {name}"),
-            name: Name::new("n", name),
+            name: NamespacedName::new("n", name),
             store: store.to_owned(),
             before: Before::Ready,
             late: false,
@@ -672,7 +673,7 @@ mod tests {
         // Two namespaces that are stuck stop the DataStore: it is not one owner's doing.
         let mut both = forged.to_vec();
         both.push(Holder {
-            name: Name::new("o", "z"),
+            name: NamespacedName::new("o", "z"),
             ..holder("z", "gold")
         });
         let theirs = [of_namespace("m", waiting("a", "gold", 1))];
@@ -850,14 +851,18 @@ mod tests {
         let shown = [holder("a", "gold")];
         let called = |shown: &[Holder], second| fleet.call(shown, LIMITS, at(second)).0;
         assert!(called(&shown, 6).is_empty());
-        assert_eq!(called(&[], 7), [Name::new("n", "c")], "a place is free");
+        assert_eq!(
+            called(&[], 7),
+            [NamespacedName::new("n", "c")],
+            "a place is free"
+        );
         let late = fleet.ask(asking("d", "gold", 8), &[], LIMITS, at(8));
         assert!(!given(&late), "c is before d");
         let turn = fleet.ask(asking("c", "gold", 9), &[], LIMITS, at(9));
         assert!(given(&turn));
         // A tenant that is deleted, or needs none any more, gives its place back.
         fleet.leave("uid of c");
-        assert_eq!(called(&[], 10), [Name::new("n", "d")]);
+        assert_eq!(called(&[], 10), [NamespacedName::new("n", "d")]);
     }
 
     #[test]
@@ -896,7 +901,7 @@ mod tests {
         assert_eq!(turn, Turn::Waits(Wait::Halted(vec!["n/b".to_owned()])));
         // After a while the place is free: they go on, as slowly.
         let (called, stuck, _) = fleet.call(&shown[..1], LIMITS, at(601));
-        assert!(called.contains(&Name::new("n", "c")) && stuck.is_empty());
+        assert!(called.contains(&NamespacedName::new("n", "c")) && stuck.is_empty());
         assert!(given(&fleet.ask(
             asking("c", "gold", 0),
             &shown[..1],
@@ -919,8 +924,11 @@ mod tests {
             fleet.ask(asking(name, "gold", since), &shown, LIMITS, at(since));
         }
         let called = |second| fleet.call(&shown[..1], LIMITS, at(second)).0;
-        assert_eq!(called(2), [Name::new("n", "a")]);
-        assert_eq!(called(40), [Name::new("n", "a"), Name::new("n", "b")]);
+        assert_eq!(called(2), [NamespacedName::new("n", "a")]);
+        assert_eq!(
+            called(40),
+            [NamespacedName::new("n", "a"), NamespacedName::new("n", "b")]
+        );
         assert!(given(&fleet.ask(
             asking("b", "gold", 1),
             &shown[..1],

@@ -3,7 +3,7 @@
 use apiservice::v1alpha1::{DataStore, Driver, TenantControlPlane};
 
 use crate::apply::contested::Way;
-use crate::cluster::caches::{EVERYWHERE, Name, Reach};
+use crate::cluster::caches::{EVERYWHERE, NamespacedName, Reach};
 use crate::cluster::kinds::{Found, Inventory, ObjectKind};
 use crate::cluster::watches::tenant_near;
 use crate::context::Context;
@@ -11,13 +11,13 @@ use crate::datastores::credentials;
 use crate::facts::TenantFacts;
 use crate::tenant;
 use crate::tenant::rolls::Turn;
-use crate::tenant::world::{Elsewhere, MaterialFact, StoreFacts, StoreProblem, World};
+use crate::tenant::world::{CredentialsFact, Elsewhere, StoreFacts, StoreProblem, World};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// The world of the tenant of this name; `None` if there is no such tenant or
 /// the caches are not filled yet.
-pub fn world(name: &Name, ctx: &Context) -> Option<World> {
+pub fn world(name: &NamespacedName, ctx: &Context) -> Option<World> {
     let caches = &ctx.caches;
     // Where tenants do not stand, pods end when the tenant is gone, and no earlier:
     // there is nothing to wait for. Where the rights are missing, they may be ending,
@@ -36,7 +36,7 @@ pub fn world(name: &Name, ctx: &Context) -> Option<World> {
         .as_ref()
         .map(|held| held.data_store.clone())
         .or_else(|| tenant::backing::store::choose(&tenant, &ctx.settings))
-        .and_then(|chosen| caches.data_stores.get(&Name::new("", chosen)));
+        .and_then(|chosen| caches.data_stores.get(&NamespacedName::new("", chosen)));
     let deleting = tenant.metadata.deletion_timestamp.is_some();
     // What is held of it, if anything, may be of long ago.
     let (owned, pods, replica_sets) = match unreached {
@@ -58,10 +58,10 @@ pub fn world(name: &Name, ctx: &Context) -> Option<World> {
             ..StoreFacts::default()
         },
         Some(store) => {
-            let material = credentials::fact(store, caches);
+            let credentials = credentials::fact(store, caches);
             StoreFacts {
-                trial: trial(ctx, store, &material),
-                material,
+                trial: trial(ctx, store, &credentials),
+                credentials,
                 health: match facts.cleanup_problem {
                     Some(problem) if tenant.metadata.deletion_timestamp.is_some() => {
                         Some(Err(problem))
@@ -88,7 +88,7 @@ pub fn world(name: &Name, ctx: &Context) -> Option<World> {
     let now = ctx.now();
     let events = caches
         .events
-        .of(&Name::new(&name.namespace, ""))
+        .of(&NamespacedName::new(&name.namespace, ""))
         .into_iter()
         .filter(|event| tenant_near(caches, event).as_ref() == Some(name))
         .collect();
@@ -129,21 +129,21 @@ pub fn world(name: &Name, ctx: &Context) -> Option<World> {
 fn trial(
     ctx: &Context,
     store: &DataStore,
-    material: &MaterialFact,
+    credentials: &CredentialsFact,
 ) -> Option<Result<(), StoreProblem>> {
-    let wanted = tenant::backing::settings::wanted(material)?;
+    let wanted = tenant::backing::settings::wanted(credentials)?;
     let uid = store.metadata.uid.as_deref().unwrap_or_default();
     ctx.facts.store(uid).tried(&wanted)
 }
 
-fn owned(name: &Name, ctx: &Context) -> Inventory {
+fn owned(name: &NamespacedName, ctx: &Context) -> Inventory {
     let caches = &ctx.caches;
     let mut owned = Inventory::default();
     for kind in ObjectKind::ALL {
         owned.extend(kind.cache(caches).held(name));
     }
     // In the way also with another tenant's label.
-    let signer = Name::new(
+    let signer = NamespacedName::new(
         &name.namespace,
         apiservice::names::kubeconfig_signer(&name.name),
     );
@@ -185,9 +185,9 @@ fn elsewhere(
     facts: &TenantFacts,
 ) -> Vec<Elsewhere> {
     let reach = |store: &DataStore| match credentials::fact(store, &ctx.caches) {
-        MaterialFact::Unknown => None,
-        MaterialFact::Missing { what, .. } => Some(Err(what)),
-        MaterialFact::Known(_) => {
+        CredentialsFact::Unknown => None,
+        CredentialsFact::Missing { what, .. } => Some(Err(what)),
+        CredentialsFact::Known(_) => {
             let uid = store.metadata.uid.as_deref().unwrap_or_default();
             let health = ctx.facts.store(uid).health;
             let problem = health.and_then(Result::err);

@@ -1,14 +1,14 @@
 //! One pass over one tenant. It takes no hint of what changed, so that the
 //! path after a crash is the path of every day.
 
-use crate::cluster::caches::Name;
+use crate::cluster::caches::NamespacedName;
 use crate::context::{Context, Key};
 use crate::process::timing::{self, Next};
 use crate::{apply, fleet, observe, report, tenant};
 
 /// Observe, plan, apply, report, write. `None`: the tenant is gone, or this
 /// replica does not lead and therefore only watches.
-pub async fn reconcile(name: &Name, ctx: &Context) -> Option<Next> {
+pub async fn reconcile(name: &NamespacedName, ctx: &Context) -> Option<Next> {
     let key = Key::Tenant(name.clone());
     if !ctx.leadership.leads() {
         ctx.failures.none(&key);

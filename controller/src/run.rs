@@ -14,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::apply::write_history::Writes;
 use crate::args::{Command, CommonArgs, LogFormat, RunArgs};
-use crate::cluster::caches::{Caches, Name, Namespaces};
+use crate::cluster::caches::{Caches, NamespacedName, Namespaces};
 use crate::cluster::events::Events;
 use crate::cluster::watches::Watches;
 use crate::context::{Context, Key};
@@ -390,7 +390,8 @@ async fn follow_ages(ctx: Arc<Context>, stop: CancellationToken) {
                 .tenant(tenant.metadata.uid.as_deref().unwrap_or_default());
             let paused = tenant::objects::is_paused(&tenant.metadata);
             if ready && !paused && report::ready::is_overdue(&facts.probe, facts.since, ctx.now()) {
-                ctx.queue.add(Key::Tenant(Name::of(&tenant.metadata)));
+                ctx.queue
+                    .add(Key::Tenant(NamespacedName::of(&tenant.metadata)));
             }
         }
     }
@@ -422,7 +423,8 @@ async fn follow_leadership(
             ));
         }
         for tenant in ctx.caches.tenants.all() {
-            ctx.queue.add(Key::Tenant(Name::of(&tenant.metadata)));
+            ctx.queue
+                .add(Key::Tenant(NamespacedName::of(&tenant.metadata)));
         }
         tokio::select! {
             () = stop.cancelled() => return,

@@ -14,7 +14,7 @@ use futures::FutureExt;
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
-use crate::cluster::caches::Name;
+use crate::cluster::caches::NamespacedName;
 use crate::cluster::watches::Watches;
 use crate::context::Context;
 use crate::datastores::{access, observer, references};
@@ -30,9 +30,9 @@ pub struct Supervisor {
 
 #[derive(Default)]
 struct Tasks {
-    tenants: HashMap<Name, Group>,
+    tenants: HashMap<NamespacedName, Group>,
     stores: HashMap<String, Group>,
-    secrets: HashMap<Name, Task>,
+    secrets: HashMap<NamespacedName, Task>,
 }
 
 /// The tasks about one object.
@@ -85,7 +85,7 @@ impl Supervisor {
     }
 
     /// Brings a tenant's observers in line with the cache.
-    pub fn tenant(&self, ctx: &Arc<Context>, name: &Name) {
+    pub fn tenant(&self, ctx: &Arc<Context>, name: &NamespacedName) {
         let uid = ctx
             .caches
             .tenants
@@ -132,7 +132,7 @@ impl Supervisor {
 
     /// Brings a DataStore's observers in line with the cache.
     pub fn data_store(&self, ctx: &Arc<Context>, name: &str) {
-        let store = ctx.caches.data_stores.get(&Name::new("", name));
+        let store = ctx.caches.data_stores.get(&NamespacedName::new("", name));
         let uid = store.and_then(|store| store.metadata.uid.clone());
         let mut tasks = self.tasks.lock();
         self.secrets(ctx, &mut tasks);
@@ -162,7 +162,7 @@ impl Supervisor {
 
     /// Watches exactly the Secrets that are referred to.
     fn secrets(&self, ctx: &Context, tasks: &mut Tasks) {
-        let wanted: BTreeSet<Name> = ctx
+        let wanted: BTreeSet<NamespacedName> = ctx
             .caches
             .data_stores
             .all()
@@ -172,7 +172,7 @@ impl Supervisor {
         tasks.secrets.retain(|name, _| {
             let keep = wanted.contains(name);
             if !keep {
-                ctx.caches.material.forget(name);
+                ctx.caches.referenced_secrets.forget(name);
             }
             keep
         });

@@ -39,7 +39,7 @@ pub enum Way {
 
 /// What one may do about an object that differs from what we want.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Repair {
     /// Write it.
     Write,
     /// Someone keeps changing it back: not before this time.
@@ -105,17 +105,17 @@ impl<K> Default for Contest<K> {
 impl<K: std::hash::Hash + Eq + Clone + Repaired> Contest<K> {
     /// May this content be written now? Changed content always may: then it
     /// is we who changed our mind.
-    pub fn ask(&mut self, key: &K, content: u64, now: Timestamp) -> Verdict {
+    pub fn ask(&mut self, key: &K, content: u64, now: Timestamp) -> Repair {
         let Some(history) = self.objects.get_mut(key) else {
-            return Verdict::Write;
+            return Repair::Write;
         };
         if history.content != content {
-            return Verdict::Write;
+            return Repair::Write;
         }
         history.forget(now);
         match history.held_until(key.longest_pause(), now) {
-            Some(until) => Verdict::Contested { until },
-            None => Verdict::Write,
+            Some(until) => Repair::Contested { until },
+            None => Repair::Write,
         }
     }
 
@@ -167,23 +167,23 @@ impl<K: std::hash::Hash + Eq + Clone + Repaired> Contest<K> {
     /// Nobody else wrote since we did: we changed our mind, as when an address
     /// or a version changes. Often within a short time it is a mistake of ours,
     /// which is held back like anybody else's.
-    pub fn own_change(&mut self, key: &K, now: Timestamp) -> Verdict {
+    pub fn own_change(&mut self, key: &K, now: Timestamp) -> Repair {
         let Some(history) = self.objects.get_mut(key) else {
-            return Verdict::Write;
+            return Repair::Write;
         };
         history.own.retain(|at| elapsed(*at, now) < WINDOW);
         if let Some(last) = history.own.last()
             && history.own.len() >= OWN_CHANGES
             && elapsed(*last, now) < CONTESTED_EVERY
         {
-            return Verdict::Contested {
+            return Repair::Contested {
                 until: last.checked_add(every()).unwrap_or(now),
             };
         }
         history.own.push(now);
         history.repairs.clear();
         history.content = !history.content;
-        Verdict::Write
+        Repair::Write
     }
 }
 
@@ -217,21 +217,21 @@ mod tests {
         let mut contest = Contest::default();
         contest.wrote("svc", 7, at(0)); // not a repair: the first write
         for second in [1, 2, 3] {
-            assert_eq!(contest.ask(&"svc", 7, at(second)), Verdict::Write);
+            assert_eq!(contest.ask(&"svc", 7, at(second)), Repair::Write);
             contest.wrote("svc", 7, at(second));
         }
         assert_eq!(
             contest.ask(&"svc", 7, at(4)),
-            Verdict::Contested { until: at(63) }
+            Repair::Contested { until: at(63) }
         );
         assert!(contest.is_contested(&"svc", at(4)));
-        assert_eq!(contest.ask(&"svc", 7, at(63)), Verdict::Write);
+        assert_eq!(contest.ask(&"svc", 7, at(63)), Repair::Write);
         contest.wrote("svc", 7, at(63));
         assert!(matches!(
             contest.ask(&"svc", 7, at(64)),
-            Verdict::Contested { .. }
+            Repair::Contested { .. }
         ));
-        assert_eq!(contest.ask(&"cm", 7, at(64)), Verdict::Write);
+        assert_eq!(contest.ask(&"cm", 7, at(64)), Repair::Write);
     }
 
     #[test]
@@ -240,7 +240,7 @@ mod tests {
         contest.wrote("ca", 7, at(0));
         let mut written = 0;
         for second in 0..100 {
-            if contest.own_change(&"ca", at(second)) == Verdict::Write {
+            if contest.own_change(&"ca", at(second)) == Repair::Write {
                 contest.wrote("ca", 7, at(second));
                 written += 1;
             }
@@ -253,7 +253,7 @@ mod tests {
         let mut contest = Contest::default();
         contest.expect("svc", 7);
         for second in [1, 2, 3] {
-            assert_eq!(contest.ask(&"svc", 7, at(second)), Verdict::Write);
+            assert_eq!(contest.ask(&"svc", 7, at(second)), Repair::Write);
             contest.wrote("svc", 7, at(second));
             contest.expect("svc", 7);
         }
@@ -267,18 +267,18 @@ mod tests {
         contest.overruled("deploy", 7, at(0));
         assert!(matches!(
             contest.ask(&"deploy", 7, at(1)),
-            Verdict::Contested { .. }
+            Repair::Contested { .. }
         ));
         assert_eq!(contest.held(at(1)).count(), 1);
-        assert_eq!(contest.ask(&"deploy", 8, at(1)), Verdict::Write);
-        assert_eq!(contest.ask(&"deploy", 7, at(61)), Verdict::Write);
+        assert_eq!(contest.ask(&"deploy", 8, at(1)), Repair::Write);
+        assert_eq!(contest.ask(&"deploy", 7, at(61)), Repair::Write);
     }
 
     #[test]
     fn changed_content_is_not_a_fight() {
         let mut contest = Contest::default();
         for n in 0..20 {
-            assert_eq!(contest.ask(&"svc", n, at(1)), Verdict::Write);
+            assert_eq!(contest.ask(&"svc", n, at(1)), Repair::Write);
             contest.wrote("svc", n, at(1));
         }
         assert!(!contest.is_contested(&"svc", at(1)));
@@ -293,12 +293,12 @@ mod tests {
         for minute in 0..120 {
             let now = at(minute * 60);
             match contest.ask(&"deploy", 7, now) {
-                Verdict::Write if minute % 3 == 0 => {
+                Repair::Write if minute % 3 == 0 => {
                     contest.wrote("deploy", 7, now);
                     repairs += 1;
                 }
-                Verdict::Write => {}
-                Verdict::Contested { .. } => {
+                Repair::Write => {}
+                Repair::Contested { .. } => {
                     assert!(contest.is_contested(&"deploy", now));
                     held += 1;
                 }
@@ -310,7 +310,7 @@ mod tests {
         );
         // A fight that has ended is forgotten.
         let later = at(120 * 60 + 1300);
-        assert_eq!(contest.ask(&"deploy", 7, later), Verdict::Write);
+        assert_eq!(contest.ask(&"deploy", 7, later), Repair::Write);
         contest.wrote("deploy", 7, later);
         assert!(!contest.is_contested(&"deploy", later));
     }
@@ -321,7 +321,7 @@ mod tests {
         contest.wrote("svc", 7, at(0));
         for n in 1..10 {
             let now = at(n * 1300);
-            assert_eq!(contest.ask(&"svc", 7, now), Verdict::Write);
+            assert_eq!(contest.ask(&"svc", 7, now), Repair::Write);
             contest.wrote("svc", 7, now);
             assert!(!contest.is_contested(&"svc", now));
         }

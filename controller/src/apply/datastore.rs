@@ -15,7 +15,7 @@ use storage::tenancy::{Claim, Tenancy, TenancyError};
 
 use crate::apply;
 use crate::apply::objects::failed;
-use crate::cluster::caches::Name;
+use crate::cluster::caches::NamespacedName;
 use crate::context::{Context, Key};
 use crate::datastores::health::{self, access_of, problem_of};
 use crate::process::{lease, timing};
@@ -60,7 +60,8 @@ pub async fn grant(ctx: &Context, world: &World, claim: &Claim) -> Outcome {
             .facts
             .update_tenant(world.uid(), |facts| facts.learn(access, held));
         if changed {
-            ctx.queue.add(Key::Tenant(Name::of(&world.tenant.metadata)));
+            ctx.queue
+                .add(Key::Tenant(NamespacedName::of(&world.tenant.metadata)));
         }
     }
     match result {
@@ -113,7 +114,8 @@ pub async fn revoke(ctx: &Context, world: &World, claim: &Claim) -> Outcome {
         // The next plan has it done when the right database is back.
         ctx.facts
             .update_tenant(world.uid(), |facts| facts.unclaimed = true);
-        ctx.queue.add(Key::Tenant(Name::of(&world.tenant.metadata)));
+        ctx.queue
+            .add(Key::Tenant(NamespacedName::of(&world.tenant.metadata)));
         return Outcome::Failed {
             reason: reason::DATA_NOT_FOUND.into(),
             message: format!(
@@ -264,7 +266,11 @@ pub async fn defer(
     known: bool,
     why: &str,
 ) -> Outcome {
-    let Some(store) = ctx.caches.data_stores.get(&Name::new("", data_store)) else {
+    let Some(store) = ctx
+        .caches
+        .data_stores
+        .get(&NamespacedName::new("", data_store))
+    else {
         return Outcome::Failed {
             reason: reason::DATA_STORE_NOT_FOUND.into(),
             message: format!("DataStore {data_store} is not there to record the clean-up on"),
@@ -447,7 +453,7 @@ fn asked(ctx: &Context, world: &World) -> Result<Vec<Arc<dyn Tenancy>>, StoreErr
     let stores = deletion::asked(world).into_iter();
     stores
         .map(|name| {
-            let store = ctx.caches.data_stores.get(&Name::new("", name));
+            let store = ctx.caches.data_stores.get(&NamespacedName::new("", name));
             connect(ctx, store.as_deref())
         })
         .collect()

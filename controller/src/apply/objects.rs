@@ -7,8 +7,8 @@ use http::{Method, Request};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
-use crate::apply::contested::{Verdict, Way};
-use crate::cluster::caches::Name;
+use crate::apply::contested::{Repair, Way};
+use crate::cluster::caches::NamespacedName;
 use crate::cluster::managers::{FIELD_MANAGER, is_creation};
 use crate::context::{Context, Key};
 use crate::process::{lease, timing};
@@ -193,7 +193,8 @@ pub async fn look(ctx: &Context, world: &World, key: &ObjectKey) -> Outcome {
                 return Outcome::Unchanged;
             }
             remember(ctx, key.kind, found);
-            ctx.queue.add(Key::Tenant(Name::of(&world.tenant.metadata)));
+            ctx.queue
+                .add(Key::Tenant(NamespacedName::of(&world.tenant.metadata)));
             Outcome::Done
         }
         Err(refusal) if refusal.code == 404 => Outcome::Unchanged,
@@ -405,7 +406,7 @@ fn hold_back(
         }
         let untouched = version.is_some() && memory.written.get(&key) == version.as_ref();
         let fought_over = (key.clone(), way);
-        let (verdict, whose) = if untouched {
+        let (repair, whose) = if untouched {
             (
                 memory.contest.own_change(&fought_over, now),
                 "is written again and again by this controller itself",
@@ -417,9 +418,9 @@ fn hold_back(
             };
             (memory.contest.ask(&fought_over, wish, now), whose)
         };
-        match verdict {
-            Verdict::Write => None,
-            Verdict::Contested { until } => {
+        match repair {
+            Repair::Write => None,
+            Repair::Contested { until } => {
                 let finding = Finding {
                     object: key.clone(),
                     said: Said::Does(format!("{whose}; the next attempt is at {until:.0}")),
@@ -485,13 +486,13 @@ fn remember(ctx: &Context, kind: ObjectKind, object: Value) {
 }
 
 fn forget(ctx: &Context, key: &ObjectKey, uid: &str) {
-    let name = Name::new(&key.namespace, &key.name);
+    let name = NamespacedName::new(&key.namespace, &key.name);
     key.kind.cache(&ctx.caches).forget(&name, uid);
 }
 
 /// Metadata of what the cache holds.
 fn held(ctx: &Context, key: &ObjectKey) -> Option<ObjectMeta> {
-    let name = Name::new(&key.namespace, &key.name);
+    let name = NamespacedName::new(&key.namespace, &key.name);
     key.kind.cache(&ctx.caches).meta(&name)
 }
 

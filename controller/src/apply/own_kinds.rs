@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::apply::objects::{Refusal, call, failed};
-use crate::cluster::caches::Name;
+use crate::cluster::caches::NamespacedName;
 use crate::context::Context;
 use crate::report;
 use crate::tenant::backing::store as place;
@@ -59,7 +59,7 @@ pub async fn release_finalizer(ctx: &Context, world: &World) -> Outcome {
 
 /// The tenant as it is now: a step of this pass may have written it.
 fn current(ctx: &Context, world: &World) -> Arc<TenantControlPlane> {
-    let name = Name::of(&world.tenant.metadata);
+    let name = NamespacedName::of(&world.tenant.metadata);
     let current = ctx.caches.tenants.get(&name);
     let current = current.filter(|it| it.metadata.uid == world.tenant.metadata.uid);
     current.unwrap_or_else(|| world.tenant.clone())
@@ -102,7 +102,9 @@ async fn finalize_tenant(ctx: &Context, world: &World, finalizers: Vec<String>) 
             if let Ok(tenant) = serde_json::from_value::<TenantControlPlane>(written) {
                 if was_last(&tenant.metadata) {
                     let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
-                    ctx.caches.tenants.forget(&Name::of(&tenant.metadata), uid);
+                    ctx.caches
+                        .tenants
+                        .forget(&NamespacedName::of(&tenant.metadata), uid);
                 } else {
                     ctx.caches.tenants.put(Arc::new(tenant));
                 }
@@ -165,7 +167,9 @@ pub async fn finalize_store(
     if let Ok(store) = serde_json::from_value::<DataStore>(written) {
         if was_last(&store.metadata) {
             let uid = store.metadata.uid.as_deref().unwrap_or_default();
-            ctx.caches.data_stores.forget(&Name::new("", name), uid);
+            ctx.caches
+                .data_stores
+                .forget(&NamespacedName::new("", name), uid);
         } else {
             ctx.caches.data_stores.put(Arc::new(store));
         }
@@ -185,7 +189,7 @@ pub async fn status(
     world: &World,
     status: TenantControlPlaneStatus,
 ) -> Result<(), ()> {
-    let name = Name::of(&world.tenant.metadata);
+    let name = NamespacedName::of(&world.tenant.metadata);
     // A step of this pass may have written the object since it was observed.
     let Some(current) = ctx.caches.tenants.get(&name) else {
         return Ok(());

@@ -27,13 +27,13 @@ use crate::cluster::managers::prune_managers;
 
 /// Namespace and name, of a tenant or of an object.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Name {
+pub struct NamespacedName {
     /// Empty for cluster-scoped objects.
     pub namespace: String,
     pub name: String,
 }
 
-impl Name {
+impl NamespacedName {
     /// From its parts.
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
         Self {
@@ -51,7 +51,7 @@ impl Name {
     }
 }
 
-impl std::fmt::Display for Name {
+impl std::fmt::Display for NamespacedName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.namespace.is_empty() {
             f.write_str(&self.name)
@@ -72,12 +72,15 @@ pub(super) fn tenant_reference(meta: &ObjectMeta) -> Option<&OwnerReference> {
 
 /// The tenant that controls an object, else the one whose name label it
 /// carries: an object of ours stays ours when somebody takes its labels away.
-pub fn tenant_of(meta: &ObjectMeta) -> Option<Name> {
+pub fn tenant_of(meta: &ObjectMeta) -> Option<NamespacedName> {
     if let Some(owner) = tenant_reference(meta) {
-        return Some(Name::new(meta.namespace.clone()?, owner.name.clone()));
+        return Some(NamespacedName::new(
+            meta.namespace.clone()?,
+            owner.name.clone(),
+        ));
     }
     let name = meta.labels.as_ref()?.get(apiservice::names::LABEL_NAME)?;
-    Some(Name::new(meta.namespace.clone()?, name))
+    Some(NamespacedName::new(meta.namespace.clone()?, name))
 }
 
 /// Where tenants may stand.
@@ -138,12 +141,12 @@ pub struct Cache<K> {
 
 #[derive(Debug)]
 struct Inner<K> {
-    objects: HashMap<Name, Arc<K>>,
-    groups: HashMap<Name, HashSet<Name>>,
+    objects: HashMap<NamespacedName, Arc<K>>,
+    groups: HashMap<NamespacedName, HashSet<NamespacedName>>,
     /// How many there are, by namespace.
     counts: HashMap<String, usize>,
     /// What answers to writes put in while a list is under way, by place.
-    fresh: HashMap<String, HashSet<Name>>,
+    fresh: HashMap<String, HashSet<NamespacedName>>,
     /// Uids that were last seen leaving, with their revision: the answer to a
     /// write may arrive after the news that its object is gone.
     gone: VecDeque<(String, u128)>,
@@ -182,7 +185,7 @@ pub trait Cached: kube::Resource<DynamicType = ()> + Send + Sync + 'static {
     }
 
     /// The tenant it belongs to, or whatever else it is grouped by.
-    fn group(&self) -> Option<Name> {
+    fn group(&self) -> Option<NamespacedName> {
         tenant_of(self.meta())
     }
 }
@@ -191,7 +194,7 @@ impl<K: Cached> Cache<K> {
     /// Puts in what a watch or the answer to a write says. What is older than
     /// what is held is dropped; false then.
     pub fn put(&self, object: Arc<K>) -> bool {
-        let name = Name::of(object.meta());
+        let name = NamespacedName::of(object.meta());
         let mut inner = self.inner.write();
         if let Some(held) = inner.objects.get(&name)
             && held.meta().uid == object.meta().uid
@@ -220,7 +223,7 @@ impl<K: Cached> Cache<K> {
     /// Takes out an object that a watch says is gone, unless what is held is
     /// newer or another object of that name.
     pub fn remove(&self, object: &K) {
-        let name = Name::of(object.meta());
+        let name = NamespacedName::of(object.meta());
         let mut inner = self.inner.write();
         inner.bury(object.meta());
         if let Some(held) = inner.objects.get(&name)
@@ -232,7 +235,7 @@ impl<K: Cached> Cache<K> {
     }
 
     /// Takes out an object by name and uid, when an answer says it is gone.
-    pub fn forget(&self, name: &Name, uid: &str) {
+    pub fn forget(&self, name: &NamespacedName, uid: &str) {
         let mut inner = self.inner.write();
         if let Some(held) = inner.objects.get(name)
             && held.meta().uid.as_deref() == Some(uid)
@@ -246,7 +249,10 @@ impl<K: Cached> Cache<K> {
     pub fn replace(&self, place: &str, list: Vec<Arc<K>>) -> Vec<Arc<K>> {
         let mut inner = self.inner.write();
         let fresh = inner.fresh.remove(place).unwrap_or_default();
-        let names: HashSet<Name> = list.iter().map(|object| Name::of(object.meta())).collect();
+        let names: HashSet<NamespacedName> = list
+            .iter()
+            .map(|object| NamespacedName::of(object.meta()))
+            .collect();
         let gone: Vec<Arc<K>> = inner
             .objects
             .iter()
@@ -255,10 +261,10 @@ impl<K: Cached> Cache<K> {
             .map(|(_, held)| held.clone())
             .collect();
         for object in &gone {
-            inner.remove(&Name::of(object.meta()));
+            inner.remove(&NamespacedName::of(object.meta()));
         }
         for object in list {
-            let name = Name::of(object.meta());
+            let name = NamespacedName::of(object.meta());
             let older = inner.objects.get(&name).is_some_and(|held| {
                 held.meta().uid == object.meta().uid
                     && revision(held.meta()) > revision(object.meta())
@@ -303,12 +309,12 @@ impl<K: Cached> Cache<K> {
     }
 
     /// One object.
-    pub fn get(&self, name: &Name) -> Option<Arc<K>> {
+    pub fn get(&self, name: &NamespacedName) -> Option<Arc<K>> {
         self.inner.read().objects.get(name).cloned()
     }
 
     /// The objects of a group, in the order of their names.
-    pub fn of(&self, group: &Name) -> Vec<Arc<K>> {
+    pub fn of(&self, group: &NamespacedName) -> Vec<Arc<K>> {
         let inner = self.inner.read();
         let Some(names) = inner.groups.get(group) else {
             return vec![];
@@ -358,7 +364,7 @@ impl<K: Cached> Inner<K> {
         left.is_some_and(|(_, at)| revision(meta) <= *at)
     }
 
-    fn put(&mut self, name: Name, object: Arc<K>) {
+    fn put(&mut self, name: NamespacedName, object: Arc<K>) {
         self.remove(&name);
         let count = self.counts.entry(name.namespace.clone()).or_default();
         if *count >= K::MOST_IN_NAMESPACE {
@@ -376,11 +382,12 @@ impl<K: Cached> Inner<K> {
         }
     }
 
-    fn shorten(&mut self, group: &Name) {
+    fn shorten(&mut self, group: &NamespacedName) {
         while let Some(names) = self.groups.get(group)
             && names.len() > K::MOST
         {
-            let age = |name: &&Name| self.objects.get(*name).map(|held| revision(held.meta()));
+            let age =
+                |name: &&NamespacedName| self.objects.get(*name).map(|held| revision(held.meta()));
             let Some(oldest) = names.iter().min_by_key(age).cloned() else {
                 return;
             };
@@ -388,7 +395,7 @@ impl<K: Cached> Inner<K> {
         }
     }
 
-    fn remove(&mut self, name: &Name) {
+    fn remove(&mut self, name: &NamespacedName) {
         let Some(old) = self.objects.remove(name) else {
             return;
         };
@@ -409,7 +416,7 @@ impl<K: Cached> Inner<K> {
     }
 }
 
-fn is_in(place: &str, name: &Name) -> bool {
+fn is_in(place: &str, name: &NamespacedName) -> bool {
     place == EVERYWHERE || place == name.namespace
 }
 
@@ -424,12 +431,12 @@ fn revision(meta: &ObjectMeta) -> u128 {
 
 impl Cached for TenantControlPlane {
     /// By the DataStore that it uses, or would.
-    fn group(&self) -> Option<Name> {
+    fn group(&self) -> Option<NamespacedName> {
         None
     }
 }
 impl Cached for DataStore {
-    fn group(&self) -> Option<Name> {
+    fn group(&self) -> Option<NamespacedName> {
         None
     }
 }
@@ -441,7 +448,7 @@ pub struct Caches {
     pub namespaces: Namespaces,
     pub tenants: Cache<TenantControlPlane>,
     /// The uids by which objects of tenants are judged.
-    met: Mutex<HashMap<Name, String>>,
+    met: Mutex<HashMap<NamespacedName, String>>,
     pub data_stores: Cache<DataStore>,
     pub secrets: Cache<Secret>,
     pub config_maps: Cache<ConfigMap>,
@@ -454,42 +461,42 @@ pub struct Caches {
     /// Events of type Warning about pods, ReplicaSets, Deployments, Services.
     pub events: Cache<Event>,
     /// Secrets that DataStores refer to.
-    pub material: Material,
+    pub referenced_secrets: ReferencedSecrets,
 }
 
 /// Secrets watched one by one.
 #[derive(Debug, Default)]
-pub struct Material {
-    secrets: RwLock<BTreeMap<Name, Option<Arc<Secret>>>>,
-    refused: RwLock<BTreeSet<Name>>,
+pub struct ReferencedSecrets {
+    secrets: RwLock<BTreeMap<NamespacedName, Option<Arc<Secret>>>>,
+    refused: RwLock<BTreeSet<NamespacedName>>,
 }
 
-impl Material {
+impl ReferencedSecrets {
     /// Notes what a watch of one Secret says; `None`: it does not exist.
-    pub fn set(&self, name: Name, secret: Option<Arc<Secret>>) {
+    pub fn set(&self, name: NamespacedName, secret: Option<Arc<Secret>>) {
         self.refused.write().remove(&name);
         self.secrets.write().insert(name, secret);
     }
 
     /// Notes that we may not read one; what is known of it stays. True if that is
     /// news.
-    pub fn refuse(&self, name: Name) -> bool {
+    pub fn refuse(&self, name: NamespacedName) -> bool {
         self.refused.write().insert(name)
     }
 
     /// Whether we may not read one.
-    pub fn is_refused(&self, name: &Name) -> bool {
+    pub fn is_refused(&self, name: &NamespacedName) -> bool {
         self.refused.read().contains(name)
     }
 
     /// Nobody refers to it any more.
-    pub fn forget(&self, name: &Name) {
+    pub fn forget(&self, name: &NamespacedName) {
         self.refused.write().remove(name);
         self.secrets.write().remove(name);
     }
 
     /// The outer `None`: not known yet.
-    pub fn get(&self, name: &Name) -> Option<Option<Arc<Secret>>> {
+    pub fn get(&self, name: &NamespacedName) -> Option<Option<Arc<Secret>>> {
         self.secrets.read().get(name).cloned()
     }
 }
@@ -525,7 +532,7 @@ impl Caches {
     /// Takes note of a tenant. If one of its name was there before that has gone, what is
     /// held of their objects was judged by that one, and is let go of: it is found again
     /// where it would be made.
-    pub fn meet(&self, name: &Name) {
+    pub fn meet(&self, name: &NamespacedName) {
         let uid = self
             .tenants
             .get(name)
@@ -615,20 +622,20 @@ pub trait AnyCache {
     fn refusal(&self, place: &str) -> Option<String>;
 
     /// Metadata of one object.
-    fn meta(&self, name: &Name) -> Option<ObjectMeta>;
+    fn meta(&self, name: &NamespacedName) -> Option<ObjectMeta>;
 
     /// All of a group, in the order of their names.
-    fn held(&self, group: &Name) -> Vec<Found>;
+    fn held(&self, group: &NamespacedName) -> Vec<Found>;
 
     /// Puts in what the API answered; what does not decode is of a later Kubernetes, and
     /// is left out.
     fn remember(&self, object: Value, caches: &Caches);
 
     /// Takes out all of a group.
-    fn forget_group(&self, group: &Name);
+    fn forget_group(&self, group: &NamespacedName);
 
     /// See [`Cache::forget`].
-    fn forget(&self, name: &Name, uid: &str);
+    fn forget(&self, name: &NamespacedName, uid: &str);
 }
 
 impl<K: Owned> AnyCache for Cache<K>
@@ -647,11 +654,11 @@ where
         Self::refusal(self, place)
     }
 
-    fn meta(&self, name: &Name) -> Option<ObjectMeta> {
+    fn meta(&self, name: &NamespacedName) -> Option<ObjectMeta> {
         Some(self.get(name)?.meta().clone())
     }
 
-    fn held(&self, group: &Name) -> Vec<Found> {
+    fn held(&self, group: &NamespacedName) -> Vec<Found> {
         self.of(group).into_iter().map(Found::from).collect()
     }
 
@@ -662,14 +669,14 @@ where
         }
     }
 
-    fn forget_group(&self, group: &Name) {
+    fn forget_group(&self, group: &NamespacedName) {
         let mut inner = self.inner.write();
         for name in inner.groups.get(group).cloned().unwrap_or_default() {
             inner.remove(&name);
         }
     }
 
-    fn forget(&self, name: &Name, uid: &str) {
+    fn forget(&self, name: &NamespacedName, uid: &str) {
         Self::forget(self, name, uid);
     }
 }
@@ -700,7 +707,7 @@ mod tests {
         assert!(cache.put(map("a", "1", "12", Some("t"))));
         assert!(!cache.put(map("a", "1", "9", Some("t"))));
         cache.remove(&map("a", "1", "9", Some("t")));
-        assert_eq!(cache.of(&Name::new("ns", "t")).len(), 1);
+        assert_eq!(cache.of(&NamespacedName::new("ns", "t")).len(), 1);
         // A new object of that name is not compared with the old one's.
         assert!(cache.put(map("a", "2", "3", Some("t"))));
         cache.remove(&map("a", "1", "99", Some("t")));
@@ -728,9 +735,9 @@ mod tests {
         let gone = cache.replace(EVERYWHERE, vec![map("other", "3", "20", Some("u"))]);
         assert_eq!(gone.len(), 1);
         assert_eq!(gone[0].metadata.name.as_deref(), Some("old"));
-        assert!(cache.get(&Name::new("ns", "new")).is_some());
+        assert!(cache.get(&NamespacedName::new("ns", "new")).is_some());
         assert!(cache.synced(EVERYWHERE) && cache.synced("ns"));
-        assert_eq!(cache.of(&Name::new("ns", "u")).len(), 1);
+        assert_eq!(cache.of(&NamespacedName::new("ns", "u")).len(), 1);
     }
 
     #[test]
@@ -748,13 +755,13 @@ mod tests {
         cache.put(within("a", "new"));
         let gone = cache.replace("a", vec![]);
         assert_eq!(gone.len(), 1);
-        assert!(cache.get(&Name::new("a", "new")).is_some());
-        assert!(cache.get(&Name::new("b", "kept")).is_some());
+        assert!(cache.get(&NamespacedName::new("a", "new")).is_some());
+        assert!(cache.get(&NamespacedName::new("b", "kept")).is_some());
         assert!(cache.synced("a") && !cache.synced("b") && !cache.synced(EVERYWHERE));
         // The list of the other namespace is still under way.
         cache.put(within("b", "new"));
         assert_eq!(cache.replace("b", vec![]).len(), 1);
-        assert!(cache.get(&Name::new("b", "new")).is_some());
+        assert!(cache.get(&NamespacedName::new("b", "new")).is_some());
     }
 
     #[test]
@@ -803,7 +810,7 @@ mod tests {
         }]);
         let cache = Cache::default();
         cache.put(Arc::new(object));
-        assert_eq!(cache.of(&Name::new("ns", "t")).len(), 1);
+        assert_eq!(cache.of(&NamespacedName::new("ns", "t")).len(), 1);
     }
 
     #[test]
@@ -811,10 +818,10 @@ mod tests {
         let cache = Cache::default();
         cache.put(map("a", "1", "1", Some("t")));
         cache.put(map("a", "1", "2", Some("u")));
-        assert!(cache.of(&Name::new("ns", "t")).is_empty());
-        assert_eq!(cache.of(&Name::new("ns", "u")).len(), 1);
+        assert!(cache.of(&NamespacedName::new("ns", "t")).is_empty());
+        assert_eq!(cache.of(&NamespacedName::new("ns", "u")).len(), 1);
         cache.put(map("a", "1", "3", None));
-        assert!(cache.of(&Name::new("ns", "u")).is_empty());
+        assert!(cache.of(&NamespacedName::new("ns", "u")).is_empty());
         assert_eq!(cache.len(), 1);
     }
 }

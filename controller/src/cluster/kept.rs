@@ -18,7 +18,7 @@ use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use serde::Serialize;
 
-use crate::cluster::caches::{Cached, Caches, Name, tenant_of, tenant_reference};
+use crate::cluster::caches::{Cached, Caches, NamespacedName, tenant_of, tenant_reference};
 use crate::cluster::kinds::{ObjectKind, Owned};
 
 impl Cached for Secret {
@@ -336,8 +336,11 @@ impl Cached for Event {
 
     /// By the namespace of what it is about: which tenant that is, is decided
     /// when it is looked up.
-    fn group(&self) -> Option<Name> {
-        Some(Name::new(self.involved_object.namespace.clone()?, ""))
+    fn group(&self) -> Option<NamespacedName> {
+        Some(NamespacedName::new(
+            self.involved_object.namespace.clone()?,
+            "",
+        ))
     }
 }
 
@@ -636,7 +639,7 @@ mod tests {
     #[test]
     fn a_new_tenant_of_a_name_does_not_find_what_was_cut_for_the_one_before() {
         let caches = caches(Some("u"));
-        let name = Name::new("tenants", "a");
+        let name = NamespacedName::new("tenants", "a");
         // At the start objects may be listed before the last tenant was met.
         let mut own = Secret {
             metadata: labelled("a-sa-certificate"),
@@ -731,15 +734,15 @@ mod tests {
         for number in 0..Event::MOST + 50 {
             cache.put(caches.kept(event("loud", number)).unwrap());
         }
-        let loud = cache.of(&Name::new("loud", ""));
+        let loud = cache.of(&NamespacedName::new("loud", ""));
         assert_eq!(loud.len(), Event::MOST);
         let has = |number| {
             cache
-                .get(&Name::new("loud", format!("e{number}")))
+                .get(&NamespacedName::new("loud", format!("e{number}")))
                 .is_some()
         };
         assert!(!has(49) && has(50), "the oldest go");
-        assert_eq!(cache.of(&Name::new("quiet", "")).len(), 1);
+        assert_eq!(cache.of(&NamespacedName::new("quiet", "")).len(), 1);
         let mut other = event("quiet", 2);
         other.involved_object.kind = Some("Node".into());
         assert!(caches.kept(other).is_none());

@@ -18,7 +18,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::cluster::caches::{Cache, Cached, Caches, EVERYWHERE, Name, tenant_of};
+use crate::cluster::caches::{Cache, Cached, Caches, EVERYWHERE, NamespacedName, tenant_of};
 use crate::cluster::kinds::ObjectKind;
 use crate::context::Key;
 use crate::process::queue::Queue;
@@ -54,8 +54,8 @@ impl Watches {
                 Config::default(),
                 |caches| &caches.tenants,
                 |caches, queue, tenant| {
-                    caches.meet(&Name::of(&tenant.metadata));
-                    queue.add(Key::Tenant(Name::of(&tenant.metadata)));
+                    caches.meet(&NamespacedName::of(&tenant.metadata));
+                    queue.add(Key::Tenant(NamespacedName::of(&tenant.metadata)));
                     for store in crate::datastores::stores_of(caches, tenant) {
                         queue.add(Key::DataStore(store));
                     }
@@ -184,7 +184,7 @@ impl Watches {
                     }
                     Ok(Event::Apply(object)) => {
                         trouble.over();
-                        let name = Name::of(object.meta());
+                        let name = NamespacedName::of(object.meta());
                         let before = cache.get(&name);
                         let Some(object) = this.caches.kept(object) else {
                             if let Some(before) = before {
@@ -232,7 +232,7 @@ impl Watches {
     /// What can be known and done in a namespace has changed.
     fn tell_all_in(&self, namespace: &str) {
         for tenant in self.caches.tenants.all() {
-            let name = Name::of(&tenant.metadata);
+            let name = NamespacedName::of(&tenant.metadata);
             if name.namespace == namespace {
                 self.queue.add(Key::Tenant(name));
             }
@@ -255,7 +255,7 @@ impl Watches {
         if !ours || !lives {
             return false;
         }
-        let name = Name::of(object.meta());
+        let name = NamespacedName::of(object.meta());
         let path = format!("{}/{}", K::url_path(&(), Some(&name.namespace)), name.name);
         let Ok(request) = http::Request::get(path).body(vec![]) else {
             return false;
@@ -271,7 +271,7 @@ impl Watches {
     }
 
     /// The watch of one Secret that a DataStore refers to.
-    pub fn secret(&self, name: Name) -> BoxFuture<'static, ()> {
+    pub fn secret(&self, name: NamespacedName) -> BoxFuture<'static, ()> {
         let this = self.clone();
         Box::pin(async move {
             let api: Api<Secret> = Api::namespaced(this.client.clone(), &name.namespace);
@@ -291,7 +291,7 @@ impl Watches {
                     Err(error) => {
                         trouble.note(&error);
                         let lasting = trouble.is_lasting_refusal();
-                        if lasting && this.caches.material.refuse(name.clone()) {
+                        if lasting && this.caches.referenced_secrets.refuse(name.clone()) {
                             this.tell_users(&name);
                         }
                         continue;
@@ -302,13 +302,13 @@ impl Watches {
         })
     }
 
-    fn tell_material(&self, name: &Name, secret: Option<Arc<Secret>>) {
-        self.caches.material.set(name.clone(), secret);
+    fn tell_material(&self, name: &NamespacedName, secret: Option<Arc<Secret>>) {
+        self.caches.referenced_secrets.set(name.clone(), secret);
         self.tell_users(name);
     }
 
     /// Tells the DataStores that refer to a Secret, and their tenants.
-    fn tell_users(&self, name: &Name) {
+    fn tell_users(&self, name: &NamespacedName) {
         for store in self.caches.data_stores.all() {
             if crate::datastores::references(&store).contains(name) {
                 let store = store.metadata.name.clone().unwrap_or_default();
@@ -337,7 +337,7 @@ fn tell_tenants_near(caches: &Caches, queue: &Queue<Key>, event: &CoreEvent) {
 
 /// The tenant that an event of the management cluster is about: the one whose
 /// name is the longest beginning of the object's.
-pub fn tenant_near(caches: &Caches, event: &CoreEvent) -> Option<Name> {
+pub fn tenant_near(caches: &Caches, event: &CoreEvent) -> Option<NamespacedName> {
     let about = &event.involved_object;
     if !matches!(
         about.kind.as_deref(),
@@ -348,7 +348,7 @@ pub fn tenant_near(caches: &Caches, event: &CoreEvent) -> Option<Name> {
     let namespace = about.namespace.clone()?;
     let mut name = about.name.as_deref()?;
     loop {
-        let candidate = Name::new(namespace.clone(), name);
+        let candidate = NamespacedName::new(namespace.clone(), name);
         if caches.tenants.get(&candidate).is_some() {
             return Some(candidate);
         }

@@ -7,7 +7,7 @@ use apiservice::v1alpha1::{Driver, TenantControlPlane};
 use storage::tenancy::{Access, Claim, Tenancy};
 use tokio::time::Instant;
 
-use crate::cluster::caches::Name;
+use crate::cluster::caches::NamespacedName;
 use crate::context::{Context, Key};
 use crate::datastores::health;
 use crate::process::observers::{CHECKS, pause};
@@ -16,7 +16,7 @@ use crate::tenant::backing::store as place;
 use crate::tenant::world::{AccessFact, Held, StoreHealth, StoreProblem, StoreProblemKind};
 
 /// Checks one tenant's rights until the task is ended.
-pub async fn run(ctx: Arc<Context>, name: Name, uid: String) {
+pub async fn run(ctx: Arc<Context>, name: NamespacedName, uid: String) {
     let wake = ctx.facts.tenant(&uid).wake_access;
     let mut refused: Option<Instant> = None;
     loop {
@@ -35,7 +35,7 @@ pub async fn run(ctx: Arc<Context>, name: Name, uid: String) {
 
 /// A claim that was refused is tried again after a while: its holder may have
 /// gone. The plan does so when nothing is known.
-fn ask_again(ctx: &Context, name: &Name, uid: &str, refused: &mut Option<Instant>) {
+fn ask_again(ctx: &Context, name: &NamespacedName, uid: &str, refused: &mut Option<Instant>) {
     let known = ctx.facts.tenant(uid).access;
     if !matches!(
         known,
@@ -67,7 +67,11 @@ fn answers(health: Option<&Result<StoreHealth, StoreProblem>>) -> bool {
 /// Status says no more than that there is something to ask. Names come from
 /// the claim that the datastore has for this uid (rule 17); the search for it
 /// may read all claims, so it is made once.
-async fn check(ctx: &Context, name: &Name, uid: &str) -> Option<(AccessFact, Option<Held>)> {
+async fn check(
+    ctx: &Context,
+    name: &NamespacedName,
+    uid: &str,
+) -> Option<(AccessFact, Option<Held>)> {
     let tenant = ctx.caches.tenants.get(name)?;
     let known = ctx.facts.tenant(uid).held;
     if tenant.metadata.uid.as_deref() != Some(uid)
@@ -163,7 +167,10 @@ where
 /// A datastore that answers. The breaker: one that does not is asked by one
 /// task only.
 fn reach(ctx: &Context, data_store: &str) -> Option<Arc<dyn Tenancy>> {
-    let store = ctx.caches.data_stores.get(&Name::new("", data_store))?;
+    let store = ctx
+        .caches
+        .data_stores
+        .get(&NamespacedName::new("", data_store))?;
     let uid = store.metadata.uid.as_deref().unwrap_or_default();
     let health = ctx.facts.store(uid).health;
     if !answers(health.as_ref()) {

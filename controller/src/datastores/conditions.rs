@@ -8,7 +8,7 @@ use apiservice::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::datastores::credentials::{Certificate, Gap};
-use crate::datastores::health::{CompactedBy, Verdict};
+use crate::datastores::health::{CompactedBy, StoreReport};
 use crate::tenant::pki::terms::Terms;
 use crate::tenant::world::StoreProblemKind;
 
@@ -18,7 +18,7 @@ pub struct StoreWorld<'a> {
     pub gap: Option<Gap>,
     pub certificates: &'a [Certificate],
     pub terms: &'a Terms,
-    pub verdict: Option<&'a Verdict>,
+    pub report: Option<&'a StoreReport>,
     /// Why those of now do not work, where pods of tenants keep settings of before.
     pub kept: Option<&'a str>,
     pub used_by: &'a [String],
@@ -46,13 +46,13 @@ pub fn status(world: &StoreWorld<'_>) -> DataStoreStatus {
         condition::set(&mut conditions, new);
     };
     let mut parts = vec![valid(world)];
-    if let Some(verdict) = world.verdict {
-        parts.extend(asked(verdict));
+    if let Some(report) = world.report {
+        parts.extend(asked(report));
     }
     let ready = ready(world, &parts);
     // A controller that has just started has not asked yet: what its
     // predecessor found stands until it has.
-    let stands = world.verdict.is_none()
+    let stands = world.report.is_none()
         && ready.1 == Status::Unknown
         && before.is_some_and(|before| before.observed_generation == generation);
     if !stands {
@@ -81,8 +81,8 @@ pub fn status(world: &StoreWorld<'_>) -> DataStoreStatus {
             ready.1 == Status::True
         },
         version: world
-            .verdict
-            .and_then(|verdict| Some(verdict.health.as_ref().ok()?.version.clone()))
+            .report
+            .and_then(|report| Some(report.health.as_ref().ok()?.version.clone()))
             .or(old.version),
         pending_cleanups: world.pending.to_vec(),
         conditions,
@@ -146,7 +146,7 @@ fn lasting(world: &StoreWorld<'_>) -> Part {
 }
 
 /// Conditions from the last answer of the database.
-fn asked(verdict: &Verdict) -> Vec<Part> {
+fn asked(report: &StoreReport) -> Vec<Part> {
     let ok = |type_, message: &str| (type_, Status::True, reason::AS_EXPECTED, message.to_owned());
     let unknown = |type_| {
         let message = "The datastore does not answer.".to_owned();
@@ -158,7 +158,7 @@ fn asked(verdict: &Verdict) -> Vec<Part> {
         )
     };
     let mut parts = vec![];
-    match &verdict.health {
+    match &report.health {
         Ok(health) => {
             parts.push(ok(types::REACHABLE, "It answers."));
             parts.push(ok(
@@ -166,7 +166,7 @@ fn asked(verdict: &Verdict) -> Vec<Part> {
                 "Our credentials are accepted, and authentication is on.",
             ));
             parts.push(ok(types::SPACE_AVAILABLE, "No alarm is raised."));
-            parts.push(match &verdict.separates_tenants {
+            parts.push(match &report.separates_tenants {
                 Ok(()) => ok(
                     types::VERSION_SUPPORTED,
                     &format!("Version {}.", health.version),
@@ -178,7 +178,7 @@ fn asked(verdict: &Verdict) -> Vec<Part> {
                     why.clone(),
                 ),
             });
-            match verdict.compacted {
+            match report.compacted {
                 None => {}
                 Some(CompactedBy::Others) => {
                     parts.push(ok(types::COMPACTED, "It is compacted by others."));
@@ -294,7 +294,7 @@ fn ready(world: &StoreWorld<'_>, parts: &[Part]) -> Part {
             format!("It was changed, and its new settings do not work: {why}. {KEPT}"),
         );
     }
-    if world.verdict.is_none() {
+    if world.report.is_none() {
         return (
             types::READY,
             Status::Unknown,
@@ -412,8 +412,8 @@ mod tests {
         .unwrap()
     }
 
-    fn healthy() -> Verdict {
-        Verdict {
+    fn healthy() -> StoreReport {
+        StoreReport {
             health: Ok(StoreHealth {
                 version: "3.6.8".into(),
                 warnings: vec![],
@@ -430,13 +430,13 @@ mod tests {
 
     static TERMS: std::sync::LazyLock<Terms> = std::sync::LazyLock::new(Terms::default);
 
-    fn world<'a>(store: &'a DataStore, verdict: Option<&'a Verdict>) -> StoreWorld<'a> {
+    fn world<'a>(store: &'a DataStore, report: Option<&'a StoreReport>) -> StoreWorld<'a> {
         StoreWorld {
             store,
             gap: None,
             certificates: &[],
             terms: &TERMS,
-            verdict,
+            report,
             kept: None,
             used_by: &[],
             pending: &[],
@@ -495,7 +495,7 @@ mod tests {
         assert_eq!(status.version.as_deref(), Some("3.6.8"));
         assert_eq!(told(&status, types::READY), ("True".into(), "Ready".into()));
 
-        let full = Verdict::failed(StoreProblem {
+        let full = StoreReport::failed(StoreProblem {
             kind: StoreProblemKind::Full,
             message: "alarm NOSPACE".into(),
         });
@@ -537,7 +537,7 @@ mod tests {
     #[test]
     fn settings_that_do_not_work_are_told_to_be_kept_from_pods() {
         let store = store();
-        let unreachable = Verdict::failed(StoreProblem {
+        let unreachable = StoreReport::failed(StoreProblem {
             kind: StoreProblemKind::Unreachable,
             message: "connection refused".into(),
         });
@@ -556,7 +556,7 @@ mod tests {
 
         // We are let in, and the tenants' authority would not be.
         let well = healthy();
-        world.verdict = Some(&well);
+        world.report = Some(&well);
         let told = ready(&world);
         let expected = ("False", reason::DATA_STORE_CHANGE_NOT_VERIFIED);
         assert_eq!((told.status.as_str(), told.reason.as_str()), expected);

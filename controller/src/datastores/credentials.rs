@@ -15,10 +15,10 @@ use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use storage::tenancy::{Connection, Tenancy, TenancyError};
 
-use crate::cluster::caches::{Caches, Name};
+use crate::cluster::caches::{Caches, NamespacedName};
 use crate::process::timing;
 use crate::tenant::pki::terms::{Span, Terms};
-use crate::tenant::world::{Material, MaterialFact};
+use crate::tenant::world::{CredentialsFact, StoreCredentials};
 
 /// Why the material of a DataStore cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub enum Gap {
 }
 
 /// The Secrets that a DataStore refers to.
-pub fn references(store: &DataStore) -> BTreeSet<Name> {
+pub fn references(store: &DataStore) -> BTreeSet<NamespacedName> {
     let spec = &store.spec;
     let tls = spec.tls_config.iter().flat_map(|tls| {
         let authority = &tls.certificate_authority;
@@ -57,7 +57,7 @@ pub fn references(store: &DataStore) -> BTreeSet<Name> {
         .filter(|content| content.inline().is_none())
         .filter_map(|content| {
             let reference = content.secret_reference.as_ref()?;
-            Some(Name::new(
+            Some(NamespacedName::new(
                 reference.namespace.clone()?,
                 reference.name.clone()?,
             ))
@@ -66,15 +66,15 @@ pub fn references(store: &DataStore) -> BTreeSet<Name> {
 }
 
 /// What a plan may know of the material.
-pub fn fact(store: &DataStore, caches: &Caches) -> MaterialFact {
+pub fn fact(store: &DataStore, caches: &Caches) -> CredentialsFact {
     match resolve(store, caches) {
-        Ok(connection) => MaterialFact::Known(Arc::new(Material {
+        Ok(connection) => CredentialsFact::Known(Arc::new(StoreCredentials {
             endpoints: connection.endpoints.clone(),
             authority: text(connection.ca_pem.as_deref()),
             authority_key: authority_key(store, caches),
         })),
-        Err(Gap::Unknown) => MaterialFact::Unknown,
-        Err(Gap::Missing { what, remedy, .. }) => MaterialFact::Missing { what, remedy },
+        Err(Gap::Unknown) => CredentialsFact::Unknown,
+        Err(Gap::Missing { what, remedy, .. }) => CredentialsFact::Missing { what, remedy },
     }
 }
 
@@ -203,12 +203,12 @@ fn read(content: &ContentRef, caches: &Caches, field: &str) -> Result<Vec<u8>, G
             false,
         )
     })?;
-    let name = Name::new(
+    let name = NamespacedName::new(
         reference.namespace.clone().unwrap_or_default(),
         reference.name.clone().unwrap_or_default(),
     );
-    let secret = match caches.material.get(&name) {
-        None if caches.material.is_refused(&name) => {
+    let secret = match caches.referenced_secrets.get(&name) {
+        None if caches.referenced_secrets.is_refused(&name) => {
             return Err(missing(
                 format!("Secret {name} may not be read by steward-controller"),
                 "name it in dataStoreSecrets of the chart's values".into(),
@@ -353,18 +353,21 @@ mod tests {
         let caches = Caches::default();
         let store = store();
         let names: Vec<_> = references(&store).into_iter().collect();
-        assert_eq!(names, [Name::new("n", "c"), Name::new("n", "s")]);
+        assert_eq!(
+            names,
+            [NamespacedName::new("n", "c"), NamespacedName::new("n", "s")]
+        );
         assert_eq!(resolve(&store, &caches).unwrap_err(), Gap::Unknown);
-        caches.material.set(names[1].clone(), None);
+        caches.referenced_secrets.set(names[1].clone(), None);
         let Err(Gap::Missing { what, .. }) = resolve(&store, &caches) else {
             panic!("a missing Secret is missing")
         };
         assert_eq!(what, "Secret n/s does not exist");
         caches
-            .material
+            .referenced_secrets
             .set(names[1].clone(), Some(secret(&["ca.crt", "ca.key"])));
         caches
-            .material
+            .referenced_secrets
             .set(names[0].clone(), Some(secret(&["other"])));
         let Err(Gap::Missing { what, key, .. }) = resolve(&store, &caches) else {
             panic!("a missing key is missing")
@@ -372,7 +375,7 @@ mod tests {
         assert_eq!(what, "Secret n/c has no key tls.crt");
         assert!(key);
         caches
-            .material
+            .referenced_secrets
             .set(names[0].clone(), Some(secret(&["tls.crt"])));
         let connection = resolve(&store, &caches).unwrap();
         assert_eq!(connection.client_key.as_deref(), Some(b"key".as_slice()));

@@ -7,7 +7,7 @@ use crate::tenant::world::{AccessFact, StoreHealth, StoreProblem, StoreProblemKi
 
 /// What one look at a datastore found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verdict {
+pub struct StoreReport {
     /// Whether tenants can be served.
     pub health: Result<StoreHealth, StoreProblem>,
     /// Whether its version keeps tenants apart; why not (rule 21).
@@ -25,7 +25,7 @@ pub enum CompactedBy {
     Us,
 }
 
-impl Verdict {
+impl StoreReport {
     /// It cannot serve.
     pub fn failed(problem: StoreProblem) -> Self {
         Self {
@@ -37,7 +37,7 @@ impl Verdict {
 }
 
 /// From an answer.
-pub fn verdict(health: &Health, compacted: Option<CompactedBy>) -> Verdict {
+pub fn report(health: &Health, compacted: Option<CompactedBy>) -> StoreReport {
     let separates_tenants = match health.gaps.is_empty() {
         true => Ok(()),
         false => Err(health.gaps.join(" ")),
@@ -63,7 +63,7 @@ pub fn verdict(health: &Health, compacted: Option<CompactedBy>) -> Verdict {
             warnings: health.gaps.clone(),
         })
     };
-    Verdict {
+    StoreReport {
         health: served,
         separates_tenants,
         compacted,
@@ -71,8 +71,8 @@ pub fn verdict(health: &Health, compacted: Option<CompactedBy>) -> Verdict {
 }
 
 /// Whether the settings by which it was asked work: a datastore that is full was reached.
-pub fn serves(verdict: &Verdict) -> Result<(), StoreProblem> {
-    match &verdict.health {
+pub fn serves(report: &StoreReport) -> Result<(), StoreProblem> {
+    match &report.health {
         Err(problem) if problem.kind != Kind::Full => Err(problem.clone()),
         _ => Ok(()),
     }
@@ -90,8 +90,8 @@ pub fn problem_of(error: &TenancyError) -> StoreProblem {
 }
 
 /// Why there is not even a connection.
-pub fn refused(error: &ConnectError) -> Verdict {
-    Verdict::failed(StoreProblem {
+pub fn refused(error: &ConnectError) -> StoreReport {
+    StoreReport::failed(StoreProblem {
         kind: Kind::Unauthenticated,
         message: error.to_string(),
     })
@@ -168,8 +168,8 @@ mod tests {
 
     #[test]
     fn what_keeps_a_datastore_from_serving() {
-        assert!(verdict(&health(), None).health.is_ok());
-        let kind = |health: Health| verdict(&health, None).health.unwrap_err().kind;
+        assert!(report(&health(), None).health.is_ok());
+        let kind = |health: Health| report(&health, None).health.unwrap_err().kind;
         assert_eq!(
             kind(Health {
                 authentication: false,
@@ -192,14 +192,14 @@ mod tests {
             authentication: false,
             ..health()
         };
-        assert!(serves(&verdict(&full, None)).is_ok(), "it was reached");
-        assert!(serves(&verdict(&open, None)).is_err());
+        assert!(serves(&report(&full, None)).is_ok(), "it was reached");
+        assert!(serves(&report(&open, None)).is_err());
         let old = Health {
             gaps: vec!["Tenants can compact.".into()],
             ..health()
         };
-        let verdict = verdict(&old, None);
-        assert!(verdict.health.is_ok(), "a warning, not an end");
-        assert!(verdict.separates_tenants.is_err());
+        let report = report(&old, None);
+        assert!(report.health.is_ok(), "a warning, not an end");
+        assert!(report.separates_tenants.is_err());
     }
 }

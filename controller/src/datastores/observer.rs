@@ -14,17 +14,17 @@ use jiff::SignedDuration;
 use storage::tenancy::Tenancy;
 use tokio::time::Instant;
 
-use crate::cluster::caches::Name;
+use crate::cluster::caches::NamespacedName;
 use crate::context::{Context, Key};
 use crate::datastores;
-use crate::datastores::health::{CompactedBy, Verdict};
+use crate::datastores::health::{CompactedBy, StoreReport};
 use crate::datastores::{credentials, health};
 use crate::facts::Trial;
 use crate::process::observers::pause;
 use crate::process::timing;
 use crate::tenant::backing::{settings, store as place};
 use crate::tenant::pki::{authorities, certificates};
-use crate::tenant::world::{MaterialFact, StoreProblem, StoreProblemKind};
+use crate::tenant::world::{CredentialsFact, StoreProblem, StoreProblemKind};
 
 /// How long the certificate lives that tries an authority.
 const TRIAL_LIFE: SignedDuration = SignedDuration::from_mins(5);
@@ -35,12 +35,12 @@ pub async fn run(ctx: Arc<Context>, name: String, uid: String) {
     let mut failures = 0;
     let mut compaction = Compaction::default();
     loop {
-        let Some((verdict, trial)) = look(&ctx, &name, &uid, &mut compaction).await else {
+        let Some((report, trial)) = look(&ctx, &name, &uid, &mut compaction).await else {
             pause(timing::HEALTH_UNKNOWN, &wake).await;
             continue;
         };
-        let well = verdict.health.is_ok();
-        let unreachable = verdict
+        let well = report.health.is_ok();
+        let unreachable = report
             .health
             .as_ref()
             .is_err_and(|problem| problem.kind == StoreProblemKind::Unreachable);
@@ -49,7 +49,7 @@ pub async fn run(ctx: Arc<Context>, name: String, uid: String) {
             // A connection that is stuck is not worth keeping.
             ctx.connections.drop(&uid);
         }
-        publish(&ctx, &name, &uid, verdict, trial);
+        publish(&ctx, &name, &uid, report, trial);
         let wait = if well {
             timing::HEALTH_EVERY
         } else {
@@ -65,8 +65,8 @@ async fn look(
     name: &str,
     uid: &str,
     compaction: &mut Compaction,
-) -> Option<(Verdict, Option<Trial>)> {
-    let store = ctx.caches.data_stores.get(&Name::new("", name))?;
+) -> Option<(StoreReport, Option<Trial>)> {
+    let store = ctx.caches.data_stores.get(&NamespacedName::new("", name))?;
     if store.metadata.uid.as_deref() != Some(uid)
         || datastores::material_gap(&store, &ctx.caches).is_some()
     {
@@ -74,14 +74,14 @@ async fn look(
     }
     let settings = || settings::wanted(&credentials::fact(&store, &ctx.caches));
     let before = settings();
-    let verdict = ask(ctx, name, &store, compaction).await;
+    let report = ask(ctx, name, &store, compaction).await;
     let fingerprint = before?;
     if settings().as_ref() != Some(&fingerprint) {
         // They were changed meanwhile: nobody knows which of them answered.
-        return Some((verdict, None));
+        return Some((report, None));
     }
     let known = ctx.facts.store(uid).tried(&fingerprint) == Some(Ok(()));
-    let result = match health::serves(&verdict) {
+    let result = match health::serves(&report) {
         Ok(()) if !known => match trust(ctx, &store).await {
             Ok(()) => knows_its_tenants(ctx, name, &store).await,
             failed => failed,
@@ -92,11 +92,16 @@ async fn look(
         fingerprint,
         result,
     };
-    Some((verdict, Some(trial)))
+    Some((report, Some(trial)))
 }
 
 /// Asks a datastore how it is.
-async fn ask(ctx: &Context, name: &str, store: &DataStore, compaction: &mut Compaction) -> Verdict {
+async fn ask(
+    ctx: &Context,
+    name: &str,
+    store: &DataStore,
+    compaction: &mut Compaction,
+) -> StoreReport {
     let tenancy = match ctx.connections.get(store, &ctx.caches) {
         Ok(tenancy) => tenancy,
         Err(error) => return health::refused(&error),
@@ -107,10 +112,10 @@ async fn ask(ctx: &Context, name: &str, store: &DataStore, compaction: &mut Comp
             compaction
                 .turn(ctx, name, tenancy.as_ref(), health.revision)
                 .await;
-            health::verdict(&health, compaction.by)
+            health::report(&health, compaction.by)
         }
-        Ok(Err(error)) => Verdict::failed(health::problem_of(&error)),
-        Err(_) => Verdict::failed(StoreProblem {
+        Ok(Err(error)) => StoreReport::failed(health::problem_of(&error)),
+        Err(_) => StoreReport::failed(StoreProblem {
             kind: StoreProblemKind::Unreachable,
             message: format!(
                 "{} does not answer within {} s",
@@ -130,17 +135,17 @@ async fn trust(ctx: &Context, store: &DataStore) -> Result<(), StoreProblem> {
             "a client certificate of the authority in spec.tlsConfig is not accepted: {message}"
         ),
     };
-    let MaterialFact::Known(material) = credentials::fact(store, &ctx.caches) else {
+    let CredentialsFact::Known(credentials) = credentials::fact(store, &ctx.caches) else {
         return Err(problem("its Secrets are not known".into()));
     };
     let mut connection = credentials::resolve(store, &ctx.caches)
         .map_err(|_| problem("its Secrets are not known".into()))?;
-    let (Some(key), Some(ours)) = (&material.authority_key, &connection.client_cert) else {
+    let (Some(key), Some(ours)) = (&credentials.authority_key, &connection.client_cert) else {
         // Nobody is signed for.
         return Ok(());
     };
     let authority = Pair {
-        cert: material.authority.clone(),
+        cert: credentials.authority.clone(),
         key: key.clone(),
     };
     let signed = pki::inspect(&String::from_utf8_lossy(ours)).and_then(|ours| {
@@ -211,7 +216,7 @@ async fn knows_its_tenants(
     }
     let names = here.values().take(NAMED);
     let names: Vec<String> = names
-        .map(|tenant| Name::of(&tenant.metadata).to_string())
+        .map(|tenant| NamespacedName::of(&tenant.metadata).to_string())
         .collect();
     Err(StoreProblem {
         kind: StoreProblemKind::Unhealthy,
@@ -228,12 +233,12 @@ async fn knows_its_tenants(
 /// How many tenants a message names.
 const NAMED: usize = 3;
 
-fn publish(ctx: &Context, name: &str, uid: &str, verdict: Verdict, trial: Option<Trial>) {
+fn publish(ctx: &Context, name: &str, uid: &str, report: StoreReport, trial: Option<Trial>) {
     let changed = ctx.facts.update_store(uid, |fact| {
         let learnt = trial.is_some_and(|trial| fact.learn(trial));
-        let changed = learnt || fact.verdict.as_ref() != Some(&verdict);
-        fact.health = Some(verdict.health.clone());
-        fact.verdict = Some(verdict);
+        let changed = learnt || fact.report.as_ref() != Some(&report);
+        fact.health = Some(report.health.clone());
+        fact.report = Some(report);
         changed
     });
     if changed {

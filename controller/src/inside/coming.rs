@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use crate::cluster::caches::Name;
+use crate::cluster::caches::NamespacedName;
 use crate::context::Context;
 use crate::process::timing;
 
@@ -16,7 +16,7 @@ pub struct Coming {
 impl Coming {
     /// Takes in what there is of the tenant: its pods, and whatever else is named.
     /// Whether that is news.
-    pub fn note(&mut self, ctx: &Context, name: &Name, more: Option<String>) -> bool {
+    pub fn note(&mut self, ctx: &Context, name: &NamespacedName, more: Option<String>) -> bool {
         let pods = ctx.caches.pods.of(name);
         let inputs = pods.iter().map(|pod| {
             let status = || pod.status.iter();

@@ -5,7 +5,7 @@ use apiservice::pki::{self, Entropy, Leaf, Pair, Subject, Usage, Validity};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 
-use crate::cluster::caches::Name;
+use crate::cluster::caches::NamespacedName;
 use crate::context::Context;
 use crate::inside::connection::{Credentials, failure};
 use crate::tenant::world::{ProbeFailure, ProbeFailureKind as Kind};
@@ -44,7 +44,11 @@ impl Writer {
     }
 
     /// Fresh credentials for this tenant.
-    pub fn credentials(self, ctx: &Context, tenant: &Name) -> Result<Credentials, ProbeFailure> {
+    pub fn credentials(
+        self,
+        ctx: &Context,
+        tenant: &NamespacedName,
+    ) -> Result<Credentials, ProbeFailure> {
         let authority = |secret: &str| {
             let pair = pair_of(ctx, tenant, secret);
             pair.ok_or_else(|| failure(Kind::Unasked, "the tenant's authorities are not there"))
@@ -66,11 +70,11 @@ impl Writer {
 }
 
 /// An authority out of one of the tenant's Secrets.
-pub fn pair_of(ctx: &Context, tenant: &Name, secret: &str) -> Option<Pair> {
+pub fn pair_of(ctx: &Context, tenant: &NamespacedName, secret: &str) -> Option<Pair> {
     let secret = ctx
         .caches
         .secrets
-        .get(&Name::new(&tenant.namespace, secret))?;
+        .get(&NamespacedName::new(&tenant.namespace, secret))?;
     let read = |key: &str, secret: &Secret| {
         let bytes = secret.data.as_ref()?.get(key)?.0.clone();
         String::from_utf8(bytes).ok()

@@ -13,7 +13,7 @@ use apiservice::v1alpha1::TenantControlPlane;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::cluster::caches::Name;
+use crate::cluster::caches::NamespacedName;
 use crate::context::{Context, Key};
 use crate::facts::TenantFacts;
 use crate::inside::coming::Coming;
@@ -36,7 +36,7 @@ static VISITS: Semaphore = Semaphore::const_new(256);
 const SILENT_ATTEMPTS: u32 = 3;
 
 /// Keeps what belongs into one tenant until the task is ended.
-pub async fn run(ctx: Arc<Context>, name: Name, uid: String) {
+pub async fn run(ctx: Arc<Context>, name: NamespacedName, uid: String) {
     let mut keeper = Keeper {
         coming: Coming::default(),
         lanes: Lanes::of(1),
@@ -86,7 +86,7 @@ enum Found {
 }
 
 impl Keeper {
-    async fn round(&mut self, ctx: &Context, name: &Name, uid: &str) -> Duration {
+    async fn round(&mut self, ctx: &Context, name: &NamespacedName, uid: &str) -> Duration {
         let Some(tenant) = ctx.caches.tenants.get(name) else {
             return timing::PROBE_DOWN;
         };
@@ -115,7 +115,7 @@ impl Keeper {
     async fn visit_one_way(
         &mut self,
         ctx: &Context,
-        name: &Name,
+        name: &NamespacedName,
         uid: &str,
         basis: &Basis,
         probe: &ProbeFacts,
@@ -149,7 +149,7 @@ impl Keeper {
     async fn visit(
         &self,
         ctx: &Context,
-        name: &Name,
+        name: &NamespacedName,
         basis: &Basis,
         way: &Way,
     ) -> Result<Done, ProbeFailure> {
@@ -193,7 +193,7 @@ impl Keeper {
     fn learn(
         &self,
         ctx: &Context,
-        name: &Name,
+        name: &NamespacedName,
         uid: &str,
         basis: &Basis,
         visit: Result<Done, ProbeFailure>,
@@ -265,7 +265,7 @@ impl Keeper {
 }
 
 /// What the objects in a tenant are made of, as far as it is known.
-fn basis(ctx: &Context, name: &Name, tenant: Arc<TenantControlPlane>) -> Basis {
+fn basis(ctx: &Context, name: &NamespacedName, tenant: Arc<TenantControlPlane>) -> Basis {
     let status = tenant.status.as_ref();
     let endpoint = status.and_then(|status| status.control_plane_endpoint.clone());
     let authority = pair_of(ctx, name, &names::ca(&name.name));

@@ -11,7 +11,7 @@ use jiff::SignedDuration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::cluster::caches::{Name, Reach};
+use crate::cluster::caches::{NamespacedName, Reach};
 use crate::context::{Context, Key};
 use crate::facts::TenantFacts;
 use crate::inside::coming::Coming;
@@ -40,7 +40,7 @@ const NAME_ATTEMPTS: u32 = 36;
 const LINGERS: SignedDuration = SignedDuration::from_secs(6);
 
 /// Probes one tenant until the task is ended.
-pub async fn run(ctx: Arc<Context>, name: Name, uid: String) {
+pub async fn run(ctx: Arc<Context>, name: NamespacedName, uid: String) {
     let mut probe = Probe::default();
     let wake = ctx.facts.tenant(&uid).wake_probe;
     loop {
@@ -112,7 +112,7 @@ struct Held {
 
 impl Probe {
     /// One look. Returns how long to wait for the next.
-    async fn round(&mut self, ctx: &Context, name: &Name, uid: &str) -> Duration {
+    async fn round(&mut self, ctx: &Context, name: &NamespacedName, uid: &str) -> Duration {
         let Some(tenant) = ctx.caches.tenants.get(name) else {
             return timing::PROBE_DOWN;
         };
@@ -298,7 +298,7 @@ impl Probe {
     fn credentials(
         &mut self,
         ctx: &Context,
-        name: &Name,
+        name: &NamespacedName,
     ) -> Result<Option<Credentials>, ProbeFailure> {
         let authority = pair_of(ctx, name, &names::ca(&name.name));
         let signer = pair_of(ctx, name, &names::client_ca(&name.name));
@@ -334,7 +334,7 @@ impl Probe {
         Ok(Some(credentials))
     }
 
-    fn publish(&self, ctx: &Context, name: &Name, uid: &str, facts: ProbeFacts) {
+    fn publish(&self, ctx: &Context, name: &NamespacedName, uid: &str, facts: ProbeFacts) {
         let paths = [&facts.endpoint, &facts.service];
         let well = paths
             .iter()

@@ -4,7 +4,7 @@ use apiservice::names;
 use apiservice::v1alpha1::TenantControlPlane;
 use k8s_openapi::api::core::v1::{Pod, Service};
 
-use crate::cluster::caches::Name;
+use crate::cluster::caches::NamespacedName;
 use crate::context::Context;
 use crate::tenant::world::{PathFact, ProbeFacts, ProbeFailureKind as Kind};
 
@@ -28,12 +28,12 @@ pub struct Ways {
 
 impl Ways {
     /// As the caches have it.
-    pub fn of(ctx: &Context, name: &Name, tenant: &TenantControlPlane) -> Self {
+    pub fn of(ctx: &Context, name: &NamespacedName, tenant: &TenantControlPlane) -> Self {
         let status = tenant.status.as_ref();
         let endpoint = status
             .and_then(|status| status.control_plane_endpoint.clone())
             .filter(|endpoint| !endpoint.is_empty());
-        let service = Name::new(&name.namespace, names::workload(&name.name));
+        let service = NamespacedName::new(&name.namespace, names::workload(&name.name));
         let service = ctx.caches.services.get(&service);
         Ways {
             endpoint: endpoint.map(|address| Way {
@@ -79,7 +79,7 @@ pub fn is_at_fault(fact: &PathFact) -> bool {
     )
 }
 
-fn through(service: &Service, name: &Name) -> Option<Way> {
+fn through(service: &Service, name: &NamespacedName) -> Option<Way> {
     let spec = service.spec.as_ref()?;
     let ip = spec
         .cluster_ip

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::report::parts;
 use crate::report::progress;
-use crate::report::ready::{self, Verdict};
+use crate::report::ready::{self, Judgement};
 use crate::tenant::plan::{Outcome, Plan};
 use crate::tenant::{World, is_left_alone, is_paused};
 
@@ -20,8 +20,8 @@ pub fn all(
         return left_alone(world, before);
     }
     let deleting = world.tenant.metadata.deletion_timestamp.is_some();
-    let mut parts: Vec<(&'static str, Verdict)> = Vec::new();
-    let mut say = |kind, verdict: Option<Verdict>| parts.extend(verdict.map(|it| (kind, it)));
+    let mut parts: Vec<(&'static str, Judgement)> = Vec::new();
+    let mut say = |kind, verdict: Option<Judgement>| parts.extend(verdict.map(|it| (kind, it)));
     if deleting {
         say(
             kind::DELETION_BLOCKED,
@@ -29,9 +29,9 @@ pub fn all(
         );
         let ending = "The tenant is being deleted";
         for part in [kind::WORKLOAD_AVAILABLE, kind::REPLICAS_AVAILABLE] {
-            say(part, Some(Verdict::no(reason::DELETING, ending)));
+            say(part, Some(Judgement::no(reason::DELETING, ending)));
         }
-        let unknown = Verdict::unknown(reason::DELETING, ending);
+        let unknown = Judgement::unknown(reason::DELETING, ending);
         say(kind::ENDPOINT_REACHABLE, Some(unknown));
     } else {
         say(
@@ -93,7 +93,7 @@ fn left_alone(world: &World, before: &[Condition]) -> Vec<Condition> {
         "{why}: nothing is done for this tenant. Its pods go on as they are, until their \
          certificates end. It can be deleted."
     );
-    let unknown = Verdict::unknown(reason::NAMESPACE_NOT_SERVED, message);
+    let unknown = Judgement::unknown(reason::NAMESPACE_NOT_SERVED, message);
     let parts = ORDER.into_iter().filter(|part| match *part {
         kind::READY => true,
         kind::PAUSED => false,
@@ -107,8 +107,8 @@ fn left_alone(world: &World, before: &[Condition]) -> Vec<Condition> {
 /// says nothing of. `serves` is the generation that serves.
 fn order(
     world: &World,
-    summary: Option<Verdict>,
-    parts: Vec<(&'static str, Verdict)>,
+    summary: Option<Judgement>,
+    parts: Vec<(&'static str, Judgement)>,
     before: &[Condition],
     serves: Option<i64>,
 ) -> Vec<Condition> {
@@ -118,7 +118,7 @@ fn order(
         .chain(parts);
     let said: Vec<_> = said.collect();
     let mut found: Vec<Condition> = Vec::with_capacity(before.len().max(said.len()));
-    let fresh = |(kind, verdict): &(&'static str, Verdict)| {
+    let fresh = |(kind, verdict): &(&'static str, Judgement)| {
         // Ready is about what serves.
         let generation = match (*kind, verdict.status) {
             (kind::READY, Status::True) => serves,

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::report::conditions::known_reason;
 use crate::report::diagnose::{self, quote};
-use crate::report::ready::{self, Verdict};
+use crate::report::ready::{self, Judgement};
 use crate::tenant::backing::store;
 use crate::tenant::network::address;
 use crate::tenant::plan::{EXISTS, Finding, Object, ObjectKey, Outcome, Plan, Said, Step, Waiting};
@@ -46,8 +46,8 @@ fn failure<'a>(
 }
 
 /// A failed write in the words of a condition.
-fn refused(reason: &str, message: &str, fallback: &'static str) -> Verdict {
-    Verdict::no(known_reason(reason).unwrap_or(fallback), quote(message))
+fn refused(reason: &str, message: &str, fallback: &'static str) -> Judgement {
+    Judgement::no(known_reason(reason).unwrap_or(fallback), quote(message))
 }
 
 fn object(step: &Step) -> Option<&Object> {
@@ -58,15 +58,15 @@ fn object(step: &Step) -> Option<&Object> {
 }
 
 /// The tenant's place in its DataStore.
-pub fn data_store(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Option<Verdict> {
+pub fn data_store(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Option<Judgement> {
     if let Some(waiting) = waiting(plan, kind::DATA_STORE_READY) {
-        return Some(Verdict::no(waiting.reason, waiting.message.clone()));
+        return Some(Judgement::no(waiting.reason, waiting.message.clone()));
     }
     if let Some((reason, message)) = failure(plan, outcomes, |step| matches!(step, Step::Grant(_)))
     {
         return Some(
             match store::explain_failure(world, reason, &quote(message)) {
-                Some(told) => Verdict::no(told.reason, told.message),
+                Some(told) => Judgement::no(told.reason, told.message),
                 None => refused(reason, message, reason::DATA_STORE_NOT_READY),
             },
         );
@@ -75,13 +75,13 @@ pub fn data_store(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Option<Ve
     if let Some(Err(problem)) = &world.store.health {
         let problem: &StoreProblem = problem;
         let told = store::explain(world, problem);
-        return Some(Verdict::no(told.reason, told.message));
+        return Some(Judgement::no(told.reason, told.message));
     }
     let granted = plan.steps.iter().zip(outcomes).any(|(step, outcome)| {
         matches!(step, Step::Grant(_)) && matches!(outcome, Outcome::Done | Outcome::Unchanged)
     });
     match &world.store.access {
-        Some(AccessFact::Revoked(why)) if !granted => Some(Verdict::no(
+        Some(AccessFact::Revoked(why)) if !granted => Some(Judgement::no(
             reason::DATA_STORE_ACCESS_REVOKED,
             format!(
                 "The tenant's user has lost its rights in DataStore {name}: {}",
@@ -90,51 +90,51 @@ pub fn data_store(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Option<Ve
         )),
         Some(AccessFact::Unclaimed) if !granted && !store::may_start_empty(&world.tenant) => {
             let told = store::data_not_found(world, &name);
-            Some(Verdict::no(told.reason, told.message))
+            Some(Judgement::no(told.reason, told.message))
         }
         Some(AccessFact::Granted) => Some(in_order(world, &name)),
         _ if granted => Some(in_order(world, &name)),
         // Not asked yet: what was said stays.
         None if store::settled(&world.tenant) => None,
-        _ => Some(Verdict::no(
+        _ => Some(Judgement::no(
             reason::PROVISIONING,
             format!("A place in DataStore {name} is being made"),
         )),
     }
 }
 
-fn in_order(world: &World, name: &str) -> Verdict {
+fn in_order(world: &World, name: &str) -> Judgement {
     let claim = store::claim(world);
     let said = format!(
         "Schema {} and user {} in DataStore {name}",
         claim.schema, claim.user
     );
     match &world.store.health {
-        Some(Ok(health)) if !health.warnings.is_empty() => Verdict::yes(
+        Some(Ok(health)) if !health.warnings.is_empty() => Judgement::yes(
             reason::AS_EXPECTED,
             format!("{said}. {}", health.warnings.join(". ")),
         ),
-        _ => Verdict::yes(reason::AS_EXPECTED, said),
+        _ => Judgement::yes(reason::AS_EXPECTED, said),
     }
 }
 
 /// Authorities, certificates, keys and kubeconfigs.
-pub fn certificates(plan: &Plan, outcomes: &[Outcome]) -> Option<Verdict> {
+pub fn certificates(plan: &Plan, outcomes: &[Outcome]) -> Option<Judgement> {
     Some(certificates_now(plan, outcomes)).filter(|_| !found_again(plan, outcomes))
 }
 
 /// The same while the tenant is paused: what ends is told, and that it does not any
 /// more. The rest stays as it was said.
-pub fn certificates_at_rest(plan: &Plan, before: Option<&Condition>) -> Option<Verdict> {
+pub fn certificates_at_rest(plan: &Plan, before: Option<&Condition>) -> Option<Judgement> {
     let ending = [reason::CERTIFICATE_EXPIRING, reason::CERTIFICATE_EXPIRED];
     match waiting(plan, kind::CERTIFICATES_READY) {
         Some(waiting) if waiting.problem => {
-            Some(Verdict::no(waiting.reason, waiting.message.clone()))
+            Some(Judgement::no(waiting.reason, waiting.message.clone()))
         }
-        Some(waiting) => Some(Verdict::yes(waiting.reason, waiting.message.clone())),
+        Some(waiting) => Some(Judgement::yes(waiting.reason, waiting.message.clone())),
         None => before
             .filter(|before| ending.contains(&before.reason.as_str()))
-            .map(|_| Verdict::yes(reason::AS_EXPECTED, "")),
+            .map(|_| Judgement::yes(reason::AS_EXPECTED, "")),
     }
 }
 
@@ -142,13 +142,13 @@ pub fn certificates_at_rest(plan: &Plan, before: Option<&Condition>) -> Option<V
 /// at once and knows it.
 fn found_again(plan: &Plan, outcomes: &[Outcome]) -> bool {
     let mut steps = plan.steps.iter().zip(outcomes);
-    steps.any(|(step, outcome)| matches!(step, Step::Look(_)) && *outcome == Outcome::Done)
+    steps.any(|(step, outcome)| matches!(step, Step::Recheck(_)) && *outcome == Outcome::Done)
 }
 
-fn certificates_now(plan: &Plan, outcomes: &[Outcome]) -> Verdict {
+fn certificates_now(plan: &Plan, outcomes: &[Outcome]) -> Judgement {
     let waiting = waiting(plan, kind::CERTIFICATES_READY);
     if let Some(waiting) = waiting.filter(|waiting| waiting.problem) {
-        return Verdict::no(waiting.reason, waiting.message.clone());
+        return Judgement::no(waiting.reason, waiting.message.clone());
     }
     let secret =
         |step: &Step| matches!(object(step), Some(Object::Secret(_) | Object::ConfigMap(_)));
@@ -158,19 +158,19 @@ fn certificates_now(plan: &Plan, outcomes: &[Outcome]) -> Verdict {
         return refused(reason, message, reason::REQUEST_REFUSED);
     }
     if let Some(waiting) = waiting {
-        return Verdict::yes(waiting.reason, waiting.message.clone());
+        return Judgement::yes(waiting.reason, waiting.message.clone());
     }
     match self::waiting(plan, kind::ADDRESS_ASSIGNED) {
-        Some(_) => Verdict::no(
+        Some(_) => Judgement::no(
             reason::PROVISIONING,
             "Certificates that carry the tenant's address wait for it",
         ),
-        None => Verdict::yes(reason::AS_EXPECTED, ""),
+        None => Judgement::yes(reason::AS_EXPECTED, ""),
     }
 }
 
 /// Names that others hold and fields that others fight over (rule 20).
-pub fn objects_owned(plan: &Plan, outcomes: &[Outcome]) -> Verdict {
+pub fn objects_owned(plan: &Plan, outcomes: &[Outcome]) -> Judgement {
     let steps = plan.steps.iter().zip(outcomes);
     let found: Vec<(&str, Told<'_>)> = steps
         .filter_map(|(step, outcome)| match (step, outcome) {
@@ -204,9 +204,9 @@ pub fn objects_owned(plan: &Plan, outcomes: &[Outcome]) -> Verdict {
     match said.iter().find(|(_, said)| !said.is_empty()) {
         Some((reason, _)) => {
             let all: Vec<Told<'_>> = said.iter().flat_map(|(_, said)| said.clone()).collect();
-            Verdict::no(reason, together(&all))
+            Judgement::no(reason, together(&all))
         }
-        None => Verdict::yes(reason::AS_EXPECTED, ""),
+        None => Judgement::yes(reason::AS_EXPECTED, ""),
     }
 }
 
@@ -270,7 +270,7 @@ fn together(told: &[Told<'_>]) -> String {
 }
 
 /// The Service and the address to publish.
-pub fn address_assigned(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Verdict {
+pub fn address_assigned(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Judgement {
     let service = |step: &Step| matches!(object(step), Some(Object::Service(_)));
     if let Some((reason, message)) = failure(plan, outcomes, service)
         && ![reason::NAME_TAKEN, reason::CONTESTED].contains(&reason)
@@ -278,18 +278,18 @@ pub fn address_assigned(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Ver
         return service_refused(world, message);
     }
     match address::of(world) {
-        Ok(address) => Verdict::yes(reason::AS_EXPECTED, address.endpoint()),
+        Ok(address) => Judgement::yes(reason::AS_EXPECTED, address.endpoint()),
         Err(waiting) => {
             let said = diagnose::of_service(world)
                 .map(|said| format!(" ({said})"))
                 .unwrap_or_default();
-            Verdict::no(waiting.reason, format!("{}{said}", waiting.message))
+            Judgement::no(waiting.reason, format!("{}{said}", waiting.message))
         }
     }
 }
 
 /// The management cluster's words, and what they usually mean.
-fn service_refused(world: &World, message: &str) -> Verdict {
+fn service_refused(world: &World, message: &str) -> Judgement {
     let said = quote(message);
     let port = world.tenant.spec.network_profile.port;
     let remedy = if message.contains("provided port is already allocated") {
@@ -302,11 +302,16 @@ fn service_refused(world: &World, message: &str) -> Verdict {
     } else {
         "Check spec.controlPlane.service and spec.networkProfile.".to_owned()
     };
-    Verdict::no(reason::SERVICE_REFUSED, format!("{remedy} ({said})"))
+    Judgement::no(reason::SERVICE_REFUSED, format!("{remedy} ({said})"))
 }
 
 /// Whether at least one replica serves.
-pub fn workload(world: &World, plan: &Plan, outcomes: &[Outcome], before: &[Condition]) -> Verdict {
+pub fn workload(
+    world: &World,
+    plan: &Plan,
+    outcomes: &[Outcome],
+    before: &[Condition],
+) -> Judgement {
     // Also while asleep: what is refused now would be when it wakes.
     if world.serving() == 0
         && let Some(verdict) = deployment_refused(plan, outcomes)
@@ -314,39 +319,39 @@ pub fn workload(world: &World, plan: &Plan, outcomes: &[Outcome], before: &[Cond
         return verdict;
     }
     if is_asleep(world) {
-        return Verdict::no(reason::SLEEPING, "No replicas are wanted");
+        return Judgement::no(reason::SLEEPING, "No replicas are wanted");
     }
     if world
         .deployment()
         .is_none_or(|live| !world.ours(&live.metadata))
     {
         return if is_paused(world) {
-            Verdict::no(
+            Judgement::no(
                 reason::PAUSED,
                 "There is no Deployment, and none is made while the tenant is paused",
             )
         } else {
-            Verdict::no(
+            Judgement::no(
                 reason::PROVISIONING,
                 "The Deployment waits for what its pods need",
             )
         };
     }
     match (world.serving(), diagnose::of_pods(world)) {
-        (0, Some(trouble)) => Verdict::no(trouble.reason, trouble.message),
+        (0, Some(trouble)) => Judgement::no(trouble.reason, trouble.message),
         (0, None) if starting(condition::get(before, kind::WORKLOAD_AVAILABLE)) => {
-            Verdict::no(reason::PROVISIONING, "The pods are starting")
+            Judgement::no(reason::PROVISIONING, "The pods are starting")
         }
-        (0, None) => Verdict::no(
+        (0, None) => Judgement::no(
             reason::NO_REPLICA_AVAILABLE,
             "No pod passes its readiness probe",
         ),
-        (_, _) => Verdict::yes(reason::AS_EXPECTED, ""),
+        (_, _) => Judgement::yes(reason::AS_EXPECTED, ""),
     }
 }
 
 /// The Deployment as the manifest wants it is not taken.
-fn deployment_refused(plan: &Plan, outcomes: &[Outcome]) -> Option<Verdict> {
+fn deployment_refused(plan: &Plan, outcomes: &[Outcome]) -> Option<Judgement> {
     let deployment = |step: &Step| matches!(object(step), Some(Object::Deployment(_)));
     let (reason, message) = failure(plan, outcomes, deployment)?;
     let elsewhere = [reason::NAME_TAKEN, reason::CONTESTED].contains(&reason);
@@ -361,17 +366,17 @@ pub fn starting(before: Option<&Condition>) -> bool {
 }
 
 /// Whether all replicas are there; one of several missing is told here only.
-pub fn replicas(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Verdict {
+pub fn replicas(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Judgement {
     let wanted = world.tenant.spec.control_plane.deployment.replicas;
     if let Some(verdict) = deployment_refused(plan, outcomes) {
         return verdict;
     }
     if wanted == 0 {
-        return Verdict::yes(reason::SLEEPING, "No replicas are wanted");
+        return Judgement::yes(reason::SLEEPING, "No replicas are wanted");
     }
     let serving = world.serving();
     if ready::rolled_out(world) && serving >= usize::try_from(wanted).unwrap_or(0) {
-        return Verdict::yes(
+        return Judgement::yes(
             reason::AS_EXPECTED,
             format!("{wanted} of {wanted} replicas are ready"),
         );
@@ -386,8 +391,8 @@ pub fn replicas(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Verdict {
         format!("{serving} of {wanted} replicas are ready")
     };
     match diagnose::of_pods(world) {
-        Some(trouble) => Verdict::no(trouble.reason, format!("{message}. {}", trouble.message)),
-        None => Verdict::no(reason::REPLICAS_MISSING, message),
+        Some(trouble) => Judgement::no(trouble.reason, format!("{message}. {}", trouble.message)),
+        None => Judgement::no(reason::REPLICAS_MISSING, message),
     }
 }
 
@@ -396,14 +401,14 @@ pub fn replicas(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Verdict {
 /// Once it has answered, a way that fails while the Service works is cut. If it
 /// never has, the controller may stand where nobody can tell; this is kept
 /// through sleep and outages until it answers.
-pub fn endpoint(world: &World, before: Option<&Condition>) -> Option<Verdict> {
+pub fn endpoint(world: &World, before: Option<&Condition>) -> Option<Judgement> {
     let never_reached = ready::never_reached(before);
     let answers = ready::probed(world).is_some_and(|fact| fact.result.is_ok());
     if never_reached && world.was_ready() && !answers {
         return None;
     }
     if is_asleep(world) {
-        return Some(Verdict::unknown(
+        return Some(Judgement::unknown(
             reason::SLEEPING,
             "Nothing answers while the tenant sleeps",
         ));
@@ -413,14 +418,14 @@ pub fn endpoint(world: &World, before: Option<&Condition>) -> Option<Verdict> {
         // address, or while there is none, does not.
         let elsewhere = world.probe.endpoint.is_some() || address::of(world).is_err();
         let stands = world.was_ready() && !elsewhere;
-        return (!stands).then(|| Verdict::unknown(reason::UNKNOWN, "Not probed yet"));
+        return (!stands).then(|| Judgement::unknown(reason::UNKNOWN, "Not probed yet"));
     };
     Some(match &fact.result {
         Err(failure) if failure.kind == ProbeFailureKind::Unasked => {
-            Verdict::unknown(reason::KEY_MATERIAL_LOST, quote(&failure.message))
+            Judgement::unknown(reason::KEY_MATERIAL_LOST, quote(&failure.message))
         }
-        Ok(()) => Verdict::yes(reason::AS_EXPECTED, format!("{} answers", fact.address)),
-        Err(failure) if ready::passes_inside(world, failure) => Verdict::unknown(
+        Ok(()) => Judgement::yes(reason::AS_EXPECTED, format!("{} answers", fact.address)),
+        Err(failure) if ready::passes_inside(world, failure) => Judgement::unknown(
             ready::unreached(world, before),
             format!(
                 "{} cannot be reached from the controller, the Service can: {}",
@@ -429,13 +434,13 @@ pub fn endpoint(world: &World, before: Option<&Condition>) -> Option<Verdict> {
             ),
         ),
         Err(_) if ready::first_start(world) => {
-            Verdict::unknown(reason::PROVISIONING, "Nothing answers yet")
+            Judgement::unknown(reason::PROVISIONING, "Nothing answers yet")
         }
-        Err(_) if world.serving() == 0 => Verdict::unknown(
+        Err(_) if world.serving() == 0 => Judgement::unknown(
             reason::NO_REPLICA_AVAILABLE,
             format!("Nothing behind {} could answer", fact.address),
         ),
-        Err(failure) => Verdict::no(
+        Err(failure) => Judgement::no(
             reason::ENDPOINT_UNREACHABLE,
             format!("{}: {}", fact.address, quote(&failure.message)),
         ),
@@ -445,10 +450,10 @@ pub fn endpoint(world: &World, before: Option<&Condition>) -> Option<Verdict> {
 /// Whether the tenant's own webhooks, policies and quotas let its users write, as
 /// far as the probe is like them. They are the tenant's business, so this is not
 /// the end of Ready.
-pub fn admission(world: &World) -> Option<Verdict> {
+pub fn admission(world: &World) -> Option<Judgement> {
     Some(match world.probe.admission.as_ref()? {
-        Admission::Passes => Verdict::yes(reason::AS_EXPECTED, ""),
-        Admission::Refuses(why) => Verdict::no(
+        Admission::Passes => Judgement::yes(reason::AS_EXPECTED, ""),
+        Admission::Refuses(why) => Judgement::no(
             reason::ADMISSION_REFUSES,
             format!(
                 "The API server writes, but the tenant's own admission refuses the probe's Lease in \
@@ -462,21 +467,21 @@ pub fn admission(world: &World) -> Option<Verdict> {
 
 /// What is kept in the tenant's API. `None`: it was not looked at since this controller
 /// began, and what was said stays.
-pub fn configured(world: &World) -> Option<Verdict> {
+pub fn configured(world: &World) -> Option<Judgement> {
     let facts = &world.inside;
     if !world.was_ready() {
         let waits = "What nodes need to join comes with the first Ready";
-        return Some(Verdict::no(reason::PROVISIONING, waits));
+        return Some(Judgement::no(reason::PROVISIONING, waits));
     }
     if let Some(problem) = &facts.problem {
-        return Some(Verdict::no(
+        return Some(Judgement::no(
             reason::CONFIGURATION_INCOMPLETE,
             problem.clone(),
         ));
     }
     let generation = facts.generation?;
     match Some(generation) == world.tenant.metadata.generation {
-        true => Some(Verdict::yes(reason::AS_EXPECTED, "")),
+        true => Some(Judgement::yes(reason::AS_EXPECTED, "")),
         // It is being written.
         false => None,
     }
@@ -484,7 +489,7 @@ pub fn configured(world: &World) -> Option<Verdict> {
 
 /// rule 9 and rule 22: what is accepted and has no effect. Where the images come from is
 /// told as well, if the spec alone does not tell.
-pub fn supported(world: &World) -> Verdict {
+pub fn supported(world: &World) -> Judgement {
     let mut verdict = acted_upon(world);
     if let Some(told) = pods::told_of_registry(world) {
         let said = std::mem::take(&mut verdict.message);
@@ -496,7 +501,7 @@ pub fn supported(world: &World) -> Verdict {
     verdict
 }
 
-fn acted_upon(world: &World) -> Verdict {
+fn acted_upon(world: &World) -> Judgement {
     let mut unsupported = v1alpha1::unsupported(&world.tenant.spec);
     let chosen = store::data_store(world);
     if world
@@ -509,7 +514,7 @@ fn acted_upon(world: &World) -> Verdict {
         unsupported.push("spec.dataStore (the data is not moved)".to_owned());
     }
     if !unsupported.is_empty() {
-        return Verdict::no(
+        return Judgement::no(
             reason::FIELDS_NOT_SUPPORTED,
             format!(
                 "Accepted and not acted upon yet: {}",
@@ -519,7 +524,7 @@ fn acted_upon(world: &World) -> Verdict {
     }
     let dropped = flags::dropped_plugins(world);
     if !dropped.is_empty() {
-        return Verdict::no(
+        return Judgement::no(
             reason::ADMISSION_PLUGINS_DROPPED,
             format!(
                 "{} does not have these admission plug-ins: {}",
@@ -528,13 +533,13 @@ fn acted_upon(world: &World) -> Verdict {
             ),
         );
     }
-    Verdict::yes(reason::AS_EXPECTED, "")
+    Judgement::yes(reason::AS_EXPECTED, "")
 }
 
 /// Absent until the tenant is paused for the first time.
-pub fn paused(world: &World, before: &[Condition]) -> Option<Verdict> {
+pub fn paused(world: &World, before: &[Condition]) -> Option<Judgement> {
     if is_paused(world) {
-        return Some(Verdict::yes(
+        return Some(Judgement::yes(
             reason::PAUSED,
             format!(
                 "Nothing is changed until annotation {} is removed; running pods go on",
@@ -542,13 +547,13 @@ pub fn paused(world: &World, before: &[Condition]) -> Option<Verdict> {
             ),
         ));
     }
-    condition::get(before, kind::PAUSED).map(|_| Verdict::no(reason::AS_EXPECTED, ""))
+    condition::get(before, kind::PAUSED).map(|_| Judgement::no(reason::AS_EXPECTED, ""))
 }
 
 /// What a deletion waits for.
-pub fn deletion(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Verdict {
+pub fn deletion(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Judgement {
     if let Some((reason, message)) = failure(plan, outcomes, |_| true) {
-        return Verdict {
+        return Judgement {
             status: Status::True,
             reason: known_reason(reason).unwrap_or(reason::REQUEST_REFUSED),
             message: quote(message),
@@ -565,9 +570,9 @@ pub fn deletion(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Verdict {
         .collect();
     if left.is_empty() {
         let waits = waiting(plan, kind::DELETION_BLOCKED).map(|waits| waits.message.as_str());
-        return Verdict::no(reason::DELETING, waits.unwrap_or("The deletion goes on"));
+        return Judgement::no(reason::DELETING, waits.unwrap_or("The deletion goes on"));
     }
-    Verdict {
+    Judgement {
         status: Status::True,
         reason: reason::DELETING,
         message: format!(

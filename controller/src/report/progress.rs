@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 
 use crate::report::diagnose;
-use crate::report::ready::{self, Verdict};
+use crate::report::ready::{self, Judgement};
 use crate::tenant::plan::{Object, Outcome, Plan, Step, Waiting};
 use crate::tenant::rolls::Roll;
 use crate::tenant::world::{PathFact, ProbeFacts, ready_condition};
@@ -22,14 +22,14 @@ pub fn progressing(
     world: &World,
     plan: &Plan,
     outcomes: &[Outcome],
-    summary: Option<&Verdict>,
+    summary: Option<&Judgement>,
     before: &[Condition],
-) -> Verdict {
+) -> Judgement {
     let generation = world.tenant.metadata.generation;
-    let reached = || Verdict::no(reason::AS_EXPECTED, "");
+    let reached = || Judgement::no(reason::AS_EXPECTED, "");
     let said = get(before, kind::PROGRESSING);
     if let Some(waiting) = turn(plan) {
-        return Verdict::yes(waiting.reason, waiting.message.clone());
+        return Judgement::yes(waiting.reason, waiting.message.clone());
     }
     // A roll that the spec did not ask for is one as well, also where its status was
     // never written: what was said before it began is not about it.
@@ -49,7 +49,7 @@ pub fn progressing(
     }
     if is_paused(world) {
         let message = "What the spec asks for since is not acted upon while the tenant is paused";
-        return Verdict::yes(reason::PAUSED, message);
+        return Judgement::yes(reason::PAUSED, message);
     }
     let ready = match summary {
         Some(summary) => summary.status == Status::True,
@@ -75,7 +75,7 @@ pub fn progressing(
     } else {
         reason::PROVISIONING
     };
-    Verdict::yes(reason, waits)
+    Judgement::yes(reason, waits)
 }
 
 /// What a roll that the spec did not ask for waits for.
@@ -90,7 +90,7 @@ fn turn(plan: &Plan) -> Option<&Waiting> {
 /// serves. Once this one did, it does: what rolls then is not the spec's change.
 pub fn ready_generation(
     world: &World,
-    progressing: &Verdict,
+    progressing: &Judgement,
     before: Option<&Condition>,
 ) -> Option<i64> {
     let generation = world.tenant.metadata.generation;

@@ -19,7 +19,7 @@ use apiservice::v1alpha1::{Component, ServiceType};
 
 /// A condition before it is put among the others.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct Judgement {
     /// Whether it holds.
     pub status: Status,
     /// One word for machines.
@@ -28,10 +28,10 @@ pub struct Verdict {
     pub message: String,
 }
 
-impl Verdict {
+impl Judgement {
     /// It holds.
     pub fn yes(reason: &'static str, message: impl Into<String>) -> Self {
-        Verdict {
+        Judgement {
             status: Status::True,
             reason,
             message: message.into(),
@@ -40,7 +40,7 @@ impl Verdict {
 
     /// It does not hold.
     pub fn no(reason: &'static str, message: impl Into<String>) -> Self {
-        Verdict {
+        Judgement {
             status: Status::False,
             reason,
             message: message.into(),
@@ -49,7 +49,7 @@ impl Verdict {
 
     /// Nobody can tell at the moment.
     pub fn unknown(reason: &'static str, message: impl Into<String>) -> Self {
-        Verdict {
+        Judgement {
             status: Status::Unknown,
             reason,
             message: message.into(),
@@ -74,9 +74,9 @@ pub fn is_overdue(probe: &ProbeFacts, since: Option<Timestamp>, now: Timestamp) 
 /// long ago.
 pub fn ready(
     world: &World,
-    parts: &[(&'static str, Verdict)],
+    parts: &[(&'static str, Judgement)],
     earlier: &[Condition],
-) -> Option<Verdict> {
+) -> Option<Judgement> {
     let found = found(world, parts, earlier);
     let ready = match &found {
         Some(verdict) => verdict.status == Status::True,
@@ -84,7 +84,7 @@ pub fn ready(
     };
     // While a tenant is paused, nobody probes it, and what was seen last stands.
     if ready && !is_paused(world) && is_overdue(&world.probe, world.observed_since, world.now) {
-        return Some(Verdict::unknown(
+        return Some(Judgement::unknown(
             reason::PROBE_OVERDUE,
             format!(
                 "Not probed for more than {} seconds. The controller's log may tell why.",
@@ -99,15 +99,18 @@ pub fn ready(
 /// cause before effect; `None` keeps what was said before.
 fn found(
     world: &World,
-    parts: &[(&'static str, Verdict)],
+    parts: &[(&'static str, Judgement)],
     earlier: &[Condition],
-) -> Option<Verdict> {
+) -> Option<Judgement> {
     let before = get(earlier, condition::READY);
     if world.tenant.metadata.deletion_timestamp.is_some() {
-        return Some(Verdict::no(reason::DELETING, "The tenant is being deleted"));
+        return Some(Judgement::no(
+            reason::DELETING,
+            "The tenant is being deleted",
+        ));
     }
     if is_asleep(world) {
-        return Some(Verdict::no(
+        return Some(Judgement::no(
             reason::SLEEPING,
             "Asleep: spec.controlPlane.deployment.replicas is 0. Data, address and certificates stay.",
         ));
@@ -131,7 +134,7 @@ fn found(
         };
     };
     match &fact.result {
-        Ok(()) if was || earned(fact, before) => Some(Verdict::yes(
+        Ok(()) if was || earned(fact, before) => Some(Judgement::yes(
             reason::READY,
             format!("Reads, writes and watches through {}", fact.address),
         )),
@@ -141,7 +144,7 @@ fn found(
                 && unreached(world, get(earlier, condition::ENDPOINT_REACHABLE))
                     == reason::ENDPOINT_ROUTE_LOST =>
         {
-            Some(Verdict::no(
+            Some(Judgement::no(
                 reason::ENDPOINT_ROUTE_LOST,
                 format!(
                     "{} no longer answers, the Service does: {}. Check the way there (routes, load \
@@ -160,7 +163,7 @@ fn found(
                         "Works through its Service. The load balancer's name does not resolve yet: {}",
                         quote(&failure.message)
                     );
-                    Verdict::no(reason::PROVISIONING, message)
+                    Judgement::no(reason::PROVISIONING, message)
                 } else {
                     coming
                 },
@@ -168,7 +171,7 @@ fn found(
         }
         Err(failure) if passes_inside(world, failure) => {
             Some(if was || inside_earned(world, before) {
-                Verdict::yes(
+                Judgement::yes(
                     reason::ENDPOINT_NOT_PROBED,
                     format!(
                         "Works through its Service. {} cannot be reached from the controller: {}.",
@@ -272,7 +275,7 @@ pub fn passes_inside(world: &World, failure: &ProbeFailure) -> bool {
 }
 
 /// What is known to be broken, whatever the last probe said.
-fn broken(world: &World) -> Option<Verdict> {
+fn broken(world: &World) -> Option<Judgement> {
     if service::selector_changed(world) {
         let left = is_paused(world)
             || world
@@ -284,7 +287,7 @@ fn broken(world: &World) -> Option<Verdict> {
         } else {
             "It is being put right"
         };
-        return Some(Verdict::no(
+        return Some(Judgement::no(
             reason::SERVICE_SELECTOR_CHANGED,
             format!(
                 "Service {}/{} selects other pods than the tenant's. {next}.",
@@ -303,13 +306,13 @@ fn broken(world: &World) -> Option<Verdict> {
         && world.deployment().is_some()
     {
         let told = store::explain(world, problem);
-        return Some(Verdict::no(told.reason, told.message));
+        return Some(Judgement::no(told.reason, told.message));
     }
     None
 }
 
-fn revoked(why: &str) -> Verdict {
-    Verdict::no(
+fn revoked(why: &str) -> Judgement {
+    Judgement::no(
         reason::DATA_STORE_ACCESS_REVOKED,
         format!(
             "The tenant's user has lost its rights in the DataStore: {}",
@@ -320,7 +323,7 @@ fn revoked(why: &str) -> Verdict {
 
 /// Before there is a result of the probe: the first part with trouble, else
 /// the first that is not there yet.
-fn coming(world: &World, parts: &[(&'static str, Verdict)]) -> Verdict {
+fn coming(world: &World, parts: &[(&'static str, Judgement)]) -> Judgement {
     let trouble = parts.iter().find(|(kind, verdict)| {
         summed(kind)
             && verdict.status == Status::False
@@ -330,7 +333,7 @@ fn coming(world: &World, parts: &[(&'static str, Verdict)]) -> Verdict {
         return verdict.clone();
     }
     if let Some(trouble) = diagnose::of_pods(world) {
-        return Verdict::no(trouble.reason, trouble.message);
+        return Judgement::no(trouble.reason, trouble.message);
     }
     let waiting = parts
         .iter()
@@ -339,7 +342,7 @@ fn coming(world: &World, parts: &[(&'static str, Verdict)]) -> Verdict {
         Some((_, verdict)) if !verdict.message.is_empty() => verdict.message.clone(),
         _ => "Waiting for the first answer of the tenant's API".to_owned(),
     };
-    Verdict::no(reason::PROVISIONING, message)
+    Judgement::no(reason::PROVISIONING, message)
 }
 
 /// How long failed probes of a tenant that was never Ready are no news.
@@ -370,14 +373,14 @@ fn summed(kind: &str) -> bool {
 /// Why the probe fails: the nearest cause that is known.
 fn explain(
     world: &World,
-    parts: &[(&'static str, Verdict)],
+    parts: &[(&'static str, Judgement)],
     fact: &PathFact,
     failure: &ProbeFailure,
     before: Option<&Condition>,
-) -> Verdict {
+) -> Judgement {
     let said = quote(&failure.message);
     if failure.kind == Kind::Unasked {
-        return Verdict::no(
+        return Judgement::no(
             reason::KEY_MATERIAL_LOST,
             format!("Nobody can tell: {said}"),
         );
@@ -387,7 +390,7 @@ fn explain(
     }
     match failure.kind {
         Kind::Untrusted => {
-            return Verdict::no(
+            return Judgement::no(
                 reason::SERVING_CERTIFICATE_MISMATCH,
                 format!(
                     "{} presents a certificate that is not this tenant's: {said}. Check what \
@@ -397,14 +400,14 @@ fn explain(
             );
         }
         Kind::Unauthenticated => {
-            return Verdict::no(
+            return Judgement::no(
                 reason::PROBE_REFUSED,
                 format!("The tenant's API does not accept its own certificates: {said}"),
             );
         }
         Kind::Forbidden => {
             let why = world.inside.problem.as_deref().map(quote);
-            return Verdict::no(
+            return Judgement::no(
                 reason::BOOTSTRAP_INCOMPLETE,
                 format!(
                     "The bindings inside the tenant are missing: {}. They are being written.",
@@ -419,25 +422,25 @@ fn explain(
     }
     if world.serving() == 0 {
         if let Some(trouble) = diagnose::of_pods(world) {
-            return Verdict::no(trouble.reason, trouble.message);
+            return Judgement::no(trouble.reason, trouble.message);
         }
         if crate::report::parts::starting(before) {
             return coming(world, parts);
         }
-        return Verdict::no(
+        return Judgement::no(
             reason::NO_REPLICA_AVAILABLE,
             format!("No replica of the control plane answers its readiness probe ({said})"),
         );
     }
     match failure.kind {
-        Kind::Storage | Kind::Read | Kind::Write | Kind::Watch => Verdict::no(
+        Kind::Storage | Kind::Read | Kind::Write | Kind::Watch => Judgement::no(
             reason::PROBE_FAILED,
             format!(
                 "The tenant's API answers, but does not {}: {said}",
                 verb(failure.kind)
             ),
         ),
-        _ => Verdict::no(
+        _ => Judgement::no(
             reason::ENDPOINT_UNREACHABLE,
             format!(
                 "{} does not answer: {said}. The pods are ready: check the way there (routes, \
@@ -459,16 +462,16 @@ fn verb(kind: Kind) -> &'static str {
 
 /// The datastore as the cause of a failed probe: by what is known about it, or
 /// by the words in which etcd's errors reach the tenant's clients.
-fn of_store(world: &World, failure: &ProbeFailure) -> Option<Verdict> {
+fn of_store(world: &World, failure: &ProbeFailure) -> Option<Judgement> {
     match &world.store.access {
         Some(AccessFact::Revoked(why)) => return Some(revoked(why)),
         Some(AccessFact::Unclaimed) => {
             let name = store::data_store(world).unwrap_or_default();
             let told = store::data_not_found(world, &name);
-            return Some(Verdict::no(told.reason, told.message));
+            return Some(Judgement::no(told.reason, told.message));
         }
         Some(AccessFact::Taken { by }) => {
-            return Some(Verdict::no(
+            return Some(Judgement::no(
                 reason::SCHEMA_TAKEN,
                 format!("The tenant's place in the DataStore belongs to {by}"),
             ));
@@ -477,14 +480,14 @@ fn of_store(world: &World, failure: &ProbeFailure) -> Option<Verdict> {
     }
     if let Some(Err(problem)) = &world.store.health {
         let told = store::explain(world, problem);
-        return Some(Verdict::no(told.reason, told.message));
+        return Some(Judgement::no(told.reason, told.message));
     }
     let said = failure.message.to_lowercase();
     if said.contains("permission denied") || said.contains("user name is empty") {
         return Some(revoked(&failure.message));
     }
     if said.contains("database space exceeded") {
-        return Some(Verdict::no(
+        return Some(Judgement::no(
             reason::DATA_STORE_FULL,
             format!("The DataStore takes no writes: {}", quote(&failure.message)),
         ));

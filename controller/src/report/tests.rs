@@ -507,7 +507,7 @@ fn what_is_found_again_was_not_lost() {
     lab.lose_secret("tenant-1-ca");
     let plan = lab.plan();
     let found = |step: &Step| match step {
-        Step::Look(_) => Outcome::Done,
+        Step::Recheck(_) => Outcome::Done,
         _ => Outcome::Unchanged,
     };
     let outcomes: Vec<_> = plan.steps.iter().map(found).collect();

@@ -16,7 +16,7 @@ use crate::cluster::kinds::ObjectKind;
 use crate::tenant::backing::store;
 use crate::tenant::has_finalizer;
 use crate::tenant::plan::{EventStep, ObjectKey, Plan, Step, Waiting};
-use crate::tenant::world::{AccessFact, MaterialFact, World};
+use crate::tenant::world::{AccessFact, CredentialsFact, World};
 
 /// How long names stay claimed for pods that do not end: twice as long as
 /// Kubernetes gives them. Those of a node that is gone never end; their user is
@@ -40,7 +40,7 @@ pub fn plan(world: &World, plan: &mut Plan) {
     }
     let place = place(world);
     let unknown = world.elsewhere.iter().any(|it| it.reach.is_none());
-    if unknown || matches!(place, Place::NotYetKnown) {
+    if unknown || matches!(place, Leftover::NotYetKnown) {
         return;
     }
     let claim = store::claim(world);
@@ -59,13 +59,13 @@ pub fn plan(world: &World, plan: &mut Plan) {
         }
     }
     match place {
-        Place::OutOfReach { data_store, why } => defer(plan, &data_store, has_data, &why),
-        Place::Gone { data_store } => plan.push(Step::Event(EventStep {
+        Leftover::OutOfReach { data_store, why } => defer(plan, &data_store, has_data, &why),
+        Leftover::Gone { data_store } => plan.push(Step::Event(EventStep {
             warning: true,
             reason: reason::CLEANUP_DEFERRED,
             message: left_behind(world, &data_store),
         })),
-        Place::Nothing | Place::Here | Place::Recorded | Place::NotYetKnown => {}
+        Leftover::Nothing | Leftover::Here | Leftover::Recorded | Leftover::NotYetKnown => {}
     }
     let asked = asked(world);
     if !asked.is_empty() {
@@ -95,7 +95,7 @@ pub fn plan(world: &World, plan: &mut Plan) {
 /// its own, and all that can be asked while nobody knows which has the claim.
 pub fn asked(world: &World) -> Vec<String> {
     let own = match place(world) {
-        Place::Here => store::data_store(world),
+        Leftover::Here => store::data_store(world),
         _ => None,
     };
     let others = world.elsewhere.iter();
@@ -116,11 +116,11 @@ pub const UNCLAIMED: &str = "it knows nothing of this tenant, which has data in 
 /// Whether it means that something is wrong if no datastore that was asked has a claim:
 /// the one where the tenant has its data was asked, and the claim was not released.
 pub fn misses_claim(world: &World) -> bool {
-    matches!(place(world), Place::Here) && store::has_data(world)
+    matches!(place(world), Leftover::Here) && store::has_data(world)
 }
 
 /// What there is to clean up in the database, and whether it can be done.
-enum Place {
+enum Leftover {
     /// Nothing was ever made there, or it is somebody else's.
     Nothing,
     Here,
@@ -138,44 +138,44 @@ enum Place {
     NotYetKnown,
 }
 
-fn place(world: &World) -> Place {
+fn place(world: &World) -> Leftover {
     if world.deferred {
-        return Place::Recorded;
+        return Leftover::Recorded;
     }
     if matches!(
         world.store.access,
         Some(AccessFact::Taken { .. } | AccessFact::Refused(_))
     ) && !has_been_granted(world)
     {
-        return Place::Nothing;
+        return Leftover::Nothing;
     }
     let Some(data_store) = store::data_store(world) else {
-        return Place::Nothing;
+        return Leftover::Nothing;
     };
     if world.data_store.is_none() {
         return match (world.data_stores_known, has_been_granted(world)) {
-            (false, _) => Place::NotYetKnown,
-            (true, true) => Place::Gone { data_store },
-            (true, false) => Place::Nothing,
+            (false, _) => Leftover::NotYetKnown,
+            (true, true) => Leftover::Gone { data_store },
+            (true, false) => Leftover::Nothing,
         };
     }
-    match (&world.store.material, &world.store.health) {
-        (MaterialFact::Unknown, _) => Place::NotYetKnown,
-        (MaterialFact::Missing { what, .. }, _) => Place::OutOfReach {
+    match (&world.store.credentials, &world.store.health) {
+        (CredentialsFact::Unknown, _) => Leftover::NotYetKnown,
+        (CredentialsFact::Missing { what, .. }, _) => Leftover::OutOfReach {
             data_store,
             why: what.clone(),
         },
-        (MaterialFact::Known(_), Some(Err(problem))) => Place::OutOfReach {
+        (CredentialsFact::Known(_), Some(Err(problem))) => Leftover::OutOfReach {
             data_store,
             why: problem.message.clone(),
         },
-        (MaterialFact::Known(_), _) if world.store.unclaimed && store::has_data(world) => {
-            Place::OutOfReach {
+        (CredentialsFact::Known(_), _) if world.store.unclaimed && store::has_data(world) => {
+            Leftover::OutOfReach {
                 data_store,
                 why: UNCLAIMED.to_owned(),
             }
         }
-        (MaterialFact::Known(_), _) => Place::Here,
+        (CredentialsFact::Known(_), _) => Leftover::Here,
     }
 }
 
@@ -256,7 +256,7 @@ fn remove(world: &World, plan: &mut Plan) {
     let all = world.owned.iter();
     let all = all.filter(|held| held.kind() != ObjectKind::Deployment);
     for (key, uid) in all.filter_map(|held| ours(world, held.kind(), held.meta())) {
-        plan.push(Step::Remove { key, uid });
+        plan.push(Step::DeleteBestEffort { key, uid });
     }
 }
 

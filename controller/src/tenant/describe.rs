@@ -32,10 +32,10 @@ impl fmt::Display for Step {
             Step::AddFinalizer => write!(f, "add the finalizer"),
             Step::Create(object) => write!(f, "create {}{object}", object.key()),
             Step::Apply(object) => write!(f, "apply {}{object}", object.key()),
-            Step::Look(key) => write!(f, "look for {key}"),
+            Step::Recheck(key) => write!(f, "look for {key}"),
             Step::Delete { key, uid } => write!(f, "delete {key} (uid {uid})"),
-            Step::Remove { key, uid } => write!(f, "remove {key} (uid {uid})"),
-            Step::Replaced(names) => {
+            Step::DeleteBestEffort { key, uid } => write!(f, "remove {key} (uid {uid})"),
+            Step::ClearReplaceRequest(names) => {
                 write!(f, "the keys of {} were replaced", names.join(", "))
             }
             Step::Grant(claim) => write!(f, "claim and grant {}", Names(claim)),

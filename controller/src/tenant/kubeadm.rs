@@ -6,7 +6,7 @@ use apiservice::v1alpha1::TenantControlPlane;
 use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::{Value, json};
 
-use crate::tenant::backing::store::Place;
+use crate::tenant::backing::store::Backing;
 use crate::tenant::network::address::Address;
 use crate::tenant::objects;
 use crate::tenant::plan::{Object, Plan};
@@ -15,7 +15,7 @@ use crate::tenant::world::World;
 const API_VERSION: &str = "kubeadm.k8s.io/v1beta4";
 
 /// Keeps the ConfigMap as soon as there is an address.
-pub fn plan(world: &World, address: Option<&Address>, place: &Place, plan: &mut Plan) {
+pub fn plan(world: &World, address: Option<&Address>, place: &Backing, plan: &mut Plan) {
     let Some(address) = address else { return };
     let name = names::kubeadm_config(world.name());
     let data = [
@@ -52,7 +52,7 @@ fn init(address: &Address) -> Value {
     })
 }
 
-fn cluster(world: &World, address: &Address, place: &Place) -> Value {
+fn cluster(world: &World, address: &Address, place: &Backing) -> Value {
     let endpoints: Vec<String> = place
         .endpoints
         .iter()

@@ -55,7 +55,7 @@ pub enum Step {
     /// Ask for an object that ought to be there and is not in the cache, which
     /// holds objects by their labels: it may have lost them. Found and ours, it
     /// is put into the cache ([`Outcome::Done`]); nothing is written.
-    Look(ObjectKey),
+    Recheck(ObjectKey),
     /// Delete, with the uid as precondition, in the background.
     Delete {
         /// What.
@@ -66,7 +66,7 @@ pub enum Step {
     /// Delete what the garbage collector would delete after the tenant as well,
     /// so that nothing is left when the tenant has gone. A refusal delays
     /// nothing.
-    Remove {
+    DeleteBestEffort {
         /// What.
         key: ObjectKey,
         /// The precondition.
@@ -96,7 +96,7 @@ pub enum Step {
     },
     /// Take these Secrets out of annotation
     /// [`apiservice::names::ANNOTATION_REPLACE_LOST_KEYS`]: it was carried out.
-    Replaced(Vec<String>),
+    ClearReplaceRequest(Vec<String>),
     /// Nothing to do but to wait; shown in a condition.
     Wait(Waiting),
     /// Take our finalizer off the tenant.
@@ -194,9 +194,9 @@ impl Step {
     pub fn stage(&self) -> u8 {
         match self {
             Step::AddFinalizer
-            | Step::Look(_)
+            | Step::Recheck(_)
             | Step::Delete { .. }
-            | Step::Remove { .. }
+            | Step::DeleteBestEffort { .. }
             | Step::Event(_)
             | Step::Wait(_) => 0,
             Step::Create(object) | Step::Apply(object) => match object.as_ref() {
@@ -205,7 +205,7 @@ impl Step {
                 _ => 1,
             },
             Step::Grant(_) | Step::RevokeAccess(_) => 1,
-            Step::Replaced(_) => 1,
+            Step::ClearReplaceRequest(_) => 1,
             Step::DropData(_) => 4,
             Step::NoteEmpty(_) => 5,
             Step::ReleaseClaim(_) | Step::DeferDeletion { .. } => 6,
@@ -238,11 +238,11 @@ impl Plan {
     /// Adds a Secret to the one step that says whose keys were replaced.
     pub fn replaced(&mut self, secret: String) {
         for step in &mut self.steps {
-            if let Step::Replaced(secrets) = step {
+            if let Step::ClearReplaceRequest(secrets) = step {
                 return secrets.push(secret);
             }
         }
-        self.push(Step::Replaced(vec![secret]));
+        self.push(Step::ClearReplaceRequest(vec![secret]));
     }
 
     /// The Secret of this name that the plan writes, if it does.
@@ -282,6 +282,6 @@ impl Plan {
     pub fn is_quiet(&self) -> bool {
         self.steps
             .iter()
-            .all(|step| matches!(step, Step::Wait(_) | Step::Look(_)))
+            .all(|step| matches!(step, Step::Wait(_) | Step::Recheck(_)))
     }
 }

@@ -16,7 +16,7 @@ use crate::tenant::plan::{Object, Plan, Step};
 use crate::tenant::rolls::{Before, Roll, Turn, Wait};
 use crate::tenant::testing::{Lab, brief};
 use crate::tenant::world::{
-    AccessFact, MaterialFact, ProbeFailureKind, StoreProblem, StoreProblemKind,
+    AccessFact, CredentialsFact, ProbeFailureKind, StoreProblem, StoreProblemKind,
 };
 
 const WRONG: &str = "etcd-0.etcd.steward-system.svc:2380";
@@ -25,10 +25,10 @@ const WRONG: &str = "etcd-0.etcd.steward-system.svc:2380";
 fn endpoints(lab: &mut Lab, endpoint: &str) {
     let store = lab.world.data_store.as_mut().unwrap();
     Arc::make_mut(store).spec.endpoints = vec![endpoint.to_owned()];
-    let MaterialFact::Known(material) = &mut lab.world.store.material else {
+    let CredentialsFact::Known(credentials) = &mut lab.world.store.credentials else {
         unreachable!("the lab knows it")
     };
-    Arc::make_mut(material).endpoints = vec![endpoint.to_owned()];
+    Arc::make_mut(credentials).endpoints = vec![endpoint.to_owned()];
     lab.world.store.trial = None;
 }
 
@@ -154,12 +154,12 @@ fn another_authority_is_tried_as_well() {
     let mut lab = Lab::ready();
     let secret = lab.secret_mut("tenant-1-datastore-certificate").clone();
     let other = crate::tenant::testing::authority();
-    let MaterialFact::Known(material) = &mut lab.world.store.material else {
+    let CredentialsFact::Known(credentials) = &mut lab.world.store.credentials else {
         unreachable!("the lab knows it")
     };
-    let material = Arc::make_mut(material);
-    material.authority = other.cert;
-    material.authority_key = Some(other.key);
+    let credentials = Arc::make_mut(credentials);
+    credentials.authority = other.cert;
+    credentials.authority_key = Some(other.key);
     for trial in [None, Some(Err(refused()))] {
         lab.world.store.trial = trial;
         assert!(lab.pass().is_quiet(), "{}", lab.plan());
@@ -194,14 +194,14 @@ fn a_datastore_that_is_merely_down_holds_nothing() {
         assert!(lab.plan().is_quiet());
     }
     // The Secrets are not read yet, or one of them is gone.
-    for material in [
-        MaterialFact::Unknown,
-        MaterialFact::Missing {
+    for credentials in [
+        CredentialsFact::Unknown,
+        CredentialsFact::Missing {
             what: "Secret a/b does not exist".to_owned(),
             remedy: "create it".to_owned(),
         },
     ] {
-        lab.world.store.material = material;
+        lab.world.store.credentials = credentials;
         assert!(lab.plan().is_quiet(), "{}", lab.plan());
     }
     let store = lab.world.data_store.as_mut().unwrap();
@@ -327,12 +327,12 @@ fn only_what_nobody_asked_this_tenant_for_waits() {
         }),
         ("another DataStore authority", true, |lab| {
             let authority = crate::tenant::testing::authority();
-            let MaterialFact::Known(material) = &mut lab.world.store.material else {
+            let CredentialsFact::Known(credentials) = &mut lab.world.store.credentials else {
                 unreachable!("the lab knows it")
             };
-            let material = Arc::make_mut(material);
-            material.authority = authority.cert;
-            material.authority_key = Some(authority.key);
+            let credentials = Arc::make_mut(credentials);
+            credentials.authority = authority.cert;
+            credentials.authority_key = Some(authority.key);
         }),
         ("other names in certificates by a release", true, |lab| {
             Arc::make_mut(&mut lab.world.settings).management_domain = "other".to_owned();

@@ -13,7 +13,7 @@ use crate::cluster::kinds::ObjectKind;
 use crate::tenant::plan::{Object, Step};
 use crate::tenant::testing::{Lab, brief, golden};
 use crate::tenant::world::{
-    AccessFact, MaterialFact, ProbeFailureKind, StoreProblem, StoreProblemKind,
+    AccessFact, CredentialsFact, ProbeFailureKind, StoreProblem, StoreProblemKind,
 };
 
 /// Runs passes and writes down each plan in short and what is told after it.
@@ -287,15 +287,15 @@ fn the_data_store_is_missing() {
 fn a_secret_of_the_data_store_is_missing() {
     let mut lab = Lab::new();
     let known = std::mem::replace(
-        &mut lab.world.store.material,
-        MaterialFact::Missing {
+        &mut lab.world.store.credentials,
+        CredentialsFact::Missing {
             what: "Secret steward-system/etcd-certs does not exist".to_owned(),
             remedy: "create it with ca.crt, ca.key, tls.crt and tls.key".to_owned(),
         },
     );
     let mut story = Story::of(lab);
     story.pass("the Secret is not there");
-    story.lab.world.store.material = known;
+    story.lab.world.store.credentials = known;
     story.pass("it appears");
     story.end("secret_missing");
 }
@@ -596,7 +596,7 @@ fn a_tenant_out_of_reach_can_be_deleted() {
     lab.pass();
     deleted(&mut lab);
     let plan = lab.plan();
-    let touches = |step: &Step| matches!(step, Step::Delete { .. } | Step::Remove { .. });
+    let touches = |step: &Step| matches!(step, Step::Delete { .. } | Step::DeleteBestEffort { .. });
     assert!(!plan.steps.iter().any(touches), "{plan}");
     let text = brief(&plan);
     for step in [
@@ -884,7 +884,7 @@ fn deletion_that_leaves_orphans() {
     let finalizers = lab.tenant().metadata.finalizers.as_mut().unwrap();
     finalizers.push("orphan".to_owned());
     let plan = lab.pass();
-    let takes = |step: &Step| matches!(step, Step::Delete { .. } | Step::Remove { .. });
+    let takes = |step: &Step| matches!(step, Step::Delete { .. } | Step::DeleteBestEffort { .. });
     assert!(!plan.steps.iter().any(takes), "{plan}");
     assert!(
         plan.steps
@@ -905,7 +905,7 @@ fn deletion_with_the_database_down() {
     story.pass("the database does not answer");
 
     let mut lab = Lab::ready();
-    lab.world.store.material = MaterialFact::Missing {
+    lab.world.store.credentials = CredentialsFact::Missing {
         what: "Secret steward-system/etcd-certs does not exist".to_owned(),
         remedy: "create it".to_owned(),
     };

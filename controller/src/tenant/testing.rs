@@ -23,8 +23,8 @@ use crate::report;
 use crate::tenant::plan::{Object, Outcome, Plan, Step};
 use crate::tenant::rolls::{Roll, Turn};
 use crate::tenant::world::{
-    AccessFact, Held, Material, MaterialFact, PathFact, ProbeFacts, ProbeFailure, ProbeFailureKind,
-    Settings, StoreFacts, StoreHealth, World,
+    AccessFact, CredentialsFact, Held, PathFact, ProbeFacts, ProbeFailure, ProbeFailureKind,
+    Settings, StoreCredentials, StoreFacts, StoreHealth, World,
 };
 use kube::ResourceExt;
 
@@ -76,7 +76,7 @@ impl Lab {
             ..DataStoreSpec::default()
         };
         let authority = authority();
-        let material = Material {
+        let credentials = StoreCredentials {
             endpoints,
             authority: authority.cert,
             authority_key: Some(authority.key),
@@ -97,7 +97,7 @@ impl Lab {
                 data_stores_known: true,
                 unreached: None,
                 store: StoreFacts {
-                    material: MaterialFact::Known(Arc::new(material)),
+                    credentials: CredentialsFact::Known(Arc::new(credentials)),
                     health: Some(Ok(StoreHealth::default())),
                     trial: Some(Ok(())),
                     access: None,
@@ -235,10 +235,10 @@ impl Lab {
                 self.lose_deployment();
                 self.world.pods.clear();
             }
-            Step::Remove { key, .. } => {
+            Step::DeleteBestEffort { key, .. } => {
                 self.world.owned.remove(key.kind, &key.name);
             }
-            Step::Replaced(_) => {
+            Step::ClearReplaceRequest(_) => {
                 let annotations = self.tenant().metadata.annotations.get_or_insert_default();
                 annotations.remove(apiservice::names::ANNOTATION_REPLACE_LOST_KEYS);
             }
@@ -257,7 +257,7 @@ impl Lab {
                 self.world.store.access = None;
             }
             Step::DeferDeletion { .. } => self.world.deferred = true,
-            Step::Look(_) | Step::Wait(_) | Step::Event(_) => return Outcome::Unchanged,
+            Step::Recheck(_) | Step::Wait(_) | Step::Event(_) => return Outcome::Unchanged,
         }
         Outcome::Done
     }

@@ -16,7 +16,7 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::tenant::backing::store::Place;
+use crate::tenant::backing::store::Backing;
 use crate::tenant::network::address::Address;
 use crate::tenant::network::service;
 use crate::tenant::objects;
@@ -31,7 +31,7 @@ use crate::tenant::world::World;
 /// A Deployment that is already there is left as it is while one of these is
 /// missing: its pods serve. So it is while its pods would be rolled and it is others'
 /// turn (rule 29).
-pub fn plan(world: &World, keys: &Keys, place: &Place, plan: &mut Plan) {
+pub fn plan(world: &World, keys: &Keys, place: &Backing, plan: &mut Plan) {
     let Some(address) = keys.address.as_ref().filter(|_| keys.complete) else {
         return;
     };
@@ -66,7 +66,7 @@ pub fn plan(world: &World, keys: &Keys, place: &Place, plan: &mut Plan) {
 /// old ReplicaSet shows what there was before.
 const OLD_REPLICA_SETS: i32 = 1;
 
-fn wanted(world: &World, keys: &Keys, place: &Place, address: &Address) -> Deployment {
+fn wanted(world: &World, keys: &Keys, place: &Backing, address: &Address) -> Deployment {
     let settings = &world.tenant.spec.control_plane.deployment;
     let mut metadata = objects::meta(
         world,
@@ -137,7 +137,7 @@ fn strategy(given: &DeploymentStrategy) -> DeploymentStrategy {
 /// Labels and annotations of the pods. The checksums make pods roll when what
 /// they mount changes. Nobody else's have keys of ours, so that nobody stops that or
 /// hides the pods from Service and Deployment.
-fn template_meta(world: &World, keys: &Keys, place: &Place) -> ObjectMeta {
+fn template_meta(world: &World, keys: &Keys, place: &Backing) -> ObjectMeta {
     let settings = &world.tenant.spec.control_plane.deployment;
     let mut labels = names::labels(world.name(), names::component::DEPLOYMENT);
     for (part, checksum) in &keys.checksums {

@@ -110,7 +110,7 @@ impl Default for Settings {
 #[derive(Clone, Debug, Default)]
 pub struct StoreFacts {
     /// Certificates and credentials that the DataStore's references lead to.
-    pub material: MaterialFact,
+    pub credentials: CredentialsFact,
     /// The last answer of the database; `None` until it was asked.
     pub health: Option<Result<StoreHealth, StoreProblem>>,
     /// Whether the settings that the DataStore has now were found to work; `None` until
@@ -146,12 +146,12 @@ pub struct Held {
 
 /// The material behind a DataStore.
 #[derive(Clone, Debug, Default)]
-pub enum MaterialFact {
+pub enum CredentialsFact {
     /// The caches are not filled yet.
     #[default]
     Unknown,
     /// Everything that the DataStore refers to was found and read.
-    Known(Arc<Material>),
+    Known(Arc<StoreCredentials>),
     /// A referenced Secret or key is not there or cannot be read.
     Missing {
         /// What is wrong, for example `Secret steward-system/etcd-certs does not exist`.
@@ -163,7 +163,7 @@ pub enum MaterialFact {
 
 /// Certificates of a DataStore, resolved from its references.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Material {
+pub struct StoreCredentials {
     /// `host:port`, without a scheme.
     pub endpoints: Vec<String>,
     /// PEM of the authority that signs the database's serving certificate.
@@ -173,7 +173,7 @@ pub struct Material {
 }
 
 /// The key never appears in a log.
-impl std::fmt::Debug for Material {
+impl std::fmt::Debug for StoreCredentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Material")
             .field("endpoints", &self.endpoints)

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::tenant::plan::{Plan, Step, Waiting};
 use crate::tenant::workload::flags;
-use crate::tenant::world::{MaterialFact, StoreProblem, StoreProblemKind, World};
+use crate::tenant::world::{CredentialsFact, StoreProblem, StoreProblemKind, World};
 use crate::tenant::{is_asleep, objects, rolls};
 
 /// What reaches the pods.
@@ -39,9 +39,9 @@ pub fn fingerprint(endpoints: &[String], authority: &str) -> String {
 }
 
 /// The fingerprint of the DataStore as it is now; `None` while its Secrets are not known.
-pub fn wanted(material: &MaterialFact) -> Option<String> {
-    match material {
-        MaterialFact::Known(known) => Some(fingerprint(&known.endpoints, &known.authority)),
+pub fn wanted(credentials: &CredentialsFact) -> Option<String> {
+    match credentials {
+        CredentialsFact::Known(known) => Some(fingerprint(&known.endpoints, &known.authority)),
         _ => None,
     }
 }
@@ -49,7 +49,7 @@ pub fn wanted(material: &MaterialFact) -> Option<String> {
 /// Chooses between the settings of now (`endpoints`) and those that the pods run with.
 /// Plans what is said about it, and asks for a turn where pods are to be rolled.
 pub fn choose(world: &World, name: &str, endpoints: &[String], plan: &mut Plan) -> Settings {
-    let wanted = wanted(&world.store.material);
+    let wanted = wanted(&world.store.credentials);
     let current = |fingerprint| Settings {
         endpoints: endpoints.to_vec(),
         fingerprint,
@@ -142,8 +142,8 @@ fn kept(name: &str, why: &str) -> Waiting {
 
 /// Why the settings of now are not given to the pods.
 fn untried(world: &World, name: &str) -> Waiting {
-    let why = match (&world.store.material, &world.store.trial) {
-        (MaterialFact::Missing { what, remedy }, _) => Some(format!("{what}: {remedy}")),
+    let why = match (&world.store.credentials, &world.store.trial) {
+        (CredentialsFact::Missing { what, remedy }, _) => Some(format!("{what}: {remedy}")),
         (_, Some(Err(problem))) => return does_not_work(name, problem),
         _ => None,
     };

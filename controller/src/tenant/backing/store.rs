@@ -13,17 +13,17 @@ use apiservice::v1alpha1::{
 use crate::tenant::backing::settings;
 use crate::tenant::network::address::AlternativeNames;
 use crate::tenant::objects::Data;
-use crate::tenant::pki::certificates::{self, Wish};
+use crate::tenant::pki::certificates::{self, LeafSpec};
 use crate::tenant::pki::expiry::Expiry;
 use crate::tenant::plan::{Claim, Plan, Step, Waiting};
 use crate::tenant::world::{
-    AccessFact, Held, MaterialFact, Settings, StoreProblem, StoreProblemKind, World,
+    AccessFact, CredentialsFact, Held, Settings, StoreProblem, StoreProblemKind, World,
 };
 use k8s_openapi::api::core::v1::Secret;
 
 /// What the workload needs to know about the tenant's data.
 #[derive(Clone, Debug, Default)]
-pub struct Place {
+pub struct Backing {
     /// Name of the DataStore.
     pub data_store: Option<String>,
     /// `host:port` of the database that the pods are given; empty if the DataStore is
@@ -146,13 +146,13 @@ pub fn note_empty(status: &mut TenantControlPlaneStatus, claim: &Claim) {
 }
 
 /// Plans claim, grant, credentials and client certificate.
-pub fn plan(world: &World, entropy: &Entropy, expiry: &Expiry, plan: &mut Plan) -> Place {
+pub fn plan(world: &World, entropy: &Entropy, expiry: &Expiry, plan: &mut Plan) -> Backing {
     let claim = claim(world);
-    let mut place = Place {
+    let mut place = Backing {
         data_store: data_store(world),
         schema: claim.schema.clone(),
         user: claim.user.clone(),
-        ..Place::default()
+        ..Backing::default()
     };
     let data_store = match usable(world, place.data_store.as_deref()) {
         Ok(data_store) => data_store,
@@ -259,7 +259,7 @@ fn grant(world: &World, plan: &mut Plan, claim: Claim) -> bool {
         return !missing && !unknown;
     }
     if missing {
-        if matches!(world.store.material, MaterialFact::Unknown) {
+        if matches!(world.store.credentials, CredentialsFact::Unknown) {
             plan.push(Step::Wait(waiting(
                 reason::PROVISIONING,
                 "The DataStore's Secrets are being read".to_owned(),
@@ -295,7 +295,7 @@ pub fn data_not_found(world: &World, name: &str) -> Waiting {
 
 /// Why nothing can be done in the database now.
 fn trouble(world: &World) -> Option<Waiting> {
-    if let MaterialFact::Missing { what, remedy } = &world.store.material {
+    if let CredentialsFact::Missing { what, remedy } = &world.store.credentials {
         return Some(waiting(
             reason::SECRET_NOT_FOUND,
             format!("{what}: {remedy}."),
@@ -417,17 +417,17 @@ fn certificate(
     // signed only for a user that is known to be this tenant's.
     let claimed = world.store.access == Some(AccessFact::Granted)
         || plan.steps.iter().any(|step| matches!(step, Step::Grant(_)));
-    let (MaterialFact::Known(material), true) = (&world.store.material, claimed) else {
+    let (CredentialsFact::Known(credentials), true) = (&world.store.credentials, claimed) else {
         // What is there keeps serving until that is known.
         return there();
     };
     let trusted = world
         .secret(&name)
         .and_then(|live| crate::tenant::objects::text(live, key::CA_CRT));
-    if kept && trusted.as_ref() != Some(&material.authority) {
+    if kept && trusted.as_ref() != Some(&credentials.authority) {
         return there();
     }
-    let Some(authority_key) = &material.authority_key else {
+    let Some(authority_key) = &credentials.authority_key else {
         plan.push(Step::Wait(waiting(
             reason::TLS_CONFIGURATION_INVALID,
             "The DataStore has no key of its authority, so no client certificate can be signed. \
@@ -438,10 +438,10 @@ fn certificate(
         return None;
     };
     let authority = Pair {
-        cert: material.authority.clone(),
+        cert: credentials.authority.clone(),
         key: authority_key.clone(),
     };
-    let wish = Wish {
+    let wish = LeafSpec {
         secret: name,
         component: names::component::DATASTORE_CERTIFICATE,
         part: "datastore-certificate",
@@ -449,7 +449,7 @@ fn certificate(
         key: key::DATASTORE_KEY,
         beside: Data::from([(
             key::CA_CRT.to_owned(),
-            material.authority.clone().into_bytes(),
+            credentials.authority.clone().into_bytes(),
         )]),
         authority: &authority,
         subject: certificates::subject(&claim.user, &[]),

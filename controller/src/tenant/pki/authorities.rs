@@ -161,7 +161,7 @@ fn authority(
     };
     if !may_make(world, &name) {
         if broken.is_none() {
-            plan.push(Step::Look(object_key(world, &name)));
+            plan.push(Step::Recheck(object_key(world, &name)));
         }
         lost.push(Lost { name, broken });
         return None;
@@ -232,7 +232,7 @@ fn service_account(
     };
     if !may_make(world, &name) {
         if broken.is_none() {
-            plan.push(Step::Look(object_key(world, &name)));
+            plan.push(Step::Recheck(object_key(world, &name)));
         }
         lost.push(Lost { name, broken });
         return None;

@@ -71,7 +71,7 @@ pub fn plan(world: &World, entropy: &Entropy, expiry: &Expiry, plan: &mut Plan) 
 }
 
 /// One certificate to keep in one Secret.
-pub struct Wish<'a> {
+pub struct LeafSpec<'a> {
     /// Name of the Secret.
     pub secret: String,
     /// Its part of the tenant, for its label.
@@ -100,11 +100,11 @@ fn leaves<'a>(
     world: &World,
     authorities: &'a Authorities,
     address: Option<&Address>,
-) -> Vec<Wish<'a>> {
+) -> Vec<LeafSpec<'a>> {
     let name = world.name();
     let mut wishes = Vec::with_capacity(3);
     if let (Some(authority), Some(address)) = (&authorities.cluster, address) {
-        wishes.push(Wish {
+        wishes.push(LeafSpec {
             secret: names::api_server(name),
             component: names::component::API_SERVER,
             part: "api-server-certificate",
@@ -119,7 +119,7 @@ fn leaves<'a>(
         });
     }
     if let Some(authority) = &authorities.cluster {
-        wishes.push(Wish {
+        wishes.push(LeafSpec {
             secret: names::api_server_kubelet_client(name),
             component: names::component::API_SERVER_KUBELET_CLIENT,
             part: "api-server-kubelet-client-certificate",
@@ -137,7 +137,7 @@ fn leaves<'a>(
         });
     }
     if let Some(authority) = &authorities.front_proxy {
-        wishes.push(Wish {
+        wishes.push(LeafSpec {
             secret: names::front_proxy_client(name),
             component: names::component::FRONT_PROXY_CLIENT,
             part: "front-proxy-client-certificate",
@@ -168,7 +168,7 @@ pub fn keep(
     entropy: &Entropy,
     expiry: &Expiry,
     plan: &mut Plan,
-    wish: &Wish<'_>,
+    wish: &LeafSpec<'_>,
 ) -> Option<String> {
     let live = match objects::standing(world, &wish.secret) {
         Standing::Taken(meta) => {
@@ -284,7 +284,7 @@ pub fn edited<'a>(secret: &Secret, keys: impl Iterator<Item = &'a str>) -> bool 
     written != Some(objects::checksum(&data).as_str())
 }
 
-fn held(secret: &Secret, wish: &Wish<'_>) -> Option<Pair> {
+fn held(secret: &Secret, wish: &LeafSpec<'_>) -> Option<Pair> {
     let cert = objects::text(secret, wish.crt)?;
     let key = objects::text(secret, wish.key)?;
     Some(Pair { cert, key })
@@ -293,7 +293,7 @@ fn held(secret: &Secret, wish: &Wish<'_>) -> Option<Pair> {
 /// Whether a pair still serves: signed by the authority for this use and
 /// subject, with the names that are wanted and no others. Its age is not asked
 /// here.
-fn good(world: &World, wish: &Wish<'_>, pair: &Pair) -> bool {
+fn good(world: &World, wish: &LeafSpec<'_>, pair: &Pair) -> bool {
     let Ok(info) = pki::inspect(&pair.cert) else {
         return false;
     };
@@ -308,7 +308,7 @@ fn good(world: &World, wish: &Wish<'_>, pair: &Pair) -> bool {
 /// would make otherwise: it cannot be read, key and certificate do not belong together,
 /// its authority did not sign it, or it lacks a name by which the tenant is reached now.
 /// Where the authority is another one, that is not this tenant's doing.
-fn broken(world: &World, wish: &Wish<'_>, live: &Secret, pair: &Pair) -> bool {
+fn broken(world: &World, wish: &LeafSpec<'_>, live: &Secret, pair: &Pair) -> bool {
     let Ok(info) = pki::inspect(&pair.cert) else {
         return true;
     };
@@ -388,7 +388,7 @@ fn sign(
     world: &World,
     entropy: &Entropy,
     expiry: &Expiry,
-    wish: &Wish<'_>,
+    wish: &LeafSpec<'_>,
 ) -> Result<Pair, Unsigned> {
     let leaf = Leaf {
         subject: wish.subject.clone(),

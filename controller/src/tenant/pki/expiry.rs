@@ -21,7 +21,7 @@ use crate::tenant::pki::kubeconfig;
 use crate::tenant::pki::terms::{self, AGAIN, Span, Terms};
 use crate::tenant::plan::{Plan, Step, Waiting};
 use crate::tenant::rolls;
-use crate::tenant::world::{MaterialFact, World};
+use crate::tenant::world::{CredentialsFact, World};
 
 /// An authority that ends within this is reported.
 const WARNING: SignedDuration = SignedDuration::from_hours(90 * 24);
@@ -229,8 +229,8 @@ impl Expiry {
         };
         let cluster = authority(component::CA);
         let front_proxy = authority(component::FRONT_PROXY_CA);
-        let data_store = match &world.store.material {
-            MaterialFact::Known(material) => pki::inspect(&material.authority).ok(),
+        let data_store = match &world.store.credentials {
+            CredentialsFact::Known(credentials) => pki::inspect(&credentials.authority).ok(),
             _ => None,
         }
         .map(|info| info.not_after);

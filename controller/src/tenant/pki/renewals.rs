@@ -19,7 +19,7 @@ use crate::tenant::pki::authorities;
 use crate::tenant::plan::Step;
 use crate::tenant::rolls::{Turn, Wait};
 use crate::tenant::testing::{Lab, brief};
-use crate::tenant::world::MaterialFact;
+use crate::tenant::world::CredentialsFact;
 
 fn secret<'a>(lab: &'a mut Lab, name: &str) -> &'a mut Secret {
     lab.secret_mut(name)
@@ -157,12 +157,12 @@ fn what_is_renewed_and_when() {
             &["datastore-certificate"],
             |lab| {
                 let authority = crate::tenant::testing::authority();
-                let MaterialFact::Known(material) = &mut lab.world.store.material else {
+                let CredentialsFact::Known(credentials) = &mut lab.world.store.credentials else {
                     unreachable!("the lab knows it")
                 };
-                let material = Arc::make_mut(material);
-                material.authority = authority.cert;
-                material.authority_key = Some(authority.key);
+                let credentials = Arc::make_mut(credentials);
+                credentials.authority = authority.cert;
+                credentials.authority_key = Some(authority.key);
             },
         ),
     ];
@@ -470,7 +470,7 @@ fn a_clock_that_jumps_renews_once() {
 #[test]
 fn a_renewal_waits_for_no_other() {
     let mut lab = Lab::ready();
-    lab.world.store.material = MaterialFact::Unknown;
+    lab.world.store.credentials = CredentialsFact::Unknown;
     lab.later(343 * DAY);
     let all = renewed(&mut lab);
     assert_eq!(all.len(), LEAVES.len() - 1, "{all:?}");

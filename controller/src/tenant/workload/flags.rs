@@ -10,7 +10,7 @@ use apiservice::v1alpha1::{Component, flag_name};
 use apiservice::version::KubernetesVersion;
 use k8s_openapi::api::apps::v1::Deployment;
 
-use crate::tenant::backing::store::Place;
+use crate::tenant::backing::store::Backing;
 use crate::tenant::network::address::Address;
 use crate::tenant::workload::volumes::{CONTROLLER_MANAGER_CONFIG, PKI, SCHEDULER_CONFIG};
 use crate::tenant::world::World;
@@ -20,7 +20,7 @@ pub fn arguments(
     world: &World,
     component: Component,
     address: &Address,
-    place: &Place,
+    place: &Backing,
 ) -> Vec<String> {
     let extra = world
         .tenant
@@ -84,7 +84,7 @@ pub fn dropped_plugins(world: &World) -> Vec<String> {
     }
 }
 
-fn api_server(world: &World, address: &Address, place: &Place) -> (Flags, Flags) {
+fn api_server(world: &World, address: &Address, place: &Backing) -> (Flags, Flags) {
     let spec = &world.tenant.spec;
     let kubelet = spec.kubernetes.kubelet.preferred_address_types.iter();
     let kubelet: Vec<&str> = kubelet.map(|kind| kind.as_str()).collect();
@@ -222,7 +222,7 @@ mod tests {
     fn the_managed_flags_are_the_published_ones() {
         let lab = Lab::ready();
         let address = crate::tenant::network::address::of(&lab.world).unwrap();
-        let place = crate::tenant::backing::store::Place::default();
+        let place = crate::tenant::backing::store::Backing::default();
         for (component, (managed, _)) in [
             (
                 Component::ApiServer,

@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use crate::tenant::backing::store::Place;
+use crate::tenant::backing::store::Backing;
 use crate::tenant::network::address::Address;
 use crate::tenant::network::service;
 use crate::tenant::workload::{flags, kubelet_probes, volumes};
@@ -23,7 +23,7 @@ use crate::tenant::world::World;
 const NOBODY: i64 = 65532;
 
 /// The specification of the pods.
-pub fn spec(world: &World, address: &Address, place: &Place) -> PodSpec {
+pub fn spec(world: &World, address: &Address, place: &Backing) -> PodSpec {
     let deployment = &world.tenant.spec.control_plane.deployment;
     let ours = [
         Component::ApiServer,
@@ -87,7 +87,7 @@ fn pod_security() -> PodSecurityContext {
     }
 }
 
-fn container(world: &World, component: Component, address: &Address, place: &Place) -> Container {
+fn container(world: &World, component: Component, address: &Address, place: &Backing) -> Container {
     let deployment = &world.tenant.spec.control_plane.deployment;
     let (name, port) = match component {
         Component::ApiServer => (container::API_SERVER, address.port),
