@@ -14,7 +14,7 @@ use tests::lab::error::{Error, Result};
 use tests::lab::packages::Packages;
 use tests::lab::process::tail;
 use tests::lab::record::{self, Lock, Record};
-use tests::lab::{self, Lab, Level, agent, images, preflight, programs};
+use tests::lab::{self, Lab, Level, Worker, agent, images, preflight, programs};
 
 /// A real management cluster on this machine.
 #[derive(Parser)]
@@ -83,6 +83,13 @@ enum Action {
         /// Its name.
         program: String,
     },
+    /// Worker hosts: machines that join a control plane in the cluster.
+    Worker {
+        #[command(flatten)]
+        name: Name,
+        #[command(subcommand)]
+        action: WorkerAction,
+    },
     /// Build and load images.
     #[command(subcommand)]
     Image(ImageAction),
@@ -91,6 +98,41 @@ enum Action {
     Agent {
         #[command(flatten)]
         name: Name,
+    },
+}
+
+#[derive(Subcommand)]
+enum WorkerAction {
+    /// Start a host; it stands until `lab worker down` or the end of the run.
+    Up {
+        /// 1 to 99.
+        number: u8,
+    },
+    /// Remove a host.
+    Down {
+        /// Its number.
+        number: u8,
+    },
+    /// Join a control plane: what a `kubeadm token create --print-join-command` printed.
+    Join {
+        /// Its number.
+        number: u8,
+        /// `kubeadm join ...`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        command: Vec<String>,
+    },
+    /// Leave it: `kubeadm reset`.
+    Reset {
+        /// Its number.
+        number: u8,
+    },
+    /// Run a command on a host.
+    Exec {
+        /// Its number.
+        number: u8,
+        /// The command.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        command: Vec<String>,
     },
 }
 
@@ -184,6 +226,7 @@ async fn run(action: Action) -> Result<ExitCode> {
         Action::Logs { name, program } => logs(&directories, &name.name, program)?,
         Action::Exec { name, command } => return exec(&directories, &name.name, &command),
         Action::Path { program } => println!("{}", path(&directories, &program)?.display()),
+        Action::Worker { name, action } => worker(&name.name, action).await?,
         Action::Image(action) => image(&directories, action)?,
         Action::Agent { name } => agent::run(&name.name).await?,
     }
@@ -275,6 +318,28 @@ fn exec(directories: &Directories, name: &str, command: &[String]) -> Result<Exi
         })?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+async fn worker(name: &str, action: WorkerAction) -> Result<()> {
+    let lab = Lab::attach(name).await?;
+    let at = |number| Worker::attach(&lab, number);
+    let said = match action {
+        WorkerAction::Up { number } => {
+            let worker = lab.worker(number).await?;
+            let said = format!("{} {}\n", worker.name(), worker.address());
+            worker.leave();
+            said
+        }
+        WorkerAction::Down { number } => {
+            Worker::of(&lab, number)?.remove()?;
+            String::new()
+        }
+        WorkerAction::Join { number, command } => at(number)?.join(&command.join(" "))?,
+        WorkerAction::Reset { number } => at(number)?.reset()?,
+        WorkerAction::Exec { number, command } => at(number)?.run(&command)?,
+    };
+    print!("{said}");
+    Ok(())
 }
 
 fn path(directories: &Directories, program: &str) -> Result<PathBuf> {

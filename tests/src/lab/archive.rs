@@ -31,8 +31,8 @@ pub type Layer = BTreeMap<String, Content>;
 pub struct Image {
     /// Its names, with tags.
     pub references: Vec<String>,
-    /// Index of its layer in the archive's list.
-    pub layer: usize,
+    /// Indices of its layers in the archive's list, the lowest first.
+    pub layers: Vec<usize>,
     /// What it runs.
     pub entrypoint: Vec<String>,
     /// `UID`, `UID:GID` or empty for root.
@@ -66,14 +66,19 @@ fn write_to(out: &mut impl Write, layers: &[Layer], images: &[Image]) -> io::Res
     }
     let mut manifest = Vec::new();
     for image in images {
-        let config = config(image, &diff_ids[image.layer]).to_string();
+        let ids: Vec<&str> = image
+            .layers
+            .iter()
+            .map(|it| diff_ids[*it].as_str())
+            .collect();
+        let config = config(image, &ids).to_string();
         let name = format!("{}.json", sha256(config.as_bytes()));
         header(out, &name, Kind::File, 0o644, config.len() as u64)?;
         body(out, &mut config.as_bytes())?;
         manifest.push(json!({
             "Config": name,
             "RepoTags": image.references,
-            "Layers": [layer_name(image.layer)],
+            "Layers": image.layers.iter().map(|it| layer_name(*it)).collect::<Vec<_>>(),
         }));
     }
     let manifest = json!(manifest).to_string();
@@ -89,14 +94,17 @@ fn write_to(out: &mut impl Write, layers: &[Layer], images: &[Image]) -> io::Res
     out.flush()
 }
 
+const EPOCH: &str = "1970-01-01T00:00:00Z";
+
 fn layer_name(index: usize) -> String {
     format!("layer-{index}.tar")
 }
 
-fn config(image: &Image, diff_id: &str) -> serde_json::Value {
+fn config(image: &Image, diff_ids: &[&str]) -> serde_json::Value {
     let mut environment =
         vec!["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()];
     environment.extend(image.environment.iter().cloned());
+    let ids: Vec<String> = diff_ids.iter().map(|id| format!("sha256:{id}")).collect();
     json!({
         "architecture": architecture(),
         "os": "linux",
@@ -106,9 +114,9 @@ fn config(image: &Image, diff_id: &str) -> serde_json::Value {
             "Env": environment,
             "WorkingDir": "/",
         },
-        "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{diff_id}")]},
-        "history": [{"created": "1970-01-01T00:00:00Z", "created_by": "steward-lab"}],
-        "created": "1970-01-01T00:00:00Z",
+        "rootfs": {"type": "layers", "diff_ids": ids},
+        "history": vec![json!({"created": EPOCH, "created_by": "steward-lab"}); diff_ids.len()],
+        "created": EPOCH,
     })
 }
 

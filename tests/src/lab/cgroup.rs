@@ -42,6 +42,14 @@ impl Cgroup {
         })
     }
 
+    /// The groups of a worker host, within those of the run: whoever ends the
+    /// run ends them too.
+    pub fn of_worker(run: &str, number: u8) -> Result<Self> {
+        let mut groups = Self::of(run)?;
+        groups.name.push_str(&format!("/w{number}"));
+        Ok(groups)
+    }
+
     /// Which kind of control groups the machine has.
     pub fn version(&self) -> Version {
         self.version

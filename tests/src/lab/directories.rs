@@ -142,6 +142,14 @@ impl RunDirectory {
     pub fn containerd_socket(&self) -> PathBuf {
         self.node().join("containerd.sock")
     }
+    /// What a worker host writes.
+    pub fn worker(&self, number: u8) -> PathBuf {
+        self.workers().join(number.to_string())
+    }
+    /// Worker hosts, one directory each.
+    pub fn workers(&self) -> PathBuf {
+        self.0.join("workers")
+    }
     /// PersistentVolumes, one directory each.
     pub fn volumes(&self) -> PathBuf {
         self.0.join("volumes")

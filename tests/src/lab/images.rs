@@ -3,6 +3,7 @@
 //! There is no registry: images are built from executables, as archives with
 //! one layer, and loaded under the names that manifests ask for.
 
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -47,13 +48,33 @@ const KUBERNETES_IMAGES: [&str; 4] = [
     "kube-proxy",
 ];
 
+/// CoreDNS under the name that kubeadm 1.36 writes into a tenant. The lab has a
+/// later one, which reads the same configuration.
+const COREDNS_OF_KUBEADM: &str = "registry.k8s.io/coredns/coredns:v1.14.2";
+
+/// What kube-proxy calls, and by which names.
+const PROXY_TOOLS: [(&str, &[&str]); 2] = [
+    ("nft", &[]),
+    (
+        "xtables-nft-multi",
+        &[
+            "iptables",
+            "iptables-restore",
+            "iptables-save",
+            "ip6tables",
+            "ip6tables-restore",
+            "ip6tables-save",
+        ],
+    ),
+];
+
 const BUSYBOX_NAMES: [&str; 19] = [
     "cat", "date", "echo", "env", "head", "httpd", "id", "ls", "nc", "nslookup", "ping", "sh",
     "sleep", "stat", "tail", "timeout", "touch", "true", "wget",
 ];
 
 /// The archive of the node's images.
-fn node_archive(directories: &Directories) -> PathBuf {
+pub(crate) fn node_archive(directories: &Directories) -> PathBuf {
     let parts = [
         KUBERNETES.directory(directories).display().to_string(),
         ETCD.directory(directories).display().to_string(),
@@ -63,6 +84,8 @@ fn node_archive(directories: &Directories) -> PathBuf {
         PAUSE.to_owned(),
         BUSYBOX.to_owned(),
         BUSYBOX_NAMES.join(" "),
+        COREDNS_OF_KUBEADM.to_owned(),
+        format!("{PROXY_TOOLS:?}"),
     ];
     let key = key(parts.iter().map(String::as_str));
     directories.cache.join(format!("images-{key}.tar"))
@@ -113,11 +136,12 @@ pub fn build_for_node(directories: &Directories, say: &mut dyn FnMut(&str)) -> R
         )]),
         Layer::from([("/pause".into(), Content::Copy(pause))]),
         busybox,
+        proxy_tools()?,
     ];
 
     let image = |reference: String, layer: usize, entrypoint: &str| Image {
         references: vec![reference],
-        layer,
+        layers: vec![layer],
         entrypoint: vec![entrypoint.to_owned()],
         user: String::new(),
         environment: Vec::new(),
@@ -133,6 +157,10 @@ pub fn build_for_node(directories: &Directories, say: &mut dyn FnMut(&str)) -> R
             )
         })
         .collect();
+    // As a DaemonSet it has nothing of the host's but the network.
+    for proxy in images.iter_mut().filter(|it| is_proxy(it)) {
+        proxy.layers.push(layers.len() - 1);
+    }
     let etcd = ETCD.version().trim_start_matches('v');
     images.extend([
         image(
@@ -140,11 +168,16 @@ pub fn build_for_node(directories: &Directories, say: &mut dyn FnMut(&str)) -> R
             1,
             "/usr/local/bin/etcd",
         ),
-        image(
-            format!("registry.k8s.io/coredns/coredns:{}", COREDNS.version()),
-            2,
-            "/coredns",
-        ),
+        Image {
+            references: vec![
+                format!("registry.k8s.io/coredns/coredns:{}", COREDNS.version()),
+                COREDNS_OF_KUBEADM.to_owned(),
+            ],
+            layers: vec![2],
+            entrypoint: vec!["/coredns".to_owned()],
+            user: String::new(),
+            environment: Vec::new(),
+        },
         image(PAUSE.to_owned(), 3, "/pause"),
         image(BUSYBOX.to_owned(), 4, "/bin/sh"),
     ]);
@@ -162,6 +195,62 @@ pub fn build_for_node(directories: &Directories, say: &mut dyn FnMut(&str)) -> R
         }
     }
     std::fs::rename(&archive, &target).doing(|| format!("create {}", target.display()))
+}
+
+fn is_proxy(image: &Image) -> bool {
+    image
+        .entrypoint
+        .iter()
+        .any(|it| it.ends_with("/kube-proxy"))
+}
+
+/// nft and iptables of this machine, with what they load.
+fn proxy_tools() -> Result<Layer> {
+    let mut layer = Layer::new();
+    for (tool, links) in PROXY_TOOLS {
+        let program = of_machine(tool)?;
+        let mut needed = archive::libraries(&program)?;
+        for file in matches(&needed) {
+            needed.extend(archive::libraries(&file)?);
+            needed.push(file);
+        }
+        for file in needed {
+            layer.insert(file.display().to_string(), Content::Copy(file));
+        }
+        layer.insert(format!("/usr/sbin/{tool}"), Content::Copy(program));
+        for link in links {
+            layer.insert(format!("/usr/sbin/{link}"), Content::Link(tool.to_owned()));
+        }
+    }
+    Ok(layer)
+}
+
+/// The matches and targets of iptables. It loads them from beside its library, by
+/// the path that no link leads to.
+fn matches(libraries: &[PathBuf]) -> Vec<PathBuf> {
+    let own = libraries.iter().find(|library| {
+        let name = library.file_name().unwrap_or_default();
+        name.as_encoded_bytes().starts_with(b"libxtables.so")
+    });
+    let directory = own
+        .and_then(|library| library.parent())
+        .and_then(|directory| std::fs::canonicalize(directory).ok());
+    let files = directory.and_then(|it| std::fs::read_dir(it.join("xtables")).ok());
+    let files = files.into_iter().flatten().flatten();
+    files.map(|file| file.path()).collect()
+}
+
+/// A system program of this machine.
+fn of_machine(name: &str) -> Result<PathBuf> {
+    ["/usr/sbin", "/sbin", "/usr/bin", "/usr/local/sbin"]
+        .iter()
+        .map(|directory| Path::new(directory).join(name))
+        .find(|path| path.is_file())
+        .ok_or_else(|| {
+            Error::Refused(format!(
+                "{name} is missing: `lab preflight` says what brings it"
+            ))
+        })
 }
 
 /// A program in /usr/local/bin with links to it.
@@ -188,14 +277,27 @@ pub fn load_for_node(directories: &Directories, directory: &RunDirectory) -> Res
     load(directories, directory, &node_archive(directories))
 }
 
+/// What loads an archive into the containerd behind a socket.
+pub(crate) fn import(directories: &Directories, socket: &Path, archive: &Path) -> [OsString; 8] {
+    let ctr = Packages::of(directories).ctr();
+    let socket = socket.as_os_str();
+    [
+        ctr.as_os_str(),
+        "--address".as_ref(),
+        socket,
+        "--namespace".as_ref(),
+        "k8s.io".as_ref(),
+        "images".as_ref(),
+        "import".as_ref(),
+        archive.as_os_str(),
+    ]
+    .map(OsStr::to_owned)
+}
+
 /// Loads an archive of images into the node's containerd.
 pub fn load(directories: &Directories, directory: &RunDirectory, archive: &Path) -> Result<()> {
-    run(Command::new(Packages::of(directories).ctr())
-        .arg("--address")
-        .arg(directory.containerd_socket())
-        .args(["--namespace", "k8s.io", "images", "import"])
-        .arg(archive))
-    .map(drop)
+    let [ctr, arguments @ ..] = import(directories, &directory.containerd_socket(), archive);
+    run(Command::new(ctr).args(arguments)).map(drop)
 }
 
 /// An image of programs of ours.
@@ -264,7 +366,7 @@ pub fn build(recipe: &Recipe, archive: &Path) -> Result<()> {
     }
     let image = Image {
         references: recipe.references.clone(),
-        layer: 0,
+        layers: vec![0],
         entrypoint: recipe.entrypoint.clone(),
         user: recipe.user.clone(),
         environment: Vec::new(),

@@ -18,7 +18,8 @@
 //! [`Lab::start`] → programs from the cache ([`programs`], [`packages`],
 //! [`images`]) → a name and addresses ([`record`], [`network`], [`cgroup`]) →
 //! certificates ([`certificates`]) → [`control_plane`] → [`node`] → the agent
-//! that tends it ([`agent`]).
+//! that tends it ([`agent`]). [`Lab::worker`] adds hosts that join the clusters
+//! in it ([`worker`]).
 #![allow(
     clippy::disallowed_methods,
     reason = "the lab is its own program: it owns its tasks and reads its own settings"
@@ -44,9 +45,11 @@ pub mod process;
 pub mod programs;
 pub mod record;
 mod volumes;
+pub mod worker;
 
 #[cfg(feature = "judges")]
 pub(crate) use cluster::client;
 pub use cluster::{Etcd, Lab, Level, build};
 pub use directories::Directories;
 pub use error::{Error, Result};
+pub use worker::Worker;

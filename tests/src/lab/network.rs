@@ -12,9 +12,22 @@ use std::process::Command;
 use super::command::{command, run, succeeds};
 use super::directories::RunDirectory;
 use super::error::{Doing, Result};
+use super::process::ProcessId;
 
 /// How many runs can stand side by side on one machine.
 pub const SLOTS: u8 = 32;
+
+/// How many worker hosts a run can have.
+pub const WORKERS: u8 = 99;
+
+/// Pod addresses of tenants, as Steward gives them unless it is told otherwise.
+/// They are the tenants' own, the same in every run.
+pub const TENANT_PODS: &str = "10.244.0.0/16";
+
+/// Pod addresses of a worker host, of [`TENANT_PODS`].
+pub fn worker_pods(number: u8) -> String {
+    format!("10.244.{number}.0/24")
+}
 
 /// The addresses of one run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +76,15 @@ impl Addresses {
     /// Pod addresses.
     pub fn pods(self) -> String {
         format!("{}/22", self.at(8, 0))
+    }
+
+    /// Worker host `number`, from 1 to [`WORKERS`].
+    pub fn worker(self, number: u8) -> Ipv4Addr {
+        self.at(2, number)
+    }
+    /// All worker hosts.
+    pub fn workers(self) -> String {
+        format!("{}/24", self.at(2, 0))
     }
 
     fn at(self, third: u8, fourth: u8) -> Ipv4Addr {
@@ -128,6 +150,7 @@ pub fn create(directory: &RunDirectory, name: &str, addresses: Addresses) -> Res
         addresses.services(),
         addresses.load_balancers(),
         addresses.pods(),
+        addresses.workers(),
     ];
     for range in &ranges {
         outside(&["route", "add", range, "via", &node, "dev", &interface])?;
@@ -149,6 +172,98 @@ pub fn create(directory: &RunDirectory, name: &str, addresses: Addresses) -> Res
         &["sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward"],
     )?;
     Ok(())
+}
+
+/// Lays the cable between the management node and the worker host whose network
+/// namespace process `holder` holds.
+///
+/// The host reaches the node and the addresses of LoadBalancer Services, and
+/// other workers with their pods. The node, and pods on it, reach the host, but
+/// none of its pods.
+pub(crate) fn attach_worker(
+    directory: &RunDirectory,
+    addresses: Addresses,
+    holder: ProcessId,
+    number: u8,
+) -> Result<()> {
+    let cable = worker_interface(number);
+    let (node, worker) = (addresses.node(), addresses.worker(number));
+    let pods = worker_pods(number);
+    let table = WORKER_ROUTES;
+    let here = format!(
+        "
+ip link add {cable} type veth peer name eth0 netns {pid}
+ip link set {cable} up
+ip route add {worker}/32 dev {cable} src {node}
+# Only what comes from a worker finds the pods of workers, as behind a router
+# that the management cluster knows nothing of.
+ip route add {pods} via {worker} dev {cable} onlink table {table}
+ip rule add iif {cable} lookup {table}
+nft -f - <<END
+table ip {cable} {{
+  chain out {{
+    type nat hook postrouting priority srcnat - 10
+    # The worker has no way back to the node's pods, nor to the machine.
+    oifname {cable} ip saddr != {{ {workers}, {TENANT_PODS} }} snat to {node}
+  }}
+}}
+END
+",
+        pid = holder.pid,
+        workers = addresses.workers(),
+    );
+    inside(directory, &["sh", "-ec", &here])?;
+    let there = format!(
+        "
+ip link set lo up
+ip address add {worker}/32 dev eth0
+ip link set eth0 up
+ip route add {node} dev eth0 scope link src {worker}
+ip route add {balancers} via {node} src {worker}
+ip route add {workers} via {node} src {worker}
+ip route add {TENANT_PODS} via {node} src {worker}
+# Where a tenant's Services may be. Without a route the host's own packets to
+# them end before kube-proxy's rules see them; what no rule takes finds no
+# neighbour.
+for range in 10.0.0.0/8 172.16.0.0/12 192.168.0.0/16; do
+  ip route add $range dev eth0 scope link src {worker}
+done
+echo 1 > /proc/sys/net/ipv4/ip_forward
+nft -f - <<END
+table ip steward-lab {{
+  chain out {{
+    type nat hook postrouting priority srcnat - 10
+    oifname eth0 ip saddr {pods} ip daddr != {TENANT_PODS} snat to {worker}
+  }}
+}}
+END
+",
+        balancers = addresses.load_balancers(),
+        workers = addresses.workers(),
+    );
+    run(Command::new("nsenter")
+        .arg(format!("--net=/proc/{}/ns/net", holder.pid))
+        .args(["--", "sh", "-ec", &there]))
+    .map(drop)
+}
+
+/// Removes a worker's cable and what hangs on it; what does not exist is no error.
+pub(crate) fn detach_worker(directory: &RunDirectory, number: u8) {
+    let cable = worker_interface(number);
+    for arguments in [
+        ["ip", "rule", "delete", "iif", &cable],
+        ["nft", "delete", "table", "ip", &cable],
+        ["ip", "link", "delete", "dev", &cable],
+    ] {
+        let _ = inside(directory, &arguments);
+    }
+}
+
+/// The table of routes to pods of workers.
+const WORKER_ROUTES: u8 = 100;
+
+fn worker_interface(number: u8) -> String {
+    format!("w{number}")
 }
 
 /// Removes the cable and the namespace; what does not exist is no error.

@@ -4,6 +4,7 @@
 //! /var/log, because container programs keep paths of their own there
 //! whatever they are told. When its last process ends, all its mounts end.
 
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Node;
@@ -22,31 +23,79 @@ use super::programs::COREDNS;
 /// Where the StorageClass of the lab comes from.
 pub const PROVISIONER: &str = "lab.steward.butlerlabs.dev/disk";
 
-/// $1 run directory, $2 directory of all runs, $3 cache.
-const MOUNTS: &str = r#"
+/// $1 run directory, $2 directory of all runs, $3 cache, $4 what the host
+/// writes, below $1. `more` is done while all of them are still in reach.
+fn mounts(more: &str) -> String {
+    format!("{MOUNTS_BEGIN}{more}{MOUNTS_END}")
+}
+
+const MOUNTS_BEGIN: &str = r#"
 set -e
 # Copies of other runs' mounts would outlive those runs.
 while read -r _ path _; do
     case "$path" in "$2"/*) umount --lazy "$path" ;; esac
 done < /proc/self/mounts
-mount -t tmpfs -o mode=755 steward-lab /run
+mount -t tmpfs -o mode=755,size=1g steward-lab /run
 mkdir /run/kept-run /run/kept-cache
 mount --bind "$1" /run/kept-run
 mount --bind "$3" /run/kept-cache
-mount --bind /run/kept-run/node/lib /var/lib
-mount --bind /run/kept-run/node/log /var/log
+mount --bind "/run/kept-run/$4/lib" /var/lib
+mount --bind "/run/kept-run/$4/log" /var/log
+"#;
+
+const MOUNTS_END: &str = r#"
 # Both may have been below what is now covered.
 mkdir -p "$1" "$3"
 mount --bind /run/kept-run "$1"
 mount --bind /run/kept-cache "$3"
 umount /run/kept-run /run/kept-cache
 mount --make-rshared /
-: > "$1/node/mounted"
+: > "$1/$4/mounted"
 exec sleep infinity
 "#;
 
 /// Starts the process that holds the node's mount namespace.
 pub fn hold_mounts(
+    directories: &Directories,
+    directory: &RunDirectory,
+    cgroup: &Cgroup,
+) -> Result<ProcessId> {
+    let node = directory.node();
+    let holder = Holder {
+        name: "mounts",
+        place: &node,
+        namespaces: &["--mount"],
+        more: "",
+    };
+    holder.start(directories, directory, cgroup)
+}
+
+/// A process that does nothing but hold namespaces.
+pub(crate) struct Holder<'a> {
+    /// In logs and records.
+    pub name: &'a str,
+    /// What the host writes, in the run's directory.
+    pub place: &'a Path,
+    /// Options of unshare.
+    pub namespaces: &'a [&'a str],
+    /// Further mounts, as a shell script.
+    pub more: &'a str,
+}
+
+impl Holder<'_> {
+    /// Returns once everything is mounted.
+    pub fn start(
+        &self,
+        directories: &Directories,
+        directory: &RunDirectory,
+        cgroup: &Cgroup,
+    ) -> Result<ProcessId> {
+        hold(self, directories, directory, cgroup)
+    }
+}
+
+fn hold(
+    host: &Holder<'_>,
     directories: &Directories,
     directory: &RunDirectory,
     cgroup: &Cgroup,
@@ -59,34 +108,30 @@ pub fn hold_mounts(
             )));
         }
     }
-    let node = directory.node();
     for name in ["lib", "log", "cni", "plugins"] {
-        directories::create(&node.join(name))?;
+        directories::create(&host.place.join(name))?;
     }
+    let below = host.place.strip_prefix(directory.path());
+    let below = below.unwrap_or(host.place).to_owned();
+    let script = mounts(host.more);
     let holder = process::start(
         directory,
         cgroup,
-        Program::new("mounts", "unshare")
-            .args([
-                "--mount",
-                "--propagation",
-                "slave",
-                "sh",
-                "-c",
-                MOUNTS,
-                "sh",
-            ])
+        Program::new(host.name, "unshare")
+            .args(host.namespaces.iter().copied())
+            .args(["--propagation", "slave", "sh", "-c", &script, "sh"])
             .args([
                 directory.path().to_owned(),
                 directories.runs(),
                 directories.cache.clone(),
+                below,
             ]),
     )?;
     let started = Instant::now();
-    while !node.join("mounted").exists() {
+    while !host.place.join("mounted").exists() {
         holder.check()?;
         if started.elapsed() > Duration::from_secs(10) {
-            return Err(holder.failure("does not set up the node's mounts"));
+            return Err(holder.failure("does not set up the host's mounts"));
         }
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -102,10 +147,13 @@ pub fn start_containerd(
 ) -> Result<Process> {
     let packages = Packages::of(directories);
     let configuration = directory.configuration().join("containerd.toml");
-    directories::write(
-        &configuration,
-        containerd_configuration(directory, &packages),
-    )?;
+    let node = Containerd {
+        root: directory.node().join("containerd"),
+        socket: directory.containerd_socket(),
+        networks: directory.node().join("cni"),
+        base: None,
+    };
+    directories::write(&configuration, node.configuration(&packages))?;
     process::start(
         directory,
         cgroup,
@@ -204,11 +252,26 @@ pub async fn wait(lab: &Lab) -> Result<()> {
     wait_for_port(&lab.process("coredns")?, dns, patience).await
 }
 
-fn containerd_configuration(directory: &RunDirectory, packages: &Packages) -> String {
-    let node = directory.node();
-    format!(
-        r#"version = 2
-root = "{node}/containerd"
+/// What is a host's own about its containerd.
+pub(crate) struct Containerd {
+    /// Where it keeps images and containers.
+    pub root: PathBuf,
+    pub socket: PathBuf,
+    /// Its CNI configurations.
+    pub networks: PathBuf,
+    /// What containers are made from, if not from containerd's own.
+    pub base: Option<PathBuf>,
+}
+
+impl Containerd {
+    /// Its configuration file.
+    pub fn configuration(&self, packages: &Packages) -> String {
+        let base = self.base.as_ref().map_or_else(String::new, |base| {
+            format!("\n  base_runtime_spec = \"{}\"", base.display())
+        });
+        format!(
+            r#"version = 2
+root = "{root}"
 state = "/run/containerd"
 disabled_plugins = [
   "io.containerd.snapshotter.v1.aufs",
@@ -221,7 +284,7 @@ disabled_plugins = [
   address = "{socket}"
 
 [plugins."io.containerd.internal.v1.opt"]
-  path = "{node}/plugins"
+  path = "{root}/opt"
 
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{PAUSE}"
@@ -232,7 +295,7 @@ disabled_plugins = [
   netns_mounts_under_state_dir = true
 
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-  runtime_type = "io.containerd.runc.v2"
+  runtime_type = "io.containerd.runc.v2"{base}
 
 [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
   BinaryName = "{runc}"
@@ -240,18 +303,20 @@ disabled_plugins = [
 
 [plugins."io.containerd.grpc.v1.cri".cni]
   bin_dir = "{cni}"
-  conf_dir = "{node}/cni"
+  conf_dir = "{networks}"
 "#,
-        node = node.display(),
-        socket = directory.containerd_socket().display(),
-        runc = packages.runc().display(),
-        cni = packages.cni().display(),
-    )
+            root = self.root.display(),
+            socket = self.socket.display(),
+            networks = self.networks.display(),
+            runc = packages.runc().display(),
+            cni = packages.cni().display(),
+        )
+    }
 }
 
 /// A cable for each pod and routes between them: no bridge, and so no need
 /// for the kernel to filter bridged packets.
-fn cni_configuration(pods: &str) -> String {
+pub(crate) fn cni_configuration(pods: &str) -> String {
     serde_json::json!({
         "cniVersion": "1.0.0",
         "name": "lab",
@@ -273,25 +338,38 @@ fn cni_configuration(pods: &str) -> String {
 
 fn kubelet_configuration(lab: &Lab) -> Result<String> {
     let directory = lab.directory();
-    Ok(serde_json::json!({
-        "apiVersion": "kubelet.config.k8s.io/v1beta1",
-        "kind": "KubeletConfiguration",
+    let mut configuration = kubelet_of_this_machine(&Cgroup::of(lab.name())?);
+    let of_this_cluster = serde_json::json!({
         "authentication": {
             "anonymous": {"enabled": false},
             "webhook": {"enabled": true, "cacheTTL": "30s"},
             "x509": {"clientCAFile": directory.pki().join("ca.crt")},
         },
         "authorization": {"mode": "Webhook"},
-        "cgroupDriver": "cgroupfs",
-        "cgroupRoot": Cgroup::of(lab.name())?.kubelet_root(),
-        "failCgroupV1": false,
-        "failSwapOn": false,
         "clusterDNS": [lab.addresses().dns_service()],
         "clusterDomain": "cluster.local",
         "containerRuntimeEndpoint": format!("unix://{}", directory.containerd_socket().display()),
         "resolvConf": directory.configuration().join("resolv.conf"),
         "volumePluginDir": directory.node().join("plugins"),
         "maxPods": 500,
+    });
+    if let (Some(all), serde_json::Value::Object(more)) =
+        (configuration.as_object_mut(), of_this_cluster)
+    {
+        all.extend(more);
+    }
+    Ok(configuration.to_string())
+}
+
+/// What a kubelet must be told because of the machine, whatever its cluster is.
+pub(crate) fn kubelet_of_this_machine(cgroup: &Cgroup) -> serde_json::Value {
+    serde_json::json!({
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "cgroupDriver": "cgroupfs",
+        "cgroupRoot": cgroup.kubelet_root(),
+        "failCgroupV1": false,
+        "failSwapOn": false,
         "serializeImagePulls": false,
         // A preloaded image that is collected or doubted cannot be pulled again.
         "imagePullCredentialsVerificationPolicy": "NeverVerify",
@@ -305,7 +383,6 @@ fn kubelet_configuration(lab: &Lab) -> Result<String> {
             "imagefs.available": "1%",
         },
     })
-    .to_string())
 }
 
 fn proxy_configuration(lab: &Lab) -> String {

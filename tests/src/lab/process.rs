@@ -101,7 +101,18 @@ pub struct Program {
     name: String,
     command: Vec<OsString>,
     environment: Vec<(String, OsString)>,
-    mounts: Option<ProcessId>,
+    place: Place,
+}
+
+/// Where a program runs.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// In the run's network, with the machine's files.
+    Network,
+    /// Also with the mounts of this process.
+    Mounts(ProcessId),
+    /// On the worker host whose namespaces this process holds.
+    Host(ProcessId),
 }
 
 impl Program {
@@ -111,7 +122,7 @@ impl Program {
             name: name.to_owned(),
             command: vec![path.into()],
             environment: Vec::new(),
-            mounts: None,
+            place: Place::Network,
         }
     }
 
@@ -135,8 +146,40 @@ impl Program {
 
     /// Runs the program in the mount namespace of another process.
     pub fn in_mounts_of(mut self, holder: ProcessId) -> Self {
-        self.mounts = Some(holder);
+        self.place = Place::Mounts(holder);
         self
+    }
+
+    /// Runs the program on the worker host of another process: its network,
+    /// its mounts, its host name.
+    pub fn on_host_of(mut self, holder: ProcessId) -> Self {
+        self.place = Place::Host(holder);
+        self
+    }
+
+    /// The command that becomes the program, in its place and control group.
+    pub(crate) fn command(&self, directory: &RunDirectory, cgroup: &Cgroup) -> Command {
+        // The shell joins the group and then becomes nsenter, which becomes the
+        // program: one process id from beginning to end.
+        let mut shell = Command::new("sh");
+        shell
+            .args(["-c", "echo $$ > \"$0/cgroup.procs\" && exec nsenter \"$@\""])
+            .arg(cgroup.programs());
+        let of = |holder: ProcessId, kind: &str| format!("/proc/{}/ns/{kind}", holder.pid);
+        match self.place {
+            Place::Host(holder) => shell
+                .arg(format!("--net={}", of(holder, "net")))
+                .arg(format!("--uts={}", of(holder, "uts"))),
+            _ => shell.arg(format!("--net={}", directory.network().display())),
+        };
+        if let Place::Mounts(holder) | Place::Host(holder) = self.place {
+            shell.arg(format!("--mount={}", of(holder, "mnt")));
+        }
+        shell.arg("--").args(&self.command);
+        for (name, value) in &self.environment {
+            shell.env(name, value);
+        }
+        shell
     }
 }
 
@@ -176,21 +219,7 @@ impl Process {
 /// The process survives its parent. Its output goes to the run's log of that
 /// name, which is appended to.
 pub fn start(directory: &RunDirectory, cgroup: &Cgroup, program: Program) -> Result<Process> {
-    // The shell joins the group and then becomes nsenter, which becomes the
-    // program: one process id from beginning to end.
-    let mut shell = Command::new("sh");
-    shell
-        .args(["-c", "echo $$ > \"$0/cgroup.procs\" && exec nsenter \"$@\""])
-        .arg(cgroup.programs())
-        .arg(format!("--net={}", directory.network().display()));
-    if let Some(holder) = program.mounts {
-        shell.arg(format!("--mount=/proc/{}/ns/mnt", holder.pid));
-    }
-    shell.arg("--").args(&program.command);
-    for (name, value) in &program.environment {
-        shell.env(name, value);
-    }
-    let process = spawn(shell, &program.name, directory)?;
+    let process = spawn(program.command(directory, cgroup), &program.name, directory)?;
     let id = serde_json::to_vec(&process.id);
     let record = id.map_err(|error| Error::Refused(error.to_string()))?;
     directories::write(&directory.processes().join(&program.name), record)?;
