@@ -6,18 +6,23 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tests::installed::{condition, decoded, tenant_path};
+use tests::installed::{condition, decoded, tenant as manifest, tenant_path};
 use tests::lab::{Lab, Worker, network};
 use tests::served::{Said, run as output};
 
 use crate::dump::Dump;
 use crate::life::seconds;
 use crate::stage::Stage;
+use crate::story::Story;
 
 /// What the part needs of ours.
 pub const HOSTS: &str = "worker hosts";
 
 const NAME: &str = "joined";
+/// How long after Ready nodes can join.
+const CONFIGURED: Duration = Duration::from_secs(10);
+/// How long what is changed in a tenant stays so: it is looked at each half minute.
+const PUT_RIGHT: Duration = Duration::from_secs(40);
 /// How long a host may take from `kubeadm join` to a Node that is Ready.
 const JOINED: Duration = Duration::from_secs(60);
 /// How long pods on a host that has just joined may take.
@@ -63,7 +68,17 @@ pub async fn run(stage: &Stage) {
     let lab = stage.it.lab().unwrap();
     let before = Dump::of(stage).await;
     let machine_before = traces(lab);
-    stage.tenant(NAME, 1).await;
+    let mut manifest = manifest(NAME, 1);
+    manifest["spec"]["addons"] = json!({"coreDNS": {}, "kubeProxy": {}});
+    let began = Instant::now();
+    stage.create(&manifest).await;
+    let story = stage.tenant(NAME, 1).await;
+    stage.note("create until Ready", seconds(began.elapsed()));
+    let began = Instant::now();
+    story
+        .says(began, CONFIGURED, "ClusterConfigured", "True", "AsExpected")
+        .await;
+    stage.note("then until nodes can join", seconds(began.elapsed()));
     let joins = prepared(stage, lab).await;
     let tenant = Tenant {
         stage,
@@ -108,6 +123,8 @@ pub async fn run(stage: &Stage) {
         assert_ne!(tenant.says(&pod).code, 0, "{address} is in reach of pods");
     }
 
+    add_ons(&tenant, &story).await;
+
     // The host leaves, and nothing of the tenant is on it; and joins again.
     tenant.done(&["delete", "node", &first.name()]);
     let began = Instant::now();
@@ -133,56 +150,99 @@ pub async fn run(stage: &Stage) {
     before.comes_back(stage, Duration::from_secs(90)).await;
 }
 
-/// Until the controller does it: what `kubeadm join` needs in the tenant, made by
-/// kubeadm itself. Returns what prints a command to join with.
+/// What is changed is put right but for what is the tenant's, and what is taken out of the
+/// spec is removed.
+async fn add_ons(tenant: &Tenant<'_>, story: &Story) {
+    let stage = tenant.stage;
+    let system = ["-n", "kube-system"];
+    let done = |arguments: &[&str]| tenant.done(&[&system[..], arguments].concat());
+    let field = |kind: &str, name: &str, path: &str| {
+        done(&["get", kind, name, "-o", &format!("jsonpath={{{path}}}")])
+    };
+    let began = Instant::now();
+    done(&["set", "image", "deployment/coredns", "coredns=none:1"]);
+    done(&["scale", "deployment/coredns", "--replicas=1"]);
+    done(&["delete", "role", "kubeadm:kubelet-config"]);
+    let kept = r#"{"data":{"Corefile":".:53 {\n  ready\n  whoami\n}\n"}}"#;
+    done(&["patch", "configmap", "coredns", "--type=merge", "-p", kept]);
+    let image = ".spec.template.spec.containers[0].image";
+    let right = || async {
+        let there =
+            tenant.says(&[&system[..], &["get", "role", "kubeadm:kubelet-config"]].concat());
+        (field("deployment", "coredns", image) != "none:1" && there.code == 0).then_some(())
+    };
+    stage
+        .it
+        .until("CoreDNS is put right", PUT_RIGHT, right)
+        .await;
+    stage.note("an add-on is put right", seconds(began.elapsed()));
+    assert_eq!(field("deployment", "coredns", ".spec.replicas"), "1");
+    assert!(field("configmap", "coredns", ".data.Corefile").contains("whoami"));
+
+    // Nothing is written without a cause.
+    let version = |kind, name| field(kind, name, ".metadata.resourceVersion");
+    let objects = [
+        ("configmap", "kubeadm-config"),
+        ("configmap", "kubelet-config"),
+        ("configmap", "kube-proxy"),
+        ("service", "kube-dns"),
+        ("serviceaccount", "coredns"),
+        ("role", "kubeadm:kubelet-config"),
+        ("rolebinding", "kube-proxy"),
+    ];
+    let versions = || objects.map(|(kind, name)| version(kind, name));
+    let before = versions();
+    let generations = || {
+        let of = |kind, name| field(kind, name, ".metadata.generation");
+        [of("deployment", "coredns"), of("daemonset", "kube-proxy")]
+    };
+    let spec = generations();
+    tokio::time::sleep(Duration::from_secs(65)).await;
+    assert_eq!(versions(), before, "written without a cause");
+    assert_eq!(generations(), spec, "written without a cause");
+
+    let path = tenant_path(NAME);
+    let began = Instant::now();
+    let without = json!({"spec": {"addons": {"coreDNS": null}}});
+    stage.it.patch(&path, &without).await.unwrap();
+    let all = ["deployment", "service", "configmap", "serviceaccount"];
+    let names = ["coredns", "kube-dns", "coredns", "coredns"];
+    let gone = || async {
+        let gone = all.iter().zip(names).all(|(kind, name)| {
+            let said = tenant.says(&[&system[..], &["get", kind, name]].concat());
+            said.stderr.contains("NotFound")
+        });
+        gone.then_some(())
+    };
+    stage.it.until("CoreDNS is removed", PUT_RIGHT, gone).await;
+    stage.note("an add-on is removed", seconds(began.elapsed()));
+    let status = stage.it.get(&path).await.unwrap();
+    assert_eq!(status["status"]["addons"]["kubeProxy"]["enabled"], true);
+    let with = json!({"spec": {"addons": {"coreDNS": {}}}});
+    let began = Instant::now();
+    stage.it.patch(&path, &with).await.unwrap();
+    story
+        .until(began, PUT_RIGHT, "CoreDNS is there again", |object| {
+            object["status"]["addons"]["coreDNS"]["enabled"] == true
+        })
+        .await;
+    tenant.available("kube-system", "coredns").await;
+}
+
+/// What prints a command to join with, as its administrator makes it.
 async fn prepared(stage: &Stage, lab: &Lab) -> impl Fn() -> String {
-    let tenant = stage.it.get(&tenant_path(NAME)).await.unwrap();
-    let network = &tenant["spec"]["networkProfile"];
-    let endpoint = tenant["status"]["controlPlaneEndpoint"].as_str().unwrap();
-    let (host, port) = endpoint.rsplit_once(':').unwrap();
-    let api = "kubeadm.k8s.io/v1beta4";
-    let cluster = json!({
-        "apiVersion": api,
-        "kind": "ClusterConfiguration",
-        "clusterName": NAME,
-        "kubernetesVersion": tenant["spec"]["kubernetes"]["version"],
-        "controlPlaneEndpoint": endpoint,
-        "networking": {
-            "serviceSubnet": network["serviceCidr"],
-            "podSubnet": network["podCidr"],
-            "dnsDomain": network["clusterDomain"],
-        },
-    });
-    let port: u16 = port.parse().unwrap();
-    let init = json!({
-        "apiVersion": api,
-        "kind": "InitConfiguration",
-        "localAPIEndpoint": {"advertiseAddress": host, "bindPort": port},
-        "nodeRegistration": {"name": "none", "criSocket": "unix:///run/none.sock"},
-    });
-    let configuration = stage.it.files().join("kubeadm.yaml");
-    std::fs::write(&configuration, format!("{init}\n---\n{cluster}\n")).unwrap();
     let secret = format!("{NAME}-admin-kubeconfig");
     let secret = stage.object("secrets", &secret).await.unwrap();
     let kubeconfig = stage.it.files().join("super-admin.conf");
     std::fs::write(&kubeconfig, decoded(&secret["data"]["super-admin.conf"])).unwrap();
     let kubeadm = lab.program("kubeadm");
-    let ask = move |arguments: &[&str]| {
+    move || {
         let mut command = Command::new(&kubeadm);
-        let command = command.args(arguments).arg("--kubeconfig").arg(&kubeconfig);
-        let said = output(command);
-        assert_eq!(said.code, 0, "kubeadm {arguments:?}: {}", said.text());
+        let command = command.args(["token", "create", "--print-join-command"]);
+        let said = output(command.arg("--kubeconfig").arg(&kubeconfig));
+        assert_eq!(said.code, 0, "kubeadm: {}", said.text());
         said.stdout
-    };
-    let with = ["--config", configuration.to_str().unwrap()];
-    for phase in [
-        &["upload-config", "all"][..],
-        &["bootstrap-token"],
-        &["addon", "all"],
-    ] {
-        ask(&[&["init", "phase"], phase, &with].concat());
     }
-    move || ask(&["token", "create", "--print-join-command"])
 }
 
 /// A tenant as its user sees it.
