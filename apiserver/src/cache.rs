@@ -17,6 +17,7 @@
 
 mod frames;
 mod item;
+mod labels;
 mod ledger;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};

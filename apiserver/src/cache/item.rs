@@ -1,5 +1,6 @@
 //! Objects and their changes as they go over the wire.
 
+use std::fmt::Write;
 use std::sync::{Arc, OnceLock};
 
 use apiservice::Resource;
@@ -13,8 +14,10 @@ use crate::accept::MetaVersion;
 use crate::live::Live;
 use crate::object;
 use crate::respond;
-use crate::selector::Labels;
+use crate::selector::Selector;
 use crate::status::Failure;
+
+use super::labels::Labels;
 
 /// An object at one revision, as it goes over the wire, with what selectors ask.
 #[derive(Debug)]
@@ -23,8 +26,8 @@ pub struct Item {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// What label selectors look at.
-    pub labels: Labels,
+    /// Where those are that label selectors look at.
+    labels: Labels,
     /// Its resourceVersion.
     pub revision: u64,
     /// JSON with its resourceVersion, without a newline; counted as alive.
@@ -34,18 +37,21 @@ pub struct Item {
 impl Item {
     /// From an object that carries its resourceVersion.
     pub fn new(object: &Value, live: &Live) -> Self {
-        let labels = object["metadata"]["labels"].as_object();
-        let labels = labels
-            .into_iter()
-            .flatten()
-            .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
+        let (text, labels) = encode(object);
         Self {
             namespace: object::meta(object, "namespace").to_owned(),
             name: object::meta(object, "name").to_owned(),
-            labels: labels.collect(),
+            labels,
             revision: object::meta(object, "resourceVersion").parse().unwrap_or(0),
-            encoded: live.count(object.to_string()),
+            // Without the room that a text has to grow, which would be held as well.
+            encoded: live.count(text.into_bytes().into_boxed_slice()),
         }
+    }
+
+    /// Whether a selector selects it.
+    pub fn is_selected(&self, selector: &Selector) -> bool {
+        let label = |key: &str| self.labels.get(&self.encoded, key);
+        selector.matches(&self.namespace, &self.name, label)
     }
 
     /// From what is stored.
@@ -79,6 +85,44 @@ impl Item {
         object::set_version(&mut object, revision);
         Self::new(&object, live)
     }
+}
+
+/// An object as JSON, and where its labels stand in that.
+fn encode(object: &Value) -> (String, Labels) {
+    let mut text = String::new();
+    let mut labels = Labels::default();
+    map(object, &mut text, |field, value, text| {
+        if field != "metadata" {
+            return write(value, text);
+        }
+        map(value, text, |field, value, text| match value {
+            Value::Object(value) if field == "labels" => labels = Labels::write(value, text),
+            _ => write(value, text),
+        });
+    });
+    (text, labels)
+}
+
+/// Writes a map whose values are written by `each`; anything else as it is.
+fn map(value: &Value, text: &mut String, mut each: impl FnMut(&str, &Value, &mut String)) {
+    let Value::Object(fields) = value else {
+        return write(value, text);
+    };
+    let mut open = '{';
+    for (field, value) in fields {
+        text.push(open);
+        open = ',';
+        write(&Value::from(field.as_str()), text);
+        text.push(':');
+        each(field, value, text);
+    }
+    text.push_str(if fields.is_empty() { "{}" } else { "}" });
+}
+
+/// Writes a value as JSON.
+pub(super) fn write(value: &Value, text: &mut String) {
+    // A text takes everything.
+    let _ = write!(text, "{value}");
 }
 
 /// What happened to an object, before selectors.
@@ -188,4 +232,26 @@ impl Event {
 pub(super) fn resource_of(key: &str) -> Option<&'static Resource> {
     let plural = key.strip_prefix('/')?.split('/').next()?;
     apiservice::find(plural)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_object_is_written_as_it_always_is() {
+        for object in [
+            json!({}),
+            json!({"metadata": null, "spec": "\"\n"}),
+            json!({"metadata": {}, "a\"b": [1, {"c": null}]}),
+            json!({"kind": "K", "metadata": {"labels": null, "name": "a"}}),
+            json!({"metadata": {"annotations": {"b": "\u{1}"}, "labels": {}}, "status": {}}),
+            json!({"metadata": {"labels": {"a": "1", "b\\": "2"}, "uid": "x"}, "spec": {}}),
+            json!({"metadata": {"labels": {"a": "1", "b": 2}}, "spec": {"labels": {"a": ""}}}),
+        ] {
+            assert_eq!(encode(&object).0, object.to_string());
+        }
+    }
 }

@@ -264,7 +264,7 @@ fn cut(
             break;
         }
         looked += 1;
-        if selector.matches(&item.namespace, &item.name, &item.labels) {
+        if item.is_selected(selector) {
             chosen.push(item.clone());
         }
         last = Some(item);
@@ -319,9 +319,7 @@ async fn read(
             // What cannot be read is in quarantine: the list of the others goes on.
             // Counted by the share, and not a second time.
             if let Ok(item) = Item::read(resource, entry, &uncounted)
-                && options
-                    .selector
-                    .matches(&item.namespace, &item.name, &item.labels)
+                && item.is_selected(&options.selector)
             {
                 bytes += item.encoded.len();
                 share.reach(bytes)?;

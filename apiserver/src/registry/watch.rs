@@ -248,10 +248,7 @@ impl Watcher {
             .namespace
             .as_ref()
             .is_none_or(|namespace| *namespace == item.namespace);
-        inside
-            && self
-                .selector
-                .matches(&item.namespace, &item.name, &item.labels)
+        inside && item.is_selected(&self.selector)
     }
 
     /// Looks for changes; waits if there are none.
