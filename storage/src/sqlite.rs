@@ -42,6 +42,10 @@ mod writer;
 
 /// The file in the data directory that holds the log.
 pub const FILE: &str = "steward.db";
+/// SQLite's write-ahead log of it.
+const LOG: &str = "steward.db-wal";
+/// The write-ahead log shrinks back to this after a burst.
+const LOG_BYTES: u64 = 64 * 1024 * 1024;
 /// The file in the data directory that is locked while the store is open.
 pub const LOCK: &str = "lock";
 
@@ -81,6 +85,14 @@ struct Shared {
     directory: PathBuf,
     /// Held until the writer is done too; taken out by `close`.
     lock: Mutex<Option<File>>,
+}
+
+impl Shared {
+    /// Bytes of the write-ahead log; none if that cannot be said.
+    fn log_size(&self) -> u64 {
+        let log = std::fs::metadata(self.directory.join(LOG));
+        log.map_or(0, |metadata| metadata.len())
+    }
 }
 
 impl Sqlite {
@@ -178,8 +190,8 @@ impl Log for Sqlite {
     async fn size(&self) -> Result<u64, Error> {
         let directory = &self.shared.directory;
         let mut size = 0;
-        for name in [FILE.to_owned(), format!("{FILE}-wal")] {
-            match std::fs::metadata(directory.join(&name)) {
+        for name in [FILE, LOG] {
+            match std::fs::metadata(directory.join(name)) {
                 Ok(metadata) => size += metadata.len(),
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
                 Err(e) => return Err(io(directory, &e)),
@@ -204,8 +216,7 @@ fn options(directory: &Path) -> SqliteConnectOptions {
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(BUSY)
         .row_buffer_size(1024)
-        // The write-ahead log shrinks back to this after a burst: 64 MiB.
-        .pragma("journal_size_limit", "67108864")
+        .pragma("journal_size_limit", LOG_BYTES.to_string())
         // Cached pages of each connection: 16 MiB.
         .pragma("cache_size", "-16384")
         .disable_statement_logging()
