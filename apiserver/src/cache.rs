@@ -19,6 +19,7 @@ mod frames;
 mod item;
 mod labels;
 mod ledger;
+mod pace;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -35,6 +36,7 @@ pub use self::frames::{Frames, Key};
 use self::item::resource_of;
 pub use self::item::{Event, Item, Kind};
 pub use self::ledger::{Ledger, Writing};
+pub use self::pace::Pace;
 use crate::live::Live;
 use crate::status::Failure;
 
@@ -257,12 +259,14 @@ impl Cache {
         let mut state = State::default();
         let mut after: Option<String> = None;
         let mut at = None;
+        let mut pace = Pace::default();
         // One page after the other, all of one state, so that what is being read never
         // adds more than a page to what is held.
         let revision = loop {
             let page = self.store.range("/", after.as_deref(), None, at).await;
             let page = page.map_err(Failure::store_unavailable)?;
-            for (count, entry) in page.entries.iter().enumerate() {
+            for entry in &page.entries {
+                pace.step(entry.value.len()).await;
                 if let Some(resource) = resource_of(&entry.key) {
                     match Item::read(resource, entry, &self.live) {
                         Ok(item) => state.put(&entry.key, Arc::new(item)),
@@ -271,9 +275,6 @@ impl Cache {
                             state.quarantined.insert(entry.key.clone());
                         }
                     }
-                }
-                if count % 256 == 255 {
-                    tokio::task::yield_now().await;
                 }
             }
             at = Some(page.revision);

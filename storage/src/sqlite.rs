@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -134,6 +134,14 @@ impl Sqlite {
     async fn reader(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Sqlite>, Error> {
         self.readers.acquire().await.map_err(database)
     }
+
+    /// A turn to look through history, which is long: few do at a time, and reads of now
+    /// go before.
+    async fn historian(&self) -> Result<SemaphorePermit<'_>, Error> {
+        let turn = tokio::time::timeout(QUEUE, self.history.acquire()).await;
+        let turn = turn.map_err(|_| database(sqlx::Error::PoolTimedOut))?;
+        turn.map_err(|_| Error::Closed)
+    }
 }
 
 #[async_trait]
@@ -147,6 +155,12 @@ impl Log for Sqlite {
     }
 
     async fn range(&self, range: Range) -> Result<Page, Error> {
+        let published = self.shared.feed.published();
+        let past = range.at.is_some_and(|at| at < published);
+        let _turn = match past {
+            true => Some(self.historian().await?),
+            false => None,
+        };
         read::range(&mut *self.reader().await?, &range).await
     }
 
@@ -157,9 +171,7 @@ impl Log for Sqlite {
         upto: Revision,
         limit: usize,
     ) -> Result<Changes, Error> {
-        // History is long, and few may look through it: reads of now go before.
-        let turn = tokio::time::timeout(QUEUE, self.history.acquire()).await;
-        let _turn = turn.map_err(|_| database(sqlx::Error::PoolTimedOut))?;
+        let _turn = self.historian().await?;
         read::changes(&mut *self.reader().await?, prefix, after, upto, limit).await
     }
 

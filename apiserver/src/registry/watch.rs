@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::accept::{self, Accept, Answer, Shape};
 use crate::authz::{Permit, verb};
-use crate::cache::{Batch, Cache, Event, Item, Key, Kind};
+use crate::cache::{Batch, Cache, Event, Item, Key, Kind, Pace};
 use crate::limits;
 use crate::live::{Kept, Live};
 use crate::object;
@@ -207,7 +207,7 @@ impl Watcher {
     /// The next piece of the stream; `None` at its end.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            self.take_initial();
+            self.take_initial().await;
             if let Some(piece) = piece(&mut self.queue, &self.cache.live) {
                 let queued: usize = self.queue.iter().map(Bytes::len).sum();
                 self.kept.set(self.waiting + queued);
@@ -224,8 +224,9 @@ impl Watcher {
     }
 
     /// Queues some of the present objects, and the marker after the last.
-    fn take_initial(&mut self) {
+    async fn take_initial(&mut self) {
         let mut size = 0;
+        let mut pace = Pace::default();
         while self.queue.is_empty() || size < PIECE {
             let Some(item) = self.initial.next() else {
                 self.share = None;
@@ -234,6 +235,7 @@ impl Watcher {
                 }
                 return;
             };
+            pace.step(0).await;
             self.waiting -= item.encoded.len().min(self.waiting);
             if self.selected(&item) {
                 let frame = self.frame("ADDED", &item);

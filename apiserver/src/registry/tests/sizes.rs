@@ -196,6 +196,43 @@ async fn lists_from_the_store_are_bounded() {
     assert_eq!(world.list(older(3)).await.code, 200);
 }
 
+/// What a selector leaves out is read and looked at all the same.
+#[tokio::test]
+async fn what_a_list_looks_at_counts_and_holds_up_nobody() {
+    use futures::FutureExt;
+    let world = World::memory().await;
+    let mut version = 0;
+    for n in 0..3 {
+        let call = Call::tenants("").body(padded(&format!("a{n}"), 1_100_000));
+        version = world.create(call).await.version();
+    }
+    // It is not the present state, and the cache knows.
+    let newest = world.tenant("z").await.version();
+    let within = std::time::Duration::from_secs(5);
+    assert!(world.registry.cache.reached(newest, within).await);
+    let older = || {
+        Call::tenants("").query(&format!(
+            "resourceVersion={version}&resourceVersionMatch=Exact&labelSelector=no=such"
+        ))
+    };
+    let mut first = std::pin::pin!(world.list(older()));
+    let mut pauses = 0;
+    let answer = loop {
+        match first.as_mut().now_or_never() {
+            Some(answer) => break answer,
+            None => pauses += 1,
+        }
+        // The page that it looks through is in the memory.
+        assert_eq!(world.list(older()).await.code, 429);
+        tokio::task::yield_now().await;
+    };
+    assert!(pauses >= 3, "{pauses}");
+    assert_eq!(answer.code, 200, "{}", answer.body);
+    assert_eq!(answer.body["items"], json!([]));
+    assert_eq!(world.list(older()).await.code, 200);
+    assert!(world.registry.answers.is_unused());
+}
+
 /// A watcher queues about a megabyte, however many large events there are.
 #[tokio::test]
 async fn a_batch_of_events_is_bounded_in_bytes() {
