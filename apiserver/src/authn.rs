@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use apiservice::told;
 use arc_swap::ArcSwapOption;
 use futures::TryStreamExt;
 use http::{HeaderMap, HeaderName, header};
@@ -413,7 +414,8 @@ impl Authenticator {
                 .status
                 .unwrap_or_default();
             if !status.authenticated.unwrap_or_default() {
-                return Ok(Err(status.error.unwrap_or_default()));
+                let error = status.error.unwrap_or_default();
+                return Ok(Err(told::cut(error, told::MAX_TEXT)));
             }
             let user = status.user.unwrap_or_default();
             Ok(Ok(Arc::new(complete(Identity {
