@@ -1,17 +1,20 @@
 //! Objects and their changes as they go over the wire.
 
 use std::fmt::Write;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use apiservice::Resource;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use storage::{Change, Entry};
 
 use crate::accept::MetaVersion;
-use crate::live::Live;
+use crate::live::{Keeps, Live, Share};
 use crate::object;
 use crate::respond;
 use crate::selector::Selector;
@@ -32,6 +35,70 @@ pub struct Item {
     pub revision: u64,
     /// JSON with its resourceVersion, without a newline; counted as alive.
     pub encoded: Bytes,
+    /// How often it is held by whom its bytes are counted: by the cache, as what is and in
+    /// events.
+    cached: AtomicUsize,
+}
+
+/// An item that the cache holds.
+#[derive(Debug)]
+pub struct Cached(Arc<Item>);
+
+impl Cached {
+    /// This one.
+    pub fn new(item: Arc<Item>) -> Self {
+        item.cached.fetch_add(1, Ordering::Relaxed);
+        Cached(item)
+    }
+}
+
+impl Deref for Cached {
+    type Target = Arc<Item>;
+
+    fn deref(&self) -> &Arc<Item> {
+        &self.0
+    }
+}
+
+impl Drop for Cached {
+    fn drop(&mut self) {
+        self.0.cached.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What is left of the items that an answer consists of.
+#[derive(Debug, Default)]
+pub struct Rest(Mutex<Option<(std::vec::IntoIter<Arc<Item>>, Share)>>);
+
+impl Rest {
+    /// All of them; the list itself is counted as alive as well.
+    pub fn new(mut items: Vec<Arc<Item>>, live: &Live) -> Self {
+        items.shrink_to_fit();
+        let share = live.hold(size_of::<Arc<Item>>() * items.len());
+        Rest(Mutex::new(Some((items.into_iter(), share))))
+    }
+
+    /// The next one.
+    pub fn next(&self) -> Option<Arc<Item>> {
+        let mut rest = self.0.lock();
+        let next = rest.as_mut().and_then(|(items, _)| items.next());
+        if next.is_none() {
+            *rest = None;
+        }
+        next
+    }
+}
+
+impl Keeps for Rest {
+    fn bytes(&self) -> usize {
+        let rest = self.0.lock();
+        let Some((items, share)) = &*rest else {
+            return 0;
+        };
+        let alone = |item: &&Arc<Item>| item.cached.load(Ordering::Relaxed) == 0;
+        let items = items.as_slice().iter().filter(alone);
+        share.bytes() + items.map(|item| item.encoded.len()).sum::<usize>()
+    }
 }
 
 impl Item {
@@ -45,7 +112,14 @@ impl Item {
             revision: object::meta(object, "resourceVersion").parse().unwrap_or(0),
             // Without the room that a text has to grow, which would be held as well.
             encoded: live.count(text.into_bytes().into_boxed_slice()),
+            cached: AtomicUsize::new(0),
         }
+    }
+
+    /// The same, for an answer that counts its bytes by other means.
+    pub fn counted(self) -> Self {
+        self.cached.fetch_add(1, Ordering::Relaxed);
+        self
     }
 
     /// Whether a selector selects it.
@@ -154,9 +228,9 @@ pub struct Event {
     /// What happened.
     pub kind: Kind,
     /// For a deletion the last state, at the revision of the deletion.
-    pub object: Arc<Item>,
+    pub object: Cached,
     /// The state before, unless it was added.
-    pub previous: Option<Arc<Item>>,
+    pub previous: Option<Cached>,
     frame: OnceLock<Bytes>,
 }
 
@@ -221,8 +295,8 @@ impl Event {
             resource,
             revision: change.revision().0,
             kind,
-            object: Arc::new(object),
-            previous,
+            object: Cached::new(Arc::new(object)),
+            previous: previous.map(Cached::new),
             frame: OnceLock::new(),
         }))
     }

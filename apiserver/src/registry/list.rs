@@ -335,7 +335,7 @@ async fn read(
             {
                 bytes += item.encoded.len();
                 share.reach(bytes + in_hand)?;
-                items.push(Arc::new(item));
+                items.push(Arc::new(item.counted()));
             }
             let left = (count - position - 1) as u64 + page.remaining;
             if limit.is_some_and(|limit| items.len() == limit || bytes >= PAGE_BYTES) {

@@ -330,6 +330,48 @@ async fn what_answers_keep_alive_is_counted() {
     assert!(cache.live.used() < 20_000, "{}", cache.live.used());
 }
 
+/// What the present state and the ring hold is there whether or not a list is read; its
+/// end would free nothing.
+#[tokio::test]
+async fn a_list_keeps_what_the_cache_does_not_hold() {
+    let world = World::memory().await;
+    let cache = world.registry.cache.clone();
+    let within = std::time::Duration::from_secs(5);
+    let mut version = 0;
+    for name in ["a", "b"] {
+        let call = Call::tenants("").body(padded(name, 14_000));
+        version = world.create(call).await.version();
+    }
+    assert!(cache.reached(version, within).await);
+    let list = world.open_list(Call::tenants("")).await;
+    let watch = world
+        .open_watch(Call::tenants("").query(super::watches::WATCH_LIST))
+        .await;
+    let kept = |response: &http::Response<axum::body::Body>| {
+        let kept = response.extensions().get::<crate::live::Kept>();
+        kept.unwrap().bytes()
+    };
+    // Two pointers.
+    assert_eq!((kept(&list), kept(&watch)), (16, 16));
+    let note = json!({"metadata": {"annotations": {"n": "1"}}});
+    let version = world.patch(Call::tenants("a").body(note)).await.version();
+    assert!(cache.reached(version, within).await);
+    assert_eq!((kept(&list), kept(&watch)), (16, 16));
+    // What comes from the store has a share of its own.
+    let older = format!("resourceVersion={}&resourceVersionMatch=Exact", version - 1);
+    let older = world.open_list(Call::tenants("").query(&older)).await;
+    assert!(!world.registry.answers.is_unused());
+    assert_eq!(kept(&older), 16);
+    cache.forget_events();
+    for response in [&list, &watch] {
+        let kept = kept(response);
+        assert!((14_000..20_000).contains(&kept), "{kept}");
+    }
+    let extension = list.extensions().get::<crate::live::Kept>().cloned();
+    drop(list);
+    assert_eq!(extension.unwrap().bytes(), 0);
+}
+
 /// A stored object is larger as a tree of values than the patch that changes it.
 #[tokio::test]
 async fn what_is_stored_counts_as_work_of_whoever_changes_it() {
