@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use apiservice::told;
 use arc_swap::ArcSwapOption;
 use futures::TryStreamExt;
 use http::{HeaderMap, HeaderName, header};
@@ -32,7 +33,7 @@ use crate::memo::Memo;
 use crate::pool::Pool;
 use crate::registry::Clock;
 use crate::target::percent_decode;
-use crate::trust::{RequestHeader, Trust};
+use crate::trust::{Authority, RequestHeader, Trust};
 
 const NAMESPACE: &str = "kube-system";
 const CONFIG_MAP: &str = "extension-apiserver-authentication";
@@ -55,6 +56,12 @@ const LANE_WAITING: usize = 64;
 const WAITING: usize = 400;
 /// A signature on a connection's certificate is checked again after this long.
 const VERDICT_LIFETIME: Duration = Duration::from_secs(60);
+
+/// Certificates of a chain, leaf first, and bytes of them that are looked at. Which of
+/// them signed which is found by trying, before it is known whether anybody whom we trust
+/// signed any: with many of one name that takes seconds.
+const MAX_CHAIN: usize = 5;
+const MAX_CHAIN_BYTES: usize = 16 * 1024;
 
 /// A user, as Kubernetes describes one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -114,6 +121,8 @@ pub enum Rejected {
 #[derive(Debug, Default)]
 pub struct Peer {
     chain: Vec<CertificateDer<'static>>,
+    /// It presented more than is looked at, of which nothing is kept.
+    excessive: bool,
     verdict: Mutex<Option<Arc<Verdict>>>,
     /// Where it connects from.
     source: Option<IpAddr>,
@@ -125,7 +134,8 @@ pub struct Peer {
 struct Verdict {
     trust: Arc<Trust>,
     at: tokio::time::Instant,
-    not_after: Timestamp,
+    /// Until when it holds: the end of what is valid. What is not stays so.
+    until: Timestamp,
     common_name: String,
     /// The outcome with each authority; `None` where there is no such authority.
     front_proxy: Option<Result<(), String>>,
@@ -133,9 +143,15 @@ struct Verdict {
 }
 
 impl Peer {
-    pub fn new(chain: Vec<CertificateDer<'static>>) -> Self {
+    /// With what it presented in the handshake. What is too much proves nothing: it is
+    /// answered as what nobody signed, and no alert, which would look like a broken line.
+    pub fn new(chain: &[CertificateDer<'_>]) -> Self {
+        let bytes: usize = chain.iter().map(|certificate| certificate.len()).sum();
+        let excessive = chain.len() > MAX_CHAIN || bytes > MAX_CHAIN_BYTES;
+        let chain = chain.iter().filter(|_| !excessive);
         Peer {
-            chain,
+            chain: chain.map(|c| c.clone().into_owned()).collect(),
+            excessive,
             ..Peer::default()
         }
     }
@@ -321,37 +337,48 @@ impl Authenticator {
     /// What is known of the peer's certificate, if it has one and we know whom to trust.
     fn verdict(&self, peer: &Peer) -> Option<Arc<Verdict>> {
         let trust = self.trust.load_full()?;
-        let leaf = peer.chain.first()?;
+        let leaf = peer.chain.first();
+        if leaf.is_none() && !peer.excessive {
+            return None;
+        }
         let now = self.clock.now();
         let mut known = peer.verdict.lock();
         if let Some(verdict) = &*known
             && Arc::ptr_eq(&verdict.trust, &trust)
             && verdict.at.elapsed() < VERDICT_LIFETIME
-            && now <= verdict.not_after
+            && now <= verdict.until
         {
             return Some(verdict.clone());
         }
-        let (common_name, not_after, user) = match describe(leaf) {
-            Ok((identity, not_after)) => (identity.user.clone(), not_after, Ok(identity)),
-            Err(error) => (String::new(), now, Err(error)),
+        let described = leaf.ok_or_else(|| "the chain is too long".to_owned());
+        let described = described.and_then(describe);
+        let verify = |authority: &Authority| {
+            let (identity, _) = described.as_ref().map_err(String::clone)?;
+            authority.verify(&peer.chain, now)?;
+            Ok(identity)
+        };
+        let client = |authority: &Authority| {
+            let identity: &Identity = verify(authority)?;
+            if identity.user.is_empty() {
+                return Err("the subject has no common name".to_owned());
+            }
+            Ok(identity.clone())
+        };
+        let front_proxy = trust.front_proxy.as_ref();
+        let front_proxy = front_proxy.map(|front| verify(&front.authority).map(|_| ()));
+        let client = trust.client.as_ref().map(client);
+        let (common_name, until) = match described {
+            Ok((identity, not_after)) if now <= not_after => (identity.user, not_after),
+            Ok((identity, _)) => (identity.user, Timestamp::MAX),
+            Err(_) => (String::new(), Timestamp::MAX),
         };
         let verdict = Arc::new(Verdict {
-            front_proxy: trust
-                .front_proxy
-                .as_ref()
-                .map(|front| front.authority.verify(&peer.chain, now)),
-            client: trust.client.as_ref().map(|authority| {
-                authority.verify(&peer.chain, now)?;
-                let identity = user?;
-                if identity.user.is_empty() {
-                    return Err("the subject has no common name".to_owned());
-                }
-                Ok(identity)
-            }),
             trust,
             at: tokio::time::Instant::now(),
-            not_after,
+            until,
             common_name,
+            front_proxy,
+            client,
         });
         *known = Some(verdict.clone());
         Some(verdict)
@@ -420,7 +447,8 @@ impl Authenticator {
                 .status
                 .unwrap_or_default();
             if !status.authenticated.unwrap_or_default() {
-                return Ok(Err(status.error.unwrap_or_default()));
+                let error = status.error.unwrap_or_default();
+                return Ok(Err(told::cut(error, told::MAX_TEXT)));
             }
             let user = status.user.unwrap_or_default();
             Ok(Ok(Arc::new(complete(Identity {
@@ -616,8 +644,12 @@ fn describe(leaf: &CertificateDer<'_>) -> Result<(Identity, Timestamp), String> 
             .filter_map(|attribute| attribute.as_str().ok().map(str::to_owned))
             .collect()
     };
-    let not_after = Timestamp::from_second(certificate.validity().not_after.timestamp())
-        .map_err(|error| error.to_string())?;
+    // RFC 5280 writes 9999-12-31T23:59:59Z for what does not end, which is beyond the
+    // last timestamp.
+    let not_after = certificate.validity().not_after.timestamp();
+    let last = Timestamp::MAX.as_second();
+    let not_after =
+        Timestamp::from_second(not_after.min(last)).map_err(|error| error.to_string())?;
     let digest = format!("X509SHA256={}", hex::encode(Sha256::digest(leaf)));
     let identity = Identity {
         // As Go: the last common name counts.

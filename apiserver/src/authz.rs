@@ -12,10 +12,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apiservice::resource::{Resource, Scope, Subresource};
+use apiservice::told;
 use k8s_openapi::api::authorization::v1::{
     FieldSelectorAttributes, LabelSelectorAttributes, NonResourceAttributes, ResourceAttributes,
     SubjectAccessReview, SubjectAccessReviewSpec,
 };
+use sha2::{Digest, Sha256};
 
 use crate::authn::Identity;
 use crate::delegate;
@@ -26,8 +28,6 @@ use crate::target::{ResourcePath, Target, Verb};
 
 const LIFETIME: Duration = Duration::from_secs(10);
 const CAPACITY: usize = 8192;
-/// Questions longer than this are not remembered: a caller could fill the memory.
-const MEMORABLE: usize = 10_000;
 /// May do everything, without a question (R1.28).
 const MASTERS: &str = "system:masters";
 /// Open to all, so that probes need no credentials (R2.33).
@@ -57,10 +57,14 @@ pub enum Decision {
     Deny { reason: String },
 }
 
+/// A digest of who asks and what.
+type Question = [u8; 32];
+
 /// Asks the cluster, and remembers.
 pub struct Authorizer {
     source: Source,
-    memo: Memo<(Identity, Attributes), Decision, Failure>,
+    /// By digests of the questions, which are as long as callers like.
+    memo: Memo<Question, Decision, Failure>,
 }
 
 enum Source {
@@ -135,19 +139,15 @@ impl Authorizer {
         }
         let ask = || async {
             let answer = self.ask(identity, attributes).await;
-            answer.map_err(Failure::Internal)
+            answer.map(Decision::short).map_err(Failure::Internal)
         };
-        if weight(identity, attributes) > MEMORABLE {
-            let _place = place()?;
-            return ask().await;
-        }
-        let key = (identity.clone(), attributes.clone());
-        if let Some(known) = self.memo.known(&key) {
+        let question = question(identity, attributes);
+        if let Some(known) = self.memo.known(&question) {
             return Ok(known);
         }
         // Also for who waits for the answer to another's question: nobody else counts them.
         let _place = place()?;
-        self.memo.get(&key, ask).await
+        self.memo.get(&question, ask).await
     }
 
     /// The answer of this moment, for what must not outlive a revocation.
@@ -227,29 +227,67 @@ fn locally(identity: &Identity, attributes: &Attributes) -> Option<Decision> {
     (open || identity.groups.iter().any(|group| group == MASTERS)).then_some(Decision::Allow)
 }
 
-fn weight(identity: &Identity, a: &Attributes) -> usize {
-    let extra: usize = identity
-        .extra
-        .iter()
-        .map(|(key, values)| key.len() + values.iter().map(String::len).sum::<usize>())
-        .sum();
-    let asked = [
-        &a.verb,
-        &a.group,
-        &a.version,
-        &a.resource,
-        &a.subresource,
-        &a.namespace,
-        &a.name,
-        &a.field_selector,
-        &a.label_selector,
+/// The digest of a question. Each text goes with its length, and each list with its
+/// number, so that different questions are different texts.
+fn question(identity: &Identity, attributes: &Attributes) -> Question {
+    let Identity {
+        user,
+        uid,
+        groups,
+        extra,
+    } = identity;
+    let Attributes {
+        verb,
+        group,
+        version,
+        resource,
+        subresource,
+        namespace,
+        name,
+        path,
+        field_selector,
+        label_selector,
+    } = attributes;
+    let mut digest = Sha256::new();
+    let mut number = |number: usize, text: &str| {
+        digest.update((number as u64).to_be_bytes());
+        digest.update(text);
+    };
+    let mut texts = |texts: &mut dyn ExactSizeIterator<Item = &String>| {
+        number(texts.len(), "");
+        texts.for_each(|text| number(text.len(), text));
+    };
+    texts(&mut std::iter::once(user));
+    texts(&mut uid.iter());
+    texts(&mut groups.iter());
+    texts(&mut extra.keys());
+    extra.values().for_each(|values| texts(&mut values.iter()));
+    texts(&mut path.iter());
+    let rest = [
+        verb,
+        group,
+        version,
+        resource,
+        subresource,
+        namespace,
+        name,
+        field_selector,
+        label_selector,
     ];
-    identity.user.len()
-        + identity.uid.as_ref().map_or(0, String::len)
-        + identity.groups.iter().map(String::len).sum::<usize>()
-        + a.path.as_ref().map_or(0, String::len)
-        + asked.iter().map(|text| text.len()).sum::<usize>()
-        + extra
+    texts(&mut rest.into_iter());
+    digest.finalize().into()
+}
+
+impl Decision {
+    /// The same with no more of its reason than is told.
+    fn short(self) -> Self {
+        match self {
+            Decision::Allow => Decision::Allow,
+            Decision::Deny { reason } => Decision::Deny {
+                reason: told::cut(reason, told::MAX_TEXT),
+            },
+        }
+    }
 }
 
 impl Attributes {

@@ -17,7 +17,9 @@
 
 mod frames;
 mod item;
+mod labels;
 mod ledger;
+mod pace;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
@@ -32,8 +34,9 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::frames::{Frames, Key};
 use self::item::resource_of;
-pub use self::item::{Event, Item, Kind};
+pub use self::item::{Cached, Event, Item, Kind, Rest};
 pub use self::ledger::{Ledger, Writing};
+pub use self::pace::Pace;
 use crate::live::Live;
 use crate::status::Failure;
 
@@ -51,7 +54,7 @@ struct State {
     loaded: bool,
     /// Everything up to here is in `items`.
     revision: u64,
-    items: BTreeMap<String, Arc<Item>>,
+    items: BTreeMap<String, Cached>,
     /// What `items` are together, and by namespace.
     usage: Usage,
     usage_of: HashMap<String, Usage>,
@@ -92,7 +95,7 @@ impl State {
         self.usage.add(&item);
         let namespace = self.usage_of.entry(item.namespace.clone());
         namespace.or_default().add(&item);
-        self.items.insert(key.to_owned(), item);
+        self.items.insert(key.to_owned(), Cached::new(item));
     }
 
     fn remove(&mut self, key: &str) {
@@ -111,7 +114,7 @@ impl State {
     fn take(&mut self, key: &str, event: Event) {
         match event.kind {
             Kind::Deleted => self.remove(key),
-            _ => self.put(key, event.object.clone()),
+            _ => self.put(key, Arc::clone(&event.object)),
         }
         self.change(event.resource, event.revision);
         self.bytes += event.bytes();
@@ -256,12 +259,14 @@ impl Cache {
         let mut state = State::default();
         let mut after: Option<String> = None;
         let mut at = None;
+        let mut pace = Pace::default();
         // One page after the other, all of one state, so that what is being read never
         // adds more than a page to what is held.
         let revision = loop {
             let page = self.store.range("/", after.as_deref(), None, at).await;
             let page = page.map_err(Failure::store_unavailable)?;
-            for (count, entry) in page.entries.iter().enumerate() {
+            for entry in &page.entries {
+                pace.step(entry.value.len()).await;
                 if let Some(resource) = resource_of(&entry.key) {
                     match Item::read(resource, entry, &self.live) {
                         Ok(item) => state.put(&entry.key, Arc::new(item)),
@@ -270,9 +275,6 @@ impl Cache {
                             state.quarantined.insert(entry.key.clone());
                         }
                     }
-                }
-                if count % 256 == 255 {
-                    tokio::task::yield_now().await;
                 }
             }
             at = Some(page.revision);
@@ -295,7 +297,12 @@ impl Cache {
     }
 
     fn apply(&self, change: &Change) {
-        let previous = self.state.read().items.get(change.key()).cloned();
+        let previous = self
+            .state
+            .read()
+            .items
+            .get(change.key())
+            .map(|item| Arc::clone(item));
         // Only the feeder writes, so nothing moves between the two locks.
         let event = Event::read(change, previous, &self.live);
         {
@@ -340,6 +347,11 @@ impl Cache {
     /// Up to which revision everything is here.
     pub fn revision(&self) -> u64 {
         self.state.read().revision
+    }
+
+    /// Every change after this is in the ring.
+    pub fn floor(&self) -> u64 {
+        self.state.read().floor
     }
 
     /// As if so many other changes had come that the ring is of those.
@@ -417,7 +429,7 @@ impl Cache {
         let range = state.items.range(prefix.to_owned()..);
         let items = range.take_while(|(key, _)| key.starts_with(prefix));
         Some(Snapshot {
-            items: items.map(|(_, item)| item.clone()).collect(),
+            items: items.map(|(_, item)| Arc::clone(item)).collect(),
             revision: state.revision,
         })
     }
@@ -461,8 +473,12 @@ impl Cache {
     /// if the cache does not follow: the store is to be asked.
     pub fn get(&self, key: &str) -> Option<(Option<Arc<Item>>, u64)> {
         let state = self.state.read();
-        (state.live && !state.quarantined.contains(key))
-            .then(|| (state.items.get(key).cloned(), state.revision))
+        (state.live && !state.quarantined.contains(key)).then(|| {
+            (
+                state.items.get(key).map(|item| Arc::clone(item)),
+                state.revision,
+            )
+        })
     }
 
     /// Up to `limit` events of a resource after `position`, and no more bytes of them

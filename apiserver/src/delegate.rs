@@ -6,6 +6,7 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
+use apiservice::told;
 use k8s_openapi::api::authentication::v1::TokenReview;
 use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use kube::api::{Api, PostParams};
@@ -62,7 +63,8 @@ where
             match api.create(&PostParams::default(), review).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => {
-                    last = describe(&error);
+                    // It may quote what was asked, and is remembered.
+                    last = told::cut(describe(&error), told::MAX_TEXT);
                     if turn == TRIES || !passes(&error) {
                         return Err(());
                     }

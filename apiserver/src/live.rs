@@ -9,8 +9,8 @@
 //! since, frames of watches, pieces of lists. When that is too much, some of these
 //! answers are let go of (`taking.rs`).
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use tokio::sync::Notify;
@@ -30,27 +30,56 @@ struct Shared {
     exceeded: Notify,
 }
 
-/// How many bytes of objects an answer keeps alive, as far as it says; the cache may hold
-/// them as well. Clones share it. An extension of the response.
+/// How many bytes of objects an answer keeps alive that the cache does not hold as well.
+/// Clones share it. An extension of the response.
 #[derive(Clone, Debug, Default)]
-pub struct Kept(Arc<AtomicUsize>);
+pub struct Kept(Arc<Keeping>);
+
+#[derive(Debug, Default)]
+struct Keeping {
+    bytes: usize,
+    /// Of the body, and gone with it.
+    rest: Option<Weak<dyn Keeps>>,
+}
+
+/// What an answer has not sent yet.
+pub trait Keeps: Send + Sync {
+    /// The bytes of it that are alive because of the answer, and not because of the cache.
+    fn bytes(&self) -> usize;
+
+    /// Whether the cache holds what was sent last.
+    fn is_shared(&self) -> bool {
+        false
+    }
+}
 
 impl Kept {
     /// So many.
     pub fn new(bytes: usize) -> Self {
-        let kept = Kept::default();
-        kept.set(bytes);
-        kept
+        Kept(Arc::new(Keeping { bytes, rest: None }))
     }
 
-    /// So many now.
-    pub fn set(&self, bytes: usize) {
-        self.0.store(bytes, Ordering::Relaxed);
+    /// What this says whenever it is asked.
+    pub fn of<K: Keeps + 'static>(rest: &Arc<K>) -> Self {
+        let rest: Weak<K> = Arc::downgrade(rest);
+        Kept(Arc::new(Keeping {
+            bytes: 0,
+            rest: Some(rest),
+        }))
+    }
+
+    fn rest(&self) -> Option<Arc<dyn Keeps>> {
+        self.0.rest.as_ref()?.upgrade()
     }
 
     /// How many now.
     pub fn bytes(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.0.bytes + self.rest().map_or(0, |rest| rest.bytes())
+    }
+
+    /// Whether the cache holds what was sent last.
+    pub fn is_shared(&self) -> bool {
+        self.rest().is_some_and(|rest| rest.is_shared())
     }
 }
 
@@ -131,6 +160,13 @@ impl Live {
     #[cfg(test)]
     pub fn used(&self) -> usize {
         self.0.used.load(Ordering::Relaxed)
+    }
+}
+
+impl Share {
+    /// How many.
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 }
 

@@ -18,6 +18,8 @@ pub struct Memo<K, V, E> {
     slots: Mutex<HashMap<K, Arc<Slot<V, E>>>>,
     lifetime: Duration,
     capacity: usize,
+    /// When what is old was forgotten last.
+    swept: Mutex<Instant>,
 }
 
 struct Slot<V, E> {
@@ -35,6 +37,7 @@ impl<K: Hash + Eq + Clone, V: Clone, E: Clone> Memo<K, V, E> {
             slots: Mutex::new(HashMap::new()),
             lifetime,
             capacity,
+            swept: Mutex::new(Instant::now()),
         }
     }
 
@@ -79,9 +82,11 @@ impl<K: Hash + Eq + Clone, V: Clone, E: Clone> Memo<K, V, E> {
         if let Some(slot) = slots.get(key) {
             return slot.clone();
         }
-        if slots.len() >= self.capacity {
-            let lifetime = self.lifetime;
-            slots.retain(|_, slot| now.duration_since(*slot.asked.lock()) < lifetime);
+        let mut swept = self.swept.lock();
+        let lifetime = self.lifetime;
+        if slots.len() >= self.capacity || now.saturating_duration_since(*swept) >= lifetime {
+            *swept = now;
+            slots.retain(|_, slot| now.saturating_duration_since(*slot.asked.lock()) < lifetime);
             if slots.len() >= self.capacity {
                 // All young: let a quarter go, whichever, so that this stays rare.
                 let gone: Vec<K> = slots.keys().take(self.capacity / 4 + 1).cloned().collect();
@@ -155,6 +160,18 @@ mod tests {
         let left = tokio::time::timeout(Duration::from_millis(20), never).await;
         assert!(left.is_err());
         assert_eq!(memo.get(&1, || async { Ok(3) }).await, Ok(3));
+    }
+
+    /// What nobody asks for any more is not held until there is no room.
+    #[tokio::test]
+    async fn old_answers_go_when_another_comes() {
+        let memo: Memo<u32, u32, String> = Memo::new(Duration::from_millis(300), 8192);
+        for key in 0..8000 {
+            assert_eq!(memo.get(&key, || async { Ok(key) }).await, Ok(key));
+        }
+        tokio::time::sleep(Duration::from_millis(310)).await;
+        assert_eq!(memo.get(&8000, || async { Ok(1) }).await, Ok(1));
+        assert_eq!(memo.slots.lock().len(), 1);
     }
 
     #[tokio::test]

@@ -132,7 +132,8 @@ pub fn encode(object: &Value) -> Result<Bytes, Failure> {
     if bytes.len() > MAX_STORED + STATUS_ROOM {
         return Err(Failure::TooLarge(format!("limit is {MAX_STORED}")));
     }
-    Ok(Bytes::from(bytes))
+    // Without the room that a text has to grow: the store holds it for a while.
+    Ok(Bytes::from(bytes.into_bytes().into_boxed_slice()))
 }
 
 /// The object of an entry, with its resourceVersion.

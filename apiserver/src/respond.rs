@@ -19,7 +19,7 @@ use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::SizeAbove;
 
 use crate::accept::{Accept, Encoding, MetaVersion, Shape};
-use crate::cache::Item;
+use crate::cache::{Item, Rest};
 use crate::live::{Kept, Live};
 use crate::table;
 
@@ -338,9 +338,11 @@ impl Pieces {
             return response(StatusCode::OK, media, Body::from(empty));
         }
         let estimate: usize = items.iter().map(|item| item.encoded.len()).sum();
-        let start = Some((items.into_iter(), head, form, held));
+        let items = Arc::new(Rest::new(items, &held.0));
+        let kept = Kept::of(&items);
+        let start = Some((items, head, form, held));
         let pieces = stream::unfold(start, move |state| {
-            let made = state.map(|(mut items, head, form, held)| {
+            let made = state.map(|(items, head, form, held)| {
                 let mut first = !head.is_empty();
                 let mut piece = BytesMut::from(head.as_ref());
                 loop {
@@ -366,7 +368,7 @@ impl Pieces {
         });
         let mut response = response(StatusCode::OK, media, Body::from_stream(pieces.fuse()));
         response.extensions_mut().insert(Estimate(estimate as u64));
-        response.extensions_mut().insert(Kept::new(estimate));
+        response.extensions_mut().insert(kept);
         response
     }
 }

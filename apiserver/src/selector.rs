@@ -4,12 +4,9 @@
 mod fields;
 mod labels;
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 
 use crate::status::Failure;
-
-/// Labels of an object.
-pub type Labels = BTreeMap<String, String>;
 
 /// Both selectors of a list or watch; the empty one selects everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -83,8 +80,14 @@ impl Selector {
         self.labels.is_empty() && self.fields.is_empty()
     }
 
-    /// Whether an object with this name, namespace and labels is selected.
-    pub fn matches(&self, namespace: &str, name: &str, labels: &Labels) -> bool {
+    /// Whether an object with this name, namespace and labels is selected; `label` finds
+    /// the value of one.
+    pub fn matches<'a>(
+        &self,
+        namespace: &str,
+        name: &str,
+        label: impl Fn(&str) -> Option<Cow<'a, str>>,
+    ) -> bool {
         self.fields.iter().all(|term| {
             let value = match term.field {
                 Field::Name => name,
@@ -94,7 +97,7 @@ impl Selector {
         }) && self
             .labels
             .iter()
-            .all(|requirement| requirement.matches(labels))
+            .all(|requirement| requirement.matches(label(&requirement.key).as_deref()))
     }
 
     /// The one name that can match, if the field selector asks for one.
@@ -108,20 +111,21 @@ impl Selector {
 
 impl Requirement {
     /// Values are sorted.
-    fn has(&self, value: &String) -> bool {
-        self.values.binary_search(value).is_ok()
+    fn has(&self, value: &str) -> bool {
+        let value = self.values.binary_search_by(|it| it.as_str().cmp(value));
+        value.is_ok()
     }
 
-    fn matches(&self, labels: &Labels) -> bool {
-        let value = labels.get(&self.key);
-        let number = |text: &String| text.parse::<i64>().ok();
+    /// Whether an object whose label this is, or that has none, is selected.
+    fn matches(&self, value: Option<&str>) -> bool {
+        let number = |text: &str| text.parse::<i64>().ok();
         match self.operator {
             Operator::Exists => value.is_some(),
             Operator::DoesNotExist => value.is_none(),
             Operator::In => value.is_some_and(|value| self.has(value)),
             Operator::NotIn => value.is_none_or(|value| !self.has(value)),
             Operator::GreaterThan | Operator::LessThan => {
-                let bound = self.values.first().and_then(number);
+                let bound = self.values.first().and_then(|text| number(text));
                 match (value.and_then(number), bound) {
                     (Some(value), Some(bound)) if self.operator == Operator::GreaterThan => {
                         value > bound
@@ -157,18 +161,18 @@ mod tests {
             format!("a in ({})", values.join(","))
         };
         let selector = parse(&values(VALUES), "").unwrap();
-        assert!(selector.matches("", "", &labels(&[("a", "v1234")])));
-        assert!(!selector.matches("", "", &labels(&[("a", "v")])));
+        assert!(selector.matches("", "", labels(&[("a", "v1234")])));
+        assert!(!selector.matches("", "", labels(&[("a", "v")])));
         parse(&values(VALUES + 1), "").unwrap_err();
         let fields = vec!["metadata.name!=a"; REQUIREMENTS + 1].join(",");
         parse("", &fields).unwrap_err();
     }
 
-    fn labels(pairs: &[(&str, &str)]) -> Labels {
-        pairs
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect()
+    fn labels<'a>(pairs: &[(&str, &'a str)]) -> impl Fn(&str) -> Option<Cow<'a, str>> {
+        move |wanted| {
+            let pair = pairs.iter().find(|(key, _)| *key == wanted);
+            pair.map(|(_, value)| Cow::Borrowed(*value))
+        }
     }
 
     #[test]
@@ -238,7 +242,6 @@ mod tests {
 
     #[test]
     fn field_selectors() {
-        let none = Labels::new();
         let ok = [
             ("metadata.name=o", true),
             ("metadata.name==o", true),
@@ -249,7 +252,7 @@ mod tests {
         ];
         for (text, expected) in ok {
             let selector = Selector::parse("", text, true).unwrap();
-            assert_eq!(selector.matches("n", "o", &none), expected, "{text}");
+            assert_eq!(selector.matches("n", "o", |_| None), expected, "{text}");
         }
         let bad = [
             ("spec.x=1", true, "field label not supported: spec.x"),

@@ -383,7 +383,6 @@ async fn serve(
         None => return,
     };
     let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
-    let chain = chain.iter().map(|c| c.clone().into_owned()).collect();
     let peer = Arc::new(Peer::new(chain).at(source));
     drop(place);
     let place = if context.authenticator.is_front_proxy(&peer) {

@@ -40,6 +40,8 @@ const PIECE: usize = 16 * 1024;
 
 /// Between looks at all answers while they keep too much.
 const RELIEVE: Duration = Duration::from_millis(50);
+/// How many are looked at without a pause.
+const AT_ONCE: usize = 8;
 
 /// What the pipeline tells of an answer, as an extension of the response.
 #[derive(Clone, Debug, Default)]
@@ -134,7 +136,7 @@ impl Unread {
     pub async fn run(self) {
         loop {
             self.live.exceeded().await;
-            let ended = self.relieve();
+            let ended = self.relieve().await;
             if ended > 0 {
                 tracing::info!(ended, "answers that were not taken are let go of: no room");
             }
@@ -143,17 +145,21 @@ impl Unread {
     }
 
     /// Lets go of answers until they keep no more than they may. Returns how many.
-    fn relieve(&self) -> usize {
+    async fn relieve(&self) -> usize {
         let all: Vec<_> = self.answers.lock().by.values().cloned().collect();
         let mut by: HashMap<Arc<str>, (usize, Vec<Waiting>)> = HashMap::new();
-        for answer in all {
+        for (number, answer) in all.into_iter().enumerate() {
+            // What a long list keeps takes a millisecond to say.
+            if number % AT_ONCE == AT_ONCE - 1 {
+                tokio::task::yield_now().await;
+            }
             let (waits, holder, keeps, asked) = {
                 let answer = answer.lock();
                 let waits = answer.body.is_some() && !answer.wanted;
                 let holder = answer.about.holder.clone();
                 (waits, holder, answer.keeps(), Reverse(answer.asked))
             };
-            if waits {
+            if waits && keeps > 0 {
                 let (sum, answers) = by.entry(holder).or_default();
                 *sum += keeps;
                 answers.push((keeps, asked, answer));
@@ -236,9 +242,14 @@ impl Answer {
         self.body.is_none()
     }
 
-    /// Bytes that are alive because of it, as far as is known.
+    /// Bytes that are alive because of it, as far as is known. What the cache holds as
+    /// well is none of them: nothing would be gained by its end.
     fn keeps(&self) -> usize {
-        self.about.bytes + self.about.kept.bytes() + self.rest.len()
+        let rest = match self.about.kept.is_shared() {
+            true => 0,
+            false => self.rest.len(),
+        };
+        self.about.bytes + self.about.kept.bytes() + rest
     }
 
     fn let_go(&mut self) {
@@ -334,6 +345,7 @@ mod tests {
 
     use super::*;
     use crate::guard::Guarded;
+    use crate::live::Keeps;
     type Never = std::convert::Infallible;
     use crate::pool::Pool;
 
@@ -378,7 +390,7 @@ mod tests {
             taken.frame().await.unwrap().unwrap();
         }
         assert_eq!((live.used() / PIECE, live.excess() / PIECE), (110, 10));
-        assert_eq!(unread.relieve(), 3);
+        assert_eq!(unread.relieve().await, 3);
         assert_eq!(live.excess(), 0);
         one.frame().await.unwrap().unwrap();
         let mut kept = Vec::new();
@@ -388,7 +400,7 @@ mod tests {
         // Those that have waited longest are ended.
         assert_eq!(kept[..4], [false, false, false, true]);
         assert!(kept[4..].iter().all(|kept| *kept));
-        assert_eq!(unread.relieve(), 0);
+        assert_eq!(unread.relieve().await, 0);
         drop((one, many));
         assert_eq!(live.used(), 0);
         assert!(unread.answers.lock().by.is_empty());
@@ -410,12 +422,66 @@ mod tests {
         };
         let mut small: Vec<Taken> = (0..20).map(|_| answer("many", 20)).collect();
         let mut large = [answer("two", 8 * PIECE), answer("two", 6 * PIECE)];
-        assert_eq!(unread.relieve(), 1);
+        assert_eq!(unread.relieve().await, 1);
         large[0].frame().await.unwrap().unwrap_err();
         large[1].frame().await.unwrap().unwrap();
         for taken in &mut small {
             taken.frame().await.unwrap().unwrap();
         }
+    }
+
+    /// A large answer of which the cache holds everything, and two smaller ones that keep
+    /// what nobody else needs.
+    #[tokio::test]
+    async fn whoevers_end_frees_nothing_is_left_alone() {
+        struct OfTheCache;
+        impl Keeps for OfTheCache {
+            fn bytes(&self) -> usize {
+                0
+            }
+            fn is_shared(&self) -> bool {
+                true
+            }
+        }
+        let live = Live::new(50 * PIECE);
+        let unread = Unread::new(live.clone());
+        let taking = unread.connection();
+        let answer = |holder: &str, pinned: Bytes, kept: Kept| {
+            let body = Body::from_stream(futures::stream::repeat(pinned).map(Ok::<_, Never>));
+            let about = About {
+                holder: holder.into(),
+                kept,
+                ..About::default()
+            };
+            taking.take(body, about)
+        };
+        let bytes = |pieces: usize| live.count(vec![b'x'; pieces * PIECE]);
+        // The cache's own.
+        let (present, held) = (Arc::new(OfTheCache), bytes(40));
+        let mut large = answer("large", held.clone(), Kept::of(&present));
+        let other = |holder: &str| answer(holder, bytes(30), Kept::default());
+        let mut others = ["one", "two"].map(other);
+        large.frame().await.unwrap().unwrap();
+        for taken in &mut others {
+            taken.frame().await.unwrap().unwrap();
+        }
+        live.held(40 * PIECE);
+        assert_eq!(live.excess(), 10 * PIECE);
+        assert_eq!(unread.relieve().await, 1);
+        assert_eq!(live.excess(), 0);
+        large.frame().await.unwrap().unwrap();
+        let mut ended = 0;
+        for taken in &mut others {
+            ended += usize::from(taken.frame().await.unwrap().is_err());
+        }
+        assert_eq!(ended, 1);
+        // And where nothing is to be gained, nobody is ended.
+        drop(others);
+        live.held(0);
+        let _others = live.hold(20 * PIECE);
+        assert!(live.excess() > 0);
+        assert_eq!(unread.relieve().await, 0);
+        large.frame().await.unwrap().unwrap();
     }
 
     fn held(body: Body, pool: &Pool) -> Body {

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -42,6 +42,10 @@ mod writer;
 
 /// The file in the data directory that holds the log.
 pub const FILE: &str = "steward.db";
+/// SQLite's write-ahead log of it.
+const LOG: &str = "steward.db-wal";
+/// The write-ahead log shrinks back to this after a burst.
+const LOG_BYTES: u64 = 64 * 1024 * 1024;
 /// The file in the data directory that is locked while the store is open.
 pub const LOCK: &str = "lock";
 
@@ -83,6 +87,14 @@ struct Shared {
     lock: Mutex<Option<File>>,
 }
 
+impl Shared {
+    /// Bytes of the write-ahead log; none if that cannot be said.
+    fn log_size(&self) -> u64 {
+        let log = std::fs::metadata(self.directory.join(LOG));
+        log.map_or(0, |metadata| metadata.len())
+    }
+}
+
 impl Sqlite {
     async fn open(directory: &Path) -> Result<Self, Error> {
         std::fs::create_dir_all(directory).map_err(|e| io(directory, &e))?;
@@ -122,6 +134,14 @@ impl Sqlite {
     async fn reader(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Sqlite>, Error> {
         self.readers.acquire().await.map_err(database)
     }
+
+    /// A turn to look through history, which is long: few do at a time, and reads of now
+    /// go before.
+    async fn historian(&self) -> Result<SemaphorePermit<'_>, Error> {
+        let turn = tokio::time::timeout(QUEUE, self.history.acquire()).await;
+        let turn = turn.map_err(|_| database(sqlx::Error::PoolTimedOut))?;
+        turn.map_err(|_| Error::Closed)
+    }
 }
 
 #[async_trait]
@@ -135,6 +155,12 @@ impl Log for Sqlite {
     }
 
     async fn range(&self, range: Range) -> Result<Page, Error> {
+        let published = self.shared.feed.published();
+        let past = range.at.is_some_and(|at| at < published);
+        let _turn = match past {
+            true => Some(self.historian().await?),
+            false => None,
+        };
         read::range(&mut *self.reader().await?, &range).await
     }
 
@@ -145,9 +171,7 @@ impl Log for Sqlite {
         upto: Revision,
         limit: usize,
     ) -> Result<Changes, Error> {
-        // History is long, and few may look through it: reads of now go before.
-        let turn = tokio::time::timeout(QUEUE, self.history.acquire()).await;
-        let _turn = turn.map_err(|_| database(sqlx::Error::PoolTimedOut))?;
+        let _turn = self.historian().await?;
         read::changes(&mut *self.reader().await?, prefix, after, upto, limit).await
     }
 
@@ -178,8 +202,8 @@ impl Log for Sqlite {
     async fn size(&self) -> Result<u64, Error> {
         let directory = &self.shared.directory;
         let mut size = 0;
-        for name in [FILE.to_owned(), format!("{FILE}-wal")] {
-            match std::fs::metadata(directory.join(&name)) {
+        for name in [FILE, LOG] {
+            match std::fs::metadata(directory.join(name)) {
                 Ok(metadata) => size += metadata.len(),
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
                 Err(e) => return Err(io(directory, &e)),
@@ -204,8 +228,7 @@ fn options(directory: &Path) -> SqliteConnectOptions {
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(BUSY)
         .row_buffer_size(1024)
-        // The write-ahead log shrinks back to this after a burst: 64 MiB.
-        .pragma("journal_size_limit", "67108864")
+        .pragma("journal_size_limit", LOG_BYTES.to_string())
         // Cached pages of each connection: 16 MiB.
         .pragma("cache_size", "-16384")
         .disable_statement_logging()

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -91,5 +92,72 @@ async fn a_full_volume_refuses_writes_and_recovers() {
     store.close().await;
     let store = sqlite::open(volume.0.path()).await.unwrap();
     assert!(store.get("/after").await.unwrap().0.is_some());
+    store.close().await;
+}
+
+/// A log that somebody reads all the time never comes to a moment in which it could begin
+/// anew by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "the test owns the tasks that it starts"
+)]
+async fn the_log_is_bounded_while_somebody_reads() {
+    const MIB: usize = 1024 * 1024;
+    let directory = tempfile::tempdir().unwrap();
+    let store = sqlite::open(directory.path()).await.unwrap();
+    for n in 0..32 {
+        let value = Bytes::from(vec![b'x'; MIB]);
+        let key = format!("/k/{n:02}");
+        store.put(&key, value, Expect::Absent).await.unwrap();
+    }
+    let stop = tokio_util::sync::CancellationToken::new();
+    let policy = storage::compact::Policy {
+        max_bytes: 32 * MIB as u64,
+        ..Default::default()
+    };
+    let mut tasks = vec![tokio::spawn(storage::compact::run(
+        store.clone(),
+        policy,
+        stop.clone(),
+    ))];
+    for _ in 0..3 {
+        let (store, stop) = (store.clone(), stop.clone());
+        tasks.push(tokio::spawn(async move {
+            let mut at = store.revision().await.unwrap();
+            let mut after: Option<String> = None;
+            while !stop.is_cancelled() {
+                let page = store.range("/k/", after.as_deref(), None, Some(at)).await;
+                after = match page {
+                    Ok(page) => {
+                        let last = page.entries.last().filter(|_| page.more);
+                        last.map(|entry| entry.key.clone())
+                    }
+                    Err(Error::Compacted { .. }) => {
+                        at = store.revision().await.unwrap();
+                        None
+                    }
+                    Err(other) => panic!("{other}"),
+                };
+            }
+        }));
+    }
+    let mut expect = Expect::Absent;
+    let (mut largest, mut slowest) = (0, Duration::ZERO);
+    for _ in 0..300 {
+        let began = std::time::Instant::now();
+        let value = Bytes::from(vec![b'y'; MIB]);
+        let entry = store.put("/large", value, expect).await.unwrap();
+        expect = Expect::At(entry.modified);
+        slowest = slowest.max(began.elapsed());
+        let log = std::fs::metadata(directory.path().join("steward.db-wal"));
+        largest = largest.max(log.unwrap().len());
+    }
+    stop.cancel();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert!(largest < 128 * MIB as u64, "{largest}");
+    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
     store.close().await;
 }

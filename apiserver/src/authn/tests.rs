@@ -66,9 +66,45 @@ fn peer(authority: &Pair, name: &str, groups: &[&str]) -> Peer {
         validity: year(),
     };
     let pair = pki::sign(authority, &leaf, &Entropy).unwrap();
-    Peer::new(vec![
-        CertificateDer::from_pem_slice(pair.cert.as_bytes()).unwrap(),
-    ])
+    Peer::new(&[CertificateDer::from_pem_slice(pair.cert.as_bytes()).unwrap()])
+}
+
+/// A certificate of `name` with this key, signed with another one in the name of `issuer`.
+fn certificate(
+    (name, key): (&str, &rcgen::KeyPair),
+    (issuer, signer): (&str, &rcgen::KeyPair),
+    authority: bool,
+    until: i32,
+) -> CertificateDer<'static> {
+    let params = |name: &str, authority: bool| {
+        let mut params = rcgen::CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params
+            .distinguished_name
+            .push(rcgen::DnType::CommonName, name);
+        params.not_after = rcgen::date_time_ymd(until, 12, 31);
+        if authority {
+            params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        } else {
+            params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        }
+        params
+    };
+    let issuer = rcgen::Issuer::new(params(issuer, true), signer);
+    let certificate = params(name, authority).signed_by(key, &issuer).unwrap();
+    certificate.der().clone()
+}
+
+/// An authority for users whose certificates this test makes itself.
+fn trusting(root: &CertificateDer<'_>, at: Timestamp) -> Arc<Authenticator> {
+    use base64::Engine;
+    let body = base64::engine::general_purpose::STANDARD.encode(root);
+    let pem = format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n");
+    let mut data = World::new().config_map();
+    data.insert("client-ca-file".to_owned(), pem);
+    let authenticator = Authenticator::new(None, Clock::new(move || at));
+    authenticator.load(&data);
+    authenticator
 }
 
 fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
@@ -227,6 +263,79 @@ async fn a_certificate_is_judged_at_each_request() {
 
     *time.lock() = now() + SignedDuration::from_hours(24 * 366);
     assert!(ask().await.is_err());
+}
+
+/// Authorities of one name that may all have signed each other are tried in every order:
+/// a stranger makes them himself, and nobody else waits for that.
+#[tokio::test]
+async fn a_strangers_chain_costs_next_to_nothing() {
+    let key = || rcgen::KeyPair::generate().unwrap();
+    let (own, signer) = (key(), key());
+    let leaf = certificate(("jane", &own), ("x", &signer), false, 2040);
+    let mut chain = vec![leaf.clone()];
+    for _ in 0..10 {
+        chain.push(certificate(("x", &key()), ("x", &signer), true, 2040));
+    }
+    let authenticator = World::new().authenticator(now());
+    // The number of bytes is bounded as well as that of certificates.
+    let long = "x".repeat(16 * 1024);
+    let large = certificate(("x", &own), (&long, &signer), true, 2040);
+    for chain in [&chain[..], &[leaf, large], &chain[..5]] {
+        let began = std::time::Instant::now();
+        let peer = Peer::new(chain);
+        assert!(!authenticator.is_front_proxy(&peer));
+        let answer = authenticator
+            .authenticate(&peer, &mut HeaderMap::new())
+            .await;
+        assert!(
+            matches!(answer, Err(Rejected::Certificate(_))),
+            "{answer:?}"
+        );
+        let took = began.elapsed();
+        assert!(took < Duration::from_millis(100), "{took:?}");
+        let kept: usize = peer.chain.iter().map(|certificate| certificate.len()).sum();
+        assert!(kept <= MAX_CHAIN_BYTES, "{kept}");
+        // It is not looked at again at each request, either.
+        let verdict = || authenticator.verdict(&peer).unwrap();
+        assert!(Arc::ptr_eq(&verdict(), &verdict()));
+    }
+}
+
+#[tokio::test]
+async fn authorities_in_between_are_followed() {
+    let key = || rcgen::KeyPair::generate().unwrap();
+    let (root, upper, lower, own) = (key(), key(), key(), key());
+    let anchor = certificate(("root", &root), ("root", &root), true, 2040);
+    let chain = [
+        certificate(("jane", &own), ("lower", &lower), false, 2040),
+        certificate(("lower", &lower), ("upper", &upper), true, 2040),
+        certificate(("upper", &upper), ("root", &root), true, 2040),
+    ];
+    let caller = trusting(&anchor, now())
+        .authenticate(&Peer::new(&chain), &mut HeaderMap::new())
+        .await
+        .unwrap();
+    assert_eq!(caller.identity.user, "jane");
+}
+
+/// RFC 5280 has the end of 9999 for what does not end, which is later than a timestamp.
+/// What has ended is judged once as well.
+#[tokio::test]
+async fn a_certificate_is_judged_once_whenever_it_ends() {
+    let key = || rcgen::KeyPair::generate().unwrap();
+    let (root, own) = (key(), key());
+    let anchor = certificate(("root", &root), ("root", &root), true, 9999);
+    let authenticator = trusting(&anchor, now());
+    for (until, valid) in [(9999, true), (2029, false)] {
+        let leaf = certificate(("jane", &own), ("root", &root), false, until);
+        let peer = Peer::new(&[leaf]);
+        let caller = authenticator
+            .authenticate(&peer, &mut HeaderMap::new())
+            .await;
+        assert_eq!(caller.is_ok(), valid, "{until} {caller:?}");
+        let verdict = || authenticator.verdict(&peer).unwrap();
+        assert!(Arc::ptr_eq(&verdict(), &verdict()), "{until}");
+    }
 }
 
 #[tokio::test]

@@ -231,3 +231,93 @@ async fn who_waits_for_another_ones_question_holds_a_place() {
     drop(waiting);
     assert!(futures::FutureExt::now_or_never(ask(account("b"))).is_none());
 }
+
+/// What is remembered of a question does not grow with it, and neither does the answer.
+#[tokio::test]
+async fn what_is_remembered_of_a_long_question_is_short() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let authorizer = Authorizer::for_test(move |_, a| {
+        count.fetch_add(1, Ordering::SeqCst);
+        Decision::Deny {
+            reason: a.label_selector.clone(),
+        }
+    });
+    let attributes = Attributes {
+        label_selector: "x".repeat(60_000),
+        ..Attributes::default()
+    };
+    for _ in 0..3 {
+        let answer = authorizer.allowed(&jane(), &attributes).await.unwrap();
+        let Decision::Deny { reason } = answer else {
+            panic!("{answer:?}");
+        };
+        assert!(reason.len() <= told::MAX_TEXT + 3, "{}", reason.len());
+    }
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    const { assert!(size_of::<Question>() == 32) };
+}
+
+/// Two questions are one only if all that they consist of is the same.
+#[test]
+fn questions_are_told_apart() {
+    let text = |text: &str| text.to_owned();
+    let who =
+        |user: &str, uid: Option<&str>, groups: &[&str], extra: &[(&str, &[&str])]| Identity {
+            user: text(user),
+            uid: uid.map(text),
+            groups: groups.iter().copied().map(text).collect(),
+            extra: extra
+                .iter()
+                .map(|(key, values)| (text(key), values.iter().copied().map(text).collect()))
+                .collect(),
+        };
+    let identities = [
+        who("a", None, &[], &[]),
+        who("a", Some(""), &[], &[]),
+        who("a", Some("b"), &[], &[]),
+        who("ab", None, &[], &[]),
+        who("a", None, &["b"], &[]),
+        who("a", None, &["b", "c"], &[]),
+        who("a", None, &["bc"], &[]),
+        who("a", None, &["b", ""], &[]),
+        who("a", None, &[], &[("b", &[])]),
+        who("a", None, &[], &[("b", &["c"])]),
+        who("a", None, &[], &[("b", &["c", "d"])]),
+        who("a", None, &[], &[("b", &["c"]), ("d", &[])]),
+        who("a", None, &["b"], &[("c", &[])]),
+    ];
+    let fields: [fn(&mut Attributes) -> &mut String; 9] = [
+        |a| &mut a.verb,
+        |a| &mut a.group,
+        |a| &mut a.version,
+        |a| &mut a.resource,
+        |a| &mut a.subresource,
+        |a| &mut a.namespace,
+        |a| &mut a.name,
+        |a| &mut a.field_selector,
+        |a| &mut a.label_selector,
+    ];
+    let mut attributes = vec![Attributes::default()];
+    for path in ["", "a"] {
+        attributes.push(Attributes {
+            path: Some(text(path)),
+            ..Attributes::default()
+        });
+    }
+    for field in fields {
+        for value in ["a", "ab"] {
+            let mut one = Attributes::default();
+            field(&mut one).push_str(value);
+            attributes.push(one);
+        }
+    }
+    let mut seen = std::collections::HashSet::new();
+    for identity in &identities {
+        for attributes in &attributes {
+            let question = question(identity, attributes);
+            assert!(seen.insert(question), "{identity:?} {attributes:?}");
+            assert_eq!(question, super::question(&identity.clone(), attributes));
+        }
+    }
+}

@@ -1,20 +1,26 @@
 //! Objects and their changes as they go over the wire.
 
+use std::fmt::Write;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use apiservice::Resource;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use storage::{Change, Entry};
 
 use crate::accept::MetaVersion;
-use crate::live::Live;
+use crate::live::{Keeps, Live, Share};
 use crate::object;
 use crate::respond;
-use crate::selector::Labels;
+use crate::selector::Selector;
 use crate::status::Failure;
+
+use super::labels::Labels;
 
 /// An object at one revision, as it goes over the wire, with what selectors ask.
 #[derive(Debug)]
@@ -23,29 +29,103 @@ pub struct Item {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// What label selectors look at.
-    pub labels: Labels,
+    /// Where those are that label selectors look at.
+    labels: Labels,
     /// Its resourceVersion.
     pub revision: u64,
     /// JSON with its resourceVersion, without a newline; counted as alive.
     pub encoded: Bytes,
+    /// How often it is held by whom its bytes are counted: by the cache, as what is and in
+    /// events.
+    cached: AtomicUsize,
+}
+
+/// An item that the cache holds.
+#[derive(Debug)]
+pub struct Cached(Arc<Item>);
+
+impl Cached {
+    /// This one.
+    pub fn new(item: Arc<Item>) -> Self {
+        item.cached.fetch_add(1, Ordering::Relaxed);
+        Cached(item)
+    }
+}
+
+impl Deref for Cached {
+    type Target = Arc<Item>;
+
+    fn deref(&self) -> &Arc<Item> {
+        &self.0
+    }
+}
+
+impl Drop for Cached {
+    fn drop(&mut self) {
+        self.0.cached.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What is left of the items that an answer consists of.
+#[derive(Debug, Default)]
+pub struct Rest(Mutex<Option<(std::vec::IntoIter<Arc<Item>>, Share)>>);
+
+impl Rest {
+    /// All of them; the list itself is counted as alive as well.
+    pub fn new(mut items: Vec<Arc<Item>>, live: &Live) -> Self {
+        items.shrink_to_fit();
+        let share = live.hold(size_of::<Arc<Item>>() * items.len());
+        Rest(Mutex::new(Some((items.into_iter(), share))))
+    }
+
+    /// The next one.
+    pub fn next(&self) -> Option<Arc<Item>> {
+        let mut rest = self.0.lock();
+        let next = rest.as_mut().and_then(|(items, _)| items.next());
+        if next.is_none() {
+            *rest = None;
+        }
+        next
+    }
+}
+
+impl Keeps for Rest {
+    fn bytes(&self) -> usize {
+        let rest = self.0.lock();
+        let Some((items, share)) = &*rest else {
+            return 0;
+        };
+        let alone = |item: &&Arc<Item>| item.cached.load(Ordering::Relaxed) == 0;
+        let items = items.as_slice().iter().filter(alone);
+        share.bytes() + items.map(|item| item.encoded.len()).sum::<usize>()
+    }
 }
 
 impl Item {
     /// From an object that carries its resourceVersion.
     pub fn new(object: &Value, live: &Live) -> Self {
-        let labels = object["metadata"]["labels"].as_object();
-        let labels = labels
-            .into_iter()
-            .flatten()
-            .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())));
+        let (text, labels) = encode(object);
         Self {
             namespace: object::meta(object, "namespace").to_owned(),
             name: object::meta(object, "name").to_owned(),
-            labels: labels.collect(),
+            labels,
             revision: object::meta(object, "resourceVersion").parse().unwrap_or(0),
-            encoded: live.count(object.to_string()),
+            // Without the room that a text has to grow, which would be held as well.
+            encoded: live.count(text.into_bytes().into_boxed_slice()),
+            cached: AtomicUsize::new(0),
         }
+    }
+
+    /// The same, for an answer that counts its bytes by other means.
+    pub fn counted(self) -> Self {
+        self.cached.fetch_add(1, Ordering::Relaxed);
+        self
+    }
+
+    /// Whether a selector selects it.
+    pub fn is_selected(&self, selector: &Selector) -> bool {
+        let label = |key: &str| self.labels.get(&self.encoded, key);
+        selector.matches(&self.namespace, &self.name, label)
     }
 
     /// From what is stored.
@@ -81,6 +161,44 @@ impl Item {
     }
 }
 
+/// An object as JSON, and where its labels stand in that.
+fn encode(object: &Value) -> (String, Labels) {
+    let mut text = String::new();
+    let mut labels = Labels::default();
+    map(object, &mut text, |field, value, text| {
+        if field != "metadata" {
+            return write(value, text);
+        }
+        map(value, text, |field, value, text| match value {
+            Value::Object(value) if field == "labels" => labels = Labels::write(value, text),
+            _ => write(value, text),
+        });
+    });
+    (text, labels)
+}
+
+/// Writes a map whose values are written by `each`; anything else as it is.
+fn map(value: &Value, text: &mut String, mut each: impl FnMut(&str, &Value, &mut String)) {
+    let Value::Object(fields) = value else {
+        return write(value, text);
+    };
+    let mut open = '{';
+    for (field, value) in fields {
+        text.push(open);
+        open = ',';
+        write(&Value::from(field.as_str()), text);
+        text.push(':');
+        each(field, value, text);
+    }
+    text.push_str(if fields.is_empty() { "{}" } else { "}" });
+}
+
+/// Writes a value as JSON.
+pub(super) fn write(value: &Value, text: &mut String) {
+    // A text takes everything.
+    let _ = write!(text, "{value}");
+}
+
 /// What happened to an object, before selectors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -110,9 +228,9 @@ pub struct Event {
     /// What happened.
     pub kind: Kind,
     /// For a deletion the last state, at the revision of the deletion.
-    pub object: Arc<Item>,
+    pub object: Cached,
     /// The state before, unless it was added.
-    pub previous: Option<Arc<Item>>,
+    pub previous: Option<Cached>,
     frame: OnceLock<Bytes>,
 }
 
@@ -177,8 +295,8 @@ impl Event {
             resource,
             revision: change.revision().0,
             kind,
-            object: Arc::new(object),
-            previous,
+            object: Cached::new(Arc::new(object)),
+            previous: previous.map(Cached::new),
             frame: OnceLock::new(),
         }))
     }
@@ -188,4 +306,26 @@ impl Event {
 pub(super) fn resource_of(key: &str) -> Option<&'static Resource> {
     let plural = key.strip_prefix('/')?.split('/').next()?;
     apiservice::find(plural)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_object_is_written_as_it_always_is() {
+        for object in [
+            json!({}),
+            json!({"metadata": null, "spec": "\"\n"}),
+            json!({"metadata": {}, "a\"b": [1, {"c": null}]}),
+            json!({"kind": "K", "metadata": {"labels": null, "name": "a"}}),
+            json!({"metadata": {"annotations": {"b": "\u{1}"}, "labels": {}}, "status": {}}),
+            json!({"metadata": {"labels": {"a": "1", "b\\": "2"}, "uid": "x"}, "spec": {}}),
+            json!({"metadata": {"labels": {"a": "1", "b": 2}}, "spec": {"labels": {"a": ""}}}),
+        ] {
+            assert_eq!(encode(&object).0, object.to_string());
+        }
+    }
 }

@@ -13,7 +13,7 @@ use storage::{PAGE_BYTES, Revision};
 
 use crate::accept::{self, Answer};
 use crate::authz::{Permit, verb};
-use crate::cache::{Item, Snapshot};
+use crate::cache::{Item, Pace, Snapshot};
 use crate::limits;
 use crate::live::Live;
 use crate::object;
@@ -116,6 +116,7 @@ pub async fn collect<V>(
                 limit,
                 &options.selector,
             )
+            .await
         }
         None => {
             let share = registry.answers.hold(limits::holder(permit.identity()));
@@ -241,7 +242,7 @@ fn relative(namespace: Option<&str>, item: &Item) -> String {
 }
 
 /// The page of a snapshot.
-fn cut(
+async fn cut(
     snapshot: Snapshot,
     resource: &Resource,
     namespace: Option<&str>,
@@ -259,12 +260,14 @@ fn cut(
     let mut chosen = Vec::new();
     let mut looked = 0;
     let mut last = None;
+    let mut pace = Pace::default();
     for item in items {
+        pace.step(0).await;
         if limit.is_some_and(|limit| chosen.len() == limit) {
             break;
         }
         looked += 1;
-        if selector.matches(&item.namespace, &item.name, &item.labels) {
+        if item.is_selected(selector) {
             chosen.push(item.clone());
         }
         last = Some(item);
@@ -283,7 +286,8 @@ fn cut(
 
 /// The page from the store itself. With a limit it ends early when it is as large as a
 /// page of the store; without one it is refused when it is larger than what one
-/// holder's such answers may be together.
+/// holder's such answers may be together. What it looks through counts as well, whatever
+/// is chosen of it.
 async fn read(
     registry: &Registry,
     resource: &'static Resource,
@@ -302,6 +306,7 @@ async fn read(
     let mut items = Vec::new();
     let mut bytes = 0;
     let uncounted = Live::default();
+    let mut pace = Pace::default();
     loop {
         let wanted = limit.map(|limit| match options.selector.is_empty() {
             true => limit,
@@ -314,18 +319,23 @@ async fn read(
             .map_err(|error| range_failure(error, options))?;
         // All pages of one list are of one state.
         at = Some(page.revision);
+        let end = page.entries.last().filter(|_| page.more);
+        after = end.map(|entry| entry.key.clone());
         let count = page.entries.len();
-        for (position, entry) in page.entries.iter().enumerate() {
+        let sizes = page.entries.iter().map(|entry| entry.value.len());
+        let mut in_hand: usize = sizes.sum();
+        share.reach(bytes + in_hand)?;
+        for (position, entry) in page.entries.into_iter().enumerate() {
+            pace.step(entry.value.len()).await;
+            in_hand -= entry.value.len();
             // What cannot be read is in quarantine: the list of the others goes on.
             // Counted by the share, and not a second time.
-            if let Ok(item) = Item::read(resource, entry, &uncounted)
-                && options
-                    .selector
-                    .matches(&item.namespace, &item.name, &item.labels)
+            if let Ok(item) = Item::read(resource, &entry, &uncounted)
+                && item.is_selected(&options.selector)
             {
                 bytes += item.encoded.len();
-                share.reach(bytes)?;
-                items.push(Arc::new(item));
+                share.reach(bytes + in_hand)?;
+                items.push(Arc::new(item.counted()));
             }
             let left = (count - position - 1) as u64 + page.remaining;
             if limit.is_some_and(|limit| items.len() == limit || bytes >= PAGE_BYTES) {
@@ -339,17 +349,14 @@ async fn read(
                 });
             }
         }
-        match page.entries.last() {
-            Some(last) if page.more => after = Some(last.key.clone()),
-            _ => {
-                return Ok(Page {
-                    items,
-                    revision: page.revision.0,
-                    continue_after: None,
-                    remaining: 0,
-                    share: Some(share),
-                });
-            }
+        if after.is_none() {
+            return Ok(Page {
+                items,
+                revision: page.revision.0,
+                continue_after: None,
+                remaining: 0,
+                share: Some(share),
+            });
         }
     }
 }

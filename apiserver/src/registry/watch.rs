@@ -12,6 +12,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use apiservice::Resource;
@@ -27,9 +28,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::accept::{self, Accept, Answer, Shape};
 use crate::authz::{Permit, verb};
-use crate::cache::{Batch, Cache, Event, Item, Key, Kind};
+use crate::cache::{Batch, Cache, Event, Item, Key, Kind, Pace, Rest};
 use crate::limits;
-use crate::live::{Kept, Live};
+use crate::live::{Keeps, Kept, Live};
 use crate::object;
 use crate::options;
 use crate::pool::{Hold, Pool};
@@ -64,7 +65,7 @@ pub async fn run(
     let accept = accept::negotiate(&request.headers, &query, Answer::Watch)?;
     let options = options::Watch::parse(query, permit.resource())?;
     let watcher = open(registry, &permit, accept, options).await?;
-    let kept = watcher.kept.clone();
+    let kept = Kept::of(&watcher.keeps);
     let frames = stream::unfold(watcher, |mut watcher| async move {
         let frame = watcher.next().await?;
         Some((Ok::<_, std::convert::Infallible>(frame), watcher))
@@ -97,9 +98,7 @@ async fn open(
         selector: options.selector,
         accept,
         headers_sent: false,
-        initial: Vec::new().into_iter(),
-        waiting: 0,
-        kept: Kept::default(),
+        keeps: Arc::new(Unsent::new(registry.cache.clone(), Rest::default())),
         marker: false,
         share: None,
         position: 0,
@@ -125,10 +124,8 @@ async fn open(
             Ok((snapshot, share)) => {
                 watcher.share = share;
                 watcher.position = snapshot.revision;
-                let bytes = snapshot.items.iter().map(|item| item.encoded.len()).sum();
-                watcher.waiting = bytes;
-                watcher.kept.set(bytes);
-                watcher.initial = snapshot.items.into_iter();
+                let initial = Rest::new(snapshot.items, &registry.cache.live);
+                watcher.keeps = Arc::new(Unsent::new(registry.cache.clone(), initial));
                 watcher.marker = options.marker && options.bookmarks;
             }
             // R3.16: on a watch this is an event.
@@ -176,11 +173,7 @@ struct Watcher {
     accept: Accept,
     /// A Table's columns are in the first event only (R4.8).
     headers_sent: bool,
-    initial: std::vec::IntoIter<Arc<Item>>,
-    /// Bytes of the initial items that are left.
-    waiting: usize,
-    /// Of these and of the queue.
-    kept: Kept,
+    keeps: Arc<Unsent>,
     /// Of the initial items, until the last was sent.
     share: Option<Hold>,
     /// The marker bookmark is still owed.
@@ -203,14 +196,49 @@ struct Watcher {
     ended: bool,
 }
 
+/// What a watcher has not sent: some of the initial items, and the queue.
+struct Unsent {
+    cache: Arc<Cache>,
+    initial: Rest,
+    queued: AtomicUsize,
+    /// The queue is of events of the ring after this revision; 0 if it is not.
+    after: AtomicU64,
+}
+
+impl Unsent {
+    fn new(cache: Arc<Cache>, initial: Rest) -> Self {
+        Unsent {
+            cache,
+            initial,
+            queued: AtomicUsize::new(0),
+            after: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Keeps for Unsent {
+    fn bytes(&self) -> usize {
+        let queued = match self.is_shared() {
+            true => 0,
+            false => self.queued.load(Ordering::Relaxed),
+        };
+        queued + self.initial.bytes()
+    }
+
+    fn is_shared(&self) -> bool {
+        let after = self.after.load(Ordering::Relaxed);
+        after > 0 && self.cache.floor() <= after
+    }
+}
+
 impl Watcher {
     /// The next piece of the stream; `None` at its end.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            self.take_initial();
+            self.take_initial().await;
             if let Some(piece) = piece(&mut self.queue, &self.cache.live) {
                 let queued: usize = self.queue.iter().map(Bytes::len).sum();
-                self.kept.set(self.waiting + queued);
+                self.keeps.queued.store(queued, Ordering::Relaxed);
                 return Some(piece);
             }
             if self.ended || self.shutdown.is_cancelled() {
@@ -224,17 +252,18 @@ impl Watcher {
     }
 
     /// Queues some of the present objects, and the marker after the last.
-    fn take_initial(&mut self) {
+    async fn take_initial(&mut self) {
         let mut size = 0;
+        let mut pace = Pace::default();
         while self.queue.is_empty() || size < PIECE {
-            let Some(item) = self.initial.next() else {
+            let Some(item) = self.keeps.initial.next() else {
                 self.share = None;
                 if std::mem::take(&mut self.marker) {
                     self.bookmark(true);
                 }
                 return;
             };
-            self.waiting -= item.encoded.len().min(self.waiting);
+            pace.step(0).await;
             if self.selected(&item) {
                 let frame = self.frame("ADDED", &item);
                 size += frame.len();
@@ -248,10 +277,7 @@ impl Watcher {
             .namespace
             .as_ref()
             .is_none_or(|namespace| *namespace == item.namespace);
-        inside
-            && self
-                .selector
-                .matches(&item.namespace, &item.name, &item.labels)
+        inside && item.is_selected(&self.selector)
     }
 
     /// Looks for changes; waits if there are none.
@@ -262,6 +288,11 @@ impl Watcher {
         }
         let mut progress = self.cache.progress();
         let newest = *progress.borrow_and_update();
+        let after = match self.source {
+            Source::Ring => self.position,
+            Source::History(_) => 0,
+        };
+        self.keeps.after.store(after, Ordering::Relaxed);
         if matches!(self.source, Source::Ring) {
             match self.cache.events(self.resource, self.position, BATCH) {
                 Batch::Events(events, upto) => {

@@ -252,3 +252,46 @@ async fn what_is_held_for_a_write_outlives_its_asker() {
         tokio::task::yield_now().await;
     }
 }
+
+/// As many readers of an older state as there are; who asks for the present one does not
+/// wait for them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_of_the_past_leave_connections_to_the_present() {
+    let opened = fresh().await;
+    let store = &opened.store;
+    let value = Bytes::from(vec![1; 1 << 20]);
+    for n in 0..64 {
+        let key = format!("/k/{n}");
+        store
+            .put(&key, value.clone(), Expect::Absent)
+            .await
+            .unwrap();
+    }
+    let older = store.revision().await.unwrap();
+    store.put("/a", "1".into(), Expect::Absent).await.unwrap();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let read = || {
+        let (store, stop) = (store.clone(), stop.clone());
+        tokio::spawn(async move {
+            while !stop.is_cancelled() {
+                let page = store.range("/k/", None, None, Some(older)).await;
+                page.unwrap();
+            }
+        })
+    };
+    let readers: Vec<_> = (0..50).map(|_| read()).collect();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let mut took = Vec::new();
+    for _ in 0..50 {
+        let began = std::time::Instant::now();
+        assert!(store.get("/a").await.unwrap().0.is_some());
+        took.push(began.elapsed());
+    }
+    stop.cancel();
+    for reader in readers {
+        reader.await.unwrap();
+    }
+    // Some may have to wait for the machine.
+    took.sort_unstable();
+    assert!(took[40] < Duration::from_millis(200), "{took:?}");
+}

@@ -33,6 +33,16 @@ const PURGE_BYTES: i64 = 4 * 1024 * 1024;
 /// What lies below the floor, the sizes of some rows.
 const PURGEABLE: &str = "SELECT revision, coalesce(length(value), 0) FROM version \
      WHERE ended IS NOT NULL AND ended <= (SELECT compacted FROM store) LIMIT ?";
+/// Above this the write-ahead log is emptied after a batch: it begins anew by itself only
+/// in a moment in which nobody reads what is in it. If there is a reader who takes too
+/// long, that is tried again when it has grown so much more.
+const LOG_BYTES: u64 = super::LOG_BYTES + 16 * 1024 * 1024;
+const LOG_STEP: u64 = 16 * 1024 * 1024;
+/// How long writes wait for such a reader, in milliseconds, and what else may wait for
+/// another connection.
+const EMPTYING: &str = "PRAGMA busy_timeout = 2000";
+const EMPTIED: &str = "PRAGMA busy_timeout = 10000";
+const EMPTY_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 /// Changes read at a time when the feed has to be caught up.
 const CHUNK: usize = 512;
 
@@ -112,6 +122,7 @@ pub fn start(
         connection: Some(connection),
         shared,
         options,
+        log_bytes: LOG_BYTES,
     };
     Handle {
         sender: Mutex::new(Some(sender)),
@@ -126,6 +137,8 @@ struct Writer {
     connection: Option<SqliteConnection>,
     /// Where the log stands.
     revision: Revision,
+    /// The size of the write-ahead log at which it is to be emptied.
+    log_bytes: u64,
 }
 
 impl Writer {
@@ -139,10 +152,12 @@ impl Writer {
                     other => {
                         self.batch(std::mem::take(&mut writes)).await;
                         self.other(other).await;
+                        self.trim().await;
                     }
                 }
             }
             self.batch(writes).await;
+            self.trim().await;
         }
         if let Some(connection) = self.connection.take()
             && let Err(error) = connection.close().await
@@ -266,6 +281,35 @@ impl Writer {
         Ok(to)
     }
 
+    /// Empties the write-ahead log when it is too large. What has been answered is not
+    /// concerned, and nothing fails because of it.
+    async fn trim(&mut self) {
+        let Some(connection) = self.connection.as_mut() else {
+            return;
+        };
+        let size = self.shared.log_size();
+        if size < LOG_BYTES {
+            self.log_bytes = LOG_BYTES;
+        }
+        if size < self.log_bytes {
+            return;
+        }
+        let emptied = async {
+            sqlx::query(EMPTYING).execute(&mut *connection).await?;
+            let emptied = sqlx::query(EMPTY_LOG).execute(&mut *connection).await;
+            sqlx::query(EMPTIED).execute(&mut *connection).await?;
+            emptied
+        };
+        if let Err(error) = emptied.await {
+            warn!(%error, "the write-ahead log was not emptied");
+        }
+        let left = self.shared.log_size();
+        self.log_bytes = LOG_BYTES.max(left + LOG_STEP);
+        if left >= LOG_BYTES {
+            warn!(bytes = left, "the write-ahead log is being read and grows");
+        }
+    }
+
     /// After a transaction: where the log stands now, or that this is unknown.
     fn settle<T>(&mut self, result: Result<T, Error>, revision: Revision) -> Result<T, Error> {
         match result {
@@ -287,10 +331,7 @@ impl Writer {
             let mut connection = self.options.connect().await.map_err(database)?;
             // If the volume is full, the write-ahead log gives back what it takes. It may
             // fail for the reason that brought us here: the next write will tell.
-            if let Err(error) = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
-                .execute(&mut connection)
-                .await
-            {
+            if let Err(error) = sqlx::query(EMPTY_LOG).execute(&mut connection).await {
                 warn!(%error, "the write-ahead log was not emptied");
             }
             let bounds = read::bounds(&mut connection).await?;

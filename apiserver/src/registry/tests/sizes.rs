@@ -196,6 +196,43 @@ async fn lists_from_the_store_are_bounded() {
     assert_eq!(world.list(older(3)).await.code, 200);
 }
 
+/// What a selector leaves out is read and looked at all the same.
+#[tokio::test]
+async fn what_a_list_looks_at_counts_and_holds_up_nobody() {
+    use futures::FutureExt;
+    let world = World::memory().await;
+    let mut version = 0;
+    for n in 0..3 {
+        let call = Call::tenants("").body(padded(&format!("a{n}"), 1_100_000));
+        version = world.create(call).await.version();
+    }
+    // It is not the present state, and the cache knows.
+    let newest = world.tenant("z").await.version();
+    let within = std::time::Duration::from_secs(5);
+    assert!(world.registry.cache.reached(newest, within).await);
+    let older = || {
+        Call::tenants("").query(&format!(
+            "resourceVersion={version}&resourceVersionMatch=Exact&labelSelector=no=such"
+        ))
+    };
+    let mut first = std::pin::pin!(world.list(older()));
+    let mut pauses = 0;
+    let answer = loop {
+        match first.as_mut().now_or_never() {
+            Some(answer) => break answer,
+            None => pauses += 1,
+        }
+        // The page that it looks through is in the memory.
+        assert_eq!(world.list(older()).await.code, 429);
+        tokio::task::yield_now().await;
+    };
+    assert!(pauses >= 3, "{pauses}");
+    assert_eq!(answer.code, 200, "{}", answer.body);
+    assert_eq!(answer.body["items"], json!([]));
+    assert_eq!(world.list(older()).await.code, 200);
+    assert!(world.registry.answers.is_unused());
+}
+
 /// A watcher queues about a megabyte, however many large events there are.
 #[tokio::test]
 async fn a_batch_of_events_is_bounded_in_bytes() {
@@ -291,6 +328,48 @@ async fn what_answers_keep_alive_is_counted() {
     );
     drop(lists);
     assert!(cache.live.used() < 20_000, "{}", cache.live.used());
+}
+
+/// What the present state and the ring hold is there whether or not a list is read; its
+/// end would free nothing.
+#[tokio::test]
+async fn a_list_keeps_what_the_cache_does_not_hold() {
+    let world = World::memory().await;
+    let cache = world.registry.cache.clone();
+    let within = std::time::Duration::from_secs(5);
+    let mut version = 0;
+    for name in ["a", "b"] {
+        let call = Call::tenants("").body(padded(name, 14_000));
+        version = world.create(call).await.version();
+    }
+    assert!(cache.reached(version, within).await);
+    let list = world.open_list(Call::tenants("")).await;
+    let watch = world
+        .open_watch(Call::tenants("").query(super::watches::WATCH_LIST))
+        .await;
+    let kept = |response: &http::Response<axum::body::Body>| {
+        let kept = response.extensions().get::<crate::live::Kept>();
+        kept.unwrap().bytes()
+    };
+    // Two pointers.
+    assert_eq!((kept(&list), kept(&watch)), (16, 16));
+    let note = json!({"metadata": {"annotations": {"n": "1"}}});
+    let version = world.patch(Call::tenants("a").body(note)).await.version();
+    assert!(cache.reached(version, within).await);
+    assert_eq!((kept(&list), kept(&watch)), (16, 16));
+    // What comes from the store has a share of its own.
+    let older = format!("resourceVersion={}&resourceVersionMatch=Exact", version - 1);
+    let older = world.open_list(Call::tenants("").query(&older)).await;
+    assert!(!world.registry.answers.is_unused());
+    assert_eq!(kept(&older), 16);
+    cache.forget_events();
+    for response in [&list, &watch] {
+        let kept = kept(response);
+        assert!((14_000..20_000).contains(&kept), "{kept}");
+    }
+    let extension = list.extensions().get::<crate::live::Kept>().cloned();
+    drop(list);
+    assert_eq!(extension.unwrap().bytes(), 0);
 }
 
 /// A stored object is larger as a tree of values than the patch that changes it.

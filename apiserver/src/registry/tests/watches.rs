@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::harness::{Call, World, tenant};
 
-const WATCH_LIST: &str =
+pub(super) const WATCH_LIST: &str =
     "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
 
 #[tokio::test]
@@ -471,6 +471,13 @@ async fn a_watch_says_what_it_keeps() {
     let response = world.open_watch(Call::tenants("").query(WATCH_LIST)).await;
     let kept = response.extensions().get::<crate::live::Kept>().cloned();
     let kept = kept.unwrap();
+    // The cache holds it as well, until there is a newer one.
+    assert!(kept.bytes() < 100, "{}", kept.bytes());
+    let label = json!({"metadata": {"labels": {"a": "b"}}});
+    let newer = world.patch(Call::tenants("a").body(label)).await;
+    let cache = &world.registry.cache;
+    assert!(cache.reached(newer.version(), 5 * second).await);
+    cache.forget_events();
     assert!(kept.bytes() > 500_000, "{}", kept.bytes());
     let mut body = response.into_body();
     let mut left = Vec::new();
