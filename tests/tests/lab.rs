@@ -295,7 +295,8 @@ async fn worker_hosts_stand_side_by_side_and_go_with_a_run_that_is_killed_whole(
         "worker-1"
     );
 
-    // It reaches the node and other hosts, and neither the machine nor beyond.
+    // It reaches the node and other hosts, and neither the machine nor beyond;
+    // the machine reaches it.
     let listens = |host: &str, port: &str| second.run(&["busybox", "nc", "-w", "2", host, port]);
     let node = lab.addresses().node().to_string();
     listens(&node, "6443").unwrap();
@@ -306,6 +307,7 @@ async fn worker_hosts_stand_side_by_side_and_go_with_a_run_that_is_killed_whole(
         listens(&first.address().to_string(), "7").is_ok()
     })
     .await;
+    TcpStream::connect((first.address(), 7)).unwrap();
     let listener = std::net::TcpListener::bind((lab.host_ip(), 0)).unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
     assert!(listens(&lab.host_ip().to_string(), &port).is_err());

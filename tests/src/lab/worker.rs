@@ -129,7 +129,15 @@ impl Worker {
         directories::create(&worker.directory.workers())?;
         let place = worker.place();
         // Whoever makes it has the number.
-        std::fs::create_dir(&place).doing(|| format!("create {}", place.display()))?;
+        match std::fs::create_dir(&place) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                return Err(Error::Refused(format!(
+                    "worker host {number} is up already: `lab worker --name {} down {number}` removes it",
+                    lab.name()
+                )));
+            }
+            made => made.doing(|| format!("create {}", place.display()))?,
+        }
         worker.ours = true;
         worker.assemble(lab).await?;
         Ok(worker)
