@@ -271,6 +271,61 @@ async fn the_next_run_sweeps_what_was_killed_whole() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn worker_hosts_stand_side_by_side_and_go_with_a_run_that_is_killed_whole() {
+    let name = unique('h');
+    run(&["up", "--level", "pods", "--name", &name]);
+    let lab = Lab::attach(&name).await.unwrap();
+    let of_first = |lines: &[String]| lines.iter().filter(|it| it.contains("/w1")).count();
+    let first = lab.worker(1).await.unwrap();
+    assert_ne!(of_first(&traces(&name)), 0, "the search finds a host");
+    let second = lab.worker(2).await.unwrap();
+    assert!(lab.worker(2).await.is_err(), "the number is taken");
+    assert_eq!(second.run(&["hostname"]).unwrap().trim(), "worker-2");
+
+    // A host of its own: of the machine's files it changes none.
+    let mine = "echo mine > /etc/hostname; mkdir /usr/mine /opt/mine /var/lib/mine /tmp/mine";
+    second.run(&["sh", "-ec", mine]).unwrap();
+    for place in ["/usr", "/opt", "/var/lib", "/tmp"] {
+        assert!(!Path::new(place).join("mine").exists(), "{place}");
+    }
+    let host_name = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+    assert_ne!(host_name.trim(), "mine");
+    assert_eq!(
+        first.run(&["cat", "/etc/hostname"]).unwrap().trim(),
+        "worker-1"
+    );
+
+    // It reaches the node and other hosts, and neither the machine nor beyond;
+    // the machine reaches it.
+    let listens = |host: &str, port: &str| second.run(&["busybox", "nc", "-w", "2", host, port]);
+    let node = lab.addresses().node().to_string();
+    listens(&node, "6443").unwrap();
+    first
+        .run(&["sh", "-c", "busybox nc -ll -p 7 -e true >/dev/null 2>&1 &"])
+        .unwrap();
+    eventually("hosts reach each other", Duration::from_secs(5), || {
+        listens(&first.address().to_string(), "7").is_ok()
+    })
+    .await;
+    TcpStream::connect((first.address(), 7)).unwrap();
+    let listener = std::net::TcpListener::bind((lab.host_ip(), 0)).unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    assert!(listens(&lab.host_ip().to_string(), &port).is_err());
+    assert!(listens("192.0.2.1", "9").is_err());
+
+    drop(first);
+    assert_eq!(of_first(&traces(&name)), 0);
+    second.leave();
+    let directories = Directories::from_environment().unwrap();
+    let record = Record::read(&directories.run(&name)).unwrap();
+    record.agent.unwrap().kill();
+    lab.signal("containerd", "KILL").unwrap();
+    drop(lab);
+    run(&["sweep"]);
+    assert_eq!(traces(&name), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_failure_names_the_program_and_keeps_its_log() {
     let lab = Lab::start(Level::Api).await.unwrap();
     let program = Program::new("broken", "sh").args(["-c", "echo it is broken; sleep 0.1; exit 3"]);

@@ -300,6 +300,8 @@ mod tests {
         assert_eq!(first.services(), "198.18.4.0/22");
         assert_eq!(first.dns_service().to_string(), "198.18.4.10");
         assert_eq!(first.pods(), "198.18.8.0/22");
+        assert_eq!(first.workers(), "198.18.2.0/24");
+        assert_eq!(first.worker(WORKERS).to_string(), "198.18.2.99");
         let last = Addresses::of_slot(SLOTS - 1);
         assert_eq!(last.host().to_string(), "198.19.240.1");
         assert_eq!(last.load_balancer(254).to_string(), "198.19.241.254");

@@ -90,52 +90,43 @@ impl Holder<'_> {
         directory: &RunDirectory,
         cgroup: &Cgroup,
     ) -> Result<ProcessId> {
-        hold(self, directories, directory, cgroup)
-    }
-}
-
-fn hold(
-    host: &Holder<'_>,
-    directories: &Directories,
-    directory: &RunDirectory,
-    cgroup: &Cgroup,
-) -> Result<ProcessId> {
-    for path in [&directories.cache, &directories.state] {
-        if path.starts_with("/run") || path.starts_with("/var/run") {
-            return Err(Error::Refused(format!(
-                "{} is below /run, which the node covers",
-                path.display()
-            )));
+        for path in [&directories.cache, &directories.state] {
+            if path.starts_with("/run") || path.starts_with("/var/run") {
+                return Err(Error::Refused(format!(
+                    "{} is below /run, which hosts cover",
+                    path.display()
+                )));
+            }
         }
-    }
-    for name in ["lib", "log", "cni", "plugins"] {
-        directories::create(&host.place.join(name))?;
-    }
-    let below = host.place.strip_prefix(directory.path());
-    let below = below.unwrap_or(host.place).to_owned();
-    let script = mounts(host.more);
-    let holder = process::start(
-        directory,
-        cgroup,
-        Program::new(host.name, "unshare")
-            .args(host.namespaces.iter().copied())
-            .args(["--propagation", "slave", "sh", "-c", &script, "sh"])
-            .args([
-                directory.path().to_owned(),
-                directories.runs(),
-                directories.cache.clone(),
-                below,
-            ]),
-    )?;
-    let started = Instant::now();
-    while !host.place.join("mounted").exists() {
-        holder.check()?;
-        if started.elapsed() > Duration::from_secs(10) {
-            return Err(holder.failure("does not set up the host's mounts"));
+        for name in ["lib", "log", "cni", "plugins"] {
+            directories::create(&self.place.join(name))?;
         }
-        std::thread::sleep(Duration::from_millis(5));
+        let below = self.place.strip_prefix(directory.path());
+        let below = below.unwrap_or(self.place).to_owned();
+        let script = mounts(self.more);
+        let holder = process::start(
+            directory,
+            cgroup,
+            Program::new(self.name, "unshare")
+                .args(self.namespaces.iter().copied())
+                .args(["--propagation", "slave", "sh", "-c", &script, "sh"])
+                .args([
+                    directory.path().to_owned(),
+                    directories.runs(),
+                    directories.cache.clone(),
+                    below,
+                ]),
+        )?;
+        let started = Instant::now();
+        while !self.place.join("mounted").exists() {
+            holder.check()?;
+            if started.elapsed() > Duration::from_secs(10) {
+                return Err(holder.failure("does not set up the host's mounts"));
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(holder.id)
     }
-    Ok(holder.id)
 }
 
 /// Starts containerd.

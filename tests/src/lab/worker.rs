@@ -129,7 +129,15 @@ impl Worker {
         directories::create(&worker.directory.workers())?;
         let place = worker.place();
         // Whoever makes it has the number.
-        std::fs::create_dir(&place).doing(|| format!("create {}", place.display()))?;
+        match std::fs::create_dir(&place) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                return Err(Error::Refused(format!(
+                    "worker host {number} is up already: `lab worker --name {} down {number}` removes it",
+                    lab.name()
+                )));
+            }
+            made => made.doing(|| format!("create {}", place.display()))?,
+        }
         worker.ours = true;
         worker.assemble(lab).await?;
         Ok(worker)
@@ -176,7 +184,7 @@ impl Worker {
     }
 
     /// Runs a command on the host and returns its output. kubeadm, kubectl,
-    /// kubelet and the programs of the machine are found by name.
+    /// kubelet, busybox and the programs of the machine are found by name.
     pub fn run<S: Into<OsString> + Clone>(&self, command: &[S]) -> Result<String> {
         let mut words = command.iter().cloned().map(Into::into);
         let name = words
@@ -353,9 +361,13 @@ impl Worker {
     fn program(&self, name: &str, path: impl Into<OsString>) -> Result<Program> {
         let packages = Packages::of(&self.directories);
         let kubernetes = KUBERNETES.directory(&self.directories);
-        let search = format!("{}:{}", kubernetes.display(), packages.search_path());
+        let search = [
+            kubernetes.display().to_string(),
+            packages.search_path(),
+            packages.busybox().with_file_name("").display().to_string(),
+        ];
         Ok(Program::new(&self.process_name(name), path)
-            .env("PATH", search)
+            .env("PATH", search.join(":"))
             .on_host_of(self.holder()?))
     }
 

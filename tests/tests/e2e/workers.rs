@@ -115,12 +115,21 @@ pub async fn run(stage: &Stage) {
     assert_eq!(said.trim(), "served");
 
     // Nothing but the tenant is in reach: neither what it runs in nor beyond.
+    let node = lab.addresses().node().to_string();
     let service = lab.addresses().kubernetes_service().to_string();
-    for (address, port) in [(service.as_str(), "443"), ("192.0.2.1", "9")] {
+    for (address, port, reached) in [
+        (node.as_str(), "6443", true),
+        (service.as_str(), "443", false),
+        ("192.0.2.1", "9", false),
+    ] {
         let try_it = ["nc", "-w", "2", address, port];
-        assert!(second.run(&try_it).is_err(), "{address} is in reach");
-        let pod = [&["exec", "deploy/user", "--"], &try_it[..]].concat();
-        assert_ne!(tenant.says(&pod).code, 0, "{address} is in reach of pods");
+        let host = second.run(&[&["busybox"], &try_it[..]].concat()).is_ok();
+        let pod = tenant.says(&[&["exec", "deploy/user", "--"], &try_it[..]].concat());
+        assert_eq!(
+            (host, pod.code == 0),
+            (reached, reached),
+            "{address}:{port}"
+        );
     }
 
     add_ons(&tenant, &story).await;
@@ -265,6 +274,7 @@ impl Tenant<'_> {
 
     /// Lets a host join, and waits until its Node is Ready.
     async fn joins(&self, worker: &Worker, command: &str) -> Duration {
+        self.signed(command).await;
         let began = Instant::now();
         worker.join(command).unwrap();
         let name = worker.name();
@@ -280,6 +290,21 @@ impl Tenant<'_> {
         );
         self.stage.it.until(&what, JOINED, ready).await;
         began.elapsed()
+    }
+
+    /// Waits until what kubeadm looks at first is signed with the command's token.
+    /// kubeadm would do that too, looking every five seconds.
+    async fn signed(&self, command: &str) {
+        let mut words = command.split_whitespace();
+        let token = words.find(|it| *it == "--token").and(words.next()).unwrap();
+        let (id, _) = token.split_once('.').unwrap();
+        let get = ["-n", "kube-public", "get", "cm", "cluster-info", "-o"];
+        let path = format!("jsonpath={{.data.jws-kubeconfig-{id}}}");
+        let get = [&get[..], &[&path]].concat();
+        let signed = async || (!self.says(&get).stdout.is_empty()).then_some(());
+        let what = "cluster-info is signed with the token";
+        let (_, took) = self.stage.it.until(what, JOINED, signed).await;
+        self.stage.note("until a token is signed", seconds(took));
     }
 
     /// Waits until a Deployment is available.
