@@ -68,11 +68,18 @@ fn what_has_no_effect_draws_a_warning() {
         ),
         (
             json!({"networkProfile": {"dnsServiceIPs": ["10.96.0.20"]}}),
-            vec!["dnsServiceIPs: shown in status.dnsServiceIPs"],
+            vec!["dnsServiceIPs: kubelets are told to ask these addresses"],
         ),
         (
             json!({"networkProfile": {"clusterDomain": "a.b"}}),
-            vec!["clusterDomain: a.b is in certificates"],
+            vec!["clusterDomain: kubelets, certificates and tokens have a.b"],
+        ),
+        (
+            json!({
+                "networkProfile": {"clusterDomain": "a.b", "dnsServiceIPs": ["10.96.0.20"]},
+                "addons": {"coreDNS": {}},
+            }),
+            vec![],
         ),
         (
             json!({"networkProfile": {"podCidr": ""}}),

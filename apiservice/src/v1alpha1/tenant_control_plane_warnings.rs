@@ -105,15 +105,17 @@ fn without_effect(spec: &TenantControlPlaneSpec, warnings: &mut Vec<String>) {
             format!("spec.networkProfile.allowAddressAsExternalIP: has no effect, for {why}")
         }));
     }
-    if !network.dns_service_ips.is_empty() {
+    let addons = spec.addons.as_ref();
+    let has_dns = addons.is_some_and(|addons| addons.core_dns.is_some());
+    if !has_dns && !network.dns_service_ips.is_empty() {
         warnings.push(
-            "spec.networkProfile.dnsServiceIPs: shown in status.dnsServiceIPs and nowhere else; install the DNS Service at these addresses and give them to the kubelets"
+            "spec.networkProfile.dnsServiceIPs: kubelets are told to ask these addresses; without spec.addons.coreDNS you have to install the DNS Service there"
                 .to_owned(),
         );
     }
-    if network.cluster_domain != NetworkProfile::default().cluster_domain {
+    if !has_dns && network.cluster_domain != NetworkProfile::default().cluster_domain {
         warnings.push(format!(
-            "spec.networkProfile.clusterDomain: {} is in certificates and tokens; the DNS Service and the kubelets of the tenant have to be set up with it as well",
+            "spec.networkProfile.clusterDomain: kubelets, certificates and tokens have {}; without spec.addons.coreDNS your DNS Service has to serve it as well",
             network.cluster_domain
         ));
     }
