@@ -4,7 +4,6 @@
 //! Steps of one stage run side by side; a stage begins when all steps of the
 //! stages before it went well.
 
-pub mod contested;
 pub mod datastore;
 pub mod objects;
 mod own_kinds;

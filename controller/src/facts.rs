@@ -45,6 +45,8 @@ pub struct TenantFacts {
     pub wake_access: Arc<Notify>,
     /// Wakes whoever keeps in it what belongs there before its time.
     pub wake_inside: Arc<Notify>,
+    /// The probe met something that has to be there and is not.
+    pub look_inside: bool,
     /// The connections of its probe that may be under way at a time.
     pub lanes: Lanes,
 }

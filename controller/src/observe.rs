@@ -2,13 +2,13 @@
 
 use apiservice::v1alpha1::{DataStore, Driver, TenantControlPlane};
 
-use crate::apply::contested::Way;
 use crate::cluster::caches::{EVERYWHERE, NamespacedName, Reach};
 use crate::cluster::kinds::{Found, Inventory, ObjectKind};
 use crate::cluster::watches::tenant_near;
 use crate::context::Context;
 use crate::datastores::credentials;
 use crate::facts::TenantFacts;
+use crate::process::contested::Way;
 use crate::tenant;
 use crate::tenant::rolls::Turn;
 use crate::tenant::world::{CredentialsFact, Elsewhere, StoreFacts, StoreProblem, World};

@@ -1,6 +1,7 @@
 //! What runs the process: who leads, what is worked on next, when, and how it is told.
 
 pub mod clock;
+pub mod contested;
 pub mod health;
 pub mod lanes;
 pub mod lease;

@@ -7,10 +7,10 @@ use http::{Method, Request};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
-use crate::apply::contested::{Repair, Way};
 use crate::cluster::caches::NamespacedName;
 use crate::cluster::managers::{FIELD_MANAGER, is_creation};
 use crate::context::{Context, Key};
+use crate::process::contested::{Repair, Way};
 use crate::process::{lease, timing};
 use crate::tenant;
 use crate::tenant::plan::{EXISTS, Finding, Object, ObjectKey, ObjectKind, Outcome, Said};

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 
-use crate::apply::contested::{CONTESTED_EVERY, Contest, Repaired, Way};
+use crate::process::contested::{CONTESTED_EVERY, Contest, Repaired, Way};
 use crate::tenant::plan::{ObjectKey, ObjectKind, Outcome};
 
 /// Each change of a Deployment and each repair of it replaces pods. One that is

@@ -51,7 +51,7 @@ pub fn objects(cluster: &Cluster) -> Vec<Kept> {
 fn image(cluster: &Cluster) -> String {
     let given = cluster.core_dns();
     let tag = given.and_then(|image| image.image_tag.clone());
-    let tag = tag.unwrap_or_else(|| version(&cluster.tenant.spec.kubernetes.version).to_owned());
+    let tag = tag.unwrap_or_else(|| version(&cluster.version).to_owned());
     match given.and_then(|image| image.image_repository.as_deref()) {
         Some(repository) => format!("{repository}/coredns:{tag}"),
         // In the common registry it has a folder of its own.

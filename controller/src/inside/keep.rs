@@ -5,12 +5,18 @@
 //! Ready yet: its readiness is asked for without credentials, and until it has written
 //! its own roles, a second later, it would let nobody ask.
 
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use apiservice::names;
-use apiservice::v1alpha1::TenantControlPlane;
-use tokio::sync::Semaphore;
+use apiservice::v1alpha1::{RegistrySettings, TenantControlPlane};
+use apiservice::version::KubernetesVersion;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::Value;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use crate::cluster::caches::NamespacedName;
@@ -19,31 +25,35 @@ use crate::facts::TenantFacts;
 use crate::inside::coming::Coming;
 use crate::inside::connection::{Tenant, failure};
 use crate::inside::identity::{Writer, pair_of};
-use crate::inside::plan::{self, Basis, Cluster, Step};
+use crate::inside::objects::title;
+use crate::inside::plan::{self, Basis, Cluster, How, Step};
 use crate::inside::ways::{Way, Ways};
 use crate::inside::write;
+use crate::process::contested::{CONTESTED_EVERY, Contest, Repair, Repaired};
 use crate::process::lanes::Lanes;
 use crate::process::observers::pause;
 use crate::process::{lease, timing};
+use crate::report::progress;
 use crate::tenant::objects::is_paused;
-use crate::tenant::world::{Addons, ProbeFacts, ProbeFailure, ProbeFailureKind as Kind};
+use crate::tenant::world::{
+    Addons, InsideProblem, ProbeFacts, ProbeFailure, ProbeFailureKind as Kind,
+};
 
 /// Tenants that are looked into at once; more wait.
 static VISITS: Semaphore = Semaphore::const_new(256);
+/// Tenants in which pods of add-ons that run well are replaced at a time, where the
+/// tenant did not ask for it: after an upgrade of Steward, or a change of its registry.
+static ROLLS: Semaphore = Semaphore::const_new(4);
 
 /// Pods that do not even refuse a connection cannot be reached from here: after
 /// as many the Service has to do.
 const SILENT_ATTEMPTS: u32 = 3;
+/// Writes of one visit that may hang.
+const HANGING: usize = 2;
 
 /// Keeps what belongs into one tenant until the task is ended.
 pub async fn run(ctx: Arc<Context>, name: NamespacedName, uid: String) {
-    let mut keeper = Keeper {
-        coming: Coming::default(),
-        lanes: Lanes::of(1),
-        silent: 0,
-        failures: 0,
-        complete: None,
-    };
+    let mut keeper = Keeper::default();
     let wake = ctx.facts.tenant(&uid).wake_inside;
     loop {
         let wait = keeper.round(&ctx, &name, &uid).await;
@@ -59,30 +69,93 @@ struct Keeper {
     silent: u32,
     /// Visits in a row that failed.
     failures: u32,
-    /// When everything was there, and what it was made of.
-    complete: Option<(Instant, Basis)>,
+    /// When to look again, as long as the objects are made of the same.
+    again: Option<(Instant, Basis)>,
+    /// Objects that nobody asks for and that were not there.
+    gone: BTreeSet<String>,
+    /// Who else writes what we keep.
+    contest: Contest<Fought>,
+    /// Pods of add-ons are being replaced.
+    rolling: Option<Rolling>,
+}
+
+impl Default for Keeper {
+    fn default() -> Self {
+        Keeper {
+            coming: Coming::default(),
+            lanes: Lanes::of(1),
+            silent: 0,
+            failures: 0,
+            again: None,
+            gone: BTreeSet::new(),
+            contest: Contest::default(),
+            rolling: None,
+        }
+    }
+}
+
+/// A place among those that replace pods.
+struct Rolling {
+    _place: SemaphorePermit<'static>,
+    since: Instant,
+}
+
+/// What is fought over: an object of a tenant, and whether it is deleted or changed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Fought {
+    object: String,
+    deleted: bool,
+    runs_pods: bool,
+}
+
+impl Fought {
+    fn over(step: &Step) -> Self {
+        let object = step.object();
+        Fought {
+            object: title(object),
+            deleted: matches!(step, Step::Create(_)),
+            runs_pods: matches!(object["kind"].as_str(), Some("Deployment" | "DaemonSet")),
+        }
+    }
+}
+
+impl Repaired for Fought {
+    fn longest_pause(&self) -> Duration {
+        match self.runs_pods {
+            true => CONTESTED_EVERY * 10,
+            false => CONTESTED_EVERY,
+        }
+    }
 }
 
 /// What a visit has done.
+#[derive(Default)]
 struct Done {
     /// What was written.
     steps: Vec<Step>,
-    /// What could not be made or written, a sentence each.
-    problems: Vec<String>,
+    /// What could not be made or written.
+    problems: Vec<InsideProblem>,
+    /// Something waits for its turn.
+    waits: bool,
 }
-
-/// Problems that are told at a time.
-const PROBLEMS: usize = 5;
 
 /// What came of a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Found {
     /// No way leads there yet.
     NoWay,
-    /// Everything is there as it is to be.
+    /// Everything is there as it is to be, or waits for its turn.
     Complete,
     /// Something could not be looked at or written.
     Failed,
+}
+
+/// What a round is about.
+struct Round<'a> {
+    ctx: &'a Context,
+    name: &'a NamespacedName,
+    uid: &'a str,
+    basis: &'a Basis,
 }
 
 impl Keeper {
@@ -93,42 +166,46 @@ impl Keeper {
         if tenant.metadata.uid.as_deref() != Some(uid) || is_left_alone(&tenant) {
             return timing::PROBE_DOWN;
         }
-        if self.coming.note(ctx, name, None) {
-            self.silent = 0;
-            self.failures = 0;
-        }
+        self.coming.note(ctx, name, None);
         let basis = basis(ctx, name, tenant);
-        let probe = ctx.facts.tenant(uid).probe;
-        if let Some((at, made_of)) = &self.complete
+        let (probe, asked) = ctx.facts.update_tenant(uid, |known| {
+            (known.probe.clone(), std::mem::take(&mut known.look_inside))
+        });
+        if let Some((at, made_of)) = &self.again
             && basis.is_same(made_of)
-            && at.elapsed() < timing::INSIDE_EVERY
-            && is_well(&probe)
+            && *at > Instant::now()
+            && (!asked || self.failures > 0)
         {
-            return timing::PROBE_DOWN;
+            // Woken by what is no news here.
+            return at.duration_since(Instant::now());
         }
-        let found = self.visit_one_way(ctx, name, uid, &basis, &probe).await;
-        self.complete = (found == Found::Complete).then(|| (Instant::now(), basis));
-        self.wait(found)
+        let round = Round {
+            ctx,
+            name,
+            uid,
+            basis: &basis,
+        };
+        let found = self.visit_one_way(&round, &probe).await;
+        let wait = self.wait(found, basis.first);
+        self.again = Some((Instant::now() + wait, basis));
+        wait
     }
 
     /// Tries one way after the other, until one has led to the tenant.
-    async fn visit_one_way(
-        &mut self,
-        ctx: &Context,
-        name: &NamespacedName,
-        uid: &str,
-        basis: &Basis,
-        probe: &ProbeFacts,
-    ) -> Found {
+    async fn visit_one_way(&mut self, round: &Round<'_>, probe: &ProbeFacts) -> Found {
+        let (ctx, name) = (round.ctx, round.name);
         let Some(tenant) = ctx.caches.tenants.get(name) else {
             return Found::NoWay;
         };
         let ways = Ways::of(ctx, name, &tenant);
         let mut found = Found::NoWay;
-        if basis.first && self.silent < SILENT_ATTEMPTS {
-            for way in ways.to_pods(&ctx.caches.pods.of(name)) {
-                match self.visit(ctx, name, basis, &way).await {
-                    Ok(done) => return self.learn(ctx, name, uid, basis, Ok(done)),
+        if round.basis.first {
+            for way in ways.to_pods(&own_pods(ctx, name)) {
+                if self.silent >= SILENT_ATTEMPTS {
+                    break;
+                }
+                match self.visit(round, &way).await {
+                    Ok(done) => return learn(round, done),
                     Err(failure) if failure.kind == Kind::TimedOut => self.silent += 1,
                     // It does not serve yet.
                     Err(_) => {}
@@ -136,37 +213,50 @@ impl Keeper {
                 found = Found::Failed;
             }
         }
-        match ways.open(probe) {
-            Some(way) => {
-                let visit = self.visit(ctx, name, basis, &way).await;
-                self.learn(ctx, name, uid, basis, visit)
+        let Some(way) = ways.open(probe) else {
+            return found;
+        };
+        match self.visit(round, &way).await {
+            Ok(done) => learn(round, done),
+            // It refuses: nothing is written until somebody has mended that.
+            Err(failure) if matches!(failure.kind, Kind::Forbidden | Kind::Unauthenticated) => {
+                let about = "The tenant's API lets nobody of Steward's in";
+                let problems = vec![plan::problem(about, &failure.message)];
+                learn(
+                    round,
+                    Done {
+                        problems,
+                        ..Done::default()
+                    },
+                )
             }
-            None => found,
+            // What was seen last stands: Ready tells of the rest.
+            Err(failure) => {
+                let tenant = name.to_string();
+                tracing::debug!(tenant, "not looked into: {}", failure.message);
+                Found::Failed
+            }
         }
     }
 
     /// Looks at the tenant and writes what is missing, as the first that may.
-    async fn visit(
-        &self,
-        ctx: &Context,
-        name: &NamespacedName,
-        basis: &Basis,
-        way: &Way,
-    ) -> Result<Done, ProbeFailure> {
+    async fn visit(&mut self, round: &Round<'_>, way: &Way) -> Result<Done, ProbeFailure> {
+        let (ctx, first) = (round.ctx, round.basis.first);
         // A wait for others is no silence of the tenant.
         let _permit = VISITS.acquire().await;
         let mut refused: Option<ProbeFailure> = None;
-        for writer in Writer::of(basis.first) {
-            let credentials = writer.credentials(ctx, name)?;
+        for writer in Writer::of(first) {
+            let credentials = writer.credentials(ctx, round.name)?;
+            let lanes = self.lanes.clone();
             let visit = async {
                 let connect =
-                    Tenant::connect(&way.address, way.host.as_deref(), &credentials, &self.lanes);
+                    Tenant::connect(&way.address, way.host.as_deref(), &credentials, &lanes);
                 let connect = tokio::time::timeout(timing::CONNECT_DEADLINE, connect);
                 let Ok(tenant) = connect.await else {
                     let message = format!("{}: no connection in time", way.address);
                     return Err(failure(Kind::TimedOut, message));
                 };
-                put_right(&tenant?, basis).await
+                self.put_right(&tenant?, round).await
             };
             let visit = tokio::time::timeout(timing::VISIT_DEADLINE, visit);
             let visit = match ctx.leadership.hold(visit).await {
@@ -186,74 +276,129 @@ impl Keeper {
         let remedy = "bind the group kubeadm:cluster-admins to the ClusterRole cluster-admin \
                       again with super-admin.conf of the admin Secret";
         let said = refused.map(|failure| failure.message).unwrap_or_default();
-        Err(failure(Kind::Forbidden, format!("{said}; {remedy}")))
+        let said = crate::report::diagnose::quote(&said);
+        Err(failure(Kind::Forbidden, format!("{remedy} ({said})")))
     }
 
-    /// Makes known what came of a visit.
-    fn learn(
-        &self,
-        ctx: &Context,
-        name: &NamespacedName,
-        uid: &str,
-        basis: &Basis,
-        visit: Result<Done, ProbeFailure>,
-    ) -> Found {
-        let tenant = name.to_string();
-        let done = visit.unwrap_or_else(|failure| Done {
-            steps: Vec::new(),
-            problems: vec![failure.message],
-        });
-        for step in &done.steps {
-            tracing::info!(tenant, "in the tenant: {step}");
+    /// Looks, plans and writes.
+    async fn put_right(
+        &mut self,
+        tenant: &Tenant,
+        round: &Round<'_>,
+    ) -> Result<Done, ProbeFailure> {
+        let basis = round.basis;
+        let (mut wanted, mut problems) = plan::wanted(basis);
+        wanted.retain(|kept| kept.how != How::Absent || !self.gone.contains(&title(&kept.value)));
+        let (inside, unread) = write::look(tenant, wanted, basis.first).await?;
+        problems.extend(unread);
+        for (kept, live) in &inside.found {
+            let title = title(&kept.value);
+            match kept.how == How::Absent && live.is_none() {
+                true => self.gone.insert(title),
+                false => self.gone.remove(&title),
+            };
         }
-        let mut problems = done.problems;
-        problems.truncate(PROBLEMS);
-        let problem = (!problems.is_empty()).then(|| problems.join(" "));
-        let cluster = basis.cluster.as_ref().filter(|_| !basis.first);
-        let (changed, wake) = ctx.facts.update_tenant(uid, |known: &mut TenantFacts| {
-            let mut facts = known.inside.clone();
-            if problem.is_none()
-                && let Some(cluster) = cluster
-            {
-                facts.generation = cluster.tenant.metadata.generation;
-                facts.addons = Some(Addons {
-                    core_dns: cluster.core_dns().is_some(),
-                    kube_proxy: cluster.kube_proxy().is_some(),
+        self.leave_place(&inside);
+        let mut done = Done {
+            problems,
+            ..Done::default()
+        };
+        let mut hanging = 0;
+        for step in plan::plan(&inside) {
+            if hanging >= HANGING {
+                done.waits = true;
+                break;
+            }
+            match self.may(&step, round) {
+                May::Now => {}
+                May::InTurn => {
+                    done.waits = true;
+                    continue;
+                }
+                May::Later(until) => {
+                    let field = match &step {
+                        Step::Apply { field, .. } | Step::Replace { field, .. } => {
+                            format!(" ({field})")
+                        }
+                        _ => String::new(),
+                    };
+                    let about = format!("{}{field} is contested", title(step.object()));
+                    let said = format!(
+                        "somebody else keeps changing it back, so the next attempt is at {until:.0}"
+                    );
+                    done.problems.push(plan::problem(about, &said));
+                    continue;
+                }
+            }
+            let began = Instant::now();
+            match write::carry_out(tenant, &step, basis.first).await {
+                Ok(()) => {
+                    let content = fingerprint(step.object());
+                    let now = round.ctx.now();
+                    self.contest.wrote(Fought::over(&step), content, now);
+                    done.steps.push(step);
+                }
+                Err(failure) if failure.kind == Kind::Write => {
+                    hanging += usize::from(began.elapsed() >= timing::STEP_DEADLINE);
+                    let about = format!("Cannot {step}");
+                    done.problems.push(plan::problem(about, &failure.message));
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
+        Ok(done)
+    }
+
+    /// Whether a step may be carried out now. What the tenant asked for itself may.
+    fn may(&mut self, step: &Step, round: &Round<'_>) -> May {
+        let now = round.ctx.now();
+        let fought = Fought::over(step);
+        let content = fingerprint(step.object());
+        if let Repair::Contested { until } = self.contest.ask(&fought, content, now) {
+            return May::Later(until);
+        }
+        let cluster = round.basis.cluster.as_ref();
+        let generation = cluster.and_then(|it| it.tenant.metadata.generation);
+        let known = round.ctx.facts.tenant(round.uid).inside.generation;
+        let asked_for = known.is_some() && known != generation;
+        if !matches!(step, Step::Apply { rolls: true, .. }) || asked_for || self.rolling.is_some() {
+            return May::Now;
+        }
+        match ROLLS.try_acquire() {
+            Ok(place) => {
+                self.rolling = Some(Rolling {
+                    _place: place,
+                    since: Instant::now(),
                 });
+                May::Now
             }
-            facts.problem = problem;
-            let changed = known.inside != facts;
-            known.inside = facts;
-            (changed, known.wake_probe.clone())
-        });
-        let problem = ctx.facts.tenant(uid).inside.problem;
-        if changed {
-            if let Some(problem) = &problem {
-                tracing::warn!(
-                    tenant,
-                    "what belongs into the tenant is not there: {problem}"
-                );
-            }
-            ctx.queue.add(Key::Tenant(name.clone()));
-        }
-        if !done.steps.is_empty() {
-            wake.notify_one();
-        }
-        match problem {
-            None => Found::Complete,
-            Some(_) => Found::Failed,
+            Err(_) => May::InTurn,
         }
     }
 
-    /// How long to wait after a round.
-    fn wait(&mut self, found: Found) -> Duration {
+    /// Gives the place back once the pods that were replaced run, or have not for long.
+    fn leave_place(&mut self, inside: &plan::Inside) {
+        let Some(rolling) = &self.rolling else {
+            return;
+        };
+        let all = inside.found.iter().filter_map(|(_, live)| live.as_ref());
+        let settled = all.filter_map(plan::is_settled).all(|settled| settled);
+        let seen = rolling.since.elapsed() > Duration::from_secs(1);
+        if settled && seen || rolling.since.elapsed() > timing::ROLL_HELD_FOR {
+            self.rolling = None;
+        }
+    }
+
+    /// How long to wait after a round. `first`: the tenant may be about to come up.
+    fn wait(&mut self, found: Found, first: bool) -> Duration {
         if found != Found::Failed {
             self.failures = 0;
         }
         match found {
-            // What it was made of may change; the tenant is looked at less often.
-            Found::Complete => timing::PROBE_DOWN,
-            Found::NoWay | Found::Failed if self.coming.is() => timing::PROBE_COMING,
+            // What it is made of may change before, and is told of.
+            Found::Complete if self.rolling.is_some() => timing::PROBE_READY,
+            Found::Complete => timing::INSIDE_EVERY,
+            Found::NoWay | Found::Failed if first && self.coming.is() => timing::PROBE_COMING,
             Found::NoWay => timing::PROBE_DOWN,
             Found::Failed => {
                 self.failures = self.failures.saturating_add(1);
@@ -264,42 +409,138 @@ impl Keeper {
     }
 }
 
+/// Whether a step may be carried out.
+enum May {
+    Now,
+    /// Others are being rolled.
+    InTurn,
+    /// Somebody works against it.
+    Later(Timestamp),
+}
+
+fn fingerprint(object: &Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    object.to_string().hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Makes known what came of a visit.
+fn learn(round: &Round<'_>, done: Done) -> Found {
+    let Round {
+        ctx,
+        name,
+        uid,
+        basis,
+    } = round;
+    let tenant = name.to_string();
+    for step in &done.steps {
+        tracing::info!(tenant, "in the tenant: {step}");
+    }
+    let cluster = basis.cluster.as_ref().filter(|_| !basis.first);
+    let well = done.problems.is_empty();
+    let (changed, wake) = ctx.facts.update_tenant(uid, |known: &mut TenantFacts| {
+        let mut facts = known.inside.clone();
+        if let Some(cluster) = cluster.filter(|_| well && !done.waits) {
+            // The rest of a change comes with the version that serves.
+            let wanted = &cluster.tenant.spec.kubernetes.version;
+            if is_same_version(wanted, &cluster.version) {
+                facts.generation = cluster.tenant.metadata.generation;
+            }
+            facts.addons = Some(Addons {
+                core_dns: cluster.core_dns().is_some(),
+                kube_proxy: cluster.kube_proxy().is_some(),
+            });
+        }
+        facts.problems = done.problems;
+        let changed = !known.inside.is_same(&facts);
+        if changed {
+            known.inside = facts;
+        }
+        (changed, known.wake_probe.clone())
+    });
+    if changed {
+        if let Some(problems) = ctx.facts.tenant(uid).inside.told() {
+            tracing::warn!(
+                tenant,
+                "what belongs into the tenant is not there: {problems}"
+            );
+        }
+        ctx.queue.add(Key::Tenant((*name).clone()));
+    }
+    if !done.steps.is_empty() {
+        wake.notify_one();
+    }
+    match well {
+        true => Found::Complete,
+        false => Found::Failed,
+    }
+}
+
+fn is_same_version(one: &str, other: &str) -> bool {
+    let parsed = |text: &str| text.parse::<KubernetesVersion>();
+    match (parsed(one), parsed(other)) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => one == other,
+    }
+}
+
 /// What the objects in a tenant are made of, as far as it is known.
 fn basis(ctx: &Context, name: &NamespacedName, tenant: Arc<TenantControlPlane>) -> Basis {
     let status = tenant.status.as_ref();
     let endpoint = status.and_then(|status| status.control_plane_endpoint.clone());
+    let version = status.and_then(|status| status.installed_version());
+    let version = version
+        .unwrap_or(&tenant.spec.kubernetes.version)
+        .to_owned();
     let authority = pair_of(ctx, name, &names::ca(&name.name));
     let first = !tenant.was_ready();
+    let registry = registry(ctx, name, &tenant);
     let cluster = endpoint.filter(|endpoint| !endpoint.is_empty());
     let cluster = cluster.zip(authority).map(|(endpoint, authority)| Cluster {
         tenant,
         endpoint,
         authority: authority.cert,
-        registry: ctx.settings.registry.clone(),
+        registry,
+        version,
     });
     Basis { first, cluster }
 }
 
-/// Looks, plans and writes. What one object meets holds up no other, but for what the
-/// writer may not do at all.
-async fn put_right(tenant: &Tenant, basis: &Basis) -> Result<Done, ProbeFailure> {
-    let (wanted, problems) = plan::wanted(basis);
-    let mut done = Done {
-        steps: Vec::new(),
-        problems: problems.into_iter().map(|problem| problem.0).collect(),
+/// The registry of this installation. Where the tenant's own pods follow a change of it,
+/// they do so by turns, and its add-ons follow them.
+fn registry(ctx: &Context, name: &NamespacedName, tenant: &TenantControlPlane) -> String {
+    let settings = &tenant.spec.control_plane.deployment.registry_settings;
+    let usual = RegistrySettings::default();
+    let deployment = ctx.caches.deployments.get(&NamespacedName::new(
+        &name.namespace,
+        names::workload(&name.name),
+    ));
+    let runs = deployment.as_deref().and_then(|live| {
+        let pod = live.spec.as_ref()?.template.spec.as_ref()?;
+        let mut containers = pod.containers.iter();
+        let server = containers.find(|it| it.name == names::container::API_SERVER)?;
+        let (image, _tag) = server.image.as_deref()?.rsplit_once(':')?;
+        image
+            .strip_suffix(&settings.api_server_image)?
+            .strip_suffix('/')
+    });
+    let own = ctx.settings.registry.trim_end_matches('/');
+    runs.filter(|_| settings.registry == usual.registry)
+        .unwrap_or(own)
+        .to_owned()
+}
+
+/// The pods that our Deployment has made: anybody can make one with its labels.
+fn own_pods(ctx: &Context, name: &NamespacedName) -> Vec<Arc<Pod>> {
+    let deployment = ctx.caches.deployments.get(&NamespacedName::new(
+        &name.namespace,
+        names::workload(&name.name),
+    ));
+    let Some(live) = deployment else {
+        return Vec::new();
     };
-    let inside = write::look(tenant, wanted).await?;
-    for step in plan::plan(&inside) {
-        match write::carry_out(tenant, &step, basis.first).await {
-            Ok(()) => done.steps.push(step),
-            Err(failure) if failure.kind == Kind::Write => {
-                done.problems
-                    .push(format!("Cannot {step}: {}.", failure.message));
-            }
-            Err(failure) => return Err(failure),
-        }
-    }
-    Ok(done)
+    let sets = ctx.caches.replica_sets.of(name);
+    progress::made_by(&live, &sets, ctx.caches.pods.of(name))
 }
 
 /// Nothing is written into a tenant that is paused, asleep or on its way out.
@@ -309,30 +550,53 @@ fn is_left_alone(tenant: &TenantControlPlane) -> bool {
         || tenant.metadata.deletion_timestamp.is_some()
 }
 
-fn is_well(probe: &ProbeFacts) -> bool {
-    let ways = [&probe.endpoint, &probe.service];
-    ways.iter()
-        .any(|fact| fact.as_ref().is_some_and(|fact| fact.result.is_ok()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn what_fails_is_tried_less_and_less() {
-        let mut keeper = Keeper {
-            coming: Coming::default(),
-            lanes: Lanes::of(1),
-            silent: 0,
-            failures: 0,
-            complete: None,
-        };
-        let mut wait = |found| keeper.wait(found).as_secs();
-        assert_eq!(wait(Found::Complete), 2);
+        let mut keeper = Keeper::default();
+        let mut wait = |found| keeper.wait(found, false).as_secs();
+        assert_eq!(wait(Found::Complete), 30);
         let waits: Vec<_> = (0..6).map(|_| wait(Found::Failed)).collect();
         assert_eq!(waits, [2, 4, 8, 16, 30, 30]);
         assert_eq!(wait(Found::NoWay), 2);
         assert_eq!(wait(Found::Failed), 2);
+    }
+
+    /// Whoever changes an add-on back each time has its pods replaced less and less.
+    #[test]
+    fn a_fight_over_an_object_is_slowed_down() {
+        let mut keeper = Keeper::default();
+        let set = json!({"kind": "DaemonSet", "metadata": {"name": "kube-proxy"}});
+        let step = Step::Apply {
+            object: set.clone(),
+            field: "spec.template".to_owned(),
+            rolls: false,
+        };
+        let content = fingerprint(&set);
+        let start = Timestamp::UNIX_EPOCH;
+        let mut writes = Vec::new();
+        for second in (0..3600).step_by(30) {
+            let now = start + jiff::SignedDuration::from_secs(second);
+            let asked = keeper.contest.ask(&Fought::over(&step), content, now);
+            if asked == Repair::Write {
+                writes.push(second);
+                keeper.contest.wrote(Fought::over(&step), content, now);
+            }
+        }
+        assert!(writes.len() <= 12, "{writes:?}");
+        // Another wish of ours is written at once.
+        let now = start + jiff::SignedDuration::from_secs(3600);
+        let other = keeper.contest.ask(&Fought::over(&step), content + 1, now);
+        assert_eq!(other, Repair::Write);
+    }
+
+    #[test]
+    fn versions_are_compared_as_such() {
+        assert!(is_same_version("v1.36.3", "1.36.3"));
+        assert!(!is_same_version("v1.36.3", "v1.36.4"));
     }
 }

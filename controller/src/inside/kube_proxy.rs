@@ -1,6 +1,7 @@
 //! The tenant's kube-proxy, as kubeadm installs it.
 
 use apiservice::names;
+use apiservice::version::KubernetesVersion;
 use serde_json::{Value, json};
 
 use crate::inside::objects::{metadata, yaml};
@@ -42,8 +43,9 @@ fn image(cluster: &Cluster) -> String {
     let repository = repository.unwrap_or(&cluster.registry);
     let tag = given.and_then(|image| image.image_tag.clone());
     let tag = tag.unwrap_or_else(|| {
-        let version = &cluster.tenant.spec.kubernetes.version;
-        format!("v{}", version.trim_start_matches('v').replace('+', "_"))
+        let version = &cluster.version;
+        let parsed = version.parse::<KubernetesVersion>();
+        parsed.map_or_else(|_| version.clone(), |version| version.tag())
     });
     format!("{repository}/kube-proxy:{tag}")
 }

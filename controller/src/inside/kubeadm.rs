@@ -6,11 +6,12 @@
 use apiservice::names;
 use serde_json::{Value, json};
 
-use crate::inside::plan::{Cluster, Kept, Problem};
+use crate::inside::plan::{Cluster, Kept, problem};
 use crate::inside::rbac::{
     cluster_role, cluster_role_binding, group, role, role_binding, rule, user,
 };
 use crate::tenant::kubeadm;
+use crate::tenant::world::InsideProblem;
 
 /// Nodes that have a certificate.
 const NODES: &str = "system:nodes";
@@ -23,7 +24,7 @@ const SYSTEM: &str = "kube-system";
 const PUBLIC: &str = "kube-public";
 
 /// All of it; what cannot be made is told.
-pub fn objects(cluster: &Cluster, problems: &mut Vec<Problem>) -> Vec<Kept> {
+pub fn objects(cluster: &Cluster, problems: &mut Vec<InsideProblem>) -> Vec<Kept> {
     let mut objects = vec![
         cluster_info(cluster),
         role(
@@ -77,7 +78,7 @@ pub fn objects(cluster: &Cluster, problems: &mut Vec<Problem>) -> Vec<Kept> {
             SYSTEM,
             "kubeadm-config",
             "ClusterConfiguration",
-            &kubeadm::configuration(&cluster.tenant, &cluster.endpoint),
+            &kubeadm::configuration(&cluster.tenant, &cluster.version, &cluster.endpoint),
         ),
         role(
             SYSTEM,
@@ -102,10 +103,11 @@ pub fn objects(cluster: &Cluster, problems: &mut Vec<Problem>) -> Vec<Kept> {
     ];
     match kubelet(cluster) {
         Ok(config) => objects.push(config_map(SYSTEM, "kubelet-config", "kubelet", &config)),
-        Err(why) => problems.push(Problem(format!(
+        Err(why) => problems.push(problem(
             "spec.kubernetes.kubelet.configurationJSONPatches does not fit the kubelet's \
-             configuration: {why}. What was there before stays."
-        ))),
+             configuration, and what was there before stays",
+            &why,
+        )),
     }
     objects.into_iter().map(Kept::whole).collect()
 }

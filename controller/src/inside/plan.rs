@@ -11,7 +11,9 @@ use sha2::{Digest, Sha256};
 
 use crate::inside::objects::{is_ours, title};
 use crate::inside::{coredns, kube_proxy, kubeadm, rbac};
+use crate::report::diagnose::quote;
 use crate::tenant::drift;
+use crate::tenant::world::InsideProblem;
 
 /// What the objects in a tenant are made of.
 #[derive(Clone, Debug)]
@@ -32,8 +34,11 @@ pub struct Cluster {
     pub endpoint: String,
     /// PEM of the authority of its serving certificates.
     pub authority: String,
-    /// The registry of images that are not named.
+    /// The registry of images that are not named, without a slash at its end.
     pub registry: String,
+    /// The version of Kubernetes that serves: add-ons and what nodes are told follow the
+    /// control plane, and never go before it.
+    pub version: String,
 }
 
 impl Cluster {
@@ -53,16 +58,25 @@ impl Basis {
     pub fn is_same(&self, other: &Basis) -> bool {
         let of = |basis: &Basis| {
             let cluster = basis.cluster.clone()?;
-            let generation = cluster.tenant.metadata.generation;
-            Some((generation, cluster.endpoint, cluster.authority))
+            Some((
+                cluster.tenant.metadata.generation,
+                cluster.endpoint,
+                cluster.authority,
+                cluster.registry,
+                cluster.version,
+            ))
         };
         self.first == other.first && of(self) == of(other)
     }
 }
 
-/// Why something cannot be made, in a sentence.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem(pub String);
+/// What somebody said about something that cannot be done, cut to a quotation.
+pub fn problem(about: impl Into<String>, said: &str) -> InsideProblem {
+    InsideProblem {
+        about: about.into(),
+        said: quote(said),
+    }
+}
 
 /// What was found in a tenant.
 #[derive(Clone, Debug)]
@@ -127,13 +141,22 @@ pub enum Step {
     /// There is no object of this name.
     Create(Value),
     /// There is one with other fields.
-    Apply(Value),
+    Apply {
+        /// The object.
+        object: Value,
+        /// The first field that differs.
+        field: String,
+        /// It replaces pods that run as they are to.
+        rolls: bool,
+    },
     /// What differs cannot be changed: it is deleted and made anew.
     Replace {
         /// The new object.
         object: Value,
         /// The one that is deleted.
         uid: String,
+        /// The field that differs.
+        field: String,
     },
     /// Nobody asks for it any more.
     Delete {
@@ -146,7 +169,7 @@ pub enum Step {
 
 /// What is kept in a tenant, in the order in which it can be created, and what of it
 /// cannot be made.
-pub fn wanted(basis: &Basis) -> (Vec<Kept>, Vec<Problem>) {
+pub fn wanted(basis: &Basis) -> (Vec<Kept>, Vec<InsideProblem>) {
     let mut problems = Vec::new();
     let seed = |value| Kept {
         value,
@@ -204,11 +227,52 @@ fn step((kept, live): &(Kept, Option<Value>)) -> Option<Step> {
         }
         How::UntilEdited(_) => marked(kept.value.clone(), kept.how),
     };
-    let differs = drift::first(&object, live)?;
-    Some(match is_immutable(&object, &differs) {
-        true => Step::Replace { object, uid: uid() },
-        false => Step::Apply(object),
+    let field = drift::first(&object, live)?;
+    Some(match is_immutable(&object, &field) {
+        true => Step::Replace {
+            object,
+            uid: uid(),
+            field,
+        },
+        false => Step::Apply {
+            rolls: is_settled(live) == Some(true) && field.starts_with("spec.template"),
+            object,
+            field,
+        },
     })
+}
+
+/// Whether all pods of a Deployment or DaemonSet are as it asks, and available. `None`
+/// for other kinds.
+pub fn is_settled(live: &Value) -> Option<bool> {
+    let number = |path: &str| live.pointer(path).and_then(Value::as_i64).unwrap_or(0);
+    let (wanted, updated, available) = match live["kind"].as_str()? {
+        "Deployment" => (
+            number("/spec/replicas"),
+            number("/status/updatedReplicas"),
+            number("/status/availableReplicas"),
+        ),
+        "DaemonSet" => (
+            number("/status/desiredNumberScheduled"),
+            number("/status/updatedNumberScheduled"),
+            number("/status/numberAvailable"),
+        ),
+        _ => return None,
+    };
+    let seen = number("/status/observedGeneration") >= number("/metadata/generation");
+    Some(seen && updated >= wanted && available >= wanted)
+}
+
+impl Step {
+    /// What is written, or deleted.
+    pub fn object(&self) -> &Value {
+        match self {
+            Step::Create(object)
+            | Step::Apply { object, .. }
+            | Step::Replace { object, .. }
+            | Step::Delete { object, .. } => object,
+        }
+    }
 }
 
 /// With the checksum of the text that may be edited.
@@ -257,7 +321,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Step::Create(object) => write!(f, "create {}", title(object)),
-            Step::Apply(object) => write!(f, "apply {}", title(object)),
+            Step::Apply { object, .. } => write!(f, "apply {}", title(object)),
             Step::Replace { object, .. } => write!(f, "replace {}", title(object)),
             Step::Delete { object, .. } => write!(f, "delete {}", title(object)),
         }
@@ -295,6 +359,7 @@ mod tests {
                 endpoint: "10.0.0.10:6443".to_owned(),
                 authority: "an authority".to_owned(),
                 registry: "registry.k8s.io".to_owned(),
+                version: "v1.36.3".to_owned(),
             }),
         }
     }
@@ -316,12 +381,12 @@ mod tests {
             });
             for step in &steps {
                 match step {
-                    Step::Create(object) | Step::Apply(object) | Step::Replace { object, .. } => {
-                        let mut object = object.clone();
+                    Step::Delete { object, .. } => drop(self.0.remove(&title(object))),
+                    step => {
+                        let mut object = step.object().clone();
                         object["metadata"]["uid"] = json!(format!("uid of {}", title(&object)));
                         self.0.insert(title(&object), object);
                     }
-                    Step::Delete { object, .. } => drop(self.0.remove(&title(object))),
                 }
             }
             steps.iter().map(ToString::to_string).collect()
@@ -517,5 +582,56 @@ mod tests {
             refused.contains("levels") || refused.contains("bytes"),
             "{refused}"
         );
+    }
+
+    #[test]
+    fn add_ons_follow_the_control_plane() {
+        let mut tenant = Tenant::default();
+        let mut basis = later(|_| {});
+        tenant.pass(&basis);
+        let cluster = basis.cluster.as_mut().unwrap();
+        Arc::make_mut(&mut cluster.tenant).spec.kubernetes.version = "v1.37.0".to_owned();
+        assert_eq!(tenant.pass(&basis), NOTHING, "the one of before serves");
+        basis.cluster.as_mut().unwrap().version = "v1.37.0".to_owned();
+        assert_eq!(
+            tenant.pass(&basis),
+            [
+                "apply ConfigMap kube-system/kubeadm-config",
+                "apply DaemonSet kube-system/kube-proxy",
+            ]
+        );
+    }
+
+    #[test]
+    fn pods_that_run_are_told_from_those_that_do_not() {
+        let set = |available: i64| {
+            json!({
+                "kind": "DaemonSet",
+                "metadata": {"generation": 3},
+                "status": {
+                    "observedGeneration": 3,
+                    "desiredNumberScheduled": 2,
+                    "updatedNumberScheduled": 2,
+                    "numberAvailable": available,
+                },
+            })
+        };
+        assert_eq!(is_settled(&set(2)), Some(true));
+        assert_eq!(is_settled(&set(1)), Some(false));
+        assert_eq!(is_settled(&json!({"kind": "Role"})), None);
+        let rolls = |live: &Value| {
+            let basis = later(|_| {});
+            let set = wanted(&basis).0.pop().unwrap();
+            let mut there = set.value.clone();
+            let image = &mut there["spec"]["template"]["spec"]["containers"][0]["image"];
+            *image = json!("other");
+            there["metadata"]["generation"] = json!(3);
+            there["status"] = live["status"].clone();
+            let found = vec![(set, Some(there))];
+            let steps = plan(&Inside { found });
+            matches!(&steps[..], [Step::Apply { rolls: true, .. }])
+        };
+        assert!(rolls(&set(2)));
+        assert!(!rolls(&set(1)), "it takes nothing away");
     }
 }

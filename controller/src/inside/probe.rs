@@ -235,7 +235,10 @@ impl Probe {
                     wake_inside,
                     wake_probe,
                     ..
-                } = ctx.facts.tenant(uid);
+                } = ctx.facts.update_tenant(uid, |known| {
+                    known.look_inside = true;
+                    known.clone()
+                });
                 wake_inside.notify_one();
                 pause(timing::REPAIRED_WITHIN, &wake_probe).await;
             }
@@ -344,6 +347,11 @@ impl Probe {
             known.probe = facts;
             if changed {
                 // Another way may be open, or the bindings are gone.
+                let ways = [&known.probe.endpoint, &known.probe.service];
+                known.look_inside |= ways.iter().any(|way| {
+                    let failure = way.as_ref().and_then(|way| way.result.as_ref().err());
+                    failure.is_some_and(|failure| failure.kind == Kind::Forbidden)
+                });
                 known.wake_inside.notify_one();
             }
             changed

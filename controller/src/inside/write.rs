@@ -1,37 +1,73 @@
 //! Looks at a tenant and writes in it: the only writer to tenants' APIs, but for what
-//! a probe leaves there.
+//! a probe leaves there. What one object meets holds up no other, but for what the
+//! writer may not do at all.
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::inside::connection::{Answer, Tenant, failure};
 use crate::inside::objects;
-use crate::inside::plan::{Inside, Kept, Step};
-use crate::tenant::world::{ProbeFailure, ProbeFailureKind as Kind};
+use crate::inside::plan::{Inside, Kept, Step, problem};
+use crate::process::timing;
+use crate::tenant::world::{InsideProblem, ProbeFailure, ProbeFailureKind as Kind};
 
 const JSON: &str = "application/json";
 const APPLY: &str = "application/apply-patch+yaml";
 /// Objects that are asked for at a time.
 const TOGETHER: usize = 8;
 
-/// What there is of what is kept in the tenant.
-pub async fn look(tenant: &Tenant, wanted: Vec<Kept>) -> Result<Inside, ProbeFailure> {
+/// What there is of what is kept in the tenant, and what of it could not be read. `first`:
+/// the API server has just started.
+pub async fn look(
+    tenant: &Tenant,
+    wanted: Vec<Kept>,
+    first: bool,
+) -> Result<(Inside, Vec<InsideProblem>), ProbeFailure> {
+    // Out of its cache, once there is one.
+    let from = if first { "" } else { "?resourceVersion=0" };
     let looks = wanted.into_iter().map(|kept| async move {
-        let path = path(&kept.value)?;
-        let answer = tenant.call(Method::GET, &path, "", None).await?;
-        match answer.status {
-            StatusCode::NOT_FOUND => Ok((kept, None)),
-            status if status.is_success() => Ok((kept, Some(answer.body))),
-            _ => Err(refused(&answer, Kind::Read)),
-        }
+        let read = async {
+            let path = format!("{}{from}", path(&kept.value)?);
+            let answer = tenant.call(Method::GET, &path, "", None).await?;
+            match answer.status {
+                StatusCode::NOT_FOUND => Ok(None),
+                status if status.is_success() => Ok(Some(answer.body)),
+                _ => Err(refused(&answer, Kind::Read)),
+            }
+        };
+        (read.await, kept)
     });
-    let found = stream::iter(looks).buffered(TOGETHER).try_collect().await?;
-    Ok(Inside { found })
+    let looks: Vec<_> = stream::iter(looks).buffered(TOGETHER).collect().await;
+    let mut inside = Inside { found: Vec::new() };
+    let mut problems = Vec::new();
+    for (read, kept) in looks {
+        match read {
+            Ok(live) => inside.found.push((kept, live)),
+            Err(failure) if failure.kind == Kind::Read => {
+                let about = format!("Cannot read {}", objects::title(&kept.value));
+                problems.push(problem(about, &failure.message));
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok((inside, problems))
 }
 
 /// Carries out one step. `first`: the API server has just started.
+///
+/// # Errors
+/// Of kind `Write` where the step alone is concerned.
 pub async fn carry_out(tenant: &Tenant, step: &Step, first: bool) -> Result<(), ProbeFailure> {
+    let work = tokio::time::timeout(timing::STEP_DEADLINE, one(tenant, step, first));
+    work.await.unwrap_or_else(|_| {
+        let seconds = timing::STEP_DEADLINE.as_secs();
+        let message = format!("no answer within {seconds} s, as from a webhook that hangs");
+        Err(failure(Kind::Write, message))
+    })
+}
+
+async fn one(tenant: &Tenant, step: &Step, first: bool) -> Result<(), ProbeFailure> {
     match step {
         Step::Create(object) if first => {
             // Cheaper for it than its first server-side apply, for which it builds its
@@ -42,9 +78,9 @@ pub async fn carry_out(tenant: &Tenant, step: &Step, first: bool) -> Result<(), 
             }
             expect(&answer)
         }
-        Step::Create(object) | Step::Apply(object) => apply(tenant, object).await,
+        Step::Create(object) | Step::Apply { object, .. } => apply(tenant, object).await,
         Step::Delete { object, uid } => delete(tenant, object, uid).await,
-        Step::Replace { object, uid } => {
+        Step::Replace { object, uid, .. } => {
             delete(tenant, object, uid).await?;
             apply(tenant, object).await
         }
@@ -100,12 +136,89 @@ fn expect(answer: &Answer) -> Result<(), ProbeFailure> {
     }
 }
 
-/// What an answer that is no success means.
+/// What an answer that is no success means. Quotas and admission plug-ins refuse with the
+/// code of RBAC, and in words of their own.
 fn refused(answer: &Answer, otherwise: Kind) -> ProbeFailure {
+    let message = answer.message();
+    let rbac = ["\" cannot ", "attempting to grant RBAC permissions"];
     let kind = match answer.status {
         StatusCode::UNAUTHORIZED => Kind::Unauthenticated,
-        StatusCode::FORBIDDEN => Kind::Forbidden,
+        StatusCode::FORBIDDEN if rbac.iter().any(|words| message.contains(words)) => {
+            Kind::Forbidden
+        }
         _ => otherwise,
     };
-    failure(kind, answer.message())
+    failure(kind, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inside::connection::tests::{Answers, tenant};
+    use crate::inside::plan::{Basis, plan, wanted};
+
+    async fn looked(answers: Answers) -> Result<(Inside, Vec<InsideProblem>), Kind> {
+        let tenant = tenant(answers).await;
+        let basis = Basis {
+            first: true,
+            cluster: None,
+        };
+        let found = look(&tenant, wanted(&basis).0, false).await;
+        found.map_err(|failure| failure.kind)
+    }
+
+    #[tokio::test]
+    async fn what_one_object_meets_holds_up_no_other() {
+        let answers: Answers = |_, path| match path.contains("steward:view?") {
+            true => (500, "{\"message\":\"it is broken\"}"),
+            false => (404, "{}"),
+        };
+        let (inside, problems) = looked(answers).await.unwrap();
+        assert_eq!(
+            problems,
+            [problem(
+                "Cannot read ClusterRoleBinding steward:view",
+                "it is broken"
+            )]
+        );
+        let steps = plan(&inside);
+        assert!(steps.len() > 5 && steps.len() == inside.found.len());
+
+        // Who may not look at all is told so, and another tries.
+        let answers: Answers = |_, _| {
+            (
+                403,
+                "{\"message\":\"clusterroles is forbidden: User \\\"steward:bootstrap\\\" cannot get\"}",
+            )
+        };
+        assert_eq!(looked(answers).await.err(), Some(Kind::Forbidden));
+    }
+
+    #[tokio::test]
+    async fn a_quota_is_told_from_a_lack_of_rights() {
+        let step = |answers: Answers| async move {
+            let tenant = tenant(answers).await;
+            let object = json!({
+                "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "a"},
+            });
+            let done = carry_out(&tenant, &Step::Create(object), false).await;
+            done.map_err(|failure| failure.kind)
+        };
+        let quota: Answers = |_, _| (403, "{\"message\":\"exceeded quota: none\"}");
+        assert_eq!(step(quota).await, Err(Kind::Write));
+        let rights: Answers = |_, _| {
+            (
+                403,
+                "{\"message\":\"User \\\"steward:bootstrap\\\" cannot patch\"}",
+            )
+        };
+        assert_eq!(step(rights).await, Err(Kind::Forbidden));
+        let escalates: Answers = |_, _| {
+            (
+                403,
+                "{\"message\":\"user \\\"x\\\" is attempting to grant RBAC permissions not held\"}",
+            )
+        };
+        assert_eq!(step(escalates).await, Err(Kind::Forbidden));
+    }
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use kube::runtime::utils::Backoff as WatchBackoff;
 use parking_lot::Mutex;
 
-use crate::apply::contested::CONTESTED_EVERY;
+use crate::process::contested::CONTESTED_EVERY;
 use crate::tenant::plan::{EXISTS, Outcome, Plan};
 
 /// Deadline of one call to the management cluster.
@@ -50,7 +50,12 @@ pub const CONNECT_DEADLINE: Duration = Duration::from_millis(1500);
 /// Between looks at what is kept in a tenant.
 pub const INSIDE_EVERY: Duration = Duration::from_secs(30);
 /// Deadline of one such look, with the writes that it leads to.
-pub const VISIT_DEADLINE: Duration = Duration::from_secs(5);
+pub const VISIT_DEADLINE: Duration = Duration::from_secs(20);
+/// Deadline of one of these writes: a webhook of the tenant's may hang.
+pub const STEP_DEADLINE: Duration = Duration::from_secs(3);
+/// How long a tenant keeps its place while pods of its add-ons are replaced and do not
+/// come up.
+pub const ROLL_HELD_FOR: Duration = Duration::from_secs(10 * 60);
 /// How long a probe that met no bindings waits for them.
 pub const REPAIRED_WITHIN: Duration = Duration::from_secs(2);
 

@@ -473,11 +473,8 @@ pub fn configured(world: &World) -> Option<Judgement> {
         let waits = "What nodes need to join comes with the first Ready";
         return Some(Judgement::no(reason::PROVISIONING, waits));
     }
-    if let Some(problem) = &facts.problem {
-        return Some(Judgement::no(
-            reason::CONFIGURATION_INCOMPLETE,
-            problem.clone(),
-        ));
+    if let Some(problems) = facts.told() {
+        return Some(Judgement::no(reason::CONFIGURATION_INCOMPLETE, problems));
     }
     let generation = facts.generation?;
     match Some(generation) == world.tenant.metadata.generation {

@@ -406,7 +406,7 @@ fn explain(
             );
         }
         Kind::Forbidden => {
-            let why = world.inside.problem.as_deref().map(quote);
+            let why = world.inside.told();
             return Judgement::no(
                 reason::BOOTSTRAP_INCOMPLETE,
                 format!(

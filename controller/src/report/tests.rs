@@ -14,8 +14,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::tenant::plan::{Outcome, Step};
 use crate::tenant::testing::{Lab, pod};
 use crate::tenant::world::{
-    AccessFact, Addons, Admission, InsideFacts, ProbeFailureKind as Kind, StoreProblem,
-    StoreProblemKind,
+    AccessFact, Addons, Admission, InsideFacts, InsideProblem, ProbeFailureKind as Kind,
+    StoreProblem, StoreProblemKind,
 };
 
 fn unready(lab: &mut Lab) {
@@ -787,7 +787,10 @@ fn what_is_kept_inside_is_a_condition_of_its_own() {
         "no write without a change"
     );
 
-    lab.world.inside.problem = Some("Cannot create X: no.".to_owned());
+    lab.world.inside.problems = vec![InsideProblem {
+        about: "Cannot create X".to_owned(),
+        said: "no".to_owned(),
+    }];
     lab.pass();
     let told = lab.condition(condition::CLUSTER_CONFIGURED);
     assert_eq!(told, "False ConfigurationIncomplete");

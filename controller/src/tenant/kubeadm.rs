@@ -58,20 +58,21 @@ fn cluster(world: &World, address: &Address, place: &Backing) -> Value {
         .iter()
         .map(|at| format!("https://{at}"))
         .collect();
-    let mut cluster = configuration(&world.tenant, &address.client_endpoint());
+    let version = &world.tenant.spec.kubernetes.version;
+    let mut cluster = configuration(&world.tenant, version, &address.client_endpoint());
     cluster["apiServer"] = json!({"certSANs": world.tenant.spec.network_profile.cert_sans});
     cluster["etcd"] = json!({"external": {"endpoints": endpoints}});
     cluster
 }
 
 /// What this cluster is to those that join it.
-pub fn configuration(tenant: &TenantControlPlane, endpoint: &str) -> Value {
+pub fn configuration(tenant: &TenantControlPlane, version: &str, endpoint: &str) -> Value {
     let spec = &tenant.spec;
     json!({
         "apiVersion": API_VERSION,
         "kind": "ClusterConfiguration",
         "clusterName": tenant.metadata.name,
-        "kubernetesVersion": spec.kubernetes.version,
+        "kubernetesVersion": version,
         "controlPlaneEndpoint": endpoint,
         "networking": {
             "dnsDomain": spec.network_profile.cluster_domain,

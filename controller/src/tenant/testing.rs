@@ -200,7 +200,7 @@ impl Lab {
         kept(&mut world.pods);
         kept(&mut world.replica_sets);
         // What belongs inside is kept there, where it can be.
-        if world.was_ready() && world.inside.problem.is_none() {
+        if world.was_ready() && world.inside.problems.is_empty() {
             world.inside.generation = world.tenant.metadata.generation;
             world.inside.addons.get_or_insert_default();
         }

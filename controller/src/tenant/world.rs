@@ -259,8 +259,49 @@ pub struct InsideFacts {
     pub generation: Option<i64>,
     /// Which add-ons are there; `None` until it is known.
     pub addons: Option<Addons>,
-    /// Why something could not be looked at or written at the last attempt.
-    pub problem: Option<String>,
+    /// What could not be looked at or written at the last attempt.
+    pub problems: Vec<InsideProblem>,
+}
+
+impl InsideFacts {
+    /// The same but for the words in which something was refused: they may hold the time
+    /// of day.
+    pub fn is_same(&self, other: &InsideFacts) -> bool {
+        let about = |facts: &InsideFacts| -> Vec<String> {
+            let problems = facts.problems.iter();
+            problems.map(|it| it.about.clone()).collect()
+        };
+        self.generation == other.generation
+            && self.addons == other.addons
+            && about(self) == about(other)
+    }
+
+    /// The problems as a sentence each, if there are any.
+    pub fn told(&self) -> Option<String> {
+        let problems = self.problems.iter().take(InsideProblem::TOLD);
+        let sentences: Vec<String> = problems.map(ToString::to_string).collect();
+        (!sentences.is_empty()).then(|| sentences.join(" "))
+    }
+}
+
+/// What could not be looked at or written in a tenant, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InsideProblem {
+    /// What, without anything that the tenant said.
+    pub about: String,
+    /// What was said about it, cut to the length of a quotation.
+    pub said: String,
+}
+
+impl InsideProblem {
+    /// As many are told in a condition.
+    pub const TOLD: usize = 5;
+}
+
+impl std::fmt::Display for InsideProblem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}.", self.about, self.said)
+    }
 }
 
 /// Which of the add-ons that we install are there.
