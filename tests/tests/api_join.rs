@@ -361,11 +361,12 @@ async fn tokens_are_minted_listed_and_revoked_in_the_tenant() {
 
     // A right that is taken away is gone at once, whatever was remembered. Directly: through
     // kube-apiserver it is refused before it comes to us.
-    let direct = || {
-        let mut curl = world.curling("POST", "helper", &url, "{}");
-        let server = format!("{}:8443", world.served.lab.addresses().node());
-        let here = format!("{}:{server}", world.endpoint);
-        curl.args(["--insecure", "--connect-to", &here]);
+    let mut curl = world.curling("POST", "helper", &url, "{}");
+    let server = format!("{}:8443", world.served.lab.addresses().node());
+    let here = format!("{}:{server}", world.endpoint);
+    curl.args(["--insecure", "--connect-to", &here]);
+    // One token for all: what is remembered is remembered of a token.
+    let mut direct = || {
         let said = run(&mut curl).stdout;
         said.split(' ').nth(1).unwrap_or_default().to_owned()
     };
