@@ -93,6 +93,9 @@ pub struct Args {
     /// Longest life, in seconds, of a minted kubeconfig; at least 600.
     #[arg(long, default_value_t = 86_400, value_parser = clap::value_parser!(u32).range(600..))]
     pub kubeconfig_max_seconds: u32,
+    /// Longest life, in seconds, of a token for joining nodes; at least 60.
+    #[arg(long, default_value_t = 86_400, value_parser = clap::value_parser!(u32).range(60..))]
+    pub join_token_max_seconds: u32,
     /// Seconds between a failing /readyz and the end of accepting connections. With one
     /// replica they only lengthen the gap; with several they make rolls seamless.
     #[arg(long, default_value_t = 0)]
@@ -199,5 +202,6 @@ mod tests {
         let args = Args::parse_from(["x", "--tenant-namespaces="]);
         assert!(args.tenant_namespaces().is_empty());
         assert!(Args::try_parse_from(["x", "--kubeconfig-max-seconds=599"]).is_err());
+        assert!(Args::try_parse_from(["x", "--join-token-max-seconds=59"]).is_err());
     }
 }

@@ -32,6 +32,48 @@ pub fn request(id: &str, target: &Target, identity: Option<&Identity>, code: Sta
     );
 }
 
+/// A token for joining nodes. Its secret is not here.
+#[derive(Clone, Debug)]
+pub struct JoinToken<'a> {
+    pub user: &'a str,
+    pub namespace: &'a str,
+    pub tenant: &'a str,
+    pub id: &'a str,
+    pub usages: &'a [&'a str],
+    pub groups: &'a [String],
+    pub expires: &'a str,
+    /// Whether the tenant said that it has it.
+    pub confirmed: bool,
+}
+
+/// Writes the line of a token that was made.
+pub fn join_token_minted(token: &JoinToken<'_>) {
+    tracing::info!(
+        target: "audit",
+        user = token.user,
+        namespace = token.namespace,
+        tenant = token.tenant,
+        token = token.id,
+        usages = token.usages.join(","),
+        groups = token.groups.join(","),
+        expires = token.expires,
+        confirmed = token.confirmed,
+        "minted a join token"
+    );
+}
+
+/// Writes the line of a token that was removed.
+pub fn join_token_revoked(user: &str, namespace: &str, tenant: &str, id: &str) {
+    tracing::info!(
+        target: "audit",
+        user,
+        namespace,
+        tenant,
+        token = id,
+        "revoked a join token"
+    );
+}
+
 /// A minted credential (rule 12).
 #[derive(Clone, Debug)]
 pub struct Mint<'a> {

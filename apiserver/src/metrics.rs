@@ -70,6 +70,7 @@ pub struct Metrics {
     handshake_errors: Counter,
     connections_refused: Counter,
     minted: Counter,
+    join_tokens: Counter,
     storage_ready: Gauge,
     quarantined: Gauge,
     floor: Gauge,
@@ -97,6 +98,7 @@ impl Metrics {
             handshake_errors: Counter::default(),
             connections_refused: Counter::default(),
             minted: Counter::default(),
+            join_tokens: Counter::default(),
             storage_ready: Gauge::default(),
             quarantined: Gauge::default(),
             floor: Gauge::default(),
@@ -159,6 +161,11 @@ impl Metrics {
             "steward_kubeconfigs_minted",
             "Credentials minted",
             self.minted.clone(),
+        );
+        r.register(
+            "steward_join_tokens_minted",
+            "Tokens for joining nodes that were made in tenants",
+            self.join_tokens.clone(),
         );
         r.register(
             "steward_storage_ready",
@@ -270,6 +277,10 @@ impl Metrics {
 
     pub fn minted(&self) {
         self.minted.inc();
+    }
+
+    pub fn join_token_minted(&self) {
+        self.join_tokens.inc();
     }
 
     pub fn storage_ready(&self, ready: bool) {

@@ -36,8 +36,9 @@ use crate::namespaces::Namespaces;
 use crate::registry::{self, Registry, Request};
 use crate::respond;
 use crate::status::{Failure, Subject};
+use crate::subresource::join_token::JoinTokens;
 use crate::subresource::kubeconfig::Minter;
-use crate::subresource::{kubeconfig, scale, status};
+use crate::subresource::{join_token, kubeconfig, scale, status};
 use crate::taking;
 use crate::target::{Target, Verb, parse_query};
 use crate::{audit, options};
@@ -59,6 +60,7 @@ pub struct Context {
     /// Absent until the store is open.
     pub registry: ArcSwapOption<Registry>,
     pub minter: Minter,
+    pub join_tokens: JoinTokens,
     /// Cancelled by SIGTERM: readiness fails, everything else goes on.
     pub leaving: tokio_util::sync::CancellationToken,
 }
@@ -255,7 +257,7 @@ impl Call<'_> {
                 warnings: self.warnings.clone(),
                 held: Held::new((room, place)),
             };
-            let result = work.run(&registry, &self.context.minter, &request).await;
+            let result = work.run(&registry, self.context, &request).await;
             parts.headers = request.headers;
             result
         };
@@ -438,20 +440,25 @@ impl Work {
     async fn run(
         self,
         registry: &Registry,
-        minter: &Minter,
+        context: &Context,
         request: &Request,
     ) -> Result<Response<Body>, Failure> {
+        let (minter, tokens) = (&context.minter, &context.join_tokens);
         match self {
             Work::Get(permit) => match part(&permit) {
                 None => registry::get::run(registry, permit, request).await,
                 Some(Part::Status) => status::get(registry, permit, request).await,
                 Some(Part::Scale(_)) => scale::get(registry, permit, request).await,
                 Some(Part::Kubeconfig) => kubeconfig::get(minter, registry, permit, request).await,
+                Some(Part::JoinToken) => join_token::get(tokens, registry, permit, request).await,
             },
             Work::Create(permit) => match part(&permit) {
                 None => registry::create::run(registry, permit, request).await,
                 Some(Part::Kubeconfig) => {
                     kubeconfig::create(minter, registry, permit, request).await
+                }
+                Some(Part::JoinToken) => {
+                    join_token::create(tokens, registry, permit, request).await
                 }
                 Some(Part::Status | Part::Scale(_)) => Err(Failure::UnknownPath),
             },
@@ -459,17 +466,23 @@ impl Work {
                 None => registry::update::run(registry, permit, request).await,
                 Some(Part::Status) => status::update(registry, permit, request).await,
                 Some(Part::Scale(_)) => scale::update(registry, permit, request).await,
-                Some(Part::Kubeconfig) => Err(Failure::UnknownPath),
+                Some(Part::Kubeconfig | Part::JoinToken) => Err(Failure::UnknownPath),
             },
             Work::Patch(permit) => match part(&permit) {
                 None => registry::patch::run(registry, permit, request).await,
                 Some(Part::Status) => status::patch(registry, permit, request).await,
                 Some(Part::Scale(_)) => scale::patch(registry, permit, request).await,
-                Some(Part::Kubeconfig) => Err(Failure::UnknownPath),
+                Some(Part::Kubeconfig | Part::JoinToken) => Err(Failure::UnknownPath),
             },
             Work::List(permit) => registry::list::run(registry, permit, request).await,
             Work::Watch(permit) => registry::watch::run(registry, permit, request).await,
-            Work::Delete(permit) => registry::delete::run(registry, permit, request).await,
+            Work::Delete(permit) => match part(&permit) {
+                None => registry::delete::run(registry, permit, request).await,
+                Some(Part::JoinToken) => {
+                    join_token::delete(tokens, registry, permit, request).await
+                }
+                Some(Part::Status | Part::Scale(_) | Part::Kubeconfig) => Err(Failure::UnknownPath),
+            },
             Work::DeleteCollection(permit) => {
                 registry::delete_collection::run(registry, permit, request).await
             }

@@ -73,6 +73,14 @@ impl Pool {
         }
     }
 
+    /// So much of something, of which one holder has at most `cap`.
+    pub fn capped(total: usize, cap: usize) -> Self {
+        Pool {
+            cap,
+            ..Pool::new(total)
+        }
+    }
+
     /// So many places, taken one by one.
     pub fn places(total: usize) -> Self {
         Pool {

@@ -47,6 +47,7 @@ use crate::pool::{Hold, Pool};
 use crate::quota::Quota;
 use crate::registration::{Place, Registration};
 use crate::registry::{Clock, Registry};
+use crate::subresource::join_token::JoinTokens;
 use crate::subresource::kubeconfig::Minter;
 use crate::taking::{Taken, Unread};
 use crate::tls::{self, Serving};
@@ -174,6 +175,13 @@ pub async fn start(args: &Args, client: kube::Client, clock: Clock) -> Result<Ru
             metrics.clone(),
         ),
         registry: ArcSwapOption::empty(),
+        join_tokens: JoinTokens::new(
+            client.clone(),
+            authorizer.clone(),
+            clock.clone(),
+            metrics.clone(),
+            args.join_token_max_seconds,
+        ),
         minter: Minter::new(
             client.clone(),
             authorizer,

@@ -67,25 +67,27 @@ pub fn columns(resource: &Resource) -> &'static [Column] {
 
 /// `columnDefinitions`.
 pub fn definitions(columns: &[Column]) -> Value {
-    let definition = |column: &Column| {
-        let description = match column.description {
-            "" => format!(
-                "Custom resource definition column (in JSONPath format): {}",
-                column.json_path
-            ),
-            text => text.to_owned(),
-        };
-        json!({
-            "name": column.name, "type": column.kind, "format": column.format,
-            "description": description, "priority": column.priority,
-        })
-    };
     Value::Array(
         std::iter::once(&NAME)
             .chain(columns)
             .map(definition)
             .collect(),
     )
+}
+
+/// One of `columnDefinitions`.
+pub fn definition(column: &Column) -> Value {
+    let description = match column.description {
+        "" => format!(
+            "Custom resource definition column (in JSONPath format): {}",
+            column.json_path
+        ),
+        text => text.to_owned(),
+    };
+    json!({
+        "name": column.name, "type": column.kind, "format": column.format,
+        "description": description, "priority": column.priority,
+    })
 }
 
 /// One row; `include` says what of the object goes with it.

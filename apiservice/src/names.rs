@@ -111,6 +111,10 @@ pub const GROUP_VIEW: &str = "steward:view";
 /// Group of the certificates with which our API server makes and removes tokens for
 /// joining nodes; it may do nothing else in the tenant.
 pub const GROUP_JOIN_TOKENS: &str = "steward:join-tokens";
+/// The user in those certificates.
+pub const USER_JOIN_TOKENS: &str = "steward:apiserver";
+/// On a token for joining nodes: the user of the management cluster that asked for it.
+pub const ANNOTATION_REQUESTED_BY: &str = "steward.butlerlabs.dev/requested-by";
 /// Namespace in a tenant of its tokens for joining nodes.
 pub const TOKEN_NAMESPACE: &str = "kube-system";
 /// Group of the `admin.conf` user; bound in the tenant at bootstrap (rule 16).

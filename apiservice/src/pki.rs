@@ -19,8 +19,8 @@ use jiff::Timestamp;
 
 pub use certificate::{authority, sign};
 pub use key::{key_matches, signing_keys, signing_keys_match};
-pub use kubeconfig::{KubeconfigInput, kubeconfig, kubeconfig_yaml};
-pub use read::{CertInfo, inspect, verify};
+pub use kubeconfig::{KubeconfigInput, discovery_yaml, kubeconfig, kubeconfig_yaml};
+pub use read::{CertInfo, inspect, public_key_hashes, verify};
 
 /// Why a certificate or key could not be made, read or believed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -60,6 +60,8 @@ pub enum Part {
     Scale(ScalePaths),
     /// Access to the tenant that it is.
     Kubeconfig,
+    /// Tokens with which nodes join the tenant that it is.
+    JoinToken,
 }
 
 impl Part {
@@ -69,6 +71,7 @@ impl Part {
             Part::Status => "status",
             Part::Scale(_) => "scale",
             Part::Kubeconfig => "kubeconfig",
+            Part::JoinToken => "jointoken",
         }
     }
 }

@@ -28,7 +28,14 @@ pub(crate) fn context(decide: fn(&Identity, &Attributes) -> Decision) -> Arc<Con
         namespaces: Namespaces::for_test(Vec::new()),
         floor: Floor::new(client.clone(), "ns", "secret", Vec::new(), metrics.clone()),
         registry: ArcSwapOption::empty(),
-        minter: Minter::new(client, authorizer, clock(), metrics.clone(), 600),
+        minter: Minter::new(
+            client.clone(),
+            authorizer.clone(),
+            clock(),
+            metrics.clone(),
+            600,
+        ),
+        join_tokens: JoinTokens::new(client, authorizer, clock(), metrics.clone(), 600),
         leaving: tokio_util::sync::CancellationToken::new(),
         metrics,
     })

@@ -10,29 +10,28 @@
 mod asked;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use apiservice::names::{self, key};
+use apiservice::names;
 use apiservice::pki::{self, Entropy, KubeconfigInput, Leaf, Pair, Usage, Validity};
 use apiservice::resource::Column;
-use apiservice::v1alpha1::{KubeconfigRole, TenantControlPlane};
+use apiservice::v1alpha1::KubeconfigRole;
 use axum::body::Body;
-use http::{HeaderValue, Response, StatusCode, header};
+use http::{Response, StatusCode};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Secret;
-use kube::api::Api;
 use serde_json::{Value, json};
 
 use crate::accept::{self, Answer, Shape};
 use crate::audit::{self, Mint};
-use crate::authz::{Attributes, Authorizer, Decision, Permit, forbidden, verb};
+use crate::authz::{Attributes, Authorizer, Decision, Permit, verb};
 use crate::metrics::Metrics;
 use crate::options::{Write, WriteKind};
 use crate::registry::{self, Clock, Registry, Request};
+use crate::respond;
 use crate::respond::Warnings;
 use crate::status::Failure;
+use crate::subresource::never_cached;
+use crate::subresource::tenant::{self, Signer, Tenant, endpoint};
 use crate::target::Verb;
-use crate::{delegate, respond};
 
 use asked::Asked;
 
@@ -41,8 +40,6 @@ const KIND: &str = "KubeconfigRequest";
 const VIEW: &str = "view";
 /// For tenants whose clocks are behind ours.
 const EARLIER: SignedDuration = SignedDuration::from_mins(5);
-const LOOKUP: Duration = Duration::from_secs(5);
-const RETRY_AFTER: u32 = 2;
 
 /// What `kubectl get --subresource=kubeconfig` prints after the name; never a key.
 static COLUMNS: [Column; 3] = [
@@ -83,19 +80,6 @@ pub struct Minter {
     longest: u32,
 }
 
-/// A tenant, as far as a kubeconfig needs it.
-struct Tenant {
-    namespace: String,
-    name: String,
-    server: String,
-}
-
-/// What the one Secret holds that we may read of a tenant (rule 13).
-struct Signer {
-    authority: Pair,
-    server_ca: String,
-}
-
 /// A certificate that was made.
 struct Minted {
     user: String,
@@ -122,13 +106,14 @@ pub async fn get(
         let table = respond::with_columns(&COLUMNS, &value, &accept, StatusCode::OK, now);
         return Ok(never_cached(table));
     }
-    let tenant = Tenant::of(&object, &request.warnings)?;
-    let signer = minter.signer(&tenant).await?;
+    let tenant = usable(&object, &request.warnings)?;
+    let signer = tenant.signer(&minter.client).await?;
     let minted = match role {
         Some(role) => Some(minter.mint(&tenant, &signer, &permit, role, minter.longest)?),
         None => None,
     };
-    let config = config(&tenant, &signer, minted.as_ref());
+    let server = tenant.server();
+    let config = config(&tenant, &server, &signer, minted.as_ref());
     let answer = respond::raw(&pki::kubeconfig(&config), &accept, StatusCode::OK);
     Ok(never_cached(answer))
 }
@@ -148,7 +133,7 @@ pub async fn create(
     let write = Write::parse(request.query(), WriteKind::Create)?;
     let asked = Asked::parse(request, &permit, minter.longest)?;
     let (object, _room) = registry::get::object(registry, &permit).await?;
-    minter.still_allowed(&permit).await?;
+    tenant::still_allowed(&minter.authorizer, &permit).await?;
     let mut answer = json!({
         "apiVersion": permit.resource().api_version(),
         "kind": KIND,
@@ -160,11 +145,11 @@ pub async fn create(
         "spec": {"role": asked.role.as_str(), "expirationSeconds": asked.seconds},
     });
     if !write.dry_run {
-        let tenant = Tenant::of(&object, &request.warnings)?;
-        let signer = minter.signer(&tenant).await?;
+        let tenant = usable(&object, &request.warnings)?;
+        let signer = tenant.signer(&minter.client).await?;
         let minted = minter.mint(&tenant, &signer, &permit, asked.role, asked.seconds)?;
         answer["status"] = json!({
-            "kubeconfig": pki::kubeconfig_yaml(&config(&tenant, &signer, Some(&minted))),
+            "kubeconfig": pki::kubeconfig_yaml(&config(&tenant, &tenant.server(), &signer, Some(&minted))),
             "expirationTimestamp": minted.expires.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         });
     }
@@ -225,42 +210,6 @@ impl Minter {
         Ok(decision.await? == Decision::Allow)
     }
 
-    async fn still_allowed(&self, permit: &Permit<verb::Create>) -> Result<(), Failure> {
-        let right = permit.attributes(Verb::Create);
-        let decision = self.authorizer.allowed_uncached(permit.identity(), &right);
-        match decision.await? {
-            Decision::Allow => Ok(()),
-            Decision::Deny { reason } => Err(forbidden(permit.identity(), &right, &reason)),
-        }
-    }
-
-    async fn signer(&self, tenant: &Tenant) -> Result<Signer, Failure> {
-        let api: Api<Secret> = Api::namespaced(self.client.clone(), &tenant.namespace);
-        let name = names::client_ca(&tenant.name);
-        let secret = match tokio::time::timeout(LOOKUP, api.get(&name)).await {
-            Ok(Ok(secret)) => secret,
-            Ok(Err(error)) => {
-                let error = delegate::describe(&error);
-                tracing::warn!(tenant.namespace, secret = name, error, "cannot sign");
-                return Err(not_ready(&format!("the Secret {name} cannot be read")));
-            }
-            Err(_) => return Err(not_ready(&format!("reading the Secret {name} timed out"))),
-        };
-        let data = secret.data.unwrap_or_default();
-        let text = |key: &str| {
-            data.get(key)
-                .and_then(|bytes| String::from_utf8(bytes.0.clone()).ok())
-                .ok_or_else(|| not_ready(&format!("the Secret {name} has no {key}")))
-        };
-        Ok(Signer {
-            authority: Pair {
-                cert: text(key::CA_CRT)?,
-                key: text(key::CA_KEY)?,
-            },
-            server_ca: text(key::SERVER_CA_CRT)?,
-        })
-    }
-
     fn mint<V>(
         &self,
         tenant: &Tenant,
@@ -308,70 +257,27 @@ impl Minter {
     }
 }
 
-impl Tenant {
-    /// Adds a warning for a tenant that is not Ready now: whoever mends it needs a
-    /// kubeconfig for that.
-    ///
-    /// # Errors
-    /// 503 until the tenant is Ready for the first time: before, none works (rule 14).
-    fn of(object: &Value, warnings: &Warnings) -> Result<Tenant, Failure> {
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let ready = ready(object);
-        if ready.is_none_or(|ready| ready["status"] != "True") {
-            if !was_ready(object) {
-                return Err(not_ready("its condition Ready is not True"));
-            }
-            warnings.add(not_ready_now(ready));
-        }
-        let endpoint = endpoint(object).ok_or_else(|| not_ready("it has no endpoint"))?;
-        Ok(Tenant {
-            namespace: text(&object["metadata"]["namespace"]),
-            name: text(&object["metadata"]["name"]),
-            server: format!("https://{endpoint}"),
-        })
+/// The tenant, with a warning for one that is not Ready now: whoever mends it needs a
+/// kubeconfig for that.
+fn usable(object: &Value, warnings: &Warnings) -> Result<Tenant, Failure> {
+    let tenant = Tenant::of(object)?;
+    if let Some(trouble) = &tenant.trouble {
+        warnings.add(format!(
+            "the tenant is not Ready, so this kubeconfig may not work now: {trouble}"
+        ));
     }
-}
-
-fn ready(object: &Value) -> Option<&Value> {
-    let conditions = object["status"]["conditions"].as_array()?;
-    let mut found = conditions.iter();
-    found.find(|it| it["type"] == apiservice::condition::tenant::READY)
-}
-
-/// The tenant was Ready once. What does not decode is of no known version.
-fn was_ready(object: &Value) -> bool {
-    let tenant = serde_json::from_value::<TenantControlPlane>(object.clone());
-    tenant.is_ok_and(|tenant| tenant.was_ready())
-}
-
-fn not_ready_now(ready: Option<&Value>) -> String {
-    let said = |field: &str| ready.and_then(|ready| ready[field].as_str());
-    let reason = said("reason").unwrap_or("Unknown");
-    let message = said("message").unwrap_or_default();
-    format!("the tenant is not Ready, so this kubeconfig may not work now: {reason}: {message}")
-}
-
-fn endpoint(object: &Value) -> Option<&str> {
-    object["status"]["controlPlaneEndpoint"]
-        .as_str()
-        .filter(|endpoint| !endpoint.is_empty())
-}
-
-fn not_ready(why: &str) -> Failure {
-    Failure::Unavailable {
-        message: format!("the tenant is not ready to be used: {why}"),
-        retry_after: RETRY_AFTER,
-    }
+    Ok(tenant)
 }
 
 fn config<'a>(
     tenant: &'a Tenant,
+    server: &'a str,
     signer: &'a Signer,
     minted: Option<&'a Minted>,
 ) -> KubeconfigInput<'a> {
     KubeconfigInput {
         cluster: &tenant.name,
-        server: &tenant.server,
+        server,
         ca_pem: &signer.server_ca,
         user: minted.map(|minted| (minted.user.as_str(), Some(&minted.pair))),
         context: &tenant.name,
@@ -395,61 +301,4 @@ fn summary<V>(object: &Value, role: Option<KubeconfigRole>, permit: &Permit<V>) 
         value["kubeconfig"]["server"] = format!("https://{endpoint}").into();
     }
     value
-}
-
-fn never_cached(mut response: Response<Body>) -> Response<Body> {
-    let never = HeaderValue::from_static("no-store");
-    response.headers_mut().insert(header::CACHE_CONTROL, never);
-    response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_tenant_has_kubeconfigs_from_its_first_ready_on() {
-        let warnings = Warnings::default();
-        let mut object = json!({
-            "metadata": {"name": "t", "namespace": "n"},
-            "spec": {"kubernetes": {"version": "v1.36.3"}},
-            "status": {"controlPlaneEndpoint": "10.0.0.1:6443", "conditions": [
-                {
-                    "type": "Ready",
-                    "status": "True",
-                    "reason": "ProbeFailed",
-                    "message": "it does not write",
-                    "lastTransitionTime": "2026-01-01T00:00:00Z",
-                },
-            ]},
-        });
-        assert_eq!(
-            Tenant::of(&object, &warnings).ok().unwrap().server,
-            "https://10.0.0.1:6443"
-        );
-        for status in ["False", "Unknown"] {
-            object["status"]["conditions"][0]["status"] = status.into();
-            let failure = Tenant::of(&object, &warnings).err().unwrap();
-            assert_eq!(
-                (failure.code().as_u16(), failure.retry_after()),
-                (503, Some(2))
-            );
-        }
-        assert!(warnings.texts().is_empty());
-
-        // Not Ready any more: who mends it needs access, and is told.
-        object["status"]["kubernetesResources"] = json!({"version": {"version": "v1.36.3"}});
-        assert!(Tenant::of(&object, &warnings).is_ok());
-        assert_eq!(
-            warnings.texts(),
-            [
-                "the tenant is not Ready, so this kubeconfig may not work now: ProbeFailed: it does \
-                 not write"
-            ]
-        );
-        object["status"] = json!({"conditions": [
-            {"type": "Ready", "status": "True", "reason": "Ready", "message": "", "lastTransitionTime": null},
-        ]});
-        assert!(Tenant::of(&object, &warnings).is_err());
-    }
 }

@@ -311,6 +311,27 @@ fn verbs(resource: &Resource, part: &str, verbs: &[&str], kind: Value, schema: &
                     codes: CREATED,
                 },
             ),
+            "delete" => (
+                "delete",
+                Operation {
+                    resource,
+                    verb: "delete",
+                    id: format!("delete{subject}"),
+                    description: format!("take back {of}"),
+                    kind: kind.clone(),
+                    parameters: vec![
+                        query(
+                            "dryRun",
+                            "string",
+                            "With All, everything is done but stored.",
+                        ),
+                        query("token", "string", "The id of what is taken back."),
+                    ],
+                    body: Some((OBJECTS.to_vec(), meta("DeleteOptions"))),
+                    answer: meta("Status"),
+                    codes: OK,
+                },
+            ),
             _ => continue,
         };
         path[method] = operation.value();

@@ -9,7 +9,9 @@ use serde_json::{Map, Value, json};
 
 use crate::resource::Resource;
 use crate::schema::of_type;
-use crate::v1alpha1::{KubeconfigRequestSpec, KubeconfigRequestStatus};
+use crate::v1alpha1::{
+    JoinTokenRequestSpec, JoinTokenRequestStatus, KubeconfigRequestSpec, KubeconfigRequestStatus,
+};
 use crate::{GROUP, RESOURCES, VERSION};
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
@@ -63,7 +65,24 @@ pub(super) fn schemas() -> Map<String, Value> {
         all.insert(own(resource.kind), kind(resource));
         all.insert(own(resource.list_kind), list(resource));
     }
-    all.insert(own("KubeconfigRequest"), kubeconfig_request());
+    let text = "KubeconfigRequest asks for a kubeconfig with a short-lived certificate.";
+    let parts = (
+        of_type::<KubeconfigRequestSpec>(),
+        of_type::<KubeconfigRequestStatus>(),
+    );
+    all.insert(
+        own("KubeconfigRequest"),
+        request("KubeconfigRequest", text, parts),
+    );
+    let text = "JoinTokenRequest asks for a token with which nodes join the tenant, or lists those that it has.";
+    let parts = (
+        of_type::<JoinTokenRequestSpec>(),
+        of_type::<JoinTokenRequestStatus>(),
+    );
+    all.insert(
+        own("JoinTokenRequest"),
+        request("JoinTokenRequest", text, parts),
+    );
     all
 }
 
@@ -94,23 +113,24 @@ fn list(resource: &Resource) -> Value {
     })
 }
 
-fn kubeconfig_request() -> Value {
+/// A kind that is asked with and not stored: its spec and its status.
+fn request(kind: &str, description: &str, (spec, status): (Value, Value)) -> Value {
     let standard = &of_type::<ConfigMap>()["properties"];
     let described = |mut schema: Value, text: &str| {
         schema["description"] = text.into();
         schema
     };
     json!({
-        "description": "KubeconfigRequest asks for a kubeconfig with a short-lived certificate.",
+        "description": description,
         "type": "object",
         "properties": {
             "apiVersion": standard["apiVersion"],
             "kind": standard["kind"],
             "metadata": object_meta(),
-            "spec": described(of_type::<KubeconfigRequestSpec>(), "What is asked for."),
-            "status": described(of_type::<KubeconfigRequestStatus>(), "What is granted."),
+            "spec": described(spec, "What is asked for."),
+            "status": described(status, "What is granted."),
         },
-        "x-kubernetes-group-version-kind": gvk("KubeconfigRequest"),
+        "x-kubernetes-group-version-kind": gvk(kind),
     })
 }
 

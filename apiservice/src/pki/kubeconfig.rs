@@ -62,6 +62,17 @@ pub fn kubeconfig_yaml(input: &KubeconfigInput<'_>) -> String {
     out
 }
 
+/// A kubeconfig whose user has a token, as YAML: `kubeadm join --discovery-file` takes it.
+pub fn discovery_yaml(input: &KubeconfigInput<'_>, token: &str) -> String {
+    let mut config = kubeconfig(input);
+    for user in config["users"].as_array_mut().into_iter().flatten() {
+        user["user"] = json!({"token": token});
+    }
+    let mut out = String::new();
+    yaml(&config, 0, &mut out);
+    out
+}
+
 /// Block style; every string is quoted as JSON, which YAML reads alike.
 fn yaml(value: &Value, indent: usize, out: &mut String) {
     match value {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rustls::pki_types::{CertificateDer, UnixTime};
+use sha2::{Digest, Sha256};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
@@ -102,6 +103,24 @@ pub fn verify(leaf_pem: &str, ca_pem: &str, usage: Usage, now: Timestamp) -> Res
         .map_err(|error| Error::NotValid(error.to_string()))?;
     }
     Ok(())
+}
+
+/// The hash of the public key of each certificate of a PEM text, as `kubeadm join` takes
+/// it: `sha256:` and the SHA-256 of the SubjectPublicKeyInfo in hexadecimal.
+///
+/// # Errors
+/// When there is none, or one does not parse.
+pub fn public_key_hashes(cert_pem: &str) -> Result<Vec<String>, Error> {
+    let all = certificates(cert_pem)?;
+    if all.is_empty() {
+        return Err(Error::NoPem("certificate"));
+    }
+    let hash = |certificate: &CertificateDer<'_>| {
+        let hash = Sha256::digest(x509(certificate)?.public_key().raw);
+        let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(format!("sha256:{hex}"))
+    };
+    all.iter().map(hash).collect()
 }
 
 /// Every block of a PEM text that is well formed.

@@ -14,6 +14,7 @@ pub mod control_plane;
 pub mod data_store;
 mod data_store_rules;
 pub mod exposure;
+pub mod join_token_request;
 pub mod kubeconfig_request;
 pub mod kubernetes;
 pub mod network_profile;
@@ -33,6 +34,7 @@ pub use data_store::{
     DataStoreStatus, Driver, PendingCleanup, SecretReference, TlsConfig,
 };
 pub use exposure::*;
+pub use join_token_request::*;
 pub use kubeconfig_request::*;
 pub use kubernetes::*;
 pub use network_profile::*;

@@ -85,6 +85,13 @@ const COLUMNS: &[Column] = &[
 
 const SUBRESOURCES: &[Subresource] = &[
     Subresource {
+        part: Part::JoinToken,
+        kind: "JoinTokenRequest",
+        group: "",
+        version: "",
+        verbs: &["create", "delete", "get"],
+    },
+    Subresource {
         part: Part::Kubeconfig,
         kind: "KubeconfigRequest",
         group: "",

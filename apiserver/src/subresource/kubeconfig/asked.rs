@@ -1,16 +1,14 @@
-//! Reading a KubeconfigRequest: the strictness, types and texts of any create
-//! (R6.4, R6.11), and what is asked for.
+//! Reading a KubeconfigRequest.
 
-use apiservice::field::{self, ErrorKind, Path};
+use apiservice::field::{self, Path};
 use apiservice::v1alpha1::{KubeconfigRequest, KubeconfigRole};
 use serde_json::Value;
 
 use super::KIND;
 use crate::authz::Permit;
-use crate::decode::{self, metadata};
-use crate::options::FieldValidation;
 use crate::registry::Request;
 use crate::status::Failure;
+use crate::subresource::body::{self, seconds};
 
 /// Seconds; as for a TokenRequest.
 const SHORTEST: i64 = 600;
@@ -30,68 +28,23 @@ impl Asked {
         permit: &Permit<V>,
         longest: u32,
     ) -> Result<Asked, Failure> {
-        let media = decode::media(&request.headers)?;
-        if request.body.iter().all(u8::is_ascii_whitespace) {
+        let Some(body) = body::read(KIND, KubeconfigRequest::schema(), request, permit)? else {
             return Ok(Asked {
                 role: KubeconfigRole::default(),
                 seconds: longest,
             });
-        }
-        let parsed = decode::parse(media, &request.body)
-            .map_err(|error| error.or(|text| decode::unrecognized(KIND, text, &request.body)))?;
-        let mut body = parsed.value;
-        let unhandled = |error: String| decode::unhandled(KIND, &error);
-        decode::must_be_object(&body).map_err(unhandled)?;
+        };
         let name = permit.name().unwrap_or_default();
-        same(
-            &body["apiVersion"],
-            &permit.resource().api_version(),
-            "the API version in the data",
-        )?;
-        same(&body["kind"], KIND, "the kind of the object")?;
-        let schema = KubeconfigRequest::schema();
-        let mut unknown = metadata::complete(&mut body).map_err(unhandled)?;
-        unknown.extend(schema.prune(&mut body));
-        // Of the status only unknown fields are told, as a create drops it.
-        body["status"] = Value::Null;
-        schema.default(&mut body);
-        // Whatever fieldValidation says: a field that was meant to narrow what is
-        // minted must not be overlooked (`rolle: view` would be an admin).
-        let strict = FieldValidation::Strict;
-        decode::judge(parsed.duplicates, unknown, strict, &request.warnings).map_err(unhandled)?;
-        same(&body["metadata"]["name"], name, "the name of the object")?;
-        same(
-            &body["metadata"]["namespace"],
-            permit.namespace().unwrap_or_default(),
-            "the namespace of the object",
-        )?;
-        let asked = Self::check(&body, longest).map_err(|errors| Failure::Invalid {
-            kind: KIND.to_owned(),
-            group: apiservice::GROUP.to_owned(),
-            name: name.to_owned(),
-            errors,
-        })?;
-        if let Some(wanted) = seconds(&body["spec"]["expirationSeconds"])
-            && wanted > i64::from(asked.seconds)
-        {
-            // In the words of a TokenRequest.
-            request.warnings.add(format!(
-                "requested expiration of {wanted} seconds shortened to {} seconds",
-                asked.seconds
-            ));
-        }
+        let asked = Self::check(&body, longest);
+        let asked = asked.map_err(|errors| body::invalid(KIND, name, errors))?;
+        body::shortened(request, &body["spec"]["expirationSeconds"], asked.seconds);
         Ok(asked)
     }
 
     fn check(body: &Value, longest: u32) -> Result<Asked, Vec<field::Error>> {
         let spec = &body["spec"];
         let path = Path::new("spec");
-        // The limits of the fields have their own texts below.
-        let mut errors = KubeconfigRequest::schema().validate(body, &Path::root());
-        errors.retain(|error| error.kind == ErrorKind::TypeInvalid);
-        if !errors.is_empty() {
-            return Err(errors);
-        }
+        let mut errors = Vec::new();
         let role = match &spec["role"] {
             Value::Null => KubeconfigRole::default(),
             Value::String(text) if text == "admin" => KubeconfigRole::Admin,
@@ -124,24 +77,6 @@ impl Asked {
         } else {
             Err(errors)
         }
-    }
-}
-
-/// A whole number, which may be written as 600.0 and beyond all bounds.
-fn seconds(value: &Value) -> Option<i64> {
-    value
-        .as_i64()
-        .or_else(|| value.as_f64().map(|number| number as i64))
-}
-
-fn same(value: &Value, expected: &str, what: &str) -> Result<(), Failure> {
-    match value {
-        Value::Null => Ok(()),
-        Value::String(text) if text.is_empty() || text == expected => Ok(()),
-        other => Err(Failure::BadRequest(format!(
-            "{what} ({}) does not match the one of the request ({expected})",
-            other.as_str().map_or(other.to_string(), str::to_owned)
-        ))),
     }
 }
 
