@@ -240,6 +240,9 @@ impl JoinTokens {
             }
             if made.map_err(|problem| tenant.failure(problem, Doing::Create(&token.id)))? {
                 self.metrics.join_token_minted();
+                if asked.usages.contains(&JoinTokenUsage::Signing) {
+                    secrets.signed(&token.id).await;
+                }
                 if let Some(trouble) = &tenant.trouble {
                     request.warnings.add(format!(
                         "the tenant is not Ready, so nodes may not join now: {trouble}"

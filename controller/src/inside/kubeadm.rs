@@ -37,6 +37,17 @@ pub fn objects(cluster: &Cluster, problems: &mut Vec<InsideProblem>) -> Vec<Kept
             "kubeadm:bootstrap-signer-clusterinfo",
             json!([user("system:anonymous")]),
         ),
+        // Whether a token is signed for: anonymous is not a group of those who are known.
+        role(
+            PUBLIC,
+            names::GROUP_JOIN_TOKENS,
+            json!([named("cluster-info")]),
+        ),
+        role_binding(
+            PUBLIC,
+            names::GROUP_JOIN_TOKENS,
+            json!([group(names::GROUP_JOIN_TOKENS)]),
+        ),
         cluster_role_binding(
             "kubeadm:kubelet-bootstrap",
             "system:node-bootstrapper",

@@ -419,6 +419,7 @@ pub async fn inside(stage: &Stage) {
         "the users' binding in the tenant put right",
         seconds(began.elapsed()),
     );
+    story.stayed_ready(began);
     settled(stage, story, began).await;
 }
 

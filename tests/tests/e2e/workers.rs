@@ -2,13 +2,12 @@
 //! for. Worker hosts are those of the lab.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tests::installed::{condition, decoded, tenant as manifest, tenant_path};
+use tests::installed::{condition, tenant as manifest, tenant_path};
 use tests::lab::{Lab, Worker, network};
-use tests::served::{Said, run as output};
+use tests::served::Said;
 
 use crate::dump::Dump;
 use crate::life::seconds;
@@ -78,7 +77,6 @@ pub async fn run(stage: &Stage) {
         .says(began, CONFIGURED, "ClusterConfigured", "True", "AsExpected")
         .await;
     stage.note("create until nodes can join", seconds(took));
-    let joins = prepared(stage, lab).await;
     let tenant = Tenant {
         stage,
         kubeconfig: stage.it.kubeconfig(NAME),
@@ -88,14 +86,14 @@ pub async fn run(stage: &Stage) {
     let began = Instant::now();
     let first = lab.worker(1).await.unwrap();
     stage.note("a worker host starts", seconds(began.elapsed()));
-    let took = tenant.joins(&first, &joins()).await;
+    let took = tenant.joins(&first).await;
     stage.note("kubeadm join until the Node is Ready", seconds(took));
     let took = tenant.available("kube-system", "coredns").await;
     stage.note("then until CoreDNS is available", seconds(took));
 
     // Another one beside it; pods on both reach each other by name.
     let second = lab.worker(2).await.unwrap();
-    let took = tenant.joins(&second, &joins()).await;
+    let took = tenant.joins(&second).await;
     stage.note("the second host joins", seconds(took));
     let file = stage.it.files().join("pods.yaml");
     std::fs::write(&file, PODS).unwrap();
@@ -143,7 +141,7 @@ pub async fn run(stage: &Stage) {
     let files = "ls -A /etc/kubernetes/pki /var/lib/kubelet 2>/dev/null || true";
     let left = first.run(&["sh", "-c", files]).unwrap();
     assert!(!left.contains(".crt") && !left.contains("config"), "{left}");
-    let took = tenant.joins(&first, &joins()).await;
+    let took = tenant.joins(&first).await;
     stage.note("it joins again", seconds(took));
     tenant.available("default", "web").await;
     tenant.reaches("http://web/").await;
@@ -237,22 +235,6 @@ async fn add_ons(tenant: &Tenant<'_>, story: &Story) {
     tenant.available("kube-system", "coredns").await;
 }
 
-/// What prints a command to join with, as its administrator makes it.
-async fn prepared(stage: &Stage, lab: &Lab) -> impl Fn() -> String {
-    let secret = format!("{NAME}-admin-kubeconfig");
-    let secret = stage.object("secrets", &secret).await.unwrap();
-    let kubeconfig = stage.it.files().join("super-admin.conf");
-    std::fs::write(&kubeconfig, decoded(&secret["data"]["super-admin.conf"])).unwrap();
-    let kubeadm = lab.program("kubeadm");
-    move || {
-        let mut command = Command::new(&kubeadm);
-        let command = command.args(["token", "create", "--print-join-command"]);
-        let said = output(command.arg("--kubeconfig").arg(&kubeconfig));
-        assert_eq!(said.code, 0, "kubeadm: {}", said.text());
-        said.stdout
-    }
-}
-
 /// A tenant as its user sees it.
 struct Tenant<'a> {
     stage: &'a Stage,
@@ -272,8 +254,13 @@ impl Tenant<'_> {
     }
 
     /// Lets a host join, and waits until its Node is Ready.
-    async fn joins(&self, worker: &Worker, command: &str) -> Duration {
-        self.signed(command).await;
+    async fn joins(&self, worker: &Worker) -> Duration {
+        let path = format!("{}/jointoken", tenant_path(NAME));
+        let minting = Instant::now();
+        let minted = self.stage.it.post(&path, &json!({})).await.unwrap();
+        self.stage
+            .note("a token is minted", seconds(minting.elapsed()));
+        let command = minted["status"]["command"].as_str().unwrap();
         let began = Instant::now();
         worker.join(command).unwrap();
         let name = worker.name();
@@ -289,21 +276,6 @@ impl Tenant<'_> {
         );
         self.stage.it.until(&what, JOINED, ready).await;
         began.elapsed()
-    }
-
-    /// Waits until what kubeadm looks at first is signed with the command's token.
-    /// kubeadm would do that too, looking every five seconds.
-    async fn signed(&self, command: &str) {
-        let mut words = command.split_whitespace();
-        let token = words.find(|it| *it == "--token").and(words.next()).unwrap();
-        let (id, _) = token.split_once('.').unwrap();
-        let get = ["-n", "kube-public", "get", "cm", "cluster-info", "-o"];
-        let path = format!("jsonpath={{.data.jws-kubeconfig-{id}}}");
-        let get = [&get[..], &[&path]].concat();
-        let signed = async || (!self.says(&get).stdout.is_empty()).then_some(());
-        let what = "cluster-info is signed with the token";
-        let (_, took) = self.stage.it.until(what, JOINED, signed).await;
-        self.stage.note("until a token is signed", seconds(took));
     }
 
     /// Waits until a Deployment is available.

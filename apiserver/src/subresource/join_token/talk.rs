@@ -46,6 +46,9 @@ pub(super) const ANSWER: usize = 256 * 1024;
 const CONNECT: Duration = Duration::from_secs(2);
 /// From the first packet to the last answer.
 const WHOLE: Duration = Duration::from_secs(5);
+/// How long a new token's signature is waited for; a second or two in a young tenant.
+const SIGNED: Duration = Duration::from_secs(3);
+const SIGNED_EVERY: Duration = Duration::from_millis(150);
 /// How long the Service is tried alone.
 const HEAD_START: Duration = Duration::from_millis(500);
 /// Addresses of one name that are tried.
@@ -366,7 +369,30 @@ impl Secrets {
         answer.good().map(|_| true)
     }
 
-    /// One request and its whole answer.
+    /// Waits until the tenant has signed for a new token in what machines read first: one
+    /// that comes before that waits five seconds more. Not for long, and a tenant that does
+    /// not let us look is not waited for.
+    pub(super) async fn signed(&mut self, id: &str) -> bool {
+        let until = Instant::now() + SIGNED;
+        let path = "/api/v1/namespaces/kube-public/configmaps/cluster-info";
+        let key = format!("jws-kubeconfig-{id}");
+        loop {
+            let answer = self.ask(Method::GET, path, None).await;
+            let Ok(info) = answer.and_then(Said::good) else {
+                return false;
+            };
+            let info: Value = serde_json::from_slice(&info.body).unwrap_or_default();
+            if !info["data"][&key].is_null() {
+                return true;
+            }
+            if Instant::now() + SIGNED_EVERY > until {
+                return false;
+            }
+            tokio::time::sleep(SIGNED_EVERY).await;
+        }
+    }
+
+    /// One request about the tokens and its whole answer.
     async fn call(
         &mut self,
         method: Method,
@@ -375,6 +401,16 @@ impl Secrets {
     ) -> Result<Said, Problem> {
         let namespace = names::TOKEN_NAMESPACE;
         let path = format!("/api/v1/namespaces/{namespace}/secrets{path}");
+        self.ask(method, &path, body).await
+    }
+
+    /// One request and its whole answer.
+    async fn ask(
+        &mut self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Said, Problem> {
         let mut request = Request::builder()
             .method(method)
             .uri(path)

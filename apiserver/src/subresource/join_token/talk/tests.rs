@@ -366,3 +366,30 @@ fn ways_are_hosts_and_ports() {
         assert_eq!(Way::new(wrong).parts(), None, "{wrong}");
     }
 }
+
+/// A machine that comes before its token is signed for waits for five seconds.
+#[tokio::test]
+async fn a_signature_is_waited_for_where_one_may_look() {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    static LOOKS: AtomicUsize = AtomicUsize::new(0);
+    let mut signs = secrets(|_, path, _| {
+        assert!(path.ends_with("/kube-public/configmaps/cluster-info"));
+        let data = match LOOKS.fetch_add(1, Ordering::SeqCst) {
+            0 | 1 => json!({"jws-kubeconfig-others": "x"}),
+            _ => json!({"jws-kubeconfig-abcdef": "x"}),
+        };
+        Some((200, json!({"data": data}).to_string()))
+    })
+    .await;
+    assert!(signs.signed("abcdef").await);
+    assert_eq!(LOOKS.load(Ordering::SeqCst), 3);
+
+    let began = Instant::now();
+    let mut never = secrets(|_, _, _| Some((200, "{}".to_owned()))).await;
+    assert!(!never.signed("abcdef").await);
+    assert!(began.elapsed() <= SIGNED, "{:?}", began.elapsed());
+    let began = Instant::now();
+    let mut refuses = secrets(|_, _, _| status(403, "Forbidden", "no")).await;
+    assert!(!refuses.signed("abcdef").await);
+    assert!(began.elapsed() < SIGNED / 2);
+}
