@@ -49,6 +49,7 @@ step_began=$SECONDS
 step="start"
 steps=0
 total=9
+if [ "$CLUSTER" = lab ]; then total=10; fi
 last_command=""
 finished=no
 table=""
@@ -246,7 +247,7 @@ take_down() {
   if [ "$CLUSTER" != lab ] && [ "$finished" = yes ] && [ "$code" = 0 ]; then
     ( cd "$state" && dump_objects > after-objects && compare before-objects after-objects "Your cluster" ) || code=1
   fi
-  rm -rf "$state/kubeconfig" "$state"/*.kubeconfig "$state/bin" "$state/charts" "$state"/made-*
+  rm -rf "$state/kubeconfig" "$state"/*.kubeconfig "$state/token.json" "$state/bin" "$state/charts" "$state"/made-*
   return $code
 }
 
@@ -388,6 +389,8 @@ demo() {
   run "kubectl --kubeconfig tenant-1.kubeconfig get configmap hello -n default -o jsonpath='{.data.from}{\"\\n\"}'"
   run "kubectl --kubeconfig tenant-1.kubeconfig auth whoami"
 
+  if [ "$CLUSTER" = lab ]; then worker_joins; fi
+
   step "More and fewer replicas"
   run "kubectl scale tcp tenant-1 --replicas=1"
   until_ok 120 "one replica" replicas_are 1
@@ -416,6 +419,39 @@ demo() {
   finished=yes
   printf '\nAll %d steps in %d s:\n%s' "$total" $((SECONDS - began)) "$table"
 }
+
+# A machine of its own, as far as that goes on one: containerd, kubelet and kubeadm.
+worker_joins() {
+  step "A machine joins the tenant, and runs pods" "about 40 s"
+  local tokens=/apis/$group/v1alpha1/namespaces/tenants/tenantcontrolplanes/tenant-1/jointoken
+  run "lab worker --name demo up 1"
+  run "kubectl wait --for=condition=ClusterConfigured tcp/tenant-1 --timeout=60s"
+  run "echo '{}' | kubectl create --raw $tokens -f - > token.json"
+  chmod 600 token.json
+  local join
+  join=$(sed -n 's/.*"command": *"\([^"]*\)".*/\1/p' token.json)
+  [ -n "$join" ] || die "the answer has no command: $(sed 's/"token": *"[^"]*"/"token": "..."/' token.json)"
+  run "kubectl get tcp tenant-1 --subresource=jointoken"
+  last_command="the line that was printed: kubeadm join ..."
+  printf '%s# kubeadm join %s ...%s\n' "$bold" "$(printf '%s' "$join" | cut -d' ' -f3)" "$plain"
+  # shellcheck disable=SC2086 # its words
+  lab worker --name demo join 1 $join > join.log 2>&1 || { cat join.log >&2; die "the machine cannot join"; }
+  export TENANT="--kubeconfig=tenant-1.kubeconfig"
+  run "kubectl \$TENANT wait --for=condition=Ready node --all --timeout=60s"
+  run "kubectl \$TENANT get nodes"
+  run "kubectl \$TENANT -n kube-system rollout status deployment/coredns --timeout=90s"
+  run "kubectl \$TENANT apply -f $here/web.yaml"
+  run "kubectl \$TENANT rollout status deployment/web --timeout=90s"
+  until_ok 60 "an answer by name" kubectl $TENANT exec deploy/web -- timeout 3 wget -qO- http://web.default.svc.cluster.local/
+  run "kubectl \$TENANT exec deploy/web -- wget -qO- http://web.default.svc.cluster.local/"
+  run "kubectl \$TENANT logs deploy/web | tail -2"
+  run "kubectl \$TENANT delete -f $here/web.yaml --timeout=60s"
+  run "kubectl \$TENANT delete node --all"
+  run "lab worker --name demo reset 1 > /dev/null"
+  run "lab worker --name demo down 1"
+}
+
+lab() { $LAB "$@"; }
 
 replicas_are() {
   [ "$(kubectl get deployment tenant-1 -o jsonpath='{.status.replicas}/{.status.readyReplicas}/{.status.updatedReplicas}')" = "$1/$1/$1" ] \
