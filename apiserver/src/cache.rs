@@ -349,9 +349,10 @@ impl Cache {
         self.state.read().revision
     }
 
-    /// Every change after this is in the ring.
-    pub fn floor(&self) -> u64 {
-        self.state.read().floor
+    /// Whether every change after this is in the ring.
+    pub fn has_events_after(&self, position: u64) -> bool {
+        let state = self.state.read();
+        state.loaded && state.floor <= position
     }
 
     /// As if so many other changes had come that the ring is of those.

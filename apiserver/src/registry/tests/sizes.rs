@@ -372,6 +372,52 @@ async fn a_list_keeps_what_the_cache_does_not_hold() {
     assert_eq!(extension.unwrap().bytes(), 0);
 }
 
+/// A piece of a list that waits in the compressor, and the last one, after which nothing is
+/// left of the list.
+#[tokio::test]
+async fn a_list_keeps_the_pieces_that_were_made_for_it() {
+    let world = World::memory().await;
+    let mut noise = String::new();
+    let mut state = 1_u64;
+    while noise.len() < 500_000 {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        noise += &format!("{:08x}", state >> 32);
+    }
+    let mut large = super::harness::tenant("a");
+    large["metadata"]["labels"] = json!({});
+    let arguments = vec![format!("--pad={noise}")];
+    large["spec"]["controlPlane"]["deployment"]["extraArgs"] = json!({"apiServer": arguments});
+    let created = world.create(Call::tenants("").body(large)).await;
+    assert_eq!(created.code, 201, "{}", created.body);
+    let within = std::time::Duration::from_secs(5);
+    assert!(
+        world
+            .registry
+            .cache
+            .reached(created.version(), within)
+            .await
+    );
+    let mut accepted = http::HeaderMap::new();
+    accepted.insert(
+        http::header::ACCEPT_ENCODING,
+        http::HeaderValue::from_static("gzip"),
+    );
+    for headers in [http::HeaderMap::new(), accepted] {
+        let list = world.open_list(Call::tenants("")).await;
+        let kept = list.extensions().get::<crate::live::Kept>().cloned();
+        let kept = kept.unwrap();
+        let list = crate::respond::compress(&headers, list).await;
+        let mut body = list.into_body();
+        let first = http_body_util::BodyExt::frame(&mut body).await;
+        let first = first.unwrap().unwrap();
+        assert!(kept.bytes() > 500_000, "{}", kept.bytes());
+        drop((first, body));
+        assert_eq!(kept.bytes(), 0);
+    }
+}
+
 /// A stored object is larger as a tree of values than the patch that changes it.
 #[tokio::test]
 async fn what_is_stored_counts_as_work_of_whoever_changes_it() {
