@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -69,10 +69,12 @@ pub async fn open(directory: impl AsRef<Path>) -> Result<Store, Error> {
     )))
 }
 
+type Reader = sqlx::pool::PoolConnection<sqlx::Sqlite>;
+
 struct Sqlite {
     shared: Arc<Shared>,
     readers: SqlitePool,
-    history: Semaphore,
+    history: Arc<Semaphore>,
     writer: writer::Handle,
 }
 
@@ -126,21 +128,49 @@ impl Sqlite {
         Ok(Sqlite {
             shared,
             readers,
-            history: Semaphore::new(HISTORIANS),
+            history: Arc::new(Semaphore::new(HISTORIANS)),
             writer,
         })
     }
 
-    async fn reader(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Sqlite>, Error> {
+    async fn reader(&self) -> Result<Reader, Error> {
         self.readers.acquire().await.map_err(database)
     }
 
     /// A turn to look through history, which is long: few do at a time, and reads of now
     /// go before.
-    async fn historian(&self) -> Result<SemaphorePermit<'_>, Error> {
-        let turn = tokio::time::timeout(QUEUE, self.history.acquire()).await;
+    async fn historian(&self) -> Result<OwnedSemaphorePermit, Error> {
+        let turn = self.history.clone().acquire_owned();
+        let turn = tokio::time::timeout(QUEUE, turn).await;
         let turn = turn.map_err(|_| database(sqlx::Error::PoolTimedOut))?;
         turn.map_err(|_| Error::Closed)
+    }
+
+    /// Looks through history. Who asked may leave: SQLite goes on with what it has begun,
+    /// so that the turn and the connection are taken until it is through.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "it is waited for here, and ends by itself with its read"
+    )]
+    async fn look_back<T, F>(&self, read: impl FnOnce(Reader) -> F) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        let turn = self.historian().await?;
+        let read = read(self.reader().await?);
+        let reading = tokio::spawn(async move {
+            let result = read.await;
+            drop(turn);
+            result
+        });
+        match reading.await {
+            Ok(result) => result,
+            Err(failed) => match failed.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(Error::Closed),
+            },
+        }
     }
 }
 
@@ -157,11 +187,11 @@ impl Log for Sqlite {
     async fn range(&self, range: Range) -> Result<Page, Error> {
         let published = self.shared.feed.published();
         let past = range.at.is_some_and(|at| at < published);
-        let _turn = match past {
-            true => Some(self.historian().await?),
-            false => None,
-        };
-        read::range(&mut *self.reader().await?, &range).await
+        if !past {
+            return read::range(&mut *self.reader().await?, &range).await;
+        }
+        self.look_back(|mut reader| async move { read::range(&mut reader, &range).await })
+            .await
     }
 
     async fn changes(
@@ -171,8 +201,11 @@ impl Log for Sqlite {
         upto: Revision,
         limit: usize,
     ) -> Result<Changes, Error> {
-        let _turn = self.historian().await?;
-        read::changes(&mut *self.reader().await?, prefix, after, upto, limit).await
+        let prefix = prefix.to_owned();
+        self.look_back(|mut reader| async move {
+            read::changes(&mut reader, &prefix, after, upto, limit).await
+        })
+        .await
     }
 
     async fn bounds(&self) -> Result<Bounds, Error> {

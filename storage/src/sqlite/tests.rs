@@ -5,13 +5,14 @@
     reason = "tests start writers and readers side by side"
 )]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use sqlx::{ConnectOptions, Connection};
 use tempfile::TempDir;
 
-use super::{FILE, LOCK, options};
+use super::{FILE, HISTORIANS, LOCK, Sqlite, options};
 use crate::{Error, Expect, Revision, Store, sqlite};
 
 struct Opened {
@@ -28,6 +29,28 @@ async fn fresh() -> Opened {
 }
 
 crate::conformance::suite!(fresh());
+
+/// A store whose history is long: so many versions of a few keys `/k/N`, with values of so
+/// many bytes. Written past the store, which would take minutes for it.
+async fn long_lived(directory: &TempDir, versions: u64, keys: u64, bytes: u64) -> Store {
+    sqlite::open(directory.path()).await.unwrap().close().await;
+    let last = versions + 1;
+    let versions = format!(
+        "WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < {last}) \
+         INSERT INTO version SELECT i, '/k/' || ((i - 2) % {keys}), 2 + (i - 2) % {keys}, \
+         iif(i - {keys} >= 2, i - {keys}, NULL), iif(i + {keys} <= {last}, i + {keys}, NULL), \
+         zeroblob({bytes}) FROM n"
+    );
+    let revision = format!("UPDATE store SET revision = {last}");
+    let mut connection = options(directory.path()).connect().await.unwrap();
+    for statement in [versions, revision] {
+        let statement = sqlx::AssertSqlSafe(statement);
+        let done = sqlx::query(statement).execute(&mut connection).await;
+        done.unwrap();
+    }
+    connection.close().await.unwrap();
+    sqlite::open(directory.path()).await.unwrap()
+}
 
 async fn sql(directory: &TempDir, statement: &'static str) {
     let mut connection = options(directory.path()).connect().await.unwrap();
@@ -294,4 +317,54 @@ async fn readers_of_the_past_leave_connections_to_the_present() {
     // Some may have to wait for the machine.
     took.sort_unstable();
     assert!(took[40] < Duration::from_millis(200), "{took:?}");
+}
+
+/// The same of readers who leave before their answer: the database goes on with what was
+/// asked until it is through.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_of_the_past_who_leave_keep_their_turns() {
+    let directory = TempDir::new().unwrap();
+    long_lived(&directory, 300_000, 1, 8).await.close().await;
+    let sqlite = Arc::new(Sqlite::open(directory.path()).await.unwrap());
+    let store = Store::new(sqlite.clone());
+    let published = store.revision().await.unwrap();
+    let older = Revision(published.0 - 1);
+    let stop = tokio_util::sync::CancellationToken::new();
+    let read = |n: usize| {
+        let (store, stop) = (store.clone(), stop.clone());
+        tokio::spawn(async move {
+            while !stop.is_cancelled() {
+                let read = async {
+                    match n % 2 {
+                        0 => drop(store.range("/k/", None, Some(1), Some(older)).await),
+                        _ => {
+                            let changes = store.log().changes("/none/", Revision(1), published, 1);
+                            drop(changes.await);
+                        }
+                    }
+                };
+                let _ = tokio::time::timeout(Duration::from_millis(10), read).await;
+            }
+        })
+    };
+    let readers: Vec<_> = (0..50).map(read).collect();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let (mut took, mut all_taken) = (Vec::new(), 0);
+    for _ in 0..50 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let taken = sqlite.readers.size() as usize - sqlite.readers.num_idle();
+        // One that is through may be on its way back.
+        all_taken += usize::from(taken > HISTORIANS + 1);
+        let began = std::time::Instant::now();
+        assert!(store.get("/k/0").await.unwrap().0.is_some());
+        took.push(began.elapsed());
+    }
+    stop.cancel();
+    for reader in readers {
+        reader.await.unwrap();
+    }
+    took.sort_unstable();
+    assert!(took[40] < Duration::from_millis(200), "{took:?}");
+    assert!(all_taken < 5, "{all_taken} of 50, {took:?}");
+    store.close().await;
 }
