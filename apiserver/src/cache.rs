@@ -183,7 +183,8 @@ impl Cache {
     /// An empty cache that does not follow yet.
     pub fn new(store: Store, live: Live) -> Arc<Self> {
         Arc::new(Self {
-            store,
+            // Who reads from here must not wait for those who read the past of the store.
+            store: store.feeder(),
             state: RwLock::new(State::default()),
             progress: watch::Sender::new(0),
             ledger: Ledger::default(),

@@ -32,7 +32,7 @@ use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 
-use crate::log::{Bounds, Changes, Log, Range, Write};
+use crate::log::{Bounds, Changes, Log, Range, Turn, Write};
 use crate::watch::Feed;
 use crate::{Change, Entry, Error, Identity, Page, Revision, Store};
 
@@ -57,6 +57,12 @@ const QUEUE: Duration = Duration::from_secs(10);
 const READERS: u32 = 4;
 /// Of them, those that may be looking through history.
 const HISTORIANS: usize = 2;
+/// Of these, those that may be reading older states: watches go on beside them.
+const LISTS: usize = 1;
+/// One more is for who feeds a cache.
+const FEEDERS: usize = 1;
+// One is left for the present.
+const _: () = assert!(LISTS < HISTORIANS && HISTORIANS + FEEDERS < READERS as usize);
 
 /// Opens the store in `directory`, which is made if it does not exist.
 ///
@@ -74,8 +80,59 @@ type Reader = sqlx::pool::PoolConnection<sqlx::Sqlite>;
 struct Sqlite {
     shared: Arc<Shared>,
     readers: SqlitePool,
-    history: Arc<Semaphore>,
+    turns: Turns,
     writer: writer::Handle,
+}
+
+/// Turns to look through history, which is long: few do at a time, and reads of now go
+/// before.
+struct Turns {
+    lists: Arc<Semaphore>,
+    shared: Arc<Semaphore>,
+    feeders: Arc<Semaphore>,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        let turns = |count| Arc::new(Semaphore::new(count));
+        Turns {
+            lists: turns(LISTS),
+            shared: turns(HISTORIANS),
+            feeders: turns(FEEDERS),
+        }
+    }
+}
+
+impl Turns {
+    /// Waits until these have one to give, one after the other.
+    async fn wait(of: &[&Arc<Semaphore>]) -> Result<Vec<OwnedSemaphorePermit>, Error> {
+        let all = async {
+            let mut turns = Vec::with_capacity(of.len());
+            for turn in of {
+                let turn = Arc::clone(turn).acquire_owned().await;
+                turns.push(turn.map_err(|_| Error::Closed)?);
+            }
+            Ok(turns)
+        };
+        let turns = tokio::time::timeout(QUEUE, all).await;
+        turns.map_err(|_| database(sqlx::Error::PoolTimedOut))?
+    }
+
+    /// To read an older state.
+    async fn list(&self, turn: Turn) -> Result<Vec<OwnedSemaphorePermit>, Error> {
+        match turn {
+            Turn::Shared => Self::wait(&[&self.lists, &self.shared]).await,
+            Turn::Feeder => Self::wait(&[&self.feeders]).await,
+        }
+    }
+
+    /// To read changes.
+    async fn changes(&self, turn: Turn) -> Result<Vec<OwnedSemaphorePermit>, Error> {
+        match turn {
+            Turn::Shared => Self::wait(&[&self.shared]).await,
+            Turn::Feeder => Self::wait(&[&self.feeders]).await,
+        }
+    }
 }
 
 /// What the writer and everybody else share.
@@ -128,7 +185,7 @@ impl Sqlite {
         Ok(Sqlite {
             shared,
             readers,
-            history: Arc::new(Semaphore::new(HISTORIANS)),
+            turns: Turns::default(),
             writer,
         })
     }
@@ -137,31 +194,25 @@ impl Sqlite {
         self.readers.acquire().await.map_err(database)
     }
 
-    /// A turn to look through history, which is long: few do at a time, and reads of now
-    /// go before.
-    async fn historian(&self) -> Result<OwnedSemaphorePermit, Error> {
-        let turn = self.history.clone().acquire_owned();
-        let turn = tokio::time::timeout(QUEUE, turn).await;
-        let turn = turn.map_err(|_| database(sqlx::Error::PoolTimedOut))?;
-        turn.map_err(|_| Error::Closed)
-    }
-
     /// Looks through history. Who asked may leave: SQLite goes on with what it has begun,
     /// so that the turn and the connection are taken until it is through.
     #[allow(
         clippy::disallowed_methods,
         reason = "it is waited for here, and ends by itself with its read"
     )]
-    async fn look_back<T, F>(&self, read: impl FnOnce(Reader) -> F) -> Result<T, Error>
+    async fn look_back<T, F>(
+        &self,
+        turns: Vec<OwnedSemaphorePermit>,
+        read: impl FnOnce(Reader) -> F,
+    ) -> Result<T, Error>
     where
         T: Send + 'static,
         F: Future<Output = Result<T, Error>> + Send + 'static,
     {
-        let turn = self.historian().await?;
         let read = read(self.reader().await?);
         let reading = tokio::spawn(async move {
             let result = read.await;
-            drop(turn);
+            drop(turns);
             result
         });
         match reading.await {
@@ -190,8 +241,11 @@ impl Log for Sqlite {
         if !past {
             return read::range(&mut *self.reader().await?, &range).await;
         }
-        self.look_back(|mut reader| async move { read::range(&mut reader, &range).await })
-            .await
+        let turns = self.turns.list(range.turn).await?;
+        self.look_back(turns, |mut reader| async move {
+            read::range(&mut reader, &range).await
+        })
+        .await
     }
 
     async fn changes(
@@ -200,9 +254,11 @@ impl Log for Sqlite {
         after: Revision,
         upto: Revision,
         limit: usize,
+        turn: Turn,
     ) -> Result<Changes, Error> {
         let prefix = prefix.to_owned();
-        self.look_back(|mut reader| async move {
+        let turns = self.turns.changes(turn).await?;
+        self.look_back(turns, |mut reader| async move {
             read::changes(&mut reader, &prefix, after, upto, limit).await
         })
         .await

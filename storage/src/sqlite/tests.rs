@@ -13,6 +13,7 @@ use sqlx::{ConnectOptions, Connection};
 use tempfile::TempDir;
 
 use super::{FILE, HISTORIANS, LOCK, Sqlite, options};
+use crate::log::Turn;
 use crate::{Error, Expect, Revision, Store, sqlite};
 
 struct Opened {
@@ -338,7 +339,13 @@ async fn readers_of_the_past_who_leave_keep_their_turns() {
                     match n % 2 {
                         0 => drop(store.range("/k/", None, Some(1), Some(older)).await),
                         _ => {
-                            let changes = store.log().changes("/none/", Revision(1), published, 1);
+                            let changes = store.log().changes(
+                                "/none/",
+                                Revision(1),
+                                published,
+                                1,
+                                Turn::Shared,
+                            );
                             drop(changes.await);
                         }
                     }
@@ -366,5 +373,58 @@ async fn readers_of_the_past_who_leave_keep_their_turns() {
     took.sort_unstable();
     assert!(took[40] < Duration::from_millis(200), "{took:?}");
     assert!(all_taken < 5, "{all_taken} of 50, {took:?}");
+    store.close().await;
+}
+
+/// While all turns to look through history are taken, a cache is loaded and fed, and no
+/// more than that.
+#[tokio::test]
+async fn who_feeds_a_cache_waits_for_no_readers_of_the_past() {
+    let directory = TempDir::new().unwrap();
+    long_lived(&directory, 100, 10, 8).await.close().await;
+    let sqlite = Arc::new(Sqlite::open(directory.path()).await.unwrap());
+    let store = Store::new(sqlite.clone());
+    let turns = sqlite.turns.shared.acquire_many(HISTORIANS as u32);
+    let turns = turns.await.unwrap();
+    let older = Revision(90);
+    let second = Duration::from_secs(1);
+    let read = async |store: &Store| {
+        let page = store.range("/k/", None, None, Some(older)).await.unwrap();
+        let mut watch = store.watch("/", older).await.unwrap();
+        let change = futures::StreamExt::next(&mut watch).await.unwrap();
+        assert!(matches!(change.unwrap(), crate::WatchItem::Change(_)));
+        page.entries.len()
+    };
+    let fed = tokio::time::timeout(second, read(&store.feeder())).await;
+    assert_eq!(fed.unwrap(), 10);
+    let waits = tokio::time::timeout(second / 10, read(&store)).await;
+    waits.unwrap_err();
+    drop(turns);
+    assert_eq!(read(&store).await, 10);
+    store.close().await;
+}
+
+/// However many read older states, one turn is left for the watches.
+#[tokio::test]
+async fn lists_of_the_past_do_not_hold_up_watches() {
+    let directory = TempDir::new().unwrap();
+    long_lived(&directory, 100, 10, 8).await.close().await;
+    let sqlite = Arc::new(Sqlite::open(directory.path()).await.unwrap());
+    let store = Store::new(sqlite.clone());
+    // Fifty wait for a turn, and whoever has it does not come to an end.
+    let lists = || sqlite.turns.list(Turn::Shared);
+    let _first = tokio::time::timeout(Duration::from_secs(1), lists()).await;
+    let mut waiting: Vec<_> = (0..50).map(|_| Box::pin(lists())).collect();
+    for list in &mut waiting {
+        assert!(futures::FutureExt::now_or_never(list).is_none());
+    }
+    let mut watch = store.watch("/", Revision(1)).await.unwrap();
+    let replayed = async {
+        for _ in 0..100 {
+            futures::StreamExt::next(&mut watch).await.unwrap().unwrap();
+        }
+    };
+    let replayed = tokio::time::timeout(Duration::from_secs(2), replayed).await;
+    replayed.unwrap();
     store.close().await;
 }

@@ -456,3 +456,93 @@ async fn a_collection_of_large_objects_is_deleted() {
     }
     assert_eq!(world.delete_collection(Call::tenants("")).await.code, 200);
 }
+
+/// Lists of older states are read from the store, one after the other: who asks for many
+/// of them is refused, and others are not.
+#[tokio::test]
+async fn lists_of_the_past_are_shared() {
+    let world = World::sqlite().await;
+    let older = world.tenant("a").await.version();
+    let newest = world.tenant("b").await.version();
+    let list = |version: u64, user: &'static str| {
+        let query = format!("resourceVersion={version}&resourceVersionMatch=Exact");
+        world.list(Call::tenants("").query(&query).by(user))
+    };
+    let within = std::time::Duration::from_secs(5);
+    assert!(world.registry.cache.reached(newest, within).await);
+    let count = |answers: &[super::harness::Answer], code: u16| {
+        answers.iter().filter(|answer| answer.code == code).count()
+    };
+    let many = futures::future::join_all((0..50).map(|_| list(older, "a")));
+    let others = async {
+        // They come when all of the first have come.
+        tokio::task::yield_now().await;
+        futures::future::join_all(["b", "c"].map(|user| list(older, user))).await
+    };
+    let controller = list(older, "system:kube-controller-manager");
+    let (many, others, controller) = tokio::join!(many, others, controller);
+    assert_eq!((count(&many, 200), count(&many, 429)), (4, 46));
+    let refused = many.iter().find(|answer| answer.code == 429).unwrap();
+    assert!(refused.headers.contains_key(header::RETRY_AFTER));
+    assert_eq!(count(&others, 200), 2);
+    assert_eq!(controller.code, 200);
+    // What is here already needs no place, nor does what was given back.
+    let many = futures::future::join_all((0..50).map(|_| list(newest, "a"))).await;
+    assert_eq!(count(&many, 200), 50);
+    assert_eq!(list(older, "a").await.code, 200);
+}
+
+/// However many read the past of the store, it becomes the cache's present in time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cache_is_loaded_whoever_reads_the_past() {
+    use storage::Expect;
+    let world = World::sqlite().await;
+    let store = world.registry.store.clone();
+    for n in 0..12 {
+        let mut object = padded(&format!("a{n}"), 1_000_000);
+        object["metadata"]["namespace"] = json!("n");
+        let key = format!("/tenantcontrolplanes/n/a{n}");
+        let value = bytes::Bytes::from(object.to_string());
+        store.put(&key, value, Expect::Absent).await.unwrap();
+    }
+    let older = store.revision().await.unwrap();
+    let stop = tokio_util::sync::CancellationToken::new();
+    // Later pages of what is loaded are of the past while there are writes.
+    let writer = tokio::spawn({
+        let (store, stop) = (store.clone(), stop.clone());
+        async move {
+            let mut expect = Expect::Absent;
+            while !stop.is_cancelled() {
+                let put = store.put("/x", "1".into(), expect).await.unwrap();
+                expect = Expect::At(put.modified);
+            }
+        }
+    });
+    let read = |_| {
+        let (store, stop) = (store.clone(), stop.clone());
+        tokio::spawn(async move {
+            while !stop.is_cancelled() {
+                drop(store.range("/", None, None, Some(older)).await);
+            }
+        })
+    };
+    let readers: Vec<_> = (0..300).map(read).collect();
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    let cache = crate::cache::Cache::new(store.clone(), Default::default());
+    let shutdown = world.registry.shutdown.clone();
+    let fed = tokio::spawn(cache.clone().run(shutdown));
+    // Before the last of those that read the past when it began.
+    tokio::select! {
+        biased;
+        last = store.range("/", None, None, Some(older)) => panic!("{:?}", last.err()),
+        reached = cache.reached(older.0, std::time::Duration::from_secs(60)) => assert!(reached),
+    }
+    assert!(cache.revision() > older.0);
+    stop.cancel();
+    writer.await.unwrap();
+    for reader in readers {
+        reader.await.unwrap();
+    }
+    world.registry.shutdown.cancel();
+    fed.await.unwrap();
+}
