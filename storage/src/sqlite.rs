@@ -26,6 +26,7 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use async_trait::async_trait;
+use futures::FutureExt;
 use parking_lot::Mutex;
 use sqlx::ConnectOptions;
 use sqlx::sqlite::{
@@ -80,7 +81,6 @@ type Reader = sqlx::pool::PoolConnection<sqlx::Sqlite>;
 struct Sqlite {
     shared: Arc<Shared>,
     readers: SqlitePool,
-    turns: Turns,
     writer: writer::Handle,
 }
 
@@ -90,6 +90,8 @@ struct Turns {
     lists: Arc<Semaphore>,
     shared: Arc<Semaphore>,
     feeders: Arc<Semaphore>,
+    /// Where everybody who has a turn goes in, and there is room for all of them.
+    gate: Arc<Semaphore>,
 }
 
 impl Default for Turns {
@@ -99,6 +101,7 @@ impl Default for Turns {
             lists: turns(LISTS),
             shared: turns(HISTORIANS),
             feeders: turns(FEEDERS),
+            gate: turns(HISTORIANS + FEEDERS),
         }
     }
 }
@@ -121,23 +124,38 @@ impl Turns {
     /// To read an older state.
     async fn list(&self, turn: Turn) -> Result<Vec<OwnedSemaphorePermit>, Error> {
         match turn {
-            Turn::Shared => Self::wait(&[&self.lists, &self.shared]).await,
-            Turn::Feeder => Self::wait(&[&self.feeders]).await,
+            Turn::Shared => Self::wait(&[&self.lists, &self.shared, &self.gate]).await,
+            Turn::Feeder => Self::wait(&[&self.feeders, &self.gate]).await,
         }
     }
 
     /// To read changes.
     async fn changes(&self, turn: Turn) -> Result<Vec<OwnedSemaphorePermit>, Error> {
         match turn {
-            Turn::Shared => Self::wait(&[&self.shared]).await,
-            Turn::Feeder => Self::wait(&[&self.feeders]).await,
+            Turn::Shared => Self::wait(&[&self.shared, &self.gate]).await,
+            Turn::Feeder => Self::wait(&[&self.feeders, &self.gate]).await,
         }
     }
+
+    /// Comes back when nobody looks through history any more. From now on nobody begins to,
+    /// however many wait for a turn already.
+    fn quiet(&self) -> impl Future<Output = Quiet> + Send + use<> {
+        let all = u32::try_from(HISTORIANS + FEEDERS).unwrap_or(u32::MAX);
+        // It is never closed.
+        Arc::clone(&self.gate).acquire_many_owned(all).map(Quiet)
+    }
 }
+
+/// Nobody looks through history while this is held.
+struct Quiet(
+    #[expect(dead_code, reason = "held, and given back")]
+    Result<OwnedSemaphorePermit, tokio::sync::AcquireError>,
+);
 
 /// What the writer and everybody else share.
 struct Shared {
     feed: Feed,
+    turns: Turns,
     identity: Identity,
     /// A copy of what the database says, for those who cannot wait.
     compacted: AtomicU64,
@@ -176,6 +194,7 @@ impl Sqlite {
             .map_err(database)?;
         let shared = Arc::new(Shared {
             feed: Feed::new(opened.bounds.revision),
+            turns: Turns::default(),
             identity: opened.identity,
             compacted: AtomicU64::new(opened.bounds.compacted.0),
             directory: directory.to_owned(),
@@ -185,7 +204,6 @@ impl Sqlite {
         Ok(Sqlite {
             shared,
             readers,
-            turns: Turns::default(),
             writer,
         })
     }
@@ -241,7 +259,7 @@ impl Log for Sqlite {
         if !past {
             return read::range(&mut *self.reader().await?, &range).await;
         }
-        let turns = self.turns.list(range.turn).await?;
+        let turns = self.shared.turns.list(range.turn).await?;
         self.look_back(turns, |mut reader| async move {
             read::range(&mut reader, &range).await
         })
@@ -257,7 +275,7 @@ impl Log for Sqlite {
         turn: Turn,
     ) -> Result<Changes, Error> {
         let prefix = prefix.to_owned();
-        let turns = self.turns.changes(turn).await?;
+        let turns = self.shared.turns.changes(turn).await?;
         self.look_back(turns, |mut reader| async move {
             read::changes(&mut reader, &prefix, after, upto, limit).await
         })

@@ -53,6 +53,21 @@ async fn long_lived(directory: &TempDir, versions: u64, keys: u64, bytes: u64) -
     sqlite::open(directory.path()).await.unwrap()
 }
 
+/// The index of versions, as files of before have it. How it was made.
+async fn index_of_before(directory: &TempDir) -> &'static str {
+    const MADE: &str = "CREATE INDEX history ON version (key, revision)";
+    sql(directory, "DROP INDEX history").await;
+    sql(directory, MADE).await;
+    MADE
+}
+
+/// How the index of versions was made.
+async fn index(connection: &mut sqlx::SqliteConnection) -> String {
+    let sql = "SELECT sql FROM sqlite_schema WHERE name = 'history'";
+    let sql = sqlx::query_scalar(sql).fetch_one(connection).await;
+    sql.unwrap()
+}
+
 async fn sql(directory: &TempDir, statement: &'static str) {
     let mut connection = options(directory.path()).connect().await.unwrap();
     sqlx::query(statement)
@@ -384,7 +399,7 @@ async fn who_feeds_a_cache_waits_for_no_readers_of_the_past() {
     long_lived(&directory, 100, 10, 8).await.close().await;
     let sqlite = Arc::new(Sqlite::open(directory.path()).await.unwrap());
     let store = Store::new(sqlite.clone());
-    let turns = sqlite.turns.shared.acquire_many(HISTORIANS as u32);
+    let turns = sqlite.shared.turns.shared.acquire_many(HISTORIANS as u32);
     let turns = turns.await.unwrap();
     let older = Revision(90);
     let second = Duration::from_secs(1);
@@ -412,7 +427,7 @@ async fn lists_of_the_past_do_not_hold_up_watches() {
     let sqlite = Arc::new(Sqlite::open(directory.path()).await.unwrap());
     let store = Store::new(sqlite.clone());
     // Fifty wait for a turn, and whoever has it does not come to an end.
-    let lists = || sqlite.turns.list(Turn::Shared);
+    let lists = || sqlite.shared.turns.list(Turn::Shared);
     let _first = tokio::time::timeout(Duration::from_secs(1), lists()).await;
     let mut waiting: Vec<_> = (0..50).map(|_| Box::pin(lists())).collect();
     for list in &mut waiting {
@@ -427,4 +442,114 @@ async fn lists_of_the_past_do_not_hold_up_watches() {
     let replayed = tokio::time::timeout(Duration::from_secs(2), replayed).await;
     replayed.unwrap();
     store.close().await;
+}
+
+/// Readers of the past who take their time, of whom one begins before the other ends: the
+/// log is emptied in spite of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_is_bounded_while_the_past_is_read() {
+    const MIB: u64 = 1024 * 1024;
+    // An attempt to empty it that waits for 2 s never meets a moment without a reader.
+    const LONG: Duration = Duration::from_millis(1_900);
+    let directory = TempDir::new().unwrap();
+    let sqlite = Arc::new(Sqlite::open(directory.path()).await.unwrap());
+    let store = Store::new(sqlite.clone());
+    let stop = tokio_util::sync::CancellationToken::new();
+    let read = |first: Duration| {
+        let (sqlite, stop) = (sqlite.clone(), stop.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(first).await;
+            let mut reads = 0;
+            while !stop.is_cancelled() {
+                let turns = sqlite.shared.turns.changes(Turn::Shared).await.unwrap();
+                let read = sqlite.look_back(turns, |mut reader| async move {
+                    let mut transaction = reader.begin().await.unwrap();
+                    super::read::bounds(&mut transaction).await?;
+                    tokio::time::sleep(LONG).await;
+                    transaction.commit().await.map_err(super::database)
+                });
+                read.await.unwrap();
+                reads += 1;
+            }
+            reads
+        })
+    };
+    let readers: Vec<_> = (0..4).map(|n| read(LONG / 4 * n)).collect();
+    let value = Bytes::from(vec![1; MIB as usize]);
+    let mut expect = Expect::Absent;
+    let (mut sizes, mut slowest) = (Vec::new(), Duration::ZERO);
+    for _ in 0..90 {
+        let began = std::time::Instant::now();
+        let entry = store.put("/large", value.clone(), expect).await.unwrap();
+        expect = Expect::At(entry.modified);
+        slowest = slowest.max(began.elapsed());
+        let log = std::fs::metadata(directory.path().join(super::LOG));
+        sizes.push(log.unwrap().len() / MIB);
+    }
+    stop.cancel();
+    let mut reads = 0;
+    for reader in readers {
+        reads += reader.await.unwrap();
+    }
+    // It would have been larger, and was emptied more than once.
+    let emptied = sizes.windows(2).filter(|pair| pair[1] < pair[0]).count();
+    assert!(emptied >= 2, "{sizes:?} {slowest:?}");
+    assert!(sizes.iter().all(|size| *size < 96), "{sizes:?} {slowest:?}");
+    assert!(reads >= 4, "{reads}");
+    store.close().await;
+}
+
+/// A read of an older state looks up the versions of that state alone, however many there
+/// are of others, also in a file of before.
+#[tokio::test]
+async fn an_older_state_is_found_in_the_index() {
+    const VERSIONS: u64 = 100_000;
+    let directory = TempDir::new().unwrap();
+    let store = long_lived(&directory, VERSIONS, 20, 2_000).await;
+    store.put("/x", "1".into(), Expect::Absent).await.unwrap();
+    let read = async |store: Store| {
+        let mut took = Duration::MAX;
+        for _ in 0..3 {
+            let began = std::time::Instant::now();
+            let at = Some(Revision(VERSIONS));
+            let page = store.range("/k/", None, Some(20), at).await.unwrap();
+            assert_eq!(page.entries.len(), 20);
+            took = took.min(began.elapsed());
+        }
+        took
+    };
+    let took = read(store.clone()).await;
+    store.close().await;
+    index_of_before(&directory).await;
+    let store = sqlite::open(directory.path()).await.unwrap();
+    let again = read(store.clone()).await;
+    store.close().await;
+    let mut connection = options(directory.path()).connect().await.unwrap();
+    let now = index(&mut connection).await;
+    assert!(now.ends_with("(key, revision, ended)"), "{now}");
+    connection.close().await.unwrap();
+    assert!(
+        took.max(again) < Duration::from_millis(300),
+        "{took:?} {again:?}"
+    );
+}
+
+/// Where there is no room for another index, the file is served as it is.
+#[tokio::test]
+async fn an_index_for_which_there_is_no_room_stays_as_it_was() {
+    let directory = TempDir::new().unwrap();
+    long_lived(&directory, 20_000, 20, 8).await.close().await;
+    let before = index_of_before(&directory).await;
+    sql(&directory, "VACUUM").await;
+    let mut connection = options(directory.path()).connect().await.unwrap();
+    let pages = super::schema::pragma(&mut connection, "PRAGMA page_count").await;
+    let limit = format!("PRAGMA max_page_count = {}", pages.unwrap());
+    let limit = sqlx::query(sqlx::AssertSqlSafe(limit));
+    limit.execute(&mut connection).await.unwrap();
+    let opened = super::schema::prepare(&mut connection).await.unwrap();
+    assert_eq!(opened.bounds.revision, Revision(20_001));
+    assert_eq!(index(&mut connection).await, before);
+    let write = connection.begin_with("BEGIN IMMEDIATE").await;
+    write.unwrap().commit().await.unwrap();
+    connection.close().await.unwrap();
 }
