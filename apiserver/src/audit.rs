@@ -62,16 +62,48 @@ pub fn join_token_minted(token: &JoinToken<'_>) {
     );
 }
 
-/// Writes the line of a token that was removed.
-pub fn join_token_revoked(user: &str, namespace: &str, tenant: &str, id: &str) {
+/// Writes the line of a token that was removed, or may have been.
+pub fn join_token_revoked(user: &str, namespace: &str, tenant: &str, id: &str, confirmed: bool) {
     tracing::info!(
         target: "audit",
         user,
         namespace,
         tenant,
         token = id,
+        confirmed,
         "revoked a join token"
     );
+}
+
+/// The line of something that is about to be asked for elsewhere. It is written also where
+/// nobody waits for the answer any more: then as not confirmed.
+pub struct Line<F: FnMut(bool)>(Option<F>);
+
+impl<F: FnMut(bool)> Line<F> {
+    /// `write` is given whether it is confirmed.
+    pub fn begin(write: F) -> Self {
+        Line(Some(write))
+    }
+
+    /// It was done.
+    pub fn confirmed(mut self) {
+        if let Some(mut write) = self.0.take() {
+            write(true);
+        }
+    }
+
+    /// It was not done for certain, so there is nothing to write.
+    pub fn nothing(mut self) {
+        self.0 = None;
+    }
+}
+
+impl<F: FnMut(bool)> Drop for Line<F> {
+    fn drop(&mut self) {
+        if let Some(write) = &mut self.0 {
+            write(false);
+        }
+    }
 }
 
 /// A minted credential (rule 12).

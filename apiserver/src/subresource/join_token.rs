@@ -138,16 +138,24 @@ pub async fn delete(
     let found = secrets.find(&revoked.id).await.map_err(failed)?;
     let found = found.ok_or_else(|| Failure::NotFound(subject.clone()))?;
     if !revoked.dry_run {
-        let gone = secrets.delete(&revoked.id, &found).await.map_err(failed)?;
-        if !gone {
+        let line = audit::Line::begin(|confirmed| {
+            audit::join_token_revoked(
+                &permit.identity().user,
+                &tenant.namespace,
+                &tenant.name,
+                &revoked.id,
+                confirmed,
+            );
+        });
+        let gone = secrets.delete(&revoked.id, &found).await;
+        match &gone {
+            Ok(true) => line.confirmed(),
+            Err(Problem::Unanswered(_) | Problem::TooLong) => drop(line),
+            Ok(false) | Err(_) => line.nothing(),
+        }
+        if !gone.map_err(failed)? {
             return Err(Failure::NotFound(subject));
         }
-        audit::join_token_revoked(
-            &permit.identity().user,
-            &tenant.namespace,
-            &tenant.name,
-            &revoked.id,
-        );
     }
     let status = status::deleted(&subject, &found.uid);
     Ok(never_cached(respond::raw(&status, &accept, StatusCode::OK)))
@@ -224,19 +232,24 @@ impl JoinTokens {
         for _ in 0..IDS {
             let token = Token::new(&Entropy).map_err(internal)?;
             let secret = token.secret(asked, &expires, user);
-            let made = secrets.create(&secret, &token).await;
-            let unknown = matches!(&made, Err(Problem::Unanswered(_)));
-            if matches!(made, Ok(true)) || unknown {
+            let usages = asked.usage_names();
+            let line = audit::Line::begin(|confirmed| {
                 audit::join_token_minted(&audit::JoinToken {
                     user,
                     namespace: &tenant.namespace,
                     tenant: &tenant.name,
                     id: &token.id,
-                    usages: &asked.usage_names(),
+                    usages: &usages,
                     groups: &asked.groups,
                     expires: &expires,
-                    confirmed: !unknown,
+                    confirmed,
                 });
+            });
+            let made = secrets.create(&secret, &token).await;
+            match &made {
+                Ok(true) => line.confirmed(),
+                Err(Problem::Unanswered(_) | Problem::TooLong) => drop(line),
+                Ok(false) | Err(_) => line.nothing(),
             }
             if made.map_err(|problem| tenant.failure(problem, Doing::Create(&token.id)))? {
                 self.metrics.join_token_minted();

@@ -170,13 +170,19 @@ pub(super) struct Found {
     pub(super) resource_version: String,
 }
 
+/// Bytes of one text of a token, and groups, that are listed.
+const LISTED_TEXT: usize = 4 * 1024;
+const LISTED_GROUPS: usize = 32;
+
 impl Stored {
     /// Without what is no token.
     pub(super) fn token(self) -> Option<JoinToken> {
         let id = self.id()?.to_owned();
+        // Anybody in the tenant may have made it, with whatever lengths.
         let text = |value: Option<String>| -> Option<String> {
             let bytes = STANDARD.decode(value?).ok()?;
-            Some(String::from_utf8_lossy(&bytes).into_owned()).filter(|text| !text.is_empty())
+            let text = told::cut(String::from_utf8_lossy(&bytes).into_owned(), LISTED_TEXT);
+            Some(text).filter(|text| !text.is_empty())
         };
         let data = self.data;
         let usages = [
@@ -191,13 +197,18 @@ impl Stored {
             .filter(|(_, value)| text(value.clone()).is_some_and(|value| value == "true"));
         let groups = text(data.auth_extra_groups).unwrap_or_default();
         let groups = groups.split(',').filter(|group| !group.is_empty());
+        let groups = groups.take(LISTED_GROUPS);
         Some(JoinToken {
             id,
             expiration_timestamp: text(data.expiration),
             usages: usages.map(|(usage, _)| usage.as_str().to_owned()).collect(),
             groups: groups.map(str::to_owned).collect(),
             description: text(data.description),
-            requested_by: self.metadata.annotations.requested_by,
+            requested_by: self
+                .metadata
+                .annotations
+                .requested_by
+                .map(|user| told::cut(user, LISTED_TEXT)),
         })
     }
 
@@ -229,6 +240,25 @@ mod tests {
             ],
             description: "for rack 7".to_owned(),
         }
+    }
+
+    /// Anybody in the tenant may make such a Secret.
+    #[test]
+    fn what_is_listed_of_a_token_is_short() {
+        let long = STANDARD.encode("a,".repeat(90_000));
+        let stored: Stored = serde_json::from_value(serde_json::json!({
+            "type": TYPE,
+            "metadata": {
+                "name": name("abcdef"),
+                "annotations": {"steward.butlerlabs.dev/requested-by": "u".repeat(100_000)},
+            },
+            "data": {"auth-extra-groups": long, "description": long, "expiration": long},
+        }))
+        .unwrap();
+        let token = stored.token().unwrap();
+        assert_eq!(token.groups.len(), LISTED_GROUPS);
+        let size = serde_json::to_vec(&token).unwrap().len();
+        assert!(size < 4 * LISTED_TEXT, "{size}");
     }
 
     #[test]

@@ -375,14 +375,19 @@ impl Secrets {
     pub(super) async fn signed(&mut self, id: &str) -> bool {
         let until = Instant::now() + SIGNED;
         let path = "/api/v1/namespaces/kube-public/configmaps/cluster-info";
-        let key = format!("jws-kubeconfig-{id}");
+        // As text: a tree of what a tenant says may have a hundred times its bytes, and
+        // this is a hint and no more.
+        let key = format!("\"jws-kubeconfig-{id}\"");
+        let is_there = |info: Said| {
+            let mut parts = info.body.windows(key.len());
+            parts.any(|part| part == key.as_bytes())
+        };
         loop {
             let answer = self.ask(Method::GET, path, None).await;
-            let Ok(info) = answer.and_then(Said::good) else {
+            let Ok(there) = answer.and_then(Said::good).map(is_there) else {
                 return false;
             };
-            let info: Value = serde_json::from_slice(&info.body).unwrap_or_default();
-            if !info["data"][&key].is_null() {
+            if there {
                 return true;
             }
             if Instant::now() + SIGNED_EVERY > until {

@@ -393,3 +393,16 @@ async fn a_signature_is_waited_for_where_one_may_look() {
     assert!(!refuses.signed("abcdef").await);
     assert!(began.elapsed() < SIGNED / 2);
 }
+
+/// Whoever leaves while the tenant is asked leaves a line nevertheless.
+#[test]
+fn a_line_is_written_whatever_becomes_of_the_request() {
+    use crate::audit::Line;
+    use std::cell::RefCell;
+    let written = RefCell::new(Vec::new());
+    let line = || Line::begin(|confirmed| written.borrow_mut().push(confirmed));
+    line().confirmed();
+    line().nothing();
+    drop(line());
+    assert_eq!(*written.borrow(), [true, false]);
+}
