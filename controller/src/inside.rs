@@ -7,6 +7,7 @@
 mod coming;
 pub mod connection;
 mod coredns;
+mod held;
 mod identity;
 pub mod keep;
 mod kube_proxy;

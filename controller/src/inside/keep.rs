@@ -35,8 +35,9 @@ use crate::process::observers::pause;
 use crate::process::{lease, timing};
 use crate::report::progress;
 use crate::tenant::objects::is_paused;
+use crate::tenant::workload::pods;
 use crate::tenant::world::{
-    Addons, InsideProblem, ProbeFacts, ProbeFailure, ProbeFailureKind as Kind,
+    Addons, InsideProblem, ProbeFacts, ProbeFailure, ProbeFailureKind as Kind, is_ready,
 };
 
 /// Tenants that are looked into at once; more wait.
@@ -77,6 +78,8 @@ struct Keeper {
     contest: Contest<Fought>,
     /// Pods of add-ons are being replaced.
     rolling: Option<Rolling>,
+    /// The registry that the tenant's control plane last ran with.
+    registry: Option<String>,
 }
 
 impl Default for Keeper {
@@ -90,6 +93,7 @@ impl Default for Keeper {
             gone: BTreeSet::new(),
             contest: Contest::default(),
             rolling: None,
+            registry: None,
         }
     }
 }
@@ -167,7 +171,8 @@ impl Keeper {
             return timing::PROBE_DOWN;
         }
         self.coming.note(ctx, name, None);
-        let basis = basis(ctx, name, tenant);
+        let registry = self.registry(ctx, name, &tenant);
+        let basis = basis(ctx, name, tenant, registry);
         let (probe, asked) = ctx.facts.update_tenant(uid, |known| {
             (known.probe.clone(), std::mem::take(&mut known.look_inside))
         });
@@ -189,6 +194,24 @@ impl Keeper {
         let wait = self.wait(found, basis.first);
         self.again = Some((Instant::now() + wait, basis));
         wait
+    }
+
+    /// The registry of this installation. Where the tenant's own pods follow a change of
+    /// it, they do so by turns, and its add-ons come after those that run.
+    fn registry(
+        &mut self,
+        ctx: &Context,
+        name: &NamespacedName,
+        tenant: &TenantControlPlane,
+    ) -> String {
+        let settings = &tenant.spec.control_plane.deployment.registry_settings;
+        let own = ctx.settings.registry.trim_end_matches('/');
+        if settings.registry != RegistrySettings::default().registry {
+            return own.to_owned();
+        }
+        let runs = registry_of(&own_pods(ctx, name), &settings.api_server_image);
+        self.registry = runs.or(self.registry.take());
+        self.registry.clone().unwrap_or_else(|| own.to_owned())
     }
 
     /// Tries one way after the other, until one has led to the tenant.
@@ -309,6 +332,12 @@ impl Keeper {
                 done.waits = true;
                 break;
             }
+            if let Step::Blocked { object, field } = &step {
+                let about = format!("{} is not one of ours", title(object));
+                let said = format!("its {field} differs: delete it, and it is made anew");
+                done.problems.push(plan::problem(about, &said));
+                continue;
+            }
             match self.may(&step, round) {
                 May::Now => {}
                 May::InTurn => {
@@ -337,6 +366,10 @@ impl Keeper {
                     let now = round.ctx.now();
                     self.contest.wrote(Fought::over(&step), content, now);
                     done.steps.push(step);
+                }
+                // Somebody has changed it since it was read: it is read again.
+                Err(failure) if failure.message.contains("object has been modified") => {
+                    done.waits = true;
                 }
                 Err(failure) if failure.kind == Kind::Write => {
                     hanging += usize::from(began.elapsed() >= timing::STEP_DEADLINE);
@@ -485,7 +518,12 @@ fn is_same_version(one: &str, other: &str) -> bool {
 }
 
 /// What the objects in a tenant are made of, as far as it is known.
-fn basis(ctx: &Context, name: &NamespacedName, tenant: Arc<TenantControlPlane>) -> Basis {
+fn basis(
+    ctx: &Context,
+    name: &NamespacedName,
+    tenant: Arc<TenantControlPlane>,
+    registry: String,
+) -> Basis {
     let status = tenant.status.as_ref();
     let endpoint = status.and_then(|status| status.control_plane_endpoint.clone());
     let version = status.and_then(|status| status.installed_version());
@@ -494,7 +532,6 @@ fn basis(ctx: &Context, name: &NamespacedName, tenant: Arc<TenantControlPlane>) 
         .to_owned();
     let authority = pair_of(ctx, name, &names::ca(&name.name));
     let first = !tenant.was_ready();
-    let registry = registry(ctx, name, &tenant);
     let cluster = endpoint.filter(|endpoint| !endpoint.is_empty());
     let cluster = cluster.zip(authority).map(|(endpoint, authority)| Cluster {
         tenant,
@@ -506,28 +543,21 @@ fn basis(ctx: &Context, name: &NamespacedName, tenant: Arc<TenantControlPlane>) 
     Basis { first, cluster }
 }
 
-/// The registry of this installation. Where the tenant's own pods follow a change of it,
-/// they do so by turns, and its add-ons follow them.
-fn registry(ctx: &Context, name: &NamespacedName, tenant: &TenantControlPlane) -> String {
-    let settings = &tenant.spec.control_plane.deployment.registry_settings;
-    let usual = RegistrySettings::default();
-    let deployment = ctx.caches.deployments.get(&NamespacedName::new(
-        &name.namespace,
-        names::workload(&name.name),
-    ));
-    let runs = deployment.as_deref().and_then(|live| {
-        let pod = live.spec.as_ref()?.template.spec.as_ref()?;
-        let mut containers = pod.containers.iter();
-        let server = containers.find(|it| it.name == names::container::API_SERVER)?;
-        let (image, _tag) = server.image.as_deref()?.rsplit_once(':')?;
-        image
-            .strip_suffix(&settings.api_server_image)?
-            .strip_suffix('/')
-    });
-    let own = ctx.settings.registry.trim_end_matches('/');
-    runs.filter(|_| settings.registry == usual.registry)
-        .unwrap_or(own)
-        .to_owned()
+/// The registry that all of these pods have their API server from, if they agree.
+fn registry_of(pods: &[Arc<Pod>], image_name: &str) -> Option<String> {
+    let registry = |pod: &Arc<Pod>| {
+        let (image, _tag) = pods::api_server_image(pod)?.rsplit_once(':')?;
+        Some(
+            image
+                .strip_suffix(image_name)?
+                .strip_suffix('/')?
+                .to_owned(),
+        )
+    };
+    let mut all = pods.iter().filter(|pod| is_ready(pod)).map(registry);
+    let first = all.next()??;
+    all.all(|other| other.as_ref() == Some(&first))
+        .then_some(first)
 }
 
 /// The pods that our Deployment has made: anybody can make one with its labels.
@@ -592,6 +622,28 @@ mod tests {
         let now = start + jiff::SignedDuration::from_secs(3600);
         let other = keeper.contest.ask(&Fought::over(&step), content + 1, now);
         assert_eq!(other, Repair::Write);
+    }
+
+    #[test]
+    fn add_ons_come_from_where_the_pods_that_run_do() {
+        let pod = |image: &str, ready: bool| {
+            let mut pod = crate::tenant::testing::pod(0, ready);
+            let containers = &mut pod.spec.get_or_insert_default().containers;
+            containers.clear();
+            containers.push(k8s_openapi::api::core::v1::Container {
+                name: names::container::API_SERVER.to_owned(),
+                image: Some(image.to_owned()),
+                ..Default::default()
+            });
+            Arc::new(pod)
+        };
+        let old = || pod("a.example/x/kube-apiserver:v1.36.3", true);
+        let new = |ready| pod("b.example/kube-apiserver:v1.36.3", ready);
+        let of = |pods: &[Arc<Pod>]| registry_of(pods, "kube-apiserver");
+        assert_eq!(of(&[old(), new(false)]).as_deref(), Some("a.example/x"));
+        assert_eq!(of(&[old(), new(true)]), None, "not yet");
+        assert_eq!(of(&[new(true)]).as_deref(), Some("b.example"));
+        assert_eq!(of(&[new(false)]), None);
     }
 
     #[test]

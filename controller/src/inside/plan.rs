@@ -146,8 +146,15 @@ pub enum Step {
         object: Value,
         /// The first field that differs.
         field: String,
-        /// It replaces pods that run as they are to.
+        /// It replaces pods that run as they are to, or changes what they read.
         rolls: bool,
+    },
+    /// Somebody else's object is in the way: it differs in what cannot be changed.
+    Blocked {
+        /// What we want in its place.
+        object: Value,
+        /// The field.
+        field: &'static str,
     },
     /// What differs cannot be changed: it is deleted and made anew.
     Replace {
@@ -228,18 +235,53 @@ fn step((kept, live): &(Kept, Option<Value>)) -> Option<Step> {
         How::UntilEdited(_) => marked(kept.value.clone(), kept.how),
     };
     let field = drift::first(&object, live)?;
-    Some(match is_immutable(&object, &field) {
-        true => Step::Replace {
-            object,
-            uid: uid(),
-            field,
-        },
-        false => Step::Apply {
-            rolls: is_settled(live) == Some(true) && field.starts_with("spec.template"),
-            object,
-            field,
-        },
+    if let Some(field) = differs_for_good(&object, live) {
+        // A binding has nothing in it that could be lost.
+        let is_binding = object.get("roleRef").is_some();
+        return Some(match is_binding || is_ours(live) {
+            true => Step::Replace {
+                object,
+                uid: uid(),
+                field: field.to_owned(),
+            },
+            false => Step::Blocked { object, field },
+        });
+    }
+    let rolls = replaces_pods(&object, live) || rewrites(&object, live, kept.how);
+    Some(Step::Apply {
+        object: as_seen(object, live, kept.how),
+        field,
+        rolls,
     })
+}
+
+/// Whether pods that run are replaced for a reason that other tenants may have as well: not
+/// because this tenant is reached elsewhere.
+fn replaces_pods(object: &Value, live: &Value) -> bool {
+    let template = |it: &Value| it["spec"]["template"].clone();
+    let mark = format!(
+        "/metadata/annotations/{}",
+        names::ANNOTATION_CHECKSUM.replace('/', "~1")
+    );
+    let (wanted, there) = (template(object), template(live));
+    let moved = wanted.pointer(&mark) != there.pointer(&mark);
+    is_settled(live) == Some(true) && !moved && drift::first(&wanted, &there).is_some()
+}
+
+/// Whether the text changes that pods read.
+fn rewrites(object: &Value, live: &Value, how: How) -> bool {
+    matches!(how, How::UntilEdited(field) if object.pointer(field) != live.pointer(field))
+}
+
+/// With the version that was seen, where something of the tenant's own is written again:
+/// what it has changed since is not lost.
+fn as_seen(mut object: Value, live: &Value, how: How) -> Value {
+    if matches!(how, How::AtFirst(_) | How::UntilEdited(_))
+        && let Some(version) = live["metadata"].get("resourceVersion")
+    {
+        object["metadata"]["resourceVersion"] = version.clone();
+    }
+    object
 }
 
 /// Whether all pods of a Deployment or DaemonSet are as it asks, and available. `None`
@@ -270,6 +312,7 @@ impl Step {
             Step::Create(object)
             | Step::Apply { object, .. }
             | Step::Replace { object, .. }
+            | Step::Blocked { object, .. }
             | Step::Delete { object, .. } => object,
         }
     }
@@ -305,16 +348,21 @@ pub fn checksum(text: &str) -> String {
     hex::encode(Sha256::digest(text))
 }
 
-/// Whether the API refuses to change a field of an object.
-fn is_immutable(object: &Value, path: &str) -> bool {
+/// The first field that differs and that the API refuses to change.
+fn differs_for_good(object: &Value, live: &Value) -> Option<&'static str> {
     let fields: &[&str] = match object["kind"].as_str() {
         Some("RoleBinding" | "ClusterRoleBinding") => &["roleRef"],
         Some("Service") => &["spec.clusterIP", "spec.clusterIPs"],
         Some("Deployment" | "DaemonSet") => &["spec.selector"],
         _ => &[],
     };
-    let is_in = |field: &&str| path == *field || path.starts_with(&format!("{field}."));
-    fields.iter().any(is_in)
+    fields.iter().copied().find(|field| {
+        let pointer = format!("/{}", field.replace('.', "/"));
+        let name = field.rsplit('.').next().unwrap_or(field);
+        let of = |it: &Value| it.pointer(&pointer).map(|part| json!({name: part}));
+        let there = of(live).unwrap_or_default();
+        of(object).is_some_and(|wanted| drift::first(&wanted, &there).is_some())
+    })
 }
 
 impl fmt::Display for Step {
@@ -323,6 +371,7 @@ impl fmt::Display for Step {
             Step::Create(object) => write!(f, "create {}", title(object)),
             Step::Apply { object, .. } => write!(f, "apply {}", title(object)),
             Step::Replace { object, .. } => write!(f, "replace {}", title(object)),
+            Step::Blocked { object, .. } => write!(f, "leave {}", title(object)),
             Step::Delete { object, .. } => write!(f, "delete {}", title(object)),
         }
     }
@@ -382,6 +431,7 @@ mod tests {
             for step in &steps {
                 match step {
                     Step::Delete { object, .. } => drop(self.0.remove(&title(object))),
+                    Step::Blocked { .. } => {}
                     step => {
                         let mut object = step.object().clone();
                         object["metadata"]["uid"] = json!(format!("uid of {}", title(&object)));
@@ -436,7 +486,9 @@ mod tests {
         let admin = "ClusterRoleBinding steward:admin";
         tenant.live(admin)["subjects"] = json!([]);
         assert_eq!(tenant.pass(&basis), [format!("apply {admin}")]);
+        // Made anew by somebody, without our label.
         tenant.live(admin)["roleRef"]["name"] = json!("view");
+        tenant.live(admin)["metadata"]["labels"] = json!({});
         assert_eq!(tenant.pass(&basis), [format!("replace {admin}")]);
         tenant.0.remove(admin);
         assert_eq!(tenant.pass(&basis), [format!("create {admin}")]);
@@ -545,6 +597,11 @@ mod tests {
                 "replace Service kube-system/kube-dns",
             ]
         );
+        // Of somebody else's nothing is taken away.
+        let dns = "Service kube-system/kube-dns";
+        tenant.live(dns)["metadata"]["labels"] = json!({});
+        tenant.live(dns)["spec"]["clusterIP"] = json!("10.96.0.9");
+        assert_eq!(tenant.pass(&other), [format!("leave {dns}")]);
     }
 
     #[test]
@@ -626,6 +683,8 @@ mod tests {
             let image = &mut there["spec"]["template"]["spec"]["containers"][0]["image"];
             *image = json!("other");
             there["metadata"]["generation"] = json!(3);
+            // Something else differs as well, and before it.
+            there["metadata"]["labels"] = json!({});
             there["status"] = live["status"].clone();
             let found = vec![(set, Some(there))];
             let steps = plan(&Inside { found });

@@ -7,6 +7,7 @@ use http::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::inside::connection::{Answer, Tenant, failure};
+use crate::inside::held::held;
 use crate::inside::objects;
 use crate::inside::plan::{Inside, Kept, Step, problem};
 use crate::process::timing;
@@ -15,7 +16,7 @@ use crate::tenant::world::{InsideProblem, ProbeFailure, ProbeFailureKind as Kind
 const JSON: &str = "application/json";
 const APPLY: &str = "application/apply-patch+yaml";
 /// Objects that are asked for at a time.
-const TOGETHER: usize = 8;
+const TOGETHER: usize = 4;
 
 /// What there is of what is kept in the tenant, and what of it could not be read. `first`:
 /// the API server has just started.
@@ -32,7 +33,8 @@ pub async fn look(
             let answer = tenant.call(Method::GET, &path, "", None).await?;
             match answer.status {
                 StatusCode::NOT_FOUND => Ok(None),
-                status if status.is_success() => Ok(Some(answer.body)),
+                // Before the next one is parsed.
+                status if status.is_success() => Ok(Some(held(&kept.value, &answer.body))),
                 _ => Err(refused(&answer, Kind::Read)),
             }
         };
@@ -80,11 +82,29 @@ async fn one(tenant: &Tenant, step: &Step, first: bool) -> Result<(), ProbeFailu
         }
         Step::Create(object) | Step::Apply { object, .. } => apply(tenant, object).await,
         Step::Delete { object, uid } => delete(tenant, object, uid).await,
-        Step::Replace { object, uid, .. } => {
+        Step::Replace { object, uid, field } => {
+            if field == "spec.clusterIP" {
+                is_free(tenant, object).await?;
+            }
             delete(tenant, object, uid).await?;
             apply(tenant, object).await
         }
+        // Nothing is done about it.
+        Step::Blocked { .. } => Ok(()),
     }
+}
+
+/// Whether a Service can have its address: tried under another name, while the one that it
+/// is to replace is still there.
+async fn is_free(tenant: &Tenant, service: &Value) -> Result<(), ProbeFailure> {
+    let Some((collection, name)) = objects::place(service) else {
+        return Err(unknown(service));
+    };
+    let mut trial = service.clone();
+    trial["metadata"] = json!({"generateName": format!("{name}-trial-")});
+    let address = format!("{collection}?dryRun=All&fieldManager=steward-controller");
+    let tried = tenant.call(Method::POST, &address, JSON, Some(&trial));
+    expect(&tried.await?)
 }
 
 /// In the background, and only the one that is meant.

@@ -84,7 +84,7 @@ fn list(wanted: &[Value], live: &[Value], path: &mut Vec<String>) -> Option<Stri
 
 /// The field that tells the elements of this list apart, if every element has
 /// it, each with another value.
-fn merge_key(elements: &[Value], list: &str) -> Option<&'static str> {
+pub fn merge_key(elements: &[Value], list: &str) -> Option<&'static str> {
     let keys = ASSOCIATIVE.iter().filter(|(name, _)| *name == list);
     keys.map(|(_, key)| *key).find(|key| {
         let mut seen: Vec<&Value> = Vec::with_capacity(elements.len());

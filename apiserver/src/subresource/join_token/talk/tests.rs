@@ -387,11 +387,11 @@ async fn a_signature_is_waited_for_where_one_may_look() {
     let began = Instant::now();
     let mut never = secrets(|_, _, _| Some((200, "{}".to_owned()))).await;
     assert!(!never.signed("abcdef").await);
-    assert!(began.elapsed() <= SIGNED, "{:?}", began.elapsed());
+    assert!(began.elapsed() < SIGNED * 3, "{:?}", began.elapsed());
     let began = Instant::now();
     let mut refuses = secrets(|_, _, _| status(403, "Forbidden", "no")).await;
     assert!(!refuses.signed("abcdef").await);
-    assert!(began.elapsed() < SIGNED / 2);
+    assert!(began.elapsed() < SIGNED, "it is not asked again");
 }
 
 /// Whoever leaves while the tenant is asked leaves a line nevertheless.
