@@ -3,7 +3,7 @@
 //! # Flow
 //! A verb asks for the [`Permit`](crate::authz::Permit) that proves its
 //! authorization, parses options and body, and for a write goes round
-//! `loop { read; build; admit; put }` until the store takes it. [`write`] has the last
+//! `loop { read; build; admit; put }` until the store takes it. [`mod@write`] has the last
 //! two, and is the only way into the store.
 //!
 //! # Guarantees
@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use storage::{Error, Held, Store};
+use storage::{Error, Held};
 use tokio_util::sync::CancellationToken;
 
 use crate::authz::Authorizer;
@@ -37,6 +37,7 @@ use crate::namespaces::Namespaces;
 use crate::options::Query;
 use crate::pool::Pool;
 use crate::quota::Quota;
+use crate::registry::write::Reader;
 use crate::respond::Warnings;
 use crate::status::Failure;
 
@@ -65,8 +66,8 @@ impl std::fmt::Debug for Clock {
 /// What the verbs work with. Clones share it.
 #[derive(Clone)]
 pub struct Registry {
-    /// The objects.
-    pub store: Store,
+    /// The objects, to be read; [`Registry::put`] writes them.
+    pub store: Reader,
     /// The same objects as bytes; its feeder runs elsewhere.
     pub cache: Arc<Cache>,
     /// Asked before something is stored.

@@ -8,7 +8,7 @@
 //! prepare   what the server owns in the object, and what the part leaves as it is
 //! validate  schema and rules, against the stored object; warnings             422
 //! rights    what the author must be allowed to do as well (rule 8)            403
-//! encode    the bytes; a dry run and what changes nothing end here            413
+//! encode    the bytes; what changes nothing is not written                    413
 //! reserve   the size of the object, and room in the quota                413, 403
 //! put       one compare-and-set                                               409
 //! ```
@@ -18,9 +18,11 @@
 //! prepared: what has to go goes, whatever is wrong with it by now.
 //!
 //! # Guarantees
-//! Only this file makes an [`Admitted`], [`Registry::put`] takes nothing else, and nothing
-//! else writes objects. Two trees of one object, the stored and the new, are held in one go
-//! only and never while something is awaited.
+//! Only this file makes an [`Admitted`], and [`Registry::put`] takes nothing else. Verbs,
+//! cache and quota have a [`Reader`] of the store, which cannot write. The tree of the
+//! stored object is gone before anything is awaited with the new one in hand.
+
+mod reader;
 
 use std::sync::Arc;
 
@@ -29,6 +31,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use storage::{Entry, Error, Expect, Held, Revision};
 
+pub use self::reader::Reader;
 use crate::admission::{self, Part};
 use crate::authn::Identity;
 use crate::authz::Permit;
@@ -243,7 +246,8 @@ impl<'a> Writer<'a> {
     /// are none. Returns it as it is then answered. Neither rules nor the quota are asked.
     ///
     /// # Errors
-    /// 429 while what the caller has under way takes all of its share.
+    /// 429 while what the caller has under way takes all of its share; 400 and 413 for a
+    /// marked object that could not be read again.
     pub async fn admit_delete(
         &self,
         old: Stored,
@@ -344,8 +348,8 @@ impl<'a> Writer<'a> {
                 let before = Some(entry.value.len());
                 Some(self.reserve(meta(new, "name"), before, bytes.len()).await?)
             }
-            // What the controller says goes on also where the object is as large as it may
-            // be, or larger than it may be by now.
+            // What the controller says goes on, as the end of a deletion does, also where
+            // the object is as large as it may be, or larger than it may be by now.
             Part::Replicas | Part::Status => {
                 if bytes.len() > entry.value.len() {
                     self.registry.quota.fits_with_status(bytes.len())?;
@@ -417,14 +421,14 @@ impl Registry {
         let written = match action {
             Action::Put { bytes, expect } => {
                 let writing = self.cache.ledger.begin();
-                let put = self.store.put_held(&key, bytes, expect, held).await;
+                let put = self.store.0.put_held(&key, bytes, expect, held).await;
                 let written = put.map(|entry| entry.modified);
                 note(writing, &written);
                 written
             }
             Action::Remove { at } => {
                 let writing = self.cache.ledger.begin();
-                let removed = self.store.delete_held(&key, at, held).await;
+                let removed = self.store.0.delete_held(&key, at, held).await;
                 note(writing, &removed);
                 removed.map(|_| at)
             }
