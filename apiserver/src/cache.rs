@@ -184,7 +184,8 @@ impl Cache {
     /// An empty cache that does not follow yet.
     pub fn new(store: impl Into<Reader>, live: Live) -> Arc<Self> {
         Arc::new(Self {
-            store: store.into(),
+            // Who reads from here must not wait for those who read the past of the store.
+            store: store.into().feeder(),
             state: RwLock::new(State::default()),
             progress: watch::Sender::new(0),
             ledger: Ledger::default(),
@@ -350,9 +351,10 @@ impl Cache {
         self.state.read().revision
     }
 
-    /// Every change after this is in the ring.
-    pub fn floor(&self) -> u64 {
-        self.state.read().floor
+    /// Whether every change after this is in the ring.
+    pub fn has_events_after(&self, position: u64) -> bool {
+        let state = self.state.read();
+        state.loaded && state.floor <= position
     }
 
     /// As if so many other changes had come that the ring is of those.

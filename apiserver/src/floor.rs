@@ -16,7 +16,8 @@
 //! A first start is told from a lost record by the tenants: with no record, the store
 //! is taken if no Deployment in the cluster is owned by one of our kinds. If that
 //! cannot be asked, it is not taken. An installation that is limited to some namespaces
-//! has the right to ask in these alone.
+//! has the right to ask in these alone: it asks everywhere unless it is certain that it
+//! may not.
 //!
 //! Flow: [`Floor::run`] reads the Secret, [`judge`] decides (pure), the outcome is
 //! stored for [`Floor::ready`], which every resource request asks.
@@ -28,6 +29,7 @@ use std::time::Duration;
 
 use apiservice::names;
 use arc_swap::ArcSwap;
+use http::StatusCode;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authorization::v1::{
@@ -454,8 +456,16 @@ impl Floor {
     /// transferred. Where tenants may run in some namespaces only, there may still be others
     /// elsewhere, of before: they are found if somebody has given the right to look.
     async fn tenants(&self) -> Tenants {
-        if self.tenants_in.is_empty() || self.may_look_everywhere().await {
-            return tenants(Api::all(self.client.clone())).await;
+        let everywhere = match self.tenants_in.is_empty() {
+            true => Ok(true),
+            false => self.may_look_everywhere().await,
+        };
+        match everywhere {
+            Ok(true) => return tenants(Api::all(self.client.clone())).await,
+            Ok(false) => {}
+            Err(why) => {
+                return Tenants::Unknown(format!("asking where Deployments may be listed: {why}"));
+            }
         }
         tracing::warn!(
             namespaces = self.tenants_in.join(","),
@@ -476,7 +486,11 @@ impl Floor {
 impl Floor {
     /// Whether Deployments may be listed in all namespaces. Asked and not tried: a request
     /// that is refused looks like an attempt in the cluster's audit log.
-    async fn may_look_everywhere(&self) -> bool {
+    ///
+    /// # Errors
+    /// Why that is not certain. Who has the right must not be told of an empty cluster
+    /// because a question was lost.
+    async fn may_look_everywhere(&self) -> Result<bool, String> {
         let review = SelfSubjectAccessReview {
             spec: SelfSubjectAccessReviewSpec {
                 resource_attributes: Some(ResourceAttributes {
@@ -491,12 +505,18 @@ impl Floor {
         };
         let api: Api<SelfSubjectAccessReview> = Api::all(self.client.clone());
         match api.create(&PostParams::default(), &review).await {
-            Ok(answer) => answer.status.is_some_and(|status| status.allowed),
-            Err(error) => {
-                let error = delegate::describe(&error);
-                tracing::warn!(error, "cannot ask where Deployments may be listed");
-                false
-            }
+            Ok(answer) => match answer.status {
+                Some(status) if status.allowed => Ok(true),
+                Some(status) => match status.evaluation_error.filter(|error| !error.is_empty()) {
+                    // An authorizer that might have allowed it did not answer.
+                    Some(error) => Err(error),
+                    None => Ok(false),
+                },
+                None => Err("the review has no status".to_owned()),
+            },
+            // Who may not even ask was given nothing.
+            Err(kube::Error::Api(status)) if status.code == StatusCode::FORBIDDEN => Ok(false),
+            Err(error) => Err(delegate::describe(&error)),
         }
     }
 }
@@ -795,6 +815,98 @@ mod tests {
                     assert!(!asked.iter().any(everywhere), "{asked:?}");
                     assert_eq!(asked.len(), 3, "{asked:?}");
                 }
+            }
+        }
+    }
+
+    /// The same, where whether one may look is not told.
+    #[tokio::test]
+    async fn a_question_that_is_lost_opens_no_empty_store() {
+        use serde_json::json;
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let failure = |code: u16| {
+            let reason = if code == 404 { "NotFound" } else { "" };
+            json!({"kind": "Status", "apiVersion": "v1", "metadata": {},
+            "status": "Failure", "message": "no", "reason": reason, "code": code})
+        };
+        let review = |status: serde_json::Value| json!({"spec": {}, "status": status});
+        let lost = serde_json::Value::Null;
+        let evaluated = json!({"allowed": false, "evaluationError": "the webhook is down"});
+        for (answer, opens) in [
+            (failure(500), false),
+            (failure(429), false),
+            (failure(401), false),
+            (lost, false),
+            (json!({"spec": {}}), false),
+            (review(evaluated), false),
+            (failure(403), true),
+            (
+                review(json!({"allowed": false, "evaluationError": ""})),
+                true,
+            ),
+        ] {
+            let secrets = Arc::new(parking_lot::Mutex::new(Vec::new()));
+            // What is asked after the first time is answered.
+            let answers = Arc::new(parking_lot::Mutex::new(Some(answer.clone())));
+            let (written, asked) = (secrets.clone(), answers.clone());
+            let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+                let (written, asked) = (written.clone(), asked.clone());
+                async move {
+                    let (method, path) =
+                        (request.method().clone(), request.uri().path().to_owned());
+                    let body = request.into_body().collect_bytes().await.unwrap();
+                    let none = json!({"metadata": {}, "items": []});
+                    let answer = match path.as_str() {
+                        "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews" => {
+                            match asked.lock().take() {
+                                Some(serde_json::Value::Null) => {
+                                    return Err(std::io::Error::other("reset"));
+                                }
+                                Some(answer) => answer,
+                                None => review(json!({"allowed": true})),
+                            }
+                        }
+                        "/apis/apps/v1/deployments" => {
+                            json!({"metadata": {}, "items": [{"metadata": {
+                                "name": "t", "namespace": "elsewhere",
+                                "ownerReferences": [{
+                                    "apiVersion": format!("{}/v1alpha1", apiservice::GROUP),
+                                    "kind": "TenantControlPlane", "name": "t", "uid": "u",
+                                }],
+                            }}]})
+                        }
+                        path if path.ends_with("/deployments") => none,
+                        _ if method == http::Method::GET => failure(404),
+                        _ => {
+                            let secret: serde_json::Value = serde_json::from_slice(&body).unwrap();
+                            written.lock().push(secret.clone());
+                            secret
+                        }
+                    };
+                    let code = answer["code"].as_u64().unwrap_or(200);
+                    let body = kube::client::Body::from(answer.to_string().into_bytes());
+                    let mut response = http::Response::new(body);
+                    *response.status_mut() = StatusCode::from_u16(code as u16).unwrap();
+                    Ok(response)
+                }
+            });
+            let client = kube::Client::new(service, "default");
+            let list = vec!["a".to_owned()];
+            let floor = Floor::new(client, "ns", "s", list, Arc::new(Metrics::new()));
+            let store = storage::memory::open();
+            assert_eq!(floor.step(&store, Ask::Open).await, opens, "{answer}");
+            let identity = |secret: &serde_json::Value| secret["data"][IDENTITY].is_string();
+            let recorded = || secrets.lock().iter().any(identity);
+            assert_eq!(
+                (floor.ready().is_ok(), recorded()),
+                (opens, opens),
+                "{answer}"
+            );
+            if !opens {
+                // It is asked again, and then the tenants are found.
+                assert!(!floor.step(&store, Ask::Open).await);
+                let why = format!("{:?}", floor.ready().unwrap_err());
+                assert!(why.contains("elsewhere/t") && !recorded(), "{why}");
             }
         }
     }

@@ -51,6 +51,8 @@ const WATCHES: usize = 2_000;
 const BODIES: usize = 400;
 /// Questions to the cluster about callers' rights.
 const QUESTIONS: usize = 200;
+/// Lists that read an older state from the store, which does one page after the other.
+const PAST: usize = 8;
 
 /// Places of requests in flight: reads and writes apart, and apart from both, those of
 /// the cluster's own controllers. Watches count as reads until they start.
@@ -70,6 +72,7 @@ pub struct Limits {
     /// Room for stored objects.
     stored: Pool,
     watches: Pool,
+    past: Pool,
     /// Requests whose bodies are on their way.
     bodies: Pool,
 }
@@ -123,6 +126,7 @@ impl Limits {
             work: Pool::new(WORK),
             stored: Pool::new(STORED),
             watches: Pool::places(WATCHES),
+            past: Pool::new(PAST),
             bodies: Pool::places(BODIES),
         }
     }
@@ -170,6 +174,17 @@ impl Limits {
     /// cluster's own controllers.
     pub fn is_exempt(&self, identity: &Identity) -> bool {
         exempt(identity) || self.system.contains_key(&identity.user)
+    }
+
+    /// A place for a list that reads an older state from the store.
+    ///
+    /// # Errors
+    /// 429 when the caller has its share of them.
+    pub fn look_back(&self, identity: &Identity) -> Result<Slot, Failure> {
+        match self.is_exempt(identity) {
+            true => Ok(None),
+            false => self.past.enter(holder(identity)).map(Some),
+        }
     }
 
     /// A place for a question to the cluster about what the caller may do.

@@ -7,7 +7,8 @@
 //! ([`Live::hold`]). The cache says how many of them it holds itself ([`Live::held`]).
 //! The rest is kept by answers that clients have not taken: states that were replaced
 //! since, frames of watches, pieces of lists. When that is too much, some of these
-//! answers are let go of (`taking.rs`).
+//! answers are let go of (`taking.rs`), for which each says what it keeps ([`Kept`]): what
+//! was made for it carries its mark ([`Own::mark`]), wherever it is on its way.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -38,32 +39,69 @@ pub struct Kept(Arc<Keeping>);
 #[derive(Debug, Default)]
 struct Keeping {
     bytes: usize,
+    own: Own,
     /// Of the body, and gone with it.
     rest: Option<Weak<dyn Keeps>>,
 }
 
-/// What an answer has not sent yet.
+/// What an answer has not sent yet, beside what was made for it.
 pub trait Keeps: Send + Sync {
     /// The bytes of it that are alive because of the answer, and not because of the cache.
     fn bytes(&self) -> usize;
+}
 
-    /// Whether the cache holds what was sent last.
-    fn is_shared(&self) -> bool {
-        false
+/// Bytes that one answer keeps alive, wherever they are: in a queue, in a compressor, or
+/// taken in part. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Own(Arc<AtomicUsize>);
+
+struct Marked {
+    bytes: Bytes,
+    own: Own,
+}
+
+impl Own {
+    /// The same bytes, which are this answer's until the last clone and slice of them is
+    /// dropped.
+    pub fn mark(&self, bytes: Bytes) -> Bytes {
+        let own = self.clone();
+        own.0.fetch_add(bytes.len(), Ordering::Relaxed);
+        Bytes::from_owner(Marked { bytes, own })
+    }
+
+    /// How many there are.
+    pub fn bytes(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl AsRef<[u8]> for Marked {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Marked {
+    fn drop(&mut self) {
+        self.own.0.fetch_sub(self.bytes.len(), Ordering::Relaxed);
     }
 }
 
 impl Kept {
     /// So many.
     pub fn new(bytes: usize) -> Self {
-        Kept(Arc::new(Keeping { bytes, rest: None }))
+        Kept(Arc::new(Keeping {
+            bytes,
+            ..Keeping::default()
+        }))
     }
 
-    /// What this says whenever it is asked.
-    pub fn of<K: Keeps + 'static>(rest: &Arc<K>) -> Self {
+    /// What this says whenever it is asked, and what has this mark.
+    pub fn of<K: Keeps + 'static>(rest: &Arc<K>, own: Own) -> Self {
         let rest: Weak<K> = Arc::downgrade(rest);
         Kept(Arc::new(Keeping {
             bytes: 0,
+            own,
             rest: Some(rest),
         }))
     }
@@ -74,12 +112,12 @@ impl Kept {
 
     /// How many now.
     pub fn bytes(&self) -> usize {
-        self.0.bytes + self.rest().map_or(0, |rest| rest.bytes())
+        self.0.bytes + self.0.own.bytes() + self.rest().map_or(0, |rest| rest.bytes())
     }
 
-    /// Whether the cache holds what was sent last.
-    pub fn is_shared(&self) -> bool {
-        self.rest().is_some_and(|rest| rest.is_shared())
+    /// Whether what is on its way to the client is among them.
+    pub fn has_what_was_sent(&self) -> bool {
+        self.0.rest.is_some()
     }
 }
 
@@ -179,6 +217,20 @@ impl Drop for Share {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_marked_is_an_answers_until_the_last_slice_of_it_is_gone() {
+        let (live, own) = (Live::new(10), Own::default());
+        let whole = own.mark(live.count(vec![0; 8]));
+        let slice = whole.slice(7..);
+        let other = own.mark(live.count(vec![0; 3]));
+        drop(whole);
+        assert_eq!((own.bytes(), live.used()), (11, 11));
+        drop(slice);
+        assert_eq!((own.bytes(), live.used()), (3, 3));
+        drop(other);
+        assert_eq!((own.bytes(), live.used()), (0, 0));
+    }
 
     #[tokio::test]
     async fn bytes_are_counted_until_the_last_slice_of_them_is_gone() {

@@ -20,7 +20,7 @@ use tower_http::compression::predicate::SizeAbove;
 
 use crate::accept::{Accept, Encoding, MetaVersion, Shape};
 use crate::cache::{Item, Rest};
-use crate::live::{Kept, Live};
+use crate::live::{Kept, Live, Own};
 use crate::table;
 
 /// Bodies above this many bytes are compressed for clients that can (R4.10).
@@ -339,16 +339,18 @@ impl Pieces {
         }
         let estimate: usize = items.iter().map(|item| item.encoded.len()).sum();
         let items = Arc::new(Rest::new(items, &held.0));
-        let kept = Kept::of(&items);
+        let own = Own::default();
+        let kept = Kept::of(&items, own.clone());
+        let made = move |live: &Live, piece: BytesMut| own.mark(live.count(piece.freeze()));
         let start = Some((items, head, form, held));
         let pieces = stream::unfold(start, move |state| {
-            let made = state.map(|(items, head, form, held)| {
+            let next = state.map(|(items, head, form, held)| {
                 let mut first = !head.is_empty();
                 let mut piece = BytesMut::from(head.as_ref());
                 loop {
                     let Some(item) = items.next() else {
                         piece.extend_from_slice(&tail);
-                        return (held.0.count(piece.freeze()), None);
+                        return (made(&held.0, piece), None);
                     };
                     if !first {
                         piece.extend_from_slice(between.as_bytes());
@@ -356,14 +358,14 @@ impl Pieces {
                     first = false;
                     piece.extend_from_slice(&form(&item));
                     if piece.len() >= PIECE {
-                        let piece = held.0.count(piece.freeze());
+                        let piece = made(&held.0, piece);
                         let rest = (items, Bytes::new(), form, held);
                         return (piece, Some(rest));
                     }
                 }
             });
             std::future::ready(
-                made.map(|(piece, rest)| (Ok::<_, std::convert::Infallible>(piece), rest)),
+                next.map(|(piece, rest)| (Ok::<_, std::convert::Infallible>(piece), rest)),
             )
         });
         let mut response = response(StatusCode::OK, media, Body::from_stream(pieces.fuse()));

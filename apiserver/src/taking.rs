@@ -245,7 +245,7 @@ impl Answer {
     /// Bytes that are alive because of it, as far as is known. What the cache holds as
     /// well is none of them: nothing would be gained by its end.
     fn keeps(&self) -> usize {
-        let rest = match self.about.kept.is_shared() {
+        let rest = match self.about.kept.has_what_was_sent() {
             true => 0,
             false => self.rest.len(),
         };
@@ -345,7 +345,7 @@ mod tests {
 
     use super::*;
     use crate::guard::Guarded;
-    use crate::live::Keeps;
+    use crate::live::{Keeps, Own};
     type Never = std::convert::Infallible;
     use crate::pool::Pool;
 
@@ -439,9 +439,6 @@ mod tests {
             fn bytes(&self) -> usize {
                 0
             }
-            fn is_shared(&self) -> bool {
-                true
-            }
         }
         let live = Live::new(50 * PIECE);
         let unread = Unread::new(live.clone());
@@ -458,7 +455,7 @@ mod tests {
         let bytes = |pieces: usize| live.count(vec![b'x'; pieces * PIECE]);
         // The cache's own.
         let (present, held) = (Arc::new(OfTheCache), bytes(40));
-        let mut large = answer("large", held.clone(), Kept::of(&present));
+        let mut large = answer("large", held.clone(), Kept::of(&present, Own::default()));
         let other = |holder: &str| answer(holder, bytes(30), Kept::default());
         let mut others = ["one", "two"].map(other);
         large.frame().await.unwrap().unwrap();
@@ -482,6 +479,42 @@ mod tests {
         assert!(live.excess() > 0);
         assert_eq!(unread.relieve().await, 0);
         large.frame().await.unwrap().unwrap();
+    }
+
+    /// Who takes all but the last byte of a frame keeps the whole of it.
+    #[tokio::test]
+    async fn what_is_taken_in_part_is_kept_as_a_whole() {
+        struct Nothing;
+        impl Keeps for Nothing {
+            fn bytes(&self) -> usize {
+                0
+            }
+        }
+        let live = Live::new(50 * PIECE);
+        let unread = Unread::new(live.clone());
+        let taking = unread.connection();
+        let (nothing, mut taken) = (Arc::new(Nothing), Vec::new());
+        for (holder, pieces) in [("nearly", 30), ("not", 25)] {
+            let own = Own::default();
+            let frame = own.mark(live.count(vec![b'x'; pieces * PIECE + 1]));
+            let frames = futures::stream::iter([Ok::<_, Never>(frame)]);
+            let frames = frames.chain(futures::stream::pending());
+            let about = About {
+                holder: holder.into(),
+                kept: Kept::of(&nothing, own),
+                ..watch()
+            };
+            taken.push(taking.take(Body::from_stream(frames), about));
+        }
+        for _ in 0..30 {
+            taken[0].frame().await.unwrap().unwrap();
+        }
+        taken[1].frame().await.unwrap().unwrap();
+        assert_eq!(live.excess(), 5 * PIECE + 2);
+        assert_eq!(unread.relieve().await, 1);
+        assert_eq!(live.excess(), 0);
+        taken[0].frame().await.unwrap().unwrap_err();
+        taken[1].frame().await.unwrap().unwrap();
     }
 
     fn held(body: Body, pool: &Pool) -> Body {

@@ -11,6 +11,7 @@ use futures::StreamExt;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::log::Turn;
 use crate::watch::MAX_BEHIND;
 use crate::{Change, Entry, Error, Expect, PAGE_BYTES, Revision, Store, Watch, WatchItem};
 
@@ -276,7 +277,10 @@ pub async fn pages_and_replays_are_bounded_in_bytes(store: Store) {
     let page = store.range("/l/", None, None, None).await.unwrap();
     assert_eq!((keys(&page.entries), page.remaining), (vec!["/l/a"], 1));
     // Of history less is read at a time: one change if it is that large.
-    let replayed = store.log().changes("/", Revision(1), last, 100).await;
+    let replayed = store
+        .log()
+        .changes("/", Revision(1), last, 100, Turn::Shared)
+        .await;
     let replayed = replayed.unwrap();
     assert_eq!((replayed.changes.len(), replayed.more), (1, true));
     // A watch that starts before all this is given all of it.

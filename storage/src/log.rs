@@ -182,6 +182,16 @@ pub struct Write {
     pub held: Held,
 }
 
+/// Whose turn it is that a read of history waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Turn {
+    /// One of those that all share.
+    #[default]
+    Shared,
+    /// One for a cache that everybody reads from, and that must not wait for them.
+    Feeder,
+}
+
 /// One range to read.
 #[derive(Debug, Clone)]
 pub struct Range {
@@ -191,6 +201,7 @@ pub struct Range {
     pub limit: Option<usize>,
     /// `None`: the newest state.
     pub at: Option<Revision>,
+    pub turn: Turn,
 }
 
 /// Between which revisions a log can be read.
@@ -240,6 +251,7 @@ pub trait Log: Send + Sync + 'static {
         after: Revision,
         upto: Revision,
         limit: usize,
+        turn: Turn,
     ) -> Result<Changes, Error>;
     /// What can be read now, from the database itself.
     async fn bounds(&self) -> Result<Bounds, Error>;

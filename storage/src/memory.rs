@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 
 use crate::log::{
-    Bounds, Changes, Log, PAGE_BYTES, REPLAY_BYTES, Range, Write, fitting, range_end,
+    Bounds, Changes, Log, PAGE_BYTES, REPLAY_BYTES, Range, Turn, Write, fitting, range_end,
 };
 use crate::watch::Feed;
 use crate::{Change, Entry, Error, Identity, Page, Revision, Store, store};
@@ -167,6 +167,7 @@ impl Log for Memory {
         after: Revision,
         upto: Revision,
         limit: usize,
+        _turn: Turn,
     ) -> Result<Changes, Error> {
         let state = self.state.lock();
         state.open()?;

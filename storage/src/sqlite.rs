@@ -23,16 +23,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use async_trait::async_trait;
+use futures::FutureExt;
 use parking_lot::Mutex;
 use sqlx::ConnectOptions;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 
-use crate::log::{Bounds, Changes, Log, Range, Write};
+use crate::log::{Bounds, Changes, Log, Range, Turn, Write};
 use crate::watch::Feed;
 use crate::{Change, Entry, Error, Identity, Page, Revision, Store};
 
@@ -57,6 +58,12 @@ const QUEUE: Duration = Duration::from_secs(10);
 const READERS: u32 = 4;
 /// Of them, those that may be looking through history.
 const HISTORIANS: usize = 2;
+/// Of these, those that may be reading older states: watches go on beside them.
+const LISTS: usize = 1;
+/// One more is for who feeds a cache.
+const FEEDERS: usize = 1;
+// One is left for the present.
+const _: () = assert!(LISTS < HISTORIANS && HISTORIANS + FEEDERS < READERS as usize);
 
 /// Opens the store in `directory`, which is made if it does not exist.
 ///
@@ -69,16 +76,86 @@ pub async fn open(directory: impl AsRef<Path>) -> Result<Store, Error> {
     )))
 }
 
+type Reader = sqlx::pool::PoolConnection<sqlx::Sqlite>;
+
 struct Sqlite {
     shared: Arc<Shared>,
     readers: SqlitePool,
-    history: Semaphore,
     writer: writer::Handle,
 }
+
+/// Turns to look through history, which is long: few do at a time, and reads of now go
+/// before.
+struct Turns {
+    lists: Arc<Semaphore>,
+    shared: Arc<Semaphore>,
+    feeders: Arc<Semaphore>,
+    /// Where everybody who has a turn goes in, and there is room for all of them.
+    gate: Arc<Semaphore>,
+}
+
+impl Default for Turns {
+    fn default() -> Self {
+        let turns = |count| Arc::new(Semaphore::new(count));
+        Turns {
+            lists: turns(LISTS),
+            shared: turns(HISTORIANS),
+            feeders: turns(FEEDERS),
+            gate: turns(HISTORIANS + FEEDERS),
+        }
+    }
+}
+
+impl Turns {
+    /// Waits until these have one to give, one after the other.
+    async fn wait(of: &[&Arc<Semaphore>]) -> Result<Vec<OwnedSemaphorePermit>, Error> {
+        let all = async {
+            let mut turns = Vec::with_capacity(of.len());
+            for turn in of {
+                let turn = Arc::clone(turn).acquire_owned().await;
+                turns.push(turn.map_err(|_| Error::Closed)?);
+            }
+            Ok(turns)
+        };
+        let turns = tokio::time::timeout(QUEUE, all).await;
+        turns.map_err(|_| database(sqlx::Error::PoolTimedOut))?
+    }
+
+    /// To read an older state.
+    async fn list(&self, turn: Turn) -> Result<Vec<OwnedSemaphorePermit>, Error> {
+        match turn {
+            Turn::Shared => Self::wait(&[&self.lists, &self.shared, &self.gate]).await,
+            Turn::Feeder => Self::wait(&[&self.feeders, &self.gate]).await,
+        }
+    }
+
+    /// To read changes.
+    async fn changes(&self, turn: Turn) -> Result<Vec<OwnedSemaphorePermit>, Error> {
+        match turn {
+            Turn::Shared => Self::wait(&[&self.shared, &self.gate]).await,
+            Turn::Feeder => Self::wait(&[&self.feeders, &self.gate]).await,
+        }
+    }
+
+    /// Comes back when nobody looks through history any more. From now on nobody begins to,
+    /// however many wait for a turn already.
+    fn quiet(&self) -> impl Future<Output = Quiet> + Send + use<> {
+        let all = u32::try_from(HISTORIANS + FEEDERS).unwrap_or(u32::MAX);
+        // It is never closed.
+        Arc::clone(&self.gate).acquire_many_owned(all).map(Quiet)
+    }
+}
+
+/// Nobody looks through history while this is held.
+struct Quiet(
+    #[expect(dead_code, reason = "held, and given back")]
+    Result<OwnedSemaphorePermit, tokio::sync::AcquireError>,
+);
 
 /// What the writer and everybody else share.
 struct Shared {
     feed: Feed,
+    turns: Turns,
     identity: Identity,
     /// A copy of what the database says, for those who cannot wait.
     compacted: AtomicU64,
@@ -117,6 +194,7 @@ impl Sqlite {
             .map_err(database)?;
         let shared = Arc::new(Shared {
             feed: Feed::new(opened.bounds.revision),
+            turns: Turns::default(),
             identity: opened.identity,
             compacted: AtomicU64::new(opened.bounds.compacted.0),
             directory: directory.to_owned(),
@@ -126,21 +204,42 @@ impl Sqlite {
         Ok(Sqlite {
             shared,
             readers,
-            history: Semaphore::new(HISTORIANS),
             writer,
         })
     }
 
-    async fn reader(&self) -> Result<sqlx::pool::PoolConnection<sqlx::Sqlite>, Error> {
+    async fn reader(&self) -> Result<Reader, Error> {
         self.readers.acquire().await.map_err(database)
     }
 
-    /// A turn to look through history, which is long: few do at a time, and reads of now
-    /// go before.
-    async fn historian(&self) -> Result<SemaphorePermit<'_>, Error> {
-        let turn = tokio::time::timeout(QUEUE, self.history.acquire()).await;
-        let turn = turn.map_err(|_| database(sqlx::Error::PoolTimedOut))?;
-        turn.map_err(|_| Error::Closed)
+    /// Looks through history. Who asked may leave: SQLite goes on with what it has begun,
+    /// so that the turn and the connection are taken until it is through.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "it is waited for here, and ends by itself with its read"
+    )]
+    async fn look_back<T, F>(
+        &self,
+        turns: Vec<OwnedSemaphorePermit>,
+        read: impl FnOnce(Reader) -> F,
+    ) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        let read = read(self.reader().await?);
+        let reading = tokio::spawn(async move {
+            let result = read.await;
+            drop(turns);
+            result
+        });
+        match reading.await {
+            Ok(result) => result,
+            Err(failed) => match failed.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(Error::Closed),
+            },
+        }
     }
 }
 
@@ -157,11 +256,14 @@ impl Log for Sqlite {
     async fn range(&self, range: Range) -> Result<Page, Error> {
         let published = self.shared.feed.published();
         let past = range.at.is_some_and(|at| at < published);
-        let _turn = match past {
-            true => Some(self.historian().await?),
-            false => None,
-        };
-        read::range(&mut *self.reader().await?, &range).await
+        if !past {
+            return read::range(&mut *self.reader().await?, &range).await;
+        }
+        let turns = self.shared.turns.list(range.turn).await?;
+        self.look_back(turns, |mut reader| async move {
+            read::range(&mut reader, &range).await
+        })
+        .await
     }
 
     async fn changes(
@@ -170,9 +272,14 @@ impl Log for Sqlite {
         after: Revision,
         upto: Revision,
         limit: usize,
+        turn: Turn,
     ) -> Result<Changes, Error> {
-        let _turn = self.historian().await?;
-        read::changes(&mut *self.reader().await?, prefix, after, upto, limit).await
+        let prefix = prefix.to_owned();
+        let turns = self.shared.turns.changes(turn).await?;
+        self.look_back(turns, |mut reader| async move {
+            read::changes(&mut reader, &prefix, after, upto, limit).await
+        })
+        .await
     }
 
     async fn bounds(&self) -> Result<Bounds, Error> {

@@ -12,18 +12,31 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::log::{Bounds, Log, Range, Write};
+use crate::log::{Bounds, Log, Range, Turn, Write};
 use crate::{Change, Entry, Error, Expect, Held, Identity, Page, Revision, Watch, watch};
 
 /// An ordered, watchable, compactable log of bytes. Clones share it.
 #[derive(Clone)]
 pub struct Store {
     log: Arc<dyn Log>,
+    turn: Turn,
 }
 
 impl Store {
     pub(crate) fn new(log: Arc<dyn Log>) -> Self {
-        Store { log }
+        Store {
+            log,
+            turn: Turn::Shared,
+        }
+    }
+
+    /// The same store, for one who keeps up a cache of it: to look through history it waits
+    /// for nobody else who does, and only one such read is under way at a time.
+    pub fn feeder(&self) -> Self {
+        Store {
+            log: Arc::clone(&self.log),
+            turn: Turn::Feeder,
+        }
     }
 
     /// A key in the newest state, and the revision of that state.
@@ -54,6 +67,7 @@ impl Store {
             after: after.map(str::to_owned),
             limit,
             at,
+            turn: self.turn,
         };
         self.log.range(range).await
     }
@@ -127,7 +141,7 @@ impl Store {
     /// [`Error::Future`] if `after` was not reached yet. The stream may end
     /// with [`Error::Compacted`] and [`Error::Slow`] too.
     pub async fn watch(&self, prefix: &str, after: Revision) -> Result<Watch, Error> {
-        watch::start(Arc::clone(&self.log), prefix, after).await
+        watch::start(Arc::clone(&self.log), prefix, after, self.turn).await
     }
 
     /// Bytes of the values that were written since this store was opened, and the

@@ -28,7 +28,7 @@ use futures::stream::{self, BoxStream};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::log::Log;
+use crate::log::{Log, Turn};
 use crate::{Change, Error, Revision};
 
 /// How many changes the feed holds for readers that are not keeping up, and how many
@@ -70,8 +70,9 @@ pub(crate) async fn start(
     log: Arc<dyn Log>,
     prefix: &str,
     after: Revision,
+    turn: Turn,
 ) -> Result<Watch, Error> {
-    let cursor = Cursor::new(log, prefix, after).await?;
+    let cursor = Cursor::new(log, prefix, after, turn).await?;
     let stream = stream::unfold(Some(cursor), |cursor| async move {
         let mut cursor = cursor?;
         match cursor.next().await {
@@ -87,6 +88,7 @@ pub(crate) async fn start(
 /// Where a watch stands.
 struct Cursor {
     log: Arc<dyn Log>,
+    turn: Turn,
     prefix: String,
     /// Every change up to here was given, or is of no concern.
     position: Revision,
@@ -102,7 +104,12 @@ struct Cursor {
 }
 
 impl Cursor {
-    async fn new(log: Arc<dyn Log>, prefix: &str, after: Revision) -> Result<Self, Error> {
+    async fn new(
+        log: Arc<dyn Log>,
+        prefix: &str,
+        after: Revision,
+        turn: Turn,
+    ) -> Result<Self, Error> {
         let (news, upto) = log.feed().subscribe()?;
         // The database, not the feed: a reader may have seen a revision that
         // was committed a moment ago and is not in the feed yet.
@@ -116,6 +123,7 @@ impl Cursor {
             upto,
             news,
             log,
+            turn,
         })
     }
 
@@ -161,7 +169,7 @@ impl Cursor {
     async fn replay(&mut self) -> Result<(), Error> {
         let replayed = self
             .log
-            .changes(&self.prefix, self.position, self.upto, CHUNK)
+            .changes(&self.prefix, self.position, self.upto, CHUNK, self.turn)
             .await?;
         self.then = match replayed.changes.last() {
             Some(last) if replayed.more => last.revision(),

@@ -436,17 +436,16 @@ worker_joins() {
   printf '%s# kubeadm join %s ...%s\n' "$bold" "$(printf '%s' "$join" | cut -d' ' -f3)" "$plain"
   # shellcheck disable=SC2086 # its words
   lab worker --name demo join 1 $join > join.log 2>&1 || { cat join.log >&2; die "the machine cannot join"; }
-  export TENANT="--kubeconfig=tenant-1.kubeconfig"
-  run "kubectl \$TENANT wait --for=condition=Ready node --all --timeout=60s"
-  run "kubectl \$TENANT get nodes"
-  run "kubectl \$TENANT -n kube-system rollout status deployment/coredns --timeout=90s"
-  run "kubectl \$TENANT apply -f $here/web.yaml"
-  run "kubectl \$TENANT rollout status deployment/web --timeout=90s"
-  until_ok 60 "an answer by name" kubectl $TENANT exec deploy/web -- timeout 3 wget -qO- http://web.default.svc.cluster.local/
-  run "kubectl \$TENANT exec deploy/web -- wget -qO- http://web.default.svc.cluster.local/"
-  run "kubectl \$TENANT logs deploy/web | tail -2"
-  run "kubectl \$TENANT delete -f $here/web.yaml --timeout=60s"
-  run "kubectl \$TENANT delete node --all"
+  run "kubectl --kubeconfig tenant-1.kubeconfig wait --for=condition=Ready node --all --timeout=60s"
+  run "kubectl --kubeconfig tenant-1.kubeconfig get nodes"
+  run "kubectl --kubeconfig tenant-1.kubeconfig -n kube-system rollout status deployment/coredns --timeout=90s"
+  run "kubectl --kubeconfig tenant-1.kubeconfig apply -f $here/web.yaml"
+  run "kubectl --kubeconfig tenant-1.kubeconfig rollout status deployment/web --timeout=90s"
+  until_ok 60 "an answer by name" kubectl --kubeconfig tenant-1.kubeconfig exec deploy/web -- timeout 3 wget -qO- http://web.default.svc.cluster.local/
+  run "kubectl --kubeconfig tenant-1.kubeconfig exec deploy/web -- wget -qO- http://web.default.svc.cluster.local/"
+  run "kubectl --kubeconfig tenant-1.kubeconfig logs deploy/web | tail -2"
+  run "kubectl --kubeconfig tenant-1.kubeconfig delete -f $here/web.yaml --timeout=60s"
+  run "kubectl --kubeconfig tenant-1.kubeconfig delete node --all"
   run "lab worker --name demo reset 1 > /dev/null"
   run "lab worker --name demo down 1"
 }

@@ -12,6 +12,7 @@ use http::Response;
 use storage::{PAGE_BYTES, Revision};
 
 use crate::accept::{self, Answer};
+use crate::authn::Identity;
 use crate::authz::{Permit, verb};
 use crate::cache::{Item, Pace, Snapshot};
 use crate::limits;
@@ -119,8 +120,8 @@ pub async fn collect<V>(
             .await
         }
         None => {
-            let share = registry.answers.hold(limits::holder(permit.identity()));
-            read(registry, resource, &prefix, state, after, options, share).await?
+            let by = permit.identity();
+            read(registry, by, resource, &prefix, state, after, options).await?
         }
     };
     let mut meta = ListMeta {
@@ -154,8 +155,8 @@ pub async fn present<V>(
         return Ok((snapshot, None));
     }
     let options = List::default();
-    let share = registry.answers.hold(limits::holder(permit.identity()));
-    let page = read(registry, resource, &prefix, state, None, &options, share).await?;
+    let by = permit.identity();
+    let page = read(registry, by, resource, &prefix, state, None, &options).await?;
     let snapshot = Snapshot {
         items: page.items,
         revision: page.revision,
@@ -290,13 +291,15 @@ async fn cut(
 /// is chosen of it.
 async fn read(
     registry: &Registry,
+    by: &Identity,
     resource: &'static Resource,
     prefix: &str,
     state: State,
     after: Option<&str>,
     options: &List,
-    mut share: Hold,
 ) -> Result<Page, Failure> {
+    let mut share = registry.answers.hold(limits::holder(by));
+    let mut place = None;
     let mut at = match state {
         State::Exactly(revision) => Some(Revision(revision)),
         _ => None,
@@ -312,6 +315,10 @@ async fn read(
             true => limit,
             false => CHUNK,
         });
+        let (_, newest) = registry.store.written();
+        if place.is_none() && at.is_some_and(|at| at < newest) {
+            place = Some(registry.limits.look_back(by)?);
+        }
         let page = registry
             .store
             .range(prefix, after.as_deref(), wanted, at)

@@ -12,7 +12,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use apiservice::Resource;
@@ -30,7 +30,7 @@ use crate::accept::{self, Accept, Answer, Shape};
 use crate::authz::{Permit, verb};
 use crate::cache::{Batch, Cache, Event, Item, Key, Kind, Pace, Rest};
 use crate::limits;
-use crate::live::{Keeps, Kept, Live};
+use crate::live::{Keeps, Kept, Live, Own};
 use crate::object;
 use crate::options;
 use crate::pool::{Hold, Pool};
@@ -65,7 +65,7 @@ pub async fn run(
     let accept = accept::negotiate(&request.headers, &query, Answer::Watch)?;
     let options = options::Watch::parse(query, permit.resource())?;
     let watcher = open(registry, &permit, accept, options).await?;
-    let kept = Kept::of(&watcher.keeps);
+    let kept = Kept::of(&watcher.keeps, watcher.own.clone());
     let frames = stream::unfold(watcher, |mut watcher| async move {
         let frame = watcher.next().await?;
         Some((Ok::<_, std::convert::Infallible>(frame), watcher))
@@ -99,6 +99,7 @@ async fn open(
         accept,
         headers_sent: false,
         keeps: Arc::new(Unsent::new(registry.cache.clone(), Rest::default())),
+        own: Own::default(),
         marker: false,
         share: None,
         position: 0,
@@ -174,6 +175,8 @@ struct Watcher {
     /// A Table's columns are in the first event only (R4.8).
     headers_sent: bool,
     keeps: Arc<Unsent>,
+    /// Of all frames that are not those of the ring, and of what is joined of any.
+    own: Own,
     /// Of the initial items, until the last was sent.
     share: Option<Hold>,
     /// The marker bookmark is still owed.
@@ -196,12 +199,13 @@ struct Watcher {
     ended: bool,
 }
 
-/// What a watcher has not sent: some of the initial items, and the queue.
+/// What a watcher has not sent, beside frames of its own: some of the initial items, and
+/// frames that the cache holds as well, for as long as their events are in the ring.
 struct Unsent {
     cache: Arc<Cache>,
     initial: Rest,
-    queued: AtomicUsize,
-    /// The queue is of events of the ring after this revision; 0 if it is not.
+    ring: Own,
+    /// They are of events after this revision.
     after: AtomicU64,
 }
 
@@ -210,7 +214,7 @@ impl Unsent {
         Unsent {
             cache,
             initial,
-            queued: AtomicUsize::new(0),
+            ring: Own::default(),
             after: AtomicU64::new(0),
         }
     }
@@ -218,16 +222,12 @@ impl Unsent {
 
 impl Keeps for Unsent {
     fn bytes(&self) -> usize {
-        let queued = match self.is_shared() {
-            true => 0,
-            false => self.queued.load(Ordering::Relaxed),
-        };
-        queued + self.initial.bytes()
-    }
-
-    fn is_shared(&self) -> bool {
         let after = self.after.load(Ordering::Relaxed);
-        after > 0 && self.cache.floor() <= after
+        let ring = match self.cache.has_events_after(after) {
+            true => 0,
+            false => self.ring.bytes(),
+        };
+        ring + self.initial.bytes()
     }
 }
 
@@ -236,9 +236,7 @@ impl Watcher {
     async fn next(&mut self) -> Option<Bytes> {
         loop {
             self.take_initial().await;
-            if let Some(piece) = piece(&mut self.queue, &self.cache.live) {
-                let queued: usize = self.queue.iter().map(Bytes::len).sum();
-                self.keeps.queued.store(queued, Ordering::Relaxed);
+            if let Some(piece) = piece(&mut self.queue, &self.cache.live, &self.own) {
                 return Some(piece);
             }
             if self.ended || self.shutdown.is_cancelled() {
@@ -267,7 +265,7 @@ impl Watcher {
             if self.selected(&item) {
                 let frame = self.frame("ADDED", &item);
                 size += frame.len();
-                self.queue.push_back(frame);
+                self.queue_own(frame);
             }
         }
     }
@@ -288,11 +286,8 @@ impl Watcher {
         }
         let mut progress = self.cache.progress();
         let newest = *progress.borrow_and_update();
-        let after = match self.source {
-            Source::Ring => self.position,
-            Source::History(_) => 0,
-        };
-        self.keeps.after.store(after, Ordering::Relaxed);
+        // What was queued before has been sent.
+        self.keeps.after.store(self.position, Ordering::Relaxed);
         if matches!(self.source, Source::Ring) {
             match self.cache.events(self.resource, self.position, BATCH) {
                 Batch::Events(events, upto) => {
@@ -407,11 +402,23 @@ impl Watcher {
             (true, true) => (event.kind, false),
             (true, false) => (Kind::Deleted, event.kind != Kind::Deleted),
         };
-        let frame = match self.accept.shape {
-            Shape::Object if kind == event.kind => event.frame(&self.cache.live),
-            _ => self.shared_frame(event, kind, left),
-        };
-        self.queue.push_back(frame);
+        let plain = self.accept.shape == Shape::Object && kind == event.kind;
+        match (plain, &self.source) {
+            (true, Source::Ring) => {
+                let frame = event.frame(&self.cache.live);
+                self.queue.push_back(self.keeps.ring.mark(frame));
+            }
+            (true, Source::History(_)) => self.queue_own(event.frame(&self.cache.live)),
+            (false, _) => {
+                let frame = self.shared_frame(event, kind, left);
+                self.queue_own(frame);
+            }
+        }
+    }
+
+    /// Queues what no event of the ring holds.
+    fn queue_own(&mut self, frame: Bytes) {
+        self.queue.push_back(self.own.mark(frame));
     }
 
     /// A frame that other watchers get as well. `left`: the object as it was before the
@@ -489,7 +496,7 @@ impl Watcher {
             object["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
         }
         let frame = self.value_frame("BOOKMARK", &object);
-        self.queue.push_back(frame);
+        self.queue_own(frame);
     }
 
     fn expire(&mut self, oldest: u64) {
@@ -502,14 +509,13 @@ impl Watcher {
     /// Says why, and ends the stream (R3.23).
     fn fail(&mut self, failure: &Failure) {
         let status = failure.to_status().to_string();
-        self.queue
-            .push_back(respond::frame("ERROR", status.as_bytes()));
+        self.queue_own(respond::frame("ERROR", status.as_bytes()));
         self.ended = true;
     }
 }
 
 /// The next queued frame, or some of them joined.
-fn piece(queue: &mut VecDeque<Bytes>, live: &Live) -> Option<Bytes> {
+fn piece(queue: &mut VecDeque<Bytes>, live: &Live, own: &Own) -> Option<Bytes> {
     let first = queue.pop_front()?;
     if queue.is_empty() || first.len() >= PIECE {
         return Some(first);
@@ -522,7 +528,7 @@ fn piece(queue: &mut VecDeque<Bytes>, live: &Live) -> Option<Bytes> {
         piece.extend_from_slice(frame);
         queue.pop_front();
     }
-    Some(live.count(piece.freeze()))
+    Some(own.mark(live.count(piece.freeze())))
 }
 
 #[cfg(test)]
@@ -531,18 +537,20 @@ mod tests {
 
     #[test]
     fn frames_are_joined_and_a_large_one_is_not_copied() {
-        let live = Live::default();
+        let (live, own) = (Live::default(), Own::default());
         let large = Bytes::from(vec![b'l'; 20 * PIECE]);
         let small = || Bytes::from_static(b"small");
         let mut queue = VecDeque::from([small(), small(), large.clone(), small()]);
-        let first = piece(&mut queue, &live).unwrap();
+        let mut piece = || piece(&mut queue, &live, &own);
+        let first = piece().unwrap();
         assert_eq!((first.as_ref(), live.used()), (&b"smallsmall"[..], 10));
-        let second = piece(&mut queue, &live).unwrap();
+        assert_eq!(own.bytes(), 10);
+        let second = piece().unwrap();
         assert_eq!(second.as_ptr(), large.as_ptr());
-        assert_eq!(piece(&mut queue, &live).unwrap(), small());
-        assert!(piece(&mut queue, &live).is_none());
+        assert_eq!(piece().unwrap(), small());
+        assert!(piece().is_none());
         drop(first);
-        assert_eq!(live.used(), 0);
+        assert_eq!((live.used(), own.bytes()), (0, 0));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! so that it belongs to no state. `previous` is the version that it replaced.
 //!
 //! `standing` makes two standing versions of one key impossible, `history`
-//! serves older states and changes, `ended` finds what compaction may take.
+//! serves older states, `ended` finds what compaction may take.
 
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection, Executor, Row};
@@ -38,6 +38,16 @@ const STEPS: &[&str] = &["
     CREATE INDEX history ON version (key, revision);
     CREATE INDEX ended ON version (ended) WHERE ended IS NOT NULL;
 "];
+
+/// Indexes that have become others since the step that made them. A program of before uses
+/// them as well, so that it can take the file back: they are no step.
+const INDEXES: &[(&str, &str)] = &[
+    // With `ended`, a read of an older state looks up no version that is not of that state.
+    (
+        "history",
+        "CREATE INDEX history ON version (key, revision, ended)",
+    ),
+];
 
 pub struct Opened {
     pub identity: Identity,
@@ -90,7 +100,42 @@ pub async fn prepare(connection: &mut SqliteConnection) -> Result<Opened, Error>
             .map_err(database)?;
         transaction.commit().await.map_err(database)?;
     }
+    for (name, sql) in INDEXES.iter().copied() {
+        match renew(connection, name, sql).await {
+            // There may be no room for it. The old one does as well, only longer.
+            Err(Error::Unavailable(error)) => {
+                tracing::warn!(error, index = name, "an index was not made anew");
+            }
+            renewed => renewed?,
+        }
+    }
     inspect(connection).await
+}
+
+/// Makes an index anew, unless it is made in this way already.
+async fn renew(
+    connection: &mut SqliteConnection,
+    name: &'static str,
+    sql: &'static str,
+) -> Result<(), Error> {
+    let found: Option<String> =
+        sqlx::query_scalar("SELECT sql FROM sqlite_schema WHERE type = 'index' AND name = ?")
+            .bind(name)
+            .fetch_optional(&mut *connection)
+            .await
+            .map_err(database)?;
+    if found.as_deref() == Some(sql) {
+        return Ok(());
+    }
+    // Names of ours.
+    let anew = format!("BEGIN IMMEDIATE; DROP INDEX IF EXISTS {name}; {sql}; COMMIT");
+    let anew = connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(anew)));
+    if let Err(error) = anew.await {
+        // SQLite may have done so itself, and then says that there is nothing to undo.
+        let _ = connection.execute(sqlx::raw_sql("ROLLBACK")).await;
+        return Err(database(error));
+    }
+    Ok(())
 }
 
 /// What must hold before a write is accepted: the file is whole, syncing is on, and no

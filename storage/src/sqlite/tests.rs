@@ -5,13 +5,15 @@
     reason = "tests start writers and readers side by side"
 )]
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use sqlx::{ConnectOptions, Connection};
 use tempfile::TempDir;
 
-use super::{FILE, LOCK, options};
+use super::{FILE, HISTORIANS, LOCK, Sqlite, options};
+use crate::log::Turn;
 use crate::{Error, Expect, Revision, Store, sqlite};
 
 struct Opened {
@@ -28,6 +30,43 @@ async fn fresh() -> Opened {
 }
 
 crate::conformance::suite!(fresh());
+
+/// A store whose history is long: so many versions of a few keys `/k/N`, with values of so
+/// many bytes. Written past the store, which would take minutes for it.
+async fn long_lived(directory: &TempDir, versions: u64, keys: u64, bytes: u64) -> Store {
+    sqlite::open(directory.path()).await.unwrap().close().await;
+    let last = versions + 1;
+    let versions = format!(
+        "WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < {last}) \
+         INSERT INTO version SELECT i, '/k/' || ((i - 2) % {keys}), 2 + (i - 2) % {keys}, \
+         iif(i - {keys} >= 2, i - {keys}, NULL), iif(i + {keys} <= {last}, i + {keys}, NULL), \
+         zeroblob({bytes}) FROM n"
+    );
+    let revision = format!("UPDATE store SET revision = {last}");
+    let mut connection = options(directory.path()).connect().await.unwrap();
+    for statement in [versions, revision] {
+        let statement = sqlx::AssertSqlSafe(statement);
+        let done = sqlx::query(statement).execute(&mut connection).await;
+        done.unwrap();
+    }
+    connection.close().await.unwrap();
+    sqlite::open(directory.path()).await.unwrap()
+}
+
+/// The index of versions, as files of before have it. How it was made.
+async fn index_of_before(directory: &TempDir) -> &'static str {
+    const MADE: &str = "CREATE INDEX history ON version (key, revision)";
+    sql(directory, "DROP INDEX history").await;
+    sql(directory, MADE).await;
+    MADE
+}
+
+/// How the index of versions was made.
+async fn index(connection: &mut sqlx::SqliteConnection) -> String {
+    let sql = "SELECT sql FROM sqlite_schema WHERE name = 'history'";
+    let sql = sqlx::query_scalar(sql).fetch_one(connection).await;
+    sql.unwrap()
+}
 
 async fn sql(directory: &TempDir, statement: &'static str) {
     let mut connection = options(directory.path()).connect().await.unwrap();
@@ -294,4 +333,223 @@ async fn readers_of_the_past_leave_connections_to_the_present() {
     // Some may have to wait for the machine.
     took.sort_unstable();
     assert!(took[40] < Duration::from_millis(200), "{took:?}");
+}
+
+/// The same of readers who leave before their answer: the database goes on with what was
+/// asked until it is through.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_of_the_past_who_leave_keep_their_turns() {
+    let directory = TempDir::new().unwrap();
+    long_lived(&directory, 300_000, 1, 8).await.close().await;
+    let sqlite = Arc::new(Sqlite::open(directory.path()).await.unwrap());
+    let store = Store::new(sqlite.clone());
+    let published = store.revision().await.unwrap();
+    let older = Revision(published.0 - 1);
+    let stop = tokio_util::sync::CancellationToken::new();
+    let read = |n: usize| {
+        let (store, stop) = (store.clone(), stop.clone());
+        tokio::spawn(async move {
+            while !stop.is_cancelled() {
+                let read = async {
+                    match n % 2 {
+                        0 => drop(store.range("/k/", None, Some(1), Some(older)).await),
+                        _ => {
+                            let changes = store.log().changes(
+                                "/none/",
+                                Revision(1),
+                                published,
+                                1,
+                                Turn::Shared,
+                            );
+                            drop(changes.await);
+                        }
+                    }
+                };
+                let _ = tokio::time::timeout(Duration::from_millis(10), read).await;
+            }
+        })
+    };
+    let readers: Vec<_> = (0..50).map(read).collect();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let (mut took, mut all_taken) = (Vec::new(), 0);
+    for _ in 0..50 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        let taken = sqlite.readers.size() as usize - sqlite.readers.num_idle();
+        // One that is through may be on its way back.
+        all_taken += usize::from(taken > HISTORIANS + 1);
+        let began = std::time::Instant::now();
+        assert!(store.get("/k/0").await.unwrap().0.is_some());
+        took.push(began.elapsed());
+    }
+    stop.cancel();
+    for reader in readers {
+        reader.await.unwrap();
+    }
+    took.sort_unstable();
+    assert!(took[40] < Duration::from_millis(200), "{took:?}");
+    assert!(all_taken < 5, "{all_taken} of 50, {took:?}");
+    store.close().await;
+}
+
+/// While all turns to look through history are taken, a cache is loaded and fed, and no
+/// more than that.
+#[tokio::test]
+async fn who_feeds_a_cache_waits_for_no_readers_of_the_past() {
+    let directory = TempDir::new().unwrap();
+    long_lived(&directory, 100, 10, 8).await.close().await;
+    let sqlite = Arc::new(Sqlite::open(directory.path()).await.unwrap());
+    let store = Store::new(sqlite.clone());
+    let turns = sqlite.shared.turns.shared.acquire_many(HISTORIANS as u32);
+    let turns = turns.await.unwrap();
+    let older = Revision(90);
+    let second = Duration::from_secs(1);
+    let read = async |store: &Store| {
+        let page = store.range("/k/", None, None, Some(older)).await.unwrap();
+        let mut watch = store.watch("/", older).await.unwrap();
+        let change = futures::StreamExt::next(&mut watch).await.unwrap();
+        assert!(matches!(change.unwrap(), crate::WatchItem::Change(_)));
+        page.entries.len()
+    };
+    let fed = tokio::time::timeout(second, read(&store.feeder())).await;
+    assert_eq!(fed.unwrap(), 10);
+    let waits = tokio::time::timeout(second / 10, read(&store)).await;
+    waits.unwrap_err();
+    drop(turns);
+    assert_eq!(read(&store).await, 10);
+    store.close().await;
+}
+
+/// However many read older states, one turn is left for the watches.
+#[tokio::test]
+async fn lists_of_the_past_do_not_hold_up_watches() {
+    let directory = TempDir::new().unwrap();
+    long_lived(&directory, 100, 10, 8).await.close().await;
+    let sqlite = Arc::new(Sqlite::open(directory.path()).await.unwrap());
+    let store = Store::new(sqlite.clone());
+    // Fifty wait for a turn, and whoever has it does not come to an end.
+    let lists = || sqlite.shared.turns.list(Turn::Shared);
+    let _first = tokio::time::timeout(Duration::from_secs(1), lists()).await;
+    let mut waiting: Vec<_> = (0..50).map(|_| Box::pin(lists())).collect();
+    for list in &mut waiting {
+        assert!(futures::FutureExt::now_or_never(list).is_none());
+    }
+    let mut watch = store.watch("/", Revision(1)).await.unwrap();
+    let replayed = async {
+        for _ in 0..100 {
+            futures::StreamExt::next(&mut watch).await.unwrap().unwrap();
+        }
+    };
+    let replayed = tokio::time::timeout(Duration::from_secs(2), replayed).await;
+    replayed.unwrap();
+    store.close().await;
+}
+
+/// Readers of the past who take their time, of whom one begins before the other ends: the
+/// log is emptied in spite of them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_log_is_bounded_while_the_past_is_read() {
+    const MIB: u64 = 1024 * 1024;
+    // An attempt to empty it that waits for 2 s never meets a moment without a reader.
+    const LONG: Duration = Duration::from_millis(1_900);
+    let directory = TempDir::new().unwrap();
+    let sqlite = Arc::new(Sqlite::open(directory.path()).await.unwrap());
+    let store = Store::new(sqlite.clone());
+    let stop = tokio_util::sync::CancellationToken::new();
+    let read = |first: Duration| {
+        let (sqlite, stop) = (sqlite.clone(), stop.clone());
+        tokio::spawn(async move {
+            tokio::time::sleep(first).await;
+            let mut reads = 0;
+            while !stop.is_cancelled() {
+                let turns = sqlite.shared.turns.changes(Turn::Shared).await.unwrap();
+                let read = sqlite.look_back(turns, |mut reader| async move {
+                    let mut transaction = reader.begin().await.unwrap();
+                    super::read::bounds(&mut transaction).await?;
+                    tokio::time::sleep(LONG).await;
+                    transaction.commit().await.map_err(super::database)
+                });
+                read.await.unwrap();
+                reads += 1;
+            }
+            reads
+        })
+    };
+    let readers: Vec<_> = (0..4).map(|n| read(LONG / 4 * n)).collect();
+    let value = Bytes::from(vec![1; MIB as usize]);
+    let mut expect = Expect::Absent;
+    let (mut sizes, mut slowest) = (Vec::new(), Duration::ZERO);
+    for _ in 0..90 {
+        let began = std::time::Instant::now();
+        let entry = store.put("/large", value.clone(), expect).await.unwrap();
+        expect = Expect::At(entry.modified);
+        slowest = slowest.max(began.elapsed());
+        let log = std::fs::metadata(directory.path().join(super::LOG));
+        sizes.push(log.unwrap().len() / MIB);
+    }
+    stop.cancel();
+    let mut reads = 0;
+    for reader in readers {
+        reads += reader.await.unwrap();
+    }
+    // It would have been larger, and was emptied more than once.
+    let emptied = sizes.windows(2).filter(|pair| pair[1] < pair[0]).count();
+    assert!(emptied >= 2, "{sizes:?} {slowest:?}");
+    assert!(sizes.iter().all(|size| *size < 96), "{sizes:?} {slowest:?}");
+    assert!(reads >= 4, "{reads}");
+    store.close().await;
+}
+
+/// A read of an older state looks up the versions of that state alone, however many there
+/// are of others, also in a file of before.
+#[tokio::test]
+async fn an_older_state_is_found_in_the_index() {
+    const VERSIONS: u64 = 100_000;
+    let directory = TempDir::new().unwrap();
+    let store = long_lived(&directory, VERSIONS, 20, 2_000).await;
+    store.put("/x", "1".into(), Expect::Absent).await.unwrap();
+    let read = async |store: Store| {
+        let mut took = Duration::MAX;
+        for _ in 0..3 {
+            let began = std::time::Instant::now();
+            let at = Some(Revision(VERSIONS));
+            let page = store.range("/k/", None, Some(20), at).await.unwrap();
+            assert_eq!(page.entries.len(), 20);
+            took = took.min(began.elapsed());
+        }
+        took
+    };
+    let took = read(store.clone()).await;
+    store.close().await;
+    index_of_before(&directory).await;
+    let store = sqlite::open(directory.path()).await.unwrap();
+    let again = read(store.clone()).await;
+    store.close().await;
+    let mut connection = options(directory.path()).connect().await.unwrap();
+    let now = index(&mut connection).await;
+    assert!(now.ends_with("(key, revision, ended)"), "{now}");
+    connection.close().await.unwrap();
+    assert!(
+        took.max(again) < Duration::from_millis(300),
+        "{took:?} {again:?}"
+    );
+}
+
+/// Where there is no room for another index, the file is served as it is.
+#[tokio::test]
+async fn an_index_for_which_there_is_no_room_stays_as_it_was() {
+    let directory = TempDir::new().unwrap();
+    long_lived(&directory, 20_000, 20, 8).await.close().await;
+    let before = index_of_before(&directory).await;
+    sql(&directory, "VACUUM").await;
+    let mut connection = options(directory.path()).connect().await.unwrap();
+    let pages = super::schema::pragma(&mut connection, "PRAGMA page_count").await;
+    let limit = format!("PRAGMA max_page_count = {}", pages.unwrap());
+    let limit = sqlx::query(sqlx::AssertSqlSafe(limit));
+    limit.execute(&mut connection).await.unwrap();
+    let opened = super::schema::prepare(&mut connection).await.unwrap();
+    assert_eq!(opened.bounds.revision, Revision(20_001));
+    assert_eq!(index(&mut connection).await, before);
+    let write = connection.begin_with("BEGIN IMMEDIATE").await;
+    write.unwrap().commit().await.unwrap();
+    connection.close().await.unwrap();
 }

@@ -8,10 +8,20 @@
 //! Commit, then feed, then answer. If a commit fails, nobody in it is
 //! acknowledged, and the writer reads from the database where it stands before
 //! it goes on: what turns out to be committed is fed to the watchers.
+//!
+//! # The write-ahead log
+//! It begins anew by itself in a moment in which nobody reads what is in it. Where there
+//! is always somebody, it is emptied here, which those who look through history hold up:
+//! they are long, and one begins before the other ends. So none begins for a while, and
+//! once the last has ended the log is emptied. Writes go on meanwhile, until it is too
+//! large.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
@@ -19,7 +29,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::{error, warn};
 
-use super::{Shared, database, read, to_sql};
+use super::{LOG_BYTES, Quiet, Shared, database, read, to_sql};
 use crate::log::Write;
 use crate::{Change, Error, Revision, store};
 
@@ -33,13 +43,14 @@ const PURGE_BYTES: i64 = 4 * 1024 * 1024;
 /// What lies below the floor, the sizes of some rows.
 const PURGEABLE: &str = "SELECT revision, coalesce(length(value), 0) FROM version \
      WHERE ended IS NOT NULL AND ended <= (SELECT compacted FROM store) LIMIT ?";
-/// Above this the write-ahead log is emptied after a batch: it begins anew by itself only
-/// in a moment in which nobody reads what is in it. If there is a reader who takes too
-/// long, that is tried again when it has grown so much more.
-const LOG_BYTES: u64 = super::LOG_BYTES + 16 * 1024 * 1024;
+/// From [`LOG_BYTES`] on the write-ahead log is to be emptied. When it has grown so much
+/// more, writes wait for those who look through history; if they take too long, all begins
+/// again when it has grown so much more.
 const LOG_STEP: u64 = 16 * 1024 * 1024;
-/// How long writes wait for such a reader, in milliseconds, and what else may wait for
-/// another connection.
+/// How long writes wait for them.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// How long they wait for those who read the present, in milliseconds, and what else may
+/// wait for another connection.
 const EMPTYING: &str = "PRAGMA busy_timeout = 2000";
 const EMPTIED: &str = "PRAGMA busy_timeout = 10000";
 const EMPTY_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
@@ -123,6 +134,7 @@ pub fn start(
         shared,
         options,
         log_bytes: LOG_BYTES,
+        quiet: None,
     };
     Handle {
         sender: Mutex::new(Some(sender)),
@@ -139,12 +151,31 @@ struct Writer {
     revision: Revision,
     /// The size of the write-ahead log at which it is to be emptied.
     log_bytes: u64,
+    /// The moment that is waited for to do so.
+    quiet: Option<BoxFuture<'static, Quiet>>,
 }
 
 impl Writer {
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut waiting = Vec::with_capacity(BATCH);
-        while commands.recv_many(&mut waiting, BATCH).await > 0 {
+        loop {
+            let quiet = async {
+                match &mut self.quiet {
+                    Some(quiet) => quiet.await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                received = commands.recv_many(&mut waiting, BATCH) => {
+                    if received == 0 {
+                        break;
+                    }
+                }
+                quiet = quiet => {
+                    self.empty(quiet).await;
+                    continue;
+                }
+            }
             let mut writes = Vec::new();
             for command in waiting.drain(..) {
                 match command {
@@ -281,28 +312,51 @@ impl Writer {
         Ok(to)
     }
 
-    /// Empties the write-ahead log when it is too large. What has been answered is not
+    /// Has the write-ahead log emptied when it is too large. What has been answered is not
     /// concerned, and nothing fails because of it.
     async fn trim(&mut self) {
-        let Some(connection) = self.connection.as_mut() else {
-            return;
-        };
         let size = self.shared.log_size();
         if size < LOG_BYTES {
+            self.quiet = None;
             self.log_bytes = LOG_BYTES;
         }
         if size < self.log_bytes {
             return;
         }
-        let emptied = async {
-            sqlx::query(EMPTYING).execute(&mut *connection).await?;
-            let emptied = sqlx::query(EMPTY_LOG).execute(&mut *connection).await;
-            sqlx::query(EMPTIED).execute(&mut *connection).await?;
-            emptied
+        let quiet = self
+            .quiet
+            .get_or_insert_with(|| self.shared.turns.quiet().boxed());
+        let late = size >= self.log_bytes + LOG_STEP;
+        let quiet = match late {
+            true => tokio::time::timeout(PATIENCE, quiet).await.ok(),
+            false => quiet.now_or_never(),
         };
-        if let Err(error) = emptied.await {
-            warn!(%error, "the write-ahead log was not emptied");
+        match quiet {
+            Some(quiet) => self.empty(quiet).await,
+            None if late => self.trimmed(),
+            None => {}
         }
+    }
+
+    /// Empties the write-ahead log.
+    async fn empty(&mut self, _quiet: Quiet) {
+        if let Some(connection) = self.connection.as_mut() {
+            let emptied = async {
+                sqlx::query(EMPTYING).execute(&mut *connection).await?;
+                let emptied = sqlx::query(EMPTY_LOG).execute(&mut *connection).await;
+                sqlx::query(EMPTIED).execute(&mut *connection).await?;
+                emptied
+            };
+            if let Err(error) = emptied.await {
+                warn!(%error, "the write-ahead log was not emptied");
+            }
+        }
+        self.trimmed();
+    }
+
+    /// When the write-ahead log is looked at next.
+    fn trimmed(&mut self) {
+        self.quiet = None;
         let left = self.shared.log_size();
         self.log_bytes = LOG_BYTES.max(left + LOG_STEP);
         if left >= LOG_BYTES {

@@ -358,6 +358,52 @@ async fn a_list_keeps_what_the_cache_does_not_hold() {
     assert_eq!(extension.unwrap().bytes(), 0);
 }
 
+/// A piece of a list that waits in the compressor, and the last one, after which nothing is
+/// left of the list.
+#[tokio::test]
+async fn a_list_keeps_the_pieces_that_were_made_for_it() {
+    let world = World::memory().await;
+    let mut noise = String::new();
+    let mut state = 1_u64;
+    while noise.len() < 500_000 {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        noise += &format!("{:08x}", state >> 32);
+    }
+    let mut large = super::harness::tenant("a");
+    large["metadata"]["labels"] = json!({});
+    let arguments = vec![format!("--pad={noise}")];
+    large["spec"]["controlPlane"]["deployment"]["extraArgs"] = json!({"apiServer": arguments});
+    let created = world.create(Call::tenants("").body(large)).await;
+    assert_eq!(created.code, 201, "{}", created.body);
+    let within = std::time::Duration::from_secs(5);
+    assert!(
+        world
+            .registry
+            .cache
+            .reached(created.version(), within)
+            .await
+    );
+    let mut accepted = http::HeaderMap::new();
+    accepted.insert(
+        http::header::ACCEPT_ENCODING,
+        http::HeaderValue::from_static("gzip"),
+    );
+    for headers in [http::HeaderMap::new(), accepted] {
+        let list = world.open_list(Call::tenants("")).await;
+        let kept = list.extensions().get::<crate::live::Kept>().cloned();
+        let kept = kept.unwrap();
+        let list = crate::respond::compress(&headers, list).await;
+        let mut body = list.into_body();
+        let first = http_body_util::BodyExt::frame(&mut body).await;
+        let first = first.unwrap().unwrap();
+        assert!(kept.bytes() > 500_000, "{}", kept.bytes());
+        drop((first, body));
+        assert_eq!(kept.bytes(), 0);
+    }
+}
+
 /// A stored object is larger as a tree of values than the patch that changes it.
 #[tokio::test]
 async fn what_is_stored_counts_as_work_of_whoever_changes_it() {
@@ -395,4 +441,93 @@ async fn a_collection_of_large_objects_is_deleted() {
         assert_eq!(create(&world, "n", padded(&name, 900_000)).await.0, 201);
     }
     assert_eq!(world.delete_collection(Call::tenants("")).await.code, 200);
+}
+
+/// Lists of older states are read from the store, one after the other: who asks for many
+/// of them is refused, and others are not.
+#[tokio::test]
+async fn lists_of_the_past_are_shared() {
+    let world = World::sqlite().await;
+    let older = world.tenant("a").await.version();
+    let newest = world.tenant("b").await.version();
+    let list = |version: u64, user: &'static str| {
+        let query = format!("resourceVersion={version}&resourceVersionMatch=Exact");
+        world.list(Call::tenants("").query(&query).by(user))
+    };
+    let within = std::time::Duration::from_secs(5);
+    assert!(world.registry.cache.reached(newest, within).await);
+    let count = |answers: &[super::harness::Answer], code: u16| {
+        answers.iter().filter(|answer| answer.code == code).count()
+    };
+    let many = futures::future::join_all((0..50).map(|_| list(older, "a")));
+    let others = async {
+        // They come when all of the first have come.
+        tokio::task::yield_now().await;
+        futures::future::join_all(["b", "c"].map(|user| list(older, user))).await
+    };
+    let controller = list(older, "system:kube-controller-manager");
+    let (many, others, controller) = tokio::join!(many, others, controller);
+    assert_eq!((count(&many, 200), count(&many, 429)), (4, 46));
+    let refused = many.iter().find(|answer| answer.code == 429).unwrap();
+    assert!(refused.headers.contains_key(header::RETRY_AFTER));
+    assert_eq!(count(&others, 200), 2);
+    assert_eq!(controller.code, 200);
+    // What is here already needs no place, nor does what was given back.
+    let many = futures::future::join_all((0..50).map(|_| list(newest, "a"))).await;
+    assert_eq!(count(&many, 200), 50);
+    assert_eq!(list(older, "a").await.code, 200);
+}
+
+/// However many read the past of the store, it becomes the cache's present in time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cache_is_loaded_whoever_reads_the_past() {
+    use storage::Expect;
+    let world = World::sqlite().await;
+    let store = world.registry.store.clone();
+    // Six pages, of what the cache need not look into.
+    for n in 0..48 {
+        let value = bytes::Bytes::from(vec![1; 1_000_000]);
+        let key = format!("/pad/{n}");
+        store.put(&key, value, Expect::Absent).await.unwrap();
+    }
+    let older = store.revision().await.unwrap();
+    let stop = tokio_util::sync::CancellationToken::new();
+    // Later pages of what is loaded are of the past while there are writes.
+    let writer = tokio::spawn({
+        let (store, stop) = (store.clone(), stop.clone());
+        async move {
+            let mut expect = Expect::Absent;
+            while !stop.is_cancelled() {
+                let put = store.put("/a", "1".into(), expect).await.unwrap();
+                expect = Expect::At(put.modified);
+            }
+        }
+    });
+    let read = |_| {
+        let (store, stop) = (store.clone(), stop.clone());
+        tokio::spawn(async move {
+            while !stop.is_cancelled() {
+                drop(store.range("/", None, None, Some(older)).await);
+            }
+        })
+    };
+    let readers: Vec<_> = (0..300).map(read).collect();
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    let cache = crate::cache::Cache::new(store.clone(), Default::default());
+    let shutdown = world.registry.shutdown.clone();
+    let fed = tokio::spawn(cache.clone().run(shutdown));
+    // Before the last of those that read the past when it began.
+    tokio::select! {
+        biased;
+        last = store.range("/", None, None, Some(older)) => panic!("{:?}", last.err()),
+        reached = cache.reached(older.0, std::time::Duration::from_secs(60)) => assert!(reached),
+    }
+    assert!(cache.revision() > older.0);
+    stop.cancel();
+    writer.await.unwrap();
+    for reader in readers {
+        reader.await.unwrap();
+    }
+    world.registry.shutdown.cancel();
+    fed.await.unwrap();
 }

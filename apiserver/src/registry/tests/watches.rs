@@ -487,3 +487,73 @@ async fn a_watch_says_what_it_keeps() {
     }
     assert!(left[0] < 5_000 && left[1] == 0, "{left:?}");
 }
+
+/// The same of frames that no event of the ring holds: in another form, and of objects that
+/// a selector sees no more or sees anew.
+#[tokio::test]
+async fn a_watch_says_what_it_keeps_that_was_made_for_it() {
+    const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io";
+    const PARTIAL: &str = "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io";
+    let world = World::memory().await;
+    let cache = world.registry.cache.clone();
+    let second = Duration::from_secs(1);
+    let change = |on: &str, size: usize| {
+        let arguments = vec![format!("--pad={}", "x".repeat(size))];
+        let note = "y".repeat(size.min(200_000));
+        Call::tenants("a").body(json!({
+            "metadata": {"labels": {"on": on}, "annotations": {"n": note}},
+            "spec": {"controlPlane": {"deployment": {"extraArgs": {"apiServer": arguments}}}},
+        }))
+    };
+    world.tenant("a").await;
+    let larger = world.patch(change("yes", 500_000)).await;
+    for (accept, query, least) in [
+        (TABLE, "watch=1&includeObject=Object", 400_000),
+        (PARTIAL, "watch=1", 150_000),
+        ("application/json", "watch=1&labelSelector=on=yes", 400_000),
+        ("application/json", "watch=1&labelSelector=on=no", 400_000),
+    ] {
+        let call = Call::tenants("").query(query);
+        let since = format!("resourceVersion={}", larger.version());
+        let call = call.query(&since).header(header::ACCEPT, accept);
+        let response = world.open_watch(call).await;
+        let kept = response.extensions().get::<crate::live::Kept>().cloned();
+        let kept = kept.unwrap();
+        for on in ["no", "yes"] {
+            let newer = world.patch(change(on, 500_001)).await;
+            assert_eq!(newer.code, 200, "{}", newer.body);
+            assert!(cache.reached(newer.version(), 5 * second).await);
+        }
+        let mut body = response.into_body();
+        let first = body.frame().await.unwrap().unwrap();
+        // One waits to be sent, and one is on its way.
+        assert!(
+            kept.bytes() > 2 * least,
+            "{accept} {query}: {}",
+            kept.bytes()
+        );
+        drop(first);
+        assert!(kept.bytes() > least, "{accept} {query}: {}", kept.bytes());
+        drop(body.frame().await.unwrap().unwrap());
+        assert!(kept.bytes() < 5_000, "{accept} {query}: {}", kept.bytes());
+    }
+    // What the ring holds is none of them, but for what was joined for this watch.
+    let version = world.patch(change("yes", 1_000)).await.version();
+    let since = format!("watch=1&resourceVersion={version}");
+    let response = world.open_watch(Call::tenants("").query(&since)).await;
+    let kept = response.extensions().get::<crate::live::Kept>().cloned();
+    let kept = kept.unwrap();
+    for size in [1_001, 1_002, 500_000] {
+        let newer = world.patch(change("yes", size)).await;
+        assert!(cache.reached(newer.version(), 5 * second).await);
+    }
+    let mut body = response.into_body();
+    let joined = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert_eq!(kept.bytes(), joined.len());
+    drop(joined);
+    let plain = body.frame().await.unwrap().unwrap().into_data().unwrap();
+    assert!(plain.len() > 500_000);
+    assert_eq!(kept.bytes(), 0);
+    cache.forget_events();
+    assert_eq!(kept.bytes(), plain.len());
+}

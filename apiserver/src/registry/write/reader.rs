@@ -14,6 +14,11 @@ impl From<Store> for Reader {
 }
 
 impl Reader {
+    /// As [`Store::feeder`].
+    pub fn feeder(&self) -> Self {
+        Self(self.0.feeder())
+    }
+
     /// As [`Store::get`].
     ///
     /// # Errors
@@ -50,6 +55,11 @@ impl Reader {
     /// Those of [`Store::revision`].
     pub async fn revision(&self) -> Result<Revision, Error> {
         self.0.revision().await
+    }
+
+    /// As [`Store::written`].
+    pub fn written(&self) -> (u64, Revision) {
+        self.0.written()
     }
 
     /// As [`Store::compacted`].
