@@ -163,14 +163,40 @@ pub fn prepare_update(
     Ok(())
 }
 
+/// R3.72: nothing but the status is taken.
+///
+/// # Errors
+/// 413 for what is never stored.
+pub fn prepare_status(new: &mut Value, old: &Value) -> Result<(), Failure> {
+    let status = new.get("status").cloned();
+    *new = old.clone();
+    set_status(new, status);
+    object::fits_with_status(new)
+}
+
+/// The object on its way out: the first mark counts as a generation (R3.63).
+pub fn prepare_delete(mut new: Value, finalizers: Vec<String>, now: jiff::Timestamp) -> Value {
+    object::set_finalizers(&mut new, finalizers);
+    if !object::deleting(&new) {
+        set_meta(
+            &mut new,
+            "deletionTimestamp",
+            Some(Value::from(object::time(now))),
+        );
+        bump_generation(&mut new);
+    }
+    set_meta(&mut new, "deletionGracePeriodSeconds", Some(Value::from(0)));
+    new
+}
+
 /// Adds one to the generation.
-pub fn bump_generation(object: &mut Value) {
+fn bump_generation(object: &mut Value) {
     let generation = object["metadata"]["generation"].as_i64().unwrap_or(0);
     set_meta(object, "generation", Some(Value::from(generation + 1)));
 }
 
 /// Sets or removes the status.
-pub fn set_status(object: &mut Value, status: Option<Value>) {
+fn set_status(object: &mut Value, status: Option<Value>) {
     let Some(fields) = object.as_object_mut() else {
         return;
     };
@@ -486,6 +512,20 @@ mod tests {
             assert_eq!(new["metadata"]["deletionTimestamp"], "d");
             assert_eq!(new["status"], json!({"s": 1}));
         }
+    }
+
+    #[test]
+    fn marks_once() {
+        let now = "2026-01-01T00:00:00Z".parse().unwrap();
+        let old = json!({"metadata": {"generation": 1}});
+        let marked = prepare_delete(old, vec!["a/b".into()], now);
+        assert_eq!(marked["metadata"]["generation"], 2);
+        assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 0);
+        let later = "2026-01-02T00:00:00Z".parse().unwrap();
+        assert_eq!(
+            prepare_delete(marked.clone(), vec!["a/b".into()], later),
+            marked
+        );
     }
 
     #[test]

@@ -28,7 +28,7 @@ use std::time::Duration;
 use apiservice::Resource;
 use futures::StreamExt;
 use parking_lot::RwLock;
-use storage::{Change, Revision, Store, WatchItem};
+use storage::{Change, Revision, WatchItem};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -38,6 +38,7 @@ pub use self::item::{Cached, Event, Item, Kind, Rest};
 pub use self::ledger::{Ledger, Writing};
 pub use self::pace::Pace;
 use crate::live::Live;
+use crate::registry::write::Reader;
 use crate::status::Failure;
 
 /// Most events in the ring, and most bytes that they keep from being freed.
@@ -168,7 +169,7 @@ pub enum Batch {
 
 /// See the module.
 pub struct Cache {
-    store: Store,
+    store: Reader,
     state: RwLock<State>,
     progress: watch::Sender<u64>,
     /// The writes of this process.
@@ -181,10 +182,10 @@ pub struct Cache {
 
 impl Cache {
     /// An empty cache that does not follow yet.
-    pub fn new(store: Store, live: Live) -> Arc<Self> {
+    pub fn new(store: impl Into<Reader>, live: Live) -> Arc<Self> {
         Arc::new(Self {
             // Who reads from here must not wait for those who read the past of the store.
-            store: store.feeder(),
+            store: store.into().feeder(),
             state: RwLock::new(State::default()),
             progress: watch::Sender::new(0),
             ledger: Ledger::default(),

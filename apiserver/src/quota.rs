@@ -14,11 +14,11 @@ use std::time::Duration;
 
 use apiservice::{Resource, Scope};
 use parking_lot::Mutex;
-use storage::Store;
 
 use crate::authz;
 use crate::cache::{Cache, Usage};
 use crate::registry::read_failure;
+use crate::registry::write::Reader;
 use crate::status::{Failure, Subject};
 
 /// How long a write waits for the objects to be counted after a start.
@@ -156,7 +156,7 @@ impl Quota {
     /// there is no room, 503 while the objects are not counted yet.
     pub async fn admit(
         self: &Arc<Self>,
-        store: &Store,
+        store: &Reader,
         cache: &Cache,
         write: Write<'_>,
     ) -> Result<Reservation, Failure> {

@@ -293,7 +293,7 @@ async fn keep_store(
         let policy = storage::compact::Policy::default();
         work.spawn(storage::compact::run(store.clone(), policy, done.clone()));
         context.registry.store(Some(Arc::new(Registry {
-            store: store.clone(),
+            store: store.clone().into(),
             cache,
             quota: quota.clone(),
             answers: Pool::new(limits::ANSWERS),

@@ -1,21 +1,17 @@
 //! CREATE (contract 3.6): one write to the store.
 
-use std::sync::Arc;
-
 use axum::body::Body;
 use http::{Response, StatusCode};
 use rand::RngExt;
-use serde_json::Value;
-use storage::{Expect, Held};
 
 use crate::accept::{self, Answer};
-use crate::admission::{self, Part};
+use crate::admission;
 use crate::authz::{Permit, verb};
 use crate::decode;
-use crate::object::{self, meta, set_meta};
+use crate::object::{self, meta};
 use crate::options::{Write, WriteKind};
-use crate::quota;
-use crate::registry::{Registry, Request, read_failure, write_failure};
+use crate::registry::write::{Writer, Written};
+use crate::registry::{Registry, Request};
 use crate::respond;
 use crate::status::{Failure, Subject};
 
@@ -37,116 +33,48 @@ pub async fn run(
     let resource = permit.resource();
     let media = decode::media(&request.headers)?;
     let options = Write::parse(query, WriteKind::Create)?;
-    let warnings = &request.warnings;
     let mut object = decode::object(
         resource,
         media,
         &request.body,
         options.field_validation,
-        warnings,
+        &request.warnings,
     )?;
     admission::match_namespace(resource, &mut object, permit.namespace())?;
-    admission::prepare_create(resource, &mut object, warnings)?;
-    if let Some(namespace) = permit.namespace() {
-        let name = meta(&object, "name");
-        admission::namespace_lifecycle(registry, resource, namespace, name).await?;
-    }
-    let now = registry.clock.now();
-    set_meta(
-        &mut object,
-        "uid",
-        Some(Value::from(uuid::Uuid::new_v4().to_string())),
-    );
-    set_meta(
-        &mut object,
-        "creationTimestamp",
-        Some(Value::from(object::time(now))),
-    );
-    set_meta(&mut object, "generation", Some(Value::from(1)));
-
-    let generated = meta(&object, "name").is_empty() && !meta(&object, "generateName").is_empty();
+    let writer = Writer::new(registry, &permit, request, options.dry_run);
+    let mut new = writer.prepare_create(object).await?;
+    let of = |field| meta(new.object(), field);
+    let generated = of("name").is_empty() && !of("generateName").is_empty();
     let mut attempt = 0;
     let stored = loop {
         attempt += 1;
         if generated {
-            let name = generate(meta(&object, "generateName"));
-            set_meta(&mut object, "name", Some(Value::from(name)));
+            let name = generate(meta(new.object(), "generateName"));
+            new.set_name(name);
         }
-        admission::validate(resource, &object, None, Part::Main, warnings)?;
-        let borrowed = admission::borrows(resource, &object, None)?;
-        admission::borrowed(registry, permit.identity(), resource, &object, borrowed).await?;
-        match put(
-            registry,
-            &permit,
-            request,
-            &object,
-            options.dry_run,
-            generated,
-        )
-        .await
-        {
-            Err(Failure::AlreadyExists { .. }) if generated && attempt < ATTEMPTS => {}
-            result => break result?,
+        let admitted = writer.admit_create(&new).await?;
+        match registry.put(admitted).await? {
+            Written::At(revision) => break Some(revision),
+            Written::Nothing => break None,
+            Written::Conflict(_) if generated && attempt < ATTEMPTS => {}
+            Written::Conflict(current) => {
+                let current = current.and_then(|entry| object::decode(resource, &entry).ok());
+                return Err(Failure::AlreadyExists {
+                    subject: Subject::of(resource, meta(new.object(), "name")),
+                    deleting: current.as_ref().is_some_and(object::deleting),
+                    generated,
+                });
+            }
         }
     };
-    if let Some(revision) = stored {
-        object::set_version(&mut object, revision);
-    }
+    let now = new.created();
     Ok(respond::object(
         resource,
-        &object,
+        &new.into_object(stored),
         &accept,
         StatusCode::CREATED,
         now,
     ))
-}
-
-/// Writes the object; the revision, or nothing if it was a dry run.
-async fn put(
-    registry: &Registry,
-    permit: &Permit<verb::Create>,
-    request: &Request,
-    object: &Value,
-    dry_run: bool,
-    generated: bool,
-) -> Result<Option<u64>, Failure> {
-    let resource = permit.resource();
-    let name = meta(object, "name");
-    let key = object::key(resource, permit.namespace(), name);
-    let bytes = object::encode(object)?;
-    let exists = |current: Option<storage::Entry>| {
-        let current = current.and_then(|entry| object::decode(resource, &entry).ok());
-        Failure::AlreadyExists {
-            subject: Subject::of(resource, name),
-            deleting: current.as_ref().is_some_and(object::deleting),
-            generated,
-        }
-    };
-    if dry_run {
-        registry.quota.fits(bytes.len())?;
-        let (current, _) = registry.store.get(&key).await.map_err(read_failure)?;
-        return match current {
-            None => Ok(None),
-            current => Err(exists(current)),
-        };
-    }
-    let write = quota::Write {
-        resource,
-        namespace: permit.namespace(),
-        name,
-        before: None,
-        after: bytes.len(),
-    };
-    let room = Arc::new(registry.admit(write).await?);
-    let held = Held::new((request.held.clone(), room.clone()));
-    match registry.put(&key, bytes, Expect::Absent, held).await {
-        Ok(entry) => {
-            room.written(entry.modified.0);
-            Ok(Some(entry.modified.0))
-        }
-        Err(storage::Error::Conflict { current }) => Err(exists(current)),
-        Err(error) => Err(write_failure(resource, name, error)),
-    }
 }
 
 fn generate(base: &str) -> String {

@@ -4,16 +4,15 @@ use apiservice::Resource;
 use axum::body::Body;
 use http::{Response, StatusCode};
 use serde_json::Value;
-use storage::{Expect, Held};
 
 use crate::accept::{self, Answer};
-use crate::admission;
 use crate::authz::{Permit, verb};
 use crate::decode;
-use crate::object::{self, meta, set_meta};
+use crate::object::{self, meta};
 use crate::options::{Delete, Propagation};
 use crate::registry::get;
-use crate::registry::{Registry, Request, write_failure};
+use crate::registry::write::{Writer, Written};
+use crate::registry::{Registry, Request};
 use crate::respond;
 use crate::status::{self, Failure, Subject};
 
@@ -91,47 +90,26 @@ pub async fn one<V>(
     name: &str,
     options: &Delete,
 ) -> Result<Outcome, Failure> {
-    let (resource, identity) = (permit.resource(), permit.identity());
+    let resource = permit.resource();
+    let writer = Writer::new(registry, permit, request, options.dry_run).within(namespace);
     for _ in 0..ATTEMPTS {
-        let entry = get::entry(registry, resource, namespace, name).await?;
-        let decoded = registry.limits.decode(identity, &entry.value);
-        let mut decoded = decoded.await?;
-        let old = match object::decode(resource, &entry) {
-            Ok(old) => old,
-            Err(unreadable) => unreadable_gone(options, unreadable, name)?,
-        };
-        check_preconditions(resource, name, &old, options)?;
-        let finalizers = match meta(&old, "uid") {
+        let unreadable = |failure| unreadable_gone(options, failure, name);
+        let old = writer.read_or(name, unreadable).await?;
+        check_preconditions(resource, name, old.object(), options)?;
+        let finalizers = match meta(old.object(), "uid") {
             "" => Vec::new(),
-            _ => finalizers(&old, options.propagation),
+            _ => finalizers(old.object(), options.propagation),
         };
-        let written = if finalizers.is_empty() {
-            if options.dry_run {
-                return Ok(Outcome::Gone(old));
+        let gone = finalizers.is_empty();
+        let (admitted, mut object) = writer.admit_delete(old, finalizers).await?;
+        match registry.put(admitted).await? {
+            Written::Conflict(_) => {}
+            Written::At(_) | Written::Nothing if gone => return Ok(Outcome::Gone(object)),
+            Written::At(revision) => {
+                object::set_version(&mut object, revision.0);
+                return Ok(Outcome::Kept(object));
             }
-            let held = Held::new((request.held.clone(), decoded));
-            let deleted = registry.remove(&entry.key, entry.modified, held);
-            let deleted = deleted.await;
-            deleted.map(|_| Outcome::Gone(old))
-        } else {
-            let mut new = mark(old, finalizers, registry.clock.now());
-            decoded.hold(&new).await?;
-            let bytes = object::encode(&new)?;
-            if options.dry_run || bytes == entry.value {
-                // R3.69: already on its way.
-                return Ok(Outcome::Kept(new));
-            }
-            let held = Held::new((request.held.clone(), decoded));
-            let put = registry.put(&entry.key, bytes, Expect::At(entry.modified), held);
-            put.await.map(|entry| {
-                object::set_version(&mut new, entry.modified.0);
-                Outcome::Kept(new)
-            })
-        };
-        match written {
-            Ok(outcome) => return Ok(outcome),
-            Err(storage::Error::Conflict { .. }) => {}
-            Err(error) => return Err(write_failure(resource, name, error)),
+            Written::Nothing => return Ok(Outcome::Kept(object)),
         }
     }
     Err(Failure::modified(Subject::of(resource, name)))
@@ -198,21 +176,6 @@ fn finalizers(object: &Value, propagation: Option<Propagation>) -> Vec<String> {
     own.chain(added.map(|(_, name)| name.to_owned())).collect()
 }
 
-/// The object on its way out: the first mark counts as a generation (R3.63).
-fn mark(mut new: Value, finalizers: Vec<String>, now: jiff::Timestamp) -> Value {
-    object::set_finalizers(&mut new, finalizers);
-    if !object::deleting(&new) {
-        set_meta(
-            &mut new,
-            "deletionTimestamp",
-            Some(Value::from(object::time(now))),
-        );
-        admission::bump_generation(&mut new);
-    }
-    set_meta(&mut new, "deletionGracePeriodSeconds", Some(Value::from(0)));
-    new
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -243,16 +206,5 @@ mod tests {
                 "{present:?} {propagation:?}"
             );
         }
-    }
-
-    #[test]
-    fn marks_once() {
-        let now = "2026-01-01T00:00:00Z".parse().unwrap();
-        let old = json!({"metadata": {"generation": 1}});
-        let marked = mark(old, vec!["a/b".into()], now);
-        assert_eq!(marked["metadata"]["generation"], 2);
-        assert_eq!(marked["metadata"]["deletionGracePeriodSeconds"], 0);
-        let later = "2026-01-02T00:00:00Z".parse().unwrap();
-        assert_eq!(mark(marked.clone(), vec!["a/b".into()], later), marked);
     }
 }

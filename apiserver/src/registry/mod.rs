@@ -3,7 +3,8 @@
 //! # Flow
 //! A verb asks for the [`Permit`](crate::authz::Permit) that proves its
 //! authorization, parses options and body, and for a write goes round
-//! `loop { read; build; admit; put }` until the store takes it.
+//! `loop { read; build; admit; put }` until the store takes it. [`mod@write`] has the last
+//! two, and is the only way into the store.
 //!
 //! # Guarantees
 //! What the store cannot answer is a 503, never a 404 and never an empty list
@@ -17,27 +18,28 @@ pub mod list;
 pub mod patch;
 pub mod update;
 pub mod watch;
+pub mod write;
 
 #[cfg(test)]
 pub(crate) mod tests;
 
 use std::sync::Arc;
 
-use apiservice::Resource;
 use bytes::Bytes;
 use http::HeaderMap;
-use storage::{Entry, Error, Expect, Held, Revision, Store};
+use storage::{Error, Held};
 use tokio_util::sync::CancellationToken;
 
 use crate::authz::Authorizer;
-use crate::cache::{Cache, Writing};
+use crate::cache::Cache;
 use crate::limits::Limits;
 use crate::namespaces::Namespaces;
 use crate::options::Query;
 use crate::pool::Pool;
-use crate::quota::{self, Quota};
+use crate::quota::Quota;
+use crate::registry::write::Reader;
 use crate::respond::Warnings;
-use crate::status::{Failure, Subject};
+use crate::status::Failure;
 
 /// The time, passed in so that tests can set it.
 #[derive(Clone)]
@@ -64,8 +66,8 @@ impl std::fmt::Debug for Clock {
 /// What the verbs work with. Clones share it.
 #[derive(Clone)]
 pub struct Registry {
-    /// The objects.
-    pub store: Store,
+    /// The objects, to be read; [`Registry::put`] writes them.
+    pub store: Reader,
     /// The same objects as bytes; its feeder runs elsewhere.
     pub cache: Arc<Cache>,
     /// Asked before something is stored.
@@ -84,45 +86,6 @@ pub struct Registry {
     pub clock: Clock,
     /// Ends the watches.
     pub shutdown: CancellationToken,
-}
-
-impl Registry {
-    /// Room for a write, or the refusal.
-    pub async fn admit(&self, write: quota::Write<'_>) -> Result<quota::Reservation, Failure> {
-        self.quota.admit(&self.store, &self.cache, write).await
-    }
-
-    /// Puts a value, and keeps the books on it. What is held for it is let go of when the
-    /// store is through with it, also if the request has gone before.
-    pub async fn put(
-        &self,
-        key: &str,
-        value: Bytes,
-        expect: Expect,
-        held: Held,
-    ) -> Result<Entry, Error> {
-        let writing = self.cache.ledger.begin();
-        let written = self.store.put_held(key, value, expect, held).await;
-        note(writing, written.as_ref().map(|entry| entry.modified));
-        written
-    }
-
-    /// Deletes a key, and keeps the books on it.
-    pub async fn remove(&self, key: &str, expect: Revision, held: Held) -> Result<Revision, Error> {
-        let writing = self.cache.ledger.begin();
-        let written = self.store.delete_held(key, expect, held).await;
-        note(writing, written.as_ref().copied());
-        written
-    }
-}
-
-fn note(writing: Writing<'_>, written: Result<Revision, &Error>) {
-    match written {
-        Ok(revision) => writing.known(Some(revision.0)),
-        Err(Error::Conflict { .. } | Error::Closed | Error::InvalidKey(_)) => writing.known(None),
-        // The outcome is unknown.
-        Err(_) => drop(writing),
-    }
 }
 
 /// A request as the verbs see it, after its target was classified.
@@ -155,22 +118,5 @@ pub fn read_failure(error: Error) -> Failure {
     match error {
         Error::InvalidKey(_) => Failure::BadRequest(error.to_string()),
         other => Failure::store_unavailable(other),
-    }
-}
-
-/// What went wrong with a write, other than a conflict, which the verbs handle.
-///
-/// Only a store that was closed has certainly not written: everything else is
-/// answered without Retry-After, because clients repeat on it (R3.86).
-pub fn write_failure(resource: &Resource, name: &str, error: Error) -> Failure {
-    match error {
-        Error::Conflict { .. } => Failure::modified(Subject::of(resource, name)),
-        Error::Closed => Failure::store_unavailable(error),
-        Error::InvalidKey(_) => Failure::BadRequest(error.to_string()),
-        Error::Unavailable(_) | Error::Corrupt(_) => Failure::Unavailable {
-            message: format!("the object store did not confirm the write: {error}"),
-            retry_after: 0,
-        },
-        other => Failure::Internal(other.to_string()),
     }
 }

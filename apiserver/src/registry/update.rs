@@ -2,24 +2,20 @@
 //! goes through, be it a PUT, a patch, a status or a scale.
 
 use apiservice::Resource;
-use std::sync::Arc;
-
 use axum::body::Body;
 use http::{Response, StatusCode};
 use serde_json::Value;
-use storage::{Expect, Held};
 
 use crate::accept::{self, Answer};
 use crate::admission::{self, Part};
-use crate::authn::Identity;
 use crate::authz::{Permit, verb};
 use crate::decode;
 use crate::object::{self, meta};
 use crate::options::{Write, WriteKind};
-use crate::quota;
 use crate::registry::get;
-use crate::registry::{Registry, Request, write_failure};
-use crate::respond::{self, Warnings};
+use crate::registry::write::{Writer, Written};
+use crate::registry::{Registry, Request};
+use crate::respond;
 use crate::status::{Failure, Subject};
 
 /// How often a change is tried against writers that come in between.
@@ -59,7 +55,7 @@ pub async fn put(
     let change = Change::new(registry, permit, request, part, options.dry_run)?;
     let stored = change
         .apply(|old| {
-            change.check_uid(&object, old)?;
+            check_uid(permit, name, &object, old)?;
             Ok(object.clone())
         })
         .await?;
@@ -76,14 +72,10 @@ pub async fn put(
 /// A change of one stored object.
 pub struct Change<'a> {
     registry: &'a Registry,
-    identity: &'a Identity,
+    writer: Writer<'a>,
     resource: &'static Resource,
-    namespace: Option<&'a str>,
     name: &'a str,
     part: Part,
-    dry_run: bool,
-    warnings: &'a Warnings,
-    held: &'a Held,
 }
 
 impl<'a> Change<'a> {
@@ -97,14 +89,10 @@ impl<'a> Change<'a> {
     ) -> Result<Self, Failure> {
         Ok(Self {
             registry,
-            identity: permit.identity(),
+            writer: Writer::new(registry, permit, request, dry_run),
             resource: permit.resource(),
-            namespace: permit.namespace(),
             name: get::name(permit)?,
             part,
-            dry_run,
-            warnings: &request.warnings,
-            held: &request.held,
         })
     }
 
@@ -118,104 +106,44 @@ impl<'a> Change<'a> {
         &self,
         mut build: impl FnMut(&Value) -> Result<Value, Failure>,
     ) -> Result<Value, Failure> {
-        let Self {
-            registry, resource, ..
-        } = *self;
+        let modified = || Failure::modified(Subject::of(self.resource, self.name));
         for _ in 0..ATTEMPTS {
-            let entry = get::entry(registry, resource, self.namespace, self.name).await?;
-            let decoded = registry.limits.decode(self.identity, &entry.value);
-            let mut decoded = decoded.await?;
-            let old = object::decode(resource, &entry)?;
-            let mut new = build(&old)?;
-            if admission::required_version(resource, &new)? != entry.modified.0 {
-                return Err(Failure::modified(Subject::of(resource, self.name)));
+            let old = self.writer.read(self.name).await?;
+            let mut new = build(old.object())?;
+            if admission::required_version(self.resource, &new)? != old.revision() {
+                return Err(modified());
             }
-            match self.part {
-                Part::Main | Part::Replicas => {
-                    admission::prepare_update(resource, &mut new, &old, self.warnings)?;
-                }
-                Part::Status => {
-                    // R3.72: nothing but the status is taken.
-                    let status = new.get("status").cloned();
-                    new = old.clone();
-                    admission::set_status(&mut new, status);
-                    object::fits_with_status(&new)?;
-                }
-            }
-            admission::validate(resource, &new, Some(&old), self.part, self.warnings)?;
-            let borrowed = match self.part.is_spec() {
-                true => admission::borrows(resource, &new, Some(&old))?,
-                false => Vec::new(),
-            };
-            // Two trees there are only in one go; what is held is the room of the larger.
-            drop(old);
-            decoded.hold(&new).await?;
-            admission::borrowed(registry, self.identity, resource, &new, borrowed).await?;
-            let bytes = object::encode(&new)?;
-            if bytes == entry.value || self.dry_run {
-                // R3.25, R3.52: what changes nothing is not written.
-                return Ok(new);
-            }
-            let completes = self.completes_deletion(&new);
-            let room = if self.part != Part::Main || completes {
-                // What the controller says, and the end of a deletion, goes on also where
-                // the object is as large as it may be, or larger than it may be by now.
-                if !completes && bytes.len() > entry.value.len() {
-                    registry.quota.fits_with_status(bytes.len())?;
-                }
-                None
-            } else {
-                let write = quota::Write {
-                    resource,
-                    namespace: self.namespace,
-                    name: self.name,
-                    before: Some(entry.value.len()),
-                    after: bytes.len(),
-                };
-                Some(Arc::new(registry.admit(write).await?))
-            };
-            let written = if completes {
-                let held = Held::new((self.held.clone(), decoded));
-                let deleted = registry.remove(&entry.key, entry.modified, held).await;
-                deleted.map(|_| entry.modified)
-            } else {
-                let held = Held::new((self.held.clone(), room.clone(), decoded));
-                let put = registry.put(&entry.key, bytes, Expect::At(entry.modified), held);
-                put.await.map(|entry| entry.modified)
-            };
-            match written {
-                Ok(revision) => {
-                    if let Some(room) = room {
-                        room.written(revision.0);
-                    }
+            let admitted = self.writer.admit_update(old, &mut new, self.part).await?;
+            match self.registry.put(admitted).await? {
+                Written::At(revision) => {
                     object::set_version(&mut new, revision.0);
                     return Ok(new);
                 }
-                Err(storage::Error::Conflict { .. }) => {}
-                Err(error) => return Err(write_failure(resource, self.name, error)),
+                Written::Nothing => return Ok(new),
+                Written::Conflict(_) => {}
             }
         }
-        Err(Failure::modified(Subject::of(resource, self.name)))
+        Err(modified())
     }
+}
 
-    /// R3.51: the last finalizer of a deleting object is gone.
-    fn completes_deletion(&self, new: &Value) -> bool {
-        self.part.is_spec() && object::deleting(new) && object::finalizers(new).is_empty()
+/// R3.48: a uid in the body of a PUT is a precondition. A patch has none: there
+/// it is a field that cannot be changed.
+fn check_uid(
+    permit: &Permit<verb::Update>,
+    name: &str,
+    new: &Value,
+    old: &Value,
+) -> Result<(), Failure> {
+    let (wanted, present) = (meta(new, "uid"), meta(old, "uid"));
+    if wanted.is_empty() || wanted == present {
+        return Ok(());
     }
-
-    /// R3.48: a uid in the body of a PUT is a precondition. A patch has none: there
-    /// it is a field that cannot be changed.
-    fn check_uid(&self, new: &Value, old: &Value) -> Result<(), Failure> {
-        let (wanted, present) = (meta(new, "uid"), meta(old, "uid"));
-        if wanted.is_empty() || wanted == present {
-            return Ok(());
-        }
-        let key = object::key(self.resource, self.namespace, self.name);
-        Err(Failure::Conflict {
-            subject: Subject::of(self.resource, self.name),
-            message: format!(
-                "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {wanted}, UID in object meta: {present}"
-            ),
-        })
-    }
+    let key = object::key(permit.resource(), permit.namespace(), name);
+    Err(Failure::Conflict {
+        subject: Subject::of(permit.resource(), name),
+        message: format!(
+            "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {wanted}, UID in object meta: {present}"
+        ),
+    })
 }

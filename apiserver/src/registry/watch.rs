@@ -22,7 +22,7 @@ use futures::{StreamExt, stream};
 use http::{HeaderValue, Response, header};
 use rand::RngExt;
 use serde_json::{Value, json};
-use storage::{Revision, Store, WatchItem};
+use storage::{Revision, WatchItem};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -165,7 +165,7 @@ enum Wake {
 /// One watch.
 struct Watcher {
     cache: Arc<Cache>,
-    store: Store,
+    store: crate::registry::write::Reader,
     clock: Clock,
     shutdown: CancellationToken,
     resource: &'static Resource,

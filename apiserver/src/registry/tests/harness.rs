@@ -194,7 +194,7 @@ impl World {
         let shutdown = CancellationToken::new();
         tokio::spawn(cache.clone().run(shutdown.clone()));
         let registry = Registry {
-            store,
+            store: store.into(),
             cache,
             quota: Arc::default(),
             answers: crate::pool::Pool::new(ANSWERS),

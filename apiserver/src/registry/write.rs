@@ -1,0 +1,480 @@
+//! The way into the store, for every verb and subresource that writes.
+//!
+//! # Flow
+//! A verb makes a [`Writer`] of its permit and goes round `read; build; admit; put`.
+//! Between its new object and the bytes for the store lie, in this order:
+//!
+//! ```text
+//! prepare   what the server owns in the object, and what the part leaves as it is
+//! validate  schema and rules, against the stored object; warnings             422
+//! rights    what the author must be allowed to do as well (rule 8)            403
+//! encode    the bytes; what changes nothing is not written                    413
+//! reserve   the size of the object, and room in the quota                413, 403
+//! put       one compare-and-set                                               409
+//! ```
+//!
+//! A creation is prepared once and admitted for every name that is tried; a change is
+//! prepared and admitted anew on what somebody else wrote in between. A deletion is only
+//! prepared: what has to go goes, whatever is wrong with it by now.
+//!
+//! # Guarantees
+//! Only this file makes an [`Admitted`], and [`Registry::put`] takes nothing else. Verbs,
+//! cache and quota have a [`Reader`] of the store, which cannot write. The tree of the
+//! stored object is gone before anything is awaited with the new one in hand.
+
+mod reader;
+
+use std::sync::Arc;
+
+use apiservice::Resource;
+use bytes::Bytes;
+use serde_json::Value;
+use storage::{Entry, Error, Expect, Held, Revision};
+
+pub use self::reader::Reader;
+use crate::admission::{self, Part};
+use crate::authn::Identity;
+use crate::authz::Permit;
+use crate::cache::Writing;
+use crate::limits::Room;
+use crate::object::{self, meta, set_meta};
+use crate::quota::{self, Reservation};
+use crate::registry::{Registry, Request, get, read_failure};
+use crate::respond::Warnings;
+use crate::status::Failure;
+
+/// Who writes, where, and how.
+pub struct Writer<'a> {
+    registry: &'a Registry,
+    identity: &'a Identity,
+    resource: &'static Resource,
+    namespace: Option<&'a str>,
+    dry_run: bool,
+    warnings: &'a Warnings,
+    held: &'a Held,
+}
+
+/// The stored object that a write starts from, with the room that it takes as a tree.
+pub struct Stored {
+    entry: Entry,
+    object: Value,
+    room: Room,
+}
+
+impl Stored {
+    /// The object, with its resourceVersion.
+    pub fn object(&self) -> &Value {
+        &self.object
+    }
+
+    /// The revision that it was written at.
+    pub fn revision(&self) -> u64 {
+        self.entry.modified.0
+    }
+}
+
+/// A new object in which the server has set what is its own; it may still be given a name.
+pub struct New {
+    object: Value,
+    created: jiff::Timestamp,
+}
+
+impl New {
+    /// The object.
+    pub fn object(&self) -> &Value {
+        &self.object
+    }
+
+    /// The time of its creation.
+    pub fn created(&self) -> jiff::Timestamp {
+        self.created
+    }
+
+    /// Gives it a generated name.
+    pub fn set_name(&mut self, name: String) {
+        set_meta(&mut self.object, "name", Some(Value::from(name)));
+    }
+
+    /// The object, with its resourceVersion if it was stored.
+    pub fn into_object(mut self, stored: Option<Revision>) -> Value {
+        if let Some(revision) = stored {
+            object::set_version(&mut self.object, revision.0);
+        }
+        self.object
+    }
+}
+
+/// What may be written, and all that is held until the store is through with it.
+#[must_use = "nothing is written before it is put"]
+pub struct Admitted {
+    key: String,
+    action: Action,
+    reservation: Option<Arc<Reservation>>,
+    held: Held,
+}
+
+enum Action {
+    Put {
+        bytes: Bytes,
+        expect: Expect,
+    },
+    Remove {
+        at: Revision,
+    },
+    /// The dry run of a creation: it says whether there is such an object.
+    Look,
+    /// A dry run, or what is there already.
+    Nothing,
+}
+
+/// What became of what was admitted.
+pub enum Written {
+    /// It is on disk. This is the revision of the object, and of one that was removed the
+    /// last that it had.
+    At(Revision),
+    /// There was nothing to write.
+    Nothing,
+    /// Somebody else wrote in between; this is what is there now.
+    Conflict(Option<Entry>),
+}
+
+impl<'a> Writer<'a> {
+    /// Whoever has the permit, where it is for.
+    pub fn new<V>(
+        registry: &'a Registry,
+        permit: &'a Permit<V>,
+        request: &'a Request,
+        dry_run: bool,
+    ) -> Self {
+        Self {
+            registry,
+            identity: permit.identity(),
+            resource: permit.resource(),
+            namespace: permit.namespace(),
+            dry_run,
+            warnings: &request.warnings,
+            held: &request.held,
+        }
+    }
+
+    /// The same in one of the namespaces that a permit for a collection covers.
+    pub fn within(self, namespace: Option<&'a str>) -> Self {
+        Self { namespace, ..self }
+    }
+
+    /// The stored object.
+    ///
+    /// # Errors
+    /// 404; 429 while what the caller has under way takes all of its share; 500 for an
+    /// entry that cannot be read.
+    pub async fn read(&self, name: &str) -> Result<Stored, Failure> {
+        self.read_or(name, Err).await
+    }
+
+    /// As [`Writer::read`]; `unreadable` says what an entry is taken for that cannot be read.
+    ///
+    /// # Errors
+    /// As for [`Writer::read`].
+    pub async fn read_or(
+        &self,
+        name: &str,
+        unreadable: impl FnOnce(Failure) -> Result<Value, Failure>,
+    ) -> Result<Stored, Failure> {
+        let entry = get::entry(self.registry, self.resource, self.namespace, name).await?;
+        let room = self.registry.limits.decode(self.identity, &entry.value);
+        let room = room.await?;
+        let object = object::decode(self.resource, &entry).or_else(unreadable)?;
+        Ok(Stored {
+            entry,
+            object,
+            room,
+        })
+    }
+
+    /// Prepares a new object, once: what a client may not set is taken out, and the server
+    /// sets what is its own. Its namespace must take new objects.
+    ///
+    /// # Errors
+    /// 400 for an object with a resourceVersion, 403 and 404 because of its namespace, 413.
+    pub async fn prepare_create(&self, mut object: Value) -> Result<New, Failure> {
+        admission::prepare_create(self.resource, &mut object, self.warnings)?;
+        if let Some(namespace) = self.namespace {
+            let name = meta(&object, "name");
+            admission::namespace_lifecycle(self.registry, self.resource, namespace, name).await?;
+        }
+        let created = self.registry.clock.now();
+        let uid = uuid::Uuid::new_v4().to_string();
+        set_meta(&mut object, "uid", Some(Value::from(uid)));
+        set_meta(
+            &mut object,
+            "creationTimestamp",
+            Some(Value::from(object::time(created))),
+        );
+        set_meta(&mut object, "generation", Some(Value::from(1)));
+        Ok(New { object, created })
+    }
+
+    /// A creation under the name that the object has by now.
+    ///
+    /// # Errors
+    /// Those of the module's table.
+    pub async fn admit_create(&self, new: &New) -> Result<Admitted, Failure> {
+        self.admit(None, &new.object, Part::Main).await
+    }
+
+    /// A change of one part. Afterwards `new` is what is answered: the rest of it is taken
+    /// from the stored object.
+    ///
+    /// # Errors
+    /// Those of the module's table.
+    pub async fn admit_update(
+        &self,
+        old: Stored,
+        new: &mut Value,
+        part: Part,
+    ) -> Result<Admitted, Failure> {
+        match part {
+            Part::Main | Part::Replicas => {
+                admission::prepare_update(self.resource, new, &old.object, self.warnings)?;
+            }
+            Part::Status => admission::prepare_status(new, &old.object)?,
+        }
+        self.admit(Some(old), new, part).await
+    }
+
+    /// A deletion: the object is marked as long as there are finalizers, and goes when there
+    /// are none. Returns it as it is then answered. Neither rules nor the quota are asked.
+    ///
+    /// # Errors
+    /// 429 while what the caller has under way takes all of its share; 400 and 413 for a
+    /// marked object that could not be read again.
+    pub async fn admit_delete(
+        &self,
+        old: Stored,
+        finalizers: Vec<String>,
+    ) -> Result<(Admitted, Value), Failure> {
+        let Stored {
+            entry,
+            object,
+            mut room,
+        } = old;
+        let at = entry.modified;
+        if finalizers.is_empty() {
+            let action = match self.dry_run {
+                true => Action::Nothing,
+                false => Action::Remove { at },
+            };
+            return Ok((self.admitted(entry.key, action, None, Some(room)), object));
+        }
+        let now = self.registry.clock.now();
+        let new = admission::prepare_delete(object, finalizers, now);
+        room.hold(&new).await?;
+        let bytes = object::encode(&new)?;
+        // R3.69: the same bytes are an object that is already on its way.
+        let action = match self.dry_run || bytes == entry.value {
+            true => Action::Nothing,
+            false => Action::Put {
+                bytes,
+                expect: Expect::At(at),
+            },
+        };
+        Ok((self.admitted(entry.key, action, None, Some(room)), new))
+    }
+
+    /// What is the same for everything that is stored, once it is prepared.
+    async fn admit(
+        &self,
+        old: Option<Stored>,
+        new: &Value,
+        part: Part,
+    ) -> Result<Admitted, Failure> {
+        let (registry, resource) = (self.registry, self.resource);
+        let before = old.as_ref().map(Stored::object);
+        admission::validate(resource, new, before, part, self.warnings)?;
+        let rights = match part.is_spec() {
+            true => admission::borrows(resource, new, before)?,
+            false => Vec::new(),
+        };
+        let mut replaced = None;
+        if let Some(old) = old {
+            let Stored {
+                entry,
+                object,
+                mut room,
+            } = old;
+            // Two trees there are only in one go; what is held is the room of the larger.
+            drop(object);
+            room.hold(new).await?;
+            replaced = Some((entry, room));
+        }
+        admission::borrowed(registry, self.identity, resource, new, rights).await?;
+        let bytes = object::encode(new)?;
+        match replaced {
+            None => self.creation(new, bytes).await,
+            Some((entry, room)) => self.replacement(new, part, bytes, entry, room).await,
+        }
+    }
+
+    async fn creation(&self, new: &Value, bytes: Bytes) -> Result<Admitted, Failure> {
+        let name = meta(new, "name");
+        let key = object::key(self.resource, self.namespace, name);
+        if self.dry_run {
+            self.registry.quota.fits(bytes.len())?;
+            return Ok(self.admitted(key, Action::Look, None, None));
+        }
+        let reservation = self.reserve(name, None, bytes.len()).await?;
+        let expect = Expect::Absent;
+        Ok(self.admitted(key, Action::Put { bytes, expect }, Some(reservation), None))
+    }
+
+    async fn replacement(
+        &self,
+        new: &Value,
+        part: Part,
+        bytes: Bytes,
+        entry: Entry,
+        room: Room,
+    ) -> Result<Admitted, Failure> {
+        if bytes == entry.value || self.dry_run {
+            // R3.25, R3.52: what changes nothing is not written.
+            return Ok(self.admitted(entry.key, Action::Nothing, None, Some(room)));
+        }
+        let at = entry.modified;
+        if completes_deletion(new, part) {
+            return Ok(self.admitted(entry.key, Action::Remove { at }, None, Some(room)));
+        }
+        let reservation = match part {
+            Part::Main => {
+                let before = Some(entry.value.len());
+                Some(self.reserve(meta(new, "name"), before, bytes.len()).await?)
+            }
+            // What the controller says goes on, as the end of a deletion does, also where
+            // the object is as large as it may be, or larger than it may be by now.
+            Part::Replicas | Part::Status => {
+                if bytes.len() > entry.value.len() {
+                    self.registry.quota.fits_with_status(bytes.len())?;
+                }
+                None
+            }
+        };
+        let expect = Expect::At(at);
+        let action = Action::Put { bytes, expect };
+        Ok(self.admitted(entry.key, action, reservation, Some(room)))
+    }
+
+    /// Room in the quota for so many bytes in place of those before.
+    async fn reserve(
+        &self,
+        name: &str,
+        before: Option<usize>,
+        after: usize,
+    ) -> Result<Arc<Reservation>, Failure> {
+        let registry = self.registry;
+        let write = quota::Write {
+            resource: self.resource,
+            namespace: self.namespace,
+            name,
+            before,
+            after,
+        };
+        let reservation = registry
+            .quota
+            .admit(&registry.store, &registry.cache, write);
+        Ok(Arc::new(reservation.await?))
+    }
+
+    fn admitted(
+        &self,
+        key: String,
+        action: Action,
+        reservation: Option<Arc<Reservation>>,
+        room: Option<Room>,
+    ) -> Admitted {
+        Admitted {
+            key,
+            action,
+            // The store holds them also if the request has gone before it is through.
+            held: Held::new((self.held.clone(), reservation.clone(), room)),
+            reservation,
+        }
+    }
+}
+
+/// R3.51: the last finalizer of a deleting object is gone.
+fn completes_deletion(new: &Value, part: Part) -> bool {
+    part.is_spec() && object::deleting(new) && object::finalizers(new).is_empty()
+}
+
+impl Registry {
+    /// Writes what was admitted, and keeps the books on it. What is held for it is let go
+    /// of when the store is through with it, also if the request has gone before.
+    ///
+    /// # Errors
+    /// 503 if the store did not confirm the write; the outcome is unknown then.
+    pub async fn put(&self, admitted: Admitted) -> Result<Written, Failure> {
+        let Admitted {
+            key,
+            action,
+            reservation,
+            held,
+        } = admitted;
+        let written = match action {
+            Action::Put { bytes, expect } => {
+                let writing = self.cache.ledger.begin();
+                let put = self.store.0.put_held(&key, bytes, expect, held).await;
+                let written = put.map(|entry| entry.modified);
+                note(writing, &written);
+                written
+            }
+            Action::Remove { at } => {
+                let writing = self.cache.ledger.begin();
+                let removed = self.store.0.delete_held(&key, at, held).await;
+                note(writing, &removed);
+                removed.map(|_| at)
+            }
+            Action::Look => {
+                let (current, _) = self.store.get(&key).await.map_err(read_failure)?;
+                return Ok(match current {
+                    None => Written::Nothing,
+                    current => Written::Conflict(current),
+                });
+            }
+            Action::Nothing => return Ok(Written::Nothing),
+        };
+        match written {
+            Ok(revision) => {
+                if let Some(reservation) = reservation {
+                    reservation.written(revision.0);
+                }
+                Ok(Written::At(revision))
+            }
+            Err(Error::Conflict { current }) => Ok(Written::Conflict(current)),
+            Err(error) => Err(unconfirmed(error)),
+        }
+    }
+}
+
+fn note(writing: Writing<'_>, written: &Result<Revision, Error>) {
+    match written {
+        Ok(revision) => writing.known(Some(revision.0)),
+        Err(Error::Conflict { .. } | Error::Closed | Error::InvalidKey(_)) => writing.known(None),
+        // The outcome is unknown.
+        Err(_) => drop(writing),
+    }
+}
+
+/// What went wrong with a write, other than a conflict, which the verbs handle.
+///
+/// Only a store that was closed has certainly not written: everything else is
+/// answered without Retry-After, because clients repeat on it (R3.86).
+fn unconfirmed(error: Error) -> Failure {
+    match error {
+        Error::Closed => Failure::store_unavailable(error),
+        Error::InvalidKey(_) => Failure::BadRequest(error.to_string()),
+        Error::Unavailable(_) | Error::Corrupt(_) => Failure::Unavailable {
+            message: format!("the object store did not confirm the write: {error}"),
+            retry_after: 0,
+        },
+        other => Failure::Internal(other.to_string()),
+    }
+}
