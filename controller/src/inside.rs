@@ -9,6 +9,7 @@ pub mod connection;
 mod coredns;
 mod identity;
 pub mod keep;
+mod konnectivity;
 mod kube_proxy;
 mod kubeadm;
 mod objects;

@@ -219,6 +219,7 @@ impl Keeper {
                 facts.addons = Some(Addons {
                     core_dns: cluster.core_dns().is_some(),
                     kube_proxy: cluster.kube_proxy().is_some(),
+                    konnectivity: cluster.konnectivity().map(|it| it.agent.mode),
                 });
             }
             facts.problem = problem;
