@@ -26,7 +26,7 @@ pub const LABEL_MIGRATION_NAME: &str = "tcp.steward.butlerlabs.dev/name";
 pub const LABEL_MIGRATION_NAMESPACE: &str = "tcp.steward.butlerlabs.dev/namespace";
 
 /// The names of all Secrets that a tenant consists of.
-pub fn secrets(tenant: &str) -> [String; 12] {
+pub fn secrets(tenant: &str) -> [String; 14] {
     [
         ca(tenant),
         client_ca(tenant),
@@ -40,6 +40,16 @@ pub fn secrets(tenant: &str) -> [String; 12] {
         scheduler_kubeconfig(tenant),
         datastore_config(tenant),
         datastore_certificate(tenant),
+        konnectivity_certificate(tenant),
+        konnectivity_kubeconfig(tenant),
+    ]
+}
+
+/// The names of all ConfigMaps that a tenant consists of.
+pub fn config_maps(tenant: &str) -> [String; 2] {
+    [
+        kubeadm_config(tenant),
+        konnectivity_egress_selector_configuration(tenant),
     ]
 }
 
@@ -132,6 +142,12 @@ pub const PORT_API_SERVER: &str = "kube-apiserver";
 /// The port name of the konnectivity server.
 pub const PORT_KONNECTIVITY: &str = "konnectivity-server";
 
+/// User of a konnectivity server in its tenant, and the audience of the tokens that
+/// agents show it.
+pub const KONNECTIVITY_SERVER: &str = "system:konnectivity-server";
+/// The agents in a tenant, and their ServiceAccount; in `kube-system`.
+pub const KONNECTIVITY_AGENT: &str = "konnectivity-agent";
+
 /// Names of the containers that we put into a tenant's pods.
 pub mod container {
     /// The API server.
@@ -170,22 +186,30 @@ pub mod volume {
     pub const SCHEDULER_KUBECONFIG: &str = "scheduler-kubeconfig";
     /// The controller manager's kubeconfig.
     pub const CONTROLLER_MANAGER_KUBECONFIG: &str = "controller-manager-kubeconfig";
+    /// The socket between API server and konnectivity server.
+    pub const KONNECTIVITY_SOCKET: &str = "konnectivity-uds";
+    /// What sends the API server's connections into the tunnel.
+    pub const EGRESS_SELECTOR: &str = "egress-selector-configuration";
+    /// The konnectivity server's kubeconfig.
+    pub const KONNECTIVITY_KUBECONFIG: &str = "konnectivity-server-kubeconfig";
+    /// What the konnectivity server shows to agents.
+    pub const KONNECTIVITY_CERTIFICATE: &str = "konnectivity-server-certificate";
     /// All names in use, those of parts that are not built yet included.
     pub const ALL: &[&str] = &[
         PKI,
         SIGNING_PKI,
         SCHEDULER_KUBECONFIG,
         CONTROLLER_MANAGER_KUBECONFIG,
+        KONNECTIVITY_SOCKET,
+        EGRESS_SELECTOR,
+        KONNECTIVITY_KUBECONFIG,
+        KONNECTIVITY_CERTIFICATE,
         "etc-ca-certificates",
         "usr-share-ca-certificates",
         "usr-local-share-ca-certificates",
         "kine-uds",
         "kine-config",
         "kine-certs",
-        "konnectivity-uds",
-        "egress-selector-configuration",
-        "konnectivity-server-kubeconfig",
-        "konnectivity-server-certificate",
         "trustd-creds",
     ];
 }
@@ -222,6 +246,12 @@ pub mod component {
     pub const DATASTORE_CONFIG: &str = "datastore-config";
     /// The datastore certificate.
     pub const DATASTORE_CERTIFICATE: &str = "datastore-certificate";
+    /// The konnectivity server's client certificate.
+    pub const KONNECTIVITY_CERTIFICATE: &str = "konnectivity-certificate";
+    /// The konnectivity server's kubeconfig.
+    pub const KONNECTIVITY_KUBECONFIG: &str = "konnectivity-kubeconfig";
+    /// What sends the API server's connections into the tunnel.
+    pub const EGRESS_SELECTOR: &str = "konnectivity-egress-selector-configuration";
     /// The workload.
     pub const DEPLOYMENT: &str = "deployment";
     /// The job that moves data between datastores.
@@ -239,9 +269,11 @@ pub mod key {
     /// `<tcp>-client-ca`: cluster and user authority, the API server's
     /// `--client-ca-file`.
     pub const CLIENT_CA_BUNDLE_CRT: &str = "bundle.crt";
-    /// `<tcp>-ca`: a copy of [`CA_CRT`], which Cluster API reads.
+    /// `<tcp>-ca`: a copy of [`CA_CRT`], which Cluster API reads;
+    /// `<tcp>-konnectivity-certificate`.
     pub const TLS_CRT: &str = "tls.crt";
-    /// `<tcp>-ca`: a copy of [`CA_KEY`], which Cluster API reads.
+    /// `<tcp>-ca`: a copy of [`CA_KEY`], which Cluster API reads;
+    /// `<tcp>-konnectivity-certificate`.
     pub const TLS_KEY: &str = "tls.key";
     /// `<tcp>-front-proxy-ca-certificate`.
     pub const FRONT_PROXY_CA_CRT: &str = "front-proxy-ca.crt";
@@ -283,6 +315,10 @@ pub mod key {
     pub const DB_USER: &str = "DB_USER";
     /// `<tcp>-datastore-config`: the user's password.
     pub const DB_PASSWORD: &str = "DB_PASSWORD";
+    /// `<tcp>-konnectivity-kubeconfig`.
+    pub const KONNECTIVITY_SERVER_CONF: &str = "konnectivity-server.conf";
+    /// `<tcp>-konnectivity-egress-selector-configuration`.
+    pub const EGRESS_SELECTOR: &str = "egress-selector-configuration.yaml";
     /// `<tcp>-datastore-certificate`.
     pub const DATASTORE_CRT: &str = "server.crt";
     /// `<tcp>-datastore-certificate`.
@@ -357,6 +393,29 @@ pub fn datastore_config(tenant: &str) -> String {
 /// Secret with the tenant's datastore certificate.
 pub fn datastore_certificate(tenant: &str) -> String {
     format!("{tenant}-datastore-certificate")
+}
+
+/// Secret with the konnectivity server's client certificate.
+pub fn konnectivity_certificate(tenant: &str) -> String {
+    format!("{tenant}-konnectivity-certificate")
+}
+
+/// Secret with the konnectivity server's kubeconfig.
+pub fn konnectivity_kubeconfig(tenant: &str) -> String {
+    format!("{tenant}-konnectivity-kubeconfig")
+}
+
+/// ConfigMap that sends the API server's connections into the tunnel.
+pub fn konnectivity_egress_selector_configuration(tenant: &str) -> String {
+    format!("{tenant}-konnectivity-egress-selector-configuration")
+}
+
+/// The type of the Secret with this [part](component) of a tenant.
+pub fn secret_type(component: &str) -> &'static str {
+    match component {
+        component::KONNECTIVITY_CERTIFICATE => "kubernetes.io/tls",
+        _ => "Opaque",
+    }
 }
 
 /// Secret that a KubeconfigGenerator writes for a tenant; its key is `value`.

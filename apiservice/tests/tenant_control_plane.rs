@@ -138,12 +138,31 @@ fn fields_are_judged_one_by_one() {
     refused(
         "/controlPlane/service/additionalPorts",
         json!([{"name": "a", "port": 6443, "targetPort": 1}]),
-        "spec.controlPlane.service.additionalPorts[0].port: Invalid value: 6443: the Service already has this port; the one of the API server is networkProfile.port",
+        "spec.controlPlane.service.additionalPorts[0].port: Invalid value: 6443: the Service already has this port; the one of the API server is networkProfile.port, that of the tunnel addons.konnectivity.server.port",
     );
     refused(
         "/kubernetes/kubelet/configurationJSONPatches",
         json!([{"op": "replace", "path": "/a"}]),
         "spec.kubernetes.kubelet.configurationJSONPatches[0].value: Required value: needed with op add, replace and test",
+    );
+    refused(
+        "/addons/konnectivity",
+        json!({"server": {"port": 80}}),
+        "spec.addons.konnectivity.server.port: Invalid value: 80: must be between 1024 and 49151, inclusive: the server takes no other",
+    );
+    for port in [6443, 8134] {
+        refused(
+            "/addons/konnectivity",
+            json!({"server": {"port": port}}),
+            &format!(
+                "spec.addons.konnectivity.server.port: Invalid value: {port}: the control plane's pods listen on this port for something else"
+            ),
+        );
+    }
+    refused(
+        "/addons/konnectivity",
+        json!({"agent": {"extraArgs": ["v=4"]}}),
+        "spec.addons.konnectivity.agent.extraArgs[0]: Invalid value: \"v=4\": must be one argument with its flag, as --flag=value",
     );
     refused(
         "/addons/workerBootstrap",
@@ -460,6 +479,16 @@ fn what_shapes_pods_must_be_within_the_requesters_rights() {
             "get secrets s2",
         ]
     );
+    let tunnel = |server: Value| with(tenant(), "/addons/konnectivity", json!({"server": server}));
+    let ours = tunnel(json!({"extraArgs": ["--v=4"], "resources": {}}));
+    assert!(rights(&ours, None).is_empty(), "{:?}", rights(&ours, None));
+    let theirs = tunnel(json!({"image": "a", "version": "b", "securityContext": {}}));
+    assert_eq!(rights(&theirs, Some(&ours)), ["create pods "]);
+    assert_eq!(rights(&theirs, None), ["create pods "]);
+    let back = rights(&ours, Some(&theirs));
+    assert_eq!(back, ["create pods "], "another image, and what it may do");
+    assert!(rights(&tenant(), Some(&theirs)).is_empty());
+
     let bare = with(
         object.clone(),
         "/controlPlane/deployment/additionalContainers",

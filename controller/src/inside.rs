@@ -10,6 +10,7 @@ mod coredns;
 mod held;
 mod identity;
 pub mod keep;
+mod konnectivity;
 mod kube_proxy;
 mod kubeadm;
 mod objects;

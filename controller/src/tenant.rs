@@ -26,6 +26,8 @@ mod rollouts;
 mod scenarios;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tunnel;
 
 use pki::expiry::Expiry;
 pub use plan::{Outcome, Plan, Step};
@@ -70,6 +72,7 @@ pub fn plan(world: &World, entropy: &Entropy) -> Plan {
     let keys = pki::certificates::plan(world, entropy, &expiry, &mut plan);
     kubeadm::plan(world, keys.address.as_ref(), &store, &mut plan);
     signer_role::plan(world, &mut plan);
+    workload::konnectivity::plan(world, &mut plan);
     workload::plan(world, &keys, &store, &mut plan);
     expiry.tell(world, &mut plan, false);
     objects::name_the_taken(world, &mut plan);

@@ -363,10 +363,10 @@ demo() {
   dump_objects > before-tenant
 
   step "A tenant whose version has no image is accepted, and says so"
-  # A NodePort has to be in the cluster's range for them, which 6443 is not.
-  local port=6443
-  [ "$SERVICE_TYPE" = NodePort ] && port=30443
-  sed "s/serviceType: LoadBalancer/serviceType: $SERVICE_TYPE/; s/port: 6443/port: $port/" "$here/tenant-1.29.yaml" > tenant-1.29.yaml
+  # A NodePort has to be in the cluster's range for them, which 6443 and 8132 are not.
+  local port=6443 tunnel=8132
+  [ "$SERVICE_TYPE" = NodePort ] && port=30443 tunnel=30132
+  sed "s/serviceType: LoadBalancer/serviceType: $SERVICE_TYPE/; s/port: 6443/port: $port/; s/port: 8132/port: $tunnel/" "$here/tenant-1.29.yaml" > tenant-1.29.yaml
   run "kubectl apply -f tenant-1.29.yaml"
   until_ok 90 "a condition that names the image" sh -c "kubectl get tcp tenant-1 -o jsonpath='{.status.conditions[?(@.type==\"Ready\")].message}' | grep -q 1.29.0"
   run "kubectl get tcp tenant-1 -o jsonpath='{.status.conditions[?(@.type==\"Ready\")].message}{\"\\n\"}'"

@@ -431,7 +431,7 @@ async fn stolen(access: &Access, thief: &Thief) {
         json!({"type": "kubernetes.io/service-account-token"}),
     );
     token["metadata"]["annotations"] = json!({"kubernetes.io/service-account.name": "default"});
-    thief.refused(&token, "Secrets of tenants are Opaque");
+    thief.refused(&token, "Secrets of tenants are of type Opaque");
     let bootstrap = json!({"type": "bootstrap.kubernetes.io/token"});
     thief.refused(&secret("bootstrap-token-abcdef", bootstrap), "Opaque");
 

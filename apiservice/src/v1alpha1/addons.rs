@@ -86,6 +86,34 @@ impl Default for KonnectivityServer {
     }
 }
 
+/// The flag of an API server with the file that sends its connections into the tunnel.
+/// It is Steward's where there is a tunnel, and the user's elsewhere.
+pub const EGRESS_SELECTOR_FLAG: &str = "egress-selector-config-file";
+
+/// The flags of a konnectivity server that Steward sets and nobody else can.
+pub const KONNECTIVITY_SERVER_FLAGS: &[&str] = &[
+    "admin-port",
+    "agent-namespace",
+    "agent-port",
+    "agent-service-account",
+    "authentication-audience",
+    "cluster-cert",
+    "cluster-key",
+    "enable-lease-controller",
+    "health-port",
+    "kubeconfig",
+    "lease-namespace",
+    "mode",
+    "server-id",
+    "server-port",
+    "uds-name",
+];
+
+/// Ports on which the containers of a tenant's pods listen for the kubelet and for
+/// themselves: controller manager, scheduler, and the konnectivity server's metrics and
+/// health.
+pub const PORTS_OF_PODS: [i32; 4] = [10257, 10259, 8133, 8134];
+
 /// The konnectivity agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]

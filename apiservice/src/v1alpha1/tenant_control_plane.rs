@@ -6,7 +6,9 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Addons, ControlPlane, Kubernetes, NetworkProfile, TenantControlPlaneStatus};
+use super::{
+    Addons, ControlPlane, Konnectivity, Kubernetes, NetworkProfile, TenantControlPlaneStatus,
+};
 use super::{
     tenant_control_plane_access, tenant_control_plane_rules, tenant_control_plane_warnings,
 };
@@ -197,9 +199,16 @@ pub struct TenantControlPlaneSpec {
     pub kubernetes: Kubernetes,
     /// Addresses and names of the tenant cluster.
     pub network_profile: NetworkProfile,
-    /// Parts that are installed into the tenant cluster, one a key. Not acted upon yet.
+    /// Parts that are installed into the tenant cluster, one a key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub addons: Option<Addons>,
+}
+
+impl TenantControlPlaneSpec {
+    /// The tunnel to nodes that the API server cannot reach, if it is wanted.
+    pub fn konnectivity(&self) -> Option<&Konnectivity> {
+        self.addons.as_ref()?.konnectivity.as_ref()
+    }
 }
 
 /// One API resource in a DataStore of its own.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::TenantControlPlane;
+use super::{KonnectivityServer, TenantControlPlane};
 use crate::resource::{BorrowedRight, OtherRight};
 use crate::rule::at;
 
@@ -52,6 +52,7 @@ pub(super) fn borrowed(new: &Value, old: Option<&Value>) -> Vec<BorrowedRight> {
     let namespace = new["metadata"]["namespace"].as_str().map(str::to_owned);
 
     let mut rights = publishes(new, old, namespace.as_deref());
+    rights.extend(tunnel(new, old, namespace.as_deref()));
     for path in SHAPES_PODS {
         let (now, then) = (at(&wanted, path), at(&before, path));
         let none = Value::Null;
@@ -110,6 +111,31 @@ pub(super) fn borrowed(new: &Value, old: Option<&Value>) -> Vec<BorrowedRight> {
         }
     }
     rights
+}
+
+/// The rights for the container of the tunnel, for fields that differ from those of one
+/// that is ours alone.
+fn tunnel(new: &Value, old: Option<&Value>, namespace: Option<&str>) -> Vec<BorrowedRight> {
+    let part = ["spec", "addons", "konnectivity", "server"];
+    let Some(wanted) = at(new, &part) else {
+        return Vec::new();
+    };
+    // Plain data always serializes.
+    let default = serde_json::to_value(KonnectivityServer::default()).unwrap_or_default();
+    let before = old.and_then(|old| at(old, &part)).unwrap_or(&default);
+    let fields = ["image", "version", "securityContext"].into_iter();
+    let differing = fields.filter(|field| at(wanted, &[field]) != at(before, &[field]));
+    let right = |field| BorrowedRight {
+        verb: "create",
+        group: "",
+        resource: "pods",
+        subresource: "",
+        namespace: namespace.map(str::to_owned),
+        name: None,
+        field: format!("{}.{field}", part.join(".")),
+        or: None,
+    };
+    differing.map(right).collect()
 }
 
 /// A deployment of which nothing is asked.
@@ -175,9 +201,13 @@ fn publishes(new: &Value, old: Option<&Value>, namespace: Option<&str>) -> Vec<B
         rights.push(create("", "services", ranges));
     }
     // The port of every node.
-    let port: &[&str] = &["networkProfile", "port"];
-    if published.as_deref() == Some("NodePort") && was.is_some() && differ(port) {
-        rights.push(create("", "services", port));
+    let ports: [&[&str]; 2] = [
+        &["networkProfile", "port"],
+        &["addons", "konnectivity", "server", "port"],
+    ];
+    if published.as_deref() == Some("NodePort") && was.is_some() {
+        let opened = ports.iter().filter(|path| added(path));
+        rights.extend(opened.map(|path| create("", "services", path)));
     }
     let external = external_address(wanted);
     if external.is_some() && external != external_address(before) {

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde_json::Value;
 
-use super::{TenantControlPlane, TenantControlPlaneSpec, flag_name};
+use super::{PORTS_OF_PODS, TenantControlPlane, TenantControlPlaneSpec, flag_name};
 use crate::field::{Error, Path};
 use crate::meta::{label_complaints, subdomain_complaints};
 use crate::names;
@@ -44,6 +44,7 @@ pub(super) fn check(new: &Value, old: Option<&Value>) -> Vec<Error> {
     pods(&new, before, &mut errors);
     arguments(&new, before, &mut errors);
     ports(&new, before, &mut errors);
+    tunnel(&new, before, &mut errors);
     overrides(&new, before, &mut errors);
     worker_bootstrap(&new, before, &mut errors);
     errors
@@ -675,12 +676,37 @@ fn arguments(
         ("scheduler", &arguments.scheduler),
         ("kine", &arguments.kine),
     ] {
-        for (position, argument) in list.iter().enumerate() {
-            if !argument.starts_with('-') {
-                let path = path.child(component).index(position);
-                let detail = "must be one argument with its flag, as --flag=value";
-                errors.push(Error::invalid(&path, argument.as_str(), detail));
-            }
+        of_flags(&path.child(component), list, errors);
+    }
+}
+
+fn tunnel(
+    new: &TenantControlPlaneSpec,
+    old: Option<&TenantControlPlaneSpec>,
+    errors: &mut Vec<Error>,
+) {
+    let path = Path::new("spec.addons.konnectivity");
+    let part = |spec: &TenantControlPlaneSpec| spec.konnectivity().cloned();
+    let Some(tunnel) = new.konnectivity().filter(|_| changed(new, old, part)) else {
+        return;
+    };
+    for (end, list) in [
+        ("server", &tunnel.server.extra_args),
+        ("agent", &tunnel.agent.extra_args),
+    ] {
+        of_flags(&path.child(end).child("extraArgs"), list, errors);
+    }
+}
+
+fn of_flags(path: &Path, list: &[String], errors: &mut Vec<Error>) {
+    for (position, argument) in list.iter().enumerate() {
+        if !argument.starts_with('-') {
+            let detail = "must be one argument with its flag, as --flag=value";
+            errors.push(Error::invalid(
+                &path.index(position),
+                argument.as_str(),
+                detail,
+            ));
         }
     }
 }
@@ -694,6 +720,7 @@ fn ports(
         (
             spec.control_plane.service.additional_ports.clone(),
             spec.network_profile.port,
+            spec.konnectivity().map(|it| it.server.port),
         )
     };
     if !changed(new, old, part) {
@@ -707,6 +734,17 @@ fn ports(
     ];
     let mut seen_names = BTreeSet::new();
     let mut seen_ports = BTreeSet::from([("TCP", new.network_profile.port)]);
+    if let Some(tunnel) = new.konnectivity() {
+        let port = tunnel.server.port;
+        let path = Path::new("spec.addons.konnectivity.server.port");
+        if !(1024..=49151).contains(&port) {
+            let detail = "must be between 1024 and 49151, inclusive: the server takes no other";
+            errors.push(Error::invalid(&path, port, detail));
+        } else if PORTS_OF_PODS.contains(&port) || !seen_ports.insert(("TCP", port)) {
+            let detail = "the control plane's pods listen on this port for something else";
+            errors.push(Error::invalid(&path, port, detail));
+        }
+    }
     for (position, port) in new
         .control_plane
         .service
@@ -721,7 +759,7 @@ fn ports(
             errors.push(Error::invalid(&path.child("port"), port.port, detail));
         }
         if !seen_ports.insert((port.protocol.as_str(), port.port)) {
-            let detail = "the Service already has this port; the one of the API server is networkProfile.port";
+            let detail = "the Service already has this port; the one of the API server is networkProfile.port, that of the tunnel addons.konnectivity.server.port";
             errors.push(Error::invalid(&path.child("port"), port.port, detail));
         }
     }

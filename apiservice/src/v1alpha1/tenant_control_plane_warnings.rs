@@ -4,7 +4,8 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 use super::{
-    Component, NetworkProfile, ServiceType, TenantControlPlaneSpec, flag_name, managed_flags,
+    Component, EGRESS_SELECTOR_FLAG, KONNECTIVITY_SERVER_FLAGS, NetworkProfile, ServiceType,
+    TenantControlPlaneSpec, flag_name, managed_flags,
 };
 use crate::admission_plugins::admission_plugins;
 use crate::names;
@@ -21,7 +22,6 @@ const NOT_ACTED_UPON: &[&[&str]] = &[
     &["controlPlane", "gateway"],
     &["controlPlane", "deployment", "resources", "kine"],
     &["controlPlane", "deployment", "extraArgs", "kine"],
-    &["addons", "konnectivity"],
     &["addons", "tcpProxy"],
     &["addons", "workerBootstrap"],
 ];
@@ -144,6 +144,16 @@ fn without_effect(spec: &TenantControlPlaneSpec, warnings: &mut Vec<String>) {
 
 /// Arguments that are left out because Steward sets their flags.
 fn arguments(spec: &TenantControlPlaneSpec, warnings: &mut Vec<String>) {
+    let konnectivity = spec.konnectivity();
+    let server = konnectivity.map_or(&[][..], |it| &it.server.extra_args);
+    for (position, argument) in server.iter().enumerate() {
+        let name = flag_name(argument);
+        if KONNECTIVITY_SERVER_FLAGS.contains(&name.as_str()) {
+            warnings.push(format!(
+                "spec.addons.konnectivity.server.extraArgs[{position}]: --{name} is set by Steward; left out"
+            ));
+        }
+    }
     let Some(extra) = &spec.control_plane.deployment.extra_args else {
         return;
     };
@@ -154,7 +164,10 @@ fn arguments(spec: &TenantControlPlaneSpec, warnings: &mut Vec<String>) {
     ] {
         for (position, argument) in extra.of(component).iter().enumerate() {
             let name = flag_name(argument);
-            if managed_flags(component).contains(&name.as_str()) {
+            let of_tunnel = component == Component::ApiServer
+                && konnectivity.is_some()
+                && name == EGRESS_SELECTOR_FLAG;
+            if of_tunnel || managed_flags(component).contains(&name.as_str()) {
                 warnings.push(format!(
                     "spec.controlPlane.deployment.extraArgs.{field}[{position}]: --{name} is set by Steward; left out"
                 ));

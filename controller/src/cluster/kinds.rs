@@ -235,7 +235,7 @@ impl ObjectKind {
     pub fn names(self, tenant: &str) -> Vec<String> {
         match self {
             ObjectKind::Secret => names::secrets(tenant).into_iter().collect(),
-            ObjectKind::ConfigMap => vec![names::kubeadm_config(tenant)],
+            ObjectKind::ConfigMap => names::config_maps(tenant).into_iter().collect(),
             ObjectKind::Service => vec![tenant.to_owned()],
             ObjectKind::Deployment => vec![names::workload(tenant)],
             ObjectKind::RoleBinding | ObjectKind::Role => vec![names::kubeconfig_signer(tenant)],

@@ -482,6 +482,7 @@ fn learn(round: &Round<'_>, done: Done) -> Found {
             facts.addons = Some(Addons {
                 core_dns: cluster.core_dns().is_some(),
                 kube_proxy: cluster.kube_proxy().is_some(),
+                konnectivity: cluster.konnectivity().map(|it| it.agent.mode),
             });
         }
         facts.problems = done.problems;

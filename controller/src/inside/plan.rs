@@ -5,12 +5,12 @@ use std::fmt;
 use std::sync::Arc;
 
 use apiservice::names;
-use apiservice::v1alpha1::{AddonImage, TenantControlPlane};
+use apiservice::v1alpha1::{AddonImage, Konnectivity, TenantControlPlane};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::inside::objects::{is_ours, title};
-use crate::inside::{coredns, kube_proxy, kubeadm, rbac};
+use crate::inside::{coredns, konnectivity, kube_proxy, kubeadm, rbac};
 use crate::report::diagnose::quote;
 use crate::tenant::drift;
 use crate::tenant::world::InsideProblem;
@@ -50,6 +50,11 @@ impl Cluster {
     /// Service addresses on the nodes, if they are wanted.
     pub fn kube_proxy(&self) -> Option<&AddonImage> {
         self.tenant.spec.addons.as_ref()?.kube_proxy.as_ref()
+    }
+
+    /// The tunnel to the nodes, if it is wanted.
+    pub fn konnectivity(&self) -> Option<&Konnectivity> {
+        self.tenant.spec.konnectivity()
     }
 }
 
@@ -129,7 +134,8 @@ impl Kept {
         Kept { value, how }
     }
 
-    fn absent(self) -> Self {
+    /// See [`How::Absent`].
+    pub fn absent(self) -> Self {
         let how = How::Absent;
         Kept { how, ..self }
     }
@@ -194,6 +200,10 @@ pub fn wanted(basis: &Basis) -> (Vec<Kept>, Vec<InsideProblem>) {
     for (objects, is_wanted) in [
         (coredns::objects(cluster), cluster.core_dns().is_some()),
         (kube_proxy::objects(cluster), cluster.kube_proxy().is_some()),
+        (
+            konnectivity::objects(cluster),
+            cluster.konnectivity().is_some(),
+        ),
     ] {
         match is_wanted {
             true => all.extend(objects),
@@ -400,6 +410,7 @@ mod tests {
         let addons = tenant.spec.addons.get_or_insert_default();
         addons.core_dns = Some(AddonImage::default());
         addons.kube_proxy = Some(AddonImage::default());
+        addons.konnectivity = Some(Konnectivity::default());
         change(&mut tenant.spec);
         Basis {
             first: false,
@@ -514,6 +525,7 @@ mod tests {
                 "apply ConfigMap kube-system/kubeadm-config",
                 "apply ConfigMap kube-system/kube-proxy",
                 "apply DaemonSet kube-system/kube-proxy",
+                "apply DaemonSet kube-system/konnectivity-agent",
             ]
         );
         basis.cluster.as_mut().unwrap().authority = "another".to_owned();
@@ -554,6 +566,54 @@ mod tests {
             set["spec"]["template"]["spec"]["containers"][0]["image"],
             "registry.k8s.io/kube-proxy:v1.36.9"
         );
+    }
+
+    #[test]
+    fn agents_run_as_the_spec_says_and_in_one_way_only() {
+        use apiservice::v1alpha1::KonnectivityAgentMode;
+        let with = |change: fn(&mut Konnectivity)| {
+            later(|spec| change(spec.addons.as_mut().unwrap().konnectivity.as_mut().unwrap()))
+        };
+        let mut tenant = Tenant::default();
+        tenant.pass(&with(|_| {}));
+        let on_host = with(|tunnel| tunnel.agent.host_network = true);
+        let set = "DaemonSet kube-system/konnectivity-agent";
+        let deployment = "Deployment kube-system/konnectivity-agent";
+        assert_eq!(tenant.pass(&on_host), [format!("apply {set}")]);
+        // What is taken out of the spec is taken back.
+        assert_eq!(tenant.pass(&with(|_| {})), [format!("apply {set}")]);
+        let few = with(|tunnel| tunnel.agent.mode = KonnectivityAgentMode::Deployment);
+        assert_eq!(
+            tenant.pass(&few),
+            [format!("create {deployment}"), format!("delete {set}")]
+        );
+        // The number is the tenant's unless the spec names one.
+        tenant.live(deployment)["spec"]["replicas"] = json!(5);
+        assert_eq!(tenant.pass(&few), NOTHING);
+        let three = with(|tunnel| {
+            tunnel.agent.mode = KonnectivityAgentMode::Deployment;
+            tunnel.agent.replicas = Some(3);
+        });
+        assert_eq!(tenant.pass(&three), [format!("apply {deployment}")]);
+        let port = with(|tunnel| tunnel.server.port = 9000);
+        assert_eq!(
+            tenant.pass(&port),
+            [format!("create {set}"), format!("delete {deployment}")]
+        );
+        let without = later(|spec| spec.addons.as_mut().unwrap().konnectivity = None);
+        assert_eq!(
+            tenant.pass(&without),
+            [
+                "delete ServiceAccount kube-system/konnectivity-agent",
+                "delete ClusterRoleBinding system:konnectivity-server",
+                "delete Role kube-system/system:konnectivity-server",
+                "delete RoleBinding kube-system/system:konnectivity-server",
+                "delete Role kube-system/system:konnectivity-agent",
+                "delete RoleBinding kube-system/system:konnectivity-agent",
+                "delete DaemonSet kube-system/konnectivity-agent",
+            ]
+        );
+        assert_eq!(tenant.pass(&without), NOTHING);
     }
 
     #[test]

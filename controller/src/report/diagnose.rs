@@ -3,6 +3,7 @@
 //! what to do about it.
 
 use apiservice::condition::reason;
+use apiservice::names::container;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Event, Pod};
 
@@ -82,7 +83,11 @@ fn refused(world: &World) -> Option<Trouble> {
 fn of_containers(world: &World, pod: &Pod) -> Option<Trouble> {
     let status = pod.status.as_ref()?;
     let init = status.init_container_statuses.iter().flatten();
-    init.chain(status.container_statuses.iter().flatten())
+    let all = || status.container_statuses.iter().flatten();
+    // They come by their names, and what holds up the API server says more.
+    let is_tunnel = |it: &&ContainerStatus| it.name == container::KONNECTIVITY;
+    init.chain(all().filter(|it| !is_tunnel(it)))
+        .chain(all().filter(is_tunnel))
         .find_map(|container| of_container(world, pod, container))
 }
 

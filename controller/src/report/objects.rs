@@ -3,9 +3,10 @@
 
 use apiservice::names::{self, component};
 use apiservice::v1alpha1::{
-    AddonStatus, AddonsStatus, CertificatesStatus, DeploymentResourceStatus, KubeadmConfigStatus,
-    KubeconfigsStatus, KubernetesResourcesStatus, SecretStatus, ServiceResourceStatus,
-    StorageSetupStatus, StorageStatus, TenantControlPlaneStatus,
+    AddonStatus, AddonsStatus, CertificatesStatus, ConfigMapStatus, DeploymentResourceStatus,
+    KonnectivityAgentMode, KonnectivityAgentStatus, KonnectivityStatus, KubeadmConfigStatus,
+    KubeconfigsStatus, KubernetesResourcesStatus, ObjectStatus, SecretStatus,
+    ServiceResourceStatus, StorageSetupStatus, StorageStatus, TenantControlPlaneStatus,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -61,6 +62,12 @@ pub fn fill(
 
     let old = status.storage.take().unwrap_or_default();
     status.storage = some(storage(&written, old));
+    let old = status.addons.take().unwrap_or_default();
+    let tunnel = konnectivity(&written, old.konnectivity.clone());
+    status.addons = some(AddonsStatus {
+        konnectivity: tunnel,
+        ..old
+    });
     if let Some(there) = world.inside.addons {
         let old = status.addons.take().unwrap_or_default();
         let addon = |is_there: bool, old: Option<AddonStatus>| {
@@ -81,6 +88,79 @@ pub fn fill(
     }
     status.kubeadmconfig =
         written.config_map(&names::kubeadm_config(name), status.kubeadmconfig.take());
+}
+
+/// The tunnel's objects on both sides. Once it was installed, it is told that it is not.
+fn konnectivity(
+    written: &Written<'_>,
+    old: Option<KonnectivityStatus>,
+) -> Option<KonnectivityStatus> {
+    let world = written.world;
+    let name = world.name();
+    if world.tenant.spec.konnectivity().is_none() {
+        let none = KonnectivityStatus::default();
+        let said = old.filter(|old| old.enabled || *old == none);
+        return said.map(|_| none);
+    }
+    let old = old.unwrap_or_default();
+    let mut new = KonnectivityStatus {
+        config_map: written.values(&names::konnectivity_egress_selector_configuration(name)),
+        certificate: written.secret(
+            &names::konnectivity_certificate(name),
+            old.certificate.clone(),
+        ),
+        kubeconfig: written.secret(
+            &names::konnectivity_kubeconfig(name),
+            old.kubeconfig.clone(),
+        ),
+        service: tunnel_port(world),
+        ..old.clone()
+    };
+    let Some(there) = world.inside.addons else {
+        return Some(new);
+    };
+    new.enabled = there.konnectivity.is_some();
+    let object = |namespace: Option<&str>, object: &str, old: Option<ObjectStatus>| {
+        let same = old.filter(|old| old.name.as_deref() == Some(object));
+        same.unwrap_or_else(|| ObjectStatus {
+            name: Some(object.to_owned()),
+            namespace: namespace.map(str::to_owned),
+            last_update: Some(super::now(world)),
+        })
+    };
+    let system = Some("kube-system");
+    let agent = names::KONNECTIVITY_AGENT;
+    new.sa = there.konnectivity.map(|_| object(system, agent, old.sa));
+    new.clusterrolebinding = there
+        .konnectivity
+        .map(|_| object(None, names::KONNECTIVITY_SERVER, old.clusterrolebinding));
+    new.agent = there.konnectivity.map(|mode| {
+        let mode = match mode {
+            KonnectivityAgentMode::Deployment => "Deployment",
+            _ => "DaemonSet",
+        };
+        let same = old.agent.filter(|old| old.mode.as_deref() == Some(mode));
+        same.unwrap_or_else(|| KonnectivityAgentStatus {
+            name: Some(agent.to_owned()),
+            namespace: system.map(str::to_owned),
+            last_update: Some(super::now(world)),
+            mode: Some(mode.to_owned()),
+        })
+    });
+    Some(new)
+}
+
+/// The Service, if it leads to the tunnel's servers.
+fn tunnel_port(world: &World) -> Option<ServiceResourceStatus> {
+    let live = world.service().filter(|live| world.ours(&live.metadata))?;
+    let mut ports = live.spec.iter().flat_map(|it| it.ports.iter().flatten());
+    let port = ports.find(|it| it.name.as_deref() == Some(names::PORT_KONNECTIVITY))?;
+    Some(ServiceResourceStatus {
+        service: live.status.clone().unwrap_or_default(),
+        name: names::workload(world.name()),
+        namespace: world.namespace().to_owned(),
+        port: port.port,
+    })
 }
 
 /// `Some`, unless there is nothing in it.
@@ -192,11 +272,8 @@ impl Written<'_> {
         })
     }
 
-    fn config_map(
-        &self,
-        name: &str,
-        old: Option<KubeadmConfigStatus>,
-    ) -> Option<KubeadmConfigStatus> {
+    /// Checksum of a ConfigMap's content.
+    fn config_map_checksum(&self, name: &str) -> Option<String> {
         let live = self.world.owned.get::<ConfigMap>(name);
         let live = live
             .filter(|live| self.world.ours(&live.metadata))
@@ -205,10 +282,25 @@ impl Written<'_> {
             Some(Object::ConfigMap(object)) => Some(object),
             _ => live,
         };
-        let Some(data) = found.and_then(|found| found.data.as_ref()) else {
+        Some(objects::checksum(found?.data.as_ref()?))
+    }
+
+    /// Name and checksum of a ConfigMap.
+    fn values(&self, name: &str) -> Option<ConfigMapStatus> {
+        Some(ConfigMapStatus {
+            checksum: Some(self.config_map_checksum(name)?),
+            name: Some(name.to_owned()),
+        })
+    }
+
+    fn config_map(
+        &self,
+        name: &str,
+        old: Option<KubeadmConfigStatus>,
+    ) -> Option<KubeadmConfigStatus> {
+        let Some(checksum) = self.config_map_checksum(name) else {
             return old;
         };
-        let checksum = objects::checksum(data);
         let old = old.unwrap_or_default();
         let same = old.checksum.as_deref() == Some(checksum.as_str()) && old.last_update.is_some();
         Some(KubeadmConfigStatus {
@@ -286,10 +378,19 @@ pub fn certificate_ends(
             of(component::SCHEDULER_KUBECONFIG, &all.scheduler),
         ]
     });
+    let tunnel = status.addons.as_ref();
+    let tunnel = tunnel.and_then(|addons| addons.konnectivity.as_ref());
+    let tunnel = tunnel.map(|all| {
+        [
+            of(component::KONNECTIVITY_CERTIFICATE, &all.certificate),
+            of(component::KONNECTIVITY_KUBECONFIG, &all.kubeconfig),
+        ]
+    });
     let storage = status.storage.as_ref();
     let storage = storage.map(|storage| of(component::DATASTORE_CERTIFICATE, &storage.certificate));
     let all = certificates.into_iter().flatten();
     all.chain(kubeconfigs.into_iter().flatten())
+        .chain(tunnel.into_iter().flatten())
         .chain(storage)
         .flatten()
 }

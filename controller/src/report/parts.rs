@@ -291,13 +291,19 @@ pub fn address_assigned(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Jud
 /// The management cluster's words, and what they usually mean.
 fn service_refused(world: &World, message: &str) -> Judgement {
     let said = quote(message);
-    let port = world.tenant.spec.network_profile.port;
+    let spec = &world.tenant.spec;
+    let tunnel = spec.konnectivity().map(|it| it.server.port);
+    let of_tunnel = tunnel.filter(|port| message.contains(&format!("Invalid value: {port}:")));
+    let (field, port) = match of_tunnel {
+        Some(port) => ("spec.addons.konnectivity.server.port", port),
+        None => ("spec.networkProfile.port", spec.network_profile.port),
+    };
     let remedy = if message.contains("provided port is already allocated") {
-        format!("Node port {port} is in use: choose another spec.networkProfile.port.")
+        format!("Node port {port} is in use: choose another {field}.")
     } else if message.contains("provided port is not in the valid range") {
         format!(
-            "With serviceType NodePort, spec.networkProfile.port ({port}) must be in the \
-             cluster's node port range (30000-32767 unless changed)."
+            "With serviceType NodePort, {field} ({port}) must be in the cluster's node port \
+             range (30000-32767 unless changed)."
         )
     } else {
         "Check spec.controlPlane.service and spec.networkProfile.".to_owned()

@@ -233,10 +233,10 @@ fn where_images_come_from_is_told_where_the_spec_does_not_tell() {
     // It is no news beside what is.
     let mut lab = Lab::ready();
     Arc::make_mut(&mut lab.world.settings).registry = mirror.to_owned();
-    lab.spec().addons.get_or_insert_default().konnectivity = Some(Default::default());
+    lab.spec().addons.get_or_insert_default().tcp_proxy = Some(Default::default());
     lab.pass();
     let told = "SpecSupported False FieldsNotSupported: Accepted and not acted upon yet: \
-                spec.addons.konnectivity. Images come from mirror";
+                spec.addons.tcpProxy. Images come from mirror";
     assert!(lab.told().contains(told), "{}", lab.told());
 }
 
@@ -774,6 +774,7 @@ fn what_is_kept_inside_is_a_condition_of_its_own() {
     lab.world.inside.addons = Some(Addons {
         core_dns: true,
         kube_proxy: false,
+        konnectivity: None,
     });
     lab.pass();
     let addons = |lab: &Lab| lab.world.tenant.status.clone().unwrap().addons.unwrap();

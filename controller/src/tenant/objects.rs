@@ -16,6 +16,7 @@ use sha2::Sha256;
 
 use crate::tenant::drift;
 use crate::tenant::plan::{Finding, Object, ObjectKey, ObjectKind, Plan, Said, Step, Waiting};
+use crate::tenant::workload::konnectivity;
 use crate::tenant::world::{Ownership, World};
 
 /// The values of a Secret by key.
@@ -91,7 +92,7 @@ pub fn secret(world: &World, name: &str, component: &str, data: Data) -> Secret 
     metadata.annotations = Some(annotations);
     Secret {
         metadata,
-        type_: Some("Opaque".to_owned()),
+        type_: Some(names::secret_type(component).to_owned()),
         data: Some(
             data.into_iter()
                 .map(|(key, value)| (key, ByteString(value)))
@@ -256,7 +257,11 @@ pub fn name_the_taken(world: &World, plan: &mut Plan) {
             .into_iter()
             .map(move |name| (kind, name))
     };
-    for (kind, name) in all.flat_map(named) {
+    let tunnel = konnectivity::objects_of(world.name());
+    let is_wanted = |object: &(ObjectKind, String)| {
+        world.tenant.spec.konnectivity().is_some() || !tunnel.contains(object)
+    };
+    for (kind, name) in all.flat_map(named).filter(is_wanted) {
         let Some(meta) = world.owned.meta(kind, &name) else {
             continue;
         };

@@ -231,6 +231,9 @@ impl Lab {
             }
             Step::ReleaseFinalizer => self.tenant().metadata.finalizers = None,
             Step::Create(object) | Step::Apply(object) => self.store(object),
+            Step::Delete { key, .. } if key.kind != ObjectKind::Deployment => {
+                self.world.owned.remove(key.kind, &key.name);
+            }
             Step::Delete { .. } => {
                 self.lose_deployment();
                 self.world.pods.clear();

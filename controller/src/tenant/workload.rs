@@ -2,6 +2,7 @@
 //! 2.8), so that one change of the manifest is one roll.
 
 pub mod flags;
+pub mod konnectivity;
 pub mod kubelet_probes;
 pub mod pods;
 pub mod volumes;

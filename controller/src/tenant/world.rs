@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use apiservice::v1alpha1::{DataStore, TenantControlPlane};
+use apiservice::v1alpha1::{DataStore, KonnectivityAgentMode, TenantControlPlane};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Event, Pod, PodCondition, Secret, Service};
@@ -311,6 +311,8 @@ pub struct Addons {
     pub core_dns: bool,
     /// Service addresses on the nodes.
     pub kube_proxy: bool,
+    /// The agents of the tunnel, and how they run.
+    pub konnectivity: Option<KonnectivityAgentMode>,
 }
 
 /// What the tenant's own webhooks, policies and quotas make of the probe's writes.

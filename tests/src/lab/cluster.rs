@@ -372,7 +372,12 @@ pub fn build(directories: &Directories, level: Level, say: &mut dyn FnMut(&str))
     let _lock = directories.lock_cache(say)?;
     let needed: &[&programs::GoProgram] = match level {
         Level::Api => &[&programs::ETCD, &KUBERNETES],
-        Level::Pods => &[&programs::ETCD, &programs::COREDNS, &KUBERNETES],
+        Level::Pods => &[
+            &programs::ETCD,
+            &programs::COREDNS,
+            &programs::KONNECTIVITY,
+            &KUBERNETES,
+        ],
     };
     let missing: Vec<_> = needed
         .iter()

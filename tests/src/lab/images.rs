@@ -12,7 +12,7 @@ use super::command::run;
 use super::directories::{self, Directories, RunDirectory};
 use super::error::{Doing, Error, Result};
 use super::packages::Packages;
-use super::programs::{COREDNS, ETCD, KUBERNETES, key};
+use super::programs::{COREDNS, ETCD, KONNECTIVITY, KUBERNETES, key};
 
 /// The image in which every pod's namespaces live.
 pub const PAUSE: &str = "registry.k8s.io/pause:3.10.2";
@@ -79,6 +79,7 @@ pub(crate) fn node_archive(directories: &Directories) -> PathBuf {
         KUBERNETES.directory(directories).display().to_string(),
         ETCD.directory(directories).display().to_string(),
         COREDNS.directory(directories).display().to_string(),
+        KONNECTIVITY.directory(directories).display().to_string(),
         Packages::of(directories).busybox().display().to_string(),
         PAUSE_SOURCE.to_owned(),
         PAUSE.to_owned(),
@@ -127,6 +128,7 @@ pub fn build_for_node(directories: &Directories, say: &mut dyn FnMut(&str)) -> R
     for name in BUSYBOX_NAMES {
         busybox.insert(format!("/bin/{name}"), Content::Link("busybox".into()));
     }
+    let konnectivity = ends_of_tunnel(directories);
     let layers = [
         kubernetes,
         etcd,
@@ -136,6 +138,7 @@ pub fn build_for_node(directories: &Directories, say: &mut dyn FnMut(&str)) -> R
         )]),
         Layer::from([("/pause".into(), Content::Copy(pause))]),
         busybox,
+        konnectivity,
         proxy_tools()?,
     ];
 
@@ -181,6 +184,11 @@ pub fn build_for_node(directories: &Directories, say: &mut dyn FnMut(&str)) -> R
         image(PAUSE.to_owned(), 3, "/pause"),
         image(BUSYBOX.to_owned(), 4, "/bin/sh"),
     ]);
+    images.extend(KONNECTIVITY.links.iter().map(|end| {
+        let version = KONNECTIVITY.version();
+        let reference = format!("registry.k8s.io/kas-network-proxy/{end}:{version}");
+        image(reference, 5, &format!("/{end}"))
+    }));
     let archive = work.path().join("images.tar");
     archive::write(&archive, &layers, &images)?;
     // Former ones are large, and made again in a second.
@@ -195,6 +203,18 @@ pub fn build_for_node(directories: &Directories, say: &mut dyn FnMut(&str)) -> R
         }
     }
     std::fs::rename(&archive, &target).doing(|| format!("create {}", target.display()))
+}
+
+/// Both ends of the tunnel, where their images have them.
+fn ends_of_tunnel(directories: &Directories) -> Layer {
+    let program = KONNECTIVITY.path(directories, KONNECTIVITY.name);
+    let path = format!("/{}", KONNECTIVITY.name);
+    let mut layer = Layer::from([(path, Content::Copy(program))]);
+    for end in KONNECTIVITY.links {
+        let link = Content::Link(KONNECTIVITY.name.to_owned());
+        layer.insert(format!("/{end}"), link);
+    }
+    layer
 }
 
 fn is_proxy(image: &Image) -> bool {

@@ -108,9 +108,23 @@ pub static HELM: GoProgram = GoProgram {
     expected: Duration::from_secs(90),
 };
 
+/// Both ends of the tunnel from an API server to nodes that it cannot reach, and a
+/// webhook for tests of it.
+pub static KONNECTIVITY: GoProgram = GoProgram {
+    name: "konnectivity",
+    links: &["proxy-server", "proxy-agent", "webhook"],
+    package: ".",
+    module: "sigs.k8s.io/apiserver-network-proxy",
+    variables: &[],
+    go_mod: source!("konnectivity", "go.mod"),
+    go_sum: source!("konnectivity", "go.sum"),
+    main: Some(source!("konnectivity", "main.go")),
+    expected: Duration::from_secs(120),
+};
+
 /// Everything the lab builds with Go, cheapest first, so that a machine that
 /// cannot build says so soon.
-pub static ALL: [&GoProgram; 4] = [&ETCD, &COREDNS, &HELM, &KUBERNETES];
+pub static ALL: [&GoProgram; 5] = [&ETCD, &COREDNS, &HELM, &KONNECTIVITY, &KUBERNETES];
 
 /// A client-go informer that prints what it hears, for tests of our server; no
 /// part of a cluster, so that whoever needs it builds it.

@@ -33,6 +33,7 @@ mod rollout;
 mod stage;
 mod story;
 mod trouble;
+mod tunnel;
 mod workers;
 
 use std::future::Future;
@@ -49,7 +50,7 @@ type Part = for<'a> fn(&'a Stage) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 /// In this order: the first compares the machine with what it was before any
 /// tenant, `rights` judges all that was done, the last takes rights away.
-const PARTS: [(&str, Part); 12] = [
+const PARTS: [(&str, Part); 13] = [
     ("life", |stage| Box::pin(life::run(stage))),
     ("ready", |stage| Box::pin(ready::run(stage))),
     ("isolation", |stage| Box::pin(isolation::run(stage))),
@@ -59,6 +60,7 @@ const PARTS: [(&str, Part); 12] = [
     }),
     ("cases", |stage| Box::pin(cases::run(stage))),
     ("workers", |stage| Box::pin(workers::run(stage))),
+    ("tunnel", |stage| Box::pin(tunnel::run(stage))),
     ("drift", |stage| Box::pin(drift::run(stage))),
     ("deletion", |stage| Box::pin(deletion::run(stage))),
     ("registration", |stage| Box::pin(registration::run(stage))),
@@ -67,10 +69,11 @@ const PARTS: [(&str, Part); 12] = [
 ];
 
 /// Parts of which nothing is left in somebody's cluster, and what they need of ours.
-const ONLY_IN_LAB: [(&str, &str); 3] = [
+const ONLY_IN_LAB: [(&str, &str); 4] = [
     ("rights", AUDIT_LOG),
     ("cases", cases::ADDRESSES),
     ("workers", workers::HOSTS),
+    ("tunnel", workers::HOSTS),
 ];
 
 /// All of them wait most of the time, and none touches another's tenants.

@@ -19,16 +19,16 @@ pub const HOSTS: &str = "worker hosts";
 
 const NAME: &str = "joined";
 /// How long after its creation nodes can join a tenant.
-const CONFIGURED: Duration = Duration::from_secs(60);
+pub const CONFIGURED: Duration = Duration::from_secs(60);
 /// How long what is changed in a tenant stays so: it is looked at each half minute.
-const PUT_RIGHT: Duration = Duration::from_secs(40);
+pub const PUT_RIGHT: Duration = Duration::from_secs(40);
 /// How long a host may take from `kubeadm join` to a Node that is Ready.
 const JOINED: Duration = Duration::from_secs(60);
 /// How long pods on a host that has just joined may take.
 const RUNS: Duration = Duration::from_secs(90);
 
 /// Each pod on another host: between them are both networks, and DNS.
-const PODS: &str = r#"
+pub const PODS: &str = r#"
 apiVersion: apps/v1
 kind: Deployment
 metadata: {name: web}
@@ -79,6 +79,7 @@ pub async fn run(stage: &Stage) {
     stage.note("create until nodes can join", seconds(took));
     let tenant = Tenant {
         stage,
+        name: NAME,
         kubeconfig: stage.it.kubeconfig(NAME),
     };
 
@@ -236,26 +237,27 @@ async fn add_ons(tenant: &Tenant<'_>, story: &Story) {
 }
 
 /// A tenant as its user sees it.
-struct Tenant<'a> {
-    stage: &'a Stage,
-    kubeconfig: PathBuf,
+pub struct Tenant<'a> {
+    pub stage: &'a Stage,
+    pub name: &'a str,
+    pub kubeconfig: PathBuf,
 }
 
 impl Tenant<'_> {
-    fn says(&self, arguments: &[&str]) -> Said {
+    pub fn says(&self, arguments: &[&str]) -> Said {
         self.stage.it.kubectl_with(&self.kubeconfig, arguments)
     }
 
     /// What kubectl says, which succeeds.
-    fn done(&self, arguments: &[&str]) -> String {
+    pub fn done(&self, arguments: &[&str]) -> String {
         let said = self.says(arguments);
         assert_eq!(said.code, 0, "kubectl {arguments:?}: {}", said.text());
         said.stdout
     }
 
     /// Lets a host join, and waits until its Node is Ready.
-    async fn joins(&self, worker: &Worker) -> Duration {
-        let path = format!("{}/jointoken", tenant_path(NAME));
+    pub async fn joins(&self, worker: &Worker) -> Duration {
+        let path = format!("{}/jointoken", tenant_path(self.name));
         let minting = Instant::now();
         let minted = self.stage.it.post(&path, &json!({})).await.unwrap();
         self.stage
@@ -279,7 +281,7 @@ impl Tenant<'_> {
     }
 
     /// Waits until a Deployment is available.
-    async fn available(&self, namespace: &str, name: &str) -> Duration {
+    pub async fn available(&self, namespace: &str, name: &str) -> Duration {
         let began = Instant::now();
         let arguments = ["-n", namespace, "rollout", "status"];
         let name = format!("deployment/{name}");
@@ -311,7 +313,7 @@ impl Tenant<'_> {
 }
 
 /// What hosts leave where a [`Dump`] does not look.
-fn traces(lab: &Lab) -> Vec<String> {
+pub fn traces(lab: &Lab) -> Vec<String> {
     let inside = |arguments: &[&str]| network::inside(lab.directory(), arguments).unwrap();
     let mut found: Vec<String> = ["/etc/kubernetes", "/etc/cni", "/var/lib/kubelet"]
         .iter()

@@ -456,6 +456,7 @@ fn certificate(
         usage: Usage::Client,
         names: AlternativeNames::default(),
         needed: AlternativeNames::default(),
+        copied_to: None,
     };
     certificates::keep(world, entropy, expiry, plan, &wish)
 }

@@ -46,13 +46,24 @@ pub fn wanted(world: &World) -> Service {
         node_port: (kind == ServiceType::NodePort).then_some(network.port),
         ..ServicePort::default()
     };
+    let tunnel = spec.konnectivity().map(|tunnel| {
+        let port = tunnel.server.port;
+        ServicePort {
+            name: Some(names::PORT_KONNECTIVITY.to_owned()),
+            port,
+            target_port: Some(IntOrString::Int(port)),
+            protocol: Some("TCP".to_owned()),
+            node_port: (kind == ServiceType::NodePort).then_some(port),
+            ..ServicePort::default()
+        }
+    });
     let more = service.additional_ports.iter().map(additional);
     Service {
         metadata,
         spec: Some(ServiceSpec {
             type_: Some(kind.as_str().to_owned()),
             selector: Some(selector(world)),
-            ports: Some(std::iter::once(api).chain(more).collect()),
+            ports: Some(std::iter::once(api).chain(tunnel).chain(more).collect()),
             load_balancer_class: network.load_balancer_class.clone().filter(|_| balanced),
             load_balancer_source_ranges: Some(network.load_balancer_source_ranges.clone())
                 .filter(|ranges| balanced && !ranges.is_empty()),

@@ -58,8 +58,9 @@ pub fn plan(world: &World, entropy: &Entropy, expiry: &Expiry, plan: &mut Plan) 
     for leaf in leaves(world, &authorities, keys.address.as_ref()) {
         let checksum = keep(world, entropy, expiry, plan, &leaf);
         keys.complete &= checksum.is_some();
+        let mounted = checksum.filter(|_| leaf.copied_to.is_none());
         keys.checksums
-            .extend(checksum.map(|checksum| (leaf.part, checksum)));
+            .extend(mounted.map(|checksum| (leaf.part, checksum)));
     }
     if let (Some(cluster), Some(address)) = (&authorities.cluster, &keys.address) {
         let made = kubeconfig::plan(world, entropy, expiry, plan, cluster, address);
@@ -94,6 +95,8 @@ pub struct LeafSpec<'a> {
     pub names: AlternativeNames,
     /// Those of them without which nobody gets to the tenant.
     pub needed: AlternativeNames,
+    /// A Secret that has the certificate as well: to ask for rotation there is to ask here.
+    pub copied_to: Option<String>,
 }
 
 fn leaves<'a>(
@@ -102,7 +105,7 @@ fn leaves<'a>(
     address: Option<&Address>,
 ) -> Vec<LeafSpec<'a>> {
     let name = world.name();
-    let mut wishes = Vec::with_capacity(3);
+    let mut wishes = Vec::with_capacity(4);
     if let (Some(authority), Some(address)) = (&authorities.cluster, address) {
         wishes.push(LeafSpec {
             secret: names::api_server(name),
@@ -116,6 +119,7 @@ fn leaves<'a>(
             usage: Usage::Server,
             names: address::alternative_names(world, address),
             needed: address::reached_at(address),
+            copied_to: None,
         });
     }
     if let Some(authority) = &authorities.cluster {
@@ -134,6 +138,7 @@ fn leaves<'a>(
             usage: Usage::Client,
             names: AlternativeNames::default(),
             needed: AlternativeNames::default(),
+            copied_to: None,
         });
     }
     if let Some(authority) = &authorities.front_proxy {
@@ -149,6 +154,26 @@ fn leaves<'a>(
             usage: Usage::Client,
             names: AlternativeNames::default(),
             needed: AlternativeNames::default(),
+            copied_to: None,
+        });
+    }
+    if let Some(authority) = &authorities.cluster
+        && world.tenant.spec.konnectivity().is_some()
+    {
+        wishes.push(LeafSpec {
+            secret: names::konnectivity_certificate(name),
+            component: names::component::KONNECTIVITY_CERTIFICATE,
+            part: "konnectivity-certificate",
+            crt: key::TLS_CRT,
+            key: key::TLS_KEY,
+            beside: Data::new(),
+            authority,
+            // No group: what it may do in the tenant is bound to its name.
+            subject: subject(names::KONNECTIVITY_SERVER, &[]),
+            usage: Usage::Client,
+            names: AlternativeNames::default(),
+            needed: AlternativeNames::default(),
+            copied_to: Some(names::konnectivity_kubeconfig(name)),
         });
     }
     wishes
@@ -184,7 +209,8 @@ pub fn keep(
     }
     let keys = wish.beside.keys().map(String::as_str);
     let keys = keys.chain([wish.crt, wish.key]);
-    let edited = live.is_some_and(|live| edited(live, keys)) || asked(live);
+    let copy = wish.copied_to.as_ref().and_then(|name| world.secret(name));
+    let edited = live.is_some_and(|live| edited(live, keys)) || asked(live) || asked(copy);
     let held = live.and_then(|secret| held(secret, wish));
     let own_cause = match live {
         Some(live) => edited || held.as_ref().is_none_or(|it| broken(world, wish, live, it)),
@@ -282,6 +308,14 @@ pub fn edited<'a>(secret: &Secret, keys: impl Iterator<Item = &'a str>) -> bool 
     let keys: BTreeSet<&str> = keys.collect();
     data.retain(|key, _| keys.contains(key.as_str()));
     written != Some(objects::checksum(&data).as_str())
+}
+
+/// The pair of a Secret of type `kubernetes.io/tls`.
+pub fn tls_pair(secret: &Secret) -> Option<Pair> {
+    Some(Pair {
+        cert: objects::text(secret, key::TLS_CRT)?,
+        key: objects::text(secret, key::TLS_KEY)?,
+    })
 }
 
 fn held(secret: &Secret, wish: &LeafSpec<'_>) -> Option<Pair> {

@@ -50,7 +50,7 @@ enum Signer {
     DataStore,
 }
 
-const KINDS: [Kind; 10] = [
+const KINDS: [Kind; 12] = [
     Kind {
         component: component::CA,
         secret: names::ca,
@@ -109,6 +109,18 @@ const KINDS: [Kind; 10] = [
         component: component::SCHEDULER_KUBECONFIG,
         secret: names::scheduler_kubeconfig,
         held: Held::Kubeconfigs(&[key::SCHEDULER_CONF]),
+        signer: Signer::Cluster,
+    },
+    Kind {
+        component: component::KONNECTIVITY_CERTIFICATE,
+        secret: names::konnectivity_certificate,
+        held: Held::Pem(key::TLS_CRT),
+        signer: Signer::Cluster,
+    },
+    Kind {
+        component: component::KONNECTIVITY_KUBECONFIG,
+        secret: names::konnectivity_kubeconfig,
+        held: Held::Kubeconfigs(&[key::KONNECTIVITY_SERVER_CONF]),
         signer: Signer::Cluster,
     },
 ];

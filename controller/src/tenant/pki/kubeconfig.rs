@@ -36,6 +36,18 @@ struct File {
     same_as: Option<&'static str>,
 }
 
+impl Kind {
+    /// The Secret whose certificate its files have, as the plan leaves it; `None` if they
+    /// have their own.
+    fn source<'a>(&self, world: &'a World, plan: &'a Plan) -> Option<&'a Secret> {
+        if self.component != names::component::KONNECTIVITY_KUBECONFIG {
+            return None;
+        }
+        let name = names::konnectivity_certificate(world.name());
+        plan.secret(&name).or_else(|| world.secret(&name))
+    }
+}
+
 /// Where a kubeconfig leads.
 #[derive(Clone, Copy)]
 enum Server {
@@ -112,6 +124,19 @@ const SCHEDULER: Kind = Kind {
     }],
 };
 
+const KONNECTIVITY: Kind = Kind {
+    secret: names::konnectivity_kubeconfig,
+    component: names::component::KONNECTIVITY_KUBECONFIG,
+    part: Some("konnectivity-kubeconfig"),
+    files: &[File {
+        key: key::KONNECTIVITY_SERVER_CONF,
+        user: names::KONNECTIVITY_SERVER,
+        groups: &[],
+        server: Server::Local,
+        same_as: None,
+    }],
+};
+
 /// Keeps all kubeconfigs; checksums of those that pods mount, or `None` if one
 /// cannot be made.
 pub fn plan(
@@ -124,7 +149,9 @@ pub fn plan(
 ) -> Option<Vec<(&'static str, String)>> {
     let mut checksums = Vec::with_capacity(2);
     let mut complete = true;
-    for kind in [ADMIN, CONTROLLER_MANAGER, SCHEDULER] {
+    let tunnel = world.tenant.spec.konnectivity().map(|_| KONNECTIVITY);
+    let kinds = [ADMIN, CONTROLLER_MANAGER, SCHEDULER];
+    for kind in kinds.into_iter().chain(tunnel) {
         match keep(world, entropy, expiry, plan, &kind, authority, address) {
             Some(checksum) => checksums.extend(kind.part.map(|part| (part, checksum))),
             None => complete = false,
@@ -163,14 +190,21 @@ fn keep(
         (None, part) => part.is_some_and(|part| rolls::is_mounted(world, part)),
     };
     let trusted = live.filter(|live| !edited(live) && !expiry.renews(&name));
+    let source = kind.source(world, plan);
+    let own_cause = own_cause
+        || source.is_some_and(|it| {
+            certificates::has_own_cause(it, &objects::checksum(&objects::data(it)))
+        });
+    let source = source.and_then(certificates::tls_pair);
     let mut data = Data::new();
     let mut pairs: Vec<(&str, Pair)> = Vec::with_capacity(kind.files.len());
     for file in kind.files {
         let shared = file
             .same_as
             .and_then(|key| pairs.iter().find(|(known, _)| *known == key));
+        let shared = shared.map(|(_, pair)| pair).or(source.as_ref());
         let pair = match shared {
-            Some((_, pair)) => pair.clone(),
+            Some(pair) => pair.clone(),
             None => match pair(world, entropy, expiry, trusted, file, authority) {
                 Ok(pair) => pair,
                 Err(error) => {

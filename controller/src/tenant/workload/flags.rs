@@ -6,12 +6,13 @@
 
 use apiservice::admission_plugins::admission_plugins;
 use apiservice::names::container;
-use apiservice::v1alpha1::{Component, flag_name};
+use apiservice::v1alpha1::{Component, EGRESS_SELECTOR_FLAG, flag_name};
 use apiservice::version::KubernetesVersion;
 use k8s_openapi::api::apps::v1::Deployment;
 
 use crate::tenant::backing::store::Backing;
 use crate::tenant::network::address::Address;
+use crate::tenant::workload::konnectivity;
 use crate::tenant::workload::volumes::{CONTROLLER_MANAGER_CONFIG, PKI, SCHEDULER_CONFIG};
 use crate::tenant::world::World;
 
@@ -39,9 +40,11 @@ pub fn arguments(
     layers(managed, defaults, extra)
 }
 
-type Flags = Vec<(&'static str, String)>;
+/// Names and values.
+pub(super) type Flags = Vec<(&'static str, String)>;
 
-fn layers(mut managed: Flags, defaults: Flags, extra: &[String]) -> Vec<String> {
+/// The arguments out of managed flags, defaults and what the user adds.
+pub(super) fn layers(mut managed: Flags, defaults: Flags, extra: &[String]) -> Vec<String> {
     managed.extend(defaults.into_iter().filter(|(name, _)| {
         let replaced = match *name {
             // Both say who decides about access.
@@ -100,7 +103,7 @@ fn api_server(world: &World, address: &Address, place: &Backing) -> (Flags, Flag
         .map(|at| format!("https://{at}"))
         .collect();
     let pki = |file: &str| format!("{PKI}/{file}");
-    let managed = vec![
+    let mut managed = vec![
         ("advertise-address", address.advertise.to_string()),
         // The users' authority of rule 13 is trusted beside the cluster's.
         ("client-ca-file", pki("client-ca.crt")),
@@ -135,6 +138,9 @@ fn api_server(world: &World, address: &Address, place: &Backing) -> (Flags, Flag
         ("tls-cert-file", pki("apiserver.crt")),
         ("tls-private-key-file", pki("apiserver.key")),
     ];
+    if spec.konnectivity().is_some() {
+        managed.push((EGRESS_SELECTOR_FLAG, konnectivity::selector_file()));
+    }
     let issuer = format!(
         "https://kubernetes.default.svc.{}",
         spec.network_profile.cluster_domain

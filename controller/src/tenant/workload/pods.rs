@@ -16,7 +16,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use crate::tenant::backing::store::Backing;
 use crate::tenant::network::address::Address;
 use crate::tenant::network::service;
-use crate::tenant::workload::{flags, kubelet_probes, volumes};
+use crate::tenant::workload::{flags, konnectivity, kubelet_probes, volumes};
 use crate::tenant::world::World;
 
 /// An unprivileged user; all that our containers read belongs to its group.
@@ -33,6 +33,8 @@ pub fn spec(world: &World, address: &Address, place: &Backing) -> PodSpec {
     .map(|component| container(world, component, address, place));
     let mut containers = deployment.additional_containers.clone();
     containers.extend(ours);
+    let tunnel = world.tenant.spec.konnectivity();
+    containers.extend(tunnel.map(|tunnel| konnectivity::container(world, tunnel)));
     let mut mountable = deployment.additional_volumes.clone();
     mountable.extend(volumes::all(world));
     let mut spread = deployment.topology_spread_constraints.clone();
@@ -146,7 +148,7 @@ pub fn image(world: &World, component: Component) -> String {
 }
 
 /// Where the images come from.
-fn registry(world: &World) -> &str {
+pub(super) fn registry(world: &World) -> &str {
     let deployment = &world.tenant.spec.control_plane.deployment;
     let named = &deployment.registry_settings.registry;
     // The schema fills in the default, so a tenant that names it has no wish.
@@ -230,15 +232,24 @@ fn security(world: &World, component: Component) -> SecurityContext {
         Component::Scheduler => given.scheduler.clone(),
         Component::Kine => None,
     });
-    given.unwrap_or_else(|| SecurityContext {
+    given.unwrap_or_else(|| match component {
+        // The official image gives its binary this capability; without it
+        // in the bounding set, the kernel refuses to start the binary.
+        Component::ApiServer => container_security(&["NET_BIND_SERVICE"]),
+        _ => container_security(&[]),
+    })
+}
+
+/// What a container of ours may do, with these capabilities.
+pub(super) fn container_security(capabilities: &[&str]) -> SecurityContext {
+    let add = capabilities.iter().map(|&name| name.to_owned()).collect();
+    SecurityContext {
         allow_privilege_escalation: Some(false),
         read_only_root_filesystem: Some(true),
         capabilities: Some(Capabilities {
             drop: Some(vec!["ALL".to_owned()]),
-            // The official image gives its binary this capability; without it
-            // in the bounding set, the kernel refuses to start the binary.
-            add: (component == Component::ApiServer).then(|| vec!["NET_BIND_SERVICE".to_owned()]),
+            add: Some(add).filter(|add: &Vec<String>| !add.is_empty()),
         }),
         ..SecurityContext::default()
-    })
+    }
 }

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{
     VolumeProjection,
 };
 
+use crate::tenant::workload::konnectivity;
 use crate::tenant::world::World;
 
 /// Where certificates and keys are mounted.
@@ -19,7 +20,7 @@ pub const SCHEDULER_CONFIG: &str = "/etc/kubernetes";
 pub const CONTROLLER_MANAGER_CONFIG: &str = "/etc/kubernetes/kubeconfig";
 
 /// Readable by owner and group.
-const READABLE: i32 = 0o440;
+pub(super) const READABLE: i32 = 0o440;
 
 /// The mounts of one container, the user's last.
 pub fn mounts(world: &World, component: Component) -> Vec<VolumeMount> {
@@ -54,7 +55,12 @@ pub fn mounts(world: &World, component: Component) -> Vec<VolumeMount> {
         read_only: Some(true),
         ..VolumeMount::default()
     });
-    ours.chain(more.iter().cloned()).collect()
+    let tunnel = world.tenant.spec.konnectivity();
+    let tunnel = tunnel.filter(|_| component == Component::ApiServer);
+    let tunnel = tunnel.map(|_| konnectivity::mounts_of_api_server());
+    ours.chain(tunnel.into_iter().flatten())
+        .chain(more.iter().cloned())
+        .collect()
 }
 
 /// The API server gets no private key of an authority; the controller manager
@@ -117,7 +123,7 @@ pub fn all(world: &World) -> Vec<Volume> {
         ),
         secret(&names::service_account(name), &[(key::SA_KEY, None)]),
     ];
-    vec![
+    let mut all = vec![
         projected(volume::PKI, api_server.into()),
         projected(volume::SIGNING_PKI, controller_manager.into()),
         from_secret(
@@ -128,7 +134,11 @@ pub fn all(world: &World) -> Vec<Volume> {
             volume::SCHEDULER_KUBECONFIG,
             names::scheduler_kubeconfig(name),
         ),
-    ]
+    ];
+    if world.tenant.spec.konnectivity().is_some() {
+        all.extend(konnectivity::volumes(world));
+    }
+    all
 }
 
 fn secret(name: &str, items: &[(&str, Option<&str>)]) -> VolumeProjection {
