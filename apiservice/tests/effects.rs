@@ -82,6 +82,27 @@ fn what_has_no_effect_draws_a_warning() {
             vec![],
         ),
         (
+            json!({
+                "networkProfile": {"address": "192.0.2.1", "port": 30443},
+                "controlPlane": {
+                    "service": {"serviceType": "NodePort"},
+                    "deployment": {"extraArgs": {"apiServer": ["--egress-selector-config-file=/a"]}},
+                },
+                "addons": {"konnectivity": {"server": {"port": 8132, "extraArgs": ["--v=4", "--agent_port=1"]}}},
+            }),
+            vec![
+                "konnectivity.server.port: with serviceType NodePort it is a node port too; 8132",
+                "konnectivity.server.extraArgs[1]: --agent-port is set by Steward",
+                "extraArgs.apiServer[0]: --egress-selector-config-file is set by Steward",
+            ],
+        ),
+        (
+            json!({
+                "controlPlane": {"deployment": {"extraArgs": {"apiServer": ["--egress-selector-config-file=/a"]}}},
+            }),
+            vec![],
+        ),
+        (
             json!({"networkProfile": {"podCidr": ""}}),
             vec!["podCidr: without a range"],
         ),
@@ -110,7 +131,8 @@ fn what_has_no_effect_draws_a_warning() {
     ];
     for (spec, wanted) in table {
         let object = tenant(spec.clone());
-        assert!(resource.validate(&object, None).is_empty(), "{spec}");
+        let errors = resource.validate(&object, None);
+        assert!(errors.is_empty(), "{spec}: {errors:?}");
         let found = resource.warnings(&object, None);
         assert_eq!(found.len(), wanted.len(), "{spec}: {found:?}");
         for (found, wanted) in found.iter().zip(wanted) {

@@ -90,6 +90,9 @@ pub(super) fn warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
     warnings
 }
 
+/// The node ports of a cluster that was given no others.
+const USUAL_NODE_PORTS: std::ops::RangeInclusive<i32> = 30000..=32767;
+
 /// Settings that do less than they seem to.
 fn without_effect(spec: &TenantControlPlaneSpec, warnings: &mut Vec<String>) {
     let network = &spec.network_profile;
@@ -104,6 +107,15 @@ fn without_effect(spec: &TenantControlPlaneSpec, warnings: &mut Vec<String>) {
         warnings.extend(why.map(|why| {
             format!("spec.networkProfile.allowAddressAsExternalIP: has no effect, for {why}")
         }));
+    }
+    if spec.control_plane.service.service_type == ServiceType::NodePort
+        && let Some(tunnel) = spec.konnectivity()
+        && !USUAL_NODE_PORTS.contains(&tunnel.server.port)
+    {
+        warnings.push(format!(
+            "spec.addons.konnectivity.server.port: with serviceType NodePort it is a node port too; {} is outside of their usual range (30000-32767), and the management cluster may refuse the Service",
+            tunnel.server.port
+        ));
     }
     let addons = spec.addons.as_ref();
     let has_dns = addons.is_some_and(|addons| addons.core_dns.is_some());

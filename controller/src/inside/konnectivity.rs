@@ -73,7 +73,9 @@ pub fn objects(cluster: &Cluster) -> Vec<Kept> {
 fn daemon_set(cluster: &Cluster, tunnel: &Konnectivity) -> Value {
     let mut set = workload("DaemonSet", cluster, tunnel);
     set["spec"]["template"]["spec"]["priorityClassName"] = json!("system-node-critical");
-    set["spec"]["updateStrategy"] = json!({"type": "RollingUpdate"});
+    // An agent that is told to end drains for as long as it may, half a minute.
+    set["spec"]["updateStrategy"] =
+        json!({"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": "10%"}});
     set
 }
 

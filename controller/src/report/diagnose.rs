@@ -105,7 +105,7 @@ fn of_container(world: &World, pod: &Pod, container: &ContainerStatus) -> Option
     match waiting.reason.as_deref()? {
         "ErrImagePull" | "ImagePullBackOff" | "RegistryUnavailable" | "ErrImageNeverPull" => {
             let said = pull_error(world, pod, &said);
-            Some(unpulled(&container.image, &said))
+            Some(unpulled(container, &said))
         }
         "InvalidImageName" => Some(Trouble {
             reason: reason::IMAGE_NOT_FOUND,
@@ -156,7 +156,12 @@ fn pull_error(world: &World, pod: &Pod, said: &str) -> String {
         .unwrap_or_else(|| said.to_owned())
 }
 
-fn unpulled(image: &str, said: &str) -> Trouble {
+fn unpulled(container: &ContainerStatus, said: &str) -> Trouble {
+    let image = &container.image;
+    let settings = match container.name.as_str() {
+        container::KONNECTIVITY => "spec.addons.konnectivity.server",
+        _ => "spec.kubernetes.version and spec.controlPlane.deployment.registrySettings",
+    };
     let lower = said.to_lowercase();
     let any = |words: &[&str]| words.iter().any(|word| lower.contains(word));
     // Docker's registry answers "denied" both for what is private and for
@@ -172,8 +177,7 @@ fn unpulled(image: &str, said: &str) -> Trouble {
         return Trouble {
             reason: reason::IMAGE_NOT_FOUND,
             message: format!(
-                "Image {image} does not exist. Check spec.kubernetes.version and \
-                 spec.controlPlane.deployment.registrySettings. ({})",
+                "Image {image} does not exist. Check {settings}. ({})",
                 quote(said)
             ),
         };
@@ -216,11 +220,14 @@ fn crashed(container: &ContainerStatus, last: Option<&ContainerStateTerminated>)
         ..=1 => "once".to_owned(),
         count => format!("{count} times"),
     };
+    let arguments = match container.name.as_str() {
+        container::KONNECTIVITY => "spec.addons.konnectivity.server.extraArgs",
+        _ => "spec.controlPlane.deployment.extraArgs",
+    };
     Trouble {
         reason: reason::CRASH_LOOP,
         message: format!(
-            "Container {} has ended {times}, last {how}. Check \
-             spec.controlPlane.deployment.extraArgs and the container's log.",
+            "Container {} has ended {times}, last {how}. Check {arguments} and the container's log.",
             container.name,
         ),
     }

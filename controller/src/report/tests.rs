@@ -599,6 +599,32 @@ fn what_holds_a_roll_up_is_told() {
     assert!(told.contains(said), "{told}");
 }
 
+/// Containers come by their names, the tunnel's before the API server's.
+#[test]
+fn trouble_of_the_tunnel_has_a_remedy_of_its_own_and_comes_last() {
+    let mut lab = Lab::ready();
+    let mut broken = pod(0, false);
+    let all = broken.status.as_mut().unwrap();
+    let all = all.container_statuses.as_mut().unwrap();
+    let mut tunnel = all[0].clone();
+    tunnel.name = "konnectivity-server".to_owned();
+    tunnel.image = "proxy-server:none".to_owned();
+    tunnel.state = Some(waiting("ErrImagePull", "manifest unknown"));
+    all.insert(0, tunnel);
+    lab.world.pods = vec![Arc::new(broken.clone())];
+    lab.probe(Err((Kind::Refused, "connection refused")));
+    lab.pass();
+    let told = lab.told();
+    let said = "Image proxy-server:none does not exist. Check spec.addons.konnectivity.server.";
+    assert!(told.contains(said), "{told}");
+    let all = broken.status.as_mut().unwrap();
+    let all = all.container_statuses.as_mut().unwrap();
+    all[1].state = Some(waiting("ErrImagePull", "manifest unknown"));
+    lab.world.pods = vec![Arc::new(broken)];
+    lab.pass();
+    assert!(!lab.told().contains(said), "{}", lab.told());
+}
+
 #[test]
 fn trouble_of_pods_has_a_reason_and_a_remedy() {
     type Break = fn(&mut Lab);

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Secret;
 
 use crate::tenant::objects;
 use crate::tenant::pki::kubeconfig;
-use crate::tenant::plan::{Plan, Step};
+use crate::tenant::plan::{Object, Outcome, Plan, Step};
 use crate::tenant::testing::{Lab, brief, golden};
 use crate::tenant::world::Addons;
 
@@ -181,4 +181,23 @@ fn a_node_port_is_the_port() {
         .iter()
         .find(|it| it.name.as_deref() == Some("konnectivity-server"));
     assert_eq!(port.unwrap().node_port, Some(30132));
+
+    // Of two ports that one is told which the cluster refuses.
+    wish(&mut lab, Some(Konnectivity::default()));
+    let plan = lab.plan();
+    let refuses = |step: &Step| match step {
+        Step::Apply(object) if matches!(**object, Object::Service(_)) => Outcome::Failed {
+            reason: "ApplyFailed".to_owned(),
+            message: "spec.ports[1].nodePort: Invalid value: 8132: provided port is not in the \
+                      valid range"
+                .to_owned(),
+            retry: true,
+            finding: None,
+        },
+        _ => Outcome::NotReached,
+    };
+    let outcomes: Vec<_> = plan.steps.iter().map(refuses).collect();
+    lab.report(&plan, &outcomes);
+    let told = "With serviceType NodePort, spec.addons.konnectivity.server.port (8132) must be";
+    assert!(lab.told().contains(told), "{}", lab.told());
 }

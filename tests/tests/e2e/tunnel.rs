@@ -100,7 +100,12 @@ async fn losses(tenant: &Tenant<'_>, lab: &Lab) {
     let mut agents = processes.iter().filter(|(_, name)| name == "proxy-agent");
     let began = Instant::now();
     agents.next().unwrap().0.signal("KILL");
-    felt(tenant, "an agent", began, Duration::from_secs(6));
+    let mut lost = Felt::default();
+    while began.elapsed() < Duration::from_secs(6) {
+        lost.again(tenant, began);
+    }
+    assert_eq!(lost.too_early, 0, "the other one is connected");
+    lost.note(tenant, "an agent");
     connected(tenant, "daemonset");
     for (what, how) in [
         ("a replica that ends in order", vec![]),
@@ -115,15 +120,46 @@ async fn losses(tenant: &Tenant<'_>, lab: &Lab) {
         let began = Instant::now();
         let delete = ["-n", TENANTS, "delete", "pod", gone, "--wait=false"];
         stage.it.kubectl(&[&delete[..], &how].concat());
-        felt(tenant, what, began, Duration::from_secs(12));
-        let new = async || {
-            let pods = stage.pods_of(NAME).await;
-            let new = |pod: &&Value| !names.contains(&pod["metadata"]["name"]);
+        let mut new = New::default();
+        let mut lost = Felt::default();
+        while began.elapsed() < Duration::from_secs(12) || new.found.is_none() {
+            assert!(began.elapsed() < ROLLED, "{what} is replaced");
+            lost.again(tenant, began);
+            new.look(tenant, &names).await;
+        }
+        lost.note(tenant, what);
+        stage.note(
+            format!("{what}: agents have found the new one, after it was ready"),
+            seconds(new.found.unwrap()),
+        );
+    }
+}
+
+/// The replica that comes for one that was lost.
+#[derive(Default)]
+struct New {
+    /// Since when it is ready, and its address.
+    ready: Option<(Instant, String)>,
+    /// How long after that agents were connected to it.
+    found: Option<Duration>,
+}
+
+impl New {
+    async fn look(&mut self, tenant: &Tenant<'_>, before: &[Value]) {
+        let ready = async || {
+            let pods = tenant.stage.pods_of(NAME).await;
+            let new = |pod: &&Value| !before.contains(&pod["metadata"]["name"]);
             let pod = pods.iter().find(new)?;
             let [ready, ..] = condition(pod, "Ready")?;
-            (ready == "True").then(|| pod["status"]["podIP"].as_str().unwrap().to_owned())
+            let address = pod["status"]["podIP"].as_str()?.to_owned();
+            (ready == "True").then(|| (Instant::now(), address))
         };
-        let (address, _) = stage.it.until("a new replica is ready", ROLLED, new).await;
+        if self.ready.is_none() {
+            self.ready = ready().await;
+        }
+        let Some((since, address)) = self.ready.as_ref().filter(|_| self.found.is_none()) else {
+            return;
+        };
         let server = format!("--server=https://{address}:6443");
         let there = [
             "--tls-server-name=kubernetes",
@@ -133,7 +169,57 @@ async fn losses(tenant: &Tenant<'_>, lab: &Lab) {
             "true",
         ];
         let said = tenant.says(&[&[&*server], &there[..]].concat());
-        assert_eq!(said.code, 0, "agents have found it: {}", said.text());
+        if said.code == 0 {
+            self.found = Some(since.elapsed());
+        }
+    }
+}
+
+/// What is felt of a loss by somebody who executes something on both hosts, again and
+/// again.
+#[derive(Default)]
+struct Felt {
+    tried: usize,
+    failed: Vec<String>,
+    /// Of those that met a replica which agents have not found yet: they find it when it
+    /// is ready, and not before.
+    too_early: usize,
+    last: Duration,
+}
+
+impl Felt {
+    fn again(&mut self, tenant: &Tenant<'_>, since: Instant) {
+        for pod in ["deploy/web", "deploy/user"] {
+            let at = since.elapsed();
+            let said = tenant.says(&["exec", pod, "--", "true"]);
+            self.tried += 1;
+            if said.code == 0 {
+                continue;
+            }
+            match said.stderr.contains("No agent available") {
+                true => self.too_early += 1,
+                false => self.last = since.elapsed(),
+            }
+            let line = format!("{} {pod}: {}", seconds(at), said.text().trim());
+            println!("    {line}");
+            self.failed.push(line);
+        }
+    }
+
+    fn note(self, tenant: &Tenant<'_>, lost: &str) {
+        let figure = format!(
+            "{} of {}, {} of them for a new replica",
+            self.failed.len(),
+            self.tried,
+            self.too_early
+        );
+        let stage = tenant.stage;
+        stage.note(format!("{lost} is lost: kubectl exec fails"), figure);
+        assert!(
+            self.last < FELT,
+            "{lost} is lost:\n{}",
+            self.failed.join("\n")
+        );
     }
 }
 
@@ -330,34 +416,6 @@ async fn webhook(tenant: &Tenant<'_>, file: &std::path::Path) {
     let said = create("allowed", json!({"asked": ""}));
     assert_eq!(said.code, 0, "{}", said.text());
     tenant.done(&["delete", "validatingwebhookconfiguration", "refuse"]);
-}
-
-/// Executes something on both hosts, again and again: how often that failed, and since
-/// when it does not.
-fn felt(tenant: &Tenant<'_>, lost: &str, since: Instant, watched: Duration) {
-    let (mut tried, mut failed, mut last) = (0, Vec::new(), Duration::ZERO);
-    while since.elapsed() < watched {
-        for pod in ["deploy/web", "deploy/user"] {
-            let at = since.elapsed();
-            let said = tenant.says(&["exec", pod, "--", "true"]);
-            tried += 1;
-            if said.code != 0 {
-                last = since.elapsed();
-                failed.push(format!("{} {pod}: {}", seconds(at), said.text().trim()));
-            }
-        }
-    }
-    let stage = tenant.stage;
-    let figure = format!(
-        "{} of {tried}, the last after {}",
-        failed.len(),
-        seconds(last)
-    );
-    stage.note(format!("{lost} is lost: kubectl exec fails"), figure);
-    for line in &failed {
-        println!("  {line}");
-    }
-    assert!(last < FELT, "{lost} is lost:\n{}", failed.join("\n"));
 }
 
 /// The median of some, in words.
