@@ -32,6 +32,29 @@ pub fn request(id: &str, target: &Target, identity: Option<&Identity>, code: Sta
     );
 }
 
+/// Writes the line of a request that changes something and whose client left before it was
+/// answered: whether it was carried out is seen by the object.
+pub fn abandoned(id: &str, target: &Target, identity: &Identity) {
+    let Target::Resource(path) = target else {
+        return;
+    };
+    if !path.verb.is_mutating() {
+        return;
+    }
+    tracing::info!(
+        target: "audit",
+        audit_id = id,
+        user = identity.user,
+        verb = path.verb.as_str(),
+        group = path.group,
+        resource = path.plural,
+        subresource = path.subresource,
+        namespace = path.namespace,
+        name = path.name,
+        "a request whose client left before the answer"
+    );
+}
+
 /// A token for joining nodes. Its secret is not here.
 #[derive(Clone, Debug)]
 pub struct JoinToken<'a> {

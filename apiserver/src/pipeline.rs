@@ -90,6 +90,7 @@ where
         warnings: respond::Warnings::default(),
         open: None,
         place: Held::default(),
+        left: Some(&audit_id),
     };
 
     let answered = AssertUnwindSafe(call.answer(&peer, &mut parts, body)).catch_unwind();
@@ -99,9 +100,10 @@ where
         Err(panic) => panicked(&context.metrics, &*panic),
     };
     call.warnings.apply(response.headers_mut());
-    let identity = call.caller.map(|caller| caller.identity);
-    let open = call.open;
-    let place = call.place;
+    call.left = None;
+    let identity = call.caller.take().map(|caller| caller.identity);
+    let open = call.open.take();
+    let place = std::mem::take(&mut call.place);
     let streams = labels.is_watch() && response.status() == StatusCode::OK;
     // What is not made while it is sent, and is of this answer alone.
     let bytes = match parts.method == Method::HEAD || matches!(target, Target::NonResource { .. }) {
@@ -148,6 +150,18 @@ struct Call<'a> {
     open: Slot,
     /// That of any other request, held until its answer was taken.
     place: Held,
+    /// The id of its line, as long as there is no answer.
+    left: Option<&'a str>,
+}
+
+/// Whoever leaves before the answer leaves a line nevertheless: what was handed to the
+/// store stands.
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        if let (Some(id), Some(caller)) = (self.left, &self.caller) {
+            audit::abandoned(id, self.target, &caller.identity);
+        }
+    }
 }
 
 impl Call<'_> {

@@ -625,6 +625,22 @@ fn how_a_tenant_is_published_must_be_within_the_requesters_rights() {
     );
     assert_eq!(rights(&other, Some(&external)), expected);
     assert!(rights(&address, Some(&external)).is_empty());
+    // It was lent for the ports that it had.
+    for (before, path) in [
+        (&external, "networkProfile.port"),
+        (&external, "addons.konnectivity.server.port"),
+        (&kind("LoadBalancer"), "addons.konnectivity.server.port"),
+    ] {
+        let mut moved = before.clone();
+        let addons = moved.as_object_mut().unwrap();
+        addons.entry("addons").or_insert_with(|| json!({}));
+        let tunnel = "/addons/konnectivity";
+        let moved = match path.starts_with("addons") {
+            true => with(moved, tunnel, json!({"server": {"port": 10_250}})),
+            false => with(moved, "/networkProfile/port", json!(10_250)),
+        };
+        assert_eq!(rights(&moved, Some(before)), service(path), "{path}");
+    }
     // To let everybody in is more than to let some in.
     let ranges = "/networkProfile/loadBalancerSourceRanges";
     let narrow = with(kind("LoadBalancer"), ranges, json!(["192.0.2.0/24"]));

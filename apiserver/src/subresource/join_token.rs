@@ -150,7 +150,7 @@ pub async fn delete(
         let gone = secrets.delete(&revoked.id, &found).await;
         match &gone {
             Ok(true) => line.confirmed(),
-            Err(Problem::Unanswered(_) | Problem::TooLong) => drop(line),
+            Err(problem) if problem.may_be_done() => drop(line),
             Ok(false) | Err(_) => line.nothing(),
         }
         if !gone.map_err(failed)? {
@@ -248,7 +248,7 @@ impl JoinTokens {
             let made = secrets.create(&secret, &token).await;
             match &made {
                 Ok(true) => line.confirmed(),
-                Err(Problem::Unanswered(_) | Problem::TooLong) => drop(line),
+                Err(problem) if problem.may_be_done() => drop(line),
                 Ok(false) | Err(_) => line.nothing(),
             }
             if made.map_err(|problem| tenant.failure(problem, Doing::Create(&token.id)))? {

@@ -200,15 +200,20 @@ fn publishes(new: &Value, old: Option<&Value>, namespace: Option<&str>) -> Vec<B
     if added(ranges) || (differ(ranges) && published.as_deref() == Some("LoadBalancer")) {
         rights.push(create("", "services", ranges));
     }
-    // The port of every node.
-    let ports: [&[&str]; 2] = [
-        &["networkProfile", "port"],
-        &["addons", "konnectivity", "server", "port"],
+    // The port of every node, or of an address that was lent for another port; and a
+    // further one of a load balancer, as additionalPorts would open it.
+    let lent = external_address(wanted);
+    let lent = lent.is_some() && lent == external_address(before);
+    let stays = |kind| published.as_deref() == Some(kind) && was.is_some();
+    let ports: [(&[&str], bool); 2] = [
+        (&["networkProfile", "port"], stays("NodePort") || lent),
+        (
+            &["addons", "konnectivity", "server", "port"],
+            stays("NodePort") || stays("LoadBalancer") || lent,
+        ),
     ];
-    if published.as_deref() == Some("NodePort") && was.is_some() {
-        let opened = ports.iter().filter(|path| added(path));
-        rights.extend(opened.map(|path| create("", "services", path)));
-    }
+    let opened = ports.iter().filter(|(path, asks)| *asks && added(path));
+    rights.extend(opened.map(|(path, _)| create("", "services", path)));
     let external = external_address(wanted);
     if external.is_some() && external != external_address(before) {
         let path = &["networkProfile", "allowAddressAsExternalIP"];

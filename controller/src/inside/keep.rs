@@ -102,6 +102,8 @@ impl Default for Keeper {
 struct Rolling {
     _place: SemaphorePermit<'static>,
     since: Instant,
+    /// Whose pods were replaced.
+    of: BTreeSet<String>,
 }
 
 /// What is fought over: an object of a tenant, and whether it is deleted or changed.
@@ -394,7 +396,12 @@ impl Keeper {
         let generation = cluster.and_then(|it| it.tenant.metadata.generation);
         let known = round.ctx.facts.tenant(round.uid).inside.generation;
         let asked_for = known.is_some() && known != generation;
-        if !matches!(step, Step::Apply { rolls: true, .. }) || asked_for || self.rolling.is_some() {
+        if !matches!(step, Step::Apply { rolls: true, .. }) || asked_for {
+            return May::Now;
+        }
+        let of = title(step.object());
+        if let Some(rolling) = &mut self.rolling {
+            rolling.of.insert(of);
             return May::Now;
         }
         match ROLLS.try_acquire() {
@@ -402,6 +409,7 @@ impl Keeper {
                 self.rolling = Some(Rolling {
                     _place: place,
                     since: Instant::now(),
+                    of: BTreeSet::from([of]),
                 });
                 May::Now
             }
@@ -414,7 +422,9 @@ impl Keeper {
         let Some(rolling) = &self.rolling else {
             return;
         };
-        let all = inside.found.iter().filter_map(|(_, live)| live.as_ref());
+        let of = |kept: &plan::Kept| rolling.of.contains(&title(&kept.value));
+        let all = inside.found.iter().filter(|(kept, _)| of(kept));
+        let all = all.filter_map(|(_, live)| live.as_ref());
         let settled = all.filter_map(plan::is_settled).all(|settled| settled);
         let seen = rolling.since.elapsed() > Duration::from_secs(1);
         if settled && seen || rolling.since.elapsed() > timing::ROLL_HELD_FOR {
@@ -451,7 +461,12 @@ enum May {
     Later(Timestamp),
 }
 
+/// Of what is wanted of an object, whatever was seen of it when it was written.
 fn fingerprint(object: &Value) -> u64 {
+    let mut object = object.clone();
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        metadata.remove("resourceVersion");
+    }
     let mut hasher = DefaultHasher::new();
     object.to_string().hash(&mut hasher);
     hasher.finish()
@@ -601,17 +616,24 @@ mod tests {
     #[test]
     fn a_fight_over_an_object_is_slowed_down() {
         let mut keeper = Keeper::default();
-        let set = json!({"kind": "DaemonSet", "metadata": {"name": "kube-proxy"}});
+        let seen = |version: i64| {
+            json!({
+                "kind": "DaemonSet",
+                "metadata": {"name": "kube-proxy", "resourceVersion": version.to_string()},
+            })
+        };
         let step = Step::Apply {
-            object: set.clone(),
+            object: seen(0),
             field: "spec.template".to_owned(),
             rolls: false,
         };
-        let content = fingerprint(&set);
+        let content = fingerprint(&seen(0));
         let start = Timestamp::UNIX_EPOCH;
         let mut writes = Vec::new();
         for second in (0..3600).step_by(30) {
             let now = start + jiff::SignedDuration::from_secs(second);
+            // The other one has written in between.
+            let content = fingerprint(&seen(second));
             let asked = keeper.contest.ask(&Fought::over(&step), content, now);
             if asked == Repair::Write {
                 writes.push(second);

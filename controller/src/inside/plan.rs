@@ -275,7 +275,10 @@ fn replaces_pods(object: &Value, live: &Value) -> bool {
     );
     let (wanted, there) = (template(object), template(live));
     let moved = wanted.pointer(&mark) != there.pointer(&mark);
-    is_settled(live) == Some(true) && !moved && drift::first(&wanted, &there).is_some()
+    // A DaemonSet without nodes has none.
+    let runs = live["status"]["desiredNumberScheduled"] != 0;
+    let runs = runs && is_settled(live) == Some(true);
+    runs && !moved && drift::first(&wanted, &there).is_some()
 }
 
 /// Whether the text changes that pods read.

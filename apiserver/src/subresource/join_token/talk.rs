@@ -81,6 +81,18 @@ pub(super) enum Problem {
     Refused { code: u16, message: String },
 }
 
+impl Problem {
+    /// Whether a write may have been carried out nevertheless: the answer is lost, or the
+    /// tenant's own store did not answer it in time.
+    pub(super) fn may_be_done(&self) -> bool {
+        match self {
+            Problem::Unanswered(_) | Problem::TooLong => true,
+            Problem::Refused { code, .. } => *code >= 500,
+            Problem::Unreachable(_) => false,
+        }
+    }
+}
+
 /// One way to a tenant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Way {

@@ -276,6 +276,10 @@ fn layers(port: i32) -> (Flags, Flags) {
         ("uds-name", socket()),
     ];
     let defaults = vec![
+        // Each agent that comes is asked about, and whoever else comes there too: with
+        // client-go's five a second one stranger would keep all agents out.
+        ("kubeconfig-burst", "400".to_owned()),
+        ("kubeconfig-qps", "200".to_owned()),
         // An agent whose node is gone is not asked for an hour, which is its own default.
         ("keepalive-time", "20s".to_owned()),
         // Kubelets through the agent on their node, if it has one.

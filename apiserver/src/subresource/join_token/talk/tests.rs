@@ -406,3 +406,23 @@ fn a_line_is_written_whatever_becomes_of_the_request() {
     drop(line());
     assert_eq!(*written.borrow(), [true, false]);
 }
+
+#[test]
+fn what_a_tenant_could_not_confirm_may_be_done() {
+    let refused = |code| Problem::Refused {
+        code,
+        message: String::new(),
+    };
+    let table = [
+        (refused(403), false),
+        (refused(409), false),
+        (refused(500), true),
+        (refused(504), true),
+        (Problem::Unanswered(String::new()), true),
+        (Problem::TooLong, true),
+        (Problem::Unreachable(String::new()), false),
+    ];
+    for (problem, expected) in table {
+        assert_eq!(problem.may_be_done(), expected, "{problem:?}");
+    }
+}
