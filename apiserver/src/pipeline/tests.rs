@@ -336,3 +336,59 @@ fn only_the_headers_that_are_looked_at_are_kept() {
     assert_eq!(kept.len(), 2);
     assert_eq!(kept.get_all(header::ACCEPT).iter().count(), 2);
 }
+
+/// What is logged, as text.
+#[derive(Clone, Default)]
+struct Logged(Arc<parking_lot::Mutex<Vec<u8>>>);
+
+impl std::io::Write for Logged {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What was handed to the store stands, whoever asked for it.
+#[tokio::test]
+async fn whoever_leaves_before_the_answer_leaves_a_line() {
+    let logged = Logged::default();
+    let writer = logged.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(move || writer.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let lines = || {
+        let text = String::from_utf8(logged.0.lock().clone()).unwrap();
+        let audit = text.lines().filter(|line| line.contains("audit_id"));
+        audit.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let context = context(allow);
+    let endless = http_body_util::StreamBody::new(futures::stream::pending::<
+        Result<http_body::Frame<Bytes>, std::io::Error>,
+    >());
+    let request = http::Request::post(WRITABLE)
+        .header("content-type", "application/json")
+        .body(endless)
+        .unwrap();
+    let peer = Arc::new(Peer::default());
+    let mut asked = Box::pin(handle(context.clone(), peer, request));
+    assert!(futures::FutureExt::now_or_never(&mut asked).is_none());
+    assert_eq!(lines(), [] as [&str; 0]);
+    drop(asked);
+    let left = lines();
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert!(left[0].contains("whose client left"), "{left:?}");
+    assert!(left[0].contains("tenantcontrolplanes"), "{left:?}");
+
+    // Not of one that is answered.
+    answer(&context, self::request("DELETE", WRITABLE)).await;
+    let left = lines()
+        .into_iter()
+        .filter(|line| line.contains("whose client left"));
+    assert_eq!(left.count(), 1);
+}
