@@ -18,7 +18,7 @@ use crate::tenant::pki::terms::Terms;
 use crate::tenant::plan::{Claim, ObjectKey};
 use crate::tenant::rolls::Turn;
 
-/// Everything that [`crate::tenant::plan::plan`] may know about one tenant.
+/// Everything that [`crate::tenant::plan()`] may know about one tenant.
 #[derive(Clone, Debug)]
 pub struct World {
     /// The clock of this pass.
