@@ -72,6 +72,33 @@ impl Dump {
         text
     }
 
+    /// What is there once what other parts have deleted is gone.
+    pub async fn at_rest(stage: &Stage) -> Self {
+        let began = Instant::now();
+        let mut before = Self::of(stage).await;
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let now = Self::of(stage).await;
+            let going = stage.it.kubectl(&[
+                "get",
+                "tcp",
+                "-A",
+                "-o",
+                "jsonpath={.items[*].metadata.deletionTimestamp}",
+            ]);
+            let moves = before.difference(&now);
+            let long = began.elapsed() > Duration::from_secs(30);
+            if going.is_empty() && (moves.is_empty() || long) {
+                return now;
+            }
+            assert!(
+                began.elapsed() < Duration::from_secs(120),
+                "tenants are still going: {going}"
+            );
+            before = now;
+        }
+    }
+
     /// Waits until everything is again as it was: kubelet and kube-proxy clean up
     /// in their own time.
     pub async fn comes_back(&self, stage: &Stage, patience: Duration) -> Duration {

@@ -14,7 +14,7 @@ const NAME: &str = "life";
 pub async fn run(stage: &Stage) {
     // What is left there is looked at in the lab only.
     let _ = stage.lab("life::node", "the node's processes, mounts and links");
-    let before = Dump::of(stage).await;
+    let before = Dump::at_rest(stage).await;
     let story = stage.story(NAME);
     let began = Instant::now();
     stage.create(&tenant(NAME, 1)).await;

@@ -65,7 +65,7 @@ spec:
 
 pub async fn run(stage: &Stage) {
     let lab = stage.it.lab().unwrap();
-    let before = Dump::of(stage).await;
+    let before = Dump::at_rest(stage).await;
     let machine_before = traces(lab);
     let mut manifest = manifest(NAME, 1);
     manifest["spec"]["addons"] = json!({"coreDNS": {}, "kubeProxy": {}});
