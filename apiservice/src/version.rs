@@ -28,6 +28,17 @@ pub const MAX: Minor = Minor(1, 36);
 /// See [`accept_up_to`].
 static ACCEPTED: OnceLock<Minor> = OnceLock::new();
 
+/// What goes with a version of Kubernetes, out of a table with the newest first: the entry
+/// of its minor version or of the next older one; the last for what is older than all, and
+/// the first for what cannot be read. The table is not empty.
+pub fn fitting<T: Copy, const N: usize>(table: &[(Minor, T); N], kubernetes: &str) -> T {
+    const { assert!(N > 0) };
+    let minor = kubernetes.parse::<KubernetesVersion>();
+    let minor = minor.map_or(table[0].0, |version| version.minor());
+    let entry = table.iter().find(|(since, _)| *since <= minor);
+    entry.unwrap_or(&table[N - 1]).1
+}
+
 /// The newest minor version that is accepted: [`MAX`], unless an administrator has
 /// widened it.
 pub fn newest() -> Minor {

@@ -9,7 +9,9 @@ use tokio::sync::Notify;
 
 use crate::datastores::health::StoreReport;
 use crate::process::lanes::Lanes;
-use crate::tenant::world::{AccessFact, Held, InsideFacts, ProbeFacts, StoreHealth, StoreProblem};
+use crate::tenant::world::{
+    AccessFact, ForNodes, Held, InsideFacts, ProbeFacts, StoreHealth, StoreProblem,
+};
 
 /// All facts.
 #[derive(Debug, Default)]
@@ -27,6 +29,8 @@ pub struct TenantFacts {
     pub since: Option<Timestamp>,
     /// What its API answered.
     pub probe: ProbeFacts,
+    /// What its nodes are told of it; `None` until a pass knows it.
+    pub for_nodes: Option<ForNodes>,
     /// What came of keeping in it what belongs there.
     pub inside: InsideFacts,
     /// What its user may do in the datastore.
@@ -92,6 +96,17 @@ impl StoreFact {
 }
 
 impl TenantFacts {
+    /// Takes in what a pass knows for nodes. While nothing is known, or no pod serves,
+    /// what was known stands.
+    pub fn tell_nodes(&mut self, found: Option<ForNodes>) {
+        let Some(found) = found else { return };
+        let before = self.for_nodes.take().and_then(|known| known.version);
+        self.for_nodes = Some(ForNodes {
+            version: found.version.or(before),
+            ..found
+        });
+    }
+
     /// Takes in what a look at the datastore found; whether that is news. A
     /// claim that was found once stands until its names are another tenant's.
     pub fn learn(&mut self, access: AccessFact, held: Option<Held>) -> bool {

@@ -18,6 +18,9 @@ pub async fn reconcile(name: &NamespacedName, ctx: &Context) -> Option<Next> {
         ctx.failures.none(&key);
         return None;
     };
+    ctx.facts.update_tenant(world.uid(), |known| {
+        known.tell_nodes(report::for_nodes(&world));
+    });
     let mut plan = tenant::plan(&world, &ctx.entropy);
     match plan.roll {
         // It takes a turn: asked for once it is known that one is needed.

@@ -22,6 +22,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::tenant::network::address;
 use crate::tenant::plan::{EventStep, Outcome, Plan};
+use crate::tenant::world::ForNodes;
 use crate::tenant::{World, is_asleep, is_left_alone, is_paused};
 
 /// The status after a pass. `outcomes` has one entry for each step.
@@ -94,6 +95,15 @@ fn version(world: &World, before: &TenantControlPlaneStatus, ready: bool) -> Ver
         (false, Some(_)) => Phase::NotReady,
     };
     VersionStatus { version, status }
+}
+
+/// What the tenant's nodes are to be told; `None` without an address.
+pub fn for_nodes(world: &World) -> Option<ForNodes> {
+    let address = address::of(world).ok()?;
+    Some(ForNodes {
+        endpoint: address.client_endpoint(),
+        version: versions::ran(world),
+    })
 }
 
 /// One event for each condition that became trouble, and one when the tenant

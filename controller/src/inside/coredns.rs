@@ -1,14 +1,13 @@
 //! The tenant's cluster DNS, as kubeadm installs it.
 
-use apiservice::version::{KubernetesVersion, Minor};
+use apiservice::version::{Minor, fitting};
 use serde_json::{Value, json};
 
-use crate::inside::objects::metadata;
+use crate::inside::objects::{SYSTEM, config_map, metadata};
 use crate::inside::plan::{Cluster, Kept};
 use crate::inside::rbac::{cluster_role, cluster_role_binding, rule, service_account};
 use crate::tenant::network::dns;
 
-const SYSTEM: &str = "kube-system";
 const NAME: &str = "coredns";
 const SERVICE: &str = "kube-dns";
 const ROLE: &str = "system:coredns";
@@ -51,7 +50,7 @@ pub fn objects(cluster: &Cluster) -> Vec<Kept> {
 fn image(cluster: &Cluster) -> String {
     let given = cluster.core_dns();
     let tag = given.and_then(|image| image.image_tag.clone());
-    let tag = tag.unwrap_or_else(|| version(&cluster.version).to_owned());
+    let tag = tag.unwrap_or_else(|| fitting(&VERSIONS, &cluster.version).to_owned());
     match given.and_then(|image| image.image_repository.as_deref()) {
         Some(repository) => format!("{repository}/coredns:{tag}"),
         // In the common registry it has a folder of its own.
@@ -60,13 +59,6 @@ fn image(cluster: &Cluster) -> String {
         }
         None => format!("{}/coredns:{tag}", cluster.registry),
     }
-}
-
-fn version(kubernetes: &str) -> &'static str {
-    let minor = kubernetes.parse::<KubernetesVersion>();
-    let minor = minor.map_or(VERSIONS[0].0, |version| version.minor());
-    let mut fitting = VERSIONS.iter().filter(|(since, _)| *since <= minor);
-    fitting.next().unwrap_or(&VERSIONS[VERSIONS.len() - 1]).1
 }
 
 fn corefile(cluster: &Cluster) -> Value {
@@ -97,12 +89,7 @@ fn corefile(cluster: &Cluster) -> Value {
 }}
 "
     );
-    json!({
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": metadata(Some(SYSTEM), NAME),
-        "data": {"Corefile": text},
-    })
+    config_map(SYSTEM, NAME, json!({"Corefile": text}))
 }
 
 fn service(cluster: &Cluster) -> Value {
@@ -231,11 +218,11 @@ mod tests {
 
     #[test]
     fn versions_fit_those_of_kubernetes() {
-        assert_eq!(version("v1.36.3"), "v1.14.2");
-        assert_eq!(version("1.35.0"), "v1.13.1");
-        assert_eq!(version("v1.29.4"), "v1.11.3");
+        assert_eq!(fitting(&VERSIONS, "v1.36.3"), "v1.14.2");
+        assert_eq!(fitting(&VERSIONS, "1.35.0"), "v1.13.1");
+        assert_eq!(fitting(&VERSIONS, "v1.29.4"), "v1.11.3");
         // One that is newer than this Steward.
-        assert_eq!(version("v1.40.0"), "v1.14.2");
+        assert_eq!(fitting(&VERSIONS, "v1.40.0"), "v1.14.2");
         assert!(VERSIONS.is_sorted_by(|one, other| one.0 > other.0));
     }
 }

@@ -173,6 +173,7 @@ impl Keeper {
             return timing::PROBE_DOWN;
         }
         self.coming.note(ctx, name, None);
+        let ways = Ways::of(ctx, name, &tenant);
         let registry = self.registry(ctx, name, &tenant);
         let basis = basis(ctx, name, tenant, registry);
         let (probe, asked) = ctx.facts.update_tenant(uid, |known| {
@@ -192,7 +193,7 @@ impl Keeper {
             uid,
             basis: &basis,
         };
-        let found = self.visit_one_way(&round, &probe).await;
+        let found = self.visit_one_way(&round, &ways, &probe).await;
         let wait = self.wait(found, basis.first);
         self.again = Some((Instant::now() + wait, basis));
         wait
@@ -217,12 +218,8 @@ impl Keeper {
     }
 
     /// Tries one way after the other, until one has led to the tenant.
-    async fn visit_one_way(&mut self, round: &Round<'_>, probe: &ProbeFacts) -> Found {
+    async fn visit_one_way(&mut self, round: &Round<'_>, ways: &Ways, probe: &ProbeFacts) -> Found {
         let (ctx, name) = (round.ctx, round.name);
-        let Some(tenant) = ctx.caches.tenants.get(name) else {
-            return Found::NoWay;
-        };
-        let ways = Ways::of(ctx, name, &tenant);
         let mut found = Found::NoWay;
         if round.basis.first {
             for way in ways.to_pods(&own_pods(ctx, name)) {
@@ -540,16 +537,13 @@ fn basis(
     tenant: Arc<TenantControlPlane>,
     registry: String,
 ) -> Basis {
-    let status = tenant.status.as_ref();
-    let endpoint = status.and_then(|status| status.control_plane_endpoint.clone());
-    let version = status.and_then(|status| status.installed_version());
-    let version = version
-        .unwrap_or(&tenant.spec.kubernetes.version)
-        .to_owned();
+    let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
+    let for_nodes = ctx.facts.tenant(uid).for_nodes;
+    let served = for_nodes.and_then(|it| Some((it.endpoint, it.version?)));
     let authority = pair_of(ctx, name, &names::ca(&name.name));
     let first = !tenant.was_ready();
-    let cluster = endpoint.filter(|endpoint| !endpoint.is_empty());
-    let cluster = cluster.zip(authority).map(|(endpoint, authority)| Cluster {
+    let cluster = served.zip(authority);
+    let cluster = cluster.map(|((endpoint, version), authority)| Cluster {
         tenant,
         endpoint,
         authority: authority.cert,

@@ -5,12 +5,12 @@ use apiservice::names::{KONNECTIVITY_AGENT, KONNECTIVITY_SERVER};
 use apiservice::v1alpha1::{Konnectivity, KonnectivityAgent, KonnectivityAgentMode, flag_name};
 use serde_json::{Value, json};
 
-use crate::inside::objects::metadata;
+use crate::inside::connection::split;
+use crate::inside::objects::{SYSTEM, metadata};
 use crate::inside::plan::{Cluster, Kept};
 use crate::inside::rbac::{cluster_role_binding, role, role_binding, rule, service_account, user};
 use crate::tenant::workload::konnectivity;
 
-const SYSTEM: &str = "kube-system";
 /// The Role of agents, beside that of the servers.
 const AGENT_ROLE: &str = "system:konnectivity-agent";
 /// Where an agent finds the token that it shows to servers.
@@ -150,7 +150,8 @@ fn workload(kind: &str, cluster: &Cluster, tunnel: &Konnectivity) -> Value {
 }
 
 fn container(cluster: &Cluster, tunnel: &Konnectivity) -> Value {
-    let (host, port) = host_and_port(&cluster.endpoint);
+    // Made by us, and so always of this form.
+    let (host, port) = split(&cluster.endpoint).unwrap_or((&cluster.endpoint, 443));
     let agent = &tunnel.agent;
     let probe = |path: &str| json!({"path": path, "port": HEALTH_PORT, "scheme": "HTTP"});
     // The API fills it in where it is left out, and leaves it there later.
@@ -182,7 +183,7 @@ fn container(cluster: &Cluster, tunnel: &Konnectivity) -> Value {
             // Leases are read there too: whether Service addresses lead anywhere yet is
             // not the tunnel's concern.
             {"name": "KUBERNETES_SERVICE_HOST", "value": host},
-            {"name": "KUBERNETES_SERVICE_PORT", "value": port},
+            {"name": "KUBERNETES_SERVICE_PORT", "value": port.to_string()},
         ],
         "ports": [listens("healthport", HEALTH_PORT), listens("adminport", ADMIN_PORT)],
         "livenessProbe": {
@@ -238,27 +239,9 @@ fn arguments(host: &str, tunnel: &Konnectivity) -> Vec<String> {
     ours.chain(extra.iter().cloned()).collect()
 }
 
-/// Of an endpoint, which may have brackets around its host.
-fn host_and_port(endpoint: &str) -> (&str, &str) {
-    let (host, port) = endpoint.rsplit_once(':').unwrap_or((endpoint, "443"));
-    let host = host.strip_prefix('[').unwrap_or(host);
-    (host.strip_suffix(']').unwrap_or(host), port)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn endpoints_of_all_kinds() {
-        for (endpoint, wanted) in [
-            ("10.0.0.1:6443", ("10.0.0.1", "6443")),
-            ("[fd00::1]:6443", ("fd00::1", "6443")),
-            ("api.example.com:443", ("api.example.com", "443")),
-        ] {
-            assert_eq!(host_and_port(endpoint), wanted);
-        }
-    }
 
     #[test]
     fn what_the_user_says_of_an_agent_wins() {

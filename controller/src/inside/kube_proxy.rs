@@ -4,11 +4,10 @@ use apiservice::names;
 use apiservice::version::KubernetesVersion;
 use serde_json::{Value, json};
 
-use crate::inside::objects::{metadata, yaml};
+use crate::inside::objects::{SYSTEM, config_map, metadata, yaml};
 use crate::inside::plan::{Cluster, Kept, checksum};
 use crate::inside::rbac::{cluster_role_binding, group, role, role_binding, rule, service_account};
 
-const SYSTEM: &str = "kube-system";
 const NAME: &str = "kube-proxy";
 
 /// What there is of it, whether it is wanted or not.
@@ -82,14 +81,10 @@ fn config(cluster: &Cluster) -> Value {
             "user": {"tokenFile": "/var/run/secrets/kubernetes.io/serviceaccount/token"},
         }],
     });
-    let mut meta = metadata(Some(SYSTEM), NAME);
-    meta["labels"]["app"] = json!(NAME);
-    json!({
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": meta,
-        "data": {"config.conf": yaml(&config), "kubeconfig.conf": yaml(&kubeconfig)},
-    })
+    let data = json!({"config.conf": yaml(&config), "kubeconfig.conf": yaml(&kubeconfig)});
+    let mut map = config_map(SYSTEM, NAME, data);
+    map["metadata"]["labels"]["app"] = json!(NAME);
+    map
 }
 
 fn daemon_set(cluster: &Cluster) -> Value {

@@ -6,6 +6,7 @@
 use apiservice::names;
 use serde_json::{Value, json};
 
+use crate::inside::objects::{SYSTEM, config_map, yaml};
 use crate::inside::plan::{Cluster, Kept, problem};
 use crate::inside::rbac::{
     cluster_role, cluster_role_binding, group, role, role_binding, rule, user,
@@ -20,7 +21,6 @@ const JOINING: &str = "system:bootstrappers:kubeadm:default-node-token";
 /// As whom an API server asks a kubelet.
 const KUBELET_CLIENT: &str = "kube-apiserver-kubelet-client";
 
-const SYSTEM: &str = "kube-system";
 const PUBLIC: &str = "kube-public";
 
 /// All of it; what cannot be made is told.
@@ -85,7 +85,7 @@ pub fn objects(cluster: &Cluster, problems: &mut Vec<InsideProblem>) -> Vec<Kept
             names::GROUP_JOIN_TOKENS,
             json!([group(names::GROUP_JOIN_TOKENS)]),
         ),
-        config_map(
+        document(
             SYSTEM,
             "kubeadm-config",
             "ClusterConfiguration",
@@ -113,7 +113,7 @@ pub fn objects(cluster: &Cluster, problems: &mut Vec<InsideProblem>) -> Vec<Kept
         ),
     ];
     match kubelet(cluster) {
-        Ok(config) => objects.push(config_map(SYSTEM, "kubelet-config", "kubelet", &config)),
+        Ok(config) => objects.push(document(SYSTEM, "kubelet-config", "kubelet", &config)),
         Err(why) => problems.push(problem(
             "spec.kubernetes.kubelet.configurationJSONPatches does not fit the kubelet's \
              configuration, and what was there before stays",
@@ -142,7 +142,7 @@ fn cluster_info(cluster: &Cluster) -> Value {
         "preferences": {},
         "users": null,
     });
-    config_map(PUBLIC, "cluster-info", "kubeconfig", &kubeconfig)
+    document(PUBLIC, "cluster-info", "kubeconfig", &kubeconfig)
 }
 
 /// The configuration of kubelets: kubeadm's defaults, what the spec says, and then its
@@ -218,11 +218,6 @@ fn named(config_map: &str) -> Value {
 }
 
 /// A ConfigMap with one document.
-pub fn config_map(namespace: &str, name: &str, key: &str, document: &Value) -> Value {
-    json!({
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": crate::inside::objects::metadata(Some(namespace), name),
-        "data": {key: crate::inside::objects::yaml(document)},
-    })
+fn document(namespace: &str, name: &str, key: &str, document: &Value) -> Value {
+    config_map(namespace, name, json!({key: yaml(document)}))
 }

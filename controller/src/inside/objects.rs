@@ -34,6 +34,19 @@ pub fn place(object: &Value) -> Option<(String, &str)> {
     Some((collection, name))
 }
 
+/// Where a cluster keeps what it consists of itself.
+pub const SYSTEM: &str = "kube-system";
+
+/// A ConfigMap of ours with these texts.
+pub fn config_map(namespace: &str, name: &str, data: Value) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": metadata(Some(namespace), name),
+        "data": data,
+    })
+}
+
 /// Metadata of an object of ours.
 pub fn metadata(namespace: Option<&str>, name: &str) -> Value {
     let mut metadata = json!({"name": name, "labels": {names::LABEL_PROJECT: names::PROJECT}});

@@ -6,6 +6,8 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 
 use crate::cluster::caches::NamespacedName;
 use crate::context::Context;
+use crate::inside::connection::split;
+use crate::tenant::network::address::join;
 use crate::tenant::world::{PathFact, ProbeFacts, ProbeFailureKind as Kind};
 
 /// One way to a tenant.
@@ -56,13 +58,13 @@ impl Ways {
         let Some(service) = &self.service else {
             return Vec::new();
         };
-        let Some((_, port)) = service.address.rsplit_once(':') else {
+        let Some((_, port)) = split(&service.address) else {
             return Vec::new();
         };
         let way = |pod: &Pod| {
             let ip = pod.status.as_ref()?.pod_ip.as_deref()?;
             Some(Way {
-                address: format!("{}:{port}", in_url(ip)),
+                address: join(ip, port.into()),
                 host: service.host.clone(),
             })
         };
@@ -91,17 +93,9 @@ fn through(service: &Service, name: &NamespacedName) -> Option<Way> {
         .find(|port| port.name.as_deref() == Some(names::PORT_API_SERVER))
         .or_else(|| ports.first())?;
     Some(Way {
-        address: format!("{}:{}", in_url(ip), port.port),
+        address: join(ip, port.port),
         host: Some(names::service_host(&name.name, &name.namespace)),
     })
-}
-
-/// An IPv6 address in brackets.
-fn in_url(ip: &str) -> String {
-    match ip.contains(':') {
-        true => format!("[{ip}]"),
-        false => ip.to_owned(),
-    }
 }
 
 #[cfg(test)]

@@ -834,3 +834,31 @@ fn what_is_kept_inside_is_a_condition_of_its_own() {
     lab.pass();
     assert!(!addons(&lab).core_dns.unwrap().enabled);
 }
+
+/// Who may write status could otherwise send nodes elsewhere, and have add-ons rolled.
+#[test]
+fn nodes_are_told_what_is_and_not_what_the_status_says() {
+    let mut lab = Lab::ready();
+    let told = |lab: &Lab| super::for_nodes(&lab.seen()).unwrap();
+    let wanted = told(&lab);
+    assert_eq!(wanted.endpoint, "10.0.0.10:6443");
+    assert_eq!(wanted.version.as_deref(), Some("v1.36.3"));
+    let status = lab.tenant().status.as_mut().unwrap();
+    status.control_plane_endpoint = Some("192.0.2.66:6443".to_owned());
+    let resources = status.kubernetes_resources.as_mut().unwrap();
+    resources.version.as_mut().unwrap().version = Some("v1.99.0".to_owned());
+    assert_eq!(told(&lab), wanted);
+    // Nodes have an address of their own, where the tenant names one.
+    lab.spec().network_profile.advertise_address = Some("203.0.113.7".to_owned());
+    assert_eq!(told(&lab).endpoint, "203.0.113.7:6443");
+    // While no pod serves, what was known stands.
+    let mut facts = crate::facts::TenantFacts::default();
+    facts.tell_nodes(Some(wanted.clone()));
+    lab.world.pods.clear();
+    facts.tell_nodes(super::for_nodes(&lab.seen()));
+    let known = facts.for_nodes.unwrap();
+    assert_eq!(
+        (known.endpoint.as_str(), known.version),
+        ("203.0.113.7:6443", wanted.version)
+    );
+}

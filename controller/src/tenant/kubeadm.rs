@@ -3,13 +3,12 @@
 
 use apiservice::names;
 use apiservice::v1alpha1::TenantControlPlane;
-use k8s_openapi::api::core::v1::ConfigMap;
 use serde_json::{Value, json};
 
 use crate::tenant::backing::store::Backing;
 use crate::tenant::network::address::Address;
 use crate::tenant::objects;
-use crate::tenant::plan::{Object, Plan};
+use crate::tenant::plan::Plan;
 use crate::tenant::world::World;
 
 const API_VERSION: &str = "kubeadm.k8s.io/v1beta4";
@@ -25,20 +24,8 @@ pub fn plan(world: &World, address: Option<&Address>, place: &Backing, plan: &mu
             cluster(world, address, place).to_string(),
         ),
     ];
-    let data = std::collections::BTreeMap::from(data);
-    let mut metadata = objects::meta(world, &name, names::component::KUBEADM_CONFIG);
-    metadata.annotations.get_or_insert_default().insert(
-        names::ANNOTATION_CHECKSUM.to_owned(),
-        objects::checksum(&data),
-    );
-    let wanted = ConfigMap {
-        metadata,
-        data: Some(data),
-        ..ConfigMap::default()
-    };
-    let live = world.owned.get::<ConfigMap>(&name).map(AsRef::as_ref);
-    let live = live.map(|live: &ConfigMap| (&live.metadata, live));
-    objects::keep(world, plan, Object::ConfigMap(wanted), live);
+    let component = names::component::KUBEADM_CONFIG;
+    objects::keep_config_map(world, plan, &name, component, data.into());
 }
 
 fn init(address: &Address) -> Value {

@@ -7,7 +7,7 @@ use apiservice::condition::{reason, tenant as condition};
 use apiservice::names;
 use apiservice::v1alpha1::AdditionalMetadata;
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use md5::{Digest, Md5};
 use serde::Serialize;
@@ -122,6 +122,29 @@ pub fn standing<'a>(world: &'a World, name: &str) -> Standing<'a, Secret> {
         Some(found) if world.ours(&found.metadata) => Standing::Ours(found),
         Some(found) => Standing::Taken(&found.metadata),
     }
+}
+
+/// Keeps a ConfigMap of the tenant, with the checksum of what is in it.
+pub fn keep_config_map(
+    world: &World,
+    plan: &mut Plan,
+    name: &str,
+    component: &str,
+    data: BTreeMap<String, String>,
+) {
+    let mut metadata = meta(world, name, component);
+    metadata
+        .annotations
+        .get_or_insert_default()
+        .insert(names::ANNOTATION_CHECKSUM.to_owned(), checksum(&data));
+    let wanted = ConfigMap {
+        metadata,
+        data: Some(data),
+        ..ConfigMap::default()
+    };
+    let live = world.owned.get::<ConfigMap>(name).map(AsRef::as_ref);
+    let live = live.map(|live: &ConfigMap| (&live.metadata, live));
+    keep(world, plan, Object::ConfigMap(wanted), live);
 }
 
 /// Plans the one write that brings the live object to `wanted`, or none.

@@ -189,7 +189,7 @@ impl Lab {
     }
 
     /// The world as the caches hold it: a plan and a report see nothing else.
-    fn seen(&self) -> World {
+    pub fn seen(&self) -> World {
         fn kept<K: Cached + Clone>(all: &mut [Arc<K>]) {
             let caches = Caches::default();
             for object in all {

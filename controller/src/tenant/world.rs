@@ -251,6 +251,16 @@ pub struct ProbeFacts {
     pub admission: Option<Admission>,
 }
 
+/// What a tenant's nodes are told of it, as a pass found it out. Not taken from its status:
+/// who may write that could send nodes elsewhere and have add-ons rolled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForNodes {
+    /// `host:port` of its API server for nodes and pods.
+    pub endpoint: String,
+    /// The newest version of Kubernetes that serves; `None` while no pod does.
+    pub version: Option<String>,
+}
+
 /// What came of keeping in a tenant's API what belongs there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct InsideFacts {

@@ -11,11 +11,11 @@ use std::collections::BTreeMap;
 
 use apiservice::names::{self, component, container, key, volume};
 use apiservice::v1alpha1::{Konnectivity, KonnectivityServer};
-use apiservice::version::{KubernetesVersion, Minor};
+use apiservice::version::{Minor, fitting};
 use k8s_openapi::api::core::v1::{
-    ConfigMap, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
-    EnvVarSource, HTTPGetAction, KeyToPath, Lifecycle, LifecycleHandler, ObjectFieldSelector,
-    Probe, ResourceRequirements, SecretVolumeSource, SleepAction, Volume, VolumeMount,
+    ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource,
+    HTTPGetAction, KeyToPath, Lifecycle, LifecycleHandler, ObjectFieldSelector, Probe,
+    ResourceRequirements, SecretVolumeSource, SleepAction, Volume, VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -23,7 +23,7 @@ use serde_json::json;
 
 use crate::cluster::kinds::ObjectKind;
 use crate::tenant::objects;
-use crate::tenant::plan::{Object, ObjectKey, Plan, Step};
+use crate::tenant::plan::{ObjectKey, Plan, Step};
 use crate::tenant::workload::flags::{self, Flags};
 use crate::tenant::workload::pods;
 use crate::tenant::workload::volumes::{PKI, READABLE};
@@ -73,17 +73,10 @@ pub fn image(
     match version {
         None if name.contains([':', '@']) => repository,
         version => {
-            let version = version.unwrap_or_else(|| self::version(kubernetes));
+            let version = version.unwrap_or_else(|| fitting(&VERSIONS, kubernetes));
             format!("{repository}:{version}")
         }
     }
-}
-
-fn version(kubernetes: &str) -> &'static str {
-    let minor = kubernetes.parse::<KubernetesVersion>();
-    let minor = minor.map_or(VERSIONS[0].0, |version| version.minor());
-    let mut fitting = VERSIONS.iter().filter(|(since, _)| *since <= minor);
-    fitting.next().unwrap_or(&VERSIONS[VERSIONS.len() - 1]).1
 }
 
 /// Keeps what sends the API server's connections into the tunnel, and removes what the
@@ -94,19 +87,7 @@ pub fn plan(world: &World, plan: &mut Plan) {
     }
     let name = names::konnectivity_egress_selector_configuration(world.name());
     let data = BTreeMap::from([(key::EGRESS_SELECTOR.to_owned(), selector())]);
-    let mut metadata = objects::meta(world, &name, component::EGRESS_SELECTOR);
-    metadata.annotations.get_or_insert_default().insert(
-        names::ANNOTATION_CHECKSUM.to_owned(),
-        objects::checksum(&data),
-    );
-    let wanted = ConfigMap {
-        metadata,
-        data: Some(data),
-        ..ConfigMap::default()
-    };
-    let live = world.owned.get::<ConfigMap>(&name).map(AsRef::as_ref);
-    let live = live.map(|live: &ConfigMap| (&live.metadata, live));
-    objects::keep(world, plan, Object::ConfigMap(wanted), live);
+    objects::keep_config_map(world, plan, &name, component::EGRESS_SELECTOR, data);
 }
 
 /// JSON is YAML as well.
