@@ -320,7 +320,7 @@ fn granted(
     hashes: &[String],
     expires: &str,
 ) -> Value {
-    let server = tenant.server();
+    let server = format!("https://{}", tenant.for_nodes);
     let lets_in = asked.usages.contains(&JoinTokenUsage::Authentication);
     let input = KubeconfigInput {
         cluster: &tenant.name,
@@ -332,7 +332,7 @@ fn granted(
     let mut status = json!({
         "token": token.whole(),
         "expirationTimestamp": expires,
-        "endpoint": tenant.endpoint,
+        "endpoint": tenant.for_nodes,
         "caCertHashes": hashes,
         "discoveryKubeconfig": pki::discovery_yaml(&input, &token.whole()),
     });
@@ -344,7 +344,7 @@ fn granted(
             .collect();
         status["command"] = format!(
             "kubeadm join {} --token {}{hashes}",
-            tenant.endpoint,
+            tenant.for_nodes,
             token.whole()
         )
         .into();

@@ -1,6 +1,7 @@
 //! A tenant as its subresources need it: where it is, whether it can be used, and the one
 //! Secret of it that we may read (rule 13).
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use apiservice::names::{self, key};
@@ -25,6 +26,8 @@ pub(super) struct Tenant {
     pub(super) name: String,
     /// HOST:PORT, for everybody.
     pub(super) endpoint: String,
+    /// HOST:PORT for its nodes: the same, unless the tenant names an address for them.
+    pub(super) for_nodes: String,
     /// The port of its Service.
     pub(super) port: u16,
     /// It has no pods, because it is to have none.
@@ -55,12 +58,17 @@ impl Tenant {
         }
         let endpoint = endpoint(object).ok_or_else(|| not_ready("it has no endpoint"))?;
         let spec = &object["spec"];
-        let port = spec["networkProfile"]["port"].as_u64();
+        let network = &spec["networkProfile"];
+        let port = network["port"].as_u64();
+        let port = port.and_then(|port| port.try_into().ok()).unwrap_or(6443);
+        let announced = network["advertiseAddress"].as_str().unwrap_or_default();
+        let announced = announced.parse().ok().map(|ip| SocketAddr::new(ip, port));
         Ok(Tenant {
             namespace: text(&object["metadata"]["namespace"]),
             name: text(&object["metadata"]["name"]),
             endpoint: endpoint.to_owned(),
-            port: port.and_then(|port| port.try_into().ok()).unwrap_or(6443),
+            for_nodes: announced.map_or_else(|| endpoint.to_owned(), |at| at.to_string()),
+            port,
             asleep: spec["controlPlane"]["deployment"]["replicas"] == 0,
             trouble,
         })
@@ -179,6 +187,15 @@ mod tests {
         let tenant = Tenant::of(&object).unwrap();
         assert_eq!(tenant.server(), "https://10.0.0.1:6443");
         assert_eq!((tenant.port, tenant.asleep), (7443, true));
+        assert_eq!(tenant.for_nodes, tenant.endpoint);
+        let nodes = |address: &str| {
+            let mut object = object.clone();
+            object["spec"]["networkProfile"]["advertiseAddress"] = address.into();
+            Tenant::of(&object).unwrap().for_nodes
+        };
+        assert_eq!(nodes(""), "10.0.0.1:6443");
+        assert_eq!(nodes("203.0.113.7"), "203.0.113.7:7443");
+        assert_eq!(nodes("2001:db8::7"), "[2001:db8::7]:7443");
         assert_eq!(tenant.trouble, None);
         for status in ["False", "Unknown"] {
             object["status"]["conditions"][0]["status"] = status.into();

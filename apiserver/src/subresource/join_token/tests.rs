@@ -33,6 +33,7 @@ fn what_went_wrong_in_a_tenant_is_told_with_what_to_do() {
         namespace: "n".to_owned(),
         name: "t".to_owned(),
         endpoint: "10.0.0.1:6443".to_owned(),
+        for_nodes: "10.0.0.1:6443".to_owned(),
         port: 6443,
         asleep: false,
         trouble: Some("ProbeFailed: it does not write".to_owned()),
@@ -160,6 +161,7 @@ fn a_command_is_given_with_a_token_that_is_for_all_that_joining_takes() {
         namespace: "n".to_owned(),
         name: "t".to_owned(),
         endpoint: "10.0.0.1:6443".to_owned(),
+        for_nodes: "203.0.113.7:6443".to_owned(),
         port: 6443,
         asleep: false,
         trouble: None,
@@ -172,7 +174,7 @@ fn a_command_is_given_with_a_token_that_is_for_all_that_joining_takes() {
     assert_eq!(
         both["command"],
         format!(
-            "kubeadm join 10.0.0.1:6443 --token {} --discovery-token-ca-cert-hash {} \
+            "kubeadm join 203.0.113.7:6443 --token {} --discovery-token-ca-cert-hash {} \
              --discovery-token-ca-cert-hash {}",
             token.whole(),
             hashes[0],
@@ -187,7 +189,7 @@ fn a_command_is_given_with_a_token_that_is_for_all_that_joining_takes() {
     );
     assert_eq!(
         kubeconfig["clusters"][0]["cluster"]["server"],
-        "https://10.0.0.1:6443"
+        "https://203.0.113.7:6443"
     );
     let signs = granted(&[JoinTokenUsage::Signing]);
     assert_eq!(signs.get("command"), None);
