@@ -204,9 +204,31 @@ async fn add_ons(tenant: &Tenant<'_>, story: &Story) {
         [of("deployment", "coredns"), of("daemonset", "kube-proxy")]
     };
     let spec = generations();
+    // A status that lies is no cause: nodes are not sent elsewhere, nothing is rolled.
+    let lie = json!({"status": {
+        "controlPlaneEndpoint": "192.0.2.66:6443",
+        "kubernetesResources": {"version": {"version": "v1.36.99"}},
+    }});
+    let status = format!("{}/status", tenant_path(NAME));
+    stage.it.patch(&status, &lie).await.unwrap();
     tokio::time::sleep(Duration::from_secs(65)).await;
     assert_eq!(versions(), before, "written without a cause");
     assert_eq!(generations(), spec, "written without a cause");
+    let info = [
+        "-n",
+        "kube-public",
+        "get",
+        "configmap",
+        "cluster-info",
+        "-o",
+        "yaml",
+    ];
+    assert!(
+        !tenant.done(&info).contains("192.0.2.66"),
+        "nodes are sent elsewhere"
+    );
+    let said = stage.it.get(&tenant_path(NAME)).await.unwrap();
+    assert_ne!(said["status"]["controlPlaneEndpoint"], "192.0.2.66:6443");
 
     let path = tenant_path(NAME);
     let began = Instant::now();
