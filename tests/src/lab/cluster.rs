@@ -277,7 +277,7 @@ impl Lab {
             addresses,
         )?)?;
         // Both keep trying until the API server answers, and are warm by then.
-        let manager = start(control_plane::controller_manager(
+        let mut manager = start(control_plane::controller_manager(
             &directories,
             &directory,
             addresses,
@@ -305,7 +305,19 @@ impl Lab {
         lab.record.agent = Some(agent.id);
         lab.record.write(&lab.directory)?;
         say("waiting for the controllers");
-        lab.wait_for_controllers(&manager).await?;
+        let waited = wait_for_controllers(&lab.client, &manager).await;
+        if manager.check().is_err() {
+            // It gives the API server ten seconds to be healthy, which can be too short
+            // beside other runs, and ends. A kubelet would start it again, too.
+            manager = lab.spawn(control_plane::controller_manager(
+                &lab.directories,
+                &lab.directory,
+                addresses,
+            ))?;
+            wait_for_controllers(&lab.client, &manager).await?;
+        } else {
+            waited?;
+        }
         if containerd.is_some() {
             node::wait(&lab).await?;
         }
@@ -319,24 +331,6 @@ impl Lab {
         lab.record.ready = true;
         lab.record.write(&lab.directory)?;
         Ok(lab)
-    }
-
-    /// A namespace is of use once it has its ServiceAccount.
-    async fn wait_for_controllers(&self, manager: &Process) -> Result<()> {
-        use k8s_openapi::api::core::v1::ServiceAccount;
-        let accounts: kube::Api<ServiceAccount> = kube::Api::namespaced(self.client(), "default");
-        for _ in 0..1200 {
-            let found = accounts
-                .get_opt("default")
-                .await
-                .doing(|| "get the default ServiceAccount".into())?;
-            if found.is_some() {
-                return Ok(());
-            }
-            manager.check()?;
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        Err(manager.failure("made no ServiceAccount within 60 s"))
     }
 
     fn kubectl_command(&self, arguments: &[&str]) -> Command {
@@ -405,6 +399,24 @@ pub fn build(directories: &Directories, level: Level, say: &mut dyn FnMut(&str))
         images::build_for_node(directories, say)?;
     }
     Ok(())
+}
+
+/// A namespace is of use once it has its ServiceAccount.
+async fn wait_for_controllers(client: &kube::Client, manager: &Process) -> Result<()> {
+    use k8s_openapi::api::core::v1::ServiceAccount;
+    let accounts: kube::Api<ServiceAccount> = kube::Api::namespaced(client.clone(), "default");
+    for _ in 0..1200 {
+        let found = accounts
+            .get_opt("default")
+            .await
+            .doing(|| "get the default ServiceAccount".into())?;
+        if found.is_some() {
+            return Ok(());
+        }
+        manager.check()?;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Err(manager.failure("made no ServiceAccount within 60 s"))
 }
 
 /// A client by a kubeconfig's current context.

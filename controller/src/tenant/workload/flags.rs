@@ -192,6 +192,11 @@ fn controller_manager(world: &World) -> (Flags, Flags) {
         ("bind-address", "0.0.0.0".to_owned()),
         ("cluster-name", world.name().to_owned()),
         ("controllers", "*,bootstrapsigner,tokencleaner".to_owned()),
+        // Its start asks some two hundred requests of the API server beside it; at its
+        // own limit of 20 a second a new tenant's namespaces would have no
+        // ServiceAccount, and its nodes no rights, for five seconds longer.
+        ("kube-api-burst", "400".to_owned()),
+        ("kube-api-qps", "200".to_owned()),
         ("leader-elect", "true".to_owned()),
         ("use-service-account-credentials", "true".to_owned()),
     ];
