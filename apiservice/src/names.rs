@@ -123,6 +123,11 @@ pub const GROUP_VIEW: &str = "steward:view";
 pub const GROUP_JOIN_TOKENS: &str = "steward:join-tokens";
 /// The user in those certificates.
 pub const USER_JOIN_TOKENS: &str = "steward:apiserver";
+/// Group of the certificates with which our controller approves nodes' requests for
+/// serving certificates; it may do nothing else in the tenant.
+pub const GROUP_SERVING_CERTIFICATES: &str = "steward:serving-certificates";
+/// The user in those certificates.
+pub const USER_SERVING_CERTIFICATES: &str = "steward:controller";
 /// On a token for joining nodes: the user of the management cluster that asked for it.
 pub const ANNOTATION_REQUESTED_BY: &str = "steward.butlerlabs.dev/requested-by";
 /// Namespace in a tenant of its tokens for joining nodes.

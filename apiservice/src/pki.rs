@@ -8,6 +8,7 @@ mod certificate;
 mod key;
 mod kubeconfig;
 mod read;
+mod request;
 
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ pub use certificate::{authority, sign};
 pub use key::{key_matches, signing_keys, signing_keys_match};
 pub use kubeconfig::{KubeconfigInput, discovery_yaml, kubeconfig, kubeconfig_yaml};
 pub use read::{CertInfo, inspect, public_key_hashes, verify};
+pub use request::{RequestInfo, request};
 
 /// Why a certificate or key could not be made, read or believed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +33,9 @@ pub enum Error {
     /// A certificate does not parse.
     #[error("the certificate does not parse: {0}")]
     Certificate(String),
+    /// A certificate signing request does not parse.
+    #[error("the certificate request does not parse: {0}")]
+    Request(String),
     /// A private key does not parse, or is of a kind that is not supported.
     #[error("the private key is not an ECDSA, RSA or Ed25519 key in PKCS#8, PKCS#1 or SEC 1 form")]
     Key,

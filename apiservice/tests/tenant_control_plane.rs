@@ -169,6 +169,11 @@ fn fields_are_judged_one_by_one() {
         json!({"provider": "talos"}),
         "spec.addons.workerBootstrap.talos: Required value: needed with provider talos; it may be {}",
     );
+    refused(
+        "/kubernetes/kubelet/servingCertificates",
+        json!({"allowedSubnets": ["10.0.0.0/8", "10.1"]}),
+        "spec.kubernetes.kubelet.servingCertificates.allowedSubnets[1]: Invalid value: \"10.1\": must be a network such as 192.0.2.0/24",
+    );
 }
 
 #[test]

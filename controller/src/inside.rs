@@ -18,5 +18,6 @@ mod plan;
 pub mod probe;
 mod rbac;
 mod read_write_watch;
+pub mod serving_certificates;
 mod ways;
 mod write;

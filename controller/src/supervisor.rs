@@ -1,5 +1,5 @@
-//! Owns the observers: for each tenant one probe, one that keeps what is inside it, and
-//! one access check; one health check for each DataStore, one watch for each Secret
+//! Owns the observers: for each tenant one probe, one that keeps what is inside it, one
+//! that approves its nodes' certificates, and one access check; one health check for each DataStore, one watch for each Secret
 //! that a DataStore refers to. It starts and ends tasks, and knows nothing of what they
 //! find.
 
@@ -18,7 +18,7 @@ use crate::cluster::caches::NamespacedName;
 use crate::cluster::watches::Watches;
 use crate::context::Context;
 use crate::datastores::{access, observer, references};
-use crate::inside::{keep, probe};
+use crate::inside::{keep, probe, serving_certificates};
 use crate::process::metrics::Metrics;
 use crate::process::timing;
 
@@ -120,6 +120,7 @@ impl Supervisor {
             let tasks_of = vec![
                 observer!(probe::run),
                 observer!(keep::run),
+                observer!(serving_certificates::run),
                 observer!(access::run),
             ];
             let group = Group {

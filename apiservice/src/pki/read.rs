@@ -143,7 +143,7 @@ pub(super) fn x509<'a>(certificate: &'a CertificateDer<'_>) -> Result<X509Certif
     }
 }
 
-fn subject(name: &X509Name<'_>) -> Subject {
+pub(super) fn subject(name: &X509Name<'_>) -> Subject {
     let text = |value: &x509_parser::x509::AttributeTypeAndValue<'_>| {
         value.as_str().map(str::to_owned).unwrap_or_default()
     };
@@ -153,7 +153,7 @@ fn subject(name: &X509Name<'_>) -> Subject {
     }
 }
 
-fn address(bytes: &[u8]) -> Option<IpAddr> {
+pub(super) fn address(bytes: &[u8]) -> Option<IpAddr> {
     <[u8; 4]>::try_from(bytes)
         .map(IpAddr::from)
         .or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from))

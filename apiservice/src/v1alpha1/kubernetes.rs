@@ -56,6 +56,11 @@ pub struct Kubelet {
     )]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub configuration_json_patches: Vec<JsonPatch>,
+    /// Kubelets ask the tenant's authority for their serving certificates, and Steward
+    /// approves what each asks for itself. Without it kubelets sign their own, which
+    /// nobody can verify.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serving_certificates: Option<ServingCertificates>,
 }
 
 impl Default for Kubelet {
@@ -68,8 +73,22 @@ impl Default for Kubelet {
             ],
             cgroupfs: None,
             configuration_json_patches: Vec::new(),
+            serving_certificates: None,
         }
     }
+}
+
+/// Serving certificates of kubelets. A request is approved if a node asks for its own
+/// name and for addresses that are its own, and no other node's or the control plane's.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServingCertificates {
+    /// Networks of the nodes: a request for an address outside them is not approved.
+    /// Empty: any network. A node says itself which addresses it has, so this is what
+    /// keeps one from asking for an address that no other node has.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub allowed_subnets: Vec<String>,
 }
 
 /// A kind of node address.

@@ -209,6 +209,17 @@ impl TenantControlPlaneSpec {
     pub fn konnectivity(&self) -> Option<&Konnectivity> {
         self.addons.as_ref()?.konnectivity.as_ref()
     }
+
+    /// The networks of nodes whose requests for serving certificates are approved; empty:
+    /// any. `None`: nobody asked for approval.
+    pub fn approved_subnets(&self) -> Option<&[String]> {
+        if let Some(wanted) = &self.kubernetes.kubelet.serving_certificates {
+            return Some(&wanted.allowed_subnets);
+        }
+        let bootstrap = self.addons.as_ref()?.worker_bootstrap.as_ref()?;
+        let wanted = bootstrap.csr_approval.auto_approve;
+        wanted.then_some(bootstrap.allowed_subnets.as_slice())
+    }
 }
 
 /// One API resource in a DataStore of its own.

@@ -47,6 +47,7 @@ pub(super) fn check(new: &Value, old: Option<&Value>) -> Vec<Error> {
     tunnel(&new, before, &mut errors);
     overrides(&new, before, &mut errors);
     worker_bootstrap(&new, before, &mut errors);
+    serving_certificates(&new, before, &mut errors);
     errors
 }
 
@@ -858,9 +859,27 @@ fn worker_bootstrap(
             "needed with provider talos; it may be {}",
         ));
     }
-    for (position, range) in worker.allowed_subnets.iter().enumerate() {
+    allowed_subnets(&path, &worker.allowed_subnets, errors);
+}
+
+fn serving_certificates(
+    new: &TenantControlPlaneSpec,
+    old: Option<&TenantControlPlaneSpec>,
+    errors: &mut Vec<Error>,
+) {
+    let part = |spec: &TenantControlPlaneSpec| spec.kubernetes.kubelet.serving_certificates.clone();
+    let Some(wanted) = part(new).filter(|_| changed(new, old, part)) else {
+        return;
+    };
+    let path = Path::new("spec.kubernetes.kubelet.servingCertificates");
+    allowed_subnets(&path, &wanted.allowed_subnets, errors);
+}
+
+/// `allowedSubnets` are networks.
+fn allowed_subnets(parent: &Path, ranges: &[String], errors: &mut Vec<Error>) {
+    for (position, range) in ranges.iter().enumerate() {
         if range.parse::<IpNet>().is_err() {
-            let path = path.child("allowedSubnets").index(position);
+            let path = parent.child("allowedSubnets").index(position);
             let detail = "must be a network such as 192.0.2.0/24";
             errors.push(Error::invalid(&path, range.as_str(), detail));
         }

@@ -23,7 +23,7 @@ const NOT_ACTED_UPON: &[&[&str]] = &[
     &["controlPlane", "deployment", "resources", "kine"],
     &["controlPlane", "deployment", "extraArgs", "kine"],
     &["addons", "tcpProxy"],
-    &["addons", "workerBootstrap"],
+    &["addons", "workerBootstrap", "talos"],
 ];
 
 /// The fields that are set and not acted upon yet, as paths from the root of

@@ -16,6 +16,7 @@ use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::TcpStream;
 
@@ -82,6 +83,15 @@ impl Drop for Tenant {
     fn drop(&mut self) {
         self.driver.abort();
     }
+}
+
+/// What [`Tenant::read`] has read.
+#[derive(Debug)]
+pub enum Read<T> {
+    /// It is there.
+    There(T),
+    /// It is longer than was asked for.
+    TooLarge,
 }
 
 /// The answer to a request.
@@ -187,6 +197,40 @@ impl Tenant {
             status,
             body: serde_json::from_slice(&body).unwrap_or_default(),
         })
+    }
+
+    /// Reads as much of an answer as `T` takes of it, unless it is longer than `limit`
+    /// bytes. What `T` does not take costs no memory.
+    pub async fn read<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        limit: usize,
+    ) -> Result<Read<T>, ProbeFailure> {
+        let response = self.send(Method::GET, path, "", None).await?;
+        let status = response.status();
+        let bytes = match Limited::new(response.into_body(), limit).collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) if error.is::<LengthLimitError>() => return Ok(Read::TooLarge),
+            Err(error) => {
+                let message = format!("the answer to {path}: {error}");
+                return Err(failure(Kind::Silent, message));
+            }
+        };
+        if !status.is_success() {
+            let answer = Answer {
+                status,
+                body: serde_json::from_slice(&bytes[..bytes.len().min(ANSWER)]).unwrap_or_default(),
+            };
+            let kind = match status {
+                StatusCode::UNAUTHORIZED => Kind::Unauthenticated,
+                StatusCode::FORBIDDEN => Kind::Forbidden,
+                _ => Kind::Read,
+            };
+            return Err(failure(kind, answer.message()));
+        }
+        serde_json::from_slice(&bytes)
+            .map(Read::There)
+            .map_err(|error| failure(Kind::Read, format!("the answer to {path}: {error}")))
     }
 
     /// Opens a watch; lines of JSON come out of it.

@@ -69,6 +69,27 @@ impl Writer {
     }
 }
 
+/// Credentials for [`crate::inside::serving_certificates`], good for nothing else.
+pub fn serving_certificates(
+    ctx: &Context,
+    tenant: &NamespacedName,
+) -> Result<Credentials, ProbeFailure> {
+    let authority = |secret: &str| {
+        let pair = pair_of(ctx, tenant, secret);
+        pair.ok_or_else(|| failure(Kind::Unasked, "the tenant's authorities are not there"))
+    };
+    let (cluster, users) = (
+        authority(&names::ca(&tenant.name))?,
+        authority(&names::client_ca(&tenant.name))?,
+    );
+    let (user, group) = (
+        names::USER_SERVING_CERTIFICATES,
+        names::GROUP_SERVING_CERTIFICATES,
+    );
+    let client = client_certificate(&users, user, group, ctx.now(), &ctx.entropy)?;
+    Credentials::new(&cluster.cert, &client)
+}
+
 /// An authority out of one of the tenant's Secrets.
 pub fn pair_of(ctx: &Context, tenant: &NamespacedName, secret: &str) -> Option<Pair> {
     let secret = ctx

@@ -584,7 +584,7 @@ fn own_pods(ctx: &Context, name: &NamespacedName) -> Vec<Arc<Pod>> {
 }
 
 /// Nothing is written into a tenant that is paused, asleep or on its way out.
-fn is_left_alone(tenant: &TenantControlPlane) -> bool {
+pub fn is_left_alone(tenant: &TenantControlPlane) -> bool {
     is_paused(&tenant.metadata)
         || tenant.spec.control_plane.deployment.replicas == 0
         || tenant.metadata.deletion_timestamp.is_some()

@@ -168,6 +168,9 @@ pub fn kubelet(cluster: &Cluster) -> Result<Value, String> {
         "rotateCertificates": true,
         "staticPodPath": "/etc/kubernetes/manifests",
     });
+    if spec.kubernetes.kubelet.serving_certificates.is_some() {
+        config["serverTLSBootstrap"] = json!(true);
+    }
     let patches = &spec.kubernetes.kubelet.configuration_json_patches;
     if patches.len() > OPERATIONS {
         return Err(format!("it has more than {OPERATIONS} operations"));

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::inside::objects::{is_ours, title};
-use crate::inside::{coredns, konnectivity, kube_proxy, kubeadm, rbac};
+use crate::inside::{coredns, konnectivity, kube_proxy, kubeadm, rbac, serving_certificates};
 use crate::report::diagnose::quote;
 use crate::tenant::drift;
 use crate::tenant::world::InsideProblem;
@@ -203,6 +203,10 @@ pub fn wanted(basis: &Basis) -> (Vec<Kept>, Vec<InsideProblem>) {
         (
             konnectivity::objects(cluster),
             cluster.konnectivity().is_some(),
+        ),
+        (
+            serving_certificates::rights().map(Kept::whole).into(),
+            cluster.tenant.spec.approved_subnets().is_some(),
         ),
     ] {
         match is_wanted {
@@ -617,6 +621,37 @@ mod tests {
             ]
         );
         assert_eq!(tenant.pass(&without), NOTHING);
+    }
+
+    #[test]
+    fn rights_to_approve_come_and_go_with_the_wish() {
+        let mut tenant = Tenant::default();
+        tenant.pass(&later(|_| {}));
+        let asked = later(|spec| {
+            spec.kubernetes.kubelet.serving_certificates = Some(Default::default());
+        });
+        assert_eq!(
+            tenant.pass(&asked),
+            [
+                "apply ConfigMap kube-system/kubelet-config",
+                "create ClusterRole steward:serving-certificates",
+                "create ClusterRoleBinding steward:serving-certificates",
+            ]
+        );
+        assert_eq!(
+            tenant.pass(&later(|_| {})),
+            [
+                "apply ConfigMap kube-system/kubelet-config",
+                "delete ClusterRole steward:serving-certificates",
+                "delete ClusterRoleBinding steward:serving-certificates",
+            ]
+        );
+        // As Talos asks for it.
+        let talos = later(|spec| {
+            let addons = spec.addons.get_or_insert_default();
+            addons.worker_bootstrap = Some(Default::default());
+        });
+        assert_eq!(tenant.pass(&talos).len(), 2);
     }
 
     #[test]

@@ -217,7 +217,7 @@ async fn cycle(tenant: &Tenant, subject: &Subject, stage: &Mutex<Kind>) -> Resul
 }
 
 /// Turns an answer that is not a success into its cause.
-fn expect(answer: &Answer, stage: Kind) -> Result<(), ProbeFailure> {
+pub fn expect(answer: &Answer, stage: Kind) -> Result<(), ProbeFailure> {
     let status = answer.status;
     if status.is_success() {
         return Ok(());

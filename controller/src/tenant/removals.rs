@@ -344,6 +344,11 @@ fn table() -> Vec<Row> {
             json!({}),
             json!({"server": {"port": 9000}}),
         ),
+        row(
+            "/kubernetes/kubelet/servingCertificates",
+            json!({}),
+            json!({"allowedSubnets": ["10.0.0.0/8"]}),
+        ),
         row("/addons/tcpProxy", json!({}), json!({"image": "a"})),
         row(
             "/addons/workerBootstrap",

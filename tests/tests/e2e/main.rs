@@ -30,6 +30,7 @@ mod ready;
 mod registration;
 mod rights;
 mod rollout;
+mod serving;
 mod stage;
 mod story;
 mod trouble;

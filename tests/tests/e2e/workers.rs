@@ -11,6 +11,7 @@ use tests::served::Said;
 
 use crate::dump::Dump;
 use crate::life::seconds;
+use crate::serving;
 use crate::stage::Stage;
 use crate::story::Story;
 
@@ -69,6 +70,7 @@ pub async fn run(stage: &Stage) {
     let machine_before = traces(lab);
     let mut manifest = manifest(NAME, 1);
     manifest["spec"]["addons"] = json!({"coreDNS": {}, "kubeProxy": {}});
+    serving::ask(&mut manifest);
     let began = Instant::now();
     stage.create(&manifest).await;
     let story = stage.tenant(NAME, 1).await;
@@ -89,6 +91,7 @@ pub async fn run(stage: &Stage) {
     stage.note("a worker host starts", seconds(began.elapsed()));
     let took = tenant.joins(&first).await;
     stage.note("kubeadm join until the Node is Ready", seconds(took));
+    serving::approved(&tenant, &first).await;
     let took = tenant.available("kube-system", "coredns").await;
     stage.note("then until CoreDNS is available", seconds(took));
 
@@ -105,6 +108,9 @@ pub async fn run(stage: &Stage) {
         .reaches("http://web.default.svc.cluster.local/")
         .await;
     stage.note("until a pod reaches another by name", seconds(took));
+
+    serving::approved(&tenant, &second).await;
+    serving::refused(&tenant, &first, &second).await;
 
     // What the API server asks the kubelets for.
     let said = tenant.done(&["logs", "deploy/user"]);

@@ -1,0 +1,528 @@
+//! Approves nodes' requests for serving certificates, where the tenant asks for it. One
+//! task a tenant; it has a connection to the tenant's API, with rights for nothing else,
+//! and watches the requests there.
+
+pub mod judge;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use apiservice::names;
+use apiservice::pki;
+use apiservice::v1alpha1::TenantControlPlane;
+use http::Method;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
+
+use self::judge::{Claim, Comparison, Limits, Node, Objection, Request};
+use crate::cluster::caches::NamespacedName;
+use crate::context::Context;
+use crate::inside::connection::{Read, Tenant, failure, split};
+use crate::inside::identity;
+use crate::inside::keep::is_left_alone;
+use crate::inside::rbac::{cluster_role, cluster_role_binding, group, rule};
+use crate::inside::read_write_watch::expect;
+use crate::inside::ways::{Way, Ways};
+use crate::process::lanes::Lanes;
+use crate::process::timing;
+use crate::report::diagnose::quote;
+use crate::tenant::world::{ProbeFailure, ProbeFailureKind as Kind};
+
+const REQUESTS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
+/// What is asked for: requests of this signer only.
+const SELECTOR: &str = "fieldSelector=spec.signerName%3Dkubernetes.io%2Fkubelet-serving";
+const NODES: &str = "/api/v1/nodes";
+/// Reason in an approval, as Steward writes it.
+const APPROVED: &str = "StewardAutoApproved";
+/// Reason of the Event about a request that is not approved.
+const NOT_APPROVED: &str = "ServingCertificateNotApproved";
+
+/// Tenants whose requests are read at a time, each with at most [`BYTES`] in memory.
+static LOOKS: Semaphore = Semaphore::const_new(8);
+/// Objects of one page, and bytes of it: more than one object of any API server has.
+const PAGE: usize = 50;
+const BYTES: usize = 4 << 20;
+/// Requests of one tenant that are looked at in a turn. What nobody approves is removed
+/// after a day by the tenant's controller manager.
+const REQUESTS_AT_ONCE: usize = 10_000;
+/// Of them, those of one node and of all nodes that are compared with Nodes in a turn.
+const OF_ONE_NODE: usize = 16;
+const OF_ALL_NODES: usize = 2_000;
+/// Nodes of one tenant that are compared with.
+const NODES_AT_ONCE: usize = 20_000;
+/// The role and the binding of whoever approves.
+pub fn rights() -> [Value; 2] {
+    let name = names::GROUP_SERVING_CERTIFICATES;
+    let mut sign = rule("certificates.k8s.io", &["signers"], &["approve"]);
+    sign["resourceNames"] = json!([judge::SIGNER]);
+    let requests = ["certificatesigningrequests"];
+    let approval = ["certificatesigningrequests/approval"];
+    let rules = json!([
+        rule("certificates.k8s.io", &requests, &["list", "watch"]),
+        rule("certificates.k8s.io", &approval, &["patch"]),
+        sign,
+        rule("", &["nodes"], &["list"]),
+    ]);
+    [
+        cluster_role(name, rules),
+        cluster_role_binding(name, name, json!([group(name)])),
+    ]
+}
+
+/// Approves requests of one tenant until the task is ended.
+pub async fn run(ctx: Arc<Context>, name: NamespacedName, uid: String) {
+    let mut approver = Approver {
+        ctx: &ctx,
+        name: &name,
+        uid: &uid,
+        lanes: Lanes::of(1),
+        told: BTreeSet::new(),
+    };
+    let mut failures = 0;
+    loop {
+        let Some((tenant, way)) = approver.way() else {
+            tokio::time::sleep(timing::APPROVAL_ASKED_EVERY).await;
+            continue;
+        };
+        match approver.session(&tenant, &way).await {
+            Ok(()) => failures = 0,
+            Err(failure) => {
+                failures += 1;
+                let tenant = name.to_string();
+                tracing::debug!(tenant, "requests for certificates: {}", failure.message);
+            }
+        }
+        let (first, slowest) = timing::OBSERVER_AGAIN;
+        tokio::time::sleep(timing::observer_backoff(first, slowest, failures.max(1))).await;
+    }
+}
+
+/// One page of a list.
+#[derive(Deserialize)]
+struct Page<T> {
+    metadata: PageMetadata,
+    #[serde(default = "Vec::new")]
+    items: Vec<T>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct PageMetadata {
+    resource_version: String,
+    r#continue: String,
+}
+
+/// What a turn came to.
+struct Turn {
+    /// The state that was read.
+    version: String,
+    /// Something may be in order in a moment.
+    waits: bool,
+}
+
+struct Approver<'a> {
+    ctx: &'a Context,
+    name: &'a NamespacedName,
+    uid: &'a str,
+    lanes: Lanes,
+    /// Requests (by uid) that were told of as not approved.
+    told: BTreeSet<String>,
+}
+
+impl Approver<'_> {
+    /// The tenant and a way to it, if it asks for approval and can be asked.
+    fn way(&self) -> Option<(Arc<TenantControlPlane>, Way)> {
+        let tenant = self.ctx.caches.tenants.get(self.name)?;
+        tenant.spec.approved_subnets()?;
+        if tenant.metadata.uid.as_deref() != Some(self.uid)
+            || is_left_alone(&tenant)
+            || !tenant.was_ready()
+        {
+            return None;
+        }
+        let probe = self.ctx.facts.tenant(self.uid).probe;
+        let way = Ways::of(self.ctx, self.name, &tenant).open(&probe)?;
+        Some((tenant, way))
+    }
+
+    /// One connection: turns, each after something was asked for.
+    async fn session(
+        &mut self,
+        tenant: &TenantControlPlane,
+        way: &Way,
+    ) -> Result<(), ProbeFailure> {
+        let ctx = self.ctx;
+        let generation = tenant.metadata.generation;
+        let work = async {
+            let credentials = identity::serving_certificates(ctx, self.name)?;
+            let host = way.host.as_deref();
+            let connect = Tenant::connect(&way.address, host, &credentials, &self.lanes);
+            let connect = timeout(timing::CONNECT_DEADLINE, connect).await;
+            let late = |_| failure(Kind::TimedOut, "no connection in time");
+            let connection = connect.map_err(late)??;
+            let end = Instant::now() + timing::APPROVAL_SESSION;
+            loop {
+                // A change of the spec begins anew with what it says.
+                let current = ctx.caches.tenants.get(self.name);
+                let current = current.and_then(|tenant| tenant.metadata.generation);
+                if Instant::now() >= end || current != generation {
+                    return Ok(());
+                }
+                let late = |_| failure(Kind::Silent, "the tenant's API does not answer");
+                let turn = timeout(timing::APPROVAL_TURN, self.turn(&connection, tenant)).await;
+                let turn = turn.map_err(late)??;
+                tokio::time::sleep(timing::APPROVAL_PAUSE).await;
+                let patience = match turn.waits {
+                    true => Instant::now() + timing::APPROVAL_SOON,
+                    false => end,
+                };
+                news(&connection, &turn.version, patience).await?;
+            }
+        };
+        let held = ctx.leadership.hold(work).await;
+        held.unwrap_or(Ok(()))
+    }
+
+    /// Reads the requests and approves those that are in order.
+    async fn turn(
+        &mut self,
+        connection: &Tenant,
+        tenant: &TenantControlPlane,
+    ) -> Result<Turn, ProbeFailure> {
+        let _permit = LOOKS.acquire().await;
+        let Some(limits) = limits(self.ctx, self.name, tenant) else {
+            return Err(failure(
+                Kind::Unasked,
+                "the certificate of the API server is not there",
+            ));
+        };
+        let mut pending = Pending::default();
+        let mut refusals = Refusals::new(&self.told);
+        let see = |request: Request| {
+            if !request.is_pending() {
+                return;
+            }
+            match judge::claim(&request, &limits) {
+                Ok(claim) => pending.add(Asked::of(request), claim),
+                Err(Objection::Refused(why) | Objection::NotYet(why)) => {
+                    refusals.add(&Asked::of(request), &why);
+                }
+            }
+        };
+        let (version, _) = pages(connection, REQUESTS, SELECTOR, REQUESTS_AT_ONCE, see).await?;
+        if !pending.all.is_empty() {
+            let see = |node: Node| {
+                for (_, comparison) in &mut pending.all {
+                    comparison.see(&node);
+                }
+            };
+            let (_, all) = pages(connection, NODES, "", NODES_AT_ONCE, see).await?;
+            if !all {
+                let message = format!("more than {NODES_AT_ONCE} nodes");
+                return Err(failure(Kind::Read, message));
+            }
+        }
+        let mut waits = pending.more;
+        for (request, comparison) in pending.all {
+            match comparison.end() {
+                Ok(()) => self.approve(connection, &request).await?,
+                Err(Objection::NotYet(why)) => {
+                    let tenant = self.name.to_string();
+                    let request = &request.name;
+                    tracing::debug!(tenant, request, "not approved yet: {why}");
+                    waits = true;
+                }
+                Err(Objection::Refused(why)) => refusals.add(&request, &why),
+            }
+        }
+        let Refusals { there, events, .. } = refusals;
+        self.told = there;
+        for message in events {
+            let name = self.name.to_string();
+            tracing::warn!(tenant = name, "not approved: {message}");
+            let events = &self.ctx.events;
+            events.tell(tenant, true, NOT_APPROVED, &message).await;
+        }
+        Ok(Turn { version, waits })
+    }
+
+    async fn approve(&self, connection: &Tenant, request: &Asked) -> Result<(), ProbeFailure> {
+        let patch = json!({
+            "metadata": {"uid": request.uid, "resourceVersion": request.version},
+            "status": {"conditions": [{
+                "type": "Approved",
+                "status": "True",
+                "reason": APPROVED,
+                "message": "It is a node's request for its own name and addresses.",
+            }]},
+        });
+        let path = format!("{REQUESTS}/{}/approval", request.name);
+        let content = "application/merge-patch+json";
+        let answer = connection.call(Method::PATCH, &path, content, Some(&patch));
+        let answer = answer.await?;
+        if matches!(answer.status.as_u16(), 404 | 409) {
+            // Somebody else was faster.
+            return Ok(());
+        }
+        expect(&answer, Kind::Write)?;
+        let tenant = self.name.to_string();
+        let node = &request.user;
+        let request = &request.name;
+        tracing::info!(
+            tenant,
+            request,
+            "approved the serving certificate of {node}"
+        );
+        Ok(())
+    }
+}
+
+/// A request, as far as it is remembered.
+struct Asked {
+    name: String,
+    uid: String,
+    version: String,
+    user: String,
+}
+
+impl Asked {
+    fn of(request: Request) -> Self {
+        Asked {
+            name: request.metadata.name,
+            uid: request.metadata.uid,
+            version: request.metadata.resource_version,
+            user: request.spec.username,
+        }
+    }
+}
+
+/// Requests that are in order by themselves.
+#[derive(Default)]
+struct Pending {
+    all: Vec<(Asked, Comparison)>,
+    of_node: HashMap<String, usize>,
+    /// There are more, for a later turn.
+    more: bool,
+}
+
+impl Pending {
+    /// Takes in a request, if there is room: one node that asks again and again does not
+    /// keep the others waiting.
+    fn add(&mut self, request: Asked, claim: Claim) {
+        let of_node = self.of_node.entry(claim.node.clone()).or_default();
+        if *of_node >= OF_ONE_NODE || self.all.len() >= OF_ALL_NODES {
+            self.more = true;
+            return;
+        }
+        *of_node += 1;
+        self.all.push((request, Comparison::new(claim)));
+    }
+}
+
+/// Requests that are not approved.
+struct Refusals<'a> {
+    /// Those of before, by uid.
+    told: &'a BTreeSet<String>,
+    there: BTreeSet<String>,
+    /// About a few of those that are new.
+    events: Vec<String>,
+}
+
+/// Events of one turn.
+const EVENTS: usize = 3;
+
+impl<'a> Refusals<'a> {
+    fn new(told: &'a BTreeSet<String>) -> Self {
+        Refusals {
+            told,
+            there: BTreeSet::new(),
+            events: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, request: &Asked, why: &str) {
+        if !self.told.contains(&request.uid) && self.events.len() < EVENTS {
+            self.events.push(format!(
+                "CertificateSigningRequest {} of {} is not approved: {}. Approve or deny it with \
+                 kubectl certificate.",
+                request.name,
+                request.user,
+                quote(why)
+            ));
+        }
+        self.there.insert(request.uid.clone());
+    }
+}
+
+/// What a tenant's nodes may not have, and where they may be. `None`: it is not known
+/// which names the API server has.
+fn limits(ctx: &Context, name: &NamespacedName, tenant: &TenantControlPlane) -> Option<Limits> {
+    let secret = NamespacedName::new(&name.namespace, names::api_server(&name.name));
+    let secret = ctx.caches.secrets.get(&secret)?;
+    let held = secret.data.as_ref()?.get(names::key::API_SERVER_CRT)?;
+    let held = pki::inspect(std::str::from_utf8(&held.0).ok()?).ok()?;
+    let mut limits = Limits {
+        reserved_names: held.dns_names,
+        reserved_addresses: held.ip_addresses,
+        ..Limits::default()
+    };
+    let endpoint = tenant.status.as_ref()?.control_plane_endpoint.as_deref();
+    if let Some((host, _)) = endpoint.and_then(split) {
+        match host.parse() {
+            Ok(address) => limits.reserved_addresses.push(address),
+            Err(_) => limits.reserved_names.push(host.to_owned()),
+        }
+    }
+    let ranges = tenant.spec.network_profile.service_ranges();
+    limits.service_ranges = ranges.iter().filter_map(|it| it.parse().ok()).collect();
+    let allowed = tenant.spec.approved_subnets()?;
+    // All of them: one that is left out would let in any address.
+    limits.allowed = allowed
+        .iter()
+        .map(|range| range.parse().ok())
+        .collect::<Option<_>>()?;
+    Some(limits)
+}
+
+/// Reads a list page by page, up to so many objects: its version, and whether that was
+/// all of it.
+async fn pages<T: DeserializeOwned>(
+    connection: &Tenant,
+    path: &str,
+    selector: &str,
+    most: usize,
+    mut see: impl FnMut(T),
+) -> Result<(String, bool), ProbeFailure> {
+    let (mut next, mut limit, mut seen) = (String::new(), PAGE, 0);
+    loop {
+        let from = match next.is_empty() {
+            true => String::new(),
+            false => format!("&continue={next}"),
+        };
+        let query = format!("{path}?limit={limit}&{selector}{from}");
+        let page: Page<T> = match connection.read(&query, BYTES).await? {
+            Read::There(page) => page,
+            Read::TooLarge if limit > 1 => {
+                limit = 1;
+                continue;
+            }
+            Read::TooLarge => {
+                let message = format!("an object of more than {BYTES} bytes in {path}");
+                return Err(failure(Kind::Read, message));
+            }
+        };
+        seen += page.items.len();
+        page.items.into_iter().for_each(&mut see);
+        next = page.metadata.r#continue;
+        if next.is_empty() || seen > most {
+            return Ok((page.metadata.resource_version, next.is_empty()));
+        }
+        limit = PAGE;
+    }
+}
+
+/// Waits until somebody has asked for a certificate, or for so long.
+async fn news(connection: &Tenant, version: &str, until: Instant) -> Result<(), ProbeFailure> {
+    let seconds = timing::APPROVAL_SESSION.as_secs();
+    let path = format!(
+        "{REQUESTS}?watch=true&{SELECTOR}&resourceVersion={version}&timeoutSeconds={seconds}"
+    );
+    let wait = async {
+        let mut events = connection.watch(&path).await?;
+        while let Some(event) = events.next().await? {
+            let conditions = event["object"]["status"]["conditions"].as_array();
+            let decided = conditions.is_some_and(|all| !all.is_empty());
+            // What was decided is no news, nor what is gone; an error is.
+            if !decided && event["type"] != "DELETED" {
+                break;
+            }
+        }
+        Ok(())
+    };
+    tokio::time::timeout_at(until, wait).await.unwrap_or(Ok(()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use super::*;
+    use crate::inside::connection::tests::{Answers, tenant};
+
+    fn asked(node: &str, number: usize) -> (Asked, Claim) {
+        let mut request = Request::default();
+        request.metadata.uid = format!("{node}-{number}");
+        request.spec.username = node.to_owned();
+        (Asked::of(request), Claim::of(node))
+    }
+
+    #[test]
+    fn a_request_is_bounded_and_one_node_leaves_room_to_others() {
+        let mut pending = Pending::default();
+        for number in 0..1_000 {
+            let (request, claim) = asked("busy", number);
+            pending.add(request, claim);
+        }
+        assert_eq!(pending.all.len(), OF_ONE_NODE);
+        assert!(pending.more);
+        for number in 0..OF_ALL_NODES {
+            let (request, claim) = asked(&number.to_string(), 0);
+            pending.add(request, claim);
+        }
+        assert_eq!(pending.all.len(), OF_ALL_NODES);
+        let told = BTreeSet::from(["busy-0".to_owned()]);
+        let mut refusals = Refusals::new(&told);
+        for number in 0..100 {
+            refusals.add(&asked("busy", number).0, &"x".repeat(100_000));
+        }
+        assert_eq!(refusals.events.len(), EVENTS);
+        assert!(refusals.events.iter().all(|it| it.len() < 1024));
+        assert_eq!(refusals.there.len(), 100);
+    }
+
+    #[tokio::test]
+    async fn large_objects_are_read_one_at_a_time() {
+        const FIRST: &str = r#"{"metadata":{"resourceVersion":"7","continue":"n"},
+            "items":[{"metadata":{"name":"a"}}]}"#;
+        const LAST: &str = r#"{"metadata":{"resourceVersion":"7"},
+            "items":[{"metadata":{"name":"b"}}]}"#;
+        let answers: Answers = |_, path| {
+            static LONG: LazyLock<String> = LazyLock::new(|| "x".repeat(BYTES + 1));
+            match path {
+                "/l?limit=50&s" => (200, LONG.as_str()),
+                "/l?limit=1&s" => (200, FIRST),
+                "/l?limit=50&s&continue=n" => (200, LAST),
+                "/none?limit=50&s" => (403, r#"{"message":"no"}"#),
+                _ => (200, LONG.as_str()),
+            }
+        };
+        let tenant = tenant(answers).await;
+        let mut seen = Vec::new();
+        let read = async |path, most, seen: &mut Vec<String>| {
+            let see = |request: Request| seen.push(request.metadata.name);
+            pages(&tenant, path, "s", most, see).await
+        };
+        let found = read("/l", 10, &mut seen).await.unwrap();
+        assert_eq!(
+            (found, seen.as_slice()),
+            (
+                ("7".to_owned(), true),
+                &["a".to_owned(), "b".to_owned()][..]
+            )
+        );
+        let (_, all) = read("/l", 0, &mut Vec::new()).await.unwrap();
+        assert!(!all);
+        let refused = read("/none", 10, &mut Vec::new()).await.unwrap_err();
+        assert_eq!(
+            (refused.kind, refused.message.as_str()),
+            (Kind::Forbidden, "no")
+        );
+        assert_eq!(
+            read("/long", 10, &mut Vec::new()).await.unwrap_err().kind,
+            Kind::Read
+        );
+    }
+}

@@ -1,0 +1,497 @@
+//! Whether a node's request for a serving certificate may be approved. Pure.
+//!
+//! The signer of such certificates is the tenant's own authority, which clients trust for
+//! the API server as well. So a request is approved only if the node asks for itself: its
+//! name, and addresses that its Node object has, no other Node has, and the control plane
+//! does not have. What a Node says of its addresses it says itself; the networks that the
+//! tenant allows are the bound to that.
+
+use std::net::IpAddr;
+
+use apiservice::pki::{self, RequestInfo};
+use ipnet::IpNet;
+use serde::Deserialize;
+
+/// The signer of serving certificates of kubelets.
+pub const SIGNER: &str = "kubernetes.io/kubelet-serving";
+/// Nodes that have a certificate.
+const NODES: &str = "system:nodes";
+/// Before a node's name in the name of its user.
+const NODE_USER: &str = "system:node:";
+/// What a serving certificate of a kubelet may be for.
+const USAGES: [&str; 3] = ["digital signature", "key encipherment", "server auth"];
+/// Names in one request, and characters of it. A kubelet asks for a handful of names, with
+/// a few hundred characters.
+const NAMES: usize = 64;
+const LENGTH: usize = 8 * 1024;
+
+/// A CertificateSigningRequest, as far as it is read.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Request {
+    pub metadata: Metadata,
+    pub spec: RequestSpec,
+    pub status: RequestStatus,
+}
+
+/// Of any object.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Metadata {
+    pub name: String,
+    pub uid: String,
+    pub resource_version: String,
+}
+
+/// What is asked for, and by whom.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RequestSpec {
+    /// PEM in base64.
+    pub request: String,
+    pub signer_name: String,
+    pub username: String,
+    pub groups: Vec<String>,
+    pub usages: Vec<String>,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct RequestStatus {
+    pub conditions: Vec<RequestCondition>,
+}
+
+/// Approved, Denied or Failed.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct RequestCondition {
+    #[serde(rename = "type")]
+    pub kind: String,
+}
+
+impl Request {
+    /// Nobody has approved or denied it.
+    pub fn is_pending(&self) -> bool {
+        self.spec.signer_name == SIGNER && self.status.conditions.is_empty()
+    }
+}
+
+/// A Node, as far as it is read.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Node {
+    pub metadata: Metadata,
+    pub status: NodeStatus,
+}
+
+/// What a Node says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct NodeStatus {
+    pub addresses: Vec<NodeAddress>,
+}
+
+/// One address or name of a Node.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct NodeAddress {
+    pub address: String,
+}
+
+/// What nobody but the control plane may have, and where nodes may be.
+#[derive(Clone, Debug, Default)]
+pub struct Limits {
+    /// Names in the API server's certificate and in what is published of it.
+    pub reserved_names: Vec<String>,
+    /// The same of its addresses.
+    pub reserved_addresses: Vec<IpAddr>,
+    /// Ranges of Services: no node is there.
+    pub service_ranges: Vec<IpNet>,
+    /// Networks of nodes; empty: any.
+    pub allowed: Vec<IpNet>,
+}
+
+/// A request that is in order by itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Claim {
+    /// The node that asks.
+    pub node: String,
+    /// What it asks for.
+    info: RequestInfo,
+}
+
+/// Why a request is not approved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Objection {
+    /// It may be in order in a moment: the Node does not say yet which addresses it has.
+    NotYet(String),
+    /// It is not.
+    Refused(String),
+}
+
+#[cfg(test)]
+impl Claim {
+    /// Of a node, for nothing.
+    pub fn of(node: &str) -> Self {
+        let subject = pki::Subject {
+            common_name: String::new(),
+            organizations: Vec::new(),
+        };
+        let info = RequestInfo {
+            subject,
+            dns_names: Vec::new(),
+            ip_addresses: Vec::new(),
+            asks_for_more: false,
+        };
+        Claim {
+            node: node.to_owned(),
+            info,
+        }
+    }
+}
+
+fn refused<T>(why: impl Into<String>) -> Result<T, Objection> {
+    Err(Objection::Refused(why.into()))
+}
+
+/// Who asks and for what, if a request is in order by itself.
+///
+/// # Errors
+/// Says what is not in order.
+pub fn claim(request: &Request, limits: &Limits) -> Result<Claim, Objection> {
+    let spec = &request.spec;
+    let node = match spec.username.strip_prefix(NODE_USER) {
+        Some(node) if !node.is_empty() && spec.groups.iter().any(|it| it == NODES) => node,
+        _ => return refused(format!("{} is not a node", spec.username)),
+    };
+    if let Some(other) = spec.usages.iter().find(|it| !USAGES.contains(&it.as_str())) {
+        return refused(format!("the usage {other:?} is not for serving"));
+    }
+    if !spec.usages.iter().any(|usage| usage == "server auth") {
+        return refused("the usage \"server auth\" is missing");
+    }
+    if spec.request.len() > LENGTH {
+        return refused(format!("it is longer than {LENGTH} characters"));
+    }
+    let info = match read(&spec.request) {
+        Ok(info) => info,
+        Err(why) => return refused(why),
+    };
+    let subject = &info.subject;
+    if subject.common_name != spec.username || subject.organizations != [NODES] {
+        return refused(format!(
+            "its subject is not CN={} and O={NODES}",
+            spec.username
+        ));
+    }
+    if info.asks_for_more {
+        return refused("it asks for more than host names and addresses");
+    }
+    let names = info.dns_names.len() + info.ip_addresses.len();
+    if names == 0 || names > NAMES {
+        return refused(format!(
+            "it asks for {names} names and addresses: from 1 to {NAMES} are approved"
+        ));
+    }
+    for name in &info.dns_names {
+        let of_node = name == node
+            || name
+                .strip_prefix(node)
+                .is_some_and(|it| it.starts_with('.'));
+        if !of_node {
+            return refused(format!("the name {name:?} is not the node's"));
+        }
+        if limits.reserved_names.iter().any(|it| it == name) {
+            return refused(format!("the name {name:?} is the control plane's"));
+        }
+    }
+    for address in &info.ip_addresses {
+        if let Some(why) = objection(address.to_canonical(), limits) {
+            return refused(format!("the address {address} {why}"));
+        }
+    }
+    let node = node.to_owned();
+    Ok(Claim { node, info })
+}
+
+/// What is to be said against an address whoever asks for it.
+fn objection(address: IpAddr, limits: &Limits) -> Option<&'static str> {
+    if limits.reserved_addresses.contains(&address) {
+        return Some("is the control plane's");
+    }
+    if address.is_loopback() || address.is_unspecified() || address.is_multicast() {
+        return Some("is no node's");
+    }
+    let within = |ranges: &[IpNet]| ranges.iter().any(|range| range.contains(&address));
+    if within(&limits.service_ranges) {
+        return Some("is a Service's");
+    }
+    let allowed = limits.allowed.is_empty() || within(&limits.allowed);
+    (!allowed).then_some("is outside allowedSubnets")
+}
+
+fn read(request: &str) -> Result<RequestInfo, String> {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    let bytes = STANDARD
+        .decode(request)
+        .map_err(|error| error.to_string())?;
+    let pem = String::from_utf8(bytes).map_err(|error| error.to_string())?;
+    pki::request(&pem).map_err(|error| error.to_string())
+}
+
+/// Compares claims with what Nodes say of themselves, which come page by page.
+#[derive(Debug)]
+pub struct Comparison {
+    claim: Claim,
+    /// What the node's own object has of the addresses.
+    found: Option<Vec<IpAddr>>,
+    /// Another node that has something of it.
+    other: Option<String>,
+}
+
+impl Comparison {
+    /// Before the first Node.
+    pub fn new(claim: Claim) -> Self {
+        Comparison {
+            claim,
+            found: None,
+            other: None,
+        }
+    }
+
+    /// Takes in one Node.
+    pub fn see(&mut self, node: &Node) {
+        let name = &node.metadata.name;
+        let info = &self.claim.info;
+        let said = node.status.addresses.iter().map(|it| it.address.as_str());
+        let addresses = said.clone().filter_map(|it| it.parse::<IpAddr>().ok());
+        let addresses = addresses.map(|it| it.to_canonical());
+        let asked = |it: &IpAddr| info.ip_addresses.iter().any(|ip| ip.to_canonical() == *it);
+        let shared: Vec<IpAddr> = addresses.filter(asked).collect();
+        if *name == self.claim.node {
+            self.found = Some(shared);
+            return;
+        }
+        let names = |it: &str| info.dns_names.iter().any(|name| name == it);
+        if !shared.is_empty() || names(name) || said.into_iter().any(names) {
+            self.other.get_or_insert_with(|| name.clone());
+        }
+    }
+
+    /// What is to be said against the claim when all Nodes were seen.
+    ///
+    /// # Errors
+    /// Says it.
+    pub fn end(self) -> Result<(), Objection> {
+        let node = &self.claim.node;
+        if let Some(other) = self.other {
+            return refused(format!(
+                "the Node {other:?} has one of its names or addresses"
+            ));
+        }
+        let not_yet = |why: String| Err(Objection::NotYet(why));
+        let Some(found) = self.found else {
+            return not_yet(format!("there is no Node {node:?}"));
+        };
+        let asked = &self.claim.info.ip_addresses;
+        let missing = asked.iter().find(|it| !found.contains(&it.to_canonical()));
+        match missing {
+            Some(missing) => not_yet(format!("the Node {node:?} does not have {missing}")),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+    use rcgen::{CertificateParams, CustomExtension, DnType, KeyPair, SanType};
+
+    use super::*;
+
+    const NODE: &str = "worker-1";
+
+    fn params(user: &str, names: &[&str], addresses: &[&str]) -> CertificateParams {
+        let names: Vec<String> = names.iter().map(|it| (*it).to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.distinguished_name.push(DnType::CommonName, user);
+        params
+            .distinguished_name
+            .push(DnType::OrganizationName, NODES);
+        let addresses = addresses
+            .iter()
+            .map(|it| SanType::IpAddress(it.parse().unwrap()));
+        params.subject_alt_names.extend(addresses);
+        params
+    }
+
+    fn asked(params: CertificateParams) -> Request {
+        let key = KeyPair::generate().unwrap();
+        let pem = params.serialize_request(&key).unwrap().pem().unwrap();
+        Request {
+            spec: RequestSpec {
+                request: STANDARD.encode(pem),
+                signer_name: SIGNER.to_owned(),
+                username: format!("{NODE_USER}{NODE}"),
+                groups: vec![NODES.to_owned(), "system:authenticated".to_owned()],
+                usages: vec!["digital signature".to_owned(), "server auth".to_owned()],
+            },
+            ..Request::default()
+        }
+    }
+
+    fn request(names: &[&str], addresses: &[&str]) -> Request {
+        asked(params(&format!("{NODE_USER}{NODE}"), names, addresses))
+    }
+
+    fn node(name: &str, addresses: &[&str]) -> Node {
+        let mut node = Node::default();
+        node.metadata.name = name.to_owned();
+        let addresses = addresses.iter().map(|it| NodeAddress {
+            address: (*it).to_owned(),
+        });
+        node.status.addresses = addresses.collect();
+        node
+    }
+
+    fn limits() -> Limits {
+        Limits {
+            reserved_names: vec!["worker-1.api.example".to_owned(), "kubernetes".to_owned()],
+            reserved_addresses: vec!["10.0.0.1".parse().unwrap()],
+            service_ranges: vec!["10.96.0.0/16".parse().unwrap()],
+            allowed: Vec::new(),
+        }
+    }
+
+    fn judged(request: &Request, limits: &Limits, nodes: &[Node]) -> Result<(), Objection> {
+        let mut comparison = Comparison::new(claim(request, limits)?);
+        nodes.iter().for_each(|node| comparison.see(node));
+        comparison.end()
+    }
+
+    fn nodes() -> [Node; 3] {
+        [
+            node("worker-0", &["10.1.0.10", "worker-0"]),
+            node(NODE, &["10.1.0.11", "fd00::11", NODE, "10.200.0.1"]),
+            node(
+                "worker-2",
+                &["10.1.0.12", "10.1.0.13", "worker-2", "worker-1.two"],
+            ),
+        ]
+    }
+
+    fn refusal(request: &Request) -> String {
+        match judged(request, &limits(), &nodes()) {
+            Err(Objection::Refused(why)) => why,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_node_gets_a_certificate_for_itself() {
+        for request in [
+            request(&[NODE], &["10.1.0.11", "fd00::11"]),
+            request(&[], &["10.1.0.11"]),
+            request(&[NODE, "worker-1.example"], &[]),
+            request(&[NODE], &["::ffff:10.1.0.11"]),
+        ] {
+            assert!(request.is_pending());
+            assert_eq!(judged(&request, &limits(), &nodes()), Ok(()));
+        }
+    }
+
+    /// Each may impersonate somebody, of whom the first is the worst.
+    #[test]
+    fn an_impostor_gets_none() {
+        assert!(refusal(&request(&[NODE], &["10.0.0.1"])).contains("control plane's"));
+        assert!(refusal(&request(&["kubernetes"], &[])).contains("not the node's"));
+        let named_like_it = request(&["worker-1.api.example"], &[]);
+        assert!(refusal(&named_like_it).contains("control plane's"));
+        assert!(refusal(&request(&["worker-2"], &[])).contains("not the node's"));
+        assert!(refusal(&request(&["worker-10"], &[])).contains("not the node's"));
+        assert!(refusal(&request(&["*.worker-1"], &[])).contains("not the node's"));
+        assert!(refusal(&request(&[NODE], &["10.1.0.12"])).contains("\"worker-2\" has"));
+        assert!(refusal(&request(&["worker-1.two"], &[])).contains("\"worker-2\" has"));
+        assert!(refusal(&request(&[NODE], &["10.96.0.1"])).contains("a Service's"));
+        assert!(refusal(&request(&[NODE], &["127.0.0.1"])).contains("no node's"));
+        assert!(refusal(&request(&[], &[])).contains("0 names"));
+        let others = params("system:node:worker-2", &["worker-2"], &[]);
+        assert!(refusal(&asked(others)).contains("its subject"));
+        let mut admin = params(&format!("{NODE_USER}{NODE}"), &[NODE], &[]);
+        admin.distinguished_name.remove(DnType::OrganizationName);
+        admin
+            .distinguished_name
+            .push(DnType::OrganizationName, "system:masters");
+        assert!(refusal(&asked(admin)).contains("its subject"));
+        let mut uri = params(&format!("{NODE_USER}{NODE}"), &[NODE], &[]);
+        let name = "spiffe://cluster/ns/a/sa/b".try_into().unwrap();
+        uri.subject_alt_names.push(SanType::URI(name));
+        assert!(refusal(&asked(uri)).contains("more than"));
+    }
+
+    #[test]
+    fn only_a_node_and_only_for_serving() {
+        let good = || request(&[NODE], &["10.1.0.11"]);
+        let mut pod = good();
+        pod.spec.username = "system:serviceaccount:a:b".to_owned();
+        assert!(refusal(&pod).contains("is not a node"));
+        let mut in_name = good();
+        in_name.spec.groups = vec!["system:authenticated".to_owned()];
+        assert!(refusal(&in_name).contains("is not a node"));
+        let mut client = good();
+        client.spec.usages.push("client auth".to_owned());
+        assert!(refusal(&client).contains("\"client auth\""));
+        let mut long = good();
+        long.spec.request.push_str(&"A".repeat(LENGTH));
+        assert!(refusal(&long).contains("longer than"));
+        let mut none = good();
+        none.spec.usages = vec!["digital signature".to_owned()];
+        assert!(refusal(&none).contains("\"server auth\""));
+        let mut broken = good();
+        broken.spec.request = STANDARD.encode("-----BEGIN");
+        assert!(refusal(&broken).contains("certificate request"));
+        let mut other = good();
+        other.spec.signer_name = "kubernetes.io/kube-apiserver-client-kubelet".to_owned();
+        assert!(!other.is_pending());
+        let mut denied = good();
+        denied.status.conditions = vec![RequestCondition {
+            kind: "Denied".to_owned(),
+        }];
+        assert!(!denied.is_pending());
+    }
+
+    /// The signer takes the names of whichever it finds, so all are judged.
+    #[test]
+    fn a_second_list_of_names_is_not_overlooked() {
+        let mut twice = params(&format!("{NODE_USER}{NODE}"), &[NODE], &[]);
+        // OCTET STRING content of subjectAltName: a sequence with one DNS name.
+        let name = b"kubernetes";
+        let mut content = vec![0x30, 12, 0x82, 10];
+        content.extend(name);
+        let more = CustomExtension::from_oid_content(&[2, 5, 29, 17], content);
+        twice.custom_extensions.push(more);
+        assert!(refusal(&asked(twice)).contains("\"kubernetes\""));
+    }
+
+    #[test]
+    fn what_a_node_does_not_say_yet_is_waited_for() {
+        let asked = request(&[NODE], &["10.1.0.11"]);
+        let judged = |nodes: &[Node]| judged(&asked, &limits(), nodes);
+        assert!(matches!(judged(&[]), Err(Objection::NotYet(_))));
+        let unknown = [node(NODE, &[NODE])];
+        assert!(matches!(judged(&unknown), Err(Objection::NotYet(_))));
+        assert_eq!(judged(&[node(NODE, &["10.1.0.11"])]), Ok(()));
+    }
+
+    #[test]
+    fn networks_bound_what_a_node_says_of_itself() {
+        let limits = Limits {
+            allowed: vec!["10.1.0.0/16".parse().unwrap()],
+            ..limits()
+        };
+        let of = |address: &str| judged(&request(&[NODE], &[address]), &limits, &nodes());
+        assert_eq!(of("10.1.0.11"), Ok(()));
+        assert!(matches!(of("10.200.0.1"), Err(Objection::Refused(_))));
+    }
+}
