@@ -29,7 +29,7 @@ pub(super) fn meta(kind: &str) -> String {
 
 /// The name of `Scale`.
 pub(super) fn scale() -> String {
-    "io.k8s.api.autoscaling.v1.Scale".to_owned()
+    super::SCALE.to_owned()
 }
 
 /// A reference to a schema.
