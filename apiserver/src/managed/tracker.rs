@@ -300,6 +300,14 @@ pub fn list(object: &Value) -> &[Value] {
     list.map_or(&[], Vec::as_slice)
 }
 
+/// Bytes of the managers of an object, as they are written.
+pub fn length(object: &Value) -> usize {
+    match object["metadata"].get("managedFields") {
+        Some(managers) => r#""managedFields":,"#.len() + crate::merge::length(managers),
+        None => 0,
+    }
+}
+
 /// Takes the managers out of an object.
 pub fn take_managers(object: &mut Value) -> Option<Value> {
     let metadata = object.get_mut("metadata")?.as_object_mut()?;

@@ -78,6 +78,23 @@ impl Stored {
     }
 }
 
+/// How large the stored object is, and how much of it its managers are.
+#[derive(Clone, Copy, Debug, Default)]
+struct Before {
+    all: usize,
+    managers: usize,
+}
+
+impl Before {
+    fn of(stored: &Stored) -> Self {
+        let all = stored.entry.value.len();
+        Self {
+            all,
+            managers: tracker::length(&stored.object).min(all),
+        }
+    }
+}
+
 /// A new object in which the server has set what is its own; it may still be given a name.
 pub struct New {
     object: Value,
@@ -321,6 +338,7 @@ impl<'a> Writer<'a> {
             false => Vec::new(),
         };
         let mut replaced = None;
+        let before = old.as_ref().map(Before::of).unwrap_or_default();
         if let Some(old) = old {
             let Stored {
                 entry,
@@ -333,7 +351,6 @@ impl<'a> Writer<'a> {
             replaced = Some((entry, room));
         }
         admission::borrowed(registry, self.identity, resource, new, rights).await?;
-        let before = replaced.as_ref().map(|(entry, _)| entry.value.len());
         let bytes = self.encode(new, before, part)?;
         match replaced {
             None => self.creation(new, bytes).await,
@@ -343,23 +360,26 @@ impl<'a> Writer<'a> {
 
     /// The bytes of the object; without its managers if it would be too large with them, as
     /// by Kubernetes. Who applies is told instead (R3.88, R5.28).
-    fn encode(&self, new: &mut Value, before: Option<usize>, part: Part) -> Result<Bytes, Failure> {
-        let quota = &self.registry.quota;
-        let encoded = object::encode(new).and_then(|bytes| {
-            if before.is_none_or(|before| bytes.len() > before) {
-                match part {
-                    Part::Main => quota.fits(bytes.len())?,
-                    Part::Replicas | Part::Status => quota.fits_with_status(bytes.len())?,
+    fn encode(&self, new: &mut Value, before: Before, part: Part) -> Result<Bytes, Failure> {
+        let fits = |bytes: Bytes, before: usize| {
+            let quota = &self.registry.quota;
+            match part {
+                // What grows nothing goes on.
+                _ if bytes.len() <= before => Ok(bytes),
+                Part::Main => quota.fits(bytes.len()).map(|()| bytes),
+                Part::Replicas | Part::Status => {
+                    quota.fits_with_status(bytes.len()).map(|()| bytes)
                 }
             }
-            object::fits_with_managers(new)?;
-            Ok(bytes)
-        });
+        };
+        let encoded = object::fits_with_managers(new)
+            .and_then(|()| object::encode(new))
+            .and_then(|bytes| fits(bytes, before.all));
         match (encoded, &self.author) {
             (Err(Failure::TooLarge(_)), Author::Updater(_))
                 if tracker::take_managers(new).is_some() =>
             {
-                object::encode(new)
+                fits(object::encode(new)?, before.all - before.managers)
             }
             (encoded, _) => encoded,
         }
