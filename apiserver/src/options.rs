@@ -7,6 +7,7 @@ mod delete;
 use std::time::Duration;
 
 use apiservice::field::{self, Path};
+use apiservice::meta::MAX_MANAGER;
 use http::{HeaderMap, HeaderValue, header};
 use serde_json::json;
 
@@ -174,9 +175,6 @@ pub fn manager(query: Query<'_>, headers: &HeaderMap) -> String {
     }
     name
 }
-
-/// Bytes of the name of a manager.
-pub const MAX_MANAGER: usize = 128;
 
 /// Letters, marks, numbers, punctuation, symbols and the space.
 pub fn is_printable(character: char) -> bool {

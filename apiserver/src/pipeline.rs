@@ -79,7 +79,8 @@ where
     let (mut parts, body) = request.into_parts();
     let query = parse_query(parts.uri.query());
     let target = Target::parse(&parts.method, parts.uri.path(), &query);
-    let labels = RequestLabels::of(&target);
+    let applies = decode::content_type(&parts.headers) == decode::APPLY;
+    let labels = RequestLabels::of(&target).of_patch(applies);
     let audit_id = audit_id(&parts.headers);
     let dry_run = query.iter().any(|(key, _)| key == "dryRun");
     let mut call = Call {

@@ -71,8 +71,10 @@ pub fn type_name(value: &Value) -> &'static str {
     }
 }
 
+/// As Kubernetes says it, which decodes the metadata by itself: the path begins there.
 fn mismatch(value: &Value, field: impl fmt::Display, wanted: &str) -> String {
     let field = told::short(field, told::MAX_PATH);
+    let field = field.strip_prefix("metadata.").unwrap_or(&field);
     format!(
         "json: cannot unmarshal {} into Go struct field ObjectMeta.{field} of type {wanted}",
         type_name(value)
@@ -257,11 +259,11 @@ mod tests {
         let cases = [
             (
                 json!({"labels": {"a": 1}}),
-                "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string",
+                "json: cannot unmarshal number into Go struct field ObjectMeta.labels of type string",
             ),
             (
                 json!({"name": 1}),
-                "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.name of type string",
+                "json: cannot unmarshal number into Go struct field ObjectMeta.name of type string",
             ),
             (
                 json!("x"),
@@ -269,7 +271,7 @@ mod tests {
             ),
             (
                 json!({"finalizers": "x"}),
-                "json: cannot unmarshal string into Go struct field ObjectMeta.metadata.finalizers of type []string",
+                "json: cannot unmarshal string into Go struct field ObjectMeta.finalizers of type []string",
             ),
         ];
         for (metadata, expected) in cases {

@@ -26,6 +26,10 @@ const MAX_ANNOTATIONS: usize = 256 * 1024;
 /// Bytes that the configuration that was applied last may take as a tree.
 const LAST_APPLIED_TREE: usize = 8 * 1024 * 1024;
 
+/// Values that an object may have for its fields to have owners. What real objects of the
+/// largest size have is half of it; a set of as many paths takes some 15 MiB.
+const MOST_VALUES: usize = 150_000;
+
 /// Ownership at one endpoint.
 pub struct Tracker {
     types: Types,
@@ -41,6 +45,8 @@ pub struct Tracker {
 pub enum Inapplicable {
     /// It is not for this endpoint, or not a configuration: the client's mistake.
     Misdirected(String),
+    /// It has, or the object has, more values than may have owners.
+    TooMany,
     /// It does not fit the schema, or the object does not.
     Untyped(String),
     /// Others own what it changes.
@@ -82,6 +88,12 @@ impl Tracker {
     /// created) and has what its author says about them. Neither needs to be of the type:
     /// what cannot be told apart in them belongs to nobody.
     pub fn update(&self, live: Option<&Value>, new: &mut Value, manager: &str, now: Timestamp) {
+        // Too large to be looked at by parts: it belongs to nobody, as what is too large to
+        // be stored with its managers (R3.88).
+        if has_too_many([Some(&*new), live]) {
+            take_managers(new);
+            return;
+        }
         let said = take_managers(new);
         let known = live.map(list).unwrap_or_default();
         let managers = self.base(said.as_ref(), known);
@@ -168,6 +180,9 @@ impl Tracker {
         now: Timestamp,
     ) -> Result<Value, Inapplicable> {
         self.check(config)?;
+        if has_too_many([Some(config), live]) {
+            return Err(Inapplicable::TooMany);
+        }
         let typed = self.types.validate(config, Duplicates::Refused);
         typed.map_err(|error| self.untyped("patch", config, &error))?;
         let mut live = live.cloned().unwrap_or_else(|| self.nothing());
@@ -286,6 +301,23 @@ impl Tracker {
     }
 }
 
+/// Whether any of the objects has more values than may have owners.
+fn has_too_many(objects: [Option<&Value>; 2]) -> bool {
+    fn count(value: &Value, left: &mut usize) -> bool {
+        let Some(fewer) = left.checked_sub(1) else {
+            return false;
+        };
+        *left = fewer;
+        match value {
+            Value::Array(list) => list.iter().all(|value| count(value, left)),
+            Value::Object(map) => map.values().all(|value| count(value, left)),
+            _ => true,
+        }
+    }
+    let mut objects = objects.into_iter().flatten();
+    objects.any(|object| !count(object, &mut { MOST_VALUES }))
+}
+
 /// `G/V, Kind=K`.
 fn group_version_kind(version: &str, kind: &str) -> String {
     match version.contains('/') {
@@ -377,5 +409,127 @@ fn set_last_applied(object: &mut Value, config: &Value) {
         .sum();
     if size > MAX_ANNOTATIONS {
         annotations.remove(LAST_APPLIED);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, Instant};
+
+    const VERSION: &str = "steward.butlerlabs.dev/v1alpha1";
+
+    fn tracker() -> Tracker {
+        let document = apiservice::openapi::v3_group_version();
+        let schemas = document["components"]["schemas"].as_object().unwrap();
+        let resource = apiservice::find("tenantcontrolplanes").unwrap();
+        let name = apiservice::openapi::schema_name(resource);
+        let kind = (resource.api_version(), resource.kind);
+        Tracker::new(schemas, &name, kind, "", &["status"]).unwrap()
+    }
+
+    fn object(finalizers: impl Iterator<Item = usize>) -> Value {
+        let finalizers = finalizers.map(|n| Value::from(format!("a.b/{n}")));
+        json!({"apiVersion": VERSION, "kind": "TenantControlPlane", "metadata": {
+            "name": "a", "uid": "u", "finalizers": finalizers.collect::<Vec<_>>()}})
+    }
+
+    fn now() -> Timestamp {
+        Timestamp::from_second(1_600_000_000).unwrap()
+    }
+
+    /// Comparing each item with each would take hours.
+    #[test]
+    fn large_sets_take_little_time() {
+        let tracker = tracker();
+        let began = Instant::now();
+        let mut first = object(0..100_000);
+        tracker.update(None, &mut first, "one", now());
+        let mut second = object((0..100_000).rev());
+        second["metadata"]["managedFields"] = first["metadata"]["managedFields"].clone();
+        tracker.update(Some(&object(50_000..150_000)), &mut second, "two", now());
+        assert_eq!(list(&first).len(), 1);
+        let config = object((0..100_000).rev());
+        let applied = tracker.apply(Some(&first), &config, "three", false, now());
+        assert!(applied.is_err_and(|error| matches!(error, Inapplicable::TooMany)));
+        let live = object(0..60_000);
+        let config = object((30_000..90_000).rev());
+        let applied = tracker.apply(Some(&live), &config, "three", false, now());
+        let applied = applied.unwrap();
+        let all = applied["metadata"]["finalizers"].as_array().unwrap();
+        assert_eq!(all.len(), 90_000);
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "{:?}",
+            began.elapsed()
+        );
+    }
+
+    /// Objects of tiny parts by the hundred thousand have no owners.
+    #[test]
+    fn what_has_too_many_values_has_no_owners() {
+        let tracker = tracker();
+        let labels: Map<String, Value> = (0..160_000)
+            .map(|n| (n.to_string(), Value::from("")))
+            .collect();
+        let mut new = object(0..1);
+        new["metadata"]["labels"] = Value::Object(labels);
+        tracker.update(None, &mut new, "one", now());
+        assert!(list(&new).is_empty());
+        let mut less = object(0..1);
+        tracker.update(Some(&new), &mut less, "one", now());
+        assert!(list(&less).is_empty());
+    }
+
+    #[test]
+    fn conflicts_are_few_and_short() {
+        let tracker = tracker();
+        let labels = |value: &str| -> Map<String, Value> {
+            let labels =
+                (0..2_000).map(|n| (format!("{n}{}", "k".repeat(300)), Value::from(value)));
+            labels.collect()
+        };
+        let mut live = object(0..0);
+        live["metadata"]["labels"] = Value::Object(labels("a"));
+        tracker.update(None, &mut live, "one", now());
+        let mut config = object(0..0);
+        config["metadata"]["labels"] = Value::Object(labels("b"));
+        let refused = tracker.apply(Some(&live), &config, "two", false, now());
+        let Err(Inapplicable::Conflicts(conflicts)) = refused else {
+            panic!("{refused:?}");
+        };
+        assert_eq!(conflicts.causes().len(), 500);
+        let text = conflicts.to_string();
+        assert!(text.starts_with("Apply failed with 2000 conflicts: conflicts with \"one\""));
+        assert!(text.ends_with("\n- ..."));
+        assert!(text.len() < 150_000, "{}", text.len());
+    }
+
+    /// R5.11: the oldest of many are put together.
+    #[test]
+    fn no_more_than_ten_updaters_are_kept_apart() {
+        let tracker = tracker();
+        let mut live = object(0..0);
+        live["metadata"].as_object_mut().unwrap().remove("uid");
+        tracker.update(None, &mut live, "none", now());
+        live["metadata"]["uid"] = json!("u");
+        live["metadata"]["labels"] = json!({});
+        for n in 0..15 {
+            let mut new = live.clone();
+            new["metadata"]["labels"][format!("l{n:02}")] = json!("x");
+            let time = Timestamp::from_second(1_600_000_000 + n).unwrap();
+            let before = (n > 0).then_some(&live);
+            tracker.update(before, &mut new, &format!("m{n:02}"), time);
+            live = new;
+        }
+        let names: Vec<_> = list(&live).iter().map(|entry| &entry["manager"]).collect();
+        assert_eq!(names.len(), 10, "{names:?}");
+        assert_eq!(names[0], "ancient-changes");
+        assert_eq!(names[9], "m14");
+        let old = &list(&live)[0]["fieldsV1"]["f:metadata"]["f:labels"];
+        assert!(
+            old.get("f:l05").is_some() && old.get("f:l06").is_none(),
+            "{old}"
+        );
     }
 }

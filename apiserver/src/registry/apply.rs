@@ -1,6 +1,6 @@
 //! PATCH with a configuration: server-side apply (contract 5.3).
 
-use apiservice::told;
+use apiservice::{Resource, told};
 use axum::body::Body;
 use http::{Response, StatusCode, header};
 use serde_json::{Map, Value};
@@ -9,7 +9,7 @@ use crate::accept::{self, Answer};
 use crate::admission::{self, Part};
 use crate::authz::{Permit, verb};
 use crate::decode::{self, Media, Reject};
-use crate::object::meta;
+use crate::object::{meta, set_meta};
 use crate::options::{FieldValidation, Write, WriteKind};
 use crate::registry::ownership::{self, Applied};
 use crate::registry::update::Change;
@@ -64,6 +64,12 @@ impl Config {
         })
     }
 
+    /// With the spellings that are taken and rewritten (rule 6), as in any other write.
+    fn normalized(mut self, resource: &Resource) -> Self {
+        resource.normalize(&mut self.value);
+        self
+    }
+
     /// R5.23: what is given twice is a mistake, a warning, or nothing.
     ///
     /// # Errors
@@ -103,7 +109,7 @@ pub async fn run(
         permit,
         request,
         options,
-        config: Config::read(request)?,
+        config: Config::read(request)?.normalized(permit.resource()),
         part,
         name,
     };
@@ -150,7 +156,7 @@ impl Apply<'_> {
         let registry = self.registry;
         let resource = self.permit.resource();
         let permit = registry.authorizer.also_create(self.permit).await?;
-        let new = self.applied(None)?;
+        let mut new = self.applied(None)?;
         let uid = meta(&new, "uid");
         if !uid.is_empty() {
             let uid = told::short(uid, told::MAX_PATH);
@@ -161,6 +167,8 @@ impl Apply<'_> {
                 ),
             });
         }
+        // As by Kubernetes: there is nothing that it could be compared with.
+        set_meta(&mut new, "resourceVersion", None);
         let writer = Writer::new(registry, &permit, self.request, self.options.dry_run);
         let writer = writer.applying();
         let mut new = writer.prepare_create(new).await?;

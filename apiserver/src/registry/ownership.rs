@@ -118,6 +118,10 @@ pub fn apply(
     let applied = of(resource, part).apply(live, config, by.manager, by.force, by.now);
     applied.map_err(|why| match why {
         Inapplicable::Misdirected(why) => Failure::BadRequest(why),
+        Inapplicable::TooMany => {
+            let why = "the object has too many values for a configuration to be applied";
+            Failure::TooLarge(why.to_owned())
+        }
         Inapplicable::Untyped(why) => Failure::Unexplained(why),
         Inapplicable::Conflicts(conflicts) => Failure::ApplyConflict {
             message: conflicts.to_string(),

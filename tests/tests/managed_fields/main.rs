@@ -188,6 +188,7 @@ impl<'a> Story<'a> {
                 message: conflicts.to_string(),
                 causes: conflicts.causes(),
             },
+            Err(Inapplicable::TooMany) => unreachable!("the objects are small"),
             Err(Inapplicable::Misdirected(why) | Inapplicable::Untyped(why)) => {
                 Answer::Refused(why)
             }

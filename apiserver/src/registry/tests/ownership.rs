@@ -470,6 +470,57 @@ async fn what_cannot_be_applied_is_told() {
     assert_eq!(world.patch(force).await.code, 422);
 }
 
+/// Rule 6: a spelling of the original's users is taken in what is applied as well; and
+/// aliases that multiply a body are not read.
+#[tokio::test]
+async fn configurations_are_read_as_any_other_body() {
+    let world = World::memory().await;
+    let mut spec = whole(json!({}));
+    spec["spec"]["kubernetes"]["admissionControllers"] = json!("NodeRestriction, PodSecurity");
+    let created = world.patch(applied(Call::tenants("a"), "flux", spec)).await;
+    assert_eq!(created.code, 201, "{}", created.body);
+    assert_eq!(
+        created.body["spec"]["kubernetes"]["admissionControllers"],
+        json!(["NodeRestriction", "PodSecurity"])
+    );
+    let mut bomb = "a: &a [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+    for (before, name) in "abcdefgh".chars().zip("bcdefghi".chars()) {
+        let many = vec![format!("*{before}"); 10].join(", ");
+        bomb += &format!("{name}: &{name} [{many}]\n");
+    }
+    let call = applied(Call::tenants("a"), "flux", json!({})).text(&bomb);
+    let began = Instant::now();
+    let refused = world.patch(call).await;
+    assert_eq!(refused.code, 400, "{}", refused.body);
+    assert!(began.elapsed() < Duration::from_secs(2));
+    let mut deep = json!({});
+    (0..70).for_each(|_| deep = json!({"a": deep}));
+    let refused = world.patch(applied(Call::tenants("a"), "flux", deep)).await;
+    assert_eq!(
+        refused.message(),
+        "the object is nested deeper than 64 levels"
+    );
+    // R3.80, R4.9.
+    let long = json!({"metadata": {"managedFields": [{"manager": "m".repeat(129),
+        "operation": "Apply", "apiVersion": VERSION, "fieldsType": "FieldsV1",
+        "fieldsV1": {"f:spec": {}}}]}});
+    let refused = world.patch(Call::tenants("a").body(long)).await;
+    assert_eq!(refused.code, 422);
+    assert!(
+        refused.message().ends_with(
+            "metadata.managedFields[0].manager: Too long: may not be more than 128 bytes"
+        ),
+        "{}",
+        refused.message()
+    );
+    let partial = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
+    let partial = world
+        .get(Call::tenants("a").header(header::ACCEPT, partial))
+        .await;
+    assert_eq!(partial.body["kind"], "PartialObjectMetadata");
+    assert_eq!(managers(&partial), ["flux Apply"]);
+}
+
 /// R5.21: from client-side to server-side apply.
 #[tokio::test]
 async fn kubectl_moves_from_client_side_apply() {
