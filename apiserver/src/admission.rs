@@ -169,8 +169,11 @@ pub fn prepare_update(
 /// 413 for what is never stored.
 pub fn prepare_status(new: &mut Value, old: &Value) -> Result<(), Failure> {
     let status = new.get("status").cloned();
+    let managers = new["metadata"].get("managedFields").cloned();
     *new = old.clone();
     set_status(new, status);
+    // They say who wrote the status.
+    set_meta(new, "managedFields", managers);
     object::fits_with_status(new)
 }
 

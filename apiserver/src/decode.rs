@@ -26,7 +26,12 @@ pub(crate) const MAX_STRICT: usize = told::MAX_PATHS;
 pub enum Media {
     Json,
     Yaml,
+    /// An applied configuration: JSON if it can be read as such, and YAML if not.
+    Either,
 }
+
+/// The media type of applied configurations.
+pub const APPLY: &str = "application/apply-patch+yaml";
 
 /// The media type of a request without parameters; empty if there is none.
 pub fn content_type(headers: &HeaderMap) -> String {
@@ -46,6 +51,19 @@ pub fn media(headers: &HeaderMap) -> Result<Media, Failure> {
         "application/yaml" => Ok(Media::Yaml),
         _ => Err(Failure::UnsupportedMediaType(ACCEPTED.to_owned())),
     }
+}
+
+/// As what a body is weighed: what is not YAML is read as JSON, patches as well, or not at
+/// all.
+pub fn weighed_as(headers: &HeaderMap) -> Media {
+    match content_type(headers).as_str() {
+        APPLY => Media::Either,
+        _ => media(headers).unwrap_or(Media::Json),
+    }
+}
+
+fn is_json(body: &[u8]) -> bool {
+    serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok()
 }
 
 /// A parsed body and what a strict reader has to say about it.
@@ -91,8 +109,9 @@ pub fn too_heavy(what: &str, most: usize) -> Failure {
 /// When that is more than `most`.
 pub fn weigh(media: Media, body: &[u8], most: usize) -> Result<usize, weight::TooHeavy> {
     match media {
+        Media::Either if is_json(body) => weight::of_json(body, most),
         Media::Json => weight::of_json(body, most),
-        Media::Yaml => strict::weigh_yaml(body, most),
+        Media::Yaml | Media::Either => strict::weigh_yaml(body, most),
     }
 }
 
@@ -101,6 +120,12 @@ pub fn parse(media: Media, body: &[u8]) -> Result<Parsed, Unreadable> {
     match media {
         Media::Json => strict::json(body),
         Media::Yaml => strict::yaml(body),
+        Media::Either => match strict::json(body) {
+            Ok(parsed) if parsed.duplicates.is_empty() => Ok(parsed),
+            Err(Unreadable::TooMany) => Err(Unreadable::TooMany),
+            // Of keys that are given twice the reader of YAML tells, as by Kubernetes.
+            _ => strict::yaml(body),
+        },
     }
 }
 

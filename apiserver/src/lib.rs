@@ -23,6 +23,7 @@ pub mod health;
 pub mod limits;
 pub mod linger;
 pub mod live;
+pub mod managed;
 pub mod memo;
 pub mod merge;
 pub mod metrics;

@@ -328,6 +328,14 @@ impl RequestLabels {
         self.verb == "WATCH"
     }
 
+    /// Those of the same patch, if it is a configuration that is applied.
+    pub fn of_patch(mut self, applies: bool) -> RequestLabels {
+        if applies && self.verb == "PATCH" {
+            self.verb = "APPLY";
+        }
+        self
+    }
+
     /// The labels of a request.
     pub fn of(target: &Target) -> RequestLabels {
         let mut labels = RequestLabels {

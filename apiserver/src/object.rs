@@ -16,6 +16,9 @@ pub const MAX_STORED: usize = 3 * 512 * 1024;
 /// large as it may be still has a status, and can be deleted.
 pub const STATUS_ROOM: usize = 64 * 1024;
 
+/// Bytes that managers of fields take as a tree without being counted.
+const FEW_MANAGERS: usize = 1024 * 1024;
+
 /// The key of an object: `/PLURAL/NAMESPACE/NAME` or `/PLURAL/NAME`.
 pub fn key(resource: &Resource, namespace: Option<&str>, name: &str) -> String {
     format!("{}{name}", prefix(resource, namespace))
@@ -105,6 +108,15 @@ pub fn fits(object: &Value) -> Result<(), Failure> {
 pub fn fits_with_status(object: &Value) -> Result<(), Failure> {
     bounded(object)?;
     light(&object["status"], weight::STATUS_TREE)
+}
+
+/// The same with the managers of its fields, which are recorded after it was looked at.
+pub fn fits_with_managers(object: &Value) -> Result<(), Failure> {
+    let managers = &object["metadata"]["managedFields"];
+    match weight::of(managers, FEW_MANAGERS) {
+        Ok(_) => Ok(()),
+        Err(weight::TooHeavy) => light(object, weight::TREE + weight::STATUS_TREE),
+    }
 }
 
 fn bounded(object: &Value) -> Result<(), Failure> {

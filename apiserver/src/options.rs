@@ -7,6 +7,8 @@ mod delete;
 use std::time::Duration;
 
 use apiservice::field::{self, Path};
+use apiservice::meta::MAX_MANAGER;
+use http::{HeaderMap, HeaderValue, header};
 use serde_json::json;
 
 pub use self::collection::{Continue, List, Match, Watch, parse_version};
@@ -91,6 +93,8 @@ pub struct Write {
     pub dry_run: bool,
     /// About unknown and duplicate fields.
     pub field_validation: FieldValidation,
+    /// What is applied takes fields that others own.
+    pub force: bool,
 }
 
 /// Which options type a 422 names.
@@ -99,6 +103,8 @@ pub enum WriteKind {
     Create,
     Update,
     Patch,
+    /// A configuration that is applied.
+    Apply,
 }
 
 impl Write {
@@ -124,6 +130,11 @@ impl Write {
                 FieldValidation::default()
             }
         };
+        if kind == WriteKind::Apply && manager.is_empty() {
+            let path = Path::new("fieldManager");
+            let why = "is required for apply patch";
+            errors.insert(0, field::Error::required(&path, why));
+        }
         if kind == WriteKind::Patch && query.first("force").is_some() {
             // Server-side apply is the only patch that may be forced.
             errors.push(field::Error::forbidden(
@@ -134,14 +145,42 @@ impl Write {
         let name = match kind {
             WriteKind::Create => "CreateOptions",
             WriteKind::Update => "UpdateOptions",
-            WriteKind::Patch => "PatchOptions",
+            WriteKind::Patch | WriteKind::Apply => "PatchOptions",
         };
         invalid_options(name, errors)?;
         Ok(Self {
             dry_run: !dry_run.is_empty(),
             field_validation,
+            force: query.boolean("force").unwrap_or(false),
         })
     }
+}
+
+/// Who writes, as managers of fields are named: who the client says, or else what it is by
+/// its User-Agent (R5.13).
+pub fn manager(query: Query<'_>, headers: &HeaderMap) -> String {
+    let named = query.text("fieldManager");
+    if !named.is_empty() {
+        return named.to_owned();
+    }
+    let agent = headers.get(header::USER_AGENT);
+    let agent = String::from_utf8_lossy(agent.map_or(&[], HeaderValue::as_bytes));
+    let product = agent.split('/').next().unwrap_or_default();
+    let mut name = String::new();
+    for character in product.chars().filter(|character| is_printable(*character)) {
+        if name.len() + character.len_utf8() > MAX_MANAGER {
+            break;
+        }
+        name.push(character);
+    }
+    name
+}
+
+/// Letters, marks, numbers, punctuation, symbols and the space.
+pub fn is_printable(character: char) -> bool {
+    let hidden = matches!(character, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e000}'..='\u{f8ff}');
+    character == ' ' || !(character.is_control() || character.is_whitespace() || hidden)
 }
 
 fn validate_dry_run(values: &[&str], errors: &mut Vec<field::Error>) {
@@ -156,10 +195,11 @@ fn validate_dry_run(values: &[&str], errors: &mut Vec<field::Error>) {
 
 fn validate_manager(manager: &str, errors: &mut Vec<field::Error>) {
     let path = Path::new("fieldManager");
-    if manager.len() > 128 {
-        errors.push(field::Error::too_long(&path, 128));
+    if manager.len() > MAX_MANAGER {
+        errors.push(field::Error::too_long(&path, MAX_MANAGER as u64));
     }
-    if let Some((position, bad)) = manager.char_indices().find(|(_, c)| c.is_control()) {
+    let bad = manager.char_indices().find(|(_, c)| !is_printable(*c));
+    if let Some((position, bad)) = bad {
         let detail = format!(
             "invalid character U+{:04X} (at position {position})",
             u32::from(bad)
@@ -257,6 +297,7 @@ mod tests {
             let expected = Write {
                 dry_run,
                 field_validation,
+                force: false,
             };
             let pairs = pairs(text);
             assert_eq!(

@@ -24,7 +24,7 @@ use tokio::time::Instant;
 
 use crate::authn::{Authenticator, Caller, Identity, Peer, Rejected, Via};
 use crate::authz::{self, Authorized, Authorizer, Permit, verb};
-use crate::decode::{self, Media};
+use crate::decode;
 use crate::documents::Documents;
 use crate::floor::Floor;
 use crate::guard::Guarded;
@@ -79,7 +79,8 @@ where
     let (mut parts, body) = request.into_parts();
     let query = parse_query(parts.uri.query());
     let target = Target::parse(&parts.method, parts.uri.path(), &query);
-    let labels = RequestLabels::of(&target);
+    let applies = decode::content_type(&parts.headers) == decode::APPLY;
+    let labels = RequestLabels::of(&target).of_patch(applies);
     let audit_id = audit_id(&parts.headers);
     let dry_run = query.iter().any(|(key, _)| key == "dryRun");
     let mut call = Call {
@@ -309,8 +310,7 @@ impl Call<'_> {
         if !verb.is_mutating() || parts.method == Method::HEAD {
             return Ok((Bytes::new(), None));
         }
-        // What is not YAML is read as JSON, patches as well, or not at all.
-        let media = decode::media(&parts.headers).unwrap_or(Media::Json);
+        let media = decode::weighed_as(&parts.headers);
         self.context.limits.read(identity, media, body).await
     }
 

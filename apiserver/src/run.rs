@@ -9,7 +9,7 @@ use tracing_subscriber::EnvFilter;
 use crate::args::{Args, Command, LogFormat};
 use crate::metrics::Metrics;
 use crate::registration::{self, Place, Registration};
-use crate::registry::Clock;
+use crate::registry::{Clock, ownership};
 use crate::server;
 use crate::tls::Serving;
 
@@ -45,6 +45,7 @@ pub async fn run(args: Args, clock: Clock) -> Result<(), Error> {
 async fn serve(args: &Args, client: kube::Client, clock: Clock) -> Result<(), Error> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    ownership::prepare();
     let running = server::start(args, client, clock).await?;
     tokio::select! {
         _ = terminate.recv() => {}

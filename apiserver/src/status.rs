@@ -134,6 +134,13 @@ pub enum Failure {
     },
     #[error("Operation cannot be fulfilled on {subject}: {message}")]
     Conflict { subject: Subject, message: String },
+    /// Others own what a configuration would change (R5.20).
+    #[error("{message}")]
+    ApplyConflict { message: String, causes: Vec<Cause> },
+    /// A failure to which Kubernetes gives no reason, though the client may be at fault:
+    /// a configuration that does not fit the schema, for one (R5.16).
+    #[error("{0}")]
+    Unexplained(String),
     /// 410: history no longer reaches back. `continue_token` lets a list go on
     /// at the latest state (R3.19).
     #[error("{message}")]
@@ -217,13 +224,15 @@ impl Failure {
             Self::NotFound(_) | Self::UnknownPath => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::NotAcceptable(_) => StatusCode::NOT_ACCEPTABLE,
-            Self::AlreadyExists { .. } | Self::Conflict { .. } => StatusCode::CONFLICT,
+            Self::AlreadyExists { .. } | Self::Conflict { .. } | Self::ApplyConflict { .. } => {
+                StatusCode::CONFLICT
+            }
             Self::Expired { .. } => StatusCode::GONE,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::Invalid { .. } | Self::Unprocessable => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooManyRequests { .. } => StatusCode::TOO_MANY_REQUESTS,
-            Self::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Internal(_) | Self::Unexplained(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Unavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::Timeout(_) | Self::TooLargeVersion { .. } => StatusCode::GATEWAY_TIMEOUT,
         }
@@ -239,7 +248,8 @@ impl Failure {
             Self::MethodNotAllowed { .. } => "MethodNotAllowed",
             Self::NotAcceptable(_) => "NotAcceptable",
             Self::AlreadyExists { .. } => "AlreadyExists",
-            Self::Conflict { .. } => "Conflict",
+            Self::Conflict { .. } | Self::ApplyConflict { .. } => "Conflict",
+            Self::Unexplained(_) => "",
             Self::Expired { .. } => "Expired",
             Self::TooLarge(_) => "RequestEntityTooLarge",
             Self::UnsupportedMediaType(_) => "UnsupportedMediaType",
@@ -268,7 +278,7 @@ impl Failure {
 
     fn causes(&self) -> Vec<Cause> {
         match self {
-            Self::Forbidden { causes, .. } => causes.clone(),
+            Self::Forbidden { causes, .. } | Self::ApplyConflict { causes, .. } => causes.clone(),
             Self::Invalid { errors, .. } => errors
                 .iter()
                 .take(field::MAX_ERRORS)
@@ -309,6 +319,7 @@ impl Failure {
             Self::UnknownPath
             | Self::Unprocessable
             | Self::Internal(_)
+            | Self::ApplyConflict { .. }
             | Self::TooManyRequests { .. }
             | Self::Unavailable { .. }
             | Self::Timeout(_)

@@ -8,6 +8,7 @@
 use std::time::{Duration, Instant};
 
 use apiserver::decode::{self, Media, strict, weight};
+use apiserver::managed::fields;
 use apiserver::merge;
 use apiserver::options::{Continue, FieldValidation, List, Query};
 use apiserver::respond::Warnings;
@@ -96,6 +97,31 @@ const PATCH: &[&str] = &[
     "{\"op\":\"test\",\"path\":\"\",\"value\":null}",
     "{\"op\":1}",
     "{}",
+];
+const FIELDS: &[&str] = &[
+    "f:",
+    "v:",
+    "k:",
+    "i:",
+    ".",
+    "x:",
+    "f:a",
+    "f:.",
+    "v:1",
+    "v:1.0",
+    "v:\"a\"",
+    "v:null",
+    "v:[",
+    "k:{",
+    "\"a\":",
+    "1",
+    "1e21",
+    "-0",
+    ",",
+    "}",
+    "\"<&>\\u0001\"",
+    "é",
+    "i:0",
 ];
 const SELECTOR: &[&str] = &[
     "a",
@@ -226,7 +252,7 @@ proptest! {
     #[test]
     fn bytes(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        for media in [Media::Json, Media::Yaml] {
+        for media in [Media::Json, Media::Yaml, Media::Either] {
             let _ = bounded(&text, || decode::parse(media, &bytes))?;
         }
         let _ = bounded(&text, || (merge::json(&bytes), merge::merge(&bytes)))?;
@@ -253,6 +279,23 @@ proptest! {
                 let _ = patch.apply(&mut document());
             }
         })?;
+    }
+
+    /// The keys of FieldsV1 have a language of their own, and come in any order.
+    #[test]
+    fn fields(keys in prop::collection::vec(words(FIELDS), 0..6), below in words(FIELDS)) {
+        let input = format!("{}{below}", keys.join(""));
+        let inner = json!({below.as_str(): {}});
+        let written: serde_json::Map<String, Value> =
+            keys.into_iter().map(|key| (key, inner.clone())).collect();
+        let written = Value::Object(written);
+        if let Ok(set) = bounded(&input, || fields::decode(&written))? {
+            // What is written of it is read as the same.
+            let canonical = bounded(&input, || fields::encode(&set))?;
+            let again = fields::decode(&canonical);
+            prop_assert_eq!(again.as_ref(), Ok(&set), "{}", canonical);
+            prop_assert_eq!(fields::encode(&again.unwrap_or_default()), canonical);
+        }
     }
 
     #[test]

@@ -168,8 +168,39 @@ pub fn validate_metadata(meta: &Value, old: Option<&Value>, resource: &Resource)
     maps(meta, &path, &mut errors);
     owners(meta, &path.child("ownerReferences"), &mut errors);
     finalizers(meta, &path.child("finalizers"), &mut errors);
+    managers(meta, &path.child("managedFields"), &mut errors);
     errors
 }
+
+/// R3.80: what a client says about managers and could be read.
+fn managers(meta: &Value, path: &Path, errors: &mut Vec<Error>) {
+    let list = meta.get("managedFields").and_then(Value::as_array);
+    for (position, entry) in list.into_iter().flatten().enumerate() {
+        let path = path.index(position);
+        let name = text(entry, "manager");
+        if name.len() > MAX_MANAGER {
+            errors.push(Error::too_long(&path.child("manager"), MAX_MANAGER as u64));
+        }
+        let hidden = name.char_indices().find(|(_, c)| c.is_control());
+        if let Some((position, c)) = hidden {
+            let code = u32::from(c);
+            let detail = format!("invalid character U+{code:04X} (at position {position})");
+            errors.push(Error::invalid(&path.child("manager"), name, detail));
+        }
+        if text(entry, "subresource").len() > MAX_SUBRESOURCE {
+            let path = path.child("subresource");
+            errors.push(Error::too_long(&path, MAX_SUBRESOURCE as u64));
+        }
+        if errors.len() >= MAX_ERRORS {
+            return;
+        }
+    }
+}
+
+/// Bytes of the name of a manager of fields.
+pub const MAX_MANAGER: usize = 128;
+/// Bytes of the name of its subresource.
+const MAX_SUBRESOURCE: usize = 256;
 
 fn text<'a>(meta: &'a Value, field: &str) -> &'a str {
     meta.get(field).and_then(Value::as_str).unwrap_or_default()

@@ -6,7 +6,16 @@ mod schemas;
 
 use serde_json::{Value, json};
 
+use crate::resource::Resource;
 use crate::{GROUP, VERSION};
+
+/// The name of the schema of a Scale.
+pub const SCALE: &str = "io.k8s.api.autoscaling.v1.Scale";
+
+/// The name of the schema of a resource's kind.
+pub fn schema_name(resource: &Resource) -> String {
+    schemas::own(resource.kind)
+}
 
 /// `/openapi/v3/apis/GROUP/VERSION`. The same bytes in every process.
 pub fn v3_group_version() -> Value {

@@ -15,7 +15,10 @@ enum Type {
     TextMap,
     TextList,
     Owners,
-    /// Not kept: `managedFields` until server-side apply exists, `selfLink`.
+    Managers,
+    /// Anything; what it says is read by who needs it.
+    Any,
+    /// Not kept: `selfLink`.
     Dropped,
 }
 
@@ -34,7 +37,17 @@ const OBJECT_META: &[(&str, Type)] = &[
     ("ownerReferences", Type::Owners),
     ("finalizers", Type::TextList),
     ("selfLink", Type::Dropped),
-    ("managedFields", Type::Dropped),
+    ("managedFields", Type::Managers),
+];
+
+const MANAGER: &[(&str, Type)] = &[
+    ("manager", Type::Text),
+    ("operation", Type::Text),
+    ("apiVersion", Type::Text),
+    ("time", Type::Time),
+    ("fieldsType", Type::Text),
+    ("fieldsV1", Type::Any),
+    ("subresource", Type::Text),
 ];
 
 const OWNER_REFERENCE: &[(&str, Type)] = &[
@@ -58,8 +71,10 @@ pub fn type_name(value: &Value) -> &'static str {
     }
 }
 
+/// As Kubernetes says it, which decodes the metadata by itself: the path begins there.
 fn mismatch(value: &Value, field: impl fmt::Display, wanted: &str) -> String {
     let field = told::short(field, told::MAX_PATH);
+    let field = field.strip_prefix("metadata.").unwrap_or(&field);
     format!(
         "json: cannot unmarshal {} into Go struct field ObjectMeta.{field} of type {wanted}",
         type_name(value)
@@ -116,6 +131,7 @@ fn typed_value(
     let mismatch = |value: &Value, wanted: &str| mismatch(value, place, wanted);
     match (kind, value) {
         (Type::Dropped, _) | (_, Value::Null) => Ok(None),
+        (Type::Any, value) => Ok(Some(value)),
         (Type::Text, Value::String(text)) => Ok((!text.is_empty()).then_some(Value::String(text))),
         (Type::Text, other) => Err(mismatch(&other, "string")),
         (Type::Integer, Value::Number(number)) if number.is_i64() => Ok((number.as_i64()
@@ -160,25 +176,44 @@ fn typed_value(
         }
         (Type::TextList, other) => Err(mismatch(&other, "[]string")),
         (Type::Owners, Value::Array(items)) => {
-            let mut owners = Vec::new();
-            for (position, item) in items.into_iter().enumerate() {
-                let place = Place::Index(place, position);
-                let fields = match item {
-                    Value::Null => Map::new(),
-                    Value::Object(fields) => fields,
-                    other => return Err(self::mismatch(&other, place, "v1.OwnerReference")),
-                };
-                let mut owner = typed(fields, OWNER_REFERENCE, &place, unknown)?;
+            let owners = elements(items, OWNER_REFERENCE, "v1.OwnerReference", place, unknown);
+            let mut owners = owners?;
+            for owner in owners.iter_mut().filter_map(Value::as_object_mut) {
                 // These four are always written, also when empty.
                 for key in ["apiVersion", "kind", "name", "uid"] {
                     owner.entry(key).or_insert_with(|| Value::from(""));
                 }
-                owners.push(Value::Object(owner));
             }
             Ok((!owners.is_empty()).then_some(Value::Array(owners)))
         }
+        // An empty list says something (R5.8).
+        (Type::Managers, Value::Array(items)) => {
+            let managers = elements(items, MANAGER, "v1.ManagedFieldsEntry", place, unknown);
+            Ok(Some(Value::Array(managers?)))
+        }
+        (Type::Managers, other) => Err(mismatch(&other, "[]v1.ManagedFieldsEntry")),
         (Type::Owners, other) => Err(mismatch(&other, "[]v1.OwnerReference")),
     }
+}
+
+fn elements(
+    items: Vec<Value>,
+    types: &[(&str, Type)],
+    kind: &str,
+    place: &Place<'_>,
+    unknown: &mut Paths,
+) -> Result<Vec<Value>, String> {
+    let mut elements = Vec::with_capacity(items.len());
+    for (position, item) in items.into_iter().enumerate() {
+        let place = Place::Index(place, position);
+        let fields = match item {
+            Value::Null => Map::new(),
+            Value::Object(fields) => fields,
+            other => return Err(mismatch(&other, place, kind)),
+        };
+        elements.push(Value::Object(typed(fields, types, &place, unknown)?));
+    }
+    Ok(elements)
 }
 
 #[cfg(test)]
@@ -191,21 +226,32 @@ mod tests {
         let mut object = json!({"metadata": {
             "name": "a", "namespace": "", "labels": {}, "annotations": {"x": null},
             "creationTimestamp": null, "deletionTimestamp": "2026-01-02T03:04:05.6+01:00",
-            "generation": 0, "managedFields": [{}], "selfLink": "/x", "other": 1,
+            "generation": 0, "selfLink": "/x", "other": 1,
             "ownerReferences": [{"uid": "u", "what": 1}],
+            "managedFields": [{"manager": "m", "time": "2026-01-02T03:04:05+01:00",
+                "fieldsV1": {"f:a": {}}, "subresource": "", "odd": 1}],
         }});
         let unknown = complete(&mut object).unwrap();
         assert_eq!(
             unknown,
-            ["metadata.other", "metadata.ownerReferences[0].what"]
+            [
+                "metadata.managedFields[0].odd",
+                "metadata.other",
+                "metadata.ownerReferences[0].what"
+            ]
         );
         assert_eq!(
             object["metadata"],
             json!({
                 "name": "a", "annotations": {"x": ""}, "deletionTimestamp": "2026-01-02T02:04:05Z",
                 "ownerReferences": [{"apiVersion": "", "kind": "", "name": "", "uid": "u"}],
+                "managedFields": [{"manager": "m", "time": "2026-01-02T02:04:05Z",
+                    "fieldsV1": {"f:a": {}}}],
             })
         );
+        let mut object = json!({"metadata": {"managedFields": []}});
+        complete(&mut object).unwrap();
+        assert_eq!(object["metadata"]["managedFields"], json!([]));
     }
 
     #[test]
@@ -213,11 +259,11 @@ mod tests {
         let cases = [
             (
                 json!({"labels": {"a": 1}}),
-                "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string",
+                "json: cannot unmarshal number into Go struct field ObjectMeta.labels of type string",
             ),
             (
                 json!({"name": 1}),
-                "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.name of type string",
+                "json: cannot unmarshal number into Go struct field ObjectMeta.name of type string",
             ),
             (
                 json!("x"),
@@ -225,7 +271,7 @@ mod tests {
             ),
             (
                 json!({"finalizers": "x"}),
-                "json: cannot unmarshal string into Go struct field ObjectMeta.metadata.finalizers of type []string",
+                "json: cannot unmarshal string into Go struct field ObjectMeta.finalizers of type []string",
             ),
         ];
         for (metadata, expected) in cases {

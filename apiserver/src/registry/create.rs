@@ -52,7 +52,7 @@ pub async fn run(
             let name = generate(meta(new.object(), "generateName"));
             new.set_name(name);
         }
-        let admitted = writer.admit_create(&new).await?;
+        let admitted = writer.admit_create(&mut new).await?;
         match registry.put(admitted).await? {
             Written::At(revision) => break Some(revision),
             Written::Nothing => break None,

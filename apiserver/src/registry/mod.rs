@@ -10,11 +10,13 @@
 //! What the store cannot answer is a 503, never a 404 and never an empty list
 //! (rule 3). A write is one compare-and-set; its 2xx means that it is on disk.
 
+pub mod apply;
 pub mod create;
 pub mod delete;
 pub mod delete_collection;
 pub mod get;
 pub mod list;
+pub mod ownership;
 pub mod patch;
 pub mod update;
 pub mod watch;

@@ -1,4 +1,4 @@
-//! PATCH (contract 3.9): JSON patch and JSON merge patch.
+//! PATCH (contract 3.9): JSON patch and JSON merge patch; [`apply`] has configurations.
 
 use apiservice::Resource;
 use apiservice::field::{self, Path};
@@ -12,14 +12,14 @@ use crate::authz::{Permit, verb};
 use crate::decode::{self, Reject};
 use crate::merge::{self, Inapplicable, Patch};
 use crate::options::{FieldValidation, Write, WriteKind};
-use crate::registry::get;
 use crate::registry::update::Change;
-use crate::registry::{Registry, Request};
+use crate::registry::{Registry, Request, apply, get};
 use crate::respond::{self, Warnings};
 use crate::status::Failure;
 
 /// The list in the 415 (R3.54); clients fall back on seeing it (R8.7).
-const ACCEPTED: &str = "application/json-patch+json, application/merge-patch+json";
+pub const ACCEPTED: &str =
+    "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
 
 /// Answers with the patched object.
 pub async fn run(
@@ -37,6 +37,9 @@ pub async fn patch(
     request: &Request,
     part: Part,
 ) -> Result<Response<Body>, Failure> {
+    if apply::is_asked(request) {
+        return apply::run(registry, permit, request, part).await;
+    }
     let query = request.query();
     let accept = accept::negotiate(&request.headers, &query, Answer::Object)?;
     let resource = permit.resource();
@@ -46,7 +49,7 @@ pub async fn patch(
     let change = Change::new(registry, permit, request, part, options.dry_run)?;
     let stored = change
         .apply(|old| {
-            let mut patched = apply(&patch, old)?;
+            let mut patched = patched(&patch, old)?;
             complete(
                 resource,
                 &mut patched,
@@ -81,7 +84,7 @@ pub fn parse(request: &Request) -> Result<(Patch, Vec<String>), Failure> {
 }
 
 /// The patched document.
-pub fn apply(patch: &Patch, old: &Value) -> Result<Value, Failure> {
+pub fn patched(patch: &Patch, old: &Value) -> Result<Value, Failure> {
     let mut patched = old.clone();
     patch.apply(&mut patched).map_err(|error| match error {
         Inapplicable::TooDeep => Failure::BadRequest(error.to_string()),

@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests start tasks themselves")]
 
 pub(crate) mod harness;
+mod ownership;
 mod reads;
 mod sizes;
 mod subresources;

@@ -96,6 +96,14 @@ impl<'a> Change<'a> {
         })
     }
 
+    /// The same for a configuration that is applied.
+    pub fn applying(self) -> Self {
+        Self {
+            writer: self.writer.applying(),
+            ..self
+        }
+    }
+
     /// Reads the object, has `build` make the new one, admits and stores it;
     /// starts over if somebody else wrote in between. The new object carries
     /// the resourceVersion that its maker started from, so that a client's own

@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! prepare   what the server owns in the object, and what the part leaves as it is
+//! own       whose fields they are by now (R5.9)
 //! validate  schema and rules, against the stored object; warnings             422
 //! rights    what the author must be allowed to do as well (rule 8)            403
 //! encode    the bytes; what changes nothing is not written                    413
@@ -37,8 +38,11 @@ use crate::authn::Identity;
 use crate::authz::Permit;
 use crate::cache::Writing;
 use crate::limits::Room;
+use crate::managed::tracker;
 use crate::object::{self, meta, set_meta};
+use crate::options;
 use crate::quota::{self, Reservation};
+use crate::registry::ownership::{self, Author};
 use crate::registry::{Registry, Request, get, read_failure};
 use crate::respond::Warnings;
 use crate::status::Failure;
@@ -50,6 +54,7 @@ pub struct Writer<'a> {
     resource: &'static Resource,
     namespace: Option<&'a str>,
     dry_run: bool,
+    author: Author,
     warnings: &'a Warnings,
     held: &'a Held,
 }
@@ -70,6 +75,23 @@ impl Stored {
     /// The revision that it was written at.
     pub fn revision(&self) -> u64 {
         self.entry.modified.0
+    }
+}
+
+/// How large the stored object is, and how much of it its managers are.
+#[derive(Clone, Copy, Debug, Default)]
+struct Before {
+    all: usize,
+    managers: usize,
+}
+
+impl Before {
+    fn of(stored: &Stored) -> Self {
+        let all = stored.entry.value.len();
+        Self {
+            all,
+            managers: tracker::length(&stored.object).min(all),
+        }
     }
 }
 
@@ -152,8 +174,18 @@ impl<'a> Writer<'a> {
             resource: permit.resource(),
             namespace: permit.namespace(),
             dry_run,
+            author: Author::Updater(options::manager(request.query(), &request.headers)),
             warnings: &request.warnings,
             held: &request.held,
+        }
+    }
+
+    /// The same for a configuration that is applied: whose the fields are is known before it
+    /// gets here.
+    pub fn applying(self) -> Self {
+        Self {
+            author: Author::Applier,
+            ..self
         }
     }
 
@@ -203,6 +235,7 @@ impl<'a> Writer<'a> {
             admission::namespace_lifecycle(self.registry, self.resource, namespace, name).await?;
         }
         let created = self.registry.clock.now();
+        self.own(None, &mut object, Part::Main, created);
         let uid = uuid::Uuid::new_v4().to_string();
         set_meta(&mut object, "uid", Some(Value::from(uid)));
         set_meta(
@@ -218,8 +251,8 @@ impl<'a> Writer<'a> {
     ///
     /// # Errors
     /// Those of the module's table.
-    pub async fn admit_create(&self, new: &New) -> Result<Admitted, Failure> {
-        self.admit(None, &new.object, Part::Main).await
+    pub async fn admit_create(&self, new: &mut New) -> Result<Admitted, Failure> {
+        self.admit(None, &mut new.object, Part::Main).await
     }
 
     /// A change of one part. Afterwards `new` is what is answered: the rest of it is taken
@@ -239,7 +272,16 @@ impl<'a> Writer<'a> {
             }
             Part::Status => admission::prepare_status(new, &old.object)?,
         }
+        self.own(Some(&old.object), new, part, self.registry.clock.now());
+        ownership::settle(&old.object, new);
         self.admit(Some(old), new, part).await
+    }
+
+    /// Records whose fields they are.
+    fn own(&self, old: Option<&Value>, new: &mut Value, part: Part, now: jiff::Timestamp) {
+        if let Author::Updater(manager) = &self.author {
+            ownership::record(self.resource, part, old, new, manager, now);
+        }
     }
 
     /// A deletion: the object is marked as long as there are finalizers, and goes when there
@@ -285,7 +327,7 @@ impl<'a> Writer<'a> {
     async fn admit(
         &self,
         old: Option<Stored>,
-        new: &Value,
+        new: &mut Value,
         part: Part,
     ) -> Result<Admitted, Failure> {
         let (registry, resource) = (self.registry, self.resource);
@@ -296,6 +338,7 @@ impl<'a> Writer<'a> {
             false => Vec::new(),
         };
         let mut replaced = None;
+        let before = old.as_ref().map(Before::of).unwrap_or_default();
         if let Some(old) = old {
             let Stored {
                 entry,
@@ -308,10 +351,37 @@ impl<'a> Writer<'a> {
             replaced = Some((entry, room));
         }
         admission::borrowed(registry, self.identity, resource, new, rights).await?;
-        let bytes = object::encode(new)?;
+        let bytes = self.encode(new, before, part)?;
         match replaced {
             None => self.creation(new, bytes).await,
             Some((entry, room)) => self.replacement(new, part, bytes, entry, room).await,
+        }
+    }
+
+    /// The bytes of the object; without its managers if it would be too large with them, as
+    /// by Kubernetes. Who applies is told instead (R3.88, R5.28).
+    fn encode(&self, new: &mut Value, before: Before, part: Part) -> Result<Bytes, Failure> {
+        let fits = |bytes: Bytes, before: usize| {
+            let quota = &self.registry.quota;
+            match part {
+                // What grows nothing goes on.
+                _ if bytes.len() <= before => Ok(bytes),
+                Part::Main => quota.fits(bytes.len()).map(|()| bytes),
+                Part::Replicas | Part::Status => {
+                    quota.fits_with_status(bytes.len()).map(|()| bytes)
+                }
+            }
+        };
+        let encoded = object::fits_with_managers(new)
+            .and_then(|()| object::encode(new))
+            .and_then(|bytes| fits(bytes, before.all));
+        match (encoded, &self.author) {
+            (Err(Failure::TooLarge(_)), Author::Updater(_))
+                if tracker::take_managers(new).is_some() =>
+            {
+                fits(object::encode(new)?, before.all - before.managers)
+            }
+            (encoded, _) => encoded,
         }
     }
 

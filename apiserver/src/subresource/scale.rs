@@ -1,9 +1,9 @@
 //! The scale subresource (R3.74, 8.4): `autoscaling/v1` Scale over the fields
 //! that the resource's row names.
 
+use apiservice::ScalePaths;
 use apiservice::field::{self, Path};
 use apiservice::told::{self, Paths, Place};
-use apiservice::{Resource, ScalePaths, resource};
 use axum::body::Body;
 use http::{Response, StatusCode};
 use serde_json::{Map, Value, json};
@@ -14,6 +14,8 @@ use crate::authz::{Permit, verb};
 use crate::decode;
 use crate::object::{meta, set_meta};
 use crate::options::{FieldValidation, Write, WriteKind};
+use crate::registry::apply::{self, Config};
+use crate::registry::ownership::{self, Applied};
 use crate::registry::patch as patches;
 use crate::registry::update::Change;
 use crate::registry::{Registry, Request, get};
@@ -81,6 +83,9 @@ pub async fn patch(
     permit: Permit<verb::Patch>,
     request: &Request,
 ) -> Result<Response<Body>, Failure> {
+    if apply::is_asked(request) {
+        return apply(registry, &permit, request).await;
+    }
     let query = request.query();
     let accept = accept::negotiate(&request.headers, &query, Answer::Object)?;
     let name = get::name(&permit)?;
@@ -90,7 +95,7 @@ pub async fn patch(
     let change = Change::new(registry, &permit, request, Part::Replicas, options.dry_run)?;
     let stored = change
         .apply(|old| {
-            let mut patched = patches::apply(&patch, &scale(paths, old)?)?;
+            let mut patched = patches::patched(&patch, &scale(paths, old)?)?;
             let document = patched.to_string();
             complete(
                 &mut patched,
@@ -102,6 +107,43 @@ pub async fn patch(
             admission::match_name(&patched, name)?;
             admission::match_namespace(permit.resource(), &mut patched, permit.namespace())?;
             scaled(paths, old, &patched)
+        })
+        .await?;
+    answer(registry, paths, &stored, &accept)
+}
+
+/// Applies a configuration of the Scale (R5.25).
+async fn apply(
+    registry: &Registry,
+    permit: &Permit<verb::Patch>,
+    request: &Request,
+) -> Result<Response<Body>, Failure> {
+    let query = request.query();
+    let accept = accept::negotiate(&request.headers, &query, Answer::Object)?;
+    let options = Write::parse(query, WriteKind::Apply)?;
+    let name = get::name(permit)?;
+    let config = Config::read(request)?;
+    let paths = paths(permit)?;
+    let resource = permit.resource();
+    let by = Applied {
+        manager: query.first("fieldManager").unwrap_or_default(),
+        force: options.force,
+        now: registry.clock.now(),
+    };
+    let change = Change::new(registry, permit, request, Part::Replicas, options.dry_run)?;
+    let stored = change
+        .applying()
+        .apply(|old| {
+            let live = (old, scale(paths, old)?);
+            ownership::apply_scale(resource, paths, live, &config.value, by, |mut applied| {
+                config.judge(options.field_validation, &request.warnings)?;
+                let ignore = FieldValidation::Ignore;
+                complete(&mut applied, Vec::new(), ignore, &request.warnings)
+                    .map_err(Failure::Unexplained)?;
+                admission::match_name(&applied, name)?;
+                admission::match_namespace(resource, &mut applied, permit.namespace())?;
+                scaled(paths, old, &applied)
+            })
         })
         .await?;
     answer(registry, paths, &stored, &accept)
@@ -124,15 +166,7 @@ fn answer(
 }
 
 fn paths<V>(permit: &Permit<V>) -> Result<&'static ScalePaths, Failure> {
-    of(permit.resource()).ok_or(Failure::UnknownPath)
-}
-
-fn of(resource: &'static Resource) -> Option<&'static ScalePaths> {
-    let mut rows = resource.subresources.iter();
-    rows.find_map(|subresource| match &subresource.part {
-        resource::Part::Scale(paths) => Some(paths),
-        _ => None,
-    })
+    ownership::scale_paths(permit.resource()).ok_or(Failure::UnknownPath)
 }
 
 fn at<'a>(object: &'a Value, path: &[&str]) -> Option<&'a Value> {
@@ -275,7 +309,7 @@ mod tests {
     use super::*;
 
     fn paths() -> &'static ScalePaths {
-        of(apiservice::find("tenantcontrolplanes").unwrap()).unwrap()
+        ownership::scale_paths(apiservice::find("tenantcontrolplanes").unwrap()).unwrap()
     }
 
     #[test]

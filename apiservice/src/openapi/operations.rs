@@ -57,6 +57,7 @@ const OBJECTS: &[&str] = &["application/json", "application/yaml"];
 const PATCHES: &[&str] = &[
     "application/json-patch+json",
     "application/merge-patch+json",
+    "application/apply-patch+yaml",
 ];
 
 impl Operation<'_> {

@@ -29,7 +29,7 @@ pub(super) fn meta(kind: &str) -> String {
 
 /// The name of `Scale`.
 pub(super) fn scale() -> String {
-    "io.k8s.api.autoscaling.v1.Scale".to_owned()
+    super::SCALE.to_owned()
 }
 
 /// A reference to a schema.
@@ -45,6 +45,7 @@ pub(super) fn schemas() -> Map<String, Value> {
     add::<Status>(&mut all);
     add::<DeleteOptions>(&mut all);
     add::<Scale>(&mut all);
+    merge_types(&mut all);
     kinds_of(&mut all, &meta("Status"), "", "v1", "Status");
     kinds_of(
         &mut all,
@@ -84,6 +85,51 @@ pub(super) fn schemas() -> Map<String, Value> {
         request("JoinTokenRequest", text, parts),
     );
     all
+}
+
+/// How the metadata of an object is merged (R5.4), as Kubernetes says it; the types that
+/// the schemas are made of do not.
+fn merge_types(all: &mut Map<String, Value>) {
+    for (kind, field, keyword, value) in [
+        (
+            "ObjectMeta",
+            "finalizers",
+            "x-kubernetes-list-type",
+            json!("set"),
+        ),
+        (
+            "ObjectMeta",
+            "managedFields",
+            "x-kubernetes-list-type",
+            json!("atomic"),
+        ),
+        (
+            "ObjectMeta",
+            "ownerReferences",
+            "x-kubernetes-list-type",
+            json!("map"),
+        ),
+        (
+            "ObjectMeta",
+            "ownerReferences",
+            "x-kubernetes-list-map-keys",
+            json!(["uid"]),
+        ),
+        (
+            "OwnerReference",
+            "",
+            "x-kubernetes-map-type",
+            json!("atomic"),
+        ),
+    ] {
+        let Some(schema) = all.get_mut(&meta(kind)) else {
+            continue;
+        };
+        match field {
+            "" => schema[keyword] = value,
+            field => schema["properties"][field][keyword] = value,
+        }
+    }
 }
 
 fn kind(resource: &Resource) -> Value {

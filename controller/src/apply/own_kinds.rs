@@ -13,6 +13,7 @@ use serde_json::{Map, Value, json};
 
 use crate::apply::objects::{Refusal, call, failed};
 use crate::cluster::caches::NamespacedName;
+use crate::cluster::managers::FIELD_MANAGER;
 use crate::context::Context;
 use crate::report;
 use crate::tenant::backing::store as place;
@@ -28,6 +29,27 @@ fn tenant_path(namespace: &str, name: &str) -> String {
         apiservice::GROUP,
         apiservice::VERSION
     )
+}
+
+/// Changes an object of our own kinds, or its status, in our name: who looks at its
+/// `managedFields` sees which fields are ours.
+async fn patch(ctx: &Context, path: &str, patch: &Value) -> Result<Value, Refusal> {
+    let address = format!("{path}?fieldManager={FIELD_MANAGER}");
+    call(ctx, Method::PATCH, &address, MERGE, Some(patch)).await
+}
+
+/// Takes note of a tenant that was written.
+fn hold(ctx: &Context, tenant: TenantControlPlane) {
+    if let Some(tenant) = ctx.caches.kept(tenant) {
+        ctx.caches.tenants.put(tenant);
+    }
+}
+
+/// Takes note of a DataStore that was written.
+fn hold_store(ctx: &Context, store: DataStore) {
+    if let Some(store) = ctx.caches.kept(store) {
+        ctx.caches.data_stores.put(store);
+    }
 }
 
 fn store_path(name: &str) -> String {
@@ -70,22 +92,14 @@ pub async fn note_empty(ctx: &Context, world: &World, claim: &Claim) -> Outcome 
     let tenant = current(ctx, world);
     let mut status = tenant.status.clone().unwrap_or_default();
     place::note_empty(&mut status, claim);
-    let Some(patch) = status_patch(&tenant.metadata, tenant.status.as_ref(), &status) else {
+    let Some(change) = status_patch(&tenant.metadata, tenant.status.as_ref(), &status) else {
         return Outcome::Unchanged;
     };
     let path = tenant_path(world.namespace(), world.name());
-    match call(
-        ctx,
-        Method::PATCH,
-        &format!("{path}/status"),
-        MERGE,
-        Some(&patch),
-    )
-    .await
-    {
+    match patch(ctx, &format!("{path}/status"), &change).await {
         Ok(written) => {
             if let Ok(tenant) = serde_json::from_value::<TenantControlPlane>(written) {
-                ctx.caches.tenants.put(Arc::new(tenant));
+                hold(ctx, tenant);
             }
             Outcome::Done
         }
@@ -106,7 +120,7 @@ async fn finalize_tenant(ctx: &Context, world: &World, finalizers: Vec<String>) 
                         .tenants
                         .forget(&NamespacedName::of(&tenant.metadata), uid);
                 } else {
-                    ctx.caches.tenants.put(Arc::new(tenant));
+                    hold(ctx, tenant);
                 }
             }
             Outcome::Done
@@ -124,16 +138,16 @@ pub async fn replaced(ctx: &Context, world: &World, secrets: &[String]) -> Outco
         .filter(|asked| !secrets.iter().any(|name| name == asked))
         .collect();
     let left = Some(left.join(",")).filter(|left| !left.is_empty());
-    let patch = json!({"metadata": {
+    let change = json!({"metadata": {
         "uid": meta.uid,
         "resourceVersion": meta.resource_version,
         "annotations": {names::ANNOTATION_REPLACE_LOST_KEYS: left},
     }});
     let path = tenant_path(world.namespace(), world.name());
-    match call(ctx, Method::PATCH, &path, MERGE, Some(&patch)).await {
+    match patch(ctx, &path, &change).await {
         Ok(written) => {
             if let Ok(tenant) = serde_json::from_value::<TenantControlPlane>(written) {
-                ctx.caches.tenants.put(Arc::new(tenant));
+                hold(ctx, tenant);
             }
             Outcome::Done
         }
@@ -148,12 +162,12 @@ async fn finalize(
     meta: &ObjectMeta,
     finalizers: Vec<String>,
 ) -> Result<Value, Refusal> {
-    let patch = json!({"metadata": {
+    let change = json!({"metadata": {
         "uid": meta.uid,
         "resourceVersion": meta.resource_version,
         "finalizers": finalizers,
     }});
-    call(ctx, Method::PATCH, path, MERGE, Some(&patch)).await
+    patch(ctx, path, &change).await
 }
 
 /// Sets the finalizers of a DataStore.
@@ -171,7 +185,7 @@ pub async fn finalize_store(
                 .data_stores
                 .forget(&NamespacedName::new("", name), uid);
         } else {
-            ctx.caches.data_stores.put(Arc::new(store));
+            hold_store(ctx, store);
         }
     }
     Ok(())
@@ -210,14 +224,14 @@ pub async fn status(
         return Ok(());
     }
     let old = current.status.clone();
-    let Some(patch) = status_patch(&current.metadata, current.status.as_ref(), &status) else {
+    let Some(change) = status_patch(&current.metadata, current.status.as_ref(), &status) else {
         return Ok(());
     };
     let path = format!("{}/status", tenant_path(&name.namespace, &name.name));
-    match call(ctx, Method::PATCH, &path, MERGE, Some(&patch)).await {
+    match patch(ctx, &path, &change).await {
         Ok(written) => {
             if let Ok(tenant) = serde_json::from_value::<TenantControlPlane>(written) {
-                ctx.caches.tenants.put(Arc::new(tenant));
+                hold(ctx, tenant);
             }
             let endpoint =
                 |status: &TenantControlPlaneStatus| status.control_plane_endpoint.clone();
@@ -249,13 +263,13 @@ pub async fn store_status(
     status: &DataStoreStatus,
 ) -> Result<(), Refusal> {
     let name = store.metadata.name.clone().unwrap_or_default();
-    let Some(patch) = status_patch(&store.metadata, store.status.as_ref(), status) else {
+    let Some(change) = status_patch(&store.metadata, store.status.as_ref(), status) else {
         return Ok(());
     };
     let path = format!("{}/status", store_path(&name));
-    let written = call(ctx, Method::PATCH, &path, MERGE, Some(&patch)).await?;
+    let written = patch(ctx, &path, &change).await?;
     if let Ok(store) = serde_json::from_value::<DataStore>(written) {
-        ctx.caches.data_stores.put(Arc::new(store));
+        hold_store(ctx, store);
     }
     Ok(())
 }

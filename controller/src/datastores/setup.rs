@@ -26,6 +26,7 @@ use storage::tenancy::{self, Connection, TenancyError};
 use tokio::time::Instant;
 
 use crate::args::SetupEtcdArgs;
+use crate::cluster::managers::FIELD_MANAGER;
 use crate::process::clock::Clock;
 use crate::process::timing;
 use crate::tenant::pki::authorities::AUTHORITY_LIFE;
@@ -530,13 +531,15 @@ async fn data_store(args: &SetupEtcdArgs, client: &Client, until: Instant) -> Re
     let api: Api<DataStore> = Api::all(client.clone());
     let mut told = false;
     loop {
+        let named = PostParams {
+            field_manager: Some(FIELD_MANAGER.to_owned()),
+            ..PostParams::default()
+        };
         let post = async {
             if api.get_opt(&args.data_store).await?.is_some() {
                 return Ok(false);
             }
-            api.create(&PostParams::default(), &store)
-                .await
-                .map(|_| true)
+            api.create(&named, &store).await.map(|_| true)
         };
         let error = match post.await {
             Ok(true) => {

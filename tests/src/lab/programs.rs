@@ -140,6 +140,20 @@ pub static INFORMER: GoProgram = GoProgram {
     expected: Duration::from_secs(60),
 };
 
+/// What Kubernetes makes of updates and applied configurations, to compare ours with; no
+/// part of a cluster either.
+pub static MANAGED_FIELDS: GoProgram = GoProgram {
+    name: "managedfields",
+    links: &[],
+    package: ".",
+    module: "k8s.io/apimachinery",
+    variables: &[],
+    go_mod: source!("managedfields", "go.mod"),
+    go_sum: source!("managedfields", "go.sum"),
+    main: Some(source!("managedfields", "main.go")),
+    expected: Duration::from_secs(30),
+};
+
 impl GoProgram {
     /// The version in go.mod, with its "v".
     pub fn version(&self) -> &'static str {
@@ -367,7 +381,7 @@ mod tests {
 
     #[test]
     fn every_program_has_a_version() {
-        for program in ALL.into_iter().chain([&INFORMER]) {
+        for program in ALL.into_iter().chain([&INFORMER, &MANAGED_FIELDS]) {
             assert!(program.version().starts_with('v'), "{}", program.name);
         }
         assert_eq!(KUBERNETES.version(), "v1.36.3");
