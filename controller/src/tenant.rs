@@ -70,7 +70,7 @@ pub fn plan(world: &World, entropy: &Entropy) -> Plan {
     let expiry = Expiry::of(world);
     let store = backing::store::plan(world, entropy, &expiry, &mut plan);
     let keys = pki::certificates::plan(world, entropy, &expiry, &mut plan);
-    kubeadm::plan(world, keys.address.as_ref(), &store, &mut plan);
+    kubeadm::plan(world, keys.exposure.as_ref(), &store, &mut plan);
     signer_role::plan(world, &mut plan);
     workload::konnectivity::plan(world, &mut plan);
     workload::plan(world, &keys, &store, &mut plan);

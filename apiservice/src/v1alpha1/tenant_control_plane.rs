@@ -12,6 +12,7 @@ use super::{
 use super::{
     tenant_control_plane_access, tenant_control_plane_rules, tenant_control_plane_warnings,
 };
+use crate::endpoint::Endpoint;
 use crate::meta::NameRule;
 use crate::resource::{Behaviour, Column, Part, Resource, ScalePaths, Scope, Subresource};
 use crate::rule::kind_schema;
@@ -208,6 +209,16 @@ impl TenantControlPlaneSpec {
     /// The tunnel to nodes that the API server cannot reach, if it is wanted.
     pub fn konnectivity(&self) -> Option<&Konnectivity> {
         self.addons.as_ref()?.konnectivity.as_ref()
+    }
+
+    /// Where the tenant's nodes find its API server: where everybody does, unless the
+    /// tenant names an address for them.
+    pub fn for_nodes(&self, published: &Endpoint) -> Endpoint {
+        let network = &self.network_profile;
+        match network.announced_address() {
+            Some(address) => Endpoint::new(address.to_string(), network.port),
+            None => published.clone(),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use crate::cluster::kinds::ObjectKind;
 use crate::report::diagnose::{self, quote};
 use crate::tenant::backing::store;
-use crate::tenant::network::{address, service};
+use crate::tenant::network::{exposure, service};
 use crate::tenant::workload::pods;
 use crate::tenant::world::{
     AccessFact, PathFact, ProbeFacts, ProbeFailure, ProbeFailureKind as Kind, StoreProblemKind,
@@ -243,7 +243,7 @@ pub fn unreached(world: &World, endpoint: Option<&Condition>) -> &'static str {
 /// asks where the tenant is.
 pub fn probed(world: &World) -> Option<&PathFact> {
     let fact = world.probe.endpoint.as_ref()?;
-    let elsewhere = address::of(world).is_ok_and(|address| address.endpoint() != fact.address);
+    let elsewhere = exposure::of(world).is_ok_and(|it| it.published.to_string() != fact.address);
     (!elsewhere).then_some(fact)
 }
 

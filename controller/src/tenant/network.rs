@@ -1,5 +1,7 @@
 //! How a tenant is reached.
 
-pub mod address;
 pub mod dns;
+pub mod exposure;
+pub mod names;
+pub mod ranges;
 pub mod service;

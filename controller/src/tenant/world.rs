@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use apiservice::endpoint::Endpoint;
 use apiservice::v1alpha1::{DataStore, KonnectivityAgentMode, TenantControlPlane};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
@@ -255,8 +256,10 @@ pub struct ProbeFacts {
 /// who may write that could send nodes elsewhere and have add-ons rolled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForNodes {
-    /// `host:port` of its API server for nodes and pods.
-    pub endpoint: String,
+    /// Its API server for nodes and pods.
+    pub endpoint: Endpoint,
+    /// The servers of its tunnel, if it has one.
+    pub agents: Option<Endpoint>,
     /// The newest version of Kubernetes that serves; `None` while no pod does.
     pub version: Option<String>,
 }
