@@ -254,6 +254,14 @@ pub mod component {
     pub const EGRESS_SELECTOR: &str = "konnectivity-egress-selector-configuration";
     /// The workload.
     pub const DEPLOYMENT: &str = "deployment";
+    /// The Ingress.
+    pub const INGRESS: &str = "ingress";
+    /// The route of Traefik that stands in for an Ingress.
+    pub const TRAEFIK_ROUTE: &str = "traefik-ingressroutetcp";
+    /// The route of the Gateway API for clients.
+    pub const GATEWAY_ROUTES: &str = "gateway_routes";
+    /// The one for the tunnel's agents.
+    pub const KONNECTIVITY_GATEWAY_ROUTES: &str = "konnectivity_gateway_routes";
     /// The job that moves data between datastores.
     pub const MIGRATE: &str = "migrate";
 }
@@ -427,6 +435,11 @@ pub fn generated_kubeconfig(tenant: &str, generator: &str) -> String {
 /// Secret of a tenant (rule 13).
 pub fn kubeconfig_signer(tenant: &str) -> String {
     format!("{tenant}-kubeconfig-signer")
+}
+
+/// The route by which the tunnel's agents find its servers.
+pub fn konnectivity_route(tenant: &str) -> String {
+    format!("{tenant}-konnectivity")
 }
 
 /// Pod label that carries the hash of a Secret, so that pods roll with it.

@@ -10,6 +10,7 @@ pub mod objects;
 pub mod parts;
 pub mod progress;
 pub mod ready;
+pub mod routes;
 #[cfg(test)]
 mod tests;
 mod versions;

@@ -17,6 +17,8 @@ pub mod workload;
 pub mod world;
 
 #[cfg(test)]
+mod exposures;
+#[cfg(test)]
 mod removals;
 #[cfg(test)]
 mod repairs;
@@ -67,6 +69,7 @@ pub fn plan(world: &World, entropy: &Entropy) -> Plan {
         plan.push(Step::AddFinalizer);
     }
     network::service::plan(world, &mut plan);
+    network::routes::plan(world, &mut plan);
     let expiry = Expiry::of(world);
     let store = backing::store::plan(world, entropy, &expiry, &mut plan);
     let keys = pki::certificates::plan(world, entropy, &expiry, &mut plan);

@@ -212,10 +212,13 @@ impl TenantControlPlaneSpec {
     }
 
     /// Where the tenant's nodes find its API server: where everybody does, unless the
-    /// tenant names an address for them.
+    /// tenant names an address for them. Names that a proxy routes by win over that: what
+    /// passes the proxy by may lead nowhere.
     pub fn for_nodes(&self, published: &Endpoint) -> Endpoint {
         let network = &self.network_profile;
-        match network.announced_address() {
+        let by_name = self.control_plane.by_name();
+        let routed = by_name.is_some_and(|way| way.host().is_some());
+        match network.announced_address().filter(|_| !routed) {
             Some(address) => Endpoint::new(address.to_string(), network.port),
             None => published.clone(),
         }

@@ -154,6 +154,11 @@ fn found(
                 ),
             ))
         }
+        // Nobody leads clients there, wherever one stands.
+        Err(failure) if passes_inside(world, failure) && not_led(parts).is_some() => {
+            let coming = first_start(world).then(|| coming(world, parts));
+            coming.or_else(|| not_led(parts).cloned())
+        }
         // The way from outside may be a moment later than the one inside.
         Err(failure) if passes_inside(world, failure) && on_its_way(world, failure) => {
             let coming = coming(world, parts);
@@ -185,6 +190,13 @@ fn found(
         }
         Err(failure) => Some(explain(world, parts, fact, failure, before)),
     }
+}
+
+/// What is known to be missing of what leads clients to the tenant by its name.
+fn not_led<'a>(parts: &'a [(&'static str, Judgement)]) -> Option<&'a Judgement> {
+    let mut parts = parts.iter();
+    let (_, verdict) = parts.find(|(kind, _)| *kind == condition::EXPOSED)?;
+    (verdict.status == Status::False).then_some(verdict)
 }
 
 /// Whether the endpoint was never reached from where the controller stands.
@@ -365,6 +377,7 @@ fn summed(kind: &str) -> bool {
         condition::CERTIFICATES_READY,
         condition::OBJECTS_OWNED,
         condition::ADDRESS_ASSIGNED,
+        condition::EXPOSED,
         condition::WORKLOAD_AVAILABLE,
     ]
     .contains(&kind)

@@ -2,6 +2,9 @@
 
 pub mod dns;
 pub mod exposure;
+pub mod gateway;
+pub mod ingress;
 pub mod names;
 pub mod ranges;
+pub mod routes;
 pub mod service;

@@ -15,6 +15,8 @@ use k8s_openapi::api::core::v1::{Event, Pod, PodCondition, Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::cluster::kinds::Inventory;
+use crate::cluster::routes::Gateway;
+use crate::cluster::served::Served;
 use crate::tenant::pki::terms::Terms;
 use crate::tenant::plan::{Claim, ObjectKey};
 use crate::tenant::rolls::Turn;
@@ -47,6 +49,10 @@ pub struct World {
     pub elsewhere: Vec<Elsewhere>,
     /// Objects found under the names that the tenant uses, ours or not.
     pub owned: Inventory,
+    /// Which optional kinds the management cluster has.
+    pub optional: Served,
+    /// The Gateways that the tenant refers to, as far as they are there and can be seen.
+    pub gateways: Vec<Arc<Gateway>>,
     /// Pods that carry the tenant's name label.
     pub pods: Vec<Arc<Pod>>,
     /// ReplicaSets that carry the tenant's name label.
