@@ -273,8 +273,14 @@ fn inside_earned(world: &World, before: Option<&Condition>) -> bool {
         .is_some_and(|fact| earned(fact, before))
 }
 
-/// Only the way to the endpoint fails, the tenant itself does not (rule 15).
+/// Only the way to the endpoint fails, the tenant itself does not (rule 15). Where a proxy
+/// leads to tenants by name and refuses, the controller has reached it: nobody else is led
+/// further.
 pub fn passes_inside(world: &World, failure: &ProbeFailure) -> bool {
+    let by_name = world.tenant.spec.control_plane.by_name();
+    if failure.kind == Kind::Refused && by_name.is_some_and(|it| it.host().is_some()) {
+        return false;
+    }
     let path = matches!(
         failure.kind,
         Kind::Unresolvable | Kind::Refused | Kind::TimedOut | Kind::Silent

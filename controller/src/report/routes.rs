@@ -175,7 +175,10 @@ fn of_route(world: &World, route: &Route<'_>) -> Judgement {
 
 /// Whether the route asks this parent: what is said of others is of before.
 fn is_asked(spec: &TlsRouteSpec, parent: &RouteParent) -> bool {
-    let same = |it: &&RouteParent| it.name == parent.name && it.section_name == parent.section_name;
+    let same = |it: &&RouteParent| {
+        let port = parent.port.is_none() || it.port == parent.port;
+        it.name == parent.name && it.section_name == parent.section_name && port
+    };
     spec.parent_refs.iter().any(|it| same(&it))
 }
 

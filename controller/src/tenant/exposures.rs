@@ -506,3 +506,27 @@ fn a_deletion_takes_them_away() {
     lab.pass();
     assert!(lab.world.owned.get::<TlsRoute>("tenant-1").is_none());
 }
+
+/// A proxy that refuses was reached: nobody is led further by it.
+#[test]
+fn a_proxy_that_does_not_know_the_name_is_no_ready_endpoint() {
+    let mut lab = Lab::ready();
+    lab.spec().control_plane.ingress = ingress("t.example.com", IngressController::Haproxy);
+    lab.pass();
+    lab.run_pods();
+    lab.later(5);
+    for (kind, wanted) in [
+        (Kind::Refused, "False EndpointUnreachable"),
+        (Kind::Untrusted, "False ServingCertificateMismatch"),
+        // Where the name does not resolve, one cannot tell.
+        (
+            Kind::Unresolvable,
+            "True EndpointNotReachableFromController",
+        ),
+    ] {
+        let mut lab = lab.clone();
+        probe(&mut lab, "t.example.com:443", Err(kind));
+        lab.pass();
+        assert_eq!(lab.condition("Ready"), wanted, "{}", lab.told());
+    }
+}
