@@ -162,8 +162,9 @@ pub mod reason {
         NO_ADDRESS = "NoAddress";
         /// The management cluster does not have a kind that the spec needs.
         KIND_NOT_SERVED = "KindNotServed";
-        /// An Ingress or a Gateway is asked for without a name that clients can dial.
-        HOSTNAME_MISSING = "HostnameMissing";
+        /// An Ingress is asked for without a name that clients can dial, or a route without
+        /// a Gateway.
+        ROUTE_INCOMPLETE = "RouteIncomplete";
         /// The management cluster's API refuses our Ingress or route.
         ROUTE_REFUSED = "RouteRefused";
         /// No Gateway has said anything of the route yet.

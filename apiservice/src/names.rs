@@ -139,6 +139,8 @@ pub const PROBE_NAMESPACE: &str = "steward-probe";
 
 /// The container port, Service port and probe name of the API server.
 pub const PORT_API_SERVER: &str = "kube-apiserver";
+/// The Service port at which clients of before still come while the port changes.
+pub const PORT_API_SERVER_FORMER: &str = "kube-apiserver-former";
 /// The port name of the konnectivity server.
 pub const PORT_KONNECTIVITY: &str = "konnectivity-server";
 

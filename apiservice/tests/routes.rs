@@ -45,48 +45,57 @@ fn a_name_is_one_that_clients_can_dial() {
         ("ingress: {hostname: a.example.com}".into(), vec![]),
         ("ingress: {hostname: 'a.example.com:8443'}".into(), vec![]),
         (format!("ingress: {{hostname: {just}}}"), vec![]),
-        (format!("gateway: {{hostname: a.example.com, {GATEWAY}}}"), vec![]),
         (
-            "ingress: {}".into(),
-            vec![format!("{ingress}Required value: the name that clients dial; the Ingress controller tells tenants apart by it")],
+            format!("gateway: {{hostname: a.example.com, {GATEWAY}}}"),
+            vec![],
         ),
+        ("ingress: {}".into(), vec![]),
+        ("gateway: {}".into(), vec![]),
         (
             "ingress: {hostname: '*.example.com'}".into(),
-            vec![format!("{ingress}Invalid value: \"*.example.com\": must be a name that clients can dial, not a wildcard")],
+            vec![format!(
+                "{ingress}Invalid value: \"*.example.com\": must be a name that clients can dial, not a wildcard"
+            )],
         ),
         (
             "ingress: {hostname: 'a.example.com:0'}".into(),
-            vec![format!("{ingress}Invalid value: \"a.example.com:0\": the port must be between 1 and 65535, inclusive")],
+            vec![format!(
+                "{ingress}Invalid value: \"a.example.com:0\": the port must be between 1 and 65535, inclusive"
+            )],
         ),
         (
             "ingress: {hostname: 192.0.2.1}".into(),
-            vec![format!("{ingress}Invalid value: \"192.0.2.1\": must be a DNS name, not an IP address")],
+            vec![format!(
+                "{ingress}Invalid value: \"192.0.2.1\": must be a DNS name, not an IP address"
+            )],
         ),
         (
             "ingress: {hostname: '2001:db8::1'}".into(),
             vec![
-                format!("{ingress}Invalid value: \"2001:db8::1\": must be a DNS name, not an IP address"),
-                format!("{ingress}Invalid value: \"2001:db8::1\": the port must be between 1 and 65535, inclusive"),
+                format!(
+                    "{ingress}Invalid value: \"2001:db8::1\": must be a DNS name, not an IP address"
+                ),
+                format!(
+                    "{ingress}Invalid value: \"2001:db8::1\": the port must be between 1 and 65535, inclusive"
+                ),
             ],
         ),
         (
             format!("ingress: {{hostname: {long}}}"),
-            vec![format!("{ingress}Invalid value: \"{long}\": must be no more than 63 bytes")],
-        ),
-        (
-            format!("gateway: {{{GATEWAY}}}"),
-            vec![format!("{gateway}Required value: the name that clients dial; the Gateway tells tenants apart by it")],
+            vec![format!(
+                "{ingress}Invalid value: \"{long}\": must be no more than 63 bytes"
+            )],
         ),
         (
             format!("gateway: {{hostname: '*.example.com', {GATEWAY}}}"),
-            vec![format!("{gateway}Invalid value: \"*.example.com\": must be a name that clients can dial, not a wildcard")],
+            vec![format!(
+                "{gateway}Invalid value: \"*.example.com\": must be a name that clients can dial, not a wildcard"
+            )],
         ),
+        ("gateway: {hostname: a.example.com}".into(), vec![]),
         (
-            "gateway: {hostname: a.example.com}".into(),
-            vec!["spec.controlPlane.gateway.parentRefs: Required value: at least one Gateway that carries the route".into()],
-        ),
-        (
-            "gateway: {hostname: a.example.com, parentRefs: [{name: g}, {name: h}, {name: g}]}".into(),
+            "gateway: {hostname: a.example.com, parentRefs: [{name: g}, {name: h}, {name: g}]}"
+                .into(),
             vec!["spec.controlPlane.gateway.parentRefs[2]: Duplicate value: \"g\"".into()],
         ),
     ];
@@ -216,6 +225,18 @@ fn what_is_missing_beside_it_is_warned_of() {
         told(own).contains("ingress.additionalMetadata.annotations[steward"),
         "{}",
         told(own)
+    );
+    for (empty, field) in [("ingress: {}", "ingress"), ("gateway: {}", "gateway")] {
+        let wanted = format!(
+            "spec.controlPlane.{field}: has no effect without a hostname, the name that clients dial"
+        );
+        assert_eq!(warnings(empty), [wanted]);
+    }
+    let nowhere = "{gateway: {hostname: a.example.com}, service: {serviceType: NodePort}}";
+    assert!(
+        told(nowhere).contains("names no Gateway"),
+        "{}",
+        told(nowhere)
     );
     let spec = tenant(plain, false)["spec"].clone();
     assert_eq!(unsupported(&serde_json::from_value(spec).unwrap()), [""; 0]);

@@ -731,6 +731,7 @@ fn ports(
     let path = Path::new("spec.controlPlane.service.additionalPorts");
     let ours = [
         names::PORT_API_SERVER,
+        names::PORT_API_SERVER_FORMER,
         names::PORT_KONNECTIVITY,
         names::container::TRUSTD,
     ];

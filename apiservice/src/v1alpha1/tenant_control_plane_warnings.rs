@@ -157,6 +157,15 @@ fn without_effect(spec: &TenantControlPlaneSpec, warnings: &mut Vec<String>) {
 fn by_name(spec: &TenantControlPlaneSpec, warnings: &mut Vec<String>) {
     let plane = &spec.control_plane;
     let Some(way) = plane.by_name() else { return };
+    if way.host().is_none() {
+        let field = match way {
+            ByName::Ingress(_) => "ingress",
+            ByName::Gateway(_) => "gateway",
+        };
+        return warnings.push(format!(
+            "spec.controlPlane.{field}: has no effect without a hostname, the name that clients dial"
+        ));
+    }
     let field = match way {
         ByName::Ingress(ingress) => {
             let given = ingress.additional_metadata.as_ref();
@@ -173,7 +182,15 @@ fn by_name(spec: &TenantControlPlaneSpec, warnings: &mut Vec<String>) {
             }
             "ingress"
         }
-        ByName::Gateway(_) => "gateway",
+        ByName::Gateway(gateway) => {
+            if gateway.parent_refs.is_empty() {
+                warnings.push(
+                    "spec.controlPlane.gateway.parentRefs: names no Gateway, so that nothing leads to the hostname"
+                        .to_owned(),
+                );
+            }
+            "gateway"
+        }
     };
     let network = &spec.network_profile;
     let declared = network.announced_address().is_some() || network.fixed_address().is_some();

@@ -51,8 +51,16 @@ fn not_possible(world: &World, way: ByName<'_>) -> Option<Judgement> {
     };
     if way.host().is_none() {
         return Some(Judgement::no(
-            reason::HOSTNAME_MISSING,
+            reason::ROUTE_INCOMPLETE,
             format!("spec.controlPlane.{field}.hostname is not a name that clients can dial"),
+        ));
+    }
+    if let ByName::Gateway(wanted) = way
+        && wanted.parent_refs.is_empty()
+    {
+        return Some(Judgement::no(
+            reason::ROUTE_INCOMPLETE,
+            "spec.controlPlane.gateway.parentRefs names no Gateway",
         ));
     }
     let known = match way {

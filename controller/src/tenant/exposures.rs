@@ -530,3 +530,64 @@ fn a_proxy_that_does_not_know_the_name_is_no_ready_endpoint() {
         assert_eq!(lab.condition("Ready"), wanted, "{}", lab.told());
     }
 }
+
+/// While pods listen on one port and others on another, both numbers lead to each.
+#[test]
+fn a_port_of_before_leads_to_all_pods_until_the_new_one_does() {
+    let ports = |lab: &Lab| {
+        let ports = lab.world.service().unwrap().spec.clone().unwrap().ports;
+        let of = |it: k8s_openapi::api::core::v1::ServicePort| {
+            let target = serde_json::to_value(it.target_port).unwrap();
+            (it.port, it.node_port, target)
+        };
+        ports.unwrap().into_iter().map(of).collect::<Vec<_>>()
+    };
+    let mut lab = Lab::ready();
+    let spec = lab.spec();
+    spec.control_plane.service.service_type = ServiceType::NodePort;
+    spec.network_profile.port = 30002;
+    lab.pass();
+    answers(&mut lab);
+    lab.pass();
+    assert_eq!(ports(&lab), [(30002, Some(30002), json!(30002))]);
+    assert!(lab.plan().is_quiet(), "{}", brief(&lab.plan()));
+
+    lab.spec().network_profile.port = 30003;
+    lab.pass();
+    let both = [
+        (30003, Some(30003), json!("kube-apiserver")),
+        (30002, Some(30002), json!("kube-apiserver")),
+    ];
+    assert_eq!(ports(&lab), both);
+    // Pods of before answer at the new number.
+    let place = of(&lab).published.to_string();
+    assert_eq!(place, "10.0.0.10:30003");
+    probe(&mut lab, &place, Ok(()));
+    let status = lab.deployment_mut().status.as_mut().unwrap();
+    (status.replicas, status.updated_replicas) = (Some(2), Some(1));
+    lab.pass();
+    assert_eq!(ports(&lab), both, "some listen elsewhere");
+    // And once more while it goes on: from the number that serves.
+    lab.run_pods();
+    answers(&mut lab);
+    lab.pass();
+    assert_eq!(ports(&lab), [(30003, Some(30003), json!(30003))]);
+    assert!(lab.plan().is_quiet(), "{}", brief(&lab.plan()));
+}
+
+#[test]
+fn what_is_missing_of_a_route_is_told() {
+    let mut lab = Lab::ready();
+    lab.spec().control_plane.ingress = Some(WantedIngress::default());
+    lab.pass();
+    assert_eq!(lab.condition("Exposed"), "False RouteIncomplete");
+    assert_eq!(endpoint(&lab), "10.0.0.10:6443", "as without it");
+    assert_eq!(lab.condition("Ready"), "True Ready");
+    let plane = &mut lab.spec().control_plane;
+    let mut nowhere = gateway("t.example.com").unwrap();
+    nowhere.parent_refs.clear();
+    (plane.ingress, plane.gateway) = (None, Some(nowhere));
+    serve(&mut lab, [true, false]);
+    lab.pass();
+    assert_eq!(lab.condition("Exposed"), "False RouteIncomplete");
+}

@@ -63,6 +63,18 @@ pub fn plan(world: &World, keys: &Keys, place: &Backing, plan: &mut Plan) {
     );
 }
 
+/// Whether all pods listen on the port that is wanted.
+pub fn listens_at_port(world: &World) -> bool {
+    let Some(live) = world.deployment().filter(|live| world.ours(&live.metadata)) else {
+        return true;
+    };
+    let wanted = world.tenant.spec.network_profile.port.to_string();
+    let status = live.status.clone().unwrap_or_default();
+    flags::api_server_argument(live, "secure-port") == Some(wanted.as_str())
+        && status.observed_generation >= live.metadata.generation
+        && status.replicas.unwrap_or(0) == status.updated_replicas.unwrap_or(0)
+}
+
 /// Nobody rolls a tenant back by hand, for the Deployment would be put right; one
 /// old ReplicaSet shows what there was before.
 const OLD_REPLICA_SETS: i32 = 1;

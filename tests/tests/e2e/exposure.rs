@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tests::installed::{TENANTS, tenant as manifest, tenant_path};
+use tests::installed::{TENANTS, condition, tenant as manifest, tenant_path};
 use tests::lab::edge::{self, Edge};
 use tests::lab::gateway_api;
 use tests::served::Said;
@@ -355,7 +355,7 @@ async fn moves(stage: &Stage, place: &str) {
     let new = format!("{}:{}", host(name), edge::PORTS[0].1);
     story
         .until(began, MOVED, "it answers by its name", |object| {
-            object["status"]["controlPlaneEndpoint"] == *new && is(object, "Ready", "True", "Ready")
+            answers(object) && object["status"]["controlPlaneEndpoint"] == *new
         })
         .await;
     let (count, failed) = asked.end();
@@ -388,10 +388,9 @@ async fn moves(stage: &Stage, place: &str) {
         .unwrap();
     story
         .until(began, MOVED, "it answers at the load balancer", |object| {
-            let endpoint = object["status"]["controlPlaneEndpoint"]
-                .as_str()
-                .unwrap_or_default();
-            endpoint.ends_with(":6443") && is(object, "Ready", "True", "Ready")
+            let endpoint = &object["status"]["controlPlaneEndpoint"];
+            let endpoint = endpoint.as_str().unwrap_or_default();
+            answers(object) && endpoint.ends_with(":6443")
         })
         .await;
     let (count, failed) = asked.end();
@@ -410,7 +409,46 @@ async fn moves(stage: &Stage, place: &str) {
                 .then_some(())
         })
         .await;
+    // Another port, while somebody asks at the one of before.
+    let asked = Asked::begin(stage, &stage.it.kubeconfig(name), &[]);
+    let began = Instant::now();
+    let port = json!({"spec": {"networkProfile": {"port": 7443}}});
+    stage.it.patch(&tenant_path(name), &port).await.unwrap();
+    story
+        .until(began, MOVED, "it answers at the other port", |object| {
+            let endpoint = &object["status"]["controlPlaneEndpoint"];
+            let endpoint = endpoint.as_str().unwrap_or_default();
+            answers(object)
+                && endpoint.ends_with(":7443")
+                && is(object, "Progressing", "False", "AsExpected")
+        })
+        .await;
+    let (count, failed) = asked.end();
+    stage.note(
+        "from one port to another: requests at the former one, until all pods have the new one",
+        format!("{count}, {} failed", failed.len()),
+    );
+    assert_eq!(failed, [""; 0], "at the port of before");
+    stage
+        .it
+        .until("the port of before goes then", NOTICED, async || {
+            let service = stage.object("services", name).await?;
+            let ports = service["spec"]["ports"].as_array()?;
+            (ports.len() == 1 && ports[0]["targetPort"] == 7443).then_some(())
+        })
+        .await;
     stage.remove(name).await;
+}
+
+/// The probe has got through to what the status names.
+fn answers(object: &Value) -> bool {
+    let endpoint = object["status"]["controlPlaneEndpoint"].as_str();
+    let reached = condition(object, "EndpointReachable");
+    let reached = reached.is_some_and(|[_, _, said]| endpoint.is_some_and(|it| said.contains(it)));
+    reached
+        && is(object, "EndpointReachable", "True", "AsExpected")
+        && is(object, "Ready", "True", "Ready")
+        && object["status"]["observedGeneration"] == object["metadata"]["generation"]
 }
 
 /// Somebody who asks again and again.

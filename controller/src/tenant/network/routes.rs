@@ -60,7 +60,8 @@ pub fn wanted(world: &World) -> Vec<Object> {
             object.into_iter().filter(is_served).collect()
         }
         Some(ByName::Gateway(wanted)) => {
-            let Some(Some(kind)) = world.optional.tls_route() else {
+            let kind = world.optional.tls_route().flatten();
+            let Some(kind) = kind.filter(|_| !wanted.parent_refs.is_empty()) else {
                 return Vec::new();
             };
             let clients = Route::of_clients(world, wanted);

@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use crate::tenant::network::exposure;
 use crate::tenant::objects;
 use crate::tenant::plan::{Object, Plan};
+use crate::tenant::workload;
 use crate::tenant::world::World;
 
 /// Keeps the Service.
@@ -51,14 +52,31 @@ pub fn wanted(world: &World) -> Service {
         .and_then(|(kind, live)| (kind == ServiceType::LoadBalancer && !balanced).then_some(live));
     let on_nodes = wanted == ServiceType::NodePort
         || former.is_some_and(|(_, live)| live.type_.as_deref() == Some("NodePort"));
+    let moved = moved_from(world);
+    // While pods listen on one port and others on another, each is found by the name that
+    // the port has in all of them.
+    let target = match moved {
+        Some(_) if !workload::listens_at_port(world) => {
+            IntOrString::String(names::PORT_API_SERVER.to_owned())
+        }
+        _ => IntOrString::Int(network.port),
+    };
     let api = ServicePort {
         name: Some(names::PORT_API_SERVER.to_owned()),
         port: network.port,
-        target_port: Some(IntOrString::Int(network.port)),
+        target_port: Some(target.clone()),
         protocol: Some("TCP".to_owned()),
         node_port: on_nodes.then_some(network.port),
         ..ServicePort::default()
     };
+    let before = moved.map(|port| ServicePort {
+        name: Some(names::PORT_API_SERVER_FORMER.to_owned()),
+        port,
+        target_port: Some(target),
+        protocol: Some("TCP".to_owned()),
+        node_port: on_nodes.then_some(port),
+        ..ServicePort::default()
+    });
     let tunnel = spec.konnectivity().map(|tunnel| {
         let port = tunnel.server.port;
         ServicePort {
@@ -76,7 +94,13 @@ pub fn wanted(world: &World) -> Service {
         spec: Some(ServiceSpec {
             type_: Some(kind.as_str().to_owned()),
             selector: Some(selector(world)),
-            ports: Some(std::iter::once(api).chain(tunnel).chain(more).collect()),
+            ports: Some(
+                std::iter::once(api)
+                    .chain(tunnel)
+                    .chain(more)
+                    .chain(before)
+                    .collect(),
+            ),
             load_balancer_class: match balancer {
                 Some(live) => live.load_balancer_class.clone(),
                 None => network.load_balancer_class.clone().filter(|_| balanced),
@@ -128,6 +152,25 @@ fn former(world: &World) -> Option<(ServiceType, &ServiceSpec)> {
         },
         live,
     ))
+}
+
+/// The port at which clients still come, although another is wanted: until all pods listen
+/// on the new one, and it answers.
+fn moved_from(world: &World) -> Option<i32> {
+    let live = world.service().filter(|live| world.ours(&live.metadata))?;
+    let spec = &world.tenant.spec;
+    let wanted = spec.network_profile.port;
+    let ports = || live.spec.iter().flat_map(|it| it.ports.iter().flatten());
+    let named = |name: &str| ports().find(|it| it.name.as_deref() == Some(name));
+    let known = named(names::PORT_API_SERVER).filter(|it| it.port != wanted);
+    let known = known.or_else(|| named(names::PORT_API_SERVER_FORMER));
+    let port = known?.port;
+    let stays = !workload::listens_at_port(world) && world.serving() > 0
+        || exposure::former(world) != exposure::Former::Goes;
+    let more = &spec.control_plane.service.additional_ports;
+    let tunnel = spec.konnectivity().map(|it| it.server.port);
+    let is_taken = port == wanted || tunnel == Some(port) || more.iter().any(|it| it.port == port);
+    (stays && !is_taken).then_some(port)
 }
 
 /// Whether the Service leads to a pod that the kubelet has not found ready yet.
