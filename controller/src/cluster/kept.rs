@@ -841,4 +841,45 @@ mod tests {
         other.involved_object.kind = Some("Node".into());
         assert!(caches.kept(other).is_none());
     }
+
+    #[test]
+    fn gateways_of_strangers_are_held_in_few_words() {
+        let listener = |number: usize| {
+            serde_json::json!({
+                "name": format!("l{number}"), "port": 1, "protocol": "TLS",
+                "tls": {"mode": "Passthrough", "options": {"a": "x".repeat(1000)}},
+            })
+        };
+        let condition = |number: usize| {
+            serde_json::json!({
+                "type": format!("T{number}"), "status": "True", "reason": "R",
+                "message": "x".repeat(MIB), "lastTransitionTime": "2026-01-01T00:00:00Z",
+            })
+        };
+        let gateway = |name: &str| -> Gateway {
+            serde_json::from_value(serde_json::json!({
+                "metadata": {
+                    "name": name, "namespace": "edge", "uid": name,
+                    "annotations": {"a": "x".repeat(MIB)}, "labels": {"a": "b"},
+                },
+                "spec": {"listeners": (0..1000).map(listener).collect::<Vec<_>>()},
+                "status": {"conditions": (0..20).map(condition).collect::<Vec<_>>()},
+            }))
+            .unwrap()
+        };
+        let caches = Caches::default();
+        let held = caches.kept(gateway("a")).unwrap();
+        let size = serde_json::to_vec(&held.metadata).unwrap().len();
+        assert!(size < 200, "{size}");
+        assert_eq!(held.spec.listeners.len(), LISTENERS);
+        let said = &held.status.as_ref().unwrap().conditions;
+        assert_eq!((said.len(), said[0].message.len()), (CONDITIONS, MESSAGE));
+        let cache: Cache<Gateway> = Cache::default();
+        for number in 0..GATEWAYS_IN_NAMESPACE + 10 {
+            let mut one = Gateway::clone(&held);
+            one.metadata.name = Some(format!("g{number}"));
+            cache.put(Arc::new(one));
+        }
+        assert_eq!(cache.len(), GATEWAYS_IN_NAMESPACE);
+    }
 }

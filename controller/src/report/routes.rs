@@ -265,3 +265,27 @@ fn reference(of: &RouteParent) -> ParentReference {
         port: of.port,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    #[test]
+    fn what_gateways_say_is_told_in_few_words() {
+        let said = |number: usize| Condition {
+            type_: format!("T{}", number / 2),
+            status: "True".to_owned(),
+            reason: "R".to_owned(),
+            message: "\u{e4}".repeat(1000),
+            observed_generation: None,
+            last_transition_time: Time(jiff::Timestamp::UNIX_EPOCH),
+        };
+        let all: Vec<Condition> = (0..100).map(said).collect();
+        let told = conditions(&all);
+        assert_eq!(told.len(), CONDITIONS);
+        let types: Vec<&str> = told.iter().map(|it| it.type_.as_str()).collect();
+        assert_eq!(types[..2], ["T0", "T1"], "each type once");
+        assert_eq!(told[0].message.len(), MESSAGE);
+    }
+}
