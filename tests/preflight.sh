@@ -9,10 +9,10 @@
 set -u
 
 # kube-proxy's and the kubelet's tools, and what the build needs. All are
-# harmless to have: none starts a daemon.
+# harmless to have: none starts a daemon but haproxy, which listens nowhere as it comes.
 tools='nft:nftables iptables:iptables conntrack:conntrack socat:socat
 ethtool:ethtool ip:iproute2 nsenter:util-linux unshare:util-linux
-mount:mount cc:gcc'
+mount:mount cc:gcc haproxy:haproxy'
 
 PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/go/bin:${HOME:-/root}/.cargo/bin"
 missing=0

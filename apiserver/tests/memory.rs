@@ -89,9 +89,11 @@ fn child() {
         return;
     };
     let body = std::fs::read(&path).unwrap();
-    let media = match path.ends_with("yaml") {
-        true => Media::Yaml,
-        false => Media::Json,
+    let extension = path.rsplit_once('.').map(|(_, extension)| extension);
+    let media = match extension {
+        Some("yaml") => Media::Yaml,
+        Some("json") => Media::Json,
+        _ => Media::Either,
     };
     // The largest it has been is what it is now.
     std::fs::write("/proc/self/clear_refs", "5").unwrap();
@@ -108,6 +110,7 @@ fn took(media: Media, body: &str) -> usize {
     let name = match media {
         Media::Yaml => "body.yaml",
         Media::Json => "body.json",
+        Media::Either => "body",
     };
     let path = directory.path().join(name);
     std::fs::write(&path, body).unwrap();

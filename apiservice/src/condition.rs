@@ -24,6 +24,9 @@ pub mod tenant {
     pub const CLUSTER_CONFIGURED: &str = "ClusterConfigured";
     /// The Service has an address to publish.
     pub const ADDRESS_ASSIGNED: &str = "AddressAssigned";
+    /// What leads clients to the tenant by its name, an Ingress or a route of the Gateway
+    /// API, is there and was taken by whom it asks. Absent until one of them is asked for.
+    pub const EXPOSED: &str = "Exposed";
     /// At least one replica serves.
     pub const WORKLOAD_AVAILABLE: &str = "WorkloadAvailable";
     /// Every wanted replica serves; False leaves Ready alone (rule 15).
@@ -157,6 +160,17 @@ pub mod reason {
         ADDRESS_PENDING = "AddressPending";
         /// The load balancer stays silent for so long that something is wrong.
         NO_ADDRESS = "NoAddress";
+        /// The management cluster does not have a kind that the spec needs.
+        KIND_NOT_SERVED = "KindNotServed";
+        /// An Ingress is asked for without a name that clients can dial, or a route without
+        /// a Gateway.
+        ROUTE_INCOMPLETE = "RouteIncomplete";
+        /// The management cluster's API refuses our Ingress or route.
+        ROUTE_REFUSED = "RouteRefused";
+        /// No Gateway has said anything of the route yet.
+        ROUTE_PENDING = "RoutePending";
+        /// A Gateway does not take the route.
+        ROUTE_NOT_ACCEPTED = "RouteNotAccepted";
         /// The image does not exist.
         IMAGE_NOT_FOUND = "ImageNotFound";
         /// The image cannot be pulled.

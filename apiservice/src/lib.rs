@@ -12,6 +12,7 @@ pub mod admission_plugins;
 pub mod condition;
 pub mod crd;
 pub mod discovery;
+pub mod endpoint;
 pub mod field;
 pub mod meta;
 pub mod names;

@@ -144,6 +144,8 @@ pub const PROBE_NAMESPACE: &str = "steward-probe";
 
 /// The container port, Service port and probe name of the API server.
 pub const PORT_API_SERVER: &str = "kube-apiserver";
+/// The Service port at which clients of before still come while the port changes.
+pub const PORT_API_SERVER_FORMER: &str = "kube-apiserver-former";
 /// The port name of the konnectivity server.
 pub const PORT_KONNECTIVITY: &str = "konnectivity-server";
 
@@ -259,6 +261,14 @@ pub mod component {
     pub const EGRESS_SELECTOR: &str = "konnectivity-egress-selector-configuration";
     /// The workload.
     pub const DEPLOYMENT: &str = "deployment";
+    /// The Ingress.
+    pub const INGRESS: &str = "ingress";
+    /// The route of Traefik that stands in for an Ingress.
+    pub const TRAEFIK_ROUTE: &str = "traefik-ingressroutetcp";
+    /// The route of the Gateway API for clients.
+    pub const GATEWAY_ROUTES: &str = "gateway_routes";
+    /// The one for the tunnel's agents.
+    pub const KONNECTIVITY_GATEWAY_ROUTES: &str = "konnectivity_gateway_routes";
     /// The job that moves data between datastores.
     pub const MIGRATE: &str = "migrate";
 }
@@ -432,6 +442,11 @@ pub fn generated_kubeconfig(tenant: &str, generator: &str) -> String {
 /// Secret of a tenant (rule 13).
 pub fn kubeconfig_signer(tenant: &str) -> String {
     format!("{tenant}-kubeconfig-signer")
+}
+
+/// The route by which the tunnel's agents find its servers.
+pub fn konnectivity_route(tenant: &str) -> String {
+    format!("{tenant}-konnectivity")
 }
 
 /// Pod label that carries the hash of a Secret, so that pods roll with it.

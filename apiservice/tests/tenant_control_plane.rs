@@ -663,6 +663,11 @@ fn how_a_tenant_is_published_must_be_within_the_requesters_rights() {
             "deployments",
         ),
         ("ingress", json!({"hostname": "a.b"}), "ingresses"),
+        (
+            "ingress",
+            json!({"hostname": "a.b", "controllerType": "traefik"}),
+            "ingressroutetcps",
+        ),
         ("gateway", json!({"hostname": "a.b"}), "tlsroutes"),
     ] {
         let object = with(plain.clone(), &format!("/controlPlane/{field}"), value);

@@ -5,4 +5,6 @@ pub mod events;
 mod kept;
 pub mod kinds;
 pub mod managers;
+pub mod routes;
+pub mod served;
 pub mod watches;

@@ -1,9 +1,12 @@
 //! Gathers the world of a tenant from caches and facts, without I/O.
 
+use std::sync::Arc;
+
 use apiservice::v1alpha1::{DataStore, Driver, TenantControlPlane};
 
 use crate::cluster::caches::{EVERYWHERE, NamespacedName, Reach};
 use crate::cluster::kinds::{Found, Inventory, ObjectKind};
+use crate::cluster::routes::Gateway;
 use crate::cluster::watches::tenant_near;
 use crate::context::Context;
 use crate::datastores::credentials;
@@ -38,6 +41,11 @@ pub fn world(name: &NamespacedName, ctx: &Context) -> Option<World> {
         .or_else(|| tenant::backing::store::choose(&tenant, &ctx.settings))
         .and_then(|chosen| caches.data_stores.get(&NamespacedName::new("", chosen)));
     let deleting = tenant.metadata.deletion_timestamp.is_some();
+    // At which port a Gateway listens is not guessed while it is being found out.
+    let routed = tenant.spec.control_plane.gateway.is_some();
+    if routed && !deleting && !caches.gateways_known() {
+        return None;
+    }
     // What is held of it, if anything, may be of long ago.
     let (owned, pods, replica_sets) = match unreached {
         None => (
@@ -108,6 +116,8 @@ pub fn world(name: &NamespacedName, ctx: &Context) -> Option<World> {
         deferred,
         elsewhere,
         owned,
+        optional: caches.optional.borrow().clone(),
+        gateways: gateways(&tenant, name, ctx),
         pods,
         replica_sets,
         pods_known,
@@ -123,7 +133,23 @@ pub fn world(name: &NamespacedName, ctx: &Context) -> Option<World> {
     })
 }
 
-/// What came of trying the settings that a DataStore has now.
+/// The Gateways that a tenant refers to.
+fn gateways(
+    tenant: &TenantControlPlane,
+    name: &NamespacedName,
+    ctx: &Context,
+) -> Vec<Arc<Gateway>> {
+    let routed = tenant.spec.control_plane.gateway.iter();
+    let parents = routed.flat_map(|it| &it.parent_refs);
+    let named = parents.map(|it| {
+        let namespace = it.namespace.as_ref().unwrap_or(&name.namespace);
+        NamespacedName::new(namespace, &it.name)
+    });
+    named
+        .filter_map(|it| ctx.caches.gateways.get(&it))
+        .collect()
+}
+
 /// What came of trying the settings that the material makes: of these, and not of what
 /// the Secrets hold a moment later.
 fn trial(

@@ -10,6 +10,7 @@ pub mod objects;
 pub mod parts;
 pub mod progress;
 pub mod ready;
+pub mod routes;
 #[cfg(test)]
 mod tests;
 mod versions;
@@ -20,7 +21,7 @@ use apiservice::v1alpha1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
-use crate::tenant::network::address;
+use crate::tenant::network::exposure;
 use crate::tenant::plan::{EventStep, Outcome, Plan};
 use crate::tenant::world::ForNodes;
 use crate::tenant::{World, is_asleep, is_left_alone, is_paused};
@@ -50,8 +51,8 @@ pub fn status(world: &World, plan: &Plan, outcomes: &[Outcome]) -> TenantControl
         version: Some(version),
         ..objects::resources(world, &before)
     });
-    if let Ok(address) = address::of(world) {
-        status.control_plane_endpoint = Some(address.endpoint());
+    if let Ok(exposure) = exposure::of(world) {
+        status.control_plane_endpoint = Some(exposure.published.to_string());
     }
     status.dns_service_ips =
         crate::tenant::network::dns::addresses(&world.tenant.spec.network_profile);
@@ -99,9 +100,10 @@ fn version(world: &World, before: &TenantControlPlaneStatus, ready: bool) -> Ver
 
 /// What the tenant's nodes are to be told; `None` without an address.
 pub fn for_nodes(world: &World) -> Option<ForNodes> {
-    let address = address::of(world).ok()?;
+    let exposure = exposure::of(world).ok()?;
     Some(ForNodes {
-        endpoint: address.client_endpoint(),
+        endpoint: exposure.clients,
+        agents: exposure.agents,
         version: versions::ran(world),
     })
 }

@@ -17,6 +17,8 @@ pub mod workload;
 pub mod world;
 
 #[cfg(test)]
+mod exposures;
+#[cfg(test)]
 mod removals;
 #[cfg(test)]
 mod repairs;
@@ -67,10 +69,11 @@ pub fn plan(world: &World, entropy: &Entropy) -> Plan {
         plan.push(Step::AddFinalizer);
     }
     network::service::plan(world, &mut plan);
+    network::routes::plan(world, &mut plan);
     let expiry = Expiry::of(world);
     let store = backing::store::plan(world, entropy, &expiry, &mut plan);
     let keys = pki::certificates::plan(world, entropy, &expiry, &mut plan);
-    kubeadm::plan(world, keys.address.as_ref(), &store, &mut plan);
+    kubeadm::plan(world, keys.exposure.as_ref(), &store, &mut plan);
     signer_role::plan(world, &mut plan);
     workload::konnectivity::plan(world, &mut plan);
     workload::plan(world, &keys, &store, &mut plan);

@@ -185,6 +185,13 @@ impl Installed {
             .args(arguments))
     }
 
+    /// kubectl with another kubeconfig, to be run.
+    pub fn command_with(&self, kubeconfig: &Path) -> Command {
+        let mut command = Command::new(&self.access.kubectl);
+        command.arg("--kubeconfig").arg(kubeconfig);
+        command
+    }
+
     /// A tenant's kubeconfig by the subresource, in a file.
     pub fn kubeconfig(&self, tenant: &str) -> PathBuf {
         let arguments = [
@@ -449,6 +456,7 @@ pub fn object_path(namespace: &str, resource: &str, name: &str) -> String {
     let root = match resource {
         "deployments" | "statefulsets" | "replicasets" => "/apis/apps/v1",
         "roles" | "rolebindings" => "/apis/rbac.authorization.k8s.io/v1",
+        "ingresses" => "/apis/networking.k8s.io/v1",
         _ => "/api/v1",
     };
     let path = format!("{root}/namespaces/{namespace}/{resource}/{name}");

@@ -294,6 +294,22 @@ async fn stolen(access: &Access, thief: &Thief) {
     })
     .await;
 
+    // Nobody else's host names are led anywhere.
+    let mut ingress = of_tenant(
+        "networking.k8s.io/v1",
+        "Ingress",
+        "tenant",
+        json!({"spec": {"rules": [{"host": "tenant.example.com"}]}}),
+    );
+    let owners = ingress["metadata"]["ownerReferences"].take();
+    let said = thief.create(&ingress);
+    assert!(
+        said.code != 0 && said.stderr.contains(not_ours),
+        "{}",
+        said.text()
+    );
+    ingress["metadata"]["ownerReferences"] = owners;
+
     // What the controller does passes.
     let signing = json!({
         "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "tenant-kubeconfig-signer",
@@ -332,6 +348,7 @@ async fn stolen(access: &Access, thief: &Thief) {
             json!(["tenant-client-ca"]),
         ),
         binding("tenant-kubeconfig-signer", signing.clone(), signer),
+        ingress,
     ] {
         let said = thief.create(&object);
         assert_eq!(said.code, 0, "{object}: {}", said.text());

@@ -1,12 +1,12 @@
 //! A tenant as its subresources need it: where it is, whether it can be used, and the one
 //! Secret of it that we may read (rule 13).
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
+use apiservice::endpoint::Endpoint;
 use apiservice::names::{self, key};
 use apiservice::pki::Pair;
-use apiservice::v1alpha1::TenantControlPlane;
+use apiservice::v1alpha1::{TenantControlPlane, TenantControlPlaneSpec};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::Api;
 use serde_json::Value;
@@ -61,13 +61,11 @@ impl Tenant {
         let network = &spec["networkProfile"];
         let port = network["port"].as_u64();
         let port = port.and_then(|port| port.try_into().ok()).unwrap_or(6443);
-        let announced = network["advertiseAddress"].as_str().unwrap_or_default();
-        let announced = announced.parse().ok().map(|ip| SocketAddr::new(ip, port));
         Ok(Tenant {
             namespace: text(&object["metadata"]["namespace"]),
             name: text(&object["metadata"]["name"]),
             endpoint: endpoint.to_owned(),
-            for_nodes: announced.map_or_else(|| endpoint.to_owned(), |at| at.to_string()),
+            for_nodes: for_nodes(spec, endpoint),
             port,
             asleep: spec["controlPlane"]["deployment"]["replicas"] == 0,
             trouble,
@@ -124,6 +122,15 @@ pub(super) async fn still_allowed(
     match decision.await? {
         Decision::Allow => Ok(()),
         Decision::Deny { reason } => Err(forbidden(permit.identity(), &right, &reason)),
+    }
+}
+
+/// HOST:PORT for the tenant's nodes.
+fn for_nodes(spec: &Value, published: &str) -> String {
+    let decoded: Option<TenantControlPlaneSpec> = serde_json::from_value(spec.clone()).ok();
+    match decoded.zip(published.parse::<Endpoint>().ok()) {
+        Some((spec, published)) => spec.for_nodes(&published).to_string(),
+        None => published.to_owned(),
     }
 }
 

@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
 
-use super::{AdditionalMetadata, Gateway, Ingress, Service};
+use super::{AdditionalMetadata, ByName, Gateway, Ingress, Service};
 
 /// How a control plane runs in the management cluster and how it is reached.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -28,6 +28,15 @@ pub struct ControlPlane {
     /// Reach the API server through the Gateway API. Not together with ingress.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway: Option<Gateway>,
+}
+
+impl ControlPlane {
+    /// How a proxy leads clients to it by name, if one does. Both is refused at the write;
+    /// an Ingress wins.
+    pub fn by_name(&self) -> Option<ByName<'_>> {
+        let ingress = self.ingress.as_ref().map(ByName::Ingress);
+        ingress.or_else(|| self.gateway.as_ref().map(ByName::Gateway))
+    }
 }
 
 /// The pods of a control plane.

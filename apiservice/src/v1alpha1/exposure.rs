@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::AdditionalMetadata;
+use crate::endpoint::Endpoint;
 
 /// The Service in front of a control plane.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -108,15 +109,33 @@ pub struct Ingress {
     /// The IngressClass.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ingress_class_name: Option<String>,
-    /// Host name of the API server; may carry a port.
+    /// Host name of the API server, which clients dial; may carry a port, which is 443
+    /// otherwise.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
-    /// Labels and annotations for the Ingress.
+    /// Labels and annotations for the Ingress. They win over the annotations that come
+    /// with controllerType.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub additional_metadata: Option<AdditionalMetadata>,
-    /// Which controller serves the class; decides how TLS is passed through.
+    /// Which controller serves the class; decides how TLS is passed through: by
+    /// annotations (haproxy, nginx), by an IngressRouteTCP instead of an Ingress (traefik),
+    /// or by yours (generic, or left out).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub controller_type: Option<IngressController>,
+}
+
+impl Ingress {
+    /// The port of an Ingress controller where a host name names none.
+    pub const PORT: i32 = 443;
+
+    /// What clients dial; `None` without a usable host name.
+    pub fn endpoint(&self) -> Option<Endpoint> {
+        let text = self.hostname.as_deref().filter(|text| !text.is_empty())?;
+        match text.contains(':') {
+            true => text.parse().ok(),
+            false => Some(Endpoint::new(text, Self::PORT)),
+        }
+    }
 }
 
 /// An Ingress controller whose way of passing TLS through is known.
@@ -141,7 +160,7 @@ pub enum IngressController {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Gateway {
-    /// Host name of the API server; the first label may be a wildcard.
+    /// Host name of the API server, which clients dial.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     #[schemars(regex(
@@ -149,13 +168,61 @@ pub struct Gateway {
     ))]
     pub hostname: Option<String>,
     /// The Gateways that carry the route. Port and section name are chosen by
-    /// the controller.
+    /// the controller: it attaches to the listeners kube-apiserver and, for konnectivity,
+    /// konnectivity-server.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), extend("x-kubernetes-list-type" = "atomic"))]
     pub parent_refs: Vec<ParentReference>,
     /// Labels and annotations for the route.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub additional_metadata: Option<AdditionalMetadata>,
+}
+
+impl Gateway {
+    /// The listener of a Gateway that leads to API servers.
+    pub const LISTENER: &str = "kube-apiserver";
+    /// The listener of a Gateway that leads to the servers of tunnels.
+    pub const TUNNEL_LISTENER: &str = "konnectivity-server";
+
+    /// The name that clients dial; `None` without a usable one.
+    pub fn host(&self) -> Option<&str> {
+        let host = self.hostname.as_deref();
+        host.filter(|host| !host.is_empty() && !host.starts_with('*'))
+    }
+}
+
+/// How a proxy of the management cluster leads clients to an API server by its name.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ByName<'a> {
+    /// Through an Ingress.
+    Ingress(&'a Ingress),
+    /// Through a route of the Gateway API.
+    Gateway(&'a Gateway),
+}
+
+impl ByName<'_> {
+    /// The name that clients dial; `None` without a usable one.
+    pub fn host(&self) -> Option<String> {
+        match self {
+            ByName::Ingress(ingress) => Some(ingress.endpoint()?.host),
+            ByName::Gateway(gateway) => gateway.host().map(str::to_owned),
+        }
+    }
+
+    /// The name by which the tunnel's agents find its servers. A Gateway has a listener
+    /// for them, so that the name may be the same; behind an Ingress it is what tells them
+    /// from other clients.
+    pub fn tunnel_host(&self) -> Option<String> {
+        let host = self.host()?;
+        if host.contains(".k8s.") {
+            return Some(host.replacen(".k8s.", ".konnectivity.", 1));
+        }
+        Some(match (self, host.split_once('.')) {
+            (ByName::Gateway(_), _) => host,
+            (ByName::Ingress(_), Some((first, rest))) => format!("{first}-konnectivity.{rest}"),
+            (ByName::Ingress(_), None) => format!("{host}-konnectivity"),
+        })
+    }
 }
 
 /// A Gateway that a route is attached to.

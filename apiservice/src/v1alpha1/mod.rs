@@ -22,6 +22,7 @@ pub mod resources_status;
 pub mod tenant_control_plane;
 mod tenant_control_plane_access;
 mod tenant_control_plane_checks;
+mod tenant_control_plane_routes;
 mod tenant_control_plane_rules;
 pub mod tenant_control_plane_status;
 mod tenant_control_plane_warnings;

@@ -1,5 +1,7 @@
 //! `spec.networkProfile`: addresses and names of the tenant cluster.
 
+use std::net::IpAddr;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -95,6 +97,12 @@ impl NetworkProfile {
         self.address
             .as_deref()
             .filter(|address| !address.is_empty())
+    }
+
+    /// The address for nodes and pods of the tenant, if one is set; an empty string is
+    /// none.
+    pub fn announced_address(&self) -> Option<IpAddr> {
+        self.advertise_address.as_deref()?.parse().ok()
     }
 }
 

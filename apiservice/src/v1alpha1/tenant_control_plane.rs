@@ -12,6 +12,7 @@ use super::{
 use super::{
     tenant_control_plane_access, tenant_control_plane_rules, tenant_control_plane_warnings,
 };
+use crate::endpoint::Endpoint;
 use crate::meta::NameRule;
 use crate::resource::{Behaviour, Column, Part, Resource, ScalePaths, Scope, Subresource};
 use crate::rule::kind_schema;
@@ -219,6 +220,19 @@ impl TenantControlPlaneSpec {
         let bootstrap = self.addons.as_ref()?.worker_bootstrap.as_ref()?;
         let wanted = bootstrap.csr_approval.auto_approve;
         wanted.then_some(bootstrap.allowed_subnets.as_slice())
+    }
+
+    /// Where the tenant's nodes find its API server: where everybody does, unless the
+    /// tenant names an address for them. Names that a proxy routes by win over that: what
+    /// passes the proxy by may lead nowhere.
+    pub fn for_nodes(&self, published: &Endpoint) -> Endpoint {
+        let network = &self.network_profile;
+        let by_name = self.control_plane.by_name();
+        let routed = by_name.is_some_and(|way| way.host().is_some());
+        match network.announced_address().filter(|_| !routed) {
+            Some(address) => Endpoint::new(address.to_string(), network.port),
+            None => published.clone(),
+        }
     }
 }
 

@@ -225,7 +225,11 @@ fn publishes(new: &Value, old: Option<&Value>, namespace: Option<&str>) -> Vec<B
     }
     let ingress: &[&str] = &["controlPlane", "ingress"];
     if added(ingress) {
-        rights.push(create("networking.k8s.io", "ingresses", ingress));
+        let of_traefik = at(wanted, &["controlPlane", "ingress", "controllerType"]);
+        rights.push(match of_traefik.is_some_and(|it| it == "traefik") {
+            true => create("traefik.io", "ingressroutetcps", ingress),
+            false => create("networking.k8s.io", "ingresses", ingress),
+        });
     }
     let gateway: &[&str] = &["controlPlane", "gateway"];
     if added(gateway) {

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde_json::Value;
 
+use super::tenant_control_plane_routes as routes;
 use super::{PORTS_OF_PODS, TenantControlPlane, TenantControlPlaneSpec, flag_name};
 use crate::field::{Error, Path};
 use crate::meta::{label_complaints, subdomain_complaints};
@@ -45,6 +46,7 @@ pub(super) fn check(new: &Value, old: Option<&Value>) -> Vec<Error> {
     arguments(&new, before, &mut errors);
     ports(&new, before, &mut errors);
     tunnel(&new, before, &mut errors);
+    routes::check(&new, before, &mut errors);
     overrides(&new, before, &mut errors);
     worker_bootstrap(&new, before, &mut errors);
     serving_certificates(&new, before, &mut errors);
@@ -730,6 +732,7 @@ fn ports(
     let path = Path::new("spec.controlPlane.service.additionalPorts");
     let ours = [
         names::PORT_API_SERVER,
+        names::PORT_API_SERVER_FORMER,
         names::PORT_KONNECTIVITY,
         names::container::TRUSTD,
     ];

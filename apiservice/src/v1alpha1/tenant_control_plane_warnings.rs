@@ -4,8 +4,8 @@ use ipnet::IpNet;
 use serde_json::Value;
 
 use super::{
-    Component, EGRESS_SELECTOR_FLAG, KONNECTIVITY_SERVER_FLAGS, NetworkProfile, ServiceType,
-    TenantControlPlaneSpec, flag_name, managed_flags,
+    ByName, Component, EGRESS_SELECTOR_FLAG, IngressController, KONNECTIVITY_SERVER_FLAGS,
+    NetworkProfile, ServiceType, TenantControlPlaneSpec, flag_name, managed_flags,
 };
 use crate::admission_plugins::admission_plugins;
 use crate::names;
@@ -18,8 +18,6 @@ use crate::version::KubernetesVersion;
 const NOT_ACTED_UPON: &[&[&str]] = &[
     &["dataStoreOverrides"],
     &["writePermissions"],
-    &["controlPlane", "ingress"],
-    &["controlPlane", "gateway"],
     &["controlPlane", "deployment", "resources", "kine"],
     &["controlPlane", "deployment", "extraArgs", "kine"],
     &["addons", "tcpProxy"],
@@ -85,6 +83,7 @@ pub(super) fn warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
     }
     networks(&spec.network_profile, &mut warnings);
     without_effect(&spec, &mut warnings);
+    by_name(&spec, &mut warnings);
     arguments(&spec, &mut warnings);
     metadata(&spec, &mut warnings);
     warnings
@@ -154,6 +153,54 @@ fn without_effect(spec: &TenantControlPlaneSpec, warnings: &mut Vec<String>) {
     }
 }
 
+/// What a proxy that routes by name needs beside what was said.
+fn by_name(spec: &TenantControlPlaneSpec, warnings: &mut Vec<String>) {
+    let plane = &spec.control_plane;
+    let Some(way) = plane.by_name() else { return };
+    if way.host().is_none() {
+        let field = match way {
+            ByName::Ingress(_) => "ingress",
+            ByName::Gateway(_) => "gateway",
+        };
+        return warnings.push(format!(
+            "spec.controlPlane.{field}: has no effect without a hostname, the name that clients dial"
+        ));
+    }
+    let field = match way {
+        ByName::Ingress(ingress) => {
+            let given = ingress.additional_metadata.as_ref();
+            let annotated = given.is_some_and(|given| !given.annotations.is_empty());
+            let known = !matches!(
+                ingress.controller_type,
+                None | Some(IngressController::Generic | IngressController::Unrecognized)
+            );
+            if !annotated && !known {
+                warnings.push(
+                    "spec.controlPlane.ingress: nothing asks the Ingress controller to pass TLS through; set controllerType, or your controller's annotation in additionalMetadata.annotations"
+                        .to_owned(),
+                );
+            }
+            "ingress"
+        }
+        ByName::Gateway(gateway) => {
+            if gateway.parent_refs.is_empty() {
+                warnings.push(
+                    "spec.controlPlane.gateway.parentRefs: names no Gateway, so that nothing leads to the hostname"
+                        .to_owned(),
+                );
+            }
+            "gateway"
+        }
+    };
+    let network = &spec.network_profile;
+    let declared = network.announced_address().is_some() || network.fixed_address().is_some();
+    if plane.service.service_type == ServiceType::ClusterIP && !declared {
+        warnings.push(format!(
+            "spec.controlPlane.{field}: pods in the tenant that use its Service kubernetes are led to the address of a Service of type ClusterIP, which nodes outside of the management cluster do not reach; for them, use serviceType LoadBalancer or NodePort beside the {field}"
+        ));
+    }
+}
+
 /// Arguments that are left out because Steward sets their flags.
 fn arguments(spec: &TenantControlPlaneSpec, warnings: &mut Vec<String>) {
     let konnectivity = spec.konnectivity();
@@ -191,6 +238,11 @@ fn arguments(spec: &TenantControlPlaneSpec, warnings: &mut Vec<String>) {
 /// Labels and annotations with our own prefix, which are left out.
 fn metadata(spec: &TenantControlPlaneSpec, warnings: &mut Vec<String>) {
     let plane = &spec.control_plane;
+    let none = None;
+    let ingress = plane.ingress.as_ref();
+    let ingress = ingress.map_or(&none, |it| &it.additional_metadata);
+    let gateway = plane.gateway.as_ref();
+    let gateway = gateway.map_or(&none, |it| &it.additional_metadata);
     for (path, given) in [
         (
             "deployment.additionalMetadata",
@@ -204,6 +256,8 @@ fn metadata(spec: &TenantControlPlaneSpec, warnings: &mut Vec<String>) {
             "service.additionalMetadata",
             &plane.service.additional_metadata,
         ),
+        ("ingress.additionalMetadata", ingress),
+        ("gateway.additionalMetadata", gateway),
     ] {
         let Some(given) = given else { continue };
         for (field, map) in [

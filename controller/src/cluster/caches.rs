@@ -15,15 +15,19 @@ use k8s_openapi::{
     api::{
         apps::v1::{Deployment, ReplicaSet},
         core::v1::{ConfigMap, Event, Pod, Secret, Service},
+        networking::v1::Ingress,
         rbac::v1::{Role, RoleBinding},
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
 use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::cluster::kinds::{Found, ObjectKind, Owned};
 use crate::cluster::managers::prune_managers;
+use crate::cluster::routes::{Gateway, IngressRouteTcp, TlsRoute, TlsRouteV1Alpha2};
+use crate::cluster::served::{Optional, Served};
 
 /// Namespace and name, of a tenant or of an object.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -456,6 +460,14 @@ pub struct Caches {
     pub deployments: Cache<Deployment>,
     pub roles: Cache<Role>,
     pub role_bindings: Cache<RoleBinding>,
+    pub ingresses: Cache<Ingress>,
+    pub tls_routes: Cache<TlsRoute>,
+    pub tls_routes_v1alpha2: Cache<TlsRouteV1Alpha2>,
+    pub ingress_route_tcps: Cache<IngressRouteTcp>,
+    /// Those of administrators, which routes refer to.
+    pub gateways: Cache<Gateway>,
+    /// Which of the optional kinds the management cluster has.
+    pub optional: watch::Sender<Served>,
     pub replica_sets: Cache<ReplicaSet>,
     pub pods: Cache<Pod>,
     /// Events of type Warning about pods, ReplicaSets, Deployments, Services.
@@ -593,7 +605,7 @@ impl Caches {
             ("datastores", self.data_stores.synced(EVERYWHERE)),
         ];
         let places = self.namespaces.places();
-        let others = self.decided_on().map(|(kind, cache)| {
+        let others = self.decided_on().into_iter().map(|(kind, cache)| {
             let known = places.iter().all(|place| cache.is_known(place));
             (kind, known)
         });
@@ -604,9 +616,26 @@ impl Caches {
             .collect()
     }
 
-    /// The namespaced kinds that a plan decides on.
-    fn decided_on(&self) -> [(&'static str, &dyn AnyCache); ObjectKind::ALL.len()] {
-        ObjectKind::ALL.map(|kind| (kind.plural(), kind.cache(self)))
+    /// The namespaced kinds that a plan decides on. Kinds that a cluster may not have hold
+    /// nothing up: what is made of them exists already or not, and is found later.
+    fn decided_on(&self) -> Vec<(&'static str, &dyn AnyCache)> {
+        let all = ObjectKind::ALL.into_iter();
+        let everywhere = all.filter(|kind| kind.optional().is_none());
+        everywhere
+            .map(|kind| (kind.plural(), kind.cache(self)))
+            .collect()
+    }
+
+    /// Whether the Gateways that routes may refer to are known, as far as they can be.
+    pub fn gateways_known(&self) -> bool {
+        match self.optional.borrow().has(Optional::Gateway) {
+            None => false,
+            Some(false) => true,
+            Some(true) => {
+                let places = self.namespaces.places();
+                places.iter().all(|place| self.gateways.is_known(place))
+            }
+        }
     }
 }
 
@@ -633,6 +662,9 @@ pub trait AnyCache {
 
     /// Takes out all of a group.
     fn forget_group(&self, group: &NamespacedName);
+
+    /// Takes out all of a place: its kind is not served any more.
+    fn clear(&self, place: &str);
 
     /// See [`Cache::forget`].
     fn forget(&self, name: &NamespacedName, uid: &str);
@@ -674,6 +706,10 @@ where
         for name in inner.groups.get(group).cloned().unwrap_or_default() {
             inner.remove(&name);
         }
+    }
+
+    fn clear(&self, place: &str) {
+        self.replace(place, vec![]);
     }
 
     fn forget(&self, name: &NamespacedName, uid: &str) {
@@ -776,6 +812,7 @@ mod tests {
             caches.deployments.replace(place, vec![]);
             caches.roles.replace(place, vec![]);
             caches.role_bindings.replace(place, vec![]);
+            caches.ingresses.replace(place, vec![]);
         };
         list("a");
         caches.secrets.replace("a", vec![]);

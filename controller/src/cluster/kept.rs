@@ -14,12 +14,16 @@ use k8s_openapi::api::core::v1::{
     ContainerStatus, Event, ObjectReference, Pod, PodSpec, PodStatus, PodTemplateSpec, Secret,
     Service,
 };
+use k8s_openapi::api::networking::v1::Ingress;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, OwnerReference};
 use serde::Serialize;
 
 use crate::cluster::caches::{Cached, Caches, NamespacedName, tenant_of, tenant_reference};
 use crate::cluster::kinds::{ObjectKind, Owned};
+use crate::cluster::routes::{
+    Gateway, GatewaySpec, IngressRouteTcp, TlsRoute, TlsRouteStatus, TlsRouteV1Alpha2,
+};
 
 impl Cached for Secret {
     fn keep(&mut self, caches: &Caches) -> bool {
@@ -84,6 +88,96 @@ impl Cached for RoleBinding {
         })
     }
 }
+impl Cached for Ingress {
+    fn keep(&mut self, caches: &Caches) -> bool {
+        keep_owned(self, caches, |ingress| {
+            if is_large(&ingress.spec) {
+                ingress.spec = None;
+            }
+            if is_large(&ingress.status) {
+                ingress.status = None;
+            }
+        })
+    }
+}
+impl Cached for TlsRoute {
+    fn keep(&mut self, caches: &Caches) -> bool {
+        keep_owned(self, caches, |route| {
+            if is_large(&route.spec) {
+                route.spec = Default::default();
+            }
+            trim_route(&mut route.status);
+        })
+    }
+}
+impl Cached for TlsRouteV1Alpha2 {
+    fn keep(&mut self, caches: &Caches) -> bool {
+        keep_owned(self, caches, |route| {
+            if is_large(&route.spec) {
+                route.spec = Default::default();
+            }
+            trim_route(&mut route.status);
+        })
+    }
+}
+impl Cached for IngressRouteTcp {
+    fn keep(&mut self, caches: &Caches) -> bool {
+        keep_owned(self, caches, |route| {
+            if is_large(&route.spec) {
+                route.spec = Default::default();
+            }
+        })
+    }
+}
+/// Gateways and listeners of each that are held: there are few, and anybody may make some.
+const GATEWAYS_IN_NAMESPACE: usize = 200;
+const LISTENERS: usize = 64;
+
+impl Cached for Gateway {
+    const MOST_IN_NAMESPACE: usize = GATEWAYS_IN_NAMESPACE;
+
+    fn keep(&mut self, _: &Caches) -> bool {
+        let mut listeners = std::mem::take(&mut self.spec.listeners);
+        listeners.truncate(LISTENERS);
+        let mut status = self.status.take().unwrap_or_default();
+        trim_said(&mut status.conditions);
+        *self = Gateway {
+            metadata: ObjectMeta {
+                labels: None,
+                annotations: None,
+                ..bare(&self.metadata)
+            },
+            spec: GatewaySpec { listeners },
+            status: Some(status),
+        };
+        true
+    }
+
+    fn group(&self) -> Option<NamespacedName> {
+        None
+    }
+}
+
+/// What controllers say of a route, as far as it is told on.
+fn trim_route(status: &mut Option<TlsRouteStatus>) {
+    let Some(status) = status else { return };
+    status.parents.truncate(PARENTS);
+    for parent in &mut status.parents {
+        trim_said(&mut parent.conditions);
+    }
+}
+
+/// Some conditions, with the beginnings of their messages.
+fn trim_said(all: &mut Vec<Condition>) {
+    all.truncate(CONDITIONS);
+    for condition in all {
+        condition.message = cut(std::mem::take(&mut condition.message), MESSAGE);
+    }
+}
+
+/// A route has 32 parents at most.
+const PARENTS: usize = 32;
+
 impl Cached for ReplicaSet {
     const MOST_IN_NAMESPACE: usize = MADE_IN_NAMESPACE;
 
@@ -746,5 +840,46 @@ mod tests {
         let mut other = event("quiet", 2);
         other.involved_object.kind = Some("Node".into());
         assert!(caches.kept(other).is_none());
+    }
+
+    #[test]
+    fn gateways_of_strangers_are_held_in_few_words() {
+        let listener = |number: usize| {
+            serde_json::json!({
+                "name": format!("l{number}"), "port": 1, "protocol": "TLS",
+                "tls": {"mode": "Passthrough", "options": {"a": "x".repeat(1000)}},
+            })
+        };
+        let condition = |number: usize| {
+            serde_json::json!({
+                "type": format!("T{number}"), "status": "True", "reason": "R",
+                "message": "x".repeat(MIB), "lastTransitionTime": "2026-01-01T00:00:00Z",
+            })
+        };
+        let gateway = |name: &str| -> Gateway {
+            serde_json::from_value(serde_json::json!({
+                "metadata": {
+                    "name": name, "namespace": "edge", "uid": name,
+                    "annotations": {"a": "x".repeat(MIB)}, "labels": {"a": "b"},
+                },
+                "spec": {"listeners": (0..1000).map(listener).collect::<Vec<_>>()},
+                "status": {"conditions": (0..20).map(condition).collect::<Vec<_>>()},
+            }))
+            .unwrap()
+        };
+        let caches = Caches::default();
+        let held = caches.kept(gateway("a")).unwrap();
+        let size = serde_json::to_vec(&held.metadata).unwrap().len();
+        assert!(size < 200, "{size}");
+        assert_eq!(held.spec.listeners.len(), LISTENERS);
+        let said = &held.status.as_ref().unwrap().conditions;
+        assert_eq!((said.len(), said[0].message.len()), (CONDITIONS, MESSAGE));
+        let cache: Cache<Gateway> = Cache::default();
+        for number in 0..GATEWAYS_IN_NAMESPACE + 10 {
+            let mut one = Gateway::clone(&held);
+            one.metadata.name = Some(format!("g{number}"));
+            cache.put(Arc::new(one));
+        }
+        assert_eq!(cache.len(), GATEWAYS_IN_NAMESPACE);
     }
 }

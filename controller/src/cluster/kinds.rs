@@ -12,6 +12,7 @@ use k8s_openapi::{
     api::{
         apps::v1::Deployment,
         core::v1::{ConfigMap, Secret, Service},
+        networking::v1::Ingress,
         rbac::v1::{Role, RoleBinding},
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -21,6 +22,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use crate::cluster::caches::{AnyCache, Cached, Caches};
+use crate::cluster::routes::{IngressRouteTcp, TlsRoute, TlsRouteV1Alpha2};
 use crate::cluster::watches::{Watches, tell_tenant};
 
 /// A kind of the table as a type.
@@ -223,6 +225,10 @@ kinds! {
     Deployment in deployments,
     RoleBinding in role_bindings,
     Role in roles,
+    Ingress in ingresses,
+    TlsRoute in tls_routes,
+    TlsRouteV1Alpha2 in tls_routes_v1alpha2,
+    IngressRouteTcp in ingress_route_tcps,
 }
 
 impl ObjectKind {
@@ -236,7 +242,12 @@ impl ObjectKind {
         match self {
             ObjectKind::Secret => names::secrets(tenant).into_iter().collect(),
             ObjectKind::ConfigMap => names::config_maps(tenant).into_iter().collect(),
-            ObjectKind::Service => vec![tenant.to_owned()],
+            ObjectKind::Service | ObjectKind::Ingress | ObjectKind::IngressRouteTcp => {
+                vec![names::workload(tenant)]
+            }
+            ObjectKind::TlsRoute | ObjectKind::TlsRouteV1Alpha2 => {
+                vec![names::workload(tenant), names::konnectivity_route(tenant)]
+            }
             ObjectKind::Deployment => vec![names::workload(tenant)],
             ObjectKind::RoleBinding | ObjectKind::Role => vec![names::kubeconfig_signer(tenant)],
         }
@@ -354,7 +365,14 @@ mod tests {
         let rbac = ["rolebindings", "roles"]
             .map(|it| format!("/apis/rbac.authorization.k8s.io/v1/namespaces/n/{it}"));
         let apps = "/apis/apps/v1/namespaces/n/deployments".to_owned();
-        let all = core.into_iter().chain([apps]).chain(rbac);
+        let routes = [
+            "/apis/networking.k8s.io/v1/namespaces/n/ingresses",
+            "/apis/gateway.networking.k8s.io/v1/namespaces/n/tlsroutes",
+            "/apis/gateway.networking.k8s.io/v1alpha2/namespaces/n/tlsroutes",
+            "/apis/traefik.io/v1alpha1/namespaces/n/ingressroutetcps",
+        ]
+        .map(str::to_owned);
+        let all = core.into_iter().chain([apps]).chain(rbac).chain(routes);
         let paths = ObjectKind::ALL.map(|kind| kind.path("n", None));
         assert_eq!(paths.to_vec(), all.collect::<Vec<_>>());
         let names = ObjectKind::ALL.map(ObjectKind::name);
@@ -366,7 +384,11 @@ mod tests {
                 "Service",
                 "Deployment",
                 "RoleBinding",
-                "Role"
+                "Role",
+                "Ingress",
+                "TLSRoute",
+                "TLSRoute",
+                "IngressRouteTCP",
             ]
         );
         assert_eq!(

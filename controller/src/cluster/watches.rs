@@ -5,6 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use apiservice::names;
+use apiservice::v1alpha1::TenantControlPlane;
 use futures::{StreamExt, future::BoxFuture};
 use k8s_openapi::api::core::v1::{Event as CoreEvent, Secret};
 use kube::{
@@ -20,6 +21,8 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::cluster::caches::{Cache, Cached, Caches, EVERYWHERE, NamespacedName, tenant_of};
 use crate::cluster::kinds::ObjectKind;
+use crate::cluster::routes::Gateway;
+use crate::cluster::served::{self, Optional};
 use crate::context::Key;
 use crate::process::queue::Queue;
 use crate::process::timing;
@@ -75,6 +78,7 @@ impl Watches {
                 },
             ),
         ];
+        all.push(Box::pin(self.clone().follow_optional()));
         for place in self.caches.namespaces.places() {
             all.extend(self.within(place));
         }
@@ -87,14 +91,89 @@ impl Watches {
         let ours = || Config::default().labels(&ours).page_size(PAGE);
         let named = || Config::default().labels(names::LABEL_NAME).page_size(PAGE);
         let warnings = Config::default().fields("type=Warning").page_size(PAGE);
-        let tabled = ObjectKind::ALL.map(|kind| kind.watch(self, place, ours()));
+        let tabled = ObjectKind::ALL.map(|kind| match kind.optional() {
+            None => kind.watch(self, place, ours()),
+            Some(optional) => {
+                let (run, clear) = (self.clone(), self.clone());
+                let (at, config, cleared) = (place.to_owned(), ours(), place.to_owned());
+                self.where_served(
+                    optional,
+                    move || kind.watch(&run, &at, config.clone()),
+                    move || kind.cache(&clear.caches).clear(&cleared),
+                )
+            }
+        });
         let mut all = Vec::from(tabled);
         all.extend([
+            self.gateways(place),
             self.namespaced(place, named(), |caches| &caches.replica_sets, tell_tenant),
             self.namespaced(place, named(), |caches| &caches.pods, tell_tenant),
             self.namespaced(place, warnings, |caches| &caches.events, tell_tenants_near),
         ]);
         all
+    }
+
+    /// The watch of Gateways, which are the administrators'.
+    fn gateways(&self, place: &str) -> BoxFuture<'static, ()> {
+        let (run, clear) = (self.clone(), self.clone());
+        let (at, cleared) = (place.to_owned(), place.to_owned());
+        self.where_served(
+            Optional::Gateway,
+            move || {
+                let config = Config::default().page_size(PAGE);
+                run.namespaced(&at, config, |caches| &caches.gateways, tell_routed_through)
+            },
+            move || drop(clear.caches.gateways.replace(&cleared, vec![])),
+        )
+    }
+
+    /// Runs a watch while its kind is served, and lets go of what is held when it is not
+    /// any more.
+    fn where_served(
+        &self,
+        kind: Optional,
+        watch: impl Fn() -> BoxFuture<'static, ()> + Send + 'static,
+        clear: impl Fn() + Send + 'static,
+    ) -> BoxFuture<'static, ()> {
+        let mut served = self.caches.optional.subscribe();
+        Box::pin(async move {
+            // The sender lives as long as the caches, which the watches hold.
+            while served
+                .wait_for(|it| it.has(kind) == Some(true))
+                .await
+                .is_ok()
+            {
+                tokio::select! {
+                    () = watch() => {}
+                    _ = served.wait_for(|it| it.has(kind) != Some(true)) => {}
+                }
+                clear();
+            }
+        })
+    }
+
+    /// Finds out which optional kinds the management cluster serves, again and again: they
+    /// are installed and removed while we run.
+    async fn follow_optional(self) {
+        loop {
+            let known = self.caches.optional.borrow().clone();
+            let found = served::look(&self.client, &known).await;
+            if found != known {
+                self.caches.optional.send_replace(found);
+                self.tell_routed(|_| true);
+            }
+            tokio::time::sleep(timing::OPTIONAL_EVERY).await;
+        }
+    }
+
+    /// What tenants' routes depend on has changed.
+    fn tell_routed(&self, concerned: impl Fn(&TenantControlPlane) -> bool) {
+        let tenants = self.caches.tenants.all().into_iter();
+        let routed = tenants.filter(|it| it.spec.control_plane.by_name().is_some());
+        for tenant in routed.filter(|it| concerned(it)) {
+            self.queue
+                .add(Key::Tenant(NamespacedName::of(&tenant.metadata)));
+        }
     }
 
     /// The watch of a kind in one place; `tell` says whom a change concerns.
@@ -138,6 +217,7 @@ impl Watches {
             while !own && !this.caches.tenants.synced(EVERYWHERE) {
                 tokio::time::sleep(TENANTS_LOOK).await;
             }
+            let is_gateway = K::kind(&()) == <Gateway as kube::Resource>::kind(&());
             let turns = match ObjectKind::named(&K::kind(&())) {
                 Some(_) => &LISTS_OF_OWNED,
                 None => &LISTS_OF_OTHERS,
@@ -181,6 +261,10 @@ impl Watches {
                         for object in gone.iter().chain(&listed) {
                             tell(&this.caches, &this.queue, object);
                         }
+                        if is_gateway {
+                            // Who waited to know of them is told that there is none, too.
+                            this.tell_routed(|_| true);
+                        }
                     }
                     Ok(Event::Apply(object)) => {
                         trouble.over();
@@ -216,7 +300,9 @@ impl Watches {
                         trouble.note(&error);
                         // The rights may be those of a namespace that is ending, and
                         // the other namespaces do not wait for it.
-                        let lasting = place != EVERYWHERE && trouble.is_lasting_refusal();
+                        // Routes can do without having seen their Gateways.
+                        let elsewhere = place != EVERYWHERE || is_gateway;
+                        let lasting = elsewhere && trouble.is_lasting_refusal();
                         if lasting && cache.refuse(&place, error.to_string()) {
                             this.tell_all_in(&place);
                             // A watch that goes on when the rights are back says
@@ -325,6 +411,25 @@ impl Watches {
 pub fn tell_tenant<K: Cached>(_: &Caches, queue: &Queue<Key>, object: &K) {
     if let Some(tenant) = tenant_of(object.meta()) {
         queue.add(Key::Tenant(tenant));
+    }
+}
+
+/// A Gateway that changed concerns the tenants whose routes refer to it.
+fn tell_routed_through(caches: &Caches, queue: &Queue<Key>, gateway: &Gateway) {
+    let changed = NamespacedName::of(&gateway.metadata);
+    for tenant in caches.tenants.all() {
+        let Some(routed) = &tenant.spec.control_plane.gateway else {
+            continue;
+        };
+        let name = NamespacedName::of(&tenant.metadata);
+        let mut parents = routed.parent_refs.iter();
+        let refers = parents.any(|it| {
+            let namespace = it.namespace.as_deref().unwrap_or(&name.namespace);
+            it.name == changed.name && namespace == changed.namespace
+        });
+        if refers {
+            queue.add(Key::Tenant(name));
+        }
     }
 }
 

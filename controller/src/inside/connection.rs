@@ -5,6 +5,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use apiservice::endpoint::Endpoint;
 use apiservice::pki::Pair;
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
@@ -120,9 +121,11 @@ impl Tenant {
         credentials: &Credentials,
         lanes: &Lanes,
     ) -> Result<Self, ProbeFailure> {
-        let (host, port) = split(address)
-            .ok_or_else(|| failure(Kind::Unresolvable, format!("{address} is not host:port")))?;
-        let addresses: Vec<SocketAddr> = tokio::net::lookup_host((host, port))
+        let endpoint: Endpoint = address
+            .parse()
+            .map_err(|error| failure(Kind::Unresolvable, format!("{address}: {error}")))?;
+        let host = endpoint.host.as_str();
+        let addresses: Vec<SocketAddr> = tokio::net::lookup_host(address)
             .await
             .map_err(|error| failure(Kind::Unresolvable, format!("{host}: {error}")))?
             .collect();
@@ -391,19 +394,6 @@ pub fn failure(kind: Kind, message: impl Into<String>) -> ProbeFailure {
     }
 }
 
-/// Splits `host:port`, `[v6]:port` included.
-pub fn split(address: &str) -> Option<(&str, u16)> {
-    let (host, port) = address.rsplit_once(':')?;
-    let host = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-        .unwrap_or(host);
-    if host.is_empty() {
-        return None;
-    }
-    Some((host, port.parse().ok()?))
-}
-
 fn connect_failure(address: SocketAddr, error: &std::io::Error) -> ProbeFailure {
     use std::io::ErrorKind;
     let kind = match error.kind() {
@@ -666,13 +656,5 @@ pub(crate) mod tests {
         let refused = watch.next().await.unwrap_err();
         assert_eq!(refused.kind, Kind::Watch, "{refused:?}");
         assert!(watch.rest.len() <= ANSWER);
-    }
-
-    #[test]
-    fn addresses_are_split() {
-        assert_eq!(split("10.0.0.1:6443"), Some(("10.0.0.1", 6443)));
-        assert_eq!(split("[::1]:443"), Some(("::1", 443)));
-        assert_eq!(split("a.b.c"), None);
-        assert_eq!(split(":1"), None);
     }
 }

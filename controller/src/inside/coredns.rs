@@ -126,6 +126,20 @@ fn service(cluster: &Cluster) -> Value {
     service
 }
 
+/// Where it finds the API server, if not at the Service kubernetes: that leads to an
+/// address, and where a proxy leads to the tenant by its name, nodes may reach that alone.
+fn api_server(cluster: &Cluster) -> Value {
+    let by_name = cluster.tenant.spec.control_plane.by_name();
+    if by_name.and_then(|it| it.host()).is_none() {
+        return json!([]);
+    }
+    let api = &cluster.endpoint;
+    json!([
+        {"name": "KUBERNETES_SERVICE_HOST", "value": api.host},
+        {"name": "KUBERNETES_SERVICE_PORT", "value": api.port.to_string()},
+    ])
+}
+
 fn deployment(cluster: &Cluster) -> Value {
     let labels = json!({"k8s-app": "kube-dns"});
     let mut meta = metadata(Some(SYSTEM), NAME);
@@ -136,6 +150,7 @@ fn deployment(cluster: &Cluster) -> Value {
         "image": image(cluster),
         "imagePullPolicy": "IfNotPresent",
         "args": ["-conf", "/etc/coredns/Corefile"],
+        "env": api_server(cluster),
         "resources": {
             "limits": {"memory": "170Mi"},
             "requests": {"cpu": "100m", "memory": "70Mi"},

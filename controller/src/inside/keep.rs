@@ -539,13 +539,14 @@ fn basis(
 ) -> Basis {
     let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
     let for_nodes = ctx.facts.tenant(uid).for_nodes;
-    let served = for_nodes.and_then(|it| Some((it.endpoint, it.version?)));
+    let served = for_nodes.and_then(|it| Some(((it.endpoint, it.agents), it.version?)));
     let authority = pair_of(ctx, name, &names::ca(&name.name));
     let first = !tenant.was_ready();
     let cluster = served.zip(authority);
-    let cluster = cluster.map(|((endpoint, version), authority)| Cluster {
+    let cluster = cluster.map(|(((endpoint, agents), version), authority)| Cluster {
         tenant,
         endpoint,
+        agents,
         authority: authority.cert,
         registry,
         version,

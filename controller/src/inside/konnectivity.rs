@@ -1,11 +1,11 @@
 //! The tunnel from the API server to nodes that it cannot reach, as far as it is in the
 //! tenant: the agents, and what the servers beside the API servers may do there.
 
+use apiservice::endpoint::Endpoint;
 use apiservice::names::{KONNECTIVITY_AGENT, KONNECTIVITY_SERVER};
 use apiservice::v1alpha1::{Konnectivity, KonnectivityAgent, KonnectivityAgentMode, flag_name};
 use serde_json::{Value, json};
 
-use crate::inside::connection::split;
 use crate::inside::objects::{SYSTEM, metadata};
 use crate::inside::plan::{Cluster, Kept};
 use crate::inside::rbac::{cluster_role_binding, role, role_binding, rule, service_account, user};
@@ -150,8 +150,10 @@ fn workload(kind: &str, cluster: &Cluster, tunnel: &Konnectivity) -> Value {
 }
 
 fn container(cluster: &Cluster, tunnel: &Konnectivity) -> Value {
-    // Made by us, and so always of this form.
-    let (host, port) = split(&cluster.endpoint).unwrap_or((&cluster.endpoint, 443));
+    let api = &cluster.endpoint;
+    // Without a tunnel it is only named, to be removed.
+    let servers = cluster.agents.clone();
+    let servers = servers.unwrap_or_else(|| Endpoint::new(&api.host, tunnel.server.port));
     let agent = &tunnel.agent;
     let probe = |path: &str| json!({"path": path, "port": HEALTH_PORT, "scheme": "HTTP"});
     // The API fills it in where it is left out, and leaves it there later.
@@ -175,15 +177,15 @@ fn container(cluster: &Cluster, tunnel: &Konnectivity) -> Value {
         ),
         "imagePullPolicy": "IfNotPresent",
         "command": ["/proxy-agent"],
-        "args": arguments(host, tunnel),
+        "args": arguments(&servers, tunnel),
         "env": [
             {"name": "HOST_IP", "valueFrom": {"fieldRef": {
                 "apiVersion": "v1", "fieldPath": "status.hostIP",
             }}},
             // Leases are read there too: whether Service addresses lead anywhere yet is
             // not the tunnel's concern.
-            {"name": "KUBERNETES_SERVICE_HOST", "value": host},
-            {"name": "KUBERNETES_SERVICE_PORT", "value": port.to_string()},
+            {"name": "KUBERNETES_SERVICE_HOST", "value": api.host},
+            {"name": "KUBERNETES_SERVICE_PORT", "value": api.port.to_string()},
         ],
         "ports": [listens("healthport", HEALTH_PORT), listens("adminport", ADMIN_PORT)],
         "livenessProbe": {
@@ -211,7 +213,7 @@ fn container(cluster: &Cluster, tunnel: &Konnectivity) -> Value {
 }
 
 /// Ours, but for flags that the user sets, and then the user's.
-fn arguments(host: &str, tunnel: &Konnectivity) -> Vec<String> {
+fn arguments(servers: &Endpoint, tunnel: &Konnectivity) -> Vec<String> {
     let extra = &tunnel.agent.extra_args;
     let is_theirs = |name: &str| extra.iter().any(|it| flag_name(it) == name);
     let ours = [
@@ -228,8 +230,8 @@ fn arguments(host: &str, tunnel: &Konnectivity) -> Vec<String> {
         // for which it would take a lost server for one that it is connected to.
         ("keepalive-time", "35s".to_owned()),
         ("lease-namespace", SYSTEM.to_owned()),
-        ("proxy-server-host", host.to_owned()),
-        ("proxy-server-port", tunnel.server.port.to_string()),
+        ("proxy-server-host", servers.host.clone()),
+        ("proxy-server-port", servers.port.to_string()),
         ("service-account-token-path", format!("{TOKENS}/{TOKEN}")),
         ("sync-interval-cap", "5s".to_owned()),
         ("v", "2".to_owned()),
@@ -247,7 +249,7 @@ mod tests {
     fn what_the_user_says_of_an_agent_wins() {
         let mut tunnel = Konnectivity::default();
         tunnel.agent.extra_args = vec!["--v=4".to_owned(), "--sync_interval_cap=9s".to_owned()];
-        let all = arguments("h", &tunnel);
+        let all = arguments(&Endpoint::new("h", 8132), &tunnel);
         let last = all[all.len() - 2..].to_vec();
         assert_eq!(last, tunnel.agent.extra_args);
         assert!(!all.contains(&"--v=2".to_owned()));

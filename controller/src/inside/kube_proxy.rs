@@ -68,7 +68,7 @@ fn config(cluster: &Cluster) -> Value {
             "cluster": {
                 "certificate-authority":
                     "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt",
-                "server": format!("https://{}", cluster.endpoint),
+                "server": cluster.endpoint.url(),
             },
         }],
         "contexts": [{
@@ -90,7 +90,7 @@ fn config(cluster: &Cluster) -> Value {
 fn daemon_set(cluster: &Cluster) -> Value {
     let labels = json!({"k8s-app": NAME});
     // kube-proxy reads where its API server is once.
-    let mark = checksum(&cluster.endpoint);
+    let mark = checksum(&cluster.endpoint.to_string());
     let mut meta = metadata(Some(SYSTEM), NAME);
     meta["labels"]["k8s-app"] = json!(NAME);
     let container = json!({

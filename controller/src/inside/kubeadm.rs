@@ -134,7 +134,7 @@ fn cluster_info(cluster: &Cluster) -> Value {
             "name": "",
             "cluster": {
                 "certificate-authority-data": STANDARD.encode(&cluster.authority),
-                "server": format!("https://{}", cluster.endpoint),
+                "server": cluster.endpoint.url(),
             },
         }],
         "contexts": null,

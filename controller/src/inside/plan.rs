@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use apiservice::endpoint::Endpoint;
 use apiservice::names;
 use apiservice::v1alpha1::{AddonImage, Konnectivity, TenantControlPlane};
 use serde_json::{Value, json};
@@ -30,8 +31,10 @@ pub struct Basis {
 pub struct Cluster {
     /// The tenant as our API served it.
     pub tenant: Arc<TenantControlPlane>,
-    /// `host:port` of its API server.
-    pub endpoint: String,
+    /// Its API server.
+    pub endpoint: Endpoint,
+    /// The servers of its tunnel, if it is to have one.
+    pub agents: Option<Endpoint>,
     /// PEM of the authority of its serving certificates.
     pub authority: String,
     /// The registry of images that are not named, without a slash at its end.
@@ -66,6 +69,7 @@ impl Basis {
             Some((
                 cluster.tenant.metadata.generation,
                 cluster.endpoint,
+                cluster.agents,
                 cluster.authority,
                 cluster.registry,
                 cluster.version,
@@ -423,7 +427,8 @@ mod tests {
             first: false,
             cluster: Some(Cluster {
                 tenant: Arc::new(tenant),
-                endpoint: "10.0.0.10:6443".to_owned(),
+                endpoint: Endpoint::new("10.0.0.10", 6443),
+                agents: Some(Endpoint::new("10.0.0.10", 8132)),
                 authority: "an authority".to_owned(),
                 registry: "registry.k8s.io".to_owned(),
                 version: "v1.36.3".to_owned(),
@@ -523,7 +528,7 @@ mod tests {
         let mut basis = later(|_| {});
         tenant.pass(&basis);
         let before = basis.clone();
-        basis.cluster.as_mut().unwrap().endpoint = "api.example.org:443".to_owned();
+        basis.cluster.as_mut().unwrap().endpoint = "api.example.org:443".parse().unwrap();
         assert!(!basis.is_same(&before));
         assert_eq!(
             tenant.pass(&basis),
@@ -673,7 +678,7 @@ mod tests {
         config["config.conf"] = json!("mode: nftables");
         assert_eq!(tenant.pass(&ranges), NOTHING);
         let mut moved = later(|_| {});
-        moved.cluster.as_mut().unwrap().endpoint = "api.example.org:443".to_owned();
+        moved.cluster.as_mut().unwrap().endpoint = "api.example.org:443".parse().unwrap();
         tenant.pass(&moved);
         let config = &tenant.live("ConfigMap kube-system/kube-proxy")["data"];
         assert_eq!(config["config.conf"], "mode: nftables");

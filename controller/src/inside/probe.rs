@@ -65,6 +65,8 @@ struct Probe {
 struct Outside {
     /// It led to the tenant once.
     reached: bool,
+    /// The one that was tried last.
+    address: String,
     failures: u32,
     /// While it never has and the Service leads there: when to try again.
     again: Option<Instant>,
@@ -73,6 +75,10 @@ struct Outside {
 impl Outside {
     /// Takes in what became of an attempt.
     fn learn(&mut self, fact: &PathFact) {
+        if self.address != fact.address {
+            self.address.clone_from(&fact.address);
+            self.failures = 0;
+        }
         if is_at_fault(fact) {
             self.failures = self.failures.saturating_add(1);
             let first = timing::PROBE_COMING;
@@ -83,6 +89,8 @@ impl Outside {
                 {
                     timing::PROBE_READY
                 }
+                // Something is there, and may know the way soon.
+                Err(failure) if failure.kind == Kind::Refused => timing::PROBE_READY,
                 _ => timing::NEVER_REACHED,
             };
             let wait = timing::observer_backoff(first, slowest, self.failures);
@@ -90,6 +98,7 @@ impl Outside {
         } else {
             *self = Self {
                 reached: true,
+                address: fact.address.clone(),
                 ..Self::default()
             };
         }

@@ -7,6 +7,7 @@ pub mod judge;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
+use apiservice::endpoint::Endpoint;
 use apiservice::names;
 use apiservice::pki;
 use apiservice::v1alpha1::TenantControlPlane;
@@ -20,7 +21,7 @@ use tokio::time::{Instant, timeout};
 use self::judge::{Claim, Comparison, Limits, Node, Objection, Request};
 use crate::cluster::caches::NamespacedName;
 use crate::context::Context;
-use crate::inside::connection::{Read, Tenant, failure, split};
+use crate::inside::connection::{Read, Tenant, failure};
 use crate::inside::identity;
 use crate::inside::keep::is_left_alone;
 use crate::inside::rbac::{cluster_role, cluster_role_binding, group, rule};
@@ -370,10 +371,11 @@ fn limits(ctx: &Context, name: &NamespacedName, tenant: &TenantControlPlane) -> 
         ..Limits::default()
     };
     let endpoint = tenant.status.as_ref()?.control_plane_endpoint.as_deref();
-    if let Some((host, _)) = endpoint.and_then(split) {
+    let endpoint = endpoint.and_then(|endpoint| endpoint.parse::<Endpoint>().ok());
+    if let Some(Endpoint { host, .. }) = endpoint {
         match host.parse() {
             Ok(address) => limits.reserved_addresses.push(address),
-            Err(_) => limits.reserved_names.push(host.to_owned()),
+            Err(_) => limits.reserved_names.push(host),
         }
     }
     let ranges = tenant.spec.network_profile.service_ranges();

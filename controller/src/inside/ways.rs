@@ -1,13 +1,12 @@
 //! The ways to a tenant's API.
 
+use apiservice::endpoint::Endpoint;
 use apiservice::names;
 use apiservice::v1alpha1::TenantControlPlane;
 use k8s_openapi::api::core::v1::{Pod, Service};
 
 use crate::cluster::caches::NamespacedName;
 use crate::context::Context;
-use crate::inside::connection::split;
-use crate::tenant::network::address::join;
 use crate::tenant::world::{PathFact, ProbeFacts, ProbeFailureKind as Kind};
 
 /// One way to a tenant.
@@ -58,13 +57,13 @@ impl Ways {
         let Some(service) = &self.service else {
             return Vec::new();
         };
-        let Some((_, port)) = split(&service.address) else {
+        let Ok(Endpoint { port, .. }) = service.address.parse() else {
             return Vec::new();
         };
         let way = |pod: &Pod| {
             let ip = pod.status.as_ref()?.pod_ip.as_deref()?;
             Some(Way {
-                address: join(ip, port.into()),
+                address: Endpoint::new(ip, port).to_string(),
                 host: service.host.clone(),
             })
         };
@@ -93,7 +92,7 @@ fn through(service: &Service, name: &NamespacedName) -> Option<Way> {
         .find(|port| port.name.as_deref() == Some(names::PORT_API_SERVER))
         .or_else(|| ports.first())?;
     Some(Way {
-        address: join(ip, port.port),
+        address: Endpoint::new(ip, port.port).to_string(),
         host: Some(names::service_host(&name.name, &name.namespace)),
     })
 }

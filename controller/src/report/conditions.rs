@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use crate::report::parts;
 use crate::report::progress;
 use crate::report::ready::{self, Judgement};
+use crate::report::routes;
 use crate::tenant::plan::{Outcome, Plan};
 use crate::tenant::{World, is_left_alone, is_paused};
 
@@ -41,6 +42,11 @@ pub fn all(
         say(
             kind::ADDRESS_ASSIGNED,
             Some(parts::address_assigned(world, plan, outcomes)),
+        );
+        let exposed = condition::get(before, kind::EXPOSED);
+        say(
+            kind::EXPOSED,
+            routes::exposed(world, plan, outcomes, exposed),
         );
         if is_paused(world) {
             say(
@@ -151,12 +157,13 @@ fn order(
     found
 }
 
-const ORDER: [&str; 15] = [
+const ORDER: [&str; 16] = [
     kind::READY,
     kind::PROGRESSING,
     kind::RECONCILING,
     kind::DATA_STORE_READY,
     kind::ADDRESS_ASSIGNED,
+    kind::EXPOSED,
     kind::CERTIFICATES_READY,
     kind::OBJECTS_OWNED,
     kind::WORKLOAD_AVAILABLE,
@@ -170,7 +177,7 @@ const ORDER: [&str; 15] = [
 ];
 
 /// Reasons that need nothing but time, or nothing at all.
-const CALM: [&str; 14] = [
+const CALM: [&str; 15] = [
     reason::READY,
     reason::AS_EXPECTED,
     reason::PROVISIONING,
@@ -183,6 +190,7 @@ const CALM: [&str; 14] = [
     reason::PAUSED,
     reason::UNKNOWN,
     reason::ADDRESS_PENDING,
+    reason::ROUTE_PENDING,
     reason::REPLICAS_MISSING,
     reason::NO_REPLICA_AVAILABLE,
 ];

@@ -13,6 +13,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::cluster::kinds::ObjectKind;
+use crate::report::routes;
 use crate::tenant::backing::store;
 use crate::tenant::network::service;
 use crate::tenant::pki::expiry;
@@ -114,6 +115,7 @@ fn konnectivity(
             old.kubeconfig.clone(),
         ),
         service: tunnel_port(world),
+        gateway: routes::tunnel_status(world),
         ..old.clone()
     };
     let Some(there) = world.inside.addons else {
@@ -343,6 +345,8 @@ pub fn resources(world: &World, before: &TenantControlPlaneStatus) -> Kubernetes
     KubernetesResourcesStatus {
         deployment,
         service: service.or(old.service),
+        ingress: routes::ingress_status(world),
+        gateway: routes::gateway_status(world),
         ..old
     }
 }

@@ -9,7 +9,7 @@ use crate::report::conditions::known_reason;
 use crate::report::diagnose::{self, quote};
 use crate::report::ready::{self, Judgement};
 use crate::tenant::backing::store;
-use crate::tenant::network::address;
+use crate::tenant::network::exposure;
 use crate::tenant::plan::{EXISTS, Finding, Object, ObjectKey, Outcome, Plan, Said, Step, Waiting};
 use crate::tenant::workload::{flags, pods};
 use crate::tenant::world::{AccessFact, Admission, ProbeFailureKind, StoreProblem};
@@ -277,8 +277,8 @@ pub fn address_assigned(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Jud
     {
         return service_refused(world, message);
     }
-    match address::of(world) {
-        Ok(address) => Judgement::yes(reason::AS_EXPECTED, address.endpoint()),
+    match exposure::of(world) {
+        Ok(exposure) => Judgement::yes(reason::AS_EXPECTED, exposure.published.to_string()),
         Err(waiting) => {
             let said = diagnose::of_service(world)
                 .map(|said| format!(" ({said})"))
@@ -422,7 +422,7 @@ pub fn endpoint(world: &World, before: Option<&Condition>) -> Option<Judgement> 
     let Some(fact) = ready::probed(world) else {
         // After a start of ours, what was found stands. What was found at another
         // address, or while there is none, does not.
-        let elsewhere = world.probe.endpoint.is_some() || address::of(world).is_err();
+        let elsewhere = world.probe.endpoint.is_some() || exposure::of(world).is_err();
         let stands = world.was_ready() && !elsewhere;
         return (!stands).then(|| Judgement::unknown(reason::UNKNOWN, "Not probed yet"));
     };

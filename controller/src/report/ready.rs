@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use crate::cluster::kinds::ObjectKind;
 use crate::report::diagnose::{self, quote};
 use crate::tenant::backing::store;
-use crate::tenant::network::{address, service};
+use crate::tenant::network::{exposure, service};
 use crate::tenant::workload::pods;
 use crate::tenant::world::{
     AccessFact, PathFact, ProbeFacts, ProbeFailure, ProbeFailureKind as Kind, StoreProblemKind,
@@ -154,6 +154,11 @@ fn found(
                 ),
             ))
         }
+        // Nobody leads clients there, wherever one stands.
+        Err(failure) if passes_inside(world, failure) && not_led(parts).is_some() => {
+            let coming = first_start(world).then(|| coming(world, parts));
+            coming.or_else(|| not_led(parts).cloned())
+        }
         // The way from outside may be a moment later than the one inside.
         Err(failure) if passes_inside(world, failure) && on_its_way(world, failure) => {
             let coming = coming(world, parts);
@@ -185,6 +190,13 @@ fn found(
         }
         Err(failure) => Some(explain(world, parts, fact, failure, before)),
     }
+}
+
+/// What is known to be missing of what leads clients to the tenant by its name.
+fn not_led<'a>(parts: &'a [(&'static str, Judgement)]) -> Option<&'a Judgement> {
+    let mut parts = parts.iter();
+    let (_, verdict) = parts.find(|(kind, _)| *kind == condition::EXPOSED)?;
+    (verdict.status == Status::False).then_some(verdict)
 }
 
 /// Whether the endpoint was never reached from where the controller stands.
@@ -243,7 +255,7 @@ pub fn unreached(world: &World, endpoint: Option<&Condition>) -> &'static str {
 /// asks where the tenant is.
 pub fn probed(world: &World) -> Option<&PathFact> {
     let fact = world.probe.endpoint.as_ref()?;
-    let elsewhere = address::of(world).is_ok_and(|address| address.endpoint() != fact.address);
+    let elsewhere = exposure::of(world).is_ok_and(|it| it.published.to_string() != fact.address);
     (!elsewhere).then_some(fact)
 }
 
@@ -261,8 +273,14 @@ fn inside_earned(world: &World, before: Option<&Condition>) -> bool {
         .is_some_and(|fact| earned(fact, before))
 }
 
-/// Only the way to the endpoint fails, the tenant itself does not (rule 15).
+/// Only the way to the endpoint fails, the tenant itself does not (rule 15). Where a proxy
+/// leads to tenants by name and refuses, the controller has reached it: nobody else is led
+/// further.
 pub fn passes_inside(world: &World, failure: &ProbeFailure) -> bool {
+    let by_name = world.tenant.spec.control_plane.by_name();
+    if failure.kind == Kind::Refused && by_name.is_some_and(|it| it.host().is_some()) {
+        return false;
+    }
     let path = matches!(
         failure.kind,
         Kind::Unresolvable | Kind::Refused | Kind::TimedOut | Kind::Silent
@@ -365,6 +383,7 @@ fn summed(kind: &str) -> bool {
         condition::CERTIFICATES_READY,
         condition::OBJECTS_OWNED,
         condition::ADDRESS_ASSIGNED,
+        condition::EXPOSED,
         condition::WORKLOAD_AVAILABLE,
     ]
     .contains(&kind)

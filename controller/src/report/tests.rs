@@ -841,7 +841,7 @@ fn nodes_are_told_what_is_and_not_what_the_status_says() {
     let mut lab = Lab::ready();
     let told = |lab: &Lab| super::for_nodes(&lab.seen()).unwrap();
     let wanted = told(&lab);
-    assert_eq!(wanted.endpoint, "10.0.0.10:6443");
+    assert_eq!(wanted.endpoint.to_string(), "10.0.0.10:6443");
     assert_eq!(wanted.version.as_deref(), Some("v1.36.3"));
     let status = lab.tenant().status.as_mut().unwrap();
     status.control_plane_endpoint = Some("192.0.2.66:6443".to_owned());
@@ -850,7 +850,7 @@ fn nodes_are_told_what_is_and_not_what_the_status_says() {
     assert_eq!(told(&lab), wanted);
     // Nodes have an address of their own, where the tenant names one.
     lab.spec().network_profile.advertise_address = Some("203.0.113.7".to_owned());
-    assert_eq!(told(&lab).endpoint, "203.0.113.7:6443");
+    assert_eq!(told(&lab).endpoint.to_string(), "203.0.113.7:6443");
     // While no pod serves, what was known stands.
     let mut facts = crate::facts::TenantFacts::default();
     facts.tell_nodes(Some(wanted.clone()));
@@ -858,7 +858,7 @@ fn nodes_are_told_what_is_and_not_what_the_status_says() {
     facts.tell_nodes(super::for_nodes(&lab.seen()));
     let known = facts.for_nodes.unwrap();
     assert_eq!(
-        (known.endpoint.as_str(), known.version),
+        (known.endpoint.to_string().as_str(), known.version),
         ("203.0.113.7:6443", wanted.version)
     );
 }

@@ -1,12 +1,13 @@
 //! The ConfigMap that says in kubeadm's words what this cluster is (features
 //! 2.6), for tools that read it.
 
+use apiservice::endpoint::Endpoint;
 use apiservice::names;
 use apiservice::v1alpha1::TenantControlPlane;
 use serde_json::{Value, json};
 
 use crate::tenant::backing::store::Backing;
-use crate::tenant::network::address::Address;
+use crate::tenant::network::exposure::Exposure;
 use crate::tenant::objects;
 use crate::tenant::plan::Plan;
 use crate::tenant::world::World;
@@ -14,53 +15,53 @@ use crate::tenant::world::World;
 const API_VERSION: &str = "kubeadm.k8s.io/v1beta4";
 
 /// Keeps the ConfigMap as soon as there is an address.
-pub fn plan(world: &World, address: Option<&Address>, place: &Backing, plan: &mut Plan) {
-    let Some(address) = address else { return };
+pub fn plan(world: &World, exposure: Option<&Exposure>, place: &Backing, plan: &mut Plan) {
+    let Some(exposure) = exposure else { return };
     let name = names::kubeadm_config(world.name());
     let data = [
-        ("InitConfiguration".to_owned(), init(address).to_string()),
+        ("InitConfiguration".to_owned(), init(exposure).to_string()),
         (
             "ClusterConfiguration".to_owned(),
-            cluster(world, address, place).to_string(),
+            cluster(world, exposure, place).to_string(),
         ),
     ];
     let component = names::component::KUBEADM_CONFIG;
     objects::keep_config_map(world, plan, &name, component, data.into());
 }
 
-fn init(address: &Address) -> Value {
+fn init(exposure: &Exposure) -> Value {
     json!({
         "apiVersion": API_VERSION,
         "kind": "InitConfiguration",
         "localAPIEndpoint": {
-            "advertiseAddress": address.advertise.to_string(),
-            "bindPort": address.port,
+            "advertiseAddress": exposure.advertise.to_string(),
+            "bindPort": exposure.local.port,
         },
     })
 }
 
-fn cluster(world: &World, address: &Address, place: &Backing) -> Value {
+fn cluster(world: &World, exposure: &Exposure, place: &Backing) -> Value {
     let endpoints: Vec<String> = place
         .endpoints
         .iter()
         .map(|at| format!("https://{at}"))
         .collect();
     let version = &world.tenant.spec.kubernetes.version;
-    let mut cluster = configuration(&world.tenant, version, &address.client_endpoint());
+    let mut cluster = configuration(&world.tenant, version, &exposure.clients);
     cluster["apiServer"] = json!({"certSANs": world.tenant.spec.network_profile.cert_sans});
     cluster["etcd"] = json!({"external": {"endpoints": endpoints}});
     cluster
 }
 
 /// What this cluster is to those that join it.
-pub fn configuration(tenant: &TenantControlPlane, version: &str, endpoint: &str) -> Value {
+pub fn configuration(tenant: &TenantControlPlane, version: &str, endpoint: &Endpoint) -> Value {
     let spec = &tenant.spec;
     json!({
         "apiVersion": API_VERSION,
         "kind": "ClusterConfiguration",
         "clusterName": tenant.metadata.name,
         "kubernetesVersion": version,
-        "controlPlaneEndpoint": endpoint,
+        "controlPlaneEndpoint": endpoint.to_string(),
         "networking": {
             "dnsDomain": spec.network_profile.cluster_domain,
             "podSubnet": spec.network_profile.pod_ranges().join(","),

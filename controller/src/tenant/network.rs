@@ -1,5 +1,10 @@
 //! How a tenant is reached.
 
-pub mod address;
 pub mod dns;
+pub mod exposure;
+pub mod gateway;
+pub mod ingress;
+pub mod names;
+pub mod ranges;
+pub mod routes;
 pub mod service;

@@ -15,6 +15,7 @@ use serde_json::Value;
 use sha2::Sha256;
 
 use crate::tenant::drift;
+use crate::tenant::network::routes;
 use crate::tenant::plan::{Finding, Object, ObjectKey, ObjectKind, Plan, Said, Step, Waiting};
 use crate::tenant::workload::konnectivity;
 use crate::tenant::world::{Ownership, World};
@@ -261,13 +262,17 @@ pub const FREE_THE_NAME: &str = "Delete or rename it, or give the tenant another
 pub const LEFT_BEHIND: &str = "The garbage collector takes it away; if it stays, delete it.";
 
 /// The order in which they are told of.
-const TOLD: [ObjectKind; 6] = [
+const TOLD: [ObjectKind; ObjectKind::ALL.len()] = [
     ObjectKind::Service,
     ObjectKind::Deployment,
     ObjectKind::Secret,
     ObjectKind::ConfigMap,
     ObjectKind::Role,
     ObjectKind::RoleBinding,
+    ObjectKind::Ingress,
+    ObjectKind::TlsRoute,
+    ObjectKind::TlsRouteV1Alpha2,
+    ObjectKind::IngressRouteTcp,
 ];
 
 /// Names every object that has a name of ours and is not ours. What depends on
@@ -281,8 +286,13 @@ pub fn name_the_taken(world: &World, plan: &mut Plan) {
             .map(move |name| (kind, name))
     };
     let tunnel = konnectivity::objects_of(world.name());
-    let is_wanted = |object: &(ObjectKind, String)| {
-        world.tenant.spec.konnectivity().is_some() || !tunnel.contains(object)
+    let routes: Vec<_> = routes::wanted(world)
+        .iter()
+        .map(|object| (object.kind(), object.key().name))
+        .collect();
+    let is_wanted = |object: &(ObjectKind, String)| match routes::KINDS.contains(&object.0) {
+        true => routes.contains(object),
+        false => world.tenant.spec.konnectivity().is_some() || !tunnel.contains(object),
     };
     for (kind, name) in all.flat_map(named).filter(is_wanted) {
         let Some(meta) = world.owned.meta(kind, &name) else {

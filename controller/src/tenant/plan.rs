@@ -200,7 +200,12 @@ impl Step {
             | Step::Event(_)
             | Step::Wait(_) => 0,
             Step::Create(object) | Step::Apply(object) => match object.as_ref() {
-                Object::Deployment(_) => 3,
+                // What leads to pods holds nothing up: whoever takes it may not be there.
+                Object::Deployment(_)
+                | Object::Ingress(_)
+                | Object::TlsRoute(_)
+                | Object::TlsRouteV1Alpha2(_)
+                | Object::IngressRouteTcp(_) => 3,
                 Object::Secret(secret) if is_credential(secret) => 2,
                 _ => 1,
             },

@@ -107,6 +107,8 @@ impl Lab {
                 deferred: false,
                 elsewhere: Vec::new(),
                 owned: Inventory::default(),
+                optional: Default::default(),
+                gateways: Vec::new(),
                 pods: Vec::new(),
                 replica_sets: Vec::new(),
                 pods_known: true,

@@ -18,7 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::tenant::backing::store::Backing;
-use crate::tenant::network::address::Address;
+use crate::tenant::network::exposure::Exposure;
 use crate::tenant::network::service;
 use crate::tenant::objects;
 use crate::tenant::pki::certificates::Keys;
@@ -33,13 +33,13 @@ use crate::tenant::world::World;
 /// missing: its pods serve. So it is while its pods would be rolled and it is others'
 /// turn (rule 29).
 pub fn plan(world: &World, keys: &Keys, place: &Backing, plan: &mut Plan) {
-    let Some(address) = keys.address.as_ref().filter(|_| keys.complete) else {
+    let Some(exposure) = keys.exposure.as_ref().filter(|_| keys.complete) else {
         return;
     };
     if !place.granted || place.endpoints.is_empty() || place.certificate_checksum.is_none() {
         return;
     }
-    let mut wanted = wanted(world, keys, place, address);
+    let mut wanted = wanted(world, keys, place, exposure);
     plan.compared = true;
     let why = rolls::change(world, plan, &wanted);
     plan.rolls = why == Change::Asked;
@@ -63,11 +63,23 @@ pub fn plan(world: &World, keys: &Keys, place: &Backing, plan: &mut Plan) {
     );
 }
 
+/// Whether all pods listen on the port that is wanted.
+pub fn listens_at_port(world: &World) -> bool {
+    let Some(live) = world.deployment().filter(|live| world.ours(&live.metadata)) else {
+        return true;
+    };
+    let wanted = world.tenant.spec.network_profile.port.to_string();
+    let status = live.status.clone().unwrap_or_default();
+    flags::api_server_argument(live, "secure-port") == Some(wanted.as_str())
+        && status.observed_generation >= live.metadata.generation
+        && status.replicas.unwrap_or(0) == status.updated_replicas.unwrap_or(0)
+}
+
 /// Nobody rolls a tenant back by hand, for the Deployment would be put right; one
 /// old ReplicaSet shows what there was before.
 const OLD_REPLICA_SETS: i32 = 1;
 
-fn wanted(world: &World, keys: &Keys, place: &Backing, address: &Address) -> Deployment {
+fn wanted(world: &World, keys: &Keys, place: &Backing, exposure: &Exposure) -> Deployment {
     let settings = &world.tenant.spec.control_plane.deployment;
     let mut metadata = objects::meta(
         world,
@@ -107,7 +119,7 @@ fn wanted(world: &World, keys: &Keys, place: &Backing, address: &Address) -> Dep
             strategy: Some(strategy(&settings.strategy)),
             template: PodTemplateSpec {
                 metadata: Some(template_meta(world, keys, place)),
-                spec: Some(pods::spec(world, address, place)),
+                spec: Some(pods::spec(world, exposure, place)),
             },
             ..DeploymentSpec::default()
         }),

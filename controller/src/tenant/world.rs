@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use apiservice::endpoint::Endpoint;
 use apiservice::v1alpha1::{DataStore, KonnectivityAgentMode, TenantControlPlane};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
@@ -14,6 +15,8 @@ use k8s_openapi::api::core::v1::{Event, Pod, PodCondition, Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::cluster::kinds::Inventory;
+use crate::cluster::routes::Gateway;
+use crate::cluster::served::Served;
 use crate::tenant::pki::terms::Terms;
 use crate::tenant::plan::{Claim, ObjectKey};
 use crate::tenant::rolls::Turn;
@@ -46,6 +49,10 @@ pub struct World {
     pub elsewhere: Vec<Elsewhere>,
     /// Objects found under the names that the tenant uses, ours or not.
     pub owned: Inventory,
+    /// Which optional kinds the management cluster has.
+    pub optional: Served,
+    /// The Gateways that the tenant refers to, as far as they are there and can be seen.
+    pub gateways: Vec<Arc<Gateway>>,
     /// Pods that carry the tenant's name label.
     pub pods: Vec<Arc<Pod>>,
     /// ReplicaSets that carry the tenant's name label.
@@ -255,8 +262,10 @@ pub struct ProbeFacts {
 /// who may write that could send nodes elsewhere and have add-ons rolled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ForNodes {
-    /// `host:port` of its API server for nodes and pods.
-    pub endpoint: String,
+    /// Its API server for nodes and pods.
+    pub endpoint: Endpoint,
+    /// The servers of its tunnel, if it has one.
+    pub agents: Option<Endpoint>,
     /// The newest version of Kubernetes that serves; `None` while no pod does.
     pub version: Option<String>,
 }

@@ -14,8 +14,10 @@ use super::cgroup::Cgroup;
 use super::cluster::Lab;
 use super::control_plane::{kubernetes, wait_for_port};
 use super::directories::{self, Directories, RunDirectory};
+use super::edge;
 use super::error::{Doing, Error, Result};
 use super::images::{self, PAUSE};
+use super::network::Addresses;
 use super::packages::Packages;
 use super::process::{self, Process, ProcessId, Program};
 use super::programs::COREDNS;
@@ -173,7 +175,7 @@ pub async fn start(lab: &Lab, containerd: &Process) -> Result<()> {
     let proxy = etc.join("kube-proxy.yaml");
     directories::write(&proxy, proxy_configuration(lab))?;
     let corefile = etc.join("Corefile");
-    directories::write(&corefile, corefile_text(directory))?;
+    directories::write(&corefile, corefile_text(directory, lab.addresses()))?;
 
     let started = Instant::now();
     while std::os::unix::net::UnixStream::connect(directory.containerd_socket()).is_err() {
@@ -402,12 +404,18 @@ fn proxy_configuration(lab: &Lab) -> String {
     .to_string()
 }
 
-fn corefile_text(directory: &RunDirectory) -> String {
+/// Names at the edge lead to the node, where the proxy listens if there is one.
+fn corefile_text(directory: &RunDirectory, addresses: Addresses) -> String {
     format!(
         ".:53 {{
     errors
     health 127.0.0.1:18080
     ready 127.0.0.1:18181
+    hosts {{
+        {node} {names}
+        ttl 5
+        fallthrough
+    }}
     kubernetes cluster.local in-addr.arpa ip6.arpa {{
         kubeconfig {}
         pods insecure
@@ -418,7 +426,9 @@ fn corefile_text(directory: &RunDirectory) -> String {
     loadbalance
 }}
 ",
-        kubeconfig_of(directory, "system:coredns").display()
+        kubeconfig_of(directory, "system:coredns").display(),
+        names = edge::names().join(" "),
+        node = addresses.node(),
     )
 }
 

@@ -22,6 +22,7 @@ mod deletion;
 mod drift;
 mod dump;
 mod etcd_setup;
+mod exposure;
 mod fight;
 mod isolation;
 mod life;
@@ -51,7 +52,7 @@ type Part = for<'a> fn(&'a Stage) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 /// In this order: the first compares the machine with what it was before any
 /// tenant, `rights` judges all that was done, the last takes rights away.
-const PARTS: [(&str, Part); 13] = [
+const PARTS: [(&str, Part); 14] = [
     ("life", |stage| Box::pin(life::run(stage))),
     ("ready", |stage| Box::pin(ready::run(stage))),
     ("isolation", |stage| Box::pin(isolation::run(stage))),
@@ -62,6 +63,7 @@ const PARTS: [(&str, Part); 13] = [
     ("cases", |stage| Box::pin(cases::run(stage))),
     ("workers", |stage| Box::pin(workers::run(stage))),
     ("tunnel", |stage| Box::pin(tunnel::run(stage))),
+    ("exposure", |stage| Box::pin(exposure::run(stage))),
     ("drift", |stage| Box::pin(drift::run(stage))),
     ("deletion", |stage| Box::pin(deletion::run(stage))),
     ("registration", |stage| Box::pin(registration::run(stage))),
@@ -70,11 +72,12 @@ const PARTS: [(&str, Part); 13] = [
 ];
 
 /// Parts of which nothing is left in somebody's cluster, and what they need of ours.
-const ONLY_IN_LAB: [(&str, &str); 4] = [
+const ONLY_IN_LAB: [(&str, &str); 5] = [
     ("rights", AUDIT_LOG),
     ("cases", cases::ADDRESSES),
     ("workers", workers::HOSTS),
     ("tunnel", workers::HOSTS),
+    ("exposure", exposure::EDGE),
 ];
 
 /// All of them wait most of the time, and none touches another's tenants.

@@ -437,7 +437,7 @@ fn latency(tenant: &Tenant<'_>) -> String {
 
 /// From here on, connections between management cluster and worker hosts are opened by
 /// the hosts.
-fn cut(lab: &Lab) {
+pub fn cut(lab: &Lab) {
     let hosts = r#"{ "w1", "w2" }"#;
     let rules = format!(
         "add table inet {CUT}
@@ -449,7 +449,7 @@ fn cut(lab: &Lab) {
     network::inside(lab.directory(), &["nft", &rules]).unwrap();
 }
 
-fn mend(lab: &Lab) {
+pub fn mend(lab: &Lab) {
     let delete = ["nft", "delete", "table", "inet", CUT];
     network::inside(lab.directory(), &delete).unwrap();
 }

@@ -11,7 +11,7 @@ use apiservice::v1alpha1::{
 };
 
 use crate::tenant::backing::settings;
-use crate::tenant::network::address::AlternativeNames;
+use crate::tenant::network::names::AlternativeNames;
 use crate::tenant::objects::Data;
 use crate::tenant::pki::certificates::{self, LeafSpec};
 use crate::tenant::pki::expiry::Expiry;

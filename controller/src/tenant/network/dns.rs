@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use apiservice::v1alpha1::NetworkProfile;
 
-use crate::tenant::network::address::nth_address;
+use crate::tenant::network::ranges::nth_address;
 
 /// Those asked for, else the tenth (IPv4) or sixteenth (IPv6) of each range of Service
 /// addresses.

@@ -7,13 +7,20 @@ use apiservice::v1alpha1::{AdditionalPort, ServiceType};
 use k8s_openapi::api::core::v1::{Pod, Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use crate::tenant::network::exposure;
 use crate::tenant::objects;
 use crate::tenant::plan::{Object, Plan};
+use crate::tenant::workload;
 use crate::tenant::world::World;
 
 /// Keeps the Service.
 pub fn plan(world: &World, plan: &mut Plan) {
     let live = world.service();
+    if former(world).is_some()
+        && let exposure::Former::Stays(Some(until)) = exposure::former(world)
+    {
+        plan.revisit_at(until);
+    }
     let wanted = wanted(world);
     objects::keep(
         world,
@@ -36,16 +43,40 @@ pub fn wanted(world: &World) -> Service {
     );
     objects::add_metadata(&mut metadata, service.additional_metadata.as_ref());
 
-    let kind = service.service_type;
-    let balanced = kind == ServiceType::LoadBalancer;
+    let wanted = service.service_type;
+    let former = former(world);
+    let kind = former.map_or(wanted, |(kind, _)| kind);
+    let balanced = wanted == ServiceType::LoadBalancer;
+    // A load balancer of before keeps what it was made with.
+    let balancer = former
+        .and_then(|(kind, live)| (kind == ServiceType::LoadBalancer && !balanced).then_some(live));
+    let on_nodes = wanted == ServiceType::NodePort
+        || former.is_some_and(|(_, live)| live.type_.as_deref() == Some("NodePort"));
+    let moved = moved_from(world);
+    // While pods listen on one port and others on another, each is found by the name that
+    // the port has in all of them.
+    let target = match moved {
+        Some(_) if !workload::listens_at_port(world) => {
+            IntOrString::String(names::PORT_API_SERVER.to_owned())
+        }
+        _ => IntOrString::Int(network.port),
+    };
     let api = ServicePort {
         name: Some(names::PORT_API_SERVER.to_owned()),
         port: network.port,
-        target_port: Some(IntOrString::Int(network.port)),
+        target_port: Some(target.clone()),
         protocol: Some("TCP".to_owned()),
-        node_port: (kind == ServiceType::NodePort).then_some(network.port),
+        node_port: on_nodes.then_some(network.port),
         ..ServicePort::default()
     };
+    let before = moved.map(|port| ServicePort {
+        name: Some(names::PORT_API_SERVER_FORMER.to_owned()),
+        port,
+        target_port: Some(target),
+        protocol: Some("TCP".to_owned()),
+        node_port: on_nodes.then_some(port),
+        ..ServicePort::default()
+    });
     let tunnel = spec.konnectivity().map(|tunnel| {
         let port = tunnel.server.port;
         ServicePort {
@@ -53,7 +84,7 @@ pub fn wanted(world: &World) -> Service {
             port,
             target_port: Some(IntOrString::Int(port)),
             protocol: Some("TCP".to_owned()),
-            node_port: (kind == ServiceType::NodePort).then_some(port),
+            node_port: on_nodes.then_some(port),
             ..ServicePort::default()
         }
     });
@@ -63,19 +94,83 @@ pub fn wanted(world: &World) -> Service {
         spec: Some(ServiceSpec {
             type_: Some(kind.as_str().to_owned()),
             selector: Some(selector(world)),
-            ports: Some(std::iter::once(api).chain(tunnel).chain(more).collect()),
-            load_balancer_class: network.load_balancer_class.clone().filter(|_| balanced),
-            load_balancer_source_ranges: Some(network.load_balancer_source_ranges.clone())
-                .filter(|ranges| balanced && !ranges.is_empty()),
-            allocate_load_balancer_node_ports: service
-                .allocate_load_balancer_node_ports
-                .filter(|_| balanced),
+            ports: Some(
+                std::iter::once(api)
+                    .chain(tunnel)
+                    .chain(more)
+                    .chain(before)
+                    .collect(),
+            ),
+            load_balancer_class: match balancer {
+                Some(live) => live.load_balancer_class.clone(),
+                None => network.load_balancer_class.clone().filter(|_| balanced),
+            },
+            load_balancer_source_ranges: match balancer {
+                Some(live) => live.load_balancer_source_ranges.clone(),
+                None => Some(network.load_balancer_source_ranges.clone())
+                    .filter(|ranges| balanced && !ranges.is_empty()),
+            },
+            allocate_load_balancer_node_ports: match balancer {
+                Some(live) => live.allocate_load_balancer_node_ports,
+                None => service
+                    .allocate_load_balancer_node_ports
+                    .filter(|_| balanced),
+            },
             external_ips: external_ips(world),
             publish_not_ready_addresses: leads_to_starting(world).then_some(true),
             ..ServiceSpec::default()
         }),
         status: None,
     }
+}
+
+/// The type that the Service keeps beside the one that is wanted, until the place where the
+/// tenant is reached now answers, and what it is made with: each type has what the lesser
+/// ones have. `None`: clients need nothing of what was before.
+fn former(world: &World) -> Option<(ServiceType, &ServiceSpec)> {
+    let rank = |kind: ServiceType| match kind {
+        ServiceType::LoadBalancer => 2,
+        ServiceType::NodePort => 1,
+        ServiceType::ClusterIP | ServiceType::Unrecognized => 0,
+    };
+    let live = world.service().filter(|live| world.ours(&live.metadata))?;
+    let live = live.spec.as_ref()?;
+    let was = match live.type_.as_deref()? {
+        "LoadBalancer" => ServiceType::LoadBalancer,
+        "NodePort" => ServiceType::NodePort,
+        _ => return None,
+    };
+    let wanted = world.tenant.spec.control_plane.service.service_type;
+    if was == wanted || exposure::former(world) == exposure::Former::Goes {
+        return None;
+    }
+    Some((
+        if rank(was) > rank(wanted) {
+            was
+        } else {
+            wanted
+        },
+        live,
+    ))
+}
+
+/// The port at which clients still come, although another is wanted: until all pods listen
+/// on the new one, and it answers.
+fn moved_from(world: &World) -> Option<i32> {
+    let live = world.service().filter(|live| world.ours(&live.metadata))?;
+    let spec = &world.tenant.spec;
+    let wanted = spec.network_profile.port;
+    let ports = || live.spec.iter().flat_map(|it| it.ports.iter().flatten());
+    let named = |name: &str| ports().find(|it| it.name.as_deref() == Some(name));
+    let known = named(names::PORT_API_SERVER).filter(|it| it.port != wanted);
+    let known = known.or_else(|| named(names::PORT_API_SERVER_FORMER));
+    let port = known?.port;
+    let stays = !workload::listens_at_port(world) && world.serving() > 0
+        || exposure::former(world) != exposure::Former::Goes;
+    let more = &spec.control_plane.service.additional_ports;
+    let tunnel = spec.konnectivity().map(|it| it.server.port);
+    let is_taken = port == wanted || tunnel == Some(port) || more.iter().any(|it| it.port == port);
+    (stays && !is_taken).then_some(port)
 }
 
 /// Whether the Service leads to a pod that the kubelet has not found ready yet.

@@ -10,7 +10,8 @@ use apiservice::pki::{self, CertInfo, Entropy, Leaf, Pair, Subject, Usage, Valid
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 
-use crate::tenant::network::address::{self, Address, AlternativeNames};
+use crate::tenant::network::exposure::{self, Exposure};
+use crate::tenant::network::names::AlternativeNames;
 use crate::tenant::objects::{self, Data, Standing};
 use crate::tenant::pki::authorities::{self, Authorities};
 use crate::tenant::pki::expiry::Expiry;
@@ -27,20 +28,20 @@ pub struct Keys {
     pub checksums: Vec<(&'static str, String)>,
     /// Every Secret is there or is written before the Deployment.
     pub complete: bool,
-    /// The address that certificates and kubeconfigs speak of.
-    pub address: Option<Address>,
+    /// Where the tenant is reached, which certificates and kubeconfigs speak of.
+    pub exposure: Option<Exposure>,
 }
 
 /// Keeps authorities, leaves and kubeconfigs. Leaves that need an address wait
 /// for it; the others do not.
 pub fn plan(world: &World, entropy: &Entropy, expiry: &Expiry, plan: &mut Plan) -> Keys {
     let authorities = authorities::plan(world, entropy, plan);
-    let address = match address::of(world) {
-        Ok(address) => Some(address),
+    let exposure = match exposure::of(world) {
+        Ok(exposure) => Some(exposure),
         Err(waiting) => {
             let service = world.service();
             if let Some(since) = service
-                .and_then(address::silent_since)
+                .and_then(exposure::silent_since)
                 .filter(|_| !waiting.problem)
             {
                 let late = since.checked_add(world.settings.address_patience);
@@ -53,21 +54,21 @@ pub fn plan(world: &World, entropy: &Entropy, expiry: &Expiry, plan: &mut Plan) 
     let mut keys = Keys {
         checksums: authorities.checksums.clone(),
         complete: authorities.complete,
-        address,
+        exposure,
     };
-    for leaf in leaves(world, &authorities, keys.address.as_ref()) {
+    for leaf in leaves(world, &authorities, keys.exposure.as_ref()) {
         let checksum = keep(world, entropy, expiry, plan, &leaf);
         keys.complete &= checksum.is_some();
         let mounted = checksum.filter(|_| leaf.copied_to.is_none());
         keys.checksums
             .extend(mounted.map(|checksum| (leaf.part, checksum)));
     }
-    if let (Some(cluster), Some(address)) = (&authorities.cluster, &keys.address) {
-        let made = kubeconfig::plan(world, entropy, expiry, plan, cluster, address);
+    if let (Some(cluster), Some(exposure)) = (&authorities.cluster, &keys.exposure) {
+        let made = kubeconfig::plan(world, entropy, expiry, plan, cluster, exposure);
         keys.complete &= made.is_some();
         keys.checksums.extend(made.into_iter().flatten());
     }
-    keys.complete &= keys.address.is_some();
+    keys.complete &= keys.exposure.is_some();
     keys
 }
 
@@ -102,11 +103,11 @@ pub struct LeafSpec<'a> {
 fn leaves<'a>(
     world: &World,
     authorities: &'a Authorities,
-    address: Option<&Address>,
+    exposure: Option<&Exposure>,
 ) -> Vec<LeafSpec<'a>> {
     let name = world.name();
     let mut wishes = Vec::with_capacity(4);
-    if let (Some(authority), Some(address)) = (&authorities.cluster, address) {
+    if let (Some(authority), Some(exposure)) = (&authorities.cluster, exposure) {
         wishes.push(LeafSpec {
             secret: names::api_server(name),
             component: names::component::API_SERVER,
@@ -117,8 +118,8 @@ fn leaves<'a>(
             authority,
             subject: subject("kube-apiserver", &[]),
             usage: Usage::Server,
-            names: address::alternative_names(world, address),
-            needed: address::reached_at(address),
+            names: exposure.names.clone(),
+            needed: exposure.needed.clone(),
             copied_to: None,
         });
     }

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::Value;
 
-use crate::tenant::network::address::{self, Address};
+use crate::tenant::network::exposure::Exposure;
 use crate::tenant::objects::{self, Data, Standing};
 use crate::tenant::pki::authorities;
 use crate::tenant::pki::certificates::{self, Unsigned};
@@ -145,14 +145,14 @@ pub fn plan(
     expiry: &Expiry,
     plan: &mut Plan,
     authority: &Pair,
-    address: &Address,
+    exposure: &Exposure,
 ) -> Option<Vec<(&'static str, String)>> {
     let mut checksums = Vec::with_capacity(2);
     let mut complete = true;
     let tunnel = world.tenant.spec.konnectivity().map(|_| KONNECTIVITY);
     let kinds = [ADMIN, CONTROLLER_MANAGER, SCHEDULER];
     for kind in kinds.into_iter().chain(tunnel) {
-        match keep(world, entropy, expiry, plan, &kind, authority, address) {
+        match keep(world, entropy, expiry, plan, &kind, authority, exposure) {
             Some(checksum) => checksums.extend(kind.part.map(|part| (part, checksum))),
             None => complete = false,
         }
@@ -167,7 +167,7 @@ fn keep(
     plan: &mut Plan,
     kind: &Kind,
     authority: &Pair,
-    address: &Address,
+    exposure: &Exposure,
 ) -> Option<String> {
     let name = (kind.secret)(world.name());
     let live = match objects::standing(world, &name) {
@@ -213,7 +213,7 @@ fn keep(
                 }
             },
         };
-        let text = render(world, file, authority, address, &pair);
+        let text = render(world, file, authority, exposure, &pair);
         data.insert(file.key.to_owned(), text.into_bytes());
         pairs.push((file.key, pair));
     }
@@ -287,18 +287,21 @@ pub fn embedded(text: &str) -> Option<Pair> {
     })
 }
 
-fn render(world: &World, file: &File, authority: &Pair, address: &Address, pair: &Pair) -> String {
-    let host = match file.server {
-        Server::Published => address.client_endpoint(),
-        Server::Service => address::join(
-            &names::service_host(world.name(), world.namespace()),
-            address.port,
-        ),
-        Server::Local => address::join("127.0.0.1", address.port),
+fn render(
+    world: &World,
+    file: &File,
+    authority: &Pair,
+    exposure: &Exposure,
+    pair: &Pair,
+) -> String {
+    let server = match file.server {
+        Server::Published => &exposure.clients,
+        Server::Service => &exposure.service,
+        Server::Local => &exposure.local,
     };
     pki::kubeconfig_yaml(&KubeconfigInput {
         cluster: world.name(),
-        server: &format!("https://{host}"),
+        server: &server.url(),
         ca_pem: &authority.cert,
         user: Some((file.user, Some(pair))),
         context: &format!("{}@{}", file.user, world.name()),

@@ -11,7 +11,7 @@ use apiservice::version::KubernetesVersion;
 use k8s_openapi::api::apps::v1::Deployment;
 
 use crate::tenant::backing::store::Backing;
-use crate::tenant::network::address::Address;
+use crate::tenant::network::exposure::Exposure;
 use crate::tenant::workload::konnectivity;
 use crate::tenant::workload::volumes::{CONTROLLER_MANAGER_CONFIG, PKI, SCHEDULER_CONFIG};
 use crate::tenant::world::World;
@@ -20,7 +20,7 @@ use crate::tenant::world::World;
 pub fn arguments(
     world: &World,
     component: Component,
-    address: &Address,
+    exposure: &Exposure,
     place: &Backing,
 ) -> Vec<String> {
     let extra = world
@@ -32,7 +32,7 @@ pub fn arguments(
         .as_ref();
     let extra = extra.map_or(&[][..], |extra| extra.of(component));
     let (managed, defaults) = match component {
-        Component::ApiServer => api_server(world, address, place),
+        Component::ApiServer => api_server(world, exposure, place),
         Component::ControllerManager => controller_manager(world),
         Component::Scheduler => scheduler(),
         Component::Kine => return extra.to_vec(),
@@ -87,7 +87,7 @@ pub fn dropped_plugins(world: &World) -> Vec<String> {
     }
 }
 
-fn api_server(world: &World, address: &Address, place: &Backing) -> (Flags, Flags) {
+fn api_server(world: &World, exposure: &Exposure, place: &Backing) -> (Flags, Flags) {
     let spec = &world.tenant.spec;
     let kubelet = spec.kubernetes.kubelet.preferred_address_types.iter();
     let kubelet: Vec<&str> = kubelet.map(|kind| kind.as_str()).collect();
@@ -104,7 +104,7 @@ fn api_server(world: &World, address: &Address, place: &Backing) -> (Flags, Flag
         .collect();
     let pki = |file: &str| format!("{PKI}/{file}");
     let mut managed = vec![
-        ("advertise-address", address.advertise.to_string()),
+        ("advertise-address", exposure.advertise.to_string()),
         // The users' authority of rule 13 is trusted beside the cluster's.
         ("client-ca-file", pki("client-ca.crt")),
         ("enable-admission-plugins", plugins.join(",")),
@@ -128,7 +128,7 @@ fn api_server(world: &World, address: &Address, place: &Backing) -> (Flags, Flag
             "front-proxy-client".to_owned(),
         ),
         ("requestheader-client-ca-file", pki("front-proxy-ca.crt")),
-        ("secure-port", address.port.to_string()),
+        ("secure-port", exposure.local.port.to_string()),
         ("service-account-key-file", pki("sa.pub")),
         ("service-account-signing-key-file", pki("sa.key")),
         (
@@ -232,12 +232,12 @@ mod tests {
     #[test]
     fn the_managed_flags_are_the_published_ones() {
         let lab = Lab::ready();
-        let address = crate::tenant::network::address::of(&lab.world).unwrap();
+        let exposure = crate::tenant::network::exposure::of(&lab.world).unwrap();
         let place = crate::tenant::backing::store::Backing::default();
         for (component, (managed, _)) in [
             (
                 Component::ApiServer,
-                api_server(&lab.world, &address, &place),
+                api_server(&lab.world, &exposure, &place),
             ),
             (Component::ControllerManager, controller_manager(&lab.world)),
             (Component::Scheduler, scheduler()),

@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use crate::tenant::backing::store::Backing;
-use crate::tenant::network::address::Address;
+use crate::tenant::network::exposure::Exposure;
 use crate::tenant::network::service;
 use crate::tenant::workload::{flags, konnectivity, kubelet_probes, volumes};
 use crate::tenant::world::World;
@@ -23,14 +23,14 @@ use crate::tenant::world::World;
 const NOBODY: i64 = 65532;
 
 /// The specification of the pods.
-pub fn spec(world: &World, address: &Address, place: &Backing) -> PodSpec {
+pub fn spec(world: &World, exposure: &Exposure, place: &Backing) -> PodSpec {
     let deployment = &world.tenant.spec.control_plane.deployment;
     let ours = [
         Component::ApiServer,
         Component::Scheduler,
         Component::ControllerManager,
     ]
-    .map(|component| container(world, component, address, place));
+    .map(|component| container(world, component, exposure, place));
     let mut containers = deployment.additional_containers.clone();
     containers.extend(ours);
     let tunnel = world.tenant.spec.konnectivity();
@@ -89,10 +89,15 @@ fn pod_security() -> PodSecurityContext {
     }
 }
 
-fn container(world: &World, component: Component, address: &Address, place: &Backing) -> Container {
+fn container(
+    world: &World,
+    component: Component,
+    exposure: &Exposure,
+    place: &Backing,
+) -> Container {
     let deployment = &world.tenant.spec.control_plane.deployment;
     let (name, port) = match component {
-        Component::ApiServer => (container::API_SERVER, address.port),
+        Component::ApiServer => (container::API_SERVER, exposure.local.port),
         Component::ControllerManager => (container::CONTROLLER_MANAGER, 10257),
         Component::Scheduler | Component::Kine => (container::SCHEDULER, 10259),
     };
@@ -102,7 +107,7 @@ fn container(world: &World, component: Component, address: &Address, place: &Bac
         image: Some(image(world, component)),
         image_pull_policy: Some("IfNotPresent".to_owned()),
         command: Some(vec![name.to_owned()]),
-        args: Some(flags::arguments(world, component, address, place)),
+        args: Some(flags::arguments(world, component, exposure, place)),
         ports: (component == Component::ApiServer).then(|| {
             vec![ContainerPort {
                 name: Some(names::PORT_API_SERVER.to_owned()),

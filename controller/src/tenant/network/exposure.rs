@@ -1,0 +1,276 @@
+//! Where a tenant is reached, in one value (features 2.5): made of the spec and of what
+//! was observed, and of nothing else. Service, certificates, kubeconfigs, kubeadm's
+//! objects, flags, status and probe all say what it says.
+
+use std::net::IpAddr;
+
+use apiservice::condition::{reason, tenant as condition};
+use apiservice::endpoint::Endpoint;
+use apiservice::names;
+use apiservice::v1alpha1::ServiceType;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Service;
+
+use crate::tenant::network::names::AlternativeNames;
+use crate::tenant::network::ranges::first_address;
+use crate::tenant::network::routes;
+use crate::tenant::plan::Waiting;
+use crate::tenant::world::{PathFact, World};
+
+/// Where a tenant is reached, by whom, and under which names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exposure {
+    /// Where everybody is sent: `status.controlPlaneEndpoint`, which the probe asks.
+    pub published: Endpoint,
+    /// Where kubeconfigs, nodes and pods of the tenant are sent: the same, unless the
+    /// tenant names an address for them.
+    pub clients: Endpoint,
+    /// Where the tunnel's agents connect to its servers; `None` without a tunnel.
+    pub agents: Option<Endpoint>,
+    /// Its Service, for whoever is in the management cluster.
+    pub service: Endpoint,
+    /// For processes of the same pod.
+    pub local: Endpoint,
+    /// What the API server announces inside the tenant.
+    pub advertise: IpAddr,
+    /// What the serving certificate carries: these names and no others.
+    pub names: AlternativeNames,
+    /// Those of them without which nobody gets to the tenant.
+    pub needed: AlternativeNames,
+}
+
+/// The exposure, or what it is waiting for.
+pub fn of(world: &World) -> Result<Exposure, Waiting> {
+    let place = place(world)?;
+    let spec = &world.tenant.spec;
+    let port = spec.network_profile.port;
+    let clients = spec.for_nodes(&place.published);
+    let tunnel = spec.konnectivity();
+    let agents = tunnel.map(|it| Endpoint::new(&clients.host, it.server.port));
+    let agents = place.agents.clone().or(agents);
+    let mut needed = AlternativeNames::default();
+    needed.add(&place.published.host);
+    needed.extend(agents.iter().map(|it| it.host.as_str()));
+    needed.add(&place.advertise.to_string());
+    needed.add(&place.cluster_ip.to_string());
+    Ok(Exposure {
+        names: alternative_names(world, &needed, &place),
+        service: Endpoint::new(names::service_host(world.name(), world.namespace()), port),
+        local: Endpoint::new("127.0.0.1", port),
+        published: place.published,
+        clients,
+        agents,
+        advertise: place.advertise,
+        needed,
+    })
+}
+
+/// Addresses, before it is known who gets which.
+struct Place {
+    published: Endpoint,
+    /// The host of the Service, past whatever routes by name.
+    direct: String,
+    /// Where a proxy takes connections of the tunnel's agents.
+    agents: Option<Endpoint>,
+    advertise: IpAddr,
+    cluster_ip: IpAddr,
+}
+
+fn place(world: &World) -> Result<Place, Waiting> {
+    let spec = &world.tenant.spec;
+    let network = &spec.network_profile;
+    let service = world
+        .service()
+        .filter(|service| world.ours(&service.metadata));
+    // Its address is in the certificate whatever clients use, so that pods are
+    // not replaced a moment after their start.
+    let Some(cluster_ip) = service.and_then(cluster_ip) else {
+        return Err(pending("The Service has no address in the cluster yet"));
+    };
+    let direct = match (
+        network.fixed_address(),
+        spec.control_plane.service.service_type,
+    ) {
+        (Some(declared), _) => declared.to_owned(),
+        (None, ServiceType::LoadBalancer) => load_balancer(world, service)?,
+        (None, _) => cluster_ip.to_string(),
+    };
+    let advertise = network
+        .announced_address()
+        .or_else(|| direct.parse().ok())
+        .unwrap_or(cluster_ip);
+    let (published, agents) = match routes::dialled(world) {
+        Some(dialled) => (dialled.clients, dialled.agents),
+        None => (Endpoint::new(&direct, network.port), None),
+    };
+    Ok(Place {
+        published,
+        direct,
+        agents,
+        advertise,
+        cluster_ip,
+    })
+}
+
+/// What becomes of the ways on which clients came before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Former {
+    /// Nobody needs them.
+    Goes,
+    /// Clients need them, until that instant if it is known.
+    Stays(Option<Timestamp>),
+}
+
+/// How long clients are kept on a way of before, where the tenant works and the controller
+/// cannot tell whether the new way does.
+const UNPROBED_FOR: SignedDuration = SignedDuration::from_secs(5 * 60);
+
+/// Whether ways that are not wanted any more may go: the place where the tenant is reached
+/// now answers, or nothing answers on any way.
+pub fn former(world: &World) -> Former {
+    let Ok(place) = place(world) else {
+        return Former::Stays(None);
+    };
+    if world.serving() == 0 || !world.was_ready() {
+        return Former::Goes;
+    }
+    let published = place.published.to_string();
+    let fact = world.probe.endpoint.as_ref();
+    let Some(fact) = fact.filter(|fact| fact.address == published) else {
+        return Former::Stays(None);
+    };
+    let broken = |it: &PathFact| it.result.is_err();
+    if fact.result.is_ok() || world.probe.service.as_ref().is_some_and(broken) {
+        return Former::Goes;
+    }
+    match world
+        .probe
+        .inside_since
+        .and_then(|it| it.checked_add(UNPROBED_FOR).ok())
+    {
+        Some(until) if world.now >= until => Former::Goes,
+        until => Former::Stays(until),
+    }
+}
+
+/// The names of features 2.3, with the tenant's own domain instead of a fixed
+/// one, and the first address of each Service range, which pods of the tenant
+/// use.
+fn alternative_names(world: &World, needed: &AlternativeNames, place: &Place) -> AlternativeNames {
+    let (name, namespace) = (world.name(), world.namespace());
+    let network = &world.tenant.spec.network_profile;
+    let service = names::service_host(name, namespace);
+    let mut found = AlternativeNames::default();
+    found.extend(["localhost", "127.0.0.1", name]);
+    found.add(&format!("{name}.{namespace}"));
+    found.add(&service);
+    found.add(&format!("{service}.{}", world.settings.management_domain));
+    found.extend(["kubernetes", "kubernetes.default", "kubernetes.default.svc"]);
+    found.add(&format!(
+        "kubernetes.default.svc.{}",
+        network.cluster_domain
+    ));
+    found.extend(needed.dns.iter().map(String::as_str));
+    needed.ip.iter().for_each(|ip| found.add(&ip.to_string()));
+    found.add(&place.direct);
+    // Of ways on which clients still come, too.
+    found.extend(routes::former_hosts(world).iter().map(String::as_str));
+    let service = world.service().filter(|live| world.ours(&live.metadata));
+    let addresses = service.into_iter().flat_map(addresses);
+    found.extend(addresses.take(MOST_ADDRESSES));
+    for range in network.service_ranges() {
+        if let Some(first) = first_address(range) {
+            found.add(&first.to_string());
+        }
+    }
+    found.extend(network.cert_sans.iter().map(String::as_str));
+    found
+}
+
+/// The address of the Service inside the management cluster.
+fn cluster_ip(service: &Service) -> Option<IpAddr> {
+    service.spec.as_ref()?.cluster_ip.as_deref()?.parse().ok()
+}
+
+/// What a Service is reached at by itself: its addresses in the cluster, and those and the
+/// names of its load balancer.
+fn addresses(service: &Service) -> impl Iterator<Item = &str> {
+    let spec = service.spec.iter();
+    let inside = spec.flat_map(|it| it.cluster_ips.iter().flatten().map(String::as_str));
+    let status = service.status.iter();
+    let balancer = status.filter_map(|it| it.load_balancer.as_ref());
+    let entries = balancer.flat_map(|it| it.ingress.iter().flatten());
+    let outside = entries.flat_map(|it| [it.ip.as_deref(), it.hostname.as_deref()]);
+    inside.chain(outside.flatten()).filter(|it| *it != "None")
+}
+
+/// As many addresses of a Service are put into a certificate at most.
+const MOST_ADDRESSES: usize = 16;
+
+/// The first address of a load balancer. A name is as good as an address: it
+/// goes into the certificate, and whoever runs the load balancer keeps it.
+fn load_balancer(world: &World, service: Option<&Service>) -> Result<String, Waiting> {
+    let Some(service) = service else {
+        return Err(pending("The Service is being created"));
+    };
+    let status = service
+        .status
+        .as_ref()
+        .and_then(|status| status.load_balancer.as_ref());
+    let mut entries = status
+        .into_iter()
+        .flat_map(|status| status.ingress.iter().flatten());
+    let found = entries.find_map(|entry| entry.ip.clone().or_else(|| entry.hostname.clone()));
+    if let Some(found) = found.filter(|found| !found.is_empty()) {
+        return Ok(found);
+    }
+    let late = silent_since(service)
+        .is_some_and(|since| world.now.duration_since(since) >= world.settings.address_patience);
+    let message = if late {
+        let class = world
+            .tenant
+            .spec
+            .network_profile
+            .load_balancer_class
+            .as_deref();
+        let class = class.map_or_else(String::new, |class| format!(" of class {class}"));
+        format!(
+            "No load balancer{class} has given Service {}/{} an address. Install or check one, or \
+             set spec.networkProfile.address, or use serviceType ClusterIP or NodePort.",
+            world.namespace(),
+            world.name()
+        )
+    } else {
+        "The load balancer has not assigned an address yet".to_owned()
+    };
+    Err(Waiting {
+        condition: condition::ADDRESS_ASSIGNED,
+        reason: if late {
+            reason::NO_ADDRESS
+        } else {
+            reason::ADDRESS_PENDING
+        },
+        message,
+        problem: late,
+        finding: None,
+    })
+}
+
+/// Since when a load balancer could have answered.
+pub fn silent_since(service: &Service) -> Option<Timestamp> {
+    service
+        .metadata
+        .creation_timestamp
+        .as_ref()
+        .map(|time| time.0)
+}
+
+fn pending(message: &str) -> Waiting {
+    Waiting {
+        condition: condition::ADDRESS_ASSIGNED,
+        reason: reason::ADDRESS_PENDING,
+        message: message.to_owned(),
+        problem: false,
+        finding: None,
+    }
+}
