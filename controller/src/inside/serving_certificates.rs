@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
-use self::judge::{Claim, Comparison, Limits, Node, Objection, Request};
+use self::judge::{Claim, Comparisons, Limits, Node, Objection, Request};
 use crate::cluster::caches::NamespacedName;
 use crate::context::Context;
 use crate::inside::connection::{Read, Tenant, failure};
@@ -81,6 +81,9 @@ pub async fn run(ctx: Arc<Context>, name: NamespacedName, uid: String) {
         uid: &uid,
         lanes: Lanes::of(1),
         told: BTreeSet::new(),
+        budget: EVENTS,
+        refilled: Instant::now(),
+        resume: String::new(),
     };
     let mut failures = 0;
     loop {
@@ -131,6 +134,11 @@ struct Approver<'a> {
     lanes: Lanes,
     /// Requests (by uid) that were told of as not approved.
     told: BTreeSet<String>,
+    /// Events that may still be written, and since when.
+    budget: usize,
+    refilled: Instant,
+    /// Where the next turn goes on, if the last one did not come to the end of the list.
+    resume: String,
 }
 
 impl Approver<'_> {
@@ -165,22 +173,31 @@ impl Approver<'_> {
             let late = |_| failure(Kind::TimedOut, "no connection in time");
             let connection = connect.map_err(late)??;
             let end = Instant::now() + timing::APPROVAL_SESSION;
+            let mut idle = 0;
             loop {
                 // A change of the spec begins anew with what it says.
-                let current = ctx.caches.tenants.get(self.name);
-                let current = current.and_then(|tenant| tenant.metadata.generation);
-                if Instant::now() >= end || current != generation {
+                let goes_on = ctx.caches.tenants.get(self.name).is_some_and(|current| {
+                    current.metadata.generation == generation && !is_left_alone(&current)
+                });
+                if Instant::now() >= end || !goes_on {
                     return Ok(());
                 }
+                // A wait for others is no silence of the tenant.
+                let permit = LOOKS.acquire().await;
                 let late = |_| failure(Kind::Silent, "the tenant's API does not answer");
                 let turn = timeout(timing::APPROVAL_TURN, self.turn(&connection, tenant)).await;
+                drop(permit);
                 let turn = turn.map_err(late)??;
                 tokio::time::sleep(timing::APPROVAL_PAUSE).await;
+                let (first, slowest) = timing::APPROVAL_AGAIN;
                 let patience = match turn.waits {
-                    true => Instant::now() + timing::APPROVAL_SOON,
+                    true => Instant::now() + timing::observer_backoff(first, slowest, idle + 1),
                     false => end,
                 };
-                news(&connection, &turn.version, patience).await?;
+                idle = match news(&connection, &turn.version, patience).await? {
+                    true => 0,
+                    false => idle + 1,
+                };
             }
         };
         let held = ctx.leadership.hold(work).await;
@@ -193,7 +210,6 @@ impl Approver<'_> {
         connection: &Tenant,
         tenant: &TenantControlPlane,
     ) -> Result<Turn, ProbeFailure> {
-        let _permit = LOOKS.acquire().await;
         let Some(limits) = limits(self.ctx, self.name, tenant) else {
             return Err(failure(
                 Kind::Unasked,
@@ -213,41 +229,69 @@ impl Approver<'_> {
                 }
             }
         };
-        let (version, _) = pages(connection, REQUESTS, SELECTOR, REQUESTS_AT_ONCE, see).await?;
-        if !pending.all.is_empty() {
-            let see = |node: Node| {
-                for (_, comparison) in &mut pending.all {
-                    comparison.see(&node);
-                }
-            };
-            let (_, all) = pages(connection, NODES, "", NODES_AT_ONCE, see).await?;
-            if !all {
+        let listed = pages(
+            connection,
+            (REQUESTS, SELECTOR),
+            REQUESTS_AT_ONCE,
+            std::mem::take(&mut self.resume),
+            see,
+        );
+        let listed = listed.await?;
+        self.resume = listed.rest;
+        let Pending {
+            all, claims, more, ..
+        } = pending;
+        let mut comparisons = claims;
+        if !all.is_empty() {
+            let see = |node: Node| comparisons.see(&node);
+            let nodes = pages(connection, (NODES, ""), NODES_AT_ONCE, String::new(), see).await?;
+            if !nodes.rest.is_empty() {
                 let message = format!("more than {NODES_AT_ONCE} nodes");
                 return Err(failure(Kind::Read, message));
             }
         }
-        let mut waits = pending.more;
-        for (request, comparison) in pending.all {
-            match comparison.end() {
-                Ok(()) => self.approve(connection, &request).await?,
-                Err(Objection::NotYet(why)) => {
-                    let tenant = self.name.to_string();
-                    let request = &request.name;
-                    tracing::debug!(tenant, request, "not approved yet: {why}");
-                    waits = true;
+        let mut waits = more || !self.resume.is_empty();
+        for (request, judged) in all.iter().zip(comparisons.end()) {
+            let why = match judged {
+                Ok(()) => match self.approve(connection, request).await {
+                    Ok(()) => continue,
+                    Err(failure) if failure.kind == Kind::Write => failure.message,
+                    Err(failure) => return Err(failure),
+                },
+                Err(Objection::NotYet(why)) => why,
+                Err(Objection::Refused(why)) => {
+                    refusals.add(request, &why);
+                    continue;
                 }
-                Err(Objection::Refused(why)) => refusals.add(&request, &why),
-            }
+            };
+            let tenant = self.name.to_string();
+            let request = &request.name;
+            tracing::debug!(tenant, request, "not approved yet: {}", quote(&why));
+            waits = true;
         }
         let Refusals { there, events, .. } = refusals;
         self.told = there;
+        self.tell(tenant, events).await;
+        Ok(Turn {
+            version: listed.version,
+            waits,
+        })
+    }
+
+    /// Tells of what is not approved, as often as the management cluster can bear.
+    async fn tell(&mut self, tenant: &TenantControlPlane, events: Vec<String>) {
+        if self.refilled.elapsed() >= timing::APPROVAL_EVENTS {
+            (self.budget, self.refilled) = (EVENTS, Instant::now());
+        }
         for message in events {
             let name = self.name.to_string();
             tracing::warn!(tenant = name, "not approved: {message}");
-            let events = &self.ctx.events;
-            events.tell(tenant, true, NOT_APPROVED, &message).await;
+            if self.budget > 0 {
+                self.budget -= 1;
+                let events = &self.ctx.events;
+                events.tell(tenant, true, NOT_APPROVED, &message).await;
+            }
         }
-        Ok(Turn { version, waits })
     }
 
     async fn approve(&self, connection: &Tenant, request: &Asked) -> Result<(), ProbeFailure> {
@@ -300,10 +344,11 @@ impl Asked {
     }
 }
 
-/// Requests that are in order by themselves.
+/// Requests that are in order by themselves, and what each claims.
 #[derive(Default)]
 struct Pending {
-    all: Vec<(Asked, Comparison)>,
+    all: Vec<Asked>,
+    claims: Comparisons,
     of_node: HashMap<String, usize>,
     /// There are more, for a later turn.
     more: bool,
@@ -319,7 +364,8 @@ impl Pending {
             return;
         }
         *of_node += 1;
-        self.all.push((request, Comparison::new(claim)));
+        self.all.push(request);
+        self.claims.add(claim);
     }
 }
 
@@ -332,8 +378,11 @@ struct Refusals<'a> {
     events: Vec<String>,
 }
 
-/// Events of one turn.
-const EVENTS: usize = 3;
+/// Events in [`timing::APPROVAL_EVENTS`], and of one turn.
+const EVENTS: usize = 10;
+const EVENTS_OF_A_TURN: usize = 3;
+/// Requests that are remembered as told of.
+const TOLD: usize = 1_000;
 
 impl<'a> Refusals<'a> {
     fn new(told: &'a BTreeSet<String>) -> Self {
@@ -345,7 +394,10 @@ impl<'a> Refusals<'a> {
     }
 
     fn add(&mut self, request: &Asked, why: &str) {
-        if !self.told.contains(&request.uid) && self.events.len() < EVENTS {
+        if self.there.len() >= TOLD {
+            return;
+        }
+        if !self.told.contains(&request.uid) && self.events.len() < EVENTS_OF_A_TURN {
             self.events.push(format!(
                 "CertificateSigningRequest {} of {} is not approved: {}. Approve or deny it with \
                  kubectl certificate.",
@@ -389,16 +441,24 @@ fn limits(ctx: &Context, name: &NamespacedName, tenant: &TenantControlPlane) -> 
     Some(limits)
 }
 
-/// Reads a list page by page, up to so many objects: its version, and whether that was
-/// all of it.
+/// A list that was read.
+#[derive(Debug)]
+struct Listed {
+    version: String,
+    /// Where to go on; empty at the end of the list.
+    rest: String,
+}
+
+/// Reads a list page by page, up to so many objects. The list goes on at `next` if that is
+/// not empty.
 async fn pages<T: DeserializeOwned>(
     connection: &Tenant,
-    path: &str,
-    selector: &str,
+    (path, selector): (&str, &str),
     most: usize,
+    mut next: String,
     mut see: impl FnMut(T),
-) -> Result<(String, bool), ProbeFailure> {
-    let (mut next, mut limit, mut seen) = (String::new(), PAGE, 0);
+) -> Result<Listed, ProbeFailure> {
+    let (mut limit, mut seen) = (PAGE, 0);
     loop {
         let from = match next.is_empty() {
             true => String::new(),
@@ -420,14 +480,17 @@ async fn pages<T: DeserializeOwned>(
         page.items.into_iter().for_each(&mut see);
         next = page.metadata.r#continue;
         if next.is_empty() || seen > most {
-            return Ok((page.metadata.resource_version, next.is_empty()));
+            return Ok(Listed {
+                version: page.metadata.resource_version,
+                rest: next,
+            });
         }
         limit = PAGE;
     }
 }
 
-/// Waits until somebody has asked for a certificate, or for so long.
-async fn news(connection: &Tenant, version: &str, until: Instant) -> Result<(), ProbeFailure> {
+/// Waits until somebody has asked for a certificate, or for so long; whether somebody has.
+async fn news(connection: &Tenant, version: &str, until: Instant) -> Result<bool, ProbeFailure> {
     let seconds = timing::APPROVAL_SESSION.as_secs();
     let path = format!(
         "{REQUESTS}?watch=true&{SELECTOR}&resourceVersion={version}&timeoutSeconds={seconds}"
@@ -439,12 +502,13 @@ async fn news(connection: &Tenant, version: &str, until: Instant) -> Result<(), 
             let decided = conditions.is_some_and(|all| !all.is_empty());
             // What was decided is no news, nor what is gone; an error is.
             if !decided && event["type"] != "DELETED" {
-                break;
+                return Ok(true);
             }
         }
-        Ok(())
+        Ok(false)
     };
-    tokio::time::timeout_at(until, wait).await.unwrap_or(Ok(()))
+    let waited = tokio::time::timeout_at(until, wait).await;
+    waited.unwrap_or(Ok(false))
 }
 
 #[cfg(test)]
@@ -480,7 +544,7 @@ mod tests {
         for number in 0..100 {
             refusals.add(&asked("busy", number).0, &"x".repeat(100_000));
         }
-        assert_eq!(refusals.events.len(), EVENTS);
+        assert_eq!(refusals.events.len(), EVENTS_OF_A_TURN);
         assert!(refusals.events.iter().all(|it| it.len() < 1024));
         assert_eq!(refusals.there.len(), 100);
     }
@@ -505,19 +569,14 @@ mod tests {
         let mut seen = Vec::new();
         let read = async |path, most, seen: &mut Vec<String>| {
             let see = |request: Request| seen.push(request.metadata.name);
-            pages(&tenant, path, "s", most, see).await
+            pages(&tenant, (path, "s"), most, String::new(), see).await
         };
         let found = read("/l", 10, &mut seen).await.unwrap();
-        assert_eq!(
-            (found, seen.as_slice()),
-            (
-                ("7".to_owned(), true),
-                &["a".to_owned(), "b".to_owned()][..]
-            )
-        );
-        let (_, all) = read("/l", 0, &mut Vec::new()).await.unwrap();
-        assert!(!all);
-        let refused = read("/none", 10, &mut Vec::new()).await.unwrap_err();
+        assert_eq!((found.version.as_str(), found.rest.as_str()), ("7", ""));
+        assert_eq!(seen, ["a", "b"]);
+        let cut = read("/l", 0, &mut Vec::new()).await.unwrap();
+        assert_eq!(cut.rest, "n");
+        let refused = read("/none", 10, &mut Vec::new()).await.err().unwrap();
         assert_eq!(
             (refused.kind, refused.message.as_str()),
             (Kind::Forbidden, "no")

@@ -56,11 +56,14 @@ pub const APPROVAL_ASKED_EVERY: Duration = Duration::from_secs(5);
 /// How long one connection for that is used: its certificate is good for five minutes.
 pub const APPROVAL_SESSION: Duration = Duration::from_secs(240);
 /// Deadline of one turn through the requests.
-pub const APPROVAL_TURN: Duration = Duration::from_secs(60);
+pub const APPROVAL_TURN: Duration = Duration::from_secs(20);
 /// Between turns for a tenant whose requests keep coming.
 pub const APPROVAL_PAUSE: Duration = Duration::from_millis(500);
-/// Until a request is looked at again that may be in order in a moment.
-pub const APPROVAL_SOON: Duration = Duration::from_secs(3);
+/// Until a request is looked at again that may be in order in a moment, the first time and
+/// in the end.
+pub const APPROVAL_AGAIN: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(120));
+/// How long a few Events about requests that are not in order have to do.
+pub const APPROVAL_EVENTS: Duration = Duration::from_secs(600);
 /// Deadline of one such look, with the writes that it leads to.
 pub const VISIT_DEADLINE: Duration = Duration::from_secs(20);
 /// Deadline of one of these writes: a webhook of the tenant's may hang.

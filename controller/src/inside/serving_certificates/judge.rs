@@ -6,8 +6,10 @@
 //! does not have. What a Node says of its addresses it says itself; the networks that the
 //! tenant allows are the bound to that.
 
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
+use apiservice::meta::subdomain_complaints;
 use apiservice::pki::{self, RequestInfo};
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -161,6 +163,10 @@ fn refused<T>(why: impl Into<String>) -> Result<T, Objection> {
 /// Says what is not in order.
 pub fn claim(request: &Request, limits: &Limits) -> Result<Claim, Objection> {
     let spec = &request.spec;
+    // Else it could not be written in a path, or be another one there.
+    if !subdomain_complaints(&request.metadata.name).is_empty() {
+        return refused("its name is not one that a kubelet gives");
+    }
     let node = match spec.username.strip_prefix(NODE_USER) {
         Some(node) if !node.is_empty() && spec.groups.iter().any(|it| it == NODES) => node,
         _ => return refused(format!("{} is not a node", spec.username)),
@@ -195,6 +201,10 @@ pub fn claim(request: &Request, limits: &Limits) -> Result<Claim, Objection> {
         ));
     }
     for name in &info.dns_names {
+        // Clients compare without regard to case, so nothing but lower case is let in.
+        if !subdomain_complaints(name).is_empty() {
+            return refused(format!("the name {name:?} is no host name in lower case"));
+        }
         let of_node = name == node
             || name
                 .strip_prefix(node)
@@ -202,7 +212,7 @@ pub fn claim(request: &Request, limits: &Limits) -> Result<Claim, Objection> {
         if !of_node {
             return refused(format!("the name {name:?} is not the node's"));
         }
-        if limits.reserved_names.iter().any(|it| it == name) {
+        if limits.reserved_names.iter().any(|it| covers(it, name)) {
             return refused(format!("the name {name:?} is the control plane's"));
         }
     }
@@ -213,6 +223,20 @@ pub fn claim(request: &Request, limits: &Limits) -> Result<Claim, Objection> {
     }
     let node = node.to_owned();
     Ok(Claim { node, info })
+}
+
+/// Whether a name of a certificate is good for a host in lower case.
+fn covers(name: &str, host: &str) -> bool {
+    let name = plain(name);
+    match name.strip_prefix("*.") {
+        Some(domain) => host.split_once('.').is_some_and(|(_, rest)| rest == domain),
+        None => name == host,
+    }
+}
+
+/// As names are compared.
+fn plain(name: &str) -> String {
+    name.trim_end_matches('.').to_ascii_lowercase()
 }
 
 /// What is to be said against an address whoever asks for it.
@@ -240,9 +264,23 @@ fn read(request: &str) -> Result<RequestInfo, String> {
     pki::request(&pem).map_err(|error| error.to_string())
 }
 
-/// Compares claims with what Nodes say of themselves, which come page by page.
+/// Addresses of one Node that are read. A real one has a few; one with more is passed over.
+const ADDRESSES: usize = 64;
+
+/// Compares claims with what Nodes say of themselves, which come page by page. Each Node
+/// is read once, whatever the number of claims.
+#[derive(Debug, Default)]
+pub struct Comparisons {
+    claims: Vec<Compared>,
+    /// The claims of a node, to an address, and to a name. What another Node has is taken
+    /// out: its claims are decided.
+    of_node: HashMap<String, Vec<usize>>,
+    to_address: HashMap<IpAddr, Vec<usize>>,
+    to_name: HashMap<String, Vec<usize>>,
+}
+
 #[derive(Debug)]
-pub struct Comparison {
+struct Compared {
     claim: Claim,
     /// What the node's own object has of the addresses.
     found: Option<Vec<IpAddr>>,
@@ -250,40 +288,76 @@ pub struct Comparison {
     other: Option<String>,
 }
 
-impl Comparison {
-    /// Before the first Node.
-    pub fn new(claim: Claim) -> Self {
-        Comparison {
+impl Comparisons {
+    /// Takes in a claim; its place in [`Comparisons::end`] is that of its coming.
+    pub fn add(&mut self, claim: Claim) {
+        let number = self.claims.len();
+        let of_node = self.of_node.entry(claim.node.clone()).or_default();
+        of_node.push(number);
+        for address in &claim.info.ip_addresses {
+            let to_address = self.to_address.entry(address.to_canonical()).or_default();
+            to_address.push(number);
+        }
+        for name in &claim.info.dns_names {
+            self.to_name.entry(name.clone()).or_default().push(number);
+        }
+        self.claims.push(Compared {
             claim,
             found: None,
             other: None,
-        }
+        });
     }
 
     /// Takes in one Node.
     pub fn see(&mut self, node: &Node) {
         let name = &node.metadata.name;
-        let info = &self.claim.info;
-        let said = node.status.addresses.iter().map(|it| it.address.as_str());
-        let addresses = said.clone().filter_map(|it| it.parse::<IpAddr>().ok());
-        let addresses = addresses.map(|it| it.to_canonical());
-        let asked = |it: &IpAddr| info.ip_addresses.iter().any(|ip| ip.to_canonical() == *it);
-        let shared: Vec<IpAddr> = addresses.filter(asked).collect();
-        if *name == self.claim.node {
-            self.found = Some(shared);
+        let said = &node.status.addresses;
+        if said.len() > ADDRESSES {
             return;
         }
-        let names = |it: &str| info.dns_names.iter().any(|name| name == it);
-        if !shared.is_empty() || names(name) || said.into_iter().any(names) {
-            self.other.get_or_insert_with(|| name.clone());
+        let addresses: HashSet<IpAddr> = said
+            .iter()
+            .filter_map(|it| it.address.parse::<IpAddr>().ok())
+            .map(|it| it.to_canonical())
+            .collect();
+        for number in self.of_node.get(name).into_iter().flatten() {
+            let compared = &mut self.claims[*number];
+            let asked = compared.claim.info.ip_addresses.iter();
+            let asked = asked.map(IpAddr::to_canonical);
+            compared.found = Some(asked.filter(|it| addresses.contains(it)).collect());
+        }
+        for address in &addresses {
+            take(&mut self.claims, self.to_address.get_mut(address), name);
+        }
+        let names = said.iter().map(|it| plain(&it.address));
+        for its in names.chain([plain(name)]) {
+            take(&mut self.claims, self.to_name.get_mut(&its), name);
         }
     }
 
-    /// What is to be said against the claim when all Nodes were seen.
-    ///
-    /// # Errors
-    /// Says it.
-    pub fn end(self) -> Result<(), Objection> {
+    /// What is to be said against each claim when all Nodes were seen.
+    pub fn end(self) -> impl Iterator<Item = Result<(), Objection>> {
+        self.claims.into_iter().map(Compared::end)
+    }
+}
+
+/// Decides the claims of others than this node.
+fn take(claims: &mut [Compared], to_it: Option<&mut Vec<usize>>, node: &str) {
+    let Some(to_it) = to_it else {
+        return;
+    };
+    to_it.retain(|number| {
+        let compared = &mut claims[*number];
+        let own = compared.claim.node == node;
+        if !own {
+            compared.other.get_or_insert_with(|| node.to_owned());
+        }
+        own
+    });
+}
+
+impl Compared {
+    fn end(self) -> Result<(), Objection> {
         let node = &self.claim.node;
         if let Some(other) = self.other {
             return refused(format!(
@@ -292,7 +366,9 @@ impl Comparison {
         }
         let not_yet = |why: String| Err(Objection::NotYet(why));
         let Some(found) = self.found else {
-            return not_yet(format!("there is no Node {node:?}"));
+            return not_yet(format!(
+                "there is no Node {node:?} with at most {ADDRESSES} addresses"
+            ));
         };
         let asked = &self.claim.info.ip_addresses;
         let missing = asked.iter().find(|it| !found.contains(&it.to_canonical()));
@@ -330,6 +406,10 @@ mod tests {
         let key = KeyPair::generate().unwrap();
         let pem = params.serialize_request(&key).unwrap().pem().unwrap();
         Request {
+            metadata: Metadata {
+                name: "csr-x7f2p".to_owned(),
+                ..Metadata::default()
+            },
             spec: RequestSpec {
                 request: STANDARD.encode(pem),
                 signer_name: SIGNER.to_owned(),
@@ -357,7 +437,14 @@ mod tests {
 
     fn limits() -> Limits {
         Limits {
-            reserved_names: vec!["worker-1.api.example".to_owned(), "kubernetes".to_owned()],
+            reserved_names: [
+                "worker-1.api.example",
+                "kubernetes",
+                "*.any.example",
+                "Worker-1.LOUD.example.",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
             reserved_addresses: vec!["10.0.0.1".parse().unwrap()],
             service_ranges: vec!["10.96.0.0/16".parse().unwrap()],
             allowed: Vec::new(),
@@ -365,9 +452,10 @@ mod tests {
     }
 
     fn judged(request: &Request, limits: &Limits, nodes: &[Node]) -> Result<(), Objection> {
-        let mut comparison = Comparison::new(claim(request, limits)?);
-        nodes.iter().for_each(|node| comparison.see(node));
-        comparison.end()
+        let mut comparisons = Comparisons::default();
+        comparisons.add(claim(request, limits)?);
+        nodes.iter().for_each(|node| comparisons.see(node));
+        comparisons.end().next().unwrap()
     }
 
     fn nodes() -> [Node; 3] {
@@ -410,7 +498,13 @@ mod tests {
         assert!(refusal(&named_like_it).contains("control plane's"));
         assert!(refusal(&request(&["worker-2"], &[])).contains("not the node's"));
         assert!(refusal(&request(&["worker-10"], &[])).contains("not the node's"));
-        assert!(refusal(&request(&["*.worker-1"], &[])).contains("not the node's"));
+        assert!(refusal(&request(&["*.worker-1"], &[])).contains("no host name"));
+        let shouted = request(&["worker-1.API.example"], &[]);
+        assert!(refusal(&shouted).contains("no host name"));
+        assert!(refusal(&request(&["worker-1.api.example."], &[])).contains("no host name"));
+        assert!(refusal(&request(&["worker-1.any.example"], &[])).contains("control plane's"));
+        assert!(refusal(&request(&["worker-1.Loud.example"], &[])).contains("no host name"));
+        assert!(refusal(&request(&["worker-1.loud.example"], &[])).contains("control plane's"));
         assert!(refusal(&request(&[NODE], &["10.1.0.12"])).contains("\"worker-2\" has"));
         assert!(refusal(&request(&["worker-1.two"], &[])).contains("\"worker-2\" has"));
         assert!(refusal(&request(&[NODE], &["10.96.0.1"])).contains("a Service's"));
@@ -442,6 +536,11 @@ mod tests {
         let mut client = good();
         client.spec.usages.push("client auth".to_owned());
         assert!(refusal(&client).contains("\"client auth\""));
+        for name in [" a", "a?", "a#", "a/b", "../nodes/a", ""] {
+            let mut odd = good();
+            odd.metadata.name = name.to_owned();
+            assert!(refusal(&odd).contains("its name"), "{name}");
+        }
         let mut long = good();
         long.spec.request.push_str(&"A".repeat(LENGTH));
         assert!(refusal(&long).contains("longer than"));
@@ -493,5 +592,40 @@ mod tests {
         let of = |address: &str| judged(&request(&[NODE], &[address]), &limits, &nodes());
         assert_eq!(of("10.1.0.11"), Ok(()));
         assert!(matches!(of("10.200.0.1"), Err(Objection::Refused(_))));
+    }
+
+    /// Whoever writes Nodes may write as much as fits.
+    #[test]
+    fn many_claims_and_many_addresses_are_compared_in_time() {
+        let addresses: Vec<String> = (0..60).map(|it| format!("10.1.1.{it}")).collect();
+        let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+        let claim = claim(&request(&[NODE], &addresses), &limits()).unwrap();
+        let mut comparisons = Comparisons::default();
+        for number in 0..2_000 {
+            let node = format!("n{}", number / 16);
+            let claim = claim.clone();
+            comparisons.add(Claim { node, ..claim });
+        }
+        let began = std::time::Instant::now();
+        let large: Vec<String> = (0..30_000)
+            .map(|it| format!("10.2.{}.{}", it / 250, it % 250))
+            .collect();
+        let large = node(
+            "large",
+            &large.iter().map(String::as_str).collect::<Vec<_>>(),
+        );
+        for number in 0..20_000 {
+            comparisons.see(&node(&format!("n{number}"), &addresses));
+            if number < 1_000 {
+                comparisons.see(&large);
+            }
+        }
+        assert!(
+            comparisons
+                .end()
+                .all(|it| matches!(it, Err(Objection::Refused(_))))
+        );
+        let took = began.elapsed();
+        assert!(took < std::time::Duration::from_secs(20), "{took:?}");
     }
 }
