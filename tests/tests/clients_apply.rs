@@ -175,6 +175,7 @@ impl Side {
             ),
             (r#"(resourceVersion[\\":]+)\d+"#, "${1}REVISION"),
             (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "TIME"),
+            (r#",\\*"time\\*":\\*"TIME\\*""#, ""),
         ];
         Self {
             client,
