@@ -55,6 +55,10 @@ test: tools lab-build lint ## Style, all tests (on real clusters of the lab), th
 	$(call phase,test,10 to 20 min,tests/demo/totals.sh cargo test --locked --workspace --no-fail-fast)
 	$(call phase,demo,5 min,tests/demo/judge.sh)
 
+.PHONY: test-long
+test-long: ## Field ownership against Kubernetes' library for longer than in `make test` (OPERATIONS=100000 each)
+	$(call phase,test-long,10 min,OPERATIONS=$(or $(OPERATIONS),100000) cargo test --locked --package tests --test managed_fields -- --nocapture)
+
 .PHONY: fuzz
 fuzz: ## Every parser of what strangers send, for longer than in `make test` (CASES=100000 each)
 	$(call phase,fuzz,as long as you like,PROPTEST_CASES=$(or $(CASES),100000) cargo test --locked --release --package apiserver --test parsers)

@@ -243,10 +243,24 @@ pub fn judge(
     match validation {
         FieldValidation::Ignore => Ok(()),
         FieldValidation::Warn => {
-            strict.into_iter().for_each(|text| warnings.add(text));
+            warn(&strict, warnings);
             Ok(())
         }
         FieldValidation::Strict => Err(strict_error(&strict)),
+    }
+}
+
+/// Warns of what a strict reader would refuse; of what the reader of YAML says, line by
+/// line (R6.4).
+pub fn warn(texts: &[String], warnings: &Warnings) {
+    for text in texts {
+        match text.split_once("yaml: unmarshal errors:\n") {
+            Some((_, lines)) => {
+                let lines = lines.lines().map(str::trim);
+                lines.for_each(|line| warnings.add(line.to_owned()));
+            }
+            None => warnings.add(text.clone()),
+        }
     }
 }
 

@@ -71,13 +71,29 @@ pub fn type_name(value: &Value) -> &'static str {
     }
 }
 
-/// As Kubernetes says it, which decodes the metadata by itself: the path begins there.
+/// As Kubernetes says it, which decodes the metadata by itself: the path begins there, has
+/// no positions, and belongs to the innermost type.
 fn mismatch(value: &Value, field: impl fmt::Display, wanted: &str) -> String {
     let field = told::short(field, told::MAX_PATH);
     let field = field.strip_prefix("metadata.").unwrap_or(&field);
+    let names: Vec<&str> = field
+        .split('.')
+        .map(|name| name.split('[').next().unwrap_or(name))
+        .collect();
+    let owner = match names.as_slice() {
+        ["ownerReferences", _, ..] => "OwnerReference",
+        ["managedFields", _, ..] => "ManagedFieldsEntry",
+        _ => "ObjectMeta",
+    };
+    let wanted = match names.last() {
+        Some(&"uid") => "types.UID",
+        Some(&"operation") => "v1.ManagedFieldsOperationType",
+        _ => wanted,
+    };
     format!(
-        "json: cannot unmarshal {} into Go struct field ObjectMeta.{field} of type {wanted}",
-        type_name(value)
+        "json: cannot unmarshal {} into Go struct field {owner}.{} of type {wanted}",
+        type_name(value),
+        names.join(".")
     )
 }
 
@@ -260,6 +276,10 @@ mod tests {
             (
                 json!({"labels": {"a": 1}}),
                 "json: cannot unmarshal number into Go struct field ObjectMeta.labels of type string",
+            ),
+            (
+                json!({"ownerReferences": [{"uid": 1}]}),
+                "json: cannot unmarshal number into Go struct field OwnerReference.ownerReferences.uid of type types.UID",
             ),
             (
                 json!({"name": 1}),

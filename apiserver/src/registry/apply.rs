@@ -75,20 +75,19 @@ impl Config {
     /// # Errors
     /// 400 if the client asked for strictness.
     pub fn judge(&self, validation: FieldValidation, warnings: &Warnings) -> Result<(), Failure> {
-        let duplicates = self.duplicates.iter();
-        let texts = duplicates.map(|text| format!("error converting YAML to JSON: {text}"));
-        for text in texts {
-            match validation {
-                FieldValidation::Ignore => {}
-                FieldValidation::Warn => warnings.add(text),
-                FieldValidation::Strict => {
-                    let text = told::cut(text, told::MAX_TEXT);
-                    let why = format!("error strict decoding YAML: {text}");
-                    return Err(Failure::BadRequest(why));
-                }
+        match (validation, self.duplicates.first()) {
+            (FieldValidation::Ignore, _) | (_, None) => Ok(()),
+            (FieldValidation::Warn, _) => {
+                decode::warn(&self.duplicates, warnings);
+                Ok(())
+            }
+            (FieldValidation::Strict, Some(text)) => {
+                let text = format!("error converting YAML to JSON: {text}");
+                let text = told::cut(text, told::MAX_TEXT);
+                let why = format!("error strict decoding YAML: {text}");
+                Err(Failure::BadRequest(why))
             }
         }
-        Ok(())
     }
 }
 

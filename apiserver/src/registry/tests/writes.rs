@@ -83,7 +83,7 @@ async fn create_refusals() {
         (
             labels,
             400,
-            "TenantControlPlane in version \"v1alpha1\" cannot be handled as a TenantControlPlane: json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string",
+            "TenantControlPlane in version \"v1alpha1\" cannot be handled as a TenantControlPlane: json: cannot unmarshal number into Go struct field ObjectMeta.labels of type string",
         ),
     ];
     for (object, code, message) in cases {
