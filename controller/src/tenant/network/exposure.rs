@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use apiservice::condition::{is_true, reason, tenant as condition};
+use apiservice::condition::{get, reason, tenant as condition};
 use apiservice::endpoint::Endpoint;
 use apiservice::names;
 use apiservice::v1alpha1::ServiceType;
@@ -122,13 +122,15 @@ pub enum Former {
     Stays(Option<Timestamp>),
 }
 
-/// Whether the status says that this endpoint answers: people go by that.
-fn is_told(world: &World, published: &str) -> bool {
-    let status = world.tenant.status.as_ref();
-    status.is_some_and(|status| {
-        status.control_plane_endpoint.as_deref() == Some(published)
-            && is_true(&status.conditions, condition::ENDPOINT_REACHABLE)
-    })
+/// How long the former ways stay when the status says that the new one answers.
+const TOLD_FOR: SignedDuration = SignedDuration::from_secs(10);
+
+/// Since when the status has said that this endpoint answers: people go by that.
+fn told_since(world: &World, published: &str) -> Option<Timestamp> {
+    let status = world.tenant.status.as_ref()?;
+    let said = get(&status.conditions, condition::ENDPOINT_REACHABLE)?;
+    let here = status.control_plane_endpoint.as_deref() == Some(published);
+    (here && said.status == "True").then_some(said.last_transition_time.0)
 }
 
 /// How long clients are kept on a way of before, where the tenant works and the controller
@@ -155,11 +157,10 @@ pub fn former(world: &World) -> Former {
         return Former::Goes;
     }
     if fact.result.is_ok() {
-        let known = is_told(world, &published) && workload::is_rolled_out(world);
-        return if known {
-            Former::Goes
-        } else {
-            Former::Stays(None)
+        let told = told_since(world, &published).filter(|_| workload::is_rolled_out(world));
+        return match told.and_then(|it| it.checked_add(TOLD_FOR).ok()) {
+            Some(until) if world.now >= until => Former::Goes,
+            until => Former::Stays(until),
         };
     }
     match world
