@@ -592,3 +592,39 @@ fn what_is_missing_of_a_route_is_told() {
     lab.pass();
     assert_eq!(lab.condition("Exposed"), "False RouteIncomplete");
 }
+
+/// A number that is no node port is never asked for as one.
+#[test]
+fn node_ports_of_before_stay_what_they_were() {
+    let mut lab = Lab::ready();
+    let spec = lab.spec();
+    spec.control_plane.service.service_type = ServiceType::NodePort;
+    spec.network_profile.port = 30002;
+    lab.pass();
+    answers(&mut lab);
+    lab.pass();
+    let spec = lab.spec();
+    spec.control_plane.service.service_type = ServiceType::ClusterIP;
+    spec.network_profile.port = 6443;
+    lab.pass();
+    let live = lab.world.service().unwrap().spec.clone().unwrap();
+    assert_eq!(live.type_.as_deref(), Some("NodePort"), "clients are there");
+    let ports: Vec<_> = live
+        .ports
+        .unwrap()
+        .iter()
+        .map(|it| (it.port, it.node_port))
+        .collect();
+    assert_eq!(ports, [(6443, None), (30002, Some(30002))]);
+    answers(&mut lab);
+    lab.pass();
+    let live = lab.world.service().unwrap().spec.clone().unwrap();
+    assert_eq!(live.type_.as_deref(), Some("ClusterIP"));
+    let ports: Vec<_> = live
+        .ports
+        .unwrap()
+        .iter()
+        .map(|it| (it.port, it.node_port))
+        .collect();
+    assert_eq!(ports, [(6443, None)]);
+}
