@@ -25,7 +25,7 @@ pub mod tenant {
     /// The Service has an address to publish.
     pub const ADDRESS_ASSIGNED: &str = "AddressAssigned";
     /// What leads clients to the tenant by its name, an Ingress or a route of the Gateway
-    /// API, is there and was taken by whom it asks. Absent until one of them is asked for.
+    /// API, is there and was taken by whom it asks. Absent unless one of them is asked for.
     pub const EXPOSED: &str = "Exposed";
     /// At least one replica serves.
     pub const WORKLOAD_AVAILABLE: &str = "WorkloadAvailable";

@@ -154,6 +154,7 @@ fn parts_of_the_controller_use_what_comes_before_them() {
             "removals",
             "renewals",
             "rollouts",
+            "exposures",
         ];
         let stem = path.file_stem().unwrap().to_string_lossy();
         let Some(mine) = place(part).filter(|_| !test.contains(&stem.as_ref())) else {

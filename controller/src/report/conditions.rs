@@ -43,11 +43,7 @@ pub fn all(
             kind::ADDRESS_ASSIGNED,
             Some(parts::address_assigned(world, plan, outcomes)),
         );
-        let exposed = condition::get(before, kind::EXPOSED);
-        say(
-            kind::EXPOSED,
-            routes::exposed(world, plan, outcomes, exposed),
-        );
+        say(kind::EXPOSED, routes::exposed(world, plan, outcomes));
         if is_paused(world) {
             say(
                 kind::CERTIFICATES_READY,
@@ -140,7 +136,12 @@ fn order(
             time,
         )
     };
+    let by_name = world.tenant.spec.control_plane.by_name();
     for type_ in ORDER {
+        // What nobody asks for any more is not said any more.
+        if type_ == kind::EXPOSED && by_name.is_none() {
+            continue;
+        }
         let old = condition::get(before, type_);
         let new = said.iter().find(|(kind, _)| *kind == type_).map(fresh);
         match (old, new) {

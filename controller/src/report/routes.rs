@@ -19,16 +19,9 @@ use crate::tenant::network::{ingress, routes};
 use crate::tenant::plan::{Outcome, Plan, Step};
 
 /// Whether clients are led to the tenant by its name, as far as those say who lead them.
-/// `None`: nobody asked for it, and nobody ever has.
-pub fn exposed(
-    world: &World,
-    plan: &Plan,
-    outcomes: &[Outcome],
-    before: Option<&Condition>,
-) -> Option<Judgement> {
-    let Some(way) = world.tenant.spec.control_plane.by_name() else {
-        return before.map(|_| Judgement::yes(reason::AS_EXPECTED, ""));
-    };
+/// `None`: nobody asks for it.
+pub fn exposed(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Option<Judgement> {
+    let way = world.tenant.spec.control_plane.by_name()?;
     let verdict = not_possible(world, way).or_else(|| not_written(plan, outcomes));
     Some(verdict.unwrap_or_else(|| match way {
         ByName::Ingress(_) => of_ingress(world),

@@ -8,6 +8,7 @@ use apiservice::v1alpha1::{TenantControlPlane, tenant_control_plane};
 use serde_json::{Map, Value, json};
 
 use crate::cluster::kinds::Found;
+use crate::tenant::network::exposure;
 use crate::tenant::plan::Object;
 use crate::tenant::testing::{Lab, masked};
 
@@ -435,8 +436,12 @@ fn settle(lab: &mut Lab) {
         let before = lab.world.tenant.status.clone();
         let plan = lab.pass();
         lab.run_pods();
-        lab.later(3);
+        // Ways of before stay for some seconds.
+        lab.later(11);
         lab.probe(Ok(()));
+        let exposure = exposure::of(&lab.world).unwrap();
+        let endpoint = lab.world.probe.endpoint.as_mut().unwrap();
+        endpoint.address = exposure.published.to_string();
         if plan.is_quiet() && before == lab.world.tenant.status {
             return;
         }
@@ -494,8 +499,11 @@ fn print(value: &Value, depth: usize, text: &mut String) {
 }
 
 fn scrubbed(value: Value) -> Value {
-    const HISTORY: [&str; 10] = [
+    const HISTORY: [&str; 12] = [
         apiservice::names::ANNOTATION_GENERATION,
+        // Why certificates were made, and when pods were rolled for it.
+        apiservice::names::ANNOTATION_OWN_CAUSE,
+        apiservice::names::ANNOTATION_ROLL,
         "resourceVersion",
         "uid",
         "creationTimestamp",

@@ -68,11 +68,10 @@ pub async fn run(stage: &Stage) {
     statuses(stage).await;
     worker_joins(stage).await;
     repairs(stage).await;
-    moves(stage, &place).await;
-
     for name in ["one", "two", "three"] {
         stage.remove(name).await;
     }
+    moves(stage, &place).await;
     let left = stage
         .it
         .kubectl(&["-n", TENANTS, "get", "ingresses,tlsroutes", "-o", "name"]);
@@ -340,7 +339,7 @@ async fn repairs(stage: &Stage) {
 /// From a load balancer to a name and back, while somebody asks on the way of before.
 async fn moves(stage: &Stage, place: &str) {
     let name = "four";
-    let story = stage.tenant(name, 2).await;
+    let story = stage.tenant(name, 1).await;
     let file = stage.it.kubeconfig(name);
     let patch = |plane: Value| json!({"spec": {"controlPlane": plane}});
 

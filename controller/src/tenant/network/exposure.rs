@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use apiservice::condition::{reason, tenant as condition};
+use apiservice::condition::{get, reason, tenant as condition};
 use apiservice::endpoint::Endpoint;
 use apiservice::names;
 use apiservice::v1alpha1::ServiceType;
@@ -15,6 +15,7 @@ use crate::tenant::network::names::AlternativeNames;
 use crate::tenant::network::ranges::first_address;
 use crate::tenant::network::routes;
 use crate::tenant::plan::Waiting;
+use crate::tenant::workload;
 use crate::tenant::world::{PathFact, World};
 
 /// Where a tenant is reached, by whom, and under which names.
@@ -121,12 +122,24 @@ pub enum Former {
     Stays(Option<Timestamp>),
 }
 
+/// How long the former ways stay when the status says that the new one answers.
+const TOLD_FOR: SignedDuration = SignedDuration::from_secs(10);
+
+/// Since when the status has said that this endpoint answers: people go by that.
+fn told_since(world: &World, published: &str) -> Option<Timestamp> {
+    let status = world.tenant.status.as_ref()?;
+    let said = get(&status.conditions, condition::ENDPOINT_REACHABLE)?;
+    let here = status.control_plane_endpoint.as_deref() == Some(published);
+    (here && said.status == "True").then_some(said.last_transition_time.0)
+}
+
 /// How long clients are kept on a way of before, where the tenant works and the controller
 /// cannot tell whether the new way does.
 const UNPROBED_FOR: SignedDuration = SignedDuration::from_secs(5 * 60);
 
 /// Whether ways that are not wanted any more may go: the place where the tenant is reached
-/// now answers, or nothing answers on any way.
+/// now answers, which the status says and all pods are made for, or nothing answers on any
+/// way.
 pub fn former(world: &World) -> Former {
     let Ok(place) = place(world) else {
         return Former::Stays(None);
@@ -140,8 +153,15 @@ pub fn former(world: &World) -> Former {
         return Former::Stays(None);
     };
     let broken = |it: &PathFact| it.result.is_err();
-    if fact.result.is_ok() || world.probe.service.as_ref().is_some_and(broken) {
+    if world.probe.service.as_ref().is_some_and(broken) {
         return Former::Goes;
+    }
+    if fact.result.is_ok() {
+        let told = told_since(world, &published).filter(|_| workload::is_rolled_out(world));
+        return match told.and_then(|it| it.checked_add(TOLD_FOR).ok()) {
+            Some(until) if world.now >= until => Former::Goes,
+            until => Former::Stays(until),
+        };
     }
     match world
         .probe

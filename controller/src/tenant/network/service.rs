@@ -16,7 +16,7 @@ use crate::tenant::world::World;
 /// Keeps the Service.
 pub fn plan(world: &World, plan: &mut Plan) {
     let live = world.service();
-    if former(world).is_some()
+    if (former(world).is_some() || moved_from(world).is_some())
         && let exposure::Former::Stays(Some(until)) = exposure::former(world)
     {
         plan.revisit_at(until);
@@ -43,64 +43,18 @@ pub fn wanted(world: &World) -> Service {
     );
     objects::add_metadata(&mut metadata, service.additional_metadata.as_ref());
 
-    let wanted = service.service_type;
     let former = former(world);
-    let kind = former.map_or(wanted, |(kind, _)| kind);
-    let balanced = wanted == ServiceType::LoadBalancer;
+    let kind = former.map_or(service.service_type, |(kind, _)| kind);
+    let balanced = service.service_type == ServiceType::LoadBalancer;
     // A load balancer of before keeps what it was made with.
     let balancer = former
         .and_then(|(kind, live)| (kind == ServiceType::LoadBalancer && !balanced).then_some(live));
-    let on_nodes = wanted == ServiceType::NodePort
-        || former.is_some_and(|(_, live)| live.type_.as_deref() == Some("NodePort"));
-    let moved = moved_from(world);
-    // While pods listen on one port and others on another, each is found by the name that
-    // the port has in all of them.
-    let target = match moved {
-        Some(_) if !workload::listens_at_port(world) => {
-            IntOrString::String(names::PORT_API_SERVER.to_owned())
-        }
-        _ => IntOrString::Int(network.port),
-    };
-    let api = ServicePort {
-        name: Some(names::PORT_API_SERVER.to_owned()),
-        port: network.port,
-        target_port: Some(target.clone()),
-        protocol: Some("TCP".to_owned()),
-        node_port: on_nodes.then_some(network.port),
-        ..ServicePort::default()
-    };
-    let before = moved.map(|port| ServicePort {
-        name: Some(names::PORT_API_SERVER_FORMER.to_owned()),
-        port,
-        target_port: Some(target),
-        protocol: Some("TCP".to_owned()),
-        node_port: on_nodes.then_some(port),
-        ..ServicePort::default()
-    });
-    let tunnel = spec.konnectivity().map(|tunnel| {
-        let port = tunnel.server.port;
-        ServicePort {
-            name: Some(names::PORT_KONNECTIVITY.to_owned()),
-            port,
-            target_port: Some(IntOrString::Int(port)),
-            protocol: Some("TCP".to_owned()),
-            node_port: on_nodes.then_some(port),
-            ..ServicePort::default()
-        }
-    });
-    let more = service.additional_ports.iter().map(additional);
     Service {
         metadata,
         spec: Some(ServiceSpec {
             type_: Some(kind.as_str().to_owned()),
             selector: Some(selector(world)),
-            ports: Some(
-                std::iter::once(api)
-                    .chain(tunnel)
-                    .chain(more)
-                    .chain(before)
-                    .collect(),
-            ),
+            ports: Some(ports(world, former.map(|(_, live)| live))),
             load_balancer_class: match balancer {
                 Some(live) => live.load_balancer_class.clone(),
                 None => network.load_balancer_class.clone().filter(|_| balanced),
@@ -122,6 +76,56 @@ pub fn wanted(world: &World) -> Service {
         }),
         status: None,
     }
+}
+
+/// The ports; `former` is what the Service is as long as clients need it so.
+fn ports(world: &World, former: Option<&ServiceSpec>) -> Vec<ServicePort> {
+    let spec = &world.tenant.spec;
+    let (network, service) = (&spec.network_profile, &spec.control_plane.service);
+    let moved = moved_from(world);
+    // While pods listen on one port and others on another, each is found by the name that
+    // the port has in all of them.
+    let target = match moved {
+        Some(_) if !workload::listens_at_port(world) => {
+            IntOrString::String(names::PORT_API_SERVER.to_owned())
+        }
+        _ => IntOrString::Int(network.port),
+    };
+    let on_nodes = service.service_type == ServiceType::NodePort;
+    let live = world.service().and_then(|live| live.spec.as_ref());
+    let live = live
+        .and_then(|live| live.ports.as_deref())
+        .unwrap_or_default();
+    // What clients dial on nodes is the number itself; what they still dial there stays.
+    let node_port = |port: i32, is_moved: bool| match on_nodes && !is_moved {
+        true => Some(port),
+        false => live
+            .iter()
+            .find(|it| it.port == port && (former.is_some() || is_moved))
+            .and_then(|it| it.node_port),
+    };
+    let tcp = |name: &str, port: i32, target: IntOrString, is_moved: bool| ServicePort {
+        name: Some(name.to_owned()),
+        port,
+        target_port: Some(target),
+        protocol: Some("TCP".to_owned()),
+        node_port: node_port(port, is_moved),
+        ..ServicePort::default()
+    };
+    let api = tcp(names::PORT_API_SERVER, network.port, target.clone(), false);
+    let tunnel = spec.konnectivity().map(|tunnel| {
+        let port = tunnel.server.port;
+        tcp(
+            names::PORT_KONNECTIVITY,
+            port,
+            IntOrString::Int(port),
+            false,
+        )
+    });
+    let more = service.additional_ports.iter().map(additional);
+    let before = moved.map(|port| tcp(names::PORT_API_SERVER_FORMER, port, target, true));
+    let all = std::iter::once(api).chain(tunnel).chain(more);
+    all.chain(before).collect()
 }
 
 /// The type that the Service keeps beside the one that is wanted, until the place where the
