@@ -360,7 +360,9 @@ fn a_warning_about_the_data_store_goes_by_where_the_data_is() {
     let resource = apiservice::find("tenantcontrolplanes").unwrap();
     let names = |name: Value| with(tenant(), "/dataStore", name);
     let settled = |mut object: Value| {
-        object["status"] = json!({"storage": {"dataStoreName": "default"}});
+        object["status"] = json!({
+            "storage": {"dataStoreName": "default", "setup": {"schema": "s"}},
+        });
         object
     };
     let (unset, default, other) = (Value::Null, json!("default"), json!("other"));
@@ -378,8 +380,10 @@ fn a_warning_about_the_data_store_goes_by_where_the_data_is() {
         let texts = resource.warnings(&new, Some(&old));
         assert_eq!(texts.len(), usize::from(warns), "{before} to {after}");
         assert!(texts.iter().all(|text| text.contains("moving data")));
-        // Nothing is settled yet.
-        let old = names(before.clone());
+        // Nothing is settled yet: the DataStore that it names may not even be there.
+        let mut old = names(before.clone());
+        assert_eq!(resource.warnings(&new, Some(&old)), [""; 0]);
+        old["status"] = json!({"storage": {"dataStoreName": "default"}});
         assert_eq!(resource.warnings(&new, Some(&old)), [""; 0]);
     }
 }

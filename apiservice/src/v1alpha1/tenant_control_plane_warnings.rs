@@ -58,10 +58,13 @@ pub(super) fn warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
         .map(|path| format!("{path}: accepted but not acted upon yet"))
         .collect();
     // Where the data is says the status, not what the spec was before: that may
-    // have named none, or one to which the data was never moved.
-    let settled = old.and_then(|old| at(old, &["status", "storage", "dataStoreName"]));
+    // have named none, one to which the data was never moved, or one that is not there.
+    let storage = old.and_then(|old| at(old, &["status", "storage"]));
     let is_name = |value: &&Value| value.as_str().is_some_and(|name| !name.is_empty());
+    let has_data = storage.and_then(|storage| at(storage, &["setup", "schema"]));
+    let settled = storage.and_then(|storage| at(storage, &["dataStoreName"]));
     if let Some(settled) = settled.filter(is_name)
+        && has_data.filter(is_name).is_some()
         && let Some(wanted) = at(new, &["spec", "dataStore"]).filter(is_name)
         && wanted != settled
     {

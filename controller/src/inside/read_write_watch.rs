@@ -173,19 +173,16 @@ async fn cycle(tenant: &Tenant, subject: &Subject, stage: &Mutex<Kind>) -> Resul
         format!("{collection}?{selector}&watch=true&resourceVersion={version}&timeoutSeconds=10");
     let path = format!("{collection}/{PROBE}");
     let write = async {
-        let answer = if exists {
-            tenant
-                .call(Method::PATCH, &path, MERGE, Some(&subject.change))
-                .await?
-        } else {
-            tenant
-                .call(
-                    Method::POST,
-                    collection,
-                    "application/json",
-                    Some(&subject.object),
-                )
-                .await?
+        let (object, change) = (Some(&subject.object), Some(&subject.change));
+        let mut made = None;
+        if !exists {
+            let answer = tenant.call(Method::POST, collection, "application/json", object);
+            // A write whose answer was lost has made it since.
+            made = Some(answer.await?).filter(|it| it.status != StatusCode::CONFLICT);
+        }
+        let answer = match made {
+            Some(answer) => answer,
+            None => tenant.call(Method::PATCH, &path, MERGE, change).await?,
         };
         if answer.status == StatusCode::NOT_FOUND {
             // The namespace is one of the things that are kept in the tenant.
@@ -293,6 +290,17 @@ mod tests {
         let stage = Mutex::new(Kind::Silent);
         let found = exercise(&tenant, Timestamp::UNIX_EPOCH, &stage).await;
         found.map_err(|failure| failure.kind)
+    }
+
+    /// A write whose answer was lost.
+    #[tokio::test]
+    async fn what_was_made_in_between_is_no_refusal() {
+        let made: Answers = |method, path| match method {
+            &Method::GET => reads(path),
+            &Method::POST => (409, "{\"message\":\"already exists\"}"),
+            _ => WRITTEN,
+        };
+        assert_eq!(exercised(made).await, Ok(Admission::Passes));
     }
 
     #[tokio::test]

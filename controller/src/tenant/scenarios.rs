@@ -333,6 +333,22 @@ fn names_that_belong_to_another_tenant() {
     story.end("schema_taken");
 }
 
+/// Deleted while its datastore was away, and made again: other names would stay.
+#[test]
+fn names_of_the_former_tenant_of_the_name_come_back_by_themselves() {
+    let mut lab = Lab::new();
+    lab.world.store.access = Some(AccessFact::Taken {
+        by: "tenants/tenant-1 (uid 7)".to_owned(),
+    });
+    let waits = lab.plan().steps.iter().find_map(|step| match step {
+        Step::Wait(waiting) => Some(waiting.message.clone()),
+        _ => None,
+    });
+    let message = waits.unwrap();
+    assert!(message.contains("There is nothing to set"), "{message}");
+    assert!(!message.contains("dataStoreSchema"), "{message}");
+}
+
 #[test]
 fn sleep_and_wake() {
     let mut story = Story::of(Lab::ready());

@@ -226,8 +226,10 @@ fn grant(world: &World, plan: &mut Plan, claim: Claim) -> bool {
             plan.push(Step::Wait(waiting(
                 reason::SCHEMA_TAKEN,
                 format!(
-                    "Schema {} or user {} belongs to {by}. {OTHER_NAMES}",
-                    claim.schema, claim.user
+                    "Schema {} or user {} belongs to {by}. {}",
+                    claim.schema,
+                    claim.user,
+                    remedy_of_taken(world, by)
                 ),
                 true,
             )));
@@ -308,6 +310,27 @@ fn trouble(world: &World) -> Option<Waiting> {
     }
 }
 
+/// Who a tenant of the same name was.
+fn former(world: &World) -> String {
+    let meta = &world.tenant.metadata;
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    format!("{}/{}", text(&meta.namespace), text(&meta.name))
+}
+
+/// What to do about names that `by` (`NAMESPACE/NAME (UID)`) holds.
+fn remedy_of_taken(world: &World, by: &str) -> &'static str {
+    match by.starts_with(&format!("{} (", former(world))) {
+        true => FORMER_GOES,
+        false => OTHER_NAMES,
+    }
+}
+
+/// The former tenant of the name is being cleaned up after, which may wait for its
+/// DataStore; other names would stay.
+const FORMER_GOES: &str = "That was the tenant of this name before: it is given back when what \
+                           was its is removed, for which status.pendingCleanups of the \
+                           DataStore may still wait. There is nothing to set.";
+
 /// What to do about a schema that somebody else holds. The user, which has the uid in
 /// it, is nobody else's.
 const OTHER_NAMES: &str = "Set spec.dataStoreSchema to another name; where it is set already, in \
@@ -317,7 +340,12 @@ const OTHER_NAMES: &str = "Set spec.dataStoreSchema to another name; where it is
 /// have for it, so that the first event about it says what to do.
 pub fn explain_failure(world: &World, reason: &str, message: &str) -> Option<Waiting> {
     if reason == reason::SCHEMA_TAKEN {
-        let message = format!("{}. {OTHER_NAMES}", message.trim_end_matches('.'));
+        let own = format!("control plane {} (", former(world));
+        let remedy = match message.contains(&own) {
+            true => FORMER_GOES,
+            false => OTHER_NAMES,
+        };
+        let message = format!("{}. {remedy}", message.trim_end_matches('.'));
         return Some(waiting(reason::SCHEMA_TAKEN, message, true));
     }
     let kinds = [
