@@ -333,6 +333,32 @@ fn names_that_belong_to_another_tenant() {
     story.end("schema_taken");
 }
 
+/// A DataStore goes with its last tenant: it gets no further ones.
+#[test]
+fn a_data_store_that_is_being_deleted_takes_no_new_tenants() {
+    let mut lab = Lab::new();
+    let mut store = lab.world.data_store.as_deref().unwrap().clone();
+    store.metadata.deletion_timestamp = Some(Time(jiff::Timestamp::UNIX_EPOCH));
+    let store = Arc::new(store);
+    lab.world.data_store = Some(store.clone());
+    let waits = |lab: &Lab| {
+        lab.plan().steps.iter().any(|step| {
+            matches!(step, Step::Wait(waiting) if waiting.message.contains("is being deleted"))
+        })
+    };
+    assert!(waits(&lab));
+    assert!(
+        !lab.plan()
+            .steps
+            .iter()
+            .any(|step| matches!(step, Step::Grant(_)))
+    );
+    // One that has its data there goes on.
+    let mut lab = Lab::ready();
+    lab.world.data_store = Some(store);
+    assert!(!waits(&lab));
+}
+
 /// Deleted while its datastore was away, and made again: other names would stay.
 #[test]
 fn names_of_the_former_tenant_of_the_name_come_back_by_themselves() {

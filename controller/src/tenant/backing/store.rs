@@ -199,6 +199,15 @@ fn usable<'a>(world: &'a World, name: Option<&str>) -> Result<&'a DataStore, Wai
         };
         return Err(waiting(reason, message, problem));
     };
+    // Whose data is there, or may be, stays until its deletion.
+    let is_new = held(world).is_none() && !settled(&world.tenant);
+    if data_store.metadata.deletion_timestamp.is_some() && is_new {
+        let message = format!(
+            "DataStore {name} is being deleted and takes no new tenants. Set spec.dataStore to \
+             another one."
+        );
+        return Err(waiting(reason::DATA_STORE_NOT_READY, message, true));
+    }
     match data_store.spec.driver {
         Driver::Etcd => Ok(data_store),
         other => Err(waiting(
