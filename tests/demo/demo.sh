@@ -171,7 +171,7 @@ compare() {
 
 # Objects with those of their conditions that are not as they should be: most should
 # be True, and a few are True while something is under way or in the way.
-unwell='{{range .items}}{{.kind}}/{{.metadata.name}}{{"\n"}}{{range .status.conditions}}{{$usual := "True"}}{{if or (eq .type "Progressing") (eq .type "Reconciling") (eq .type "Paused") (eq .type "DeletionBlocked")}}{{$usual = "False"}}{{end}}{{if and (ne .status $usual) (ne .reason "AsExpected")}}{{"  "}}{{.type}}={{.status}} {{.reason}}: {{.message}}{{"\n"}}{{end}}{{end}}{{end}}'
+unwell='{{range .items}}{{.kind}}/{{.metadata.name}}{{"\n"}}{{range .status.conditions}}{{$usual := "True"}}{{if or (eq .type "Progressing") (eq .type "Reconciling") (eq .type "Paused") (eq .type "DeletionBlocked")}}{{$usual = "False"}}{{else if eq .type "DataStoreAllowedDeletion"}}{{$usual = .status}}{{end}}{{if and (ne .status $usual) (ne .reason "AsExpected")}}{{"  "}}{{.type}}={{.status}} {{.reason}}: {{.message}}{{"\n"}}{{end}}{{end}}{{end}}'
 
 # Why, in the cluster's own words; the whole of it goes into files.
 diagnose() {
