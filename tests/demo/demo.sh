@@ -261,7 +261,9 @@ how_to_go_on() {
   [ "$CLUSTER" != lab ] || echo "  export PATH=$state/bin:\$PATH"
   echo "  kubectl get tcp,datastores,pods -A"
   if [ "$finished" = yes ]; then
-    sed "s/serviceType: LoadBalancer/serviceType: $SERVICE_TYPE/; s/\"v1.36.3\"/\"$VERSION\"/" "$here/tenant-small.yaml" > "$state/tenant-small.yaml"
+    local port=6443
+    [ "$SERVICE_TYPE" = NodePort ] && port=30443
+    sed "s/serviceType: LoadBalancer/serviceType: $SERVICE_TYPE/; s/port: 6443/port: $port/; s/\"v1.36.3\"/\"$VERSION\"/" "$here/tenant-small.yaml" > "$state/tenant-small.yaml"
     echo "  kubectl apply -f $state/tenant-small.yaml        # a new tenant"
   fi
   cat <<TEXT
@@ -292,7 +294,7 @@ take_down() {
   if [ "$CLUSTER" != lab ] && [ "$finished" = yes ]; then
     ( cd "$state" && dump_objects > after-objects && compare before-objects after-objects "Your cluster" ) || code=1
   fi
-  rm -rf "$state/kubeconfig" "$state"/*.kubeconfig "$state/token.json" "$state/bin" "$state/charts" "$state"/made-*
+  rm -rf "$state/kubeconfig" "$state"/kubeconfig.* "$state"/*.kubeconfig "$state/token.json" "$state/bin" "$state/charts" "$state"/made-*
   release_claim
   [ "$code" = 0 ] || return "$code"
   if [ "$finished" = yes ]; then
