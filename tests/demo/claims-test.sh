@@ -52,7 +52,7 @@ chmod +x "$out"/bin/*
 # In the place of images.sh, beside which demo.sh looks.
 for clone in one two; do
   mkdir -p "$out/$clone/tests/demo"
-  cp tests/demo/demo.sh tests/demo/claim.sh tests/demo/*.yaml "$out/$clone/tests/demo/"
+  cp tests/demo/{demo,claim,evidence}.sh tests/demo/*.yaml "$out/$clone/tests/demo/"
   printf '#!/bin/sh\n' > "$out/$clone/tests/demo/images.sh"
   chmod +x "$out/$clone/tests/demo/images.sh"
 done
