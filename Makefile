@@ -17,7 +17,10 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 LAB := $(abspath $(TARGET))/debug/lab
 LOGS := $(TARGET)/logs
 
-export CLUSTER KEEP LAB
+# 1: `make demo-down` takes away the kept demo of another clone, too.
+FORCE ?= 0
+
+export CLUSTER KEEP LAB FORCE
 
 # $(call phase,NAME,ESTIMATE,COMMAND): says what runs and how long it may take;
 # when it fails: what, why (the last lines) and where the whole log is.
@@ -67,7 +70,7 @@ fuzz: ## Every parser of what strangers send, for longer than in `make test` (CA
 lint: lab-build ## rustfmt, clippy, scripts, documents, the chart
 	$(call phase,format,1 s,cargo fmt --all --check)
 	$(call phase,clippy,1 to 6 min,cargo clippy --locked --workspace --all-targets -- -D warnings && cargo clippy --locked --workspace --no-default-features --bin lab -- -D warnings)
-	$(call phase,scripts,1 s,for script in tests/*.sh tests/demo/*.sh .ci/run; do bash -n $$script || exit 1; done)
+	$(call phase,scripts,10 s,for script in tests/*.sh tests/demo/*.sh .ci/run; do bash -n $$script || exit 1; done; tests/demo/claims-test.sh)
 	$(call phase,crates,1 s,tests/demo/crates.sh)
 	$(call phase,docs,1 s,tests/demo/docs.sh)
 	$(call phase,chart,5 s,tests/demo/chart.sh)

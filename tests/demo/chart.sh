@@ -36,6 +36,10 @@ render --set etcd.enabled=true,certificates.lifetime=90d,certificates.renewalWin
 [ "$(grep -c -- '- --certificate-lifetime=90d$' "$out/certificates.yaml")" = 3 ] || fail "certificates.lifetime does not reach the controller, the set-up and the renewal"
 [ "$(grep -c -- '- --certificate-renewal-window=240h$' "$out/certificates.yaml")" = 3 ] || fail "certificates.renewalWindow does not reach the controller, the set-up and the renewal"
 [ "$(grep -c -- '- --renew-only$' "$out/certificates.yaml")" = 1 ] || fail "the CronJob does not renew only"
+# The shortest and the longest that the programs take.
+render --set certificates.lifetime=2h,certificates.renewalWindow=1h > /dev/null || fail "the shortest lifetime is refused"
+render --set certificates.lifetime=60d > /dev/null || fail "a lifetime of two windows is refused"
+render --set certificates.lifetime=3650d > /dev/null || fail "the longest lifetime is refused"
 if render --set etcd.enabled=true,etcd.setup.renewal.enabled=false | grep -q '^kind: CronJob$'; then fail "etcd.setup.renewal.enabled=false leaves the CronJob"; fi
 
 # SQLite has one writer.
@@ -59,6 +63,11 @@ refused etcd.quotaBackendBytes=4Gi "got string, want integer"
 refused image.apiserver.digest=latest "does not match pattern"
 refused logFormat=xml "must be one of 'json', 'text'"
 refused certificates.lifetime=soon "does not match pattern"
+refused certificates.lifetime=1h "a lifetime of 1h is too short for a renewal window of 720h"
+refused certificates.lifetime=59d "a lifetime of 59d is too short for a renewal window of 720h"
+refused certificates.renewalWindow=183d "a lifetime of 8760h is too short for a renewal window of 183d"
+refused certificates.lifetime=3651d "a lifetime of 3651d is too long"
+refused certificates.renewalWindow=9999999999h "does not match pattern"
 refused certificates.renewalWindow=1y "does not match pattern"
 refused etcd.setup.renewal.schedule=daily "does not match pattern"
 refused 'tenantNamespaces[0]=Tenants' "does not match pattern"

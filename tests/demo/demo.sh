@@ -17,6 +17,8 @@
 #   VERSION           Kubernetes version of the tenant
 #   SERVICE_TYPE      how the tenant is reached: LoadBalancer, NodePort, ClusterIP
 #   LAB               how to call the lab's program
+#   FORCE             1: take away the kept demo of another clone, and forget one
+#                     whose cluster does not answer any more
 set -euo pipefail
 
 CLUSTER=${CLUSTER:-lab}
@@ -27,7 +29,9 @@ SERVICE_TYPE=${SERVICE_TYPE:-LoadBalancer}
 LAB=${LAB:-cargo run --quiet --workspace --no-default-features --bin lab --}
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
+# Each kind of cluster has its own: neither takes away what belongs to the other.
 state=$(cd "$top" && realpath -m "${CARGO_TARGET_DIR:-target}")/demo
+[ "$CLUSTER" = lab ] || state=$state-$CLUSTER
 release=steward
 namespace=steward-system
 group=steward.butlerlabs.dev
@@ -52,6 +56,10 @@ total=9
 if [ "$CLUSTER" = lab ]; then total=10; fi
 last_command=""
 finished=no
+# A file of a run that has not begun yet.
+refused_leaves=""
+# Whether a machine is on its way into the tenant.
+joining=no
 table=""
 
 # step TITLE [ESTIMATE]: begins a step, and closes the one before.
@@ -79,6 +87,11 @@ note() { printf '%s%s%s\n' "$dim" "$1" "$plain"; }
 
 die() { printf '%s%s%s\n' "$red" "$1" "$plain" >&2; exit 1; }
 
+# shellcheck source=tests/demo/claim.sh
+. "$here/claim.sh"
+# shellcheck source=tests/demo/evidence.sh
+. "$here/evidence.sh"
+
 # until_ok SECONDS WHAT COMMAND...: tries twice a second until it succeeds.
 until_ok() {
   local limit=$1 what=$2; shift 2
@@ -90,101 +103,7 @@ until_ok() {
   done
 }
 
-# --- what is there, before and after ----------------------------------------
-
-# Every object of the cluster that outlives minutes, one a line.
-dump_objects() {
-  local kinds
-  kinds=$(kubectl api-resources --verbs=list -o name --request-timeout=20s \
-    | grep -vxE 'endpoints|certificatesigningrequests\.certificates\.k8s\.io|events(\.events\.k8s\.io)?|componentstatuses|leases\.coordination\.k8s\.io|ipaddresses\.networking\.k8s\.io|(nodes|pods)\.metrics\.k8s\.io' \
-    | sort -u | paste -sd,)
-  kubectl get "$kinds" --all-namespaces --ignore-not-found --no-headers \
-    -o custom-columns='K:.kind,NS:.metadata.namespace,N:.metadata.name' | sort
-}
-
-# Keys, users and roles of the tenants' etcd: a Pod that shows root's
-# certificate asks, one container a question.
-dump_etcd() {
-  local pod=etcd-dump
-  kubectl -n $namespace delete pod $pod --ignore-not-found --wait=true >/dev/null
-  kubectl -n $namespace apply -f - >/dev/null <<YAML
-apiVersion: v1
-kind: Pod
-metadata: {name: $pod}
-spec:
-  restartPolicy: Never
-  automountServiceAccountToken: false
-  terminationGracePeriodSeconds: 0
-  volumes: [{name: tls, secret: {secretName: steward-etcd-certs}}]
-  containers:
-$(dump_container keys get / --prefix --keys-only)
-$(dump_container users user list)
-$(dump_container roles role list)
-YAML
-  local end=$((SECONDS + 60)) phase=""
-  until [ "$phase" = Succeeded ]; do
-    phase=$(kubectl -n $namespace get pod $pod -o jsonpath='{.status.phase}')
-    if [ "$phase" = Failed ] || [ $SECONDS -ge $end ]; then
-      kubectl -n $namespace logs $pod --all-containers --prefix >&2 || true
-      die "etcd's keys, users and roles could not be read"
-    fi
-    sleep 0.5
-  done
-  kubectl -n $namespace logs $pod --all-containers --prefix | sed -E "s|^\[pod/$pod/([a-z]+)\] |\1 |" | grep -vE '^[a-z]+ *$' | sort
-  kubectl -n $namespace delete pod $pod --wait=true >/dev/null
-}
-
-dump_container() {
-  local name=$1; shift
-  local words; words=$(printf '"%s",' "$@")
-  cat <<YAML
-  - name: $name
-    image: $IMAGE_ETCD
-    command: [etcdctl, "--endpoints=https://steward-etcd-client.$namespace.svc.cluster.local:2379",
-              --cacert=/tls/ca.crt, --cert=/tls/tls.crt, --key=/tls/tls.key, ${words%,}]
-    volumeMounts: [{name: tls, mountPath: /tls, readOnly: true}]
-YAML
-}
-
-# compare BEFORE AFTER WHAT
-compare() {
-  if diff -u "$1" "$2" > "$state/left.diff"; then
-    note "$3: equal before and after ($(wc -l < "$1") lines)"
-  else
-    cat "$state/left.diff" >&2
-    die "$3: something was left behind (lines with + above)"
-  fi
-}
-
 # --- failure and end ----------------------------------------------------------
-
-# Why, in the cluster's own words; the whole of it goes into files.
-diagnose() {
-  local out
-  out=$state/failure-$(date +%H%M%S)
-  mkdir -p "$out"
-  {
-    kubectl get pods -A -o wide
-    kubectl get apiservice $api_service -o yaml
-    kubectl get tcp,datastores -A -o yaml
-    kubectl describe pods -n $namespace
-    kubectl describe pods -n tenants
-    kubectl get events -A --sort-by=.lastTimestamp
-  } > "$out/cluster.txt" 2>&1 || true
-  local name
-  for name in deploy/steward-apiserver deploy/steward-controller statefulset/steward-etcd; do
-    kubectl -n $namespace logs "$name" --all-containers --tail=2000 > "$out/${name#*/}.log" 2>&1 || true
-  done
-  kubectl -n $namespace logs -l app.kubernetes.io/component=etcd-setup --tail=500 > "$out/etcd-setup.log" 2>&1 || true
-  echo "What the cluster says:" >&2
-  kubectl get tcp,datastores -A -o jsonpath='{range .items[*]}{.kind}{"/"}{.metadata.name}{range .status.conditions[?(@.status!="True")]}{"\n  "}{.type}={.status} {.reason}: {.message}{end}{"\n"}{end}' >&2 2>/dev/null || true
-  kubectl get pods -A --no-headers 2>/dev/null | awk '$4 != "Running" && $4 != "Completed" { print "  pod " $1 "/" $2 ": " $4 }' >&2 || true
-  local log
-  for log in "$out"/*.log; do
-    [ -s "$log" ] && { echo "The end of $log:"; tail -n 4 "$log" | cut -c1-400 | sed 's/^/  /'; } >&2
-  done
-  echo "Everything: $out" >&2
-}
 
 on_exit() {
   local code=$?
@@ -192,8 +111,11 @@ on_exit() {
   # Cleaning up is not interrupted by a second Ctrl-C, and ends by itself.
   trap '' INT
   set +e
+  # A run that was refused has made nothing, and takes nothing away.
+  [ -z "$refused_leaves" ] || rm -f "$refused_leaves"
+  [ "$claimed" = yes ] || exit "$code"
   if [ "$code" = 0 ] && [ "$finished" = yes ]; then
-    [ "$KEEP" = 1 ] && { how_to_go_on; exit 0; }
+    [ "$KEEP" = 1 ] && { keep; how_to_go_on; exit 0; }
     take_down
     exit $?
   fi
@@ -209,88 +131,148 @@ on_exit() {
       fi
       ;;
   esac
-  if [ "$KEEP" = 1 ] && [ "$code" != 130 ] && [ "$code" != 143 ]; then
-    echo "KEEP=1: left as it is; make demo-down${CLUSTER:+ CLUSTER=$CLUSTER} takes it away." >&2
+  if [ "$KEEP" = 1 ] && [ "$code" != 130 ] && [ "$code" != 143 ] && [ -s "$state/kubeconfig" ]; then
+    keep
+    how_to_go_on >&2
   else
-    take_down >&2 || true
+    take_down >&2
   fi
   exit "$code"
 }
 
+# What KEEP=1 leaves is written down, so that nobody takes it for a ruin.
+keep() {
+  [ -f "$state/made-release" ] && mark release "$namespace"
+  [ -f "$state/made-tenants" ] && mark tenants tenants
+  write_claim yes
+}
+
 how_to_go_on() {
+  echo
+  if [ "$finished" = yes ]; then
+    echo "KEEP=1: the cluster is still there. To use it from this shell:"
+  else
+    echo "KEEP=1: the cluster is left as it is. To look at it from this shell:"
+  fi
+  echo
+  echo "  export KUBECONFIG=$state/kubeconfig"
+  [ "$CLUSTER" != lab ] || echo "  export PATH=$state/bin:\$PATH"
+  echo "  kubectl get tcp,datastores,pods -A"
+  if [ "$finished" = yes ]; then
+    local port=6443
+    [ "$SERVICE_TYPE" = NodePort ] && port=30443
+    sed "s/serviceType: LoadBalancer/serviceType: $SERVICE_TYPE/; s/port: 6443/port: $port/; s/\"v1.36.3\"/\"$VERSION\"/" "$here/tenant-small.yaml" > "$state/tenant-small.yaml"
+    echo "  kubectl apply -f $state/tenant-small.yaml        # a new tenant"
+  fi
   cat <<TEXT
-
-KEEP=1: the cluster is still there. To use it from this shell:
-
-  export KUBECONFIG=$state/kubeconfig
-  export PATH=$state/bin:\$PATH
-  kubectl get tcp,datastores,pods -A
-  kubectl apply -f $state/tenant-1.yaml        # a new tenant
 
 and when you are done:
 
-  make demo-down$([ "$CLUSTER" = lab ] || echo " CLUSTER=$CLUSTER")
+  make demo-down$make_words
 TEXT
 }
 
 take_down() {
   echo
   note "Taking the demo away ..."
+  local code=0
   if [ "$CLUSTER" = lab ]; then
-    $LAB down --name demo
+    if [ "$claimed" = yes ] && ! claim_is_ours; then
+      note "Another demo has taken the place of this one; it is left alone."
+      return 1
+    fi
+    $LAB down --name demo || code=1
   else
-    [ -s "$state/kubeconfig" ] || { note "No demo is known here."; return 0; }
-    export KUBECONFIG=$state/kubeconfig
-    uninstall
+    take_from_cluster || code=1
   fi
-  local code=$?
-  if [ "$CLUSTER" != lab ] && [ "$finished" = yes ] && [ "$code" = 0 ]; then
+  if [ "$code" != 0 ]; then
+    printf '%sNot everything could be taken away (above). Again: make demo-down%s%s\n' "$red" "$make_words" "$plain"
+    return "$code"
+  fi
+  if [ "$CLUSTER" != lab ] && [ "$finished" = yes ]; then
     ( cd "$state" && dump_objects > after-objects && compare before-objects after-objects "Your cluster" ) || code=1
   fi
-  rm -rf "$state/kubeconfig" "$state"/*.kubeconfig "$state/token.json" "$state/bin" "$state/charts" "$state"/made-*
-  return $code
+  rm -rf "$state/kubeconfig" "$state"/kubeconfig.* "$state"/*.kubeconfig "$state/token.json" "$state/bin" "$state/charts" "$state"/made-*
+  release_claim
+  [ "$code" = 0 ] || return "$code"
+  if [ "$finished" = yes ]; then
+    echo "Done: all $total steps passed, and nothing of the demo is left."
+  else
+    echo "Nothing of the demo is left."
+  fi
+}
+
+take_from_cluster() {
+  if [ ! -s "$state/kubeconfig" ]; then
+    note "No demo is known here."
+    return 0
+  fi
+  export KUBECONFIG=$state/kubeconfig
+  [ -n "$(marks)" ] || return 0
+  if [ -z "$(cluster_id)" ]; then
+    echo "The cluster of the demo$(at_address) does not answer: nothing was removed in it."
+    if [ "${FORCE:-0}" = 1 ]; then echo "FORCE=1: it is forgotten."; return 0; fi
+    echo "If it is gone for good: make demo-down$make_words FORCE=1"
+    return 1
+  fi
+  uninstall
 }
 
 # In someone's cluster only what the demo made goes.
 uninstall() {
-  if kubectl get apiservice $api_service >/dev/null 2>&1 && [ -f "$state/made-tenants" ]; then
-    kubectl -n tenants delete tcp --all --ignore-not-found --timeout=120s
+  local failed=0 mark
+  for mark in release:$namespace tenants:tenants datastore:$namespace; do
+    if [ -f "$state/made-${mark%:*}" ] && ! marked "${mark%:*}" "${mark#*:}"; then
+      note "Namespace ${mark#*:} is gone, or not the one that the demo made: left alone."
+    fi
+  done
+  if marked tenants tenants && kubectl get apiservice $api_service >/dev/null 2>&1; then
+    kubectl -n tenants delete tcp --all --ignore-not-found --timeout=120s || failed=1
   fi
-  if [ -f "$state/made-release" ]; then
-    [ -f "$state/made-datastore" ] && kubectl delete datastore default --ignore-not-found --timeout=60s
-    helm uninstall $release -n $namespace --wait --timeout 3m
+  if marked release $namespace; then
+    if marked datastore $namespace && kubectl get apiservice $api_service >/dev/null 2>&1; then
+      kubectl delete datastore default --ignore-not-found --timeout=60s || failed=1
+    fi
+    if helm status $release -n $namespace >/dev/null 2>&1; then
+      helm uninstall $release -n $namespace --wait --timeout 3m || failed=1
+    fi
     # By hand, because only the demo knows that nothing in it is wanted.
-    kubectl delete apiservice $api_service --ignore-not-found
-    kubectl -n $namespace delete pvc,secret --all --ignore-not-found --timeout=60s
+    kubectl delete apiservice $api_service --ignore-not-found || failed=1
+    kubectl -n $namespace delete pvc,secret --all --ignore-not-found --timeout=60s || failed=1
   fi
-  [ -f "$state/made-tenants" ] && kubectl delete namespace tenants --ignore-not-found --timeout=120s
-  [ -f "$state/made-release" ] && kubectl delete namespace $namespace --ignore-not-found --timeout=120s
-  rm -f "$state"/made-*
-  return 0
+  if marked tenants tenants; then
+    kubectl delete namespace tenants --ignore-not-found --timeout=120s || failed=1
+  fi
+  if marked release $namespace; then
+    kubectl delete namespace $namespace --ignore-not-found --timeout=120s || failed=1
+  fi
+  return $failed
 }
 
 # --- the demo -------------------------------------------------------------------
 
 use_tools() {
-  mkdir -p "$state/bin"
   if [ "$CLUSTER" = lab ]; then
+    mkdir -p "$state/bin"
     ln -sf "$($LAB path kubectl)" "$state/bin/kubectl"
     ln -sf "$($LAB path helm)" "$state/bin/helm"
+    PATH=$state/bin:$PATH
   fi
-  PATH=$state/bin:$PATH
   command -v helm >/dev/null || die "helm is missing: https://helm.sh/docs/intro/install"
   command -v kubectl >/dev/null || die "kubectl is missing (1.32 or later): https://kubernetes.io/docs/tasks/tools"
 }
 
 cluster_lab() {
   step "A management cluster" "about 10 s once its programs are built; the first time they are compiled"
+  take_claim
+  clean_state
   last_command="building the cluster's programs"
   $LAB build
   last_command="building the images"
   "$here/images.sh" dev "$state/images"
   use_tools
   last_command="starting the cluster"
-  # A run of this name that was left (KEEP=1, kill -9) makes way.
+  # What a killed run left makes way.
   $LAB down --name demo >/dev/null 2>&1 || true
   $LAB up --level pods --name demo >/dev/null
   cp "$($LAB kubeconfig --name demo)" "$state/kubeconfig"
@@ -309,24 +291,42 @@ cluster_current() {
     die "CLUSTER=current needs images that your nodes can pull: make demo CLUSTER=current IMAGE_APISERVER=... IMAGE_CONTROLLER=... (make images builds them; docs/src/how-to/images.md)"
   fi
   use_tools
-  # A copy, so that the namespace set below is not set in yours.
-  kubectl config view --raw --minify --flatten > "$state/kubeconfig.new"
-  chmod 600 "$state/kubeconfig.new"
-  mv "$state/kubeconfig.new" "$state/kubeconfig"
-  export KUBECONFIG=$state/kubeconfig
+  mkdir -p "$state"
+  # A copy, so that the namespace set below is not set in yours. Until the claim it has
+  # a name of its own: a kept demo needs the other one.
+  local copy; copy=$(mktemp "$state/kubeconfig.XXXXXX")
+  refused_leaves=$copy
+  kubectl config view --raw --minify --flatten > "$copy"
+  export KUBECONFIG=$copy
   kubectl config current-context
   kubectl get --raw /readyz >/dev/null || die "kubectl does not reach the cluster of this context"
-  kubectl get apiservice $api_service >/dev/null 2>&1 && die "Steward is installed in this cluster already; the demo touches nothing that it did not make"
+  cluster=$(cluster_id)
+  [ -n "$cluster" ] || die "kubectl may not read the namespace kube-system of this cluster, by which the demo knows it again"
+  cluster_address=$(kubectl config view --minify -o jsonpath='{.clusters[0].cluster.server}')
+  take_claim
+  kubectl get apiservice $api_service >/dev/null 2>&1 && refuse "Steward is installed in this cluster already; the demo touches nothing that it did not make"
   local name
   for name in $namespace tenants; do
-    kubectl get namespace $name >/dev/null 2>&1 && die "Namespace $name exists in this cluster; the demo would remove it at its end. Use another cluster, or rename it."
+    kubectl get namespace $name >/dev/null 2>&1 && refuse "Namespace $name exists in this cluster; the demo would remove it at its end. Use another cluster, or rename it."
   done
+  clean_state
+  mv "$copy" "$state/kubeconfig"
+  export KUBECONFIG=$state/kubeconfig
   return 0
 }
 
+# refuse WHY: after the claim, of which nothing has been used.
+refuse() {
+  release_claim
+  claimed=no
+  die "$1"
+}
+
+# What earlier runs left in files, which a look at them afterwards may have needed.
+clean_state() { rm -rf "$state"/*.kubeconfig "$state/token.json" "$state"/before-* "$state"/after-* "$state/join.log" "$state"/made-*; }
+
 demo() {
   mkdir -p "$state"
-  rm -f "$state"/*.kubeconfig "$state"/before-* "$state"/after-*
   trap on_exit EXIT
   trap 'exit 130' INT
   trap 'exit 143' TERM
@@ -338,11 +338,12 @@ demo() {
 
   step "Steward, with helm" "about 30 s"
   ln -sfn "$top/charts" charts
-  touch made-release
+  mark release
   run "helm install $release charts/steward --namespace $namespace --create-namespace --wait --timeout 3m \\
     --set image.apiserver.repository=${IMAGE_APISERVER%:*},image.apiserver.tag=${IMAGE_APISERVER##*:} \\
     --set image.controller.repository=${IMAGE_CONTROLLER%:*},image.controller.tag=${IMAGE_CONTROLLER##*:} \\
     --set etcd.enabled=true,etcd.image.repository=${IMAGE_ETCD%:*},etcd.image.tag=${IMAGE_ETCD##*:} > install.txt"
+  mark release $namespace
   run "kubectl -n $namespace get pods"
 
   step "An API of its own"
@@ -351,13 +352,14 @@ demo() {
   run "kubectl explain tcp.spec.controlPlane.deployment.replicas"
 
   step "A DataStore, posted by the set-up of the etcd that came with the chart"
-  touch made-datastore
+  mark datastore $namespace
   until_ok 180 "DataStore default" kubectl get datastore default
   run "kubectl wait --for=condition=Ready datastore/default --timeout=120s"
   run "kubectl get datastores"
   until_ok 60 "the end of the set-up" kubectl -n $namespace wait --for=condition=Complete job -l app.kubernetes.io/component=etcd-setup --timeout=1s
+  mark tenants
   run "kubectl create namespace tenants"
-  touch made-tenants
+  mark tenants tenants
   kubectl config set-context --current --namespace=tenants >/dev/null
   dump_etcd > before-etcd
   dump_objects > before-tenant
@@ -432,10 +434,13 @@ worker_joins() {
   join=$(sed -n 's/.*"command": *"\([^"]*\)".*/\1/p' token.json)
   [ -n "$join" ] || die "the answer has no command: $(sed 's/"token": *"[^"]*"/"token": "..."/' token.json)"
   run "kubectl get tcp tenant-1 --subresource=jointoken"
+  joining=yes
   last_command="the line that was printed: kubeadm join ..."
   printf '%s# kubeadm join %s ...%s\n' "$bold" "$(printf '%s' "$join" | cut -d' ' -f3)" "$plain"
   # shellcheck disable=SC2086 # its words
-  lab worker --name demo join 1 $join > join.log 2>&1 || { cat join.log >&2; die "the machine cannot join"; }
+  lab worker --name demo join 1 $join > join.log 2>&1 || die "the machine cannot join"
+  # On an empty list `kubectl wait --all` fails at once.
+  until_ok 60 "the Node of the machine" sh -c '[ -n "$(kubectl --kubeconfig tenant-1.kubeconfig get nodes -o name)" ]'
   run "kubectl --kubeconfig tenant-1.kubeconfig wait --for=condition=Ready node --all --timeout=60s"
   run "kubectl --kubeconfig tenant-1.kubeconfig get nodes"
   run "kubectl --kubeconfig tenant-1.kubeconfig -n kube-system rollout status deployment/coredns --timeout=90s"
@@ -448,6 +453,7 @@ worker_joins() {
   run "kubectl --kubeconfig tenant-1.kubeconfig delete node --all"
   run "lab worker --name demo reset 1 > /dev/null"
   run "lab worker --name demo down 1"
+  joining=no
 }
 
 lab() { $LAB "$@"; }
@@ -466,7 +472,7 @@ case "${1:-up}" in
   up) demo ;;
   down)
     cd "$top"
-    [ "$CLUSTER" = lab ] || { mkdir -p "$state"; PATH=$state/bin:$PATH; }
+    may_take_away
     take_down
     ;;
   *) echo "usage: demo.sh [up|down]" >&2; exit 2 ;;

@@ -64,6 +64,14 @@ demo current CLUSTER=current KUBECONFIG="$stranger_config" IMAGE_ETCD=registry.k
   IMAGE_APISERVER=localhost/steward-apiserver:dev IMAGE_CONTROLLER=localhost/steward-controller:dev \
   || { tail -n 40 "$logs/current.log" >&2; fail "the demo failed on a stranger's cluster"; }
 grep -q '^Your cluster: equal' "$logs/current.log" || fail "the demo did not compare the stranger's cluster before and after"
+# What is there already is refused, and stays.
+kubectl --kubeconfig "$stranger_config" create namespace tenants > /dev/null
+if demo refused CLUSTER=current KUBECONFIG="$stranger_config" IMAGE_APISERVER=x:1 IMAGE_CONTROLLER=x:1; then
+  fail "the demo took a namespace of the stranger's for its own"
+fi
+grep -q 'exists in this cluster' "$logs/refused.log" || { tail "$logs/refused.log" >&2; fail "the refusal does not say why"; }
+[ "$(kubectl --kubeconfig "$stranger_config" get namespace tenants -o jsonpath='{.status.phase}')" = Active ] \
+  || fail "a refused demo removed a namespace of the stranger's"
 $LAB down --name $stranger
 nothing_left "the demo on a stranger's cluster"
 

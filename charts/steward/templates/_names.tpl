@@ -76,19 +76,31 @@ capabilities:
 {{- end -}}
 {{- end }}
 
-{{/* For how long certificates are made and when they are renewed. The chart's etcd is
-looked at once a day: what is due must not end before, should one day's Job fail. */}}
+{{/* A duration such as 720h or 30d, in hours. */}}
+{{- define "steward.hours" -}}
+{{- if hasSuffix "d" . }}{{ mul 24 (trimSuffix "d" . | int64) }}{{ else }}{{ trimSuffix "h" . | int64 }}{{ end }}
+{{- end }}
+
+{{/* For how long certificates are made and when they are renewed. The programs refuse
+what would be renewed without end, and the set-up would fail only after the install. The
+chart's etcd is looked at once a day: what is due must not end before, should one day's
+Job fail. */}}
 {{- define "steward.certificates" -}}
 {{- $window := ((.Values).certificates).renewalWindow | default "720h" }}
-{{- $hours := trimSuffix "h" $window | int }}
-{{- if hasSuffix "d" $window }}
-{{- $hours = mul 24 (trimSuffix "d" $window | int) }}
+{{- $lifetime := ((.Values).certificates).lifetime | default "8760h" }}
+{{- $hours := include "steward.hours" $window | int64 }}
+{{- $life := include "steward.hours" $lifetime | int64 }}
+{{- if lt $life (mul 2 $hours) }}
+{{- fail (printf "certificates.lifetime: a lifetime of %s is too short for a renewal window of %s: certificates have to live for two windows at least, else they would be renewed all the time" $lifetime $window) }}
 {{- end }}
-{{- if and (.Values.etcd).enabled (lt (int $hours) 72) }}
+{{- if gt $life 87600 }}
+{{- fail (printf "certificates.lifetime: a lifetime of %s is too long: authorities live for 87600h" $lifetime) }}
+{{- end }}
+{{- if and (.Values.etcd).enabled (lt $hours 72) }}
 {{- fail "certificates.renewalWindow must be 72h or more with etcd.enabled: the certificates of etcd are looked at once a day" }}
 {{- end -}}
-- --certificate-lifetime={{ ((.Values).certificates).lifetime | default "8760h" }}
-- --certificate-renewal-window={{ ((.Values).certificates).renewalWindow | default "720h" }}
+- --certificate-lifetime={{ $lifetime }}
+- --certificate-renewal-window={{ $window }}
 {{- end }}
 
 {{/* The binding of a Role of that name to one of our accounts:
