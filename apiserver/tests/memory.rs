@@ -108,7 +108,7 @@ fn child() {
 fn took(media: Media, body: &str) -> usize {
     let directory = tempfile::tempdir().unwrap();
     let name = match media {
-        Media::Yaml | Media::Either => "body.yaml",
+        Media::Yaml => "body.yaml",
         Media::Json => "body.json",
         Media::Either => "body",
     };
