@@ -295,9 +295,9 @@ mod tests {
     /// A write whose answer was lost.
     #[tokio::test]
     async fn what_was_made_in_between_is_no_refusal() {
-        let made: Answers = |method, path| match method {
-            &Method::GET => reads(path),
-            &Method::POST => (409, "{\"message\":\"already exists\"}"),
+        let made: Answers = |method, path| match *method {
+            Method::GET => reads(path),
+            Method::POST => (409, "{\"message\":\"already exists\"}"),
             _ => WRITTEN,
         };
         assert_eq!(exercised(made).await, Ok(Admission::Passes));
