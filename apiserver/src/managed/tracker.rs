@@ -10,7 +10,7 @@ use super::set::Set;
 use super::typed::{Duplicates, Invalid};
 use super::updater::{Updater, without_identity};
 use super::value;
-use crate::decode::{depth, weight};
+use crate::decode::{depth, strict};
 use crate::object::{meta, set_meta};
 
 /// What `kubectl apply` on the client's side leaves (R5.21).
@@ -254,7 +254,7 @@ impl Tracker {
     /// The fields that are as the annotation of client-side apply has them.
     fn unchanged_since_last_applied(&self, live: &Value) -> Option<Set> {
         let text = last_applied(live)?.as_bytes();
-        weight::of_json(text, LAST_APPLIED_TREE).ok()?;
+        strict::weigh_json(text, LAST_APPLIED_TREE).ok()?;
         let last: Value = serde_json::from_slice(text).ok()?;
         if last["apiVersion"] != *self.api_version || depth::exceeds(&last, depth::MAX_DEPTH) {
             return None;
