@@ -12,9 +12,11 @@ use serde_json::Value;
 
 use crate::authn::Identity;
 use crate::authz::{self, Attributes, Decision};
+use crate::managed::tracker;
 use crate::namespaces::State;
 use crate::object::{self, meta, set_meta};
 use crate::registry::Registry;
+use crate::registry::ownership::Author;
 use crate::respond::Warnings;
 use crate::status::{Cause, Failure, Subject};
 
@@ -131,7 +133,8 @@ pub fn prepare_create(
 /// the generation counts changes of anything but metadata and status (R3.50).
 ///
 /// # Errors
-/// 413 for what is never stored, before anything looks at all of it.
+/// 413 for what is never stored, before anything looks at all of it. What is no larger than
+/// what is stored goes on, so that a deletion ends.
 pub fn prepare_update(
     resource: &Resource,
     new: &mut Value,
@@ -155,7 +158,7 @@ pub fn prepare_update(
     if resource.has_status() {
         set_status(new, old.get("status").cloned());
     }
-    object::fits(new)?;
+    object::fits_instead(new, old)?;
     dedupe_owners(new, warnings);
     if object::spec_changed(resource, new, old) {
         bump_generation(new);
@@ -163,18 +166,20 @@ pub fn prepare_update(
     Ok(())
 }
 
-/// R3.72: nothing but the status is taken.
+/// R3.72: nothing but the status is taken; with it the managers of a configuration that was
+/// applied, which say who wrote it. What a client says of managers is not looked at (R5.8).
 ///
 /// # Errors
 /// 413 for what is never stored.
-pub fn prepare_status(new: &mut Value, old: &Value) -> Result<(), Failure> {
-    let status = new.get("status").cloned();
-    let managers = new["metadata"].get("managedFields").cloned();
+pub fn prepare_status(new: &mut Value, old: &Value, author: &Author) -> Result<(), Failure> {
+    let status = new.get_mut("status").map(Value::take);
+    let managers = tracker::take_managers(new);
     *new = old.clone();
     set_status(new, status);
-    // They say who wrote the status.
-    set_meta(new, "managedFields", managers);
-    object::fits_with_status(new)
+    if matches!(author, Author::Applier) {
+        set_meta(new, "managedFields", managers);
+    }
+    object::fits_with_status(new, old)
 }
 
 /// The object on its way out: the first mark counts as a generation (R3.63).

@@ -62,10 +62,6 @@ pub fn weighed_as(headers: &HeaderMap) -> Media {
     }
 }
 
-fn is_json(body: &[u8]) -> bool {
-    serde_json::from_slice::<serde::de::IgnoredAny>(body).is_ok()
-}
-
 /// A parsed body and what a strict reader has to say about it.
 #[derive(Debug, Default)]
 pub struct Parsed {
@@ -103,28 +99,44 @@ pub fn too_heavy(what: &str, most: usize) -> Failure {
     ))
 }
 
-/// What the tree of a body will take; it is not made.
+/// What the tree of a body will take; it is not made. It is not less than what [`parse`]
+/// makes of the same bytes, whichever reader that takes.
 ///
 /// # Errors
 /// When that is more than `most`.
 pub fn weigh(media: Media, body: &[u8], most: usize) -> Result<usize, weight::TooHeavy> {
     match media {
-        Media::Either if is_json(body) => weight::of_json(body, most),
-        Media::Json => weight::of_json(body, most),
-        Media::Yaml | Media::Either => strict::weigh_yaml(body, most),
+        Media::Json => strict::weigh_json(body, most).map(|(tree, _)| tree),
+        Media::Yaml => strict::weigh_yaml(body, most),
+        Media::Either => {
+            let (tree, is_json) = strict::weigh_json(body, most)?;
+            match is_json {
+                true => Ok(tree),
+                // The first part may be heavier as JSON than all of it is as YAML.
+                false => Ok(tree.max(strict::weigh_yaml(body, most)?)),
+            }
+        }
     }
 }
 
 /// Parses the bytes.
+///
+/// # Errors
+/// See [`Unreadable`].
 pub fn parse(media: Media, body: &[u8]) -> Result<Parsed, Unreadable> {
     match media {
         Media::Json => strict::json(body),
         Media::Yaml => strict::yaml(body),
         Media::Either => match strict::json(body) {
-            Ok(parsed) if parsed.duplicates.is_empty() => Ok(parsed),
+            Ok(mut parsed) => {
+                // Of keys that are given twice the reader of YAML tells, as by Kubernetes.
+                if !parsed.duplicates.is_empty() {
+                    parsed.duplicates = strict::yaml_duplicates(body);
+                }
+                Ok(parsed)
+            }
             Err(Unreadable::TooMany) => Err(Unreadable::TooMany),
-            // Of keys that are given twice the reader of YAML tells, as by Kubernetes.
-            _ => strict::yaml(body),
+            Err(Unreadable::Syntax(_)) => strict::yaml(body),
         },
     }
 }

@@ -206,7 +206,7 @@ impl Limits {
     pub async fn decode(&self, identity: &Identity, stored: &[u8]) -> Result<Room, Failure> {
         let mut room = self.room(identity, &self.stored);
         // What is heavier is of a release that did not weigh, and takes all that one gets.
-        let tree = weight::of_json(stored, room.most).unwrap_or(room.most);
+        let tree = decode::weigh(Media::Json, stored, room.most).unwrap_or(room.most);
         room.reach(RAW * stored.len() + tree).await?;
         Ok(room)
     }
@@ -461,7 +461,7 @@ mod tests {
     /// JSON whose tree takes about so many bytes.
     fn heavy(bytes: usize) -> String {
         let of = |count: usize| format!("[{}]", vec![r#"{"":0}"#; count].join(","));
-        let many = weight::of_json(of(1 << 14).as_bytes(), usize::MAX).unwrap();
+        let many = decode::weigh(Media::Json, of(1 << 14).as_bytes(), usize::MAX).unwrap();
         of(bytes / (many >> 14))
     }
 

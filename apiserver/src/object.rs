@@ -103,11 +103,41 @@ pub fn fits(object: &Value) -> Result<(), Failure> {
     light(object, weight::TREE)
 }
 
+/// The same for an object in place of a stored one, without status and managers, which its
+/// author does not change. What is no larger than what is stored goes on.
+pub fn fits_instead(new: &Value, old: &Value) -> Result<(), Failure> {
+    bounded_instead(new, old)?;
+    let most = weight::TREE;
+    match weight_of_main(new, most) {
+        Ok(_) => Ok(()),
+        Err(weight::TooHeavy) => {
+            // It was stored with fields of the server's, or by a release that weighed otherwise.
+            let before = weight_of_main(old, usize::MAX).unwrap_or(most);
+            let weighed = weight_of_main(new, before);
+            weighed.map_err(|weight::TooHeavy| decode::too_heavy("object", most))?;
+            Ok(())
+        }
+    }
+}
+
 /// The same for a new status. What else is in the object is there already, and its status
 /// goes on.
-pub fn fits_with_status(object: &Value) -> Result<(), Failure> {
-    bounded(object)?;
-    light(&object["status"], weight::STATUS_TREE)
+pub fn fits_with_status(new: &Value, old: &Value) -> Result<(), Failure> {
+    bounded_instead(new, old)?;
+    light(&new["status"], weight::STATUS_TREE)
+}
+
+/// What the fields take of which the status and the managers say nothing.
+fn weight_of_main(object: &Value, most: usize) -> Result<usize, weight::TooHeavy> {
+    let fields = object.as_object().into_iter().flatten();
+    let fields = fields.filter(|(name, _)| *name != "status" && *name != "metadata");
+    let metadata = object["metadata"].as_object().into_iter().flatten();
+    let metadata = metadata.filter(|(name, _)| *name != "managedFields");
+    let mut sum = 0;
+    for (_, value) in fields.chain(metadata) {
+        sum += weight::of(value, most - sum)?;
+    }
+    Ok(sum)
 }
 
 /// The same with the managers of its fields, which are recorded after it was looked at.
@@ -124,6 +154,15 @@ fn bounded(object: &Value) -> Result<(), Failure> {
         return Err(Failure::TooLarge(format!("limit is {MAX_STORED}")));
     }
     Ok(())
+}
+
+/// The same in place of a stored one: with its resourceVersion, which is not stored.
+fn bounded_instead(new: &Value, old: &Value) -> Result<(), Failure> {
+    let bounded = bounded(new);
+    match bounded.is_err() && crate::merge::length(new) <= crate::merge::length(old) {
+        true => Ok(()),
+        false => bounded,
+    }
 }
 
 fn light(value: &Value, most: usize) -> Result<(), Failure> {

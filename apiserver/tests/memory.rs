@@ -11,7 +11,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const CASE: &str = "STEWARD_TEST_CASE";
 const MIB: usize = 1024 * 1024;
 /// What is not of the tree: pages that are half used, and the reader itself.
-const SLACK: usize = 3 * MIB;
+const SLACK: usize = 4 * MIB;
 
 type Piece = fn(usize) -> String;
 
@@ -42,6 +42,20 @@ const CASES: &[(&str, Media, Piece)] = &[
         format!("\n    {{name: LOG_LEVEL_{n}, value: \"debug\"}}")
     }),
     ("YAML anchors", Media::Yaml, |n| format!("&a{n} {{a: 0}}")),
+    ("applied maps", Media::Either, |_| r#"{"a":{"b":0}}"#.into()),
+    ("applied YAML", Media::Either, |_| "{a: {b: 0}}".into()),
+    // Some readers of JSON take such a number, others do not.
+    (
+        "applied after an infinite number",
+        Media::Either,
+        |n| match n {
+            0 => "17976931348623158e292".into(),
+            _ => r#"{"a":{"b":0}}"#.into(),
+        },
+    ),
+    ("applied with keys given twice", Media::Either, |_| {
+        r#"{"a":{"b":0},"a":{"b":0}}"#.into()
+    }),
 ];
 
 fn body(piece: Piece, count: usize) -> String {

@@ -6,27 +6,16 @@ use apiservice::told::{self, Paths, Place};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::weight::{Meter, TooHeavy, Weigh, heavy};
+use super::weight::{Meter, TooHeavy};
 use super::{Parsed, Unreadable};
 
 /// Parses JSON; the paths of keys given twice are reported (R6.4).
 pub fn json(body: &[u8]) -> Result<Parsed, Unreadable> {
-    if body.iter().all(u8::is_ascii_whitespace) {
-        let text = "unexpected end of JSON input";
-        return Err(Unreadable::Syntax(text.to_owned()));
-    }
     let mut duplicates = Paths::default();
     let mut meter = Meter::default();
-    let mut reader = serde_json::Deserializer::from_slice(body);
-    let value = Seed {
-        path: &Place::Root,
-        duplicates: &mut duplicates,
-        meter: &mut meter,
-    }
-    .deserialize(&mut reader)
-    .and_then(|value| reader.end().map(|()| value))
-    .map_err(|error| match meter.exceeded() {
-        false => Unreadable::Syntax(error.to_string()),
+    let value = read_json(body, &mut Keeper::keeping(&mut duplicates, &mut meter));
+    let value = value.map_err(|text| match meter.exceeded() {
+        false => Unreadable::Syntax(text),
         true => Unreadable::TooMany,
     })?;
     Ok(Parsed {
@@ -35,11 +24,40 @@ pub fn json(body: &[u8]) -> Result<Parsed, Unreadable> {
     })
 }
 
+/// What the tree of a JSON document will take, and whether [`json`] reads all of it: of what
+/// comes after an error no tree is made.
+///
+/// # Errors
+/// When that is more than `most`; it is read no further.
+pub fn weigh_json(body: &[u8], most: usize) -> Result<(usize, bool), TooHeavy> {
+    let mut meter = Meter::new(most);
+    // What is wrong with it is told by whoever makes the tree.
+    let read = read_json(body, &mut Keeper::weighing(&mut meter));
+    Ok((meter.weighed()?, read.is_ok()))
+}
+
+fn read_json(body: &[u8], keeper: &mut Keeper<'_>) -> Result<Value, String> {
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return Err("unexpected end of JSON input".to_owned());
+    }
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let read = Seed::root(keeper).deserialize(&mut reader);
+    let read = read.and_then(|value| reader.end().map(|()| value));
+    read.map_err(|error| error.to_string())
+}
+
 /// Parses the first document of a YAML stream, with YAML 1.1 booleans (R4.4). What comes
 /// after it is not looked at, as by Kubernetes.
 pub fn yaml(body: &[u8]) -> Result<Parsed, Unreadable> {
     use serde_saphyr::DuplicateKeyPolicy::{Error, LastWins};
-    match first_document(body, Error) {
+    let parsed = |policy| {
+        let (mut duplicates, mut meter) = (Paths::default(), Meter::default());
+        let mut keeper = Keeper::keeping(&mut duplicates, &mut meter);
+        let read = with_first(body, policy, Seed::root(&mut keeper));
+        // No error is: it is too large as a tree.
+        read.map_err(|error| (!meter.exceeded()).then_some(error))
+    };
+    match parsed(Error) {
         Ok(value) => Ok(Parsed {
             value,
             duplicates: Vec::new(),
@@ -48,7 +66,7 @@ pub fn yaml(body: &[u8]) -> Result<Parsed, Unreadable> {
         // Whatever was wrong: if it goes away with the last key winning, it
         // was a key given twice.
         Err(Some(strict)) => {
-            let value = first_document(body, LastWins).map_err(|error| match error {
+            let value = parsed(LastWins).map_err(|error| match error {
                 Some(error) => Unreadable::Syntax(error.to_string()),
                 None => Unreadable::TooMany,
             })?;
@@ -60,6 +78,16 @@ pub fn yaml(body: &[u8]) -> Result<Parsed, Unreadable> {
     }
 }
 
+/// What the reader of YAML says of keys that the first document gives twice; no tree is
+/// made of it.
+pub fn yaml_duplicates(body: &[u8]) -> Vec<String> {
+    use serde_saphyr::DuplicateKeyPolicy::Error;
+    let mut meter = Meter::default();
+    let mut keeper = Keeper::weighing(&mut meter);
+    let read = with_first(body, Error, Seed::root(&mut keeper));
+    read.err().iter().map(duplicate_key).collect()
+}
+
 /// What the tree of the first document of a YAML stream will take, as far as it can be read.
 ///
 /// # Errors
@@ -68,7 +96,8 @@ pub fn weigh_yaml(body: &[u8], most: usize) -> Result<usize, TooHeavy> {
     use serde_saphyr::DuplicateKeyPolicy::LastWins;
     let mut meter = Meter::new(most);
     // What is wrong with it is told by whoever makes the tree.
-    let _ = with_first(body, LastWins, Weigh(&mut meter));
+    let mut keeper = Keeper::weighing(&mut meter);
+    let _ = with_first(body, LastWins, Seed::root(&mut keeper));
     meter.weighed()
 }
 
@@ -91,22 +120,6 @@ const BYTES_FOR_RECORDED: usize = 512;
 /// Nodes that aliases repeat.
 const REPLAYED: usize = 2_000;
 const BYTES_FOR_REPLAYED: usize = 24;
-
-/// The first document; no error is: it is too large as a tree.
-fn first_document(
-    body: &[u8],
-    duplicate_keys: serde_saphyr::DuplicateKeyPolicy,
-) -> Result<Value, Option<serde_saphyr::Error>> {
-    let mut meter = Meter::default();
-    let seed = Seed {
-        path: &Place::Root,
-        // Told by the reader itself.
-        duplicates: &mut Paths::default(),
-        meter: &mut meter,
-    };
-    let read = with_first(body, duplicate_keys, seed);
-    read.map_err(|error| (!meter.exceeded()).then_some(error))
-}
 
 /// Reads the first document of a stream and no further.
 fn with_first<'de, S: DeserializeSeed<'de>>(
@@ -152,14 +165,51 @@ fn duplicate_field(path: &String) -> String {
     format!("duplicate field {path:?}")
 }
 
-struct Seed<'a> {
-    path: &'a Place<'a>,
-    duplicates: &'a mut Paths,
+/// What comes of what is read. Whoever weighs reads as whoever parses does, so that what
+/// one takes the other takes.
+struct Keeper<'a> {
+    /// Where keys are told that are given twice; nowhere while a document is only weighed.
+    /// Then nothing is kept, and all lists, maps and texts that are read are null.
+    duplicates: Option<&'a mut Paths>,
     /// What the tree takes.
     meter: &'a mut Meter,
 }
 
-impl<'de> DeserializeSeed<'de> for Seed<'_> {
+impl<'a> Keeper<'a> {
+    fn keeping(duplicates: &'a mut Paths, meter: &'a mut Meter) -> Self {
+        Self {
+            duplicates: Some(duplicates),
+            meter,
+        }
+    }
+
+    fn weighing(meter: &'a mut Meter) -> Self {
+        Self {
+            duplicates: None,
+            meter,
+        }
+    }
+
+    fn keeps(&self) -> bool {
+        self.duplicates.is_some()
+    }
+}
+
+struct Seed<'a, 'k> {
+    path: &'a Place<'a>,
+    keeper: &'a mut Keeper<'k>,
+}
+
+impl<'a, 'k> Seed<'a, 'k> {
+    fn root(keeper: &'a mut Keeper<'k>) -> Self {
+        Self {
+            path: &Place::Root,
+            keeper,
+        }
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Seed<'_, '_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Value, D::Error> {
@@ -167,7 +217,7 @@ impl<'de> DeserializeSeed<'de> for Seed<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Seed<'_> {
+impl<'de> Visitor<'de> for Seed<'_, '_> {
     type Value = Value;
 
     fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -201,14 +251,20 @@ impl<'de> Visitor<'de> for Seed<'_> {
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
-        self.meter.text(value.len()).map_err(heavy)?;
-        Ok(Value::from(value))
+        self.keeper.meter.text(value.len()).map_err(heavy)?;
+        Ok(match self.keeper.keeps() {
+            true => Value::from(value),
+            false => Value::Null,
+        })
     }
 
     fn visit_string<E: Error>(self, mut value: String) -> Result<Value, E> {
-        self.meter.text(value.len()).map_err(heavy)?;
+        self.keeper.meter.text(value.len()).map_err(heavy)?;
         value.shrink_to_fit();
-        Ok(Value::String(value))
+        Ok(match self.keeper.keeps() {
+            true => Value::String(value),
+            false => Value::Null,
+        })
     }
 
     fn visit_none<E>(self) -> Result<Value, E> {
@@ -225,44 +281,59 @@ impl<'de> Visitor<'de> for Seed<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
+        let mut count = 0;
         loop {
             let seed = Seed {
-                path: &Place::Index(self.path, list.len()),
-                duplicates: &mut *self.duplicates,
-                meter: &mut *self.meter,
+                path: &Place::Index(self.path, count),
+                keeper: &mut *self.keeper,
             };
-            match items.next_element_seed(seed)? {
-                Some(item) => {
-                    self.meter.element(list.len()).map_err(heavy)?;
-                    list.push(item);
-                }
-                None => return Ok(Value::Array(list)),
+            let Some(item) = items.next_element_seed(seed)? else {
+                break;
+            };
+            self.keeper.meter.element(count).map_err(heavy)?;
+            count += 1;
+            if self.keeper.keeps() {
+                list.push(item);
             }
         }
+        Ok(match self.keeper.keeps() {
+            true => Value::Array(list),
+            false => Value::Null,
+        })
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
         let mut count = 0;
         while let Some(mut key) = entries.next_key::<String>()? {
-            self.meter.text(key.len()).map_err(heavy)?;
-            self.meter.entry(count).map_err(heavy)?;
-            key.shrink_to_fit();
+            self.keeper.meter.text(key.len()).map_err(heavy)?;
+            self.keeper.meter.entry(count).map_err(heavy)?;
             count += 1;
             let place = Place::Field(self.path, &key);
-            if map.contains_key(&key) {
-                self.duplicates.add(&place);
+            if let Some(duplicates) = &mut self.keeper.duplicates
+                && map.contains_key(&key)
+            {
+                duplicates.add(&place);
             }
             let seed = Seed {
                 path: &place,
-                duplicates: &mut *self.duplicates,
-                meter: &mut *self.meter,
+                keeper: &mut *self.keeper,
             };
             let value = entries.next_value_seed(seed)?;
-            map.insert(key, value);
+            if self.keeper.keeps() {
+                key.shrink_to_fit();
+                map.insert(key, value);
+            }
         }
-        Ok(Value::Object(map))
+        Ok(match self.keeper.keeps() {
+            true => Value::Object(map),
+            false => Value::Null,
+        })
     }
+}
+
+fn heavy<E: Error>(_: TooHeavy) -> E {
+    E::custom("too many maps and lists")
 }
 
 /// As `serde_json` says it.

@@ -2,13 +2,10 @@
 //!
 //! Bytes on the wire say little about it: `{"":0},` has seven and takes a hundred times as
 //! much, for the smallest map is a node with room for eleven entries. So a body is weighed
-//! before its tree is made, by a reader that keeps nothing, and a stored object before it
-//! is read. [`crate::limits`] counts what is weighed here, and `tests/memory.rs` compares
+//! before its tree is made, by the same reader ([`super::strict`]), which then keeps nothing,
+//! and a stored object before it is read. [`crate::limits`] counts what is weighed here, and `tests/memory.rs` compares
 //! it with what a process really takes.
 
-use std::fmt;
-
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
 /// Bytes that the tree of a body, or of a stored object without its status, may take. An
@@ -137,122 +134,4 @@ pub fn of(value: &Value, most: usize) -> Result<usize, TooHeavy> {
     let mut meter = Meter::new(most);
     meter.tree(value)?;
     meter.weighed()
-}
-
-/// What the tree of a JSON document will take, as far as it can be read: no tree is made of
-/// what comes after an error.
-///
-/// # Errors
-/// When that is more than `most`; it is read no further.
-pub fn of_json(body: &[u8], most: usize) -> Result<usize, TooHeavy> {
-    let mut meter = Meter::new(most);
-    let mut reader = serde_json::Deserializer::from_slice(body);
-    // What is wrong with it is told by whoever makes the tree.
-    let _ = Weigh(&mut meter).deserialize(&mut reader);
-    meter.weighed()
-}
-
-/// Reads a document, and keeps nothing.
-pub(super) struct Weigh<'a>(pub(super) &'a mut Meter);
-
-pub(super) fn heavy<E: Error>(_: TooHeavy) -> E {
-    E::custom("too many maps and lists")
-}
-
-impl<'de> DeserializeSeed<'de> for Weigh<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
-        reader.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Weigh<'_> {
-    type Value = ();
-
-    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("a JSON value")
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i128<E>(self, _: i128) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u128<E>(self, _: u128) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
-        self.0.text(value.len()).map_err(heavy)
-    }
-
-    fn visit_none<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_some<D: Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
-        reader.deserialize_any(self)
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        let mut count = 0;
-        while items.next_element_seed(Weigh(self.0))?.is_some() {
-            self.0.element(count).map_err(heavy)?;
-            count += 1;
-        }
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
-        let mut count = 0;
-        while entries.next_key_seed(Key(self.0))?.is_some() {
-            self.0.entry(count).map_err(heavy)?;
-            entries.next_value_seed(Weigh(self.0))?;
-            count += 1;
-        }
-        Ok(())
-    }
-}
-
-/// A key of a map.
-struct Key<'a>(&'a mut Meter);
-
-impl<'de> DeserializeSeed<'de> for Key<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
-        reader.deserialize_string(self)
-    }
-}
-
-impl Visitor<'_> for Key<'_> {
-    type Value = ();
-
-    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str("a string")
-    }
-
-    fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
-        self.0.text(value.len()).map_err(heavy)
-    }
 }

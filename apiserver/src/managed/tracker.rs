@@ -10,7 +10,7 @@ use super::set::Set;
 use super::typed::{Duplicates, Invalid};
 use super::updater::{Updater, without_identity};
 use super::value;
-use crate::decode::{depth, weight};
+use crate::decode::{depth, strict};
 use crate::object::{meta, set_meta};
 
 /// What `kubectl apply` on the client's side leaves (R5.21).
@@ -26,9 +26,13 @@ const MAX_ANNOTATIONS: usize = 256 * 1024;
 /// Bytes that the configuration that was applied last may take as a tree.
 const LAST_APPLIED_TREE: usize = 8 * 1024 * 1024;
 
-/// Values that an object may have for its fields to have owners. What real objects of the
-/// largest size have is half of it; a set of as many paths takes some 15 MiB.
+/// Values that an object may have for its fields to have owners, and that its managers may
+/// have on their own. What real objects of the largest size have is half of it; a set of as
+/// many paths takes some 15 MiB.
 const MOST_VALUES: usize = 150_000;
+/// Values that an object and a configuration for it may have together, of which the merged
+/// object has no more: a real object of the largest size is applied as a whole.
+const MOST_MERGED: usize = 200_000;
 
 /// Ownership at one endpoint.
 pub struct Tracker {
@@ -88,13 +92,17 @@ impl Tracker {
     /// created) and has what its author says about them. Neither needs to be of the type:
     /// what cannot be told apart in them belongs to nobody.
     pub fn update(&self, live: Option<&Value>, new: &mut Value, manager: &str, now: Timestamp) {
-        // Too large to be looked at by parts: it belongs to nobody, as what is too large to
-        // be stored with its managers (R3.88).
-        if has_too_many([Some(&*new), live]) {
-            take_managers(new);
+        let said = take_managers(new);
+        let too_many = |object: &Value| values(object, MOST_VALUES).is_none();
+        if too_many(new) || live.is_some_and(too_many) {
+            // Too large to be looked at by parts: it belongs to nobody, as what is too large
+            // to be stored with its managers (R3.88). Who writes a subresource has no say in
+            // what becomes of those of the rest.
+            if !self.subresource.is_empty() {
+                set_meta(new, "managedFields", live.and_then(stored_managers));
+            }
             return;
         }
-        let said = take_managers(new);
         let known = live.map(list).unwrap_or_default();
         let managers = self.base(said.as_ref(), known);
         // Nobody applied anything to what is not tracked (R5.8).
@@ -144,7 +152,13 @@ impl Tracker {
     /// are (R5.8).
     fn base(&self, said: Option<&Value>, known: &[Value]) -> Managers {
         let said = match said {
-            Some(Value::Array(said)) if self.subresource.is_empty() => said,
+            // What is stored takes no reading.
+            Some(Value::Array(said))
+                if self.subresource.is_empty()
+                    && (said == known || count(said, MOST_VALUES).is_some()) =>
+            {
+                said
+            }
             _ => return Managers::decode(known, known).unwrap_or_default(),
         };
         let reset = match said.as_slice() {
@@ -180,23 +194,28 @@ impl Tracker {
         now: Timestamp,
     ) -> Result<Value, Inapplicable> {
         self.check(config)?;
-        if has_too_many([Some(config), live]) {
+        let live_values = live.map_or(Some(0), |live| values(live, MOST_VALUES));
+        let merged = live_values
+            .zip(values(config, MOST_VALUES))
+            .is_some_and(|(live, config)| live + config <= MOST_MERGED);
+        let owners = live.is_none_or(|live| count(list(live), MOST_VALUES).is_some());
+        if !merged || !owners {
             return Err(Inapplicable::TooMany);
         }
         let typed = self.types.validate(config, Duplicates::Refused);
         typed.map_err(|error| self.untyped("patch", config, &error))?;
-        let mut live = live.cloned().unwrap_or_else(|| self.nothing());
-        let mut managers = Managers::stored(&live).map_err(|error| {
+        let managers = live.map_or(Ok(Managers::default()), Managers::stored);
+        let mut managers = managers.map_err(|error| {
             Inapplicable::Untyped(format!("failed to decode managed fields: {error}"))
         })?;
-        take_managers(&mut live);
+        let live = live.map_or_else(|| self.nothing(), without_managers);
         let typed = self.types.validate(&live, Duplicates::Allowed);
         typed.map_err(|error| self.untyped("live", &live, &error))?;
         if managers.0.is_empty() {
             managers = self.updated(None, &live, managers, BEFORE_FIRST_APPLY, now);
         }
         let applier = Id::applier(manager, self.subresource);
-        let applied = self.applied(&live, config, &managers, &applier, force)?;
+        let applied = self.applied(&live, config, managers, &applier, force)?;
         let (new, mut managers) = applied;
         let changed = new.is_some();
         if let Some(mut entry) = managers.0.remove(&applier) {
@@ -222,31 +241,29 @@ impl Tracker {
         &self,
         live: &Value,
         config: &Value,
-        managers: &Managers,
+        managers: Managers,
         applier: &Id,
         force: bool,
     ) -> Result<(Option<Value>, Managers), Inapplicable> {
-        let run = |force| {
-            let mut managers = managers.clone();
-            let new = self
-                .updater()
-                .apply(live, config, &mut managers, applier, force)?;
+        let run = |mut managers: Managers, force| {
+            let updater = self.updater();
+            let new = updater.apply(live, config, &mut managers, applier, force)?;
             Ok((new, managers))
         };
-        let conflicts: Conflicts = match run(force) {
+        let moves = !force && applier.manager == KUBECTL && last_applied(live).is_some();
+        let again = moves.then(|| managers.clone());
+        let conflicts: Conflicts = match run(managers, force) {
             Ok(applied) => return Ok(applied),
             Err(conflicts) => conflicts,
         };
-        let allowed = match applier.manager == KUBECTL {
-            true => self.unchanged_since_last_applied(live),
-            false => None,
-        };
-        let Some(allowed) = allowed else {
+        let allowed =
+            again.and_then(|again| Some((again, self.unchanged_since_last_applied(live)?)));
+        let Some((again, allowed)) = allowed else {
             return Err(Inapplicable::Conflicts(conflicts));
         };
         let conflicts = conflicts.without(&allowed);
         match conflicts.is_empty() {
-            true => run(true).map_err(Inapplicable::Conflicts),
+            true => run(again, true).map_err(Inapplicable::Conflicts),
             false => Err(Inapplicable::Conflicts(conflicts)),
         }
     }
@@ -254,7 +271,7 @@ impl Tracker {
     /// The fields that are as the annotation of client-side apply has them.
     fn unchanged_since_last_applied(&self, live: &Value) -> Option<Set> {
         let text = last_applied(live)?.as_bytes();
-        weight::of_json(text, LAST_APPLIED_TREE).ok()?;
+        strict::weigh_json(text, LAST_APPLIED_TREE).ok()?;
         let last: Value = serde_json::from_slice(text).ok()?;
         if last["apiVersion"] != *self.api_version || depth::exceeds(&last, depth::MAX_DEPTH) {
             return None;
@@ -301,21 +318,36 @@ impl Tracker {
     }
 }
 
-/// Whether any of the objects has more values than may have owners.
-fn has_too_many(objects: [Option<&Value>; 2]) -> bool {
-    fn count(value: &Value, left: &mut usize) -> bool {
+/// How many values an object has without its managers; nothing for more than `most`.
+fn values(object: &Value, most: usize) -> Option<usize> {
+    let metadata = others(&object["metadata"], "managedFields");
+    let all = others(object, "metadata").chain(metadata);
+    count(all.map(|(_, value)| value), most)
+}
+
+/// The fields of a map but one.
+fn others<'a>(value: &'a Value, without: &str) -> impl Iterator<Item = (&'a String, &'a Value)> {
+    let fields = value.as_object().into_iter().flatten();
+    fields.filter(move |(name, _)| *name != without)
+}
+
+/// How many values there are, and in them; nothing for more than `most`.
+fn count<'a>(values: impl IntoIterator<Item = &'a Value>, most: usize) -> Option<usize> {
+    fn has_room(value: &Value, left: &mut usize) -> bool {
         let Some(fewer) = left.checked_sub(1) else {
             return false;
         };
         *left = fewer;
         match value {
-            Value::Array(list) => list.iter().all(|value| count(value, left)),
-            Value::Object(map) => map.values().all(|value| count(value, left)),
+            Value::Array(list) => list.iter().all(|value| has_room(value, left)),
+            Value::Object(map) => map.values().all(|value| has_room(value, left)),
             _ => true,
         }
     }
-    let mut objects = objects.into_iter().flatten();
-    objects.any(|object| !count(object, &mut { MOST_VALUES }))
+    let mut left = most;
+    let mut values = values.into_iter();
+    let fits = values.all(|value| has_room(value, &mut left));
+    fits.then(|| most - left)
 }
 
 /// `G/V, Kind=K`.
@@ -346,6 +378,21 @@ pub fn take_managers(object: &mut Value) -> Option<Value> {
     metadata.remove("managedFields")
 }
 
+fn stored_managers(object: &Value) -> Option<Value> {
+    object["metadata"].get("managedFields").cloned()
+}
+
+/// A copy of the object without its managers.
+fn without_managers(object: &Value) -> Value {
+    let copied = |(name, value): (&String, &Value)| (name.clone(), value.clone());
+    let mut copy: Map<String, Value> = others(object, "metadata").map(copied).collect();
+    if object["metadata"].is_object() {
+        let metadata = others(&object["metadata"], "managedFields").map(copied);
+        copy.insert("metadata".to_owned(), Value::Object(metadata.collect()));
+    }
+    Value::Object(copy)
+}
+
 /// If the managers of two objects differ in times only, and the objects in nothing else,
 /// the new one takes those of the old one: what changes nothing is not written (R5.26).
 pub fn keep_times(old: &Value, new: &mut Value) {
@@ -366,13 +413,10 @@ fn same_but(left: &Value, right: &Value, path: &[&str]) -> bool {
     let Some((name, rest)) = path.split_first() else {
         return true;
     };
-    let (Value::Object(left), Value::Object(right)) = (left, right) else {
+    if !left.is_object() || !right.is_object() {
         return left == right;
-    };
-    fn others<'a>(map: &'a Map<String, Value>, name: &str) -> Vec<(&'a String, &'a Value)> {
-        map.iter().filter(|(key, _)| *key != name).collect()
     }
-    if others(left, name) != others(right, name) {
+    if !others(left, name).eq(others(right, name)) {
         return false;
     }
     match (left.get(*name), right.get(*name)) {
@@ -479,6 +523,74 @@ mod tests {
         let mut less = object(0..1);
         tracker.update(Some(&new), &mut less, "one", now());
         assert!(list(&less).is_empty());
+    }
+
+    /// R5.8: who may only write the status has no say in who owns the rest, whatever the body
+    /// says of managers and however large it is.
+    #[test]
+    fn a_subresource_leaves_the_managers_of_the_rest() {
+        let document = apiservice::openapi::v3_group_version();
+        let schemas = document["components"]["schemas"].as_object().unwrap();
+        let resource = apiservice::find("tenantcontrolplanes").unwrap();
+        let name = apiservice::openapi::schema_name(resource);
+        let kind = (resource.api_version(), resource.kind);
+        let ignored = ["metadata", "spec"];
+        let status = Tracker::new(schemas, &name, kind, "status", &ignored).unwrap();
+        let mut live = object(0..2);
+        tracker().update(None, &mut live, "one", now());
+        let many = Value::from(vec![0; 195_000]);
+        let hostile = json!([{"manager": "one", "operation": "Update", "apiVersion": VERSION,
+            "fieldsType": "FieldsV1", "fieldsV1": many}]);
+        for (managers, extra) in [(hostile, Value::Null), (Value::Null, many)] {
+            let mut new = live.clone();
+            new["metadata"]["managedFields"] = managers;
+            new["status"] = json!({"extra": extra});
+            status.update(Some(&live), &mut new, "two", now());
+            assert!(list(&new).contains(&list(&live)[0]));
+        }
+    }
+
+    /// R5.8: managers that are too many are as those that cannot be read.
+    #[test]
+    fn managers_that_are_too_many_are_not_read() {
+        let mut live = object(0..2);
+        tracker().update(None, &mut live, "one", now());
+        let fields: Map<String, Value> = (0..160_000)
+            .map(|n| (format!("f:{n}"), json!({})))
+            .collect();
+        let mut new = live.clone();
+        new["metadata"]["managedFields"] = json!([{"manager": "two", "operation": "Update",
+            "apiVersion": VERSION, "fieldsType": "FieldsV1", "fieldsV1": fields}]);
+        tracker().update(Some(&live), &mut new, "three", now());
+        assert_eq!(list(&new), list(&live));
+    }
+
+    /// What managers own does not count as what the object has.
+    #[test]
+    fn many_appliers_of_a_large_object_go_on() {
+        let tracker = tracker();
+        let labels: Map<String, Value> = (0..14_000)
+            .map(|n| (format!("{n:x}"), Value::from("")))
+            .collect();
+        let mut config = object(0..0);
+        config["metadata"]["labels"] = Value::Object(labels);
+        config["metadata"].as_object_mut().unwrap().remove("uid");
+        let mut live = tracker.apply(None, &config, "m0", false, now()).unwrap();
+        for n in 1..10 {
+            live["metadata"]["uid"] = json!("u");
+            let manager = format!("m{n}");
+            let applied = tracker.apply(Some(&live), &config, &manager, false, now());
+            live = applied.unwrap();
+        }
+        assert_eq!(list(&live).len(), 10);
+    }
+
+    #[test]
+    fn live_and_applied_values_are_bounded_together() {
+        let tracker = tracker();
+        let (live, config) = (object(0..110_000), object(110_000..220_000));
+        let applied = tracker.apply(Some(&live), &config, "one", false, now());
+        assert!(matches!(applied, Err(Inapplicable::TooMany)));
     }
 
     #[test]

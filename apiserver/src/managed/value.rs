@@ -42,14 +42,38 @@ fn rank(value: &Value) -> u8 {
     }
 }
 
-/// Whole numbers exactly, others as floating point.
+/// Exactly: an order by rounded values is none among whole numbers that round to the same.
+/// What is no `i64` counts as floating point, as Kubernetes reads it.
 fn numbers(left: &Number, right: &Number) -> Ordering {
-    if let (Some(a), Some(b)) = (left.as_i64(), right.as_i64()) {
-        return a.cmp(&b);
-    }
     let float = |number: &Number| number.as_f64().unwrap_or_default();
-    let order = float(left).partial_cmp(&float(right));
-    order.unwrap_or(Ordering::Equal)
+    match (left.as_i64(), right.as_i64()) {
+        (Some(a), Some(b)) => a.cmp(&b),
+        (Some(a), None) => whole_and_float(a, float(right)),
+        (None, Some(b)) => whole_and_float(b, float(left)).reverse(),
+        // JSON has no NaN.
+        (None, None) => {
+            let order = float(left).partial_cmp(&float(right));
+            order.unwrap_or(Ordering::Equal)
+        }
+    }
+}
+
+fn whole_and_float(whole: i64, float: f64) -> Ordering {
+    /// The first that is no `i64`.
+    const END: f64 = 9_223_372_036_854_775_808.0;
+    if float >= END {
+        return Ordering::Less;
+    }
+    if float < -END {
+        return Ordering::Greater;
+    }
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "it is whole and between the bounds of the type"
+    )]
+    let below = float.trunc() as i64;
+    let rest = 0.0_f64.partial_cmp(&float.fract());
+    whole.cmp(&below).then(rest.unwrap_or(Ordering::Equal))
 }
 
 /// Whether two values are the same; 1 and 1.0 are.
@@ -301,7 +325,47 @@ pub fn type_name(value: &Value) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use serde_json::json;
+
+    /// Numbers of all forms around the ends of what `f64` and `i64` hold exactly.
+    fn number() -> impl Strategy<Value = Value> {
+        let base = prop::sample::select(vec![0, 1 << 53, 1 << 62, 1 << 63, u64::MAX - 4]);
+        (base, 0..5_u64, 0..4_u8).prop_map(|(base, more, form)| {
+            let whole = base.saturating_add(more).saturating_sub(2);
+            let negative = i64::try_from(whole).map_or(i64::MIN, |whole| -whole);
+            #[allow(clippy::cast_precision_loss, reason = "rounded numbers are the case")]
+            match form {
+                0 => json!(whole),
+                1 => json!(negative),
+                2 => json!(whole as f64),
+                _ => json!(negative as f64 + 0.5),
+            }
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None,
+            ..ProptestConfig::default()
+        })]
+
+        /// A sort by an order that is none may panic.
+        #[test]
+        fn the_order_is_total(mut numbers in prop::collection::vec(number(), 32..64)) {
+            for a in &numbers {
+                for b in &numbers {
+                    prop_assert_eq!(compare(a, b), compare(b, a).reverse(), "{} {}", a, b);
+                }
+            }
+            numbers.sort_by(compare);
+            for (at, a) in numbers.iter().enumerate() {
+                for b in &numbers[at..] {
+                    prop_assert!(compare(a, b).is_le(), "{} {}", a, b);
+                }
+            }
+        }
+    }
 
     #[test]
     fn values_have_one_order() {

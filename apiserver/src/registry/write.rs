@@ -270,7 +270,7 @@ impl<'a> Writer<'a> {
             Part::Main | Part::Replicas => {
                 admission::prepare_update(self.resource, new, &old.object, self.warnings)?;
             }
-            Part::Status => admission::prepare_status(new, &old.object)?,
+            Part::Status => admission::prepare_status(new, &old.object, &self.author)?,
         }
         self.own(Some(&old.object), new, part, self.registry.clock.now());
         ownership::settle(&old.object, new);

@@ -579,6 +579,23 @@ async fn managers_do_not_make_an_object_too_large() {
     assert_eq!(read.body, created.body);
 }
 
+/// R5.8: what the body of a write of the status says of managers is not looked at.
+#[tokio::test]
+async fn who_writes_the_status_takes_no_ownership() {
+    let world = World::memory().await;
+    let created = base(&world).await;
+    let entry = json!([{"manager": "base", "operation": "Apply", "apiVersion": VERSION,
+        "fieldsType": "FieldsV1", "fieldsV1": vec![vec![0; 65_000]; 3]}]);
+    for list in [entry, json!([]), json!([{}])] {
+        let body = json!({"metadata": {"managedFields": list}, "status": {}});
+        let call = Call::tenants("a").part("status").body(body);
+        let answer = world.patch(call).await;
+        assert_eq!(answer.code, 200, "{}", answer.body["message"]);
+        let read = world.get(Call::tenants("a")).await;
+        assert_eq!(fields(&read, "base"), fields(&created, "base"));
+    }
+}
+
 /// Bodies that are nothing but managers, as large as they may be.
 #[tokio::test]
 async fn hostile_managers_take_little_time() {

@@ -157,6 +157,49 @@ async fn the_largest_object_can_be_deleted() {
     assert_eq!(world.delete(Call::tenants("a")).await.code, 200);
 }
 
+/// What was stored as heavy as it may be can have fewer finalizers, a status and an end:
+/// what the server added, managers among it, does not count.
+#[tokio::test]
+async fn the_heaviest_object_can_be_deleted() {
+    use crate::decode::weight::{self, TREE};
+    let world = World::memory().await;
+    let heavy = |count: usize| {
+        let mut object = tenant("a");
+        object["metadata"]["finalizers"] = json!(["example.com/a", "example.com/b"]);
+        let tolerations = vec![json!({"key": "a", "operator": "Exists"}); count];
+        object["spec"]["controlPlane"]["deployment"]["tolerations"] = tolerations.into();
+        object
+    };
+    let one = weight::of(&heavy(20_001), TREE).unwrap() - weight::of(&heavy(20_000), TREE).unwrap();
+    let mut count = 20_000;
+    let left = |count| weight::of(&heavy(count), TREE).map(|weight| TREE - weight);
+    while let Ok(left) = left(count)
+        && left > 2 * one
+    {
+        count += left.div_ceil(2 * one).min(count / 8);
+    }
+    // What defaults add is in it as well.
+    while create(&world, "n", heavy(count)).await.0 != 201 {
+        count -= 1;
+        assert!(left(count).is_err() || left(count).unwrap() < 64 * 1024);
+    }
+    let a = || Call::tenants("a");
+    let status = json!({"status": {"kubernetesResources": {"version": {"version": "v1.36.3"}}}});
+    let patches = [
+        a().part("status").body(status),
+        a().body(json!({"metadata": {"finalizers": ["example.com/a"]}})),
+    ];
+    for call in patches {
+        let answer = world.patch(call).await;
+        assert_eq!(answer.code, 200, "{}", answer.body["message"]);
+    }
+    assert_eq!(world.delete(a()).await.code, 200);
+    let freed = json!({"metadata": {"finalizers": null}});
+    let answer = world.patch(a().body(freed)).await;
+    assert_eq!(answer.code, 200, "{}", answer.body["message"]);
+    assert_eq!(world.get(a()).await.code, 404);
+}
+
 /// Lists of older states come from the store: they share a budget, a page of them is
 /// bounded, and what was sent is given back.
 #[tokio::test]
