@@ -628,3 +628,62 @@ fn node_ports_of_before_stay_what_they_were() {
         .collect();
     assert_eq!(ports, [(6443, None)]);
 }
+
+/// The last success of the probe came on the way of before: it proves nothing.
+#[test]
+fn a_way_of_another_kind_by_the_same_name_is_proven_by_itself() {
+    let mut lab = Lab::ready();
+    lab.spec().control_plane.ingress = ingress("t.example.com", IngressController::Haproxy);
+    lab.pass();
+    answers(&mut lab);
+    lab.pass();
+    let is_there = |lab: &Lab| lab.world.owned.get::<Ingress>("tenant-1").is_some();
+    let before = lab;
+
+    // To Traefik, whose kind comes late.
+    let mut lab = before.clone();
+    lab.spec().control_plane.ingress = ingress("t.example.com", IngressController::Traefik);
+    for served in [None, Some(false), Some(true)] {
+        if let Some(served) = served {
+            lab.world.optional.learn(Optional::IngressRouteTcp, served);
+        }
+        lab.later(400);
+        assert_eq!(deleted(&lab.pass()), [""; 0], "{served:?}");
+        let pods = std::mem::take(&mut lab.world.pods);
+        let is_served = served == Some(true);
+        assert!(is_served || deleted(&lab.plan()).is_empty(), "{served:?}");
+        lab.world.pods = pods;
+    }
+    lab.nothing_for(400);
+    let plan = lab.pass();
+    assert_eq!(deleted(&plan), [""; 0], "no probe has begun since");
+    assert!(plan.revisit.is_some());
+    lab.later(1);
+    assert_eq!(deleted(&lab.pass()), ["Ingress tenants/tenant-1"]);
+    assert!(!is_there(&lab));
+
+    // To a Gateway, which has to take the route.
+    let mut lab = before;
+    let plane = &mut lab.spec().control_plane;
+    (plane.ingress, plane.gateway) = (None, gateway("t.example.com"));
+    serve(&mut lab, [true, false]);
+    lab.world.gateways = vec![public(443, "kube-apiserver")];
+    lab.pass();
+    assert_eq!(endpoint(&lab), "t.example.com:443", "as before");
+    lab.later(400);
+    assert_eq!(deleted(&lab.pass()), [""; 0], "nobody has taken it");
+    let now = lab.world.now;
+    let taken = json!({"parents": [{
+        "parentRef": {"namespace": "edge", "name": "public", "sectionName": "kube-apiserver"},
+        "controllerName": "c", "conditions": [{
+            "type": "Accepted", "status": "True", "reason": "Accepted", "message": "",
+            "lastTransitionTime": now.to_string(),
+        }],
+    }]});
+    let live: &mut TlsRoute = lab.world.owned.get_mut("tenant-1").unwrap();
+    live.status = serde_json::from_value(taken).unwrap();
+    lab.later(11);
+    assert_eq!(deleted(&lab.pass()), [""; 0], "the name may lead elsewhere");
+    lab.later(301);
+    assert_eq!(deleted(&lab.pass()), ["Ingress tenants/tenant-1"]);
+}

@@ -1,9 +1,11 @@
 //! The routes of the Gateway API that lead clients to a tenant by its name (features 2.11):
 //! one for the API server, and one for the tunnel's agents, each to a listener of its own.
 
+use apiservice::condition::get;
 use apiservice::names;
 use apiservice::v1alpha1::{AccessPoint, ByName, Gateway as Wanted, ParentReference};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 
 use crate::cluster::kinds::ObjectKind;
 use crate::cluster::routes::{
@@ -130,6 +132,20 @@ impl<'a> Route<'a> {
         }
     }
 
+    /// Since when a Gateway has taken the route as it is; `None` if none has.
+    pub fn taken_since(&self, world: &World) -> Option<Timestamp> {
+        let (meta, spec, status) = live(world, &self.name)?;
+        let mut parents = status?.parents.iter();
+        parents.find_map(|parent| {
+            let accepted = get(&parent.conditions, "Accepted")?;
+            let is_taken = world.ours(meta)
+                && is_asked(meta, spec, &parent.parent_ref)
+                && is_current(meta, accepted)
+                && accepted.status == "True";
+            is_taken.then_some(accepted.last_transition_time.0)
+        })
+    }
+
     /// Where the Gateways that work take connections for this route.
     pub fn access_points(&self, world: &World) -> Vec<AccessPoint> {
         let parents = self.wanted.parent_refs.iter();
@@ -166,10 +182,37 @@ pub fn live<'a>(
     Some((&found.metadata, &found.spec, found.status.as_ref()))
 }
 
+/// Whether the route asks this parent: what is said of others is of before.
+pub fn is_asked(meta: &ObjectMeta, spec: &TlsRouteSpec, parent: &RouteParent) -> bool {
+    // Controllers may leave out what is the default.
+    let group = |it: &RouteParent| it.group.clone().unwrap_or_else(|| GROUP.to_owned());
+    let namespace = |it: &RouteParent| it.namespace.clone().or_else(|| meta.namespace.clone());
+    let kind = |it: &RouteParent| it.kind.clone().unwrap_or_else(|| KIND.to_owned());
+    let same = |it: &RouteParent| {
+        let port = parent.port.is_none() || it.port == parent.port;
+        group(it) == group(parent)
+            && kind(it) == kind(parent)
+            && namespace(it) == namespace(parent)
+            && it.name == parent.name
+            && it.section_name == parent.section_name
+            && port
+    };
+    spec.parent_refs.iter().any(same)
+}
+
+/// Whether what is said of a route is about the route as it is, as far as it says.
+pub fn is_current(meta: &ObjectMeta, said: &Condition) -> bool {
+    let seen = said.observed_generation;
+    seen.is_none() || seen >= meta.generation
+}
+
+const GROUP: &str = <Gateway as k8s_openapi::Resource>::GROUP;
+const KIND: &str = <Gateway as k8s_openapi::Resource>::KIND;
+
 /// The Gateway that a route refers to, if it is known.
 fn gateway<'a>(world: &'a World, of: &ParentReference) -> Option<&'a Gateway> {
     let namespace = of.namespace.as_deref().unwrap_or(world.namespace());
-    let is_kind = of.kind == "Gateway" && of.group == "gateway.networking.k8s.io";
+    let is_kind = of.kind == KIND && of.group == GROUP;
     let mut all = world.gateways.iter();
     let found = all.find(|it| {
         let meta = &it.metadata;
