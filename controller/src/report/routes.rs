@@ -170,8 +170,12 @@ fn of_route(world: &World, route: &Route<'_>) -> Judgement {
             return Judgement::no(reason::ROUTE_NOT_ACCEPTED, message);
         }
     }
+    let missing = missing.map(|missing| {
+        let port = route.dialled(world);
+        format!("{missing}: clients are sent to port {port}")
+    });
     if route.taken_since(world).is_some() {
-        return Judgement::yes(reason::AS_EXPECTED, "");
+        return Judgement::yes(reason::AS_EXPECTED, missing.unwrap_or_default());
     }
     let message = missing.unwrap_or_else(|| format!("No Gateway has taken {name} yet"));
     Judgement::no(reason::ROUTE_PENDING, message)

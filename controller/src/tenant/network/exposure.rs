@@ -155,14 +155,39 @@ pub fn former(world: &World) -> Former {
         return Former::Goes;
     }
     let published = place.published.to_string();
-    let fact = world.probe.endpoint.as_ref();
-    let Some(fact) = fact.filter(|fact| fact.address == published) else {
+    let Some(fact) = probed(world, &published) else {
         return Former::Stays(None);
     };
     let broken = |it: &PathFact| it.result.is_err();
     if world.probe.service.as_ref().is_some_and(broken) {
         return Former::Goes;
     }
+    answered(world, &published, way, fact)
+}
+
+/// Whether the place where the tenant is reached now answers, so that what is inside can be
+/// sent there, or nobody has been sent anywhere yet.
+pub fn is_proven(world: &World) -> bool {
+    if !world.was_ready() {
+        return true;
+    }
+    let Ok(place) = place(world) else {
+        return false;
+    };
+    let published = place.published.to_string();
+    let way = routes::way(world, &place.published);
+    let fact = probed(world, &published);
+    fact.is_some_and(|fact| answered(world, &published, way, fact) == Former::Goes)
+}
+
+/// What the probe found last at this place.
+fn probed<'a>(world: &'a World, published: &str) -> Option<&'a PathFact> {
+    let fact = world.probe.endpoint.as_ref();
+    fact.filter(|fact| fact.address == published)
+}
+
+/// What becomes of former ways by what the probe found at the new place.
+fn answered(world: &World, published: &str, way: Way, fact: &PathFact) -> Former {
     match way {
         Way::NotServed | Way::Missing => return Former::Stays(None),
         // What a probe met before may have been the former way.
@@ -173,7 +198,7 @@ pub fn former(world: &World) -> Former {
         Way::Proven(_) | Way::NotWanted => {}
     }
     if fact.result.is_ok() {
-        let told = told_since(world, &published).filter(|_| workload::is_rolled_out(world));
+        let told = told_since(world, published).filter(|_| workload::is_rolled_out(world));
         return match told.and_then(|it| it.checked_add(TOLD_FOR).ok()) {
             Some(until) if world.now >= until => Former::Goes,
             until => Former::Stays(until),
