@@ -125,6 +125,7 @@ pub fn world(name: &NamespacedName, ctx: &Context) -> Option<World> {
         events,
         probe: facts.probe,
         inside: facts.inside,
+        told: facts.for_nodes,
         observed_since: facts.since,
         contested,
         turn: Turn::Unasked,

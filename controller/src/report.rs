@@ -98,12 +98,25 @@ fn version(world: &World, before: &TenantControlPlaneStatus, ready: bool) -> Ver
     VersionStatus { version, status }
 }
 
-/// What the tenant's nodes are to be told; `None` without an address.
+/// What the tenant's nodes are to be told; `None` without an address, and where another
+/// process may have told them of a way that clients still need. They are sent to a new
+/// place when it answers, as that is when the former way goes.
 pub fn for_nodes(world: &World) -> Option<ForNodes> {
     let exposure = exposure::of(world).ok()?;
+    let (endpoint, agents) = match &world.told {
+        _ if exposure::is_proven(world) => (exposure.clients, exposure.agents),
+        Some(told) if told.endpoint == exposure.clients => (exposure.clients, exposure.agents),
+        Some(told) => {
+            let agents = exposure
+                .agents
+                .map(|new| told.agents.clone().unwrap_or(new));
+            (told.endpoint.clone(), agents)
+        }
+        None => return None,
+    };
     Some(ForNodes {
-        endpoint: exposure.clients,
-        agents: exposure.agents,
+        endpoint,
+        agents,
         version: versions::ran(world),
     })
 }

@@ -9,12 +9,12 @@ use k8s_openapi::api::networking::v1::Ingress;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::cluster::kinds::ObjectKind;
-use crate::cluster::routes::{RouteParent, TlsRouteSpec};
+use crate::cluster::routes::RouteParent;
 use crate::report::conditions::known_reason;
 use crate::report::diagnose::quote;
 use crate::report::ready::Judgement;
 use crate::tenant::World;
-use crate::tenant::network::gateway::{self, Route};
+use crate::tenant::network::gateway::{self, Route, is_asked, is_current};
 use crate::tenant::network::{ingress, routes};
 use crate::tenant::plan::{Outcome, Plan, Step};
 
@@ -142,17 +142,21 @@ fn of_route(world: &World, route: &Route<'_>) -> Judgement {
     let name = format!("TLSRoute {}/{}", world.namespace(), route.name);
     let missing = route.missing_listener(world);
     let live = gateway::live(world, &route.name).filter(|(meta, ..)| world.ours(meta));
-    let Some((_, spec, status)) = live else {
+    let Some((meta, spec, status)) = live else {
         let message = missing.unwrap_or_else(|| format!("{name} is being created"));
         return Judgement::no(reason::ROUTE_PENDING, message);
     };
     let said = status.map(|it| it.parents.as_slice()).unwrap_or_default();
-    let said = said.iter().filter(|it| is_asked(spec, &it.parent_ref));
+    let said = said
+        .iter()
+        .filter(|it| is_asked(meta, spec, &it.parent_ref));
     let said: Vec<_> = said.collect();
     for parent in &said {
         let mut conditions = parent.conditions.iter();
         let refused = conditions.find(|it| {
-            ["Accepted", "ResolvedRefs"].contains(&it.type_.as_str()) && it.status == "False"
+            ["Accepted", "ResolvedRefs"].contains(&it.type_.as_str())
+                && it.status == "False"
+                && is_current(meta, it)
         });
         if let Some(it) = refused {
             let message = format!(
@@ -166,21 +170,15 @@ fn of_route(world: &World, route: &Route<'_>) -> Judgement {
             return Judgement::no(reason::ROUTE_NOT_ACCEPTED, message);
         }
     }
-    let accepts = |all: &[Condition]| apiservice::condition::is_true(all, "Accepted");
-    if said.iter().any(|it| accepts(&it.conditions)) {
-        return Judgement::yes(reason::AS_EXPECTED, "");
+    let missing = missing.map(|missing| {
+        let port = route.dialled(world);
+        format!("{missing}: clients are sent to port {port}")
+    });
+    if route.taken_since(world).is_some() {
+        return Judgement::yes(reason::AS_EXPECTED, missing.unwrap_or_default());
     }
     let message = missing.unwrap_or_else(|| format!("No Gateway has taken {name} yet"));
     Judgement::no(reason::ROUTE_PENDING, message)
-}
-
-/// Whether the route asks this parent: what is said of others is of before.
-fn is_asked(spec: &TlsRouteSpec, parent: &RouteParent) -> bool {
-    let same = |it: &&RouteParent| {
-        let port = parent.port.is_none() || it.port == parent.port;
-        it.name == parent.name && it.section_name == parent.section_name && port
-    };
-    spec.parent_refs.iter().any(|it| same(&it))
 }
 
 fn place(world: &World, parent: &RouteParent) -> String {
@@ -216,9 +214,11 @@ const MESSAGE: usize = 256;
 
 fn route_status(world: &World, route: &Route<'_>) -> Option<GatewayResourceStatus> {
     let live = gateway::live(world, &route.name).filter(|(meta, ..)| world.ours(meta));
-    let (_, spec, status) = live?;
+    let (meta, spec, status) = live?;
     let parents = status.map(|it| it.parents.as_slice()).unwrap_or_default();
-    let parents = parents.iter().filter(|it| is_asked(spec, &it.parent_ref));
+    let parents = parents
+        .iter()
+        .filter(|it| is_asked(meta, spec, &it.parent_ref));
     let told = |it: &crate::cluster::routes::RouteParentStatus| RouteParentStatus {
         parent_ref: reference(&it.parent_ref),
         controller_name: it.controller_name.clone(),

@@ -850,7 +850,14 @@ fn nodes_are_told_what_is_and_not_what_the_status_says() {
     assert_eq!(told(&lab), wanted);
     // Nodes have an address of their own, where the tenant names one.
     lab.spec().network_profile.advertise_address = Some("203.0.113.7".to_owned());
+    for _ in 0..2 {
+        lab.pass();
+        lab.run_pods();
+        lab.later(15);
+    }
     assert_eq!(told(&lab).endpoint.to_string(), "203.0.113.7:6443");
+    lab.tell_nodes();
+    let wanted = told(&lab);
     // While no pod serves, what was known stands.
     let mut facts = crate::facts::TenantFacts::default();
     facts.tell_nodes(Some(wanted.clone()));

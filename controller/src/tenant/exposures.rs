@@ -335,12 +335,113 @@ fn the_port_is_the_one_that_the_gateway_listens_on() {
         .unwrap()
         .status = None;
     lab.pass();
-    assert_eq!(endpoint(&lab), "t.example.com:6443");
+    assert_eq!(endpoint(&lab), "t.example.com:443");
     assert!(
-        lab.told().contains("no listener kube-apiserver"),
+        lab.told().contains("no listener kube-apiserver") && lab.told().contains("port 443"),
         "{}",
         lab.told()
     );
+    assert_eq!(parents(&lab), [("kube-apiserver".to_owned(), 443)]);
+}
+
+/// Gateways are made anew, and their kinds too: clients are not sent elsewhere meanwhile.
+#[test]
+fn a_gateway_that_is_away_moves_nobody() {
+    let mut lab = Lab::ready();
+    lab.spec().control_plane.gateway = gateway("t.example.com");
+    lab.spec().addons.get_or_insert_default().konnectivity = Some(Konnectivity::default());
+    serve(&mut lab, [true, false]);
+    let both = |ports: [i32; 2]| {
+        let mut gateway = (*public(ports[0], "kube-apiserver")).clone();
+        let tunnel = &public(ports[1], "konnectivity-server").spec.listeners;
+        gateway.spec.listeners.extend(tunnel.iter().cloned());
+        Arc::new(gateway)
+    };
+    lab.world.gateways = vec![both([443, 8443])];
+    lab.pass();
+    answers(&mut lab);
+    lab.pass();
+    let places = |lab: &Lab| (of(lab).published.port, of(lab).agents.unwrap().port);
+    assert_eq!(places(&lab), (443, 8443));
+    assert!(lab.plan().is_quiet(), "{}", brief(&lab.plan()));
+
+    lab.world.gateways.clear();
+    assert!(lab.plan().is_quiet(), "{}", brief(&lab.plan()));
+    assert_eq!(places(&lab), (443, 8443));
+    // The kind goes, and its objects with it.
+    lab.lose_all(ObjectKind::TlsRoute);
+    serve(&mut lab, [false, false]);
+    for _ in 0..2 {
+        assert!(lab.pass().is_quiet());
+        assert_eq!(places(&lab), (443, 8443));
+    }
+    serve(&mut lab, [true, false]);
+    lab.pass();
+    let live = lab.world.owned.get::<TlsRoute>("tenant-1").unwrap();
+    assert_eq!(live.spec.parent_refs[0].port, Some(443));
+    // And it listens elsewhere now.
+    lab.world.gateways = vec![both([444, 8444])];
+    lab.pass();
+    assert_eq!(places(&lab), (444, 8444));
+}
+
+/// Where no Gateway was ever seen, its listeners have to have the Service's port.
+#[test]
+fn a_port_that_nobody_has_seen_is_the_one_of_the_service() {
+    let mut lab = Lab::ready();
+    lab.spec().control_plane.gateway = gateway("t.example.com");
+    serve(&mut lab, [true, false]);
+    lab.pass();
+    answers(&mut lab);
+    lab.pass();
+    assert_eq!(endpoint(&lab), "t.example.com:6443");
+    lab.spec().network_profile.port = 7443;
+    lab.pass();
+    assert_eq!(endpoint(&lab), "t.example.com:7443");
+    lab.lose_all(ObjectKind::TlsRoute);
+    lab.spec().network_profile.port = 8443;
+    lab.pass();
+    assert_eq!(endpoint(&lab), "t.example.com:8443");
+}
+
+/// A name with a typing error, or one that DNS does not have yet, cuts off no node.
+#[test]
+fn nodes_are_sent_to_a_new_place_when_it_answers() {
+    let mut lab = balanced();
+    let told = |lab: &Lab| {
+        let told = lab.world.told.clone().unwrap();
+        (told.endpoint.to_string(), told.agents.map(|it| it.host))
+    };
+    lab.spec().addons.get_or_insert_default().konnectivity = Some(Konnectivity::default());
+    lab.pass();
+    let before = ("192.0.2.7:6443".to_owned(), Some("192.0.2.7".to_owned()));
+    assert_eq!(told(&lab), before);
+    answers(&mut lab);
+    lab.pass();
+    let plane = &mut lab.spec().control_plane;
+    plane.service.service_type = ServiceType::ClusterIP;
+    plane.ingress = ingress("t.example.com", IngressController::Haproxy);
+    for _ in 0..2 {
+        lab.pass();
+        assert_eq!(told(&lab), before);
+        lab.run_pods();
+        lab.later(60);
+        probe(&mut lab, "t.example.com:443", Err(Kind::Unresolvable));
+    }
+    // Also while no pod serves, which opens the way to close what is not wanted.
+    let mut down = lab.clone();
+    down.world.pods.clear();
+    down.pass();
+    assert_eq!(told(&down), before);
+    // A process that has told nothing yet does not know where nodes are.
+    let mut fresh = lab.clone();
+    fresh.world.told = None;
+    fresh.pass();
+    assert_eq!(fresh.world.told, None);
+    answers(&mut lab);
+    lab.pass();
+    let after = ("t.example.com:443", "t-konnectivity.example.com");
+    assert_eq!(told(&lab), (after.0.to_owned(), Some(after.1.to_owned())));
 }
 
 #[test]
@@ -627,4 +728,63 @@ fn node_ports_of_before_stay_what_they_were() {
         .map(|it| (it.port, it.node_port))
         .collect();
     assert_eq!(ports, [(6443, None)]);
+}
+
+/// The last success of the probe came on the way of before: it proves nothing.
+#[test]
+fn a_way_of_another_kind_by_the_same_name_is_proven_by_itself() {
+    let mut lab = Lab::ready();
+    lab.spec().control_plane.ingress = ingress("t.example.com", IngressController::Haproxy);
+    lab.pass();
+    answers(&mut lab);
+    lab.pass();
+    let is_there = |lab: &Lab| lab.world.owned.get::<Ingress>("tenant-1").is_some();
+    let before = lab;
+
+    // To Traefik, whose kind comes late.
+    let mut lab = before.clone();
+    lab.spec().control_plane.ingress = ingress("t.example.com", IngressController::Traefik);
+    for served in [None, Some(false), Some(true)] {
+        if let Some(served) = served {
+            lab.world.optional.learn(Optional::IngressRouteTcp, served);
+        }
+        lab.later(400);
+        assert_eq!(deleted(&lab.pass()), [""; 0], "{served:?}");
+        let pods = std::mem::take(&mut lab.world.pods);
+        let is_served = served == Some(true);
+        assert!(is_served || deleted(&lab.plan()).is_empty(), "{served:?}");
+        lab.world.pods = pods;
+    }
+    lab.nothing_for(400);
+    let plan = lab.pass();
+    assert_eq!(deleted(&plan), [""; 0], "no probe has begun since");
+    assert!(plan.revisit.is_some());
+    lab.later(1);
+    assert_eq!(deleted(&lab.pass()), ["Ingress tenants/tenant-1"]);
+    assert!(!is_there(&lab));
+
+    // To a Gateway, which has to take the route.
+    let mut lab = before;
+    let plane = &mut lab.spec().control_plane;
+    (plane.ingress, plane.gateway) = (None, gateway("t.example.com"));
+    serve(&mut lab, [true, false]);
+    lab.world.gateways = vec![public(443, "kube-apiserver")];
+    lab.pass();
+    assert_eq!(endpoint(&lab), "t.example.com:443", "as before");
+    lab.later(400);
+    assert_eq!(deleted(&lab.pass()), [""; 0], "nobody has taken it");
+    let now = lab.world.now;
+    let taken = json!({"parents": [{
+        "parentRef": {"namespace": "edge", "name": "public", "sectionName": "kube-apiserver"},
+        "controllerName": "c", "conditions": [{
+            "type": "Accepted", "status": "True", "reason": "Accepted", "message": "",
+            "lastTransitionTime": now.to_string(),
+        }],
+    }]});
+    let live: &mut TlsRoute = lab.world.owned.get_mut("tenant-1").unwrap();
+    live.status = serde_json::from_value(taken).unwrap();
+    lab.later(11);
+    assert_eq!(deleted(&lab.pass()), [""; 0], "the name may lead elsewhere");
+    lab.later(301);
+    assert_eq!(deleted(&lab.pass()), ["Ingress tenants/tenant-1"]);
 }

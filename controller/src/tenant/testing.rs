@@ -116,6 +116,7 @@ impl Lab {
                 events: Vec::new(),
                 probe: ProbeFacts::default(),
                 inside: Default::default(),
+                told: None,
                 observed_since: None,
                 contested: BTreeMap::new(),
                 turn: Turn::Unasked,
@@ -211,12 +212,23 @@ impl Lab {
 
     /// Plans, carries out, reports, keeps the status.
     pub fn pass(&mut self) -> Plan {
+        self.tell_nodes();
         let plan = self.plan();
         let seen = self.seen();
         let outcomes: Vec<_> = plan.steps.iter().map(|step| self.carry_out(step)).collect();
         let status = report::status(&seen, &plan, &outcomes);
         self.tenant().status = Some(status);
         plan
+    }
+
+    /// As a pass begins.
+    pub fn tell_nodes(&mut self) {
+        let mut facts = crate::facts::TenantFacts {
+            for_nodes: self.world.told.clone(),
+            ..Default::default()
+        };
+        facts.tell_nodes(report::for_nodes(&self.seen()));
+        self.world.told = facts.for_nodes;
     }
 
     /// Reports outcomes other than the lab's.

@@ -68,6 +68,8 @@ pub struct World {
     pub probe: ProbeFacts,
     /// What came of keeping in the tenant what belongs there.
     pub inside: InsideFacts,
+    /// What the tenant's nodes were told last; `None` if this process has told nothing yet.
+    pub told: Option<ForNodes>,
     /// Since when the probe ought to see something.
     pub observed_since: Option<Timestamp>,
     /// Objects that somebody keeps changing back, with the instant of the next

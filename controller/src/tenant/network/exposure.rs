@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Service;
 
 use crate::tenant::network::names::AlternativeNames;
 use crate::tenant::network::ranges::first_address;
-use crate::tenant::network::routes;
+use crate::tenant::network::routes::{self, Way};
 use crate::tenant::plan::Waiting;
 use crate::tenant::workload;
 use crate::tenant::world::{PathFact, World};
@@ -135,29 +135,70 @@ fn told_since(world: &World, published: &str) -> Option<Timestamp> {
 
 /// How long clients are kept on a way of before, where the tenant works and the controller
 /// cannot tell whether the new way does.
-const UNPROBED_FOR: SignedDuration = SignedDuration::from_secs(5 * 60);
+pub const UNPROBED_FOR: SignedDuration = SignedDuration::from_secs(5 * 60);
 
-/// Whether ways that are not wanted any more may go: the place where the tenant is reached
-/// now answers, which the status says and all pods are made for, or nothing answers on any
-/// way.
+/// When to look again for a probe that has not begun yet.
+const NEXT_PROBE: SignedDuration = SignedDuration::from_secs(10);
+
+/// Whether ways that are not wanted any more may go: what leads by the name is there, the
+/// place where the tenant is reached now answers, which the status says and all pods are
+/// made for, or nothing answers on any way.
 pub fn former(world: &World) -> Former {
     let Ok(place) = place(world) else {
         return Former::Stays(None);
     };
+    let way = routes::way(world, &place.published);
+    if way == Way::NotServed {
+        return Former::Stays(None);
+    }
     if world.serving() == 0 || !world.was_ready() {
         return Former::Goes;
     }
     let published = place.published.to_string();
-    let fact = world.probe.endpoint.as_ref();
-    let Some(fact) = fact.filter(|fact| fact.address == published) else {
+    let Some(fact) = probed(world, &published) else {
         return Former::Stays(None);
     };
     let broken = |it: &PathFact| it.result.is_err();
     if world.probe.service.as_ref().is_some_and(broken) {
         return Former::Goes;
     }
+    answered(world, &published, way, fact)
+}
+
+/// Whether the place where the tenant is reached now answers, so that what is inside can be
+/// sent there, or nobody has been sent anywhere yet.
+pub fn is_proven(world: &World) -> bool {
+    if !world.was_ready() {
+        return true;
+    }
+    let Ok(place) = place(world) else {
+        return false;
+    };
+    let published = place.published.to_string();
+    let way = routes::way(world, &place.published);
+    let fact = probed(world, &published);
+    fact.is_some_and(|fact| answered(world, &published, way, fact) == Former::Goes)
+}
+
+/// What the probe found last at this place.
+fn probed<'a>(world: &'a World, published: &str) -> Option<&'a PathFact> {
+    let fact = world.probe.endpoint.as_ref();
+    fact.filter(|fact| fact.address == published)
+}
+
+/// What becomes of former ways by what the probe found at the new place.
+fn answered(world: &World, published: &str, way: Way, fact: &PathFact) -> Former {
+    match way {
+        Way::NotServed | Way::Missing => return Former::Stays(None),
+        // What a probe met before may have been the former way.
+        Way::Proven(from) if fact.started < from => {
+            let soon = world.now.checked_add(NEXT_PROBE).ok();
+            return Former::Stays(soon.map(|soon| soon.max(from)));
+        }
+        Way::Proven(_) | Way::NotWanted => {}
+    }
     if fact.result.is_ok() {
-        let told = told_since(world, &published).filter(|_| workload::is_rolled_out(world));
+        let told = told_since(world, published).filter(|_| workload::is_rolled_out(world));
         return match told.and_then(|it| it.checked_add(TOLD_FOR).ok()) {
             Some(until) if world.now >= until => Former::Goes,
             until => Former::Stays(until),

@@ -4,6 +4,7 @@
 
 use apiservice::endpoint::Endpoint;
 use apiservice::v1alpha1::ByName;
+use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::Ingress;
 
 use crate::cluster::kinds::{Found, ObjectKind};
@@ -69,6 +70,65 @@ pub fn wanted(world: &World) -> Vec<Object> {
             routes.map(|route| route.object(world, kind)).collect()
         }
     }
+}
+
+/// How far what leads to the tenant by its name is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// It is reached otherwise.
+    NotWanted,
+    /// The management cluster does not have what it is made of, as far as is known.
+    NotServed,
+    /// It is not made, or no Gateway has taken it.
+    Missing,
+    /// A probe that began then or later, and got through, came on it.
+    Proven(Timestamp),
+}
+
+/// How far what leads to the tenant at this endpoint is there.
+///
+/// Where a former way leads by the same name, nobody can tell on which of the two a probe
+/// came. A Gateway must have taken the route then, and clients have the time that they have
+/// where nothing can be probed: the name has to lead to another proxy.
+pub fn way(world: &World, published: &Endpoint) -> Way {
+    let by_name = world.tenant.spec.control_plane.by_name();
+    let Some(by_name) = by_name.filter(|_| dialled(world).is_some()) else {
+        return Way::NotWanted;
+    };
+    let keys: Vec<ObjectKey> = wanted(world).iter().map(Object::key).collect();
+    if keys.is_empty() {
+        return Way::NotServed;
+    }
+    let mut since = Timestamp::UNIX_EPOCH;
+    for key in &keys {
+        let live = world.owned.meta(key.kind, &key.name);
+        let Some(live) = live.filter(|meta| world.ours(meta)) else {
+            return Way::Missing;
+        };
+        let made = live.creation_timestamp.as_ref();
+        since = made.map_or(since, |made| since.max(made.0));
+    }
+    if !is_shared(world, &keys, &published.host) {
+        return Way::Proven(since);
+    }
+    if let ByName::Gateway(wanted) = by_name {
+        let route = Route::of_clients(world, wanted);
+        match route.and_then(|route| route.taken_since(world)) {
+            Some(taken) => since = since.max(taken),
+            None => return Way::Missing,
+        }
+    }
+    let from = since.checked_add(exposure::UNPROBED_FOR);
+    from.map_or(Way::Missing, Way::Proven)
+}
+
+/// Whether something else than the wanted objects leads clients by this name.
+fn is_shared(world: &World, wanted: &[ObjectKey], host: &str) -> bool {
+    let network = &world.tenant.spec.network_profile;
+    let is_other = |held: &&Found| key(world, held).is_none_or(|key| !wanted.contains(&key));
+    let mut others = ours(world).filter(is_other);
+    network.fixed_address() == Some(host)
+        || others.any(|held| hosts(held).iter().any(|it| it == host))
 }
 
 /// Keeps what leads to the tenant, and removes what did when nobody needs it any more.
