@@ -35,6 +35,9 @@ const STORED: usize = 64 * 1024 * 1024;
 /// What is held of a document beside its tree, in its own size: a buffer that grows doubles,
 /// and what is stored is written anew.
 const RAW: usize = 2;
+/// What comes of a stored object and a configuration, in their size as trees: the new object,
+/// and the sets of its fields and of those that have owners.
+const MADE: usize = 2;
 // Each alone fits in what one holder gets, which is half.
 const _: () = assert!(weight::TREE + RAW * BODY <= WORK / 2);
 const _: () = assert!(
@@ -211,6 +214,16 @@ impl Limits {
         Ok(room)
     }
 
+    /// Room for an object that is made of a configuration, and for what making it takes.
+    ///
+    /// # Errors
+    /// As for [`Limits::decode`].
+    pub async fn make(&self, identity: &Identity, config: &Value) -> Result<Room, Failure> {
+        let mut room = self.room(identity, &self.stored);
+        room.make(&Value::Null, config).await?;
+        Ok(room)
+    }
+
     /// No room yet, of that of the caller: its own or this.
     fn room(&self, identity: &Identity, of_all: &Pool) -> Room {
         let own = self.system.get(&identity.user);
@@ -287,6 +300,16 @@ impl Room {
     pub async fn hold(&mut self, made: &Value) -> Result<(), Failure> {
         let tree = weight::of(made, self.most).unwrap_or(self.most);
         self.reach(RAW * merge::length(made) + tree).await
+    }
+
+    /// More room, for what is made of a stored object and a configuration for it.
+    ///
+    /// # Errors
+    /// As for [`Limits::decode`].
+    pub async fn make(&mut self, stored: &Value, config: &Value) -> Result<(), Failure> {
+        let tree = |value| weight::of(value, self.most).unwrap_or(self.most);
+        let more = MADE * (tree(stored) + tree(config));
+        self.reach(self.held + more).await
     }
 
     /// Makes it at least so many bytes; what is more than one holder gets is all of that.

@@ -569,20 +569,20 @@ mod tests {
     #[test]
     fn many_appliers_of_a_large_object_go_on() {
         let tracker = tracker();
-        let labels: Map<String, Value> = (0..14_000)
+        let labels: Map<String, Value> = (0..14_500)
             .map(|n| (format!("{n:x}"), Value::from("")))
             .collect();
         let mut config = object(0..0);
         config["metadata"]["labels"] = Value::Object(labels);
         config["metadata"].as_object_mut().unwrap().remove("uid");
         let mut live = tracker.apply(None, &config, "m0", false, now()).unwrap();
-        for n in 1..10 {
+        for n in 1..11 {
             live["metadata"]["uid"] = json!("u");
             let manager = format!("m{n}");
             let applied = tracker.apply(Some(&live), &config, &manager, false, now());
             live = applied.unwrap();
         }
-        assert_eq!(list(&live).len(), 10);
+        assert_eq!(list(&live).len(), 11);
     }
 
     #[test]

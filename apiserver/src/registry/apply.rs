@@ -146,7 +146,7 @@ impl Apply<'_> {
     async fn change(&self) -> Result<Value, Failure> {
         let dry_run = self.options.dry_run;
         let change = Change::new(self.registry, self.permit, self.request, self.part, dry_run)?;
-        let change = change.applying();
+        let change = change.applying(&self.config.value);
         change.apply(|old| self.applied(Some(old))).await
     }
 
@@ -155,6 +155,9 @@ impl Apply<'_> {
         let registry = self.registry;
         let resource = self.permit.resource();
         let permit = registry.authorizer.also_create(self.permit).await?;
+        // Beside the configuration there is the object until it is stored.
+        let limits = &registry.limits;
+        let _room = limits.make(permit.identity(), &self.config.value).await?;
         let mut new = self.applied(None)?;
         let uid = meta(&new, "uid");
         if !uid.is_empty() {

@@ -76,6 +76,8 @@ pub struct Change<'a> {
     resource: &'static Resource,
     name: &'a str,
     part: Part,
+    /// The configuration, if one is applied.
+    config: Option<&'a Value>,
 }
 
 impl<'a> Change<'a> {
@@ -93,13 +95,15 @@ impl<'a> Change<'a> {
             resource: permit.resource(),
             name: get::name(permit)?,
             part,
+            config: None,
         })
     }
 
     /// The same for a configuration that is applied.
-    pub fn applying(self) -> Self {
+    pub fn applying(self, config: &'a Value) -> Self {
         Self {
             writer: self.writer.applying(),
+            config: Some(config),
             ..self
         }
     }
@@ -116,7 +120,10 @@ impl<'a> Change<'a> {
     ) -> Result<Value, Failure> {
         let modified = || Failure::modified(Subject::of(self.resource, self.name));
         for _ in 0..ATTEMPTS {
-            let old = self.writer.read(self.name).await?;
+            let mut old = self.writer.read(self.name).await?;
+            if let Some(config) = self.config {
+                old.make_room(config).await?;
+            }
             let mut new = build(old.object())?;
             if admission::required_version(self.resource, &new)? != old.revision() {
                 return Err(modified());

@@ -72,6 +72,14 @@ impl Stored {
         &self.object
     }
 
+    /// Room for what a configuration makes of it.
+    ///
+    /// # Errors
+    /// As for [`Writer::read`].
+    pub async fn make_room(&mut self, config: &Value) -> Result<(), Failure> {
+        self.room.make(&self.object, config).await
+    }
+
     /// The revision that it was written at.
     pub fn revision(&self) -> u64 {
         self.entry.modified.0

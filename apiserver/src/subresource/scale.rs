@@ -132,7 +132,7 @@ async fn apply(
     };
     let change = Change::new(registry, permit, request, Part::Replicas, options.dry_run)?;
     let stored = change
-        .applying()
+        .applying(&config.value)
         .apply(|old| {
             let live = (old, scale(paths, old)?);
             ownership::apply_scale(resource, paths, live, &config.value, by, |mut applied| {

@@ -475,6 +475,42 @@ async fn what_is_stored_counts_as_work_of_whoever_changes_it() {
     assert_eq!(world.delete(Call::tenants("a")).await.code, 200);
 }
 
+/// What a configuration makes of a stored object takes more than reading it.
+#[tokio::test]
+async fn what_is_made_of_a_configuration_counts_as_work() {
+    use crate::decode::{self, Media, weight};
+    let world = World::memory().await;
+    assert_eq!(create(&world, "n", padded("a", 14_000)).await.0, 201);
+    let applied = |name: &str| {
+        let mut config = padded(name, 60_000);
+        config["apiVersion"] = json!("steward.butlerlabs.dev/v1alpha1");
+        config["kind"] = json!("TenantControlPlane");
+        let call = Call::tenants(name).query("fieldManager=m&force=true");
+        call.header(header::CONTENT_TYPE, decode::APPLY)
+            .body(config)
+    };
+    let permit = applied("a").permit::<crate::authz::verb::Patch>();
+    let stored = world.registry.store.get("/tenantcontrolplanes/n/a").await;
+    let stored = stored.unwrap().0.unwrap().value;
+    // Room for one look at it is left, and little more.
+    let tree = decode::weigh(Media::Json, &stored, weight::TREE).unwrap();
+    let rest = 32 * 1024 * 1024 - (2 * stored.len() + tree) - 1_000;
+    let text = format!("{:?}", "x".repeat(rest * 4 / 13));
+    let held = world
+        .registry
+        .limits
+        .decode(permit.identity(), text.as_bytes());
+    let held = held.await.unwrap();
+    let scale = Call::tenants("a").part("scale");
+    assert_eq!(world.get(scale).await.code, 200);
+    for name in ["a", "b"] {
+        assert_eq!(world.patch(applied(name)).await.code, 429, "{name}");
+    }
+    drop(held);
+    assert_eq!(world.patch(applied("a")).await.code, 200);
+    assert_eq!(world.patch(applied("b")).await.code, 201);
+}
+
 /// More than fits at a time goes in turn.
 #[tokio::test]
 async fn a_collection_of_large_objects_is_deleted() {
