@@ -21,8 +21,11 @@ use crate::tenant::plan::{Outcome, Plan, Step};
 /// Whether clients are led to the tenant by its name, as far as those say who lead them.
 /// `None`: nobody asks for it.
 pub fn exposed(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Option<Judgement> {
-    let way = world.tenant.spec.control_plane.by_name()?;
+    let Some(way) = world.tenant.spec.control_plane.by_name() else {
+        return not_deleted(plan, outcomes);
+    };
     let verdict = not_possible(world, way).or_else(|| not_written(plan, outcomes));
+    let verdict = verdict.or_else(|| not_deleted(plan, outcomes));
     Some(verdict.unwrap_or_else(|| match way {
         ByName::Ingress(_) => of_ingress(world),
         ByName::Gateway(wanted) => of_gateways(world, wanted),
@@ -97,6 +100,20 @@ fn not_written(plan: &Plan, outcomes: &[Outcome]) -> Option<Judgement> {
     })
 }
 
+/// What led clients before cannot be removed.
+fn not_deleted(plan: &Plan, outcomes: &[Outcome]) -> Option<Judgement> {
+    plan.steps.iter().zip(outcomes).find_map(|it| match it {
+        (Step::DeleteFormer { key, .. }, Outcome::Failed { message, .. }) => {
+            let message = format!(
+                "{key}, which led clients before, cannot be deleted: {}",
+                quote(message)
+            );
+            Some(Judgement::unknown(reason::ROUTE_REFUSED, message))
+        }
+        _ => None,
+    })
+}
+
 fn of_ingress(world: &World) -> Judgement {
     let name = world.name();
     let traefik = world.owned.meta(ObjectKind::IngressRouteTcp, name);
@@ -127,6 +144,13 @@ fn ours_ingress(world: &World) -> Option<&Ingress> {
 
 fn of_gateways(world: &World, wanted: &apiservice::v1alpha1::Gateway) -> Judgement {
     let clients = Route::of_clients(world, wanted);
+    if !world.gateways_known {
+        let port = clients.map_or(0, |route| route.dialled(world));
+        return Judgement::unknown(
+            reason::ROUTE_PENDING,
+            format!("The Gateways cannot be read: clients are sent to port {port}"),
+        );
+    }
     let all = clients.into_iter().chain(Route::of_agents(world, wanted));
     let verdicts: Vec<Judgement> = all.map(|route| of_route(world, &route)).collect();
     let accepted = Judgement::yes(reason::AS_EXPECTED, "");
