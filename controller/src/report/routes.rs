@@ -12,7 +12,7 @@ use crate::cluster::kinds::ObjectKind;
 use crate::cluster::routes::RouteParent;
 use crate::report::conditions::known_reason;
 use crate::report::diagnose::quote;
-use crate::report::ready::Judgement;
+use crate::report::ready::{self, Judgement};
 use crate::tenant::World;
 use crate::tenant::network::gateway::{self, Route, is_asked, is_current};
 use crate::tenant::network::{ingress, routes};
@@ -128,8 +128,15 @@ fn of_ingress(world: &World) -> Judgement {
         .flat_map(|it| it.ingress.iter().flatten());
     let addresses = entries.filter_map(|it| it.ip.clone().or_else(|| it.hostname.clone()));
     let addresses: Vec<String> = addresses.take(8).collect();
+    let is_reached = ready::probed(world).is_some_and(|fact| fact.result.is_ok());
     match addresses.is_empty() {
-        true => Judgement::yes(reason::AS_EXPECTED, ""),
+        true if is_reached => Judgement::yes(reason::AS_EXPECTED, ""),
+        // Nobody has said that it took the route.
+        true => Judgement::unknown(
+            reason::ROUTE_PENDING,
+            "The route is made; no controller has given it an address yet, and no probe has \
+             come through",
+        ),
         false => Judgement::yes(
             reason::AS_EXPECTED,
             format!("The Ingress controller listens at {}", addresses.join(", ")),

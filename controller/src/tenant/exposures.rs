@@ -188,6 +188,9 @@ fn traefik_has_a_kind_of_its_own() {
     lab.world.optional.learn(Optional::IngressRouteTcp, true);
     lab.pass();
     lab.pass();
+    assert_eq!(lab.condition("Exposed"), "Unknown RoutePending");
+    probe(&mut lab, "t.example.com:443", Ok(()));
+    lab.pass();
     assert_eq!(lab.condition("Exposed"), "True AsExpected");
     let live = lab.world.owned.get::<IngressRouteTcp>("tenant-1").unwrap();
     let value = serde_json::to_value(&live.spec).unwrap();
@@ -306,12 +309,27 @@ fn the_port_is_the_one_that_the_gateway_listens_on() {
             }]},
         ]})
     };
-    for (status, reason, wanted) in [
-        ("False", "NotAllowedByListeners", "False RouteNotAccepted"),
-        ("True", "Accepted", "True AsExpected"),
+    let of_other = |field: &str, value: Value| {
+        let mut said = said("True", "Accepted");
+        said["parents"][0]["parentRef"][field] = value;
+        said
+    };
+    let mut of_before = said("True", "Accepted");
+    of_before["parents"][0]["conditions"][0]["observedGeneration"] = json!(1);
+    for (said, wanted) in [
+        (of_other("namespace", json!("other")), "False RoutePending"),
+        (of_other("kind", json!("Service")), "False RoutePending"),
+        (of_other("group", json!("")), "False RoutePending"),
+        (of_before, "False RoutePending"),
+        (
+            said("False", "NotAllowedByListeners"),
+            "False RouteNotAccepted",
+        ),
+        (said("True", "Accepted"), "True AsExpected"),
     ] {
         let live: &mut TlsRoute = lab.world.owned.get_mut("tenant-1").unwrap();
-        live.status = serde_json::from_value(said(status, reason)).unwrap();
+        live.metadata.generation = Some(2);
+        live.status = serde_json::from_value(said).unwrap();
         lab.pass();
         assert_eq!(lab.condition("Exposed"), wanted, "{}", lab.told());
     }
