@@ -155,7 +155,7 @@ mod tests {
         let padding = {
             let end = bad.find("\n-----END").unwrap();
             let mut text = bad.clone();
-            text.insert_str(end, "=");
+            text.insert(end, '=');
             text
         };
         for first in [
