@@ -91,7 +91,9 @@ async fn one(ctx: &Context, world: &World, step: &Step) -> Outcome {
         Step::Create(object) => objects::create(ctx, world, object).await,
         Step::Apply(object) => objects::apply(ctx, world, object).await,
         Step::Recheck(key) => objects::look(ctx, world, key).await,
-        Step::Delete { key, uid } => objects::delete(ctx, key, uid).await,
+        Step::Delete { key, uid } | Step::DeleteFormer { key, uid } => {
+            objects::delete(ctx, key, uid).await
+        }
         Step::DeleteBestEffort { key, uid } => match objects::delete(ctx, key, uid).await {
             Outcome::Failed { message, .. } => {
                 let tenant = world.tenant_name();
@@ -159,7 +161,9 @@ fn describe(step: &Step) -> String {
         Step::Create(object) => format!("create {}", object.key()),
         Step::Apply(object) => format!("apply {}", object.key()),
         Step::Recheck(key) => format!("look for {key}"),
-        Step::Delete { key, .. } | Step::DeleteBestEffort { key, .. } => format!("delete {key}"),
+        Step::Delete { key, .. }
+        | Step::DeleteFormer { key, .. }
+        | Step::DeleteBestEffort { key, .. } => format!("delete {key}"),
         Step::ClearReplaceRequest(names) => {
             format!("note that the keys of {} were replaced", names.join(", "))
         }

@@ -1,10 +1,11 @@
 //! Gathers the world of a tenant from caches and facts, without I/O.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use apiservice::v1alpha1::{DataStore, Driver, TenantControlPlane};
 
-use crate::cluster::caches::{EVERYWHERE, NamespacedName, Reach};
+use crate::cluster::caches::{Caches, EVERYWHERE, NamespacedName, Reach};
 use crate::cluster::kinds::{Found, Inventory, ObjectKind};
 use crate::cluster::routes::Gateway;
 use crate::cluster::watches::tenant_near;
@@ -41,9 +42,8 @@ pub fn world(name: &NamespacedName, ctx: &Context) -> Option<World> {
         .or_else(|| tenant::backing::store::choose(&tenant, &ctx.settings))
         .and_then(|chosen| caches.data_stores.get(&NamespacedName::new("", chosen)));
     let deleting = tenant.metadata.deletion_timestamp.is_some();
-    // At which port a Gateway listens is not guessed while it is being found out.
-    let routed = tenant.spec.control_plane.gateway.is_some();
-    if routed && !deleting && !caches.gateways_known() {
+    let gateways_known = caches.gateways_known();
+    if !deleting && !gateways_known && awaits_gateways(&tenant, caches) {
         return None;
     }
     // What is held of it, if anything, may be of long ago.
@@ -118,6 +118,7 @@ pub fn world(name: &NamespacedName, ctx: &Context) -> Option<World> {
         owned,
         optional: caches.optional.borrow().clone(),
         gateways: gateways(&tenant, name, ctx),
+        gateways_known,
         pods,
         replica_sets,
         pods_known,
@@ -132,6 +133,15 @@ pub fn world(name: &NamespacedName, ctx: &Context) -> Option<World> {
         unreached,
         tenant,
     })
+}
+
+/// At which port a Gateway listens is not guessed while it is being found out, unless that
+/// takes long and clients were sent to a port before: certificates end meanwhile.
+fn awaits_gateways(tenant: &TenantControlPlane, caches: &Caches) -> bool {
+    let status = tenant.status.as_ref();
+    let sent = status.is_some_and(|it| it.control_plane_endpoint.is_some());
+    let overdue = caches.gateways_overdue.load(Ordering::Relaxed);
+    tenant.spec.control_plane.gateway.is_some() && !(sent && overdue)
 }
 
 /// The Gateways that a tenant refers to.
@@ -251,6 +261,20 @@ fn elsewhere(
 mod tests {
     use super::*;
     use crate::tenant::testing::Lab;
+
+    #[test]
+    fn gateways_that_cannot_be_found_out_hold_up_only_a_first_start() {
+        let caches = Caches::default();
+        let mut lab = Lab::ready();
+        let awaits = |lab: &Lab| awaits_gateways(&lab.world.tenant, &caches);
+        assert!(!awaits(&lab), "it has none");
+        lab.spec().control_plane.gateway = Some(Default::default());
+        assert!(awaits(&lab));
+        caches.gateways_overdue.store(true, Ordering::Relaxed);
+        assert!(!awaits(&lab));
+        lab.tenant().status = None;
+        assert!(awaits(&lab));
+    }
 
     /// Else each DataStore that is out of reach kept a record of every tenant that
     /// never had anything.

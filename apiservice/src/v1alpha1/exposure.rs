@@ -5,7 +5,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::AdditionalMetadata;
+use super::tenant_control_plane_checks::ends_in_number;
 use crate::endpoint::Endpoint;
+use crate::meta::{label_complaints, subdomain_complaints};
 
 /// The Service in front of a control plane.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -131,10 +133,11 @@ impl Ingress {
     /// What clients dial; `None` without a usable host name.
     pub fn endpoint(&self) -> Option<Endpoint> {
         let text = self.hostname.as_deref().filter(|text| !text.is_empty())?;
-        match text.contains(':') {
+        let endpoint = match text.contains(':') {
             true => text.parse().ok(),
             false => Some(Endpoint::new(text, Self::PORT)),
-        }
+        };
+        endpoint.filter(|it| is_host(&it.host) && it.port > 0)
     }
 }
 
@@ -187,8 +190,18 @@ impl Gateway {
     /// The name that clients dial; `None` without a usable one.
     pub fn host(&self) -> Option<&str> {
         let host = self.hostname.as_deref();
-        host.filter(|host| !host.is_empty() && !host.starts_with('*'))
+        host.filter(|host| is_host(host))
     }
+}
+
+/// Whether clients can dial it by DNS: objects may have been stored before names were held
+/// to rules.
+fn is_host(name: &str) -> bool {
+    subdomain_complaints(name).is_empty()
+        && name
+            .split('.')
+            .all(|label| label_complaints(label).is_empty())
+        && !ends_in_number(name)
 }
 
 /// How a proxy of the management cluster leads clients to an API server by its name.
@@ -213,6 +226,11 @@ impl ByName<'_> {
     /// for them, so that the name may be the same; behind an Ingress it is what tells them
     /// from other clients.
     pub fn tunnel_host(&self) -> Option<String> {
+        Some(self.any_tunnel_host()?).filter(|host| is_host(host))
+    }
+
+    /// The same, where it may be too long for a name.
+    pub(super) fn any_tunnel_host(&self) -> Option<String> {
         let host = self.host()?;
         if host.contains(".k8s.") {
             return Some(host.replacen(".k8s.", ".konnectivity.", 1));

@@ -106,7 +106,7 @@ fn tunnel(
             ByName::Ingress(_) => "ingress",
             ByName::Gateway(_) => "gateway",
         };
-        Some((field, way.host()?, way.tunnel_host()?))
+        Some((field, way.host()?, way.any_tunnel_host()?))
     };
     let wanted = name(new);
     if wanted == old.and_then(name) {

@@ -7,7 +7,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
 };
 
 use apiservice::v1alpha1::{DataStore, TenantControlPlane};
@@ -283,6 +283,13 @@ impl<K: Cached> Cache<K> {
         gone
     }
 
+    /// Takes out all of a place, whose kind is not served any more. If it is again, the
+    /// place is not known before it was listed.
+    pub fn clear(&self, place: &str) {
+        self.replace(place, vec![]);
+        self.lists.write().remove(place);
+    }
+
     /// We may not list a place. What is held of it stays. True if that is news.
     pub fn refuse(&self, place: &str, why: String) -> bool {
         let was = self
@@ -466,6 +473,8 @@ pub struct Caches {
     pub ingress_route_tcps: Cache<IngressRouteTcp>,
     /// Those of administrators, which routes refer to.
     pub gateways: Cache<Gateway>,
+    /// Nobody could tell for some seconds which Gateways there are.
+    pub gateways_overdue: AtomicBool,
     /// Which of the optional kinds the management cluster has.
     pub optional: watch::Sender<Served>,
     pub replica_sets: Cache<ReplicaSet>,
@@ -709,7 +718,7 @@ where
     }
 
     fn clear(&self, place: &str) {
-        self.replace(place, vec![]);
+        Cache::clear(self, place);
     }
 
     fn forget(&self, name: &NamespacedName, uid: &str) {
@@ -735,6 +744,15 @@ mod tests {
             },
             ..ConfigMap::default()
         })
+    }
+
+    #[test]
+    fn a_kind_that_comes_again_is_not_known_before_it_is_listed() {
+        let cache: Cache<ConfigMap> = Cache::default();
+        cache.replace(EVERYWHERE, vec![map("a", "1", "1", Some("t"))]);
+        assert!(cache.is_known(EVERYWHERE));
+        AnyCache::clear(&cache, EVERYWHERE);
+        assert!(cache.is_empty() && !cache.is_known(EVERYWHERE));
     }
 
     #[test]

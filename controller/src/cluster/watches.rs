@@ -2,7 +2,10 @@
 //! runs, or one for each kind in each namespace with tenants. What changes is told
 //! to the queue.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use apiservice::names;
 use apiservice::v1alpha1::TenantControlPlane;
@@ -123,7 +126,7 @@ impl Watches {
                 let config = Config::default().page_size(PAGE);
                 run.namespaced(&at, config, |caches| &caches.gateways, tell_routed_through)
             },
-            move || drop(clear.caches.gateways.replace(&cleared, vec![])),
+            move || clear.caches.gateways.clear(&cleared),
         )
     }
 
@@ -155,11 +158,24 @@ impl Watches {
     /// Finds out which optional kinds the management cluster serves, again and again: they
     /// are installed and removed while we run.
     async fn follow_optional(self) {
+        let mut were_known = true;
         loop {
             let known = self.caches.optional.borrow().clone();
             let found = served::look(&self.client, &known).await;
             if found != known {
                 self.caches.optional.send_replace(found);
+                self.tell_routed(|_| true);
+            }
+            // Unknown twice in a row: for as long as lies between looks.
+            let are_known = self.caches.gateways_known();
+            let overdue = !are_known && !were_known;
+            were_known = are_known;
+            if self
+                .caches
+                .gateways_overdue
+                .swap(overdue, Ordering::Relaxed)
+                != overdue
+            {
                 self.tell_routed(|_| true);
             }
             tokio::time::sleep(timing::OPTIONAL_EVERY).await;

@@ -139,11 +139,11 @@ fn order(
     let by_name = world.tenant.spec.control_plane.by_name();
     for type_ in ORDER {
         // What nobody asks for any more is not said any more.
-        if type_ == kind::EXPOSED && by_name.is_none() {
+        let new = said.iter().find(|(kind, _)| *kind == type_).map(fresh);
+        if type_ == kind::EXPOSED && by_name.is_none() && new.is_none() {
             continue;
         }
         let old = condition::get(before, type_);
-        let new = said.iter().find(|(kind, _)| *kind == type_).map(fresh);
         match (old, new) {
             (Some(old), Some(new)) => {
                 let mut pair = vec![old.clone()];

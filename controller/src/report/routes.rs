@@ -12,7 +12,7 @@ use crate::cluster::kinds::ObjectKind;
 use crate::cluster::routes::RouteParent;
 use crate::report::conditions::known_reason;
 use crate::report::diagnose::quote;
-use crate::report::ready::Judgement;
+use crate::report::ready::{self, Judgement};
 use crate::tenant::World;
 use crate::tenant::network::gateway::{self, Route, is_asked, is_current};
 use crate::tenant::network::{ingress, routes};
@@ -21,8 +21,11 @@ use crate::tenant::plan::{Outcome, Plan, Step};
 /// Whether clients are led to the tenant by its name, as far as those say who lead them.
 /// `None`: nobody asks for it.
 pub fn exposed(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Option<Judgement> {
-    let way = world.tenant.spec.control_plane.by_name()?;
+    let Some(way) = world.tenant.spec.control_plane.by_name() else {
+        return not_deleted(plan, outcomes);
+    };
     let verdict = not_possible(world, way).or_else(|| not_written(plan, outcomes));
+    let verdict = verdict.or_else(|| not_deleted(plan, outcomes));
     Some(verdict.unwrap_or_else(|| match way {
         ByName::Ingress(_) => of_ingress(world),
         ByName::Gateway(wanted) => of_gateways(world, wanted),
@@ -97,6 +100,20 @@ fn not_written(plan: &Plan, outcomes: &[Outcome]) -> Option<Judgement> {
     })
 }
 
+/// What led clients before cannot be removed.
+fn not_deleted(plan: &Plan, outcomes: &[Outcome]) -> Option<Judgement> {
+    plan.steps.iter().zip(outcomes).find_map(|it| match it {
+        (Step::DeleteFormer { key, .. }, Outcome::Failed { message, .. }) => {
+            let message = format!(
+                "{key}, which led clients before, cannot be deleted: {}",
+                quote(message)
+            );
+            Some(Judgement::unknown(reason::ROUTE_REFUSED, message))
+        }
+        _ => None,
+    })
+}
+
 fn of_ingress(world: &World) -> Judgement {
     let name = world.name();
     let traefik = world.owned.meta(ObjectKind::IngressRouteTcp, name);
@@ -111,8 +128,15 @@ fn of_ingress(world: &World) -> Judgement {
         .flat_map(|it| it.ingress.iter().flatten());
     let addresses = entries.filter_map(|it| it.ip.clone().or_else(|| it.hostname.clone()));
     let addresses: Vec<String> = addresses.take(8).collect();
+    let is_reached = ready::probed(world).is_some_and(|fact| fact.result.is_ok());
     match addresses.is_empty() {
-        true => Judgement::yes(reason::AS_EXPECTED, ""),
+        true if is_reached => Judgement::yes(reason::AS_EXPECTED, ""),
+        // Nobody has said that it took the route.
+        true => Judgement::unknown(
+            reason::ROUTE_PENDING,
+            "The route is made; no controller has given it an address yet, and no probe has \
+             come through",
+        ),
         false => Judgement::yes(
             reason::AS_EXPECTED,
             format!("The Ingress controller listens at {}", addresses.join(", ")),
@@ -127,6 +151,13 @@ fn ours_ingress(world: &World) -> Option<&Ingress> {
 
 fn of_gateways(world: &World, wanted: &apiservice::v1alpha1::Gateway) -> Judgement {
     let clients = Route::of_clients(world, wanted);
+    if !world.gateways_known {
+        let port = clients.map_or(0, |route| route.dialled(world));
+        return Judgement::unknown(
+            reason::ROUTE_PENDING,
+            format!("The Gateways cannot be read: clients are sent to port {port}"),
+        );
+    }
     let all = clients.into_iter().chain(Route::of_agents(world, wanted));
     let verdicts: Vec<Judgement> = all.map(|route| of_route(world, &route)).collect();
     let accepted = Judgement::yes(reason::AS_EXPECTED, "");

@@ -33,7 +33,9 @@ impl fmt::Display for Step {
             Step::Create(object) => write!(f, "create {}{object}", object.key()),
             Step::Apply(object) => write!(f, "apply {}{object}", object.key()),
             Step::Recheck(key) => write!(f, "look for {key}"),
-            Step::Delete { key, uid } => write!(f, "delete {key} (uid {uid})"),
+            Step::Delete { key, uid } | Step::DeleteFormer { key, uid } => {
+                write!(f, "delete {key} (uid {uid})")
+            }
             Step::DeleteBestEffort { key, uid } => write!(f, "remove {key} (uid {uid})"),
             Step::ClearReplaceRequest(names) => {
                 write!(f, "the keys of {} were replaced", names.join(", "))

@@ -15,7 +15,7 @@ use crate::cluster::routes::{Gateway, IngressRouteTcp, TlsRoute, TlsRouteV1Alpha
 use crate::cluster::served::Optional;
 use crate::report::for_nodes;
 use crate::tenant::network::exposure::{self, Exposure};
-use crate::tenant::plan::{Outcome, Plan, Step};
+use crate::tenant::plan::{Object, Outcome, Plan, Step};
 use crate::tenant::testing::{Lab, brief, golden};
 use crate::tenant::world::{PathFact, ProbeFailure, ProbeFailureKind as Kind};
 
@@ -70,7 +70,7 @@ fn endpoint(lab: &Lab) -> String {
 fn deleted(plan: &Plan) -> Vec<String> {
     let steps = plan.steps.iter();
     let keys = steps.filter_map(|step| match step {
-        Step::Delete { key, .. } => Some(key.to_string()),
+        Step::DeleteFormer { key, .. } => Some(key.to_string()),
         _ => None,
     });
     keys.collect()
@@ -187,6 +187,9 @@ fn traefik_has_a_kind_of_its_own() {
     assert_eq!(lab.condition("Exposed"), "False KindNotServed");
     lab.world.optional.learn(Optional::IngressRouteTcp, true);
     lab.pass();
+    lab.pass();
+    assert_eq!(lab.condition("Exposed"), "Unknown RoutePending");
+    probe(&mut lab, "t.example.com:443", Ok(()));
     lab.pass();
     assert_eq!(lab.condition("Exposed"), "True AsExpected");
     let live = lab.world.owned.get::<IngressRouteTcp>("tenant-1").unwrap();
@@ -306,12 +309,27 @@ fn the_port_is_the_one_that_the_gateway_listens_on() {
             }]},
         ]})
     };
-    for (status, reason, wanted) in [
-        ("False", "NotAllowedByListeners", "False RouteNotAccepted"),
-        ("True", "Accepted", "True AsExpected"),
+    let of_other = |field: &str, value: Value| {
+        let mut said = said("True", "Accepted");
+        said["parents"][0]["parentRef"][field] = value;
+        said
+    };
+    let mut of_before = said("True", "Accepted");
+    of_before["parents"][0]["conditions"][0]["observedGeneration"] = json!(1);
+    for (said, wanted) in [
+        (of_other("namespace", json!("other")), "False RoutePending"),
+        (of_other("kind", json!("Service")), "False RoutePending"),
+        (of_other("group", json!("")), "False RoutePending"),
+        (of_before, "False RoutePending"),
+        (
+            said("False", "NotAllowedByListeners"),
+            "False RouteNotAccepted",
+        ),
+        (said("True", "Accepted"), "True AsExpected"),
     ] {
         let live: &mut TlsRoute = lab.world.owned.get_mut("tenant-1").unwrap();
-        live.status = serde_json::from_value(said(status, reason)).unwrap();
+        live.metadata.generation = Some(2);
+        live.status = serde_json::from_value(said).unwrap();
         lab.pass();
         assert_eq!(lab.condition("Exposed"), wanted, "{}", lab.told());
     }
@@ -342,6 +360,85 @@ fn the_port_is_the_one_that_the_gateway_listens_on() {
         lab.told()
     );
     assert_eq!(parents(&lab), [("kube-apiserver".to_owned(), 443)]);
+}
+
+/// A policy of others must not keep certificates from being renewed.
+#[test]
+fn a_former_way_that_may_not_be_deleted_holds_nothing_up() {
+    let mut lab = Lab::ready();
+    lab.spec().control_plane.ingress = ingress("t.example.com", IngressController::Haproxy);
+    lab.pass();
+    answers(&mut lab);
+    lab.pass();
+    lab.spec().control_plane.ingress = None;
+    lab.pass();
+    answers(&mut lab);
+    let plan = lab.plan();
+    let is_former = |step: &Step| matches!(step, Step::DeleteFormer { .. });
+    let former = plan.steps.iter().position(is_former).unwrap();
+    let stage = plan.steps[former].stage();
+    assert!(plan.steps.iter().all(|step| step.stage() <= stage));
+    let deployment = lab.world.deployment().unwrap().clone();
+    assert!(Step::Apply(Box::new(Object::Deployment(deployment))).stage() < stage);
+    let refuses = |step: &Step| match step {
+        Step::DeleteFormer { .. } => Outcome::Failed {
+            reason: "Forbidden".to_owned(),
+            message: "denied by policy".to_owned(),
+            retry: true,
+            finding: None,
+        },
+        _ => Outcome::Done,
+    };
+    let outcomes: Vec<_> = plan.steps.iter().map(refuses).collect();
+    lab.report(&plan, &outcomes);
+    assert_eq!(lab.condition("Exposed"), "Unknown RouteRefused");
+    assert!(lab.told().contains("denied by policy"), "{}", lab.told());
+    lab.pass();
+    lab.pass();
+    assert!(!lab.told().contains("Exposed"), "{}", lab.told());
+}
+
+#[test]
+fn gateways_that_cannot_be_read_are_told() {
+    let mut lab = Lab::ready();
+    lab.spec().control_plane.gateway = gateway("t.example.com");
+    serve(&mut lab, [true, false]);
+    lab.world.gateways = vec![public(443, "kube-apiserver")];
+    lab.pass();
+    lab.world.gateways.clear();
+    lab.world.gateways_known = false;
+    lab.pass();
+    assert_eq!(lab.condition("Exposed"), "Unknown RoutePending");
+    assert!(lab.told().contains("port 443"), "{}", lab.told());
+    assert_eq!(endpoint(&lab), "t.example.com:443");
+}
+
+/// Objects of before the rules that names are held to.
+#[test]
+fn a_stored_name_that_is_none_leads_nowhere() {
+    for name in [
+        "x`) || HostSNI(`*",
+        "UPPER.example.com",
+        "10.0.0.1",
+        "a b",
+        "[fd00::1]:443",
+    ] {
+        let mut lab = Lab::ready();
+        lab.world.optional.learn(Optional::IngressRouteTcp, true);
+        lab.spec().control_plane.ingress = ingress(name, IngressController::Traefik);
+        lab.pass();
+        assert!(lab.world.owned.get::<IngressRouteTcp>("tenant-1").is_none());
+        assert_eq!(lab.condition("Exposed"), "False RouteIncomplete", "{name}");
+        assert_eq!(endpoint(&lab), "10.0.0.10:6443");
+        let plane = &mut lab.spec().control_plane;
+        (plane.ingress, plane.gateway) = (None, gateway(name));
+        serve(&mut lab, [true, false]);
+        lab.pass();
+        assert!(
+            lab.world.owned.get::<TlsRoute>("tenant-1").is_none(),
+            "{name}"
+        );
+    }
 }
 
 /// Gateways are made anew, and their kinds too: clients are not sent elsewhere meanwhile.

@@ -72,6 +72,14 @@ pub enum Step {
         /// The precondition.
         uid: String,
     },
+    /// Delete what led clients to the tenant before, after all else: a refusal holds
+    /// nothing up.
+    DeleteFormer {
+        /// What.
+        key: ObjectKey,
+        /// The precondition.
+        uid: String,
+    },
     /// Claim schema and user, then make role, user and grant (rule 17).
     Grant(Claim),
     /// Take the user's rights away.
@@ -211,7 +219,7 @@ impl Step {
             },
             Step::Grant(_) | Step::RevokeAccess(_) => 1,
             Step::ClearReplaceRequest(_) => 1,
-            Step::DropData(_) => 4,
+            Step::DropData(_) | Step::DeleteFormer { .. } => 4,
             Step::NoteEmpty(_) => 5,
             Step::ReleaseClaim(_) | Step::DeferDeletion { .. } => 6,
             Step::ReleaseFinalizer => 7,

@@ -109,6 +109,7 @@ impl Lab {
                 owned: Inventory::default(),
                 optional: Default::default(),
                 gateways: Vec::new(),
+                gateways_known: true,
                 pods: Vec::new(),
                 replica_sets: Vec::new(),
                 pods_known: true,
@@ -252,7 +253,7 @@ impl Lab {
                 self.lose_deployment();
                 self.world.pods.clear();
             }
-            Step::DeleteBestEffort { key, .. } => {
+            Step::DeleteBestEffort { key, .. } | Step::DeleteFormer { key, .. } => {
                 self.world.owned.remove(key.kind, &key.name);
             }
             Step::ClearReplaceRequest(_) => {

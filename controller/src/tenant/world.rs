@@ -53,6 +53,9 @@ pub struct World {
     pub optional: Served,
     /// The Gateways that the tenant refers to, as far as they are there and can be seen.
     pub gateways: Vec<Arc<Gateway>>,
+    /// False while Gateways have not been listed, so that an absent one is not yet known
+    /// to be missing.
+    pub gateways_known: bool,
     /// Pods that carry the tenant's name label.
     pub pods: Vec<Arc<Pod>>,
     /// ReplicaSets that carry the tenant's name label.

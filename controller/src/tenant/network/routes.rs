@@ -152,7 +152,7 @@ pub fn plan(world: &World, plan: &mut Plan) {
             plan.steps.extend(
                 before
                     .into_iter()
-                    .map(|(key, uid)| Step::Delete { key, uid }),
+                    .map(|(key, uid)| Step::DeleteFormer { key, uid }),
             );
         }
         exposure::Former::Stays(until) => {
