@@ -100,19 +100,20 @@ fn version(world: &World, before: &TenantControlPlaneStatus, ready: bool) -> Ver
 
 /// What the tenant's nodes are to be told; `None` without an address, and where another
 /// process may have told them of a way that clients still need. They are sent to a new
-/// place when it answers, as that is when the former way goes.
+/// place when it answers, as that is when the former way goes; at once where nothing inside
+/// leads to a former one.
 pub fn for_nodes(world: &World) -> Option<ForNodes> {
     let exposure = exposure::of(world).ok()?;
     let (endpoint, agents) = match &world.told {
         _ if exposure::is_proven(world) => (exposure.clients, exposure.agents),
-        Some(told) if told.endpoint == exposure.clients => (exposure.clients, exposure.agents),
-        Some(told) => {
+        None => return None,
+        Some(told) if world.inside.generation.is_some() && told.endpoint != exposure.clients => {
             let agents = exposure
                 .agents
                 .map(|new| told.agents.clone().unwrap_or(new));
             (told.endpoint.clone(), agents)
         }
-        None => return None,
+        _ => (exposure.clients, exposure.agents),
     };
     Some(ForNodes {
         endpoint,

@@ -168,16 +168,33 @@ pub fn former(world: &World) -> Former {
 /// Whether the place where the tenant is reached now answers, so that what is inside can be
 /// sent there, or nobody has been sent anywhere yet.
 pub fn is_proven(world: &World) -> bool {
+    proof(world) == Former::Goes
+}
+
+/// When it may be proven that the place where the tenant is reached now answers, where what
+/// is inside leads to another one or nobody knows where.
+pub fn proven_by(world: &World) -> Option<Timestamp> {
+    let clients = of(world).ok()?.clients;
+    let told = world.told.as_ref();
+    match proof(world) {
+        Former::Stays(until) if told.is_none_or(|told| told.endpoint != clients) => until,
+        _ => None,
+    }
+}
+
+fn proof(world: &World) -> Former {
     if !world.was_ready() {
-        return true;
+        return Former::Goes;
     }
     let Ok(place) = place(world) else {
-        return false;
+        return Former::Stays(None);
     };
     let published = place.published.to_string();
     let way = routes::way(world, &place.published);
-    let fact = probed(world, &published);
-    fact.is_some_and(|fact| answered(world, &published, way, fact) == Former::Goes)
+    let Some(fact) = probed(world, &published) else {
+        return Former::Stays(None);
+    };
+    answered(world, &published, way, fact)
 }
 
 /// What the probe found last at this place.

@@ -133,6 +133,9 @@ fn is_shared(world: &World, wanted: &[ObjectKey], host: &str) -> bool {
 
 /// Keeps what leads to the tenant, and removes what did when nobody needs it any more.
 pub fn plan(world: &World, plan: &mut Plan) {
+    if let Some(at) = exposure::proven_by(world) {
+        plan.revisit_at(at);
+    }
     let wanted = wanted(world);
     let keys: Vec<ObjectKey> = wanted.iter().map(Object::key).collect();
     for mut object in wanted {
