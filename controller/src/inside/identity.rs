@@ -49,10 +49,7 @@ impl Writer {
         ctx: &Context,
         tenant: &NamespacedName,
     ) -> Result<Credentials, ProbeFailure> {
-        let authority = |secret: &str| {
-            let pair = pair_of(ctx, tenant, secret);
-            pair.ok_or_else(|| failure(Kind::Unasked, "the tenant's authorities are not there"))
-        };
+        let authority = |secret: &str| authority(ctx, tenant, secret);
         let cluster = authority(&names::ca(&tenant.name))?;
         let client = match self {
             Writer::First | Writer::ClusterAdmins => self.certificate(ctx, &cluster)?,
@@ -74,20 +71,19 @@ pub fn serving_certificates(
     ctx: &Context,
     tenant: &NamespacedName,
 ) -> Result<Credentials, ProbeFailure> {
-    let authority = |secret: &str| {
-        let pair = pair_of(ctx, tenant, secret);
-        pair.ok_or_else(|| failure(Kind::Unasked, "the tenant's authorities are not there"))
-    };
-    let (cluster, users) = (
-        authority(&names::ca(&tenant.name))?,
-        authority(&names::client_ca(&tenant.name))?,
-    );
+    let cluster = authority(ctx, tenant, &names::ca(&tenant.name))?;
+    let users = authority(ctx, tenant, &names::client_ca(&tenant.name))?;
     let (user, group) = (
         names::USER_SERVING_CERTIFICATES,
         names::GROUP_SERVING_CERTIFICATES,
     );
     let client = client_certificate(&users, user, group, ctx.now(), &ctx.entropy)?;
     Credentials::new(&cluster.cert, &client)
+}
+
+fn authority(ctx: &Context, tenant: &NamespacedName, secret: &str) -> Result<Pair, ProbeFailure> {
+    let pair = pair_of(ctx, tenant, secret);
+    pair.ok_or_else(|| failure(Kind::Unasked, "the tenant's authorities are not there"))
 }
 
 /// An authority out of one of the tenant's Secrets.

@@ -255,7 +255,7 @@ impl Approver<'_> {
             let why = match judged {
                 Ok(()) => match self.approve(connection, request).await {
                     Ok(()) => continue,
-                    Err(failure) if failure.kind == Kind::Write => failure.message,
+                    Err(failure) if is_about_one(failure.kind) => failure.message,
                     Err(failure) => return Err(failure),
                 },
                 Err(Objection::NotYet(why)) => why,
@@ -323,6 +323,12 @@ impl Approver<'_> {
         );
         Ok(())
     }
+}
+
+/// Whether a refusal to approve may be about this one request, which must not hold up the
+/// others: it is too large with its approval, or the tenant's admission is against it.
+fn is_about_one(refusal: Kind) -> bool {
+    matches!(refusal, Kind::Write | Kind::Storage | Kind::Forbidden)
 }
 
 /// A request, as far as it is remembered.
@@ -547,6 +553,21 @@ mod tests {
         assert_eq!(refusals.events.len(), EVENTS_OF_A_TURN);
         assert!(refusals.events.iter().all(|it| it.len() < 1024));
         assert_eq!(refusals.there.len(), 100);
+    }
+
+    #[test]
+    fn a_refused_approval_holds_up_no_other() {
+        let refused = |code: u16, message: &str| {
+            let answer = crate::inside::connection::Answer {
+                status: http::StatusCode::from_u16(code).unwrap(),
+                body: json!({"message": message}),
+            };
+            is_about_one(expect(&answer, Kind::Write).unwrap_err().kind)
+        };
+        assert!(refused(500, "etcdserver: request is too large"));
+        assert!(refused(403, "denied by a policy"));
+        assert!(refused(422, "is invalid"));
+        assert!(!refused(401, "Unauthorized"));
     }
 
     #[tokio::test]
