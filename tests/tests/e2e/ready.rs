@@ -192,13 +192,30 @@ async fn certificate(stage: &Stage, story: &Story) {
     let volume = pki_of(stage, lab).await;
     let files = ["apiserver.crt", "apiserver.key"].map(|name| volume.join(name));
     let own = files.clone().map(|file| std::fs::read(file).unwrap());
-    let put = |content: [&[u8]; 2]| {
+    let put = move |content: [&[u8]; 2]| {
         for (file, content) in files.iter().zip(content) {
-            std::fs::write(file, content).unwrap();
+            // The kubelet swaps the directory below the path; the next turn finds it.
+            drop(std::fs::write(file, content));
         }
     };
-    let fault = async { put([foreign.cert.as_bytes(), foreign.key.as_bytes()]) };
-    let mend = async { put([&own[0], &own[1]]) };
+    // The kubelet puts its own files back whenever it looks at the pod, so they are
+    // swapped again until the fault has been seen.
+    let again = {
+        let put = put.clone();
+        let content = [foreign.cert.clone(), foreign.key.clone()];
+        tokio::spawn(async move {
+            loop {
+                put([content[0].as_bytes(), content[1].as_bytes()]);
+                tokio::time::sleep(Duration::from_millis(250)).await;
+            }
+        })
+    };
+    let fault = std::future::ready(());
+    let mend = async {
+        again.abort();
+        drop(again.await);
+        put([&own[0], &own[1]]);
+    };
     lost(
         stage,
         story,
