@@ -93,6 +93,29 @@ impl Claim {
     }
 }
 
+/// With what a tenant's user proves who it is, where the driver authenticates
+/// by password. Printed as dots.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Password(String);
+
+impl Password {
+    /// The password as the tenant's Secret has it.
+    pub fn new(text: impl Into<String>) -> Self {
+        Password(text.into())
+    }
+
+    /// For a connection, and for nothing that is printed.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(...)")
+    }
+}
+
 /// What the administrator sees of a datastore.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
@@ -197,17 +220,25 @@ pub trait Tenancy: Send + Sync {
     /// claims of the datastore.
     async fn claimants(&self) -> Result<BTreeSet<String>, TenancyError>;
 
-    /// Claims the names and gives the user exactly its rights.
+    /// Claims the names and gives the user exactly its rights and, where the driver
+    /// authenticates by password, this password.
     ///
     /// # Errors
     /// [`TenancyError::SchemaTaken`] if another uid holds a name;
     /// [`TenancyError::Refused`] for names that nobody may have, for data,
     /// users or roles that exist without a claim (they belong to someone whom
     /// we do not know), and while authentication is off.
-    async fn prepare(&self, claim: &Claim) -> Result<(), TenancyError>;
+    async fn prepare(&self, claim: &Claim, password: Option<&Password>)
+    -> Result<(), TenancyError>;
 
-    /// Does the user still have exactly its rights? Writes nothing.
-    async fn check(&self, claim: &Claim) -> Result<Access, TenancyError>;
+    /// Does the user still have exactly its rights, and is it let in with this
+    /// password? Without one, and where the driver has none, only the rights are
+    /// looked at. Writes nothing.
+    async fn check(
+        &self,
+        claim: &Claim,
+        password: Option<&Password>,
+    ) -> Result<Access, TenancyError>;
 
     /// Takes the user's rights and the user itself away. Streams that it has
     /// open already may live on: end its processes first.

@@ -32,7 +32,10 @@ async fn set_up_turns_authentication_on_once() {
 
     let health = tenancy.verify().await.unwrap();
     assert!(!health.authentication);
-    let refused = tenancy.prepare(&claim("1", "a", "a")).await.unwrap_err();
+    let refused = tenancy
+        .prepare(&claim("1", "a", "a"), None)
+        .await
+        .unwrap_err();
     assert!(refused.to_string().contains("authentication"), "{refused}");
 
     // A certificate that is not root's must not lock everybody out.
@@ -74,12 +77,12 @@ async fn a_tenant_lives_and_leaves_nothing() {
     let (etcd, tenancy, mut root) = ready().await;
     let before = everything(&mut root).await;
     let a = claim("1", "default_tenant-1", "default_user-1");
-    tenancy.prepare(&a).await.unwrap();
-    assert_eq!(tenancy.check(&a).await, Ok(Access::Exact));
+    tenancy.prepare(&a, None).await.unwrap();
+    assert_eq!(tenancy.check(&a, None).await, Ok(Access::Exact));
 
     // What is as it should be is not written again (rule 20).
     let quiet = revision(&*tenancy).await;
-    tenancy.prepare(&a).await.unwrap();
+    tenancy.prepare(&a, None).await.unwrap();
     assert_eq!(revision(&*tenancy).await, quiet);
 
     let mut tenant = etcd.client(&etcd.authority.client(&a.user)).await;
@@ -100,20 +103,23 @@ async fn a_tenant_lives_and_leaves_nothing() {
     tenancy.revoke(&a).await.unwrap();
     assert!(tenant.get("/default_tenant-1/x", None).await.is_err());
     assert_eq!(tenancy.remaining(&a).await, Ok(1_203));
-    assert!(matches!(tenancy.check(&a).await, Ok(Access::Differs(_))));
+    assert!(matches!(
+        tenancy.check(&a, None).await,
+        Ok(Access::Differs(_))
+    ));
     tenancy.drop_data(&a).await.unwrap();
     tenancy.drop_data(&a).await.unwrap();
     assert_eq!(tenancy.remaining(&a).await, Ok(0));
     // Until it is released nobody else may have the name (rule 18).
-    let taken = tenancy.prepare(&claim("2", &a.schema, "other")).await;
+    let taken = tenancy.prepare(&claim("2", &a.schema, "other"), None).await;
     assert!(matches!(taken, Err(TenancyError::SchemaTaken { .. })));
     tenancy.release(&a).await.unwrap();
     tenancy.release(&a).await.unwrap();
-    assert_eq!(tenancy.check(&a).await, Ok(Access::Unclaimed));
+    assert_eq!(tenancy.check(&a, None).await, Ok(Access::Unclaimed));
     assert!(tenancy.claimants().await.unwrap().is_empty());
     assert_eq!(everything(&mut root).await, before);
     tenancy
-        .prepare(&claim("2", &a.schema, &a.user))
+        .prepare(&claim("2", &a.schema, &a.user), None)
         .await
         .unwrap();
 }
@@ -129,14 +135,14 @@ async fn a_certificate_of_the_tenant_before_opens_nothing() {
     };
     let key = "/a_b/registry/x";
     let (before, after) = (of("1"), of("2"));
-    tenancy.prepare(&before).await.unwrap();
+    tenancy.prepare(&before, None).await.unwrap();
     let mut old = etcd.client(&etcd.authority.client(&before.user)).await;
     old.put(key, "old", None).await.unwrap();
     tenancy.revoke(&before).await.unwrap();
     tenancy.drop_data(&before).await.unwrap();
     tenancy.release(&before).await.unwrap();
 
-    tenancy.prepare(&after).await.unwrap();
+    tenancy.prepare(&after, None).await.unwrap();
     let mut new = etcd.client(&etcd.authority.client(&after.user)).await;
     new.put(key, "new", None).await.unwrap();
     // Both the connection that it has open and one that it makes now.
@@ -147,7 +153,7 @@ async fn a_certificate_of_the_tenant_before_opens_nothing() {
         assert!(old.delete(key, None).await.is_err());
     }
     // Nor does a leader of before that is late with its last step open anything.
-    let late = tenancy.prepare(&before).await;
+    let late = tenancy.prepare(&before, None).await;
     assert!(matches!(late, Err(TenancyError::SchemaTaken { .. })));
     root.user_add("a_b_1", "", Some(UserAddOptions::new().with_no_pwd()))
         .await
@@ -156,7 +162,7 @@ async fn a_certificate_of_the_tenant_before_opens_nothing() {
     assert!(granted.is_err(), "the role is gone with its tenant");
     let found = new.get(key, None).await.unwrap();
     assert_eq!(found.kvs()[0].value(), b"new");
-    assert_eq!(tenancy.check(&after).await, Ok(Access::Exact));
+    assert_eq!(tenancy.check(&after, None).await, Ok(Access::Exact));
 }
 
 /// rule 17: whoever is late with dropping data deletes nothing of the tenant that
@@ -165,7 +171,7 @@ async fn a_certificate_of_the_tenant_before_opens_nothing() {
 async fn data_is_dropped_only_while_the_claim_stands() {
     let (_etcd, tenancy, mut root) = ready().await;
     let (before, after) = (claim("1", "a", "u"), claim("2", "a", "u"));
-    tenancy.prepare(&before).await.unwrap();
+    tenancy.prepare(&before, None).await.unwrap();
     let key = |n: usize| format!("/a/registry/{n:06}");
     let all: Vec<_> = (0..30_000).collect();
     for some in all.chunks(100) {
@@ -199,7 +205,7 @@ async fn data_is_dropped_only_while_the_claim_stands() {
 async fn claims_of_earlier_versions_keep_their_role() {
     let (_etcd, tenancy, mut root) = ready().await;
     let old = claim("1", "a", "a");
-    tenancy.prepare(&old).await.unwrap();
+    tenancy.prepare(&old, None).await.unwrap();
     let key = "/steward.butlerlabs.dev/claims/schema/a";
     let stored = root.get(key, None).await.unwrap();
     let stored = stored.kvs()[0].value_str().unwrap().to_owned();
@@ -209,7 +215,7 @@ async fn claims_of_earlier_versions_keep_their_role() {
     assert_eq!(found[0].role(), "a");
     let mut other = found[0].clone();
     other.role = Some("root".to_owned());
-    let refused = tenancy.prepare(&other).await;
+    let refused = tenancy.prepare(&other, None).await;
     assert!(matches!(refused, Err(TenancyError::Refused(_))));
 }
 
@@ -227,7 +233,7 @@ async fn everything(root: &mut Client) -> (Vec<Vec<u8>>, Vec<String>, Vec<String
 async fn a_name_belongs_to_who_claimed_it_first() {
     let (_etcd, tenancy, mut root) = ready().await;
     let first = claim("1", "a", "u");
-    tenancy.prepare(&first).await.unwrap();
+    tenancy.prepare(&first, None).await.unwrap();
     root.put("/a/registry/x", "1", None).await.unwrap();
     for (thief, what) in [
         (claim("2", "a", "v"), "schema \"a\""),
@@ -239,15 +245,15 @@ async fn a_name_belongs_to_who_claimed_it_first() {
             namespace: "default".to_owned(),
             name: "tenant-1".to_owned(),
         });
-        assert_eq!(tenancy.prepare(&thief).await, taken);
-        assert_eq!(tenancy.check(&thief).await.map(|_| ()), taken);
+        assert_eq!(tenancy.prepare(&thief, None).await, taken);
+        assert_eq!(tenancy.check(&thief, None).await.map(|_| ()), taken);
         // The thief's own deletion touches nothing of the holder's.
         assert_eq!(tenancy.revoke(&thief).await, taken);
         assert_eq!(tenancy.drop_data(&thief).await, taken);
         assert_eq!(tenancy.release(&thief).await, taken);
         assert_eq!(tenancy.remaining(&thief).await.map(|_| ()), taken);
     }
-    assert_eq!(tenancy.check(&first).await, Ok(Access::Exact));
+    assert_eq!(tenancy.check(&first, None).await, Ok(Access::Exact));
     assert_eq!(root.get("/a/registry/x", None).await.unwrap().count(), 1);
     // Nothing was left behind of the attempts.
     let (_, users, roles) = everything(&mut root).await;
@@ -259,7 +265,7 @@ async fn many_who_want_one_name_at_once() {
     let (_etcd, tenancy, _root) = ready().await;
     let wanting = (1..=8).map(|uid| claim(&uid.to_string(), "a", "a"));
     let wanting: Vec<_> = wanting.collect();
-    let asked = wanting.iter().map(|claim| tenancy.prepare(claim));
+    let asked = wanting.iter().map(|claim| tenancy.prepare(claim, None));
     let answers = futures::future::join_all(asked).await;
     let won: Vec<_> = answers.iter().filter(|answer| answer.is_ok()).collect();
     assert_eq!(won.len(), 1, "{answers:?}");
@@ -285,7 +291,7 @@ async fn what_others_left_is_not_taken_over() {
         ("s", "alice", "user \"alice\""),
         ("backup", "u", "role \"backup\""),
     ] {
-        let refused = tenancy.prepare(&claim("1", schema, user)).await;
+        let refused = tenancy.prepare(&claim("1", schema, user), None).await;
         let text = refused.unwrap_err().to_string();
         assert!(text.contains(word), "{text}");
         // It is not ours to delete either.
@@ -304,7 +310,7 @@ async fn what_others_left_is_not_taken_over() {
 async fn drift_is_seen_and_repaired() {
     let (_etcd, tenancy, mut root) = ready().await;
     let a = claim("1", "a", "u");
-    tenancy.prepare(&a).await.unwrap();
+    tenancy.prepare(&a, None).await.unwrap();
     root.role_add("more").await.unwrap();
     for drift in 0..6 {
         match drift {
@@ -322,10 +328,14 @@ async fn drift_is_seen_and_repaired() {
             _ => root.role_delete("a").await.map(drop),
         }
         .unwrap();
-        let seen = tenancy.check(&a).await.unwrap();
+        let seen = tenancy.check(&a, None).await.unwrap();
         assert!(matches!(seen, Access::Differs(_)), "drift {drift}");
-        tenancy.prepare(&a).await.unwrap();
-        assert_eq!(tenancy.check(&a).await, Ok(Access::Exact), "drift {drift}");
+        tenancy.prepare(&a, None).await.unwrap();
+        assert_eq!(
+            tenancy.check(&a, None).await,
+            Ok(Access::Exact),
+            "drift {drift}"
+        );
     }
 }
 
@@ -367,7 +377,7 @@ async fn a_full_datastore_says_so() {
     }
     let health = tenancy.verify().await.unwrap();
     assert_eq!(health.alarms, [Alarm::NoSpace]);
-    let full = tenancy.prepare(&claim("1", "a", "a")).await;
+    let full = tenancy.prepare(&claim("1", "a", "a"), None).await;
     assert!(matches!(full, Err(TenancyError::NoSpace(_))), "{full:?}");
 }
 
@@ -446,7 +456,7 @@ async fn claims_are_found_by_uid() {
     let first = claim("1", "z", "z");
     let second = claim("1", "b", "c");
     for claim in [&first, &second, &claim("2", "m", "m")] {
-        tenancy.prepare(claim).await.unwrap();
+        tenancy.prepare(claim, None).await.unwrap();
     }
     for n in 0..1_203 {
         let key = format!("/steward.butlerlabs.dev/claims/schema/other-{n:04}");

@@ -63,7 +63,10 @@ async fn lab() -> Lab {
     bootstrap(etcd.connection(&root)).await.unwrap();
     let tenancy = connect(etcd.connection(&root)).unwrap();
     for (uid, name) in [("1", "a"), ("2", "ab"), ("3", "a-b")] {
-        tenancy.prepare(&claim(uid, name, name)).await.unwrap();
+        tenancy
+            .prepare(&claim(uid, name, name), None)
+            .await
+            .unwrap();
     }
     let mut lab = Lab {
         a: etcd.client(&etcd.authority.client("a")).await,
@@ -302,7 +305,7 @@ async fn users_and_roles() {
     assert_eq!(a.role_get("a").await.unwrap().permissions().len(), 1);
 
     for (uid, name) in [("1", "a"), ("2", "ab"), ("3", "a-b")] {
-        let access = lab.tenancy.check(&claim(uid, name, name)).await;
+        let access = lab.tenancy.check(&claim(uid, name, name), None).await;
         assert_eq!(access, Ok(Access::Exact), "{name}");
     }
 }

@@ -35,7 +35,7 @@ pub async fn grant(ctx: &Context, world: &World, claim: &Claim) -> Outcome {
             return Ok(None);
         }
         let claim = health::settle(claim, &found);
-        timed(ctx, timing::STORE_DEADLINE, store.prepare(&claim)).await?;
+        timed(ctx, timing::STORE_DEADLINE, store.prepare(&claim, None)).await?;
         Ok(Some(claim))
     }
     .await;

@@ -95,7 +95,7 @@ async fn check(
     let tenancy = reach(ctx, &data_store)?;
     // A wait for others is no silence of the datastore.
     let _permit = CHECKS.acquire().await;
-    let work = tenancy.check(&claim);
+    let work = tenancy.check(&claim, None);
     let access = match tokio::time::timeout(timing::STORE_DEADLINE, work).await {
         Ok(Ok(access)) => health::access(access),
         Ok(Err(error)) => health::access_of(&error)?,
@@ -124,7 +124,7 @@ async fn search(ctx: &Context, tenant: &TenantControlPlane, uid: &str) -> Result
         let work = async {
             // Mostly it has what it asked for, which is quickly seen.
             if Some(data_store.as_str()) == chosen
-                && tenancy.check(wished).await == Ok(Access::Exact)
+                && tenancy.check(wished, None).await == Ok(Access::Exact)
             {
                 return Ok(vec![wished.clone()]);
             }

@@ -37,7 +37,9 @@ use etcd_client::{
     RoleRevokePermissionOptions, UserAddOptions,
 };
 
-use crate::tenancy::{Access, Alarm, Claim, Compaction, Connection, Health, Tenancy, TenancyError};
+use crate::tenancy::{
+    Access, Alarm, Claim, Compaction, Connection, Health, Password, Tenancy, TenancyError,
+};
 
 mod advisories;
 mod bootstrap;
@@ -297,7 +299,11 @@ impl Tenancy for Etcd {
         Ok(claims.map(|claim| claim.uid).collect())
     }
 
-    async fn prepare(&self, claim: &Claim) -> Result<(), TenancyError> {
+    async fn prepare(
+        &self,
+        claim: &Claim,
+        _password: Option<&Password>,
+    ) -> Result<(), TenancyError> {
         claims::admit(claim)?;
         if !self.link.authentication().await? {
             return Err(TenancyError::Refused(
@@ -314,7 +320,11 @@ impl Tenancy for Etcd {
         self.prepare_user(claim).await
     }
 
-    async fn check(&self, claim: &Claim) -> Result<Access, TenancyError> {
+    async fn check(
+        &self,
+        claim: &Claim,
+        _password: Option<&Password>,
+    ) -> Result<Access, TenancyError> {
         claims::admit(claim)?;
         let (user, role) = (&claim.user, claim.role());
         let differs = |how: String| Ok(Access::Differs(how));
