@@ -141,6 +141,8 @@ pub mod reason {
         AUTHENTICATION_DISABLED = "AuthenticationDisabled";
         /// The store's version cannot keep tenants apart.
         VERSION_TOO_OLD = "VersionTooOld";
+        /// Something in the store lets a tenant do more than it must.
+        TENANTS_NOT_SEPARATED = "TenantsNotSeparated";
         /// Nobody compacts, so we do.
         COMPACTED_BY_STEWARD = "CompactedBySteward";
         /// Work of deleted tenants is recorded and will be done.

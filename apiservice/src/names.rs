@@ -3,6 +3,8 @@
 //! Clients of earlier versions read these objects by name; a name is changed
 //! only together with a migration.
 
+use sha2::{Digest, Sha256};
+
 /// Label on every managed object; the value is [`PROJECT`].
 pub const LABEL_PROJECT: &str = "steward.butlerlabs.dev/project";
 /// Label on every managed object: the name of its TenantControlPlane.
@@ -201,6 +203,10 @@ pub mod volume {
     pub const KONNECTIVITY_KUBECONFIG: &str = "konnectivity-server-kubeconfig";
     /// What the konnectivity server shows to agents.
     pub const KONNECTIVITY_CERTIFICATE: &str = "konnectivity-server-certificate";
+    /// The socket between API server and kine.
+    pub const KINE_SOCKET: &str = "kine-uds";
+    /// Authority and client certificate with which kine reaches the database.
+    pub const KINE_CERTIFICATES: &str = "kine-certs";
     /// All names in use, those of parts that are not built yet included.
     pub const ALL: &[&str] = &[
         PKI,
@@ -214,9 +220,9 @@ pub mod volume {
         "etc-ca-certificates",
         "usr-share-ca-certificates",
         "usr-local-share-ca-certificates",
-        "kine-uds",
+        KINE_SOCKET,
         "kine-config",
-        "kine-certs",
+        KINE_CERTIFICATES,
         "trustd-creds",
     ];
 }
@@ -469,9 +475,31 @@ pub fn default_schema(namespace: &str, tenant: &str) -> String {
     format!("{namespace}_{tenant}").replace('-', "_")
 }
 
-/// How long a datastore user made by [`user`] may be: the common name of a
-/// certificate has at most 64 characters, a name in PostgreSQL 63.
-const USER_LENGTH: usize = 63;
+/// How long the names may be that a database knows a tenant by, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NameLimits {
+    /// Of a database, bucket or key prefix.
+    pub schema: usize,
+    /// Of a user; 32 at least, which is what a uid takes.
+    pub user: usize,
+}
+
+/// [`default_schema`], shortened where a database does not take as many bytes: its
+/// beginning, for people, and a hash of the whole.
+pub fn schema_within(namespace: &str, tenant: &str, limits: NameLimits) -> String {
+    let whole = default_schema(namespace, tenant);
+    if whole.len() <= limits.schema {
+        return whole;
+    }
+    let digest = Sha256::digest(format!("{namespace}/{tenant}"));
+    let hash: String = digest
+        .iter()
+        .take(8)
+        .map(|it| format!("{it:02x}"))
+        .collect();
+    let room = limits.schema.saturating_sub(hash.len() + 1);
+    format!("{}_{hash}", &whole[..whole.floor_char_boundary(room)])
+}
 
 /// The datastore user of the tenant with this uid: the beginning of `given`, for
 /// people, and the uid.
@@ -479,16 +507,19 @@ const USER_LENGTH: usize = 63;
 /// Nobody chooses a uid, so nobody can have had this user before: what was signed for
 /// another tenant opens nothing of this one, neither for one that was deleted under its
 /// name nor for one of another namespace that was given the same name beforehand.
-pub fn user(given: &str, uid: &str) -> String {
+pub fn user(given: &str, uid: &str, limits: NameLimits) -> String {
     let uid = uid.replace('-', "");
-    let room = USER_LENGTH.saturating_sub(uid.len() + 1);
+    let room = limits.user.saturating_sub(uid.len() + 1);
     let given = &given[..given.floor_char_boundary(room)];
-    format!("{given}_{uid}")
+    match given.is_empty() {
+        true => uid,
+        false => format!("{given}_{uid}"),
+    }
 }
 
 /// The datastore user of a tenant that names none: as if it were given its schema.
-pub fn default_user(namespace: &str, tenant: &str, uid: &str) -> String {
-    user(&default_schema(namespace, tenant), uid)
+pub fn default_user(namespace: &str, tenant: &str, uid: &str, limits: NameLimits) -> String {
+    user(&default_schema(namespace, tenant), uid, limits)
 }
 
 /// Whether the key of a label or an annotation is Steward's: its prefix is our domain or
@@ -520,16 +551,43 @@ mod tests {
         assert_eq!(default_schema("tenants", "tenant-1"), "tenants_tenant_1");
     }
 
+    const ETCD: NameLimits = NameLimits {
+        schema: 255,
+        user: 63,
+    };
+    const MYSQL: NameLimits = NameLimits {
+        schema: 63,
+        user: 32,
+    };
+
     #[test]
     fn a_user_is_never_that_of_the_tenant_before() {
         let uid = "3d0c0a5e-0000-4000-8000-000000000001";
-        let user = default_user("tenants", "tenant-1", uid);
+        let user = default_user("tenants", "tenant-1", uid, ETCD);
         assert_eq!(user, "tenants_tenant_1_3d0c0a5e000040008000000000000001");
         let (long, next) = ("n".repeat(63), uid.replace('1', "2"));
         for uid in [uid, &next] {
-            let user = default_user(&long, &long, uid);
-            assert_eq!(user.len(), USER_LENGTH);
+            let user = default_user(&long, &long, uid, ETCD);
+            assert_eq!(user.len(), ETCD.user);
             assert!(user.ends_with(&uid.replace('-', "")), "{user}");
+            let user = default_user(&long, &long, uid, MYSQL);
+            assert_eq!(user, uid.replace('-', ""), "MySQL has room for no more");
+        }
+    }
+
+    #[test]
+    fn a_schema_that_is_too_long_is_told_apart_by_a_hash() {
+        assert_eq!(
+            schema_within("tenants", "tenant-1", MYSQL),
+            "tenants_tenant_1"
+        );
+        let long = "n".repeat(63);
+        assert_eq!(schema_within(&long, "a-b", ETCD), format!("{long}_a_b"));
+        let schemas = ["a-b", "a-c"].map(|name| schema_within(&long, name, MYSQL));
+        assert_ne!(schemas[0], schemas[1]);
+        for schema in schemas {
+            assert_eq!(schema.len(), MYSQL.schema, "{schema}");
+            assert!(schema.starts_with("nnn"), "{schema}");
         }
     }
 
@@ -539,15 +597,17 @@ mod tests {
         let uids = ["1", "2"].map(|end| format!("3d0c0a5e-0000-4000-8000-00000000000{end}"));
         let [one, other] = uids.each_ref().map(String::as_str);
         assert_eq!(
-            user("b_shop", one),
+            user("b_shop", one, ETCD),
             "b_shop_3d0c0a5e000040008000000000000001"
         );
-        let like_other = user("b_shop", other);
-        for given in ["b_shop", "", "é", &like_other, &"é".repeat(127)] {
-            let [mine, theirs] = [user(given, one), user(given, other)];
-            assert_ne!(mine, theirs);
-            assert_ne!(mine, like_other, "given {given}");
-            assert!(mine.len() <= USER_LENGTH, "{mine}");
+        for limits in [ETCD, MYSQL] {
+            let like_other = user("b_shop", other, limits);
+            for given in ["b_shop", "", "é", &like_other, &"é".repeat(127)] {
+                let [mine, theirs] = [user(given, one, limits), user(given, other, limits)];
+                assert_ne!(mine, theirs);
+                assert_ne!(mine, like_other, "given {given}");
+                assert!(mine.len() <= limits.user, "{mine}");
+            }
         }
     }
 }

@@ -93,12 +93,12 @@ fn the_data_stores() {
         (
             include_str!("manifests/datastore-mysql.yaml"),
             Driver::MySQL,
-            true,
+            false,
         ),
         (
             include_str!("manifests/datastore-postgresql.yaml"),
             Driver::PostgreSQL,
-            true,
+            false,
         ),
         (
             include_str!("manifests/datastore-nats.yaml"),

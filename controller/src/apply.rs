@@ -13,7 +13,7 @@ use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 
 use crate::apply::{datastore as store, own_kinds as own};
 use crate::context::Context;
-use crate::tenant::plan::{Object, Outcome, Plan, Step};
+use crate::tenant::plan::{Grant, Object, Outcome, Plan, Step};
 use crate::tenant::world::World;
 
 pub use crate::apply::own_kinds::{finalize_store, status, store_status};
@@ -103,7 +103,7 @@ async fn one(ctx: &Context, world: &World, step: &Step) -> Outcome {
             outcome => outcome,
         },
         Step::ClearReplaceRequest(names) => own::replaced(ctx, world, names).await,
-        Step::Grant(claim) => store::grant(ctx, world, claim).await,
+        Step::Grant(grant) => store::grant(ctx, world, grant).await,
         Step::RevokeAccess(claim) => store::revoke(ctx, world, claim).await,
         Step::DropData(claim) => store::drop_data(ctx, world, claim).await,
         Step::NoteEmpty(claim) => own::note_empty(ctx, world, claim).await,
@@ -167,7 +167,9 @@ fn describe(step: &Step) -> String {
         Step::ClearReplaceRequest(names) => {
             format!("note that the keys of {} were replaced", names.join(", "))
         }
-        Step::Grant(claim) => format!("grant schema {} to {}", claim.schema, claim.user),
+        Step::Grant(Grant { claim, .. }) => {
+            format!("grant schema {} to {}", claim.schema, claim.user)
+        }
         Step::RevokeAccess(claim) => format!("revoke the rights of {}", claim.user),
         Step::DropData(claim) => format!("drop the data of schema {}", claim.schema),
         Step::NoteEmpty(claim) => format!("note that nothing is left of schema {}", claim.schema),

@@ -119,6 +119,9 @@ pub struct RunArgs {
     /// Registry of the tenants' images unless their manifest names another.
     #[arg(long, default_value = "registry.k8s.io")]
     pub image_registry: String,
+    /// Image of kine, which tenants with a SQL database have in their pods.
+    #[arg(long, default_value = crate::tenant::backing::kine::IMAGE)]
+    pub kine_image: String,
     /// DNS domain of the management cluster.
     #[arg(long, default_value = "cluster.local")]
     pub cluster_domain: String,

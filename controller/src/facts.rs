@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use jiff::Timestamp;
 use parking_lot::RwLock;
+use storage::tenancy::Password;
 use tokio::sync::Notify;
 
 use crate::datastores::health::StoreReport;
@@ -37,6 +38,8 @@ pub struct TenantFacts {
     pub access: Option<AccessFact>,
     /// Its claim, once a database has confirmed it.
     pub held: Option<Held>,
+    /// The password with which its user was let in last.
+    pub password: Option<Password>,
     /// Steps of its clean-up that failed, and why at last.
     pub cleanup_failures: u32,
     /// What makes the next plan put the clean-up off.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use apiservice::v1alpha1::{DataStore, Driver, TenantControlPlane};
+use apiservice::v1alpha1::{DataStore, TenantControlPlane};
 
 use crate::cluster::caches::{Caches, EVERYWHERE, NamespacedName, Reach};
 use crate::cluster::kinds::{Found, Inventory, ObjectKind};
@@ -81,6 +81,7 @@ pub fn world(name: &NamespacedName, ctx: &Context) -> Option<World> {
                 },
                 access: facts.access,
                 held: facts.held,
+                password: facts.password,
                 unclaimed: facts.unclaimed,
             }
         }
@@ -244,7 +245,7 @@ fn elsewhere(
         .data_stores
         .all()
         .iter()
-        .filter(|store| store.spec.driver == Driver::Etcd && !recorded(store))
+        .filter(|store| store.spec.driver.is_built() && !recorded(store))
         .filter(|store| Some(&store.metadata.name) != but.map(|but| &but.metadata.name))
         .filter_map(|store| {
             Some(Elsewhere {

@@ -280,6 +280,7 @@ fn settings(args: &RunArgs) -> Result<Settings, Error> {
         api_server_service_account: args.apiserver_service_account.clone(),
         default_data_store: Some(args.default_data_store.clone()).filter(|name| !name.is_empty()),
         registry: args.image_registry.clone(),
+        kine_image: args.kine_image.clone(),
         management_domain: args.cluster_domain.clone(),
         certificates: args.certificates.terms()?,
         rolls: crate::tenant::rolls::Limits {

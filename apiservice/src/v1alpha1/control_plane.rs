@@ -320,7 +320,13 @@ pub fn managed_flags(component: Component) -> &'static [&'static str] {
             "authorization-kubeconfig",
             "kubeconfig",
         ],
-        Component::Kine => &[],
+        Component::Kine => &[
+            "ca-file",
+            "cert-file",
+            "endpoint",
+            "key-file",
+            "listen-address",
+        ],
     }
 }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::data_store_rules as rules;
 use crate::meta::NameRule;
+use crate::names::NameLimits;
 use crate::resource::{Behaviour, Column, Part, Resource, Scope, Subresource};
 use crate::rule::kind_schema;
 use crate::schema::{Schema, of_type};
@@ -138,6 +139,38 @@ impl Driver {
             Self::NATS => "NATS",
             Self::Unrecognized => "Unrecognized",
         }
+    }
+
+    /// Whether this version runs tenants on it. Rule 9: the change that builds a driver
+    /// adds it here, and the Warning and the condition about it go.
+    pub fn is_built(self) -> bool {
+        matches!(self, Self::Etcd | Self::PostgreSQL | Self::MySQL)
+    }
+
+    /// The drivers of [`Driver::is_built`], as a sentence has them.
+    pub const BUILT: &str = "etcd, PostgreSQL or MySQL";
+
+    /// Whether kine stands between a tenant's API server and the database.
+    pub fn is_through_kine(self) -> bool {
+        self != Self::Etcd
+    }
+
+    /// Whether a tenant's user proves by a password who it is. In etcd it does by its
+    /// certificate.
+    pub fn has_passwords(self) -> bool {
+        self != Self::Etcd
+    }
+
+    /// How long names may be: a key of etcd takes any, the common name of a certificate
+    /// has 64 characters at most; a name in PostgreSQL has 63 bytes, a database in MySQL
+    /// 64 characters and a user 32.
+    pub fn name_limits(self) -> NameLimits {
+        let (schema, user) = match self {
+            Self::MySQL => (63, 32),
+            Self::PostgreSQL | Self::NATS => (63, 63),
+            Self::Etcd | Self::Unrecognized => (255, 63),
+        };
+        NameLimits { schema, user }
     }
 }
 

@@ -239,12 +239,11 @@ pub(super) fn warnings(new: &Value, _old: Option<&Value>) -> Vec<String> {
             format!("{path}.content: everyone who may read this DataStore may read the secret in it; use secretReference instead")
         })
         .collect();
-    // Rule 9: drop a driver from this list with the change that builds it.
-    let built = [Driver::Etcd];
-    if !built.contains(&spec.driver) {
+    if !spec.driver.is_built() {
         warnings.push(format!(
-            "spec.driver: {} is accepted but not acted upon yet; tenants can be placed on etcd only",
-            spec.driver.as_str()
+            "spec.driver: {} is accepted but not acted upon yet; tenants can be placed on {} only",
+            spec.driver.as_str(),
+            Driver::BUILT
         ));
     }
     warnings

@@ -18,8 +18,6 @@ use crate::version::KubernetesVersion;
 const NOT_ACTED_UPON: &[&[&str]] = &[
     &["dataStoreOverrides"],
     &["writePermissions"],
-    &["controlPlane", "deployment", "resources", "kine"],
-    &["controlPlane", "deployment", "extraArgs", "kine"],
     &["addons", "tcpProxy"],
     &["addons", "workerBootstrap", "talos"],
 ];
@@ -223,6 +221,7 @@ fn arguments(spec: &TenantControlPlaneSpec, warnings: &mut Vec<String>) {
         ("apiServer", Component::ApiServer),
         ("controllerManager", Component::ControllerManager),
         ("scheduler", Component::Scheduler),
+        ("kine", Component::Kine),
     ] {
         for (position, argument) in extra.of(component).iter().enumerate() {
             let name = flag_name(argument);

@@ -21,12 +21,13 @@ use crate::datastores::health::{self, access_of, problem_of};
 use crate::process::{lease, timing};
 use crate::tenant::backing::store as place;
 use crate::tenant::deletion;
-use crate::tenant::plan::Outcome;
+use crate::tenant::plan::{Grant, Outcome};
 use crate::tenant::world::{AccessFact, Held, StoreProblem, StoreProblemKind as Kind, World};
 
 /// Claims schema and user and grants the user its keys (rule 17). A tenant that
 /// has claimed other names already gets those, and is planned again with them.
-pub async fn grant(ctx: &Context, world: &World, claim: &Claim) -> Outcome {
+pub async fn grant(ctx: &Context, world: &World, grant: &Grant) -> Outcome {
+    let Grant { claim, password } = grant;
     let result = async {
         let store = connection(ctx, world)?;
         let found = timed(ctx, timing::STORE_DEADLINE, store.claims(&claim.uid)).await?;
@@ -35,7 +36,12 @@ pub async fn grant(ctx: &Context, world: &World, claim: &Claim) -> Outcome {
             return Ok(None);
         }
         let claim = health::settle(claim, &found);
-        timed(ctx, timing::STORE_DEADLINE, store.prepare(&claim, None)).await?;
+        timed(
+            ctx,
+            timing::STORE_DEADLINE,
+            store.prepare(&claim, password.as_ref()),
+        )
+        .await?;
         Ok(Some(claim))
     }
     .await;
@@ -56,9 +62,12 @@ pub async fn grant(ctx: &Context, world: &World, claim: &Claim) -> Outcome {
         Err(StoreError::Other(_)) => (None, None),
     };
     if let Some(access) = access {
-        let changed = ctx
-            .facts
-            .update_tenant(world.uid(), |facts| facts.learn(access, held));
+        let changed = ctx.facts.update_tenant(world.uid(), |facts| {
+            if access == AccessFact::Granted {
+                facts.password = password.clone();
+            }
+            facts.learn(access, held)
+        });
         if changed {
             ctx.queue
                 .add(Key::Tenant(NamespacedName::of(&world.tenant.metadata)));
@@ -535,7 +544,7 @@ fn outcome(result: Result<(), StoreError>) -> Outcome {
 mod tests {
     use async_trait::async_trait;
     use parking_lot::Mutex;
-    use storage::tenancy::{Access, Compaction, Health};
+    use storage::tenancy::{Access, Compaction, Health, Password};
 
     use super::*;
 
@@ -575,10 +584,10 @@ mod tests {
         async fn claimants(&self) -> Result<BTreeSet<String>, TenancyError> {
             Ok(self.uids().into_iter().collect())
         }
-        async fn prepare(&self, _: &Claim) -> Result<(), TenancyError> {
+        async fn prepare(&self, _: &Claim, _: Option<&Password>) -> Result<(), TenancyError> {
             Ok(())
         }
-        async fn check(&self, _: &Claim) -> Result<Access, TenancyError> {
+        async fn check(&self, _: &Claim, _: Option<&Password>) -> Result<Access, TenancyError> {
             Ok(Access::Exact)
         }
         async fn revoke(&self, _: &Claim) -> Result<(), TenancyError> {

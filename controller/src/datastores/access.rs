@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
+use apiservice::names::{self, key};
 use apiservice::v1alpha1::{Driver, TenantControlPlane};
-use storage::tenancy::{Access, Claim, Tenancy};
+use storage::tenancy::{Access, Claim, Password, Tenancy};
 use tokio::time::Instant;
 
 use crate::cluster::caches::NamespacedName;
@@ -12,7 +13,8 @@ use crate::context::{Context, Key};
 use crate::datastores::health;
 use crate::process::observers::{CHECKS, pause};
 use crate::process::timing;
-use crate::tenant::backing::store as place;
+use crate::tenant::backing::{password, store as place};
+use crate::tenant::objects;
 use crate::tenant::world::{AccessFact, Held, StoreHealth, StoreProblem, StoreProblemKind};
 
 /// Checks one tenant's rights until the task is ended.
@@ -21,10 +23,13 @@ pub async fn run(ctx: Arc<Context>, name: NamespacedName, uid: String) {
     let mut refused: Option<Instant> = None;
     loop {
         ask_again(&ctx, &name, &uid, &mut refused);
-        if let Some((access, held)) = check(&ctx, &name, &uid).await {
-            let changed = ctx
-                .facts
-                .update_tenant(&uid, |facts| facts.learn(access, held));
+        if let Some(Checked { access, held, with }) = check(&ctx, &name, &uid).await {
+            let changed = ctx.facts.update_tenant(&uid, |facts| {
+                if access == AccessFact::Granted {
+                    facts.password = with;
+                }
+                facts.learn(access, held)
+            });
             if changed {
                 ctx.queue.add(Key::Tenant(name.clone()));
             }
@@ -61,17 +66,32 @@ fn answers(health: Option<&Result<StoreHealth, StoreProblem>>) -> bool {
     }
 }
 
+/// What a look at a tenant's rights found.
+struct Checked {
+    access: AccessFact,
+    held: Option<Held>,
+    /// The password with which it was looked.
+    with: Option<Password>,
+}
+
+/// The password of a tenant, where its database has passwords and the tenant has one.
+fn password_of(ctx: &Context, tenant: &TenantControlPlane, driver: Driver) -> Option<Password> {
+    if !driver.has_passwords() {
+        return None;
+    }
+    let name = NamespacedName::of(&tenant.metadata);
+    let secret = NamespacedName::new(name.namespace.clone(), names::datastore_config(&name.name));
+    let secret = ctx.caches.secrets.get(&secret)?;
+    password::usable(&objects::text(&secret, key::DB_PASSWORD)?)
+}
+
 /// What the user may do, and the claim of this uid if it was found. `None`:
 /// nothing was learnt, and what was known stands.
 ///
 /// Status says no more than that there is something to ask. Names come from
 /// the claim that the datastore has for this uid (rule 17); the search for it
 /// may read all claims, so it is made once.
-async fn check(
-    ctx: &Context,
-    name: &NamespacedName,
-    uid: &str,
-) -> Option<(AccessFact, Option<Held>)> {
+async fn check(ctx: &Context, name: &NamespacedName, uid: &str) -> Option<Checked> {
     let tenant = ctx.caches.tenants.get(name)?;
     let known = ctx.facts.tenant(uid).held;
     if tenant.metadata.uid.as_deref() != Some(uid)
@@ -89,19 +109,33 @@ async fn check(
         // None anywhere: whether it may be made is for the datastore to say.
         None => (
             place::choose(&tenant, &ctx.settings)?,
-            place::wished(&tenant),
+            place::wished(&tenant, driver_of(ctx, &tenant)),
         ),
     };
     let tenancy = reach(ctx, &data_store)?;
+    let with = password_of(ctx, &tenant, driver(ctx, &data_store));
     // A wait for others is no silence of the datastore.
     let _permit = CHECKS.acquire().await;
-    let work = tenancy.check(&claim, None);
+    let work = tenancy.check(&claim, with.as_ref());
     let access = match tokio::time::timeout(timing::STORE_DEADLINE, work).await {
         Ok(Ok(access)) => health::access(access),
         Ok(Err(error)) => health::access_of(&error)?,
         Err(_) => return None,
     };
-    Some((access, held))
+    Some(Checked { access, held, with })
+}
+
+/// The driver of the DataStore with this name.
+fn driver(ctx: &Context, data_store: &str) -> Driver {
+    let store = NamespacedName::new("", data_store);
+    let store = ctx.caches.data_stores.get(&store);
+    store.map_or(Driver::Etcd, |store| store.spec.driver)
+}
+
+/// The driver of the DataStore where a tenant is said to be.
+fn driver_of(ctx: &Context, tenant: &TenantControlPlane) -> Driver {
+    let chosen = place::choose(tenant, &ctx.settings);
+    chosen.map_or(Driver::Etcd, |chosen| driver(ctx, &chosen))
 }
 
 /// Looks for the claim of this uid, first where the tenant is said to be, then
@@ -109,11 +143,11 @@ async fn check(
 /// one did not, so nothing is known.
 async fn search(ctx: &Context, tenant: &TenantControlPlane, uid: &str) -> Result<Option<Held>, ()> {
     let chosen = place::choose(tenant, &ctx.settings);
-    let wished = place::wished(tenant);
+    let wished = place::wished(tenant, driver_of(ctx, tenant));
     let stores = ctx.caches.data_stores.all();
     let mut names: Vec<String> = stores
         .iter()
-        .filter(|store| store.spec.driver == Driver::Etcd)
+        .filter(|store| store.spec.driver.is_built())
         .filter_map(|store| store.metadata.name.clone())
         .collect();
     names.sort_by_key(|name| (Some(name) != chosen.as_ref(), name.clone()));

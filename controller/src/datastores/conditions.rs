@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::datastores::credentials::{Certificate, Gap};
 use crate::datastores::health::{CompactedBy, StoreReport};
+use crate::tenant::backing::wiring;
 use crate::tenant::pki::terms::Terms;
 use crate::tenant::world::StoreProblemKind;
 
@@ -47,7 +48,7 @@ pub fn status(world: &StoreWorld<'_>) -> DataStoreStatus {
     };
     let mut parts = vec![valid(world)];
     if let Some(report) = world.report {
-        parts.extend(asked(report));
+        parts.extend(asked(report, world.store.spec.driver));
     }
     let ready = ready(world, &parts);
     // A controller that has just started has not asked yet: what its
@@ -146,7 +147,7 @@ fn lasting(world: &StoreWorld<'_>) -> Part {
 }
 
 /// Conditions from the last answer of the database.
-fn asked(report: &StoreReport) -> Vec<Part> {
+fn asked(report: &StoreReport, driver: Driver) -> Vec<Part> {
     let ok = |type_, message: &str| (type_, Status::True, reason::AS_EXPECTED, message.to_owned());
     let unknown = |type_| {
         let message = "The datastore does not answer.".to_owned();
@@ -174,7 +175,10 @@ fn asked(report: &StoreReport) -> Vec<Part> {
                 Err(why) => (
                     types::VERSION_SUPPORTED,
                     Status::False,
-                    reason::VERSION_TOO_OLD,
+                    match driver {
+                        Driver::Etcd => reason::VERSION_TOO_OLD,
+                        _ => reason::TENANTS_NOT_SEPARATED,
+                    },
                     why.clone(),
                 ),
             });
@@ -232,7 +236,7 @@ fn asked(report: &StoreReport) -> Vec<Part> {
                         types::SPACE_AVAILABLE,
                         Status::False,
                         reason::DATA_STORE_FULL,
-                        format!("{message}. Compact and defragment it or raise its quota, then disarm the alarm."),
+                        format!("{message}. {}.", wiring::remedy_of_full(driver)),
                     ));
                 }
                 StoreProblemKind::Unhealthy => parts.push((
@@ -248,7 +252,7 @@ fn asked(report: &StoreReport) -> Vec<Part> {
 }
 
 fn ready(world: &StoreWorld<'_>, parts: &[Part]) -> Part {
-    if !matches!(world.store.spec.driver, Driver::Etcd) {
+    if !world.store.spec.driver.is_built() {
         let driver = world.store.spec.driver.as_str();
         return (
             types::READY,

@@ -8,7 +8,7 @@ use std::{
 };
 
 use apiservice::{
-    pki,
+    pki::{self, Pair},
     v1alpha1::{ContentRef, DataStore},
 };
 use jiff::{SignedDuration, Timestamp};
@@ -72,6 +72,7 @@ pub fn fact(store: &DataStore, caches: &Caches) -> CredentialsFact {
             endpoints: connection.endpoints.clone(),
             authority: text(connection.ca_pem.as_deref()),
             authority_key: authority_key(store, caches),
+            client: client(store, &connection),
         })),
         Err(Gap::Unknown) => CredentialsFact::Unknown,
         Err(Gap::Missing { what, remedy, .. }) => CredentialsFact::Missing { what, remedy },
@@ -80,6 +81,17 @@ pub fn fact(store: &DataStore, caches: &Caches) -> CredentialsFact {
 
 fn text(bytes: Option<&[u8]>) -> String {
     String::from_utf8_lossy(bytes.unwrap_or_default()).into_owned()
+}
+
+/// Our own client certificate, where tenants are given a copy.
+fn client(store: &DataStore, connection: &Connection) -> Option<Pair> {
+    if !store.spec.driver.has_passwords() {
+        return None;
+    }
+    Some(Pair {
+        cert: text(connection.client_cert.as_deref()?.into()),
+        key: text(connection.client_key.as_deref()?.into()),
+    })
 }
 
 fn authority_key(store: &DataStore, caches: &Caches) -> Option<String> {

@@ -294,10 +294,11 @@ impl Compaction {
         };
         match done {
             Ok(Ok(done)) => {
-                self.by = Some(match done {
-                    storage::tenancy::Compaction::ByUs => CompactedBy::Us,
-                    _ => CompactedBy::Others,
-                });
+                self.by = match done {
+                    storage::tenancy::Compaction::ByUs => Some(CompactedBy::Us),
+                    storage::tenancy::Compaction::ByOthers => Some(CompactedBy::Others),
+                    storage::tenancy::Compaction::NotOurs => None,
+                };
                 tracing::debug!(data_store = name, ?done, "compaction");
             }
             Ok(Err(error)) => tracing::warn!(data_store = name, "cannot compact: {error}"),

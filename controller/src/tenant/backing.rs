@@ -1,4 +1,10 @@
 //! What holds a tenant's data.
 
+pub mod kine;
+pub mod password;
 pub mod settings;
 pub mod store;
+pub mod wiring;
+
+#[cfg(test)]
+mod tests;

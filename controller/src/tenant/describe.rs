@@ -40,7 +40,7 @@ impl fmt::Display for Step {
             Step::ClearReplaceRequest(names) => {
                 write!(f, "the keys of {} were replaced", names.join(", "))
             }
-            Step::Grant(claim) => write!(f, "claim and grant {}", Names(claim)),
+            Step::Grant(grant) => write!(f, "claim and grant {}", Names(&grant.claim)),
             Step::RevokeAccess(claim) => write!(f, "revoke {}", Names(claim)),
             Step::DropData(claim) => write!(f, "drop the data of {}", Names(claim)),
             Step::NoteEmpty(claim) => write!(f, "note that nothing is left of {}", Names(claim)),

@@ -8,8 +8,18 @@ use apiservice::names;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 pub use storage::tenancy::Claim;
+use storage::tenancy::Password;
 
 pub use crate::cluster::kinds::{Object, ObjectKey, ObjectKind};
+
+/// What a tenant is given in its database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// Its names.
+    pub claim: Claim,
+    /// With what its user proves who it is, where the driver has passwords.
+    pub password: Option<Password>,
+}
 
 /// The steps of one pass.
 ///
@@ -81,7 +91,7 @@ pub enum Step {
         uid: String,
     },
     /// Claim schema and user, then make role, user and grant (rule 17).
-    Grant(Claim),
+    Grant(Grant),
     /// Take the user's rights away.
     RevokeAccess(Claim),
     /// Delete the tenant's data and count that nothing is left.

@@ -5,16 +5,23 @@ use std::sync::Arc;
 
 use apiservice::condition::tenant as condition;
 use apiservice::names;
-use apiservice::v1alpha1::ServiceType;
+use apiservice::v1alpha1::{Driver, ServiceType};
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, LoadBalancerStatus, Secret, ServiceStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::cluster::kinds::ObjectKind;
-use crate::tenant::plan::{Object, Step};
+use crate::tenant::plan::{Claim, Grant, Object, Step};
 use crate::tenant::testing::{Lab, brief, golden};
 use crate::tenant::world::{
     AccessFact, CredentialsFact, ProbeFailureKind, StoreProblem, StoreProblemKind,
 };
+
+fn granting(claim: Claim) -> Step {
+    Step::Grant(Grant {
+        claim,
+        password: None,
+    })
+}
 
 /// Runs passes and writes down each plan in short and what is told after it.
 struct Story {
@@ -192,10 +199,10 @@ fn until_the_claim_is_found_what_is_there_stays() {
 #[test]
 fn pods_are_given_the_names_of_the_claim() {
     let mut lab = Lab::new();
-    let mut claim = crate::tenant::backing::store::wished(&lab.world.tenant);
+    let mut claim = crate::tenant::backing::store::wished(&lab.world.tenant, Driver::Etcd);
     claim.schema = "claimed".to_owned();
     claim.user = "claimant".to_owned();
-    lab.carry_out(&Step::Grant(claim));
+    lab.carry_out(&granting(claim));
     lab.pass();
     let plan = lab.plan().to_string();
     assert!(plan.contains("--etcd-prefix=/claimed"), "{plan}");
@@ -886,7 +893,7 @@ fn a_given_user_is_the_tenants_own_in_certificate_secret_and_status() {
     for _ in 0..3 {
         lab.pass();
     }
-    let user = names::user("b_shop", lab.world.uid());
+    let user = names::user("b_shop", lab.world.uid(), Driver::Etcd.name_limits());
     assert_ne!(user, "b_shop");
     let data = lab.secret_mut("tenant-1-datastore-config").data.clone();
     assert_eq!(data.unwrap()["DB_USER"].0, user.as_bytes());
@@ -903,12 +910,12 @@ fn a_given_user_is_the_tenants_own_in_certificate_secret_and_status() {
 #[test]
 fn a_tenant_of_an_earlier_version_keeps_its_user() {
     let mut lab = Lab::new();
-    let mut claim = crate::tenant::backing::store::wished(&lab.world.tenant);
+    let mut claim = crate::tenant::backing::store::wished(&lab.world.tenant, Driver::Etcd);
     // Be it made from its names or given.
     claim.user = "given".to_owned();
     lab.spec().data_store_username = Some(claim.user.clone());
     claim.role = None;
-    lab.carry_out(&Step::Grant(claim.clone()));
+    lab.carry_out(&granting(claim.clone()));
     for _ in 0..3 {
         lab.pass();
     }
@@ -1039,8 +1046,8 @@ fn a_name_that_is_taken() {
 
     let mut lab = Lab::ready();
     lab.tenant().metadata.uid = Some("uid-of-the-heir".to_owned());
-    let claim = crate::tenant::backing::store::wished(&lab.world.tenant);
-    lab.carry_out(&Step::Grant(claim));
+    let claim = crate::tenant::backing::store::wished(&lab.world.tenant, Driver::Etcd);
+    lab.carry_out(&granting(claim));
     story.lab = lab;
     story.pass("all that a deleted tenant of this name left");
     story.end("name_taken");

@@ -7,7 +7,8 @@ use std::sync::{Arc, LazyLock};
 
 use apiservice::pki::{self, Entropy, Pair, Validity};
 use apiservice::v1alpha1::{
-    DataStore, DataStoreSpec, ServiceType, TenantControlPlane, TenantControlPlaneSpec,
+    DataStore, DataStoreSpec, Driver, ServiceType, TenantControlPlane, TenantControlPlaneSpec,
+    TlsConfig,
 };
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet, ReplicaSetSpec};
@@ -80,6 +81,7 @@ impl Lab {
             endpoints,
             authority: authority.cert,
             authority_key: Some(authority.key),
+            client: None,
         };
         let settings = Settings {
             default_data_store: Some("default".to_owned()),
@@ -97,6 +99,7 @@ impl Lab {
                 data_stores_known: true,
                 unreached: None,
                 store: StoreFacts {
+                    password: None,
                     credentials: CredentialsFact::Known(Arc::new(credentials)),
                     health: Some(Ok(StoreHealth::default())),
                     trial: Some(Ok(())),
@@ -123,6 +126,23 @@ impl Lab {
                 turn: Turn::Unasked,
             },
         }
+    }
+
+    /// The same with a database that kine is needed for, with TLS.
+    pub fn with(driver: Driver) -> Self {
+        let mut lab = Lab::new();
+        let store = lab.world.data_store.as_mut().unwrap();
+        let spec = &mut Arc::make_mut(store).spec;
+        spec.driver = driver;
+        spec.endpoints = vec!["db-0.example:5432".to_owned()];
+        spec.tls_config = Some(TlsConfig::default());
+        let CredentialsFact::Known(known) = &mut lab.world.store.credentials else {
+            unreachable!("they are known")
+        };
+        let known = Arc::make_mut(known);
+        known.endpoints = spec.endpoints.clone();
+        known.authority_key = None;
+        lab
     }
 
     /// The same, Ready and quiet; always the same tenant with the same keys.
@@ -260,11 +280,12 @@ impl Lab {
                 let annotations = self.tenant().metadata.annotations.get_or_insert_default();
                 annotations.remove(apiservice::names::ANNOTATION_REPLACE_LOST_KEYS);
             }
-            Step::Grant(claim) => {
+            Step::Grant(grant) => {
                 self.world.store.access = Some(AccessFact::Granted);
+                self.world.store.password = grant.password.clone();
                 self.world.store.held = Some(Held {
                     data_store: "default".to_owned(),
-                    claim: claim.clone(),
+                    claim: grant.claim.clone(),
                 });
             }
             Step::NoteEmpty(claim) => {

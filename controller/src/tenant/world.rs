@@ -8,11 +8,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use apiservice::endpoint::Endpoint;
+use apiservice::pki::Pair;
 use apiservice::v1alpha1::{DataStore, KonnectivityAgentMode, TenantControlPlane};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Event, Pod, PodCondition, Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use storage::tenancy::Password;
 
 use crate::cluster::kinds::Inventory;
 use crate::cluster::routes::Gateway;
@@ -93,6 +95,8 @@ pub struct Settings {
     pub default_data_store: Option<String>,
     /// Registry in place of the default one, for tenants that name no other.
     pub registry: String,
+    /// Image of kine, for tenants whose database does not speak etcd's protocol.
+    pub kine_image: String,
     /// For how long certificates are made, and when they are made anew.
     pub certificates: Terms,
     /// DNS domain of the management cluster, for the Service's names.
@@ -110,6 +114,7 @@ impl Default for Settings {
             api_server_service_account: "steward-apiserver".into(),
             default_data_store: None,
             registry: "registry.k8s.io".into(),
+            kine_image: crate::tenant::backing::kine::IMAGE.into(),
             certificates: Terms::default(),
             management_domain: "cluster.local".into(),
             address_patience: jiff::SignedDuration::from_secs(15),
@@ -130,6 +135,8 @@ pub struct StoreFacts {
     pub trial: Option<Result<(), StoreProblem>>,
     /// What the tenant's user may do there; `None` until it was asked.
     pub access: Option<AccessFact>,
+    /// The password with which the tenant's user was let in last, where it has one.
+    pub password: Option<Password>,
     /// The claim that a database has for this tenant's uid; `None` until it was
     /// found. Nothing else says which names pods are given (rule 17).
     pub held: Option<Held>,
@@ -182,6 +189,9 @@ pub struct StoreCredentials {
     pub authority: String,
     /// PEM of that authority's key; etcd tenants' certificates are signed by it.
     pub authority_key: Option<String>,
+    /// PEM of our own client certificate and its key, where tenants of this driver are
+    /// given a copy: where they prove by a password who they are.
+    pub client: Option<Pair>,
 }
 
 /// The key never appears in a log.

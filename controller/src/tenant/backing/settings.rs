@@ -7,11 +7,11 @@
 
 use apiservice::condition::{reason, tenant as condition};
 use apiservice::names::{self, key};
-use k8s_openapi::api::apps::v1::Deployment;
+use apiservice::pki::Pair;
 use sha2::{Digest, Sha256};
 
+use crate::tenant::backing::wiring;
 use crate::tenant::plan::{Plan, Step, Waiting};
-use crate::tenant::workload::flags;
 use crate::tenant::world::{CredentialsFact, StoreProblem, StoreProblemKind, World};
 use crate::tenant::{is_asleep, objects, rolls};
 
@@ -28,20 +28,30 @@ pub struct Settings {
 
 /// A fingerprint of the settings that reach the pods: the endpoints, and the authority
 /// that both sides' certificates come from.
-pub fn fingerprint(endpoints: &[String], authority: &str) -> String {
+///
+/// Where pods are given a copy of our client certificate, that as well.
+pub fn fingerprint(endpoints: &[String], authority: &str, client: Option<&Pair>) -> String {
     let mut digest = Sha256::new();
     for endpoint in endpoints {
         digest.update(endpoint.as_bytes());
         digest.update([0]);
     }
     digest.update(authority.as_bytes());
+    if let Some(client) = client {
+        digest.update([0]);
+        digest.update(client.cert.as_bytes());
+    }
     hex::encode(&digest.finalize()[..16])
 }
 
 /// The fingerprint of the DataStore as it is now; `None` while its Secrets are not known.
 pub fn wanted(credentials: &CredentialsFact) -> Option<String> {
     match credentials {
-        CredentialsFact::Known(known) => Some(fingerprint(&known.endpoints, &known.authority)),
+        CredentialsFact::Known(known) => Some(fingerprint(
+            &known.endpoints,
+            &known.authority,
+            known.client.as_ref(),
+        )),
         _ => None,
     }
 }
@@ -95,30 +105,19 @@ fn running(world: &World) -> Option<Settings> {
     if is_asleep(world) || live.spec.as_ref()?.replicas == Some(0) {
         return None;
     }
-    let endpoints = servers(live)?;
+    let endpoints = wiring::endpoints(live)?;
     let noted = objects::annotation(&live.metadata, names::ANNOTATION_DATA_STORE);
     // A release of before did not note it.
     let fingerprint = noted.map(str::to_owned).or_else(|| {
         let secret = world.secret(&names::datastore_certificate(world.name()))?;
         let authority = objects::text(secret, key::CA_CRT)?;
-        Some(fingerprint(&endpoints, &authority))
+        Some(fingerprint(&endpoints, &authority, None))
     })?;
     Some(Settings {
         endpoints,
         fingerprint: Some(fingerprint),
         kept: true,
     })
-}
-
-/// The endpoints among the arguments of the API server.
-fn servers(live: &Deployment) -> Option<Vec<String>> {
-    let list = flags::api_server_argument(live, "etcd-servers")?;
-    let servers = list.split(',');
-    Some(
-        servers
-            .map(|at| at.strip_prefix("https://").unwrap_or(at).to_owned())
-            .collect(),
-    )
 }
 
 fn does_not_work(name: &str, problem: &StoreProblem) -> Waiting {

@@ -10,22 +10,28 @@ use apiservice::v1alpha1::{
     DataStore, Driver, StorageStatus, TenantControlPlane, TenantControlPlaneStatus,
 };
 
-use crate::tenant::backing::settings;
+use crate::tenant::backing::{password, settings, wiring};
 use crate::tenant::network::names::AlternativeNames;
 use crate::tenant::objects::Data;
 use crate::tenant::pki::certificates::{self, LeafSpec};
 use crate::tenant::pki::expiry::Expiry;
-use crate::tenant::plan::{Claim, Plan, Step, Waiting};
+use crate::tenant::plan::{Claim, Grant, Plan, Step, Waiting};
 use crate::tenant::world::{
-    AccessFact, CredentialsFact, Held, Settings, StoreProblem, StoreProblemKind, World,
+    AccessFact, CredentialsFact, Held, Settings, StoreCredentials, StoreProblem, StoreProblemKind,
+    World,
 };
 use k8s_openapi::api::core::v1::Secret;
+use storage::tenancy::Password;
 
 /// What the workload needs to know about the tenant's data.
 #[derive(Clone, Debug, Default)]
 pub struct Backing {
     /// Name of the DataStore.
     pub data_store: Option<String>,
+    /// What kind of database it is. Only [`crate::tenant::backing::wiring`] asks.
+    pub driver: Driver,
+    /// What the Secret with the tenant's certificate holds.
+    pub files: Files,
     /// `host:port` of the database that the pods are given; empty if the DataStore is
     /// not there.
     pub endpoints: Vec<String>,
@@ -42,6 +48,15 @@ pub struct Backing {
     /// The tenant has its rights in the database, or gets them before the
     /// Deployment is written.
     pub granted: bool,
+}
+
+/// What there is to prove who the database is, and who its client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Files {
+    /// The authority of the database's certificate.
+    pub authority: bool,
+    /// A client certificate and its key.
+    pub client: bool,
 }
 
 /// The DataStore of a tenant: the one where its data is, else the one that the
@@ -86,25 +101,32 @@ pub fn held(world: &World) -> Option<&Held> {
 pub fn claim(world: &World) -> Claim {
     match held(world) {
         Some(held) => held.claim.clone(),
-        None => wished(&world.tenant),
+        None => wished(&world.tenant, driver(world)),
     }
+}
+
+/// The driver of the tenant's DataStore; etcd's where there is none.
+pub fn driver(world: &World) -> Driver {
+    let data_store = world.data_store.as_deref();
+    data_store.map_or(Driver::Etcd, |store| store.spec.driver)
 }
 
 /// The names that a tenant without a claim asks for: from the spec, else made
 /// from namespace and name. The user always has the uid in it: whoever had the same
 /// name given before may have kept a certificate for it (rule 17).
-pub fn wished(tenant: &TenantControlPlane) -> Claim {
+pub fn wished(tenant: &TenantControlPlane, driver: Driver) -> Claim {
+    let limits = driver.name_limits();
     let meta = &tenant.metadata;
     let namespace = meta.namespace.clone().unwrap_or_default();
     let name = meta.name.clone().unwrap_or_default();
     let given = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
     let uid = meta.uid.clone().unwrap_or_default();
     let schema = given(&tenant.spec.data_store_schema)
-        .unwrap_or_else(|| names::default_schema(&namespace, &name));
+        .unwrap_or_else(|| names::schema_within(&namespace, &name, limits));
     Claim {
         user: match given(&tenant.spec.data_store_username) {
-            Some(given) => names::user(&given, &uid),
-            None => names::default_user(&namespace, &name, &uid),
+            Some(given) => names::user(&given, &uid, limits),
+            None => names::default_user(&namespace, &name, &uid, limits),
         },
         role: Some(Claim::role_of(&schema, &uid)),
         uid,
@@ -163,9 +185,13 @@ pub fn plan(world: &World, entropy: &Entropy, expiry: &Expiry, plan: &mut Plan) 
     };
     let name = place.data_store.clone().unwrap_or_default();
     let settings = settings::choose(world, &name, &data_store.spec.endpoints, plan);
-    place.granted = grant(world, plan, claim.clone());
+    place.driver = data_store.spec.driver;
+    place.files = files(data_store);
+    let password = password::of(world, place.driver, entropy);
+    place.granted = grant(world, plan, &claim, password.as_ref());
     if place.granted {
-        place.config_checksum = Some(config(world, plan, &claim));
+        let first = settings.endpoints.first();
+        place.config_checksum = Some(config(world, plan, &claim, password.as_ref(), first));
         place.certificate_checksum =
             certificate(world, entropy, expiry, plan, &claim, settings.kept);
     }
@@ -208,23 +234,38 @@ fn usable<'a>(world: &'a World, name: Option<&str>) -> Result<&'a DataStore, Wai
         );
         return Err(waiting(reason::DATA_STORE_NOT_READY, message, true));
     }
-    match data_store.spec.driver {
-        Driver::Etcd => Ok(data_store),
-        other => Err(waiting(
-            reason::DRIVER_NOT_SUPPORTED,
-            format!(
-                "DataStore {name} has driver {}, which this version does not run yet. Use one of \
-                 driver etcd.",
-                other.as_str()
-            ),
-            true,
-        )),
+    let driver = data_store.spec.driver;
+    if driver.is_built() {
+        return Ok(data_store);
+    }
+    Err(waiting(
+        reason::DRIVER_NOT_SUPPORTED,
+        format!(
+            "DataStore {name} has driver {}, which this version does not run yet. Use one of \
+             driver {}.",
+            driver.as_str(),
+            Driver::BUILT
+        ),
+        true,
+    ))
+}
+
+/// What the pods of a tenant are given to reach the database safely. A client
+/// certificate is signed for the tenant where there is a key of the authority, and else
+/// it is a copy of ours.
+fn files(data_store: &DataStore) -> Files {
+    let tls = data_store.spec.tls_config.as_ref();
+    Files {
+        authority: tls.is_some(),
+        client: tls.is_some_and(|tls| {
+            tls.client_certificate.is_some() || tls.certificate_authority.private_key.is_some()
+        }),
     }
 }
 
 /// Plans what is missing of claim and grant; whether the tenant will hold its
 /// rights once the plan is carried out.
-fn grant(world: &World, plan: &mut Plan, claim: Claim) -> bool {
+fn grant(world: &World, plan: &mut Plan, claim: &Claim, password: Option<&Password>) -> bool {
     let confirmed = held(world).is_some();
     // Whether a claim of ours is somewhere that has not been found yet: the
     // observer finds it. Until then no names are known, and what is there keeps
@@ -255,7 +296,9 @@ fn grant(world: &World, plan: &mut Plan, claim: Claim) -> bool {
             plan.push(Step::Wait(data_not_found(world, &name)));
             return false;
         }
-        Some(AccessFact::Granted) | None if confirmed => false,
+        // Its Secret has another password than the one with which it was let in.
+        Some(AccessFact::Granted) if confirmed => password::is_another(world, password),
+        None if confirmed => password.is_some() && password::is_new(world),
         Some(AccessFact::Granted) => {
             unknown = true;
             false
@@ -278,7 +321,10 @@ fn grant(world: &World, plan: &mut Plan, claim: Claim) -> bool {
             )));
             return false;
         }
-        plan.push(Step::Grant(claim));
+        plan.push(Step::Grant(Grant {
+            claim: claim.clone(),
+            password: password.cloned(),
+        }));
     }
     !unknown
 }
@@ -387,7 +433,7 @@ pub fn explain(world: &World, problem: &StoreProblem) -> Waiting {
         ),
         StoreProblemKind::Full => (
             reason::DATA_STORE_FULL,
-            "Compact and defragment it or raise its quota, then disarm the alarm",
+            wiring::remedy_of_full(driver(world)),
         ),
         StoreProblemKind::Insecure => (
             reason::AUTHENTICATION_DISABLED,
@@ -407,12 +453,23 @@ pub fn explain(world: &World, problem: &StoreProblem) -> Waiting {
 
 /// The credentials Secret. etcd knows the user by its certificate, so there is
 /// neither an address nor a password in it.
-fn config(world: &World, plan: &mut Plan, claim: &Claim) -> String {
+fn config(
+    world: &World,
+    plan: &mut Plan,
+    claim: &Claim,
+    password: Option<&Password>,
+    first: Option<&String>,
+) -> String {
+    let address = first.filter(|_| password.is_some()).cloned();
+    let secret = password.map(|it| it.expose().as_bytes().to_vec());
     let data: Data = BTreeMap::from([
-        (key::DB_CONNECTION_STRING.to_owned(), Vec::new()),
+        (
+            key::DB_CONNECTION_STRING.to_owned(),
+            address.unwrap_or_default().into_bytes(),
+        ),
         (key::DB_SCHEMA.to_owned(), claim.schema.clone().into_bytes()),
         (key::DB_USER.to_owned(), claim.user.clone().into_bytes()),
-        (key::DB_PASSWORD.to_owned(), Vec::new()),
+        (key::DB_PASSWORD.to_owned(), secret.unwrap_or_default()),
     ]);
     let name = names::datastore_config(world.name());
     if let Some(checksum) = crate::tenant::objects::paused_checksum(world, &name) {
@@ -464,6 +521,9 @@ fn certificate(
     if kept && trusted.as_ref() != Some(&credentials.authority) {
         return there();
     }
+    if driver(world).has_passwords() && credentials.authority_key.is_none() {
+        return Some(copied(world, plan, &name, credentials));
+    }
     let Some(authority_key) = &credentials.authority_key else {
         plan.push(Step::Wait(waiting(
             reason::TLS_CONFIGURATION_INVALID,
@@ -496,6 +556,35 @@ fn certificate(
         copied_to: None,
     };
     certificates::keep(world, entropy, expiry, plan, &wish)
+}
+
+/// The Secret where nobody is signed for: the authority, and a copy of our own client
+/// certificate. It opens nothing without a password; a database where it does is one that
+/// does not keep tenants apart (`storage::tenancy`).
+fn copied(world: &World, plan: &mut Plan, name: &str, credentials: &StoreCredentials) -> String {
+    if let Some(checksum) = crate::tenant::objects::paused_checksum(world, name) {
+        return checksum;
+    }
+    let mut data = Data::new();
+    if !credentials.authority.is_empty() {
+        let authority = credentials.authority.clone().into_bytes();
+        data.insert(key::CA_CRT.to_owned(), authority);
+    }
+    if let Some(client) = &credentials.client {
+        let pair = [
+            (key::DATASTORE_CRT, &client.cert),
+            (key::DATASTORE_KEY, &client.key),
+        ];
+        data.extend(pair.map(|(key, pem)| (key.to_owned(), pem.clone().into_bytes())));
+    }
+    let checksum = crate::tenant::objects::checksum(&data);
+    let component = names::component::DATASTORE_CERTIFICATE;
+    let wanted = crate::tenant::objects::secret(world, name, component, data);
+    let live = world.owned.get::<Secret>(name).map(AsRef::as_ref);
+    let live = live.map(|live: &Secret| (&live.metadata, live));
+    let wanted = crate::tenant::plan::Object::Secret(wanted);
+    crate::tenant::objects::keep(world, plan, wanted, live);
+    checksum
 }
 
 fn waiting(reason: &'static str, message: String, problem: bool) -> Waiting {

@@ -6,11 +6,12 @@
 
 use apiservice::admission_plugins::admission_plugins;
 use apiservice::names::container;
-use apiservice::v1alpha1::{Component, EGRESS_SELECTOR_FLAG, flag_name};
+use apiservice::v1alpha1::{Component, EGRESS_SELECTOR_FLAG, flag_name, managed_flags};
 use apiservice::version::KubernetesVersion;
 use k8s_openapi::api::apps::v1::Deployment;
 
 use crate::tenant::backing::store::Backing;
+use crate::tenant::backing::wiring;
 use crate::tenant::network::exposure::Exposure;
 use crate::tenant::workload::konnectivity;
 use crate::tenant::workload::volumes::{CONTROLLER_MANAGER_CONFIG, PKI, SCHEDULER_CONFIG};
@@ -35,13 +36,31 @@ pub fn arguments(
         Component::ApiServer => api_server(world, exposure, place),
         Component::ControllerManager => controller_manager(world),
         Component::Scheduler => scheduler(),
-        Component::Kine => return extra.to_vec(),
+        // Where there is one, it is planned with what it serves.
+        Component::Kine => return Vec::new(),
     };
-    layers(managed, defaults, extra)
+    layers_of(component, managed, defaults, extra)
 }
 
 /// Names and values.
-pub(super) type Flags = Vec<(&'static str, String)>;
+pub type Flags = Vec<(&'static str, String)>;
+
+/// [`layers`] of a component. A flag that is Steward's is nobody else's, also where this
+/// tenant's API server is started without it.
+pub fn layers_of(
+    component: Component,
+    managed: Flags,
+    defaults: Flags,
+    extra: &[String],
+) -> Vec<String> {
+    let reserved = managed_flags(component);
+    let extra: Vec<String> = extra
+        .iter()
+        .filter(|argument| !reserved.contains(&flag_name(argument).as_str()))
+        .cloned()
+        .collect();
+    layers(managed, defaults, &extra)
+}
 
 /// The arguments out of managed flags, defaults and what the user adds.
 pub(super) fn layers(mut managed: Flags, defaults: Flags, extra: &[String]) -> Vec<String> {
@@ -97,24 +116,12 @@ fn api_server(world: &World, exposure: &Exposure, place: &Backing) -> (Flags, Fl
         }
         Err(_) => spec.kubernetes.admission_controllers.clone(),
     };
-    let servers: Vec<String> = place
-        .endpoints
-        .iter()
-        .map(|at| format!("https://{at}"))
-        .collect();
     let pki = |file: &str| format!("{PKI}/{file}");
     let mut managed = vec![
         ("advertise-address", exposure.advertise.to_string()),
         // The users' authority of rule 13 is trusted beside the cluster's.
         ("client-ca-file", pki("client-ca.crt")),
         ("enable-admission-plugins", plugins.join(",")),
-        ("etcd-cafile", pki("etcd/ca.crt")),
-        ("etcd-certfile", pki("etcd/server.crt")),
-        ("etcd-keyfile", pki("etcd/server.key")),
-        // Compaction touches all tenants' keys and is not a tenant's right (rule 21).
-        ("etcd-compaction-interval", "0".to_owned()),
-        ("etcd-prefix", format!("/{}", place.schema)),
-        ("etcd-servers", servers.join(",")),
         (
             "kubelet-client-certificate",
             pki("apiserver-kubelet-client.crt"),
@@ -138,6 +145,7 @@ fn api_server(world: &World, exposure: &Exposure, place: &Backing) -> (Flags, Fl
         ("tls-cert-file", pki("apiserver.crt")),
         ("tls-private-key-file", pki("apiserver.key")),
     ];
+    managed.extend(wiring::of(world, place).flags);
     if spec.konnectivity().is_some() {
         managed.push((EGRESS_SELECTOR_FLAG, konnectivity::selector_file()));
     }

@@ -14,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use crate::tenant::backing::store::Backing;
+use crate::tenant::backing::wiring::{self, Wiring};
 use crate::tenant::network::exposure::Exposure;
 use crate::tenant::network::service;
 use crate::tenant::workload::{flags, konnectivity, kubelet_probes, volumes};
@@ -25,18 +26,20 @@ const NOBODY: i64 = 65532;
 /// The specification of the pods.
 pub fn spec(world: &World, exposure: &Exposure, place: &Backing) -> PodSpec {
     let deployment = &world.tenant.spec.control_plane.deployment;
+    let wiring = wiring::of(world, place);
     let ours = [
         Component::ApiServer,
         Component::Scheduler,
         Component::ControllerManager,
     ]
-    .map(|component| container(world, component, exposure, place));
+    .map(|component| container(world, component, exposure, place, &wiring));
     let mut containers = deployment.additional_containers.clone();
     containers.extend(ours);
+    containers.extend(wiring.sidecar.clone());
     let tunnel = world.tenant.spec.konnectivity();
     containers.extend(tunnel.map(|tunnel| konnectivity::container(world, tunnel)));
     let mut mountable = deployment.additional_volumes.clone();
-    mountable.extend(volumes::all(world));
+    mountable.extend(volumes::all(world, &wiring));
     let mut spread = deployment.topology_spread_constraints.clone();
     for constraint in &mut spread {
         constraint
@@ -94,12 +97,14 @@ fn container(
     component: Component,
     exposure: &Exposure,
     place: &Backing,
+    wiring: &Wiring,
 ) -> Container {
     let deployment = &world.tenant.spec.control_plane.deployment;
     let (name, port) = match component {
         Component::ApiServer => (container::API_SERVER, exposure.local.port),
         Component::ControllerManager => (container::CONTROLLER_MANAGER, 10257),
-        Component::Scheduler | Component::Kine => (container::SCHEDULER, 10259),
+        Component::Scheduler => (container::SCHEDULER, 10259),
+        Component::Kine => (container::KINE, 0),
     };
     let probes = kubelet_probes::of(component, port, deployment.probes.as_ref());
     Container {
@@ -121,7 +126,7 @@ fn container(
         startup_probe: probes.startup,
         resources: Some(resources(world, component)),
         security_context: Some(security(world, component)),
-        volume_mounts: Some(volumes::mounts(world, component)),
+        volume_mounts: Some(volumes::mounts(world, component, wiring)),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..Container::default()
     }
@@ -142,7 +147,9 @@ pub fn image(world: &World, component: Component) -> String {
     let name = match component {
         Component::ApiServer => &registry.api_server_image,
         Component::ControllerManager => &registry.controller_manager_image,
-        Component::Scheduler | Component::Kine => &registry.scheduler_image,
+        Component::Scheduler => &registry.scheduler_image,
+        // It is no part of Kubernetes.
+        Component::Kine => return world.settings.kine_image.clone(),
     };
     let version = &world.tenant.spec.kubernetes.version;
     let tag = version
@@ -194,7 +201,7 @@ pub fn told_of_registry(world: &World) -> Option<String> {
 
 /// The user's resources, else requests that let the API server go first where
 /// processors are short: requests are weights.
-fn resources(world: &World, component: Component) -> ResourceRequirements {
+pub fn resources(world: &World, component: Component) -> ResourceRequirements {
     let given = world
         .tenant
         .spec
@@ -211,7 +218,8 @@ fn resources(world: &World, component: Component) -> ResourceRequirements {
     let (cpu, memory) = match component {
         Component::ApiServer => ("200m", "200Mi"),
         Component::ControllerManager => ("20m", "40Mi"),
-        Component::Scheduler | Component::Kine => ("10m", "20Mi"),
+        Component::Scheduler => ("10m", "20Mi"),
+        Component::Kine => ("50m", "40Mi"),
     };
     let quantity = |name: &str, value: &str| (name.to_owned(), Quantity(value.to_owned()));
     ResourceRequirements {
@@ -246,7 +254,7 @@ fn security(world: &World, component: Component) -> SecurityContext {
 }
 
 /// What a container of ours may do, with these capabilities.
-pub(super) fn container_security(capabilities: &[&str]) -> SecurityContext {
+pub fn container_security(capabilities: &[&str]) -> SecurityContext {
     let add = capabilities.iter().map(|&name| name.to_owned()).collect();
     SecurityContext {
         allow_privilege_escalation: Some(false),

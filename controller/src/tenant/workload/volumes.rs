@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{
     VolumeProjection,
 };
 
+use crate::tenant::backing::wiring::Wiring;
 use crate::tenant::workload::konnectivity;
 use crate::tenant::world::World;
 
@@ -23,7 +24,7 @@ pub const CONTROLLER_MANAGER_CONFIG: &str = "/etc/kubernetes/kubeconfig";
 pub(super) const READABLE: i32 = 0o440;
 
 /// The mounts of one container, the user's last.
-pub fn mounts(world: &World, component: Component) -> Vec<VolumeMount> {
+pub fn mounts(world: &World, component: Component, wiring: &Wiring) -> Vec<VolumeMount> {
     let ours: &[(&str, &str)] = match component {
         Component::ApiServer => &[(volume::PKI, PKI)],
         Component::ControllerManager => &[
@@ -58,14 +59,19 @@ pub fn mounts(world: &World, component: Component) -> Vec<VolumeMount> {
     let tunnel = world.tenant.spec.konnectivity();
     let tunnel = tunnel.filter(|_| component == Component::ApiServer);
     let tunnel = tunnel.map(|_| konnectivity::mounts_of_api_server());
-    ours.chain(tunnel.into_iter().flatten())
+    let of_database = wiring
+        .mounts
+        .iter()
+        .filter(|_| component == Component::ApiServer);
+    ours.chain(of_database.cloned())
+        .chain(tunnel.into_iter().flatten())
         .chain(more.iter().cloned())
         .collect()
 }
 
 /// The API server gets no private key of an authority; the controller manager
 /// gets the one with which it signs for nodes.
-pub fn all(world: &World) -> Vec<Volume> {
+pub fn all(world: &World, wiring: &Wiring) -> Vec<Volume> {
     let name = world.name();
     let api_server = [
         secret(
@@ -99,14 +105,6 @@ pub fn all(world: &World) -> Vec<Volume> {
             &names::service_account(name),
             &[(key::SA_PUB, None), (key::SA_KEY, None)],
         ),
-        secret(
-            &names::datastore_certificate(name),
-            &[
-                (key::CA_CRT, Some("etcd/ca.crt")),
-                (key::DATASTORE_CRT, Some("etcd/server.crt")),
-                (key::DATASTORE_KEY, Some("etcd/server.key")),
-            ],
-        ),
     ];
     let controller_manager = [
         secret(
@@ -123,8 +121,12 @@ pub fn all(world: &World) -> Vec<Volume> {
         ),
         secret(&names::service_account(name), &[(key::SA_KEY, None)]),
     ];
+    let of_database = wiring.pki.iter().cloned();
     let mut all = vec![
-        projected(volume::PKI, api_server.into()),
+        projected(
+            volume::PKI,
+            api_server.into_iter().chain(of_database).collect(),
+        ),
         projected(volume::SIGNING_PKI, controller_manager.into()),
         from_secret(
             volume::CONTROLLER_MANAGER_KUBECONFIG,
@@ -135,13 +137,15 @@ pub fn all(world: &World) -> Vec<Volume> {
             names::scheduler_kubeconfig(name),
         ),
     ];
+    all.extend(wiring.volumes.iter().cloned());
     if world.tenant.spec.konnectivity().is_some() {
         all.extend(konnectivity::volumes(world));
     }
     all
 }
 
-fn secret(name: &str, items: &[(&str, Option<&str>)]) -> VolumeProjection {
+/// Keys of a Secret as files of a projected volume, some under another name.
+pub fn secret(name: &str, items: &[(&str, Option<&str>)]) -> VolumeProjection {
     let items = items.iter().map(|(key, path)| KeyToPath {
         key: (*key).to_owned(),
         path: path.unwrap_or(key).to_owned(),
@@ -168,7 +172,8 @@ fn projected(name: &str, sources: Vec<VolumeProjection>) -> Volume {
     }
 }
 
-fn from_secret(name: &str, secret: String) -> Volume {
+/// A volume with all of a Secret.
+pub fn from_secret(name: &str, secret: String) -> Volume {
     Volume {
         name: name.to_owned(),
         secret: Some(SecretVolumeSource {

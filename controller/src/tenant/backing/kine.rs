@@ -1,0 +1,292 @@
+//! kine: etcd's protocol over a SQL database, in a container beside the API server
+//! (features 2.8). They speak over a socket in a volume of the pod.
+
+use apiservice::names::{self, container, key, volume};
+use apiservice::v1alpha1::{Component, Driver};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{
+    Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource, HTTPGetAction, Probe,
+    SecretKeySelector, Volume,
+};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use crate::tenant::backing::store::Backing;
+use crate::tenant::backing::wiring::{Wiring, mount};
+use crate::tenant::workload::flags::{self, Flags};
+use crate::tenant::workload::{pods, volumes};
+use crate::tenant::world::World;
+
+/// The API server's `--etcd-servers`.
+pub const SERVER: &str = "unix:///uds/kine";
+/// Where the socket is.
+const SOCKET: &str = "/uds";
+/// Where authority and client certificate of the database are.
+const CERTIFICATES: &str = "/certs";
+/// Metrics, and with them the sign that kine has its database. Not its own default,
+/// 8080, which a container of the user may have.
+const METRICS: i32 = 2381;
+/// Connections to the database that one kine has at most: a database of the usual settings
+/// has a hundred for all.
+const CONNECTIONS: usize = 10;
+
+/// The image of an installation that names no other: kine's own release.
+pub const IMAGE: &str = "rancher/kine:v0.16.4";
+
+/// What comes into the pods.
+pub fn wiring(world: &World, place: &Backing) -> Wiring {
+    let socket = Volume {
+        name: volume::KINE_SOCKET.to_owned(),
+        empty_dir: Some(EmptyDirVolumeSource {
+            medium: Some("Memory".to_owned()),
+            ..EmptyDirVolumeSource::default()
+        }),
+        ..Volume::default()
+    };
+    let mut all = vec![socket];
+    if place.files.authority {
+        all.push(volumes::from_secret(
+            volume::KINE_CERTIFICATES,
+            names::datastore_certificate(world.name()),
+        ));
+    }
+    Wiring {
+        flags: vec![("etcd-servers", SERVER.to_owned())],
+        pki: Vec::new(),
+        volumes: all,
+        mounts: vec![mount(volume::KINE_SOCKET, SOCKET, false)],
+        sidecar: Some(sidecar(world, place)),
+    }
+}
+
+fn sidecar(world: &World, place: &Backing) -> Container {
+    let mut mounts = vec![mount(volume::KINE_SOCKET, SOCKET, false)];
+    if place.files.authority {
+        mounts.push(mount(volume::KINE_CERTIFICATES, CERTIFICATES, true));
+    }
+    let arguments = arguments(world, place);
+    let metrics = format!("--metrics-bind-address=:{METRICS}");
+    let listens = arguments.contains(&metrics);
+    Container {
+        name: container::KINE.to_owned(),
+        image: Some(world.settings.kine_image.clone()),
+        image_pull_policy: Some("IfNotPresent".to_owned()),
+        command: Some(vec!["/bin/kine".to_owned()]),
+        args: Some(arguments),
+        env: Some(environment(world, place)),
+        ports: listens.then(|| {
+            vec![ContainerPort {
+                name: Some("kine-metrics".to_owned()),
+                container_port: METRICS,
+                protocol: Some("TCP".to_owned()),
+                ..ContainerPort::default()
+            }]
+        }),
+        liveness_probe: listens.then(liveness),
+        resources: Some(pods::resources(world, Component::Kine)),
+        security_context: Some(pods::container_security(&[])),
+        volume_mounts: Some(mounts),
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+        ..Container::default()
+    }
+}
+
+/// kine opens the port once it has its database. It waits five minutes for that, and so
+/// does this probe.
+fn liveness() -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some("/metrics".to_owned()),
+            port: IntOrString::Int(METRICS),
+            scheme: Some("HTTP".to_owned()),
+            ..HTTPGetAction::default()
+        }),
+        period_seconds: Some(10),
+        timeout_seconds: Some(15),
+        failure_threshold: Some(30),
+        success_threshold: Some(1),
+        ..Probe::default()
+    }
+}
+
+fn arguments(world: &World, place: &Backing) -> Vec<String> {
+    let extra = world
+        .tenant
+        .spec
+        .control_plane
+        .deployment
+        .extra_args
+        .as_ref();
+    let extra = extra.map_or(&[][..], |extra| extra.of(Component::Kine));
+    let (managed, defaults) = layers(place);
+    flags::layers_of(Component::Kine, managed, defaults, extra)
+}
+
+fn layers(place: &Backing) -> (Flags, Flags) {
+    let file = |name: &str| format!("{CERTIFICATES}/{name}");
+    let mut managed = vec![("listen-address", SERVER.to_owned())];
+    if place.files.authority {
+        managed.push(("ca-file", file(key::CA_CRT)));
+    }
+    if place.files.client {
+        managed.push(("cert-file", file(key::DATASTORE_CRT)));
+        managed.push(("key-file", file(key::DATASTORE_KEY)));
+    }
+    let defaults = vec![
+        ("datastore-max-idle-connections", "4".to_owned()),
+        ("datastore-max-open-connections", CONNECTIONS.to_string()),
+        ("metrics-bind-address", format!(":{METRICS}")),
+    ];
+    (managed, defaults)
+}
+
+/// The way to the database is in the environment and not an argument: arguments are
+/// shown to whoever may list the processes of the node.
+fn environment(world: &World, place: &Backing) -> Vec<EnvVar> {
+    let from_secret = |key: &str| EnvVar {
+        name: key.to_owned(),
+        value_from: Some(EnvVarSource {
+            secret_key_ref: Some(SecretKeySelector {
+                name: names::datastore_config(world.name()),
+                key: key.to_owned(),
+                optional: None,
+            }),
+            ..EnvVarSource::default()
+        }),
+        ..EnvVar::default()
+    };
+    vec![
+        from_secret(key::DB_USER),
+        from_secret(key::DB_PASSWORD),
+        EnvVar {
+            name: ENDPOINT.to_owned(),
+            value: Some(endpoint(place)),
+            ..EnvVar::default()
+        },
+    ]
+}
+
+/// kine's own variable.
+const ENDPOINT: &str = "KINE_ENDPOINT";
+/// What the kubelet fills in.
+const LOGIN: &str = "$(DB_USER):$(DB_PASSWORD)@";
+
+/// Names of databases need no escaping: those that would are refused
+/// (`storage::tenancy`).
+fn endpoint(place: &Backing) -> String {
+    let Backing {
+        endpoints, schema, ..
+    } = place;
+    match place.driver {
+        // The driver for Go takes one address.
+        Driver::MySQL => {
+            let first = endpoints.first().map_or("", String::as_str);
+            format!("mysql://{LOGIN}tcp({first})/{schema}")
+        }
+        _ => format!(
+            "postgres://{LOGIN}{}/{schema}?target_session_attrs=read-write",
+            endpoints.join(",")
+        ),
+    }
+}
+
+/// The `host:port`s in the environment of a Deployment's kine.
+pub fn endpoints(live: &Deployment) -> Option<Vec<String>> {
+    let pod = live.spec.as_ref()?.template.spec.as_ref()?;
+    let kine = pod
+        .containers
+        .iter()
+        .find(|it| it.name == container::KINE)?;
+    let mut variables = kine.env.iter().flatten();
+    let variable = variables.find(|it| it.name == ENDPOINT)?;
+    let (_, rest) = variable.value.as_ref()?.split_once(LOGIN)?;
+    let (hosts, _) = rest.split_once('/')?;
+    let hosts = hosts.strip_prefix("tcp(").unwrap_or(hosts);
+    let hosts = hosts.strip_suffix(')').unwrap_or(hosts);
+    Some(hosts.split(',').map(str::to_owned).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tenant::backing::store::Files;
+    use crate::tenant::testing::Lab;
+
+    fn place(driver: Driver) -> Backing {
+        Backing {
+            driver,
+            endpoints: vec!["db-0.example:5432".into(), "[fd00::1]:5432".into()],
+            schema: "tenants_a".into(),
+            files: Files {
+                authority: true,
+                client: false,
+            },
+            ..Backing::default()
+        }
+    }
+
+    #[test]
+    fn where_kine_finds_its_database() {
+        let of = |driver| endpoint(&place(driver));
+        assert_eq!(
+            of(Driver::PostgreSQL),
+            "postgres://$(DB_USER):$(DB_PASSWORD)@db-0.example:5432,[fd00::1]:5432/tenants_a\
+             ?target_session_attrs=read-write"
+        );
+        assert_eq!(
+            of(Driver::MySQL),
+            "mysql://$(DB_USER):$(DB_PASSWORD)@tcp(db-0.example:5432)/tenants_a"
+        );
+    }
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        for driver in [Driver::PostgreSQL, Driver::MySQL] {
+            let lab = Lab::ready();
+            let place = place(driver);
+            let mut live = lab.world.deployment().unwrap().clone();
+            let spec = live.spec.as_mut().unwrap().template.spec.as_mut().unwrap();
+            spec.containers.push(sidecar(&lab.world, &place));
+            let read = endpoints(&live).unwrap();
+            let count = if driver == Driver::MySQL { 1 } else { 2 };
+            assert_eq!(read, place.endpoints[..count], "{driver:?}");
+        }
+    }
+
+    /// What the API warns of at the write is what is left out here.
+    #[test]
+    fn the_managed_flags_are_the_published_ones_and_endpoint() {
+        let mut whole = place(Driver::PostgreSQL);
+        whole.files.client = true;
+        let (managed, _) = layers(&whole);
+        let mut names: Vec<&str> = managed.iter().map(|(name, _)| *name).collect();
+        names.push("endpoint");
+        names.sort_unstable();
+        assert_eq!(names, apiservice::v1alpha1::managed_flags(Component::Kine));
+    }
+
+    #[test]
+    fn a_user_can_change_defaults_and_not_where_the_data_is() {
+        let mut lab = Lab::ready();
+        let extra = &mut lab.spec().control_plane.deployment.extra_args;
+        extra.get_or_insert_default().kine = [
+            "--endpoint=sqlite://",
+            "--metrics-bind-address=0",
+            "--slow-sql-threshold=2s",
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        let kine = sidecar(&lab.world, &place(Driver::PostgreSQL));
+        assert_eq!(
+            kine.args.unwrap(),
+            [
+                "--ca-file=/certs/ca.crt",
+                "--datastore-max-idle-connections=4",
+                "--datastore-max-open-connections=10",
+                "--listen-address=unix:///uds/kine",
+                "--metrics-bind-address=0",
+                "--slow-sql-threshold=2s",
+            ]
+        );
+        assert!(kine.liveness_probe.is_none(), "nothing listens for it");
+    }
+}

@@ -1,0 +1,272 @@
+//! Tenants with a database that kine is needed for.
+
+use apiservice::names::{container, key};
+use apiservice::v1alpha1::{Component, Driver};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{Container, PodSpec};
+
+use crate::tenant::plan::{Grant, Plan, Step};
+use crate::tenant::testing::Lab;
+use crate::tenant::world::CredentialsFact;
+
+const CONFIG: &str = "tenant-1-datastore-config";
+
+fn placed(driver: Driver) -> Lab {
+    let mut lab = Lab::with(driver);
+    for _ in 0..3 {
+        lab.pass();
+    }
+    lab
+}
+
+fn pod(lab: &Lab) -> PodSpec {
+    let spec = lab.world.deployment().expect("a Deployment").spec.clone();
+    spec.unwrap().template.spec.unwrap()
+}
+
+fn named<'a>(pod: &'a PodSpec, name: &str) -> &'a Container {
+    pod.containers.iter().find(|it| it.name == name).unwrap()
+}
+
+fn in_secret(lab: &mut Lab, key: &str) -> String {
+    let data = lab.secret_mut(CONFIG).data.clone().unwrap();
+    String::from_utf8(data[key].0.clone()).unwrap()
+}
+
+fn grant(plan: &Plan) -> Option<&Grant> {
+    plan.steps.iter().find_map(|step| match step {
+        Step::Grant(grant) => Some(grant),
+        _ => None,
+    })
+}
+
+fn set_password(lab: &mut Lab, password: &str) {
+    let data = lab.secret_mut(CONFIG).data.as_mut().unwrap();
+    let bytes = ByteString(password.as_bytes().to_vec());
+    data.insert(key::DB_PASSWORD.to_owned(), bytes);
+}
+
+/// features 2.8, 4.2: what the original puts into pod and Secret.
+#[test]
+fn a_tenant_in_postgresql_has_kine_beside_its_api_server() {
+    let mut lab = placed(Driver::PostgreSQL);
+    let pod = pod(&lab);
+    let names: Vec<&str> = pod.containers.iter().map(|it| it.name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            container::API_SERVER,
+            container::SCHEDULER,
+            container::CONTROLLER_MANAGER,
+            container::KINE
+        ]
+    );
+    let server = named(&pod, container::API_SERVER).args.clone().unwrap();
+    let storage: Vec<&String> = server
+        .iter()
+        .filter(|it| it.starts_with("--etcd"))
+        .collect();
+    assert_eq!(storage, ["--etcd-servers=unix:///uds/kine"]);
+    let kine = named(&pod, container::KINE);
+    assert_eq!(kine.command.as_deref(), Some(&["/bin/kine".to_owned()][..]));
+    let arguments = kine.args.clone().unwrap();
+    for wanted in [
+        "--listen-address=unix:///uds/kine",
+        "--ca-file=/certs/ca.crt",
+    ] {
+        assert!(arguments.iter().any(|it| it == wanted), "{arguments:?}");
+    }
+    assert!(
+        !arguments.iter().any(|it| it.contains("endpoint")),
+        "{arguments:?}"
+    );
+    let mounts = |of: &Container| -> Vec<String> {
+        let all = of.volume_mounts.iter().flatten();
+        all.map(|it| format!("{}:{}", it.name, it.mount_path))
+            .collect()
+    };
+    assert_eq!(mounts(kine), ["kine-uds:/uds", "kine-certs:/certs"]);
+    assert!(mounts(named(&pod, container::API_SERVER)).contains(&"kine-uds:/uds".to_owned()));
+    for volume in mounts(kine) {
+        let name = volume.split(':').next().unwrap();
+        assert!(
+            pod.volumes.iter().flatten().any(|it| it.name == name),
+            "{name}"
+        );
+    }
+    // No file of the pod is left that only etcd has.
+    let whole = serde_json::to_string(&pod).unwrap();
+    assert!(!whole.contains("etcd/server"), "{whole}");
+
+    assert_eq!(
+        in_secret(&mut lab, key::DB_CONNECTION_STRING),
+        "db-0.example:5432"
+    );
+    assert_eq!(in_secret(&mut lab, key::DB_SCHEMA), "tenants_tenant_1");
+    let user = in_secret(&mut lab, key::DB_USER);
+    assert!(user.starts_with("tenants_tenant_1_"), "{user}");
+    // The password is nowhere but in the Secret.
+    assert!(!whole.contains(&in_secret(&mut lab, key::DB_PASSWORD)));
+    let certificate = lab
+        .secret_mut("tenant-1-datastore-certificate")
+        .data
+        .clone();
+    assert!(certificate.unwrap().keys().eq(["ca.crt"]));
+    assert!(grant(&lab.plan()).is_none(), "nothing is left to do");
+}
+
+#[test]
+fn the_user_of_mysql_is_short_enough() {
+    let mut lab = placed(Driver::MySQL);
+    let user = in_secret(&mut lab, key::DB_USER);
+    assert!(user.len() <= 32, "{user}");
+    let kine = named(&pod(&lab), container::KINE).clone();
+    let endpoint = kine
+        .env
+        .iter()
+        .flatten()
+        .find(|it| it.name == "KINE_ENDPOINT");
+    assert_eq!(
+        endpoint.unwrap().value.as_deref(),
+        Some("mysql://$(DB_USER):$(DB_PASSWORD)@tcp(db-0.example:5432)/tenants_tenant_1")
+    );
+}
+
+/// BUG of the original: a password that was made anew never reached the database.
+#[test]
+fn whatever_becomes_of_the_secret_the_database_is_told() {
+    let mut lab = placed(Driver::PostgreSQL);
+    let first = in_secret(&mut lab, key::DB_PASSWORD);
+
+    // Edited: that is the password from now on.
+    set_password(&mut lab, "chosen-by-somebody");
+    let plan = lab.pass();
+    let told = grant(&plan).expect("the database is told");
+    assert_eq!(
+        told.password.as_ref().unwrap().expose(),
+        "chosen-by-somebody"
+    );
+    assert_eq!(in_secret(&mut lab, key::DB_PASSWORD), "chosen-by-somebody");
+    assert!(grant(&lab.plan()).is_none());
+
+    // Not one that can be used, or none at all.
+    for bad in ["", "p@ss word/with:all"] {
+        set_password(&mut lab, bad);
+        let plan = lab.pass();
+        let told = grant(&plan).expect("the database is told").password.clone();
+        let now = in_secret(&mut lab, key::DB_PASSWORD);
+        assert_eq!(told.unwrap().expose(), now);
+        assert!(now != bad && now != first);
+        assert!(grant(&lab.plan()).is_none());
+    }
+
+    lab.world
+        .owned
+        .remove(crate::cluster::kinds::ObjectKind::Secret, CONFIG);
+    let before = lab.world.store.password.clone();
+    let plan = lab.pass();
+    let told = grant(&plan).expect("the database is told").password.clone();
+    assert_eq!(
+        told.as_ref().unwrap().expose(),
+        in_secret(&mut lab, key::DB_PASSWORD)
+    );
+    assert_ne!(told, before);
+    let printed = format!("{:?}", grant(&plan).unwrap());
+    assert!(!printed.contains(told.unwrap().expose()), "{printed}");
+}
+
+/// A controller that has just begun does not know what the database has, and takes it
+/// that the Secret is right until it has looked.
+#[test]
+fn a_start_of_the_controller_changes_nothing() {
+    let mut lab = placed(Driver::PostgreSQL);
+    lab.world.store.password = None;
+    assert!(grant(&lab.plan()).is_none());
+}
+
+/// Our own client certificate goes to the pods where nobody can be signed for.
+#[test]
+fn client_certificates() {
+    let mut lab = Lab::with(Driver::PostgreSQL);
+    let store = std::sync::Arc::make_mut(lab.world.data_store.as_mut().unwrap());
+    let tls = store.spec.tls_config.as_mut().unwrap();
+    tls.client_certificate = Some(Default::default());
+    let CredentialsFact::Known(known) = &mut lab.world.store.credentials else {
+        panic!("they are known")
+    };
+    std::sync::Arc::make_mut(known).client = Some(apiservice::pki::Pair {
+        cert: "cert".into(),
+        key: "key".into(),
+    });
+    for _ in 0..3 {
+        lab.pass();
+    }
+    let secret = lab
+        .secret_mut("tenant-1-datastore-certificate")
+        .data
+        .clone();
+    assert!(
+        secret
+            .unwrap()
+            .keys()
+            .eq(["ca.crt", "server.crt", "server.key"])
+    );
+    let arguments = named(&pod(&lab), container::KINE).args.clone().unwrap();
+    for wanted in [
+        "--cert-file=/certs/server.crt",
+        "--key-file=/certs/server.key",
+    ] {
+        assert!(arguments.iter().any(|it| it == wanted), "{arguments:?}");
+    }
+
+    // With a key of the authority the tenant has one of its own.
+    let mut lab = Lab::with(Driver::PostgreSQL);
+    let etcd = Lab::new().world.store.credentials;
+    let (CredentialsFact::Known(known), CredentialsFact::Known(signer)) =
+        (&mut lab.world.store.credentials, etcd)
+    else {
+        panic!("they are known")
+    };
+    std::sync::Arc::make_mut(known).authority = signer.authority.clone();
+    std::sync::Arc::make_mut(known).authority_key = signer.authority_key.clone();
+    let store = std::sync::Arc::make_mut(lab.world.data_store.as_mut().unwrap());
+    let tls = store.spec.tls_config.as_mut().unwrap();
+    tls.certificate_authority.private_key = Some(Default::default());
+    for _ in 0..3 {
+        lab.pass();
+    }
+    let secret = lab.secret_mut("tenant-1-datastore-certificate").clone();
+    let signed = crate::tenant::objects::text(&secret, key::DATASTORE_CRT).unwrap();
+    let signed = apiservice::pki::inspect(&signed).unwrap();
+    assert_eq!(
+        signed.subject.common_name,
+        in_secret(&mut lab, key::DB_USER)
+    );
+}
+
+/// The user's own resources and arguments of kine.
+#[test]
+fn what_the_spec_says_of_kine() {
+    let mut lab = Lab::with(Driver::PostgreSQL);
+    let deployment = &mut lab.spec().control_plane.deployment;
+    let resources = serde_json::json!({"limits": {"memory": "64Mi"}});
+    let resources = serde_json::from_value(resources).unwrap();
+    deployment.resources.get_or_insert_default().kine = Some(resources);
+    let extra = deployment.extra_args.get_or_insert_default();
+    extra.kine = vec!["--poll-batch-size=100".to_owned()];
+    for _ in 0..3 {
+        lab.pass();
+    }
+    let pod = pod(&lab);
+    let kine = named(&pod, container::KINE);
+    assert!(
+        kine.args
+            .as_ref()
+            .unwrap()
+            .contains(&"--poll-batch-size=100".to_owned())
+    );
+    let limits = kine.resources.as_ref().unwrap().limits.as_ref().unwrap();
+    assert_eq!(limits["memory"].0, "64Mi");
+    let server = crate::tenant::workload::pods::image(&lab.world, Component::ApiServer);
+    assert_ne!(kine.image.as_ref(), Some(&server));
+}
