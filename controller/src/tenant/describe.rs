@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use apiservice::names::key;
 use apiservice::pki;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::Value;
@@ -123,7 +124,11 @@ impl fmt::Display for Object {
 fn describe_secret(f: &mut fmt::Formatter<'_>, secret: &Secret) -> fmt::Result {
     for (key, value) in secret.data.iter().flatten() {
         let text = String::from_utf8_lossy(&value.0);
-        write!(f, "\n    {key}: {}", content(&text))?;
+        let said = match (key.as_str(), text.as_ref()) {
+            (key::DB_PASSWORD, password) if !password.is_empty() => "a password".to_owned(),
+            _ => content(&text),
+        };
+        write!(f, "\n    {key}: {said}")?;
     }
     Ok(())
 }

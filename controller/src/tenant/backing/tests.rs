@@ -6,7 +6,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 
 use crate::tenant::plan::{Grant, Plan, Step};
-use crate::tenant::testing::Lab;
+use crate::tenant::testing::{Lab, golden};
 use crate::tenant::world::CredentialsFact;
 
 const CONFIG: &str = "tenant-1-datastore-config";
@@ -115,6 +115,14 @@ fn a_tenant_in_postgresql_has_kine_beside_its_api_server() {
     assert!(grant(&lab.plan()).is_none(), "nothing is left to do");
 }
 
+/// The pass that makes the Deployment, to be read.
+#[test]
+fn golden_of_the_deployment() {
+    let mut lab = Lab::with(Driver::PostgreSQL);
+    lab.pass();
+    golden("fresh_postgresql", &lab.plan().to_string());
+}
+
 #[test]
 fn the_user_of_mysql_is_short_enough() {
     let mut lab = placed(Driver::MySQL);
@@ -171,8 +179,9 @@ fn whatever_becomes_of_the_secret_the_database_is_told() {
         in_secret(&mut lab, key::DB_PASSWORD)
     );
     assert_ne!(told, before);
-    let printed = format!("{:?}", grant(&plan).unwrap());
-    assert!(!printed.contains(told.unwrap().expose()), "{printed}");
+    let password = told.unwrap();
+    let printed = format!("{plan} {:?}", grant(&plan).unwrap());
+    assert!(!printed.contains(password.expose()), "{printed}");
 }
 
 /// A controller that has just begun does not know what the database has, and takes it
