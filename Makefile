@@ -121,8 +121,8 @@ programs: lab
 	$(call phase,programs,1 s when cached and 10 to 16 min from cold,tests/demo/beside.sh "$(LAB) build" "PROFILE=dev tests/demo/images.sh dev $(TARGET)/demo/images")
 
 .PHONY: lab-build
-lab-build: lab ## Compile the programs of the lab: Kubernetes, etcd, CoreDNS, helm (once)
-	$(call phase,lab-build,1 s when cached and 10 to 16 min from cold,$(LAB) build)
+lab-build: lab ## Compile and fetch the programs of the lab: Kubernetes, etcd, kine, databases (once)
+	$(call phase,lab-build,1 s when cached and 10 to 18 min from cold,$(LAB) build --databases)
 
 .PHONY: clean
 clean: ## Stop what runs of the lab, remove what was built here (not the lab's cache in ~/.cache/steward-lab)

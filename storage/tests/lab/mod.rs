@@ -1,4 +1,4 @@
-//! A real etcd with TLS and authentication, for one test.
+//! A real etcd with TLS and authentication, for one test; SQL servers are in [`sql`].
 
 #![allow(
     clippy::disallowed_methods,
@@ -19,23 +19,32 @@ use rcgen::{
 use storage::tenancy::{Claim, Connection};
 use tempfile::TempDir;
 
-/// The program that `make lab-build` makes, or that `STEWARD_ETCD` names.
-fn program() -> PathBuf {
-    if let Some(path) = std::env::var_os("STEWARD_ETCD") {
-        return path.into();
-    }
+pub mod sql;
+
+/// Where the lab keeps what it builds and fetches.
+pub fn cache() -> PathBuf {
     let cache = match (std::env::var_os("XDG_CACHE_HOME"), std::env::var_os("HOME")) {
         (Some(cache), _) => PathBuf::from(cache),
         (None, Some(home)) => PathBuf::from(home).join(".cache"),
         (None, None) => panic!("neither XDG_CACHE_HOME nor HOME is set"),
     };
-    let built = std::fs::read_dir(cache.join("steward-lab"))
+    cache.join("steward-lab")
+}
+
+/// The program that `make lab-build` makes, or that a variable names.
+pub fn newest(program: &str, variable: &str) -> PathBuf {
+    if let Some(path) = std::env::var_os(variable) {
+        return path.into();
+    }
+    let built = std::fs::read_dir(cache())
         .into_iter()
         .flatten()
-        .filter_map(|key| Some(key.ok()?.path().join("etcd")))
+        .filter_map(|key| Some(key.ok()?.path().join(program)))
         .filter(|path| path.is_file())
         .max_by_key(|path| path.metadata().and_then(|m| m.modified()).ok());
-    built.expect("there is no etcd to test with; run: make lab-build (or set STEWARD_ETCD)")
+    built.unwrap_or_else(|| {
+        panic!("there is no {program} to test with; run: make lab-build (or set {variable})")
+    })
 }
 
 /// A certificate and its key, PEM.
@@ -117,7 +126,7 @@ impl Etcd {
         // The kernel ends it with the thread of the test, also when that is killed.
         let child = Command::new("setpriv")
             .args(["--pdeathsig", "KILL"])
-            .arg(program())
+            .arg(newest("etcd", "STEWARD_ETCD"))
             .args(["--name=lab", "--log-level=warn"])
             .arg(arg("--data-dir", directory.path()))
             .arg(format!("--listen-client-urls=https://{client}"))
@@ -213,7 +222,7 @@ fn arg(name: &str, path: &Path) -> String {
     format!("{name}={}", path.display())
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
 }

@@ -14,7 +14,7 @@ use tests::lab::error::{Error, Result};
 use tests::lab::packages::Packages;
 use tests::lab::process::tail;
 use tests::lab::record::{self, Lock, Record};
-use tests::lab::{self, Lab, Level, Worker, agent, images, preflight, programs};
+use tests::lab::{self, Lab, Level, Worker, agent, databases, images, preflight, programs};
 
 /// A real management cluster on this machine.
 #[derive(Parser)]
@@ -36,7 +36,11 @@ enum Action {
     /// Say what this machine lacks.
     Preflight,
     /// Build and fetch the cluster's programs into the cache.
-    Build,
+    Build {
+        /// Also what tests of tenants in SQL databases need: PostgreSQL, MariaDB and kine.
+        #[arg(long)]
+        databases: bool,
+    },
     /// Start a cluster that stands until `lab down`.
     Up {
         #[command(flatten)]
@@ -187,10 +191,14 @@ async fn run(action: Action) -> Result<ExitCode> {
     let directories = Directories::from_environment()?;
     match action {
         Action::Preflight => preflight::check(&directories)?,
-        Action::Build => {
+        Action::Build { databases: too } => {
             lab::build(&directories, Level::Pods, &mut say)?;
             let _lock = directories.lock_cache(&mut say)?;
             programs::HELM.build(&directories, &mut say)?;
+            if too {
+                databases::fetch(&directories, &mut say)?;
+                programs::KINE.build(&directories, &mut say)?;
+            }
             say(&format!("programs are in {}", directories.cache.display()));
         }
         Action::Up { name, level } => up(&directories, &name.name, level).await?,
@@ -345,7 +353,8 @@ async fn worker(name: &str, action: WorkerAction) -> Result<()> {
 fn path(directories: &Directories, program: &str) -> Result<PathBuf> {
     let packages = Packages::of(directories);
     let built = programs::ALL
-        .iter()
+        .into_iter()
+        .chain([&programs::KINE])
         .find(|it| it.name == program || it.links.contains(&program))
         .map(|it| it.path(directories, program));
     let path = match program {

@@ -32,6 +32,7 @@ pub mod cgroup;
 mod cluster;
 pub(crate) mod command;
 pub mod control_plane;
+pub mod databases;
 pub mod directories;
 pub mod edge;
 pub mod error;

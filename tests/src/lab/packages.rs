@@ -6,6 +6,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use tempfile::TempDir;
+
 use super::command::{run, succeeds};
 use super::directories::{self, Directories};
 use super::error::{Doing, Error, Result};
@@ -94,24 +96,10 @@ impl Packages {
             return Ok(());
         }
         say("fetching containerd, runc and CNI plug-ins from the distribution");
-        directories::create(&directories.cache)?;
-        let work = tempfile::Builder::new()
-            .prefix(".packages-")
-            .tempdir_in(&directories.cache)
-            .doing(|| format!("create a directory in {}", directories.cache.display()))?;
-        if download(work.path()).is_err() {
-            // The package lists may be missing or old.
-            run(Command::new("apt-get").args(["update", "-qq"]))?;
-            download(work.path())?;
-        }
-        let root = work.path().join("root");
-        for entry in std::fs::read_dir(work.path()).doing(|| "list packages".into())? {
-            let path = entry.doing(|| "list packages".into())?.path();
-            if path.extension().is_some_and(|extension| extension == "deb") {
-                run(Command::new("dpkg").arg("-x").arg(&path).arg(&root))?;
-            }
-        }
-        let whole = Self { root };
+        let work = unpack(&PACKAGES, directories)?;
+        let whole = Self {
+            root: work.path().join("root"),
+        };
         if !whole.are_unpacked() {
             return Err(Error::Refused(format!(
                 "the packages {} do not bring what is expected of them",
@@ -123,15 +111,37 @@ impl Packages {
     }
 }
 
-fn download(into: &Path) -> Result<()> {
+/// Fetches packages and unpacks them, into `root` of a directory in the cache.
+pub(crate) fn unpack(packages: &[&str], directories: &Directories) -> Result<TempDir> {
+    directories::create(&directories.cache)?;
+    let work = tempfile::Builder::new()
+        .prefix(".packages-")
+        .tempdir_in(&directories.cache)
+        .doing(|| format!("create a directory in {}", directories.cache.display()))?;
+    if download(packages, work.path()).is_err() {
+        // The package lists may be missing or old.
+        run(Command::new("apt-get").args(["update", "-qq"]))?;
+        download(packages, work.path())?;
+    }
+    let root = work.path().join("root");
+    for entry in std::fs::read_dir(work.path()).doing(|| "list packages".into())? {
+        let path = entry.doing(|| "list packages".into())?.path();
+        if path.extension().is_some_and(|extension| extension == "deb") {
+            run(Command::new("dpkg").arg("-x").arg(&path).arg(&root))?;
+        }
+    }
+    Ok(work)
+}
+
+fn download(packages: &[&str], into: &Path) -> Result<()> {
     let ran = run(Command::new("apt-get")
         .args(["download", "-qq"])
-        .args(PACKAGES)
+        .args(packages)
         .current_dir(into));
     match ran {
         Err(Error::Io { .. }) if !succeeds(Command::new("apt-get").arg("--version")) => {
             Err(Error::Refused(
-                "apt-get is missing: containerd, runc and the CNI plug-ins come from Debian's or Ubuntu's packages"
+                "apt-get is missing: what the lab does not build comes from Debian's or Ubuntu's packages"
                     .into(),
             ))
         }

@@ -154,6 +154,20 @@ pub static MANAGED_FIELDS: GoProgram = GoProgram {
     expected: Duration::from_secs(30),
 };
 
+/// kine, by which API servers keep their data in SQL databases; for tests of tenants in
+/// those, no part of the management cluster.
+pub static KINE: GoProgram = GoProgram {
+    name: "kine",
+    links: &[],
+    package: "github.com/k3s-io/kine",
+    module: "github.com/k3s-io/kine",
+    variables: &["github.com/k3s-io/kine/pkg/version.Version={version}"],
+    go_mod: source!("kine", "go.mod"),
+    go_sum: source!("kine", "go.sum"),
+    main: None,
+    expected: Duration::from_secs(150),
+};
+
 impl GoProgram {
     /// The version in go.mod, with its "v".
     pub fn version(&self) -> &'static str {
@@ -381,7 +395,7 @@ mod tests {
 
     #[test]
     fn every_program_has_a_version() {
-        for program in ALL.into_iter().chain([&INFORMER, &MANAGED_FIELDS]) {
+        for program in ALL.into_iter().chain([&INFORMER, &MANAGED_FIELDS, &KINE]) {
             assert!(program.version().starts_with('v'), "{}", program.name);
         }
         assert_eq!(KUBERNETES.version(), "v1.36.3");

@@ -4,15 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::ServerName;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use crate::tenancy::{Connection, TenancyError};
+use crate::tenancy::{Connection, TenancyError, tls};
 
 /// How long each endpoint has to answer once the client gave up.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -28,7 +26,11 @@ impl Diagnosis {
     pub fn new(connection: &Connection) -> Result<Self, TenancyError> {
         let tls = match &connection.ca_pem {
             None => None,
-            Some(ca) => Some(TlsConnector::from(Arc::new(config(connection, ca)?))),
+            Some(ca) => {
+                let mut config = tls::config(connection, ca)?;
+                config.alpn_protocols = vec![b"h2".to_vec()];
+                Some(TlsConnector::from(Arc::new(config)))
+            }
         };
         Ok(Diagnosis {
             endpoints: connection.endpoints.clone(),
@@ -124,45 +126,4 @@ struct Fault {
     text: String,
     /// The two sides do not accept each other's certificates.
     identity: bool,
-}
-
-fn config(connection: &Connection, ca: &[u8]) -> Result<ClientConfig, TenancyError> {
-    let refused = |what: &str, e: &dyn std::fmt::Display| {
-        TenancyError::Refused(format!("the {what} of the datastore cannot be used: {e}"))
-    };
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(ca) {
-        let certificate = certificate.map_err(|e| refused("certificate authority", &e))?;
-        roots
-            .add(certificate)
-            .map_err(|e| refused("certificate authority", &e))?;
-    }
-    if roots.is_empty() {
-        return Err(refused("certificate authority", &"it holds no certificate"));
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|e| TenancyError::Other(e.to_string()))?
-        .with_root_certificates(roots);
-    let mut config = match (&connection.client_cert, &connection.client_key) {
-        (Some(certificate), Some(key)) => {
-            let chain = CertificateDer::pem_slice_iter(certificate)
-                .collect::<Result<Vec<_>, _>>()
-                .map_err(|e| refused("client certificate", &e))?;
-            let key = PrivateKeyDer::from_pem_slice(key).map_err(|e| refused("client key", &e))?;
-            builder
-                .with_client_auth_cert(chain, key)
-                .map_err(|e| refused("client certificate", &e))?
-        }
-        (None, None) => builder.with_no_client_auth(),
-        _ => {
-            return Err(refused(
-                "client certificate",
-                &"certificate and key go together",
-            ));
-        }
-    };
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(config)
 }

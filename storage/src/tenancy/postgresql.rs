@@ -1,0 +1,405 @@
+//! Tenants in PostgreSQL, 13 or later, each in a database of its own.
+//!
+//! The administrator owns the databases; a tenant's role may connect to its own and work in
+//! schema `public` there. From everybody (`PUBLIC`) the right to connect is taken, also to
+//! `postgres` and `template1`, where tenants would meet. The administrator is a superuser,
+//! or has CREATEDB and CREATEROLE. Connections go to the server itself: a pooler between
+//! would break the locks that belong to sessions.
+//!
+//! # What PostgreSQL keeps from a tenant
+//! Shown by `tests/postgresql_isolation.rs` with a tenant's own password against PostgreSQL
+//! 15. Refused: entering any other database, the claims too; making databases, roles,
+//! schemas, extensions and temporary tables; becoming another role; giving or taking rights
+//! on databases; renaming or dropping its own; files and programs of the server; settings of
+//! the server; ending or cancelling what others run. Locks and notifications are its
+//! database's own.
+//!
+//! # What PostgreSQL does not keep from a tenant
+//! * Names of databases and roles, who is connected, sizes and counters of statistics can be read.
+//! * Its own password and its own settings of sessions can be changed by it, which
+//!   [`Tenancy::prepare`](crate::tenancy::Tenancy::prepare) puts right.
+//! * There are no quotas: a tenant can fill the disk, and keep processors and memory busy.
+//!   The number of its connections is limited ([`CONNECTIONS`]).
+//! * The queue of notifications is one for all: a transaction that listens and never ends
+//!   keeps it from being emptied. kine uses none.
+
+use async_trait::async_trait;
+
+use crate::tenancy::sql::names::PLACE;
+use crate::tenancy::sql::{Present, Server, Sql};
+use crate::tenancy::{Claim, Connection, Health, Password, TenancyError};
+
+mod connection;
+mod entrance;
+mod failure;
+mod handshake;
+mod names;
+mod place;
+mod rights;
+mod scram;
+
+use connection::{Link, Login, Session};
+use entrance::Guard;
+use names::{identifier, literal};
+use rights::Repair;
+pub use rights::CONNECTIONS;
+
+/// One PostgreSQL.
+pub struct PostgreSql {
+    link: Link,
+    guard: Guard,
+}
+
+/// See [`crate::tenancy::connect`].
+pub fn connect(connection: Connection) -> Result<Sql<PostgreSql>, TenancyError> {
+    Ok(Sql::new(PostgreSql {
+        link: Link::new(connection)?,
+        guard: Guard::default(),
+    }))
+}
+
+/// How a tenant's login ended.
+enum Entry {
+    Accepted,
+    WrongPassword,
+}
+
+impl PostgreSql {
+    /// Whether the tenant's user is let into its database with this password.
+    async fn try_password(
+        &self,
+        session: &Session,
+        claim: &Claim,
+        password: &Password,
+    ) -> Result<Entry, TenancyError> {
+        let login = Login {
+            user: &claim.user,
+            password: password.expose(),
+            database: &claim.schema,
+            certificate: true,
+        };
+        match self.link.login(&session.endpoint, &login).await {
+            Ok(entered) => {
+                entered.close().await;
+                Ok(Entry::Accepted)
+            }
+            Err(failure) if failure.is_wrong_password() => Ok(Entry::WrongPassword),
+            // All of its connections are in use.
+            Err(failure) if failure.code == "53300" && failure.after_authentication() => {
+                Ok(Entry::Accepted)
+            }
+            Err(failure) => Err(match failure.error {
+                // It is not the administrator who is not accepted.
+                TenancyError::Unauthenticated(text) => TenancyError::Refused(format!(
+                    "the server does not let user {:?} in: {text}",
+                    claim.user
+                )),
+                error => error,
+            }),
+        }
+    }
+
+    /// Creates role and database; whether the role is new. Nobody may enter the database
+    /// before its rights are as they should be.
+    async fn create(&self, session: &mut Session, claim: &Claim) -> Result<bool, TenancyError> {
+        let there = self.present(session, claim).await?;
+        if !there.user {
+            let user = identifier(&claim.user);
+            let sql = format!(
+                "create role {user} login nosuperuser nocreatedb nocreaterole noreplication \
+                 nobypassrls noinherit connection limit {CONNECTIONS}"
+            );
+            session.run("create the user", sql).await?;
+        }
+        if !there.database {
+            let database = identifier(&claim.schema);
+            let sql = format!(
+                "create database {database} template template0 encoding 'UTF8' lc_collate 'C' \
+                 lc_ctype 'C' allow_connections false"
+            );
+            session.run("create the database", sql).await?;
+        }
+        Ok(!there.user)
+    }
+
+    /// Carries out what mends, each as the rights of before demand it.
+    async fn mend(
+        &self,
+        session: &mut Session,
+        claim: &Claim,
+        repairs: Vec<Repair>,
+    ) -> Result<(), TenancyError> {
+        if let Some(hopeless) = repairs.iter().find(|repair| repair.sql.is_none()) {
+            return Err(TenancyError::Refused(hopeless.why.clone()));
+        }
+        for repair in repairs {
+            if repair.sql.as_ref().is_some_and(|sql| sql.contains(" owner to ")) {
+                self.join(session, claim).await?;
+            }
+            for sql in repair.sql.iter().flat_map(|sql| sql.split("; ")) {
+                session.run("repair rights", sql.to_owned()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Only a member of a role may give it something or end its sessions, or a superuser.
+    async fn join(&self, session: &mut Session, claim: &Claim) -> Result<(), TenancyError> {
+        let sql = "select not pg_catalog.pg_has_role(current_user, oid, 'usage')
+            from pg_catalog.pg_roles where rolname = $1";
+        if session.holds("look at roles", sql, &[&claim.user]).await? {
+            let sql = format!("grant {} to current_user", identifier(&claim.user));
+            session.run("join the user's role", sql).await?;
+        }
+        Ok(())
+    }
+
+    /// What is to be mended inside of the tenant's database.
+    async fn inside(&self, session: &Session, claim: &Claim) -> Result<Session, TenancyError> {
+        Ok(self.link.enter(&session.endpoint, &claim.schema).await?)
+    }
+
+    /// Databases that everybody may enter, apart from those that are closed before the
+    /// first tenant comes.
+    async fn gaps(&self, session: &mut Session) -> Result<Vec<String>, TenancyError> {
+        let open: Vec<(String, bool)> = session
+            .rows("look for open databases", place::OPEN, &[])
+            .await?;
+        let claimed = place::claims(session).await?;
+        let is_tenants = |name: &str| claimed.iter().any(|claim| claim.schema == name);
+        let to_be_closed = |name: &str| {
+            !session.in_place && (name == PLACE || place::OURS_TO_CLOSE.contains(&name))
+        };
+        let open = open.into_iter().filter(|(name, may)| {
+            // Those of tenants are looked at, and mended, one by one.
+            !is_tenants(name) && !(*may && to_be_closed(name))
+        });
+        let gaps = open.map(|(name, _)| {
+            format!(
+                "Everybody may enter the database {name:?}, tenants too; run: revoke all on \
+                 database {} from public.",
+                identifier(&name)
+            )
+        });
+        Ok(gaps.collect())
+    }
+}
+
+#[async_trait]
+impl Server for PostgreSql {
+    type Session = Session;
+
+    fn admit(&self, claim: &Claim) -> Result<(), TenancyError> {
+        names::admit_names(claim, &self.link.administrator)
+    }
+
+    async fn open(&self) -> Result<Session, TenancyError> {
+        self.link.open().await
+    }
+
+    async fn lock(&self, schema: &str, to_claim: bool) -> Result<Session, TenancyError> {
+        let mut session = match to_claim {
+            true => place::enter(&self.link).await?,
+            false => self.link.open().await?,
+        };
+        place::lock(&mut session, &format!("schema/{schema}")).await?;
+        Ok(session)
+    }
+
+    async fn close(&self, session: Session) {
+        session.close().await;
+    }
+
+    fn reusable(&self, session: &Session) -> bool {
+        session.in_place
+    }
+
+    async fn health(&self) -> Result<Health, TenancyError> {
+        let mut session = self.link.open().await?;
+        self.link.prove(&session.endpoint).await?;
+        let entrance = self.guard.entrance(&self.link).await?;
+        let sql = "select pg_catalog.split_part(pg_catalog.current_setting('server_version'), ' ', 1),
+            (select coalesce(sum(pg_catalog.pg_database_size(oid)), 0)::bigint
+             from pg_catalog.pg_database
+             where pg_catalog.has_database_privilege(oid, 'connect'))";
+        let found: Vec<(String, i64)> = session.rows("ask the server", sql, &[]).await?;
+        let (version, size) = found.into_iter().next().unwrap_or_default();
+        let mut gaps = self.gaps(&mut session).await?;
+        if entrance.by_certificate {
+            gaps.push(
+                "The client certificate of the datastore alone lets one in as the \
+                 administrator, and tenants' pods get a copy of it; make the server ask for \
+                 the password too."
+                    .to_owned(),
+            );
+        }
+        session.close().await;
+        let size = u64::try_from(size).unwrap_or(0);
+        Ok(Health {
+            version,
+            revision: 0,
+            authentication: entrance.guarded,
+            alarms: Vec::new(),
+            gaps,
+            size,
+            used: size,
+            quota: None,
+        })
+    }
+
+    async fn authenticates(&self) -> Result<bool, TenancyError> {
+        Ok(self.guard.entrance(&self.link).await?.guarded)
+    }
+
+    async fn claims(&self, session: &mut Session) -> Result<Vec<Claim>, TenancyError> {
+        place::claims(session).await
+    }
+
+    async fn claims_on(
+        &self,
+        session: &mut Session,
+        claim: &Claim,
+    ) -> Result<Vec<Claim>, TenancyError> {
+        place::claims_on(session, claim).await
+    }
+
+    async fn insert(&self, session: &mut Session, claim: &Claim) -> Result<bool, TenancyError> {
+        place::insert(session, claim).await
+    }
+
+    async fn delete(&self, session: &mut Session, claim: &Claim) -> Result<(), TenancyError> {
+        place::delete(session, claim).await
+    }
+
+    async fn present(
+        &self,
+        session: &mut Session,
+        claim: &Claim,
+    ) -> Result<Present, TenancyError> {
+        let sql = "select exists (select from pg_catalog.pg_database where datname = $1),
+            exists (select from pg_catalog.pg_roles where rolname = $2)";
+        let names = [claim.schema.as_str(), claim.user.as_str()];
+        let found: Vec<(bool, bool)> = session.rows("look for the tenant", sql, &names).await?;
+        let (database, user) = found.first().copied().unwrap_or_default();
+        Ok(Present { database, user })
+    }
+
+    async fn give(
+        &self,
+        session: &mut Session,
+        claim: &Claim,
+        password: &Password,
+    ) -> Result<(), TenancyError> {
+        let new = self.create(session, claim).await?;
+        let found = rights::find(session, claim).await?;
+        self.mend(session, claim, rights::repairs(&found, claim)).await?;
+
+        let mut inside = self.inside(session, claim).await?;
+        let mended = match rights::repairs_inside(&mut inside, claim).await {
+            Ok(repairs) => self.mend(&mut inside, claim, repairs).await,
+            Err(error) => Err(error),
+        };
+        inside.close().await;
+        mended?;
+
+        let wrong = match new {
+            true => true,
+            false => matches!(
+                self.try_password(session, claim, password).await?,
+                Entry::WrongPassword
+            ),
+        };
+        if wrong {
+            let user = identifier(&claim.user);
+            let verifier = literal(&scram::verifier(password));
+            let sql = format!("alter role {user} password {verifier}");
+            session.run("set the password", sql).await?;
+        }
+        Ok(())
+    }
+
+    async fn difference(
+        &self,
+        session: &mut Session,
+        claim: &Claim,
+        password: Option<&Password>,
+    ) -> Result<Option<String>, TenancyError> {
+        let there = self.present(session, claim).await?;
+        if !there.database {
+            return Ok(Some(format!("database {:?} does not exist", claim.schema)));
+        }
+        if !there.user {
+            return Ok(Some(format!("user {:?} does not exist", claim.user)));
+        }
+        let found = rights::find(session, claim).await?;
+        let why = |repairs: Vec<Repair>| {
+            let why: Vec<_> = repairs.into_iter().map(|repair| repair.why).collect();
+            (!why.is_empty()).then(|| why.join("; "))
+        };
+        if let Some(why) = why(rights::repairs(&found, claim)) {
+            return Ok(Some(why));
+        }
+        let mut inside = self.inside(session, claim).await?;
+        let repairs = rights::repairs_inside(&mut inside, claim).await;
+        inside.close().await;
+        if let Some(why) = why(repairs?) {
+            return Ok(Some(why));
+        }
+        let Some(password) = password else {
+            return Ok(None);
+        };
+        Ok(match self.try_password(session, claim, password).await? {
+            Entry::Accepted => None,
+            Entry::WrongPassword => Some(format!(
+                "the server does not accept the password of user {:?}",
+                claim.user
+            )),
+        })
+    }
+
+    async fn shut_out(&self, session: &mut Session, claim: &Claim) -> Result<(), TenancyError> {
+        let there = self.present(session, claim).await?;
+        if !there.user {
+            return Ok(());
+        }
+        self.join(session, claim).await?;
+        let user = identifier(&claim.user);
+        let sql = format!("alter role {user} nologin connection limit 0");
+        session.run("shut the user out", sql).await?;
+        if there.database {
+            let database = identifier(&claim.schema);
+            let sql = format!("revoke all on database {database} from {user} cascade");
+            session.run("revoke rights", sql).await?;
+        }
+        let sql = format!(
+            "select pg_catalog.pg_terminate_backend(pid) from pg_catalog.pg_stat_activity \
+             where usename = {}",
+            literal(&claim.user)
+        );
+        Ok(session.run("end the user's connections", sql).await?)
+    }
+
+    async fn remove(&self, session: &mut Session, claim: &Claim) -> Result<(), TenancyError> {
+        let there = self.present(session, claim).await?;
+        if there.database {
+            if there.user {
+                self.join(session, claim).await?;
+            }
+            let database = identifier(&claim.schema);
+            let sql = format!("drop database if exists {database} with (force)");
+            session.run("drop the database", sql).await?;
+        }
+        if there.user {
+            let sql = format!("drop role if exists {}", identifier(&claim.user));
+            session.run("drop the user", sql).await?;
+        }
+        Ok(())
+    }
+
+    async fn size(&self, session: &mut Session, claim: &Claim) -> Result<u64, TenancyError> {
+        let sql = "select pg_catalog.pg_database_size(oid) from pg_catalog.pg_database
+            where datname = $1";
+        let found: Vec<(i64,)> = session.rows("measure", sql, &[&claim.schema]).await?;
+        Ok(found.first().map_or(0, |row| u64::try_from(row.0).unwrap_or(0)))
+    }
+}

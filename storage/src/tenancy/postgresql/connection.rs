@@ -1,0 +1,241 @@
+//! Connections to PostgreSQL: which server, as whom, and a deadline for each statement.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgRow, PgSslMode};
+use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, FromRow, PgConnection};
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::failure::Failure;
+use super::handshake;
+use crate::tenancy::sql::endpoint::{Endpoint, administrator, together};
+use crate::tenancy::sql::names::PLACE;
+use crate::tenancy::{Connection, TenancyError, tls};
+
+const PORT: u16 = 5432;
+/// Databases that every server has; one of them has to do until there is ours.
+const OTHERS: [&str; 2] = ["postgres", "template1"];
+/// Before that `DROP DATABASE` cannot end connections.
+const OLDEST: i32 = 130_000;
+
+/// Who connects where.
+pub struct Login<'a> {
+    pub user: &'a str,
+    pub password: &'a str,
+    pub database: &'a str,
+    /// Whether it shows the client certificate of the datastore, if there is one.
+    pub certificate: bool,
+}
+
+/// A connection to one server.
+pub struct Session {
+    pub endpoint: Endpoint,
+    /// Whether it is to the database that holds the claims.
+    pub in_place: bool,
+    connection: PgConnection,
+    deadline: Duration,
+}
+
+impl Session {
+    /// Executes statements that return nothing. Names and values in it are quoted.
+    pub async fn run(&mut self, what: &'static str, sql: String) -> Result<(), Failure> {
+        let run = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut self.connection);
+        match timeout(self.deadline, run).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(Failure::of(&self.endpoint, what, &error)),
+            Err(_) => Err(Failure::silence(&self.endpoint, what, self.deadline)),
+        }
+    }
+
+    /// Asks with texts as parameters.
+    pub async fn rows<T>(
+        &mut self,
+        what: &'static str,
+        sql: &'static str,
+        parameters: &[&str],
+    ) -> Result<Vec<T>, Failure>
+    where
+        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        let mut query = sqlx::query_as(sql);
+        for parameter in parameters {
+            query = query.bind(*parameter);
+        }
+        match timeout(self.deadline, query.fetch_all(&mut self.connection)).await {
+            Ok(Ok(rows)) => Ok(rows),
+            Ok(Err(error)) => Err(Failure::of(&self.endpoint, what, &error)),
+            Err(_) => Err(Failure::silence(&self.endpoint, what, self.deadline)),
+        }
+    }
+
+    /// Whether a question has the answer yes.
+    pub async fn holds(
+        &mut self,
+        what: &'static str,
+        sql: &'static str,
+        parameters: &[&str],
+    ) -> Result<bool, Failure> {
+        let rows: Vec<(bool,)> = self.rows(what, sql, parameters).await?;
+        Ok(rows.first().is_some_and(|row| row.0))
+    }
+
+    /// Says good-bye.
+    pub async fn close(self) {
+        let _ = timeout(Duration::from_secs(1), self.connection.close()).await;
+    }
+}
+
+/// The servers of one datastore.
+pub struct Link {
+    pub administrator: String,
+    password: String,
+    connection: Connection,
+    endpoints: Vec<Endpoint>,
+    /// The one that served last.
+    good: AtomicUsize,
+    tls: Option<TlsConnector>,
+}
+
+impl Link {
+    /// Checks settings; does not connect.
+    pub fn new(connection: Connection) -> Result<Self, TenancyError> {
+        let endpoints = Endpoint::all(&connection, PORT)?;
+        let (name, password) = administrator(&connection)?;
+        let tls = match &connection.ca_pem {
+            None => None,
+            Some(ca) => Some(TlsConnector::from(Arc::new(tls::config(&connection, ca)?))),
+        };
+        Ok(Link {
+            administrator: name,
+            password,
+            endpoints,
+            good: AtomicUsize::new(0),
+            tls,
+            connection,
+        })
+    }
+
+    pub fn has_certificate(&self) -> bool {
+        self.connection.client_cert.is_some()
+    }
+
+    fn options(&self, endpoint: &Endpoint, login: &Login) -> PgConnectOptions {
+        let c = &self.connection;
+        // In a tenant's database the tenant makes functions; none of them may stand in for
+        // one of the server's.
+        let settings = [
+            ("search_path", "pg_catalog".to_owned()),
+            ("lock_timeout", c.deadline.as_millis().to_string()),
+        ];
+        let mut options = PgConnectOptions::new_without_pgpass()
+            .host(&endpoint.host)
+            .port(endpoint.port)
+            .username(login.user)
+            .password(login.password)
+            .database(login.database)
+            .application_name("steward")
+            .options(settings.iter().map(|(name, value)| (name, value)))
+            // Statements hold names, and verifiers of passwords.
+            .disable_statement_logging();
+        options = match &c.ca_pem {
+            Some(ca) => options
+                .ssl_mode(PgSslMode::VerifyFull)
+                .ssl_root_cert_from_pem(ca.clone()),
+            None => options.ssl_mode(PgSslMode::Prefer),
+        };
+        if let (Some(cert), Some(key), true) = (&c.client_cert, &c.client_key, login.certificate) {
+            options = options
+                .ssl_client_cert_from_pem(cert)
+                .ssl_client_key_from_pem(key);
+        }
+        options
+    }
+
+    /// A connection to one server.
+    pub async fn login(&self, endpoint: &Endpoint, login: &Login<'_>) -> Result<Session, Failure> {
+        let deadline = self.connection.deadline;
+        let options = self.options(endpoint, login);
+        match timeout(deadline, options.connect()).await {
+            Ok(Ok(connection)) => Ok(Session {
+                endpoint: endpoint.clone(),
+                in_place: login.database == PLACE,
+                connection,
+                deadline,
+            }),
+            Ok(Err(error)) => Err(Failure::of(endpoint, "connect", &error)),
+            Err(_) => Err(Failure::silence(endpoint, "connect", deadline)),
+        }
+    }
+
+    /// A connection of the administrator to a database of a server that serves.
+    pub async fn enter(&self, endpoint: &Endpoint, database: &str) -> Result<Session, Failure> {
+        let login = Login {
+            user: &self.administrator,
+            password: &self.password,
+            database,
+            certificate: true,
+        };
+        self.login(endpoint, &login).await
+    }
+
+    /// A connection of the administrator to the first server that writes, in the database
+    /// with the claims if that is there.
+    pub async fn open(&self) -> Result<Session, TenancyError> {
+        let count = self.endpoints.len();
+        let first = self.good.load(Ordering::Relaxed);
+        let mut failures = Vec::new();
+        for index in (first..first + count).map(|index| index % count) {
+            match self.open_at(&self.endpoints[index]).await {
+                Ok(session) => {
+                    self.good.store(index, Ordering::Relaxed);
+                    return Ok(session);
+                }
+                Err(failure) => failures.push(failure.error),
+            }
+        }
+        Err(together(failures))
+    }
+
+    async fn open_at(&self, endpoint: &Endpoint) -> Result<Session, Failure> {
+        let mut found = self.enter(endpoint, PLACE).await;
+        // Only absence means that nobody has claimed anything.
+        let mut elsewhere: &[&str] = &["3D000"];
+        for other in OTHERS {
+            match &found {
+                Err(failure) if elsewhere.contains(&failure.code.as_str()) => {}
+                _ => break,
+            }
+            found = self.enter(endpoint, other).await;
+            elsewhere = &["3D000", "42501"];
+        }
+        let mut session = found?;
+        let question = "select pg_is_in_recovery(), current_setting('server_version_num')::int4";
+        let state: Vec<(bool, i32)> = session.rows("ask the server", question, &[]).await?;
+        match state.first() {
+            Some((true, _)) => Err(Failure::unreachable(
+                endpoint,
+                "this server is a standby, which only reads",
+            )),
+            Some((_, version)) if *version < OLDEST => Err(Failure::refused(
+                endpoint,
+                "PostgreSQL 13 or later is needed",
+            )),
+            _ => Ok(session),
+        }
+    }
+
+    /// Whether the server that serves shows a certificate of the datastore's authorities;
+    /// what the driver does not tell, for it also trusts public ones.
+    pub async fn prove(&self, endpoint: &Endpoint) -> Result<(), TenancyError> {
+        let Some(tls) = &self.tls else { return Ok(()) };
+        let deadline = self.connection.deadline;
+        match timeout(deadline, handshake::shake_hands(endpoint, tls)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Failure::of(endpoint, "connect", &error.into()).error),
+            Err(_) => Err(Failure::silence(endpoint, "connect", deadline).error),
+        }
+    }
+}

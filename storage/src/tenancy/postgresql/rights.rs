@@ -1,0 +1,377 @@
+//! What a tenant's user may do: how it is found, how it should be, and the statements
+//! between the two.
+
+use super::connection::Session;
+use super::names::identifier;
+use crate::tenancy::{Claim, TenancyError};
+
+/// Connections that a tenant's user may have at a time, of all its pods together. A
+/// server has 100 unless its administrator says otherwise; kine keeps 20 idle ones at
+/// most, and opens more when it needs them.
+pub const CONNECTIONS: i32 = 50;
+
+/// One thing that differs.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Repair {
+    /// A sentence without full stop.
+    pub why: String,
+    /// What mends it. `None`: only a person can.
+    pub sql: Option<String>,
+}
+
+impl Repair {
+    fn new(why: impl Into<String>, sql: impl Into<String>) -> Self {
+        Repair {
+            why: why.into(),
+            sql: Some(sql.into()),
+        }
+    }
+}
+
+/// What the server says of a tenant's role and database.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Attributes of the role that it must not have, as in `ALTER ROLE`.
+    pub attributes: Vec<&'static str>,
+    pub connections: i32,
+    pub expires: bool,
+    /// Settings of sessions, which the tenant itself can make.
+    pub settings: bool,
+    /// Roles whose rights it has.
+    pub member_of: Vec<String>,
+    /// Roles of others that have its rights.
+    pub members: Vec<String>,
+    /// Other databases that name it in their own list of rights.
+    pub databases: Vec<String>,
+    /// Where else it owns something or was given a right.
+    pub elsewhere: Vec<String>,
+    /// Owner of its database, if that is not an administrator.
+    pub owner: Option<String>,
+    /// Whether the database can be entered.
+    pub open: bool,
+    /// Who has which right on the database, the owner aside, and whether he can give it to others.
+    pub grants: Vec<(String, String, bool)>,
+}
+
+/// Asks the server. Role and database are there.
+pub async fn find(session: &mut Session, claim: &Claim) -> Result<Found, TenancyError> {
+    let user = [claim.user.as_str()];
+    let both = [claim.user.as_str(), claim.schema.as_str()];
+    let schema = [claim.schema.as_str()];
+    let mut found = Found::default();
+
+    let role: Vec<(bool, bool, bool, bool, bool, bool, bool, i32, bool, bool)> =
+        session.rows("look at the user", ROLE, &user).await?;
+    for role in role {
+        let flags = [
+            (role.0, "nosuperuser"),
+            (role.1, "nocreaterole"),
+            (role.2, "nocreatedb"),
+            (!role.3, "login"),
+            (role.4, "noreplication"),
+            (role.5, "nobypassrls"),
+            (role.6, "noinherit"),
+        ];
+        let wrong = flags.into_iter().filter(|(wrong, _)| *wrong);
+        found.attributes = wrong.map(|(_, word)| word).collect();
+        (found.connections, found.expires, found.settings) = (role.7, role.8, role.9);
+    }
+    found.member_of = names(session.rows("look at roles", MEMBER_OF, &user).await?);
+    found.members = names(session.rows("look at members", MEMBERS, &user).await?);
+    found.databases = names(session.rows("look at rights", DATABASES, &both).await?);
+    found.elsewhere = names(session.rows("look at rights", ELSEWHERE, &both).await?);
+
+    let database: Vec<(Option<String>, bool)> =
+        session.rows("look at the database", DATABASE, &schema).await?;
+    for (owner, open) in database {
+        (found.owner, found.open) = (owner, open);
+    }
+    found.grants = session.rows("look at rights", GRANTS, &schema).await?;
+    Ok(found)
+}
+
+fn names(rows: Vec<(String,)>) -> Vec<String> {
+    rows.into_iter().map(|row| row.0).collect()
+}
+
+/// What differs, in the order in which it is to be mended.
+pub fn repairs(found: &Found, claim: &Claim) -> Vec<Repair> {
+    let user = identifier(&claim.user);
+    let mut repairs = of_role(found, claim);
+    let on = |name: &str| format!("on database {}", identifier(name));
+    for name in &found.databases {
+        repairs.push(Repair::new(
+            format!("user {:?} has rights on database {name:?}", claim.user),
+            format!("revoke all {} from {user} cascade", on(name)),
+        ));
+    }
+    let database = on(&claim.schema);
+    if let Some(owner) = &found.owner {
+        repairs.push(Repair::new(
+            format!("database {:?} is owned by {owner:?}", claim.schema),
+            format!("alter database {} owner to current_user", identifier(&claim.schema)),
+        ));
+    }
+    let mut connect = false;
+    for (grantee, right, passes_on) in &found.grants {
+        if *grantee == claim.user && right == "CONNECT" && !passes_on {
+            connect = true;
+            continue;
+        }
+        let from = match grantee.as_str() {
+            "" => "public".to_owned(),
+            name => identifier(name),
+        };
+        repairs.push(Repair::new(
+            format!(
+                "{} has the right {right} on database {:?}",
+                match grantee.as_str() {
+                    "" => "everybody".to_owned(),
+                    name => format!("{name:?}"),
+                },
+                claim.schema
+            ),
+            format!("revoke all {database} from {from} cascade"),
+        ));
+        // The right one goes with the others of the same user.
+        connect &= *grantee != claim.user;
+    }
+    if !connect {
+        repairs.push(Repair::new(
+            format!("user {:?} may not connect to database {:?}", claim.user, claim.schema),
+            format!("grant connect {database} to {user}"),
+        ));
+    }
+    // Last, so that nobody enters before the rights are right.
+    if !found.open {
+        repairs.push(Repair::new(
+            format!("database {:?} cannot be entered", claim.schema),
+            format!("alter database {} allow_connections true", identifier(&claim.schema)),
+        ));
+    }
+    repairs
+}
+
+fn of_role(found: &Found, claim: &Claim) -> Vec<Repair> {
+    let (name, user) = (&claim.user, identifier(&claim.user));
+    let mut repairs = Vec::new();
+    let alter = |what: &str| format!("alter role {user} {what}");
+    for attribute in &found.attributes {
+        let why = format!("user {name:?} is not {attribute}");
+        repairs.push(Repair::new(why, alter(attribute)));
+    }
+    if found.connections != CONNECTIONS {
+        repairs.push(Repair::new(
+            format!("user {name:?} does not have exactly {CONNECTIONS} connections"),
+            alter(&format!("connection limit {CONNECTIONS}")),
+        ));
+    }
+    if found.expires {
+        let why = format!("the password of user {name:?} expires");
+        repairs.push(Repair::new(why, alter("valid until 'infinity'")));
+    }
+    if found.settings {
+        let database = identifier(&claim.schema);
+        repairs.push(Repair::new(
+            format!("user {name:?} has settings of its own"),
+            alter(&format!(
+                "reset all; alter role {user} in database {database} reset all"
+            )),
+        ));
+    }
+    for role in &found.member_of {
+        repairs.push(Repair::new(
+            format!("user {name:?} is a member of role {role:?}"),
+            format!("revoke {} from {user}", identifier(role)),
+        ));
+    }
+    for member in &found.members {
+        repairs.push(Repair::new(
+            format!("role {member:?} has the rights of user {name:?}"),
+            format!("revoke {user} from {}", identifier(member)),
+        ));
+    }
+    for database in &found.elsewhere {
+        repairs.push(Repair {
+            why: format!(
+                "user {name:?} owns something or was given a right in database {database:?}, \
+                 which is not its own: take it away there"
+            ),
+            sql: None,
+        });
+    }
+    repairs
+}
+
+/// What the tenant's user lacks inside of its database, asked by the administrator there.
+pub async fn repairs_inside(
+    session: &mut Session,
+    claim: &Claim,
+) -> Result<Vec<Repair>, TenancyError> {
+    let user = identifier(&claim.user);
+    let mut repairs = Vec::new();
+    let parameters = [claim.user.as_str()];
+    let rights: Vec<(bool,)> = session.rows("look at schema public", INSIDE, &parameters).await?;
+    match rights.first() {
+        None => repairs.push(Repair::new(
+            "there is no schema public",
+            format!("create schema public; grant usage, create on schema public to {user}"),
+        )),
+        Some((false,)) => repairs.push(Repair::new(
+            format!("user {:?} may not create tables in its database", claim.user),
+            format!("grant usage, create on schema public to {user}"),
+        )),
+        Some((true,)) => {}
+    }
+    let tables: Vec<(String, String)> = session.rows("look at tables", TABLES, &parameters).await?;
+    for (name, kind) in tables {
+        repairs.push(Repair::new(
+            format!("user {:?} does not own {kind} {name:?}", claim.user),
+            format!("alter {kind} public.{} owner to {user}", identifier(&name)),
+        ));
+    }
+    Ok(repairs)
+}
+
+const ROLE: &str = "\
+select rolsuper, rolcreaterole, rolcreatedb, rolcanlogin, rolreplication, rolbypassrls,
+       rolinherit, rolconnlimit,
+       rolvaliduntil is not null and rolvaliduntil <> 'infinity',
+       exists (select from pg_catalog.pg_db_role_setting where setrole = r.oid)
+from pg_catalog.pg_roles r where rolname = $1";
+
+const MEMBER_OF: &str = "\
+select g.rolname::text from pg_catalog.pg_auth_members m
+join pg_catalog.pg_roles u on u.oid = m.member
+join pg_catalog.pg_roles g on g.oid = m.roleid
+where u.rolname = $1 order by 1";
+
+const MEMBERS: &str = "\
+select distinct u.rolname::text from pg_catalog.pg_auth_members m
+join pg_catalog.pg_roles u on u.oid = m.member
+join pg_catalog.pg_roles g on g.oid = m.roleid
+where g.rolname = $1 and u.rolname <> current_user and not u.rolsuper and not u.rolcreaterole
+order by 1";
+
+const DATABASES: &str = "\
+select distinct d.datname::text
+from pg_catalog.pg_database d, pg_catalog.aclexplode(d.datacl) a
+join pg_catalog.pg_roles r on r.oid = a.grantee
+where r.rolname = $1 and d.datname <> $2 order by 1";
+
+/// Rights on databases are looked at one by one, so they do not count here.
+const ELSEWHERE: &str = "\
+select distinct coalesce(d.datname::text, 'shared by all') from pg_catalog.pg_shdepend s
+join pg_catalog.pg_roles r on r.oid = s.refobjid
+left join pg_catalog.pg_database d on d.oid = s.dbid
+where s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass
+  and r.rolname = $1
+  and s.classid not in ('pg_catalog.pg_database'::pg_catalog.regclass,
+                        'pg_catalog.pg_auth_members'::pg_catalog.regclass)
+  and (s.dbid = 0 or d.datname is distinct from $2)
+order by 1";
+
+const DATABASE: &str = "\
+select case when r.rolname = current_user or r.rolsuper or r.rolcreatedb then null
+       else coalesce(r.rolname::text, '?') end,
+       datallowconn
+from pg_catalog.pg_database d left join pg_catalog.pg_roles r on r.oid = d.datdba
+where datname = $1";
+
+/// The same grant may come from two who gave it.
+const GRANTS: &str = "\
+select coalesce(r.rolname::text, ''), a.privilege_type::text, bool_or(a.is_grantable)
+from pg_catalog.pg_database d,
+     pg_catalog.aclexplode(coalesce(d.datacl, pg_catalog.acldefault('d', d.datdba))) a
+left join pg_catalog.pg_roles r on r.oid = a.grantee
+where d.datname = $1 and a.grantee <> d.datdba
+group by 1, 2 order by 1, 2";
+
+const INSIDE: &str = "\
+select pg_catalog.has_schema_privilege(r.oid, n.oid, 'usage')
+   and pg_catalog.has_schema_privilege(r.oid, n.oid, 'create')
+from pg_catalog.pg_namespace n, pg_catalog.pg_roles r
+where n.nspname = 'public' and r.rolname = $1";
+
+/// kine's table, as a restored copy may bring it.
+const TABLES: &str = "\
+select c.relname::text, case c.relkind when 'S' then 'sequence' else 'table' end
+from pg_catalog.pg_class c
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+join pg_catalog.pg_roles r on r.oid = c.relowner
+where n.nspname = 'public' and r.rolname <> $1
+  and (c.relname = 'kine' and c.relkind in ('r', 'p')
+    or c.relname = 'kine_id_seq' and c.relkind = 'S'
+       and not exists (select from pg_catalog.pg_depend p
+                       where p.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                         and p.objid = c.oid and p.deptype in ('a', 'i')))
+order by c.relkind";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exact() -> Found {
+        Found {
+            connections: CONNECTIONS,
+            open: true,
+            grants: vec![("u".to_owned(), "CONNECT".to_owned(), false)],
+            ..Found::default()
+        }
+    }
+
+    fn sql(change: impl FnOnce(&mut Found)) -> Vec<String> {
+        let claim = Claim {
+            uid: "1".to_owned(),
+            namespace: "n".to_owned(),
+            name: "t".to_owned(),
+            schema: "s".to_owned(),
+            user: "u".to_owned(),
+            role: None,
+        };
+        let mut found = exact();
+        change(&mut found);
+        let repairs = repairs(&found, &claim);
+        let sql = repairs.into_iter().filter_map(|repair| repair.sql);
+        sql.collect()
+    }
+
+    #[test]
+    fn what_is_exact_stays() {
+        assert_eq!(sql(|_| ()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_database_is_opened_last() {
+        let repairs = sql(|found| {
+            found.open = false;
+            found.grants = vec![
+                (String::new(), "CONNECT".to_owned(), false),
+                ("x".to_owned(), "CREATE".to_owned(), false),
+            ];
+        });
+        assert_eq!(
+            repairs,
+            [
+                "revoke all on database \"s\" from public cascade",
+                "revoke all on database \"s\" from \"x\" cascade",
+                "grant connect on database \"s\" to \"u\"",
+                "alter database \"s\" allow_connections true",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_right_too_many_is_taken_with_the_others_and_the_right_one_given_again() {
+        let repairs = sql(|found| {
+            found.grants.push(("u".to_owned(), "CREATE".to_owned(), false));
+        });
+        assert_eq!(
+            repairs,
+            [
+                "revoke all on database \"s\" from \"u\" cascade",
+                "grant connect on database \"s\" to \"u\"",
+            ]
+        );
+    }
+}

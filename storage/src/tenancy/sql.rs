@@ -1,0 +1,457 @@
+//! Tenants in SQL databases: what PostgreSQL and MySQL have in common.
+//!
+//! A tenant's data is a database of its own, which the administrator owns; its user
+//! authenticates by password and has the rights in that database that kine needs, and no
+//! others. Claims are rows of a table in a database that only the administrator opens.
+//!
+//! # Who is late harms nobody
+//! Whatever changes something runs on one connection. That holds a lock of its session on
+//! the name of the schema, reads the claim under the lock, and issues the statements. Only
+//! under the same lock is a claim made or given back. So a caller that was stopped between
+//! two statements either still has the connection, and with it lock and claim, or its next
+//! statement fails.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::tenancy::{
+    Access, Claim, Compaction, Health, Password, Tenancy, TenancyError,
+};
+
+pub mod endpoint;
+pub mod names;
+
+/// Connections for reading that are kept for the next call.
+const KEPT: usize = 4;
+/// After so long without use the network may have forgotten a connection.
+const KEPT_FOR: Duration = Duration::from_secs(60);
+
+/// One SQL server, as its administrator sees it.
+#[async_trait]
+pub trait Server: Send + Sync {
+    /// A connection as the administrator, to the database with the claims if there is
+    /// one.
+    type Session: Send;
+
+    /// Refuses names that nobody may have.
+    fn admit(&self, claim: &Claim) -> Result<(), TenancyError>;
+    /// A new connection.
+    async fn open(&self) -> Result<Self::Session, TenancyError>;
+    /// A new connection that holds the lock on this schema. Where claims have no place
+    /// yet, it is made if somebody is about to claim.
+    async fn lock(&self, schema: &str, to_claim: bool) -> Result<Self::Session, TenancyError>;
+    /// Ends the connection and its lock.
+    async fn close(&self, session: Self::Session);
+    /// Whether another call may use the connection.
+    fn reusable(&self, session: &Self::Session) -> bool;
+
+    /// What [`Tenancy::verify`] answers.
+    async fn health(&self) -> Result<Health, TenancyError>;
+    /// Whether the server checks who is asking.
+    async fn authenticates(&self) -> Result<bool, TenancyError>;
+
+    /// All claims, the oldest first.
+    async fn claims(&self, session: &mut Self::Session) -> Result<Vec<Claim>, TenancyError>;
+    /// The claims, of whomever, on either of these names.
+    async fn claims_on(
+        &self,
+        session: &mut Self::Session,
+        claim: &Claim,
+    ) -> Result<Vec<Claim>, TenancyError>;
+    /// Writes a claim; whether it was first.
+    async fn insert(
+        &self,
+        session: &mut Self::Session,
+        claim: &Claim,
+    ) -> Result<bool, TenancyError>;
+    /// Deletes a claim.
+    async fn delete(&self, session: &mut Self::Session, claim: &Claim)
+    -> Result<(), TenancyError>;
+
+    /// What there is of the tenant, claimed or not.
+    async fn present(
+        &self,
+        session: &mut Self::Session,
+        claim: &Claim,
+    ) -> Result<Present, TenancyError>;
+    /// Creates what is absent and repairs what differs.
+    async fn give(
+        &self,
+        session: &mut Self::Session,
+        claim: &Claim,
+        password: &Password,
+    ) -> Result<(), TenancyError>;
+    /// How rights and password differ from what they should be.
+    async fn difference(
+        &self,
+        session: &mut Self::Session,
+        claim: &Claim,
+        password: Option<&Password>,
+    ) -> Result<Option<String>, TenancyError>;
+    /// Lets the user in no more, and ends its connections.
+    async fn shut_out(
+        &self,
+        session: &mut Self::Session,
+        claim: &Claim,
+    ) -> Result<(), TenancyError>;
+    /// Deletes the database, and the user if it is still there.
+    async fn remove(
+        &self,
+        session: &mut Self::Session,
+        claim: &Claim,
+    ) -> Result<(), TenancyError>;
+    /// Bytes of the database.
+    async fn size(&self, session: &mut Self::Session, claim: &Claim) -> Result<u64, TenancyError>;
+}
+
+/// What there is of a tenant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Present {
+    /// The database.
+    pub database: bool,
+    /// The user.
+    pub user: bool,
+}
+
+impl Present {
+    fn count(self) -> u64 {
+        u64::from(self.database) + u64::from(self.user)
+    }
+}
+
+/// What is done to a tenant that holds its claim.
+enum Change {
+    ShutOut,
+    Remove,
+    Release,
+}
+
+/// What is asked about a tenant that holds its claim.
+#[derive(Clone, Copy)]
+enum Number {
+    Left,
+    Bytes,
+}
+
+/// How a claim stands.
+enum Standing {
+    /// As asked.
+    Held,
+    /// One of the names, together with another name, for the same uid.
+    Otherwise(Claim),
+    Absent,
+}
+
+/// Administration of one SQL server.
+pub struct Sql<S: Server> {
+    server: S,
+    kept: Mutex<Vec<(Instant, S::Session)>>,
+}
+
+impl<S: Server> Sql<S> {
+    /// Does not connect.
+    pub fn new(server: S) -> Self {
+        Sql {
+            server,
+            kept: Mutex::default(),
+        }
+    }
+
+    /// Reads, by a connection that was used before if there is one.
+    async fn read<T, F>(
+        &self,
+        read: impl Fn(S::Session) -> F + Send + Sync,
+    ) -> Result<T, TenancyError>
+    where
+        F: Future<Output = (S::Session, Result<T, TenancyError>)> + Send,
+    {
+        loop {
+            let kept = self.kept.lock().pop();
+            let kept = kept.filter(|(since, _)| since.elapsed() < KEPT_FOR);
+            let old = kept.is_some();
+            let session = match kept {
+                Some((_, session)) => session,
+                None => self.server.open().await?,
+            };
+            match read(session).await {
+                // It may have ended while nobody used it.
+                (_, Err(TenancyError::Unreachable(_))) if old => continue,
+                (session, Err(error)) => {
+                    self.server.close(session).await;
+                    return Err(error);
+                }
+                (session, Ok(found)) => {
+                    self.keep(session).await;
+                    return Ok(found);
+                }
+            }
+        }
+    }
+
+    /// All claims.
+    async fn all(&self) -> Result<Vec<Claim>, TenancyError> {
+        self.read(|mut session| async move {
+            let found = self.server.claims(&mut session).await;
+            (session, found)
+        })
+        .await
+    }
+
+    async fn ask(&self, claim: &Claim, number: Number) -> Result<u64, TenancyError> {
+        self.server.admit(claim)?;
+        self.read(|mut session| async move {
+            let found = self.number(&mut session, claim, number).await;
+            (session, found)
+        })
+        .await
+    }
+
+    async fn keep(&self, session: S::Session) {
+        if self.server.reusable(&session) {
+            let mut kept = self.kept.lock();
+            if kept.len() < KEPT {
+                kept.push((Instant::now(), session));
+                return;
+            }
+        }
+        self.server.close(session).await;
+    }
+
+    /// How the claim stands.
+    ///
+    /// # Errors
+    /// [`TenancyError::SchemaTaken`] if another uid holds a name.
+    async fn standing(
+        &self,
+        session: &mut S::Session,
+        claim: &Claim,
+    ) -> Result<Standing, TenancyError> {
+        let found = self.server.claims_on(session, claim).await?;
+        if let Some(other) = found.iter().find(|found| found.uid != claim.uid) {
+            let what = match other.schema == claim.schema {
+                true => format!("schema {:?}", claim.schema),
+                false => format!("user {:?}", claim.user),
+            };
+            return Err(TenancyError::SchemaTaken {
+                what,
+                uid: other.uid.clone(),
+                namespace: other.namespace.clone(),
+                name: other.name.clone(),
+            });
+        }
+        let same = |found: &Claim| found.schema == claim.schema && found.user == claim.user;
+        Ok(match found.into_iter().next() {
+            None => Standing::Absent,
+            Some(found) if same(&found) => Standing::Held,
+            Some(found) => Standing::Otherwise(found),
+        })
+    }
+
+    /// Whether the claim is held, by whoever reads `session`.
+    async fn holds(&self, session: &mut S::Session, claim: &Claim) -> Result<bool, TenancyError> {
+        Ok(matches!(self.standing(session, claim).await?, Standing::Held))
+    }
+
+    /// What was there before anybody claimed the names belongs to someone else.
+    async fn take(&self, session: &mut S::Session, claim: &Claim) -> Result<(), TenancyError> {
+        let found = self.server.present(session, claim).await?;
+        let mut what = Vec::new();
+        if found.database {
+            what.push(format!("the database {:?}", claim.schema));
+        }
+        if found.user {
+            what.push(format!("the user {:?}", claim.user));
+        }
+        if !what.is_empty() {
+            return Err(TenancyError::Refused(format!(
+                "the datastore already holds {}, which no tenant control plane has claimed; \
+                 choose another schema and user, or remove them",
+                what.join(" and ")
+            )));
+        }
+        if self.server.insert(session, claim).await? || self.holds(session, claim).await? {
+            return Ok(());
+        }
+        Err(TenancyError::Unreachable(
+            "the claim changes faster than it can be read".to_owned(),
+        ))
+    }
+
+    async fn prepare_under(
+        &self,
+        session: &mut S::Session,
+        claim: &Claim,
+        password: &Password,
+    ) -> Result<(), TenancyError> {
+        match self.standing(session, claim).await? {
+            Standing::Held => {}
+            Standing::Absent => self.take(session, claim).await?,
+            Standing::Otherwise(found) => {
+                return Err(TenancyError::Refused(otherwise(&found)));
+            }
+        }
+        self.server.give(session, claim, password).await
+    }
+
+    /// Changes something of the tenant, if it holds its claim.
+    async fn change(&self, claim: &Claim, change: Change) -> Result<(), TenancyError> {
+        self.server.admit(claim)?;
+        let mut session = self.server.lock(&claim.schema, false).await?;
+        let done = match self.holds(&mut session, claim).await {
+            Ok(true) => self.change_under(&mut session, claim, change).await,
+            Ok(false) => Ok(()),
+            Err(error) => Err(error),
+        };
+        self.server.close(session).await;
+        done
+    }
+
+    async fn change_under(
+        &self,
+        session: &mut S::Session,
+        claim: &Claim,
+        change: Change,
+    ) -> Result<(), TenancyError> {
+        match change {
+            Change::ShutOut => {
+                self.server.shut_out(session, claim).await?;
+                // Without a database nothing needs the user any more.
+                match self.server.present(session, claim).await? {
+                    found if found.database => Ok(()),
+                    _ => self.server.remove(session, claim).await,
+                }
+            }
+            Change::Remove => self.server.remove(session, claim).await,
+            Change::Release => match self.server.present(session, claim).await?.count() {
+                0 => self.server.delete(session, claim).await,
+                left => Err(TenancyError::Refused(format!(
+                    "{left} of database and user of schema {:?} are left; its claim stays",
+                    claim.schema
+                ))),
+            },
+        }
+    }
+
+    async fn access(
+        &self,
+        session: &mut S::Session,
+        claim: &Claim,
+        password: Option<&Password>,
+    ) -> Result<Access, TenancyError> {
+        match self.standing(session, claim).await? {
+            Standing::Held => {}
+            Standing::Otherwise(found) => return Ok(Access::Differs(otherwise(&found))),
+            Standing::Absent => return Ok(Access::Unclaimed),
+        }
+        let difference = self.server.difference(session, claim, password).await?;
+        Ok(difference.map_or(Access::Exact, Access::Differs))
+    }
+
+    /// A number that is 0 without the claim.
+    async fn number(
+        &self,
+        session: &mut S::Session,
+        claim: &Claim,
+        number: Number,
+    ) -> Result<u64, TenancyError> {
+        if !self.holds(session, claim).await? {
+            return Ok(0);
+        }
+        match number {
+            Number::Left => Ok(self.server.present(session, claim).await?.count()),
+            Number::Bytes => self.server.size(session, claim).await,
+        }
+    }
+}
+
+fn otherwise(found: &Claim) -> String {
+    format!(
+        "this tenant control plane has claimed schema {:?} with user {:?}, not as it asks now",
+        found.schema, found.user
+    )
+}
+
+#[async_trait]
+impl<S: Server> Tenancy for Sql<S> {
+    async fn verify(&self) -> Result<Health, TenancyError> {
+        self.server.health().await
+    }
+
+    async fn claims(&self, uid: &str) -> Result<Vec<Claim>, TenancyError> {
+        let mut found = self.all().await?;
+        found.retain(|claim| claim.uid == uid);
+        Ok(found)
+    }
+
+    async fn claimants(&self) -> Result<BTreeSet<String>, TenancyError> {
+        let found = self.all().await?;
+        Ok(found.into_iter().map(|claim| claim.uid).collect())
+    }
+
+    async fn prepare(
+        &self,
+        claim: &Claim,
+        password: Option<&Password>,
+    ) -> Result<(), TenancyError> {
+        self.server.admit(claim)?;
+        let Some(password) = password else {
+            return Err(TenancyError::Refused(
+                "this driver needs a password for the tenant's user".to_owned(),
+            ));
+        };
+        names::admit_password(password)?;
+        if !self.server.authenticates().await? {
+            return Err(TenancyError::Refused(
+                "the datastore lets everybody in without the right password: every tenant \
+                 could read all others; make it ask for passwords"
+                    .to_owned(),
+            ));
+        }
+        let mut session = self.server.lock(&claim.schema, true).await?;
+        let done = self.prepare_under(&mut session, claim, password).await;
+        self.server.close(session).await;
+        done
+    }
+
+    async fn check(
+        &self,
+        claim: &Claim,
+        password: Option<&Password>,
+    ) -> Result<Access, TenancyError> {
+        self.server.admit(claim)?;
+        self.read(|mut session| async move {
+            let access = self.access(&mut session, claim, password).await;
+            (session, access)
+        })
+        .await
+    }
+
+    async fn revoke(&self, claim: &Claim) -> Result<(), TenancyError> {
+        self.change(claim, Change::ShutOut).await
+    }
+
+    async fn drop_data(&self, claim: &Claim) -> Result<(), TenancyError> {
+        self.change(claim, Change::Remove).await
+    }
+
+    async fn remaining(&self, claim: &Claim) -> Result<u64, TenancyError> {
+        self.ask(claim, Number::Left).await
+    }
+
+    async fn release(&self, claim: &Claim) -> Result<(), TenancyError> {
+        self.change(claim, Change::Release).await
+    }
+
+    async fn size(&self, claim: &Claim) -> Result<u64, TenancyError> {
+        self.ask(claim, Number::Bytes).await
+    }
+
+    /// kine compacts its own table, as the tenant's API server asks it to.
+    async fn compact_older_than(&self, _revision: u64) -> Result<Compaction, TenancyError> {
+        Ok(Compaction::NotOurs)
+    }
+}

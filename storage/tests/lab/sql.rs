@@ -1,0 +1,154 @@
+//! A real SQL server with TLS, for one test.
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use etcd_client::{Client, ConnectOptions};
+use storage::tenancy::{Connection, Password};
+
+use super::cache;
+
+#[path = "../../../tests/src/lab/databases/server.rs"]
+pub mod server;
+
+pub use server::{ADMINISTRATOR, Kind, Server, Settings};
+
+/// Of every administrator here, with what quoting has to bear.
+pub const PASSWORD: &str = "it's \"a\\b\" $$1 %s";
+
+pub fn start(kind: Kind) -> Server {
+    start_with(kind, Settings::local(PASSWORD))
+}
+
+pub fn start_with(kind: Kind, settings: Settings) -> Server {
+    let programs = server::Programs::in_cache(&cache()).unwrap();
+    programs.start(kind, &settings).unwrap()
+}
+
+/// As the administrator of a `DataStore` connects.
+pub fn connection(server: &Server) -> Connection {
+    Connection {
+        driver: match server.kind {
+            Kind::PostgreSql => "PostgreSQL".to_owned(),
+            Kind::MariaDb => "MySQL".to_owned(),
+        },
+        endpoints: vec![server.endpoint()],
+        ca_pem: Some(server.authority.cert.clone().into_bytes()),
+        client_cert: None,
+        client_key: None,
+        username: Some(ADMINISTRATOR.to_owned()),
+        password: Some(server.password.clone()),
+        deadline: Connection::DEADLINE,
+    }
+}
+
+/// The password of the tenants' users.
+pub fn secret() -> Password {
+    Password::new("c0ffee00-1111-4222-8333-444455556666")
+}
+
+/// kine, as it runs beside the API server of a tenant, with nothing but the tenant's own
+/// password and the authority of the datastore.
+pub struct Kine {
+    child: Child,
+    address: String,
+    directory: tempfile::TempDir,
+}
+
+impl Kine {
+    pub fn start(server: &Server, endpoint: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let log = std::fs::File::create(directory.path().join("log")).unwrap();
+        let address = format!("127.0.0.1:{}", super::free_port());
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL"])
+            .arg(super::newest("kine", "STEWARD_KINE"))
+            .arg(format!("--listen-address=http://{address}"))
+            .arg("--metrics-bind-address=0")
+            .arg(format!(
+                "--ca-file={}",
+                server.directory().join("ca.crt").display()
+            ))
+            .env("KINE_ENDPOINT", endpoint)
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Kine {
+            child,
+            address,
+            directory,
+        }
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).unwrap()
+    }
+
+    /// Whether it has ended by itself.
+    pub fn ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// As an API server uses it, once it serves.
+    pub async fn client(&mut self) -> Client {
+        let begin = Instant::now();
+        loop {
+            let options = ConnectOptions::new().with_timeout(Duration::from_secs(5));
+            let endpoint = format!("http://{}", self.address);
+            if let Ok(mut client) = Client::connect([endpoint], Some(options)).await {
+                if client.get("/", None).await.is_ok() {
+                    return client;
+                }
+            }
+            assert!(!self.ended(), "kine ended: {}", self.log());
+            assert!(begin.elapsed() < Duration::from_secs(60), "{}", self.log());
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Creates a key as an API server does.
+    pub async fn create(client: &mut Client, key: &str) -> Result<bool, etcd_client::Error> {
+        use etcd_client::{Compare, CompareOp, Txn, TxnOp};
+        let absent = Compare::mod_revision(key, CompareOp::Equal, 0);
+        let put = TxnOp::put(key, "1", None);
+        let done = client.txn(Txn::new().when([absent]).and_then([put]));
+        Ok(done.await?.succeeded())
+    }
+
+    /// What an API server does: create, update on a condition, list, watch, delete.
+    pub async fn work(&mut self) {
+        use etcd_client::{Compare, CompareOp, GetOptions, Txn, TxnOp, WatchOptions};
+        let mut client = self.client().await;
+        let prefix = WatchOptions::new().with_prefix();
+        let mut events = client.watch("/registry/pods/", Some(prefix)).await.unwrap();
+        let mut revision = 0;
+        for value in ["1", "2"] {
+            let key = "/registry/pods/x";
+            let unchanged = Compare::mod_revision(key, CompareOp::Equal, revision);
+            let put = TxnOp::put(key, value, None);
+            let get = TxnOp::get(key, None);
+            let txn = Txn::new().when([unchanged]).and_then([put]).or_else([get]);
+            let done = client.txn(txn).await.unwrap();
+            assert!(done.succeeded(), "{value}: {}", self.log());
+            revision = done.header().unwrap().revision();
+        }
+        let all = GetOptions::new().with_prefix();
+        let found = client.get("/registry/pods/", Some(all)).await.unwrap();
+        assert_eq!(found.kvs()[0].value(), b"2");
+        let heard = tokio::time::timeout(Duration::from_secs(10), async {
+            let mut heard = 0;
+            while heard < 2 {
+                heard += events.message().await.unwrap().unwrap().events().len();
+            }
+        });
+        heard.await.expect("the watch hears of both");
+    }
+}
+
+impl Drop for Kine {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
