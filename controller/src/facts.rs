@@ -40,6 +40,9 @@ pub struct TenantFacts {
     pub held: Option<Held>,
     /// The password with which its user was let in last.
     pub password: Option<Password>,
+    /// Held by whoever changes its rights in the datastore, or looks at them, until what
+    /// came of it is known here.
+    pub rights: Arc<tokio::sync::Mutex<()>>,
     /// Steps of its clean-up that failed, and why at last.
     pub cleanup_failures: u32,
     /// What makes the next plan put the clean-up off.

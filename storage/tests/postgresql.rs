@@ -76,7 +76,10 @@ async fn a_tenant_lives_and_leaves_nothing() {
     assert_eq!(tenancy.claims("1").await, Ok(vec![]));
     assert!(tenancy.claimants().await.unwrap().is_empty());
     let a = claim("1", "default_tenant-1", "default_user-1");
-    assert_eq!(tenancy.check(&a, Some(&secret())).await, Ok(Access::Unclaimed));
+    assert_eq!(
+        tenancy.check(&a, Some(&secret())).await,
+        Ok(Access::Unclaimed)
+    );
     let none = tenancy.prepare(&a, None).await.unwrap_err();
     assert!(none.to_string().contains("needs a password"), "{none}");
 
@@ -106,7 +109,11 @@ async fn a_tenant_lives_and_leaves_nothing() {
 
     let mut open = tenant(&server, &a).await.unwrap();
     run(&mut open, "create table kine (value text)").await;
-    run(&mut open, "insert into kine select repeat('x', 1000) from generate_series(1, 5000)").await;
+    run(
+        &mut open,
+        "insert into kine select repeat('x', 1000) from generate_series(1, 5000)",
+    )
+    .await;
     assert!(tenancy.size(&a).await.unwrap() > 5_000_000);
     assert_eq!(tenancy.remaining(&a).await, Ok(2));
     let early = tenancy.release(&a).await;
@@ -137,7 +144,10 @@ async fn a_tenant_lives_and_leaves_nothing() {
     assert_eq!(tenancy.size(&a).await, Ok(0));
     assert_eq!(everything(&server).await, before);
     tenancy.prepare(&other, Some(&secret())).await.unwrap();
-    assert!(!server.log().contains(secret().expose()), "in the server's log");
+    assert!(
+        !server.log().contains(secret().expose()),
+        "in the server's log"
+    );
 }
 
 #[tokio::test]
@@ -205,7 +215,10 @@ async fn who_is_late_harms_nobody() {
         tenancy.release(&before).await,
         tenancy.check(&before, None).await.map(drop),
     ] {
-        assert!(matches!(late, Err(TenancyError::SchemaTaken { .. })), "{late:?}");
+        assert!(
+            matches!(late, Err(TenancyError::SchemaTaken { .. })),
+            "{late:?}"
+        );
     }
     run(&mut new, "insert into kine values ('1')").await;
     assert_eq!(tenancy.check(&after, Some(&next)).await, Ok(Access::Exact));
@@ -215,7 +228,10 @@ async fn who_is_late_harms_nobody() {
     let mut lock = administrator(&server, "steward").await;
     let number = "select objid::bigint | classid::bigint << 32 from pg_locks
         where locktype = 'advisory' limit 1";
-    let held: Vec<i64> = sqlx::query_scalar(number).fetch_all(&mut lock).await.unwrap();
+    let held: Vec<i64> = sqlx::query_scalar(number)
+        .fetch_all(&mut lock)
+        .await
+        .unwrap();
     assert_eq!(held, Vec::<i64>::new(), "no lock is left");
 }
 
@@ -279,13 +295,19 @@ async fn a_name_belongs_to_who_claimed_it_first() {
     // The holder itself does not get a second user on its schema.
     let otherwise = claim("1", "a", "v");
     let refused = tenancy.prepare(&otherwise, Some(&secret())).await;
-    assert!(matches!(refused, Err(TenancyError::Refused(_))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(TenancyError::Refused(_))),
+        "{refused:?}"
+    );
     let differs = tenancy.check(&otherwise, None).await;
     assert!(matches!(differs, Ok(Access::Differs(_))), "{differs:?}");
     tenancy.drop_data(&otherwise).await.unwrap();
     assert_eq!(tenancy.remaining(&otherwise).await, Ok(0));
     assert_eq!(everything(&server).await, before);
-    assert_eq!(tenancy.check(&first, Some(&secret())).await, Ok(Access::Exact));
+    assert_eq!(
+        tenancy.check(&first, Some(&secret())).await,
+        Ok(Access::Exact)
+    );
 }
 
 #[tokio::test]
@@ -297,7 +319,10 @@ async fn claims_are_found_by_uid_oldest_first() {
     for claim in [&first, &claim("2", "m", "m"), &second] {
         tenancy.prepare(claim, Some(&secret())).await.unwrap();
     }
-    assert_eq!(tenancy.claims("1").await.unwrap(), [first.clone(), second.clone()]);
+    assert_eq!(
+        tenancy.claims("1").await.unwrap(),
+        [first.clone(), second.clone()]
+    );
     assert_eq!(tenancy.claims("3").await.unwrap(), []);
     assert_eq!(tenancy.claimants().await.unwrap().len(), 2);
     tenancy.drop_data(&first).await.unwrap();
@@ -309,9 +334,17 @@ async fn claims_are_found_by_uid_oldest_first() {
 async fn many_at_once() {
     let (server, tenancy) = ready();
     // Eight want the same name, and thirty a name of their own, before anybody was there.
-    let rivals: Vec<_> = (1..=8).map(|uid| claim(&format!("r{uid}"), "same", "same")).collect();
+    let rivals: Vec<_> = (1..=8)
+        .map(|uid| claim(&format!("r{uid}"), "same", "same"))
+        .collect();
     let own: Vec<_> = (1..=30)
-        .map(|n| claim(&format!("t{n}"), &format!("tenant_{n}"), &format!("user_{n}")))
+        .map(|n| {
+            claim(
+                &format!("t{n}"),
+                &format!("tenant_{n}"),
+                &format!("user_{n}"),
+            )
+        })
         .collect();
     let secret = secret();
     let patient = connect(Connection {
@@ -323,12 +356,13 @@ async fn many_at_once() {
     let asked = all.map(|claim| patient.prepare(claim, Some(&secret)));
     let answers = futures::future::join_all(asked).await;
     let (rivals, own) = answers.split_at(rivals.len());
-    assert_eq!(rivals.iter().filter(|it| it.is_ok()).count(), 1, "{rivals:?}");
+    assert_eq!(
+        rivals.iter().filter(|it| it.is_ok()).count(),
+        1,
+        "{rivals:?}"
+    );
     for rival in rivals.iter().filter_map(|it| it.as_ref().err()) {
-        assert!(
-            matches!(rival, TenancyError::SchemaTaken { .. }),
-            "{rival}"
-        );
+        assert!(matches!(rival, TenancyError::SchemaTaken { .. }), "{rival}");
     }
     assert!(own.iter().all(Result::is_ok), "{own:?}");
     assert_eq!(tenancy.claimants().await.unwrap().len(), 31);
@@ -343,12 +377,19 @@ async fn what_others_left_is_not_taken_over() {
     for (schema, user, word) in [
         ("app", "u", "the database \"app\""),
         ("s", "alice", "the user \"alice\""),
-        ("app", "alice", "the database \"app\" and the user \"alice\""),
+        (
+            "app",
+            "alice",
+            "the database \"app\" and the user \"alice\"",
+        ),
     ] {
         let claim = claim("1", schema, user);
         let refused = tenancy.prepare(&claim, Some(&secret())).await;
         let text = refused.unwrap_err().to_string();
-        assert!(text.contains(&format!("already holds {word}, which no")), "{text}");
+        assert!(
+            text.contains(&format!("already holds {word}, which no")),
+            "{text}"
+        );
         // It is not ours to delete either.
         tenancy.revoke(&claim).await.unwrap();
         tenancy.drop_data(&claim).await.unwrap();
@@ -356,10 +397,17 @@ async fn what_others_left_is_not_taken_over() {
     }
     assert!(tenancy.claimants().await.unwrap().is_empty());
     let left = everything(&server).await.join("\n");
-    assert!(left.contains("database app ") && left.contains("role alice "), "{left}");
+    assert!(
+        left.contains("database app ") && left.contains("role alice "),
+        "{left}"
+    );
     let gaps = tenancy.verify().await.unwrap().gaps;
     assert!(gaps.len() == 1 && gaps[0].contains("\"app\""), "{gaps:?}");
-    run(&mut root, "revoke connect, temporary on database app from public").await;
+    run(
+        &mut root,
+        "revoke connect, temporary on database app from public",
+    )
+    .await;
     assert_eq!(tenancy.verify().await.unwrap().gaps, Vec::<String>::new());
 }
 
@@ -371,12 +419,17 @@ async fn a_database_of_somebody_else_is_not_made_ours() {
     run(&mut root, "create database steward").await;
     let mut theirs = administrator(&server, "steward").await;
     run(&mut theirs, "create table ships (name text)").await;
-    let refused = tenancy.prepare(&claim("1", "a", "a"), Some(&secret())).await;
+    let refused = tenancy
+        .prepare(&claim("1", "a", "a"), Some(&secret()))
+        .await;
     let text = refused.unwrap_err().to_string();
     assert!(text.contains("somebody else's"), "{text}");
     assert_eq!(tenancy.claims("1").await, Ok(vec![]));
     run(&mut theirs, "drop table ships").await;
-    tenancy.prepare(&claim("1", "a", "a"), Some(&secret())).await.unwrap();
+    tenancy
+        .prepare(&claim("1", "a", "a"), Some(&secret()))
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -434,7 +487,10 @@ async fn drift_is_seen_and_repaired() {
         }
         let seen = tenancy.check(&a, Some(&secret())).await.unwrap();
         assert!(matches!(seen, Access::Differs(_)), "{sql}: {seen:?}");
-        tenancy.prepare(&a, Some(&secret())).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+        tenancy
+            .prepare(&a, Some(&secret()))
+            .await
+            .unwrap_or_else(|e| panic!("{sql}: {e}"));
         let access = tenancy.check(&a, Some(&secret())).await;
         assert_eq!(access, Ok(Access::Exact), "{sql}");
     }
@@ -442,11 +498,21 @@ async fn drift_is_seen_and_repaired() {
 
     // What cannot be taken back without looking at somebody's data is said.
     let mut other = administrator(&server, "b").await;
-    run(&mut other, "create table shared (x int); grant select on shared to u").await;
+    run(
+        &mut other,
+        "create table shared (x int); grant select on shared to u",
+    )
+    .await;
     let seen = tenancy.check(&a, Some(&secret())).await.unwrap();
-    assert!(matches!(&seen, Access::Differs(why) if why.contains("database \"b\"")), "{seen:?}");
+    assert!(
+        matches!(&seen, Access::Differs(why) if why.contains("database \"b\"")),
+        "{seen:?}"
+    );
     let refused = tenancy.prepare(&a, Some(&secret())).await;
-    assert!(matches!(refused, Err(TenancyError::Refused(_))), "{refused:?}");
+    assert!(
+        matches!(refused, Err(TenancyError::Refused(_))),
+        "{refused:?}"
+    );
     run(&mut other, "revoke select on shared from u").await;
     tenancy.prepare(&a, Some(&secret())).await.unwrap();
 
@@ -476,12 +542,18 @@ async fn passwords_are_rotated_and_kept() {
     assert_eq!(stored().await, first);
     let next = Password::new("it's-\\another\"$1");
     let wrong = tenancy.check(&a, Some(&next)).await.unwrap();
-    assert!(matches!(&wrong, Access::Differs(why) if why.contains("password")), "{wrong:?}");
+    assert!(
+        matches!(&wrong, Access::Differs(why) if why.contains("password")),
+        "{wrong:?}"
+    );
     tenancy.prepare(&a, Some(&next)).await.unwrap();
     assert_eq!(tenancy.check(&a, Some(&next)).await, Ok(Access::Exact));
     // The tenant itself may change it.
     run(&mut own, "alter role u password 'mine'").await;
-    assert!(matches!(tenancy.check(&a, Some(&next)).await, Ok(Access::Differs(_))));
+    assert!(matches!(
+        tenancy.check(&a, Some(&next)).await,
+        Ok(Access::Differs(_))
+    ));
     tenancy.prepare(&a, Some(&next)).await.unwrap();
     assert!(enter(&server, "u", "mine", "a").await.is_err());
     // A tenant that has opened all the connections that it may is not locked out.
@@ -500,31 +572,68 @@ async fn passwords_are_rotated_and_kept() {
 async fn names_that_are_hard_and_names_that_are_refused() {
     let (server, tenancy) = ready();
     let long = "x".repeat(63);
-    let good = ["a", "a_", "a-b", "a.b", "ab", "0", "_", "select", "user", &long];
+    let good = [
+        "a", "a_", "a-b", "a.b", "ab", "0", "_", "select", "user", &long,
+    ];
     for (n, name) in good.iter().enumerate() {
         let claim = claim(&n.to_string(), name, name);
-        tenancy.prepare(&claim, Some(&secret())).await.unwrap_or_else(|e| panic!("{name}: {e}"));
-        assert_eq!(tenancy.check(&claim, Some(&secret())).await, Ok(Access::Exact), "{name}");
+        tenancy
+            .prepare(&claim, Some(&secret()))
+            .await
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
+        assert_eq!(
+            tenancy.check(&claim, Some(&secret())).await,
+            Ok(Access::Exact),
+            "{name}"
+        );
         tenant(&server, &claim).await.unwrap();
     }
     let before = everything(&server).await;
     let longer = "x".repeat(64);
     for bad in [
-        "", "postgres", "template1", "pg_x", "steward", ADMINISTRATOR, "public", "none",
-        "a\"b", "a'b", "a b", "a/b", "a;drop", "é", "..", &longer,
+        "",
+        "postgres",
+        "template1",
+        "pg_x",
+        "steward",
+        ADMINISTRATOR,
+        "public",
+        "none",
+        "a\"b",
+        "a'b",
+        "a b",
+        "a/b",
+        "a;drop",
+        "é",
+        "..",
+        &longer,
     ] {
         for claim in [claim("x", bad, "fine"), claim("x", "fine", bad)] {
             let refused = tenancy.prepare(&claim, Some(&secret())).await;
-            assert!(matches!(refused, Err(TenancyError::Refused(_))), "{bad}: {refused:?}");
+            assert!(
+                matches!(refused, Err(TenancyError::Refused(_))),
+                "{bad}: {refused:?}"
+            );
             let refused = tenancy.drop_data(&claim).await;
-            assert!(matches!(refused, Err(TenancyError::Refused(_))), "{bad}: {refused:?}");
+            assert!(
+                matches!(refused, Err(TenancyError::Refused(_))),
+                "{bad}: {refused:?}"
+            );
         }
     }
-    let capital = tenancy.prepare(&claim("x", "A", "fine"), Some(&secret())).await;
+    let capital = tenancy
+        .prepare(&claim("x", "A", "fine"), Some(&secret()))
+        .await;
     assert!(capital.unwrap_err().to_string().contains("capital"));
     assert_eq!(everything(&server).await, before);
     for (n, name) in good.iter().enumerate() {
-        tenancy.drop_data(&claim(&n.to_string(), name, name)).await.unwrap();
-        tenancy.release(&claim(&n.to_string(), name, name)).await.unwrap();
+        tenancy
+            .drop_data(&claim(&n.to_string(), name, name))
+            .await
+            .unwrap();
+        tenancy
+            .release(&claim(&n.to_string(), name, name))
+            .await
+            .unwrap();
     }
 }

@@ -28,6 +28,8 @@ use crate::tenant::world::{AccessFact, Held, StoreProblem, StoreProblemKind as K
 /// has claimed other names already gets those, and is planned again with them.
 pub async fn grant(ctx: &Context, world: &World, grant: &Grant) -> Outcome {
     let Grant { claim, password } = grant;
+    let rights = ctx.facts.tenant(world.uid()).rights;
+    let _asking = rights.lock().await;
     let result = async {
         let store = connection(ctx, world)?;
         let found = timed(ctx, timing::STORE_DEADLINE, store.claims(&claim.uid)).await?;

@@ -23,6 +23,9 @@ pub async fn run(ctx: Arc<Context>, name: NamespacedName, uid: String) {
     let mut refused: Option<Instant> = None;
     loop {
         ask_again(&ctx, &name, &uid, &mut refused);
+        // What is being granted meanwhile would be seen in part.
+        let rights = ctx.facts.tenant(&uid).rights;
+        let asking = rights.lock().await;
         if let Some(Checked { access, held, with }) = check(&ctx, &name, &uid).await {
             let changed = ctx.facts.update_tenant(&uid, |facts| {
                 if access == AccessFact::Granted {
@@ -34,6 +37,7 @@ pub async fn run(ctx: Arc<Context>, name: NamespacedName, uid: String) {
                 ctx.queue.add(Key::Tenant(name.clone()));
             }
         }
+        drop(asking);
         pause(timing::ACCESS_EVERY, &wake).await;
     }
 }
@@ -113,7 +117,11 @@ async fn check(ctx: &Context, name: &NamespacedName, uid: &str) -> Option<Checke
         ),
     };
     let tenancy = reach(ctx, &data_store)?;
-    let with = password_of(ctx, &tenant, driver(ctx, &data_store));
+    // Another one in its Secret is for the plan to bring to the database: until then its
+    // pods are let in with the one of before.
+    let known = ctx.facts.tenant(uid).password;
+    let in_secret = || password_of(ctx, &tenant, driver(ctx, &data_store));
+    let with = known.or_else(in_secret);
     // A wait for others is no silence of the datastore.
     let _permit = CHECKS.acquire().await;
     let work = tenancy.check(&claim, with.as_ref());

@@ -12,7 +12,7 @@ use super::command::run;
 use super::directories::{self, Directories, RunDirectory};
 use super::error::{Doing, Error, Result};
 use super::packages::Packages;
-use super::programs::{COREDNS, ETCD, KONNECTIVITY, KUBERNETES, key};
+use super::programs::{COREDNS, ETCD, KINE, KONNECTIVITY, KUBERNETES, key};
 
 /// The image in which every pod's namespaces live.
 pub const PAUSE: &str = "registry.k8s.io/pause:3.10.2";
@@ -215,6 +215,26 @@ fn ends_of_tunnel(directories: &Directories) -> Layer {
         layer.insert(format!("/{end}"), link);
     }
     layer
+}
+
+/// The image of kine under the name that a Steward asks for that was told of no other.
+///
+/// # Errors
+/// kine is not built yet (`lab build --databases`).
+pub fn build_kine(directories: &Directories, archive: &Path) -> Result<()> {
+    let program = KINE.path(directories, KINE.name);
+    if !program.is_file() {
+        return Err(Error::Refused(
+            "there is no kine to test with; run: make lab-build".into(),
+        ));
+    }
+    let recipe = Recipe {
+        references: vec![format!("docker.io/rancher/kine:{}", KINE.version())],
+        entrypoint: vec!["/bin/kine".to_owned()],
+        user: String::new(),
+        files: vec![(program, "/bin/kine".to_owned())],
+    };
+    build(&recipe, archive)
 }
 
 fn is_proxy(image: &Image) -> bool {

@@ -32,6 +32,7 @@ mod registration;
 mod rights;
 mod rollout;
 mod serving;
+mod sql;
 mod stage;
 mod story;
 mod trouble;
@@ -52,7 +53,7 @@ type Part = for<'a> fn(&'a Stage) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 /// In this order: the first compares the machine with what it was before any
 /// tenant, `rights` judges all that was done, the last takes rights away.
-const PARTS: [(&str, Part); 14] = [
+const PARTS: [(&str, Part); 15] = [
     ("life", |stage| Box::pin(life::run(stage))),
     ("ready", |stage| Box::pin(ready::run(stage))),
     ("isolation", |stage| Box::pin(isolation::run(stage))),
@@ -64,6 +65,7 @@ const PARTS: [(&str, Part); 14] = [
     ("workers", |stage| Box::pin(workers::run(stage))),
     ("tunnel", |stage| Box::pin(tunnel::run(stage))),
     ("exposure", |stage| Box::pin(exposure::run(stage))),
+    ("sql", |stage| Box::pin(sql::run(stage))),
     ("drift", |stage| Box::pin(drift::run(stage))),
     ("deletion", |stage| Box::pin(deletion::run(stage))),
     ("registration", |stage| Box::pin(registration::run(stage))),
@@ -72,12 +74,13 @@ const PARTS: [(&str, Part); 14] = [
 ];
 
 /// Parts of which nothing is left in somebody's cluster, and what they need of ours.
-const ONLY_IN_LAB: [(&str, &str); 5] = [
+const ONLY_IN_LAB: [(&str, &str); 6] = [
     ("rights", AUDIT_LOG),
     ("cases", cases::ADDRESSES),
     ("workers", workers::HOSTS),
     ("tunnel", workers::HOSTS),
     ("exposure", exposure::EDGE),
+    ("sql", sql::DATABASES),
 ];
 
 /// All of them wait most of the time, and none touches another's tenants.
