@@ -41,8 +41,8 @@ mod scram;
 use connection::{Link, Login, Session};
 use entrance::Guard;
 use names::{identifier, literal};
-use rights::Repair;
 pub use rights::CONNECTIONS;
+use rights::Repair;
 
 /// One PostgreSQL.
 pub struct PostgreSql {
@@ -133,7 +133,11 @@ impl PostgreSql {
             return Err(TenancyError::Refused(hopeless.why.clone()));
         }
         for repair in repairs {
-            if repair.sql.as_ref().is_some_and(|sql| sql.contains(" owner to ")) {
+            if repair
+                .sql
+                .as_ref()
+                .is_some_and(|sql| sql.contains(" owner to "))
+            {
                 self.join(session, claim).await?;
             }
             for sql in repair.sql.iter().flat_map(|sql| sql.split("; ")) {
@@ -218,7 +222,8 @@ impl Server for PostgreSql {
         let mut session = self.link.open().await?;
         self.link.prove(&session.endpoint).await?;
         let entrance = self.guard.entrance(&self.link).await?;
-        let sql = "select pg_catalog.split_part(pg_catalog.current_setting('server_version'), ' ', 1),
+        let sql =
+            "select pg_catalog.split_part(pg_catalog.current_setting('server_version'), ' ', 1),
             (select coalesce(sum(pg_catalog.pg_database_size(oid)), 0)::bigint
              from pg_catalog.pg_database
              where pg_catalog.has_database_privilege(oid, 'connect'))";
@@ -271,11 +276,7 @@ impl Server for PostgreSql {
         place::delete(session, claim).await
     }
 
-    async fn present(
-        &self,
-        session: &mut Session,
-        claim: &Claim,
-    ) -> Result<Present, TenancyError> {
+    async fn present(&self, session: &mut Session, claim: &Claim) -> Result<Present, TenancyError> {
         let sql = "select exists (select from pg_catalog.pg_database where datname = $1),
             exists (select from pg_catalog.pg_roles where rolname = $2)";
         let names = [claim.schema.as_str(), claim.user.as_str()];
@@ -292,7 +293,8 @@ impl Server for PostgreSql {
     ) -> Result<(), TenancyError> {
         let new = self.create(session, claim).await?;
         let found = rights::find(session, claim).await?;
-        self.mend(session, claim, rights::repairs(&found, claim)).await?;
+        self.mend(session, claim, rights::repairs(&found, claim))
+            .await?;
 
         let mut inside = self.inside(session, claim).await?;
         let mended = match rights::repairs_inside(&mut inside, claim).await {
@@ -400,6 +402,8 @@ impl Server for PostgreSql {
         let sql = "select pg_catalog.pg_database_size(oid) from pg_catalog.pg_database
             where datname = $1";
         let found: Vec<(i64,)> = session.rows("measure", sql, &[&claim.schema]).await?;
-        Ok(found.first().map_or(0, |row| u64::try_from(row.0).unwrap_or(0)))
+        Ok(found
+            .first()
+            .map_or(0, |row| u64::try_from(row.0).unwrap_or(0)))
     }
 }

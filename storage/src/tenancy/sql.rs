@@ -18,9 +18,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::tenancy::{
-    Access, Claim, Compaction, Health, Password, Tenancy, TenancyError,
-};
+use crate::tenancy::{Access, Claim, Compaction, Health, Password, Tenancy, TenancyError};
 
 pub mod endpoint;
 pub mod names;
@@ -69,8 +67,7 @@ pub trait Server: Send + Sync {
         claim: &Claim,
     ) -> Result<bool, TenancyError>;
     /// Deletes a claim.
-    async fn delete(&self, session: &mut Self::Session, claim: &Claim)
-    -> Result<(), TenancyError>;
+    async fn delete(&self, session: &mut Self::Session, claim: &Claim) -> Result<(), TenancyError>;
 
     /// What there is of the tenant, claimed or not.
     async fn present(
@@ -99,11 +96,7 @@ pub trait Server: Send + Sync {
         claim: &Claim,
     ) -> Result<(), TenancyError>;
     /// Deletes the database, and the user if it is still there.
-    async fn remove(
-        &self,
-        session: &mut Self::Session,
-        claim: &Claim,
-    ) -> Result<(), TenancyError>;
+    async fn remove(&self, session: &mut Self::Session, claim: &Claim) -> Result<(), TenancyError>;
     /// Bytes of the database.
     async fn size(&self, session: &mut Self::Session, claim: &Claim) -> Result<u64, TenancyError>;
 }
@@ -253,7 +246,10 @@ impl<S: Server> Sql<S> {
 
     /// Whether the claim is held, by whoever reads `session`.
     async fn holds(&self, session: &mut S::Session, claim: &Claim) -> Result<bool, TenancyError> {
-        Ok(matches!(self.standing(session, claim).await?, Standing::Held))
+        Ok(matches!(
+            self.standing(session, claim).await?,
+            Standing::Held
+        ))
     }
 
     /// What was there before anybody claimed the names belongs to someone else.

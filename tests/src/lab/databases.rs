@@ -70,7 +70,12 @@ fn closure() -> Result<BTreeSet<String>> {
     let mut next: BTreeSet<String> = ROOTS.iter().map(|&root| root.to_owned()).collect();
     while !next.is_empty() {
         let depends = run(Command::new("apt-cache")
-            .args(["depends", "--no-recommends", "--no-suggests", "--no-conflicts"])
+            .args([
+                "depends",
+                "--no-recommends",
+                "--no-suggests",
+                "--no-conflicts",
+            ])
             .args(["--no-breaks", "--no-replaces", "--no-enhances"])
             .args(&next))?;
         found.extend(next);

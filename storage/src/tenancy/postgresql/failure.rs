@@ -104,7 +104,9 @@ fn meaning(code: &str, text: String) -> TenancyError {
 fn without_answer(error: &sqlx::Error, text: impl Fn(&str) -> String) -> TenancyError {
     match error {
         sqlx::Error::Io(error) => {
-            let tls = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
+            let tls = error
+                .get_ref()
+                .and_then(|e| e.downcast_ref::<rustls::Error>());
             match tls {
                 Some(error) => TenancyError::Unauthenticated(text(&error.to_string())),
                 None => TenancyError::Unreachable(text(&error.to_string())),

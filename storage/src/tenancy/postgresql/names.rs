@@ -37,7 +37,10 @@ mod tests {
 
     #[test]
     fn quotes_end_where_they_should() {
-        assert_eq!(identifier("a\"; drop database b; --"), "\"a\"\"; drop database b; --\"");
+        assert_eq!(
+            identifier("a\"; drop database b; --"),
+            "\"a\"\"; drop database b; --\""
+        );
         assert_eq!(literal("it's"), "'it''s'");
         assert_eq!(literal("\\'"), " E'\\\\'''");
     }

@@ -54,7 +54,10 @@ pub async fn lock(session: &mut Session, name: &str) -> Result<(), TenancyError>
 
 async fn create_database(session: &mut Session) -> Result<(), TenancyError> {
     let there = "select true from pg_catalog.pg_database where datname = $1";
-    if session.holds("look for a database", there, &[PLACE]).await? {
+    if session
+        .holds("look for a database", there, &[PLACE])
+        .await?
+    {
         return Ok(());
     }
     let name = identifier(PLACE);
@@ -82,16 +85,17 @@ async fn create_table(session: &mut Session) -> Result<(), TenancyError> {
         )));
     }
     session.run("create the claims", TABLE.to_owned()).await?;
-    let sql = format!("select pg_catalog.pg_advisory_unlock({})", lock_number(CREATING));
+    let sql = format!(
+        "select pg_catalog.pg_advisory_unlock({})",
+        lock_number(CREATING)
+    );
     Ok(session.run("give the lock back", sql).await?)
 }
 
 /// Everybody may enter the databases that a server comes with: tenants could meet there,
 /// leave things, and keep `template1` from being copied.
 async fn close_to_public(session: &mut Session) -> Result<(), TenancyError> {
-    let open: Vec<(String, bool)> = session
-        .rows("look for open databases", OPEN, &[])
-        .await?;
+    let open: Vec<(String, bool)> = session.rows("look for open databases", OPEN, &[]).await?;
     let ours = |name: &str| name == PLACE || OURS_TO_CLOSE.contains(&name);
     for (name, may) in open {
         if may && ours(&name) {
@@ -143,10 +147,7 @@ pub async fn claims(session: &mut Session) -> Result<Vec<Claim>, TenancyError> {
 }
 
 /// The claims on either name.
-pub async fn claims_on(
-    session: &mut Session,
-    asked: &Claim,
-) -> Result<Vec<Claim>, TenancyError> {
+pub async fn claims_on(session: &mut Session, asked: &Claim) -> Result<Vec<Claim>, TenancyError> {
     if !session.in_place || !has_table(session).await? {
         return Ok(Vec::new());
     }

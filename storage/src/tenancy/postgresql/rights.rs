@@ -81,8 +81,9 @@ pub async fn find(session: &mut Session, claim: &Claim) -> Result<Found, Tenancy
     found.databases = names(session.rows("look at rights", DATABASES, &both).await?);
     found.elsewhere = names(session.rows("look at rights", ELSEWHERE, &both).await?);
 
-    let database: Vec<(Option<String>, bool)> =
-        session.rows("look at the database", DATABASE, &schema).await?;
+    let database: Vec<(Option<String>, bool)> = session
+        .rows("look at the database", DATABASE, &schema)
+        .await?;
     for (owner, open) in database {
         (found.owner, found.open) = (owner, open);
     }
@@ -109,7 +110,10 @@ pub fn repairs(found: &Found, claim: &Claim) -> Vec<Repair> {
     if let Some(owner) = &found.owner {
         repairs.push(Repair::new(
             format!("database {:?} is owned by {owner:?}", claim.schema),
-            format!("alter database {} owner to current_user", identifier(&claim.schema)),
+            format!(
+                "alter database {} owner to current_user",
+                identifier(&claim.schema)
+            ),
         ));
     }
     let mut connect = false;
@@ -138,7 +142,10 @@ pub fn repairs(found: &Found, claim: &Claim) -> Vec<Repair> {
     }
     if !connect {
         repairs.push(Repair::new(
-            format!("user {:?} may not connect to database {:?}", claim.user, claim.schema),
+            format!(
+                "user {:?} may not connect to database {:?}",
+                claim.user, claim.schema
+            ),
             format!("grant connect {database} to {user}"),
         ));
     }
@@ -146,7 +153,10 @@ pub fn repairs(found: &Found, claim: &Claim) -> Vec<Repair> {
     if !found.open {
         repairs.push(Repair::new(
             format!("database {:?} cannot be entered", claim.schema),
-            format!("alter database {} allow_connections true", identifier(&claim.schema)),
+            format!(
+                "alter database {} allow_connections true",
+                identifier(&claim.schema)
+            ),
         ));
     }
     repairs
@@ -211,14 +221,19 @@ pub async fn repairs_inside(
     let user = identifier(&claim.user);
     let mut repairs = Vec::new();
     let parameters = [claim.user.as_str()];
-    let rights: Vec<(bool,)> = session.rows("look at schema public", INSIDE, &parameters).await?;
+    let rights: Vec<(bool,)> = session
+        .rows("look at schema public", INSIDE, &parameters)
+        .await?;
     match rights.first() {
         None => repairs.push(Repair::new(
             "there is no schema public",
             format!("create schema public; grant usage, create on schema public to {user}"),
         )),
         Some((false,)) => repairs.push(Repair::new(
-            format!("user {:?} may not create tables in its database", claim.user),
+            format!(
+                "user {:?} may not create tables in its database",
+                claim.user
+            ),
             format!("grant usage, create on schema public to {user}"),
         )),
         Some((true,)) => {}
@@ -364,7 +379,9 @@ mod tests {
     #[test]
     fn a_right_too_many_is_taken_with_the_others_and_the_right_one_given_again() {
         let repairs = sql(|found| {
-            found.grants.push(("u".to_owned(), "CREATE".to_owned(), false));
+            found
+                .grants
+                .push(("u".to_owned(), "CREATE".to_owned(), false));
         });
         assert_eq!(
             repairs,

@@ -35,7 +35,10 @@ impl Endpoint {
         let (host, port) = match text.strip_prefix('[') {
             Some(rest) => {
                 let (host, rest) = rest.split_once(']').ok_or_else(refused)?;
-                (host, rest.strip_prefix(':').or(rest.is_empty().then_some("")))
+                (
+                    host,
+                    rest.strip_prefix(':').or(rest.is_empty().then_some("")),
+                )
             }
             None => match text.rsplit_once(':') {
                 Some((host, port)) => (host, Some(port)),
@@ -93,7 +96,11 @@ pub fn together(mut failures: Vec<TenancyError>) -> TenancyError {
         return failures.remove(0);
     }
     let same = |kind: fn(&TenancyError) -> Option<&String>| {
-        let texts: Vec<_> = failures.iter().filter_map(kind).map(String::as_str).collect();
+        let texts: Vec<_> = failures
+            .iter()
+            .filter_map(kind)
+            .map(String::as_str)
+            .collect();
         (texts.len() == failures.len() && !texts.is_empty()).then(|| texts.join("; "))
     };
     if let Some(text) = same(|failure| match failure {
@@ -148,7 +155,17 @@ mod tests {
         ] {
             assert_eq!(parse(text).as_deref(), Ok(read), "{text}");
         }
-        for bad in ["", ":1", "::1", "db:x", "db:99999", "[::1", "[::1]x", "http://db:1", "a,b"] {
+        for bad in [
+            "",
+            ":1",
+            "::1",
+            "db:x",
+            "db:99999",
+            "[::1",
+            "[::1]x",
+            "http://db:1",
+            "a,b",
+        ] {
             assert!(parse(bad).is_err(), "{bad}");
         }
     }
