@@ -5,9 +5,11 @@ mod lab;
 use std::time::{Duration, Instant};
 
 use lab::claim;
-use lab::sql::{ADMINISTRATOR, Kind, Kine, Server, connection, secret, start};
-use sqlx::postgres::{PgConnectOptions, PgSslMode};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, PgConnection};
+use lab::sql::{
+    ADMINISTRATOR, Kind, Kine, PASSWORD, Server, Settings, administrator, connection, enter, run,
+    secret, start, start_with, tenant,
+};
+use sqlx::Connection as _;
 use storage::tenancy::{
     Access, Claim, Compaction, Connection, Password, Tenancy, TenancyError, connect,
 };
@@ -16,41 +18,6 @@ fn ready() -> (Server, Box<dyn Tenancy>) {
     let server = start(Kind::PostgreSql);
     let tenancy = connect(connection(&server)).unwrap();
     (server, tenancy)
-}
-
-async fn enter(
-    server: &Server,
-    user: &str,
-    password: &str,
-    database: &str,
-) -> Result<PgConnection, sqlx::Error> {
-    PgConnectOptions::new_without_pgpass()
-        .host("127.0.0.1")
-        .port(server.port)
-        .username(user)
-        .password(password)
-        .database(database)
-        .ssl_mode(PgSslMode::VerifyFull)
-        .ssl_root_cert_from_pem(server.authority.cert.clone().into_bytes())
-        .connect()
-        .await
-}
-
-async fn administrator(server: &Server, database: &str) -> PgConnection {
-    enter(server, ADMINISTRATOR, &server.password, database)
-        .await
-        .unwrap()
-}
-
-async fn tenant(server: &Server, claim: &Claim) -> Result<PgConnection, sqlx::Error> {
-    enter(server, &claim.user, secret().expose(), &claim.schema).await
-}
-
-async fn run(connection: &mut PgConnection, sql: &str) {
-    let done = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
-        .execute(connection)
-        .await;
-    done.unwrap_or_else(|error| panic!("{sql}: {error}"));
 }
 
 /// All that there is, and by which transaction it was written.
@@ -169,7 +136,7 @@ async fn kine_works_with_what_a_tenant_has() {
     tenancy.prepare(&a, Some(&secret())).await.unwrap();
     let endpoint = |hosts: &str| {
         format!(
-            "postgres://{user}:{}@{hosts}/{}?sslmode=verify-full",
+            "postgres://{user}:{}@{hosts}/{}?sslmode=verify-full&target_session_attrs=read-write",
             secret().expose(),
             a.schema
         )
@@ -223,16 +190,61 @@ async fn who_is_late_harms_nobody() {
     run(&mut new, "insert into kine values ('1')").await;
     assert_eq!(tenancy.check(&after, Some(&next)).await, Ok(Access::Exact));
 
-    // One that read its claim and was stopped then: the next waits until its connection is
-    // gone, and after that its statements do not run.
-    let mut lock = administrator(&server, "steward").await;
-    let number = "select objid::bigint | classid::bigint << 32 from pg_locks
-        where locktype = 'advisory' limit 1";
-    let held: Vec<i64> = sqlx::query_scalar(number)
-        .fetch_all(&mut lock)
+    // No lock stays behind in a connection that is kept.
+    let mut root = administrator(&server, "steward").await;
+    let held: Vec<i32> = sqlx::query_scalar("select pid from pg_locks where locktype = 'advisory'")
+        .fetch_all(&mut root)
         .await
         .unwrap();
-    assert_eq!(held, Vec::<i64>::new(), "no lock is left");
+    assert_eq!(held, Vec::<i32>::new());
+}
+
+/// The claim counts as it is once the lock is had, and nothing happens without the lock.
+#[tokio::test]
+async fn a_claim_is_read_under_the_lock() {
+    let (server, tenancy) = ready();
+    let a = claim("1", "a", "u");
+    tenancy.prepare(&a, Some(&secret())).await.unwrap();
+    let mut other = administrator(&server, "steward").await;
+    let number = number_of("schema/a");
+    let lock = format!("select pg_advisory_lock({number})");
+    let unlock = format!("select pg_advisory_unlock({number})");
+    let waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted";
+    run(&mut other, &lock).await;
+    for end in ["hand over", "cut off"] {
+        let (done, ()) = tokio::join!(tenancy.drop_data(&a), async {
+            loop {
+                let count: i64 = sqlx::query_scalar(waiting)
+                    .fetch_one(&mut other)
+                    .await
+                    .unwrap();
+                if count == 1 {
+                    break;
+                }
+            }
+            match end {
+                "hand over" => {
+                    run(&mut other, "update steward.claims set uid = '2'").await;
+                    run(&mut other, &unlock).await;
+                }
+                _ => {
+                    let sql = "select pg_terminate_backend(pid) from pg_locks
+                        where locktype = 'advisory' and not granted";
+                    run(&mut other, sql).await;
+                }
+            }
+        });
+        match end {
+            "hand over" => assert!(matches!(done, Err(TenancyError::SchemaTaken { .. }))),
+            _ => assert!(
+                matches!(done, Err(TenancyError::Unreachable(_))),
+                "{done:?}"
+            ),
+        }
+        run(&mut other, "update steward.claims set uid = '1'").await;
+        run(&mut other, &lock).await;
+    }
+    assert_eq!(tenancy.check(&a, Some(&secret())).await, Ok(Access::Exact));
 }
 
 #[tokio::test]
@@ -242,7 +254,7 @@ async fn changes_to_one_schema_wait_for_each_other_until_the_deadline() {
     tenancy.prepare(&a, Some(&secret())).await.unwrap();
     let mut other = administrator(&server, "steward").await;
     // The lock on every schema that there can be: whoever asks for one waits.
-    let hash = aws_lc_rs_number("schema/a");
+    let hash = number_of("schema/a");
     run(&mut other, &format!("select pg_advisory_lock({hash})")).await;
     let hurried = Connection {
         deadline: Duration::from_millis(700),
@@ -262,7 +274,7 @@ async fn changes_to_one_schema_wait_for_each_other_until_the_deadline() {
 }
 
 /// As the driver makes it of a name.
-fn aws_lc_rs_number(name: &str) -> i64 {
+fn number_of(name: &str) -> i64 {
     let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, name.as_bytes());
     i64::from_be_bytes(hash.as_ref()[..8].try_into().unwrap())
 }
@@ -636,4 +648,280 @@ async fn names_that_are_hard_and_names_that_are_refused() {
             .await
             .unwrap();
     }
+}
+
+fn at(server: &Server, change: impl FnOnce(&mut Connection)) -> Box<dyn Tenancy> {
+    let mut connection = Connection {
+        deadline: Duration::from_secs(2),
+        ..connection(server)
+    };
+    change(&mut connection);
+    connect(connection).unwrap()
+}
+
+#[tokio::test]
+async fn strangers_are_told_apart() {
+    let (server, tenancy) = ready();
+    tenancy
+        .prepare(&claim("1", "a", "u"), Some(&secret()))
+        .await
+        .unwrap();
+    let verify =
+        async |change: &dyn Fn(&mut Connection)| at(&server, change).verify().await.unwrap_err();
+    let here = server.endpoint();
+
+    let error = verify(&|it| it.password = Some("wrong".to_owned())).await;
+    assert!(matches!(error, TenancyError::Unauthenticated(_)), "{error}");
+    assert!(error.to_string().contains(&here), "{error}");
+    assert!(!error.to_string().contains("wrong"), "{error}");
+
+    let foreign = lab::sql::server::Authority::new("foreign");
+    let error = verify(&|it| it.ca_pem = Some(foreign.cert.clone().into())).await;
+    assert!(matches!(error, TenancyError::Unauthenticated(_)), "{error}");
+    assert!(error.to_string().contains(&here), "{error}");
+
+    let error = verify(&|it| it.endpoints = vec!["127.0.0.1:1".to_owned()]).await;
+    assert!(matches!(error, TenancyError::Unreachable(_)), "{error}");
+    assert!(
+        error.to_string().contains("127.0.0.1:1: connect"),
+        "{error}"
+    );
+
+    // Another name than the certificate's.
+    let port = server.port;
+    let error = verify(&|it| it.endpoints = vec![format!("127.0.0.2:{port}")]).await;
+    assert!(!matches!(error, TenancyError::Other(_)), "{error}");
+
+    for missing in ["username", "password"] {
+        let mut without = connection(&server);
+        match missing {
+            "username" => without.username = None,
+            _ => without.password = Some(String::new()),
+        }
+        let error = connect(without).err().unwrap();
+        assert!(matches!(error, TenancyError::Refused(_)), "{error}");
+        assert!(error.to_string().contains(missing), "{error}");
+    }
+    let mut broken = connection(&server);
+    broken.ca_pem = Some(b"none".to_vec());
+    assert!(matches!(
+        connect(broken).err(),
+        Some(TenancyError::Refused(_))
+    ));
+
+    // Without an authority it takes what the server offers.
+    let health = at(&server, |it| it.ca_pem = None).verify().await.unwrap();
+    assert!(health.authentication);
+
+    // A tenant is no administrator.
+    let error = at(&server, |it| {
+        it.username = Some("u".to_owned());
+        it.password = Some(secret().expose().to_owned());
+    });
+    let error = error
+        .prepare(&claim("2", "b", "v"), Some(&secret()))
+        .await
+        .unwrap_err();
+    assert!(matches!(error, TenancyError::Refused(_)), "{error}");
+
+    let begin = Instant::now();
+    server.signal("STOP").unwrap();
+    let impatient = at(&server, |it| it.deadline = Duration::from_secs(1));
+    let silent = impatient.verify().await.unwrap_err();
+    assert!(matches!(silent, TenancyError::Unreachable(_)), "{silent}");
+    assert!(begin.elapsed() < Duration::from_secs(4));
+    server.signal("CONT").unwrap();
+    tenancy.claimants().await.unwrap();
+    // A connection that was kept, and its server ends: said, not hung on.
+    server.signal("INT").unwrap();
+    let begin = Instant::now();
+    loop {
+        let gone = tenancy.claimants().await;
+        if let Err(error) = gone {
+            assert!(matches!(error, TenancyError::Unreachable(_)), "{error}");
+            if error.to_string().contains("refused") {
+                break;
+            }
+        }
+        assert!(begin.elapsed() < Duration::from_secs(20));
+    }
+}
+
+#[tokio::test]
+async fn of_several_servers_the_one_that_writes() {
+    let primary = start(Kind::PostgreSql);
+    let mut settings = Settings::local(PASSWORD);
+    settings.standby = true;
+    let standby = start_with(Kind::PostgreSql, settings);
+    let error = at(&standby, |_| ()).verify().await.unwrap_err();
+    assert!(matches!(error, TenancyError::Unreachable(_)), "{error}");
+    assert!(error.to_string().contains("standby"), "{error}");
+
+    let trusted = [&primary, &standby]
+        .map(|it| it.authority.cert.clone())
+        .concat();
+    let tenancy = at(&primary, |it| {
+        it.endpoints = vec![
+            "127.0.0.1:1".to_owned(),
+            standby.endpoint(),
+            primary.endpoint(),
+        ];
+        it.ca_pem = Some(trusted.into_bytes());
+    });
+    tenancy.verify().await.unwrap();
+    let a = claim("1", "a", "u");
+    tenancy.prepare(&a, Some(&secret())).await.unwrap();
+    tenant(&primary, &a).await.unwrap();
+    primary.signal("KILL").unwrap();
+    let begin = Instant::now();
+    let error = loop {
+        let error = tenancy.verify().await.unwrap_err();
+        if error.to_string().matches("refused").count() == 2 {
+            break error.to_string();
+        }
+        assert!(begin.elapsed() < Duration::from_secs(20), "{error}");
+    };
+    for endpoint in ["127.0.0.1:1: ", &standby.endpoint(), &primary.endpoint()] {
+        assert!(error.contains(endpoint), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_lets_everybody_in_gets_no_tenants() {
+    for (hba, guarded) in [
+        ("host all all all trust", false),
+        (
+            "host all admin all scram-sha-256\nhost all all all trust",
+            false,
+        ),
+        (
+            "host all admin all trust\nhost all all all scram-sha-256",
+            false,
+        ),
+        ("host all all all scram-sha-256", true),
+        ("host all all all md5", true),
+    ] {
+        let mut settings = Settings::local(PASSWORD);
+        settings.hba = Some(hba.to_owned());
+        let server = start_with(Kind::PostgreSql, settings);
+        let tenancy = at(&server, |_| ());
+        assert_eq!(
+            tenancy.verify().await.unwrap().authentication,
+            guarded,
+            "{hba}"
+        );
+        let prepared = tenancy
+            .prepare(&claim("1", "a", "u"), Some(&secret()))
+            .await;
+        match guarded {
+            true => prepared.unwrap(),
+            false => {
+                let text = prepared.unwrap_err().to_string();
+                assert!(text.contains("without the right password"), "{text}");
+                assert!(tenancy.claimants().await.unwrap().is_empty());
+            }
+        }
+    }
+}
+
+/// The certificate of a `DataStore` is copied to tenants' pods.
+#[tokio::test]
+async fn a_certificate_that_makes_one_the_administrator_is_a_gap() {
+    for (hba, gaps) in [
+        (
+            "hostssl all admin all cert\nhostssl all all all scram-sha-256",
+            1,
+        ),
+        ("hostssl all all all scram-sha-256 clientcert=verify-ca", 0),
+    ] {
+        let mut settings = Settings::local(PASSWORD);
+        settings.hba = Some(hba.to_owned());
+        let server = start_with(Kind::PostgreSql, settings);
+        let pair = server.authority.client(ADMINISTRATOR);
+        let tenancy = at(&server, |it| {
+            it.client_cert = Some(pair.cert.clone().into());
+            it.client_key = Some(pair.key.clone().into());
+        });
+        let health = tenancy.verify().await.unwrap();
+        assert!(health.authentication, "{hba}");
+        assert_eq!(health.gaps.len(), gaps, "{hba}: {:?}", health.gaps);
+        let a = claim("1", "a", "u");
+        tenancy.prepare(&a, Some(&secret())).await.unwrap();
+        assert_eq!(tenancy.check(&a, Some(&secret())).await, Ok(Access::Exact));
+    }
+}
+
+/// As a provider of databases gives one: not a superuser.
+#[tokio::test]
+async fn an_administrator_who_is_no_superuser() {
+    let server = start(Kind::PostgreSql);
+    let mut root = administrator(&server, "postgres").await;
+    run(
+        &mut root,
+        "create role boss login createdb createrole password 'b'",
+    )
+    .await;
+    let tenancy = at(&server, |it| {
+        it.username = Some("boss".to_owned());
+        it.password = Some("b".to_owned());
+    });
+    // It may not close what is open.
+    let gaps = tenancy.verify().await.unwrap().gaps;
+    assert!(
+        gaps.len() == 2 && gaps[0].contains("\"postgres\""),
+        "{gaps:?}"
+    );
+    run(&mut root, "grant connect on database postgres to boss").await;
+    for name in ["postgres", "template1"] {
+        run(
+            &mut root,
+            &format!("revoke all on database {name} from public"),
+        )
+        .await;
+    }
+    assert_eq!(tenancy.verify().await.unwrap().gaps, Vec::<String>::new());
+
+    let a = claim("1", "a", "u");
+    tenancy.prepare(&a, Some(&secret())).await.unwrap();
+    assert_eq!(tenancy.check(&a, Some(&secret())).await, Ok(Access::Exact));
+    let mut own = tenant(&server, &a).await.unwrap();
+    run(&mut own, "create table kine (id bigserial primary key)").await;
+    for drift in [
+        "alter role u createdb",
+        "alter role u password 'x'",
+        "alter role u connection limit 1",
+        "alter role u set work_mem = '1GB'",
+        "revoke connect on database a from u",
+        "alter database a owner to u",
+        "grant connect on database a to public",
+    ] {
+        run(&mut root, drift).await;
+        let seen = tenancy.check(&a, Some(&secret())).await.unwrap();
+        assert!(matches!(seen, Access::Differs(_)), "{drift}: {seen:?}");
+        tenancy
+            .prepare(&a, Some(&secret()))
+            .await
+            .unwrap_or_else(|e| panic!("{drift}: {e}"));
+        assert_eq!(
+            tenancy.check(&a, Some(&secret())).await,
+            Ok(Access::Exact),
+            "{drift}"
+        );
+    }
+    // What only a superuser mends is said.
+    run(&mut root, "alter role u superuser").await;
+    let refused = tenancy.prepare(&a, Some(&secret())).await.unwrap_err();
+    assert!(refused.to_string().contains("superuser"), "{refused}");
+    run(&mut root, "alter role u nosuperuser").await;
+
+    tenancy.revoke(&a).await.unwrap();
+    assert!(own.ping().await.is_err());
+    tenancy.drop_data(&a).await.unwrap();
+    assert_eq!(tenancy.remaining(&a).await, Ok(0));
+    tenancy.release(&a).await.unwrap();
+
+    run(&mut root, "alter role boss nocreatedb").await;
+    let refused = tenancy.prepare(&a, Some(&secret())).await.unwrap_err();
+    assert!(matches!(refused, TenancyError::Refused(_)), "{refused}");
+    assert!(refused.to_string().contains("CREATEDB"), "{refused}");
 }

@@ -4,7 +4,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use etcd_client::{Client, ConnectOptions};
-use storage::tenancy::{Connection, Password};
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection};
+use storage::tenancy::{Claim, Connection, Password};
 
 use super::cache;
 
@@ -45,6 +47,44 @@ pub fn connection(server: &Server) -> Connection {
 /// The password of the tenants' users.
 pub fn secret() -> Password {
     Password::new("c0ffee00-1111-4222-8333-444455556666")
+}
+
+/// PostgreSQL as a user of it.
+pub async fn enter(
+    server: &Server,
+    user: &str,
+    password: &str,
+    database: &str,
+) -> Result<PgConnection, sqlx::Error> {
+    PgConnectOptions::new_without_pgpass()
+        .host("127.0.0.1")
+        .port(server.port)
+        .username(user)
+        .password(password)
+        .database(database)
+        .ssl_mode(PgSslMode::VerifyFull)
+        .ssl_root_cert_from_pem(server.authority.cert.clone().into_bytes())
+        .connect()
+        .await
+}
+
+/// PostgreSQL as its administrator.
+pub async fn administrator(server: &Server, database: &str) -> PgConnection {
+    enter(server, ADMINISTRATOR, &server.password, database)
+        .await
+        .unwrap()
+}
+
+/// PostgreSQL as a tenant.
+pub async fn tenant(server: &Server, claim: &Claim) -> Result<PgConnection, sqlx::Error> {
+    enter(server, &claim.user, secret().expose(), &claim.schema).await
+}
+
+pub async fn run(connection: &mut PgConnection, sql: &str) {
+    let done = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()))
+        .execute(connection)
+        .await;
+    done.unwrap_or_else(|error| panic!("{sql}: {error}"));
 }
 
 /// kine, as it runs beside the API server of a tenant, with nothing but the tenant's own

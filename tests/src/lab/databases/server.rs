@@ -96,6 +96,8 @@ pub struct Settings {
     pub configuration: String,
     /// PostgreSQL's `pg_hba.conf`, instead of passwords for everybody.
     pub hba: Option<String>,
+    /// A PostgreSQL that follows another one, which it never hears of, and only reads.
+    pub standby: bool,
 }
 
 impl Settings {
@@ -108,6 +110,7 @@ impl Settings {
             password: password.to_owned(),
             configuration: String::new(),
             hba: None,
+            standby: false,
         }
     }
 }
@@ -288,6 +291,9 @@ impl Place<'_> {
             .args(["--auth=scram-sha-256", "--encoding=UTF8", "--no-locale"])
             .arg("--no-sync");
         complete(&mut initdb, "")?;
+        if settings.standby {
+            write(&data, "standby.signal", "")?;
+        }
         let hba = settings.hba.clone().unwrap_or_else(|| {
             "hostssl all all all scram-sha-256\nhostnossl all all all scram-sha-256\n".to_owned()
         });
@@ -408,10 +414,25 @@ impl Server {
             .ok_or_else(|| Error::other("kill"))
     }
 
+    /// The same to all of the server: PostgreSQL has a process for each connection.
+    pub fn signal_all(&self, signal: &str) -> Result<()> {
+        let children = format!("/proc/{0}/task/{0}/children", self.child.id());
+        let children = std::fs::read_to_string(children)?;
+        self.signal(signal)?;
+        for child in children.split_whitespace() {
+            // One that has ended meanwhile is no failure.
+            Command::new("kill")
+                .args([&format!("-{signal}"), child])
+                .stderr(Stdio::null())
+                .status()?;
+        }
+        Ok(())
+    }
+
     fn wait(&mut self, address: IpAddr) -> Result<()> {
         let begin = Instant::now();
         let ready = match self.kind {
-            Kind::PostgreSql => "database system is ready to accept connections",
+            Kind::PostgreSql => "database system is ready to accept",
             Kind::MariaDb => "ready for connections",
         };
         while !self.log().contains(ready) || TcpStream::connect((address, self.port)).is_err() {
