@@ -68,7 +68,9 @@ impl LeftOut {
             LeftOut::Taint(taint) => {
                 format!("{count} had untolerated taint {{{taint}}}")
             }
-            LeftOut::FullOfTenants => format!("{count} {has} as many tenants as spec.capacity.tenants"),
+            LeftOut::FullOfTenants => {
+                format!("{count} {has} as many tenants as spec.capacity.tenants")
+            }
             LeftOut::FullOfBytes => format!("{count} {is} as large as spec.capacity.bytes"),
             LeftOut::NotReady => format!("{count} {is} not Ready"),
         }
@@ -171,7 +173,9 @@ fn left_out(wish: Option<&DataStoreAssignment>, candidate: &Candidate<'_>) -> Op
 
 fn bytes(store: &DataStore) -> Option<u64> {
     let capacity = store.spec.capacity.as_ref()?;
-    capacity.bytes.map(|bytes| u64::try_from(bytes).unwrap_or(0))
+    capacity
+        .bytes
+        .map(|bytes| u64::try_from(bytes).unwrap_or(0))
 }
 
 fn selects(wish: &DataStoreAssignment, store: &DataStore) -> bool {
@@ -320,7 +324,11 @@ mod tests {
         let mut candidates: Vec<_> = stores.iter().map(|store| candidate(store, 1)).collect();
         candidates[0].latency = Some(Duration::from_millis(20));
         candidates[1].latency = Some(Duration::from_millis(2));
-        assert_eq!(chosen(None, &candidates), Ok("a".into()), "that is no difference");
+        assert_eq!(
+            chosen(None, &candidates),
+            Ok("a".into()),
+            "that is no difference"
+        );
         candidates[0].latency = Some(Duration::from_millis(300));
         assert_eq!(chosen(None, &candidates), Ok("b".into()));
         candidates[1].bytes = 3 << 30;
@@ -344,10 +352,19 @@ mod tests {
                 ]}}),
                 "sql",
             ),
-            (json!({"tolerations": [{"key": "team", "value": "a"}]}), "kept"),
-            (json!({"tolerations": [{"key": "team", "value": "b"}]}), "etcd"),
+            (
+                json!({"tolerations": [{"key": "team", "value": "a"}]}),
+                "kept",
+            ),
+            (
+                json!({"tolerations": [{"key": "team", "value": "b"}]}),
+                "etcd",
+            ),
             (json!({"tolerations": [{"operator": "Exists"}]}), "kept"),
-            (json!({"tolerations": [{"key": "team", "operator": "Exists"}]}), "kept"),
+            (
+                json!({"tolerations": [{"key": "team", "operator": "Exists"}]}),
+                "kept",
+            ),
         ] {
             assert_eq!(of(asked.clone()), Ok(answer.to_owned()), "{asked}");
         }
@@ -360,7 +377,8 @@ mod tests {
             Err("0/0 DataStores are available.".into())
         );
         let mut gone = store("gone", json!({}));
-        gone.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+        gone.metadata.deletion_timestamp =
+            serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
         let full = store("full", json!({"capacity": {"tenants": 3}}));
         let large = store("large", json!({"capacity": {"bytes": 1000}}));
         let nats = store("nats", json!({"driver": "NATS"}));
@@ -375,11 +393,13 @@ mod tests {
         }
         assert_eq!(
             chosen(None, &candidates),
-            Err("0/7 DataStores are available: 1 is being deleted, 1 has driver NATS, which this \
+            Err(
+                "0/7 DataStores are available: 1 is being deleted, 1 has driver NATS, which this \
                  version does not run yet, 1 had untolerated taint {team: a}, 1 has as many \
                  tenants as spec.capacity.tenants, 1 is as large as spec.capacity.bytes, 2 are \
                  not Ready."
-                .into())
+                    .into()
+            )
         );
         let none = wish(json!({"selector": {"matchLabels": {"disk": "other"}}}));
         assert_eq!(

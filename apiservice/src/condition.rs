@@ -97,8 +97,10 @@ pub mod reason {
         NAMESPACE_NOT_SERVED = "NamespaceNotServed";
         /// Not looked at yet.
         UNKNOWN = "Unknown";
-        /// No DataStore is named and there is no default.
-        DATA_STORE_NOT_SET = "DataStoreNotSet";
+        /// No DataStore is named, and none can take the tenant.
+        DATA_STORE_NOT_ASSIGNED = "DataStoreNotAssigned";
+        /// A DataStore was assigned to a tenant that names none.
+        DATA_STORE_ASSIGNED = "DataStoreAssigned";
         /// The named DataStore does not exist.
         DATA_STORE_NOT_FOUND = "DataStoreNotFound";
         /// The DataStore exists and is not ready.

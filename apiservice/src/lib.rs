@@ -9,6 +9,7 @@
 //! routes of the API server are made from its rows.
 
 pub mod admission_plugins;
+pub mod assignment;
 pub mod condition;
 pub mod crd;
 pub mod discovery;

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use kube::Client;
 
 use crate::apply::write_history::Writes;
+use crate::assignments::Assignments;
 use crate::cluster::caches::{Caches, NamespacedName};
 use crate::cluster::events::Events;
 use crate::datastores::credentials::Connections;
@@ -62,6 +63,8 @@ pub struct Context {
     pub facts: Arc<Facts>,
     /// Whose pods are rolled next.
     pub fleet: Fleet,
+    /// Which DataStores tenants are given that name none.
+    pub assignments: Assignments,
     /// Connections to tenants' datastores.
     pub connections: Connections,
     pub settings: Arc<Settings>,
@@ -87,7 +90,7 @@ impl Context {
         let store = tenant.and_then(|tenant| {
             let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
             let claimed = self.facts.claimed_in(uid);
-            claimed.or_else(|| place::choose(&tenant, &self.settings))
+            claimed.or_else(|| place::choose(&tenant))
         });
         store.map_or(Group::Nowhere, Group::Store)
     }

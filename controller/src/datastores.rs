@@ -202,7 +202,7 @@ pub fn placed(ctx: &Context, store: &str) -> Vec<Arc<TenantControlPlane>> {
     tenants.retain(|tenant| {
         let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
         let chosen = ctx.facts.claimed_in(uid);
-        let chosen = chosen.or_else(|| place::choose(tenant, &ctx.settings));
+        let chosen = chosen.or_else(|| place::choose(tenant));
         chosen.as_deref() == Some(store)
     });
     tenants

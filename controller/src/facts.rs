@@ -70,6 +70,15 @@ pub struct Trial {
     pub result: Result<(), StoreProblem>,
 }
 
+/// What was measured of a database that answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Measured {
+    /// Of the whole database.
+    pub bytes: u64,
+    /// From the question how it is to the answer.
+    pub latency: std::time::Duration,
+}
+
 /// About one DataStore.
 #[derive(Debug, Clone, Default)]
 pub struct StoreFact {
@@ -77,6 +86,8 @@ pub struct StoreFact {
     pub health: Option<Result<StoreHealth, StoreProblem>>,
     /// The same with what only the DataStore's own conditions tell.
     pub report: Option<StoreReport>,
+    /// What was measured with it.
+    pub measured: Option<Measured>,
     /// The settings that were tried last, by their fingerprint, and what came of it.
     pub trial: Option<Trial>,
     /// Wakes its observer before its time.

@@ -473,7 +473,7 @@ fn store_of(ctx: &Context, tenant: &TenantControlPlane) -> String {
     let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
     let claimed = ctx.facts.claimed_in(uid);
     claimed
-        .or_else(|| store::choose(tenant, &ctx.settings))
+        .or_else(|| store::choose(tenant))
         .unwrap_or_default()
 }
 

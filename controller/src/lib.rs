@@ -7,6 +7,7 @@
 
 pub mod apply;
 pub mod args;
+pub mod assignments;
 pub mod cluster;
 pub mod context;
 pub mod datastores;

@@ -19,6 +19,15 @@ use crate::tenant::world::{CredentialsFact, Elsewhere, StoreFacts, StoreProblem,
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+/// Whether the DataStore that was assigned to a tenant takes no new ones any more. One
+/// that the tenant names is its own affair.
+fn is_to_be_assigned_again(tenant: &TenantControlPlane, store: Option<&DataStore>) -> bool {
+    if !tenant::backing::store::is_assigned(tenant) {
+        return false;
+    }
+    store.is_none_or(|store| store.metadata.deletion_timestamp.is_some())
+}
+
 /// The world of the tenant of this name; `None` if there is no such tenant or
 /// the caches are not filled yet.
 pub fn world(name: &NamespacedName, ctx: &Context) -> Option<World> {
@@ -35,13 +44,21 @@ pub fn world(name: &NamespacedName, ctx: &Context) -> Option<World> {
     let tenant = caches.tenants.get(name)?;
     let uid = tenant.metadata.uid.clone()?;
     let facts = ctx.facts.tenant(&uid);
-    let data_store = facts
-        .held
-        .as_ref()
-        .map(|held| held.data_store.clone())
-        .or_else(|| tenant::backing::store::choose(&tenant, &ctx.settings))
-        .and_then(|chosen| caches.data_stores.get(&NamespacedName::new("", chosen)));
     let deleting = tenant.metadata.deletion_timestamp.is_some();
+    let held = facts.held.as_ref();
+    let chosen = held
+        .map(|held| held.data_store.clone())
+        .or_else(|| tenant::backing::store::choose(&tenant));
+    let data_store = chosen
+        .as_ref()
+        .and_then(|chosen| caches.data_stores.get(&NamespacedName::new("", chosen)));
+    let unplaced = match &chosen {
+        None => true,
+        // Where nothing is claimed yet, another one will do.
+        Some(_) => held.is_none() && is_to_be_assigned_again(&tenant, data_store.as_deref()),
+    };
+    let assignment = (unplaced && !deleting && caches.data_stores.synced(EVERYWHERE))
+        .then(|| ctx.assignments.decide(ctx, &tenant));
     let gateways_known = caches.gateways_known();
     if !deleting && !gateways_known && awaits_gateways(&tenant, caches) {
         return None;
@@ -113,6 +130,7 @@ pub fn world(name: &NamespacedName, ctx: &Context) -> Option<World> {
         settings: ctx.settings.clone(),
         data_store,
         data_stores_known: caches.data_stores.synced(EVERYWHERE),
+        assignment,
         store,
         deferred,
         elsewhere,

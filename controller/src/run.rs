@@ -14,6 +14,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::apply::write_history::Writes;
 use crate::args::{Command, CommonArgs, LogFormat, RunArgs};
+use crate::assignments::Assignments;
 use crate::cluster::caches::{Caches, NamespacedName, Namespaces};
 use crate::cluster::events::Events;
 use crate::cluster::watches::Watches;
@@ -185,6 +186,7 @@ pub async fn run(args: RunArgs, client: Client, stop: CancellationToken) -> Resu
         shares: Arc::new(Shares::of(args.workers.into())),
         facts: Arc::new(Facts::default()),
         fleet: Fleet::default(),
+        assignments: Assignments::default(),
         connections: Connections::default(),
         settings,
         leadership,

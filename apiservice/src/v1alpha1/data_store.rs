@@ -108,6 +108,42 @@ pub struct DataStoreSpec {
     /// Authority and client certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_config: Option<TlsConfig>,
+    /// How much may be assigned here. Tenants that name this DataStore come nevertheless.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capacity: Option<DataStoreCapacity>,
+    /// What keeps tenants from being assigned here that do not tolerate it. Tenants that
+    /// name this DataStore come nevertheless.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub taints: Vec<DataStoreTaint>,
+}
+
+/// How much may be assigned to a DataStore.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DataStoreCapacity {
+    /// Tenants, those included that name the DataStore.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub tenants: Option<u32>,
+    /// Bytes of the database: no tenant is assigned once it has as many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub bytes: Option<i64>,
+}
+
+/// A mark on a DataStore that keeps tenants out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+#[schemars(extend("required" = ["key"]))]
+pub struct DataStoreTaint {
+    /// What tolerations name.
+    #[schemars(length(min = 1, max = 316))]
+    pub key: String,
+    /// What tolerations may be limited to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub value: Option<String>,
 }
 
 /// A kind of database.

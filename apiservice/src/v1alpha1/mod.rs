@@ -21,6 +21,7 @@ pub mod network_profile;
 pub mod resources_status;
 pub mod tenant_control_plane;
 mod tenant_control_plane_access;
+mod tenant_control_plane_assignment;
 mod tenant_control_plane_checks;
 mod tenant_control_plane_routes;
 mod tenant_control_plane_rules;
@@ -31,8 +32,9 @@ pub use addons::*;
 pub use addons_status::*;
 pub use control_plane::*;
 pub use data_store::{
-    BasicAuth, CertificateAuthority, ClientCertificate, ContentRef, DataStore, DataStoreSpec,
-    DataStoreStatus, Driver, PendingCleanup, SecretReference, TlsConfig,
+    BasicAuth, CertificateAuthority, ClientCertificate, ContentRef, DataStore, DataStoreCapacity,
+    DataStoreSpec, DataStoreStatus, DataStoreTaint, Driver, PendingCleanup, SecretReference,
+    TlsConfig,
 };
 pub use exposure::*;
 pub use join_token_request::*;
@@ -41,7 +43,8 @@ pub use kubernetes::*;
 pub use network_profile::*;
 pub use resources_status::*;
 pub use tenant_control_plane::{
-    DataStoreOverride, TenantControlPlane, TenantControlPlaneSpec, WritePermissions,
+    DataStoreAssignment, DataStoreOverride, DataStoreToleration, TenantControlPlane,
+    TenantControlPlaneSpec, TolerationOperator, WritePermissions,
 };
 pub use tenant_control_plane_status::*;
 pub use tenant_control_plane_warnings::unsupported;

@@ -2,12 +2,14 @@
 
 use std::sync::LazyLock;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Addons, ControlPlane, Konnectivity, Kubernetes, NetworkProfile, TenantControlPlaneStatus,
+    Addons, ControlPlane, Driver, Konnectivity, Kubernetes, NetworkProfile,
+    TenantControlPlaneStatus,
 };
 use super::{
     tenant_control_plane_access, tenant_control_plane_rules, tenant_control_plane_warnings,
@@ -166,12 +168,15 @@ static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
 #[serde(rename_all = "camelCase", default)]
 #[schemars(extend("required" = ["controlPlane", "kubernetes"]))]
 pub struct TenantControlPlaneSpec {
-    /// Name of the DataStore that keeps the tenant's data. Without it, the
-    /// default DataStore is used; the one in use is in
-    /// status.storage.dataStoreName. It can be changed, which is not acted upon yet, and
-    /// cannot be removed again.
+    /// Name of the DataStore that keeps the tenant's data. Without it, one is
+    /// assigned; the one in use is in status.storage.dataStoreName. It can be changed,
+    /// which is not acted upon yet, and cannot be removed again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_store: Option<String>,
+    /// Which DataStores may be assigned to a tenant that names none; any that takes
+    /// tenants, if nothing is said. It means nothing once one is in use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_store_assignment: Option<DataStoreAssignment>,
     /// Name of the database, bucket or key prefix in the DataStore. Without it,
     /// it is made from namespace and name; the one in use is in
     /// status.storage.setup.schema. It cannot be changed.
@@ -247,6 +252,49 @@ pub struct DataStoreOverride {
     /// Name of the DataStore.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_store: Option<String>,
+}
+
+/// Which DataStores may be assigned to a tenant.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DataStoreAssignment {
+    /// Those whose labels it selects.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub selector: Option<LabelSelector>,
+    /// Those of one of these drivers.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "set"))]
+    pub drivers: Vec<Driver>,
+    /// Taints that do not keep the tenant out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub tolerations: Vec<DataStoreToleration>,
+}
+
+/// A taint of a DataStore that does not keep a tenant out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DataStoreToleration {
+    /// Of the taint; any, if it is empty and the operator is Exists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 316))]
+    pub key: Option<String>,
+    /// Equal, or Exists for any value.
+    pub operator: TolerationOperator,
+    /// Of the taint, with operator Equal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
+    pub value: Option<String>,
+}
+
+/// How a toleration compares.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TolerationOperator {
+    /// Key and value.
+    #[default]
+    Equal,
+    /// The key.
+    Exists,
 }
 
 /// Which writes the tenant cluster refuses.

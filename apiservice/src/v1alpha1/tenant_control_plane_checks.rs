@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde_json::Value;
 
+use super::tenant_control_plane_assignment as assignment;
 use super::tenant_control_plane_routes as routes;
 use super::{PORTS_OF_PODS, TenantControlPlane, TenantControlPlaneSpec, flag_name};
 use crate::field::{Error, Path};
@@ -47,6 +48,7 @@ pub(super) fn check(new: &Value, old: Option<&Value>) -> Vec<Error> {
     ports(&new, before, &mut errors);
     tunnel(&new, before, &mut errors);
     routes::check(&new, before, &mut errors);
+    assignment::check(&new, before, &mut errors);
     overrides(&new, before, &mut errors);
     worker_bootstrap(&new, before, &mut errors);
     serving_certificates(&new, before, &mut errors);

@@ -136,6 +136,9 @@ pub struct StorageStatus {
     /// Name of the DataStore; differs from the spec while data is moved.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_store_name: Option<String>,
+    /// Why the tenant is there, if it named no DataStore.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub assignment: Option<String>,
     /// The Secret with the credentials.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config: Option<SecretStatus>,

@@ -112,7 +112,7 @@ async fn check(ctx: &Context, name: &NamespacedName, uid: &str) -> Option<Checke
         Some(held) => (held.data_store.clone(), held.claim.clone()),
         // None anywhere: whether it may be made is for the datastore to say.
         None => (
-            place::choose(&tenant, &ctx.settings)?,
+            place::choose(&tenant)?,
             place::wished(&tenant, driver_of(ctx, &tenant)),
         ),
     };
@@ -142,7 +142,7 @@ fn driver(ctx: &Context, data_store: &str) -> Driver {
 
 /// The driver of the DataStore where a tenant is said to be.
 fn driver_of(ctx: &Context, tenant: &TenantControlPlane) -> Driver {
-    let chosen = place::choose(tenant, &ctx.settings);
+    let chosen = place::choose(tenant);
     chosen.map_or(Driver::Etcd, |chosen| driver(ctx, &chosen))
 }
 
@@ -150,7 +150,7 @@ fn driver_of(ctx: &Context, tenant: &TenantControlPlane) -> Driver {
 /// in all other datastores. `Err`: there is none in those that answered, and
 /// one did not, so nothing is known.
 async fn search(ctx: &Context, tenant: &TenantControlPlane, uid: &str) -> Result<Option<Held>, ()> {
-    let chosen = place::choose(tenant, &ctx.settings);
+    let chosen = place::choose(tenant);
     let wished = place::wished(tenant, driver_of(ctx, tenant));
     let stores = ctx.caches.data_stores.all();
     let mut names: Vec<String> = stores

@@ -19,7 +19,7 @@ use crate::context::{Context, Key};
 use crate::datastores;
 use crate::datastores::health::{CompactedBy, StoreReport};
 use crate::datastores::{credentials, health};
-use crate::facts::Trial;
+use crate::facts::{Measured, Trial};
 use crate::process::observers::pause;
 use crate::process::timing;
 use crate::tenant::backing::{settings, store as place};
@@ -35,12 +35,13 @@ pub async fn run(ctx: Arc<Context>, name: String, uid: String) {
     let mut failures = 0;
     let mut compaction = Compaction::default();
     loop {
-        let Some((report, trial)) = look(&ctx, &name, &uid, &mut compaction).await else {
+        let Some(seen) = look(&ctx, &name, &uid, &mut compaction).await else {
             pause(timing::HEALTH_UNKNOWN, &wake).await;
             continue;
         };
-        let well = report.health.is_ok();
-        let unreachable = report
+        let well = seen.report.health.is_ok();
+        let unreachable = seen
+            .report
             .health
             .as_ref()
             .is_err_and(|problem| problem.kind == StoreProblemKind::Unreachable);
@@ -49,7 +50,7 @@ pub async fn run(ctx: Arc<Context>, name: String, uid: String) {
             // A connection that is stuck is not worth keeping.
             ctx.connections.drop(&uid);
         }
-        publish(&ctx, &name, &uid, report, trial);
+        publish(&ctx, &name, &uid, seen);
         let wait = if well {
             timing::HEALTH_EVERY
         } else {
@@ -59,13 +60,16 @@ pub async fn run(ctx: Arc<Context>, name: String, uid: String) {
     }
 }
 
+/// What a look found.
+struct Seen {
+    report: StoreReport,
+    /// `None` where there was no answer.
+    measured: Option<Measured>,
+    trial: Option<Trial>,
+}
+
 /// `None`: it cannot be asked, because its material is not known.
-async fn look(
-    ctx: &Context,
-    name: &str,
-    uid: &str,
-    compaction: &mut Compaction,
-) -> Option<(StoreReport, Option<Trial>)> {
+async fn look(ctx: &Context, name: &str, uid: &str, compaction: &mut Compaction) -> Option<Seen> {
     let store = ctx.caches.data_stores.get(&NamespacedName::new("", name))?;
     if store.metadata.uid.as_deref() != Some(uid)
         || datastores::material_gap(&store, &ctx.caches).is_some()
@@ -74,11 +78,16 @@ async fn look(
     }
     let settings = || settings::wanted(&credentials::fact(&store, &ctx.caches));
     let before = settings();
-    let report = ask(ctx, name, &store, compaction).await;
+    let (report, measured) = ask(ctx, name, &store, compaction).await;
+    let seen = |report, trial| Seen {
+        report,
+        measured,
+        trial,
+    };
     let fingerprint = before?;
     if settings().as_ref() != Some(&fingerprint) {
         // They were changed meanwhile: nobody knows which of them answered.
-        return Some((report, None));
+        return Some(seen(report, None));
     }
     let known = ctx.facts.store(uid).tried(&fingerprint) == Some(Ok(()));
     let result = match health::serves(&report) {
@@ -92,7 +101,7 @@ async fn look(
         fingerprint,
         result,
     };
-    Some((report, Some(trial)))
+    Some(seen(report, Some(trial)))
 }
 
 /// Asks a datastore how it is.
@@ -101,13 +110,22 @@ async fn ask(
     name: &str,
     store: &DataStore,
     compaction: &mut Compaction,
-) -> StoreReport {
+) -> (StoreReport, Option<Measured>) {
     let tenancy = match ctx.connections.get(store, &ctx.caches) {
         Ok(tenancy) => tenancy,
-        Err(error) => return health::refused(&error),
+        Err(error) => return (health::refused(&error), None),
     };
+    let began = Instant::now();
     let answer = tokio::time::timeout(timing::STORE_DEADLINE, tenancy.verify()).await;
-    match answer {
+    let latency = began.elapsed();
+    let measured = match &answer {
+        Ok(Ok(health)) => Some(Measured {
+            bytes: health.size,
+            latency,
+        }),
+        _ => None,
+    };
+    let report = match answer {
         Ok(Ok(health)) => {
             compaction
                 .turn(ctx, name, tenancy.as_ref(), health.revision)
@@ -123,7 +141,8 @@ async fn ask(
                 timing::STORE_DEADLINE.as_secs()
             ),
         }),
-    }
+    };
+    (report, measured)
 }
 
 /// Whether the datastore accepts whom its authority signs for, as tenants are: our own
@@ -233,11 +252,17 @@ async fn knows_its_tenants(
 /// How many tenants a message names.
 const NAMED: usize = 3;
 
-fn publish(ctx: &Context, name: &str, uid: &str, report: StoreReport, trial: Option<Trial>) {
+fn publish(ctx: &Context, name: &str, uid: &str, seen: Seen) {
+    let Seen {
+        report,
+        measured,
+        trial,
+    } = seen;
     let changed = ctx.facts.update_store(uid, |fact| {
         let learnt = trial.is_some_and(|trial| fact.learn(trial));
         let changed = learnt || fact.report.as_ref() != Some(&report);
         fact.health = Some(report.health.clone());
+        fact.measured = measured.or(fact.measured);
         fact.report = Some(report);
         changed
     });

@@ -181,6 +181,13 @@ fn storage(written: &Written<'_>, old: StorageStatus) -> StorageStatus {
     let checksum = config.as_ref().and_then(|config| config.checksum.clone());
     StorageStatus {
         driver: driver.or(old.driver),
+        assignment: match &world.assignment {
+            Some(Ok(assigned)) => Some(assigned.message.clone()),
+            Some(Err(_)) => None,
+            None => old
+                .assignment
+                .filter(|_| world.tenant.spec.data_store.is_none()),
+        },
         data_store_name: chosen.or(old.data_store_name),
         setup: if written.granted() {
             Some(setup(world, checksum, old.setup))

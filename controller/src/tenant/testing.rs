@@ -63,6 +63,7 @@ impl Lab {
     pub fn new() -> Self {
         let mut spec = TenantControlPlaneSpec::default();
         spec.kubernetes.version = "v1.36.3".to_owned();
+        spec.data_store = Some("default".to_owned());
         spec.control_plane.deployment.replicas = 1;
         spec.control_plane.service.service_type = ServiceType::ClusterIP;
         let mut tenant = TenantControlPlane::new("tenant-1", spec);
@@ -97,6 +98,7 @@ impl Lab {
                 settings: Arc::new(settings),
                 data_store: Some(Arc::new(DataStore::new("default", spec))),
                 data_stores_known: true,
+                assignment: None,
                 unreached: None,
                 store: StoreFacts {
                     password: None,

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use apiservice::assignment::{Assigned, Unassigned};
 use apiservice::endpoint::Endpoint;
 use apiservice::pki::Pair;
 use apiservice::v1alpha1::{DataStore, KonnectivityAgentMode, TenantControlPlane};
@@ -32,6 +33,8 @@ pub struct World {
     pub tenant: Arc<TenantControlPlane>,
     /// What the operator's administrator chose.
     pub settings: Arc<Settings>,
+    /// Which DataStore this pass assigns, or why none; `None` if the tenant has one.
+    pub assignment: Option<Result<Assigned, Unassigned>>,
     /// The DataStore that [`crate::tenant::backing::store::choose`] names, if it exists.
     pub data_store: Option<Arc<DataStore>>,
     /// False while the cache of DataStores has not been filled, so that an
@@ -91,7 +94,7 @@ pub struct Settings {
     pub operator_namespace: String,
     /// ServiceAccount of Steward's own API server, the subject of rule 13.
     pub api_server_service_account: String,
-    /// DataStore of tenants that name none.
+    /// DataStore that comes first among equals for tenants that name none.
     pub default_data_store: Option<String>,
     /// Registry in place of the default one, for tenants that name no other.
     pub registry: String,

@@ -261,7 +261,7 @@ impl Database {
     /// The database hangs: Ready goes, and comes back.
     async fn goes_away(&self, stage: &Stage, story: &Story) {
         let began = Instant::now();
-        self.server.signal("STOP").unwrap();
+        self.server.signal_all("STOP").unwrap();
         let gone = story
             .until(began, LOST, "Ready lost", |object| {
                 is(object, "Ready", "False", "")
@@ -273,7 +273,7 @@ impl Database {
         });
         tokio::time::sleep(Duration::from_secs(5)).await;
         let mended = Instant::now();
-        self.server.signal("CONT").unwrap();
+        self.server.signal_all("CONT").unwrap();
         let back = story.ready(mended, BACK).await;
         stage.note(
             format!("Ready lost: {} hangs", self.driver),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use apiservice::assignment::{Assigned, Unassigned};
 use apiservice::condition::{reason, tenant as condition};
 use apiservice::names::{self, key};
 use apiservice::pki::{Entropy, Pair, Usage};
@@ -15,10 +16,9 @@ use crate::tenant::network::names::AlternativeNames;
 use crate::tenant::objects::Data;
 use crate::tenant::pki::certificates::{self, LeafSpec};
 use crate::tenant::pki::expiry::Expiry;
-use crate::tenant::plan::{Claim, Grant, Plan, Step, Waiting};
+use crate::tenant::plan::{Claim, EventStep, Grant, Plan, Step, Waiting};
 use crate::tenant::world::{
-    AccessFact, CredentialsFact, Held, Settings, StoreCredentials, StoreProblem, StoreProblemKind,
-    World,
+    AccessFact, CredentialsFact, Held, StoreCredentials, StoreProblem, StoreProblemKind, World,
 };
 use k8s_openapi::api::core::v1::Secret;
 use storage::tenancy::Password;
@@ -60,32 +60,31 @@ pub struct Files {
 }
 
 /// The DataStore of a tenant: the one where its data is, else the one that the
-/// spec names, else the default.
-pub fn choose(tenant: &TenantControlPlane, settings: &Settings) -> Option<String> {
-    let settled = storage(tenant).filter(|storage| {
-        storage
-            .setup
-            .as_ref()
-            .is_some_and(|setup| setup.schema.is_some())
-    });
-    settled
-        .and_then(|storage| storage.data_store_name.clone())
-        .or_else(|| {
-            tenant
-                .spec
-                .data_store
-                .clone()
-                .filter(|name| !name.is_empty())
-        })
-        .or_else(|| settings.default_data_store.clone())
+/// spec names, else the one that was assigned to it.
+pub fn choose(tenant: &TenantControlPlane) -> Option<String> {
+    let recorded = storage(tenant).and_then(|storage| storage.data_store_name.clone());
+    if settled(tenant) && recorded.is_some() {
+        return recorded;
+    }
+    let named = tenant.spec.data_store.clone();
+    named.filter(|name| !name.is_empty()).or(recorded)
+}
+
+/// Whether a tenant that has no data yet is where it was assigned.
+pub fn is_assigned(tenant: &TenantControlPlane) -> bool {
+    let named = tenant.spec.data_store.as_ref();
+    !settled(tenant) && named.is_none_or(String::is_empty) && choose(tenant).is_some()
 }
 
 /// The DataStore of a tenant: the one that has its claim; until that is known,
 /// what [`choose`] says.
 pub fn data_store(world: &World) -> Option<String> {
-    match held(world) {
-        Some(held) => Some(held.data_store.clone()),
-        None => choose(&world.tenant, &world.settings),
+    if let Some(held) = held(world) {
+        return Some(held.data_store.clone());
+    }
+    match &world.assignment {
+        Some(decided) => decided.as_ref().ok().map(|it| it.data_store.clone()),
+        None => choose(&world.tenant),
     }
 }
 
@@ -176,6 +175,10 @@ pub fn plan(world: &World, entropy: &Entropy, expiry: &Expiry, plan: &mut Plan) 
         user: claim.user.clone(),
         ..Backing::default()
     };
+    if let Some(decided) = &world.assignment {
+        assigned(decided, plan);
+        return place;
+    }
     let data_store = match usable(world, place.data_store.as_deref()) {
         Ok(data_store) => data_store,
         Err(waiting) => {
@@ -200,13 +203,40 @@ pub fn plan(world: &World, entropy: &Entropy, expiry: &Expiry, plan: &mut Plan) 
     place
 }
 
+/// A pass that assigns a DataStore does nothing else with it: nothing is claimed before
+/// the status says where.
+fn assigned(decided: &Result<Assigned, Unassigned>, plan: &mut Plan) {
+    match decided {
+        Ok(decided) => {
+            plan.push(Step::Event(EventStep {
+                warning: false,
+                reason: reason::DATA_STORE_ASSIGNED,
+                message: decided.message.clone(),
+            }));
+            let message = decided.message.clone();
+            plan.push(Step::Wait(waiting(reason::PROVISIONING, message, false)));
+        }
+        Err(Unassigned(why)) => {
+            let message = format!(
+                "{why} Provide a DataStore that can take the tenant, or name one in \
+                 spec.dataStore."
+            );
+            plan.push(Step::Wait(waiting(
+                reason::DATA_STORE_NOT_ASSIGNED,
+                message,
+                true,
+            )));
+        }
+    }
+}
+
 /// The DataStore, if a tenant can be placed there.
 fn usable<'a>(world: &'a World, name: Option<&str>) -> Result<&'a DataStore, Waiting> {
     let Some(name) = name else {
         return Err(waiting(
-            reason::DATA_STORE_NOT_SET,
-            "No DataStore is named and the operator has no default. Set spec.dataStore.".to_owned(),
-            true,
+            reason::PROVISIONING,
+            "DataStores are being read".to_owned(),
+            false,
         ));
     };
     let Some(data_store) = world.data_store.as_deref() else {

@@ -279,3 +279,107 @@ fn what_the_spec_says_of_kine() {
     let server = crate::tenant::workload::pods::image(&lab.world, Component::ApiServer);
     assert_ne!(kine.image.as_ref(), Some(&server));
 }
+
+mod assigned {
+    use apiservice::assignment::{Assigned, Unassigned};
+    use apiservice::condition::{self, reason, tenant as types};
+
+    use super::*;
+    use crate::tenant::backing::store;
+
+    fn unplaced() -> Lab {
+        let mut lab = Lab::new();
+        lab.spec().data_store = None;
+        lab
+    }
+
+    fn decided(name: &str) -> Assigned {
+        Assigned {
+            data_store: name.to_owned(),
+            message: format!("Assigned to DataStore {name}: it is the only one."),
+        }
+    }
+
+    fn told(lab: &Lab) -> [String; 2] {
+        let status = lab.world.tenant.status.as_ref().unwrap();
+        let found = condition::get(&status.conditions, types::DATA_STORE_READY).unwrap();
+        [found.reason.clone(), found.message.clone()]
+    }
+
+    /// After a crash between the two nobody would know where to look for the claim.
+    #[test]
+    fn nothing_is_claimed_before_the_status_says_where() {
+        let mut lab = unplaced();
+        lab.world.assignment = Some(Ok(decided("default")));
+        let plan = lab.pass();
+        assert!(grant(&plan).is_none(), "{plan}");
+        let storage = lab
+            .world
+            .tenant
+            .status
+            .as_ref()
+            .unwrap()
+            .storage
+            .clone()
+            .unwrap();
+        assert_eq!(storage.data_store_name.as_deref(), Some("default"));
+        assert_eq!(storage.assignment, Some(decided("default").message));
+        assert_eq!(store::choose(&lab.world.tenant).as_deref(), Some("default"));
+
+        lab.world.assignment = None;
+        let plan = lab.pass();
+        assert!(grant(&plan).is_some(), "{plan}");
+        let storage = lab
+            .world
+            .tenant
+            .status
+            .as_ref()
+            .unwrap()
+            .storage
+            .clone()
+            .unwrap();
+        assert_eq!(
+            storage.assignment,
+            Some(decided("default").message),
+            "it stays"
+        );
+    }
+
+    #[test]
+    fn where_there_is_no_place_it_is_said_what_to_do() {
+        let mut lab = unplaced();
+        lab.world.data_store = None;
+        let why = "0/1 DataStores are available: 1 is not Ready.".to_owned();
+        lab.world.assignment = Some(Err(Unassigned(why)));
+        let plan = lab.pass();
+        assert!(grant(&plan).is_none(), "{plan}");
+        let [reason, message] = told(&lab);
+        assert_eq!(reason, reason::DATA_STORE_NOT_ASSIGNED);
+        assert_eq!(
+            message,
+            "0/1 DataStores are available: 1 is not Ready. Provide a DataStore that can take the \
+             tenant, or name one in spec.dataStore."
+        );
+        assert_eq!(store::choose(&lab.world.tenant), None);
+    }
+
+    /// A name in the spec is the user's own choice, and where data is is where it is.
+    #[test]
+    fn what_counts() {
+        let mut lab = unplaced();
+        lab.world.assignment = Some(Ok(decided("default")));
+        lab.pass();
+        assert!(store::is_assigned(&lab.world.tenant));
+        lab.spec().data_store = Some("other".to_owned());
+        assert_eq!(store::choose(&lab.world.tenant).as_deref(), Some("other"));
+        assert!(!store::is_assigned(&lab.world.tenant));
+        lab.spec().data_store = None;
+        lab.world.assignment = None;
+        for _ in 0..3 {
+            lab.pass();
+        }
+        assert!(!store::is_assigned(&lab.world.tenant), "its data is there");
+        lab.spec().data_store = Some("other".to_owned());
+        assert_eq!(store::choose(&lab.world.tenant).as_deref(), Some("default"));
+    }
+}
