@@ -75,6 +75,10 @@ lint: lab-build ## rustfmt, clippy, scripts, documents, the chart
 	$(call phase,docs,1 s,tests/demo/docs.sh)
 	$(call phase,chart,5 s,tests/demo/chart.sh)
 
+.PHONY: contract
+contract: ## Which requirements of the wire contract does no test name? (WRITE=1 writes the page of its coverage)
+	@tests/contract/coverage.sh $(if $(filter 1,$(WRITE)),--write)
+
 .PHONY: bench
 bench: tools lab-build ## Times against a bare kube-apiserver: target/bench/results.json
 	$(call phase,bench,15 min,cargo bench --locked --package tests)

@@ -321,6 +321,7 @@ mod tests {
         Some((accept.encoding, accept.shape))
     }
 
+    /// R3.21, R4.1, R4.2, R4.3, R4.9.
     #[test]
     fn clauses_in_the_order_of_the_contract() {
         use Encoding::{Json, Yaml};

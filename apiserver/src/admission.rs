@@ -477,6 +477,7 @@ mod tests {
         apiservice::find("tenantcontrolplanes").unwrap()
     }
 
+    /// R3.3.
     #[test]
     fn names_and_namespaces_of_the_url_win() {
         let mut object = json!({"metadata": {"name": "a"}});
@@ -496,6 +497,7 @@ mod tests {
         );
     }
 
+    /// R3.49.
     #[test]
     fn updates_keep_what_the_server_owns() {
         let old = json!({
@@ -522,6 +524,7 @@ mod tests {
         }
     }
 
+    /// R3.63, R3.69.
     #[test]
     fn marks_once() {
         let now = "2026-01-01T00:00:00Z".parse().unwrap();
@@ -536,6 +539,7 @@ mod tests {
         );
     }
 
+    /// R3.84.
     #[test]
     fn owners_are_kept_once() {
         let warnings = Warnings::default();
@@ -610,6 +614,7 @@ mod tests {
         assert!(matches!(bounded(&metadata), Cow::Borrowed(_)));
     }
 
+    /// R3.47.
     #[test]
     fn an_update_needs_a_version() {
         let object = json!({"metadata": {"name": "a"}});

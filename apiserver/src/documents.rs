@@ -231,6 +231,7 @@ mod tests {
         headers
     }
 
+    /// R2.16, R2.18.
     #[test]
     fn aggregated_discovery_is_chosen_as_clients_ask() {
         for (accept, expected) in [
@@ -259,6 +260,7 @@ mod tests {
         }
     }
 
+    /// R2.17.
     #[test]
     fn a_client_that_has_the_document_gets_304() {
         let document = Document::new(&json!({"a": 1}), JSON);
@@ -271,6 +273,7 @@ mod tests {
         assert!(!second.headers().contains_key(header::CONTENT_TYPE));
     }
 
+    /// R1.14, R2.25, R2.26.
     #[test]
     fn a_stale_hash_gets_the_document_and_is_not_cached() {
         let documents = Documents::new();
@@ -292,6 +295,7 @@ mod tests {
         assert_eq!(refused.unwrap_err().code().as_u16(), 406);
     }
 
+    /// R2.6.
     #[test]
     fn unknown_paths_have_no_document() {
         let documents = Documents::new();

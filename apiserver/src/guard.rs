@@ -74,6 +74,7 @@ mod tests {
 
     use super::*;
 
+    /// R2.4.
     #[tokio::test]
     async fn a_panic_in_a_stream_ends_that_stream_only() {
         let frames = futures::stream::iter([1, 2]).map(|n| {

@@ -142,6 +142,7 @@ mod tests {
             .map(|(code, text)| (code.as_u16(), text))
     }
 
+    /// R2.32.
     #[test]
     fn failures_are_listed_and_notes_fail_nothing() {
         let (code, text) = ask(None, "").unwrap();
@@ -172,6 +173,7 @@ mod tests {
         }
     }
 
+    /// R2.32.
     #[test]
     fn single_checks() {
         assert_eq!(ask(Some("storage"), ""), Some((200, "ok".to_owned())));

@@ -398,6 +398,7 @@ mod tests {
             .collect()
     }
 
+    /// R9.1.
     #[test]
     fn places_are_given_back_and_masters_need_none() {
         let limits = Limits::new(1, 1, "s");
@@ -414,6 +415,7 @@ mod tests {
         assert!(limits.reads.is_unused());
     }
 
+    /// R9.2.
     #[test]
     fn nobody_starves_another() {
         let limits = Limits::new(400, 200, "s");
@@ -488,6 +490,7 @@ mod tests {
         of(bytes / (many >> 14))
     }
 
+    /// R4.12.
     #[tokio::test]
     async fn a_body_beyond_the_limit_is_413() {
         let limits = Limits::new(1, 1, "s");
@@ -600,6 +603,7 @@ mod tests {
         assert!(second.is_ok() && began.elapsed() < 3 * SYSTEM_WAIT);
     }
 
+    /// R9.4, R9.5.
     #[test]
     fn the_clients_timeout_only_shortens() {
         let second = Some(Duration::from_secs(1));

@@ -427,6 +427,7 @@ mod tests {
         assert!(refused.contains("too much memory"), "{refused}");
     }
 
+    /// R3.57.
     #[test]
     fn json_patches() {
         let document = json!({"a": {"b": 1}, "l": [1, 2, 3], "x/y": 0});
@@ -516,6 +517,7 @@ mod tests {
         assert_eq!(patch.apply(&mut json!({})), Err(Inapplicable::TooDeep));
     }
 
+    /// R3.58.
     #[test]
     fn merge_patches() {
         // The table of RFC 7386, appendix A, as far as the patch is an object.
@@ -557,6 +559,7 @@ mod tests {
         assert!(merge(b"[]").is_err());
     }
 
+    /// R3.56, R6.4.
     #[test]
     fn strict_reports_and_limits() {
         let (_, strict) =

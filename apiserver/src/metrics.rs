@@ -391,6 +391,7 @@ mod tests {
 
     use super::*;
 
+    /// R9.14.
     #[test]
     fn names_are_those_of_kubernetes_and_strangers_make_no_series() {
         let metrics = Arc::new(Metrics::new());

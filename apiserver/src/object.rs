@@ -247,6 +247,7 @@ mod tests {
         assert_eq!(key(stores, None, "a"), "/datastores/a");
     }
 
+    /// R3.50.
     #[test]
     fn generation_counts_spec_only() {
         let resource = apiservice::find("tenantcontrolplanes").unwrap();
@@ -266,6 +267,7 @@ mod tests {
         }
     }
 
+    /// R3.38.
     #[test]
     fn times_have_whole_seconds() {
         let timestamp = "2026-01-02T03:04:05.678Z".parse().unwrap();

@@ -278,6 +278,7 @@ mod tests {
             .collect()
     }
 
+    /// R3.5, R6.3.
     #[test]
     fn write_options() {
         let ok = [
@@ -328,6 +329,7 @@ mod tests {
         );
     }
 
+    /// R3.45.
     #[test]
     fn names_and_durations() {
         assert!(check_name("a.b").is_ok());

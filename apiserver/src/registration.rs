@@ -329,6 +329,7 @@ impl Registration {
 mod tests {
     use super::*;
 
+    /// R1.1.
     #[test]
     fn the_name_is_the_one_that_kube_apiserver_demands() {
         assert_eq!(api_service_name(), "v1alpha1.steward.butlerlabs.dev");

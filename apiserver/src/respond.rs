@@ -445,6 +445,7 @@ mod tests {
     use super::*;
     use http_body_util::BodyExt;
 
+    /// R3.83.
     #[test]
     fn warnings_are_quoted_once_and_cut() {
         let warnings = Warnings::default();
@@ -468,6 +469,7 @@ mod tests {
     }
 
     /// What is sent piece by piece is what the encoder makes of the whole.
+    /// R3.11, R4.5.
     #[tokio::test]
     async fn lists_in_pieces_are_the_lists() {
         let resource = apiservice::find("tenantcontrolplanes").unwrap();
@@ -588,6 +590,7 @@ mod tests {
         }
     }
 
+    /// R4.10.
     #[tokio::test]
     async fn compresses_only_large_answers() {
         let mut request = HeaderMap::new();

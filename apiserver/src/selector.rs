@@ -175,6 +175,7 @@ mod tests {
         }
     }
 
+    /// R3.9.
     #[test]
     fn label_selectors_match() {
         let set = labels(&[("a", "1"), ("tier", "web"), ("x/y", "")]);
@@ -206,6 +207,7 @@ mod tests {
         }
     }
 
+    /// R3.9.
     #[test]
     fn label_selector_errors() {
         let cases = [
@@ -240,6 +242,7 @@ mod tests {
         assert!(Selector::parse("a=-", "", true).is_err());
     }
 
+    /// R3.8.
     #[test]
     fn field_selectors() {
         let ok = [

@@ -201,6 +201,7 @@ mod tests {
         );
     }
 
+    /// R1.5.
     #[test]
     fn a_leaf_is_renewed_in_time_and_for_other_names() {
         let first = made(start());
@@ -215,6 +216,7 @@ mod tests {
         }
     }
 
+    /// R1.5.
     #[test]
     fn a_new_authority_keeps_the_old_one_trusted_until_it_ends() {
         let first = made(start());

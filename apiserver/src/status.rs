@@ -393,6 +393,7 @@ pub fn deleted(subject: &Subject, uid: &str) -> Value {
 mod tests {
     use super::*;
 
+    /// R3.37, R3.43, R3.47.
     #[test]
     fn texts_codes_and_details() {
         let subject = Subject::new("g", "things", "a");
@@ -437,6 +438,7 @@ mod tests {
         }
     }
 
+    /// R3.16, R3.86.
     #[test]
     fn retry_after_is_in_header_and_details() {
         let response = Failure::TooLargeVersion {
@@ -476,6 +478,7 @@ mod tests {
         );
     }
 
+    /// R3.19.
     #[test]
     fn expired_list_carries_the_token() {
         let status = Failure::Expired {

@@ -198,6 +198,7 @@ pub fn human(seconds: i64) -> String {
 mod tests {
     use super::*;
 
+    /// R4.8.
     #[test]
     fn durations() {
         const HOUR: i64 = 3600;
@@ -250,6 +251,7 @@ mod tests {
         assert_eq!(printed(&object), "Terminating");
     }
 
+    /// R3.74, R4.8.
     #[test]
     fn cells_by_type() {
         let object = json!({

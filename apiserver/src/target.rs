@@ -258,6 +258,7 @@ mod tests {
         }
     }
 
+    /// R1.31, R3.1, R3.30.
     #[test]
     fn requests_are_classified_as_kubernetes_does() {
         for (method, url, expected) in [
@@ -370,6 +371,7 @@ mod tests {
     }
 
     /// What would be read as another resource by a laxer reader is no resource at all.
+    /// R2.5.
     #[test]
     fn empty_dot_and_escaped_segments_name_nothing() {
         for url in [

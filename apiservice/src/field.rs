@@ -315,6 +315,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    /// R3.81.
     #[test]
     fn paths_print_as_kubernetes_prints_them() {
         let path = Path::root().child("spec").child("list").index(0).child("x");
@@ -323,6 +324,7 @@ mod tests {
         assert_eq!(Path::root().to_string(), "<nil>");
     }
 
+    /// R3.82.
     #[test]
     fn each_kind_has_its_text() {
         let path = Path::new("spec.a");
@@ -363,6 +365,7 @@ mod tests {
         }
     }
 
+    /// R3.82.
     #[test]
     fn a_summary_is_bracketed_and_without_duplicates() {
         let a = Error::required(&Path::new("a"), "");

@@ -384,6 +384,7 @@ mod tests {
             .collect()
     }
 
+    /// R3.77.
     #[test]
     fn names_are_judged_by_the_rule_of_the_kind() {
         assert!(texts_of(json!({"name": "tenant-1", "namespace": "a"}), None).is_empty());
@@ -420,6 +421,7 @@ mod tests {
         );
     }
 
+    /// R3.66, R3.79.
     #[test]
     fn labels_annotations_owners_and_finalizers_are_judged() {
         let meta = json!({
@@ -468,6 +470,7 @@ mod tests {
         assert!(began.elapsed() < std::time::Duration::from_secs(5));
     }
 
+    /// R3.49, R3.51.
     #[test]
     fn what_identifies_an_object_does_not_change() {
         let old = json!({"name": "a", "namespace": "n", "uid": "1", "deletionTimestamp": "2026-01-01T00:00:00Z"});

@@ -33,6 +33,7 @@ fn compare(name: &str, value: &Value) {
     );
 }
 
+/// R2.7, R2.8, R2.9, R2.10, R2.15, R8.12, R8.30.
 #[test]
 fn discovery() {
     compare("apis.json", &apiservice::discovery::api_group_list());
@@ -44,6 +45,7 @@ fn discovery() {
     compare("aggregated.json", &apiservice::discovery::aggregated());
 }
 
+/// R2.28, R8.30.
 #[test]
 fn open_api() {
     compare("openapi.json", &apiservice::openapi::v3_group_version());
@@ -80,6 +82,7 @@ fn floats(value: Value) -> Value {
     }
 }
 
+/// R1.2, R1.3.
 #[test]
 fn registration() {
     let service = apiservice::registration::api_service(

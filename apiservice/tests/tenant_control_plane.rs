@@ -63,6 +63,7 @@ fn a_good_object_is_good() {
     assert!(errors(&tenant(), Some(&tenant())).is_empty());
 }
 
+/// R6.19.
 #[test]
 fn fields_are_judged_one_by_one() {
     refused(
@@ -176,6 +177,7 @@ fn fields_are_judged_one_by_one() {
     );
 }
 
+/// R6.18.
 #[test]
 fn broken_shapes_hide_the_rules_and_say_so() {
     let found = errors(
@@ -225,6 +227,7 @@ fn versions_go_up_one_minor_at_a_time() {
     assert!(errors(&new, Some(&old)).is_empty());
 }
 
+/// R6.16.
 #[test]
 fn what_data_and_nodes_depend_on_cannot_be_changed() {
     let mut old = with(tenant(), "/dataStoreSchema", json!("s"));
@@ -304,6 +307,7 @@ fn what_data_and_nodes_depend_on_cannot_be_changed() {
     );
 }
 
+/// R6.14.
 #[test]
 fn an_old_fault_does_not_stop_another_change() {
     let old = with(tenant(), "/kubernetes/version", json!("v9.0.0"));

@@ -171,6 +171,7 @@ pub async fn deleting_needs_the_right_revision(store: Store) {
     assert_eq!(anew.created, Revision(5));
 }
 
+/// R3.13.
 pub async fn revisions_rise_by_one_and_are_not_reused(store: Store) {
     let mut expected = 2;
     for _ in 0..5 {
@@ -292,6 +293,7 @@ pub async fn pages_and_replays_are_bounded_in_bytes(store: Store) {
     assert!(seen > last);
 }
 
+/// R3.20.
 pub async fn older_states_can_be_read(store: Store) {
     let a = create(&store, "/a", "1").await;
     let b = create(&store, "/b", "1").await;
@@ -429,6 +431,7 @@ pub async fn a_watch_tells_progress(store: Store) {
     assert_eq!(told, Ok(WatchItem::Progress(mine.modified)));
 }
 
+/// R3.26.
 pub async fn a_watch_has_no_gap_under_load(store: Store) {
     const WRITERS: usize = 8;
     const EACH: usize = 60;
@@ -603,6 +606,7 @@ pub async fn compaction_under_load_harms_nobody(store: Store) {
     assert_eq!(page.entries, expected.into_values().collect::<Vec<_>>());
 }
 
+/// R3.17.
 pub async fn advance_skips_revisions(store: Store) {
     let a = create(&store, "/a", "1").await;
     let mut live = store.watch("/", a.modified).await.unwrap();

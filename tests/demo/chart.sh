@@ -15,7 +15,7 @@ trap 'rm -rf "$out"' EXIT
 render() { "$helm" template steward charts/steward --namespace steward-system --kube-version 1.36.3 "$@"; }
 fail() { echo "chart: $1" >&2; exit 1; }
 
-# Six sets of values, each wholly as a golden file.
+# Six sets of values, each wholly as a golden file: the Service is an ordinary one (R1.6).
 sets=(default etcd two openshift mirror listed)
 for set in "${sets[@]}"; do
   "$helm" lint --strict --quiet charts/steward --values "tests/demo/values/$set.yaml" || fail "helm lint with tests/demo/values/$set.yaml"
@@ -91,7 +91,7 @@ fi
 render --set-json 'tenantNamespaces=[]' --values tests/demo/values/etcd.yaml | diff - "$out/etcd.yaml" > /dev/null || fail "an empty list is not the same as none"
 grep -q 'helm.sh/resource-policy: keep' "$out/default.yaml" || fail "the volume claim is not kept on uninstall"
 
-# Who may do what, without the words around it.
+# Who may do what, without the words around it (R1.34, R1.35).
 rights() { awk 'BEGIN { RS = "---\n"; ORS = "---\n" } /\nkind: (Cluster)?Role(Binding)?\n/' "$1" | grep -vE '^ *#|helm.sh/chart|app.kubernetes.io/' ; }
 mkdir -p "$golden"
 for set in "${sets[@]}"; do

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Every relative link of the documents leads to a file, and every page of the
-# book is in its table of contents.
+# Every relative link of the documents leads to a file, every page of the book is in
+# its table of contents, and what code and tests say about conditions and the wire
+# contract is in them.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 bad=0
@@ -18,5 +19,7 @@ done < <(find docs/src -name '*.md' ! -name SUMMARY.md)
 while IFS= read -r word; do
   grep -qF "\`$word\`" docs/src/reference/conditions.md || { echo "docs: conditions.md does not explain $word" >&2; bad=1; }
 done < <(sed '/#\[cfg(test)\]/,$d' apiservice/src/condition.rs | grep -oE '"[A-Z][A-Za-z]+"' | tr -d '"' | sort -u | grep -vxE 'True|False')
+# Every requirement of the wire contract has a test, or a reason why not.
+tests/contract/coverage.sh --check || bad=1
 [ "$bad" = 0 ] && echo "docs: links, table of contents and conditions are in order"
 exit $bad

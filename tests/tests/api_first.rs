@@ -61,6 +61,7 @@ fn documents(served: &Served) {
     assert_eq!(served.kubectl(&["get", "tcp,datastores", "-A"]), "");
 }
 
+/// R7.4, R8.33.
 async fn life(served: &Served) {
     let object = |arguments: &[&str]| -> Value {
         serde_json::from_str(&served.kubectl(&[arguments, &["-o", "json"]].concat())).unwrap()

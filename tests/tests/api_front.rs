@@ -34,6 +34,7 @@ async fn available(served: &Served) {
     eventually("the APIService is available", SOON, passed).await;
 }
 
+/// R1.2, R1.12, R2.14, R2.24.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_registers_itself_and_is_found_by_kubectl() {
     let mut served = Served::here().await;
@@ -78,6 +79,7 @@ async fn a_server_registers_itself_and_is_found_by_kubectl() {
     served.stop().await;
 }
 
+/// R1.21, R1.22, R1.27, R2.33, R9.18.
 #[tokio::test(flavor = "multi_thread")]
 async fn direct_callers_are_recognised_and_impersonation_is_not_ignored() {
     let mut served = Served::here().await;
@@ -155,6 +157,7 @@ async fn direct_callers_are_recognised_and_impersonation_is_not_ignored() {
     served.stop().await;
 }
 
+/// R3.17, R8.10.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wiped_store_is_not_served_until_it_is_confirmed() {
     let mut served = Served::cluster().await;
@@ -204,6 +207,7 @@ async fn a_wiped_store_is_not_served_until_it_is_confirmed() {
     served.stop().await;
 }
 
+/// R8.10.
 #[tokio::test(flavor = "multi_thread")]
 async fn tenants_without_a_record_of_their_store_close_the_gate() {
     let mut served = Served::cluster().await;
@@ -244,6 +248,7 @@ spec:
     served.stop().await;
 }
 
+/// R3.29, R9.7.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_end_is_clean_for_watches_and_records_the_floor() {
     let mut served = Served::here().await;
@@ -279,6 +284,7 @@ async fn the_end_is_clean_for_watches_and_records_the_floor() {
     assert_eq!(served.kubectl(&floor), "2");
 }
 
+/// R1.4, R9.17.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_ours_is_not_taken_over_and_what_is_ours_is_repaired() {
     let mut served = Served::cluster().await;
@@ -342,6 +348,7 @@ spec:
 }
 
 /// Rule 2: a database that is gone costs its resources, and nothing else.
+/// R1.8, R3.87, R8.3.
 #[tokio::test(flavor = "multi_thread")]
 async fn without_its_database_a_server_is_ready_and_answers_503() {
     let mut served = Served::cluster().await;

@@ -220,6 +220,7 @@ fn holding(directory: &Path, texts: &[String]) -> Vec<String> {
     found
 }
 
+/// R3.75, R3.76, R8.24, R8.25, R8.27.
 #[tokio::test(flavor = "multi_thread")]
 async fn tokens_are_minted_listed_and_revoked_in_the_tenant() {
     // A process of its own, so that it has a log.

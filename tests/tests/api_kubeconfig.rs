@@ -50,6 +50,7 @@ spec:
 
 /// The management cluster stands in for the tenant: its API server judges the
 /// certificates, because its client authority signs them.
+/// R1.29, R3.75, R8.24, R8.25, R8.26, R8.27.
 #[tokio::test(flavor = "multi_thread")]
 async fn kubeconfigs_are_for_those_who_may_have_them_and_work() {
     let mut served = Served::here().await;

@@ -34,6 +34,7 @@ fn conditions(served: &Served, namespace: &str) -> String {
     served.try_kubectl(&["get", "ns", namespace, path]).text()
 }
 
+/// R1.7, R1.9, R8.2.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_cluster_goes_on_without_our_server() {
     let mut served = Served::process().await;
@@ -132,6 +133,7 @@ async fn the_cluster_goes_on_without_our_server() {
     );
 }
 
+/// R3.87, R8.1, R8.2, R8.3.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_without_tenants_goes_while_only_the_database_is_gone() {
     let served = Served::here().await;
@@ -199,6 +201,7 @@ async fn rename(served: &Served, from: &str, to: &str) {
     connection.close().await.unwrap();
 }
 
+/// R8.10.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wiped_volume_deletes_nothing_until_it_is_confirmed() {
     let mut served = Served::process().await;

@@ -214,6 +214,7 @@ impl Side {
     }
 }
 
+/// R5.16, R5.20, R5.23, R5.25.
 #[tokio::test(flavor = "multi_thread")]
 async fn configurations_are_answered_as_by_a_crd() {
     let other = Lab::start(Level::Api).await.unwrap();

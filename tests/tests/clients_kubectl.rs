@@ -168,6 +168,7 @@ fn differences(crd: &str, ours: &str) -> String {
     text
 }
 
+/// R6.6, R6.15, R6.22, R8.21.
 #[tokio::test(flavor = "multi_thread")]
 async fn kubectl_sees_what_it_sees_of_a_crd() {
     let other = Lab::start(Level::Api).await.unwrap();

@@ -115,6 +115,7 @@ fn headers(lines: &[(&'static str, &str)]) -> HeaderMap {
     headers
 }
 
+/// R1.19, R1.22, R1.23, R1.24, R1.25.
 #[tokio::test]
 async fn the_front_proxy_speaks_for_users() {
     let world = World::new();
@@ -170,6 +171,7 @@ fn connections_of_the_front_proxy_are_told_from_others() {
     assert!(!is(Peer::default()));
 }
 
+/// R1.22, R1.25.
 #[tokio::test]
 async fn headers_of_anybody_else_are_removed_and_mean_nothing() {
     let world = World::new();
@@ -199,6 +201,7 @@ async fn headers_of_anybody_else_are_removed_and_mean_nothing() {
     assert!(caller.identity.extra[CREDENTIAL_ID][0].starts_with("X509SHA256="));
 }
 
+/// R1.22.
 #[tokio::test]
 async fn what_proves_nothing_is_rejected() {
     let world = World::new();
@@ -239,6 +242,7 @@ async fn what_proves_nothing_is_rejected() {
 }
 
 /// A connection may outlive its certificate, and the trust in it.
+/// R1.20, R1.22.
 #[tokio::test]
 async fn a_certificate_is_judged_at_each_request() {
     let world = World::new();
@@ -349,6 +353,7 @@ async fn before_the_config_map_is_read_nobody_is_recognised_by_certificate() {
     assert_eq!(caller.via, Via::Nothing);
 }
 
+/// R1.19.
 #[test]
 fn a_typing_error_in_the_config_map_never_widens_trust() {
     let world = World::new();

@@ -33,6 +33,7 @@ async fn permit<V: verb::PermitVerb>(method: Method, url: &str) -> Result<Permit
         .map_err(|failure| format!("{} {failure}", failure.code().as_u16()))
 }
 
+/// R1.32, R3.76.
 #[tokio::test]
 async fn the_403_is_worded_as_kubernetes_words_it() {
     let deny = Authorizer::for_test(|_, a| Decision::Deny {
@@ -93,6 +94,7 @@ async fn permits_exist_for_what_exists() {
     assert_eq!(permit.subresource().unwrap().name(), "status");
 }
 
+/// R2.1, R3.1, R3.42.
 #[tokio::test]
 async fn what_does_not_exist_is_404_and_what_it_cannot_do_405() {
     let unknown = "404 the server could not find the requested resource";
@@ -135,6 +137,7 @@ async fn what_does_not_exist_is_404_and_what_it_cannot_do_405() {
     }
 }
 
+/// R1.8, R1.28, R2.33.
 #[tokio::test]
 async fn masters_and_health_need_no_question() {
     let nobody = Authorizer::for_test(|_, _| unreachable!("asked"));
@@ -152,6 +155,7 @@ async fn masters_and_health_need_no_question() {
         .unwrap();
 }
 
+/// R1.30.
 #[tokio::test]
 async fn both_answers_are_remembered_unless_told_otherwise() {
     let asked = Arc::new(AtomicUsize::new(0));
@@ -259,6 +263,7 @@ async fn what_is_remembered_of_a_long_question_is_short() {
 }
 
 /// Two questions are one only if all that they consist of is the same.
+/// R1.30.
 #[test]
 fn questions_are_told_apart() {
     let text = |text: &str| text.to_owned();

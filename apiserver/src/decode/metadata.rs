@@ -237,6 +237,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    /// R6.1.
     #[test]
     fn tidies() {
         let mut object = json!({"metadata": {
@@ -270,6 +271,7 @@ mod tests {
         assert_eq!(object["metadata"]["managedFields"], json!([]));
     }
 
+    /// R6.1.
     #[test]
     fn wrong_types() {
         let cases = [

@@ -346,6 +346,7 @@ mod tests {
     use crate::decode::{MAX_STRICT, Media, parse, weigh};
     use serde_json::json;
 
+    /// R4.4, R6.4.
     #[test]
     fn duplicates_are_found_and_the_last_wins() {
         let parsed =
@@ -412,6 +413,7 @@ mod tests {
     }
 
     /// Whatever follows it is no reason to hold it, or to refuse the first.
+    /// R4.4.
     #[test]
     fn further_documents_are_not_read() {
         let many = vec!["{a: {b: 0}}"; 20_000].join(", ");
@@ -456,6 +458,7 @@ mod tests {
         );
     }
 
+    /// R4.4, R6.4.
     #[test]
     fn yaml_documents() {
         let parsed = yaml(b"a: yes\nb: 1\nc: 'no'\n---\nd: 1\n").unwrap();

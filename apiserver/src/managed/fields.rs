@@ -86,6 +86,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    /// R5.2.
     #[test]
     fn sets_are_read_and_written() {
         let written = json!({

@@ -162,6 +162,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    /// R5.2.
     #[test]
     fn keys_of_fieldsv1_are_read_and_written() {
         for (text, shown) in [
@@ -182,6 +183,7 @@ mod tests {
         }
     }
 
+    /// R5.2.
     #[test]
     fn elements_have_one_order() {
         let key = |value| Element::Key(vec![("port".to_owned(), value)]);

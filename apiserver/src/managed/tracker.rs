@@ -510,6 +510,7 @@ mod tests {
     }
 
     /// Objects of tiny parts by the hundred thousand have no owners.
+    /// R5.14.
     #[test]
     fn what_has_too_many_values_has_no_owners() {
         let tracker = tracker();

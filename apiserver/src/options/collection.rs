@@ -273,6 +273,7 @@ mod tests {
         apiservice::find("datastores").unwrap()
     }
 
+    /// R3.6, R3.14.
     #[test]
     fn list_options_that_are_refused() {
         let cases = [
@@ -331,6 +332,7 @@ mod tests {
         );
     }
 
+    /// R3.20.
     #[test]
     fn tokens_round_trip() {
         for revision in [Some(7), None] {
@@ -342,6 +344,7 @@ mod tests {
         }
     }
 
+    /// R3.6, R3.7, R3.14.
     #[test]
     fn watch_options() {
         let parse = |text: &str| {

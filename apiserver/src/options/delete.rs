@@ -153,6 +153,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    /// R3.61.
     #[test]
     fn delete_options() {
         let body = Delete::from_body(&json!({

@@ -69,6 +69,7 @@ async fn code(context: &Arc<Context>, method: &str, path: &str) -> u16 {
     answer(context, request(method, path)).await.0
 }
 
+/// R2.1, R2.31.
 #[tokio::test]
 async fn without_a_right_every_path_is_403_whether_or_not_it_exists() {
     let context = context(deny);
@@ -93,6 +94,7 @@ async fn without_a_right_every_path_is_403_whether_or_not_it_exists() {
 
 /// A document that is not taken holds a place as an object does. Whoever asks whether we
 /// are well needs none.
+/// R9.1.
 #[tokio::test]
 async fn documents_take_places_and_checks_none() {
     let context = context(allow);
@@ -121,6 +123,7 @@ async fn an_answer_counts_what_is_made_for_it() {
     }
 }
 
+/// R1.26.
 #[tokio::test]
 async fn a_credential_that_proves_nothing_is_401_on_every_path() {
     let context = context(allow);
@@ -134,6 +137,7 @@ async fn a_credential_that_proves_nothing_is_401_on_every_path() {
     }
 }
 
+/// R2.1, R2.2.
 #[tokio::test]
 async fn what_is_unknown_comes_before_what_is_broken() {
     let context = context(allow);
@@ -158,6 +162,7 @@ async fn what_is_unknown_comes_before_what_is_broken() {
 }
 
 /// Rule 2: no store, and yet discovery and readiness.
+/// R1.8, R2.32, R9.7, R9.9.
 #[tokio::test]
 async fn discovery_and_readiness_need_no_store() {
     let context = context(allow);
@@ -180,6 +185,7 @@ async fn discovery_and_readiness_need_no_store() {
 }
 
 /// The state of the server is told to nobody in particular, on any path of its health.
+/// R2.32.
 #[tokio::test]
 async fn health_tells_strangers_no_reasons() {
     let context = context(allow);
@@ -218,6 +224,7 @@ async fn health_tells_strangers_no_reasons() {
     );
 }
 
+/// R1.27.
 #[tokio::test]
 async fn impersonation_is_refused_and_not_ignored() {
     let context = context(allow);
@@ -229,6 +236,7 @@ async fn impersonation_is_refused_and_not_ignored() {
     assert!(text.contains("cannot impersonate here"), "{text}");
 }
 
+/// R2.3, R2.5.
 #[tokio::test]
 async fn every_answer_has_an_id_and_says_how_long_it_may_be_kept() {
     let context = context(allow);
@@ -244,6 +252,7 @@ async fn every_answer_has_an_id_and_says_how_long_it_may_be_kept() {
     assert_eq!((code, text.as_str()), (200, ""));
 }
 
+/// R2.4.
 #[tokio::test]
 async fn a_panic_is_a_500_and_the_next_request_is_answered() {
     let context = context(|_, attributes| match attributes.path.as_deref() {

@@ -94,6 +94,7 @@ fn generate(base: &str) -> String {
 mod tests {
     use super::*;
 
+    /// R3.36.
     #[test]
     fn generated_names() {
         let name = generate("tenant-");

@@ -181,6 +181,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    /// R3.65.
     #[test]
     fn garbage_collector_finalizers() {
         use Propagation::{Background, Foreground, Orphan};

@@ -553,6 +553,7 @@ mod tests {
         assert_eq!((live.used(), own.bytes()), (0, 0));
     }
 
+    /// R3.12.
     #[test]
     fn a_watch_ends_within_an_hour_whatever_is_asked_for() {
         for asked in [None, Some(7200), Some(u64::MAX)] {

@@ -8,6 +8,7 @@ use tokio_rustls::client::TlsStream;
 use super::*;
 use crate::pipeline::tests::{allow, context};
 
+/// R9.8.
 #[test]
 fn the_drain_fits_in_the_chart() {
     let chart = include_str!("../../../charts/steward/templates/apiserver/deployment.yaml");
@@ -210,6 +211,7 @@ impl Wire {
 
 /// A connection is what its certificate is by what is trusted now, and not by what was when
 /// it began.
+/// R1.20.
 #[tokio::test]
 async fn a_connection_whose_certificate_is_judged_otherwise_is_ended() {
     let cluster = Cluster::new();
@@ -245,6 +247,7 @@ async fn a_connection_whose_certificate_is_judged_otherwise_is_ended() {
 
 /// What a client may send ahead is little but for the front proxy, which sends the bodies
 /// of all users over one connection.
+/// R1.18, R4.11.
 #[tokio::test]
 async fn windows_are_those_of_the_front_proxy_and_of_others() {
     let cluster = Cluster::new();

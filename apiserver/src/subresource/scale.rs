@@ -312,6 +312,7 @@ mod tests {
         ownership::scale_paths(apiservice::find("tenantcontrolplanes").unwrap()).unwrap()
     }
 
+    /// R3.74.
     #[test]
     fn there_and_back() {
         let mut object = json!({"metadata": {"name": "a", "resourceVersion": "7", "labels": {}}});

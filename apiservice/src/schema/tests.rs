@@ -47,6 +47,7 @@ fn errors(object: Value) -> Vec<String> {
         .collect()
 }
 
+/// R6.7.
 #[test]
 fn unknown_fields_are_removed_and_named() {
     let mut object = json!({
@@ -70,6 +71,7 @@ fn unknown_fields_are_removed_and_named() {
     );
 }
 
+/// R6.8.
 #[test]
 fn defaults_fill_what_is_missing_and_null() {
     let mut object = json!({"spec": {"replicas": null, "name": null, "maybe": null}});
@@ -83,6 +85,7 @@ fn defaults_fill_what_is_missing_and_null() {
     assert_eq!(object, json!({}), "a missing parent is not made up");
 }
 
+/// R6.9, R6.10, R6.11, R6.12.
 #[test]
 fn errors_are_in_kubernetes_words() {
     let cases = [
@@ -157,6 +160,7 @@ fn errors_are_in_kubernetes_words() {
     assert!(errors(json!({"spec": {"name": "a", "replicas": 2.0}})).is_empty());
 }
 
+/// R6.14.
 #[test]
 fn an_update_is_not_blamed_for_what_it_leaves_alone() {
     let old = json!({"spec": {"name": "ABC", "map": [{"name": "x", "level": 0}], "set": ["a"]}});

@@ -92,6 +92,7 @@ async fn list(served: &Served) -> BTreeMap<String, State> {
     states.map(|state| (state.key.clone(), state)).collect()
 }
 
+/// R3.26, R3.33, R8.32, R8.37.
 #[tokio::test(flavor = "multi_thread")]
 async fn watchers_miss_nothing_and_see_each_change_once() {
     let mut served = Served::process().await;

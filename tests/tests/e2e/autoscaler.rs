@@ -15,6 +15,7 @@ const PATH: &str = "/apis/autoscaling/v2/namespaces/tenants/horizontalpodautosca
 /// It looks every 15 s and reads what kinds there are every 30 s.
 const NOTICED: Duration = Duration::from_secs(90);
 
+/// R1.36, R8.15, R8.17.
 pub async fn run(stage: &Stage) {
     let story = stage.tenant(NAME, 1).await;
     let autoscaler = json!({

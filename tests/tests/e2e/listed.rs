@@ -195,6 +195,7 @@ async fn deployment(stage: &Stage) -> [Value; 2] {
 
 /// A namespace that is deleted loses its Roles among the first. Its tenant goes all
 /// the same, and with it the namespace.
+/// R8.4, R8.5.
 async fn ending(stage: &Stage) {
     let began = Instant::now();
     let namespace = format!("/api/v1/namespaces/{LISTED}");

@@ -46,6 +46,7 @@ pub async fn run(stage: &Stage) {
 }
 
 /// A token that kube-apiserver has not seen before us.
+/// R1.29, R2.31.
 async fn scraper(stage: &Stage) {
     stage.it.apply(SCRAPER);
     let token = stage
@@ -89,6 +90,7 @@ async fn scraper(stage: &Stage) {
         .kubectl(&["-n", "tenants", "delete", "serviceaccount", "scraper"]);
 }
 
+/// R7.4.
 async fn namespace(stage: &Stage) {
     let mut manifest = tenant("lost", 1);
     manifest["metadata"]["namespace"] = json!("nowhere");
@@ -104,6 +106,7 @@ async fn namespace(stage: &Stage) {
 
 /// The authority in the APIService and the certificate in the Secret are taken
 /// away: both come back, and the API answers.
+/// R9.16, R9.17.
 async fn spoilt(stage: &Stage) {
     let api_service = format!("/apis/apiregistration.k8s.io/v1/apiservices/{API_SERVICE}");
     let secret = object_path(SYSTEM, "secrets", SERVING);

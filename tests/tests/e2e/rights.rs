@@ -66,6 +66,7 @@ impl Right {
     }
 }
 
+/// R1.34.
 pub async fn run(stage: &Stage) {
     let lab = stage.it.lab().unwrap();
     let log = Log::all(lab.directory().audit_log());

@@ -97,6 +97,7 @@ impl Stage {
     }
 
     /// A tenant that is Ready and has this many replicas; made if it is not there.
+    /// R8.44.
     pub async fn tenant(&self, name: &str, replicas: i32) -> Story {
         let story = self.story(name);
         let began = Instant::now();

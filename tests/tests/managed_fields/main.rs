@@ -276,6 +276,7 @@ fn judge(kind: &Kind) {
     seen.must_have_all();
 }
 
+/// R5.4, R5.5, R5.6, R5.7, R5.9, R5.10, R5.17.
 #[test]
 fn our_kinds_are_owned_and_merged_as_by_kubernetes() {
     let document = apiservice::openapi::v3_group_version();
@@ -286,6 +287,7 @@ fn our_kinds_are_owned_and_merged_as_by_kubernetes() {
     }
 }
 
+/// R5.3, R5.5, R5.6, R5.7, R5.18.
 #[test]
 fn every_merge_type_is_owned_and_merged_as_by_kubernetes() {
     judge(&Kind::new(synthetic::schemas(), "example.Widget", "Widget"));

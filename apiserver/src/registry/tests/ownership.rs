@@ -94,7 +94,7 @@ fn created_by(agent: &str) -> Call {
     call.body(object)
 }
 
-/// R5.9, R5.13, R5.20, E1, E2.
+/// R5.1, R5.9, R5.13, R5.20, R5.31, E1, E2.
 #[tokio::test]
 async fn who_applies_what_others_own_is_in_conflict() {
     for world in World::each().await {
@@ -140,7 +140,7 @@ async fn who_applies_what_others_own_is_in_conflict() {
     }
 }
 
-/// R5.18, R5.19, E3, E4, E8.
+/// R5.12, R5.15, R5.18, R5.19, E3, E4, E8.
 #[tokio::test]
 async fn what_is_applied_no_more_goes_unless_somebody_owns_it() {
     let world = World::memory().await;
@@ -174,7 +174,7 @@ async fn what_is_applied_no_more_goes_unless_somebody_owns_it() {
     assert_eq!(managers(&none), ["helm Apply", "base Apply"]);
 }
 
-/// R5.26, R3.52: time alone is no change.
+/// R5.26, R3.52, R8.12: time alone is no change.
 #[tokio::test]
 async fn what_changes_nothing_is_not_written() {
     for world in World::each().await {
@@ -208,7 +208,7 @@ async fn what_changes_nothing_is_not_written() {
     }
 }
 
-/// R5.22, R5.27, R1.33, R3.59.
+/// R5.22, R5.27, R1.33, R3.59, R3.60, R3.72.
 #[tokio::test]
 async fn an_object_that_is_not_there_is_created() {
     let world = World::limited(|asked| !asked.starts_with("create"));
@@ -257,7 +257,7 @@ async fn an_object_that_is_not_there_is_created() {
     assert_eq!(world.get(Call::tenants("a")).await.body, created.body);
 }
 
-/// R5.24, E6: each endpoint has its own fields and its own entries.
+/// R5.24, R3.73, E6: each endpoint has its own fields and its own entries.
 #[tokio::test]
 async fn status_is_owned_apart_from_the_rest() {
     let world = World::memory().await;

@@ -16,6 +16,7 @@ fn names(list: &Value) -> Vec<String> {
         .collect()
 }
 
+/// R3.14, R3.43, R3.45.
 #[tokio::test]
 async fn get_answers() {
     let world = World::memory().await;
@@ -72,6 +73,7 @@ async fn get_answers() {
     assert_eq!(table.body["columnDefinitions"][0]["format"], "name");
 }
 
+/// R3.16, R3.86.
 #[tokio::test]
 async fn a_version_that_is_not_there_yet() {
     let world = World::memory().await;
@@ -96,6 +98,7 @@ async fn a_version_that_is_not_there_yet() {
     }
 }
 
+/// R3.8, R3.9, R3.18, R3.44, R3.46.
 #[tokio::test]
 async fn lists_are_of_one_collection_and_in_order() {
     for world in World::each().await {
@@ -139,6 +142,7 @@ async fn lists_are_of_one_collection_and_in_order() {
     }
 }
 
+/// R3.19.
 #[tokio::test]
 async fn pages_are_of_one_state() {
     for world in World::each().await {
@@ -203,6 +207,7 @@ async fn pages_are_of_one_state() {
     }
 }
 
+/// R3.19.
 #[tokio::test]
 async fn selected_pages_have_no_count() {
     for world in World::each().await {
@@ -218,6 +223,7 @@ async fn selected_pages_have_no_count() {
     }
 }
 
+/// R4.8, R4.9.
 #[tokio::test]
 async fn tables_and_metadata() {
     let world = World::memory().await;
@@ -255,6 +261,7 @@ async fn tables_and_metadata() {
     assert_eq!(names(&partial.body), ["a"]);
 }
 
+/// R3.20.
 #[tokio::test]
 async fn a_long_list_is_one_document() {
     let world = World::memory().await;
@@ -281,6 +288,7 @@ async fn a_long_list_is_one_document() {
     assert_eq!(names(&page.body), ["t0298"]);
 }
 
+/// R3.87.
 #[tokio::test]
 async fn a_closed_store_is_never_an_absence() {
     for world in World::each().await {

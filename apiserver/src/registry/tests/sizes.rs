@@ -102,6 +102,7 @@ async fn bytes_are_limited_and_what_grows_nothing_goes_on() {
 
 /// An administrator lowers the limit, or an object is as large as it may be: it can be
 /// made smaller, has a status and replicas, and can be deleted.
+/// R3.70.
 #[tokio::test]
 async fn what_is_larger_than_it_may_be_can_still_end() {
     let mut world = World::memory().await;

@@ -2,6 +2,7 @@ use serde_json::json;
 
 use super::harness::{Call, World};
 
+/// R3.72.
 #[tokio::test]
 async fn status_is_all_that_a_status_write_changes() {
     for world in World::each().await {
@@ -47,6 +48,7 @@ async fn status_is_all_that_a_status_write_changes() {
     }
 }
 
+/// R3.74, R8.20.
 #[tokio::test]
 async fn scale() {
     for world in World::each().await {

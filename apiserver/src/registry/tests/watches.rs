@@ -9,6 +9,7 @@ use super::harness::{Call, World, tenant};
 pub(super) const WATCH_LIST: &str =
     "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
 
+/// R3.13, R3.22, R3.23, R3.25, R3.28.
 #[tokio::test]
 async fn initial_events_marker_then_changes() {
     for world in World::each().await {
@@ -48,6 +49,7 @@ async fn initial_events_marker_then_changes() {
     }
 }
 
+/// R3.16.
 #[tokio::test]
 async fn a_watch_goes_on_from_a_version() {
     for world in World::each().await {
@@ -72,6 +74,7 @@ async fn a_watch_goes_on_from_a_version() {
     }
 }
 
+/// R3.26, R9.3.
 #[tokio::test]
 async fn a_cache_that_started_later_reads_history() {
     let world = World::sqlite().await;
@@ -122,6 +125,7 @@ async fn a_cache_that_started_later_reads_history() {
     assert!(second.registry.replays.is_unused());
 }
 
+/// R3.15, R3.23.
 #[tokio::test]
 async fn too_old_is_an_event() {
     for world in World::each().await {
@@ -159,6 +163,7 @@ async fn too_old_is_an_event() {
     }
 }
 
+/// R3.24.
 #[tokio::test]
 async fn selectors_turn_changes_into_comings_and_goings() {
     for world in World::each().await {
@@ -206,6 +211,7 @@ async fn selectors_turn_changes_into_comings_and_goings() {
     }
 }
 
+/// R3.27, R4.8, R4.9.
 #[tokio::test]
 async fn shapes_of_streams() {
     let world = World::memory().await;
@@ -254,6 +260,7 @@ async fn shapes_of_streams() {
     );
 }
 
+/// R1.17, R3.12, R3.27, R3.29.
 #[tokio::test]
 async fn bookmarks_follow_the_whole_store() {
     let world = World::memory().await;
@@ -282,6 +289,7 @@ async fn a_timeout_beyond_all_bounds_is_a_long_watch() {
     assert_eq!(events.next().await.unwrap()["type"], "ADDED");
 }
 
+/// R3.16.
 #[tokio::test]
 async fn a_future_version_with_initial_events_is_an_event() {
     let world = World::memory().await;
@@ -298,6 +306,7 @@ async fn a_future_version_with_initial_events_is_an_event() {
     );
 }
 
+/// R3.13, R3.26.
 #[tokio::test]
 async fn watchers_stay_in_step_through_churn() {
     for world in World::each().await {
@@ -336,6 +345,7 @@ async fn watchers_stay_in_step_through_churn() {
     }
 }
 
+/// R3.29, R9.7.
 #[tokio::test]
 async fn shutdown_ends_watches() {
     let world = World::memory().await;
@@ -347,6 +357,7 @@ async fn shutdown_ends_watches() {
 
 /// A store that was confirmed while it is served skips revisions (rule 4): nothing of
 /// before is answered from memory.
+/// R3.17.
 #[tokio::test]
 async fn revisions_of_before_a_confirmation_are_gone_while_serving() {
     for world in World::each().await {
@@ -384,6 +395,7 @@ async fn revisions_of_before_a_confirmation_are_gone_while_serving() {
 }
 
 /// However many watch in one form, a frame is made once, but for the first with columns.
+/// R8.46.
 #[tokio::test]
 async fn watchers_in_other_forms_share_their_frames() {
     let world = World::memory().await;

@@ -3,6 +3,7 @@ use serde_json::{Value, json};
 
 use super::harness::{Call, World, tenant};
 
+/// R3.34, R3.37, R3.38, R3.39, R3.40.
 #[tokio::test]
 async fn create_sets_what_the_server_owns() {
     for world in World::each().await {
@@ -39,6 +40,7 @@ async fn create_sets_what_the_server_owns() {
     }
 }
 
+/// R3.3, R3.4, R3.35, R4.4, R6.1, R6.5, R6.13.
 #[tokio::test]
 async fn create_refusals() {
     let world = World::memory().await;
@@ -110,6 +112,7 @@ async fn create_refusals() {
     );
 }
 
+/// R7.4.
 #[tokio::test]
 async fn namespaces_that_are_missing_or_leaving() {
     let world = World::memory().await;
@@ -158,6 +161,7 @@ async fn namespaces_that_are_not_served() {
     assert_eq!(world.delete(m()).await.code, 200);
 }
 
+/// R3.36, R3.41, R3.68.
 #[tokio::test]
 async fn generated_names_and_dry_run() {
     let world = World::memory().await;
@@ -204,6 +208,7 @@ async fn generated_names_and_dry_run() {
     assert_eq!(world.registry.store.revision().await.unwrap(), after);
 }
 
+/// R6.2, R6.3, R6.4.
 #[tokio::test]
 async fn unknown_and_duplicate_fields() {
     let world = World::memory().await;
@@ -264,6 +269,7 @@ async fn unknown_and_duplicate_fields() {
     );
 }
 
+/// R3.25, R3.47, R3.48, R3.50, R3.52.
 #[tokio::test]
 async fn updates_and_conflicts() {
     for world in World::each().await {
@@ -331,6 +337,7 @@ async fn updates_and_conflicts() {
     }
 }
 
+/// R3.54, R3.55, R3.56, R4.7, R8.7.
 #[tokio::test]
 async fn patches() {
     for world in World::each().await {
@@ -397,6 +404,7 @@ async fn patches() {
     }
 }
 
+/// R3.53.
 #[tokio::test]
 async fn patches_without_a_version_never_conflict() {
     let world = World::sqlite().await;
@@ -417,6 +425,7 @@ async fn patches_without_a_version_never_conflict() {
     );
 }
 
+/// R3.61, R3.62, R3.63.
 #[tokio::test]
 async fn deletion() {
     for world in World::each().await {
@@ -444,6 +453,7 @@ async fn deletion() {
     }
 }
 
+/// R3.37, R3.51, R3.62, R3.65, R3.69.
 #[tokio::test]
 async fn finalizers_hold_an_object() {
     for world in World::each().await {
@@ -485,6 +495,7 @@ async fn finalizers_hold_an_object() {
     }
 }
 
+/// R3.67.
 #[tokio::test]
 async fn collections_are_deleted_as_selected() {
     for world in World::each().await {
@@ -673,6 +684,7 @@ async fn what_takes_too_much_memory_is_refused_on_every_path() {
 }
 
 /// An entry that cannot be read costs nobody else anything, and can be deleted.
+/// R3.71.
 #[tokio::test]
 async fn an_unreadable_entry_is_quarantined() {
     for world in World::each().await {
@@ -736,6 +748,7 @@ async fn an_unreadable_entry_is_quarantined() {
 
 /// Whoever deletes a collection as a whole deletes what cannot be read in it, or its
 /// namespace would never be empty.
+/// R3.71.
 #[tokio::test]
 async fn a_collection_is_deleted_with_what_cannot_be_read() {
     for world in World::each().await {

@@ -27,6 +27,7 @@ pub(super) fn permit() -> Permit<verb::Create> {
     Permit::for_test(identity, resource, Some("n"), Some("t"), None)
 }
 
+/// R3.86.
 #[test]
 fn what_went_wrong_in_a_tenant_is_told_with_what_to_do() {
     let tenant = Tenant {
