@@ -118,6 +118,11 @@ fn balanced() -> Value {
 fn table() -> Vec<Row> {
     vec![
         row("/dataStore", json!("default"), json!("default")).life(Stays),
+        row(
+            "/dataStoreAssignment",
+            json!({"drivers": ["etcd"]}),
+            json!({"selector": {"matchLabels": {"a": "b"}}}),
+        ),
         text("/dataStoreSchema").life(Fixed),
         text("/dataStoreUsername").life(Fixed),
         row(
