@@ -77,6 +77,7 @@ impl Database {
         self.keeps_data(stage, &story).await;
         self.password(stage, &story).await;
         self.is_apart(stage).await;
+        self.is_assigned(stage).await;
         self.goes_away(stage, &story).await;
         self.ends(stage).await;
     }
@@ -256,6 +257,77 @@ impl Database {
         assert_eq!(claims[0].schema, schema);
         let refused = tenancy.drop_data(&claims[0]).await;
         assert!(refused.is_err(), "a tenant drops databases");
+    }
+
+    /// Tenants that name no DataStore and want this driver: as many as there is room for.
+    /// They sleep: where their data is does not depend on it.
+    async fn is_assigned(&self, stage: &Stage) {
+        let path = data_store_path(&self.store());
+        let room = |tenants: u32| json!({"spec": {"capacity": {"tenants": tenants}}});
+        stage.it.patch(&path, &room(4)).await.unwrap();
+        let names = ["x", "y", "z"].map(|of| self.tenant(of));
+        let stories = names.each_ref().map(|name| stage.story(name));
+        let began = Instant::now();
+        for name in &names {
+            let mut manifest = tenant(name, 0);
+            let spec = manifest["spec"].as_object_mut().unwrap();
+            spec.remove("dataStore");
+            let wish = json!({"drivers": [self.driver]});
+            spec.insert("dataStoreAssignment".to_owned(), wish);
+            stage.create(&manifest).await;
+        }
+        let placed = |object: &Value| is(object, "DataStoreReady", "True", "AsExpected");
+        let unplaced =
+            |object: &Value| is(object, "DataStoreReady", "False", "DataStoreNotAssigned");
+        let settled = |object: &Value| placed(object) || unplaced(object);
+        for story in &stories {
+            story.until(began, COMING, "assigned or not", settled).await;
+        }
+        let last = || stories.iter().map(|story| story.last().unwrap());
+        assert_eq!(last().filter(placed).count(), 2, "there is room for two");
+        let left = last().find(|it| unplaced(it)).unwrap();
+        let [_, _, why] = tests::installed::condition(&left, "DataStoreReady").unwrap();
+        assert!(
+            why.contains("1 has as many tenants as spec.capacity.tenants"),
+            "{why}"
+        );
+        assert!(
+            why.contains("another driver than the tenant asks for"),
+            "{why}"
+        );
+
+        let began = Instant::now();
+        stage.it.patch(&path, &room(5)).await.unwrap();
+        let name = left["metadata"]["name"].as_str().unwrap();
+        let story = stories
+            .iter()
+            .find(|it| it.last().unwrap()["metadata"]["name"] == name)
+            .unwrap();
+        let took = story.until(began, BACK, "assigned", placed).await;
+        stage.note(
+            format!(
+                "{}: more room until a tenant that waits has it",
+                self.driver
+            ),
+            seconds(took),
+        );
+        let told = story.last().unwrap();
+        assert_eq!(told["status"]["storage"]["dataStoreName"], self.store());
+        let said = told["status"]["storage"]["assignment"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        assert!(said.contains("4 tenants of 5"), "{said}");
+        let events = stage.events(name).await;
+        assert!(
+            events
+                .iter()
+                .any(|event| event.contains(&"DataStoreAssigned".to_owned())),
+            "{events:?}"
+        );
+        for name in &names {
+            stage.remove(name).await;
+        }
     }
 
     /// The database hangs: Ready goes, and comes back.
