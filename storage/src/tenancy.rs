@@ -22,6 +22,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 pub mod etcd;
+pub mod mysql;
 pub mod postgresql;
 mod sql;
 mod tls;
@@ -277,6 +278,7 @@ pub trait Tenancy: Send + Sync {
 pub fn connect(connection: Connection) -> Result<Box<dyn Tenancy>, TenancyError> {
     match connection.driver.as_str() {
         "etcd" => Ok(Box::new(etcd::Etcd::new(connection)?)),
+        "MySQL" => Ok(Box::new(mysql::connect(connection)?)),
         "PostgreSQL" => Ok(Box::new(postgresql::connect(connection)?)),
         other => Err(TenancyError::Refused(format!(
             "datastores of driver {other:?} are not supported yet; use driver \"etcd\""
