@@ -25,6 +25,7 @@
 
 use async_trait::async_trait;
 
+use crate::tenancy::sql::entrance::{BY_CERTIFICATE, Guard};
 use crate::tenancy::sql::{Present, Server, Sql};
 use crate::tenancy::{Claim, Connection, Health, Password, TenancyError};
 
@@ -37,7 +38,6 @@ mod place;
 mod rights;
 
 use connection::{Link, Login, Session};
-use entrance::Guard;
 use failure::NO_SUCH_THREAD;
 use names::{account, account_at, identified, identifier};
 pub use rights::CONNECTIONS;
@@ -179,7 +179,7 @@ impl Server for MySql {
     type Session = Session;
 
     fn admit(&self, claim: &Claim) -> Result<(), TenancyError> {
-        names::admit_names(claim, &self.link.administrator)
+        names::admit_names(claim, &self.link.servers.administrator)
     }
 
     fn admit_here(&self, session: &Session, claim: &Claim) -> Result<(), TenancyError> {
@@ -205,7 +205,7 @@ impl Server for MySql {
     async fn health(&self) -> Result<Health, TenancyError> {
         let mut session = self.link.open().await?;
         self.link.prove(&session.endpoint).await?;
-        let entrance = self.guard.entrance(&self.link).await?;
+        let entrance = self.guard.entrance(entrance::try_doors(&self.link)).await?;
         let sql = "select cast(coalesce(sum(data_length + index_length), 0) as signed)
             from information_schema.tables where table_type = 'BASE TABLE'";
         let found: Vec<(i64,)> = session.rows("measure", sql, &[]).await?;
@@ -214,12 +214,7 @@ impl Server for MySql {
             .map_or(0, |row| u64::try_from(row.0).unwrap_or(0));
         let mut gaps = entrance::gaps(&mut session).await?;
         if entrance.by_certificate {
-            gaps.push(
-                "The client certificate of the datastore alone lets one in as the \
-                 administrator, and tenants' pods get a copy of it; make the server ask for \
-                 the password too."
-                    .to_owned(),
-            );
+            gaps.push(BY_CERTIFICATE.to_owned());
         }
         let version = session.version.clone();
         session.close().await;
@@ -236,7 +231,11 @@ impl Server for MySql {
     }
 
     async fn authenticates(&self) -> Result<bool, TenancyError> {
-        Ok(self.guard.entrance(&self.link).await?.guarded)
+        Ok(self
+            .guard
+            .entrance(entrance::try_doors(&self.link))
+            .await?
+            .guarded)
     }
 
     async fn claims(&self, session: &mut Session) -> Result<Vec<Claim>, TenancyError> {

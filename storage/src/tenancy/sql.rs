@@ -22,7 +22,9 @@ use crate::tenancy::{Access, Claim, Compaction, Health, Password, Tenancy, Tenan
 
 mod client;
 pub mod endpoint;
+pub mod entrance;
 pub mod names;
+pub mod servers;
 
 pub use client::without_answer;
 

@@ -179,10 +179,10 @@ impl Kine {
         loop {
             let options = ConnectOptions::new().with_timeout(Duration::from_secs(5));
             let endpoint = format!("http://{}", self.address);
-            if let Ok(mut client) = Client::connect([endpoint], Some(options)).await {
-                if client.get("/", None).await.is_ok() {
-                    return client;
-                }
+            if let Ok(mut client) = Client::connect([endpoint], Some(options)).await
+                && client.get("/", None).await.is_ok()
+            {
+                return client;
             }
             assert!(!self.ended(), "kine ended: {}", self.log());
             assert!(begin.elapsed() < Duration::from_secs(60), "{}", self.log());

@@ -1,19 +1,17 @@
 //! Connections to MySQL and MariaDB: which server, as whom, and a deadline for each
 //! statement.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sqlx::mysql::{MySqlConnectOptions, MySqlRow, MySqlSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, FromRow, MySqlConnection, Row};
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 
 use super::failure::Failure;
 use super::handshake;
-use crate::tenancy::sql::endpoint::{Endpoint, administrator, together};
-use crate::tenancy::{Connection, TenancyError, tls};
+use crate::tenancy::sql::endpoint::Endpoint;
+use crate::tenancy::sql::servers::Servers;
+use crate::tenancy::{Connection, TenancyError};
 
 const PORT: u16 = 3306;
 /// Before these there are no locked accounts and no passwords that never expire.
@@ -117,40 +115,19 @@ impl Session {
 
 /// The servers of one datastore.
 pub struct Link {
-    pub administrator: String,
-    password: String,
-    connection: Connection,
-    endpoints: Vec<Endpoint>,
-    /// The one that served last.
-    good: AtomicUsize,
-    tls: Option<TlsConnector>,
+    pub servers: Servers,
 }
 
 impl Link {
     /// Checks settings; does not connect.
     pub fn new(connection: Connection) -> Result<Self, TenancyError> {
-        let endpoints = Endpoint::all(&connection, PORT)?;
-        let (name, password) = administrator(&connection)?;
-        let tls = match &connection.ca_pem {
-            None => None,
-            Some(ca) => Some(TlsConnector::from(Arc::new(tls::config(&connection, ca)?))),
-        };
         Ok(Link {
-            administrator: name,
-            password,
-            endpoints,
-            good: AtomicUsize::new(0),
-            tls,
-            connection,
+            servers: Servers::new(connection, PORT)?,
         })
     }
 
-    pub fn has_certificate(&self) -> bool {
-        self.connection.client_cert.is_some()
-    }
-
     fn options(&self, endpoint: &Endpoint, login: &Login) -> MySqlConnectOptions {
-        let c = &self.connection;
+        let c = &self.servers.connection;
         let mut options = MySqlConnectOptions::new()
             .host(&endpoint.host)
             .port(endpoint.port)
@@ -173,7 +150,7 @@ impl Link {
                 .ssl_ca_from_pem(ca.clone()),
             None => options.ssl_mode(MySqlSslMode::Preferred),
         };
-        if let (Some(cert), Some(key), true) = (&c.client_cert, &c.client_key, login.certificate) {
+        if let (Some((cert, key)), true) = (self.servers.certificate(), login.certificate) {
             options = options
                 .ssl_client_cert_from_pem(cert)
                 .ssl_client_key_from_pem(key);
@@ -187,7 +164,7 @@ impl Link {
         endpoint: &Endpoint,
         login: &Login<'_>,
     ) -> Result<MySqlConnection, Failure> {
-        let deadline = self.connection.deadline;
+        let deadline = self.servers.deadline();
         let options = self.options(endpoint, login);
         match timeout(deadline, options.connect()).await {
             Ok(Ok(connection)) => Ok(connection),
@@ -202,7 +179,7 @@ impl Link {
         endpoint: &Endpoint,
         mut connection: MySqlConnection,
     ) -> Result<(), Failure> {
-        let deadline = self.connection.deadline;
+        let deadline = self.servers.deadline();
         let nothing = sqlx::raw_sql("do 0").execute(&mut connection);
         let used = match timeout(deadline, nothing).await {
             Ok(Ok(_)) => Ok(()),
@@ -216,7 +193,7 @@ impl Link {
     /// As the administrator, with this password.
     pub fn as_administrator<'a>(&'a self, password: &'a str, certificate: bool) -> Login<'a> {
         Login {
-            user: &self.administrator,
+            user: &self.servers.administrator,
             password,
             database: None,
             certificate,
@@ -225,29 +202,19 @@ impl Link {
 
     /// A connection of the administrator to the first server that writes.
     pub async fn open(&self) -> Result<Session, TenancyError> {
-        let count = self.endpoints.len();
-        let first = self.good.load(Ordering::Relaxed);
-        let mut failures = Vec::new();
-        for index in (first..first + count).map(|index| index % count) {
-            match self.open_at(&self.endpoints[index]).await {
-                Ok(session) => {
-                    self.good.store(index, Ordering::Relaxed);
-                    return Ok(session);
-                }
-                Err(failure) => failures.push(failure.error),
-            }
-        }
-        Err(together(failures))
+        self.servers
+            .first(async |endpoint| Ok(self.open_at(&endpoint).await?))
+            .await
     }
 
     async fn open_at(&self, endpoint: &Endpoint) -> Result<Session, Failure> {
-        let login = self.as_administrator(&self.password, true);
+        let login = self.as_administrator(&self.servers.password, true);
         let mut session = Session {
             endpoint: endpoint.clone(),
             version: String::new(),
             mariadb: false,
             connection: self.login(endpoint, &login).await?,
-            deadline: self.connection.deadline,
+            deadline: self.servers.deadline(),
         };
         // How texts are quoted, that what is written stays, and how long is waited. Only
         // MySQL reads the comment: it would remember the sizes of tables for a day.
@@ -279,16 +246,9 @@ impl Link {
         Ok(session)
     }
 
-    /// Whether the server that serves shows a certificate of the datastore's authorities;
-    /// what the driver does not tell, for it also trusts public ones.
+    /// Whether the server shows a certificate of the datastore's authorities.
     pub async fn prove(&self, endpoint: &Endpoint) -> Result<(), TenancyError> {
-        let Some(tls) = &self.tls else { return Ok(()) };
-        let deadline = self.connection.deadline;
-        match timeout(deadline, handshake::shake_hands(endpoint, tls)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(Failure::of(endpoint, "connect", &error.into()).error),
-            Err(_) => Err(Failure::silence(endpoint, "connect", deadline).error),
-        }
+        self.servers.prove(endpoint, handshake::ask_for_tls).await
     }
 }
 

@@ -2,49 +2,17 @@
 
 use std::time::Duration;
 
-use sqlx::Connection as _;
-use tokio::sync::Mutex;
-use tokio::time::Instant;
-
 use super::connection::{Link, Login, Session};
 use crate::tenancy::TenancyError;
 use crate::tenancy::sql::endpoint::{Endpoint, random_text};
+use crate::tenancy::sql::entrance::Entrance;
+use sqlx::Connection as _;
 
-/// The question leaves lines in the server's log, so it is not asked more often.
-const KNOWN_FOR: Duration = Duration::from_secs(60);
-
-/// Who is let in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entrance {
-    /// Nobody without the right password.
-    pub guarded: bool,
-    /// The client certificate of the datastore alone makes one the administrator.
-    pub by_certificate: bool,
-}
-
-/// Remembers what was good.
-#[derive(Default)]
-pub struct Guard(Mutex<Option<(Instant, Entrance)>>);
-
-impl Guard {
-    /// Who is let in, of late.
-    pub async fn entrance(&self, link: &Link) -> Result<Entrance, TenancyError> {
-        let mut known = self.0.lock().await;
-        if let Some((since, entrance)) = *known {
-            if since.elapsed() < KNOWN_FOR && entrance.guarded {
-                return Ok(entrance);
-            }
-        }
-        let session = link.open().await?;
-        let endpoint = session.endpoint.clone();
-        session.close().await;
-        let entrance = try_doors(link, &endpoint).await?;
-        *known = Some((Instant::now(), entrance));
-        Ok(entrance)
-    }
-}
-
-async fn try_doors(link: &Link, endpoint: &Endpoint) -> Result<Entrance, TenancyError> {
+/// Tries with what is not right.
+pub async fn try_doors(link: &Link) -> Result<Entrance, TenancyError> {
+    let session = link.open().await?;
+    let endpoint = &session.endpoint.clone();
+    session.close().await;
     let wrong = random_text();
     let user = format!("steward-{}", &random_text()[..16]);
     let mut entrance = Entrance {
@@ -61,7 +29,7 @@ async fn try_doors(link: &Link, endpoint: &Endpoint) -> Result<Entrance, Tenancy
         };
         entrance.guarded &= !lets_in(link, endpoint, &nobody).await?;
     }
-    if link.has_certificate() {
+    if link.servers.certificate().is_some() {
         let login = link.as_administrator(&wrong, true);
         entrance.by_certificate = lets_in(link, endpoint, &login).await?;
     }

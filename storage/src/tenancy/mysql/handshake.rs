@@ -1,13 +1,9 @@
-//! A handshake that ends before anybody says who he is.
+//! What comes before TLS.
 
 use std::io;
 
-use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-
-use crate::tenancy::sql::endpoint::Endpoint;
 
 /// The server can speak TLS, and we shall.
 const TLS: u16 = 0x0800;
@@ -16,9 +12,7 @@ const PROTOCOL: u16 = 0x0200 | 0x8000;
 /// A greeting is a hundred bytes.
 const LARGEST: usize = 4096;
 
-pub async fn shake_hands(endpoint: &Endpoint, tls: &TlsConnector) -> io::Result<()> {
-    let name = ServerName::try_from(endpoint.host.clone()).map_err(io::Error::other)?;
-    let mut tcp = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
+pub async fn ask_for_tls(mut tcp: TcpStream) -> io::Result<TcpStream> {
     let mut head = [0; 4];
     tcp.read_exact(&mut head).await?;
     let length = usize::from(head[0]) | usize::from(head[1]) << 8 | usize::from(head[2]) << 16;
@@ -31,7 +25,7 @@ pub async fn shake_hands(endpoint: &Endpoint, tls: &TlsConnector) -> io::Result<
         return Err(io::Error::other("the server does not offer TLS"));
     }
     tcp.write_all(&request()).await?;
-    tls.connect(name, tcp).await.map(drop)
+    Ok(tcp)
 }
 
 /// The lower half of what the server says that it can do: behind its version, the number of
