@@ -22,6 +22,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 pub mod etcd;
+pub mod mysql;
 pub mod postgresql;
 mod sql;
 mod tls;
@@ -29,7 +30,7 @@ mod tls;
 /// How a datastore is reached. PEM texts are as in a `DataStore`.
 #[derive(Clone)]
 pub struct Connection {
-    /// As in `DataStore.spec.driver`: `etcd`, later `MySQL`, `PostgreSQL`, `NATS`.
+    /// As in `DataStore.spec.driver`: `etcd`, `MySQL` or `PostgreSQL`.
     pub driver: String,
     /// `host:port` each.
     pub endpoints: Vec<String>,
@@ -124,7 +125,7 @@ impl fmt::Debug for Password {
 pub struct Health {
     /// As the server says it, for example `3.6.15`.
     pub version: String,
-    /// The newest revision; see [`Tenancy::compact_older_than`].
+    /// The newest revision; see [`Tenancy::compact_older_than`]. 0 where there is none.
     pub revision: u64,
     /// Whether the server checks who is asking. Without it there is no
     /// separation of tenants, and [`Tenancy::prepare`] refuses.
@@ -134,7 +135,7 @@ pub struct Health {
     /// What this version lets tenants do that they must not: a sentence each.
     /// Empty is good (rule 21).
     pub gaps: Vec<String>,
-    /// Bytes of the database file.
+    /// Bytes of the database file, or of all databases that the administrator may enter.
     pub size: u64,
     /// Bytes of it in use. The rest comes back by defragmentation.
     pub used: u64,
@@ -243,15 +244,16 @@ pub trait Tenancy: Send + Sync {
         password: Option<&Password>,
     ) -> Result<Access, TenancyError>;
 
-    /// Takes the user's rights and the user itself away. Streams that it has
-    /// open already may live on: end its processes first.
+    /// Takes the user's rights away, and the user itself unless it owns data, with which
+    /// it goes then. In etcd, streams that it has open already may live on: end its
+    /// processes first. SQL databases end its connections.
     async fn revoke(&self, claim: &Claim) -> Result<(), TenancyError>;
 
-    /// Deletes the tenant's data, a page at a time, each under the condition that
-    /// the claim stands: a caller that is late deletes nothing of the next tenant.
+    /// Deletes the tenant's data, as long as the claim stands (in etcd a page at a time): a
+    /// caller that is late deletes nothing of the next tenant.
     async fn drop_data(&self, claim: &Claim) -> Result<(), TenancyError>;
 
-    /// How much is left of the tenant: keys, user and role counted together.
+    /// How much is left of the tenant: keys or database, user and role counted together.
     async fn remaining(&self, claim: &Claim) -> Result<u64, TenancyError>;
 
     /// Gives the names back.
@@ -260,7 +262,8 @@ pub trait Tenancy: Send + Sync {
     /// [`TenancyError::Refused`] while something remains.
     async fn release(&self, claim: &Claim) -> Result<(), TenancyError>;
 
-    /// Bytes of keys and values of the tenant. Reads all of them: ask rarely.
+    /// Bytes of keys and values of the tenant, of its database where it has one. etcd reads
+    /// all of them: ask rarely.
     async fn size(&self, claim: &Claim) -> Result<u64, TenancyError>;
 
     /// Forgets history before `revision` if nobody else has (rule 21). The
@@ -277,9 +280,11 @@ pub trait Tenancy: Send + Sync {
 pub fn connect(connection: Connection) -> Result<Box<dyn Tenancy>, TenancyError> {
     match connection.driver.as_str() {
         "etcd" => Ok(Box::new(etcd::Etcd::new(connection)?)),
+        "MySQL" => Ok(Box::new(mysql::connect(connection)?)),
         "PostgreSQL" => Ok(Box::new(postgresql::connect(connection)?)),
         other => Err(TenancyError::Refused(format!(
-            "datastores of driver {other:?} are not supported yet; use driver \"etcd\""
+            "datastores of driver {other:?} are not supported yet; use driver \"etcd\", \
+             \"MySQL\" or \"PostgreSQL\""
         ))),
     }
 }

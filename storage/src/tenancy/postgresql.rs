@@ -25,6 +25,7 @@
 
 use async_trait::async_trait;
 
+use crate::tenancy::sql::entrance::{BY_CERTIFICATE, Guard};
 use crate::tenancy::sql::names::PLACE;
 use crate::tenancy::sql::{Present, Server, Sql};
 use crate::tenancy::{Claim, Connection, Health, Password, TenancyError};
@@ -39,7 +40,6 @@ mod rights;
 mod scram;
 
 use connection::{Link, Login, Session};
-use entrance::Guard;
 use names::{identifier, literal};
 pub use rights::CONNECTIONS;
 use rights::Repair;
@@ -174,10 +174,11 @@ impl PostgreSql {
         let to_be_closed = |name: &str| {
             !session.in_place && (name == PLACE || place::OURS_TO_CLOSE.contains(&name))
         };
-        let open = open.into_iter().filter(|(name, may)| {
-            // Those of tenants are looked at, and mended, one by one.
-            !is_tenants(name) && !(*may && to_be_closed(name))
-        });
+        // Those of tenants are looked at, and mended, one by one.
+        let looked_after = |name: &str, may: bool| is_tenants(name) || (may && to_be_closed(name));
+        let open = open
+            .into_iter()
+            .filter(|(name, may)| !looked_after(name, *may));
         let gaps = open.map(|(name, _)| {
             format!(
                 "Everybody may enter the database {name:?}, tenants too; run: revoke all on \
@@ -194,7 +195,7 @@ impl Server for PostgreSql {
     type Session = Session;
 
     fn admit(&self, claim: &Claim) -> Result<(), TenancyError> {
-        names::admit_names(claim, &self.link.administrator)
+        names::admit_names(claim, &self.link.servers.administrator)
     }
 
     async fn open(&self) -> Result<Session, TenancyError> {
@@ -221,7 +222,7 @@ impl Server for PostgreSql {
     async fn health(&self) -> Result<Health, TenancyError> {
         let mut session = self.link.open().await?;
         self.link.prove(&session.endpoint).await?;
-        let entrance = self.guard.entrance(&self.link).await?;
+        let entrance = self.guard.entrance(entrance::try_doors(&self.link)).await?;
         let sql =
             "select pg_catalog.split_part(pg_catalog.current_setting('server_version'), ' ', 1),
             (select coalesce(sum(pg_catalog.pg_database_size(oid)), 0)::bigint
@@ -231,12 +232,7 @@ impl Server for PostgreSql {
         let (version, size) = found.into_iter().next().unwrap_or_default();
         let mut gaps = self.gaps(&mut session).await?;
         if entrance.by_certificate {
-            gaps.push(
-                "The client certificate of the datastore alone lets one in as the \
-                 administrator, and tenants' pods get a copy of it; make the server ask for \
-                 the password too."
-                    .to_owned(),
-            );
+            gaps.push(BY_CERTIFICATE.to_owned());
         }
         session.close().await;
         let size = u64::try_from(size).unwrap_or(0);
@@ -253,7 +249,11 @@ impl Server for PostgreSql {
     }
 
     async fn authenticates(&self) -> Result<bool, TenancyError> {
-        Ok(self.guard.entrance(&self.link).await?.guarded)
+        Ok(self
+            .guard
+            .entrance(entrance::try_doors(&self.link))
+            .await?
+            .guarded)
     }
 
     async fn claims(&self, session: &mut Session) -> Result<Vec<Claim>, TenancyError> {

@@ -20,8 +20,13 @@ use tokio::time::Instant;
 
 use crate::tenancy::{Access, Claim, Compaction, Health, Password, Tenancy, TenancyError};
 
+mod client;
 pub mod endpoint;
+pub mod entrance;
 pub mod names;
+pub mod servers;
+
+pub use client::without_answer;
 
 /// Connections for reading that are kept for the next call.
 const KEPT: usize = 4;
@@ -37,6 +42,10 @@ pub trait Server: Send + Sync {
 
     /// Refuses names that nobody may have.
     fn admit(&self, claim: &Claim) -> Result<(), TenancyError>;
+    /// Refuses names that this very server cannot have.
+    fn admit_here(&self, _session: &Self::Session, _claim: &Claim) -> Result<(), TenancyError> {
+        Ok(())
+    }
     /// A new connection.
     async fn open(&self) -> Result<Self::Session, TenancyError>;
     /// A new connection that holds the lock on this schema. Where claims have no place
@@ -283,6 +292,7 @@ impl<S: Server> Sql<S> {
         claim: &Claim,
         password: &Password,
     ) -> Result<(), TenancyError> {
+        self.server.admit_here(session, claim)?;
         match self.standing(session, claim).await? {
             Standing::Held => {}
             Standing::Absent => self.take(session, claim).await?,

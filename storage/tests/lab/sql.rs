@@ -4,8 +4,9 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use etcd_client::{Client, ConnectOptions};
+use sqlx::mysql::{MySqlConnectOptions, MySqlSslMode};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, MySqlConnection, PgConnection};
 use storage::tenancy::{Claim, Connection, Password};
 
 use super::cache;
@@ -87,6 +88,48 @@ pub async fn run(connection: &mut PgConnection, sql: &str) {
     done.unwrap_or_else(|error| panic!("{sql}: {error}"));
 }
 
+/// MariaDB as a user of it.
+pub async fn enter_mysql(
+    server: &Server,
+    user: &str,
+    password: &str,
+    database: Option<&str>,
+) -> Result<MySqlConnection, sqlx::Error> {
+    let mut options = MySqlConnectOptions::new()
+        .host("127.0.0.1")
+        .port(server.port)
+        .username(user)
+        .password(password)
+        .ssl_mode(MySqlSslMode::VerifyIdentity)
+        .ssl_ca_from_pem(server.authority.cert.clone().into_bytes());
+    if let Some(database) = database {
+        options = options.database(database);
+    }
+    options.connect().await
+}
+
+/// MariaDB as its administrator.
+pub async fn mysql_administrator(server: &Server) -> MySqlConnection {
+    enter_mysql(server, ADMINISTRATOR, &server.password, None)
+        .await
+        .unwrap()
+}
+
+/// MariaDB as a tenant.
+pub async fn mysql_tenant(server: &Server, claim: &Claim) -> Result<MySqlConnection, sqlx::Error> {
+    enter_mysql(server, &claim.user, secret().expose(), Some(&claim.schema)).await
+}
+
+pub async fn try_mysql(connection: &mut MySqlConnection, sql: &str) -> Result<(), sqlx::Error> {
+    let done = sqlx::raw_sql(AssertSqlSafe(sql.to_owned()));
+    done.execute(connection).await.map(drop)
+}
+
+pub async fn run_mysql(connection: &mut MySqlConnection, sql: &str) {
+    let done = try_mysql(connection, sql).await;
+    done.unwrap_or_else(|error| panic!("{sql}: {error}"));
+}
+
 /// kine, as it runs beside the API server of a tenant, with nothing but the tenant's own
 /// password and the authority of the datastore.
 pub struct Kine {
@@ -136,10 +179,10 @@ impl Kine {
         loop {
             let options = ConnectOptions::new().with_timeout(Duration::from_secs(5));
             let endpoint = format!("http://{}", self.address);
-            if let Ok(mut client) = Client::connect([endpoint], Some(options)).await {
-                if client.get("/", None).await.is_ok() {
-                    return client;
-                }
+            if let Ok(mut client) = Client::connect([endpoint], Some(options)).await
+                && client.get("/", None).await.is_ok()
+            {
+                return client;
             }
             assert!(!self.ended(), "kine ended: {}", self.log());
             assert!(begin.elapsed() < Duration::from_secs(60), "{}", self.log());

@@ -20,6 +20,13 @@ const LEFT_OUT: [&str; 2] = ["libc6", "libllvm"];
 /// The directory of the databases in the cache.
 const NAME: &str = "databases";
 
+/// The servers, to start them. The caller sees to it that they are there (`lab build
+/// --databases`).
+#[cfg(feature = "judges")]
+pub fn programs(directories: &Directories) -> Result<server::Programs> {
+    server::Programs::in_cache(&directories.cache).doing(|| "find the databases".into())
+}
+
 /// Whether the cache holds all of it.
 pub fn are_unpacked(directories: &Directories) -> bool {
     let root = directories.cache.join(NAME);

@@ -1,19 +1,17 @@
 //! Connections to PostgreSQL: which server, as whom, and a deadline for each statement.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgRow, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, FromRow, PgConnection};
 use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 
 use super::failure::Failure;
 use super::handshake;
-use crate::tenancy::sql::endpoint::{Endpoint, administrator, together};
+use crate::tenancy::sql::endpoint::Endpoint;
 use crate::tenancy::sql::names::PLACE;
-use crate::tenancy::{Connection, TenancyError, tls};
+use crate::tenancy::sql::servers::Servers;
+use crate::tenancy::{Connection, TenancyError};
 
 const PORT: u16 = 5432;
 /// Databases that every server has; one of them has to do until there is ours.
@@ -90,40 +88,19 @@ impl Session {
 
 /// The servers of one datastore.
 pub struct Link {
-    pub administrator: String,
-    password: String,
-    connection: Connection,
-    endpoints: Vec<Endpoint>,
-    /// The one that served last.
-    good: AtomicUsize,
-    tls: Option<TlsConnector>,
+    pub servers: Servers,
 }
 
 impl Link {
     /// Checks settings; does not connect.
     pub fn new(connection: Connection) -> Result<Self, TenancyError> {
-        let endpoints = Endpoint::all(&connection, PORT)?;
-        let (name, password) = administrator(&connection)?;
-        let tls = match &connection.ca_pem {
-            None => None,
-            Some(ca) => Some(TlsConnector::from(Arc::new(tls::config(&connection, ca)?))),
-        };
         Ok(Link {
-            administrator: name,
-            password,
-            endpoints,
-            good: AtomicUsize::new(0),
-            tls,
-            connection,
+            servers: Servers::new(connection, PORT)?,
         })
     }
 
-    pub fn has_certificate(&self) -> bool {
-        self.connection.client_cert.is_some()
-    }
-
     fn options(&self, endpoint: &Endpoint, login: &Login) -> PgConnectOptions {
-        let c = &self.connection;
+        let c = &self.servers.connection;
         // In a tenant's database the tenant makes functions; none of them may stand in for
         // one of the server's.
         let settings = [
@@ -146,7 +123,7 @@ impl Link {
                 .ssl_root_cert_from_pem(ca.clone()),
             None => options.ssl_mode(PgSslMode::Prefer),
         };
-        if let (Some(cert), Some(key), true) = (&c.client_cert, &c.client_key, login.certificate) {
+        if let (Some((cert, key)), true) = (self.servers.certificate(), login.certificate) {
             options = options
                 .ssl_client_cert_from_pem(cert)
                 .ssl_client_key_from_pem(key);
@@ -156,7 +133,7 @@ impl Link {
 
     /// A connection to one server.
     pub async fn login(&self, endpoint: &Endpoint, login: &Login<'_>) -> Result<Session, Failure> {
-        let deadline = self.connection.deadline;
+        let deadline = self.servers.deadline();
         let options = self.options(endpoint, login);
         match timeout(deadline, options.connect()).await {
             Ok(Ok(connection)) => Ok(Session {
@@ -173,8 +150,8 @@ impl Link {
     /// A connection of the administrator to a database of a server that serves.
     pub async fn enter(&self, endpoint: &Endpoint, database: &str) -> Result<Session, Failure> {
         let login = Login {
-            user: &self.administrator,
-            password: &self.password,
+            user: &self.servers.administrator,
+            password: &self.servers.password,
             database,
             certificate: true,
         };
@@ -184,19 +161,9 @@ impl Link {
     /// A connection of the administrator to the first server that writes, in the database
     /// with the claims if that is there.
     pub async fn open(&self) -> Result<Session, TenancyError> {
-        let count = self.endpoints.len();
-        let first = self.good.load(Ordering::Relaxed);
-        let mut failures = Vec::new();
-        for index in (first..first + count).map(|index| index % count) {
-            match self.open_at(&self.endpoints[index]).await {
-                Ok(session) => {
-                    self.good.store(index, Ordering::Relaxed);
-                    return Ok(session);
-                }
-                Err(failure) => failures.push(failure.error),
-            }
-        }
-        Err(together(failures))
+        self.servers
+            .first(async |endpoint| Ok(self.open_at(&endpoint).await?))
+            .await
     }
 
     async fn open_at(&self, endpoint: &Endpoint) -> Result<Session, Failure> {
@@ -227,15 +194,8 @@ impl Link {
         }
     }
 
-    /// Whether the server that serves shows a certificate of the datastore's authorities;
-    /// what the driver does not tell, for it also trusts public ones.
+    /// Whether the server shows a certificate of the datastore's authorities.
     pub async fn prove(&self, endpoint: &Endpoint) -> Result<(), TenancyError> {
-        let Some(tls) = &self.tls else { return Ok(()) };
-        let deadline = self.connection.deadline;
-        match timeout(deadline, handshake::shake_hands(endpoint, tls)).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(Failure::of(endpoint, "connect", &error.into()).error),
-            Err(_) => Err(Failure::silence(endpoint, "connect", deadline).error),
-        }
+        self.servers.prove(endpoint, handshake::ask_for_tls).await
     }
 }

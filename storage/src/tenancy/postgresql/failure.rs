@@ -6,6 +6,7 @@ use sqlx::postgres::PgDatabaseError;
 
 use crate::tenancy::TenancyError;
 use crate::tenancy::sql::endpoint::Endpoint;
+use crate::tenancy::sql::without_answer;
 
 /// An error, with what the server said of it for programs.
 #[derive(Debug)]
@@ -98,23 +99,6 @@ fn meaning(code: &str, text: String) -> TenancyError {
         ("55P03" | "25006", _) | (_, "08" | "57" | "53") => TenancyError::Unreachable(text),
         (_, "28") => TenancyError::Unauthenticated(text),
         _ => TenancyError::Other(text),
-    }
-}
-
-fn without_answer(error: &sqlx::Error, text: impl Fn(&str) -> String) -> TenancyError {
-    match error {
-        sqlx::Error::Io(error) => {
-            let tls = error
-                .get_ref()
-                .and_then(|e| e.downcast_ref::<rustls::Error>());
-            match tls {
-                Some(error) => TenancyError::Unauthenticated(text(&error.to_string())),
-                None => TenancyError::Unreachable(text(&error.to_string())),
-            }
-        }
-        sqlx::Error::Tls(error) => TenancyError::Unauthenticated(text(&error.to_string())),
-        sqlx::Error::Configuration(error) => TenancyError::Refused(text(&error.to_string())),
-        other => TenancyError::Other(text(&other.to_string())),
     }
 }
 

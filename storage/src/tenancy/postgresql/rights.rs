@@ -31,8 +31,8 @@ impl Repair {
 /// What the server says of a tenant's role and database.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Found {
-    /// Attributes of the role that it must not have, as in `ALTER ROLE`.
-    pub attributes: Vec<&'static str>,
+    /// What the role lacks of the attributes that it should have, as in `ALTER ROLE`.
+    pub attributes: Vec<String>,
     pub connections: i32,
     pub expires: bool,
     /// Settings of sessions, which the tenant itself can make.
@@ -60,21 +60,15 @@ pub async fn find(session: &mut Session, claim: &Claim) -> Result<Found, Tenancy
     let schema = [claim.schema.as_str()];
     let mut found = Found::default();
 
-    let role: Vec<(bool, bool, bool, bool, bool, bool, bool, i32, bool, bool)> =
+    let role: Vec<(Vec<String>, i32, bool, bool)> =
         session.rows("look at the user", ROLE, &user).await?;
-    for role in role {
-        let flags = [
-            (role.0, "nosuperuser"),
-            (role.1, "nocreaterole"),
-            (role.2, "nocreatedb"),
-            (!role.3, "login"),
-            (role.4, "noreplication"),
-            (role.5, "nobypassrls"),
-            (role.6, "noinherit"),
-        ];
-        let wrong = flags.into_iter().filter(|(wrong, _)| *wrong);
-        found.attributes = wrong.map(|(_, word)| word).collect();
-        (found.connections, found.expires, found.settings) = (role.7, role.8, role.9);
+    for row in role {
+        (
+            found.attributes,
+            found.connections,
+            found.expires,
+            found.settings,
+        ) = row;
     }
     found.member_of = names(session.rows("look at roles", MEMBER_OF, &user).await?);
     found.members = names(session.rows("look at members", MEMBERS, &user).await?);
@@ -249,8 +243,15 @@ pub async fn repairs_inside(
 }
 
 const ROLE: &str = "\
-select rolsuper, rolcreaterole, rolcreatedb, rolcanlogin, rolreplication, rolbypassrls,
-       rolinherit, rolconnlimit,
+select pg_catalog.array_remove(array[
+           case when rolsuper then 'nosuperuser' end,
+           case when rolcreaterole then 'nocreaterole' end,
+           case when rolcreatedb then 'nocreatedb' end,
+           case when not rolcanlogin then 'login' end,
+           case when rolreplication then 'noreplication' end,
+           case when rolbypassrls then 'nobypassrls' end,
+           case when rolinherit then 'noinherit' end], null),
+       rolconnlimit,
        rolvaliduntil is not null and rolvaliduntil <> 'infinity',
        exists (select from pg_catalog.pg_db_role_setting where setrole = r.oid)
 from pg_catalog.pg_roles r where rolname = $1";

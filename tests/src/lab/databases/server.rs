@@ -354,7 +354,9 @@ impl Place<'_> {
             )?);
             sql.push('\n');
         }
-        sql.push_str("delete from mysql.global_priv;\nflush privileges;\n");
+        sql.push_str(
+            "delete from mysql.global_priv where User <> 'mariadb.sys';\nflush privileges;\n",
+        );
         let password = settings.password.replace('\\', "\\\\").replace('\'', "''");
         sql.push_str(&format!(
             "create user '{ADMINISTRATOR}'@'%' identified by '{password}';\n\

@@ -1,0 +1,374 @@
+//! Tenants in MariaDB (10.4 or later) and MySQL (5.7 or later), each in a database of its
+//! own.
+//!
+//! A tenant's user comes from everywhere (`'user'@'%'`) and has on its database what kine
+//! needs, and nothing else. Names of databases are patterns where rights are given, so that
+//! they are written in a way in which they mean themselves alone. Connections go to the
+//! server itself: a proxy between would break the locks that belong to sessions. In a
+//! cluster in which several servers write, locks are each server's own.
+//!
+//! # What the server keeps from a tenant
+//! Shown by `tests/mysql_isolation.rs` with a tenant's own password against MariaDB 10.11.
+//! Refused: everything in other databases, the claims too, and their names; making and
+//! dropping databases and users; giving rights; dropping tables, temporary tables,
+//! views, procedures, triggers and events; files of the server; its settings, logs and
+//! plug-ins; ending what others run.
+//!
+//! # What the server does not keep from a tenant
+//! * Settings and counters of the server can be read.
+//! * Its own password can be changed by it, which
+//!   [`Tenancy::prepare`](crate::tenancy::Tenancy::prepare) puts right.
+//! * Locks by name (`GET_LOCK`) are one for all, so that ours have names that nobody can
+//!   guess.
+//! * There are no quotas: a tenant can fill the disk, and keep processors and memory busy.
+//!   The number of its connections is limited ([`CONNECTIONS`]).
+
+use async_trait::async_trait;
+
+use crate::tenancy::sql::entrance::{BY_CERTIFICATE, Guard};
+use crate::tenancy::sql::{Present, Server, Sql};
+use crate::tenancy::{Claim, Connection, Health, Password, TenancyError};
+
+mod connection;
+mod entrance;
+mod failure;
+mod handshake;
+mod names;
+mod place;
+mod rights;
+
+use connection::{Link, Login, Session};
+use failure::NO_SUCH_THREAD;
+use names::{account, account_at, identified, identifier};
+pub use rights::CONNECTIONS;
+use rights::{Mend, Repair};
+
+/// One MySQL or MariaDB.
+pub struct MySql {
+    link: Link,
+    guard: Guard,
+}
+
+/// See [`crate::tenancy::connect`].
+pub fn connect(connection: Connection) -> Result<Sql<MySql>, TenancyError> {
+    Ok(Sql::new(MySql {
+        link: Link::new(connection)?,
+        guard: Guard::default(),
+    }))
+}
+
+/// How a tenant's login ended.
+enum Entry {
+    Accepted,
+    WrongPassword,
+    /// Its account is locked, or its password has expired.
+    Suspended,
+}
+
+impl MySql {
+    /// Whether the tenant's user is let into its database with this password.
+    async fn try_password(
+        &self,
+        session: &Session,
+        claim: &Claim,
+        password: &Password,
+    ) -> Result<Entry, TenancyError> {
+        let login = Login {
+            user: &claim.user,
+            password: password.expose(),
+            database: Some(&claim.schema),
+            certificate: true,
+        };
+        // Who has to change its password first is let in, and can do nothing else.
+        let entered = match self.link.login(&session.endpoint, &login).await {
+            Ok(connection) => self.link.use_once(&session.endpoint, connection).await,
+            Err(failure) => Err(failure),
+        };
+        match entered {
+            Ok(()) => Ok(Entry::Accepted),
+            Err(failure) if failure.is_wrong_password() => Ok(Entry::WrongPassword),
+            Err(failure) if failure.is_suspended() => Ok(Entry::Suspended),
+            // All of its connections are in use.
+            Err(failure) if matches!(failure.number, 1203 | 1226) => Ok(Entry::Accepted),
+            Err(failure) => Err(match failure.error {
+                // It is not the administrator who is not accepted.
+                TenancyError::Unauthenticated(text) => TenancyError::Refused(format!(
+                    "the server does not let user {:?} in: {text}",
+                    claim.user
+                )),
+                error => error,
+            }),
+        }
+    }
+
+    /// Makes the user, after everything that has its name is gone.
+    async fn make_user(
+        &self,
+        session: &mut Session,
+        claim: &Claim,
+        password: &Password,
+    ) -> Result<(), TenancyError> {
+        self.drop_user(session, claim).await?;
+        let sql = format!(
+            "create user {} {} {}",
+            account(&claim.user),
+            identified(password, session.mariadb),
+            rights::attributes()
+        );
+        Ok(session.run("create the user", sql).await?)
+    }
+
+    /// Drops everything that has the user's name.
+    async fn drop_user(&self, session: &mut Session, claim: &Claim) -> Result<(), TenancyError> {
+        let found = rights::find(session, claim).await?;
+        for host in found.hosts {
+            let sql = match host.is_empty() && session.mariadb {
+                true => format!("drop role if exists {}", identifier(&claim.user)),
+                false => format!("drop user if exists {}", account_at(&claim.user, &host)),
+            };
+            session.run("drop the user", sql).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the user's connections. One that stays could write into the database of the
+    /// next tenant of that name.
+    async fn end_connections(
+        &self,
+        session: &mut Session,
+        claim: &Claim,
+    ) -> Result<(), TenancyError> {
+        // Without the right to see what others run, there would seem to be nothing.
+        let probe = "select count(*) from information_schema.innodb_trx";
+        session
+            .rows::<(i64,)>("look at connections", probe, &[])
+            .await?;
+        let sql = "select cast(id as char) from information_schema.processlist where user = ?";
+        let found: Vec<(String,)> = session
+            .rows("look at connections", sql, &[&claim.user])
+            .await?;
+        for (id,) in found {
+            match session.run("end a connection", format!("kill {id}")).await {
+                Err(failure) if failure.number == NO_SUCH_THREAD => {}
+                done => done?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Why others get at the tenant's database, whatever is done for it alone.
+async fn open(session: &mut Session, claim: &Claim) -> Result<Option<String>, TenancyError> {
+    let open = entrance::open_to_all(session, &claim.schema).await?;
+    Ok((!open.is_empty()).then(|| {
+        format!(
+            "everybody has rights on databases {}, and {:?} is one: take them away",
+            open.join(", "),
+            claim.schema
+        )
+    }))
+}
+
+fn reasons(repairs: Vec<Repair>) -> Option<String> {
+    let why: Vec<_> = repairs.into_iter().map(|repair| repair.why).collect();
+    (!why.is_empty()).then(|| why.join("; "))
+}
+
+#[async_trait]
+impl Server for MySql {
+    type Session = Session;
+
+    fn admit(&self, claim: &Claim) -> Result<(), TenancyError> {
+        names::admit_names(claim, &self.link.servers.administrator)
+    }
+
+    fn admit_here(&self, session: &Session, claim: &Claim) -> Result<(), TenancyError> {
+        names::admit_user(claim, session.mariadb)
+    }
+
+    async fn open(&self) -> Result<Session, TenancyError> {
+        self.link.open().await
+    }
+
+    async fn lock(&self, schema: &str, to_claim: bool) -> Result<Session, TenancyError> {
+        place::lock(&self.link, schema, to_claim).await
+    }
+
+    async fn close(&self, session: Session) {
+        session.close().await;
+    }
+
+    fn reusable(&self, _session: &Session) -> bool {
+        true
+    }
+
+    async fn health(&self) -> Result<Health, TenancyError> {
+        let mut session = self.link.open().await?;
+        self.link.prove(&session.endpoint).await?;
+        let entrance = self.guard.entrance(entrance::try_doors(&self.link)).await?;
+        let sql = "select cast(coalesce(sum(data_length + index_length), 0) as signed)
+            from information_schema.tables where table_type = 'BASE TABLE'";
+        let found: Vec<(i64,)> = session.rows("measure", sql, &[]).await?;
+        let size = found
+            .first()
+            .map_or(0, |row| u64::try_from(row.0).unwrap_or(0));
+        let mut gaps = entrance::gaps(&mut session).await?;
+        if entrance.by_certificate {
+            gaps.push(BY_CERTIFICATE.to_owned());
+        }
+        let version = session.version.clone();
+        session.close().await;
+        Ok(Health {
+            version,
+            revision: 0,
+            authentication: entrance.guarded,
+            alarms: Vec::new(),
+            gaps,
+            size,
+            used: size,
+            quota: None,
+        })
+    }
+
+    async fn authenticates(&self) -> Result<bool, TenancyError> {
+        Ok(self
+            .guard
+            .entrance(entrance::try_doors(&self.link))
+            .await?
+            .guarded)
+    }
+
+    async fn claims(&self, session: &mut Session) -> Result<Vec<Claim>, TenancyError> {
+        place::claims(session).await
+    }
+
+    async fn claims_on(
+        &self,
+        session: &mut Session,
+        claim: &Claim,
+    ) -> Result<Vec<Claim>, TenancyError> {
+        place::claims_on(session, claim).await
+    }
+
+    async fn insert(&self, session: &mut Session, claim: &Claim) -> Result<bool, TenancyError> {
+        place::insert(session, claim).await
+    }
+
+    async fn delete(&self, session: &mut Session, claim: &Claim) -> Result<(), TenancyError> {
+        place::delete(session, claim).await
+    }
+
+    async fn present(&self, session: &mut Session, claim: &Claim) -> Result<Present, TenancyError> {
+        let sql = "select
+            exists (select 1 from information_schema.schemata where schema_name = ?),
+            exists (select 1 from mysql.user where User = ?)";
+        let names = [claim.schema.as_str(), claim.user.as_str()];
+        let found: Vec<(i64, i64)> = session.rows("look for the tenant", sql, &names).await?;
+        let (database, user) = found.first().copied().unwrap_or_default();
+        Ok(Present {
+            database: database != 0,
+            user: user != 0,
+        })
+    }
+
+    async fn give(
+        &self,
+        session: &mut Session,
+        claim: &Claim,
+        password: &Password,
+    ) -> Result<(), TenancyError> {
+        if let Some(why) = open(session, claim).await? {
+            return Err(TenancyError::Refused(why));
+        }
+        if !self.present(session, claim).await?.database {
+            let sql = format!(
+                "create database if not exists {} character set utf8mb4 collate utf8mb4_bin",
+                identifier(&claim.schema)
+            );
+            session.run("create the database", sql).await?;
+        }
+        let mut found = rights::find(session, claim).await?;
+        let mut repairs = rights::repairs(&found, claim);
+        let anew = repairs.iter().any(|repair| repair.mend == Mend::Anew);
+        if anew {
+            self.make_user(session, claim, password).await?;
+            found = rights::find(session, claim).await?;
+            repairs = rights::repairs(&found, claim);
+        }
+        for repair in repairs {
+            match repair.mend {
+                Mend::Statement(sql) => session.run("repair rights", sql).await?,
+                Mend::Anew => {
+                    return Err(TenancyError::Refused(format!(
+                        "{}: it was made anew, and yet {}",
+                        session.endpoint, repair.why
+                    )));
+                }
+            }
+        }
+        if anew
+            || matches!(
+                self.try_password(session, claim, password).await?,
+                Entry::Accepted
+            )
+        {
+            return Ok(());
+        }
+        let sql = format!(
+            "alter user {} {} {}",
+            account(&claim.user),
+            identified(password, session.mariadb),
+            rights::attributes()
+        );
+        Ok(session.run("set the password", sql).await?)
+    }
+
+    async fn difference(
+        &self,
+        session: &mut Session,
+        claim: &Claim,
+        password: Option<&Password>,
+    ) -> Result<Option<String>, TenancyError> {
+        if !self.present(session, claim).await?.database {
+            return Ok(Some(format!("database {:?} does not exist", claim.schema)));
+        }
+        if let Some(why) = open(session, claim).await? {
+            return Ok(Some(why));
+        }
+        let found = rights::find(session, claim).await?;
+        if let Some(why) = reasons(rights::repairs(&found, claim)) {
+            return Ok(Some(why));
+        }
+        let Some(password) = password else {
+            return Ok(None);
+        };
+        let user = &claim.user;
+        Ok(match self.try_password(session, claim, password).await? {
+            Entry::Accepted => None,
+            Entry::WrongPassword => Some(format!(
+                "the server does not accept the password of user {user:?}"
+            )),
+            Entry::Suspended => Some(format!("user {user:?} is locked")),
+        })
+    }
+
+    async fn shut_out(&self, session: &mut Session, claim: &Claim) -> Result<(), TenancyError> {
+        self.drop_user(session, claim).await?;
+        self.end_connections(session, claim).await
+    }
+
+    async fn remove(&self, session: &mut Session, claim: &Claim) -> Result<(), TenancyError> {
+        self.shut_out(session, claim).await?;
+        let sql = format!("drop database if exists {}", identifier(&claim.schema));
+        Ok(session.run("drop the database", sql).await?)
+    }
+
+    async fn size(&self, session: &mut Session, claim: &Claim) -> Result<u64, TenancyError> {
+        let sql = "select cast(coalesce(sum(data_length + index_length), 0) as signed)
+            from information_schema.tables where table_schema = ?";
+        let found: Vec<(i64,)> = session.rows("measure", sql, &[&claim.schema]).await?;
+        Ok(found
+            .first()
+            .map_or(0, |row| u64::try_from(row.0).unwrap_or(0)))
+    }
+}
