@@ -160,6 +160,7 @@ fn unpulled(container: &ContainerStatus, said: &str) -> Trouble {
     let image = &container.image;
     let settings = match container.name.as_str() {
         container::KONNECTIVITY => "spec.addons.konnectivity.server",
+        container::KINE => "controller.kine.image of the installation's values",
         _ => "spec.kubernetes.version and spec.controlPlane.deployment.registrySettings",
     };
     let lower = said.to_lowercase();
@@ -184,6 +185,9 @@ fn unpulled(container: &ContainerStatus, said: &str) -> Trouble {
     }
     let remedy = if any(&["unauthorized", "denied", "forbidden", "401", "403"]) {
         "The registry refuses access: give the ServiceAccount of the pods an imagePullSecret."
+    } else if container.name == container::KINE {
+        "Check that the nodes reach the registry, or name another one in controller.kine.image \
+         of the installation's values."
     } else {
         "Check that the nodes reach the registry, or name another one in \
          spec.controlPlane.deployment.registrySettings.registry."

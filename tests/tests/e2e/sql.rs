@@ -25,7 +25,7 @@ const SECRET: &str = "sql-admin";
 const PASSWORD: &str = "p@ss:w/ö%41 'rd\"\\$(DB_USER)?#";
 
 /// The drivers, and a server of each.
-const DRIVERS: [(&str, Kind); 1] = [("PostgreSQL", Kind::PostgreSql)];
+const DRIVERS: [(&str, Kind); 2] = [("PostgreSQL", Kind::PostgreSql), ("MySQL", Kind::MariaDb)];
 
 pub async fn run(stage: &Stage) {
     let Some(lab) = stage.lab("sql", DATABASES) else {

@@ -86,6 +86,10 @@ fn sidecar(world: &World, place: &Backing) -> Container {
         security_context: Some(pods::container_security(&[])),
         volume_mounts: Some(mounts),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+        // A sidecar as Kubernetes has them: it ends after the API server, which needs it
+        // to end in order. Beside it, it would be gone first, and every pod would take all
+        // of its thirty seconds.
+        restart_policy: Some("Always".to_owned()),
         ..Container::default()
     }
 }
@@ -192,10 +196,8 @@ fn endpoint(place: &Backing) -> String {
 /// The `host:port`s in the environment of a Deployment's kine.
 pub fn endpoints(live: &Deployment) -> Option<Vec<String>> {
     let pod = live.spec.as_ref()?.template.spec.as_ref()?;
-    let kine = pod
-        .containers
-        .iter()
-        .find(|it| it.name == container::KINE)?;
+    let mut sidecars = pod.init_containers.iter().flatten();
+    let kine = sidecars.find(|it| it.name == container::KINE)?;
     let mut variables = kine.env.iter().flatten();
     let variable = variables.find(|it| it.name == ENDPOINT)?;
     let (_, rest) = variable.value.as_ref()?.split_once(LOGIN)?;
@@ -245,7 +247,7 @@ mod tests {
             let place = place(driver);
             let mut live = lab.world.deployment().unwrap().clone();
             let spec = live.spec.as_mut().unwrap().template.spec.as_mut().unwrap();
-            spec.containers.push(sidecar(&lab.world, &place));
+            spec.init_containers = Some(vec![sidecar(&lab.world, &place)]);
             let read = endpoints(&live).unwrap();
             let count = if driver == Driver::MySQL { 1 } else { 2 };
             assert_eq!(read, place.endpoints[..count], "{driver:?}");

@@ -25,7 +25,11 @@ fn pod(lab: &Lab) -> PodSpec {
 }
 
 fn named<'a>(pod: &'a PodSpec, name: &str) -> &'a Container {
-    pod.containers.iter().find(|it| it.name == name).unwrap()
+    let mut all = pod
+        .containers
+        .iter()
+        .chain(pod.init_containers.iter().flatten());
+    all.find(|it| it.name == name).unwrap()
 }
 
 fn in_secret(lab: &mut Lab, key: &str) -> String {
@@ -58,9 +62,11 @@ fn a_tenant_in_postgresql_has_kine_beside_its_api_server() {
             container::API_SERVER,
             container::SCHEDULER,
             container::CONTROLLER_MANAGER,
-            container::KINE
         ]
     );
+    let beside: Vec<_> = pod.init_containers.iter().flatten().collect();
+    assert_eq!(beside.len(), 1);
+    assert_eq!(beside[0].restart_policy.as_deref(), Some("Always"));
     let server = named(&pod, container::API_SERVER).args.clone().unwrap();
     let storage: Vec<&String> = server
         .iter()

@@ -24,7 +24,7 @@ pub struct Wiring {
     pub volumes: Vec<Volume>,
     /// Further mounts of the API server.
     pub mounts: Vec<VolumeMount>,
-    /// What runs beside it.
+    /// What runs beside it: an init container that goes on.
     pub sidecar: Option<Container>,
 }
 

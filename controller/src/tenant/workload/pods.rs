@@ -35,7 +35,8 @@ pub fn spec(world: &World, exposure: &Exposure, place: &Backing) -> PodSpec {
     .map(|component| container(world, component, exposure, place, &wiring));
     let mut containers = deployment.additional_containers.clone();
     containers.extend(ours);
-    containers.extend(wiring.sidecar.clone());
+    let mut before = deployment.additional_init_containers.clone();
+    before.extend(wiring.sidecar.clone());
     let tunnel = world.tenant.spec.konnectivity();
     containers.extend(tunnel.map(|tunnel| konnectivity::container(world, tunnel)));
     let mut mountable = deployment.additional_volumes.clone();
@@ -51,7 +52,7 @@ pub fn spec(world: &World, exposure: &Exposure, place: &Backing) -> PodSpec {
     }
     PodSpec {
         containers,
-        init_containers: filled(&deployment.additional_init_containers),
+        init_containers: filled(&before),
         volumes: Some(mountable),
         node_selector: Some(deployment.node_selector.clone()).filter(|labels| !labels.is_empty()),
         runtime_class_name: deployment.runtime_class_name.clone(),
