@@ -14,6 +14,9 @@
 #   IMAGE_ETCD        etcd for tenants
 #   PROFILE           cargo's profile of our programs: dev (default; it shares
 #                     dependencies with the lab), or release
+#   DATASTORE         where tenants keep their data: etcd (default; in the cluster, from
+#                     the chart), or a server beside the cluster of its own: postgresql,
+#                     mysql (MariaDB)
 #   VERSION           Kubernetes version of the tenant
 #   SERVICE_TYPE      how the tenant is reached: LoadBalancer, NodePort, ClusterIP
 #   LAB               how to call the lab's program
@@ -24,6 +27,7 @@ set -euo pipefail
 CLUSTER=${CLUSTER:-lab}
 KEEP=${KEEP:-0}
 export PROFILE=${PROFILE:-dev}
+DATASTORE=${DATASTORE:-etcd}
 VERSION=${VERSION:-v1.36.3}
 SERVICE_TYPE=${SERVICE_TYPE:-LoadBalancer}
 LAB=${LAB:-cargo run --quiet --workspace --no-default-features --bin lab --}
@@ -323,7 +327,7 @@ refuse() {
 }
 
 # What earlier runs left in files, which a look at them afterwards may have needed.
-clean_state() { rm -rf "$state"/*.kubeconfig "$state/token.json" "$state"/before-* "$state"/after-* "$state/join.log" "$state"/made-*; }
+clean_state() { rm -rf "$state"/*.kubeconfig "$state/token.json" "$state/datastore.json" "$state"/before-* "$state"/after-* "$state/join.log" "$state"/made-*; }
 
 demo() {
   mkdir -p "$state"
@@ -331,6 +335,11 @@ demo() {
   trap 'exit 130' INT
   trap 'exit 143' TERM
   cd "$top"
+  case $DATASTORE in
+    etcd) ;;
+    postgresql | mysql) [ "$CLUSTER" = lab ] || die "DATASTORE=$DATASTORE starts a server beside a cluster of the lab; on your own, provide a DataStore (docs/src/how-to/datastore.md)" ;;
+    *) die "DATASTORE is etcd, postgresql or mysql, not $DATASTORE" ;;
+  esac
   "cluster_$CLUSTER"
   cd "$state"
   run "kubectl get nodes"
@@ -339,10 +348,12 @@ demo() {
   step "Steward, with helm" "about 30 s"
   ln -sfn "$top/charts" charts
   mark release
+  local etcd=etcd.enabled=false
+  [ "$DATASTORE" = etcd ] && etcd=etcd.enabled=true,etcd.image.repository=${IMAGE_ETCD%:*},etcd.image.tag=${IMAGE_ETCD##*:}
   run "helm install $release charts/steward --namespace $namespace --create-namespace --wait --timeout 3m \\
     --set image.apiserver.repository=${IMAGE_APISERVER%:*},image.apiserver.tag=${IMAGE_APISERVER##*:} \\
     --set image.controller.repository=${IMAGE_CONTROLLER%:*},image.controller.tag=${IMAGE_CONTROLLER##*:} \\
-    --set etcd.enabled=true,etcd.image.repository=${IMAGE_ETCD%:*},etcd.image.tag=${IMAGE_ETCD##*:} > install.txt"
+    --set $etcd > install.txt"
   mark release $namespace
   run "kubectl -n $namespace get pods"
 
@@ -351,17 +362,27 @@ demo() {
   run "kubectl api-resources --api-group=$group"
   run "kubectl explain tcp.spec.controlPlane.deployment.replicas"
 
-  step "A DataStore, posted by the set-up of the etcd that came with the chart"
-  mark datastore $namespace
-  until_ok 180 "DataStore default" kubectl get datastore default
+  if [ "$DATASTORE" = etcd ]; then
+    step "A DataStore, posted by the set-up of the etcd that came with the chart"
+    mark datastore $namespace
+    until_ok 180 "DataStore default" kubectl get datastore default
+  else
+    step "A DataStore: a server beside the cluster ($DATASTORE)" "about 10 s once it is fetched"
+    mark datastore $namespace
+    run "lab database --name demo $DATASTORE > datastore.json"
+    chmod 600 datastore.json
+    run "kubectl apply -f datastore.json"
+  fi
   run "kubectl wait --for=condition=Ready datastore/default --timeout=120s"
   run "kubectl get datastores"
-  until_ok 60 "the end of the set-up" kubectl -n $namespace wait --for=condition=Complete job -l app.kubernetes.io/component=etcd-setup --timeout=1s
+  if [ "$DATASTORE" = etcd ]; then
+    until_ok 60 "the end of the set-up" kubectl -n $namespace wait --for=condition=Complete job -l app.kubernetes.io/component=etcd-setup --timeout=1s
+  fi
   mark tenants
   run "kubectl create namespace tenants"
   mark tenants tenants
   kubectl config set-context --current --namespace=tenants >/dev/null
-  dump_etcd > before-etcd
+  if [ "$DATASTORE" = etcd ]; then dump_etcd > before-etcd; fi
   dump_objects > before-tenant
 
   step "A tenant whose version has no image is accepted, and says so"
@@ -407,12 +428,15 @@ demo() {
   until_ok 120 "the end of its objects" objects_equal
   dump_objects > after-tenant
   compare before-tenant after-tenant "Objects in the cluster"
-  dump_etcd > after-etcd
-  compare before-etcd after-etcd "Keys, users and roles in etcd"
+  if [ "$DATASTORE" = etcd ]; then
+    dump_etcd > after-etcd
+    compare before-etcd after-etcd "Keys, users and roles in etcd"
+  fi
   until_ok 30 "a DataStore that knows that nobody uses it" \
     kubectl wait --for=condition=DataStoreAllowedDeletion datastore/default --timeout=1s
 
-  if [ "$CLUSTER" = lab ]; then
+  # The list is that of an installation with etcd.
+  if [ "$CLUSTER" = lab ] && [ "$DATASTORE" = etcd ]; then
     last_command="comparing the rights of Steward with what it asked for"
     "$here/rights.sh" "$(dirname "$($LAB kubeconfig --name demo)")/logs/audit.log"
   fi

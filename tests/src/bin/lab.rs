@@ -5,10 +5,13 @@
     reason = "the lab is its own program: it reads its own settings"
 )]
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tests::lab::databases::beside;
+use tests::lab::databases::server::Kind;
 use tests::lab::directories::Directories;
 use tests::lab::error::{Error, Result};
 use tests::lab::packages::Packages;
@@ -94,15 +97,51 @@ enum Action {
         #[command(subcommand)]
         action: WorkerAction,
     },
+    /// Run a database for tenants beside a cluster, and print its DataStore as JSON.
+    Database {
+        #[command(flatten)]
+        name: Name,
+        /// Which.
+        #[arg(value_enum, ignore_case = true)]
+        kind: Database,
+    },
     /// Build and load images.
     #[command(subcommand)]
     Image(ImageAction),
+    /// Be a database until the end of the run; started by `lab database`.
+    #[command(hide = true)]
+    ServeDatabase {
+        #[arg(long, value_enum, ignore_case = true)]
+        kind: Database,
+        #[arg(long)]
+        address: IpAddr,
+        #[arg(long)]
+        manifest: PathBuf,
+    },
     /// Tend a run; started with each.
     #[command(hide = true)]
     Agent {
         #[command(flatten)]
         name: Name,
     },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Database {
+    #[value(name = "postgresql")]
+    PostgreSql,
+    /// MariaDB.
+    #[value(name = "mysql")]
+    MySql,
+}
+
+impl From<Database> for Kind {
+    fn from(database: Database) -> Self {
+        match database {
+            Database::PostgreSql => Kind::PostgreSql,
+            Database::MySql => Kind::MariaDb,
+        }
+    }
 }
 
 #[derive(Subcommand)]
@@ -235,6 +274,15 @@ async fn run(action: Action) -> Result<ExitCode> {
         Action::Exec { name, command } => return exec(&directories, &name.name, &command),
         Action::Path { program } => println!("{}", path(&directories, &program)?.display()),
         Action::Worker { name, action } => worker(&name.name, action).await?,
+        Action::Database { name, kind } => {
+            let lab = Lab::attach(&name.name).await?;
+            print!("{}", beside::start(&lab, kind.into(), &mut say)?);
+        }
+        Action::ServeDatabase {
+            kind,
+            address,
+            manifest,
+        } => beside::serve(&directories.cache, kind.into(), address, &manifest)?,
         Action::Image(action) => image(&directories, action)?,
         Action::Agent { name } => agent::run(&name.name).await?,
     }

@@ -9,7 +9,7 @@ use super::directories::{self, Directories};
 use super::error::{Doing, Error, Result};
 use super::packages::unpack;
 
-#[cfg(feature = "judges")]
+pub mod beside;
 pub mod server;
 
 /// The packages to begin with. The first stands for the version that the release has.
