@@ -136,6 +136,7 @@ pub async fn reconcile(name: &str, ctx: &Context) -> Option<Next> {
             certificates: &credentials::certificates(&store, &ctx.caches),
             terms: &ctx.settings.certificates,
             report: report.as_ref(),
+            bytes: fact.measured.map(|it| it.bytes),
             kept: untried
                 .as_deref()
                 .filter(|_| is_kept(ctx, &used_by, current.as_deref())),

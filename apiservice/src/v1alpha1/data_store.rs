@@ -43,6 +43,30 @@ pub static RESOURCE: Resource = Resource {
             priority: 0,
         },
         Column {
+            name: "Tenants",
+            json_path: ".status.tenants",
+            kind: "integer",
+            format: "int64",
+            description: "How many tenants are kept here",
+            priority: 0,
+        },
+        Column {
+            name: "Version",
+            json_path: ".status.version",
+            kind: "string",
+            format: "",
+            description: "Version of the database",
+            priority: 1,
+        },
+        Column {
+            name: "Size",
+            json_path: ".status.size",
+            kind: "integer",
+            format: "int64",
+            description: "Bytes of the database, about",
+            priority: 1,
+        },
+        Column {
             name: "Age",
             json_path: ".metadata.creationTimestamp",
             kind: "date",
@@ -313,6 +337,13 @@ pub struct DataStoreStatus {
     /// Version of the database.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// How many tenants are in usedBy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenants: Option<i64>,
+    /// Bytes of the whole database, those of other users included. It follows when they
+    /// have changed by a tenth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<i64>,
     /// Deleted tenants whose users and data are still to be removed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend(

@@ -20,6 +20,8 @@ pub struct StoreWorld<'a> {
     pub certificates: &'a [Certificate],
     pub terms: &'a Terms,
     pub report: Option<&'a StoreReport>,
+    /// Of the whole database, when it answered last.
+    pub bytes: Option<u64>,
     /// Why those of now do not work, where pods of tenants keep settings of before.
     pub kept: Option<&'a str>,
     pub used_by: &'a [String],
@@ -85,8 +87,25 @@ pub fn status(world: &StoreWorld<'_>) -> DataStoreStatus {
             .report
             .and_then(|report| Some(report.health.as_ref().ok()?.version.clone()))
             .or(old.version),
+        tenants: i64::try_from(world.used_by.len()).ok(),
+        size: match world.bytes {
+            Some(bytes) => Some(about(old.size, bytes)),
+            None => old.size,
+        },
         pending_cleanups: world.pending.to_vec(),
         conditions,
+    }
+}
+
+/// A size that is told, if the one that was told before is not near enough: a status that
+/// followed every byte would be written again and again.
+fn about(told: Option<i64>, bytes: u64) -> i64 {
+    /// What is smaller is no difference.
+    const NOTHING: u64 = 1 << 20;
+    let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+    match told {
+        Some(told) if told.abs_diff(bytes) <= NOTHING.max(told.unsigned_abs() / 10) => told,
+        _ => bytes,
     }
 }
 
@@ -441,11 +460,23 @@ mod tests {
             certificates: &[],
             terms: &TERMS,
             report,
+            bytes: None,
             kept: None,
             used_by: &[],
             pending: &[],
             now: Time(jiff::Timestamp::from_second(1).unwrap()),
         }
+    }
+
+    #[test]
+    fn a_size_is_told_when_it_is_another_one() {
+        let mb = |number: u64| number << 20;
+        assert_eq!(about(None, 7), 7);
+        assert_eq!(about(Some(7), mb(1)), 7, "small change");
+        assert_eq!(about(Some(7), mb(2)), 2 << 20);
+        assert_eq!(about(Some(100 << 20), mb(109)), 100 << 20);
+        assert_eq!(about(Some(100 << 20), mb(111)), 111 << 20);
+        assert_eq!(about(Some(100 << 20), mb(80)), 80 << 20);
     }
 
     #[test]

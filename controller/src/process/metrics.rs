@@ -2,8 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use apiservice::v1alpha1::TenantControlPlane;
-use jiff::Timestamp;
+use apiservice::v1alpha1::{DataStore, TenantControlPlane};
 use parking_lot::Mutex;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -31,19 +30,21 @@ pub struct Metrics {
     leading: Gauge,
     tenants: Family<Labels, Gauge>,
     data_stores: Family<Labels, Gauge>,
-    certificates: Ends<CertificateLabels>,
-    store_certificates: Ends<StoreCertificateLabels>,
+    certificates: Series<CertificateLabels>,
+    store_certificates: Series<StoreCertificateLabels>,
+    store_tenants: Series<StoreLabels>,
+    store_bytes: Series<StoreLabels>,
     rolls: Family<Labels, Gauge>,
 }
 
-/// Gauges of times, with the series that there are: those of what is gone go.
+/// Gauges with the series that there are: those of what is gone go.
 #[derive(Debug)]
-struct Ends<L> {
+struct Series<L> {
     series: Family<L, Gauge>,
     known: Mutex<HashSet<L>>,
 }
 
-impl<L: Clone + std::hash::Hash + Eq> Ends<L> {
+impl<L: Clone + std::hash::Hash + Eq> Series<L> {
     fn new() -> Self {
         Self {
             series: Family::default(),
@@ -52,11 +53,11 @@ impl<L: Clone + std::hash::Hash + Eq> Ends<L> {
     }
 
     /// These, and no others.
-    fn set(&self, ends: impl Iterator<Item = (L, Timestamp)>) {
+    fn set(&self, values: impl Iterator<Item = (L, i64)>) {
         let mut known = self.known.lock();
         let mut found = HashSet::with_capacity(known.len());
-        for (labels, end) in ends {
-            self.series.get_or_create(&labels).set(end.as_second());
+        for (labels, value) in values {
+            self.series.get_or_create(&labels).set(value);
             found.insert(labels);
         }
         for gone in known.difference(&found) {
@@ -64,6 +65,12 @@ impl<L: Clone + std::hash::Hash + Eq> Ends<L> {
         }
         *known = found;
     }
+}
+
+/// A DataStore.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct StoreLabels {
+    data_store: String,
 }
 
 /// A certificate that a DataStore refers to.
@@ -140,7 +147,18 @@ impl Metrics {
             "TenantControlPlanes, by readiness",
             tenants.clone(),
         );
-        let (certificates, store_certificates) = (Ends::new(), Ends::new());
+        let (certificates, store_certificates) = (Series::new(), Series::new());
+        let (store_tenants, store_bytes) = (Series::new(), Series::new());
+        registry.register(
+            "data_store_tenants",
+            "Tenants whose data is in a DataStore or is to be there",
+            store_tenants.series.clone(),
+        );
+        registry.register(
+            "data_store_size_bytes",
+            "Bytes of the whole database of a DataStore when it answered last",
+            store_bytes.series.clone(),
+        );
         registry.register(
             "certificate_expiry_timestamp_seconds",
             "When a certificate of a tenant ends, in seconds since 1970",
@@ -175,6 +193,8 @@ impl Metrics {
             data_stores,
             certificates,
             store_certificates,
+            store_tenants,
+            store_bytes,
             rolls,
         }
     }
@@ -231,8 +251,20 @@ impl Metrics {
                     data_store: name.clone(),
                     certificate: one.part,
                 };
-                (labels, one.span.not_after)
+                (labels, one.span.not_after.as_second())
             })
+        }));
+        let labels = |store: &DataStore| StoreLabels {
+            data_store: store.metadata.name.clone().unwrap_or_default(),
+        };
+        self.store_tenants.set(stores.iter().filter_map(|store| {
+            let tenants = store.status.as_ref()?.tenants?;
+            Some((labels(store), tenants))
+        }));
+        self.store_bytes.set(stores.iter().filter_map(|store| {
+            let uid = store.metadata.uid.as_deref().unwrap_or_default();
+            let bytes = ctx.facts.store(uid).measured?.bytes;
+            Some((labels(store), i64::try_from(bytes).unwrap_or(i64::MAX)))
         }));
         for store in stores {
             match store.status.as_ref() {
@@ -259,7 +291,7 @@ impl Metrics {
                     tenant: name.clone(),
                     certificate,
                 };
-                (labels, end)
+                (labels, end.as_second())
             });
             Some(ends.collect::<Vec<_>>())
         };

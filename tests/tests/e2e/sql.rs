@@ -1,6 +1,7 @@
 //! Tenants in SQL databases: real servers with TLS outside the cluster, as managed ones
 //! are, and kine in the tenants' pods.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -245,9 +246,10 @@ impl Database {
         as_tenant.username = Some(user);
         as_tenant.password = Some(password);
         let tenancy = tenancy::connect(as_tenant).unwrap();
+        // MySQL says of what one may not see that it is not there.
         let answer = tenancy.claimants().await;
         assert!(
-            answer.is_err(),
+            answer.as_ref().map_or(true, BTreeSet::is_empty),
             "a tenant reads the claims of all: {answer:?}"
         );
         let administrator = tenancy::connect(self.connection()).unwrap();
@@ -255,8 +257,9 @@ impl Database {
         let claims = administrator.claims(&uid).await.unwrap();
         assert_eq!(claims.len(), 1);
         assert_eq!(claims[0].schema, schema);
-        let refused = tenancy.drop_data(&claims[0]).await;
-        assert!(refused.is_err(), "a tenant drops databases");
+        drop(tenancy.drop_data(&claims[0]).await);
+        let left = administrator.size(&claims[0]).await.unwrap();
+        assert!(left > 0, "a tenant drops databases");
     }
 
     /// Tenants that name no DataStore and want this driver: as many as there is room for.
