@@ -110,12 +110,7 @@ impl Database {
         });
         stage.it.apply(&secret.to_string());
         stage.it.apply(&store.to_string());
-        let ready = || async {
-            let found = stage.it.get(&data_store_path(&self.store())).await.unwrap();
-            is(&found, "Ready", "True", "Ready").then_some(found)
-        };
-        let what = format!("DataStore {} is Ready", self.store());
-        let (found, _) = stage.it.until(&what, COMING, ready).await;
+        let found = self.is_ready(stage).await;
         assert!(
             is(&found, "VersionSupported", "True", ""),
             "a server as it is installed keeps tenants apart: {}",
@@ -125,6 +120,16 @@ impl Database {
             format!("{}: DataStore until Ready", self.driver),
             seconds(began.elapsed()),
         );
+    }
+
+    /// The DataStore once it is Ready.
+    async fn is_ready(&self, stage: &Stage) -> Value {
+        let ready = || async {
+            let found = stage.it.get(&data_store_path(&self.store())).await.unwrap();
+            is(&found, "Ready", "True", "Ready").then_some(found)
+        };
+        let what = format!("DataStore {} is Ready", self.store());
+        stage.it.until(&what, COMING, ready).await.0
     }
 
     /// Two tenants at once; how long the first one takes.
@@ -350,6 +355,8 @@ impl Database {
         let mended = Instant::now();
         self.server.signal_all("CONT").unwrap();
         let back = story.ready(mended, BACK).await;
+        // Until it is known to answer, a deletion does not wait for it.
+        self.is_ready(stage).await;
         stage.note(
             format!("Ready lost: {} hangs", self.driver),
             format!(
