@@ -1,0 +1,229 @@
+//! One of the two servers, and what is done with both.
+
+use std::time::{Duration, Instant};
+
+use http::Request;
+use kube::client::Body;
+use regex::Regex;
+use serde_json::{Value, json};
+
+use crate::hook::Webhook;
+
+pub const GROUP: &str = "steward.butlerlabs.dev";
+pub const COLLECTION: &str =
+    "/apis/steward.butlerlabs.dev/v1alpha1/namespaces/default/tenantcontrolplanes";
+const ADMISSION: &str = "/apis/admissionregistration.k8s.io/v1";
+
+/// Method, what follows the path of the collection (or a whole path), Content-Type, body.
+pub type Call = (&'static str, &'static str, &'static str, &'static str);
+
+/// See the module.
+pub struct Side {
+    pub name: &'static str,
+    pub client: kube::Client,
+    /// Where it reaches the webhook.
+    pub host: String,
+    normal: Vec<(Regex, &'static str)>,
+}
+
+/// What became of a call.
+pub struct Answer {
+    pub code: u16,
+    pub warnings: Vec<String>,
+    pub body: Value,
+}
+
+impl Side {
+    pub fn new(name: &'static str, client: kube::Client, host: String) -> Self {
+        let rules = [
+            (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "UID"),
+            (r#"(resourceVersion[\\":]+)\d+"#, "${1}REVISION"),
+            (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "TIME"),
+            (r#",\\*"time\\*":\\*"TIME\\*""#, ""),
+            (r"\bg-[a-z0-9]{5}\b", "g-RANDOM"),
+            (r"X509SHA256=[0-9a-f]+", "CREDENTIAL"),
+            (r"https://[0-9.]+:\d+/(ours|theirs)/", "https://HOST/"),
+            (r"dial tcp [0-9.]+:", "dial tcp HOST:"),
+            (r"https://[0-9.]+:1/", "https://HOST/"),
+        ];
+        Self {
+            name,
+            client,
+            host,
+            normal: rules
+                .map(|(rule, with)| (Regex::new(rule).unwrap(), with))
+                .into(),
+        }
+    }
+
+    pub async fn call(&self, (method, path, media, body): (&str, &str, &str, &str)) -> Answer {
+        let path = match path.starts_with("/apis") || path.starts_with("/api/") {
+            true => path.to_owned(),
+            false => format!("{COLLECTION}{path}"),
+        };
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("user-agent", "tester/1.0 (x)")
+            .header("content-type", media)
+            .body(Body::from(body.as_bytes().to_vec()));
+        let response = self.client.send(request.unwrap()).await.unwrap();
+        let code = response.status().as_u16();
+        let warnings = response.headers().get_all("warning").iter();
+        let warnings = warnings.map(|text| format!("{text:?}")).collect();
+        let body = response.into_body().collect_bytes().await.unwrap();
+        let body = serde_json::from_slice(&body).unwrap_or_default();
+        Answer {
+            code,
+            warnings,
+            body,
+        }
+    }
+
+    /// Code, warnings and body, without what no two servers have in common.
+    pub async fn answer(&self, call: Call) -> String {
+        let mut answer = self.call(call).await;
+        settle(&mut answer.body);
+        let text = format!("{} {:?} {}", answer.code, answer.warnings, answer.body);
+        self.normal(text)
+    }
+
+    pub fn normal(&self, mut text: String) -> String {
+        for (rule, with) in &self.normal {
+            text = rule.replace_all(&text, *with).into_owned();
+        }
+        text
+    }
+
+    /// What the webhook was asked, without what no two servers have in common.
+    pub fn asked(&self, webhook: &Webhook) -> Vec<String> {
+        let asked = webhook.take(self.name).into_iter();
+        asked
+            .map(|(path, mut review)| {
+                for object in ["object", "oldObject"] {
+                    settle(&mut review["request"][object]);
+                }
+                self.normal(format!("{path} {review}"))
+            })
+            .collect()
+    }
+
+    /// Puts configurations in force, each with a webhook more that says so.
+    pub async fn configure(&self, webhook: &Webhook, scenario: &Scenario) {
+        for (kind, hooks) in [
+            ("Mutating", &scenario.mutating),
+            ("Validating", &scenario.validating),
+        ] {
+            if hooks.is_empty() {
+                continue;
+            }
+            let ready = format!("ready-{}", kind.to_lowercase());
+            let marker = json!({
+                "name": format!("{ready}.example.com"), "path": ready,
+                "objectSelector": {"matchLabels": {"marker": ready}},
+            });
+            let all = [&marker].into_iter().chain(hooks);
+            let all: Vec<Value> = all.map(|hook| self.hook(webhook, hook)).collect();
+            let config = json!({
+                "apiVersion": "admissionregistration.k8s.io/v1",
+                "kind": format!("{kind}WebhookConfiguration"),
+                "metadata": {"name": "test"}, "webhooks": all,
+            });
+            let path = format!("{ADMISSION}/{}webhookconfigurations", kind.to_lowercase());
+            let made = self
+                .call(("POST", &path, "application/json", &config.to_string()))
+                .await;
+            assert_eq!(made.code, 201, "{}: {}", self.name, made.body);
+            self.wait(&ready, true).await;
+        }
+    }
+
+    /// A webhook with all that is not said of it.
+    fn hook(&self, webhook: &Webhook, said: &Value) -> Value {
+        let mut hook = json!({
+            "admissionReviewVersions": ["v1"], "sideEffects": "None",
+            // Not about what asks whether they are in force.
+            "objectSelector": {"matchExpressions": [{"key": "marker", "operator": "DoesNotExist"}]},
+            "rules": [{"operations": ["*"], "apiGroups": [GROUP], "apiVersions": ["*"],
+                "resources": ["tenantcontrolplanes", "tenantcontrolplanes/*"]}],
+        });
+        let bundle = base64::Engine::encode(
+            &base64::engine::general_purpose::STANDARD,
+            webhook.authority.as_bytes(),
+        );
+        let path = said["path"].as_str().unwrap();
+        let url = match path {
+            "dead" => format!("https://{}:1/dead", self.host),
+            path => format!("https://{}:{}/{}/{path}", self.host, webhook.port, self.name),
+        };
+        hook["clientConfig"] = json!({"url": url, "caBundle": bundle});
+        for (key, value) in said.as_object().unwrap() {
+            if key != "path" {
+                hook[key] = value.clone();
+            }
+        }
+        hook
+    }
+
+    /// Waits until a configuration is in force, or is not any more.
+    async fn wait(&self, ready: &str, wanted: bool) {
+        let probe = json!({
+            "apiVersion": "steward.butlerlabs.dev/v1alpha1", "kind": "TenantControlPlane",
+            "metadata": {"name": "probe", "labels": {"marker": ready, "team": "none"}},
+            "spec": {"dataStore": "default", "kubernetes": {"version": "v1.36.3", "kubelet": {"preferredAddressTypes": ["InternalIP"]}},
+                "controlPlane": {"deployment": {"replicas": 2}, "service": {"serviceType": "ClusterIP"}}},
+        })
+        .to_string();
+        let began = Instant::now();
+        loop {
+            let said = self.call(("POST", "?dryRun=All", "application/json", &probe)).await;
+            let message = said.body["message"].as_str().unwrap_or("");
+            if message.contains(&format!("denied the request: {ready}")) == wanted {
+                return;
+            }
+            assert!(began.elapsed() < Duration::from_secs(20), "{}: {message}", self.name);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Takes the configurations back.
+    pub async fn clear(&self, scenario: &Scenario) {
+        for (kind, hooks) in [
+            ("mutating", &scenario.mutating),
+            ("validating", &scenario.validating),
+        ] {
+            if !hooks.is_empty() {
+                let path = format!("{ADMISSION}/{kind}webhookconfigurations/test");
+                self.call(("DELETE", &path, "", "")).await;
+                self.wait(&format!("ready-{kind}"), false).await;
+            }
+        }
+    }
+}
+
+/// Times of managers differ, and with them their order.
+fn settle(object: &mut Value) {
+    if let Some(managers) = object["metadata"]
+        .get_mut("managedFields")
+        .and_then(Value::as_array_mut)
+    {
+        for manager in managers.iter_mut() {
+            if let Some(manager) = manager.as_object_mut() {
+                manager.remove("time");
+            }
+        }
+        managers.sort_by_key(Value::to_string);
+    }
+}
+
+/// Webhooks, and what is asked while they are there. What is not said of a webhook is
+/// filled in; `path` is what it does.
+#[derive(Default)]
+pub struct Scenario {
+    pub name: &'static str,
+    pub mutating: Vec<Value>,
+    pub validating: Vec<Value>,
+    pub calls: &'static [Call],
+    /// Whether the order in which they are asked is not said.
+    pub unordered: bool,
+}
