@@ -26,6 +26,8 @@ pub struct Delete {
     pub grace_period_seconds: Option<i64>,
     /// `propagationPolicy` as it was given.
     policy: Option<Propagation>,
+    /// Whether there were preconditions, be it none.
+    conditional: bool,
     /// Includes what `orphanDependents` says.
     pub propagation: Option<Propagation>,
     /// `orphanDependents=false` was given: an unfinished deletion is a 202.
@@ -91,7 +93,8 @@ impl Delete {
         let preconditions = object.get("preconditions");
         let precondition =
             |name: &str| preconditions.and_then(|preconditions| preconditions.get(name));
-        Self::checked(
+        let conditional = preconditions.is_some_and(Value::is_object);
+        let checked = Self::checked(
             grace,
             &dry_run,
             text(object.get("propagationPolicy"), "propagationPolicy")?.as_deref(),
@@ -101,7 +104,11 @@ impl Delete {
                 precondition("resourceVersion"),
                 "preconditions.resourceVersion",
             )?,
-        )
+        )?;
+        Ok(Self {
+            conditional,
+            ..checked
+        })
     }
 
     /// As DeleteOptions, with what was given.
@@ -109,6 +116,9 @@ impl Delete {
         let mut options = json!({"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1"});
         if let Some(seconds) = self.grace_period_seconds {
             options["gracePeriodSeconds"] = Value::from(seconds);
+        }
+        if self.conditional {
+            options["preconditions"] = json!({});
         }
         let preconditions = [
             ("uid", &self.uid),
@@ -175,6 +185,7 @@ impl Delete {
             dry_run: !dry_run.is_empty(),
             grace_period_seconds,
             policy: given,
+            conditional: false,
             propagation,
             orphan_dependents,
             uid,

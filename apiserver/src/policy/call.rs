@@ -96,10 +96,11 @@ impl Endpoint {
             let _turn = self.turns.acquire().await;
             let answer = peer.ask(&url, pieces).await.map_err(failed)?;
             let status = answer.status();
+            let plain = is_text(answer.headers());
             let body = read(answer).await.map_err(failed)?;
             match status {
                 status if status.is_success() => Ok(body),
-                status => Err(Unanswered::Failed(refused(status, &body))),
+                status => Err(Unanswered::Failed(refused(status, plain, &body))),
             }
         };
         match tokio::time::timeout(time, asked).await {
@@ -260,10 +261,16 @@ async fn read(answer: Response<Incoming>) -> Result<Bytes, String> {
     Ok(whole.freeze())
 }
 
+/// Whether an answer is for people.
+fn is_text(headers: &http::HeaderMap) -> bool {
+    let media = headers.get(header::CONTENT_TYPE);
+    media.is_none_or(|media| media.as_bytes().starts_with(b"text/"))
+}
+
 /// What a client of Kubernetes makes of an answer without success.
-fn refused(status: StatusCode, body: &[u8]) -> String {
+fn refused(status: StatusCode, plain: bool, body: &[u8]) -> String {
     let said = String::from_utf8_lossy(&body[..body.len().min(WORDS)]);
-    let said = said.trim_end();
+    let said = if plain { said.trim() } else { "unknown" };
     match status.as_u16() {
         400 => "the server rejected our request for an unknown reason".to_owned(),
         401 => "the server has asked for the client to provide credentials".to_owned(),
@@ -276,11 +283,7 @@ fn refused(status: StatusCode, body: &[u8]) -> String {
         503 => "the server is currently unable to handle the request".to_owned(),
         504 => "the server was unable to return a response in the time allotted, but may still be processing the request".to_owned(),
         500.. => format!(
-            "an error on the server ({}) has prevented the request from succeeding",
-            match said.is_empty() {
-                true => "\"\"".to_owned(),
-                false => format!("{said:?}"),
-            }
+            "an error on the server ({said:?}) has prevented the request from succeeding"
         ),
         code => format!("the server responded with the status code {code} but did not return more information"),
     }

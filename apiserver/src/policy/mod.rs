@@ -60,8 +60,8 @@ impl Policies {
         Arc::new(Self {
             namespaces,
             webhooks: Webhooks {
-                mutating: Source::new(),
-                validating: Source::new(),
+                mutating: Source::default(),
+                validating: Source::default(),
                 metrics,
             },
         })

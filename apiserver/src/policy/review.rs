@@ -130,15 +130,6 @@ impl Verdict {
         let review: Review<'_> = serde_json::from_slice(answer).map_err(|why| {
             Unusable::Undecoded(format!("couldn't get version/kind; json parse error: {why}"))
         })?;
-        if review.kind.is_empty() {
-            return Err(Unusable::Undecoded(format!(
-                "Object 'Kind' is missing in '{}'",
-                apiservice::told::short(
-                    String::from_utf8_lossy(answer).as_ref(),
-                    apiservice::told::MAX_PATH
-                )
-            )));
-        }
         let invalid = |why: String| Err(Unusable::Invalid(why));
         let Some(response) = review.response else {
             return invalid("webhook response was absent".to_owned());
@@ -157,7 +148,8 @@ impl Verdict {
                 }
                 let expected = version.api_version();
                 if review.kind != "AdmissionReview" || review.api_version != expected {
-                    let got = format!("{}, Kind={}", review.api_version, review.kind);
+                    let slash = if review.api_version.contains('/') { "" } else { "/" };
+                    let got = format!("{slash}{}, Kind={}", review.api_version, review.kind);
                     let got = apiservice::told::cut(got, apiservice::told::MAX_PATH);
                     return invalid(format!(
                         "expected webhook response of {expected}, Kind=AdmissionReview, got {got}"
@@ -223,5 +215,92 @@ pub fn denied(webhook: &str, status: Option<Status>) -> Denied {
         reason: apiservice::told::cut(status.reason, apiservice::told::MAX_TEXT),
         code: if status.code < 400 { 400 } else { status.code },
         details: status.details,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn read(response: Value, mutating: bool) -> Result<Verdict, Unusable> {
+        let answer = json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "response": response});
+        Verdict::read(answer.to_string().as_bytes(), Version::V1, "u", mutating)
+    }
+
+    #[test]
+    fn a_review_has_its_objects_in_place() {
+        let mut request = Map::new();
+        request.insert("uid".to_owned(), Value::from("u"));
+        let object = Bytes::from(r#"{"a":"}"}"#);
+        let pieces = ask(Version::V1Beta1, &request, Some(&object), None);
+        let whole: Value = serde_json::from_slice(&pieces.concat()).unwrap();
+        let expected = json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1beta1",
+            "request": {"uid": "u", "object": {"a": "}"}, "oldObject": null}});
+        assert_eq!(whole, expected);
+    }
+
+    #[test]
+    fn answers() {
+        let invalid = |response, mutating| match read(response, mutating) {
+            Err(Unusable::Invalid(why)) => why,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            invalid(json!({"uid": "v"}), true),
+            "expected response.uid=\"u\", got \"v\""
+        );
+        let cases = [
+            (json!({"uid": "u", "patch": "W10="}), true, "webhook returned response.patch but not response.patchType"),
+            (json!({"uid": "u", "patchType": "JSONPatch"}), true, "webhook returned response.patchType but not response.patch"),
+            (json!({"uid": "u", "patch": "W10="}), false, "validating webhook may not return response.patch"),
+            (json!({"uid": "u", "patchType": "JSONPatch"}), false, "validating webhook may not return response.patchType"),
+        ];
+        for (response, mutating, why) in cases {
+            assert_eq!(invalid(response, mutating), why);
+        }
+        let allowed = read(json!({"uid": "u", "allowed": true, "warnings": ["w"]}), false).unwrap();
+        assert!(allowed.allowed && allowed.warnings == ["w"]);
+        assert!(matches!(read(json!({"uid": "u", "allowed": "x"}), false), Err(Unusable::Undecoded(_))));
+    }
+
+    /// What a webhook says is bounded where it goes on: in headers, logs and answers.
+    #[test]
+    fn what_is_told_is_bounded() {
+        let long = "x".repeat(1 << 20);
+        let causes = vec![json!({"message": "y".repeat(100)}); 10_000];
+        let warnings = vec![long.as_str(); 3];
+        let many: Vec<&str> = std::iter::repeat_n("w", 100_000).collect();
+        let verdict = read(json!({"uid": "u", "warnings": many}), false).unwrap();
+        assert_eq!(verdict.warnings.len(), TOLD);
+        let verdict = read(
+            json!({"uid": "u", "warnings": warnings, "status": {"message": long, "reason": long, "details": {"causes": causes}}}),
+            false,
+        );
+        let denied = denied("w", verdict.unwrap().status);
+        assert!(denied.message.len() <= MESSAGE + 8 && denied.details.is_none());
+        assert!(denied.reason.len() <= 1_100);
+    }
+
+    #[test]
+    fn refusals() {
+        let status = |code, message: &str, reason: &str| {
+            Some(Status {
+                message: message.to_owned(),
+                reason: reason.to_owned(),
+                code,
+                details: None,
+            })
+        };
+        let cases = [
+            (None, "admission webhook \"w\" denied the request without explanation", 400),
+            (status(0, "no", "R"), "admission webhook \"w\" denied the request: no", 400),
+            (status(422, "", "R"), "admission webhook \"w\" denied the request: R", 422),
+            (status(200, "", ""), "admission webhook \"w\" denied the request without explanation", 400),
+        ];
+        for (status, message, code) in cases {
+            let denied = denied("w", status);
+            assert_eq!((denied.message.as_str(), denied.code), (message, code));
+        }
     }
 }

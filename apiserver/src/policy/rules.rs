@@ -151,3 +151,137 @@ impl Selector {
         })
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::audit::Annotations;
+    use crate::authn::Identity;
+    use crate::policy::Operation;
+    use crate::respond::Warnings;
+    use serde_json::json;
+
+    /// A request by nobody in particular.
+    pub fn with_attributes<T>(
+        (operation, plural, subresource): (Operation, &str, &'static str),
+        check: impl FnOnce(&Attributes<'_>) -> T,
+    ) -> T {
+        let identity = Identity {
+            user: "a".to_owned(),
+            uid: None,
+            groups: vec!["g".to_owned()],
+            extra: Default::default(),
+        };
+        let resource = apiservice::find(plural).unwrap();
+        check(&Attributes {
+            operation,
+            resource,
+            subresource,
+            namespace: (resource.scope == Scope::Namespaced).then_some("n"),
+            name: "one".to_owned(),
+            identity: &identity,
+            dry_run: false,
+            options: json!({}),
+            deadline: tokio::time::Instant::now() + std::time::Duration::from_secs(30),
+            warnings: &Warnings::default(),
+            annotations: &Annotations::default(),
+        })
+    }
+
+    fn list(text: &str) -> Vec<String> {
+        text.split(' ').filter(|one| !one.is_empty()).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn rules_match() {
+        use Operation::{Create, Delete, Update};
+        let (tenants, stores) = ("tenantcontrolplanes", "datastores");
+        let ours = apiservice::GROUP;
+        // operations, groups, versions, resources, names, scope
+        let cases = [
+            (["CREATE", ours, "v1alpha1", tenants, "", ""], (Create, tenants, ""), true),
+            (["CREATE", ours, "v1alpha1", tenants, "", ""], (Update, tenants, ""), false),
+            (["CREATE", ours, "v1alpha1", tenants, "", ""], (Create, stores, ""), false),
+            (["CREATE UPDATE", "*", "*", "*", "", "*"], (Update, tenants, ""), true),
+            (["*", "*", "*", "*", "", ""], (Update, tenants, "status"), false),
+            (["*", "*", "*", "*/*", "", ""], (Update, tenants, "status"), true),
+            (["*", "*", "*", "*/*", "", ""], (Delete, tenants, ""), true),
+            (["*", "*", "*", "*/scale", "", ""], (Update, tenants, "scale"), true),
+            (["*", "*", "*", "*/scale", "", ""], (Update, tenants, ""), false),
+            (["*", "*", "*", "tenantcontrolplanes/*", "", ""], (Update, tenants, ""), true),
+            (["*", "*", "*", "tenantcontrolplanes/status", "", ""], (Update, tenants, "status"), true),
+            (["*", "*", "*", "datastores/*", "", ""], (Update, tenants, "status"), false),
+            (["*", "apps", "*", "*", "", ""], (Update, tenants, ""), false),
+            (["*", ours, "v1", "*", "", ""], (Update, tenants, ""), false),
+            (["*", "*", "*", "*", "", "Namespaced"], (Update, tenants, ""), true),
+            (["*", "*", "*", "*", "", "Namespaced"], (Update, stores, ""), false),
+            (["*", "*", "*", "*", "", "Cluster"], (Update, stores, ""), true),
+            (["*", "*", "*", "*", "", "Cluster"], (Update, tenants, ""), false),
+            (["*", "*", "*", "*", "one two", ""], (Update, tenants, ""), true),
+            (["*", "*", "*", "*", "two", ""], (Update, tenants, ""), false),
+            (["*", "", "*", "*", "", ""], (Update, tenants, ""), false),
+        ];
+        for (rule, request, expected) in cases {
+            let [operations, groups, versions, resources, names, scope] = rule;
+            let rule = Rule {
+                operations: list(operations),
+                groups: list(groups),
+                versions: list(versions),
+                resources: list(resources),
+                names: list(names),
+                scope: scope.to_owned(),
+            };
+            let matched = with_attributes(request, |attributes| rule.matches(attributes));
+            assert_eq!(matched, expected, "{rule:?} {request:?}");
+            assert!(!matched || rule.concerns_us(), "{rule:?}");
+        }
+        let others = Rule {
+            groups: list("*"),
+            versions: list("*"),
+            resources: list("pods pods/*"),
+            ..Rule::default()
+        };
+        assert!(!others.concerns_us());
+    }
+
+    #[test]
+    fn selectors_select() {
+        let expression = |key: &str, operator: &str, values: &[&str]| meta::LabelSelectorRequirement {
+            key: key.to_owned(),
+            operator: operator.to_owned(),
+            values: Some(values.iter().map(|value| (*value).to_owned()).collect()),
+        };
+        let labels = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            let pairs = pairs.iter();
+            pairs.map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+        };
+        let selector = |expressions: Vec<_>, pairs: &[(&str, &str)]| meta::LabelSelector {
+            match_expressions: Some(expressions),
+            match_labels: Some(labels(pairs)),
+        };
+        let cases = [
+            (selector(vec![], &[]), vec![true, true, true]),
+            (selector(vec![], &[("a", "1")]), vec![false, true, false]),
+            (selector(vec![expression("a", "In", &["1", "2"])], &[]), vec![false, true, true]),
+            (selector(vec![expression("a", "NotIn", &["1"])], &[]), vec![true, false, true]),
+            (selector(vec![expression("a", "Exists", &[])], &[]), vec![false, true, true]),
+            (selector(vec![expression("a", "DoesNotExist", &[])], &[]), vec![true, false, false]),
+            (selector(vec![expression("a", "Exists", &[])], &[("a", "2")]), vec![false, false, true]),
+        ];
+        let of = [labels(&[]), labels(&[("a", "1")]), labels(&[("a", "2"), ("b", "3")])];
+        for (selector, expected) in cases {
+            let selector = Selector::new(Some(&selector)).unwrap();
+            let selected: Vec<bool> = of.iter().map(|labels| selector.matches(labels)).collect();
+            assert_eq!(selected, expected, "{selector:?}");
+            let objects = of.each_ref().map(|labels| json!({"metadata": {"labels": labels}}));
+            let seen: Vec<bool> = objects.iter().map(|object| selector.matches_any([None, Some(object)])).collect();
+            assert_eq!(seen, expected, "{selector:?}");
+        }
+        let wrong = selector(vec![expression("a", "Like", &[])], &[]);
+        assert!(Selector::new(Some(&wrong)).is_err());
+        assert!(Selector::new(None).unwrap().is_empty());
+        // Of a deletion there is the old object only, and nothing of neither.
+        let selector = Selector::new(Some(&selector(vec![], &[("a", "1")]))).unwrap();
+        assert!(!selector.matches_any([None, None]));
+    }
+}

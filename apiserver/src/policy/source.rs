@@ -61,15 +61,17 @@ pub enum NotReady {
 /// What is being kept, with its size.
 struct Kept<T>(BTreeMap<String, (Arc<T>, usize)>);
 
-impl<T> Source<T> {
+impl<T> Default for Source<T> {
     /// Nothing is known yet.
-    pub fn new() -> Self {
+    fn default() -> Self {
         Self {
             state: ArcSwap::from_pointee(State::Waiting),
             changed: Notify::new(),
         }
     }
+}
 
+impl<T> Source<T> {
     /// These and no others.
     pub fn known(all: BTreeMap<String, Arc<T>>) -> Self {
         Self {
@@ -190,3 +192,41 @@ fn not_served(error: &watcher::Error) -> bool {
     matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
 }
 
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_admitted_before_the_first_list_nor_with_too_many() {
+        let source = Source::<u8>::default();
+        let soon = Instant::now() + Duration::from_secs(60);
+        let began = Instant::now();
+        assert_eq!(source.all(soon).await, Err(NotReady::Waiting));
+        assert_eq!(began.elapsed(), PATIENCE);
+        let one = (Arc::new(1), BYTES / 2);
+        let mut kept = Kept(BTreeMap::from([("a".to_owned(), one.clone())]));
+        source.publish_kept(&kept);
+        assert_eq!(source.all(soon).await.unwrap().len(), 1);
+        kept.0.insert("b".to_owned(), (Arc::new(2), BYTES / 2 + 1));
+        source.publish_kept(&kept);
+        assert_eq!(source.all(soon).await, Err(NotReady::TooMuch));
+        kept.0.remove("b");
+        source.publish_kept(&kept);
+        assert!(source.all(soon).await.is_ok());
+        kept.0 = (0..=MOST).map(|n| (n.to_string(), (Arc::new(0), 1))).collect();
+        source.publish_kept(&kept);
+        assert_eq!(source.all(soon).await, Err(NotReady::TooMuch));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_goes_on_with_the_first_list() {
+        let source = Source::<u8>::default();
+        let soon = Instant::now() + Duration::from_secs(5);
+        let listed = async {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            source.publish_kept(&Kept(BTreeMap::new()));
+        };
+        let (all, ()) = tokio::join!(source.all(soon), listed);
+        assert!(all.unwrap().is_empty());
+    }
+}

@@ -198,6 +198,13 @@ fn set_from_scale(
     set_meta(new, "managedFields", all.encode());
 }
 
+/// The managers of an object's replicas, as its Scale has them.
+pub fn managers_of_scale(resource: &'static Resource, object: &Value) -> Option<Value> {
+    let paths = scale_paths(resource)?;
+    let managers = Managers::stored(object).unwrap_or_default();
+    scale::to_scale(&managers, paths.spec_replicas).encode()
+}
+
 /// R5.29: what admission has made of the managers of an object stays if they can be read;
 /// otherwise they are as they were, and the client is told.
 pub fn keep_readable(before: Option<Value>, new: &mut Value, warnings: &Warnings) {

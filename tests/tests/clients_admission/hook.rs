@@ -120,19 +120,11 @@ async fn answer(
             code = 500;
             "it broke".to_owned()
         }
-        // Where "moved" leads.
-        "" => {
-            code = 404;
-            String::new()
-        }
         "missing" => {
             code = 404;
             "no".to_owned()
         }
-        "moved" => {
-            let moved = Response::builder().status(302).header("location", "/elsewhere");
-            return Ok(moved.body(Full::default()).unwrap());
-        }
+        "kindless" => json!({"response": {"uid": review["request"]["uid"], "allowed": true}}).to_string(),
         "other-uid" => said(&review, json!({"allowed": true, "uid": "other"})),
         does => said(&review, response(does, &review["request"])),
     };
@@ -172,7 +164,7 @@ fn response(does: &str, request: &Value) -> Value {
         "label" if labels => patch(json!([{"op": "add", "path": "/metadata/labels/hooked", "value": "yes"}])),
         "label" => patch(json!([{"op": "add", "path": "/metadata/labels", "value": {"hooked": "yes"}}])),
         "replicas" => patch(json!([{"op": "replace", "path": "/spec/controlPlane/deployment/replicas", "value": 1}])),
-        "invalid" => patch(json!([{"op": "replace", "path": "/spec/kubernetes/version", "value": "x"}])),
+        "invalid" => patch(json!([{"op": "replace", "path": "/spec/dataStore", "value": 5}])),
         "unknown" => patch(json!([{"op": "add", "path": "/spec/nonsense", "value": {"a": 1}}])),
         "default" => patch(json!([{"op": "remove", "path": "/spec/controlPlane/deployment/replicas"}])),
         "status" => patch(json!([{"op": "add", "path": "/status", "value": {"kubernetesResources": {"version": {"status": "Ready"}}}}])),

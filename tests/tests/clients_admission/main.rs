@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use hook::Webhook;
 use side::{Scenario, Side};
+use serde_json::Value;
 use tests::lab::{Lab, Level};
 use tests::served::Served;
 
@@ -67,21 +68,20 @@ impl Pair {
         for call in scenario.calls {
             let [theirs, ours] = sides;
             let (a, b) = tokio::join!(theirs.answer(*call), ours.answer(*call));
-            if a != b {
-                wrong += &format!("{call:?}\n  CRD  | {a}\n  ours | {b}\n");
-            }
+            let mut told = side::difference("answer", &a, &b);
             let [mut a, mut b] = sides.map(|side| side.asked(&self.webhook));
             if scenario.unordered {
-                a.sort();
-                b.sort();
+                a.sort_by_key(Value::to_string);
+                b.sort_by_key(Value::to_string);
             }
-            let most = a.len().max(b.len());
-            for at in 0..most {
-                let one = |all: &[String]| all.get(at).map_or("nothing", String::as_str).to_owned();
-                let (a, b) = (one(&a), one(&b));
-                if a != b {
-                    wrong += &format!("{call:?}\n  CRD asks  | {a}\n  ours asks | {b}\n");
-                }
+            told.extend(side::difference("asked", &Value::from(a), &Value::from(b)));
+            told.retain(|told| {
+                let mut known = scenario.differ.iter();
+                !known.any(|(path, _)| told.split('\n').next().is_some_and(|at| at.ends_with(path)))
+            });
+            if !told.is_empty() {
+                let (method, path, ..) = call;
+                wrong += &format!("{method} {path}\n  {}", told.join("  "));
             }
         }
         for side in sides {

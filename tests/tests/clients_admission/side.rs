@@ -45,6 +45,9 @@ impl Side {
             (r"https://[0-9.]+:\d+/(ours|theirs)/", "https://HOST/"),
             (r"dial tcp [0-9.]+:", "dial tcp HOST:"),
             (r"https://[0-9.]+:1/", "https://HOST/"),
+            (r#""continue":"","#, ""),
+            // What a decoder says.
+            (r#"json parse error: (\\.|[^"\\])*"#, "json parse error: WHY"),
         ];
         Self {
             name,
@@ -81,29 +84,31 @@ impl Side {
     }
 
     /// Code, warnings and body, without what no two servers have in common.
-    pub async fn answer(&self, call: Call) -> String {
+    pub async fn answer(&self, call: Call) -> Value {
         let mut answer = self.call(call).await;
         settle(&mut answer.body);
-        let text = format!("{} {:?} {}", answer.code, answer.warnings, answer.body);
-        self.normal(text)
+        self.normal(json!({
+            "code": answer.code, "warnings": answer.warnings, "body": answer.body,
+        }))
     }
 
-    pub fn normal(&self, mut text: String) -> String {
+    pub fn normal(&self, value: Value) -> Value {
+        let mut text = value.to_string();
         for (rule, with) in &self.normal {
             text = rule.replace_all(&text, *with).into_owned();
         }
-        text
+        serde_json::from_str(&text).unwrap()
     }
 
     /// What the webhook was asked, without what no two servers have in common.
-    pub fn asked(&self, webhook: &Webhook) -> Vec<String> {
+    pub fn asked(&self, webhook: &Webhook) -> Vec<Value> {
         let asked = webhook.take(self.name).into_iter();
         asked
             .map(|(path, mut review)| {
                 for object in ["object", "oldObject"] {
                     settle(&mut review["request"][object]);
                 }
-                self.normal(format!("{path} {review}"))
+                self.normal(json!({"path": path, "review": review}))
             })
             .collect()
     }
@@ -201,6 +206,38 @@ impl Side {
     }
 }
 
+/// Where two values differ: the path, and both.
+pub fn difference(path: &str, one: &Value, other: &Value) -> Vec<String> {
+    let keys = |value: &Value| -> Vec<String> {
+        match value {
+            Value::Object(map) => map.keys().cloned().collect(),
+            _ => Vec::new(),
+        }
+    };
+    match (one, other) {
+        (Value::Object(a), Value::Object(b)) => {
+            let mut all = keys(one);
+            all.extend(keys(other));
+            all.sort();
+            all.dedup();
+            let null = Value::Null;
+            let below = all.iter().map(|key| {
+                let (a, b) = (a.get(key), b.get(key));
+                let (a, b) = (a.unwrap_or(&null), b.unwrap_or(&null));
+                difference(&format!("{path}.{key}"), a, b)
+            });
+            below.flatten().collect()
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            let below = a.iter().zip(b).enumerate();
+            let below = below.map(|(at, (a, b))| difference(&format!("{path}[{at}]"), a, b));
+            below.flatten().collect()
+        }
+        (a, b) if a == b => Vec::new(),
+        (a, b) => vec![format!("{path}\n    CRD  | {a}\n    ours | {b}\n")],
+    }
+}
+
 /// Times of managers differ, and with them their order.
 fn settle(object: &mut Value) {
     if let Some(managers) = object["metadata"]
@@ -226,4 +263,6 @@ pub struct Scenario {
     pub calls: &'static [Call],
     /// Whether the order in which they are asked is not said.
     pub unordered: bool,
+    /// Where the two differ, and why.
+    pub differ: &'static [(&'static str, &'static str)],
 }

@@ -63,7 +63,7 @@ pub fn call<'a>(name: &str, args: &[Val<'a>]) -> Option<Evaluated<'a>> {
         ("isUnspecified", [Val::Ip(address)]) => Ok(Val::Bool(address.is_unspecified())),
         ("prefixLength", [Val::Cidr(block)]) => Ok(Val::Int(i64::from(block.length))),
         ("containsIP", [Val::Cidr(block), address]) => {
-            contains(address, |text| ip(text), |address| block.contains(address))
+            contains(address, ip, |address| block.contains(address))
         }
         ("containsCIDR", [Val::Cidr(block), other]) => {
             let other = match other {

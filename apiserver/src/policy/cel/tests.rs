@@ -95,15 +95,16 @@ fn expressions() {
 fn errors_are_in_the_words_of_kubernetes() {
     let cases = [
         ("object.spec.other == 1", "expression 'object.spec.other == 1' resulted in error: no such key: other"),
+        ("oldObject.spec == 1", "expression 'oldObject.spec == 1' resulted in error: no such key: spec"),
         ("object.spec.replicas == 1 && object.spec.other > 1", "false"),
-        ("object.spec.replicas.x == 1", "expression 'object.spec.replicas.x == 1' resulted in error: no such overload"),
+        ("object.spec.replicas.x == 1", "expression 'object.spec.replicas.x == 1' resulted in error: no such key: x"),
         ("1 / 0 == 1", "expression '1 / 0 == 1' resulted in error: division by zero"),
         ("object.spec.ports[7] == 1", "expression 'object.spec.ports[7] == 1' resulted in error: index out of bounds: 7"),
         ("'a' > 1", "expression ''a' > 1' resulted in error: no such overload"),
         ("9223372036854775807 + 1 == 0", "expression '9223372036854775807 + 1 == 0' resulted in error: integer overflow"),
-        ("object.spec.ports.all(p, p.x)", "expression 'object.spec.ports.all(p, p.x)' resulted in error: no such overload"),
+        ("object.spec.ports.all(p, p.x)", "expression 'object.spec.ports.all(p, p.x)' resulted in error: no such key: x"),
         ("other == 1", "compilation error: compilation failed: undeclared reference to 'other' (in container '')"),
-        ("authorizer.group('').check('get')", "compilation error: compilation failed: undeclared reference to 'authorizer' (in container '')"),
+        ("authorizer.group('').check('get')", "compilation error: compilation failed: undeclared reference to 'authorizer.group' (in container '')"),
         ("url('x').getHost() == 'x'", "compilation error: compilation failed: undeclared reference to 'url' (in container '')"),
     ];
     for (source, expected) in cases {

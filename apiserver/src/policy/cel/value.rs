@@ -224,7 +224,9 @@ impl<'a> Val<'a> {
                 let found = entries.find(|(key, _)| matches!(key, Val::Text(key) if **key == *name));
                 Ok(found.map(|(_, value)| value.clone()))
             }
-            _ => Err(overload()),
+            Val::Failed(_) => Err(overload()),
+            // As by the evaluator of Kubernetes: what has no fields lacks this one.
+            _ => Ok(None),
         }
     }
 

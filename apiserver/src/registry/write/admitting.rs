@@ -97,9 +97,14 @@ impl<'a> Writer<'a> {
         old: Option<&Value>,
         new: &mut Value,
     ) -> Result<(), Failure> {
-        let seen = scale::seen(self.resource, new)?;
-        let before = old.and_then(|old| scale::seen(self.resource, old).ok());
-        let mut made = Some(seen);
+        let with_managers = |object: &Value| {
+            let mut seen = scale::seen(self.resource, object)?;
+            let managers = ownership::managers_of_scale(self.resource, object);
+            set_meta(&mut seen, "managedFields", managers);
+            Ok::<_, Failure>(seen)
+        };
+        let before = old.and_then(|old| with_managers(old).ok());
+        let mut made = Some(with_managers(new)?);
         let policies = &self.registry.policies;
         let complete = |_: &mut Value| Ok(());
         let changed = policies.mutate(attributes, &mut made, before.as_ref(), &complete);
