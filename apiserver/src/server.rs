@@ -168,7 +168,7 @@ pub async fn start(args: &Args, client: kube::Client, clock: Clock) -> Result<Ru
             &args.namespace,
         ),
         metrics: metrics.clone(),
-        policies: Policies::new(namespaces.clone(), metrics.clone()),
+        policies: Policies::new(client.clone(), namespaces.clone(), metrics.clone()),
         namespaces,
         floor: Floor::new(
             client.clone(),

@@ -59,9 +59,17 @@ impl Attributes<'_> {
         }
     }
 
+    /// The name in refusals: one of a collection is not named.
+    pub fn shown_name(&self) -> &str {
+        match self.name.as_str() {
+            "" => "Unknown",
+            name => name,
+        }
+    }
+
     /// The 403 of a plug-in (`R.G "N" is forbidden: WHY`).
     pub fn refused(&self, why: &str) -> Failure {
-        authz::refused(Subject::of(self.resource, &self.name), why)
+        authz::refused(Subject::of(self.resource, self.shown_name()), why)
     }
 
     /// The request without its objects, as an AdmissionReview and an expression have it.

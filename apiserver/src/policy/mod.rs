@@ -11,6 +11,8 @@
 //! rules       which configurations are about it          pure
 //! review      what is asked, what is answered            pure
 //! cel         conditions and policies                    pure
+//! validating  ValidatingAdmissionPolicies
+//! params      what these are evaluated with
 //! webhooks    in what order they are asked
 //! call        HTTPS
 //! source      the configurations, by list and watch
@@ -26,22 +28,27 @@ pub mod call;
 pub mod cel;
 pub mod hooks;
 pub mod labels;
+pub mod params;
 pub mod review;
 pub mod rules;
 pub mod source;
+pub mod validating;
 pub mod webhooks;
 
 use std::sync::Arc;
 
 use k8s_openapi::api::admissionregistration::v1::{
-    MutatingWebhookConfiguration, ValidatingWebhookConfiguration,
+    MutatingWebhookConfiguration, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+    ValidatingWebhookConfiguration,
 };
 use serde_json::Value;
 
 pub use self::attributes::{Attributes, Operation, write_options};
 use self::hooks::Configuration;
 use self::labels::NamespaceLabels;
+use self::params::Params;
 use self::source::{NotReady, Source};
+use self::validating::{Binding, Policy, ValidatingPolicies};
 pub use self::webhooks::Objects;
 use self::webhooks::{Kind, Webhooks};
 use crate::metrics::Metrics;
@@ -52,11 +59,16 @@ use crate::status::Failure;
 pub struct Policies {
     namespaces: Arc<Namespaces>,
     webhooks: Webhooks,
+    validating: ValidatingPolicies,
 }
 
 impl Policies {
     /// Of a cluster, of which nothing is known yet.
-    pub fn new(namespaces: Arc<Namespaces>, metrics: Arc<Metrics>) -> Arc<Self> {
+    pub fn new(
+        client: kube::Client,
+        namespaces: Arc<Namespaces>,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             namespaces,
             webhooks: Webhooks {
@@ -64,6 +76,7 @@ impl Policies {
                 validating: Source::default(),
                 metrics,
             },
+            validating: ValidatingPolicies::new(Params::new(Some(client))),
         })
     }
 
@@ -76,6 +89,11 @@ impl Policies {
                 mutating: Source::known(Default::default()),
                 validating: Source::known(Default::default()),
                 metrics: Arc::new(Metrics::new()),
+            },
+            validating: ValidatingPolicies {
+                policies: Source::known(Default::default()),
+                bindings: Source::known(Default::default()),
+                params: Params::new(None),
             },
         })
     }
@@ -90,13 +108,21 @@ impl Policies {
         let mutating = mutating
             .follow::<MutatingWebhookConfiguration>(client.clone(), Configuration::mutating);
         let validating =
-            validating.follow::<ValidatingWebhookConfiguration>(client, Configuration::validating);
-        futures::join!(mutating, validating);
+            validating.follow::<ValidatingWebhookConfiguration>(client.clone(), Configuration::validating);
+        let ValidatingPolicies {
+            policies, bindings, ..
+        } = &self.validating;
+        let policies = policies.follow::<ValidatingAdmissionPolicy>(client.clone(), Policy::read);
+        let bindings = bindings.follow::<ValidatingAdmissionPolicyBinding>(client, Binding::read);
+        futures::join!(mutating, validating, policies, bindings);
     }
 
     /// Whether all that the cluster has was listed once.
     pub fn is_loaded(&self) -> bool {
-        self.webhooks.mutating.is_loaded() && self.webhooks.validating.is_loaded()
+        self.webhooks.mutating.is_loaded()
+            && self.webhooks.validating.is_loaded()
+            && self.validating.policies.is_loaded()
+            && self.validating.bindings.is_loaded()
     }
 
     /// Waits a little until all that the cluster has was listed once.
@@ -122,8 +148,11 @@ impl Policies {
     /// # Errors
     /// 403 while the configurations are not known.
     pub async fn may_refuse(&self, attributes: &Attributes<'_>) -> Result<bool, Failure> {
-        let concern = self.webhooks.concern(Kind::Validating, attributes).await;
-        concern.map_err(|why| not_ready(attributes, why))
+        let policies = self.validating.concern(attributes).await;
+        let policies = policies.map_err(|why| not_ready(attributes, why))?;
+        let webhooks = self.webhooks.concern(Kind::Validating, attributes).await;
+        let webhooks = webhooks.map_err(|why| not_ready(attributes, why))?;
+        Ok(policies || webhooks)
     }
 
     /// Has the object changed; of a deletion there is none. `complete` makes an object of
@@ -155,6 +184,10 @@ impl Policies {
         objects: Objects<'_>,
     ) -> Result<(), Failure> {
         let labels = NamespaceLabels::new(&self.namespaces, attributes.namespace);
+        let policies = &self.validating;
+        policies
+            .validate(attributes, &self.namespaces, &labels, objects)
+            .await?;
         self.webhooks.validate(attributes, &labels, objects).await
     }
 }

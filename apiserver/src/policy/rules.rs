@@ -85,6 +85,25 @@ enum Operator {
     DoesNotExist,
 }
 
+impl std::fmt::Display for Selector {
+    /// As in the query of a list.
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (at, one) in self.0.iter().enumerate() {
+            if at > 0 {
+                out.write_str(",")?;
+            }
+            let (key, values) = (&one.key, one.values.join(","));
+            match one.operator {
+                Operator::In => write!(out, "{key} in ({values})")?,
+                Operator::NotIn => write!(out, "{key} notin ({values})")?,
+                Operator::Exists => write!(out, "{key}")?,
+                Operator::DoesNotExist => write!(out, "!{key}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Selector {
     /// Of what a configuration says.
     ///
@@ -283,5 +302,6 @@ pub(super) mod tests {
         // Of a deletion there is the old object only, and nothing of neither.
         let selector = Selector::new(Some(&selector(vec![], &[("a", "1")]))).unwrap();
         assert!(!selector.matches_any([None, None]));
+        assert_eq!(selector.to_string(), "a in (1)");
     }
 }

@@ -109,8 +109,7 @@ fn one(name: &'static str, mutating: bool, hook: Value, calls: &'static [Call]) 
         mutating,
         validating,
         calls,
-        unordered: false,
-        differ: &[],
+        ..Scenario::default()
     }
 }
 
@@ -163,8 +162,7 @@ pub fn all() -> Vec<Scenario> {
             ],
             validating: vec![hook("allow")],
             calls: CREATE_AND_CHANGE,
-            unordered: false,
-            differ: &[],
+            ..Scenario::default()
         },
         Scenario {
             name: "asked again when it was the last, or nothing changed",
@@ -175,8 +173,7 @@ pub fn all() -> Vec<Scenario> {
             ],
             validating: vec![],
             calls: CREATE_AND_CHANGE,
-            unordered: false,
-            differ: &[],
+            ..Scenario::default()
         },
         Scenario {
             name: "several that judge",
@@ -188,7 +185,7 @@ pub fn all() -> Vec<Scenario> {
             ],
             calls: DRY,
             unordered: true,
-            differ: &[],
+            ..Scenario::default()
         },
     ];
     for path in ["deny", "deny-reason", "deny-bare", "deny-whole", "deny-code", "garbage", "empty", "absent", "kindless", "error", "missing", "other-uid", "dead"] {
@@ -212,6 +209,7 @@ pub fn all() -> Vec<Scenario> {
         };
         all.push(scenario);
     }
+    all.extend(policies());
     let on_status = json!({"rules": rule(&["UPDATE"], &["tenantcontrolplanes/status"])});
     all.push(one("label on status", true, with("label", on_status.clone()), CREATE_AND_CHANGE));
     all.push(one("status on status", true, with("status", on_status), CREATE_AND_CHANGE));
@@ -221,3 +219,84 @@ pub fn all() -> Vec<Scenario> {
 }
 
 const DRY_SHORT: [Call; 2] = [("POST", "?dryRun=All", JSON, WHOLE), ("GET", "/h", "", "")];
+
+const CONFIG_MAPS: &[Call] = &[
+    ("POST", "/api/v1/namespaces/default/configmaps", JSON, r#"{"metadata":{"name":"limits","labels":{"a":"b"}},"data":{"most":"1"}}"#),
+    ("POST", "/api/v1/namespaces/kube-system/configmaps", JSON, r#"{"metadata":{"name":"limits"},"data":{"most":"9"}}"#),
+    // Our server reads them with rights of its own.
+    ("POST", "/apis/rbac.authorization.k8s.io/v1/clusterroles", JSON, r#"{"metadata":{"name":"params"},"rules":[{"apiGroups":[""],"resources":["configmaps"],"verbs":["get","list"]}]}"#),
+    ("POST", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", JSON, r#"{"metadata":{"name":"params"},"roleRef":{"apiGroup":"rbac.authorization.k8s.io","kind":"ClusterRole","name":"params"},
+        "subjects":[{"kind":"ServiceAccount","name":"steward-apiserver","namespace":"steward-system"}]}"#),
+];
+
+fn judged(name: &'static str, policies: Vec<Value>, calls: &'static [Call]) -> Scenario {
+    Scenario {
+        name,
+        policies,
+        setup: CONFIG_MAPS,
+        calls,
+        ..Scenario::default()
+    }
+}
+
+fn policies() -> Vec<Scenario> {
+    let few = json!({"validations": [{"expression": "object == null || !has(object.spec) || !has(object.spec.controlPlane) || object.spec.controlPlane.deployment.replicas < 2"}]});
+    let with_binding = |spec: &Value, binding: Value| {
+        let mut spec = spec.clone();
+        spec["binding"] = binding;
+        spec
+    };
+    let params = json!({
+        "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
+        "validations": [{"expression": "object.spec.controlPlane.deployment.replicas <= int(params.data.most)",
+            "messageExpression": "'at most ' + params.data.most + ' of ' + params.metadata.name + ' ' + params.kind"}],
+        "matchConstraints": {"resourceRules": [{"operations": ["CREATE"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": ["tenantcontrolplanes"]}]},
+    });
+    vec![
+        judged("a policy", vec![few.clone()], EVERYTHING),
+        judged("a policy that refuses deletions", vec![json!({"validations": [{"expression": "request.operation != 'DELETE'", "message": "it stays", "reason": "Forbidden"}]})], DRY),
+        judged("reasons", vec![json!({"validations": [{"expression": "request.operation == 'X'", "reason": "Forbidden"}]})], DRY),
+        judged("reasons, too large", vec![json!({"validations": [{"expression": "false", "reason": "RequestEntityTooLarge", "messageExpression": "'no ' + request.name"}]})], DRY),
+        judged("warnings of a policy", vec![with_binding(&few, json!({"validationActions": ["Warn", "Audit"]}))], CREATE_AND_CHANGE),
+        judged("errors of a policy", vec![json!({"validations": [{"expression": "object.metadata.labels['x'] == 'y'"}]})], CREATE_AND_CHANGE),
+        judged("errors that are ignored", vec![json!({"failurePolicy": "Ignore", "validations": [{"expression": "object.metadata.labels['x'] == 'y'"}]})], CREATE_AND_CHANGE),
+        judged("variables", vec![json!({
+            "variables": [{"name": "replicas", "expression": "has(object.spec) && has(object.spec.controlPlane) ? object.spec.controlPlane.deployment.replicas : 0"},
+                {"name": "many", "expression": "variables.replicas > 1"}],
+            "validations": [{"expression": "!variables.many", "messageExpression": "'too many: ' + string(variables.replicas)"}]})], SCALES),
+        judged("variables that fail", vec![json!({
+            "variables": [{"name": "broken", "expression": "object.spec.nothing"}],
+            "validations": [{"expression": "variables.broken == 1"}]})], DRY),
+        judged("matchConditions of a policy", vec![json!({
+            "matchConditions": [{"name": "c", "expression": "request.operation == 'CREATE' && object.metadata.name == 'h'"}],
+            "validations": [{"expression": "false", "message": "not this one"}]})], SELECTED),
+        judged("matchConditions of a policy that fail", vec![json!({
+            "matchConditions": [{"name": "c", "expression": "object.metadata.labels['team'] == 'a'"}],
+            "validations": [{"expression": "false", "message": "not this one"}]})], SELECTED),
+        judged("old objects", vec![json!({"validations": [
+            {"expression": "oldObject == null || object == null || oldObject.metadata.generation == object.metadata.generation", "message": "the spec stays"}]})], SCALES),
+        judged("the namespace", vec![json!({"validations": [
+            {"expression": "namespaceObject.metadata.labels['kubernetes.io/metadata.name'] == 'default' && namespaceObject.status.phase == 'Active' && has(namespaceObject.spec)"},
+            {"expression": "namespaceObject.metadata.name == 'other'", "messageExpression": "'not in ' + namespaceObject.metadata.name"}]})], DRY),
+        judged("resourceNames and exclusions", vec![json!({
+            "matchConstraints": {"resourceRules": [{"operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*/*"], "resourceNames": ["h", "l"]}],
+                "excludeResourceRules": [{"operations": ["UPDATE"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*"]}]},
+            "validations": [{"expression": "request.operation != 'UPDATE'", "message": "no updates"}]})], EVERYTHING),
+        judged("a binding that is about less", vec![with_binding(&json!({"validations": [{"expression": "false", "message": "no"}]}), json!({"validationActions": ["Deny"],
+            "matchResources": {"objectSelector": {"matchLabels": {"team": "a"}},
+                "namespaceSelector": {"matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["default"]}]}}}))], SELECTED),
+        judged("parameters", vec![with_binding(&params, json!({"validationActions": ["Deny"], "paramRef": {"name": "limits", "parameterNotFoundAction": "Deny"}}))], DRY),
+        judged("parameters of another namespace", vec![with_binding(&params, json!({"validationActions": ["Deny"], "paramRef": {"name": "limits", "namespace": "kube-system", "parameterNotFoundAction": "Deny"}}))], DRY),
+        judged("parameters that are selected", vec![with_binding(&params, json!({"validationActions": ["Deny"], "paramRef": {"selector": {"matchLabels": {"a": "b"}}, "parameterNotFoundAction": "Deny"}}))], DRY),
+        judged("parameters that are missing", vec![with_binding(&params, json!({"validationActions": ["Deny"], "paramRef": {"name": "none", "parameterNotFoundAction": "Deny"}}))], DRY),
+        judged("parameters that may be missing", vec![with_binding(&params, json!({"validationActions": ["Deny"], "paramRef": {"name": "none", "parameterNotFoundAction": "Allow"}}))], DRY),
+        judged("libraries", vec![json!({"validations": [{"expression": "object == null || object.spec.kubernetes.version.matches('^v1[.][0-9]+[.][0-9]+$') && quantity('1Gi').isGreaterThan(quantity('1M')) && object.spec.kubernetes.version.split('.').size() == 3 && ip('10.0.0.1').family() == 4 && cidr(object.spec.networkProfile.podCidr).prefixLength() > 30 && [1,2].sum() == 3",
+            "messageExpression": "'%s has %d'.format([object.spec.kubernetes.version, object.spec.controlPlane.deployment.replicas])"}]})], DRY),
+        Scenario {
+            mutating: vec![hook("label")],
+            validating: vec![hook("warn")],
+            ..judged("with webhooks", vec![json!({"validations": [{"expression": "object == null || 'hooked' in object.metadata.labels", "message": "not labelled"},
+                {"expression": "object == null || object.metadata.name != 'h'", "message": "it is h"}]})], DRY)
+        },
+    ]
+}

@@ -141,6 +141,27 @@ impl Side {
             assert_eq!(made.code, 201, "{}: {}", self.name, made.body);
             self.wait(&ready, true).await;
         }
+        if scenario.policies.is_empty() {
+            return;
+        }
+        for call in scenario.setup {
+            self.call(*call).await;
+        }
+        let marker = json!({
+            "validations": [{"expression": "false", "message": "denied the request: ready-policies"}],
+            "objectSelector": {"matchLabels": {"marker": "ready-policies"}},
+        });
+        // The last ones: when they are in force, so are those before.
+        let all = scenario.policies.iter().chain([&marker]).enumerate();
+        for (at, said) in all {
+            for (kind, object) in policy(at, said) {
+                let path = format!("{ADMISSION}/{kind}");
+                let text = object.to_string();
+                let made = self.call(("POST", &path, "application/json", &text)).await;
+                assert_eq!(made.code, 201, "{}: {}", self.name, made.body);
+            }
+        }
+        self.wait("ready-policies", true).await;
     }
 
     /// A webhook with all that is not said of it.
@@ -203,7 +224,41 @@ impl Side {
                 self.wait(&format!("ready-{kind}"), false).await;
             }
         }
+        if !scenario.policies.is_empty() {
+            for at in (0..=scenario.policies.len()).rev() {
+                for kind in ["validatingadmissionpolicybindings", "validatingadmissionpolicies"] {
+                    let path = format!("{ADMISSION}/{kind}/test-{at}");
+                    self.call(("DELETE", &path, "", "")).await;
+                }
+            }
+            // What was asked last is gone last.
+            self.wait("ready-policies", false).await;
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
     }
+}
+
+/// A policy and its binding, with all that is not said of them.
+fn policy(at: usize, said: &Value) -> [(&'static str, Value); 2] {
+    let mut spec = said.clone();
+    let binding = spec.as_object_mut().unwrap().remove("binding");
+    let selector = spec.as_object_mut().unwrap().remove("objectSelector");
+    let others = json!({"matchExpressions": [{"key": "marker", "operator": "DoesNotExist"}]});
+    if spec.get("matchConstraints").is_none() {
+        spec["matchConstraints"] = json!({"resourceRules": [{"operations": ["*"], "apiGroups": [GROUP],
+            "apiVersions": ["*"], "resources": ["tenantcontrolplanes", "tenantcontrolplanes/*"]}]});
+    }
+    spec["matchConstraints"]["objectSelector"] = selector.unwrap_or(others);
+    let mut binding = binding.unwrap_or_else(|| json!({"validationActions": ["Deny"]}));
+    binding["policyName"] = format!("test-{at}").into();
+    let object = |kind: &str, spec: Value| {
+        json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind,
+            "metadata": {"name": format!("test-{at}")}, "spec": spec})
+    };
+    [
+        ("validatingadmissionpolicies", object("ValidatingAdmissionPolicy", spec)),
+        ("validatingadmissionpolicybindings", object("ValidatingAdmissionPolicyBinding", binding)),
+    ]
 }
 
 /// Where two values differ: the path, and both.
@@ -260,6 +315,10 @@ pub struct Scenario {
     pub name: &'static str,
     pub mutating: Vec<Value>,
     pub validating: Vec<Value>,
+    /// Policies, each with its binding.
+    pub policies: Vec<Value>,
+    /// What is made before these, on both sides; it stays.
+    pub setup: &'static [Call],
     pub calls: &'static [Call],
     /// Whether the order in which they are asked is not said.
     pub unordered: bool,

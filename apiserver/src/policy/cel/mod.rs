@@ -298,7 +298,10 @@ impl<'a> Run<'_, 'a> {
     /// `variables.NAME`.
     fn own_variable(&self, of: &Expr, field: &str) -> Option<Evaluated<'a>> {
         match of {
-            Expr::Ident(name) if name == "variables" => self.variables.variable(field),
+            Expr::Ident(name) if name == "variables" => {
+                let value = self.variables.variable(field);
+                Some(value.unwrap_or_else(|| error(format!("undefined field '{field}'"))))
+            }
             _ => None,
         }
     }
