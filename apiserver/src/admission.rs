@@ -118,19 +118,48 @@ pub fn prepare_create(
             "resourceVersion should not be set on objects to be created".to_owned(),
         ));
     }
+    take_server_owned(resource, object);
+    object::fits(object)?;
+    dedupe_owners(object, When::Sent, warnings);
+    Ok(())
+}
+
+/// The same once admission has changed the object: what a webhook may not set is taken out,
+/// and nobody is told.
+///
+/// # Errors
+/// 413 for what is never stored.
+pub fn prepare_create_again(
+    resource: &Resource,
+    object: &mut Value,
+    warnings: &Warnings,
+) -> Result<(), Failure> {
+    set_meta(object, "resourceVersion", None);
+    take_server_owned(resource, object);
+    object::fits(object)?;
+    dedupe_owners(object, When::Admitted, warnings);
+    Ok(())
+}
+
+fn take_server_owned(resource: &Resource, object: &mut Value) {
     for field in SERVER_OWNED {
         set_meta(object, field, None);
     }
     if let Some(fields) = object.as_object_mut().filter(|_| resource.has_status()) {
         fields.remove("status");
     }
-    object::fits(object)?;
-    dedupe_owners(object, warnings);
-    Ok(())
 }
 
-/// R3.49: what an update cannot change is taken from the stored object, and
-/// the generation counts changes of anything but metadata and status (R3.50).
+/// When something is found in an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// As a client sent it.
+    Sent,
+    /// After webhooks have changed it.
+    Admitted,
+}
+
+/// R3.49: what an update cannot change is taken from the stored object.
 ///
 /// # Errors
 /// 413 for what is never stored, before anything looks at all of it. What is no larger than
@@ -139,6 +168,7 @@ pub fn prepare_update(
     resource: &Resource,
     new: &mut Value,
     old: &Value,
+    when: When,
     warnings: &Warnings,
 ) -> Result<(), Failure> {
     let stored = &old["metadata"];
@@ -159,11 +189,15 @@ pub fn prepare_update(
         set_status(new, old.get("status").cloned());
     }
     object::fits_instead(new, old)?;
-    dedupe_owners(new, warnings);
+    dedupe_owners(new, when, warnings);
+    Ok(())
+}
+
+/// The generation counts changes of anything but metadata and status (R3.50).
+pub fn count_generation(resource: &Resource, new: &mut Value, old: &Value) {
     if object::spec_changed(resource, new, old) {
         bump_generation(new);
     }
-    Ok(())
 }
 
 /// R3.72: nothing but the status is taken; with it the managers of a configuration that was
@@ -215,7 +249,7 @@ fn set_status(object: &mut Value, status: Option<Value>) {
 }
 
 /// Equal owner references are kept once (R3.84).
-fn dedupe_owners(object: &mut Value, warnings: &Warnings) {
+fn dedupe_owners(object: &mut Value, when: When, warnings: &Warnings) {
     let Some(owners) = object["metadata"]
         .get_mut("ownerReferences")
         .and_then(Value::as_array_mut)
@@ -236,8 +270,12 @@ fn dedupe_owners(object: &mut Value, warnings: &Warnings) {
         first
     });
     if !duplicates.is_empty() {
+        let when = match when {
+            When::Sent => "",
+            When::Admitted => " after mutating admission happens",
+        };
         warnings.add(format!(
-            ".metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
+            ".metadata.ownerReferences contains duplicate entries{when}; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
             duplicates.join(", ")
         ));
     }
@@ -404,12 +442,12 @@ pub async fn borrowed(
     identity: &Identity,
     resource: &'static Resource,
     new: &Value,
-    rights: Vec<BorrowedRight>,
+    rights: &[BorrowedRight],
 ) -> Result<(), Failure> {
     for right in rights {
-        let asked = attributes(&right);
+        let asked = attributes(right);
         if let Decision::Deny { reason } = registry.authorizer.allowed(identity, &asked).await? {
-            if let Some(other) = right.or {
+            if let Some(other) = &right.or {
                 let other = Attributes {
                     verb: other.verb.to_owned(),
                     resource: other.resource.to_owned(),
@@ -516,7 +554,8 @@ mod tests {
             ),
         ];
         for (mut new, generation) in cases {
-            prepare_update(tenants(), &mut new, &old, &warnings).unwrap();
+            prepare_update(tenants(), &mut new, &old, When::Sent, &warnings).unwrap();
+            count_generation(tenants(), &mut new, &old);
             assert_eq!(new["metadata"]["generation"], generation);
             assert_eq!(new["metadata"]["uid"], "u");
             assert_eq!(new["metadata"]["deletionTimestamp"], "d");
@@ -545,7 +584,7 @@ mod tests {
         let warnings = Warnings::default();
         let mut object =
             json!({"metadata": {"ownerReferences": [{"uid": "1"}, {"uid": "2"}, {"uid": "1"}]}});
-        dedupe_owners(&mut object, &warnings);
+        dedupe_owners(&mut object, When::Sent, &warnings);
         assert_eq!(
             object["metadata"]["ownerReferences"],
             json!([{"uid": "1"}, {"uid": "2"}])
@@ -560,7 +599,7 @@ mod tests {
         let owners: Vec<Value> = (0..40_000).map(|n| json!({"uid": n.to_string()})).collect();
         let twice: Vec<Value> = owners.iter().chain(&owners).cloned().collect();
         let mut object = json!({"metadata": {"ownerReferences": twice}});
-        dedupe_owners(&mut object, &warnings);
+        dedupe_owners(&mut object, When::Sent, &warnings);
         assert_eq!(object["metadata"]["ownerReferences"], Value::from(owners));
         assert!(warnings.texts()[0].ends_with(", 98, 99"));
     }
@@ -574,7 +613,13 @@ mod tests {
         let created = prepare_create(tenants(), &mut object.clone(), &warnings);
         assert_eq!(created.unwrap_err().to_string(), expected);
         let old = json!({"metadata": {"name": "a"}});
-        let updated = prepare_update(tenants(), &mut object.clone(), &old, &warnings);
+        let updated = prepare_update(
+            tenants(),
+            &mut object.clone(),
+            &old,
+            When::Sent,
+            &warnings,
+        );
         assert_eq!(updated.unwrap_err().to_string(), expected);
         // What is dropped does not count.
         let mut object = json!({"metadata": {"name": "a"}, "status": object["spec"]});

@@ -2,14 +2,54 @@
 //!
 //! Always at Metadata level: bodies, and with them keys, are never logged (R9.11).
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use http::StatusCode;
 use jiff::Timestamp;
+use parking_lot::Mutex;
 
 use crate::authn::Identity;
 use crate::target::{Target, Verb};
 
+/// Annotations of one line, and bytes of one and of all of them.
+const ANNOTATIONS: usize = 64;
+const ANNOTATION: usize = 10 * 1024;
+const ALL_ANNOTATIONS: usize = 32 * 1024;
+
+/// What admission has to say of a request (R7.14); clones share it. Those that are too many
+/// are left out.
+#[derive(Clone, Debug, Default)]
+pub struct Annotations(Arc<Mutex<BTreeMap<String, String>>>);
+
+impl Annotations {
+    /// Adds one; the first of a key stays.
+    pub fn add(&self, key: impl Into<String>, value: impl Into<String>) {
+        let key = apiservice::told::cut(key.into(), apiservice::told::MAX_TEXT);
+        let value = apiservice::told::cut(value.into(), ANNOTATION);
+        let mut all = self.0.lock();
+        let length: usize = all.iter().map(|(key, value)| key.len() + value.len()).sum();
+        let fits = length + key.len() + value.len() <= ALL_ANNOTATIONS;
+        if fits && all.len() < ANNOTATIONS {
+            all.entry(key).or_insert(value);
+        }
+    }
+
+    /// All of them, as JSON; nothing if there are none.
+    pub fn to_json(&self) -> Option<String> {
+        let all = self.0.lock();
+        (!all.is_empty()).then(|| serde_json::json!(*all).to_string())
+    }
+}
+
 /// Writes the line of an answered request, if it is one that is kept.
-pub fn request(id: &str, target: &Target, identity: Option<&Identity>, code: StatusCode) {
+pub fn request(
+    id: &str,
+    target: &Target,
+    identity: Option<&Identity>,
+    code: StatusCode,
+    annotations: &Annotations,
+) {
     let Target::Resource(path) = target else {
         return;
     };
@@ -28,6 +68,7 @@ pub fn request(id: &str, target: &Target, identity: Option<&Identity>, code: Sta
         namespace = path.namespace,
         name = path.name,
         code = code.as_u16(),
+        annotations = annotations.to_json(),
         "request"
     );
 }

@@ -31,6 +31,7 @@ pub mod namespaces;
 pub mod object;
 pub mod options;
 pub mod pipeline;
+pub mod policy;
 pub mod pool;
 pub mod quota;
 pub mod registration;

@@ -224,6 +224,23 @@ impl Limits {
         Ok(room)
     }
 
+    /// Room for copies of objects, as trees and as texts, while others are asked about them.
+    ///
+    /// # Errors
+    /// As for [`Limits::decode`].
+    pub async fn copies(
+        &self,
+        identity: &Identity,
+        objects: impl IntoIterator<Item = &Value>,
+    ) -> Result<Room, Failure> {
+        let mut room = self.room(identity, &self.stored);
+        let most = room.most;
+        let copy = |object| merge::length(object) + weight::of(object, most).unwrap_or(most);
+        let bytes = objects.into_iter().map(copy).sum();
+        room.reach(bytes).await?;
+        Ok(room)
+    }
+
     /// No room yet, of that of the caller: its own or this.
     fn room(&self, identity: &Identity, of_all: &Pool) -> Room {
         let own = self.system.get(&identity.user);

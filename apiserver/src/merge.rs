@@ -201,6 +201,14 @@ pub fn merge(body: &[u8]) -> Result<(Patch, Vec<String>), Failure> {
 }
 
 impl Patch {
+    /// Whether it does nothing.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::Json(operations) => operations.is_empty(),
+            Self::Merge(patch) => patch.as_object().is_some_and(Map::is_empty),
+        }
+    }
+
     /// Applies the patch in place; on an error the document is unusable.
     pub fn apply(&self, document: &mut Value) -> Result<(), Inapplicable> {
         match self {

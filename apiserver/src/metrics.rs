@@ -21,6 +21,9 @@ const BUCKETS: [f64; 20] = [
     10.0, 20.0, 60.0,
 ];
 
+/// Those that Kubernetes has for webhooks.
+const WEBHOOK_BUCKETS: [f64; 6] = [0.005, 0.025, 0.1, 0.5, 1.0, 2.5];
+
 /// What a request is counted under. Resources that we do not serve share one label, so
 /// that a caller cannot make series.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -57,6 +60,29 @@ struct ResultLabels {
     result: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WebhookLabels {
+    name: String,
+    r#type: &'static str,
+    operation: &'static str,
+    rejected: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RejectionLabels {
+    name: String,
+    r#type: &'static str,
+    operation: &'static str,
+    error_type: &'static str,
+    rejection_code: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FailOpenLabels {
+    name: String,
+    r#type: &'static str,
+}
+
 /// All series of the server.
 pub struct Metrics {
     registry: Registry,
@@ -66,6 +92,9 @@ pub struct Metrics {
     long_running: Family<RequestLabels, Gauge>,
     authentications: Family<ResultLabels, Counter>,
     authorizations: Family<ResultLabels, Counter>,
+    webhooks: Family<WebhookLabels, Histogram>,
+    webhook_rejections: Family<RejectionLabels, Counter>,
+    webhook_fail_opens: Family<FailOpenLabels, Counter>,
     panics: Counter,
     handshake_errors: Counter,
     connections_refused: Counter,
@@ -94,6 +123,9 @@ impl Metrics {
             long_running: Family::default(),
             authentications: Family::default(),
             authorizations: Family::default(),
+            webhooks: Family::new_with_constructor(|| Histogram::new(WEBHOOK_BUCKETS)),
+            webhook_rejections: Family::default(),
+            webhook_fail_opens: Family::default(),
             panics: Counter::default(),
             handshake_errors: Counter::default(),
             connections_refused: Counter::default(),
@@ -141,6 +173,21 @@ impl Metrics {
             "authorization_attempts",
             "Requests by decision",
             self.authorizations.clone(),
+        );
+        r.register(
+            "apiserver_admission_webhook_admission_duration_seconds",
+            "Time that a webhook took to answer",
+            self.webhooks.clone(),
+        );
+        r.register(
+            "apiserver_admission_webhook_rejection_count",
+            "Requests that a webhook refused, or that failed because it could not be asked",
+            self.webhook_rejections.clone(),
+        );
+        r.register(
+            "apiserver_admission_webhook_fail_open_count",
+            "Requests that went on although a webhook could not be asked",
+            self.webhook_fail_opens.clone(),
         );
         r.register(
             "apiserver_request_panics",
@@ -202,6 +249,55 @@ impl Metrics {
         let mut out = String::new();
         text::encode(&mut out, &self.registry)?;
         Ok(out)
+    }
+
+    /// Counts one call of a webhook.
+    pub fn webhook_asked(
+        &self,
+        name: &str,
+        kind: &'static str,
+        operation: &'static str,
+        rejected: bool,
+        took: Duration,
+    ) {
+        let labels = WebhookLabels {
+            name: name.to_owned(),
+            r#type: kind,
+            operation,
+            rejected: if rejected { "true" } else { "false" },
+        };
+        self.webhooks
+            .get_or_create(&labels)
+            .observe(took.as_secs_f64());
+    }
+
+    /// Counts one request that a webhook refused, or that it could not be asked about.
+    pub fn webhook_rejected(
+        &self,
+        name: &str,
+        kind: &'static str,
+        operation: &'static str,
+        error_type: &'static str,
+        code: u16,
+    ) {
+        let labels = RejectionLabels {
+            name: name.to_owned(),
+            r#type: kind,
+            operation,
+            error_type,
+            // As by Kubernetes: what is larger is one.
+            rejection_code: u32::from(code.min(600)),
+        };
+        self.webhook_rejections.get_or_create(&labels).inc();
+    }
+
+    /// Counts one request that went on without a webhook.
+    pub fn webhook_failed_open(&self, name: &str, kind: &'static str) {
+        let labels = FailOpenLabels {
+            name: name.to_owned(),
+            r#type: kind,
+        };
+        self.webhook_fail_opens.get_or_create(&labels).inc();
     }
 
     /// Counts one answer.

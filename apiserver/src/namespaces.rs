@@ -1,9 +1,11 @@
-//! What is known of namespaces, for admission of creates (R7.4, R7.5).
+//! What is known of namespaces, for admission: whether something may be created in one
+//! (R7.4, R7.5), and what selectors of policies see of it (R7.7).
 //!
-//! Flow: [`Namespaces::follow`] keeps names and phases by list and watch; a name that
-//! is not there is looked up live, because the namespace may be a second old.
+//! Flow: [`Namespaces::follow`] keeps names, phases and labels by list and watch; a name
+//! that is not there is looked up live, because the namespace may be a second old. Labels
+//! are kept up to a bound; those beyond it are looked up.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -20,6 +22,12 @@ use crate::delegate;
 /// How long a namespace that was just made may take to arrive by watch.
 const ARRIVAL: Duration = Duration::from_millis(50);
 const LOOKUP: Duration = Duration::from_secs(5);
+/// Bytes of labels that are kept, of all namespaces and of one.
+const LABELS: usize = 16 * 1024 * 1024;
+const LABELS_OF_ONE: usize = 64 * 1024;
+
+/// Labels of a namespace.
+pub type Labels = Arc<BTreeMap<String, String>>;
 
 /// Whether something may be created in a namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,9 +39,68 @@ pub enum State {
     Unknown,
 }
 
+/// Why the labels of a namespace are not known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Unlabelled {
+    /// There is no such namespace.
+    Missing,
+    /// The cluster did not say; this is why.
+    Unknown(String),
+}
+
+/// What is kept of one namespace.
+#[derive(Clone, Debug)]
+struct Known {
+    state: State,
+    /// None if they are too many to be kept.
+    labels: Option<Labels>,
+    bytes: usize,
+}
+
+impl Known {
+    fn of(namespace: &Namespace) -> Self {
+        let labels = namespace.metadata.labels.clone().unwrap_or_default();
+        let bytes = labels.iter().map(|(key, value)| key.len() + value.len());
+        let bytes = bytes.sum();
+        let kept = bytes <= LABELS_OF_ONE;
+        Self {
+            state: state_of(namespace),
+            labels: kept.then(|| Arc::new(labels)),
+            bytes: if kept { bytes } else { 0 },
+        }
+    }
+}
+
+/// All that is kept.
+#[derive(Debug, Default)]
+struct All {
+    by_name: HashMap<String, Known>,
+    /// Bytes of labels.
+    bytes: usize,
+}
+
+impl All {
+    fn set(&mut self, namespace: &Namespace) {
+        let name = namespace.name_any();
+        self.remove(&name);
+        let mut known = Known::of(namespace);
+        if self.bytes + known.bytes > LABELS {
+            (known.labels, known.bytes) = (None, 0);
+        }
+        self.bytes += known.bytes;
+        self.by_name.insert(name, known);
+    }
+
+    fn remove(&mut self, name: &str) {
+        if let Some(gone) = self.by_name.remove(name) {
+            self.bytes -= gone.bytes;
+        }
+    }
+}
+
 /// The namespaces of the cluster.
 pub struct Namespaces {
-    known: RwLock<HashMap<String, State>>,
+    known: RwLock<All>,
     loaded: AtomicBool,
     /// Those in which something may be created; none: all of them.
     served: Vec<String>,
@@ -63,11 +130,19 @@ impl Namespaces {
         states: Vec<(&'static str, State)>,
         served: &[&str],
     ) -> Arc<Self> {
-        let known = states
-            .into_iter()
-            .map(|(name, state)| (name.to_owned(), state));
+        let known = states.into_iter().map(|(name, state)| {
+            let known = Known {
+                state,
+                labels: Some(Labels::default()),
+                bytes: 0,
+            };
+            (name.to_owned(), known)
+        });
         Arc::new(Namespaces {
-            known: RwLock::new(known.collect()),
+            known: RwLock::new(All {
+                by_name: known.collect(),
+                bytes: 0,
+            }),
             loaded: AtomicBool::new(true),
             served: served.iter().map(|name| (*name).to_owned()).collect(),
             client: None,
@@ -96,21 +171,43 @@ impl Namespaces {
         if let Some(state) = self.cached(namespace) {
             return state;
         }
-        let api: Api<Namespace> = Api::all(client.clone());
-        match tokio::time::timeout(LOOKUP, api.get_opt(namespace)).await {
-            Ok(Ok(Some(found))) => state_of(&found),
-            Ok(Ok(None)) => State::Missing,
-            Ok(Err(error)) => {
-                let error = delegate::describe(&error);
+        match look_up(client, namespace).await {
+            Ok(Some(found)) => state_of(&found),
+            Ok(None) => State::Missing,
+            Err(error) => {
                 tracing::warn!(namespace, error, "cannot look up a namespace");
                 State::Unknown
             }
-            Err(_) => State::Unknown,
         }
     }
 
+    /// The labels of one namespace.
+    ///
+    /// # Errors
+    /// See [`Unlabelled`].
+    pub async fn labels(&self, namespace: &str) -> Result<Labels, Unlabelled> {
+        let known = self.known.read().by_name.get(namespace).cloned();
+        if let Some(labels) = known.and_then(|known| known.labels) {
+            return Ok(labels);
+        }
+        let found = self.get(namespace).await?;
+        Ok(Arc::new(found.metadata.labels.unwrap_or_default()))
+    }
+
+    /// One namespace, as it is now.
+    ///
+    /// # Errors
+    /// See [`Unlabelled`].
+    pub async fn get(&self, namespace: &str) -> Result<Namespace, Unlabelled> {
+        let client = self.client.as_ref().ok_or(Unlabelled::Missing)?;
+        let found = look_up(client, namespace).await;
+        let found = found.map_err(Unlabelled::Unknown)?;
+        found.ok_or(Unlabelled::Missing)
+    }
+
     fn cached(&self, namespace: &str) -> Option<State> {
-        self.known.read().get(namespace).copied()
+        let known = self.known.read();
+        known.by_name.get(namespace).map(|known| known.state)
     }
 
     /// Keeps the namespaces, for ever.
@@ -118,21 +215,19 @@ impl Namespaces {
         let api: Api<Namespace> = Api::all(client);
         let events = watcher(api, watcher::Config::default()).default_backoff();
         let mut events = std::pin::pin!(events);
-        let mut listed = HashMap::new();
+        let mut listed = All::default();
         loop {
             match events.try_next().await {
-                Ok(Some(watcher::Event::Init)) => listed.clear(),
+                Ok(Some(watcher::Event::Init)) => listed = All::default(),
                 Ok(Some(watcher::Event::InitApply(found))) => {
-                    listed.insert(found.name_any(), state_of(&found));
+                    listed.set(&found);
                 }
                 Ok(Some(watcher::Event::InitDone)) => {
                     *self.known.write() = std::mem::take(&mut listed);
                     self.loaded.store(true, Ordering::Release);
                 }
                 Ok(Some(watcher::Event::Apply(found))) => {
-                    self.known
-                        .write()
-                        .insert(found.name_any(), state_of(&found));
+                    self.known.write().set(&found);
                 }
                 Ok(Some(watcher::Event::Delete(gone))) => {
                     self.known.write().remove(&gone.name_any());
@@ -144,6 +239,15 @@ impl Namespaces {
                 }
             }
         }
+    }
+}
+
+async fn look_up(client: &kube::Client, namespace: &str) -> Result<Option<Namespace>, String> {
+    let api: Api<Namespace> = Api::all(client.clone());
+    match tokio::time::timeout(LOOKUP, api.get_opt(namespace)).await {
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(error)) => Err(delegate::describe(&error)),
+        Err(_) => Err("no answer within 5 s".to_owned()),
     }
 }
 

@@ -33,6 +33,7 @@ use crate::limits::{self, Limits, Need, Slot};
 use crate::live::Kept;
 use crate::metrics::{self, Metrics, RequestLabels};
 use crate::namespaces::Namespaces;
+use crate::policy::Policies;
 use crate::registry::{self, Registry, Request};
 use crate::respond;
 use crate::status::{Failure, Subject};
@@ -56,6 +57,7 @@ pub struct Context {
     pub limits: Limits,
     pub metrics: Arc<Metrics>,
     pub namespaces: Arc<Namespaces>,
+    pub policies: Arc<Policies>,
     pub floor: Arc<Floor>,
     /// Absent until the store is open.
     pub registry: ArcSwapOption<Registry>,
@@ -89,6 +91,7 @@ where
         query,
         caller: None,
         warnings: respond::Warnings::default(),
+        annotations: audit::Annotations::default(),
         open: None,
         place: Held::default(),
         left: Some(&audit_id),
@@ -102,6 +105,7 @@ where
     };
     call.warnings.apply(response.headers_mut());
     call.left = None;
+    let annotations = call.annotations.clone();
     let identity = call.caller.take().map(|caller| caller.identity);
     let open = call.open.take();
     let place = std::mem::take(&mut call.place);
@@ -129,7 +133,13 @@ where
     };
 
     common_headers(response.headers_mut(), &audit_id);
-    audit::request(&audit_id, &target, identity.as_deref(), response.status());
+    audit::request(
+        &audit_id,
+        &target,
+        identity.as_deref(),
+        response.status(),
+        &annotations,
+    );
     context
         .metrics
         .answered(&labels, dry_run, response.status(), began.elapsed());
@@ -147,6 +157,8 @@ struct Call<'a> {
     query: Vec<(String, String)>,
     caller: Option<Caller>,
     warnings: respond::Warnings,
+    /// What admission says for the audit line.
+    annotations: audit::Annotations,
     /// The place of a watch, held until its stream ends.
     open: Slot,
     /// That of any other request, held until its answer was taken.
@@ -270,6 +282,7 @@ impl Call<'_> {
                 path: parts.uri.path().to_owned(),
                 deadline,
                 warnings: self.warnings.clone(),
+                annotations: self.annotations.clone(),
                 held: Held::new((room, place)),
             };
             let result = work.run(&registry, self.context, &request).await;
@@ -386,6 +399,9 @@ impl Context {
             format!("{quarantined} stored objects cannot be read and are left out of lists and watches; the log names them")
         });
         let namespaces = (!self.namespaces.is_loaded()).then(|| "not listed yet".to_owned());
+        let policies = (!self.policies.is_loaded()).then(|| {
+            "the cluster's admission configurations were not listed yet; writes are refused".to_owned()
+        });
         vec![
             Check::of("ping", true, ""),
             Check::of(
@@ -394,6 +410,7 @@ impl Context {
                 "the ConfigMap kube-system/extension-apiserver-authentication was not read yet",
             ),
             noted("namespaces", namespaces),
+            noted("admission", policies),
             noted("objects", objects),
             noted("storage", storage),
             Check::of(

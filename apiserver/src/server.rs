@@ -43,6 +43,7 @@ use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::namespaces::Namespaces;
 use crate::pipeline::{self, Context};
+use crate::policy::Policies;
 use crate::pool::{Hold, Pool};
 use crate::quota::Quota;
 use crate::registration::{Place, Registration};
@@ -156,6 +157,7 @@ pub async fn start(args: &Args, client: kube::Client, clock: Clock) -> Result<Ru
     let metrics = Arc::new(Metrics::new());
     let authorizer = Authorizer::new(client.clone());
     let leaving = CancellationToken::new();
+    let namespaces = Namespaces::new(client.clone(), args.tenant_namespaces());
     let context = Arc::new(Context {
         authenticator: Authenticator::new(Some(client.clone()), clock.clone()),
         authorizer: authorizer.clone(),
@@ -166,7 +168,8 @@ pub async fn start(args: &Args, client: kube::Client, clock: Clock) -> Result<Ru
             &args.namespace,
         ),
         metrics: metrics.clone(),
-        namespaces: Namespaces::new(client.clone(), args.tenant_namespaces()),
+        policies: Policies::new(client.clone(), namespaces.clone(), metrics.clone()),
+        namespaces,
         floor: Floor::new(
             client.clone(),
             &args.namespace,
@@ -219,7 +222,10 @@ pub async fn start(args: &Args, client: kube::Client, clock: Clock) -> Result<Ru
     let of = client.clone();
     running.task(async move { follower.authenticator.follow(of).await });
     let follower = context.clone();
-    running.task(async move { follower.namespaces.follow(client).await });
+    let of = client.clone();
+    running.task(async move { follower.namespaces.follow(of).await });
+    let follower = context.clone();
+    running.task(async move { follower.policies.follow(client).await });
     let done = running.done.clone();
     running.task(async move { registration.run(done).await });
     running.spawn(keep_store(
@@ -301,6 +307,7 @@ async fn keep_store(
             replays: Pool::places(limits::REPLAYS),
             authorizer: context.authorizer.clone(),
             namespaces: context.namespaces.clone(),
+            policies: context.policies.clone(),
             clock,
             shutdown: drain,
         })));

@@ -97,6 +97,19 @@ impl Cause {
     }
 }
 
+/// A refusal in the words of somebody else: a webhook.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Denied {
+    /// Complete.
+    pub message: String,
+    /// Empty if there is none.
+    pub reason: String,
+    /// At least 400; of one that HTTP does not have, the answer's is 500.
+    pub code: i32,
+    /// `details` of the Status, as they came.
+    pub details: Option<Value>,
+}
+
 /// Why a request was not carried out. `retry_after` is in seconds and is only
 /// set where nothing can have been committed (R3.86).
 #[derive(Clone, Debug, thiserror::Error)]
@@ -137,6 +150,9 @@ pub enum Failure {
     /// Others own what a configuration would change (R5.20).
     #[error("{message}")]
     ApplyConflict { message: String, causes: Vec<Cause> },
+    /// A webhook or a policy says no.
+    #[error("{}", .0.message)]
+    Denied(Box<Denied>),
     /// A failure to which Kubernetes gives no reason, though the client may be at fault:
     /// a configuration that does not fit the schema, for one (R5.16).
     #[error("{0}")]
@@ -227,6 +243,10 @@ impl Failure {
             Self::AlreadyExists { .. } | Self::Conflict { .. } | Self::ApplyConflict { .. } => {
                 StatusCode::CONFLICT
             }
+            Self::Denied(denied) => u16::try_from(denied.code)
+                .ok()
+                .and_then(|code| StatusCode::from_u16(code).ok())
+                .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
             Self::Expired { .. } => StatusCode::GONE,
             Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -239,7 +259,7 @@ impl Failure {
     }
 
     /// `reason` of the Status.
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> &str {
         match self {
             Self::BadRequest(_) => "BadRequest",
             Self::Unauthorized => "Unauthorized",
@@ -250,6 +270,7 @@ impl Failure {
             Self::AlreadyExists { .. } => "AlreadyExists",
             Self::Conflict { .. } | Self::ApplyConflict { .. } => "Conflict",
             Self::Unexplained(_) => "",
+            Self::Denied(denied) => &denied.reason,
             Self::Expired { .. } => "Expired",
             Self::TooLarge(_) => "RequestEntityTooLarge",
             Self::UnsupportedMediaType(_) => "UnsupportedMediaType",
@@ -272,6 +293,10 @@ impl Failure {
             | Self::AlreadyExists {
                 generated: true, ..
             } => Some(1),
+            Self::Denied(denied) => {
+                let seconds = denied.details.as_ref()?["retryAfterSeconds"].as_u64()?;
+                u32::try_from(seconds).ok().filter(|seconds| *seconds > 0)
+            }
             _ => None,
         }
     }
@@ -302,6 +327,9 @@ impl Failure {
     }
 
     fn details(&self) -> Option<Map<String, Value>> {
+        if let Self::Denied(denied) = self {
+            return denied.details.as_ref()?.as_object().cloned();
+        }
         let mut details = match self {
             Self::Forbidden { subject, .. }
             | Self::NotFound(subject)
@@ -343,6 +371,9 @@ impl Failure {
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.to_string(), "code": self.code().as_u16(),
         });
+        if let Self::Denied(denied) = self {
+            status["code"] = Value::from(denied.code);
+        }
         if !self.reason().is_empty() {
             status["reason"] = Value::from(self.reason());
         }

@@ -1,7 +1,7 @@
 //! DeleteOptions.
 
 use apiservice::field::{self, Path};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Query, invalid_options, validate_dry_run};
 use crate::status::Failure;
@@ -22,6 +22,12 @@ pub enum Propagation {
 pub struct Delete {
     /// Do everything but store.
     pub dry_run: bool,
+    /// Of no effect: nothing here ends by and by. Admission is told of it.
+    pub grace_period_seconds: Option<i64>,
+    /// `propagationPolicy` as it was given.
+    policy: Option<Propagation>,
+    /// Whether there were preconditions, be it none.
+    conditional: bool,
     /// Includes what `orphanDependents` says.
     pub propagation: Option<Propagation>,
     /// `orphanDependents=false` was given: an unfinished deletion is a 202.
@@ -35,9 +41,10 @@ pub struct Delete {
 impl Delete {
     /// From the query of a request without a body.
     pub fn from_query(query: Query<'_>) -> Result<Self, Failure> {
-        query.integer("gracePeriodSeconds")?;
+        let grace = query.integer("gracePeriodSeconds")?;
         let dry_run: Vec<&str> = query.all("dryRun").collect();
         Self::checked(
+            grace,
             &dry_run,
             query.first("propagationPolicy"),
             query.boolean("orphanDependents"),
@@ -66,11 +73,11 @@ impl Delete {
             Some(Value::String(text)) => Ok(Some(text.clone())),
             Some(_) => Err(bad_delete_options(&format!("{name} must be a string"))),
         };
-        match object.get("gracePeriodSeconds") {
-            None | Some(Value::Null) => {}
-            Some(value) if value.is_i64() => {}
+        let grace = match object.get("gracePeriodSeconds") {
+            None | Some(Value::Null) => None,
+            Some(value) if value.is_i64() => value.as_i64(),
             Some(_) => return Err(bad_delete_options("gracePeriodSeconds must be an integer")),
-        }
+        };
         let orphan = match object.get("orphanDependents") {
             None | Some(Value::Null) => None,
             Some(Value::Bool(orphan)) => Some(*orphan),
@@ -86,7 +93,9 @@ impl Delete {
         let preconditions = object.get("preconditions");
         let precondition =
             |name: &str| preconditions.and_then(|preconditions| preconditions.get(name));
-        Self::checked(
+        let conditional = preconditions.is_some_and(Value::is_object);
+        let checked = Self::checked(
+            grace,
             &dry_run,
             text(object.get("propagationPolicy"), "propagationPolicy")?.as_deref(),
             orphan,
@@ -95,10 +104,49 @@ impl Delete {
                 precondition("resourceVersion"),
                 "preconditions.resourceVersion",
             )?,
-        )
+        )?;
+        Ok(Self {
+            conditional,
+            ..checked
+        })
+    }
+
+    /// As DeleteOptions, with what was given.
+    pub fn to_value(&self) -> Value {
+        let mut options = json!({"kind": "DeleteOptions", "apiVersion": "meta.k8s.io/v1"});
+        if let Some(seconds) = self.grace_period_seconds {
+            options["gracePeriodSeconds"] = Value::from(seconds);
+        }
+        if self.conditional {
+            options["preconditions"] = json!({});
+        }
+        let preconditions = [
+            ("uid", &self.uid),
+            ("resourceVersion", &self.resource_version),
+        ];
+        for (name, text) in preconditions {
+            if let Some(text) = text {
+                options["preconditions"][name] = Value::from(text.as_str());
+            }
+        }
+        if let Some(orphan) = self.orphan_dependents {
+            options["orphanDependents"] = Value::from(orphan);
+        }
+        if let Some(policy) = self.policy {
+            options["propagationPolicy"] = Value::from(match policy {
+                Propagation::Foreground => "Foreground",
+                Propagation::Background => "Background",
+                Propagation::Orphan => "Orphan",
+            });
+        }
+        if self.dry_run {
+            options["dryRun"] = json!(["All"]);
+        }
+        options
     }
 
     fn checked(
+        grace_period_seconds: Option<i64>,
         dry_run: &[&str],
         policy: Option<&str>,
         orphan_dependents: Option<bool>,
@@ -118,21 +166,26 @@ impl Delete {
             true => Propagation::Orphan,
             false => Propagation::Background,
         });
+        let mut given = None;
         match policy {
             None => {}
-            Some("Foreground") => propagation = Some(Propagation::Foreground),
-            Some("Background") => propagation = Some(Propagation::Background),
-            Some("Orphan") => propagation = Some(Propagation::Orphan),
+            Some("Foreground") => given = Some(Propagation::Foreground),
+            Some("Background") => given = Some(Propagation::Background),
+            Some("Orphan") => given = Some(Propagation::Orphan),
             Some(other) => errors.push(field::Error::not_supported(
                 &path,
                 other,
                 &["Foreground", "Background", "Orphan", "nil"],
             )),
         }
+        propagation = given.or(propagation);
         validate_dry_run(dry_run, &mut errors);
         invalid_options("DeleteOptions", errors)?;
         Ok(Self {
             dry_run: !dry_run.is_empty(),
+            grace_period_seconds,
+            policy: given,
+            conditional: false,
             propagation,
             orphan_dependents,
             uid,
@@ -151,7 +204,6 @@ fn bad_delete_options(why: &str) -> Failure {
 mod tests {
     use super::super::tests::pairs;
     use super::*;
-    use serde_json::json;
 
     /// R3.61.
     #[test]

@@ -26,6 +26,7 @@ pub(crate) fn context(decide: fn(&Identity, &Attributes) -> Decision) -> Arc<Con
         documents: Documents::new(),
         limits: Limits::new(1, 1, "ns"),
         namespaces: Namespaces::for_test(Vec::new()),
+        policies: crate::policy::Policies::none(Namespaces::for_test(Vec::new())),
         floor: Floor::new(client.clone(), "ns", "secret", Vec::new(), metrics.clone()),
         registry: ArcSwapOption::empty(),
         minter: Minter::new(

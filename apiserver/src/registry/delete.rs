@@ -91,7 +91,9 @@ pub async fn one<V>(
     options: &Delete,
 ) -> Result<Outcome, Failure> {
     let resource = permit.resource();
-    let writer = Writer::new(registry, permit, request, options.dry_run).within(namespace);
+    let writer = Writer::new(registry, permit, request, options.dry_run)
+        .within(namespace)
+        .deleting(options);
     for _ in 0..ATTEMPTS {
         let unreadable = |failure| unreadable_gone(options, failure, name);
         let old = writer.read_or(name, unreadable).await?;

@@ -32,11 +32,13 @@ use http::HeaderMap;
 use storage::{Error, Held};
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::Annotations;
 use crate::authz::Authorizer;
 use crate::cache::Cache;
 use crate::limits::Limits;
 use crate::namespaces::Namespaces;
 use crate::options::Query;
+use crate::policy::Policies;
 use crate::pool::Pool;
 use crate::quota::Quota;
 use crate::registry::write::Reader;
@@ -84,6 +86,8 @@ pub struct Registry {
     pub authorizer: Arc<Authorizer>,
     /// Asked before something is created in one.
     pub namespaces: Arc<Namespaces>,
+    /// Asked before anything is written.
+    pub policies: Arc<Policies>,
     /// The time of creation, deletion and ages.
     pub clock: Clock,
     /// Ends the watches.
@@ -104,6 +108,8 @@ pub struct Request {
     pub deadline: tokio::time::Instant,
     /// Become Warning headers of whatever the answer is.
     pub warnings: Warnings,
+    /// Go into the audit line of the request.
+    pub annotations: Annotations,
     /// The room of the body and the place of the request, which go with what is written.
     pub held: Held,
 }

@@ -12,6 +12,7 @@ use crate::admission::Part;
 use crate::managed::managers::Managers;
 use crate::managed::{Inapplicable, Tracker, scale, tracker};
 use crate::object::set_meta;
+use crate::respond::Warnings;
 use crate::status::{Cause, Failure};
 
 /// The kind that replicas are written as.
@@ -195,6 +196,29 @@ fn set_from_scale(
     let version = resource.api_version();
     let all = scale::to_object(managers, owners, paths.spec_replicas, &version);
     set_meta(new, "managedFields", all.encode());
+}
+
+/// The managers of an object's replicas, as its Scale has them.
+pub fn managers_of_scale(resource: &'static Resource, object: &Value) -> Option<Value> {
+    let paths = scale_paths(resource)?;
+    let managers = Managers::stored(object).unwrap_or_default();
+    scale::to_scale(&managers, paths.spec_replicas).encode()
+}
+
+/// R5.29: what admission has made of the managers of an object stays if they can be read;
+/// otherwise they are as they were, and the client is told.
+pub fn keep_readable(before: Option<Value>, new: &mut Value, warnings: &Warnings) {
+    let managers = &new["metadata"]["managedFields"];
+    if *managers == before.clone().unwrap_or_default() {
+        return;
+    }
+    if let Err(why) = Managers::stored(new) {
+        let why = apiservice::told::cut(why, apiservice::told::MAX_TEXT);
+        warnings.add(format!(
+            ".metadata.managedFields was in an invalid state after admission; this could be caused by an outdated mutating admission controller; please fix your requests: {why}"
+        ));
+        set_meta(new, "managedFields", before);
+    }
 }
 
 /// Where a resource has its replicas.

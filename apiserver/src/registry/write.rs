@@ -7,8 +7,10 @@
 //! ```text
 //! prepare   what the server owns in the object, and what the part leaves as it is
 //! own       whose fields they are by now (R5.9)
+//! mutate    what the cluster's admission makes of it; prepared again     400 to 500
 //! validate  schema and rules, against the stored object; warnings             422
 //! rights    what the author must be allowed to do as well (rule 8)            403
+//! admit     what the cluster's admission says to it                      400 to 500
 //! encode    the bytes; what changes nothing is not written                    413
 //! reserve   the size of the object, and room in the quota                413, 403
 //! put       one compare-and-set                                               409
@@ -16,13 +18,15 @@
 //!
 //! A creation is prepared once and admitted for every name that is tried; a change is
 //! prepared and admitted anew on what somebody else wrote in between. A deletion is only
-//! prepared: what has to go goes, whatever is wrong with it by now.
+//! prepared and admitted: what has to go goes, whatever is wrong with it by now.
 //!
 //! # Guarantees
 //! Only this file makes an [`Admitted`], and [`Registry::put`] takes nothing else. Verbs,
 //! cache and quota have a [`Reader`] of the store, which cannot write. The tree of the
-//! stored object is gone before anything is awaited with the new one in hand.
+//! stored object is gone before anything is awaited with the new one in hand, unless
+//! admission is asked about both: then there is room for both.
 
+mod admitting;
 mod reader;
 
 use std::sync::Arc;
@@ -33,14 +37,14 @@ use serde_json::Value;
 use storage::{Entry, Error, Expect, Held, Revision};
 
 pub use self::reader::Reader;
-use crate::admission::{self, Part};
+use crate::admission::{self, Part, When};
 use crate::authn::Identity;
 use crate::authz::Permit;
 use crate::cache::Writing;
 use crate::limits::Room;
 use crate::managed::tracker;
 use crate::object::{self, meta, set_meta};
-use crate::options;
+use crate::options::{self, Delete};
 use crate::quota::{self, Reservation};
 use crate::registry::ownership::{self, Author};
 use crate::registry::{Registry, Request, get, read_failure};
@@ -55,6 +59,11 @@ pub struct Writer<'a> {
     namespace: Option<&'a str>,
     dry_run: bool,
     author: Author,
+    /// The name in the URL, if there is one.
+    name: Option<&'a str>,
+    /// The options of a deletion.
+    deletion: Option<&'a Delete>,
+    request: &'a Request,
     warnings: &'a Warnings,
     held: &'a Held,
 }
@@ -107,6 +116,8 @@ impl Before {
 pub struct New {
     object: Value,
     created: jiff::Timestamp,
+    /// Of what admission has made of it.
+    room: Option<Room>,
 }
 
 impl New {
@@ -183,8 +194,19 @@ impl<'a> Writer<'a> {
             namespace: permit.namespace(),
             dry_run,
             author: Author::Updater(options::manager(request.query(), &request.headers)),
+            name: permit.name(),
+            deletion: None,
+            request,
             warnings: &request.warnings,
             held: &request.held,
+        }
+    }
+
+    /// The same for a deletion with these options.
+    pub fn deleting(self, options: &'a Delete) -> Self {
+        Self {
+            deletion: Some(options),
+            ..self
         }
     }
 
@@ -220,6 +242,7 @@ impl<'a> Writer<'a> {
         name: &str,
         unreadable: impl FnOnce(Failure) -> Result<Value, Failure>,
     ) -> Result<Stored, Failure> {
+        self.wait_for_policies(name).await?;
         let entry = get::entry(self.registry, self.resource, self.namespace, name).await?;
         let room = self.registry.limits.decode(self.identity, &entry.value);
         let room = room.await?;
@@ -242,8 +265,10 @@ impl<'a> Writer<'a> {
             let name = meta(&object, "name");
             admission::namespace_lifecycle(self.registry, self.resource, namespace, name).await?;
         }
+        self.wait_for_policies(meta(&object, "name")).await?;
         let created = self.registry.clock.now();
         self.own(None, &mut object, Part::Main, created);
+        let room = self.mutate(None, &mut object, Part::Main).await?;
         let uid = uuid::Uuid::new_v4().to_string();
         set_meta(&mut object, "uid", Some(Value::from(uid)));
         set_meta(
@@ -252,7 +277,11 @@ impl<'a> Writer<'a> {
             Some(Value::from(object::time(created))),
         );
         set_meta(&mut object, "generation", Some(Value::from(1)));
-        Ok(New { object, created })
+        Ok(New {
+            object,
+            created,
+            room,
+        })
     }
 
     /// A creation under the name that the object has by now.
@@ -260,7 +289,9 @@ impl<'a> Writer<'a> {
     /// # Errors
     /// Those of the module's table.
     pub async fn admit_create(&self, new: &mut New) -> Result<Admitted, Failure> {
-        self.admit(None, &mut new.object, Part::Main).await
+        let mut admitted = self.admit(None, &mut new.object, Part::Main).await?;
+        admitted.hold(new.room.take());
+        Ok(admitted)
     }
 
     /// A change of one part. Afterwards `new` is what is answered: the rest of it is taken
@@ -276,11 +307,16 @@ impl<'a> Writer<'a> {
     ) -> Result<Admitted, Failure> {
         match part {
             Part::Main | Part::Replicas => {
-                admission::prepare_update(self.resource, new, &old.object, self.warnings)?;
+                let (when, warnings) = (When::Sent, self.warnings);
+                admission::prepare_update(self.resource, new, &old.object, when, warnings)?;
             }
             Part::Status => admission::prepare_status(new, &old.object, &self.author)?,
         }
         self.own(Some(&old.object), new, part, self.registry.clock.now());
+        let _room = self.mutate(Some(&old.object), new, part).await?;
+        if part.is_spec() {
+            admission::count_generation(self.resource, new, &old.object);
+        }
         ownership::settle(&old.object, new);
         self.admit(Some(old), new, part).await
     }
@@ -296,13 +332,14 @@ impl<'a> Writer<'a> {
     /// are none. Returns it as it is then answered. Neither rules nor the quota are asked.
     ///
     /// # Errors
-    /// 429 while what the caller has under way takes all of its share; 400 and 413 for a
+    /// Those of admission; 429 while what the caller has under way takes all of its share; 400 and 413 for a
     /// marked object that could not be read again.
     pub async fn admit_delete(
         &self,
         old: Stored,
         finalizers: Vec<String>,
     ) -> Result<(Admitted, Value), Failure> {
+        self.admit_deletion(&old.object).await?;
         let Stored {
             entry,
             object,
@@ -345,6 +382,9 @@ impl<'a> Writer<'a> {
             true => admission::borrows(resource, new, before)?,
             false => Vec::new(),
         };
+        let asked = self
+            .ask_policies(old.as_ref().map(Stored::object), new, part, &rights)
+            .await?;
         let mut replaced = None;
         let before = old.as_ref().map(Before::of).unwrap_or_default();
         if let Some(old) = old {
@@ -358,7 +398,9 @@ impl<'a> Writer<'a> {
             room.hold(new).await?;
             replaced = Some((entry, room));
         }
-        admission::borrowed(registry, self.identity, resource, new, rights).await?;
+        if !asked {
+            admission::borrowed(registry, self.identity, resource, new, &rights).await?;
+        }
         let bytes = self.encode(new, before, part)?;
         match replaced {
             None => self.creation(new, bytes).await,
@@ -481,6 +523,15 @@ impl<'a> Writer<'a> {
 /// R3.51: the last finalizer of a deleting object is gone.
 fn completes_deletion(new: &Value, part: Part) -> bool {
     part.is_spec() && object::deleting(new) && object::finalizers(new).is_empty()
+}
+
+impl Admitted {
+    /// Held with the rest.
+    fn hold(&mut self, room: Option<Room>) {
+        if room.is_some() {
+            self.held = Held::new((self.held.clone(), room));
+        }
+    }
 }
 
 impl Registry {

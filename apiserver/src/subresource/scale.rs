@@ -1,7 +1,7 @@
 //! The scale subresource (R3.74, 8.4): `autoscaling/v1` Scale over the fields
 //! that the resource's row names.
 
-use apiservice::ScalePaths;
+use apiservice::{Resource, ScalePaths};
 use apiservice::field::{self, Path};
 use apiservice::told::{self, Paths, Place};
 use axum::body::Body;
@@ -147,6 +147,32 @@ async fn apply(
         })
         .await?;
     answer(registry, paths, &stored, &accept)
+}
+
+/// The Scale of an object, as admission sees it.
+///
+/// # Errors
+/// For an object without replicas.
+pub fn seen(resource: &'static Resource, object: &Value) -> Result<Value, Failure> {
+    let paths = ownership::scale_paths(resource).ok_or(Failure::UnknownPath)?;
+    scale(paths, object)
+}
+
+/// Gives an object the replicas of the Scale that admission has made of its own.
+///
+/// # Errors
+/// For what is no Scale, or none of this object.
+pub fn take(
+    resource: &'static Resource,
+    object: &Value,
+    mut changed: Value,
+    warnings: &Warnings,
+) -> Result<Value, Failure> {
+    let paths = ownership::scale_paths(resource).ok_or(Failure::UnknownPath)?;
+    complete(&mut changed, Vec::new(), FieldValidation::Ignore, warnings)
+        .map_err(Failure::Internal)?;
+    admission::match_name(&changed, meta(object, "name"))?;
+    scaled(paths, object, &changed)
 }
 
 fn answer(

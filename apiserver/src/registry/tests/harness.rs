@@ -19,6 +19,7 @@ use crate::authn::Identity;
 use crate::authz::{Authorizer, Decision, Permit, verb};
 use crate::cache::Cache;
 use crate::namespaces::{Namespaces, State};
+use crate::policy::Policies;
 use crate::registry::{self, Clock, Registry, Request};
 use crate::respond::Warnings;
 use crate::status::Failure;
@@ -156,6 +157,7 @@ impl Call {
             path: String::new(),
             deadline: tokio::time::Instant::now() + Duration::from_secs(30),
             warnings: Warnings::default(),
+            annotations: Default::default(),
             held: Default::default(),
         }
     }
@@ -193,6 +195,11 @@ impl World {
         let cache = Cache::new(store.clone(), Default::default());
         let shutdown = CancellationToken::new();
         tokio::spawn(cache.clone().run(shutdown.clone()));
+        let namespaces = Namespaces::for_test(vec![
+            ("n", State::Active),
+            ("m", State::Active),
+            ("leaving", State::Terminating),
+        ]);
         let registry = Registry {
             store: store.into(),
             cache,
@@ -209,11 +216,8 @@ impl World {
                     },
                 }
             }),
-            namespaces: Namespaces::for_test(vec![
-                ("n", State::Active),
-                ("m", State::Active),
-                ("leaving", State::Terminating),
-            ]),
+            policies: Policies::none(namespaces.clone()),
+            namespaces,
             clock: Clock::new(move || {
                 jiff::Timestamp::from_second(time.load(Ordering::SeqCst)).expect("a time")
             }),

@@ -12,6 +12,7 @@ pub(super) fn request(body: &str, query: &str) -> Request {
         path: String::new(),
         deadline: tokio::time::Instant::now() + Duration::from_secs(30),
         warnings: Warnings::default(),
+        annotations: Default::default(),
         held: Default::default(),
     }
 }

@@ -102,6 +102,7 @@ mod tests {
             path: String::new(),
             deadline: tokio::time::Instant::now() + Duration::from_secs(30),
             warnings: Warnings::default(),
+            annotations: Default::default(),
             held: Default::default(),
         };
         let identity = Identity {

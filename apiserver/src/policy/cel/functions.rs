@@ -1,0 +1,397 @@
+//! Operators and functions.
+
+use std::cmp::Ordering;
+use std::rc::Rc;
+
+use super::value::{Unusable, Val, no_overload, overload};
+use super::{Evaluated, Run, address, error, quantity, strings, time};
+
+/// All that may be called.
+const KNOWN: &[&str] = &[
+    "!_", "-_", "@in", "@not_strictly_false", "_!=_", "_%_", "_&&_", "_*_", "_+_", "_-_", "_/_",
+    "_<=_", "_<_", "_==_", "_>=_", "_>_", "_?._", "_?_:_", "_[?_]", "_[_]", "_||_",
+    "bool", "bytes", "double", "duration", "dyn", "int", "string", "timestamp", "type", "uint",
+    "size", "contains", "startsWith", "endsWith", "matches", "find", "findAll", "charAt",
+    "indexOf", "lastIndexOf", "lowerAscii", "upperAscii", "trim", "reverse", "replace", "split",
+    "substring", "join", "format", "strings.quote",
+    "isSorted", "sum", "min", "max", "flatten", "distinct", "sort", "slice", "lists.range",
+    "sets.contains", "sets.equivalent", "sets.intersects",
+    "optional.of", "optional.none", "optional.ofNonZeroValue", "hasValue", "value", "or", "orValue",
+    "isIP", "ip", "family", "isLoopback", "isUnspecified",
+    "isCIDR", "cidr", "prefixLength", "containsIP", "containsCIDR",
+    "quantity", "isQuantity", "sign", "isInteger", "asInteger", "asApproximateFloat", "add", "sub",
+    "isLessThan", "isGreaterThan", "compareTo",
+    "getFullYear", "getMonth", "getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear",
+    "getHours", "getMinutes", "getSeconds", "getMilliseconds",
+];
+
+/// Whether there is such a function.
+pub fn is_known(name: &str) -> bool {
+    KNOWN.contains(&name)
+}
+
+/// Calls a function; of a method, the first value is what it is called on.
+pub fn call<'a>(run: &Run<'_, 'a>, name: &str, values: Vec<Val<'a>>) -> Evaluated<'a> {
+    if let Some(Val::Failed(why)) = values.iter().find(|value| matches!(value, Val::Failed(_))) {
+        return error(&**why);
+    }
+    for value in &values {
+        if let Val::Text(text) = value {
+            run.budget.take(text.len() as u64 / 10)?;
+        }
+    }
+    let libraries = || {
+        strings::call(run, name, &values)
+            .or_else(|| time::call(name, &values))
+            .or_else(|| quantity::call(name, &values))
+            .or_else(|| address::call(name, &values))
+            .or_else(|| lists(run, name, &values))
+    };
+    if let Some(value) = libraries() {
+        return value;
+    }
+    match (name, values.as_slice()) {
+        ("!_", [Val::Bool(value)]) => Ok(Val::Bool(!value)),
+        ("-_", [Val::Int(value)]) => checked(value.checked_neg().map(Val::Int)),
+        ("-_", [Val::Double(value)]) => Ok(Val::Double(-value)),
+        ("_==_", [one, other]) => one.equal(other, run.budget).map(Val::Bool),
+        ("_!=_", [one, other]) => Ok(Val::Bool(!one.equal(other, run.budget)?)),
+        ("_<_", [one, other]) => compare(one, other, |order| order == Ordering::Less),
+        ("_<=_", [one, other]) => compare(one, other, |order| order != Ordering::Greater),
+        ("_>_", [one, other]) => compare(one, other, |order| order == Ordering::Greater),
+        ("_>=_", [one, other]) => compare(one, other, |order| order != Ordering::Less),
+        ("_[_]", [of, key]) => index(of, key),
+        ("_[?_]" | "_?._", [of, key]) => optional_index(of, key),
+        ("@in", [item, list]) => contained(run, item, list),
+        ("_+_" | "_-_" | "_*_" | "_/_" | "_%_", [one, other]) => {
+            arithmetic(run, name, one, other)
+        }
+        ("size", [value]) => match value.size() {
+            Some(size) => Ok(Val::Int(size as i64)),
+            None => no_overload(),
+        },
+        ("type", [value]) => Ok(Val::Type(value.type_name())),
+        ("dyn", [value]) => Ok(value.clone()),
+        ("bool" | "int" | "uint" | "double" | "string" | "bytes", [value]) => {
+            convert(name, value)
+        }
+        ("optional.none", []) => Ok(Val::Optional(None)),
+        ("optional.of", [value]) => Ok(Val::Optional(Some(Rc::new(value.clone())))),
+        ("optional.ofNonZeroValue", [value]) => {
+            let zero = match value {
+                Val::Null | Val::Bool(false) | Val::Int(0) | Val::Uint(0) => true,
+                Val::Double(value) => *value == 0.0,
+                other => other.size() == Some(0),
+            };
+            Ok(Val::Optional((!zero).then(|| Rc::new(value.clone()))))
+        }
+        ("hasValue", [Val::Optional(value)]) => Ok(Val::Bool(value.is_some())),
+        ("value", [Val::Optional(Some(value))]) => Ok(value.as_ref().clone()),
+        ("value", [Val::Optional(None)]) => error("optional.none() dereference"),
+        _ => no_overload(),
+    }
+}
+
+fn checked(value: Option<Val<'_>>) -> Evaluated<'_> {
+    value.map_or_else(|| error("integer overflow"), Ok)
+}
+
+fn compare<'a>(one: &Val<'a>, other: &Val<'a>, holds: fn(Ordering) -> bool) -> Evaluated<'a> {
+    if let (Val::Quantity(_), Val::Quantity(_)) = (one, other) {
+        return no_overload();
+    }
+    Ok(Val::Bool(one.order(other)?.is_some_and(holds)))
+}
+
+fn index<'a>(of: &Val<'a>, key: &Val<'a>) -> Evaluated<'a> {
+    if let Val::Optional(_) = of {
+        return optional_index(of, key);
+    }
+    let found = of.get(key)?;
+    found.map_or_else(
+        || match of.is_list() {
+            true => error(format!("index out of bounds: {}", key.shown())),
+            false => error(format!("no such key: {}", key.shown())),
+        },
+        Ok,
+    )
+}
+
+fn optional_index<'a>(of: &Val<'a>, key: &Val<'a>) -> Evaluated<'a> {
+    let found = match of {
+        Val::Optional(None) => None,
+        Val::Optional(Some(inner)) => inner.get(key)?,
+        other => other.get(key)?,
+    };
+    Ok(Val::Optional(found.map(Rc::new)))
+}
+
+fn contained<'a>(run: &Run<'_, 'a>, item: &Val<'a>, list: &Val<'a>) -> Evaluated<'a> {
+    if !list.is_list() {
+        return Ok(Val::Bool(list.get(item)?.is_some()));
+    }
+    for other in list.items().unwrap_or_default() {
+        if item.equal(&other, run.budget)? {
+            return Ok(Val::Bool(true));
+        }
+    }
+    Ok(Val::Bool(false))
+}
+
+fn arithmetic<'a>(
+    run: &Run<'_, 'a>,
+    name: &str,
+    one: &Val<'a>,
+    other: &Val<'a>,
+) -> Evaluated<'a> {
+    match (name, one, other) {
+        ("_/_", _, Val::Int(0) | Val::Uint(0)) => error("division by zero"),
+        ("_%_", _, Val::Int(0) | Val::Uint(0)) => error("modulus by zero"),
+        (_, Val::Int(a), Val::Int(b)) => checked(
+            match name {
+                "_+_" => a.checked_add(*b),
+                "_-_" => a.checked_sub(*b),
+                "_*_" => a.checked_mul(*b),
+                "_/_" => a.checked_div(*b),
+                _ => a.checked_rem(*b),
+            }
+            .map(Val::Int),
+        ),
+        (_, Val::Uint(a), Val::Uint(b)) => checked(
+            match name {
+                "_+_" => a.checked_add(*b),
+                "_-_" => a.checked_sub(*b),
+                "_*_" => a.checked_mul(*b),
+                "_/_" => a.checked_div(*b),
+                _ => a.checked_rem(*b),
+            }
+            .map(Val::Uint),
+        ),
+        (_, Val::Double(a), Val::Double(b)) => Ok(Val::Double(match name {
+            "_+_" => a + b,
+            "_-_" => a - b,
+            "_*_" => a * b,
+            "_/_" => a / b,
+            _ => return no_overload(),
+        })),
+        ("_+_", Val::Text(a), Val::Text(b)) => Ok(Val::text(format!("{}{}", &**a, &**b))),
+        ("_+_", Val::Bytes(a), Val::Bytes(b)) => {
+            run.budget.take((a.len() + b.len()) as u64 / 10)?;
+            Ok(Val::Bytes([&a[..], &b[..]].concat().into()))
+        }
+        ("_+_", a, b) if a.is_list() && b.is_list() => {
+            let length = a.size().unwrap_or(0) + b.size().unwrap_or(0);
+            run.budget.take(length as u64)?;
+            let mut both = a.items().unwrap_or_default();
+            both.extend(b.items().unwrap_or_default());
+            Ok(Val::list(both))
+        }
+        _ => no_overload(),
+    }
+}
+
+fn convert<'a>(name: &str, value: &Val<'a>) -> Evaluated<'a> {
+    let range = || error("range error converting to integer");
+    match (name, value) {
+        ("bool", Val::Bool(_))
+        | ("int", Val::Int(_))
+        | ("uint", Val::Uint(_))
+        | ("double", Val::Double(_))
+        | ("string", Val::Text(_))
+        | ("bytes", Val::Bytes(_)) => Ok(value.clone()),
+        ("bool", Val::Text(text)) => match &**text {
+            "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(Val::Bool(true)),
+            "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Val::Bool(false)),
+            _ => error("type conversion error from 'string' to 'bool'"),
+        },
+        ("int", Val::Uint(number)) => i64::try_from(*number).map_or_else(|_| range(), |n| Ok(Val::Int(n))),
+        ("int", Val::Double(number)) => match number.is_finite() && number.abs() < 9.2e18 {
+            true => Ok(Val::Int(*number as i64)),
+            false => range(),
+        },
+        ("int", Val::Text(text)) => text.parse().map_or_else(
+            |_| error(format!("strconv.ParseInt: parsing {:?}: invalid syntax", &**text)),
+            |number| Ok(Val::Int(number)),
+        ),
+        ("int", Val::Time(time)) => Ok(Val::Int(time.as_second())),
+        ("uint", Val::Int(number)) => u64::try_from(*number).map_or_else(|_| range(), |n| Ok(Val::Uint(n))),
+        ("uint", Val::Text(text)) => text.parse().map_or_else(
+            |_| error(format!("strconv.ParseUint: parsing {:?}: invalid syntax", &**text)),
+            |number| Ok(Val::Uint(number)),
+        ),
+        ("uint", Val::Double(number)) => match (0.0..1.8e19).contains(number) {
+            true => Ok(Val::Uint(*number as u64)),
+            false => range(),
+        },
+        ("double", Val::Int(number)) => Ok(Val::Double(*number as f64)),
+        ("double", Val::Uint(number)) => Ok(Val::Double(*number as f64)),
+        ("double", Val::Text(text)) => text.parse().map_or_else(
+            |_| error(format!("strconv.ParseFloat: parsing {:?}: invalid syntax", &**text)),
+            |number| Ok(Val::Double(number)),
+        ),
+        ("string", Val::Time(time)) => Ok(Val::text(time.to_string())),
+        ("string", Val::Duration(duration)) => Ok(Val::text(time::shown(*duration))),
+        ("string", Val::Ip(address)) => Ok(Val::text(address.to_string())),
+        ("string", Val::Cidr(block)) => {
+            Ok(Val::text(format!("{}/{}", block.address, block.length)))
+        }
+        ("string", Val::Bytes(bytes)) => std::str::from_utf8(bytes).map_or_else(
+            |_| error("invalid UTF-8 in bytes, cannot convert to string"),
+            |text| Ok(Val::text(text)),
+        ),
+        ("string", Val::Bool(_) | Val::Int(_) | Val::Uint(_) | Val::Double(_)) => {
+            Ok(Val::text(value.shown()))
+        }
+        ("bytes", Val::Text(text)) => Ok(Val::Bytes(text.as_bytes().into())),
+        _ => no_overload(),
+    }
+}
+
+/// Functions of lists; nothing for others.
+fn lists<'a>(run: &Run<'_, 'a>, name: &str, args: &[Val<'a>]) -> Option<Evaluated<'a>> {
+    let items = |value: &Val<'a>| value.items().unwrap_or_default();
+    match args {
+        [list] if list.is_list() => {
+            let items = items(list);
+            if let Err(why) = run.budget.take(items.len() as u64) {
+                return Some(Err(why));
+            }
+            Some(match name {
+                "isSorted" => (|| {
+                    for pair in items.windows(2) {
+                        if pair[0].order(&pair[1])? == Some(Ordering::Greater) {
+                            return Ok(Val::Bool(false));
+                        }
+                    }
+                    Ok(Val::Bool(true))
+                })(),
+                "sum" => {
+                    let mut items = items.into_iter();
+                    match items.next() {
+                        None => Ok(Val::Int(0)),
+                        Some(first) => items.try_fold(first, |sum, item| call(run, "_+_", vec![sum, item])),
+                    }
+                }
+                "min" | "max" => extreme(name, items),
+                "sort" => sort(items),
+                "flatten" => {
+                    let mut flat = Vec::new();
+                    for item in items {
+                        match item.is_list() {
+                            true => flat.extend(item.items().unwrap_or_default()),
+                            false => flat.push(item),
+                        }
+                    }
+                    run.budget.take(flat.len() as u64).map(|()| Val::list(flat))
+                }
+                "distinct" => (|| {
+                    let mut kept: Vec<Val<'a>> = Vec::new();
+                    for item in items {
+                        let mut known = false;
+                        for other in &kept {
+                            known = known || item.equal(other, run.budget)?;
+                        }
+                        if !known {
+                            kept.push(item);
+                        }
+                    }
+                    Ok(Val::list(kept))
+                })(),
+                _ => return None,
+            })
+        }
+        [list, Val::Int(from), Val::Int(to)] if name == "slice" && list.is_list() => {
+            let items = items(list);
+            let range = usize::try_from(*from).ok().zip(usize::try_from(*to).ok());
+            let slice = range.and_then(|(from, to)| items.get(from..to));
+            Some(match slice {
+                Some(slice) => Ok(Val::list(slice.to_vec())),
+                None => error("cannot slice: indices are out of range"),
+            })
+        }
+        [Val::Int(count)] if name == "lists.range" => {
+            let count = u64::try_from(*count).unwrap_or(0);
+            Some(run.budget.take(count).map(|()| {
+                Val::list((0..count).map(|n| Val::Int(n as i64)).collect())
+            }))
+        }
+        [list, item] if matches!(name, "indexOf" | "lastIndexOf") && list.is_list() => {
+            let mut found = -1;
+            for (at, other) in items(list).iter().enumerate() {
+                match item.equal(other, run.budget) {
+                    Err(why) => return Some(Err(why)),
+                    Ok(true) => {
+                        found = at as i64;
+                        if name == "indexOf" {
+                            break;
+                        }
+                    }
+                    Ok(false) => {}
+                }
+            }
+            Some(Ok(Val::Int(found)))
+        }
+        [one, other] if name.starts_with("sets.") && one.is_list() && other.is_list() => {
+            Some(sets(run, name, &items(one), &items(other)))
+        }
+        _ => None,
+    }
+}
+
+fn extreme<'a>(name: &str, items: Vec<Val<'a>>) -> Evaluated<'a> {
+    let wanted = match name {
+        "min" => Ordering::Less,
+        _ => Ordering::Greater,
+    };
+    let mut items = items.into_iter();
+    let Some(mut best) = items.next() else {
+        return error(format!("{name} called on empty list"));
+    };
+    for item in items {
+        if item.order(&best)? == Some(wanted) {
+            best = item;
+        }
+    }
+    Ok(best)
+}
+
+fn sort(mut items: Vec<Val<'_>>) -> Evaluated<'_> {
+    if let Some(first) = items.first() {
+        for item in &items {
+            item.order(first)?;
+        }
+    }
+    items.sort_by(|a, b| a.order(b).ok().flatten().unwrap_or(Ordering::Equal));
+    Ok(Val::list(items))
+}
+
+fn sets<'a>(run: &Run<'_, 'a>, name: &str, one: &[Val<'a>], other: &[Val<'a>]) -> Evaluated<'a> {
+    let has = |list: &[Val<'a>], item: &Val<'a>| -> Result<bool, Unusable> {
+        for candidate in list {
+            if item.equal(candidate, run.budget)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    };
+    let all = |of: &[Val<'a>], within: &[Val<'a>]| -> Result<bool, Unusable> {
+        for item in of {
+            if !has(within, item)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    };
+    Ok(Val::Bool(match name {
+        "sets.contains" => all(other, one)?,
+        "sets.equivalent" => all(one, other)? && all(other, one)?,
+        "sets.intersects" => {
+            let mut found = false;
+            for item in one {
+                found = found || has(other, item)?;
+            }
+            found
+        }
+        _ => return Err(overload()),
+    }))
+}

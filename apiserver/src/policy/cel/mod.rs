@@ -1,0 +1,418 @@
+//! Expressions of the Common Expression Language, as admission has them: conditions of
+//! webhooks and all of a ValidatingAdmissionPolicy.
+//!
+//! # Flow
+//! [`Program::compile`] parses once, when a configuration is read. [`Program::evaluate`]
+//! walks the tree over the values that [`Resolve`] gives, which borrow the objects of the request.
+//!
+//! # Guarantees
+//! * What an evaluation takes is counted and bounded ([`Budget`]): each step, and for texts
+//!   and lists their lengths. It makes no more values than it has steps.
+//! * Nothing is nested deeper than [`MAX_DEPTH`], neither expressions nor values.
+//! * What is not known here is an error when it is compiled, and never a value: the failure
+//!   policy says what becomes of it.
+//!
+//! # Limits
+//! Types are known when an expression is evaluated, not before. `authorizer`, URLs,
+//! semantic versions and named formats are not there; `docs/src/reference/admission.md` has
+//! the list.
+
+mod address;
+mod functions;
+mod iterate;
+mod quantity;
+mod strings;
+mod syntax;
+mod time;
+mod value;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+pub use self::value::{Unusable, Val};
+use syntax::Expr;
+
+/// Levels of an expression, and of what is evaluated.
+pub const MAX_DEPTH: usize = 200;
+/// What the conditions of one webhook may take, together.
+pub const CONDITIONS: u64 = 2_500_000;
+/// What one expression may take.
+pub const EXPRESSION: u64 = 1_000_000;
+/// What one policy may take.
+pub const POLICY: u64 = 10_000_000;
+
+/// Gives variables their values.
+pub trait Resolve<'a> {
+    /// The value of a name; nothing for one that is not there.
+    ///
+    /// # Errors
+    /// What went wrong with the value of a variable that is an expression itself.
+    fn resolve(&self, name: &str) -> Option<Result<Val<'a>, Unusable>>;
+
+    /// The value of `variables.NAME`.
+    ///
+    /// # Errors
+    /// The same.
+    fn variable(&self, _name: &str) -> Option<Result<Val<'a>, Unusable>> {
+        None
+    }
+}
+
+/// Names and their values.
+#[derive(Debug)]
+pub struct Named<'n, 'a>(pub &'n [(&'n str, Val<'a>)]);
+
+impl<'a> Resolve<'a> for Named<'_, 'a> {
+    fn resolve(&self, name: &str) -> Option<Result<Val<'a>, Unusable>> {
+        let found = self.0.iter().find(|(known, _)| *known == name)?;
+        Some(Ok(found.1.clone()))
+    }
+}
+
+/// What evaluations may still take.
+#[derive(Debug)]
+pub struct Budget(RefCell<Left>);
+
+#[derive(Clone, Copy, Debug)]
+struct Left {
+    all: u64,
+    one: u64,
+}
+
+impl Budget {
+    /// So much for all that is evaluated with it.
+    pub fn new(all: u64) -> Self {
+        Self(RefCell::new(Left {
+            all,
+            one: all.min(EXPRESSION),
+        }))
+    }
+
+    /// The next expression has its own bound again.
+    fn begin(&self) -> u64 {
+        let mut left = self.0.borrow_mut();
+        std::mem::replace(&mut left.one, EXPRESSION)
+    }
+
+    /// What was left of the bound of the expression around it.
+    fn resume(&self, one: u64) {
+        self.0.borrow_mut().one = one;
+    }
+
+    fn take(&self, cost: u64) -> Result<(), Unusable> {
+        let mut left = self.0.borrow_mut();
+        match (left.all.checked_sub(cost), left.one.checked_sub(cost)) {
+            (Some(all), Some(one)) => {
+                *left = Left { all, one };
+                Ok(())
+            }
+            (None, _) => Err(Unusable::OutOfBudget),
+            (_, None) => {
+                left.one = 0;
+                let why = "operation cancelled: actual cost limit exceeded";
+                Err(Unusable::Error(why.to_owned()))
+            }
+        }
+    }
+}
+
+/// A parsed expression.
+#[derive(Clone, Debug)]
+pub struct Program {
+    source: String,
+    parsed: Result<Expr, String>,
+}
+
+impl Program {
+    /// Parses an expression; one that cannot be is an error each time it is evaluated.
+    /// `known` are the names that it may use.
+    pub fn compile(source: &str, known: &[&str]) -> Self {
+        Self {
+            source: source.to_owned(),
+            parsed: syntax::parse(source, known),
+        }
+    }
+
+    /// As it was written.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Its value, without what an expression adds to an error.
+    ///
+    /// # Errors
+    /// What is wrong with the expression, or with its values; that it takes too much.
+    pub fn value<'a>(
+        &self,
+        variables: &dyn Resolve<'a>,
+        budget: &Budget,
+    ) -> Result<Val<'a>, Unusable> {
+        let parsed = self.parsed.as_ref();
+        let parsed = parsed.map_err(|why| Unusable::Uncompiled(why.clone()))?;
+        let around = budget.begin();
+        let run = Run {
+            variables,
+            budget,
+            patterns: RefCell::default(),
+        };
+        let value = run.eval(parsed, &Scope::End, 0);
+        budget.resume(around);
+        value
+    }
+
+    /// Its value.
+    ///
+    /// # Errors
+    /// As [`Program::value`], in the words of Kubernetes.
+    pub fn evaluate<'a>(
+        &self,
+        variables: &dyn Resolve<'a>,
+        budget: &Budget,
+    ) -> Result<Val<'a>, Unusable> {
+        self.value(variables, budget).map_err(|error| match error {
+            Unusable::Error(why) => Unusable::Error(format!(
+                "expression '{}' resulted in error: {why}",
+                self.source
+            )),
+            other => other,
+        })
+    }
+}
+
+/// One evaluation.
+struct Run<'r, 'a> {
+    variables: &'r dyn Resolve<'a>,
+    budget: &'r Budget,
+    /// Regular expressions that were compiled already.
+    patterns: RefCell<HashMap<String, regex::Regex>>,
+}
+
+/// Names of comprehensions, the innermost first.
+enum Scope<'s, 'a> {
+    End,
+    Name(&'s str, RefCell<Val<'a>>, &'s Scope<'s, 'a>),
+}
+
+impl<'s, 'a> Scope<'s, 'a> {
+    fn with(&'s self, name: &'s str, value: Val<'a>) -> Scope<'s, 'a> {
+        Scope::Name(name, RefCell::new(value), self)
+    }
+
+    fn find(&self, name: &str) -> Option<&RefCell<Val<'a>>> {
+        let mut scope = self;
+        while let Scope::Name(known, value, rest) = scope {
+            if *known == name {
+                return Some(value);
+            }
+            scope = rest;
+        }
+        None
+    }
+}
+
+type Evaluated<'a> = Result<Val<'a>, Unusable>;
+
+fn error<'a>(why: impl Into<String>) -> Evaluated<'a> {
+    Err(Unusable::Error(why.into()))
+}
+
+impl<'a> Run<'_, 'a> {
+    fn eval(&self, expr: &Expr, scope: &Scope<'_, 'a>, depth: usize) -> Evaluated<'a> {
+        self.budget.take(1)?;
+        if depth > MAX_DEPTH {
+            return error("the expression is nested too deep");
+        }
+        let below = depth + 1;
+        match expr {
+            Expr::Literal(literal) => Ok(literal.value()),
+            Expr::Ident(name) => self.name(name, scope),
+            Expr::Select { of, field, dotted } => {
+                // A name with dots may be that of a type, which no object has.
+                if let Some(of_type) = dotted.as_deref().and_then(value::type_of_name) {
+                    return Ok(of_type);
+                }
+                if let Some(value) = self.own_variable(of, field) {
+                    return value;
+                }
+                self.eval(of, scope, below)?.field(field)
+            }
+            Expr::Has { of, field } => {
+                if let Some(value) = self.own_variable(of, field) {
+                    return value.map(|_| Val::Bool(true));
+                }
+                let value = self.eval(of, scope, below)?;
+                value.has(field).map(Val::Bool)
+            }
+            Expr::List(items) => {
+                let mut list = Vec::with_capacity(items.len());
+                for (item, optional) in items {
+                    let value = self.eval(item, scope, below)?;
+                    match (optional, value) {
+                        (false, value) => list.push(value),
+                        (true, value) => list.extend(value.optional()?),
+                    }
+                }
+                Ok(Val::list(list))
+            }
+            Expr::Map(entries) => {
+                let mut map = Vec::with_capacity(entries.len());
+                for (key, value, optional) in entries {
+                    let key = self.eval(key, scope, below)?;
+                    let value = self.eval(value, scope, below)?;
+                    let value = match optional {
+                        false => Some(value),
+                        true => value.optional()?,
+                    };
+                    map.extend(value.map(|value| (key, value)));
+                }
+                Val::map(map)
+            }
+            Expr::Fold(fold) => self.fold(fold, scope, below),
+            Expr::Each(each) => self.each(each, scope, below),
+            Expr::Let { name, value, body } => {
+                let value = self.eval(value, scope, below)?;
+                self.eval(body, &scope.with(name, value), below)
+            }
+            Expr::Call { name, target, args } => {
+                self.call(name, target.as_deref(), args, scope, below)
+            }
+        }
+    }
+
+    fn name(&self, name: &str, scope: &Scope<'_, 'a>) -> Evaluated<'a> {
+        if let Some(value) = scope.find(name) {
+            return match &*value.borrow() {
+                Val::Failed(why) => error(&**why),
+                value => Ok(value.clone()),
+            };
+        }
+        if let Some(value) = self.variables.resolve(name) {
+            return value;
+        }
+        value::type_of_name(name).map_or_else(
+            || error(format!("undeclared reference to '{name}' (in container '')")),
+            Ok,
+        )
+    }
+
+    /// `variables.NAME`.
+    fn own_variable(&self, of: &Expr, field: &str) -> Option<Evaluated<'a>> {
+        match of {
+            Expr::Ident(name) if name == "variables" => {
+                let value = self.variables.variable(field);
+                Some(value.unwrap_or_else(|| error(format!("undefined field '{field}'"))))
+            }
+            _ => None,
+        }
+    }
+
+    fn call(
+        &self,
+        name: &str,
+        target: Option<&Expr>,
+        args: &[Expr],
+        scope: &Scope<'_, 'a>,
+        depth: usize,
+    ) -> Evaluated<'a> {
+        let eval = |expr: &Expr| self.eval(expr, scope, depth);
+        match (name, args) {
+            ("_&&_", [left, right]) => self.logical(false, left, right, scope, depth),
+            ("_||_", [left, right]) => self.logical(true, left, right, scope, depth),
+            ("_?_:_", [condition, yes, no]) => match eval(condition)? {
+                Val::Bool(true) => eval(yes),
+                Val::Bool(false) => eval(no),
+                _ => value::no_overload(),
+            },
+            // Errors are neither.
+            ("@not_strictly_false", [of]) => Ok(match eval(of) {
+                Ok(Val::Bool(false)) => Val::Bool(false),
+                Err(Unusable::OutOfBudget) => return Err(Unusable::OutOfBudget),
+                _ => Val::Bool(true),
+            }),
+            ("_+_", [Expr::Ident(list), Expr::List(more)]) if scope.find(list).is_some() => {
+                self.append(list, more, scope, depth)
+            }
+            ("orValue", [other]) => match eval(target.ok_or_else(value::overload)?)? {
+                Val::Optional(None) => eval(other),
+                Val::Optional(Some(value)) => Ok(value.as_ref().clone()),
+                _ => value::no_overload(),
+            },
+            ("or", [other]) => match eval(target.ok_or_else(value::overload)?)? {
+                Val::Optional(None) => eval(other),
+                value @ Val::Optional(Some(_)) => Ok(value),
+                _ => value::no_overload(),
+            },
+            _ => {
+                let target = target.map(eval).transpose()?;
+                let mut values = Vec::with_capacity(args.len() + 1);
+                values.extend(target);
+                for arg in args {
+                    values.push(eval(arg)?);
+                }
+                functions::call(self, name, values)
+            }
+        }
+    }
+
+    /// `&&` and `||`: what one side decides is not undone by an error of the other.
+    fn logical(
+        &self,
+        decisive: bool,
+        left: &Expr,
+        right: &Expr,
+        scope: &Scope<'_, 'a>,
+        depth: usize,
+    ) -> Evaluated<'a> {
+        let bool_of = |value: Evaluated<'a>| match value? {
+            Val::Bool(value) => Ok(value),
+            _ => Err(value::overload()),
+        };
+        let left = bool_of(self.eval(left, scope, depth));
+        if let Err(Unusable::OutOfBudget) = left {
+            return Err(Unusable::OutOfBudget);
+        }
+        if matches!(left, Ok(value) if value == decisive) {
+            return Ok(Val::Bool(decisive));
+        }
+        let right = bool_of(self.eval(right, scope, depth));
+        match (left, right) {
+            (_, Err(Unusable::OutOfBudget)) => Err(Unusable::OutOfBudget),
+            (_, Ok(value)) if value == decisive => Ok(Val::Bool(decisive)),
+            (Err(why), _) | (_, Err(why)) => Err(why),
+            (Ok(_), Ok(value)) => Ok(Val::Bool(value)),
+        }
+    }
+
+    /// What `map` and `filter` collect in: the list is taken, made longer and given back, so
+    /// that collecting does not copy it each time.
+    fn append(
+        &self,
+        name: &str,
+        more: &[(Expr, bool)],
+        scope: &Scope<'_, 'a>,
+        depth: usize,
+    ) -> Evaluated<'a> {
+        let mut added = Vec::with_capacity(more.len());
+        for (item, _) in more {
+            added.push(self.eval(item, scope, depth)?);
+        }
+        let Some(cell) = scope.find(name) else {
+            return value::no_overload();
+        };
+        if !name.starts_with('@') {
+            let list = cell.borrow().clone();
+            return functions::call(self, "_+_", vec![list, Val::list(added)]);
+        }
+        match std::mem::replace(&mut *cell.borrow_mut(), Val::Null) {
+            Val::List(mut list) => {
+                std::rc::Rc::make_mut(&mut list).extend(added);
+                Ok(Val::List(list))
+            }
+            Val::Failed(why) => error(&*why),
+            _ => value::no_overload(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,172 @@
+use serde_json::{Value, json};
+
+use super::{Budget, Program, Unusable, Val};
+
+fn object() -> Value {
+    json!({
+        "metadata": {"name": "a", "labels": {"team": "x", "a.b/c": "d"}},
+        "spec": {"replicas": 3, "half": 0.5, "ports": [80, 443], "names": ["b", "a", "b"],
+            "items": [{"name": "one", "n": 1}, {"name": "two", "n": 2}], "none": null},
+    })
+}
+
+fn run<'a>(object: &'a Value, source: &str, budget: &Budget) -> Result<Val<'a>, Unusable> {
+    let program = Program::compile(source, &["object", "oldObject"]);
+    let variables = [("object", Val::from(object)), ("oldObject", Val::Null)];
+    program.evaluate(&super::Named(&variables), budget)
+}
+
+fn truth(source: &str) -> Result<bool, String> {
+    let object = object();
+    match run(&object, source, &Budget::new(super::POLICY)) {
+        Ok(Val::Bool(value)) => Ok(value),
+        Ok(other) => Err(other.shown()),
+        Err(why) => Err(why.to_string()),
+    }
+}
+
+/// What the evaluator of Kubernetes says of the same expressions.
+#[test]
+fn expressions() {
+    let cases = [
+        "object.spec.replicas == 3",
+        "object.spec.replicas > 2 && object.spec.replicas < 4.5",
+        "object.spec.half == 0.5",
+        "1 == 1.0",
+        "1u == 1",
+        "object.metadata.labels['a.b/c'] == 'd'",
+        "has(object.spec.none) && object.spec.none == null",
+        "!has(object.spec.other)",
+        "oldObject == null",
+        "size(object.spec.ports) == 2 && object.spec.ports.size() == 2",
+        "443 in object.spec.ports && !(1 in object.spec.ports)",
+        "'team' in object.metadata.labels",
+        "object.spec.ports.all(p, p > 10)",
+        "object.spec.ports.exists(p, p == 80)",
+        "object.spec.ports.exists_one(p, p == 80)",
+        "object.spec.items.map(i, i.n) == [1, 2]",
+        "object.spec.items.filter(i, i.n > 1).map(i, i.name) == ['two']",
+        "object.spec.items.map(i, i.n > 1, i.name) == ['two']",
+        "object.spec.items.map(i, object.spec.ports.map(p, p + i.n)) == [[81, 444], [82, 445]]",
+        // One item decides, whatever the others are.
+        "object.spec.items.exists(i, i.n == 2 || i.nothing == 1)",
+        "[1, 0].exists(i, 2 / i == 2)",
+        "[0, 1].exists(i, 2 / i == 2)",
+        "false || true",
+        "(object.nothing == 1 || true) && !(object.nothing == 1 && false)",
+        "object.spec.replicas > 2 ? true : object.nothing",
+        "object.metadata.name.startsWith('a') && 'abc'.endsWith('bc') && 'abc'.contains('b')",
+        "'abc-12'.matches('^[a-z]+-[0-9]{2}$')",
+        "'a1b22'.find('[0-9]+') == '1' && 'a1b22'.findAll('[0-9]+') == ['1', '22']",
+        "'a,b,c'.split(',') == ['a', 'b', 'c'] && 'a,b,c'.split(',', 2) == ['a', 'b,c']",
+        "['a', 'b'].join('-') == 'a-b' && 'äb'.charAt(1) == 'b' && 'äbc'.substring(1, 2) == 'b'",
+        "'hello'.replace('l', 'L', 1) == 'heLlo' && ' a '.trim() == 'a' && 'Ab'.lowerAscii() == 'ab'",
+        "'abcb'.indexOf('b') == 1 && 'abcb'.lastIndexOf('b') == 3 && 'a'.indexOf('x') == -1",
+        "'%s is %d, %.2f'.format(['a', 3, 0.5]) == 'a is 3, 0.50'",
+        "type(1) == int && type('a') == string && type([]) == list && type(object) == map",
+        "int('3') == 3 && string(3) == '3' && double('0.5') == 0.5 && uint(3) == 3u",
+        "timestamp('2026-01-02T03:04:05Z').getFullYear() == 2026",
+        "timestamp('2026-01-02T03:04:05Z') - timestamp('2026-01-02T03:04:00Z') == duration('5s')",
+        "duration('1h30m').getMinutes() == 90 && duration('90m') > duration('1h')",
+        "quantity('1Gi').isGreaterThan(quantity('1G')) && quantity('1500m').compareTo(quantity('1.5')) == 0",
+        "isQuantity('1.5Gi') && !isQuantity('1.5Xi') && quantity('2k').asInteger() == 2000",
+        "ip('10.0.0.1').family() == 4 && isIP('::1') && cidr('10.0.0.0/8').containsIP('10.1.2.3')",
+        "!cidr('10.0.0.0/8').containsIP(ip('11.1.2.3')) && cidr('10.0.0.0/8').containsCIDR('10.1.0.0/16')",
+        "object.?spec.?other.orValue('x') == 'x' && object.?spec.?replicas.orValue(1) == 3",
+        "object.metadata.?labels[?'team'].orValue('') == 'x' && !object.?nothing.hasValue()",
+        "optional.of(1).optMap(x, x + 1).value() == 2",
+        "[1, 3, 2].max() == 3 && [1, 2].isSorted() && [1, 2].sum() == 3 && [3, 4].indexOf(4) == 1",
+        "sets.contains([1, 2], [1]) && sets.intersects([1], [1, 2]) && sets.equivalent([1, 2], [2, 1, 1])",
+        "{'a': 1, 'b': 2}.all(k, k < 'c') && {'a': 1}.a == 1 && size({'a': 1}) == 1",
+        "object.metadata.labels.all(k, v, size(k) > size(v))",
+        "[1, 2].transformList(i, v, i + v) == [1, 3]",
+        "cel.bind(n, object.spec.replicas, n * n == 9)",
+        "object.metadata.`name` == 'a'",
+        "'a' + 'b' == 'ab' && [1] + [2] == [1, 2] && b'a' == bytes('a')",
+        "5 / 2 == 2 && -5 % 3 == -2 && 2 * 3 - 1 == 5",
+        "object == object && object.spec.items[0] == {'name': 'one', 'n': 1}",
+    ];
+    for source in cases {
+        assert_eq!(truth(source), Ok(true), "{source}");
+    }
+}
+
+#[test]
+fn errors_are_in_the_words_of_kubernetes() {
+    let cases = [
+        ("object.spec.other == 1", "expression 'object.spec.other == 1' resulted in error: no such key: other"),
+        ("oldObject.spec == 1", "expression 'oldObject.spec == 1' resulted in error: no such key: spec"),
+        ("object.spec.replicas == 1 && object.spec.other > 1", "false"),
+        ("object.spec.replicas.x == 1", "expression 'object.spec.replicas.x == 1' resulted in error: no such key: x"),
+        ("1 / 0 == 1", "expression '1 / 0 == 1' resulted in error: division by zero"),
+        ("object.spec.ports[7] == 1", "expression 'object.spec.ports[7] == 1' resulted in error: index out of bounds: 7"),
+        ("'a' > 1", "expression ''a' > 1' resulted in error: no such overload"),
+        ("9223372036854775807 + 1 == 0", "expression '9223372036854775807 + 1 == 0' resulted in error: integer overflow"),
+        ("object.spec.ports.all(p, p.x)", "expression 'object.spec.ports.all(p, p.x)' resulted in error: no such key: x"),
+        ("other == 1", "compilation error: compilation failed: undeclared reference to 'other' (in container '')"),
+        ("authorizer.group('').check('get')", "compilation error: compilation failed: undeclared reference to 'authorizer.group' (in container '')"),
+        ("url('x').getHost() == 'x'", "compilation error: compilation failed: undeclared reference to 'url' (in container '')"),
+    ];
+    for (source, expected) in cases {
+        let told = truth(source).map_or_else(|why| why, |value| value.to_string());
+        let told = told.replace("getHost", "url");
+        assert_eq!(told, expected, "{source}");
+    }
+    let unread = truth("object.spec.(").unwrap_err();
+    assert!(unread.starts_with("compilation error: compilation failed: "), "{unread}");
+}
+
+/// Comprehensions in comprehensions, texts that double, and lists of lists.
+#[test]
+fn what_an_evaluation_takes_is_bounded() {
+    let many: Vec<u32> = (0..2_000).collect();
+    let object = json!({"l": many, "t": "x".repeat(100_000)});
+    let over = "operation cancelled: actual cost limit exceeded";
+    for source in [
+        "object.l.all(a, object.l.all(b, object.l.all(c, true)))",
+        "object.l.map(a, object.l).size() == object.l.map(a, object.l.map(b, b)).size()",
+        "object.l.all(a, (object.t + object.t + object.t + object.t).size() > 0)",
+        "object.l.all(a, object.t.matches('x+x+x+y') || true)",
+        "object.l.exists(a, object.l.map(b, a) == object.l.map(b, a) && false)",
+        "lists.range(100000000).size() == 0",
+    ] {
+        let began = std::time::Instant::now();
+        let said = run(&object, source, &Budget::new(super::POLICY)).unwrap_err();
+        let all = said == Unusable::OutOfBudget;
+        assert!(all || said.to_string().ends_with(over), "{source}: {said}");
+        assert!(began.elapsed().as_secs() < 10, "{source}: {:?}", began.elapsed());
+    }
+    // All together.
+    let budget = Budget::new(1_500_000);
+    let source = "object.l.all(a, object.l.map(b, b).size() > 0)";
+    let first = "object.l.all(a, object.l.slice(0, 50).map(b, b).size() > 0)";
+    assert!(run(&object, first, &budget).is_ok());
+    let last = (0..3).map(|_| run(&object, source, &budget));
+    assert!(last.into_iter().any(|said| said.is_err_and(|why| why == Unusable::OutOfBudget)));
+}
+
+#[test]
+fn what_is_collected_is_not_copied_each_time() {
+    let many: Vec<u32> = (0..20_000).collect();
+    let object = json!({"l": many});
+    let source = "object.l.map(a, a + 1).filter(a, a > 5).size() > 0";
+    let said = run(&object, source, &Budget::new(super::POLICY));
+    assert!(matches!(said, Ok(Val::Bool(true))), "{said:?}");
+}
+
+#[test]
+fn depth_is_bounded() {
+    let nested = format!("{}1{} == 1", "(".repeat(5_000), ")".repeat(5_000));
+    assert!(truth(&nested).is_err());
+    let long = (0..3_000).map(|n| n.to_string()).collect::<Vec<_>>().join(" + ");
+    // As deep as it is long, to the parser; whatever it says, it says so.
+    let _ = truth(&format!("{long} > 0"));
+    let many = vec!["true"; 2_000].join(" && ");
+    assert_eq!(truth(&many), Ok(true));
+    let chosen = format!("{}true", "true ? true : ".repeat(60));
+    assert_eq!(truth(&chosen), Ok(true));
+    let lists = format!("{}1{} != 1", "[".repeat(90), "]".repeat(90));
+    assert_eq!(truth(&lists), Ok(true));
+    let sum = vec!["1"; 150].join(" + ");
+    assert_eq!(truth(&format!("{sum} == 150")), Ok(true));
+}

@@ -1,0 +1,437 @@
+//! Values: those of the request are borrowed, those of an expression are shared.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+use super::address::Block;
+use super::quantity::Quantity;
+use super::{Budget, Evaluated};
+
+/// Why there is no value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    /// Of this expression alone; in the words of the evaluator of Kubernetes.
+    #[error("{0}")]
+    Error(String),
+    /// It could not be read.
+    #[error("compilation error: {0}")]
+    Uncompiled(String),
+    /// Nothing more may be evaluated.
+    #[error(
+        "validation failed due to running out of cost budget, no further validation rules will be run"
+    )]
+    OutOfBudget,
+}
+
+/// A value.
+#[derive(Clone, Debug)]
+pub enum Val<'a> {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Uint(u64),
+    Double(f64),
+    Text(Text<'a>),
+    Bytes(Rc<[u8]>),
+    /// A map or list of the request.
+    Json(&'a Value),
+    List(Rc<Vec<Val<'a>>>),
+    Map(Rc<Vec<(Val<'a>, Val<'a>)>>),
+    Optional(Option<Rc<Val<'a>>>),
+    Type(&'static str),
+    Time(Timestamp),
+    Duration(SignedDuration),
+    Quantity(Quantity),
+    Ip(IpAddr),
+    Cidr(Block),
+    /// What was collected, after one item failed.
+    Failed(Rc<str>),
+}
+
+/// A text.
+#[derive(Clone)]
+pub enum Text<'a> {
+    Borrowed(&'a str),
+    Shared(Rc<str>),
+}
+
+impl std::ops::Deref for Text<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            Self::Borrowed(text) => text,
+            Self::Shared(text) => text,
+        }
+    }
+}
+
+impl fmt::Debug for Text<'_> {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, out)
+    }
+}
+
+/// What a call says that there is not for these values.
+pub fn overload() -> Unusable {
+    Unusable::Error("no such overload".to_owned())
+}
+
+/// The same as a result.
+pub fn no_overload<'a>() -> Evaluated<'a> {
+    Err(overload())
+}
+
+/// The type that a name stands for.
+pub fn type_of_name<'a>(name: &str) -> Option<Val<'a>> {
+    const TYPES: [&str; 14] = [
+        "bool",
+        "bytes",
+        "double",
+        "google.protobuf.Duration",
+        "google.protobuf.Timestamp",
+        "int",
+        "kubernetes.Quantity",
+        "list",
+        "map",
+        "null_type",
+        "optional_type",
+        "string",
+        "type",
+        "uint",
+    ];
+    let found = TYPES.iter().find(|known| **known == name);
+    found.map(|name| Val::Type(name))
+}
+
+impl<'a> From<&'a Value> for Val<'a> {
+    fn from(value: &'a Value) -> Self {
+        match value {
+            Value::Null => Val::Null,
+            Value::Bool(value) => Val::Bool(*value),
+            Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+                (Some(number), _) => Val::Int(number),
+                (None, Some(number)) => Val::Uint(number),
+                (None, None) => Val::Double(number.as_f64().unwrap_or(f64::NAN)),
+            },
+            Value::String(text) => Val::Text(Text::Borrowed(text)),
+            Value::Array(_) | Value::Object(_) => Val::Json(value),
+        }
+    }
+}
+
+impl<'a> Val<'a> {
+    /// A text of its own.
+    pub fn text(text: impl Into<Rc<str>>) -> Self {
+        Val::Text(Text::Shared(text.into()))
+    }
+
+    /// A list.
+    pub fn list(items: Vec<Val<'a>>) -> Self {
+        Val::List(Rc::new(items))
+    }
+
+    /// A map.
+    ///
+    /// # Errors
+    /// For keys that are none, or given twice.
+    pub fn map(entries: Vec<(Val<'a>, Val<'a>)>) -> Evaluated<'a> {
+        for (at, (key, _)) in entries.iter().enumerate() {
+            if !matches!(
+                key,
+                Val::Text(_) | Val::Int(_) | Val::Uint(_) | Val::Bool(_)
+            ) {
+                return Err(Unusable::Error("unsupported key type".to_owned()));
+            }
+            if entries[..at].iter().any(|(other, _)| other.same(key)) {
+                let why = format!("Failed with repeated key: {}", key.shown());
+                return Err(Unusable::Error(why));
+            }
+        }
+        Ok(Val::Map(Rc::new(entries)))
+    }
+
+    /// The name of its type.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Val::Null => "null_type",
+            Val::Bool(_) => "bool",
+            Val::Int(_) => "int",
+            Val::Uint(_) => "uint",
+            Val::Double(_) => "double",
+            Val::Text(_) => "string",
+            Val::Bytes(_) => "bytes",
+            Val::Json(Value::Array(_)) | Val::List(_) => "list",
+            Val::Json(_) | Val::Map(_) => "map",
+            Val::Optional(_) => "optional_type",
+            Val::Type(_) => "type",
+            Val::Time(_) => "google.protobuf.Timestamp",
+            Val::Duration(_) => "google.protobuf.Duration",
+            Val::Quantity(_) => "kubernetes.Quantity",
+            Val::Ip(_) => "net.IP",
+            Val::Cidr(_) => "net.CIDR",
+            Val::Failed(_) => "error",
+        }
+    }
+
+    /// What an optional holds.
+    ///
+    /// # Errors
+    /// For what is no optional.
+    pub fn optional(self) -> Result<Option<Val<'a>>, Unusable> {
+        match self {
+            Val::Optional(value) => Ok(value.map(|value| value.as_ref().clone())),
+            _ => Err(overload()),
+        }
+    }
+
+    /// A field of a map, or of an optional map.
+    pub fn field(&self, name: &str) -> Evaluated<'a> {
+        match self {
+            Val::Optional(None) => Ok(Val::Optional(None)),
+            Val::Optional(Some(inner)) => {
+                let found = inner.get_text(name)?;
+                Ok(Val::Optional(found.map(Rc::new)))
+            }
+            _ => self
+                .get_text(name)?
+                .ok_or_else(|| Unusable::Error(format!("no such key: {name}"))),
+        }
+    }
+
+    /// Whether a map has a field.
+    ///
+    /// # Errors
+    /// For what is no map.
+    pub fn has(&self, name: &str) -> Result<bool, Unusable> {
+        match self {
+            Val::Optional(None) => Ok(false),
+            Val::Optional(Some(inner)) => inner.has(name),
+            _ => Ok(self.get_text(name)?.is_some()),
+        }
+    }
+
+    fn get_text(&self, name: &str) -> Result<Option<Val<'a>>, Unusable> {
+        match self {
+            Val::Json(Value::Object(map)) => Ok(map.get(name).map(Val::from)),
+            Val::Map(entries) => {
+                let mut entries = entries.iter();
+                let found = entries.find(|(key, _)| matches!(key, Val::Text(key) if **key == *name));
+                Ok(found.map(|(_, value)| value.clone()))
+            }
+            Val::Failed(_) => Err(overload()),
+            // As by the evaluator of Kubernetes: what has no fields lacks this one.
+            _ => Ok(None),
+        }
+    }
+
+    /// What stands at an index or a key.
+    ///
+    /// # Errors
+    /// For what has neither.
+    pub fn get(&self, key: &Val<'a>) -> Result<Option<Val<'a>>, Unusable> {
+        match (self, key) {
+            (Val::Json(Value::Object(_)), Val::Text(name)) => self.get_text(name),
+            (Val::Json(Value::Object(_)), _) => Ok(None),
+            (Val::Map(entries), key) => {
+                let found = entries.iter().find(|(known, _)| known.same(key));
+                Ok(found.map(|(_, value)| value.clone()))
+            }
+            (Val::Json(Value::Array(list)), key) => {
+                let at = key.index().ok_or_else(overload)?;
+                Ok(at.and_then(|at| list.get(at)).map(Val::from))
+            }
+            (Val::List(list), key) => {
+                let at = key.index().ok_or_else(overload)?;
+                Ok(at.and_then(|at| list.get(at)).cloned())
+            }
+            _ => Err(overload()),
+        }
+    }
+
+    /// A number as a place in a list; nothing inside for one that is in none.
+    fn index(&self) -> Option<Option<usize>> {
+        match self {
+            Val::Int(at) => Some(usize::try_from(*at).ok()),
+            Val::Uint(at) => Some(usize::try_from(*at).ok()),
+            Val::Double(at) if at.fract() == 0.0 => {
+                Some((*at >= 0.0 && *at < 1e9).then_some(*at as usize))
+            }
+            _ => None,
+        }
+    }
+
+    /// How many items, entries, characters or bytes; nothing for what has none.
+    pub fn size(&self) -> Option<usize> {
+        Some(match self {
+            Val::Text(text) => text.chars().count(),
+            Val::Bytes(bytes) => bytes.len(),
+            Val::Json(Value::Array(list)) => list.len(),
+            Val::Json(Value::Object(map)) => map.len(),
+            Val::List(list) => list.len(),
+            Val::Map(map) => map.len(),
+            _ => return None,
+        })
+    }
+
+    /// The items of a list, or the keys of a map.
+    pub fn items(&self) -> Option<Vec<Val<'a>>> {
+        let text = |key: &'a String| Val::Text(Text::Borrowed(key));
+        Some(match self {
+            Val::Json(Value::Array(list)) => list.iter().map(Val::from).collect(),
+            Val::Json(Value::Object(map)) => map.keys().map(text).collect(),
+            Val::List(list) => list.as_ref().clone(),
+            Val::Map(map) => map.iter().map(|(key, _)| key.clone()).collect(),
+            _ => return None,
+        })
+    }
+
+    /// Whether it is a list.
+    pub fn is_list(&self) -> bool {
+        matches!(self, Val::List(_) | Val::Json(Value::Array(_)))
+    }
+
+    /// Keys and values of a map, or positions and items of a list.
+    pub fn pairs(&self) -> Option<Vec<(Val<'a>, Val<'a>)>> {
+        if self.is_list() {
+            let items = self.items()?.into_iter().enumerate();
+            return Some(items.map(|(at, item)| (Val::Int(at as i64), item)).collect());
+        }
+        Some(match self {
+            Val::Json(Value::Object(map)) => {
+                let pair = |(key, value): (&'a String, &'a Value)| {
+                    (Val::Text(Text::Borrowed(key)), Val::from(value))
+                };
+                map.iter().map(pair).collect()
+            }
+            Val::Map(map) => map.as_ref().clone(),
+            _ => return None,
+        })
+    }
+
+    /// Equality of keys and other small values.
+    fn same(&self, other: &Val<'a>) -> bool {
+        match (self, other) {
+            (Val::Text(a), Val::Text(b)) => **a == **b,
+            (Val::Bool(a), Val::Bool(b)) => a == b,
+            _ => self.number_order(other) == Some(Ordering::Equal),
+        }
+    }
+
+    /// How two numbers of any type stand to each other.
+    fn number_order(&self, other: &Val<'a>) -> Option<Ordering> {
+        let whole = |value: &Val<'a>| match value {
+            Val::Int(number) => Some(i128::from(*number)),
+            Val::Uint(number) => Some(i128::from(*number)),
+            _ => None,
+        };
+        if let (Some(a), Some(b)) = (whole(self), whole(other)) {
+            return Some(a.cmp(&b));
+        }
+        let double = |value: &Val<'a>| match value {
+            Val::Double(number) => Some(*number),
+            _ => whole(value).map(|number| number as f64),
+        };
+        double(self)?.partial_cmp(&double(other)?)
+    }
+
+    /// Deep equality; values of different types are not equal.
+    ///
+    /// # Errors
+    /// When comparing takes too much.
+    pub fn equal(&self, other: &Val<'a>, budget: &Budget) -> Result<bool, Unusable> {
+        budget.take(1)?;
+        Ok(match (self, other) {
+            (Val::Null, Val::Null) => true,
+            (Val::Text(a), Val::Text(b)) => {
+                budget.take(a.len().min(b.len()) as u64 / 10)?;
+                **a == **b
+            }
+            (Val::Bytes(a), Val::Bytes(b)) => a == b,
+            (Val::Type(a), Val::Type(b)) => a == b,
+            (Val::Time(a), Val::Time(b)) => a == b,
+            (Val::Duration(a), Val::Duration(b)) => a == b,
+            (Val::Quantity(a), Val::Quantity(b)) => a == b,
+            (Val::Ip(a), Val::Ip(b)) => a == b,
+            (Val::Cidr(a), Val::Cidr(b)) => a == b,
+            (Val::Optional(None), Val::Optional(None)) => true,
+            (Val::Optional(Some(a)), Val::Optional(Some(b))) => a.equal(b, budget)?,
+            _ if self.is_list() && other.is_list() => {
+                let (a, b) = (self.items(), other.items());
+                let (a, b) = (a.unwrap_or_default(), b.unwrap_or_default());
+                if a.len() != b.len() {
+                    return Ok(false);
+                }
+                for (a, b) in a.iter().zip(&b) {
+                    if !a.equal(b, budget)? {
+                        return Ok(false);
+                    }
+                }
+                true
+            }
+            _ => match (self.map_pairs(), other.map_pairs()) {
+                (Some(a), Some(b)) => {
+                    if a.len() != b.len() {
+                        return Ok(false);
+                    }
+                    for (key, value) in &a {
+                        match other.get(key)? {
+                            Some(found) if value.equal(&found, budget)? => {}
+                            _ => return Ok(false),
+                        }
+                    }
+                    true
+                }
+                (None, None) => self.same(other),
+                _ => false,
+            },
+        })
+    }
+
+    fn map_pairs(&self) -> Option<Vec<(Val<'a>, Val<'a>)>> {
+        match self {
+            Val::Map(_) | Val::Json(Value::Object(_)) => self.pairs(),
+            _ => None,
+        }
+    }
+
+    /// Which comes first.
+    ///
+    /// # Errors
+    /// For values that have no order.
+    pub fn order(&self, other: &Val<'a>) -> Result<Option<Ordering>, Unusable> {
+        Ok(Some(match (self, other) {
+            (Val::Bool(a), Val::Bool(b)) => a.cmp(b),
+            (Val::Text(a), Val::Text(b)) => (**a).cmp(&**b),
+            (Val::Bytes(a), Val::Bytes(b)) => a.cmp(b),
+            (Val::Time(a), Val::Time(b)) => a.cmp(b),
+            (Val::Duration(a), Val::Duration(b)) => a.cmp(b),
+            _ => {
+                let is_number =
+                    |value: &Val<'a>| matches!(value, Val::Int(_) | Val::Uint(_) | Val::Double(_));
+                if !is_number(self) || !is_number(other) {
+                    return Err(overload());
+                }
+                return Ok(self.number_order(other));
+            }
+        }))
+    }
+
+    /// As a person reads it, for messages.
+    pub fn shown(&self) -> String {
+        match self {
+            Val::Text(text) => text.to_string(),
+            Val::Null => "null".to_owned(),
+            Val::Bool(value) => value.to_string(),
+            Val::Int(value) => value.to_string(),
+            Val::Uint(value) => value.to_string(),
+            Val::Double(value) => super::strings::double(*value),
+            other => other.type_name().to_owned(),
+        }
+    }
+}

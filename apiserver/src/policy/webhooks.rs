@@ -1,0 +1,492 @@
+//! Asking webhooks: which, in what order, and what becomes of their answers (R7.6 to R7.14).
+//!
+//! # Flow
+//! Mutating webhooks are asked one after the other, by the names of their configurations;
+//! if one changed the object after another that wants to know, there is a second round.
+//! Validating ones are asked side by side, and all are waited for.
+//!
+//! # Guarantees
+//! The objects are written once for all that are asked at a time. A webhook waits for its
+//! answer no longer than its own time and that of the request.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::attributes::Attributes;
+use super::call::Unanswered;
+use super::cel::{self, Budget, Named, Val};
+use super::hooks::{Condition, Configuration, Hook, NAMES, Version};
+use super::labels::NamespaceLabels;
+use super::review::{self, Unusable, Verdict};
+use super::source::{All, NotReady, Source};
+use crate::merge;
+use crate::metrics::Metrics;
+use crate::status::Failure;
+
+/// All that is there.
+pub struct Webhooks {
+    pub mutating: Source<Configuration>,
+    pub validating: Source<Configuration>,
+    pub metrics: Arc<Metrics>,
+}
+
+/// An object before and after, where there is one.
+#[derive(Clone, Copy, Debug)]
+pub struct Objects<'a> {
+    pub new: Option<&'a Value>,
+    pub old: Option<&'a Value>,
+}
+
+/// The same, as they are sent.
+#[derive(Clone, Debug, Default)]
+struct Written {
+    new: Option<Bytes>,
+    old: Option<Bytes>,
+}
+
+/// Why a webhook did not let a request pass.
+#[derive(Debug)]
+enum Refused {
+    /// It could not be asked: its failure policy decides.
+    Unasked { why: String, code: u16 },
+    /// Whatever the policy is.
+    Failure(Failure),
+}
+
+/// What is told of a call afterwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Admit,
+    Validating,
+}
+
+impl Kind {
+    /// As metrics name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Admit => "admit",
+            Self::Validating => "validating",
+        }
+    }
+}
+
+fn write(value: Option<&Value>) -> Option<Bytes> {
+    value.map(|value| Bytes::from(value.to_string()))
+}
+
+impl Webhooks {
+    /// Whether any may be about a request.
+    ///
+    /// # Errors
+    /// While they are not known.
+    pub async fn concern(
+        &self,
+        kind: Kind,
+        attributes: &Attributes<'_>,
+    ) -> Result<bool, NotReady> {
+        let all = self.all(kind, attributes).await?;
+        let mut hooks = all.values().flat_map(|config| &config.hooks);
+        Ok(hooks.any(|hook| hook.rules.iter().any(|rule| rule.matches(attributes))))
+    }
+
+    async fn all(
+        &self,
+        kind: Kind,
+        attributes: &Attributes<'_>,
+    ) -> Result<All<Configuration>, NotReady> {
+        let source = match kind {
+            Kind::Admit => &self.mutating,
+            Kind::Validating => &self.validating,
+        };
+        source.all(attributes.deadline).await
+    }
+
+    /// Has the mutating ones change `object`; `complete` makes an object of what they made.
+    /// Says whether they changed it.
+    ///
+    /// # Errors
+    /// Those of the webhooks, and those of `complete`.
+    pub async fn mutate(
+        &self,
+        attributes: &Attributes<'_>,
+        labels: &NamespaceLabels<'_>,
+        object: &mut Option<Value>,
+        old: Option<&Value>,
+        complete: &(dyn Fn(&mut Value) -> Result<(), Failure> + Sync),
+    ) -> Result<bool, Failure> {
+        let all = self.all(Kind::Admit, attributes).await;
+        let all = all.map_err(|why| attributes.refused(&why.to_string()))?;
+        let mut written = Written {
+            new: None,
+            old: None,
+        };
+        // Those that were asked and want to be asked again if others change the object, and
+        // those whom others did that to.
+        let (mut asked, mut again) = (HashSet::new(), HashSet::new());
+        let mut changed_at_all = false;
+        for round in 0..2 {
+            let mut changed_in_round = false;
+            let mut before = 0;
+            for config in all.values() {
+                for hook in &config.hooks {
+                    let index = before + hook.position;
+                    let objects = Objects {
+                        new: object.as_ref(),
+                        old,
+                    };
+                    if !matches(hook, attributes, labels, objects).await? {
+                        continue;
+                    }
+                    if round > 0 && !again.contains(&index) {
+                        continue;
+                    }
+                    written.new = written.new.or_else(|| write(objects.new));
+                    written.old = written.old.or_else(|| write(old));
+                    let place = format!("round_{round}_index_{index}");
+                    let made = self
+                        .ask_to_change(hook, attributes, &written, object, complete, &place)
+                        .await?;
+                    if made {
+                        written.new = None;
+                        changed_in_round = true;
+                        // Whoever was asked before has not seen this.
+                        again.extend(asked.drain());
+                    }
+                    if hook.reinvoked {
+                        asked.insert(index);
+                    }
+                }
+                before += config.count;
+            }
+            changed_at_all |= changed_in_round;
+            if !changed_in_round {
+                break;
+            }
+        }
+        Ok(changed_at_all)
+    }
+
+    /// Asks one, and says whether it changed the object.
+    async fn ask_to_change(
+        &self,
+        hook: &Hook,
+        attributes: &Attributes<'_>,
+        written: &Written,
+        object: &mut Option<Value>,
+        complete: &(dyn Fn(&mut Value) -> Result<(), Failure> + Sync),
+        place: &str,
+    ) -> Result<bool, Failure> {
+        let began = Instant::now();
+        let answered = match self.ask(hook, attributes, written, true).await {
+            Ok(verdict) => apply(hook, &verdict, object, complete),
+            Err(refused) => Err(refused),
+        };
+        self.observe(Kind::Admit, hook, attributes, began.elapsed(), &answered);
+        let told = |mutated: bool| {
+            let key = format!("mutation.webhook.admission.k8s.io/{place}");
+            let value = json!({
+                "configuration": &*hook.configuration, "webhook": hook.name, "mutated": mutated,
+            });
+            attributes.annotations.add(key, value.to_string());
+        };
+        match answered {
+            Ok(changed) => {
+                told(changed);
+                Ok(changed)
+            }
+            Err(refused) => {
+                told(false);
+                let key = format!("failed-open.mutation.webhook.admission.k8s.io/{place}");
+                self.failed(Kind::Admit, hook, attributes, refused, key)?;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Asks the validating ones.
+    ///
+    /// # Errors
+    /// That of the first that refused.
+    pub async fn validate(
+        &self,
+        attributes: &Attributes<'_>,
+        labels: &NamespaceLabels<'_>,
+        objects: Objects<'_>,
+    ) -> Result<(), Failure> {
+        let all = self.all(Kind::Validating, attributes).await;
+        let all = all.map_err(|why| attributes.refused(&why.to_string()))?;
+        let mut relevant = Vec::new();
+        for hook in all.values().flat_map(|config| &config.hooks) {
+            if matches(hook, attributes, labels, objects).await? {
+                relevant.push(hook.clone());
+            }
+        }
+        if relevant.is_empty() {
+            return Ok(());
+        }
+        let written = Written {
+            new: write(objects.new),
+            old: write(objects.old),
+        };
+        let asked = relevant.iter().enumerate().map(|(index, hook)| {
+            let written = &written;
+            async move {
+                let began = Instant::now();
+                let answered = self.ask(hook, attributes, written, false).await;
+                let answered = answered.and_then(|verdict| allowed(hook, &verdict));
+                self.observe(Kind::Validating, hook, attributes, began.elapsed(), &answered);
+                match answered {
+                    Ok(()) => Ok(()),
+                    Err(refused) => {
+                        let key = format!(
+                            "failed-open.validating.webhook.admission.k8s.io/round_0_index_{index}"
+                        );
+                        self.failed(Kind::Validating, hook, attributes, refused, key)
+                    }
+                }
+            }
+        });
+        let mut asked: FuturesUnordered<_> = asked.collect();
+        let mut first = Ok(());
+        while let Some(answered) = asked.next().await {
+            if first.is_ok() {
+                first = answered;
+            }
+        }
+        first
+    }
+
+    /// What the failure policy makes of it.
+    fn failed(
+        &self,
+        kind: Kind,
+        hook: &Hook,
+        attributes: &Attributes<'_>,
+        refused: Refused,
+        open: String,
+    ) -> Result<(), Failure> {
+        match refused {
+            Refused::Failure(failure) => Err(failure),
+            Refused::Unasked { why, .. } if hook.ignores_failures => {
+                tracing::warn!(webhook = hook.name, why, "failed to ask a webhook; going on");
+                self.metrics.webhook_failed_open(&hook.name, kind.as_str());
+                attributes.annotations.add(open, hook.name.clone());
+                Ok(())
+            }
+            Refused::Unasked { why, .. } => {
+                tracing::warn!(webhook = hook.name, why, "failed to ask a webhook");
+                Err(Failure::Internal(why))
+            }
+        }
+    }
+
+    fn observe<T>(
+        &self,
+        kind: Kind,
+        hook: &Hook,
+        attributes: &Attributes<'_>,
+        took: Duration,
+        answered: &Result<T, Refused>,
+    ) {
+        let (rejected, error) = match answered {
+            Ok(_) => (None, "no_error"),
+            Err(Refused::Unasked { code, .. }) if !hook.ignores_failures => {
+                (Some(*code), "calling_webhook_error")
+            }
+            Err(Refused::Unasked { .. }) => (None, "calling_webhook_error"),
+            Err(Refused::Failure(Failure::Denied(denied))) => {
+                (Some(u16::try_from(denied.code).unwrap_or(0)), "no_error")
+            }
+            Err(Refused::Failure(_)) => (Some(0), "apiserver_internal_error"),
+        };
+        let (name, kind) = (hook.name.as_str(), kind.as_str());
+        let operation = attributes.operation.as_str();
+        self.metrics
+            .webhook_asked(name, kind, operation, rejected.is_some(), took);
+        if let Some(code) = rejected {
+            self.metrics
+                .webhook_rejected(name, kind, operation, error, code);
+        }
+    }
+
+    async fn ask(
+        &self,
+        hook: &Hook,
+        attributes: &Attributes<'_>,
+        written: &Written,
+        mutating: bool,
+    ) -> Result<Verdict, Refused> {
+        if attributes.dry_run && !hook.takes_dry_runs {
+            let why = format!("admission webhook {:?} does not support dry run", hook.name);
+            return Err(Refused::Failure(Failure::BadRequest(why)));
+        }
+        let unasked = |why: String, code| Refused::Unasked {
+            why: format!("failed calling webhook {:?}: {why}", hook.name),
+            code,
+        };
+        let Some(version) = hook.version else {
+            let why = "could not create admission objects: webhook does not accept known AdmissionReview versions (v1, v1beta1)";
+            return Err(unasked(why.to_owned(), 400));
+        };
+        let uid = uuid::Uuid::new_v4().to_string();
+        let request = attributes.to_request(&uid);
+        let pieces = review::ask(version, &request, written.new.as_ref(), written.old.as_ref());
+        let left = attributes.deadline.saturating_duration_since(Instant::now());
+        let answer = hook.endpoint.post(pieces, hook.timeout.min(left)).await;
+        let answer = answer.map_err(|why| match why {
+            Unanswered::NoClient(why) => unasked(format!("could not get REST client: {why}"), 500),
+            Unanswered::Failed(why) => unasked(format!("failed to call webhook: {why}"), 503),
+        })?;
+        let verdict = read(&answer, version, &uid, mutating);
+        let verdict = verdict.map_err(|why| unasked(why, 503))?;
+        for (key, value) in &verdict.annotations {
+            let key = format!("{}/{key}", hook.name);
+            attributes.annotations.add(key, value.clone());
+        }
+        for warning in &verdict.warnings {
+            attributes.warnings.add(warning.as_str());
+        }
+        Ok(verdict)
+    }
+}
+
+fn read(answer: &[u8], version: Version, uid: &str, mutating: bool) -> Result<Verdict, String> {
+    Verdict::read(answer, version, uid, mutating).map_err(|why| match why {
+        Unusable::Undecoded(why) => format!("failed to call webhook: {why}"),
+        Unusable::Invalid(why) => format!("received invalid webhook response: {why}"),
+    })
+}
+
+fn allowed(hook: &Hook, verdict: &Verdict) -> Result<(), Refused> {
+    match verdict.allowed {
+        true => Ok(()),
+        false => {
+            let denied = review::denied(&hook.name, verdict.status.clone());
+            Err(Refused::Failure(Failure::Denied(Box::new(denied))))
+        }
+    }
+}
+
+/// Does what an answer says, and tells whether that changed anything.
+fn apply(
+    hook: &Hook,
+    verdict: &Verdict,
+    object: &mut Option<Value>,
+    complete: &(dyn Fn(&mut Value) -> Result<(), Failure> + Sync),
+) -> Result<bool, Refused> {
+    allowed(hook, verdict)?;
+    if verdict.patch.is_empty() {
+        return Ok(false);
+    }
+    let unasked = |why: String| Refused::Unasked {
+        why: format!("failed calling webhook {:?}: {why}", hook.name),
+        code: 503,
+    };
+    let internal = |why: String| Refused::Failure(Failure::Internal(why));
+    let (patch, _) = merge::json(&verdict.patch).map_err(|why| {
+        unasked(format!(
+            "received undecodable patch in webhook response: {why}"
+        ))
+    })?;
+    if patch.is_empty() {
+        return Ok(false);
+    }
+    let Some(object) = object else {
+        return Err(internal(format!(
+            "admission webhook {:?} attempted to modify the object, which is not supported for this operation",
+            hook.name
+        )));
+    };
+    if verdict.patch_type != "JSONPatch" {
+        return Err(unasked(format!(
+            "unsupported patch type {:?}",
+            verdict.patch_type
+        )));
+    }
+    let mut patched = object.clone();
+    patch
+        .apply(&mut patched)
+        .map_err(|why| internal(why.to_string()))?;
+    complete(&mut patched).map_err(Refused::Failure)?;
+    let changed = patched != *object;
+    *object = patched;
+    Ok(changed)
+}
+
+/// Whether a webhook is to be asked.
+async fn matches(
+    hook: &Hook,
+    attributes: &Attributes<'_>,
+    labels: &NamespaceLabels<'_>,
+    objects: Objects<'_>,
+) -> Result<bool, Failure> {
+    if !hook.rules.iter().any(|rule| rule.matches(attributes)) {
+        return Ok(false);
+    }
+    let internal = |why: &String| Failure::Internal(why.clone());
+    let selector = hook.objects.as_ref().map_err(internal)?;
+    if !selector.matches_any([objects.new, objects.old]) {
+        return Ok(false);
+    }
+    let selector = hook.namespaces.as_ref().map_err(internal)?;
+    if !labels.selected(selector).await? {
+        return Ok(false);
+    }
+    if hook.conditions.is_empty() {
+        return Ok(true);
+    }
+    let request = Value::Object(attributes.to_request(""));
+    let null = Value::Null;
+    let variables = [
+        (NAMES[0], Val::from(objects.new.unwrap_or(&null))),
+        (NAMES[1], Val::from(objects.old.unwrap_or(&null))),
+        (NAMES[2], Val::from(&request)),
+    ];
+    let held = holds(&hook.conditions, &Named(&variables));
+    match held {
+        Ok(held) => Ok(held),
+        Err(_) if hook.ignores_failures => Ok(false),
+        Err(why) => Err(attributes.refused(&why)),
+    }
+}
+
+/// Whether all conditions hold; one that does not decides, whatever is wrong with others.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn holds<'a>(
+    conditions: &[Condition],
+    variables: &dyn cel::Resolve<'a>,
+) -> Result<bool, String> {
+    let budget = Budget::new(cel::CONDITIONS);
+    let mut wrong = Vec::new();
+    for condition in conditions {
+        match condition.program.evaluate(variables, &budget) {
+            Ok(Val::Bool(true)) => {}
+            Ok(Val::Bool(false)) => return Ok(false),
+            Ok(other) => wrong.push(format!(
+                "expression '{}' resulted in error: must evaluate to bool, not {}",
+                condition.program.source(),
+                other.type_name()
+            )),
+            Err(why @ cel::Unusable::OutOfBudget) => return Err(why.to_string()),
+            Err(why) => wrong.push(why.to_string()),
+        }
+    }
+    wrong.dedup();
+    match wrong.as_slice() {
+        [] => Ok(true),
+        [one] => Err(one.clone()),
+        all => Err(format!("[{}]", all.join(", "))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! Admission of the management cluster: the same webhooks for our server and for a
+//! CustomResourceDefinition of the same schema in a kube-apiserver of its own. What they are
+//! asked is the same, and so is what clients are answered (contract 7).
+#![allow(clippy::disallowed_methods, reason = "tests")]
+
+mod hook;
+mod scenarios;
+mod side;
+
+use std::time::{Duration, Instant};
+
+use hook::Webhook;
+use side::{Scenario, Side};
+use serde_json::Value;
+use tests::lab::{Lab, Level};
+use tests::served::Served;
+
+/// Both servers, and a webhook that both reach.
+struct Pair {
+    theirs: Side,
+    ours: Side,
+    webhook: Webhook,
+    served: Served,
+    _other: Lab,
+}
+
+impl Pair {
+    async fn start() -> Self {
+        let other = Lab::start(Level::Api).await.unwrap();
+        let crd = apiservice::crd::crd(apiservice::find("tenantcontrolplanes").unwrap()).unwrap();
+        let path = other.directory().path().join("crd.json");
+        std::fs::write(&path, serde_json::to_string(&crd).unwrap()).unwrap();
+        other
+            .kubectl(&["create", "-f", &path.display().to_string()])
+            .unwrap();
+        let served = Served::here().await;
+        let (there, here) = (other.host_ip(), served.lab.host_ip());
+        let webhook = Webhook::start(&[there, here]).await;
+        let theirs = Side::new("theirs", other.client(), there.to_string());
+        let ours = Side::new("ours", served.lab.client(), here.to_string());
+        let started = Instant::now();
+        for side in [&theirs, &ours] {
+            while side.call(("GET", "", "", "")).await.code != 200 {
+                assert!(
+                    started.elapsed() < Duration::from_secs(60),
+                    "the kind is not served"
+                );
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+        Self {
+            theirs,
+            ours,
+            webhook,
+            served,
+            _other: other,
+        }
+    }
+
+    /// What differs between the two in a scenario.
+    async fn differences(&self, scenario: &Scenario) -> String {
+        let sides = [&self.theirs, &self.ours];
+        for side in sides {
+            side.configure(&self.webhook, scenario).await;
+            side.asked(&self.webhook);
+        }
+        let mut wrong = String::new();
+        for call in scenario.calls {
+            let [theirs, ours] = sides;
+            let (a, b) = tokio::join!(theirs.answer(*call), ours.answer(*call));
+            let mut told = side::difference("answer", &a, &b);
+            let [mut a, mut b] = sides.map(|side| side.asked(&self.webhook));
+            if scenario.unordered {
+                a.sort_by_key(Value::to_string);
+                b.sort_by_key(Value::to_string);
+            }
+            told.extend(side::difference("asked", &Value::from(a), &Value::from(b)));
+            told.retain(|told| {
+                let mut known = scenario.differ.iter();
+                !known.any(|(path, _)| told.split('\n').next().is_some_and(|at| at.ends_with(path)))
+            });
+            if !told.is_empty() {
+                let (method, path, ..) = call;
+                wrong += &format!("{method} {path}\n  {}", told.join("  "));
+            }
+        }
+        for side in sides {
+            side.clear(scenario).await;
+            side.call(("DELETE", "", "", "")).await;
+        }
+        match wrong.is_empty() {
+            true => wrong,
+            false => format!("\n== {}\n{wrong}", scenario.name),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn webhooks_are_asked_as_by_kube_apiserver() {
+    let pair = Pair::start().await;
+    let only = std::env::var("SCENARIO").unwrap_or_default();
+    let mut wrong = String::new();
+    for scenario in scenarios::all() {
+        if scenario.name.contains(&only) {
+            wrong += &pair.differences(&scenario).await;
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+    let _ = &pair.served;
+}
