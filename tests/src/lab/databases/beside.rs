@@ -38,7 +38,8 @@ pub fn start(lab: &Lab, kind: Kind, say: &mut dyn FnMut(&str)) -> Result<String>
         "--kind".into(),
         name_of(kind).into(),
         "--address".into(),
-        lab.host_ip().to_string().into(),
+        // It runs in the network of the run.
+        lab.addresses().node().to_string().into(),
         "--manifest".into(),
         manifest.clone().into_os_string(),
     ]);
