@@ -144,6 +144,7 @@ async fn kine_works_with_what_a_tenant_has() {
     let mut kine = Kine::start(&server, &endpoint(&server.endpoint()));
     kine.work().await;
     drop(kine);
+    Kine::refuses_strangers(&endpoint(&server.endpoint()));
     // It creates its table at each start. Of two servers it takes the one that is up.
     let several = format!("127.0.0.1:1,{}", server.endpoint());
     let mut kine = Kine::start(&server, &endpoint(&several));
@@ -213,7 +214,9 @@ async fn a_claim_is_read_under_the_lock() {
     run(&mut other, &lock).await;
     for end in ["hand over", "cut off"] {
         let (done, ()) = tokio::join!(tenancy.drop_data(&a), async {
+            let begin = Instant::now();
             loop {
+                assert!(begin.elapsed() < Duration::from_secs(4), "nobody waits");
                 let count: i64 = sqlx::query_scalar(waiting)
                     .fetch_one(&mut other)
                     .await
