@@ -837,3 +837,25 @@ async fn an_administrator_who_has_only_what_is_needed() {
     tenancy.drop_data(&a).await.unwrap();
     tenancy.release(&a).await.unwrap();
 }
+
+/// What its certificate is for counts, not only who signed it.
+#[tokio::test]
+async fn a_server_at_several_addresses() {
+    let mut settings = Settings::local(PASSWORD);
+    settings.addresses = ["127.0.0.1", "127.0.0.2"]
+        .map(|it| it.parse().unwrap())
+        .to_vec();
+    settings.names = Vec::new();
+    let server = start_with(Kind::MariaDb, settings);
+    for (host, is_known) in [("127.0.0.2", true), ("localhost", false)] {
+        let endpoint = format!("{host}:{}", server.port);
+        let tenancy = at(&server, |it| it.endpoints = vec![endpoint]);
+        match tenancy.verify().await {
+            Ok(_) => assert!(is_known, "{host}"),
+            Err(error) => {
+                assert!(!is_known, "{host}: {error}");
+                assert!(matches!(error, TenancyError::Unauthenticated(_)), "{error}");
+            }
+        }
+    }
+}
