@@ -87,16 +87,19 @@ async fn a_tenant_lives_and_leaves_nothing() {
     }
 
     let mut open = tenant(&server, &a).await.unwrap();
-    run(&mut open, "create table kine (value mediumblob)").await;
     run(
         &mut open,
-        "insert into kine select repeat('x', 10000) from seq_1_to_300",
+        "insert into kine (value) select repeat('x', 10000) from seq_1_to_300",
     )
     .await;
     let begin = Instant::now();
     while tenancy.size(&a).await.unwrap() < 3_000_000 {
         assert!(begin.elapsed() < Duration::from_secs(10));
-        run(&mut open, "insert into kine values (repeat('x', 100000))").await;
+        run(
+            &mut open,
+            "insert into kine (value) values (repeat('x', 100000))",
+        )
+        .await;
     }
     assert!(tenancy.verify().await.unwrap().size > 3_000_000);
     assert_eq!(tenancy.remaining(&a).await, Ok(2));
@@ -161,6 +164,7 @@ async fn kine_works_with_what_a_tenant_has() {
     let mut kine = Kine::start(&server, &endpoint);
     kine.work().await;
     drop(kine);
+    Kine::refuses_strangers(&endpoint);
     // It looks for its table at each start.
     let mut kine = Kine::start(&server, &endpoint);
     let mut client = kine.client().await;
@@ -168,6 +172,27 @@ async fn kine_works_with_what_a_tenant_has() {
     assert_eq!(found.kvs()[0].value(), b"2");
     assert_eq!(tenancy.check(&a, Some(&secret())).await, Ok(Access::Exact));
     assert!(Kine::create(&mut client, "/registry/pods/y").await.unwrap());
+    // Keys are told apart as etcd does it, also after kine had made the table itself.
+    assert!(Kine::create(&mut client, "/registry/pods/Y").await.unwrap());
+    for key in ["/registry/pods/y", "/registry/pods/Y"] {
+        let found = client.get(key, None).await.unwrap();
+        assert_eq!(found.kvs()[0].key(), key.as_bytes());
+    }
+    drop(kine);
+    let mut root = administrator(&server).await;
+    run(&mut root, "drop table `default_tenant-1.x`.kine").await;
+    let mut kine = Kine::start(&server, &endpoint);
+    let mut client = kine.client().await;
+    assert!(Kine::create(&mut client, "/registry/pods/y").await.unwrap());
+    assert!(!Kine::create(&mut client, "/registry/pods/Y").await.unwrap());
+    let seen = tenancy.check(&a, Some(&secret())).await.unwrap();
+    assert!(
+        matches!(&seen, Access::Differs(why) if why.contains("capital")),
+        "{seen:?}"
+    );
+    tenancy.prepare(&a, Some(&secret())).await.unwrap();
+    assert_eq!(tenancy.check(&a, Some(&secret())).await, Ok(Access::Exact));
+    assert!(Kine::create(&mut client, "/registry/pods/Y").await.unwrap());
     // Revoked, it does nothing more.
     tenancy.revoke(&a).await.unwrap();
     let late = Kine::create(&mut client, "/registry/pods/z").await;
@@ -187,7 +212,6 @@ async fn who_is_late_harms_nobody() {
     let next = Password::new("another");
     tenancy.prepare(&after, Some(&next)).await.unwrap();
     let mut new = enter(&server, "u", "another", Some("a")).await.unwrap();
-    run(&mut new, "create table kine (value text)").await;
     // What the one before knew opens nothing, also under the same name of a user.
     assert!(old.ping().await.is_err());
     assert!(tenant(&server, &before).await.is_err());
@@ -203,7 +227,7 @@ async fn who_is_late_harms_nobody() {
             "{late:?}"
         );
     }
-    run(&mut new, "insert into kine values ('1')").await;
+    run(&mut new, "insert into kine (value) values ('1')").await;
     assert_eq!(tenancy.check(&after, Some(&next)).await, Ok(Access::Exact));
 }
 
@@ -234,7 +258,9 @@ async fn a_claim_is_read_under_the_lock() {
     run(&mut other, &lock).await;
     for end in ["hand over", "cut off"] {
         let (done, ()) = tokio::join!(tenancy.drop_data(&a), async {
+            let begin = Instant::now();
             let id = loop {
+                assert!(begin.elapsed() < Duration::from_secs(4), "nobody waits");
                 let id: Option<String> = sqlx::query_scalar(waiting)
                     .fetch_optional(&mut other)
                     .await
@@ -518,7 +544,7 @@ async fn drift_is_seen_and_repaired() {
     let mut root = administrator(&server).await;
     run(&mut root, "create role more").await;
     run(&mut root, "grant select on axb.* to more").await;
-    run(&mut root, "create table axb.kine (x int)").await;
+    run(&mut root, "create table axb.other (x int)").await;
     for sql in [
         "grant select on *.* to u",
         "grant all on *.* to u with grant option",
@@ -528,8 +554,8 @@ async fn drift_is_seen_and_repaired() {
         "grant all on `a\\_b`.* to u",
         "grant select on `a_b`.* to u",
         "grant select on axb.* to u",
-        "grant select on axb.kine to u",
-        "grant select (x) on axb.kine to u",
+        "grant select on axb.other to u",
+        "grant select (x) on axb.other to u",
         "grant select on steward.* to u",
         "grant more to u",
         "insert into mysql.proxies_priv (Host, User, Proxied_host, Proxied_user)
@@ -550,6 +576,8 @@ async fn drift_is_seen_and_repaired() {
         "drop user u",
         "rename user u to w",
         "drop database a_b",
+        "drop table a_b.kine",
+        "alter table a_b.kine modify name varchar(630) character set ascii",
     ] {
         run(&mut root, sql).await;
         let seen = tenancy.check(&a, Some(&secret())).await.unwrap();
@@ -561,7 +589,7 @@ async fn drift_is_seen_and_repaired() {
         let access = tenancy.check(&a, Some(&secret())).await;
         assert_eq!(access, Ok(Access::Exact), "{sql}");
         let mut own = tenant(&server, &a).await.unwrap();
-        run(&mut own, "create table if not exists kine (x int)").await;
+        run(&mut own, "insert into kine (value) values ('x')").await;
     }
     assert_eq!(tenancy.check(&b, Some(&secret())).await, Ok(Access::Exact));
 }
@@ -808,4 +836,26 @@ async fn an_administrator_who_has_only_what_is_needed() {
     assert!(own.ping().await.is_err());
     tenancy.drop_data(&a).await.unwrap();
     tenancy.release(&a).await.unwrap();
+}
+
+/// What its certificate is for counts, not only who signed it.
+#[tokio::test]
+async fn a_server_at_several_addresses() {
+    let mut settings = Settings::local(PASSWORD);
+    settings.addresses = ["127.0.0.1", "127.0.0.2"]
+        .map(|it| it.parse().unwrap())
+        .to_vec();
+    settings.names = Vec::new();
+    let server = start_with(Kind::MariaDb, settings);
+    for (host, is_known) in [("127.0.0.2", true), ("localhost", false)] {
+        let endpoint = format!("{host}:{}", server.port);
+        let tenancy = at(&server, |it| it.endpoints = vec![endpoint]);
+        match tenancy.verify().await {
+            Ok(_) => assert!(is_known, "{host}"),
+            Err(error) => {
+                assert!(!is_known, "{host}: {error}");
+                assert!(matches!(error, TenancyError::Unauthenticated(_)), "{error}");
+            }
+        }
+    }
 }

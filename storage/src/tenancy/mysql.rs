@@ -3,7 +3,8 @@
 //!
 //! A tenant's user comes from everywhere (`'user'@'%'`) and has on its database what kine
 //! needs, and nothing else. Names of databases are patterns where rights are given, so that
-//! they are written in a way in which they mean themselves alone. Connections go to the
+//! they are written in a way in which they mean themselves alone. kine's table is made here,
+//! for kine's own takes keys that differ in capital letters for one. Connections go to the
 //! server itself: a proxy between would break the locks that belong to sessions. In a
 //! cluster in which several servers write, locks are each server's own.
 //!
@@ -36,6 +37,7 @@ mod handshake;
 mod names;
 mod place;
 mod rights;
+mod table;
 
 use connection::{Link, Login, Session};
 use failure::NO_SUCH_THREAD;
@@ -99,6 +101,39 @@ impl MySql {
                 error => error,
             }),
         }
+    }
+
+    /// Makes the user and its rights what they should be; whether the user is new.
+    async fn mend(
+        &self,
+        session: &mut Session,
+        claim: &Claim,
+        password: &Password,
+    ) -> Result<bool, TenancyError> {
+        let mut new = false;
+        let mut left = None;
+        // A new user, its rights, and a look at both.
+        for _ in 0..3 {
+            let found = rights::find(session, claim).await?;
+            let repairs = rights::repairs(&found, claim);
+            if repairs.is_empty() {
+                return Ok(new);
+            }
+            if repairs.iter().any(|repair| repair.mend == Mend::Anew) {
+                self.make_user(session, claim, password).await?;
+                new = true;
+            }
+            for repair in repairs {
+                if let Mend::Statement(sql) = repair.mend {
+                    session.run("repair rights", sql).await?;
+                }
+                left = Some(repair.why);
+            }
+        }
+        Err(TenancyError::Refused(format!(
+            "{}, and the administrator may not mend it",
+            left.unwrap_or_default()
+        )))
     }
 
     /// Makes the user, after everything that has its name is gone.
@@ -287,26 +322,8 @@ impl Server for MySql {
             );
             session.run("create the database", sql).await?;
         }
-        let mut found = rights::find(session, claim).await?;
-        let mut repairs = rights::repairs(&found, claim);
-        let anew = repairs.iter().any(|repair| repair.mend == Mend::Anew);
-        if anew {
-            self.make_user(session, claim, password).await?;
-            found = rights::find(session, claim).await?;
-            repairs = rights::repairs(&found, claim);
-        }
-        for repair in repairs {
-            match repair.mend {
-                Mend::Statement(sql) => session.run("repair rights", sql).await?,
-                Mend::Anew => {
-                    return Err(TenancyError::Refused(format!(
-                        "{}: it was made anew, and yet {}",
-                        session.endpoint, repair.why
-                    )));
-                }
-            }
-        }
-        if anew
+        table::mend(session, claim).await?;
+        if self.mend(session, claim, password).await?
             || matches!(
                 self.try_password(session, claim, password).await?,
                 Entry::Accepted
@@ -333,6 +350,9 @@ impl Server for MySql {
             return Ok(Some(format!("database {:?} does not exist", claim.schema)));
         }
         if let Some(why) = open(session, claim).await? {
+            return Ok(Some(why));
+        }
+        if let Some(why) = table::find(session, claim).await?.difference(claim) {
             return Ok(Some(why));
         }
         let found = rights::find(session, claim).await?;

@@ -140,8 +140,8 @@ impl PostgreSql {
             {
                 self.join(session, claim).await?;
             }
-            for sql in repair.sql.iter().flat_map(|sql| sql.split("; ")) {
-                session.run("repair rights", sql.to_owned()).await?;
+            if let Some(sql) = repair.sql {
+                session.run("repair rights", sql).await?;
             }
         }
         Ok(())
@@ -293,8 +293,18 @@ impl Server for PostgreSql {
     ) -> Result<(), TenancyError> {
         let new = self.create(session, claim).await?;
         let found = rights::find(session, claim).await?;
-        self.mend(session, claim, rights::repairs(&found, claim))
-            .await?;
+        let repairs = rights::repairs(&found, claim);
+        if !repairs.is_empty() {
+            self.mend(session, claim, repairs).await?;
+            // A right can come from somebody whom we may not speak for.
+            let found = rights::find(session, claim).await?;
+            if let Some(left) = rights::repairs(&found, claim).first() {
+                return Err(TenancyError::Refused(format!(
+                    "{}, and the administrator may not mend it",
+                    left.why
+                )));
+            }
+        }
 
         let mut inside = self.inside(session, claim).await?;
         let mended = match rights::repairs_inside(&mut inside, claim).await {

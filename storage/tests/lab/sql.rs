@@ -1,5 +1,6 @@
 //! A real SQL server with TLS, for one test.
 
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -140,6 +141,11 @@ pub struct Kine {
 
 impl Kine {
     pub fn start(server: &Server, endpoint: &str) -> Self {
+        Kine::start_with(&server.directory().join("ca.crt"), endpoint)
+    }
+
+    /// With the authority in a file.
+    pub fn start_with(authority: &Path, endpoint: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let log = std::fs::File::create(directory.path().join("log")).unwrap();
         let address = format!("127.0.0.1:{}", super::free_port());
@@ -148,10 +154,7 @@ impl Kine {
             .arg(super::newest("kine", "STEWARD_KINE"))
             .arg(format!("--listen-address=http://{address}"))
             .arg("--metrics-bind-address=0")
-            .arg(format!(
-                "--ca-file={}",
-                server.directory().join("ca.crt").display()
-            ))
+            .arg(format!("--ca-file={}", authority.display()))
             .env("KINE_ENDPOINT", endpoint)
             .stdout(Stdio::null())
             .stderr(log)
@@ -171,6 +174,24 @@ impl Kine {
     /// Whether it has ended by itself.
     pub fn ended(&mut self) -> bool {
         self.child.try_wait().unwrap().is_some()
+    }
+
+    /// It refuses a server whose certificate comes from somebody else.
+    pub fn refuses_strangers(endpoint: &str) {
+        let other = server::Authority::new("other");
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), other.cert).unwrap();
+        let mut kine = Kine::start_with(file.path(), endpoint);
+        let begin = Instant::now();
+        while !kine.log().contains("certificate") {
+            assert!(begin.elapsed() < Duration::from_secs(30), "{}", kine.log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert!(
+            kine.ended() || !kine.log().contains("Kine available"),
+            "{}",
+            kine.log()
+        );
     }
 
     /// As an API server uses it, once it serves.

@@ -7,8 +7,9 @@ use tokio::time::Instant;
 
 use crate::tenancy::TenancyError;
 
-/// The question leaves lines in the server's log, so it is not asked more often.
-const KNOWN_FOR: Duration = Duration::from_secs(60);
+/// The question leaves lines in the server's log that look like somebody who guesses
+/// passwords, so it is not asked more often while the answer is good.
+const KNOWN_FOR: Duration = Duration::from_secs(600);
 
 /// What is said of [`Entrance::by_certificate`].
 pub const BY_CERTIFICATE: &str = "The client certificate of the datastore alone lets one in as \

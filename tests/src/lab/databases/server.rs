@@ -195,7 +195,7 @@ impl Programs {
     /// A command that runs without root's rights, with the programs mounted for itself.
     fn command(&self, seen: &Programs, program: &Path) -> Command {
         let mut command = match is_root() {
-            false => Command::new(program),
+            false => Command::new("env"),
             true => {
                 let mut command = Command::new("unshare");
                 command
@@ -204,14 +204,15 @@ impl Programs {
                     .args([&self.root, &seen.root])
                     .args([format!("--reuid={NOBODY}"), format!("--regid={NOBODY}")])
                     .args(["--clear-groups", "--inh-caps=-all", "--no-new-privs"])
-                    .arg("--pdeathsig=KILL")
-                    .arg(program);
+                    .args(["--pdeathsig=KILL", "env"]);
                 command
             }
         };
+        // For the program alone: these libraries need not fit those before it.
         command
-            .env("LC_ALL", "C")
-            .env("LD_LIBRARY_PATH", self.libraries(seen))
+            .arg(format!("LD_LIBRARY_PATH={}", self.libraries(seen)))
+            .arg("LC_ALL=C")
+            .arg(program)
             .current_dir("/");
         command
     }
