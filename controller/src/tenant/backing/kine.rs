@@ -27,7 +27,7 @@ const CERTIFICATES: &str = "/certs";
 const METRICS: i32 = 2381;
 /// Connections to the database that one kine has at most: a database of the usual settings
 /// has a hundred for all.
-const CONNECTIONS: usize = 10;
+const CONNECTIONS: usize = 8;
 
 /// The image of an installation that names no other: kine's own release.
 pub const IMAGE: &str = "rancher/kine:v0.16.4";
@@ -283,7 +283,7 @@ mod tests {
             [
                 "--ca-file=/certs/ca.crt",
                 "--datastore-max-idle-connections=4",
-                "--datastore-max-open-connections=10",
+                "--datastore-max-open-connections=8",
                 "--listen-address=unix:///uds/kine",
                 "--metrics-bind-address=0",
                 "--slow-sql-threshold=2s",
