@@ -4,6 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests")]
 
 mod hook;
+mod quotas;
 mod scenarios;
 mod side;
 
@@ -106,5 +107,6 @@ async fn webhooks_are_asked_as_by_kube_apiserver() {
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
+    quotas::run(&pair).await;
     let _ = &pair.served;
 }
