@@ -609,13 +609,7 @@ mod tests {
         let created = prepare_create(tenants(), &mut object.clone(), &warnings);
         assert_eq!(created.unwrap_err().to_string(), expected);
         let old = json!({"metadata": {"name": "a"}});
-        let updated = prepare_update(
-            tenants(),
-            &mut object.clone(),
-            &old,
-            When::Sent,
-            &warnings,
-        );
+        let updated = prepare_update(tenants(), &mut object.clone(), &old, When::Sent, &warnings);
         assert_eq!(updated.unwrap_err().to_string(), expected);
         // What is dropped does not count.
         let mut object = json!({"metadata": {"name": "a"}, "status": object["spec"]});

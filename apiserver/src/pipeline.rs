@@ -400,7 +400,8 @@ impl Context {
         });
         let namespaces = (!self.namespaces.is_loaded()).then(|| "not listed yet".to_owned());
         let policies = (!self.policies.is_loaded()).then(|| {
-            "the cluster's admission configurations were not listed yet; writes are refused".to_owned()
+            "the cluster's admission configurations were not listed yet; writes are refused"
+                .to_owned()
         });
         vec![
             Check::of("ping", true, ""),

@@ -122,7 +122,9 @@ impl Peer {
                 (format!("https://{address}/{path}"), address, Some(name))
             }
             (None, Some(url)) => {
-                let parsed: http::Uri = url.parse().map_err(|why| format!("Unparsable URL: {why}"))?;
+                let parsed: http::Uri = url
+                    .parse()
+                    .map_err(|why| format!("Unparsable URL: {why}"))?;
                 let host = parsed.host().unwrap_or_default();
                 let address = format!("{host}:{}", parsed.port_u16().unwrap_or(443));
                 let authority = parsed.authority().map_or("", http::uri::Authority::as_str);
@@ -164,7 +166,10 @@ impl Peer {
 
     async fn ask(&self, url: &str, pieces: Vec<Bytes>) -> Result<Response<Incoming>, String> {
         let length: usize = pieces.iter().map(Bytes::len).sum();
-        let pieces: Vec<_> = pieces.into_iter().map(|piece| Ok(Frame::data(piece))).collect();
+        let pieces: Vec<_> = pieces
+            .into_iter()
+            .map(|piece| Ok(Frame::data(piece)))
+            .collect();
         let request = Request::post(url)
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::ACCEPT, "application/json, */*")
@@ -231,7 +236,9 @@ fn roots(bundle: Option<Vec<u8>>) -> Result<Arc<RootCertStore>, String> {
     let certificates = CertificateDer::pem_slice_iter(&bundle).filter_map(Result::ok);
     roots.add_parsable_certificates(certificates);
     match roots.is_empty() {
-        true => Err("unable to load root certificates: unable to parse bytes as PEM block".to_owned()),
+        true => {
+            Err("unable to load root certificates: unable to parse bytes as PEM block".to_owned())
+        }
         false => Ok(Arc::new(roots)),
     }
 }

@@ -104,21 +104,24 @@ impl Configuration {
         let name: Arc<str> = config.metadata.name.unwrap_or_default().into();
         let hooks = config.webhooks.unwrap_or_default();
         let count = hooks.len();
-        let common = hooks.into_iter().enumerate().map(|(position, hook)| Common {
-            configuration: name.clone(),
-            name: hook.name,
-            position,
-            rules: hook.rules,
-            namespaces: hook.namespace_selector,
-            objects: hook.object_selector,
-            conditions: hook.match_conditions,
-            failure_policy: hook.failure_policy,
-            side_effects: hook.side_effects,
-            timeout: hook.timeout_seconds,
-            versions: hook.admission_review_versions,
-            client: hook.client_config,
-            reinvoked: hook.reinvocation_policy.as_deref() == Some("IfNeeded"),
-        });
+        let common = hooks
+            .into_iter()
+            .enumerate()
+            .map(|(position, hook)| Common {
+                configuration: name.clone(),
+                name: hook.name,
+                position,
+                rules: hook.rules,
+                namespaces: hook.namespace_selector,
+                objects: hook.object_selector,
+                conditions: hook.match_conditions,
+                failure_policy: hook.failure_policy,
+                side_effects: hook.side_effects,
+                timeout: hook.timeout_seconds,
+                versions: hook.admission_review_versions,
+                client: hook.client_config,
+                reinvoked: hook.reinvocation_policy.as_deref() == Some("IfNeeded"),
+            });
         Self::of(count, common)
     }
 
@@ -127,21 +130,24 @@ impl Configuration {
         let name: Arc<str> = config.metadata.name.unwrap_or_default().into();
         let hooks = config.webhooks.unwrap_or_default();
         let count = hooks.len();
-        let common = hooks.into_iter().enumerate().map(|(position, hook)| Common {
-            configuration: name.clone(),
-            name: hook.name,
-            position,
-            rules: hook.rules,
-            namespaces: hook.namespace_selector,
-            objects: hook.object_selector,
-            conditions: hook.match_conditions,
-            failure_policy: hook.failure_policy,
-            side_effects: hook.side_effects,
-            timeout: hook.timeout_seconds,
-            versions: hook.admission_review_versions,
-            client: hook.client_config,
-            reinvoked: false,
-        });
+        let common = hooks
+            .into_iter()
+            .enumerate()
+            .map(|(position, hook)| Common {
+                configuration: name.clone(),
+                name: hook.name,
+                position,
+                rules: hook.rules,
+                namespaces: hook.namespace_selector,
+                objects: hook.object_selector,
+                conditions: hook.match_conditions,
+                failure_policy: hook.failure_policy,
+                side_effects: hook.side_effects,
+                timeout: hook.timeout_seconds,
+                versions: hook.admission_review_versions,
+                client: hook.client_config,
+                reinvoked: false,
+            });
         Self::of(count, common)
     }
 
@@ -166,11 +172,14 @@ fn hook(of: Common) -> Option<Hook> {
         return None;
     }
     let seconds = of.timeout.unwrap_or(TIMEOUT).clamp(1, 30);
-    let version = of.versions.iter().find_map(|version| match version.as_str() {
-        "v1" => Some(Version::V1),
-        "v1beta1" => Some(Version::V1Beta1),
-        _ => None,
-    });
+    let version = of
+        .versions
+        .iter()
+        .find_map(|version| match version.as_str() {
+            "v1" => Some(Version::V1),
+            "v1beta1" => Some(Version::V1Beta1),
+            _ => None,
+        });
     Some(Hook {
         configuration: of.configuration,
         name: of.name,

@@ -38,9 +38,7 @@ impl<'a> NamespaceLabels<'a> {
         let ask = || async {
             let labels = self.namespaces.labels(namespace).await;
             labels.map_err(|why| match why {
-                Unlabelled::Missing => {
-                    Failure::NotFound(Subject::new("", "namespaces", namespace))
-                }
+                Unlabelled::Missing => Failure::NotFound(Subject::new("", "namespaces", namespace)),
                 Unlabelled::Unknown(why) => Failure::Internal(why),
             })
         };

@@ -113,8 +113,8 @@ impl Policies {
         } = &self.webhooks;
         let mutating = mutating
             .follow::<MutatingWebhookConfiguration>(client.clone(), Configuration::mutating);
-        let validating =
-            validating.follow::<ValidatingWebhookConfiguration>(client.clone(), Configuration::validating);
+        let validating = validating
+            .follow::<ValidatingWebhookConfiguration>(client.clone(), Configuration::validating);
         let ValidatingPolicies {
             policies, bindings, ..
         } = &self.validating;

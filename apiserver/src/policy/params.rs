@@ -94,7 +94,10 @@ impl Params {
         };
         let found = tokio::time::timeout(PATIENCE, found).await;
         let found = found.map_err(|_| {
-            format!("paramKind kind `{}` not yet synced to use for admission", kind.shown())
+            format!(
+                "paramKind kind `{}` not yet synced to use for admission",
+                kind.shown()
+            )
         })??;
         if found.is_empty() && by.parameter_not_found_action.as_deref() == Some("Deny") {
             let why = "no params found for policy binding with `Deny` parameterNotFoundAction";
@@ -116,7 +119,11 @@ impl Params {
         let found = kube::discovery::pinned_kind(client, &wanted).await;
         let (resource, capabilities) = found.map_err(|why| {
             let why = delegate::describe(&why);
-            tracing::warn!(kind = kind.shown(), why, "the kind of a policy's parameters");
+            tracing::warn!(
+                kind = kind.shown(),
+                why,
+                "the kind of a policy's parameters"
+            );
             format!("paramKind kind `{}` not known", kind.shown())
         })?;
         let served = Served {
@@ -161,7 +168,10 @@ fn scoped(
 async fn find(api: &Api<DynamicObject>, by: &api::ParamRef) -> Result<Vec<Value>, String> {
     let failed = |why: kube::Error| delegate::describe(&why);
     let value = |object: DynamicObject| serde_json::to_value(object).unwrap_or_default();
-    match (by.name.as_deref().filter(|name| !name.is_empty()), &by.selector) {
+    match (
+        by.name.as_deref().filter(|name| !name.is_empty()),
+        &by.selector,
+    ) {
         (Some(_), Some(_)) => {
             Err("paramRef.name and paramRef.selector are mutually exclusive".to_owned())
         }
@@ -171,9 +181,15 @@ async fn find(api: &Api<DynamicObject>, by: &api::ParamRef) -> Result<Vec<Value>
         }
         (None, Some(selector)) => {
             let selector = Selector::new(Some(selector))?;
-            let page = ListParams::default().limit(MOST).labels(&selector.to_string());
+            let page = ListParams::default()
+                .limit(MOST)
+                .labels(&selector.to_string());
             let list = api.list(&page).await.map_err(failed)?;
-            if list.metadata.continue_.is_some_and(|token| !token.is_empty()) {
+            if list
+                .metadata
+                .continue_
+                .is_some_and(|token| !token.is_empty())
+            {
                 return Err(format!("the binding selects more than {MOST} parameters"));
             }
             let types = list.types.clone();

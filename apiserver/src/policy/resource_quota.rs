@@ -161,7 +161,10 @@ fn failed(why: &kube::Error) -> Failure {
 fn counts(quota: &ResourceQuota, key: &str) -> bool {
     let spec = quota.spec.as_ref();
     let scoped = spec.is_some_and(|spec| {
-        let scopes = spec.scopes.as_ref().is_some_and(|scopes| !scopes.is_empty());
+        let scopes = spec
+            .scopes
+            .as_ref()
+            .is_some_and(|scopes| !scopes.is_empty());
         scopes || spec.scope_selector.is_some()
     });
     !scoped && of(quota, Which::Hard).is_some_and(|hard| hard.contains_key(key))
@@ -184,7 +187,11 @@ fn of(quota: &ResourceQuota, which: Which) -> Option<&BTreeMap<String, Text>> {
 /// One object more in a quota.
 fn add(quota: &mut ResourceQuota, key: &str) -> Result<(), Full> {
     let name = quota.name_any();
-    let unknown = || Full::Unknown(format!("status unknown for quota: {name}, resources: {key}"));
+    let unknown = || {
+        Full::Unknown(format!(
+            "status unknown for quota: {name}, resources: {key}"
+        ))
+    };
     let number = |which| {
         let text = of(quota, which)?.get(key)?;
         Quantity::parse(&text.0)?.rounded()
@@ -262,7 +269,10 @@ mod tests {
         assert!(!counts(&quota(scoped, Some("1"), Some("0")), KEY));
         let selected = json!({"scopeSelector": {"matchExpressions": []}});
         assert!(!counts(&quota(selected, Some("1"), Some("0")), KEY));
-        assert!(counts(&quota(json!({"scopes": []}), Some("1"), Some("0")), KEY));
+        assert!(counts(
+            &quota(json!({"scopes": []}), Some("1"), Some("0")),
+            KEY
+        ));
     }
 
     #[test]

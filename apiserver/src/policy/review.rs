@@ -128,16 +128,18 @@ impl Verdict {
         mutating: bool,
     ) -> Result<Self, Unusable> {
         let review: Review<'_> = serde_json::from_slice(answer).map_err(|why| {
-            Unusable::Undecoded(format!("couldn't get version/kind; json parse error: {why}"))
+            Unusable::Undecoded(format!(
+                "couldn't get version/kind; json parse error: {why}"
+            ))
         })?;
         let invalid = |why: String| Err(Unusable::Invalid(why));
         let Some(response) = review.response else {
             return invalid("webhook response was absent".to_owned());
         };
         let patch = response.patch.unwrap_or_default();
-        let patch = STANDARD.decode(patch).map_err(|_| {
-            Unusable::Undecoded("illegal base64 data in response.patch".to_owned())
-        })?;
+        let patch = STANDARD
+            .decode(patch)
+            .map_err(|_| Unusable::Undecoded("illegal base64 data in response.patch".to_owned()))?;
         let mut patch_type = response.patch_type.clone().unwrap_or_default();
         match version {
             Version::V1 => {
@@ -148,7 +150,11 @@ impl Verdict {
                 }
                 let expected = version.api_version();
                 if review.kind != "AdmissionReview" || review.api_version != expected {
-                    let slash = if review.api_version.contains('/') { "" } else { "/" };
+                    let slash = if review.api_version.contains('/') {
+                        ""
+                    } else {
+                        "/"
+                    };
                     let got = format!("{slash}{}, Kind={}", review.api_version, review.kind);
                     let got = apiservice::told::cut(got, apiservice::told::MAX_PATH);
                     return invalid(format!(
@@ -251,17 +257,40 @@ mod tests {
             "expected response.uid=\"u\", got \"v\""
         );
         let cases = [
-            (json!({"uid": "u", "patch": "W10="}), true, "webhook returned response.patch but not response.patchType"),
-            (json!({"uid": "u", "patchType": "JSONPatch"}), true, "webhook returned response.patchType but not response.patch"),
-            (json!({"uid": "u", "patch": "W10="}), false, "validating webhook may not return response.patch"),
-            (json!({"uid": "u", "patchType": "JSONPatch"}), false, "validating webhook may not return response.patchType"),
+            (
+                json!({"uid": "u", "patch": "W10="}),
+                true,
+                "webhook returned response.patch but not response.patchType",
+            ),
+            (
+                json!({"uid": "u", "patchType": "JSONPatch"}),
+                true,
+                "webhook returned response.patchType but not response.patch",
+            ),
+            (
+                json!({"uid": "u", "patch": "W10="}),
+                false,
+                "validating webhook may not return response.patch",
+            ),
+            (
+                json!({"uid": "u", "patchType": "JSONPatch"}),
+                false,
+                "validating webhook may not return response.patchType",
+            ),
         ];
         for (response, mutating, why) in cases {
             assert_eq!(invalid(response, mutating), why);
         }
-        let allowed = read(json!({"uid": "u", "allowed": true, "warnings": ["w"]}), false).unwrap();
+        let allowed = read(
+            json!({"uid": "u", "allowed": true, "warnings": ["w"]}),
+            false,
+        )
+        .unwrap();
         assert!(allowed.allowed && allowed.warnings == ["w"]);
-        assert!(matches!(read(json!({"uid": "u", "allowed": "x"}), false), Err(Unusable::Undecoded(_))));
+        assert!(matches!(
+            read(json!({"uid": "u", "allowed": "x"}), false),
+            Err(Unusable::Undecoded(_))
+        ));
     }
 
     /// What a webhook says is bounded where it goes on: in headers, logs and answers.
@@ -293,10 +322,26 @@ mod tests {
             })
         };
         let cases = [
-            (None, "admission webhook \"w\" denied the request without explanation", 400),
-            (status(0, "no", "R"), "admission webhook \"w\" denied the request: no", 400),
-            (status(422, "", "R"), "admission webhook \"w\" denied the request: R", 422),
-            (status(200, "", ""), "admission webhook \"w\" denied the request without explanation", 400),
+            (
+                None,
+                "admission webhook \"w\" denied the request without explanation",
+                400,
+            ),
+            (
+                status(0, "no", "R"),
+                "admission webhook \"w\" denied the request: no",
+                400,
+            ),
+            (
+                status(422, "", "R"),
+                "admission webhook \"w\" denied the request: R",
+                422,
+            ),
+            (
+                status(200, "", ""),
+                "admission webhook \"w\" denied the request without explanation",
+                400,
+            ),
         ];
         for (status, message, code) in cases {
             let denied = denied("w", status);

@@ -129,7 +129,9 @@ impl Selector {
                     "NotIn" => Operator::NotIn,
                     "Exists" => Operator::Exists,
                     "DoesNotExist" => Operator::DoesNotExist,
-                    other => return Err(format!("{other:?} is not a valid label selector operator")),
+                    other => {
+                        return Err(format!("{other:?} is not a valid label selector operator"));
+                    }
                 },
                 values: expression.values.clone().unwrap_or_default(),
             });
@@ -208,7 +210,10 @@ pub(super) mod tests {
     }
 
     fn list(text: &str) -> Vec<String> {
-        text.split(' ').filter(|one| !one.is_empty()).map(str::to_owned).collect()
+        text.split(' ')
+            .filter(|one| !one.is_empty())
+            .map(str::to_owned)
+            .collect()
     }
 
     #[test]
@@ -218,26 +223,98 @@ pub(super) mod tests {
         let ours = apiservice::GROUP;
         // operations, groups, versions, resources, names, scope
         let cases = [
-            (["CREATE", ours, "v1alpha1", tenants, "", ""], (Create, tenants, ""), true),
-            (["CREATE", ours, "v1alpha1", tenants, "", ""], (Update, tenants, ""), false),
-            (["CREATE", ours, "v1alpha1", tenants, "", ""], (Create, stores, ""), false),
-            (["CREATE UPDATE", "*", "*", "*", "", "*"], (Update, tenants, ""), true),
-            (["*", "*", "*", "*", "", ""], (Update, tenants, "status"), false),
-            (["*", "*", "*", "*/*", "", ""], (Update, tenants, "status"), true),
+            (
+                ["CREATE", ours, "v1alpha1", tenants, "", ""],
+                (Create, tenants, ""),
+                true,
+            ),
+            (
+                ["CREATE", ours, "v1alpha1", tenants, "", ""],
+                (Update, tenants, ""),
+                false,
+            ),
+            (
+                ["CREATE", ours, "v1alpha1", tenants, "", ""],
+                (Create, stores, ""),
+                false,
+            ),
+            (
+                ["CREATE UPDATE", "*", "*", "*", "", "*"],
+                (Update, tenants, ""),
+                true,
+            ),
+            (
+                ["*", "*", "*", "*", "", ""],
+                (Update, tenants, "status"),
+                false,
+            ),
+            (
+                ["*", "*", "*", "*/*", "", ""],
+                (Update, tenants, "status"),
+                true,
+            ),
             (["*", "*", "*", "*/*", "", ""], (Delete, tenants, ""), true),
-            (["*", "*", "*", "*/scale", "", ""], (Update, tenants, "scale"), true),
-            (["*", "*", "*", "*/scale", "", ""], (Update, tenants, ""), false),
-            (["*", "*", "*", "tenantcontrolplanes/*", "", ""], (Update, tenants, ""), true),
-            (["*", "*", "*", "tenantcontrolplanes/status", "", ""], (Update, tenants, "status"), true),
-            (["*", "*", "*", "datastores/*", "", ""], (Update, tenants, "status"), false),
-            (["*", "apps", "*", "*", "", ""], (Update, tenants, ""), false),
+            (
+                ["*", "*", "*", "*/scale", "", ""],
+                (Update, tenants, "scale"),
+                true,
+            ),
+            (
+                ["*", "*", "*", "*/scale", "", ""],
+                (Update, tenants, ""),
+                false,
+            ),
+            (
+                ["*", "*", "*", "tenantcontrolplanes/*", "", ""],
+                (Update, tenants, ""),
+                true,
+            ),
+            (
+                ["*", "*", "*", "tenantcontrolplanes/status", "", ""],
+                (Update, tenants, "status"),
+                true,
+            ),
+            (
+                ["*", "*", "*", "datastores/*", "", ""],
+                (Update, tenants, "status"),
+                false,
+            ),
+            (
+                ["*", "apps", "*", "*", "", ""],
+                (Update, tenants, ""),
+                false,
+            ),
             (["*", ours, "v1", "*", "", ""], (Update, tenants, ""), false),
-            (["*", "*", "*", "*", "", "Namespaced"], (Update, tenants, ""), true),
-            (["*", "*", "*", "*", "", "Namespaced"], (Update, stores, ""), false),
-            (["*", "*", "*", "*", "", "Cluster"], (Update, stores, ""), true),
-            (["*", "*", "*", "*", "", "Cluster"], (Update, tenants, ""), false),
-            (["*", "*", "*", "*", "one two", ""], (Update, tenants, ""), true),
-            (["*", "*", "*", "*", "two", ""], (Update, tenants, ""), false),
+            (
+                ["*", "*", "*", "*", "", "Namespaced"],
+                (Update, tenants, ""),
+                true,
+            ),
+            (
+                ["*", "*", "*", "*", "", "Namespaced"],
+                (Update, stores, ""),
+                false,
+            ),
+            (
+                ["*", "*", "*", "*", "", "Cluster"],
+                (Update, stores, ""),
+                true,
+            ),
+            (
+                ["*", "*", "*", "*", "", "Cluster"],
+                (Update, tenants, ""),
+                false,
+            ),
+            (
+                ["*", "*", "*", "*", "one two", ""],
+                (Update, tenants, ""),
+                true,
+            ),
+            (
+                ["*", "*", "*", "*", "two", ""],
+                (Update, tenants, ""),
+                false,
+            ),
             (["*", "", "*", "*", "", ""], (Update, tenants, ""), false),
         ];
         for (rule, request, expected) in cases {
@@ -265,14 +342,17 @@ pub(super) mod tests {
 
     #[test]
     fn selectors_select() {
-        let expression = |key: &str, operator: &str, values: &[&str]| meta::LabelSelectorRequirement {
-            key: key.to_owned(),
-            operator: operator.to_owned(),
-            values: Some(values.iter().map(|value| (*value).to_owned()).collect()),
-        };
+        let expression =
+            |key: &str, operator: &str, values: &[&str]| meta::LabelSelectorRequirement {
+                key: key.to_owned(),
+                operator: operator.to_owned(),
+                values: Some(values.iter().map(|value| (*value).to_owned()).collect()),
+            };
         let labels = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
             let pairs = pairs.iter();
-            pairs.map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+            pairs
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect()
         };
         let selector = |expressions: Vec<_>, pairs: &[(&str, &str)]| meta::LabelSelector {
             match_expressions: Some(expressions),
@@ -281,19 +361,43 @@ pub(super) mod tests {
         let cases = [
             (selector(vec![], &[]), vec![true, true, true]),
             (selector(vec![], &[("a", "1")]), vec![false, true, false]),
-            (selector(vec![expression("a", "In", &["1", "2"])], &[]), vec![false, true, true]),
-            (selector(vec![expression("a", "NotIn", &["1"])], &[]), vec![true, false, true]),
-            (selector(vec![expression("a", "Exists", &[])], &[]), vec![false, true, true]),
-            (selector(vec![expression("a", "DoesNotExist", &[])], &[]), vec![true, false, false]),
-            (selector(vec![expression("a", "Exists", &[])], &[("a", "2")]), vec![false, false, true]),
+            (
+                selector(vec![expression("a", "In", &["1", "2"])], &[]),
+                vec![false, true, true],
+            ),
+            (
+                selector(vec![expression("a", "NotIn", &["1"])], &[]),
+                vec![true, false, true],
+            ),
+            (
+                selector(vec![expression("a", "Exists", &[])], &[]),
+                vec![false, true, true],
+            ),
+            (
+                selector(vec![expression("a", "DoesNotExist", &[])], &[]),
+                vec![true, false, false],
+            ),
+            (
+                selector(vec![expression("a", "Exists", &[])], &[("a", "2")]),
+                vec![false, false, true],
+            ),
         ];
-        let of = [labels(&[]), labels(&[("a", "1")]), labels(&[("a", "2"), ("b", "3")])];
+        let of = [
+            labels(&[]),
+            labels(&[("a", "1")]),
+            labels(&[("a", "2"), ("b", "3")]),
+        ];
         for (selector, expected) in cases {
             let selector = Selector::new(Some(&selector)).unwrap();
             let selected: Vec<bool> = of.iter().map(|labels| selector.matches(labels)).collect();
             assert_eq!(selected, expected, "{selector:?}");
-            let objects = of.each_ref().map(|labels| json!({"metadata": {"labels": labels}}));
-            let seen: Vec<bool> = objects.iter().map(|object| selector.matches_any([None, Some(object)])).collect();
+            let objects = of
+                .each_ref()
+                .map(|labels| json!({"metadata": {"labels": labels}}));
+            let seen: Vec<bool> = objects
+                .iter()
+                .map(|object| selector.matches_any([None, Some(object)]))
+                .collect();
             assert_eq!(seen, expected, "{selector:?}");
         }
         let wrong = selector(vec![expression("a", "Like", &[])], &[]);

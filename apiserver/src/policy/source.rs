@@ -213,7 +213,9 @@ mod tests {
         kept.0.remove("b");
         source.publish_kept(&kept);
         assert!(source.all(soon).await.is_ok());
-        kept.0 = (0..=MOST).map(|n| (n.to_string(), (Arc::new(0), 1))).collect();
+        kept.0 = (0..=MOST)
+            .map(|n| (n.to_string(), (Arc::new(0), 1)))
+            .collect();
         source.publish_kept(&kept);
         assert_eq!(source.all(soon).await, Err(NotReady::TooMuch));
     }

@@ -159,9 +159,9 @@ impl Policy {
     pub fn read(policy: api::ValidatingAdmissionPolicy) -> Option<Self> {
         let name = policy.metadata.name.unwrap_or_default();
         let spec = policy.spec.unwrap_or_default();
-        let constraints = spec.match_constraints.ok_or_else(|| {
-            "policy contained no match constraints, a required field".to_owned()
-        });
+        let constraints = spec
+            .match_constraints
+            .ok_or_else(|| "policy contained no match constraints, a required field".to_owned());
         let matching = constraints.and_then(Matching::new);
         if let Ok(matching) = &matching
             && !matching.rules.is_empty()
@@ -188,7 +188,9 @@ impl Policy {
             .map(|annotation| (annotation.key, compile(&annotation.value_expression)))
             .collect();
         let looks = |program: &Program| program.source().contains("namespaceObject");
-        let messages = validations.iter().filter_map(|one| one.message_program.as_ref());
+        let messages = validations
+            .iter()
+            .filter_map(|one| one.message_program.as_ref());
         let mut all = variables
             .iter()
             .map(|(_, program)| program)
@@ -411,8 +413,16 @@ impl ValidatingPolicies {
         objects: Objects<'_>,
     ) -> Result<(), Failure> {
         let unknown = |why: NotReady| attributes.refused(&why.to_string());
-        let policies = self.policies.all(attributes.deadline).await.map_err(unknown)?;
-        let bindings = self.bindings.all(attributes.deadline).await.map_err(unknown)?;
+        let policies = self
+            .policies
+            .all(attributes.deadline)
+            .await
+            .map_err(unknown)?;
+        let bindings = self
+            .bindings
+            .all(attributes.deadline)
+            .await
+            .map_err(unknown)?;
         let request = Value::Object(attributes.to_request(""));
         let mut refusals = Vec::new();
         for policy in policies.values() {
@@ -445,11 +455,9 @@ impl ValidatingPolicies {
                     }
                 }
                 let kind = policy.param_kind.as_ref();
-                let params = self.params.collect(
-                    kind,
-                    binding.params.as_ref(),
-                    attributes.namespace,
-                );
+                let params =
+                    self.params
+                        .collect(kind, binding.params.as_ref(), attributes.namespace);
                 let params = match params.await {
                     Ok(params) => params,
                     Err(why) => {
@@ -472,7 +480,14 @@ impl ValidatingPolicies {
                         params,
                         namespace: &namespace,
                     });
-                    act(attributes, policy, binding, decided, &mut refusals, &mut annotations);
+                    act(
+                        attributes,
+                        policy,
+                        binding,
+                        decided,
+                        &mut refusals,
+                        &mut annotations,
+                    );
                     // Between two that may take a while, others have their turn.
                     tokio::task::yield_now().await;
                 }

@@ -86,11 +86,7 @@ impl Webhooks {
     ///
     /// # Errors
     /// While they are not known.
-    pub async fn concern(
-        &self,
-        kind: Kind,
-        attributes: &Attributes<'_>,
-    ) -> Result<bool, NotReady> {
+    pub async fn concern(&self, kind: Kind, attributes: &Attributes<'_>) -> Result<bool, NotReady> {
         let all = self.all(kind, attributes).await?;
         let mut hooks = all.values().flat_map(|config| &config.hooks);
         Ok(hooks.any(|hook| hook.rules.iter().any(|rule| rule.matches(attributes))))
@@ -241,7 +237,13 @@ impl Webhooks {
                 let began = Instant::now();
                 let answered = self.ask(hook, attributes, written, false).await;
                 let answered = answered.and_then(|verdict| allowed(hook, &verdict));
-                self.observe(Kind::Validating, hook, attributes, began.elapsed(), &answered);
+                self.observe(
+                    Kind::Validating,
+                    hook,
+                    attributes,
+                    began.elapsed(),
+                    &answered,
+                );
                 match answered {
                     Ok(()) => Ok(()),
                     Err(refused) => {
@@ -275,7 +277,11 @@ impl Webhooks {
         match refused {
             Refused::Failure(failure) => Err(failure),
             Refused::Unasked { why, .. } if hook.ignores_failures => {
-                tracing::warn!(webhook = hook.name, why, "failed to ask a webhook; going on");
+                tracing::warn!(
+                    webhook = hook.name,
+                    why,
+                    "failed to ask a webhook; going on"
+                );
                 self.metrics.webhook_failed_open(&hook.name, kind.as_str());
                 attributes.annotations.add(open, hook.name.clone());
                 Ok(())
@@ -337,8 +343,15 @@ impl Webhooks {
         };
         let uid = uuid::Uuid::new_v4().to_string();
         let request = attributes.to_request(&uid);
-        let pieces = review::ask(version, &request, written.new.as_ref(), written.old.as_ref());
-        let left = attributes.deadline.saturating_duration_since(Instant::now());
+        let pieces = review::ask(
+            version,
+            &request,
+            written.new.as_ref(),
+            written.old.as_ref(),
+        );
+        let left = attributes
+            .deadline
+            .saturating_duration_since(Instant::now());
         let answer = hook.endpoint.post(pieces, hook.timeout.min(left)).await;
         let answer = answer.map_err(|why| match why {
             Unanswered::NoClient(why) => unasked(format!("could not get REST client: {why}"), 500),

@@ -1,9 +1,9 @@
 //! The scale subresource (R3.74, 8.4): `autoscaling/v1` Scale over the fields
 //! that the resource's row names.
 
-use apiservice::{Resource, ScalePaths};
 use apiservice::field::{self, Path};
 use apiservice::told::{self, Paths, Place};
+use apiservice::{Resource, ScalePaths};
 use axum::body::Body;
 use http::{Response, StatusCode};
 use serde_json::{Map, Value, json};

@@ -43,7 +43,9 @@ impl Webhook {
         let authority = CertifiedIssuer::self_signed(params, key).unwrap();
         let own = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
-        let names = addresses.iter().map(|address| SanType::IpAddress((*address).into()));
+        let names = addresses
+            .iter()
+            .map(|address| SanType::IpAddress((*address).into()));
         params.subject_alt_names = names.collect();
         let certificate = params.signed_by(&own, &authority).unwrap();
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -115,7 +117,9 @@ async fn answer(
         }
         "garbage" => "hello".to_owned(),
         "empty" => "{}".to_owned(),
-        "absent" => json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1"}).to_string(),
+        "absent" => {
+            json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1"}).to_string()
+        }
         "error" => {
             code = 500;
             "it broke".to_owned()
@@ -124,7 +128,9 @@ async fn answer(
             code = 404;
             "no".to_owned()
         }
-        "kindless" => json!({"response": {"uid": review["request"]["uid"], "allowed": true}}).to_string(),
+        "kindless" => {
+            json!({"response": {"uid": review["request"]["uid"], "allowed": true}}).to_string()
+        }
         "other-uid" => said(&review, json!({"allowed": true, "uid": "other"})),
         does => said(&review, response(does, &review["request"])),
     };
@@ -161,30 +167,52 @@ fn response(does: &str, request: &Value) -> Value {
         "deny-code" => json!({"allowed": false, "status": {"code": 200, "message": "odd"}}),
         "warn" => json!({"allowed": true, "warnings": ["be careful", "and \"quoted\""],
             "auditAnnotations": {"seen": "yes"}}),
-        "label" if labels => patch(json!([{"op": "add", "path": "/metadata/labels/hooked", "value": "yes"}])),
-        "label" => patch(json!([{"op": "add", "path": "/metadata/labels", "value": {"hooked": "yes"}}])),
-        "replicas" => patch(json!([{"op": "replace", "path": "/spec/controlPlane/deployment/replicas", "value": 1}])),
+        "label" if labels => {
+            patch(json!([{"op": "add", "path": "/metadata/labels/hooked", "value": "yes"}]))
+        }
+        "label" => {
+            patch(json!([{"op": "add", "path": "/metadata/labels", "value": {"hooked": "yes"}}]))
+        }
+        "replicas" => patch(
+            json!([{"op": "replace", "path": "/spec/controlPlane/deployment/replicas", "value": 1}]),
+        ),
         "invalid" => patch(json!([{"op": "replace", "path": "/spec/dataStore", "value": 5}])),
         "unknown" => patch(json!([{"op": "add", "path": "/spec/nonsense", "value": {"a": 1}}])),
-        "default" => patch(json!([{"op": "remove", "path": "/spec/controlPlane/deployment/replicas"}])),
-        "status" => patch(json!([{"op": "add", "path": "/status", "value": {"kubernetesResources": {"version": {"status": "Ready"}}}}])),
+        "default" => {
+            patch(json!([{"op": "remove", "path": "/spec/controlPlane/deployment/replicas"}]))
+        }
+        "status" => patch(
+            json!([{"op": "add", "path": "/status", "value": {"kubernetesResources": {"version": {"status": "Ready"}}}}]),
+        ),
         "meta" => patch(json!([
             {"op": "add", "path": "/metadata/uid", "value": "00000000-0000-0000-0000-000000000000"},
             {"op": "add", "path": "/metadata/creationTimestamp", "value": "2001-01-01T00:00:00Z"},
             {"op": "add", "path": "/metadata/generation", "value": 70}])),
-        "managers" => patch(json!([{"op": "add", "path": "/metadata/managedFields", "value": [{"manager": "x", "operation": "Nothing"}]}])),
+        "managers" => patch(
+            json!([{"op": "add", "path": "/metadata/managedFields", "value": [{"manager": "x", "operation": "Nothing"}]}]),
+        ),
         "scale" => patch(json!([{"op": "replace", "path": "/spec/replicas", "value": 4}])),
         "bad" => patch(json!([{"op": "remove", "path": "/nope"}])),
-        "undecodable" => json!({"allowed": true, "patchType": "JSONPatch", "patch": STANDARD.encode("hello")}),
+        "undecodable" => {
+            json!({"allowed": true, "patchType": "JSONPatch", "patch": STANDARD.encode("hello")})
+        }
         "untyped" => json!({"allowed": true, "patch": STANDARD.encode("[]")}),
-        "merge" => json!({"allowed": true, "patchType": "MergePatch", "patch": STANDARD.encode("[{\"op\":\"test\",\"path\":\"/a\"}]")}),
+        "merge" => {
+            json!({"allowed": true, "patchType": "MergePatch", "patch": STANDARD.encode("[{\"op\":\"test\",\"path\":\"/a\"}]")})
+        }
         "nothing" => patch(json!([])),
         "count" => {
-            let before = object["metadata"]["annotations"]["count"].as_str().unwrap_or("");
+            let before = object["metadata"]["annotations"]["count"]
+                .as_str()
+                .unwrap_or("");
             let value = format!("{before}i");
             match annotations {
-                true => patch(json!([{"op": "add", "path": "/metadata/annotations/count", "value": value}])),
-                false => patch(json!([{"op": "add", "path": "/metadata/annotations", "value": {"count": value}}])),
+                true => patch(
+                    json!([{"op": "add", "path": "/metadata/annotations/count", "value": value}]),
+                ),
+                false => patch(
+                    json!([{"op": "add", "path": "/metadata/annotations", "value": {"count": value}}]),
+                ),
             }
         }
         does if does.starts_with("ready-") => {

@@ -11,8 +11,8 @@ mod side;
 use std::time::{Duration, Instant};
 
 use hook::Webhook;
-use side::{Scenario, Side};
 use serde_json::Value;
+use side::{Scenario, Side};
 use tests::lab::{Lab, Level};
 use tests::served::Served;
 

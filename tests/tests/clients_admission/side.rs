@@ -36,7 +36,10 @@ pub struct Answer {
 impl Side {
     pub fn new(name: &'static str, client: kube::Client, host: String) -> Self {
         let rules = [
-            (r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "UID"),
+            (
+                r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
+                "UID",
+            ),
             (r#"(resourceVersion[\\":]+)\d+"#, "${1}REVISION"),
             (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "TIME"),
             (r#",\\*"time\\*":\\*"TIME\\*""#, ""),
@@ -47,7 +50,10 @@ impl Side {
             (r"https://[0-9.]+:1/", "https://HOST/"),
             (r#""continue":"","#, ""),
             // What a decoder says.
-            (r#"json parse error: (\\.|[^"\\])*"#, "json parse error: WHY"),
+            (
+                r#"json parse error: (\\.|[^"\\])*"#,
+                "json parse error: WHY",
+            ),
         ];
         Self {
             name,
@@ -180,7 +186,10 @@ impl Side {
         let path = said["path"].as_str().unwrap();
         let url = match path {
             "dead" => format!("https://{}:1/dead", self.host),
-            path => format!("https://{}:{}/{}/{path}", self.host, webhook.port, self.name),
+            path => format!(
+                "https://{}:{}/{}/{path}",
+                self.host, webhook.port, self.name
+            ),
         };
         hook["clientConfig"] = json!({"url": url, "caBundle": bundle});
         for (key, value) in said.as_object().unwrap() {
@@ -202,12 +211,18 @@ impl Side {
         .to_string();
         let began = Instant::now();
         loop {
-            let said = self.call(("POST", "?dryRun=All", "application/json", &probe)).await;
+            let said = self
+                .call(("POST", "?dryRun=All", "application/json", &probe))
+                .await;
             let message = said.body["message"].as_str().unwrap_or("");
             if message.contains(&format!("denied the request: {ready}")) == wanted {
                 return;
             }
-            assert!(began.elapsed() < Duration::from_secs(20), "{}: {message}", self.name);
+            assert!(
+                began.elapsed() < Duration::from_secs(20),
+                "{}: {message}",
+                self.name
+            );
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -226,7 +241,10 @@ impl Side {
         }
         if !scenario.policies.is_empty() {
             for at in (0..=scenario.policies.len()).rev() {
-                for kind in ["validatingadmissionpolicybindings", "validatingadmissionpolicies"] {
+                for kind in [
+                    "validatingadmissionpolicybindings",
+                    "validatingadmissionpolicies",
+                ] {
                     let path = format!("{ADMISSION}/{kind}/test-{at}");
                     self.call(("DELETE", &path, "", "")).await;
                 }
@@ -256,8 +274,14 @@ fn policy(at: usize, said: &Value) -> [(&'static str, Value); 2] {
             "metadata": {"name": format!("test-{at}")}, "spec": spec})
     };
     [
-        ("validatingadmissionpolicies", object("ValidatingAdmissionPolicy", spec)),
-        ("validatingadmissionpolicybindings", object("ValidatingAdmissionPolicyBinding", binding)),
+        (
+            "validatingadmissionpolicies",
+            object("ValidatingAdmissionPolicy", spec),
+        ),
+        (
+            "validatingadmissionpolicybindings",
+            object("ValidatingAdmissionPolicyBinding", binding),
+        ),
     ]
 }
 

@@ -51,7 +51,9 @@ pub fn call<'a>(name: &str, args: &[Val<'a>]) -> Option<Evaluated<'a>> {
         ("isCIDR", [Val::Text(text)]) => Ok(Val::Bool(Block::parse(text).is_some())),
         ("ip", [Val::Text(text)]) => match ip(text) {
             Some(address) => Ok(Val::Ip(address)),
-            None => error(format!("IP Address {text:?} parse error during conversion from string")),
+            None => error(format!(
+                "IP Address {text:?} parse error during conversion from string"
+            )),
         },
         ("cidr", [Val::Text(text)]) => match Block::parse(text) {
             Some(block) => Ok(Val::Cidr(block)),

@@ -8,21 +8,107 @@ use super::{Evaluated, Run, address, error, quantity, strings, time};
 
 /// All that may be called.
 const KNOWN: &[&str] = &[
-    "!_", "-_", "@in", "@not_strictly_false", "_!=_", "_%_", "_&&_", "_*_", "_+_", "_-_", "_/_",
-    "_<=_", "_<_", "_==_", "_>=_", "_>_", "_?._", "_?_:_", "_[?_]", "_[_]", "_||_",
-    "bool", "bytes", "double", "duration", "dyn", "int", "string", "timestamp", "type", "uint",
-    "size", "contains", "startsWith", "endsWith", "matches", "find", "findAll", "charAt",
-    "indexOf", "lastIndexOf", "lowerAscii", "upperAscii", "trim", "reverse", "replace", "split",
-    "substring", "join", "format", "strings.quote",
-    "isSorted", "sum", "min", "max", "flatten", "distinct", "sort", "slice", "lists.range",
-    "sets.contains", "sets.equivalent", "sets.intersects",
-    "optional.of", "optional.none", "optional.ofNonZeroValue", "hasValue", "value", "or", "orValue",
-    "isIP", "ip", "family", "isLoopback", "isUnspecified",
-    "isCIDR", "cidr", "prefixLength", "containsIP", "containsCIDR",
-    "quantity", "isQuantity", "sign", "isInteger", "asInteger", "asApproximateFloat", "add", "sub",
-    "isLessThan", "isGreaterThan", "compareTo",
-    "getFullYear", "getMonth", "getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear",
-    "getHours", "getMinutes", "getSeconds", "getMilliseconds",
+    "!_",
+    "-_",
+    "@in",
+    "@not_strictly_false",
+    "_!=_",
+    "_%_",
+    "_&&_",
+    "_*_",
+    "_+_",
+    "_-_",
+    "_/_",
+    "_<=_",
+    "_<_",
+    "_==_",
+    "_>=_",
+    "_>_",
+    "_?._",
+    "_?_:_",
+    "_[?_]",
+    "_[_]",
+    "_||_",
+    "bool",
+    "bytes",
+    "double",
+    "duration",
+    "dyn",
+    "int",
+    "string",
+    "timestamp",
+    "type",
+    "uint",
+    "size",
+    "contains",
+    "startsWith",
+    "endsWith",
+    "matches",
+    "find",
+    "findAll",
+    "charAt",
+    "indexOf",
+    "lastIndexOf",
+    "lowerAscii",
+    "upperAscii",
+    "trim",
+    "reverse",
+    "replace",
+    "split",
+    "substring",
+    "join",
+    "format",
+    "strings.quote",
+    "isSorted",
+    "sum",
+    "min",
+    "max",
+    "flatten",
+    "distinct",
+    "sort",
+    "slice",
+    "lists.range",
+    "sets.contains",
+    "sets.equivalent",
+    "sets.intersects",
+    "optional.of",
+    "optional.none",
+    "optional.ofNonZeroValue",
+    "hasValue",
+    "value",
+    "or",
+    "orValue",
+    "isIP",
+    "ip",
+    "family",
+    "isLoopback",
+    "isUnspecified",
+    "isCIDR",
+    "cidr",
+    "prefixLength",
+    "containsIP",
+    "containsCIDR",
+    "quantity",
+    "isQuantity",
+    "sign",
+    "isInteger",
+    "asInteger",
+    "asApproximateFloat",
+    "add",
+    "sub",
+    "isLessThan",
+    "isGreaterThan",
+    "compareTo",
+    "getFullYear",
+    "getMonth",
+    "getDate",
+    "getDayOfMonth",
+    "getDayOfWeek",
+    "getDayOfYear",
+    "getHours",
+    "getMinutes",
+    "getSeconds",
+    "getMilliseconds",
 ];
 
 /// Whether there is such a function.
@@ -63,18 +149,14 @@ pub fn call<'a>(run: &Run<'_, 'a>, name: &str, values: Vec<Val<'a>>) -> Evaluate
         ("_[_]", [of, key]) => index(of, key),
         ("_[?_]" | "_?._", [of, key]) => optional_index(of, key),
         ("@in", [item, list]) => contained(run, item, list),
-        ("_+_" | "_-_" | "_*_" | "_/_" | "_%_", [one, other]) => {
-            arithmetic(run, name, one, other)
-        }
+        ("_+_" | "_-_" | "_*_" | "_/_" | "_%_", [one, other]) => arithmetic(run, name, one, other),
         ("size", [value]) => match value.size() {
             Some(size) => Ok(Val::Int(size as i64)),
             None => no_overload(),
         },
         ("type", [value]) => Ok(Val::Type(value.type_name())),
         ("dyn", [value]) => Ok(value.clone()),
-        ("bool" | "int" | "uint" | "double" | "string" | "bytes", [value]) => {
-            convert(name, value)
-        }
+        ("bool" | "int" | "uint" | "double" | "string" | "bytes", [value]) => convert(name, value),
         ("optional.none", []) => Ok(Val::Optional(None)),
         ("optional.of", [value]) => Ok(Val::Optional(Some(Rc::new(value.clone())))),
         ("optional.ofNonZeroValue", [value]) => {
@@ -138,12 +220,7 @@ fn contained<'a>(run: &Run<'_, 'a>, item: &Val<'a>, list: &Val<'a>) -> Evaluated
     Ok(Val::Bool(false))
 }
 
-fn arithmetic<'a>(
-    run: &Run<'_, 'a>,
-    name: &str,
-    one: &Val<'a>,
-    other: &Val<'a>,
-) -> Evaluated<'a> {
+fn arithmetic<'a>(run: &Run<'_, 'a>, name: &str, one: &Val<'a>, other: &Val<'a>) -> Evaluated<'a> {
     match (name, one, other) {
         ("_/_", _, Val::Int(0) | Val::Uint(0)) => error("division by zero"),
         ("_%_", _, Val::Int(0) | Val::Uint(0)) => error("modulus by zero"),
@@ -204,19 +281,33 @@ fn convert<'a>(name: &str, value: &Val<'a>) -> Evaluated<'a> {
             "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(Val::Bool(false)),
             _ => error("type conversion error from 'string' to 'bool'"),
         },
-        ("int", Val::Uint(number)) => i64::try_from(*number).map_or_else(|_| range(), |n| Ok(Val::Int(n))),
+        ("int", Val::Uint(number)) => {
+            i64::try_from(*number).map_or_else(|_| range(), |n| Ok(Val::Int(n)))
+        }
         ("int", Val::Double(number)) => match number.is_finite() && number.abs() < 9.2e18 {
             true => Ok(Val::Int(*number as i64)),
             false => range(),
         },
         ("int", Val::Text(text)) => text.parse().map_or_else(
-            |_| error(format!("strconv.ParseInt: parsing {:?}: invalid syntax", &**text)),
+            |_| {
+                error(format!(
+                    "strconv.ParseInt: parsing {:?}: invalid syntax",
+                    &**text
+                ))
+            },
             |number| Ok(Val::Int(number)),
         ),
         ("int", Val::Time(time)) => Ok(Val::Int(time.as_second())),
-        ("uint", Val::Int(number)) => u64::try_from(*number).map_or_else(|_| range(), |n| Ok(Val::Uint(n))),
+        ("uint", Val::Int(number)) => {
+            u64::try_from(*number).map_or_else(|_| range(), |n| Ok(Val::Uint(n)))
+        }
         ("uint", Val::Text(text)) => text.parse().map_or_else(
-            |_| error(format!("strconv.ParseUint: parsing {:?}: invalid syntax", &**text)),
+            |_| {
+                error(format!(
+                    "strconv.ParseUint: parsing {:?}: invalid syntax",
+                    &**text
+                ))
+            },
             |number| Ok(Val::Uint(number)),
         ),
         ("uint", Val::Double(number)) => match (0.0..1.8e19).contains(number) {
@@ -226,7 +317,12 @@ fn convert<'a>(name: &str, value: &Val<'a>) -> Evaluated<'a> {
         ("double", Val::Int(number)) => Ok(Val::Double(*number as f64)),
         ("double", Val::Uint(number)) => Ok(Val::Double(*number as f64)),
         ("double", Val::Text(text)) => text.parse().map_or_else(
-            |_| error(format!("strconv.ParseFloat: parsing {:?}: invalid syntax", &**text)),
+            |_| {
+                error(format!(
+                    "strconv.ParseFloat: parsing {:?}: invalid syntax",
+                    &**text
+                ))
+            },
             |number| Ok(Val::Double(number)),
         ),
         ("string", Val::Time(time)) => Ok(Val::text(time.to_string())),
@@ -269,7 +365,9 @@ fn lists<'a>(run: &Run<'_, 'a>, name: &str, args: &[Val<'a>]) -> Option<Evaluate
                     let mut items = items.into_iter();
                     match items.next() {
                         None => Ok(Val::Int(0)),
-                        Some(first) => items.try_fold(first, |sum, item| call(run, "_+_", vec![sum, item])),
+                        Some(first) => {
+                            items.try_fold(first, |sum, item| call(run, "_+_", vec![sum, item]))
+                        }
                     }
                 }
                 "min" | "max" => extreme(name, items),
@@ -311,9 +409,11 @@ fn lists<'a>(run: &Run<'_, 'a>, name: &str, args: &[Val<'a>]) -> Option<Evaluate
         }
         [Val::Int(count)] if name == "lists.range" => {
             let count = u64::try_from(*count).unwrap_or(0);
-            Some(run.budget.take(count).map(|()| {
-                Val::list((0..count).map(|n| Val::Int(n as i64)).collect())
-            }))
+            Some(
+                run.budget
+                    .take(count)
+                    .map(|()| Val::list((0..count).map(|n| Val::Int(n as i64)).collect())),
+            )
         }
         [list, item] if matches!(name, "indexOf" | "lastIndexOf") && list.is_list() => {
             let mut found = -1;

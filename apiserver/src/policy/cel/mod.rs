@@ -291,7 +291,11 @@ impl<'a> Run<'_, 'a> {
             return value;
         }
         value::type_of_name(name).map_or_else(
-            || error(format!("undeclared reference to '{name}' (in container '')")),
+            || {
+                error(format!(
+                    "undeclared reference to '{name}' (in container '')"
+                ))
+            },
             Ok,
         )
     }

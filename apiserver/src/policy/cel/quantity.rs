@@ -99,7 +99,9 @@ pub fn call<'a>(name: &str, args: &[Val<'a>]) -> Option<Evaluated<'a>> {
         let sum = sum.ok_or_else(|| Unusable::Error("quantity overflow".to_owned()))?;
         Ok(Val::Quantity(Quantity(sum)))
     };
-    let whole = (own.0 % SCALE == 0).then(|| i64::try_from(own.0 / SCALE).ok()).flatten();
+    let whole = (own.0 % SCALE == 0)
+        .then(|| i64::try_from(own.0 / SCALE).ok())
+        .flatten();
     Some(match (name, other) {
         ("sign", None) => Ok(Val::Int(own.0.signum() as i64)),
         ("isInteger", None) => Ok(Val::Bool(whole.is_some())),

@@ -19,7 +19,9 @@ impl Run<'_, '_> {
             return Ok(known.clone());
         }
         self.budget.take(100 + 10 * pattern.len() as u64)?;
-        let compiled = regex::RegexBuilder::new(pattern).size_limit(PATTERN).build();
+        let compiled = regex::RegexBuilder::new(pattern)
+            .size_limit(PATTERN)
+            .build();
         let compiled = compiled.map_err(|why| {
             let why = apiservice::told::cut(why.to_string(), apiservice::told::MAX_TEXT);
             Unusable::Error(format!("error parsing regexp: {why}"))
@@ -51,15 +53,11 @@ fn out_of_range<'a>(at: i64) -> Evaluated<'a> {
 /// The functions of this library; nothing for others.
 pub fn call<'a>(run: &Run<'_, 'a>, name: &str, args: &[Val<'a>]) -> Option<Evaluated<'a>> {
     Some(match (name, args) {
-        ("contains", [Val::Text(text), Val::Text(part)]) => {
-            Ok(Val::Bool(text.contains(&**part)))
-        }
+        ("contains", [Val::Text(text), Val::Text(part)]) => Ok(Val::Bool(text.contains(&**part))),
         ("startsWith", [Val::Text(text), Val::Text(part)]) => {
             Ok(Val::Bool(text.starts_with(&**part)))
         }
-        ("endsWith", [Val::Text(text), Val::Text(part)]) => {
-            Ok(Val::Bool(text.ends_with(&**part)))
-        }
+        ("endsWith", [Val::Text(text), Val::Text(part)]) => Ok(Val::Bool(text.ends_with(&**part))),
         ("matches", [Val::Text(text), Val::Text(pattern)]) => {
             let pattern = run.pattern(pattern);
             pattern.map(|pattern| Val::Bool(pattern.is_match(text)))
@@ -226,7 +224,9 @@ fn format<'a>(run: &Run<'_, 'a>, text: &str, values: Vec<Val<'a>>) -> Evaluated<
             return error("index 0 out of range");
         };
         run.budget.take(1)?;
-        let decimals = digits.strip_prefix('.').and_then(|digits| digits.parse().ok());
+        let decimals = digits
+            .strip_prefix('.')
+            .and_then(|digits| digits.parse().ok());
         let part = match (verb, &value) {
             ('s', value) => as_text(run, value, 0)?,
             ('d', Val::Int(_) | Val::Uint(_)) => value.shown(),

@@ -117,7 +117,9 @@ const STACK: usize = 256 * 1024 * 1024;
 /// What is wrong with it.
 pub fn parse(source: &str, known: &[&str]) -> Result<Expr, String> {
     if source.len() > LONGEST {
-        return Err(format!("compilation failed: it has more than {LONGEST} bytes"));
+        return Err(format!(
+            "compilation failed: it has more than {LONGEST} bytes"
+        ));
     }
     if brackets(source) > BRACKETS {
         return Err("compilation failed: the expression is nested too deep".to_owned());
@@ -182,7 +184,8 @@ impl Reader {
     /// With more names.
     fn within(&mut self, names: &[&str], expr: &IdedExpr, depth: usize) -> Result<Expr, String> {
         let before = self.names.len();
-        self.names.extend(names.iter().map(|name| (*name).to_owned()));
+        self.names
+            .extend(names.iter().map(|name| (*name).to_owned()));
         let read = self.read(expr, depth);
         self.names.truncate(before);
         read
@@ -295,7 +298,9 @@ impl Reader {
         let target = call.target.as_deref();
         let target = target.map(|target| self.boxed(target, depth)).transpose()?;
         if !functions::is_known(name) {
-            return Err(format!("undeclared reference to '{name}' (in container '')"));
+            return Err(format!(
+                "undeclared reference to '{name}' (in container '')"
+            ));
         }
         Ok(Expr::Call {
             name: name.to_owned(),
@@ -357,9 +362,11 @@ impl Reader {
 fn dotted(expr: &ast::Expr) -> Option<String> {
     match expr {
         ast::Expr::Ident(name) => Some(name.clone()),
-        ast::Expr::Select(select) if !select.test => {
-            Some(format!("{}.{}", dotted(&select.operand.expr)?, select.field))
-        }
+        ast::Expr::Select(select) if !select.test => Some(format!(
+            "{}.{}",
+            dotted(&select.operand.expr)?,
+            select.field
+        )),
         _ => None,
     }
 }

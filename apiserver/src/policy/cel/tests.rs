@@ -94,18 +94,54 @@ fn expressions() {
 #[test]
 fn errors_are_in_the_words_of_kubernetes() {
     let cases = [
-        ("object.spec.other == 1", "expression 'object.spec.other == 1' resulted in error: no such key: other"),
-        ("oldObject.spec == 1", "expression 'oldObject.spec == 1' resulted in error: no such key: spec"),
-        ("object.spec.replicas == 1 && object.spec.other > 1", "false"),
-        ("object.spec.replicas.x == 1", "expression 'object.spec.replicas.x == 1' resulted in error: no such key: x"),
-        ("1 / 0 == 1", "expression '1 / 0 == 1' resulted in error: division by zero"),
-        ("object.spec.ports[7] == 1", "expression 'object.spec.ports[7] == 1' resulted in error: index out of bounds: 7"),
-        ("'a' > 1", "expression ''a' > 1' resulted in error: no such overload"),
-        ("9223372036854775807 + 1 == 0", "expression '9223372036854775807 + 1 == 0' resulted in error: integer overflow"),
-        ("object.spec.ports.all(p, p.x)", "expression 'object.spec.ports.all(p, p.x)' resulted in error: no such key: x"),
-        ("other == 1", "compilation error: compilation failed: undeclared reference to 'other' (in container '')"),
-        ("authorizer.group('').check('get')", "compilation error: compilation failed: undeclared reference to 'authorizer.group' (in container '')"),
-        ("url('x').getHost() == 'x'", "compilation error: compilation failed: undeclared reference to 'url' (in container '')"),
+        (
+            "object.spec.other == 1",
+            "expression 'object.spec.other == 1' resulted in error: no such key: other",
+        ),
+        (
+            "oldObject.spec == 1",
+            "expression 'oldObject.spec == 1' resulted in error: no such key: spec",
+        ),
+        (
+            "object.spec.replicas == 1 && object.spec.other > 1",
+            "false",
+        ),
+        (
+            "object.spec.replicas.x == 1",
+            "expression 'object.spec.replicas.x == 1' resulted in error: no such key: x",
+        ),
+        (
+            "1 / 0 == 1",
+            "expression '1 / 0 == 1' resulted in error: division by zero",
+        ),
+        (
+            "object.spec.ports[7] == 1",
+            "expression 'object.spec.ports[7] == 1' resulted in error: index out of bounds: 7",
+        ),
+        (
+            "'a' > 1",
+            "expression ''a' > 1' resulted in error: no such overload",
+        ),
+        (
+            "9223372036854775807 + 1 == 0",
+            "expression '9223372036854775807 + 1 == 0' resulted in error: integer overflow",
+        ),
+        (
+            "object.spec.ports.all(p, p.x)",
+            "expression 'object.spec.ports.all(p, p.x)' resulted in error: no such key: x",
+        ),
+        (
+            "other == 1",
+            "compilation error: compilation failed: undeclared reference to 'other' (in container '')",
+        ),
+        (
+            "authorizer.group('').check('get')",
+            "compilation error: compilation failed: undeclared reference to 'authorizer.group' (in container '')",
+        ),
+        (
+            "url('x').getHost() == 'x'",
+            "compilation error: compilation failed: undeclared reference to 'url' (in container '')",
+        ),
     ];
     for (source, expected) in cases {
         let told = truth(source).map_or_else(|why| why, |value| value.to_string());
@@ -113,7 +149,10 @@ fn errors_are_in_the_words_of_kubernetes() {
         assert_eq!(told, expected, "{source}");
     }
     let unread = truth("object.spec.(").unwrap_err();
-    assert!(unread.starts_with("compilation error: compilation failed: "), "{unread}");
+    assert!(
+        unread.starts_with("compilation error: compilation failed: "),
+        "{unread}"
+    );
 }
 
 /// Comprehensions in comprehensions, texts that double, and lists of lists.
@@ -134,7 +173,11 @@ fn what_an_evaluation_takes_is_bounded() {
         let said = run(&object, source, &Budget::new(super::POLICY)).unwrap_err();
         let all = said == Unusable::OutOfBudget;
         assert!(all || said.to_string().ends_with(over), "{source}: {said}");
-        assert!(began.elapsed().as_secs() < 10, "{source}: {:?}", began.elapsed());
+        assert!(
+            began.elapsed().as_secs() < 10,
+            "{source}: {:?}",
+            began.elapsed()
+        );
     }
     // All together.
     let budget = Budget::new(1_500_000);
@@ -142,7 +185,10 @@ fn what_an_evaluation_takes_is_bounded() {
     let first = "object.l.all(a, object.l.slice(0, 50).map(b, b).size() > 0)";
     assert!(run(&object, first, &budget).is_ok());
     let last = (0..3).map(|_| run(&object, source, &budget));
-    assert!(last.into_iter().any(|said| said.is_err_and(|why| why == Unusable::OutOfBudget)));
+    assert!(
+        last.into_iter()
+            .any(|said| said.is_err_and(|why| why == Unusable::OutOfBudget))
+    );
 }
 
 #[test]
@@ -158,7 +204,10 @@ fn what_is_collected_is_not_copied_each_time() {
 fn depth_is_bounded() {
     let nested = format!("{}1{} == 1", "(".repeat(5_000), ")".repeat(5_000));
     assert!(truth(&nested).is_err());
-    let long = (0..3_000).map(|n| n.to_string()).collect::<Vec<_>>().join(" + ");
+    let long = (0..3_000)
+        .map(|n| n.to_string())
+        .collect::<Vec<_>>()
+        .join(" + ");
     // As deep as it is long, to the parser; whatever it says, it says so.
     let _ = truth(&format!("{long} > 0"));
     let many = vec!["true"; 2_000].join(" && ");

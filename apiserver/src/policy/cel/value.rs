@@ -221,7 +221,8 @@ impl<'a> Val<'a> {
             Val::Json(Value::Object(map)) => Ok(map.get(name).map(Val::from)),
             Val::Map(entries) => {
                 let mut entries = entries.iter();
-                let found = entries.find(|(key, _)| matches!(key, Val::Text(key) if **key == *name));
+                let found =
+                    entries.find(|(key, _)| matches!(key, Val::Text(key) if **key == *name));
                 Ok(found.map(|(_, value)| value.clone()))
             }
             Val::Failed(_) => Err(overload()),
@@ -300,7 +301,11 @@ impl<'a> Val<'a> {
     pub fn pairs(&self) -> Option<Vec<(Val<'a>, Val<'a>)>> {
         if self.is_list() {
             let items = self.items()?.into_iter().enumerate();
-            return Some(items.map(|(at, item)| (Val::Int(at as i64), item)).collect());
+            return Some(
+                items
+                    .map(|(at, item)| (Val::Int(at as i64), item))
+                    .collect(),
+            );
         }
         Some(match self {
             Val::Json(Value::Object(map)) => {

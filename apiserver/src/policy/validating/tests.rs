@@ -85,7 +85,10 @@ fn conditions_and_failures() {
     assert_eq!(messages("request.operation == 'CREATE'", "Ignore"), ["no"]);
     assert_eq!(
         messages("request.operation == 'CREATE'", "Fail"),
-        ["no", "expression 'object.x' resulted in error: no such key: x"]
+        [
+            "no",
+            "expression 'object.x' resulted in error: no such key: x"
+        ]
     );
     let failing = "expression 'object.y' resulted in error: no such key: y";
     assert_eq!(messages("object.y", "Fail"), [failing]);

@@ -22,7 +22,10 @@ fn conditions() {
     ];
     let cases: [(&[&str], Result<bool, &str>); 6] = [
         (&[], Ok(true)),
-        (&["object.metadata.name == 'a'", "oldObject == null"], Ok(true)),
+        (
+            &["object.metadata.name == 'a'", "oldObject == null"],
+            Ok(true),
+        ),
         (&["object.metadata.name == 'b'"], Ok(false)),
         (&["object.x.y", "object.metadata.name == 'b'"], Ok(false)),
         (
@@ -47,7 +50,9 @@ fn conditions() {
 #[test]
 fn a_request_has_what_kubernetes_says_of_it() {
     let scale = (Operation::Update, "tenantcontrolplanes", "scale");
-    let request = with_attributes(scale, |attributes| Value::Object(attributes.to_request("u")));
+    let request = with_attributes(scale, |attributes| {
+        Value::Object(attributes.to_request("u"))
+    });
     let resource = json!({"group": "steward.butlerlabs.dev", "version": "v1alpha1", "resource": "tenantcontrolplanes"});
     let kind = json!({"group": "autoscaling", "version": "v1", "kind": "Scale"});
     let expected = json!({

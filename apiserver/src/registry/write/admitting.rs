@@ -73,7 +73,10 @@ impl<'a> Writer<'a> {
         let copies = [&*new, &*new].into_iter().chain(old);
         let room = limits.copies(self.identity, copies).await?;
         if part == Part::Replicas {
-            return self.mutate_scale(&attributes, old, new).await.map(|()| None);
+            return self
+                .mutate_scale(&attributes, old, new)
+                .await
+                .map(|()| None);
         }
         let managers = new["metadata"].get("managedFields").cloned();
         let mut object = Some(new.take());
