@@ -12,7 +12,8 @@ const KEY: &str = "count/tenantcontrolplanes.steward.butlerlabs.dev";
 const JSON: &str = "application/json";
 const MERGE: &str = "application/merge-patch+json";
 
-fn tenant(name: &str) -> String {
+/// A tenant that is as it should be.
+pub fn tenant(name: &str) -> String {
     json!({
         "apiVersion": "steward.butlerlabs.dev/v1alpha1", "kind": "TenantControlPlane",
         "metadata": {"name": name},
