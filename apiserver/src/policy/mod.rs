@@ -14,6 +14,7 @@
 //! validating  ValidatingAdmissionPolicies
 //! params      what these are evaluated with
 //! webhooks    in what order they are asked
+//! resource_quota  objects are counted
 //! call        HTTPS
 //! source      the configurations, by list and watch
 //! ```
@@ -29,6 +30,7 @@ pub mod cel;
 pub mod hooks;
 pub mod labels;
 pub mod params;
+pub mod resource_quota;
 pub mod review;
 pub mod rules;
 pub mod source;
@@ -47,6 +49,7 @@ pub use self::attributes::{Attributes, Operation, write_options};
 use self::hooks::Configuration;
 use self::labels::NamespaceLabels;
 use self::params::Params;
+use self::resource_quota::ResourceQuotas;
 use self::source::{NotReady, Source};
 use self::validating::{Binding, Policy, ValidatingPolicies};
 pub use self::webhooks::Objects;
@@ -60,6 +63,7 @@ pub struct Policies {
     namespaces: Arc<Namespaces>,
     webhooks: Webhooks,
     validating: ValidatingPolicies,
+    quotas: ResourceQuotas,
 }
 
 impl Policies {
@@ -76,7 +80,8 @@ impl Policies {
                 validating: Source::default(),
                 metrics,
             },
-            validating: ValidatingPolicies::new(Params::new(Some(client))),
+            validating: ValidatingPolicies::new(Params::new(Some(client.clone()))),
+            quotas: ResourceQuotas::new(Some(client)),
         })
     }
 
@@ -95,6 +100,7 @@ impl Policies {
                 bindings: Source::known(Default::default()),
                 params: Params::new(None),
             },
+            quotas: ResourceQuotas::new(None),
         })
     }
 
@@ -189,6 +195,16 @@ impl Policies {
             .validate(attributes, &self.namespaces, &labels, objects)
             .await?;
         self.webhooks.validate(attributes, &labels, objects).await
+    }
+}
+
+impl Policies {
+    /// Counts a creation in the ResourceQuotas of its namespace; the last that is asked.
+    ///
+    /// # Errors
+    /// See [`ResourceQuotas::count`].
+    pub async fn count(&self, attributes: &Attributes<'_>) -> Result<(), Failure> {
+        self.quotas.count(attributes).await
     }
 }
 

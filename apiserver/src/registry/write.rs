@@ -12,6 +12,7 @@
 //! rights    what the author must be allowed to do as well (rule 8)            403
 //! admit     what the cluster's admission says to it                      400 to 500
 //! encode    the bytes; what changes nothing is not written                    413
+//! count     one more in the namespace's ResourceQuotas, of a creation         403
 //! reserve   the size of the object, and room in the quota                413, 403
 //! put       one compare-and-set                                               409
 //! ```
@@ -438,8 +439,9 @@ impl<'a> Writer<'a> {
     async fn creation(&self, new: &Value, bytes: Bytes) -> Result<Admitted, Failure> {
         let name = meta(new, "name");
         let key = object::key(self.resource, self.namespace, name);
+        self.registry.quota.fits(bytes.len())?;
+        self.count(&key, name).await?;
         if self.dry_run {
-            self.registry.quota.fits(bytes.len())?;
             return Ok(self.admitted(key, Action::Look, None, None));
         }
         let reservation = self.reserve(name, None, bytes.len()).await?;

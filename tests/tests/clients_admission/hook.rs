@@ -32,7 +32,11 @@ pub struct Webhook {
 }
 
 #[derive(Default)]
-struct Asked(Mutex<BTreeMap<String, Vec<(String, Value)>>>);
+struct Asked(
+    Mutex<BTreeMap<String, Vec<(String, Value)>>>,
+    /// Whom "loop" asks.
+    Mutex<Option<kube::Client>>,
+);
 
 impl Webhook {
     /// One that can be reached at these addresses.
@@ -68,6 +72,11 @@ impl Webhook {
             authority: authority.pem(),
             asked,
         }
+    }
+
+    /// Has "loop" ask this server before it answers.
+    pub fn asks(&self, client: kube::Client) {
+        *self.asked.1.lock() = Some(client);
     }
 
     /// What was asked below a path since it was last looked at.
@@ -113,6 +122,20 @@ async fn answer(
     let body = match does.as_str() {
         "slow" => {
             tokio::time::sleep(Duration::from_secs(3)).await;
+            said(&review, json!({"allowed": true}))
+        }
+        "loop" => {
+            let client = asked.1.lock().clone().unwrap();
+            let path = format!("{}?dryRun=All", crate::side::COLLECTION);
+            let mut other = review["request"]["object"].clone();
+            other["metadata"] = json!({"name": "other", "labels": {"marker": "loop"}});
+            for request in [
+                Request::get(crate::side::COLLECTION).body(Vec::new()),
+                Request::post(path).body(other.to_string().into_bytes()),
+            ] {
+                let answer = client.request::<Value>(request.unwrap()).await;
+                assert!(answer.is_ok(), "{answer:?}");
+            }
             said(&review, json!({"allowed": true}))
         }
         "garbage" => "hello".to_owned(),

@@ -4,13 +4,14 @@
 #![allow(clippy::disallowed_methods, reason = "tests")]
 
 mod hook;
+mod quotas;
 mod scenarios;
 mod side;
 
 use std::time::{Duration, Instant};
 
 use hook::Webhook;
-use serde_json::Value;
+use serde_json::{Value, json};
 use side::{Scenario, Side};
 use tests::lab::{Lab, Level};
 use tests::served::Served;
@@ -106,5 +107,46 @@ async fn webhooks_are_asked_as_by_kube_apiserver() {
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
+    nobody_waits_for_anothers_webhook(&pair).await;
+    quotas::run(&pair).await;
     let _ = &pair.served;
+}
+
+/// A webhook may ask the server that asks it; and while one is slow, those whom it is not
+/// asked about go on.
+async fn nobody_waits_for_anothers_webhook(pair: &Pair) {
+    let (ours, webhook) = (&pair.ours, &pair.webhook);
+    webhook.asks(ours.client.clone());
+    let slow = json!({"name": "slow.example.com", "path": "slow",
+        "objectSelector": {"matchLabels": {"slow": "yes"}}});
+    let scenario = Scenario {
+        mutating: vec![json!({"name": "loop.example.com", "path": "loop"})],
+        validating: vec![json!({"name": "loop.example.com", "path": "loop"}), slow],
+        ..Scenario::default()
+    };
+    ours.configure(webhook, &scenario).await;
+    let create = |name: String, slow: bool| async move {
+        let began = Instant::now();
+        let mut body: Value = serde_json::from_str(&quotas::tenant(&name)).unwrap();
+        if slow {
+            body["metadata"]["labels"] = json!({"slow": "yes"});
+        }
+        let text = body.to_string();
+        let answer = ours.call(("POST", "", "application/json", &text)).await;
+        assert_eq!(answer.code, 201, "{}", answer.body);
+        began.elapsed()
+    };
+    let slow = (0..20).map(|n| create(format!("slow{n}"), true));
+    let quick = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        create("quick".to_owned(), false).await
+    };
+    let (slow, quick) = tokio::join!(futures::future::join_all(slow), quick);
+    assert!(quick < Duration::from_millis(1_500), "{quick:?}");
+    assert!(
+        slow.iter().all(|took| *took >= Duration::from_secs(3)),
+        "{slow:?}"
+    );
+    ours.clear(&scenario).await;
+    ours.call(("DELETE", "", "", "")).await;
 }

@@ -255,15 +255,6 @@ pub fn all() -> Vec<Scenario> {
             DRY,
         ),
         one(
-            "dry runs refused",
-            false,
-            with(
-                "allow",
-                json!({"sideEffects": "None", "name": "a.example.com"}),
-            ),
-            DRY,
-        ),
-        one(
             "objectSelector",
             false,
             with(

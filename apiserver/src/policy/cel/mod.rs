@@ -29,6 +29,7 @@ mod value;
 use std::cell::RefCell;
 use std::collections::HashMap;
 
+pub use self::quantity::Quantity;
 pub use self::value::{Unusable, Val};
 use syntax::Expr;
 

@@ -11,6 +11,12 @@ const SCALE: i128 = 1_000_000_000;
 pub struct Quantity(i128);
 
 impl Quantity {
+    /// As a whole number, rounded up.
+    pub fn rounded(self) -> Option<i64> {
+        let up = i128::from(self.0 % SCALE > 0);
+        i64::try_from(self.0 / SCALE + up).ok()
+    }
+
     /// Reads one; what is finer than 1e-9 is rounded up.
     pub fn parse(text: &str) -> Option<Self> {
         let digits_end = text

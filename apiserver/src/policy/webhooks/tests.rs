@@ -63,3 +63,97 @@ fn a_request_has_what_kubernetes_says_of_it() {
     });
     assert_eq!(request, expected);
 }
+
+/// R7.12: configurations from before v1 may have side effects; they are not asked.
+#[tokio::test]
+async fn what_has_side_effects_takes_no_dry_runs() {
+    let hook = |side_effects: &str| {
+        let config = json!({"metadata": {"name": "c"}, "webhooks": [{
+            "name": "w", "sideEffects": side_effects, "admissionReviewVersions": ["v1"],
+            "clientConfig": {"url": "https://127.0.0.1:1/"},
+            "rules": [{"operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*"]}]}]});
+        let config = Configuration::validating(serde_json::from_value(config).unwrap());
+        config.unwrap()
+    };
+    let namespaces = crate::namespaces::Namespaces::for_test(Vec::new());
+    for (side_effects, expected) in [
+        ("Some", "admission webhook \"w\" does not support dry run"),
+        (
+            "NoneOnDryRun",
+            "Internal error occurred: failed calling webhook \"w\": failed to call webhook: Post \"https://127.0.0.1:1/?timeout=10s\": dial tcp 127.0.0.1:1: connect: connection refused",
+        ),
+    ] {
+        let all = [("c".to_owned(), Arc::new(hook(side_effects)))];
+        let webhooks = Webhooks {
+            mutating: Source::known(Default::default()),
+            validating: Source::known(all.into()),
+            metrics: Arc::new(Metrics::new()),
+        };
+        let identity = crate::authn::Identity {
+            user: "a".to_owned(),
+            uid: None,
+            groups: Vec::new(),
+            extra: Default::default(),
+        };
+        let attributes = Attributes {
+            operation: Operation::Create,
+            resource: apiservice::find("tenantcontrolplanes").unwrap(),
+            subresource: "",
+            namespace: Some("n"),
+            name: "one".to_owned(),
+            identity: &identity,
+            dry_run: true,
+            options: json!({}),
+            deadline: Instant::now() + Duration::from_secs(30),
+            warnings: &Default::default(),
+            annotations: &Default::default(),
+        };
+        let labels = NamespaceLabels::new(&namespaces, Some("n"));
+        let object = json!({});
+        let objects = Objects {
+            new: Some(&object),
+            old: None,
+        };
+        let refused = webhooks
+            .validate(&attributes, &labels, objects)
+            .await
+            .unwrap_err();
+        assert_eq!(refused.to_string(), expected);
+    }
+}
+
+/// Of a Service its DNS name is asked, which the certificate has to have as well.
+#[test]
+fn where_webhooks_are() {
+    let endpoint = |client: Value| {
+        let endpoint = crate::policy::call::Endpoint::new(serde_json::from_value(client).unwrap());
+        format!("{endpoint:?}")
+    };
+    let cases = [
+        (
+            json!({"service": {"name": "s", "namespace": "n"}}),
+            "https://s.n.svc:443/",
+        ),
+        (
+            json!({"service": {"name": "s", "namespace": "n", "port": 8443, "path": "/a/b"}}),
+            "https://s.n.svc:8443/a/b",
+        ),
+        (
+            json!({"url": "https://example.com"}),
+            "https://example.com/",
+        ),
+        (
+            json!({"url": "https://[::1]:8443/a"}),
+            "https://[::1]:8443/a",
+        ),
+        (json!({}), "must have either service or URL"),
+        (
+            json!({"url": "https://a/", "caBundle": "aGVsbG8="}),
+            "unable to load root certificates",
+        ),
+    ];
+    for (client, expected) in cases {
+        let shown = endpoint(client.clone());
+        assert!(shown.contains(expected), "{client}: {shown}");
+    }
+}

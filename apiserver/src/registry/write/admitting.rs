@@ -11,6 +11,7 @@ use crate::object::{meta, set_meta};
 use crate::options::FieldValidation;
 use crate::policy::{Attributes, Objects, Operation, write_options};
 use crate::registry::ownership::{self, Author};
+use crate::registry::read_failure;
 use crate::status::Failure;
 use crate::subresource::scale;
 
@@ -193,6 +194,17 @@ impl<'a> Writer<'a> {
         };
         policies.validate(&attributes, objects).await?;
         Ok(true)
+    }
+
+    /// Counts a creation in the ResourceQuotas of its namespace, unless there is such an
+    /// object already: then it will be refused, and nobody would count it off again.
+    pub(super) async fn count(&self, key: &str, name: &str) -> Result<(), Failure> {
+        let (present, _) = self.registry.store.get(key).await.map_err(read_failure)?;
+        if present.is_some() {
+            return Ok(());
+        }
+        let attributes = self.attributes(Operation::Create, Part::Main, name);
+        self.registry.policies.count(&attributes).await
     }
 
     /// Asks the cluster's admission whether an object may be deleted. One that cannot be

@@ -93,7 +93,7 @@ pub fn serve(cache: &Path, kind: Kind, address: IpAddr, manifest: &Path) -> Resu
     ]});
     // It is looked for: whole or not there.
     let draft = manifest.with_extension("draft");
-    directories::write(&draft, &format!("{objects:#}\n"))?;
+    directories::write(&draft, format!("{objects:#}\n"))?;
     std::fs::rename(&draft, manifest).doing(|| format!("create {}", manifest.display()))?;
     loop {
         std::thread::park();

@@ -1,0 +1,288 @@
+//! ResourceQuotas that count our objects (contract 7.4): `count/PLURAL.GROUP`.
+//!
+//! # Flow
+//! A creation that all others let pass is counted in `status.used` of each quota of its
+//! namespace before it is stored, by compare-and-set. What is deleted is taken off again by
+//! the quota controller of the cluster, which follows our kinds as any other.
+//!
+//! # Guarantees
+//! * Of two creations at a time no more pass than there is room for: they take turns in a
+//!   namespace, and servers of the same cluster meet at the compare-and-set.
+//! * Without an answer of the cluster nothing is created.
+//! * An update or a deletion is never held up.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ResourceQuota;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
+use kube::ResourceExt;
+use kube::api::{Api, ListParams, PostParams};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use super::attributes::Attributes;
+use super::cel::Quantity;
+use crate::delegate;
+use crate::status::Failure;
+
+/// All that counting one creation may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Attempts against writers that come in between.
+const ATTEMPTS: usize = 4;
+/// How long it is remembered that a namespace has no quota for a kind.
+const REMEMBERED: Duration = Duration::from_secs(1);
+/// Namespaces with a turn that are remembered.
+const NAMESPACES: usize = 4_096;
+/// Quotas of one namespace that are looked at; more are refused by nobody and are not there.
+const QUOTAS: u32 = 500;
+
+/// See the module.
+pub struct ResourceQuotas {
+    client: Option<kube::Client>,
+    turns: Mutex<HashMap<(String, &'static str), Arc<Turn>>>,
+}
+
+/// Whose turn it is in a namespace, and since when it is known to have no quota.
+#[derive(Default)]
+struct Turn(tokio::sync::Mutex<Option<Instant>>);
+
+/// Why a quota has no room.
+#[derive(Debug, PartialEq, Eq)]
+enum Full {
+    Unknown(String),
+    Exceeded(String),
+}
+
+impl Full {
+    fn words(self) -> String {
+        match self {
+            Self::Unknown(why) | Self::Exceeded(why) => why,
+        }
+    }
+}
+
+impl ResourceQuotas {
+    /// Of a cluster; none: there are no quotas.
+    pub fn new(client: Option<kube::Client>) -> Self {
+        Self {
+            client,
+            turns: Mutex::default(),
+        }
+    }
+
+    /// Counts one object more, or for a dry run looks whether there is room.
+    ///
+    /// # Errors
+    /// 403 in the words of the quota plug-in; 500 if the cluster cannot be asked in time.
+    pub async fn count(&self, attributes: &Attributes<'_>) -> Result<(), Failure> {
+        let (Some(client), Some(namespace)) = (&self.client, attributes.namespace) else {
+            return Ok(());
+        };
+        let turn = self.turn(namespace, attributes.resource.plural);
+        let counted = async {
+            let mut none_since = turn.0.lock().await;
+            if none_since.is_some_and(|since| since.elapsed() < REMEMBERED) {
+                return Ok(());
+            }
+            let api: Api<ResourceQuota> = Api::namespaced(client.clone(), namespace);
+            let any = count(&api, attributes).await?;
+            *none_since = (!any).then(Instant::now);
+            Ok(())
+        };
+        let until = attributes.deadline.min(Instant::now() + PATIENCE);
+        let counted = tokio::time::timeout_at(until, counted).await;
+        counted.unwrap_or_else(|_| {
+            let why = "resource quota evaluation timed out";
+            Err(Failure::Internal(why.to_owned()))
+        })
+    }
+
+    fn turn(&self, namespace: &str, plural: &'static str) -> Arc<Turn> {
+        let mut turns = self.turns.lock();
+        if turns.len() >= NAMESPACES {
+            // Those that nobody waits for say nothing that could not be asked again.
+            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        }
+        turns
+            .entry((namespace.to_owned(), plural))
+            .or_default()
+            .clone()
+    }
+}
+
+/// Counts the object in all quotas of its namespace; says whether there are any.
+async fn count(api: &Api<ResourceQuota>, attributes: &Attributes<'_>) -> Result<bool, Failure> {
+    let key = format!("count/{}.{}", attributes.resource.plural, apiservice::GROUP);
+    let mut counted = BTreeSet::new();
+    for _ in 0..ATTEMPTS {
+        let page = ListParams::default().limit(QUOTAS);
+        let quotas = api.list(&page).await.map_err(|why| failed(&why))?;
+        let quotas = quotas.items.into_iter();
+        let mut quotas: Vec<_> = quotas
+            .filter(|quota| counts(quota, &key) && !counted.contains(&quota.name_any()))
+            .collect();
+        if quotas.is_empty() {
+            return Ok(!counted.is_empty());
+        }
+        for quota in &mut quotas {
+            add(quota, &key).map_err(|full| attributes.refused(&full.words()))?;
+        }
+        if attributes.dry_run {
+            return Ok(true);
+        }
+        for quota in quotas {
+            let name = quota.name_any();
+            match api
+                .replace_status(&name, &PostParams::default(), &quota)
+                .await
+            {
+                Ok(_) => {
+                    counted.insert(name);
+                }
+                // Somebody else was faster: what is there now is looked at anew.
+                Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {}
+                Err(why) => return Err(failed(&why)),
+            }
+        }
+    }
+    let why = "the resource quotas of the namespace are changed all the time";
+    Err(Failure::Internal(why.to_owned()))
+}
+
+fn failed(why: &kube::Error) -> Failure {
+    let why = delegate::describe(why);
+    let why = apiservice::told::cut(why, apiservice::told::MAX_TEXT);
+    Failure::Internal(format!("resolving quota: {why}"))
+}
+
+/// Whether a quota is about these objects. Those of a scope are about pods and the like.
+fn counts(quota: &ResourceQuota, key: &str) -> bool {
+    let spec = quota.spec.as_ref();
+    let scoped = spec.is_some_and(|spec| {
+        let scopes = spec
+            .scopes
+            .as_ref()
+            .is_some_and(|scopes| !scopes.is_empty());
+        scopes || spec.scope_selector.is_some()
+    });
+    !scoped && of(quota, Which::Hard).is_some_and(|hard| hard.contains_key(key))
+}
+
+#[derive(Clone, Copy)]
+enum Which {
+    Hard,
+    Used,
+}
+
+fn of(quota: &ResourceQuota, which: Which) -> Option<&BTreeMap<String, Text>> {
+    let status = quota.status.as_ref()?;
+    match which {
+        Which::Hard => status.hard.as_ref(),
+        Which::Used => status.used.as_ref(),
+    }
+}
+
+/// One object more in a quota.
+fn add(quota: &mut ResourceQuota, key: &str) -> Result<(), Full> {
+    let name = quota.name_any();
+    let unknown = || {
+        Full::Unknown(format!(
+            "status unknown for quota: {name}, resources: {key}"
+        ))
+    };
+    let number = |which| {
+        let text = of(quota, which)?.get(key)?;
+        Quantity::parse(&text.0)?.rounded()
+    };
+    let (Some(hard), Some(used)) = (number(Which::Hard), number(Which::Used)) else {
+        return Err(unknown());
+    };
+    if used >= hard {
+        return Err(Full::Exceeded(format!(
+            "exceeded quota: {name}, requested: {key}=1, used: {key}={used}, limited: {key}={hard}"
+        )));
+    }
+    let status = quota.status.get_or_insert_default();
+    let all = status.used.get_or_insert_default();
+    all.insert(key.to_owned(), Text((used + 1).to_string()));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    const KEY: &str = "count/tenantcontrolplanes.steward.butlerlabs.dev";
+
+    fn quota(spec: serde_json::Value, hard: Option<&str>, used: Option<&str>) -> ResourceQuota {
+        let mut quota = json!({"metadata": {"name": "q"}, "spec": spec, "status": {"hard": {}, "used": {"pods": "1"}}});
+        if let Some(hard) = hard {
+            quota["status"]["hard"][KEY] = hard.into();
+        }
+        if let Some(used) = used {
+            quota["status"]["used"][KEY] = used.into();
+        }
+        serde_json::from_value(quota).unwrap()
+    }
+
+    #[test]
+    fn quotas_are_counted() {
+        let exceeded = |used: &str, hard: &str| {
+            Err(Full::Exceeded(format!(
+                "exceeded quota: q, requested: {KEY}=1, used: {KEY}={used}, limited: {KEY}={hard}"
+            )))
+        };
+        let unknown = || {
+            let why = format!("status unknown for quota: q, resources: {KEY}");
+            Err(Full::Unknown(why))
+        };
+        let cases = [
+            ("2", Some("0"), Ok("1")),
+            ("2", Some("1"), Ok("2")),
+            ("2", Some("2"), exceeded("2", "2")),
+            ("0", Some("0"), exceeded("0", "0")),
+            ("1k", Some("999"), Ok("1000")),
+            ("1k", Some("1k"), exceeded("1000", "1000")),
+            ("2", Some("7"), exceeded("7", "2")),
+            ("2", None, unknown()),
+            ("2", Some("x"), unknown()),
+        ];
+        for (hard, used, expected) in cases {
+            let mut quota = quota(json!({}), Some(hard), used);
+            assert!(counts(&quota, KEY));
+            let added = add(&mut quota, KEY).map(|()| {
+                let used = of(&quota, Which::Used).unwrap();
+                assert_eq!(used["pods"].0, "1");
+                used[KEY].0.clone()
+            });
+            assert_eq!(added, expected.map(str::to_owned), "{hard} {used:?}");
+        }
+    }
+
+    #[test]
+    fn quotas_of_others_do_not_count() {
+        assert!(!counts(&quota(json!({}), None, None), KEY));
+        let scoped = json!({"scopes": ["BestEffort"]});
+        assert!(!counts(&quota(scoped, Some("1"), Some("0")), KEY));
+        let selected = json!({"scopeSelector": {"matchExpressions": []}});
+        assert!(!counts(&quota(selected, Some("1"), Some("0")), KEY));
+        assert!(counts(
+            &quota(json!({"scopes": []}), Some("1"), Some("0")),
+            KEY
+        ));
+    }
+
+    #[test]
+    fn turns_are_bounded() {
+        let quotas = ResourceQuotas::new(None);
+        let kept = quotas.turn("kept", "x");
+        for n in 0..3 * NAMESPACES {
+            quotas.turn(&n.to_string(), "x");
+        }
+        assert!(quotas.turns.lock().len() <= NAMESPACES);
+        assert!(Arc::ptr_eq(&kept, &quotas.turn("kept", "x")));
+    }
+}
