@@ -515,9 +515,13 @@ mod tests {
         apiservice::find("tenantcontrolplanes").unwrap()
     }
 
-    /// R3.3.
+    /// R3.3, R3.78.
     #[test]
     fn names_and_namespaces_of_the_url_win() {
+        let stores = apiservice::find("datastores").unwrap();
+        let mut store = json!({"metadata": {"name": "a", "namespace": "n"}});
+        match_namespace(stores, &mut store, None).unwrap();
+        assert!(store["metadata"].get("namespace").is_none(), "{store}");
         let mut object = json!({"metadata": {"name": "a"}});
         match_namespace(tenants(), &mut object, Some("n")).unwrap();
         assert_eq!(meta(&object, "namespace"), "n");

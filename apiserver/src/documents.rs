@@ -28,8 +28,8 @@ struct Document {
 impl Document {
     fn new(value: &Value, media: &'static str) -> Document {
         let mut body = value.to_string().into_bytes();
-        let hash = hex::encode_upper(Sha512::digest(&body));
         body.push(b'\n');
+        let hash = hex::encode_upper(Sha512::digest(&body));
         Document {
             body: body.into(),
             media,
@@ -293,6 +293,20 @@ mod tests {
         let protobuf = headers("application/com.github.proto-openapi.spec.v3.v1.0+protobuf");
         let refused = documents.answer("/openapi/v3", &[], &protobuf).unwrap();
         assert_eq!(refused.unwrap_err().code().as_u16(), 406);
+    }
+
+    /// R2.27: what the aggregator compares is made from the bytes that clients get.
+    #[test]
+    fn the_hash_is_that_of_the_document() {
+        let documents = Documents::new();
+        let document = &documents.open_api;
+        let hash = hex::encode_upper(Sha512::digest(&document.body));
+        assert_eq!(document.hash, hash);
+        let index = documents.answer("/openapi/v3", &[], &headers(JSON));
+        assert_eq!(index.unwrap().unwrap().status(), StatusCode::OK);
+        let answer = document.answer(&HeaderMap::new(), REVALIDATE);
+        assert_eq!(answer.headers()[header::ETAG], format!("\"{hash}\""));
+        assert_eq!(Documents::new().open_api.hash, hash, "in every process");
     }
 
     /// R2.6.

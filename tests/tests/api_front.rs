@@ -79,7 +79,7 @@ async fn a_server_registers_itself_and_is_found_by_kubectl() {
     served.stop().await;
 }
 
-/// R1.21, R1.22, R1.27, R2.33, R9.18.
+/// R1.21, R1.22, R1.27, R2.33, R8.39, R9.15, R9.18.
 #[tokio::test(flavor = "multi_thread")]
 async fn direct_callers_are_recognised_and_impersonation_is_not_ignored() {
     let mut served = Served::here().await;
@@ -103,6 +103,15 @@ async fn direct_callers_are_recognised_and_impersonation_is_not_ignored() {
         &curl(&[&url(GROUP_VERSION)]),
         r#"User \"system:anonymous\" cannot get path"#,
     );
+    // An old client is refused, not served badly.
+    let old = curl(&[
+        "--tls-max",
+        "1.1",
+        "--ciphers",
+        "DEFAULT@SECLEVEL=0",
+        &url("/readyz"),
+    ]);
+    assert_eq!(old.trim(), "000");
     let long = |bytes: usize| format!("X-Long: {}", "x".repeat(bytes));
     for version in ["--http1.1", "--http2"] {
         assert_eq!(
@@ -135,6 +144,23 @@ async fn direct_callers_are_recognised_and_impersonation_is_not_ignored() {
         &curl(&["-H", &bearer, &url(GROUP_VERSION)]),
         "APIResourceList",
     );
+    // A client that tries a WebSocket first gets a plain answer, not an error.
+    let upgrade = ["-H", "Connection: Upgrade", "-H", "Upgrade: websocket"];
+    let key = [
+        "-H",
+        "Sec-WebSocket-Version: 13",
+        "-H",
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+    ];
+    let asked = [
+        &["--http1.1", "-H", &bearer],
+        &upgrade[..],
+        &key[..],
+        &[&url(GROUP_VERSION)],
+    ];
+    let answer = curl(&asked.concat());
+    contains(&answer, "APIResourceList");
+    assert!(answer.ends_with(" 200"), "{answer}");
     let impersonated = curl(&[
         "-H",
         &bearer,

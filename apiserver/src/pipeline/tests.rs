@@ -306,7 +306,8 @@ async fn a_displaced_watch_ends_cleanly() {
     assert!(body.frame().await.is_none());
 }
 
-/// Whether an answer has an end decides how long a client may take for it.
+/// Whether an answer has an end decides how long a client may take for it, and a length
+/// would make the aggregator hold back events (R1.13).
 #[tokio::test]
 async fn a_watch_is_told_from_what_has_an_end() {
     let world = crate::registry::tests::harness::World::memory().await;
@@ -328,6 +329,9 @@ async fn a_watch_is_told_from_what_has_an_end() {
         assert_eq!(response.status(), 200, "{query}");
         let about: &taking::About = response.extensions().get().unwrap();
         assert_eq!(about.kind, kind, "{query}");
+        if kind == taking::Kind::Watch {
+            assert!(!response.headers().contains_key(header::CONTENT_LENGTH));
+        }
         assert_eq!(&*about.holder, "system:anonymous");
         assert!(
             about.bytes >= least && (least > 0 || about.bytes == 0),

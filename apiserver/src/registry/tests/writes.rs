@@ -40,7 +40,7 @@ async fn create_sets_what_the_server_owns() {
     }
 }
 
-/// R3.3, R3.4, R3.35, R4.4, R6.1, R6.5, R6.13.
+/// R3.3, R3.4, R3.35, R4.4, R4.13, R6.1, R6.5, R6.13.
 #[tokio::test]
 async fn create_refusals() {
     let world = World::memory().await;
@@ -100,6 +100,10 @@ async fn create_refusals() {
         .body(tenant("a"))
         .header(header::CONTENT_TYPE, "text/plain");
     assert_eq!(world.create(media).await.code, 415);
+    let packed = Call::tenants("")
+        .body(tenant("a"))
+        .header(header::CONTENT_ENCODING, "gzip");
+    assert_eq!(world.create(packed).await.code, 415);
     let accept = Call::tenants("")
         .body(tenant("a"))
         .header(header::ACCEPT, "text/plain");
@@ -495,12 +499,22 @@ async fn finalizers_hold_an_object() {
     }
 }
 
-/// R3.67.
+/// R3.10, R3.67.
 #[tokio::test]
 async fn collections_are_deleted_as_selected() {
     for world in World::each().await {
-        for name in ["a", "b", "c"] {
+        for name in ["a", "b", "c", "limited"] {
             world.tenant(name).await;
+        }
+        // Only the first page, in the order of names.
+        let page = world
+            .delete_collection(Call::tenants("").query("limit=1&labelSelector=app in (limited,a)"))
+            .await;
+        assert_eq!(page.code, 200, "{}", page.body);
+        let left = world.list(Call::tenants("")).await;
+        assert_eq!(left.body["items"].as_array().unwrap().len(), 3);
+        if left.body["items"][0]["metadata"]["name"] != "a" {
+            world.tenant("a").await;
         }
         let mut held = tenant("d");
         held["metadata"]["finalizers"] = json!(["x.y/z"]);
