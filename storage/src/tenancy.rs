@@ -160,9 +160,23 @@ pub enum Access {
     Exact,
     /// Others; a sentence says how they differ. [`Tenancy::prepare`] repairs it.
     Differs(String),
+    /// The claim stands, and the data is gone: its database was dropped, or is being
+    /// restored. A sentence says what is missing. [`Tenancy::prepare`] makes an empty one
+    /// in its place only where it is told that there is none to be kept.
+    Lost(String),
     /// None: neither of the names is claimed. A database that has the tenant's data
     /// would know them.
     Unclaimed,
+}
+
+/// Whether a tenant has data that must be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Data {
+    /// It may begin with an empty database.
+    New,
+    /// It served before: in an empty database its API server would find no objects, and
+    /// its nodes would end what they run.
+    Kept,
 }
 
 /// What an attempt to compact found.
@@ -200,6 +214,9 @@ pub enum TenancyError {
         /// Of the holder.
         name: String,
     },
+    /// The claim stands, and the data that has to be there is gone.
+    #[error("{0}")]
+    DataLost(String),
     /// It cannot be done as asked, now or later, unless somebody changes
     /// something. The sentence says what.
     #[error("{0}")]
@@ -232,8 +249,12 @@ pub trait Tenancy: Send + Sync {
     /// [`TenancyError::Refused`] for names that nobody may have, for data,
     /// users or roles that exist without a claim (they belong to someone whom
     /// we do not know), and while authentication is off.
-    async fn prepare(&self, claim: &Claim, password: Option<&Password>)
-    -> Result<(), TenancyError>;
+    async fn prepare(
+        &self,
+        claim: &Claim,
+        password: Option<&Password>,
+        data: Data,
+    ) -> Result<(), TenancyError>;
 
     /// Does the user still have exactly its rights, and is it let in with this
     /// password? Without one, and where the driver has none, only the rights are

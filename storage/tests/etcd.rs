@@ -8,7 +8,7 @@ use etcd_client::{Client, Permission, Txn, TxnOp, UserAddOptions};
 use lab::{Authority, Etcd, claim};
 use storage::tenancy::etcd::bootstrap;
 use storage::tenancy::{
-    Access, Alarm, Claim, Compaction, Connection, Tenancy, TenancyError, connect,
+    Access, Alarm, Claim, Compaction, Connection, Data, Tenancy, TenancyError, connect,
 };
 
 async fn ready() -> (Etcd, Box<dyn Tenancy>, Client) {
@@ -33,7 +33,7 @@ async fn set_up_turns_authentication_on_once() {
     let health = tenancy.verify().await.unwrap();
     assert!(!health.authentication);
     let refused = tenancy
-        .prepare(&claim("1", "a", "a"), None)
+        .prepare(&claim("1", "a", "a"), None, Data::New)
         .await
         .unwrap_err();
     assert!(refused.to_string().contains("authentication"), "{refused}");
@@ -77,12 +77,12 @@ async fn a_tenant_lives_and_leaves_nothing() {
     let (etcd, tenancy, mut root) = ready().await;
     let before = everything(&mut root).await;
     let a = claim("1", "default_tenant-1", "default_user-1");
-    tenancy.prepare(&a, None).await.unwrap();
+    tenancy.prepare(&a, None, Data::New).await.unwrap();
     assert_eq!(tenancy.check(&a, None).await, Ok(Access::Exact));
 
     // What is as it should be is not written again (rule 20).
     let quiet = revision(&*tenancy).await;
-    tenancy.prepare(&a, None).await.unwrap();
+    tenancy.prepare(&a, None, Data::New).await.unwrap();
     assert_eq!(revision(&*tenancy).await, quiet);
 
     let mut tenant = etcd.client(&etcd.authority.client(&a.user)).await;
@@ -111,7 +111,9 @@ async fn a_tenant_lives_and_leaves_nothing() {
     tenancy.drop_data(&a).await.unwrap();
     assert_eq!(tenancy.remaining(&a).await, Ok(0));
     // Until it is released nobody else may have the name (rule 18).
-    let taken = tenancy.prepare(&claim("2", &a.schema, "other"), None).await;
+    let taken = tenancy
+        .prepare(&claim("2", &a.schema, "other"), None, Data::New)
+        .await;
     assert!(matches!(taken, Err(TenancyError::SchemaTaken { .. })));
     tenancy.release(&a).await.unwrap();
     tenancy.release(&a).await.unwrap();
@@ -119,7 +121,7 @@ async fn a_tenant_lives_and_leaves_nothing() {
     assert!(tenancy.claimants().await.unwrap().is_empty());
     assert_eq!(everything(&mut root).await, before);
     tenancy
-        .prepare(&claim("2", &a.schema, &a.user), None)
+        .prepare(&claim("2", &a.schema, &a.user), None, Data::New)
         .await
         .unwrap();
 }
@@ -135,14 +137,14 @@ async fn a_certificate_of_the_tenant_before_opens_nothing() {
     };
     let key = "/a_b/registry/x";
     let (before, after) = (of("1"), of("2"));
-    tenancy.prepare(&before, None).await.unwrap();
+    tenancy.prepare(&before, None, Data::New).await.unwrap();
     let mut old = etcd.client(&etcd.authority.client(&before.user)).await;
     old.put(key, "old", None).await.unwrap();
     tenancy.revoke(&before).await.unwrap();
     tenancy.drop_data(&before).await.unwrap();
     tenancy.release(&before).await.unwrap();
 
-    tenancy.prepare(&after, None).await.unwrap();
+    tenancy.prepare(&after, None, Data::New).await.unwrap();
     let mut new = etcd.client(&etcd.authority.client(&after.user)).await;
     new.put(key, "new", None).await.unwrap();
     // Both the connection that it has open and one that it makes now.
@@ -153,7 +155,7 @@ async fn a_certificate_of_the_tenant_before_opens_nothing() {
         assert!(old.delete(key, None).await.is_err());
     }
     // Nor does a leader of before that is late with its last step open anything.
-    let late = tenancy.prepare(&before, None).await;
+    let late = tenancy.prepare(&before, None, Data::New).await;
     assert!(matches!(late, Err(TenancyError::SchemaTaken { .. })));
     root.user_add("a_b_1", "", Some(UserAddOptions::new().with_no_pwd()))
         .await
@@ -171,7 +173,7 @@ async fn a_certificate_of_the_tenant_before_opens_nothing() {
 async fn data_is_dropped_only_while_the_claim_stands() {
     let (_etcd, tenancy, mut root) = ready().await;
     let (before, after) = (claim("1", "a", "u"), claim("2", "a", "u"));
-    tenancy.prepare(&before, None).await.unwrap();
+    tenancy.prepare(&before, None, Data::New).await.unwrap();
     let key = |n: usize| format!("/a/registry/{n:06}");
     let all: Vec<_> = (0..30_000).collect();
     for some in all.chunks(100) {
@@ -205,7 +207,7 @@ async fn data_is_dropped_only_while_the_claim_stands() {
 async fn claims_of_earlier_versions_keep_their_role() {
     let (_etcd, tenancy, mut root) = ready().await;
     let old = claim("1", "a", "a");
-    tenancy.prepare(&old, None).await.unwrap();
+    tenancy.prepare(&old, None, Data::New).await.unwrap();
     let key = "/steward.butlerlabs.dev/claims/schema/a";
     let stored = root.get(key, None).await.unwrap();
     let stored = stored.kvs()[0].value_str().unwrap().to_owned();
@@ -215,7 +217,7 @@ async fn claims_of_earlier_versions_keep_their_role() {
     assert_eq!(found[0].role(), "a");
     let mut other = found[0].clone();
     other.role = Some("root".to_owned());
-    let refused = tenancy.prepare(&other, None).await;
+    let refused = tenancy.prepare(&other, None, Data::New).await;
     assert!(matches!(refused, Err(TenancyError::Refused(_))));
 }
 
@@ -233,7 +235,7 @@ async fn everything(root: &mut Client) -> (Vec<Vec<u8>>, Vec<String>, Vec<String
 async fn a_name_belongs_to_who_claimed_it_first() {
     let (_etcd, tenancy, mut root) = ready().await;
     let first = claim("1", "a", "u");
-    tenancy.prepare(&first, None).await.unwrap();
+    tenancy.prepare(&first, None, Data::New).await.unwrap();
     root.put("/a/registry/x", "1", None).await.unwrap();
     for (thief, what) in [
         (claim("2", "a", "v"), "schema \"a\""),
@@ -245,7 +247,7 @@ async fn a_name_belongs_to_who_claimed_it_first() {
             namespace: "default".to_owned(),
             name: "tenant-1".to_owned(),
         });
-        assert_eq!(tenancy.prepare(&thief, None).await, taken);
+        assert_eq!(tenancy.prepare(&thief, None, Data::New).await, taken);
         assert_eq!(tenancy.check(&thief, None).await.map(|_| ()), taken);
         // The thief's own deletion touches nothing of the holder's.
         assert_eq!(tenancy.revoke(&thief).await, taken);
@@ -265,7 +267,9 @@ async fn many_who_want_one_name_at_once() {
     let (_etcd, tenancy, _root) = ready().await;
     let wanting = (1..=8).map(|uid| claim(&uid.to_string(), "a", "a"));
     let wanting: Vec<_> = wanting.collect();
-    let asked = wanting.iter().map(|claim| tenancy.prepare(claim, None));
+    let asked = wanting
+        .iter()
+        .map(|claim| tenancy.prepare(claim, None, Data::New));
     let answers = futures::future::join_all(asked).await;
     let won: Vec<_> = answers.iter().filter(|answer| answer.is_ok()).collect();
     assert_eq!(won.len(), 1, "{answers:?}");
@@ -291,7 +295,9 @@ async fn what_others_left_is_not_taken_over() {
         ("s", "alice", "user \"alice\""),
         ("backup", "u", "role \"backup\""),
     ] {
-        let refused = tenancy.prepare(&claim("1", schema, user), None).await;
+        let refused = tenancy
+            .prepare(&claim("1", schema, user), None, Data::New)
+            .await;
         let text = refused.unwrap_err().to_string();
         assert!(text.contains(word), "{text}");
         // It is not ours to delete either.
@@ -310,7 +316,7 @@ async fn what_others_left_is_not_taken_over() {
 async fn drift_is_seen_and_repaired() {
     let (_etcd, tenancy, mut root) = ready().await;
     let a = claim("1", "a", "u");
-    tenancy.prepare(&a, None).await.unwrap();
+    tenancy.prepare(&a, None, Data::New).await.unwrap();
     root.role_add("more").await.unwrap();
     for drift in 0..6 {
         match drift {
@@ -330,7 +336,7 @@ async fn drift_is_seen_and_repaired() {
         .unwrap();
         let seen = tenancy.check(&a, None).await.unwrap();
         assert!(matches!(seen, Access::Differs(_)), "drift {drift}");
-        tenancy.prepare(&a, None).await.unwrap();
+        tenancy.prepare(&a, None, Data::New).await.unwrap();
         assert_eq!(
             tenancy.check(&a, None).await,
             Ok(Access::Exact),
@@ -377,7 +383,9 @@ async fn a_full_datastore_says_so() {
     }
     let health = tenancy.verify().await.unwrap();
     assert_eq!(health.alarms, [Alarm::NoSpace]);
-    let full = tenancy.prepare(&claim("1", "a", "a"), None).await;
+    let full = tenancy
+        .prepare(&claim("1", "a", "a"), None, Data::New)
+        .await;
     assert!(matches!(full, Err(TenancyError::NoSpace(_))), "{full:?}");
 }
 
@@ -456,7 +464,7 @@ async fn claims_are_found_by_uid() {
     let first = claim("1", "z", "z");
     let second = claim("1", "b", "c");
     for claim in [&first, &second, &claim("2", "m", "m")] {
-        tenancy.prepare(claim, None).await.unwrap();
+        tenancy.prepare(claim, None, Data::New).await.unwrap();
     }
     for n in 0..1_203 {
         let key = format!("/steward.butlerlabs.dev/claims/schema/other-{n:04}");

@@ -14,7 +14,7 @@ use etcd_client::{
 };
 use lab::{Etcd, claim};
 use storage::tenancy::etcd::bootstrap;
-use storage::tenancy::{Access, Tenancy, connect};
+use storage::tenancy::{Access, Data, Tenancy, connect};
 
 /// The tenant that tries: its schema is a prefix of the others'.
 const OWN: &str = "/a/";
@@ -64,7 +64,7 @@ async fn lab() -> Lab {
     let tenancy = connect(etcd.connection(&root)).unwrap();
     for (uid, name) in [("1", "a"), ("2", "ab"), ("3", "a-b")] {
         tenancy
-            .prepare(&claim(uid, name, name), None)
+            .prepare(&claim(uid, name, name), None, Data::New)
             .await
             .unwrap();
     }

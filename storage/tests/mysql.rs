@@ -12,7 +12,7 @@ use lab::sql::{
 };
 use sqlx::Connection as _;
 use storage::tenancy::{
-    Access, Claim, Compaction, Connection, Password, Tenancy, TenancyError, connect,
+    Access, Claim, Compaction, Connection, Data, Password, Tenancy, TenancyError, connect,
 };
 
 fn ready() -> (Server, Box<dyn Tenancy>) {
@@ -55,19 +55,25 @@ async fn a_tenant_lives_and_leaves_nothing() {
         tenancy.check(&a, Some(&secret())).await,
         Ok(Access::Unclaimed)
     );
-    let none = tenancy.prepare(&a, None).await.unwrap_err();
+    let none = tenancy.prepare(&a, None, Data::New).await.unwrap_err();
     assert!(none.to_string().contains("needs a password"), "{none}");
     // Nothing to do, and no place to do it.
     tenancy.revoke(&a).await.unwrap();
     assert_eq!(tenancy.remaining(&a).await, Ok(0));
 
     let first = claim("0", "first", "first");
-    tenancy.prepare(&first, Some(&secret())).await.unwrap();
+    tenancy
+        .prepare(&first, Some(&secret()), Data::New)
+        .await
+        .unwrap();
     tenancy.drop_data(&first).await.unwrap();
     tenancy.release(&first).await.unwrap();
     let before = everything(&server).await;
 
-    tenancy.prepare(&a, Some(&secret())).await.unwrap();
+    tenancy
+        .prepare(&a, Some(&secret()), Data::New)
+        .await
+        .unwrap();
     assert_eq!(tenancy.check(&a, Some(&secret())).await, Ok(Access::Exact));
     assert_eq!(tenancy.check(&a, None).await, Ok(Access::Exact));
     assert_eq!(tenancy.claims("1").await, Ok(vec![a.clone()]));
@@ -75,7 +81,10 @@ async fn a_tenant_lives_and_leaves_nothing() {
     // What is as it should be is not written again (rule 20).
     let mut root = administrator(&server).await;
     run(&mut root, "set global general_log = on").await;
-    tenancy.prepare(&a, Some(&secret())).await.unwrap();
+    tenancy
+        .prepare(&a, Some(&secret()), Data::New)
+        .await
+        .unwrap();
     run(&mut root, "set global general_log = off").await;
     let log = general_log(&server);
     assert!(log.contains("show grants"), "{log}");
@@ -122,7 +131,7 @@ async fn a_tenant_lives_and_leaves_nothing() {
     assert_eq!(tenancy.remaining(&a).await, Ok(0));
     // Until it is released nobody else may have the name (rule 18).
     let other = claim("2", &a.schema, "other");
-    let taken = tenancy.prepare(&other, Some(&secret())).await;
+    let taken = tenancy.prepare(&other, Some(&secret()), Data::New).await;
     assert!(matches!(taken, Err(TenancyError::SchemaTaken { .. })));
     tenancy.release(&a).await.unwrap();
     tenancy.release(&a).await.unwrap();
@@ -130,7 +139,10 @@ async fn a_tenant_lives_and_leaves_nothing() {
     assert_eq!(tenancy.size(&a).await, Ok(0));
     assert_eq!(everything(&server).await, before);
     run(&mut root, "set global general_log = on").await;
-    tenancy.prepare(&other, Some(&secret())).await.unwrap();
+    tenancy
+        .prepare(&other, Some(&secret()), Data::New)
+        .await
+        .unwrap();
     let log = general_log(&server);
     assert!(log.contains("create user"), "{log}");
     assert!(!log.contains(secret().expose()), "{log}");
@@ -154,7 +166,10 @@ async fn kine_works_with_what_a_tenant_has() {
     let (server, tenancy) = ready();
     let user = "default_tenant-1_3d0c0a5e000040008000000000000001";
     let a = claim("1", "default_tenant-1.x", user);
-    tenancy.prepare(&a, Some(&secret())).await.unwrap();
+    tenancy
+        .prepare(&a, Some(&secret()), Data::New)
+        .await
+        .unwrap();
     let endpoint = format!(
         "mysql://{user}:{}@tcp({})/{}",
         secret().expose(),
@@ -190,7 +205,10 @@ async fn kine_works_with_what_a_tenant_has() {
         matches!(&seen, Access::Differs(why) if why.contains("capital")),
         "{seen:?}"
     );
-    tenancy.prepare(&a, Some(&secret())).await.unwrap();
+    tenancy
+        .prepare(&a, Some(&secret()), Data::New)
+        .await
+        .unwrap();
     assert_eq!(tenancy.check(&a, Some(&secret())).await, Ok(Access::Exact));
     assert!(Kine::create(&mut client, "/registry/pods/Y").await.unwrap());
     // Revoked, it does nothing more.
@@ -204,19 +222,25 @@ async fn kine_works_with_what_a_tenant_has() {
 async fn who_is_late_harms_nobody() {
     let (server, tenancy) = ready();
     let (before, after) = (claim("1", "a", "u"), claim("2", "a", "u"));
-    tenancy.prepare(&before, Some(&secret())).await.unwrap();
+    tenancy
+        .prepare(&before, Some(&secret()), Data::New)
+        .await
+        .unwrap();
     let mut old = tenant(&server, &before).await.unwrap();
     tenancy.revoke(&before).await.unwrap();
     tenancy.drop_data(&before).await.unwrap();
     tenancy.release(&before).await.unwrap();
     let next = Password::new("another");
-    tenancy.prepare(&after, Some(&next)).await.unwrap();
+    tenancy
+        .prepare(&after, Some(&next), Data::New)
+        .await
+        .unwrap();
     let mut new = enter(&server, "u", "another", Some("a")).await.unwrap();
     // What the one before knew opens nothing, also under the same name of a user.
     assert!(old.ping().await.is_err());
     assert!(tenant(&server, &before).await.is_err());
     for late in [
-        tenancy.prepare(&before, Some(&secret())).await,
+        tenancy.prepare(&before, Some(&secret()), Data::New).await,
         tenancy.revoke(&before).await,
         tenancy.drop_data(&before).await,
         tenancy.release(&before).await,
@@ -248,7 +272,10 @@ async fn lock_name(server: &Server, schema: &str) -> String {
 async fn a_claim_is_read_under_the_lock() {
     let (server, tenancy) = ready();
     let a = claim("1", "a", "u");
-    tenancy.prepare(&a, Some(&secret())).await.unwrap();
+    tenancy
+        .prepare(&a, Some(&secret()), Data::New)
+        .await
+        .unwrap();
     let name = lock_name(&server, "a").await;
     let mut other = administrator(&server).await;
     let lock = format!("do get_lock('{name}', 5)");
@@ -308,7 +335,10 @@ async fn a_claim_is_read_under_the_lock() {
 async fn a_name_belongs_to_who_claimed_it_first() {
     let (server, tenancy) = ready();
     let first = claim("1", "a", "u");
-    tenancy.prepare(&first, Some(&secret())).await.unwrap();
+    tenancy
+        .prepare(&first, Some(&secret()), Data::New)
+        .await
+        .unwrap();
     let before = everything(&server).await;
     for (thief, what) in [
         (claim("2", "a", "v"), "schema \"a\""),
@@ -321,7 +351,10 @@ async fn a_name_belongs_to_who_claimed_it_first() {
             namespace: "default".to_owned(),
             name: "tenant-1".to_owned(),
         });
-        assert_eq!(tenancy.prepare(&thief, Some(&secret())).await, taken);
+        assert_eq!(
+            tenancy.prepare(&thief, Some(&secret()), Data::New).await,
+            taken
+        );
         assert_eq!(tenancy.check(&thief, None).await.map(|_| ()), taken);
         // The thief's own deletion touches nothing of the holder's.
         assert_eq!(tenancy.revoke(&thief).await, taken);
@@ -330,7 +363,9 @@ async fn a_name_belongs_to_who_claimed_it_first() {
         assert_eq!(tenancy.remaining(&thief).await.map(|_| ()), taken);
     }
     let otherwise = claim("1", "a", "v");
-    let refused = tenancy.prepare(&otherwise, Some(&secret())).await;
+    let refused = tenancy
+        .prepare(&otherwise, Some(&secret()), Data::New)
+        .await;
     assert!(
         matches!(refused, Err(TenancyError::Refused(_))),
         "{refused:?}"
@@ -339,7 +374,7 @@ async fn a_name_belongs_to_who_claimed_it_first() {
     assert_eq!(everything(&server).await, before);
     // Names of users are told apart by the size of letters.
     tenancy
-        .prepare(&claim("2", "b", "U"), Some(&secret()))
+        .prepare(&claim("2", "b", "U"), Some(&secret()), Data::New)
         .await
         .unwrap();
     assert_eq!(
@@ -355,7 +390,10 @@ async fn claims_are_found_by_uid_oldest_first() {
     first.role = Some(Claim::role_of("z", "1"));
     let second = claim("1", "b", "c");
     for claim in [&first, &claim("2", "m", "m"), &second] {
-        tenancy.prepare(claim, Some(&secret())).await.unwrap();
+        tenancy
+            .prepare(claim, Some(&secret()), Data::New)
+            .await
+            .unwrap();
     }
     assert_eq!(
         tenancy.claims("1").await.unwrap(),
@@ -387,7 +425,7 @@ async fn many_at_once() {
     let secret = secret();
     let patient = at(&server, |it| it.deadline = Duration::from_secs(60));
     let all = rivals.iter().chain(&own);
-    let asked = all.map(|claim| patient.prepare(claim, Some(&secret)));
+    let asked = all.map(|claim| patient.prepare(claim, Some(&secret), Data::New));
     let answers = futures::future::join_all(asked).await;
     let (rivals, own) = answers.split_at(rivals.len());
     assert_eq!(
@@ -420,7 +458,7 @@ async fn what_others_left_is_not_taken_over() {
         ),
     ] {
         let claim = claim("1", schema, user);
-        let refused = tenancy.prepare(&claim, Some(&secret())).await;
+        let refused = tenancy.prepare(&claim, Some(&secret()), Data::New).await;
         let text = refused.unwrap_err().to_string();
         assert!(
             text.contains(&format!("already holds {word}, which no")),
@@ -447,12 +485,15 @@ async fn a_database_of_somebody_else_is_not_made_ours() {
     run(&mut root, "create database steward").await;
     run(&mut root, "create table steward.ships (name text)").await;
     let a = claim("1", "a", "a");
-    let refused = tenancy.prepare(&a, Some(&secret())).await;
+    let refused = tenancy.prepare(&a, Some(&secret()), Data::New).await;
     let text = refused.unwrap_err().to_string();
     assert!(text.contains("somebody else's"), "{text}");
     assert_eq!(tenancy.claims("1").await, Ok(vec![]));
     run(&mut root, "drop table steward.ships").await;
-    tenancy.prepare(&a, Some(&secret())).await.unwrap();
+    tenancy
+        .prepare(&a, Some(&secret()), Data::New)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -490,7 +531,10 @@ async fn what_everybody_may_is_a_gap() {
     }
     // Names that are everybody's are nobody's.
     let shared = claim("1", "test_a", "test_a");
-    tenancy.prepare(&shared, Some(&secret())).await.unwrap();
+    tenancy
+        .prepare(&shared, Some(&secret()), Data::New)
+        .await
+        .unwrap();
     run(
         &mut root,
         "insert into mysql.db (Host, Db, User, Select_priv) values ('%', 'test\\\\_%', '', 'Y')",
@@ -498,7 +542,7 @@ async fn what_everybody_may_is_a_gap() {
     .await;
     let seen = tenancy.check(&shared, None).await.unwrap();
     assert!(matches!(seen, Access::Differs(_)), "{seen:?}");
-    let refused = tenancy.prepare(&shared, Some(&secret())).await;
+    let refused = tenancy.prepare(&shared, Some(&secret()), Data::New).await;
     assert!(
         matches!(refused, Err(TenancyError::Refused(_))),
         "{refused:?}"
@@ -511,7 +555,7 @@ async fn what_everybody_may_is_a_gap() {
     let tenancy = at(&server, |_| ());
     assert!(!tenancy.verify().await.unwrap().authentication);
     let refused = tenancy
-        .prepare(&claim("1", "a", "u"), Some(&secret()))
+        .prepare(&claim("1", "a", "u"), Some(&secret()), Data::New)
         .await;
     let text = refused.unwrap_err().to_string();
     assert!(text.contains("without the right password"), "{text}");
@@ -526,7 +570,7 @@ async fn a_server_that_checks_nothing_gets_no_tenants() {
     let tenancy = at(&server, |_| ());
     assert!(!tenancy.verify().await.unwrap().authentication);
     let refused = tenancy
-        .prepare(&claim("1", "a", "u"), Some(&secret()))
+        .prepare(&claim("1", "a", "u"), Some(&secret()), Data::New)
         .await;
     assert!(
         matches!(refused, Err(TenancyError::Refused(_))),
@@ -539,7 +583,10 @@ async fn drift_is_seen_and_repaired() {
     let (server, tenancy) = ready();
     let (a, b) = (claim("1", "a_b", "u"), claim("2", "axb", "v"));
     for claim in [&a, &b] {
-        tenancy.prepare(claim, Some(&secret())).await.unwrap();
+        tenancy
+            .prepare(claim, Some(&secret()), Data::New)
+            .await
+            .unwrap();
     }
     let mut root = administrator(&server).await;
     run(&mut root, "create role more").await;
@@ -583,7 +630,7 @@ async fn drift_is_seen_and_repaired() {
         let seen = tenancy.check(&a, Some(&secret())).await.unwrap();
         assert!(matches!(seen, Access::Differs(_)), "{sql}: {seen:?}");
         tenancy
-            .prepare(&a, Some(&secret()))
+            .prepare(&a, Some(&secret()), Data::New)
             .await
             .unwrap_or_else(|e| panic!("{sql}: {e}"));
         let access = tenancy.check(&a, Some(&secret())).await;
@@ -598,7 +645,10 @@ async fn drift_is_seen_and_repaired() {
 async fn passwords_are_rotated_and_kept() {
     let (server, tenancy) = ready();
     let a = claim("1", "a", "u");
-    tenancy.prepare(&a, Some(&secret())).await.unwrap();
+    tenancy
+        .prepare(&a, Some(&secret()), Data::New)
+        .await
+        .unwrap();
     let mut own = tenant(&server, &a).await.unwrap();
     let next = Password::new("it's-\\another\"$1`");
     let wrong = tenancy.check(&a, Some(&next)).await.unwrap();
@@ -606,7 +656,7 @@ async fn passwords_are_rotated_and_kept() {
         matches!(&wrong, Access::Differs(why) if why.contains("password")),
         "{wrong:?}"
     );
-    tenancy.prepare(&a, Some(&next)).await.unwrap();
+    tenancy.prepare(&a, Some(&next), Data::New).await.unwrap();
     assert_eq!(tenancy.check(&a, Some(&next)).await, Ok(Access::Exact));
     assert!(tenant(&server, &a).await.is_err());
     // The tenant itself may change it.
@@ -615,7 +665,7 @@ async fn passwords_are_rotated_and_kept() {
         tenancy.check(&a, Some(&next)).await,
         Ok(Access::Differs(_))
     ));
-    tenancy.prepare(&a, Some(&next)).await.unwrap();
+    tenancy.prepare(&a, Some(&next), Data::New).await.unwrap();
     assert!(enter(&server, "u", "mine", Some("a")).await.is_err());
     // A tenant that has opened all the connections that it may is not locked out.
     let mut open = Vec::new();
@@ -641,7 +691,7 @@ async fn names_that_are_hard_and_names_that_are_refused() {
     for (n, (schema, user)) in good.iter().enumerate() {
         let claim = claim(&n.to_string(), schema, user);
         tenancy
-            .prepare(&claim, Some(&secret()))
+            .prepare(&claim, Some(&secret()), Data::New)
             .await
             .unwrap_or_else(|e| panic!("{schema}: {e}"));
         assert_eq!(
@@ -675,7 +725,7 @@ async fn names_that_are_hard_and_names_that_are_refused() {
         &longer,
     ] {
         for claim in [claim("x", bad, "fine"), claim("x", "fine", bad)] {
-            let refused = tenancy.prepare(&claim, Some(&secret())).await;
+            let refused = tenancy.prepare(&claim, Some(&secret()), Data::New).await;
             assert!(
                 matches!(refused, Err(TenancyError::Refused(_))),
                 "{bad}: {refused:?}"
@@ -699,7 +749,7 @@ async fn names_that_are_hard_and_names_that_are_refused() {
 async fn strangers_are_told_apart() {
     let (server, tenancy) = ready();
     tenancy
-        .prepare(&claim("1", "a", "u"), Some(&secret()))
+        .prepare(&claim("1", "a", "u"), Some(&secret()), Data::New)
         .await
         .unwrap();
     let verify =
@@ -743,7 +793,7 @@ async fn strangers_are_told_apart() {
         it.password = Some(secret().expose().to_owned());
     });
     let error = low
-        .prepare(&claim("2", "b", "v"), Some(&secret()))
+        .prepare(&claim("2", "b", "v"), Some(&secret()), Data::New)
         .await
         .unwrap_err();
     assert!(matches!(error, TenancyError::Refused(_)), "{error}");
@@ -794,7 +844,10 @@ async fn of_several_servers_the_one_that_writes() {
     });
     tenancy.verify().await.unwrap();
     let a = claim("1", "a", "u");
-    tenancy.prepare(&a, Some(&secret())).await.unwrap();
+    tenancy
+        .prepare(&a, Some(&secret()), Data::New)
+        .await
+        .unwrap();
     tenant(&primary, &a).await.unwrap();
 }
 
@@ -816,9 +869,15 @@ async fn an_administrator_who_has_only_what_is_needed() {
     });
     assert_eq!(tenancy.verify().await.unwrap().gaps, Vec::<String>::new());
     let a = claim("1", "a", "u");
-    tenancy.prepare(&a, Some(&secret())).await.unwrap();
+    tenancy
+        .prepare(&a, Some(&secret()), Data::New)
+        .await
+        .unwrap();
     run(&mut root, "grant select on mysql.* to u").await;
-    tenancy.prepare(&a, Some(&secret())).await.unwrap();
+    tenancy
+        .prepare(&a, Some(&secret()), Data::New)
+        .await
+        .unwrap();
     assert_eq!(tenancy.check(&a, Some(&secret())).await, Ok(Access::Exact));
     let mut own = tenant(&server, &a).await.unwrap();
     // Without it the connections of others are not seen.

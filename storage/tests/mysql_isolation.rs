@@ -10,7 +10,7 @@ use lab::sql::{
     mysql_tenant as tenant, run_mysql as run, secret, start, try_mysql as attempt,
 };
 use sqlx::{Connection as _, MySqlConnection};
-use storage::tenancy::{Access, Claim, Password, Tenancy, connect};
+use storage::tenancy::{Access, Claim, Data, Password, Tenancy, connect};
 
 struct Lab {
     server: Server,
@@ -34,7 +34,10 @@ async fn lab() -> Lab {
         claim("3", "axb", "axb_3"),
     ];
     for claim in &tenants {
-        tenancy.prepare(claim, Some(&secret())).await.unwrap();
+        tenancy
+            .prepare(claim, Some(&secret()), Data::New)
+            .await
+            .unwrap();
         let mut own = tenant(&server, claim).await.unwrap();
         run(&mut own, "insert into kine (value) values ('secret')").await;
     }
@@ -229,7 +232,10 @@ async fn others_are_not_held_up() {
     run(&mut lab.b, "update kine set value = 'x'").await;
     let b = &lab.tenants[1];
     lab.tenancy.revoke(b).await.unwrap();
-    lab.tenancy.prepare(b, Some(&secret())).await.unwrap();
+    lab.tenancy
+        .prepare(b, Some(&secret()), Data::New)
+        .await
+        .unwrap();
     let mut b = tenant(&lab.server, b).await.unwrap();
     let id: u64 = sqlx::query_scalar("select connection_id()")
         .fetch_one(&mut b)
@@ -253,7 +259,10 @@ async fn a_password_of_the_tenant_before_opens_nothing() {
     lab.tenancy.release(before).await.unwrap();
     let after = claim("9", "a_b", "a_b_9");
     let next = Password::new("next");
-    lab.tenancy.prepare(&after, Some(&next)).await.unwrap();
+    lab.tenancy
+        .prepare(&after, Some(&next), Data::New)
+        .await
+        .unwrap();
     let mut old = lab.a;
     assert!(old.ping().await.is_err());
     denied("the one before", tenant(&lab.server, before).await);

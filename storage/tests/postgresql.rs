@@ -11,7 +11,7 @@ use lab::sql::{
 };
 use sqlx::Connection as _;
 use storage::tenancy::{
-    Access, Claim, Compaction, Connection, Password, Tenancy, TenancyError, connect,
+    Access, Claim, Compaction, Connection, Data, Password, Tenancy, TenancyError, connect,
 };
 
 fn ready() -> (Server, Box<dyn Tenancy>) {
@@ -47,12 +47,15 @@ async fn a_tenant_lives_and_leaves_nothing() {
         tenancy.check(&a, Some(&secret())).await,
         Ok(Access::Unclaimed)
     );
-    let none = tenancy.prepare(&a, None).await.unwrap_err();
+    let none = tenancy.prepare(&a, None, Data::New).await.unwrap_err();
     assert!(none.to_string().contains("needs a password"), "{none}");
 
     // One that comes and goes, so that what remains of everybody is there.
     let first = claim("0", "first", "first");
-    tenancy.prepare(&first, Some(&secret())).await.unwrap();
+    tenancy
+        .prepare(&first, Some(&secret()), Data::New)
+        .await
+        .unwrap();
     for step in 0..3 {
         match step {
             0 => tenancy.revoke(&first).await,
@@ -63,14 +66,20 @@ async fn a_tenant_lives_and_leaves_nothing() {
     }
     let before = everything(&server).await;
 
-    tenancy.prepare(&a, Some(&secret())).await.unwrap();
+    tenancy
+        .prepare(&a, Some(&secret()), Data::New)
+        .await
+        .unwrap();
     assert_eq!(tenancy.check(&a, Some(&secret())).await, Ok(Access::Exact));
     assert_eq!(tenancy.check(&a, None).await, Ok(Access::Exact));
     assert_eq!(tenancy.claims("1").await, Ok(vec![a.clone()]));
 
     // What is as it should be is not written again (rule 20).
     let quiet = everything(&server).await;
-    tenancy.prepare(&a, Some(&secret())).await.unwrap();
+    tenancy
+        .prepare(&a, Some(&secret()), Data::New)
+        .await
+        .unwrap();
     assert_eq!(everything(&server).await, quiet);
     assert_eq!(tenancy.verify().await.unwrap().gaps, Vec::<String>::new());
 
@@ -102,7 +111,7 @@ async fn a_tenant_lives_and_leaves_nothing() {
     assert_eq!(tenancy.remaining(&a).await, Ok(0));
     // Until it is released nobody else may have the name (rule 18).
     let other = claim("2", &a.schema, "other");
-    let taken = tenancy.prepare(&other, Some(&secret())).await;
+    let taken = tenancy.prepare(&other, Some(&secret()), Data::New).await;
     assert!(matches!(taken, Err(TenancyError::SchemaTaken { .. })));
     tenancy.release(&a).await.unwrap();
     tenancy.release(&a).await.unwrap();
@@ -110,7 +119,10 @@ async fn a_tenant_lives_and_leaves_nothing() {
     assert!(tenancy.claimants().await.unwrap().is_empty());
     assert_eq!(tenancy.size(&a).await, Ok(0));
     assert_eq!(everything(&server).await, before);
-    tenancy.prepare(&other, Some(&secret())).await.unwrap();
+    tenancy
+        .prepare(&other, Some(&secret()), Data::New)
+        .await
+        .unwrap();
     assert!(
         !server.log().contains(secret().expose()),
         "in the server's log"
@@ -121,7 +133,10 @@ async fn a_tenant_lives_and_leaves_nothing() {
 async fn a_revoked_user_goes_with_its_database_in_any_order() {
     let (_server, tenancy) = ready();
     let a = claim("1", "a", "u");
-    tenancy.prepare(&a, Some(&secret())).await.unwrap();
+    tenancy
+        .prepare(&a, Some(&secret()), Data::New)
+        .await
+        .unwrap();
     tenancy.drop_data(&a).await.unwrap();
     tenancy.revoke(&a).await.unwrap();
     tenancy.release(&a).await.unwrap();
@@ -133,7 +148,10 @@ async fn kine_works_with_what_a_tenant_has() {
     let (server, tenancy) = ready();
     let user = "default_tenant-1_3d0c0a5e000040008000000000000001";
     let a = claim("1", "default_tenant-1.x", user);
-    tenancy.prepare(&a, Some(&secret())).await.unwrap();
+    tenancy
+        .prepare(&a, Some(&secret()), Data::New)
+        .await
+        .unwrap();
     let endpoint = |hosts: &str| {
         format!(
             "postgres://{user}:{}@{hosts}/{}?sslmode=verify-full&target_session_attrs=read-write",
@@ -164,20 +182,26 @@ async fn kine_works_with_what_a_tenant_has() {
 async fn who_is_late_harms_nobody() {
     let (server, tenancy) = ready();
     let (before, after) = (claim("1", "a", "u"), claim("2", "a", "u"));
-    tenancy.prepare(&before, Some(&secret())).await.unwrap();
+    tenancy
+        .prepare(&before, Some(&secret()), Data::New)
+        .await
+        .unwrap();
     let mut old = tenant(&server, &before).await.unwrap();
     tenancy.revoke(&before).await.unwrap();
     tenancy.drop_data(&before).await.unwrap();
     tenancy.release(&before).await.unwrap();
     let next = Password::new("another");
-    tenancy.prepare(&after, Some(&next)).await.unwrap();
+    tenancy
+        .prepare(&after, Some(&next), Data::New)
+        .await
+        .unwrap();
     let mut new = enter(&server, "u", "another", "a").await.unwrap();
     run(&mut new, "create table kine (value text)").await;
     // What the one before knew opens nothing, also under the same name of a user.
     assert!(old.ping().await.is_err());
     assert!(tenant(&server, &before).await.is_err());
     for late in [
-        tenancy.prepare(&before, Some(&secret())).await,
+        tenancy.prepare(&before, Some(&secret()), Data::New).await,
         tenancy.revoke(&before).await,
         tenancy.drop_data(&before).await,
         tenancy.release(&before).await,
@@ -205,7 +229,10 @@ async fn who_is_late_harms_nobody() {
 async fn a_claim_is_read_under_the_lock() {
     let (server, tenancy) = ready();
     let a = claim("1", "a", "u");
-    tenancy.prepare(&a, Some(&secret())).await.unwrap();
+    tenancy
+        .prepare(&a, Some(&secret()), Data::New)
+        .await
+        .unwrap();
     let mut other = administrator(&server, "steward").await;
     let number = number_of("schema/a");
     let lock = format!("select pg_advisory_lock({number})");
@@ -254,7 +281,10 @@ async fn a_claim_is_read_under_the_lock() {
 async fn changes_to_one_schema_wait_for_each_other_until_the_deadline() {
     let (server, tenancy) = ready();
     let a = claim("1", "a", "u");
-    tenancy.prepare(&a, Some(&secret())).await.unwrap();
+    tenancy
+        .prepare(&a, Some(&secret()), Data::New)
+        .await
+        .unwrap();
     let mut other = administrator(&server, "steward").await;
     // The lock on every schema that there can be: whoever asks for one waits.
     let hash = number_of("schema/a");
@@ -286,7 +316,10 @@ fn number_of(name: &str) -> i64 {
 async fn a_name_belongs_to_who_claimed_it_first() {
     let (server, tenancy) = ready();
     let first = claim("1", "a", "u");
-    tenancy.prepare(&first, Some(&secret())).await.unwrap();
+    tenancy
+        .prepare(&first, Some(&secret()), Data::New)
+        .await
+        .unwrap();
     let before = everything(&server).await;
     for (thief, what) in [
         (claim("2", "a", "v"), "schema \"a\""),
@@ -299,7 +332,10 @@ async fn a_name_belongs_to_who_claimed_it_first() {
             namespace: "default".to_owned(),
             name: "tenant-1".to_owned(),
         });
-        assert_eq!(tenancy.prepare(&thief, Some(&secret())).await, taken);
+        assert_eq!(
+            tenancy.prepare(&thief, Some(&secret()), Data::New).await,
+            taken
+        );
         assert_eq!(tenancy.check(&thief, None).await.map(|_| ()), taken);
         // The thief's own deletion touches nothing of the holder's.
         assert_eq!(tenancy.revoke(&thief).await, taken);
@@ -309,7 +345,9 @@ async fn a_name_belongs_to_who_claimed_it_first() {
     }
     // The holder itself does not get a second user on its schema.
     let otherwise = claim("1", "a", "v");
-    let refused = tenancy.prepare(&otherwise, Some(&secret())).await;
+    let refused = tenancy
+        .prepare(&otherwise, Some(&secret()), Data::New)
+        .await;
     assert!(
         matches!(refused, Err(TenancyError::Refused(_))),
         "{refused:?}"
@@ -332,7 +370,10 @@ async fn claims_are_found_by_uid_oldest_first() {
     first.role = Some(Claim::role_of("z", "1"));
     let second = claim("1", "b", "c");
     for claim in [&first, &claim("2", "m", "m"), &second] {
-        tenancy.prepare(claim, Some(&secret())).await.unwrap();
+        tenancy
+            .prepare(claim, Some(&secret()), Data::New)
+            .await
+            .unwrap();
     }
     assert_eq!(
         tenancy.claims("1").await.unwrap(),
@@ -368,7 +409,7 @@ async fn many_at_once() {
     })
     .unwrap();
     let all = rivals.iter().chain(&own);
-    let asked = all.map(|claim| patient.prepare(claim, Some(&secret)));
+    let asked = all.map(|claim| patient.prepare(claim, Some(&secret), Data::New));
     let answers = futures::future::join_all(asked).await;
     let (rivals, own) = answers.split_at(rivals.len());
     assert_eq!(
@@ -399,7 +440,7 @@ async fn what_others_left_is_not_taken_over() {
         ),
     ] {
         let claim = claim("1", schema, user);
-        let refused = tenancy.prepare(&claim, Some(&secret())).await;
+        let refused = tenancy.prepare(&claim, Some(&secret()), Data::New).await;
         let text = refused.unwrap_err().to_string();
         assert!(
             text.contains(&format!("already holds {word}, which no")),
@@ -435,14 +476,14 @@ async fn a_database_of_somebody_else_is_not_made_ours() {
     let mut theirs = administrator(&server, "steward").await;
     run(&mut theirs, "create table ships (name text)").await;
     let refused = tenancy
-        .prepare(&claim("1", "a", "a"), Some(&secret()))
+        .prepare(&claim("1", "a", "a"), Some(&secret()), Data::New)
         .await;
     let text = refused.unwrap_err().to_string();
     assert!(text.contains("somebody else's"), "{text}");
     assert_eq!(tenancy.claims("1").await, Ok(vec![]));
     run(&mut theirs, "drop table ships").await;
     tenancy
-        .prepare(&claim("1", "a", "a"), Some(&secret()))
+        .prepare(&claim("1", "a", "a"), Some(&secret()), Data::New)
         .await
         .unwrap();
 }
@@ -452,7 +493,10 @@ async fn drift_is_seen_and_repaired() {
     let (server, tenancy) = ready();
     let (a, b) = (claim("1", "a", "u"), claim("2", "b", "v"));
     for claim in [&a, &b] {
-        tenancy.prepare(claim, Some(&secret())).await.unwrap();
+        tenancy
+            .prepare(claim, Some(&secret()), Data::New)
+            .await
+            .unwrap();
     }
     let mut root = administrator(&server, "postgres").await;
     let mut inside = administrator(&server, "a").await;
@@ -503,7 +547,7 @@ async fn drift_is_seen_and_repaired() {
         let seen = tenancy.check(&a, Some(&secret())).await.unwrap();
         assert!(matches!(seen, Access::Differs(_)), "{sql}: {seen:?}");
         tenancy
-            .prepare(&a, Some(&secret()))
+            .prepare(&a, Some(&secret()), Data::New)
             .await
             .unwrap_or_else(|e| panic!("{sql}: {e}"));
         let access = tenancy.check(&a, Some(&secret())).await;
@@ -523,20 +567,26 @@ async fn drift_is_seen_and_repaired() {
         matches!(&seen, Access::Differs(why) if why.contains("database \"b\"")),
         "{seen:?}"
     );
-    let refused = tenancy.prepare(&a, Some(&secret())).await;
+    let refused = tenancy.prepare(&a, Some(&secret()), Data::New).await;
     assert!(
         matches!(refused, Err(TenancyError::Refused(_))),
         "{refused:?}"
     );
     run(&mut other, "revoke select on shared from u").await;
-    tenancy.prepare(&a, Some(&secret())).await.unwrap();
+    tenancy
+        .prepare(&a, Some(&secret()), Data::New)
+        .await
+        .unwrap();
 
     // The role itself.
     drop(own);
     tenancy.drop_data(&a).await.unwrap();
     let seen = tenancy.check(&a, Some(&secret())).await.unwrap();
     assert!(matches!(seen, Access::Differs(_)), "{seen:?}");
-    tenancy.prepare(&a, Some(&secret())).await.unwrap();
+    tenancy
+        .prepare(&a, Some(&secret()), Data::New)
+        .await
+        .unwrap();
     assert_eq!(tenancy.check(&a, Some(&secret())).await, Ok(Access::Exact));
 }
 
@@ -544,7 +594,10 @@ async fn drift_is_seen_and_repaired() {
 async fn passwords_are_rotated_and_kept() {
     let (server, tenancy) = ready();
     let a = claim("1", "a", "u");
-    tenancy.prepare(&a, Some(&secret())).await.unwrap();
+    tenancy
+        .prepare(&a, Some(&secret()), Data::New)
+        .await
+        .unwrap();
     let mut own = tenant(&server, &a).await.unwrap();
     let stored = async || -> String {
         let mut root = administrator(&server, "postgres").await;
@@ -553,7 +606,10 @@ async fn passwords_are_rotated_and_kept() {
     };
     let first = stored().await;
     assert!(first.starts_with("SCRAM-SHA-256$4096:"), "{first}");
-    tenancy.prepare(&a, Some(&secret())).await.unwrap();
+    tenancy
+        .prepare(&a, Some(&secret()), Data::New)
+        .await
+        .unwrap();
     assert_eq!(stored().await, first);
     let next = Password::new("it's-\\another\"$1");
     let wrong = tenancy.check(&a, Some(&next)).await.unwrap();
@@ -561,7 +617,7 @@ async fn passwords_are_rotated_and_kept() {
         matches!(&wrong, Access::Differs(why) if why.contains("password")),
         "{wrong:?}"
     );
-    tenancy.prepare(&a, Some(&next)).await.unwrap();
+    tenancy.prepare(&a, Some(&next), Data::New).await.unwrap();
     assert_eq!(tenancy.check(&a, Some(&next)).await, Ok(Access::Exact));
     // The tenant itself may change it.
     run(&mut own, "alter role u password 'mine'").await;
@@ -569,7 +625,7 @@ async fn passwords_are_rotated_and_kept() {
         tenancy.check(&a, Some(&next)).await,
         Ok(Access::Differs(_))
     ));
-    tenancy.prepare(&a, Some(&next)).await.unwrap();
+    tenancy.prepare(&a, Some(&next), Data::New).await.unwrap();
     assert!(enter(&server, "u", "mine", "a").await.is_err());
     // A tenant that has opened all the connections that it may is not locked out.
     let mut open = Vec::new();
@@ -593,7 +649,7 @@ async fn names_that_are_hard_and_names_that_are_refused() {
     for (n, name) in good.iter().enumerate() {
         let claim = claim(&n.to_string(), name, name);
         tenancy
-            .prepare(&claim, Some(&secret()))
+            .prepare(&claim, Some(&secret()), Data::New)
             .await
             .unwrap_or_else(|e| panic!("{name}: {e}"));
         assert_eq!(
@@ -624,7 +680,7 @@ async fn names_that_are_hard_and_names_that_are_refused() {
         &longer,
     ] {
         for claim in [claim("x", bad, "fine"), claim("x", "fine", bad)] {
-            let refused = tenancy.prepare(&claim, Some(&secret())).await;
+            let refused = tenancy.prepare(&claim, Some(&secret()), Data::New).await;
             assert!(
                 matches!(refused, Err(TenancyError::Refused(_))),
                 "{bad}: {refused:?}"
@@ -637,7 +693,7 @@ async fn names_that_are_hard_and_names_that_are_refused() {
         }
     }
     let capital = tenancy
-        .prepare(&claim("x", "A", "fine"), Some(&secret()))
+        .prepare(&claim("x", "A", "fine"), Some(&secret()), Data::New)
         .await;
     assert!(capital.unwrap_err().to_string().contains("capital"));
     assert_eq!(everything(&server).await, before);
@@ -666,7 +722,7 @@ fn at(server: &Server, change: impl FnOnce(&mut Connection)) -> Box<dyn Tenancy>
 async fn strangers_are_told_apart() {
     let (server, tenancy) = ready();
     tenancy
-        .prepare(&claim("1", "a", "u"), Some(&secret()))
+        .prepare(&claim("1", "a", "u"), Some(&secret()), Data::New)
         .await
         .unwrap();
     let verify =
@@ -717,7 +773,7 @@ async fn strangers_are_told_apart() {
         it.password = Some(secret().expose().to_owned());
     });
     let error = error
-        .prepare(&claim("2", "b", "v"), Some(&secret()))
+        .prepare(&claim("2", "b", "v"), Some(&secret()), Data::New)
         .await
         .unwrap_err();
     assert!(matches!(error, TenancyError::Refused(_)), "{error}");
@@ -768,7 +824,10 @@ async fn of_several_servers_the_one_that_writes() {
     });
     tenancy.verify().await.unwrap();
     let a = claim("1", "a", "u");
-    tenancy.prepare(&a, Some(&secret())).await.unwrap();
+    tenancy
+        .prepare(&a, Some(&secret()), Data::New)
+        .await
+        .unwrap();
     tenant(&primary, &a).await.unwrap();
     primary.signal("KILL").unwrap();
     let begin = Instant::now();
@@ -809,7 +868,7 @@ async fn a_server_that_lets_everybody_in_gets_no_tenants() {
             "{hba}"
         );
         let prepared = tenancy
-            .prepare(&claim("1", "a", "u"), Some(&secret()))
+            .prepare(&claim("1", "a", "u"), Some(&secret()), Data::New)
             .await;
         match guarded {
             true => prepared.unwrap(),
@@ -844,7 +903,10 @@ async fn a_certificate_that_makes_one_the_administrator_is_a_gap() {
         assert!(health.authentication, "{hba}");
         assert_eq!(health.gaps.len(), gaps, "{hba}: {:?}", health.gaps);
         let a = claim("1", "a", "u");
-        tenancy.prepare(&a, Some(&secret())).await.unwrap();
+        tenancy
+            .prepare(&a, Some(&secret()), Data::New)
+            .await
+            .unwrap();
         assert_eq!(tenancy.check(&a, Some(&secret())).await, Ok(Access::Exact));
     }
 }
@@ -880,7 +942,10 @@ async fn an_administrator_who_is_no_superuser() {
     assert_eq!(tenancy.verify().await.unwrap().gaps, Vec::<String>::new());
 
     let a = claim("1", "a", "u");
-    tenancy.prepare(&a, Some(&secret())).await.unwrap();
+    tenancy
+        .prepare(&a, Some(&secret()), Data::New)
+        .await
+        .unwrap();
     assert_eq!(tenancy.check(&a, Some(&secret())).await, Ok(Access::Exact));
     let mut own = tenant(&server, &a).await.unwrap();
     run(&mut own, "create table kine (id bigserial primary key)").await;
@@ -897,7 +962,7 @@ async fn an_administrator_who_is_no_superuser() {
         let seen = tenancy.check(&a, Some(&secret())).await.unwrap();
         assert!(matches!(seen, Access::Differs(_)), "{drift}: {seen:?}");
         tenancy
-            .prepare(&a, Some(&secret()))
+            .prepare(&a, Some(&secret()), Data::New)
             .await
             .unwrap_or_else(|e| panic!("{drift}: {e}"));
         assert_eq!(
@@ -908,7 +973,10 @@ async fn an_administrator_who_is_no_superuser() {
     }
     // What only a superuser mends is said.
     run(&mut root, "alter role u superuser").await;
-    let refused = tenancy.prepare(&a, Some(&secret())).await.unwrap_err();
+    let refused = tenancy
+        .prepare(&a, Some(&secret()), Data::New)
+        .await
+        .unwrap_err();
     assert!(refused.to_string().contains("superuser"), "{refused}");
     run(&mut root, "alter role u nosuperuser").await;
 
@@ -919,7 +987,10 @@ async fn an_administrator_who_is_no_superuser() {
     tenancy.release(&a).await.unwrap();
 
     run(&mut root, "alter role boss nocreatedb").await;
-    let refused = tenancy.prepare(&a, Some(&secret())).await.unwrap_err();
+    let refused = tenancy
+        .prepare(&a, Some(&secret()), Data::New)
+        .await
+        .unwrap_err();
     assert!(matches!(refused, TenancyError::Refused(_)), "{refused}");
     assert!(refused.to_string().contains("CREATEDB"), "{refused}");
 }
@@ -951,7 +1022,10 @@ async fn a_server_at_several_addresses() {
 async fn what_was_closed_is_closed_again() {
     let (server, tenancy) = ready();
     let a = claim("1", "a", "u");
-    tenancy.prepare(&a, Some(&secret())).await.unwrap();
+    tenancy
+        .prepare(&a, Some(&secret()), Data::New)
+        .await
+        .unwrap();
     let mut root = administrator(&server, "postgres").await;
     for name in ["postgres", "template1", "steward"] {
         run(
@@ -961,7 +1035,10 @@ async fn what_was_closed_is_closed_again() {
         .await;
         let gaps = tenancy.verify().await.unwrap().gaps;
         assert!(gaps.len() == 1 && gaps[0].contains(name), "{gaps:?}");
-        tenancy.prepare(&a, Some(&secret())).await.unwrap();
+        tenancy
+            .prepare(&a, Some(&secret()), Data::New)
+            .await
+            .unwrap();
         assert_eq!(tenancy.verify().await.unwrap().gaps, Vec::<String>::new());
     }
 }

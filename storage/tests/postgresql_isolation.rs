@@ -7,7 +7,7 @@ mod lab;
 use lab::claim;
 use lab::sql::{Kind, Server, administrator, connection, enter, run, secret, start, tenant};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
-use storage::tenancy::{Access, Claim, Tenancy, connect};
+use storage::tenancy::{Access, Claim, Data, Tenancy, connect};
 
 struct Lab {
     server: Server,
@@ -30,7 +30,10 @@ async fn lab() -> Lab {
         claim("3", "axb", "axb_3"),
     ];
     for claim in &tenants {
-        tenancy.prepare(claim, Some(&secret())).await.unwrap();
+        tenancy
+            .prepare(claim, Some(&secret()), Data::New)
+            .await
+            .unwrap();
         let mut own = tenant(&server, claim).await.unwrap();
         run(
             &mut own,
@@ -238,7 +241,7 @@ async fn others_are_not_held_up() {
     .await;
     lab.tenancy.revoke(&lab.tenants[1]).await.unwrap();
     lab.tenancy
-        .prepare(&lab.tenants[1], Some(&secret()))
+        .prepare(&lab.tenants[1], Some(&secret()), Data::New)
         .await
         .unwrap();
     run(&mut lab.a, "rollback").await;
@@ -310,7 +313,10 @@ async fn traps_for_the_administrator_do_not_close() {
     let mut inside = administrator(&lab.server, "a_b").await;
     run(&mut inside, "alter table kine owner to admin").await;
     let _ = lab.tenancy.check(a, Some(&secret())).await;
-    lab.tenancy.prepare(a, Some(&secret())).await.unwrap();
+    lab.tenancy
+        .prepare(a, Some(&secret()), Data::New)
+        .await
+        .unwrap();
     assert_eq!(
         lab.tenancy.check(a, Some(&secret())).await,
         Ok(Access::Exact)
@@ -337,7 +343,10 @@ async fn a_password_of_the_tenant_before_opens_nothing() {
     lab.tenancy.release(before).await.unwrap();
     let after = claim("9", "a_b", "a_b_9");
     let secret = storage::tenancy::Password::new("next");
-    lab.tenancy.prepare(&after, Some(&secret)).await.unwrap();
+    lab.tenancy
+        .prepare(&after, Some(&secret), Data::New)
+        .await
+        .unwrap();
     let mut old = lab.a;
     assert!(old.ping().await.is_err());
     assert!(tenant(&lab.server, before).await.is_err());

@@ -38,7 +38,7 @@ use etcd_client::{
 };
 
 use crate::tenancy::{
-    Access, Alarm, Claim, Compaction, Connection, Health, Password, Tenancy, TenancyError,
+    Access, Alarm, Claim, Compaction, Connection, Data, Health, Password, Tenancy, TenancyError,
 };
 
 mod advisories;
@@ -303,6 +303,7 @@ impl Tenancy for Etcd {
         &self,
         claim: &Claim,
         _password: Option<&Password>,
+        _data: Data,
     ) -> Result<(), TenancyError> {
         claims::admit(claim)?;
         if !self.link.authentication().await? {

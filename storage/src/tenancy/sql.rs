@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::tenancy::{Access, Claim, Compaction, Health, Password, Tenancy, TenancyError};
+use crate::tenancy::{Access, Claim, Compaction, Data, Health, Password, Tenancy, TenancyError};
 
 mod client;
 pub mod endpoint;
@@ -402,6 +402,7 @@ impl<S: Server> Tenancy for Sql<S> {
         &self,
         claim: &Claim,
         password: Option<&Password>,
+        data: Data,
     ) -> Result<(), TenancyError> {
         self.server.admit(claim)?;
         let Some(password) = password else {

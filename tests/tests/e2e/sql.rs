@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use apiservice::names;
 use serde_json::{Value, json};
-use storage::tenancy::{self, Connection};
+use storage::tenancy::{self, Connection, Data};
 use tests::installed::{
     SYSTEM, TENANTS, data_store_path, decoded, object_path, tenant, tenant_path,
 };
@@ -387,7 +387,10 @@ impl Database {
             let mut next = claim.clone();
             next.uid = "00000000-0000-4000-8000-000000000000".into();
             let password = tenancy::Password::new("of-the-next-tenant");
-            administrator.prepare(&next, Some(&password)).await.unwrap();
+            administrator
+                .prepare(&next, Some(&password), Data::New)
+                .await
+                .unwrap();
             administrator.revoke(&next).await.unwrap();
             administrator.drop_data(&next).await.unwrap();
             assert_eq!(administrator.remaining(&next).await, Ok(0));
