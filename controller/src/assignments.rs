@@ -56,10 +56,15 @@ fn count(ctx: &Context, own: &str, sent: &mut BTreeMap<String, String>) -> BTree
         if uid == own {
             continue;
         }
-        let known = ctx.facts.claimed_in(uid).or_else(|| place::choose(&tenant));
+        let chosen = place::choose(&tenant);
+        let known = ctx.facts.claimed_in(uid).or_else(|| match sent.get(uid) {
+            // Sent elsewhere than its status says, which is to follow.
+            Some(_) if place::is_assigned(&tenant) => None,
+            _ => chosen.clone(),
+        });
         let there = known.or_else(|| {
             let name = sent.get(uid).cloned();
-            waiting.extend(name.is_some().then(|| uid.to_owned()));
+            waiting.extend((name != chosen).then(|| uid.to_owned()));
             name
         });
         if let Some(name) = there {

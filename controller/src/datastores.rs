@@ -46,7 +46,14 @@ pub fn stores_of(caches: &Caches, tenant: &TenantControlPlane) -> Vec<String> {
         )
         .cloned()
         .collect();
-    if !named.is_empty() {
+    let lost = || {
+        let is_there = |name: &String| {
+            let name = NamespacedName::new("", name.as_str());
+            caches.data_stores.get(&name).is_some()
+        };
+        place::is_assigned(tenant) && !named.iter().any(is_there)
+    };
+    if !named.is_empty() && !lost() {
         return named.into_iter().collect();
     }
     caches

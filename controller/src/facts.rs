@@ -38,6 +38,8 @@ pub struct TenantFacts {
     pub access: Option<AccessFact>,
     /// Its claim, once a database has confirmed it.
     pub held: Option<Held>,
+    /// No database that was asked has a claim of it.
+    pub nowhere: bool,
     /// The password with which its user was let in last.
     pub password: Option<Password>,
     /// Held by whoever changes its rights in the datastore, or looks at them, until what

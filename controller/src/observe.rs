@@ -57,8 +57,6 @@ pub fn world(name: &NamespacedName, ctx: &Context) -> Option<World> {
         // Where nothing is claimed yet, another one will do.
         Some(_) => held.is_none() && is_to_be_assigned_again(&tenant, data_store.as_deref()),
     };
-    let assignment = (unplaced && !deleting && caches.data_stores.synced(EVERYWHERE))
-        .then(|| ctx.assignments.decide(ctx, &tenant));
     let gateways_known = caches.gateways_known();
     if !deleting && !gateways_known && awaits_gateways(&tenant, caches) {
         return None;
@@ -73,6 +71,10 @@ pub fn world(name: &NamespacedName, ctx: &Context) -> Option<World> {
         Some(_) => Default::default(),
     };
     let may_have_claimed = facts.held.is_none() && may_have_claimed(&tenant, &owned);
+    // Its data may be somewhere: that is looked for first.
+    let unplaced = unplaced && (!may_have_claimed || facts.nowhere);
+    let assignment = (unplaced && !deleting && caches.data_stores.synced(EVERYWHERE))
+        .then(|| ctx.assignments.decide(ctx, &tenant));
     let elsewhere = match deleting && may_have_claimed {
         true => elsewhere(ctx, &uid, data_store.as_deref(), &facts),
         false => Vec::new(),
@@ -192,7 +194,7 @@ fn trial(
     ctx.facts.store(uid).tried(&wanted)
 }
 
-fn owned(name: &NamespacedName, ctx: &Context) -> Inventory {
+pub fn owned(name: &NamespacedName, ctx: &Context) -> Inventory {
     let caches = &ctx.caches;
     let mut owned = Inventory::default();
     for kind in ObjectKind::ALL {
@@ -211,7 +213,7 @@ fn owned(name: &NamespacedName, ctx: &Context) -> Inventory {
 /// Whether there is a trace of a claim: status says so, or what is made right after
 /// the grant is there. A tenant without one has nothing in any database but the one
 /// where it would have begun.
-fn may_have_claimed(tenant: &TenantControlPlane, owned: &Inventory) -> bool {
+pub fn may_have_claimed(tenant: &TenantControlPlane, owned: &Inventory) -> bool {
     let name = tenant.metadata.name.as_deref().unwrap_or_default();
     let ours = |meta: &ObjectMeta| {
         let mut owners = meta.owner_references.iter().flatten();

@@ -112,7 +112,7 @@ pub const KONNECTIVITY_SERVER_FLAGS: &[&str] = &[
 /// Ports on which the containers of a tenant's pods listen for the kubelet and for
 /// themselves: controller manager, scheduler, and the konnectivity server's metrics and
 /// health.
-pub const PORTS_OF_PODS: [i32; 4] = [10257, 10259, 8133, 8134];
+pub const PORTS_OF_PODS: [i32; 5] = [10257, 10259, 8133, 8134, 2381];
 
 /// The konnectivity agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -221,6 +221,15 @@ impl Driver {
         self != Self::Etcd
     }
 
+    /// The endpoints that are used. kine takes one of a MySQL: what it does not use is not
+    /// used by anybody, so that what was tried is what pods get.
+    pub fn endpoints(self, all: &[String]) -> &[String] {
+        match self {
+            Self::MySQL => &all[..all.len().min(1)],
+            _ => all,
+        }
+    }
+
     /// How long names may be: a key of etcd takes any, the common name of a certificate
     /// has 64 characters at most; a name in PostgreSQL has 63 bytes, a database in MySQL
     /// 64 characters and a user 32.

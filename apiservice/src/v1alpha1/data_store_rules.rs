@@ -239,6 +239,12 @@ pub(super) fn warnings(new: &Value, _old: Option<&Value>) -> Vec<String> {
             format!("{path}.content: everyone who may read this DataStore may read the secret in it; use secretReference instead")
         })
         .collect();
+    if spec.driver.endpoints(&spec.endpoints).len() < spec.endpoints.len() {
+        warnings.push(format!(
+            "spec.endpoints: with driver {} only the first one is used",
+            spec.driver.as_str()
+        ));
+    }
     if !spec.driver.is_built() {
         warnings.push(format!(
             "spec.driver: {} is accepted but not acted upon yet; tenants can be placed on {} only",

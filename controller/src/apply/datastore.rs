@@ -11,7 +11,7 @@ use apiservice::{
     condition::reason,
     v1alpha1::{DataStore, PendingCleanup},
 };
-use storage::tenancy::{Claim, Tenancy, TenancyError};
+use storage::tenancy::{Claim, Data, Tenancy, TenancyError};
 
 use crate::apply;
 use crate::apply::objects::failed;
@@ -29,7 +29,8 @@ use crate::tenant::world::{AccessFact, Held, StoreProblem, StoreProblemKind as K
 pub async fn grant(ctx: &Context, world: &World, grant: &Grant) -> Outcome {
     let Grant { claim, password } = grant;
     let rights = ctx.facts.tenant(world.uid()).rights;
-    let _asking = rights.lock().await;
+    // A look at them ends by its own deadline.
+    let _asking = tokio::time::timeout(timing::STORE_DEADLINE, rights.lock()).await;
     let result = async {
         let store = connection(ctx, world)?;
         let found = timed(ctx, timing::STORE_DEADLINE, store.claims(&claim.uid)).await?;
@@ -38,10 +39,14 @@ pub async fn grant(ctx: &Context, world: &World, grant: &Grant) -> Outcome {
             return Ok(None);
         }
         let claim = health::settle(claim, &found);
+        let data = match place::may_start_empty(&world.tenant) {
+            true => Data::New,
+            false => Data::Kept,
+        };
         timed(
             ctx,
             timing::STORE_DEADLINE,
-            store.prepare(&claim, password.as_ref()),
+            store.prepare(&claim, password.as_ref(), data),
         )
         .await?;
         Ok(Some(claim))
@@ -586,7 +591,12 @@ mod tests {
         async fn claimants(&self) -> Result<BTreeSet<String>, TenancyError> {
             Ok(self.uids().into_iter().collect())
         }
-        async fn prepare(&self, _: &Claim, _: Option<&Password>) -> Result<(), TenancyError> {
+        async fn prepare(
+            &self,
+            _: &Claim,
+            _: Option<&Password>,
+            _: Data,
+        ) -> Result<(), TenancyError> {
             Ok(())
         }
         async fn check(&self, _: &Claim, _: Option<&Password>) -> Result<Access, TenancyError> {

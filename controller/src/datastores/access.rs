@@ -6,11 +6,13 @@ use std::sync::Arc;
 use apiservice::names::{self, key};
 use apiservice::v1alpha1::{Driver, TenantControlPlane};
 use storage::tenancy::{Access, Claim, Password, Tenancy};
+use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
 use crate::cluster::caches::NamespacedName;
 use crate::context::{Context, Key};
 use crate::datastores::health;
+use crate::observe;
 use crate::process::observers::{CHECKS, pause};
 use crate::process::timing;
 use crate::tenant::backing::{password, store as place};
@@ -23,10 +25,13 @@ pub async fn run(ctx: Arc<Context>, name: NamespacedName, uid: String) {
     let mut refused: Option<Instant> = None;
     loop {
         ask_again(&ctx, &name, &uid, &mut refused);
-        // What is being granted meanwhile would be seen in part.
-        let rights = ctx.facts.tenant(&uid).rights;
-        let asking = rights.lock().await;
-        if let Some(Checked { access, held, with }) = check(&ctx, &name, &uid).await {
+        if let Some(Checked {
+            access,
+            held,
+            with,
+            _asking,
+        }) = check(&ctx, &name, &uid).await
+        {
             let changed = ctx.facts.update_tenant(&uid, |facts| {
                 if access == AccessFact::Granted {
                     facts.password = with;
@@ -37,7 +42,6 @@ pub async fn run(ctx: Arc<Context>, name: NamespacedName, uid: String) {
                 ctx.queue.add(Key::Tenant(name.clone()));
             }
         }
-        drop(asking);
         pause(timing::ACCESS_EVERY, &wake).await;
     }
 }
@@ -76,6 +80,8 @@ struct Checked {
     held: Option<Held>,
     /// The password with which it was looked.
     with: Option<Password>,
+    /// What is being granted meanwhile would be seen in part.
+    _asking: OwnedMutexGuard<()>,
 }
 
 /// The password of a tenant, where its database has passwords and the tenant has one.
@@ -100,13 +106,24 @@ async fn check(ctx: &Context, name: &NamespacedName, uid: &str) -> Option<Checke
     let known = ctx.facts.tenant(uid).held;
     if tenant.metadata.uid.as_deref() != Some(uid)
         || tenant.metadata.deletion_timestamp.is_some()
-        || (known.is_none() && !place::settled(&tenant))
+        || (known.is_none() && !place::settled(&tenant) && !has_traces(ctx, &tenant))
     {
         return None;
     }
     let held = match known {
         Some(held) => Some(held),
-        None => search(ctx, &tenant, uid).await.ok()?,
+        None => {
+            let found = search(ctx, &tenant, uid).await.ok()?;
+            if found.is_none() {
+                let news = ctx
+                    .facts
+                    .update_tenant(uid, |facts| !std::mem::replace(&mut facts.nowhere, true));
+                if news {
+                    ctx.queue.add(Key::Tenant(name.clone()));
+                }
+            }
+            found
+        }
     };
     let (data_store, claim) = match &held {
         Some(held) => (held.data_store.clone(), held.claim.clone()),
@@ -117,20 +134,34 @@ async fn check(ctx: &Context, name: &NamespacedName, uid: &str) -> Option<Checke
         ),
     };
     let tenancy = reach(ctx, &data_store)?;
+    // A wait for others is no silence of the datastore.
+    let _permit = CHECKS.acquire().await;
+    // They are being changed: what is found out then is known without a look.
+    let asking = ctx.facts.tenant(uid).rights.try_lock_owned().ok()?;
     // Another one in its Secret is for the plan to bring to the database: until then its
     // pods are let in with the one of before.
     let known = ctx.facts.tenant(uid).password;
     let in_secret = || password_of(ctx, &tenant, driver(ctx, &data_store));
     let with = known.or_else(in_secret);
-    // A wait for others is no silence of the datastore.
-    let _permit = CHECKS.acquire().await;
     let work = tenancy.check(&claim, with.as_ref());
     let access = match tokio::time::timeout(timing::STORE_DEADLINE, work).await {
         Ok(Ok(access)) => health::access(access),
         Ok(Err(error)) => health::access_of(&error)?,
         Err(_) => return None,
     };
-    Some(Checked { access, held, with })
+    Some(Checked {
+        access,
+        held,
+        with,
+        _asking: asking,
+    })
+}
+
+/// Whether there are objects of a tenant that are made after its grant: its status may
+/// have been emptied, and it has a claim that has to be found before it is given another.
+fn has_traces(ctx: &Context, tenant: &TenantControlPlane) -> bool {
+    let name = NamespacedName::of(&tenant.metadata);
+    observe::may_have_claimed(tenant, &observe::owned(&name, ctx))
 }
 
 /// The driver of the DataStore with this name.

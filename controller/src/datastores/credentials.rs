@@ -174,7 +174,7 @@ pub fn resolve(store: &DataStore, caches: &Caches) -> Result<Connection, Gap> {
     let spec = &store.spec;
     let mut connection = Connection {
         driver: spec.driver.as_str().to_owned(),
-        endpoints: spec.endpoints.clone(),
+        endpoints: spec.driver.endpoints(&spec.endpoints).to_vec(),
         ca_pem: None,
         client_cert: None,
         client_key: None,

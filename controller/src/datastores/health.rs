@@ -113,6 +113,7 @@ pub fn access(access: Access) -> AccessFact {
         Access::Exact => AccessFact::Granted,
         Access::Differs(how) => AccessFact::Revoked(how),
         Access::Unclaimed => AccessFact::Unclaimed,
+        Access::Lost(what) => AccessFact::Lost(what),
     }
 }
 
@@ -128,6 +129,7 @@ pub fn access_of(error: &TenancyError) -> Option<AccessFact> {
             by: format!("{namespace}/{name} ({uid})"),
         }),
         TenancyError::Refused(why) => Some(AccessFact::Refused(why.clone())),
+        TenancyError::DataLost(what) => Some(AccessFact::Lost(what.clone())),
         _ => None,
     }
 }

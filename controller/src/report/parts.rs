@@ -92,6 +92,10 @@ pub fn data_store(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Option<Ju
             let told = store::data_not_found(world, &name);
             Some(Judgement::no(told.reason, told.message))
         }
+        Some(AccessFact::Lost(what)) if !granted && !store::may_start_empty(&world.tenant) => {
+            let told = store::data_lost(world, what);
+            Some(Judgement::no(told.reason, told.message))
+        }
         Some(AccessFact::Granted) => Some(in_order(world, &name)),
         _ if granted => Some(in_order(world, &name)),
         // Not asked yet: what was said stays.

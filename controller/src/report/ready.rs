@@ -319,6 +319,13 @@ fn broken(world: &World) -> Option<Judgement> {
     {
         return Some(revoked(why));
     }
+    if let Some(AccessFact::Lost(what)) = &world.store.access
+        && world.deployment().is_some()
+        && !store::may_start_empty(&world.tenant)
+    {
+        let told = store::data_lost(world, what);
+        return Some(Judgement::no(told.reason, told.message));
+    }
     if let Some(Err(problem)) = &world.store.health
         && problem.kind == StoreProblemKind::Full
         && world.deployment().is_some()
@@ -487,6 +494,10 @@ fn of_store(world: &World, failure: &ProbeFailure) -> Option<Judgement> {
         Some(AccessFact::Unclaimed) => {
             let name = store::data_store(world).unwrap_or_default();
             let told = store::data_not_found(world, &name);
+            return Some(Judgement::no(told.reason, told.message));
+        }
+        Some(AccessFact::Lost(what)) => {
+            let told = store::data_lost(world, what);
             return Some(Judgement::no(told.reason, told.message));
         }
         Some(AccessFact::Taken { by }) => {

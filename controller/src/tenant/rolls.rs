@@ -19,6 +19,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::cluster::kinds::ObjectKind;
+use crate::tenant::backing::wiring;
 use crate::tenant::pki::{certificates, expiry};
 use crate::tenant::plan::{Plan, Step, Waiting};
 use crate::tenant::workload::flags;
@@ -165,6 +166,7 @@ pub fn change(world: &World, plan: &Plan, wanted: &Deployment) -> Change {
         || has_other_keys(world.name(), wanted, live)
         || has_own_cause(world, plan, wanted, live)
         || has_another_address(wanted, live)
+        || has_another_password(wanted, live)
     {
         Change::Asked
     } else {
@@ -206,6 +208,20 @@ fn has_other_keys(tenant: &str, wanted: &Deployment, live: &Deployment) -> bool 
         let keys = keys && name != names::LABEL_POD_DATASTORE;
         keys && label(live, name).is_some_and(|before| before != checksum)
     })
+}
+
+/// The database has this tenant's new password already, and lets nobody in with the one of
+/// before. With the same endpoints, nothing else in that Secret can be another.
+fn has_another_password(wanted: &Deployment, live: &Deployment) -> bool {
+    let config = |of: &Deployment| {
+        let meta = of.spec.as_ref()?.template.metadata.as_ref()?;
+        objects::annotation(meta, names::ANNOTATION_STORAGE_CONFIG).map(str::to_owned)
+    };
+    let (now, before) = (config(wanted), config(live));
+    now.is_some()
+        && before.is_some()
+        && now != before
+        && wiring::endpoints(wanted) == wiring::endpoints(live)
 }
 
 /// The checksum of a leaf that pods are made with.

@@ -253,6 +253,8 @@ pub enum AccessFact {
     Revoked(String),
     /// The datastore knows nothing of the tenant.
     Unclaimed,
+    /// The claim is there, and the data is not: a sentence about what is missing.
+    Lost(String),
     /// Schema or user belong to another uid (rule 17).
     Taken {
         /// `namespace/name (uid)` of the owner as its claim names it.

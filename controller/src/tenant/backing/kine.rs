@@ -186,10 +186,19 @@ fn endpoint(place: &Backing) -> String {
             let first = endpoints.first().map_or("", String::as_str);
             format!("mysql://{LOGIN}tcp({first})/{schema}")
         }
-        _ => format!(
-            "postgres://{LOGIN}{}/{schema}?target_session_attrs=read-write",
-            endpoints.join(",")
-        ),
+        // Go takes no list with IPv6 addresses where a URL has its host.
+        _ => {
+            let (hosts, ports): (Vec<_>, Vec<_>) = endpoints
+                .iter()
+                .filter_map(|at| at.rsplit_once(':'))
+                .map(|(host, port)| (host.trim_matches(['[', ']']), port))
+                .unzip();
+            format!(
+                "postgres://{LOGIN}/{schema}?host={}&port={}&target_session_attrs=read-write",
+                hosts.join(","),
+                ports.join(",")
+            )
+        }
     }
 }
 
@@ -201,10 +210,22 @@ pub fn endpoints(live: &Deployment) -> Option<Vec<String>> {
     let mut variables = kine.env.iter().flatten();
     let variable = variables.find(|it| it.name == ENDPOINT)?;
     let (_, rest) = variable.value.as_ref()?.split_once(LOGIN)?;
-    let (hosts, _) = rest.split_once('/')?;
-    let hosts = hosts.strip_prefix("tcp(").unwrap_or(hosts);
-    let hosts = hosts.strip_suffix(')').unwrap_or(hosts);
-    Some(hosts.split(',').map(str::to_owned).collect())
+    if let Some(host) = rest.strip_prefix("tcp(") {
+        return Some(vec![host.split_once(')')?.0.to_owned()]);
+    }
+    let (_, query) = rest.split_once('?')?;
+    let list = |name: &str| {
+        let mut all = query.split('&');
+        all.find_map(|it| it.strip_prefix(name)?.strip_prefix('='))
+    };
+    let both = list("host")?.split(',').zip(list("port")?.split(','));
+    Some(
+        both.map(|(host, port)| match host.contains(':') {
+            true => format!("[{host}]:{port}"),
+            false => format!("{host}:{port}"),
+        })
+        .collect(),
+    )
 }
 
 #[cfg(test)]
@@ -231,8 +252,8 @@ mod tests {
         let of = |driver| endpoint(&place(driver));
         assert_eq!(
             of(Driver::PostgreSQL),
-            "postgres://$(DB_USER):$(DB_PASSWORD)@db-0.example:5432,[fd00::1]:5432/tenants_a\
-             ?target_session_attrs=read-write"
+            "postgres://$(DB_USER):$(DB_PASSWORD)@/tenants_a?host=db-0.example,fd00::1\
+             &port=5432,5432&target_session_attrs=read-write"
         );
         assert_eq!(
             of(Driver::MySQL),

@@ -18,12 +18,16 @@ const LENGTH: std::ops::RangeInclusive<usize> = 12..=128;
 /// Random bytes of a new one.
 const RANDOM: usize = 24;
 
-/// The tenant's password. `None`: the driver has none.
+/// The tenant's password. `None`: the driver has none, or there is none that can be used
+/// in a Secret that is paused.
 pub fn of(world: &World, driver: Driver, entropy: &Entropy) -> Option<Password> {
     if !driver.has_passwords() {
         return None;
     }
-    in_secret(world).or_else(|| make(entropy))
+    let secret = world.secret(&names::datastore_config(world.name()));
+    // Whose Secret is paused keeps what is in it.
+    let is_paused = secret.is_some_and(|secret| objects::is_paused(&secret.metadata));
+    in_secret(world).or_else(|| if is_paused { None } else { make(entropy) })
 }
 
 /// The one that its Secret has, if it can be used.

@@ -176,7 +176,7 @@ pub fn plan(world: &World, entropy: &Entropy, expiry: &Expiry, plan: &mut Plan) 
         ..Backing::default()
     };
     if let Some(decided) = &world.assignment {
-        assigned(decided, plan);
+        assigned(world, decided, plan);
         return place;
     }
     let data_store = match usable(world, place.data_store.as_deref()) {
@@ -187,10 +187,24 @@ pub fn plan(world: &World, entropy: &Entropy, expiry: &Expiry, plan: &mut Plan) 
         }
     };
     let name = place.data_store.clone().unwrap_or_default();
-    let settings = settings::choose(world, &name, &data_store.spec.endpoints, plan);
+    let settings = settings::choose(
+        world,
+        &name,
+        data_store.spec.driver.endpoints(&data_store.spec.endpoints),
+        plan,
+    );
     place.driver = data_store.spec.driver;
-    place.files = files(data_store);
+    place.files = match settings.kept {
+        true => files_there(world),
+        false => files(data_store),
+    };
     let password = password::of(world, place.driver, entropy);
+    if password.is_none() && place.driver.has_passwords() {
+        plan.push(Step::Wait(unusable_password(world)));
+        place.endpoints = settings.endpoints;
+        place.granted = held(world).is_some();
+        return place;
+    }
     place.granted = grant(world, plan, &claim, password.as_ref());
     if place.granted {
         let first = settings.endpoints.first();
@@ -205,7 +219,7 @@ pub fn plan(world: &World, entropy: &Entropy, expiry: &Expiry, plan: &mut Plan) 
 
 /// A pass that assigns a DataStore does nothing else with it: nothing is claimed before
 /// the status says where.
-fn assigned(decided: &Result<Assigned, Unassigned>, plan: &mut Plan) {
+fn assigned(world: &World, decided: &Result<Assigned, Unassigned>, plan: &mut Plan) {
     match decided {
         Ok(decided) => {
             plan.push(Step::Event(EventStep {
@@ -221,6 +235,9 @@ fn assigned(decided: &Result<Assigned, Unassigned>, plan: &mut Plan) {
                 "{why} Provide a DataStore that can take the tenant, or name one in \
                  spec.dataStore."
             );
+            // Room is also made by what no DataStore tells of.
+            let again = jiff::SignedDuration::from_secs(30);
+            plan.revisit_at(world.now.checked_add(again).unwrap_or(world.now));
             plan.push(Step::Wait(waiting(
                 reason::DATA_STORE_NOT_ASSIGNED,
                 message,
@@ -293,6 +310,17 @@ fn files(data_store: &DataStore) -> Files {
     }
 }
 
+/// What the pods of a tenant were given, while they keep the settings of before.
+fn files_there(world: &World) -> Files {
+    let secret = world.secret(&names::datastore_certificate(world.name()));
+    let data = secret.and_then(|secret| secret.data.as_ref());
+    let has = |key: &str| data.is_some_and(|data| data.contains_key(key));
+    Files {
+        authority: has(key::CA_CRT),
+        client: has(key::DATASTORE_CRT),
+    }
+}
+
 /// Plans what is missing of claim and grant; whether the tenant will hold its
 /// rights once the plan is carried out.
 fn grant(world: &World, plan: &mut Plan, claim: &Claim, password: Option<&Password>) -> bool {
@@ -324,6 +352,11 @@ fn grant(world: &World, plan: &mut Plan, claim: &Claim, password: Option<&Passwo
         Some(AccessFact::Unclaimed) => {
             let name = data_store(world).unwrap_or_default();
             plan.push(Step::Wait(data_not_found(world, &name)));
+            return false;
+        }
+        Some(AccessFact::Lost(_)) if may_start_empty(&world.tenant) => true,
+        Some(AccessFact::Lost(what)) => {
+            plan.push(Step::Wait(data_lost(world, what)));
             return false;
         }
         // Its Secret has another password than the one with which it was let in.
@@ -374,6 +407,19 @@ pub fn data_not_found(world: &World, name: &str) -> Waiting {
          database than the one with its data, or to an older state of it. Nothing is made there. \
          Correct the DataStore or restore its database; to begin with an empty one, annotate \
          the tenant with {}={}.",
+        names::ANNOTATION_START_EMPTY,
+        world.uid()
+    );
+    waiting(reason::DATA_NOT_FOUND, message, true)
+}
+
+/// The claim is there, and the data is not.
+pub fn data_lost(world: &World, what: &str) -> Waiting {
+    let name = data_store(world).unwrap_or_default();
+    let message = format!(
+        "DataStore {name} has lost the data of this tenant, which was Ready: {what}. Nothing is \
+         made in its place. Restore it; to begin with an empty one, annotate the tenant with \
+         {}={}.",
         names::ANNOTATION_START_EMPTY,
         world.uid()
     );
@@ -479,6 +525,17 @@ pub fn explain(world: &World, problem: &StoreProblem) -> Waiting {
         ),
         true,
     )
+}
+
+/// What somebody paused is not put right.
+fn unusable_password(world: &World) -> Waiting {
+    let message = format!(
+        "Secret {} has no password that can be used (12 to 128 letters, digits and -._~), and is \
+         paused, so that none is made. Set DB_PASSWORD in it, or take its annotation {} away.",
+        names::datastore_config(world.name()),
+        names::ANNOTATION_PAUSED
+    );
+    waiting(reason::SECRET_NOT_FOUND, message, true)
 }
 
 /// The credentials Secret. etcd knows the user by its certificate, so there is

@@ -389,3 +389,140 @@ mod assigned {
         assert_eq!(store::choose(&lab.world.tenant).as_deref(), Some("default"));
     }
 }
+
+/// A slip in a DataStore reaches no pod: neither its arguments nor its volumes.
+#[test]
+fn tls_that_does_not_work_is_given_to_nobody() {
+    use crate::tenant::world::{StoreProblem, StoreProblemKind};
+    let mut lab = Lab::with(Driver::PostgreSQL);
+    let store = std::sync::Arc::make_mut(lab.world.data_store.as_mut().unwrap());
+    store.spec.tls_config = None;
+    let CredentialsFact::Known(known) = &mut lab.world.store.credentials else {
+        panic!("they are known")
+    };
+    let known = std::sync::Arc::make_mut(known);
+    let authority = std::mem::take(&mut known.authority);
+    for _ in 0..3 {
+        lab.pass();
+    }
+    let before = pod(&lab);
+    assert!(
+        named(&before, container::KINE)
+            .args
+            .iter()
+            .flatten()
+            .all(|it| !it.contains("ca-file"))
+    );
+    lab.deployment_mut().status = serde_json::from_value(serde_json::json!({
+        "replicas": 1, "readyReplicas": 1, "updatedReplicas": 1,
+    }))
+    .unwrap();
+
+    let store = std::sync::Arc::make_mut(lab.world.data_store.as_mut().unwrap());
+    store.spec.tls_config = Some(Default::default());
+    let CredentialsFact::Known(known) = &mut lab.world.store.credentials else {
+        panic!("they are known")
+    };
+    std::sync::Arc::make_mut(known).authority = authority;
+    lab.world.store.trial = Some(Err(StoreProblem {
+        kind: StoreProblemKind::Unreachable,
+        message: "the certificate comes from another authority".into(),
+    }));
+    lab.pass();
+    assert_eq!(pod(&lab), before);
+
+    lab.world.store.trial = Some(Ok(()));
+    lab.pass();
+    let after = pod(&lab);
+    assert!(
+        named(&after, container::KINE)
+            .args
+            .iter()
+            .flatten()
+            .any(|it| it.contains("ca-file"))
+    );
+    let secret = lab
+        .secret_mut("tenant-1-datastore-certificate")
+        .data
+        .clone();
+    assert!(secret.unwrap().contains_key("ca.crt"), "in the same pass");
+}
+
+/// Rule 17: in an empty database nodes would find that nothing should run on them.
+#[test]
+fn lost_data_is_not_replaced_by_none() {
+    use apiservice::condition::{self, reason, tenant as types};
+    let lost = || {
+        Some(crate::tenant::world::AccessFact::Lost(
+            "database \"a\" does not exist".into(),
+        ))
+    };
+    let mut lab = placed(Driver::PostgreSQL);
+    lab.world.store.access = lost();
+    assert!(grant(&lab.plan()).is_some(), "it never served");
+    lab.bring_ready();
+    lab.world.store.access = lost();
+    let plan = lab.pass();
+    assert!(grant(&plan).is_none(), "{plan}");
+    let status = lab.world.tenant.status.clone().unwrap();
+    for kind in [types::DATA_STORE_READY, types::READY] {
+        let found = condition::get(&status.conditions, kind).unwrap();
+        assert_eq!(
+            (found.status.as_str(), found.reason.as_str()),
+            ("False", reason::DATA_NOT_FOUND)
+        );
+        assert!(
+            found.message.contains("database \"a\" does not exist"),
+            "{}",
+            found.message
+        );
+    }
+    let uid = lab.world.uid().to_owned();
+    let annotations = lab.tenant().metadata.annotations.get_or_insert_default();
+    annotations.insert(apiservice::names::ANNOTATION_START_EMPTY.to_owned(), uid);
+    assert!(grant(&lab.plan()).is_some(), "somebody decided");
+}
+
+/// The database has the new password at once, so pods do not wait for their turn.
+#[test]
+fn another_password_waits_for_nobody() {
+    use crate::tenant::rolls::{Turn, Wait};
+    let mut lab = placed(Driver::PostgreSQL);
+    lab.bring_ready();
+    let noted = |lab: &Lab| {
+        let template = lab
+            .world
+            .deployment()
+            .unwrap()
+            .spec
+            .clone()
+            .unwrap()
+            .template;
+        let annotations = template.metadata.unwrap().annotations.unwrap();
+        annotations[apiservice::names::ANNOTATION_STORAGE_CONFIG].clone()
+    };
+    let before = noted(&lab);
+    lab.turn = Turn::Waits(Wait::ForOthers);
+    set_password(&mut lab, "chosen-by-somebody");
+    lab.pass();
+    assert_ne!(noted(&lab), before);
+}
+
+#[test]
+fn a_paused_secret_is_not_put_right() {
+    let mut lab = placed(Driver::PostgreSQL);
+    let annotations = lab
+        .secret_mut(CONFIG)
+        .metadata
+        .annotations
+        .get_or_insert_default();
+    annotations.insert(
+        apiservice::names::ANNOTATION_PAUSED.to_owned(),
+        String::new(),
+    );
+    set_password(&mut lab, "short");
+    let plan = lab.pass();
+    assert!(grant(&plan).is_none(), "{plan}");
+    assert_eq!(in_secret(&mut lab, key::DB_PASSWORD), "short");
+    assert!(plan.to_string().contains("is paused"), "{plan}");
+}

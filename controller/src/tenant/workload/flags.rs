@@ -45,15 +45,20 @@ pub fn arguments(
 /// Names and values.
 pub type Flags = Vec<(&'static str, String)>;
 
-/// [`layers`] of a component. A flag that is Steward's is nobody else's, also where this
-/// tenant's API server is started without it.
+/// [`layers`] of a component. Where its data is, is nobody else's to say, also where this
+/// tenant's API server is started without the flags of another driver.
 pub fn layers_of(
     component: Component,
     managed: Flags,
     defaults: Flags,
     extra: &[String],
 ) -> Vec<String> {
-    let reserved = managed_flags(component);
+    let of_data = |flag: &&&str| component == Component::Kine || flag.starts_with("etcd-");
+    let reserved: Vec<&str> = managed_flags(component)
+        .iter()
+        .filter(of_data)
+        .copied()
+        .collect();
     let extra: Vec<String> = extra
         .iter()
         .filter(|argument| !reserved.contains(&flag_name(argument).as_str()))
