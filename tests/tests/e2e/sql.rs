@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 use apiservice::names;
 use serde_json::{Value, json};
+use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 use storage::tenancy::{self, Connection, Data};
 use tests::installed::{
     SYSTEM, TENANTS, data_store_path, decoded, object_path, tenant, tenant_path,
@@ -80,6 +83,7 @@ impl Database {
         self.is_apart(stage).await;
         self.is_assigned(stage).await;
         self.goes_away(stage, &story).await;
+        self.loses_its_data(stage).await;
         self.ends(stage).await;
     }
 
@@ -366,6 +370,74 @@ impl Database {
                 seconds(back)
             ),
         );
+    }
+
+    /// A database is dropped by mistake, or for a restore: an empty one in its place would
+    /// have nodes end what they run. It is made when somebody says so.
+    async fn loses_its_data(&self, stage: &Stage) {
+        let name = self.tenant("two");
+        let story = stage.story(&name);
+        let administrator = tenancy::connect(self.connection()).unwrap();
+        let uid = self.uid(stage, "two").await;
+        let claim = administrator.claims(&uid).await.unwrap().remove(0);
+        let began = Instant::now();
+        self.drop_database(&claim.schema).await;
+        let told = story
+            .says(began, LOST, "Ready", "False", "DataNotFound")
+            .await;
+        // Kept for a while: nobody makes it meanwhile.
+        tokio::time::sleep(Duration::from_secs(8)).await;
+        let found = administrator.check(&claim, None).await.unwrap();
+        assert!(matches!(found, tenancy::Access::Lost(_)), "{found:?}");
+        let allowed = Instant::now();
+        let annotation = json!({"metadata": {"annotations": {names::ANNOTATION_START_EMPTY: uid}}});
+        stage
+            .it
+            .patch(&tenant_path(&name), &annotation)
+            .await
+            .unwrap();
+        let back = story.ready(allowed, COMING).await;
+        stage.note(
+            format!("Ready lost: a tenant's {} database dropped", self.driver),
+            format!(
+                "{} (DataNotFound), empty again as asked after {}",
+                seconds(told),
+                seconds(back)
+            ),
+        );
+    }
+
+    async fn drop_database(&self, schema: &str) {
+        let authority = self.server.authority.cert.clone().into_bytes();
+        let (host, port) = self.endpoint.rsplit_once(':').unwrap();
+        let port = port.parse().unwrap();
+        match self.server.kind {
+            Kind::PostgreSql => {
+                let options = PgConnectOptions::new_without_pgpass()
+                    .host(host)
+                    .port(port)
+                    .username(ADMINISTRATOR)
+                    .password(PASSWORD)
+                    .database("postgres")
+                    .ssl_mode(PgSslMode::VerifyFull)
+                    .ssl_root_cert_from_pem(authority);
+                let mut session = PgConnection::connect_with(&options).await.unwrap();
+                let sql = format!("drop database \"{schema}\" with (force)");
+                session.execute(AssertSqlSafe(sql)).await.unwrap();
+            }
+            Kind::MariaDb => {
+                let options = MySqlConnectOptions::new()
+                    .host(host)
+                    .port(port)
+                    .username(ADMINISTRATOR)
+                    .password(PASSWORD)
+                    .ssl_mode(MySqlSslMode::VerifyIdentity)
+                    .ssl_ca_from_pem(authority);
+                let mut session = MySqlConnection::connect_with(&options).await.unwrap();
+                let sql = format!("drop database `{schema}`");
+                session.execute(AssertSqlSafe(sql)).await.unwrap();
+            }
+        }
     }
 
     /// Nothing is left of deleted tenants, and the DataStore can go.
