@@ -55,6 +55,8 @@ impl Attributes<'_> {
     pub fn kind(&self) -> (&'static str, &'static str, &'static str) {
         match self.subresource {
             "scale" => ("autoscaling", "v1", "Scale"),
+            "kubeconfig" => (apiservice::GROUP, apiservice::VERSION, "KubeconfigRequest"),
+            "jointoken" => (apiservice::GROUP, apiservice::VERSION, "JoinTokenRequest"),
             _ => (apiservice::GROUP, apiservice::VERSION, self.resource.kind),
         }
     }

@@ -49,7 +49,7 @@ pub use self::attributes::{Attributes, Operation, write_options};
 use self::hooks::Configuration;
 use self::labels::NamespaceLabels;
 use self::params::Params;
-use self::resource_quota::ResourceQuotas;
+use self::resource_quota::{Present, ResourceQuotas};
 use self::source::{NotReady, Source};
 use self::validating::{Binding, Policy, ValidatingPolicies};
 pub use self::webhooks::Objects;
@@ -203,8 +203,12 @@ impl Policies {
     ///
     /// # Errors
     /// See [`ResourceQuotas::count`].
-    pub async fn count(&self, attributes: &Attributes<'_>) -> Result<(), Failure> {
-        self.quotas.count(attributes).await
+    pub async fn count(
+        &self,
+        attributes: &Attributes<'_>,
+        present: &Present<'_>,
+    ) -> Result<(), Failure> {
+        self.quotas.count(attributes, present).await
     }
 }
 

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::ResourceQuota;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use kube::ResourceExt;
@@ -48,6 +49,9 @@ pub struct ResourceQuotas {
 #[derive(Default)]
 struct Turn(tokio::sync::Mutex<Option<Instant>>);
 
+/// Says whether there is an object of the name already.
+pub type Present<'a> = dyn Fn() -> BoxFuture<'a, Result<bool, Failure>> + Sync + 'a;
+
 /// Why a quota has no room.
 #[derive(Debug, PartialEq, Eq)]
 enum Full {
@@ -72,11 +76,17 @@ impl ResourceQuotas {
         }
     }
 
-    /// Counts one object more, or for a dry run looks whether there is room.
+    /// Counts one object more, or for a dry run looks whether there is room. `present` says
+    /// whether there is such an object already: it is not counted again, since nobody would
+    /// count it off.
     ///
     /// # Errors
     /// 403 in the words of the quota plug-in; 500 if the cluster cannot be asked in time.
-    pub async fn count(&self, attributes: &Attributes<'_>) -> Result<(), Failure> {
+    pub async fn count(
+        &self,
+        attributes: &Attributes<'_>,
+        present: &Present<'_>,
+    ) -> Result<(), Failure> {
         let (Some(client), Some(namespace)) = (&self.client, attributes.namespace) else {
             return Ok(());
         };
@@ -87,7 +97,7 @@ impl ResourceQuotas {
                 return Ok(());
             }
             let api: Api<ResourceQuota> = Api::namespaced(client.clone(), namespace);
-            let any = count(&api, attributes).await?;
+            let any = count(&api, attributes, present).await?;
             *none_since = (!any).then(Instant::now);
             Ok(())
         };
@@ -113,7 +123,11 @@ impl ResourceQuotas {
 }
 
 /// Counts the object in all quotas of its namespace; says whether there are any.
-async fn count(api: &Api<ResourceQuota>, attributes: &Attributes<'_>) -> Result<bool, Failure> {
+async fn count(
+    api: &Api<ResourceQuota>,
+    attributes: &Attributes<'_>,
+    present: &Present<'_>,
+) -> Result<bool, Failure> {
     let key = format!("count/{}.{}", attributes.resource.plural, apiservice::GROUP);
     let mut counted = BTreeSet::new();
     for _ in 0..ATTEMPTS {
@@ -125,6 +139,9 @@ async fn count(api: &Api<ResourceQuota>, attributes: &Attributes<'_>) -> Result<
             .collect();
         if quotas.is_empty() {
             return Ok(!counted.is_empty());
+        }
+        if counted.is_empty() && present().await? {
+            return Ok(true);
         }
         for quota in &mut quotas {
             add(quota, &key).map_err(|full| attributes.refused(&full.words()))?;

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use apiservice::names;
 use apiservice::pki::{self, Entropy, KubeconfigInput, Leaf, Pair, Usage, Validity};
-use apiservice::v1alpha1::{JoinToken, JoinTokenUsage};
+use apiservice::v1alpha1::{JoinToken, JoinTokenRequest, JoinTokenUsage};
 use axum::body::Body;
 use http::{Response, StatusCode};
 use jiff::{SignedDuration, Timestamp};
@@ -34,6 +34,7 @@ use crate::options::{Write, WriteKind};
 use crate::registry::{self, Clock, Registry, Request};
 use crate::respond;
 use crate::status::{self, Failure, Subject};
+use crate::subresource::admitting::Minting;
 use crate::subresource::never_cached;
 use crate::subresource::tenant::{self, Signer, Tenant};
 
@@ -103,6 +104,17 @@ pub async fn create(
     let write = Write::parse(request.query(), WriteKind::Create)?;
     let asked = Asked::parse(request, &permit, tokens.longest)?;
     let object = registry::get::object(registry, &permit).await?;
+    let schema = JoinTokenRequest::schema();
+    let minting = Minting::new(registry, &permit, request, schema, write.dry_run);
+    let with = |asked: &Asked| {
+        let mut whole = frame(&object.0);
+        whole["spec"] = asked.to_value();
+        whole
+    };
+    let changed = minting.mutate(with(&asked)).await?;
+    let name = permit.name().unwrap_or_default();
+    let asked = Asked::again(&changed, name, tokens.longest)?;
+    minting.validate(&with(&asked)).await?;
     tenant::still_allowed(&tokens.authorizer, &permit).await?;
     let now = tokens.clock.now();
     let mut answer = frame(&object.0);

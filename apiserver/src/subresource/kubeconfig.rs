@@ -14,7 +14,7 @@ use std::sync::Arc;
 use apiservice::names;
 use apiservice::pki::{self, Entropy, KubeconfigInput, Leaf, Pair, Usage, Validity};
 use apiservice::resource::Column;
-use apiservice::v1alpha1::KubeconfigRole;
+use apiservice::v1alpha1::{KubeconfigRequest, KubeconfigRole};
 use axum::body::Body;
 use http::{Response, StatusCode};
 use jiff::{SignedDuration, Timestamp};
@@ -29,6 +29,7 @@ use crate::registry::{self, Clock, Registry, Request};
 use crate::respond;
 use crate::respond::Warnings;
 use crate::status::Failure;
+use crate::subresource::admitting::Minting;
 use crate::subresource::never_cached;
 use crate::subresource::tenant::{self, Signer, Tenant, endpoint};
 use crate::target::Verb;
@@ -133,6 +134,28 @@ pub async fn create(
     let write = Write::parse(request.query(), WriteKind::Create)?;
     let asked = Asked::parse(request, &permit, minter.longest)?;
     let (object, _room) = registry::get::object(registry, &permit).await?;
+    let minting = Minting::new(
+        registry,
+        &permit,
+        request,
+        KubeconfigRequest::schema(),
+        write.dry_run,
+    );
+    let frame = |asked: &Asked| {
+        json!({
+            "apiVersion": permit.resource().api_version(),
+            "kind": KIND,
+            "metadata": {
+                "name": object["metadata"]["name"],
+                "namespace": object["metadata"]["namespace"],
+            },
+            "spec": {"role": asked.role.as_str(), "expirationSeconds": asked.seconds},
+        })
+    };
+    let changed = minting.mutate(frame(&asked)).await?;
+    let name = permit.name().unwrap_or_default();
+    let asked = Asked::again(&changed, name, minter.longest)?;
+    minting.validate(&frame(&asked)).await?;
     tenant::still_allowed(&minter.authorizer, &permit).await?;
     let mut answer = json!({
         "apiVersion": permit.resource().api_version(),

@@ -1,5 +1,6 @@
 //! Subresources, one a file.
 
+mod admitting;
 mod body;
 pub mod join_token;
 pub mod kubeconfig;

@@ -214,6 +214,7 @@ fn response(does: &str, request: &Value) -> Value {
         "managers" => patch(
             json!([{"op": "add", "path": "/metadata/managedFields", "value": [{"manager": "x", "operation": "Nothing"}]}]),
         ),
+        "view" => patch(json!([{"op": "replace", "path": "/spec/role", "value": "view"}])),
         "scale" => patch(json!([{"op": "replace", "path": "/spec/replicas", "value": 4}])),
         "bad" => patch(json!([{"op": "remove", "path": "/nope"}])),
         "undecodable" => {

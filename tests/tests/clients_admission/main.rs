@@ -108,8 +108,63 @@ async fn webhooks_are_asked_as_by_kube_apiserver() {
     }
     assert!(wrong.is_empty(), "{wrong}");
     nobody_waits_for_anothers_webhook(&pair).await;
+    what_is_minted_is_admitted(&pair).await;
     quotas::run(&pair).await;
     let _ = &pair.served;
+}
+
+/// R8.31: a request for a credential is admitted as a creation of the subresource.
+async fn what_is_minted_is_admitted(pair: &Pair) {
+    let (ours, webhook) = (&pair.ours, &pair.webhook);
+    let rules = |subresource: &str| {
+        json!([{"operations": ["CREATE"], "apiGroups": ["*"], "apiVersions": ["*"],
+            "resources": [format!("tenantcontrolplanes/{subresource}")]}])
+    };
+    let scenario = Scenario {
+        mutating: vec![
+            json!({"name": "a.example.com", "path": "view", "rules": rules("kubeconfig")}),
+        ],
+        validating: vec![
+            json!({"name": "b.example.com", "path": "allow", "rules": rules("kubeconfig")}),
+            json!({"name": "c.example.com", "path": "deny", "rules": rules("jointoken")}),
+        ],
+        ..Scenario::default()
+    };
+    let tenant = quotas::tenant("t");
+    assert_eq!(
+        ours.call(("POST", "", "application/json", &tenant))
+            .await
+            .code,
+        201
+    );
+    ours.configure(webhook, &scenario).await;
+    ours.asked(webhook);
+    let made = ours
+        .call(("POST", "/t/kubeconfig?dryRun=All", "application/json", ""))
+        .await;
+    assert_eq!(
+        (made.code, &made.body["spec"]["role"]),
+        (201, &json!("view")),
+        "{}",
+        made.body
+    );
+    let asked = ours.asked(webhook);
+    let roles: Vec<_> = asked
+        .iter()
+        .map(|asked| &asked["review"]["request"]["object"]["spec"]["role"])
+        .collect();
+    assert_eq!(roles, ["admin", "view"]);
+    let request = &asked[0]["review"]["request"];
+    assert_eq!(request["subResource"], "kubeconfig");
+    assert_eq!(request["kind"]["kind"], "KubeconfigRequest");
+    assert_eq!(request["name"], "t");
+    let made = ours
+        .call(("POST", "/t/jointoken?dryRun=All", "application/json", ""))
+        .await;
+    let words = "admission webhook \"c.example.com\" denied the request: we do not like it";
+    assert_eq!((made.code, &made.body["message"]), (400, &json!(words)));
+    ours.clear(&scenario).await;
+    ours.call(("DELETE", "", "", "")).await;
 }
 
 /// A webhook may ask the server that asks it; and while one is slow, those whom it is not

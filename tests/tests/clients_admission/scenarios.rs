@@ -19,8 +19,6 @@ const GENERATED: &str = r#"{"apiVersion":"steward.butlerlabs.dev/v1alpha1","kind
 const LABELLED: &str = r#"{"apiVersion":"steward.butlerlabs.dev/v1alpha1","kind":"TenantControlPlane",
 "metadata":{"name":"l","labels":{"team":"a"}},"spec":{"dataStore":"default","kubernetes":{"version":"v1.36.3","kubelet":{"preferredAddressTypes":["InternalIP"]}},"controlPlane":{"deployment":{"replicas":2},
 "service":{"serviceType":"ClusterIP"}}}}"#;
-const SCALE: &str =
-    "apiVersion: autoscaling/v1\nkind: Scale\nmetadata:\n  name: h\nspec:\n  replicas: 3\n";
 
 /// One of every way to write.
 const EVERYTHING: &[Call] = &[
@@ -50,8 +48,6 @@ const EVERYTHING: &[Call] = &[
         "apiVersion: steward.butlerlabs.dev/v1alpha1\nkind: TenantControlPlane\nmetadata:\n  name: new\nspec:\n  dataStore: default\n  kubernetes: {version: v1.36.3, kubelet: {preferredAddressTypes: [InternalIP]}}\n  controlPlane: {deployment: {replicas: 1}, service: {serviceType: ClusterIP}}\n",
     ),
     ("PATCH", "/h/scale", MERGE, r#"{"spec":{"replicas":5}}"#),
-    // Who forces a configuration of it is told of an internal error by a CRD.
-    ("PATCH", "/h/scale?fieldManager=hand", APPLY, SCALE),
     (
         "PATCH",
         "/h/status",

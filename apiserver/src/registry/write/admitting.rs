@@ -1,6 +1,7 @@
 //! Where a write asks the cluster's admission ([`crate::policy`]).
 
 use apiservice::BorrowedRight;
+use futures::FutureExt;
 use serde_json::Value;
 
 use super::Writer;
@@ -199,12 +200,16 @@ impl<'a> Writer<'a> {
     /// Counts a creation in the ResourceQuotas of its namespace, unless there is such an
     /// object already: then it will be refused, and nobody would count it off again.
     pub(super) async fn count(&self, key: &str, name: &str) -> Result<(), Failure> {
-        let (present, _) = self.registry.store.get(key).await.map_err(read_failure)?;
-        if present.is_some() {
-            return Ok(());
-        }
         let attributes = self.attributes(Operation::Create, Part::Main, name);
-        self.registry.policies.count(&attributes).await
+        let store = &self.registry.store;
+        let present = || {
+            let look = async {
+                let (present, _) = store.get(key).await.map_err(read_failure)?;
+                Ok(present.is_some())
+            };
+            look.boxed()
+        };
+        self.registry.policies.count(&attributes, &present).await
     }
 
     /// Asks the cluster's admission whether an object may be deleted. One that cannot be

@@ -48,6 +48,11 @@ impl Asked {
         Ok(asked)
     }
 
+    /// The same of what admission has made of it.
+    pub(super) fn again(body: &Value, name: &str, longest: u32) -> Result<Asked, Failure> {
+        Self::check(&body["spec"], longest).map_err(|errors| body::invalid(KIND, name, errors))
+    }
+
     fn check(spec: &Value, longest: u32) -> Result<Asked, Vec<field::Error>> {
         let path = Path::new("spec");
         let mut errors = Vec::new();

@@ -41,6 +41,11 @@ impl Asked {
         Ok(asked)
     }
 
+    /// The same of what admission has made of it.
+    pub(super) fn again(body: &Value, name: &str, longest: u32) -> Result<Asked, Failure> {
+        Self::check(body, longest).map_err(|errors| body::invalid(KIND, name, errors))
+    }
+
     fn check(body: &Value, longest: u32) -> Result<Asked, Vec<field::Error>> {
         let spec = &body["spec"];
         let path = Path::new("spec");

@@ -1,0 +1,90 @@
+//! Admission of what is minted: a POST to a subresource is a CREATE of its request, to the
+//! webhooks and policies of the management cluster (R8.31).
+
+use apiservice::field::{ErrorKind, Path};
+use apiservice::schema::Schema;
+use serde_json::Value;
+
+use crate::authz::{Permit, verb};
+use crate::policy::{Attributes, Objects, Operation, write_options};
+use crate::registry::{Registry, Request};
+use crate::status::Failure;
+
+/// One request for a credential.
+pub(super) struct Minting<'a> {
+    registry: &'a Registry,
+    attributes: Attributes<'a>,
+    schema: &'static Schema,
+}
+
+impl<'a> Minting<'a> {
+    pub(super) fn new(
+        registry: &'a Registry,
+        permit: &'a Permit<verb::Create>,
+        request: &'a Request,
+        schema: &'static Schema,
+        dry_run: bool,
+    ) -> Self {
+        let subresource = permit.subresource();
+        let attributes = Attributes {
+            operation: Operation::Create,
+            resource: permit.resource(),
+            subresource: subresource.map_or("", |subresource| subresource.name()),
+            namespace: permit.namespace(),
+            name: permit.name().unwrap_or_default().to_owned(),
+            identity: permit.identity(),
+            dry_run,
+            options: write_options(Operation::Create, request.query()),
+            deadline: request.deadline,
+            warnings: &request.warnings,
+            annotations: &request.annotations,
+        };
+        Self {
+            registry,
+            attributes,
+            schema,
+        }
+    }
+
+    /// What mutating admission makes of the request: of the same types, but to be checked
+    /// as what a client sends.
+    ///
+    /// # Errors
+    /// Those of admission.
+    pub(super) async fn mutate(&self, asked: Value) -> Result<Value, Failure> {
+        let policies = &self.registry.policies;
+        if !policies.may_mutate(&self.attributes).await? {
+            return Ok(asked);
+        }
+        let mut object = Some(asked);
+        let complete = |object: &mut Value| {
+            self.schema.prune(object);
+            let errors = self.schema.validate(object, &Path::root()).into_iter();
+            let mut wrong = errors.filter(|error| error.kind == ErrorKind::TypeInvalid);
+            match wrong.next() {
+                None => Ok(()),
+                Some(error) => Err(Failure::Internal(error.to_string())),
+            }
+        };
+        policies
+            .mutate(&self.attributes, &mut object, None, &complete)
+            .await?;
+        Ok(object.unwrap_or_default())
+    }
+
+    /// Whether what is to be granted may be.
+    ///
+    /// # Errors
+    /// Those of admission.
+    pub(super) async fn validate(&self, granted: &Value) -> Result<(), Failure> {
+        let policies = &self.registry.policies;
+        if !policies.may_refuse(&self.attributes).await? {
+            return Ok(());
+        }
+        let objects = Objects {
+            new: Some(granted),
+            old: None,
+        };
+        policies.validate(&self.attributes, objects).await
+    }
+}
