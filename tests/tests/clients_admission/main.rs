@@ -96,6 +96,8 @@ impl Pair {
     }
 }
 
+/// Reviews, answers and what is stored, beside a CRD: R5.29, R7.1, R7.2, R7.6, R7.8, R7.9,
+/// R7.10, R7.11, R7.13; policies: R7.16, R7.17.
 #[tokio::test(flavor = "multi_thread")]
 async fn webhooks_are_asked_as_by_kube_apiserver() {
     let pair = Pair::start().await;

@@ -66,7 +66,8 @@ async fn known(side: &Side, quota: &str) {
     }
 }
 
-/// The same answers as by kube-apiserver, and never more than there is room for.
+/// The same answers as by kube-apiserver, and never more than there is room for: R7.20,
+/// R7.21; the cluster's quota controller counts tenants: R8.11.
 pub async fn run(pair: &Pair) {
     let sides = [&pair.theirs, &pair.ours];
     let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"},
