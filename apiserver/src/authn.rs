@@ -28,10 +28,10 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::buckets::Buckets;
-use crate::delegate;
-use crate::memo::Memo;
 use crate::pool::Pool;
 use crate::registry::Clock;
+use crate::review_cache::ReviewCache;
+use crate::reviews;
 use crate::target::percent_decode;
 use crate::trust::{Authority, RequestHeader, Trust};
 
@@ -173,7 +173,7 @@ pub struct Authenticator {
     trust: ArcSwapOption<Trust>,
     /// Told when trust has changed.
     news: Notify,
-    tokens: Memo<[u8; 32], Reviewed, String>,
+    tokens: ReviewCache<[u8; 32], Reviewed, String>,
     /// Tokens that were not valid, by where they came from.
     failures: Buckets,
     /// Digests of tokens that were valid, and when that was said last.
@@ -192,7 +192,7 @@ impl Authenticator {
             client,
             trust: ArcSwapOption::empty(),
             news: Notify::new(),
-            tokens: Memo::new(TOKEN_LIFETIME, TOKEN_CAPACITY),
+            tokens: ReviewCache::new(TOKEN_LIFETIME, TOKEN_CAPACITY),
             failures: Buckets::default(),
             good: Mutex::default(),
             lane: Lane::default(),
@@ -249,7 +249,7 @@ impl Authenticator {
                 Ok(None) => return,
                 Err(error) => tracing::warn!(
                     config_map = CONFIG_MAP,
-                    error = delegate::describe(&error),
+                    error = reviews::describe(&error),
                     "cannot read it; the ServiceAccount needs the Role \
                      extension-apiserver-authentication-reader in kube-system"
                 ),
@@ -442,7 +442,7 @@ impl Authenticator {
                 },
                 ..TokenReview::default()
             };
-            let status = delegate::ask(client, &review)
+            let status = reviews::ask(client, &review)
                 .await?
                 .status
                 .unwrap_or_default();

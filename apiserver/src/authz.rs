@@ -20,9 +20,9 @@ use k8s_openapi::api::authorization::v1::{
 use sha2::{Digest, Sha256};
 
 use crate::authn::Identity;
-use crate::delegate;
 use crate::limits::Slot;
-use crate::memo::Memo;
+use crate::review_cache::ReviewCache;
+use crate::reviews;
 use crate::status::{Failure, Subject};
 use crate::target::{ResourcePath, Target, Verb};
 
@@ -64,7 +64,7 @@ type Question = [u8; 32];
 pub struct Authorizer {
     source: Source,
     /// By digests of the questions, which are as long as callers like.
-    memo: Memo<Question, Decision, Failure>,
+    memo: ReviewCache<Question, Decision, Failure>,
 }
 
 enum Source {
@@ -86,7 +86,7 @@ impl Authorizer {
     fn over(source: Source) -> Arc<Self> {
         Arc::new(Authorizer {
             source,
-            memo: Memo::new(LIFETIME, CAPACITY),
+            memo: ReviewCache::new(LIFETIME, CAPACITY),
         })
     }
 
@@ -204,7 +204,7 @@ impl Authorizer {
             spec: attributes.review(identity),
             ..SubjectAccessReview::default()
         };
-        let status = delegate::ask(client, &review)
+        let status = reviews::ask(client, &review)
             .await?
             .status
             .unwrap_or_default();

@@ -18,7 +18,7 @@
 mod frames;
 mod item;
 mod labels;
-mod ledger;
+mod own_writes;
 mod pace;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
@@ -35,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::frames::{Frames, Key};
 use self::item::resource_of;
 pub use self::item::{Cached, Event, Item, Kind, Rest};
-pub use self::ledger::{Ledger, Writing};
+pub use self::own_writes::{OwnWrites, Writing};
 pub use self::pace::Pace;
 use crate::live::Live;
 use crate::registry::write::Reader;
@@ -173,7 +173,7 @@ pub struct Cache {
     state: RwLock<State>,
     progress: watch::Sender<u64>,
     /// The writes of this process.
-    pub ledger: Ledger,
+    pub ledger: OwnWrites,
     /// Counts the bytes of objects and of frames.
     pub live: Live,
     /// Frames that several watchers may want.
@@ -188,7 +188,7 @@ impl Cache {
             store: store.into().feeder(),
             state: RwLock::new(State::default()),
             progress: watch::Sender::new(0),
-            ledger: Ledger::default(),
+            ledger: OwnWrites::default(),
             live,
             frames: Frames::default(),
         })

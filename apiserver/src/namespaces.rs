@@ -17,7 +17,7 @@ use kube::api::Api;
 use kube::runtime::{WatchStreamExt, watcher};
 use parking_lot::RwLock;
 
-use crate::delegate;
+use crate::reviews;
 
 /// How long a namespace that was just made may take to arrive by watch.
 const ARRIVAL: Duration = Duration::from_millis(50);
@@ -234,7 +234,7 @@ impl Namespaces {
                 }
                 Ok(None) => return,
                 Err(error) => {
-                    let error = delegate::describe(&error);
+                    let error = reviews::describe(&error);
                     tracing::warn!(error, "cannot follow namespaces");
                 }
             }
@@ -246,7 +246,7 @@ async fn look_up(client: &kube::Client, namespace: &str) -> Result<Option<Namesp
     let api: Api<Namespace> = Api::all(client.clone());
     match tokio::time::timeout(LOOKUP, api.get_opt(namespace)).await {
         Ok(Ok(found)) => Ok(found),
-        Ok(Err(error)) => Err(delegate::describe(&error)),
+        Ok(Err(error)) => Err(reviews::describe(&error)),
         Err(_) => Err("no answer within 5 s".to_owned()),
     }
 }

@@ -26,8 +26,6 @@ use crate::authn::{Authenticator, Caller, Identity, Peer, Rejected, Via};
 use crate::authz::{self, Authorized, Authorizer, Permit, verb};
 use crate::decode;
 use crate::documents::Documents;
-use crate::floor::Floor;
-use crate::guard::Guarded;
 use crate::health::{self, Check, Outcome};
 use crate::limits::{self, Limits, Need, Slot};
 use crate::live::Kept;
@@ -36,7 +34,9 @@ use crate::namespaces::Namespaces;
 use crate::policy::Policies;
 use crate::registry::{self, Registry, Request};
 use crate::respond;
+use crate::response_body::ResponseBody;
 use crate::status::{Failure, Subject};
+use crate::store_guard::StoreGuard;
 use crate::subresource::join_token::JoinTokens;
 use crate::subresource::kubeconfig::Minter;
 use crate::subresource::{join_token, kubeconfig, scale, status};
@@ -58,7 +58,7 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     pub namespaces: Arc<Namespaces>,
     pub policies: Arc<Policies>,
-    pub floor: Arc<Floor>,
+    pub store_guard: Arc<StoreGuard>,
     /// Absent until the store is open.
     pub registry: ArcSwapOption<Registry>,
     pub minter: Minter,
@@ -147,7 +147,7 @@ where
         *response.body_mut() = Body::empty();
     }
     let watching = streams.then(|| (context.metrics.watching(&labels), open));
-    Ok(response.map(|body| Body::new(Guarded::new(body, watching, place))))
+    Ok(response.map(|body| Body::new(ResponseBody::new(body, watching, place))))
 }
 
 /// One request on its way.
@@ -269,11 +269,13 @@ impl Call<'_> {
             if verb != Verb::Watch {
                 self.place = place.clone();
             }
-            self.context.floor.ready()?;
+            self.context.store_guard.ready()?;
             let registry = self.context.registry.load_full();
-            let registry = registry.ok_or_else(|| self.context.floor.not_open())?;
+            let registry = registry.ok_or_else(|| self.context.store_guard.not_open())?;
             if verb.is_mutating() {
-                self.context.floor.writable(registry.cache.revision())?;
+                self.context
+                    .store_guard
+                    .writable(registry.cache.revision())?;
             }
             let request = Request {
                 headers: std::mem::take(&mut parts.headers),
@@ -384,9 +386,11 @@ impl Context {
             name,
             outcome: problem.map_or(Outcome::Passed, Outcome::Noted),
         };
-        let storage = match self.floor.ready() {
+        let storage = match self.store_guard.ready() {
             Err(failure) => Some(failure.to_string()),
-            Ok(()) if self.registry.load().is_none() => Some(self.floor.not_open().to_string()),
+            Ok(()) if self.registry.load().is_none() => {
+                Some(self.store_guard.not_open().to_string())
+            }
             Ok(()) => None,
         };
         self.metrics.storage_ready(storage.is_none());

@@ -17,9 +17,9 @@ use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use kube::api::{Api, DeleteParams, ObjectMeta, PostParams, Preconditions};
 use tokio_util::sync::CancellationToken;
 
-use crate::delegate;
 use crate::metrics::Metrics;
 use crate::registry::Clock;
+use crate::reviews;
 use crate::serving_pair::{self, Material};
 use crate::tls::{self, Serving};
 
@@ -51,7 +51,7 @@ pub struct Registration {
 /// Why a pass did not succeed; it is tried again.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{what}: {}", delegate::describe(.error))]
+    #[error("{what}: {}", reviews::describe(.error))]
     Api {
         what: &'static str,
         #[source]

@@ -36,7 +36,6 @@ use crate::authz::Authorizer;
 use crate::buckets::block;
 use crate::cache::Cache;
 use crate::documents::Documents;
-use crate::floor::Floor;
 use crate::limits::{self, Limits};
 use crate::linger::Lingering;
 use crate::live::Live;
@@ -48,6 +47,7 @@ use crate::pool::{Hold, Pool};
 use crate::quota::Quota;
 use crate::registration::{Place, Registration};
 use crate::registry::{Clock, Registry};
+use crate::store_guard::StoreGuard;
 use crate::subresource::join_token::JoinTokens;
 use crate::subresource::kubeconfig::Minter;
 use crate::taking::{Taken, Unread};
@@ -170,7 +170,7 @@ pub async fn start(args: &Args, client: kube::Client, clock: Clock) -> Result<Ru
         metrics: metrics.clone(),
         policies: Policies::new(client.clone(), namespaces.clone(), metrics.clone()),
         namespaces,
-        floor: Floor::new(
+        store_guard: StoreGuard::new(
             client.clone(),
             &args.namespace,
             &args.store_secret,
@@ -292,7 +292,7 @@ async fn keep_store(
     let Some(store) = done.run_until_cancelled(open(&context, &directory)).await else {
         return;
     };
-    if context.floor.confirm(&store, &done).await {
+    if context.store_guard.confirm(&store, &done).await {
         let cache = Cache::new(store.clone(), live);
         let work = TaskTracker::new();
         work.spawn(cache.clone().run(done.clone()));
@@ -311,8 +311,8 @@ async fn keep_store(
             clock,
             shutdown: drain,
         })));
-        context.floor.run(&store, done).await;
-        context.floor.finish(&store).await;
+        context.store_guard.run(&store, done).await;
+        context.store_guard.finish(&store).await;
         work.close();
         work.wait().await;
     }
@@ -325,7 +325,7 @@ async fn open(context: &Context, directory: &std::path::Path) -> Store {
             Ok(store) => return store,
             Err(error) => {
                 tracing::error!(%error, directory = %directory.display(), "cannot open the store");
-                context.floor.closed(error.to_string());
+                context.store_guard.closed(error.to_string());
                 tokio::time::sleep(OPEN_AGAIN).await;
             }
         }

@@ -344,8 +344,8 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
-    use crate::guard::Guarded;
     use crate::live::{Keeps, Own};
+    use crate::response_body::ResponseBody;
     type Never = std::convert::Infallible;
     use crate::pool::Pool;
 
@@ -519,7 +519,7 @@ mod tests {
 
     fn held(body: Body, pool: &Pool) -> Body {
         let place = storage::Held::new(pool.enter("a").unwrap());
-        Body::new(Guarded::new(body, None, place))
+        Body::new(ResponseBody::new(body, None, place))
     }
 
     #[tokio::test]

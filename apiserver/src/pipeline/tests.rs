@@ -27,7 +27,7 @@ pub(crate) fn context(decide: fn(&Identity, &Attributes) -> Decision) -> Arc<Con
         limits: Limits::new(1, 1, "ns"),
         namespaces: Namespaces::for_test(Vec::new()),
         policies: crate::policy::Policies::none(Namespaces::for_test(Vec::new())),
-        floor: Floor::new(client.clone(), "ns", "secret", Vec::new(), metrics.clone()),
+        store_guard: StoreGuard::new(client.clone(), "ns", "secret", Vec::new(), metrics.clone()),
         registry: ArcSwapOption::empty(),
         minter: Minter::new(
             client.clone(),
@@ -316,7 +316,7 @@ async fn a_watch_is_told_from_what_has_an_end() {
     context
         .registry
         .store(Some(Arc::new(world.registry.clone())));
-    context.floor.open_for_test();
+    context.store_guard.open_for_test();
     for (query, kind, least) in [
         ("", taking::Kind::Whole, 0),
         ("?watch=1&resourceVersion=0", taking::Kind::Watch, 0),

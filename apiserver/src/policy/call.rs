@@ -205,7 +205,7 @@ impl Peer {
             }
             next = cause.source();
         }
-        apiservice::told::cut(crate::delegate::describe(error), apiservice::told::MAX_TEXT)
+        apiservice::told::cut(crate::reviews::describe(error), apiservice::told::MAX_TEXT)
     }
 }
 

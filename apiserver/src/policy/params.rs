@@ -13,7 +13,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use super::rules::Selector;
-use crate::delegate;
+use crate::reviews;
 
 /// How long all that is asked for one binding may take.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -118,7 +118,7 @@ impl Params {
         let wanted = GroupVersionKind::gvk(group, version, &kind.kind);
         let found = kube::discovery::pinned_kind(client, &wanted).await;
         let (resource, capabilities) = found.map_err(|why| {
-            let why = delegate::describe(&why);
+            let why = reviews::describe(&why);
             tracing::warn!(
                 kind = kind.shown(),
                 why,
@@ -166,7 +166,7 @@ fn scoped(
 }
 
 async fn find(api: &Api<DynamicObject>, by: &api::ParamRef) -> Result<Vec<Value>, String> {
-    let failed = |why: kube::Error| delegate::describe(&why);
+    let failed = |why: kube::Error| reviews::describe(&why);
     let value = |object: DynamicObject| serde_json::to_value(object).unwrap_or_default();
     match (
         by.name.as_deref().filter(|name| !name.is_empty()),

@@ -25,7 +25,7 @@ use tokio::time::Instant;
 
 use super::attributes::Attributes;
 use super::cel::Quantity;
-use crate::delegate;
+use crate::reviews;
 use crate::status::Failure;
 
 /// All that counting one creation may take.
@@ -169,7 +169,7 @@ async fn count(
 }
 
 fn failed(why: &kube::Error) -> Failure {
-    let why = delegate::describe(why);
+    let why = reviews::describe(why);
     let why = apiservice::told::cut(why, apiservice::told::MAX_TEXT);
     Failure::Internal(format!("resolving quota: {why}"))
 }

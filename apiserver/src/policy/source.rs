@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::delegate;
+use crate::reviews;
 
 /// Configurations of one kind that are kept.
 const MOST: usize = 5_000;
@@ -162,7 +162,7 @@ impl<T> Source<T> {
                     if not_served(&error) && !self.is_loaded() {
                         self.publish_kept(&kept);
                     }
-                    let error = delegate::describe(&error);
+                    let error = reviews::describe(&error);
                     tracing::warn!(kind, error, "cannot follow admission configurations");
                 }
             }

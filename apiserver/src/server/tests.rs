@@ -17,7 +17,7 @@ fn the_drain_fits_in_the_chart() {
         .find_map(|line| line.trim().strip_prefix("terminationGracePeriodSeconds: "));
     let given: u64 = line.unwrap().parse().unwrap();
     // What the floor's record may take, and then the closing of the store.
-    let rest = crate::floor::STEP + Duration::from_secs(5);
+    let rest = crate::store_guard::STEP + Duration::from_secs(5);
     assert!((GRACE + CUT + rest).as_secs() <= given);
     assert!(GRACE > limits::WRITE);
 }

@@ -12,7 +12,7 @@ use kube::api::Api;
 use serde_json::Value;
 
 use crate::authz::{Authorizer, Decision, Permit, forbidden, verb};
-use crate::delegate;
+use crate::reviews;
 use crate::status::Failure;
 use crate::target::Verb;
 
@@ -87,7 +87,7 @@ impl Tenant {
         let secret = match tokio::time::timeout(LOOKUP, api.get(&name)).await {
             Ok(Ok(secret)) => secret,
             Ok(Err(error)) => {
-                let error = delegate::describe(&error);
+                let error = reviews::describe(&error);
                 tracing::warn!(self.namespace, secret = name, error, "cannot sign");
                 return Err(not_ready(&format!("the Secret {name} cannot be read")));
             }

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 
 /// A bounded cache with one lifetime for every answer.
-pub struct Memo<K, V, E> {
+pub struct ReviewCache<K, V, E> {
     slots: Mutex<HashMap<K, Arc<Slot<V, E>>>>,
     lifetime: Duration,
     capacity: usize,
@@ -30,10 +30,10 @@ struct Slot<V, E> {
     asked: Mutex<Instant>,
 }
 
-impl<K: Hash + Eq + Clone, V: Clone, E: Clone> Memo<K, V, E> {
+impl<K: Hash + Eq + Clone, V: Clone, E: Clone> ReviewCache<K, V, E> {
     /// A memo of at most `capacity` answers, each used for `lifetime`.
     pub fn new(lifetime: Duration, capacity: usize) -> Self {
-        Memo {
+        ReviewCache {
             slots: Mutex::new(HashMap::new()),
             lifetime,
             capacity,
@@ -111,8 +111,8 @@ mod tests {
 
     use super::*;
 
-    fn memo() -> Memo<u32, u32, String> {
-        Memo::new(Duration::from_millis(300), 4)
+    fn memo() -> ReviewCache<u32, u32, String> {
+        ReviewCache::new(Duration::from_millis(300), 4)
     }
 
     #[tokio::test]
@@ -165,7 +165,8 @@ mod tests {
     /// What nobody asks for any more is not held until there is no room.
     #[tokio::test]
     async fn old_answers_go_when_another_comes() {
-        let memo: Memo<u32, u32, String> = Memo::new(Duration::from_millis(300), 8192);
+        let memo: ReviewCache<u32, u32, String> =
+            ReviewCache::new(Duration::from_millis(300), 8192);
         for key in 0..8000 {
             assert_eq!(memo.get(&key, || async { Ok(key) }).await, Ok(key));
         }

@@ -13,17 +13,17 @@ use crate::metrics::Held;
 
 /// See the module.
 #[derive(Debug)]
-pub struct Guarded {
+pub struct ResponseBody {
     body: Body,
     ended: bool,
     _held: Option<(Held, Slot)>,
     _place: storage::Held,
 }
 
-impl Guarded {
+impl ResponseBody {
     /// A body with what a watch holds, and the place of any other request.
     pub fn new(body: Body, held: Option<(Held, Slot)>, place: storage::Held) -> Self {
-        Guarded {
+        ResponseBody {
             body,
             ended: false,
             _held: held,
@@ -32,7 +32,7 @@ impl Guarded {
     }
 }
 
-impl http_body::Body for Guarded {
+impl http_body::Body for ResponseBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -82,7 +82,7 @@ mod tests {
             Ok::<_, std::io::Error>(Bytes::from_static(b"x"))
         });
         let body = Body::from_stream(frames);
-        let error = Guarded::new(body, None, Default::default())
+        let error = ResponseBody::new(body, None, Default::default())
             .collect()
             .await
             .unwrap_err();

@@ -19,8 +19,8 @@
 //! has the right to ask in these alone: it asks everywhere unless it is certain that it
 //! may not.
 //!
-//! Flow: [`Floor::run`] reads the Secret, [`judge`] decides (pure), the outcome is
-//! stored for [`Floor::ready`], which every resource request asks.
+//! Flow: [`StoreGuard::run`] reads the Secret, [`judge`] decides (pure), the outcome is
+//! stored for [`StoreGuard::ready`], which every resource request asks.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -40,8 +40,8 @@ use kube::api::{Api, ListParams, ObjectMeta, PostParams};
 use storage::{Revision, Store};
 use tokio_util::sync::CancellationToken;
 
-use crate::delegate;
 use crate::metrics::Metrics;
+use crate::reviews;
 use crate::status::Failure;
 
 /// On the Secret: the identity of a store that is to be served though it does not
@@ -160,7 +160,7 @@ enum State {
 }
 
 /// The gate in front of storage.
-pub struct Floor {
+pub struct StoreGuard {
     api: Api<Secret>,
     client: kube::Client,
     namespace: String,
@@ -176,7 +176,7 @@ pub struct Floor {
 /// Why a step of the gate failed; it is tried again.
 #[derive(Debug, thiserror::Error)]
 enum Error {
-    #[error("the Secret: {}", delegate::describe(.0))]
+    #[error("the Secret: {}", reviews::describe(.0))]
     Secret(#[source] kube::Error),
     #[error("the store: {0}")]
     Store(#[from] storage::Error),
@@ -184,7 +184,7 @@ enum Error {
     Slow(#[from] tokio::time::error::Elapsed),
 }
 
-impl Floor {
+impl StoreGuard {
     /// A closed gate. `tenants_in` are the namespaces in which tenants may run; none:
     /// any.
     pub fn new(
@@ -194,7 +194,7 @@ impl Floor {
         tenants_in: Vec<String>,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
-        Arc::new(Floor {
+        Arc::new(StoreGuard {
             api: Api::namespaced(client.clone(), namespace),
             client,
             namespace: namespace.to_owned(),
@@ -483,7 +483,7 @@ impl Floor {
     }
 }
 
-impl Floor {
+impl StoreGuard {
     /// Whether Deployments may be listed in all namespaces. Asked and not tried: a request
     /// that is refused looks like an attempt in the cluster's audit log.
     ///
@@ -516,7 +516,7 @@ impl Floor {
             },
             // Who may not even ask was given nothing.
             Err(kube::Error::Api(status)) if status.code == StatusCode::FORBIDDEN => Ok(false),
-            Err(error) => Err(delegate::describe(&error)),
+            Err(error) => Err(reviews::describe(&error)),
         }
     }
 }
@@ -530,7 +530,7 @@ async fn tenants(api: Api<Deployment>) -> Tenants {
             Err(error) => {
                 return Tenants::Unknown(format!(
                     "listing Deployments: {}",
-                    delegate::describe(&error)
+                    reviews::describe(&error)
                 ));
             }
         };
@@ -714,7 +714,7 @@ mod tests {
         let (client, secret) = cluster();
         let floor = || {
             let metrics = Arc::new(Metrics::new());
-            Floor::new(client.clone(), "ns", "s", Vec::new(), metrics)
+            StoreGuard::new(client.clone(), "ns", "s", Vec::new(), metrics)
         };
         let stop = CancellationToken::new();
         let store = memory::open();
@@ -803,7 +803,7 @@ mod tests {
             });
             let client = kube::Client::new(service, "default");
             let list = vec!["a".to_owned(), "b".to_owned()];
-            let floor = Floor::new(client, "ns", "s", list, Arc::new(Metrics::new()));
+            let floor = StoreGuard::new(client, "ns", "s", list, Arc::new(Metrics::new()));
             let found = floor.tenants().await;
             let asked = asked.lock().clone();
             match may {
@@ -892,7 +892,7 @@ mod tests {
             });
             let client = kube::Client::new(service, "default");
             let list = vec!["a".to_owned()];
-            let floor = Floor::new(client, "ns", "s", list, Arc::new(Metrics::new()));
+            let floor = StoreGuard::new(client, "ns", "s", list, Arc::new(Metrics::new()));
             let store = storage::memory::open();
             assert_eq!(floor.step(&store, Ask::Open).await, opens, "{answer}");
             let identity = |secret: &serde_json::Value| secret["data"][IDENTITY].is_string();

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 /// Counts writes; see the module.
 #[derive(Debug, Default)]
-pub struct Ledger {
+pub struct OwnWrites {
     under_way: AtomicU64,
     /// The newest revision that a write was acknowledged with.
     acknowledged: AtomicU64,
@@ -23,11 +23,11 @@ pub struct Ledger {
 /// A write under way. Dropped without [`Writing::known`] it is a doubt.
 #[derive(Debug)]
 pub struct Writing<'a> {
-    ledger: &'a Ledger,
+    ledger: &'a OwnWrites,
     known: bool,
 }
 
-impl Ledger {
+impl OwnWrites {
     /// Notes that a write begins.
     pub fn begin(&self) -> Writing<'_> {
         self.under_way.fetch_add(1, SeqCst);
@@ -37,7 +37,7 @@ impl Ledger {
         }
     }
 
-    /// The doubts there are, to be given to [`Ledger::settle`].
+    /// The doubts there are, to be given to [`OwnWrites::settle`].
     pub fn doubts(&self) -> u64 {
         self.doubts.load(SeqCst)
     }
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn unknown_outcomes_are_doubts_until_the_database_answers() {
-        let ledger = Ledger::default();
+        let ledger = OwnWrites::default();
         assert_eq!(ledger.certain_from(), Some(0));
         let writing = ledger.begin();
         assert_eq!(ledger.certain_from(), None);
