@@ -11,14 +11,22 @@ use apiservice::assignment::{self, Assigned, Candidate, Unassigned};
 use apiservice::v1alpha1::{DataStore, TenantControlPlane};
 use parking_lot::Mutex;
 
-use crate::context::Context;
-use crate::facts::StoreFact;
+use crate::cluster::caches::Caches;
+use crate::facts::{Facts, StoreFact};
 use crate::tenant::backing::store as place;
+use crate::tenant::world::Settings;
 
 /// Where tenants were sent whose status does not say so yet, by uid.
 #[derive(Default)]
 pub struct Assignments {
     sent: Mutex<BTreeMap<String, String>>,
+}
+
+/// What a decision looks at.
+pub struct Seen<'a> {
+    pub caches: &'a Caches,
+    pub facts: &'a Facts,
+    pub settings: &'a Settings,
 }
 
 impl Assignments {
@@ -28,16 +36,16 @@ impl Assignments {
     /// Why none can take it.
     pub fn decide(
         &self,
-        ctx: &Context,
+        seen: &Seen<'_>,
         tenant: &TenantControlPlane,
     ) -> Result<Assigned, Unassigned> {
         let own = tenant.metadata.uid.as_deref().unwrap_or_default();
         let mut sent = self.sent.lock();
-        let counts = count(ctx, own, &mut sent);
-        let stores = ctx.caches.data_stores.all();
+        let counts = count(seen, own, &mut sent);
+        let stores = seen.caches.data_stores.all();
         let candidates: Vec<Candidate<'_>> = stores
             .iter()
-            .map(|store| candidate(ctx, store, &counts))
+            .map(|store| candidate(seen, store, &counts))
             .collect();
         let wish = tenant.spec.data_store_assignment.as_ref();
         let assigned = assignment::assign(wish, &candidates)?;
@@ -48,16 +56,16 @@ impl Assignments {
 
 /// Tenants by DataStore, `own` not counted. Forgets who is gone, or is known from
 /// elsewhere.
-fn count(ctx: &Context, own: &str, sent: &mut BTreeMap<String, String>) -> BTreeMap<String, u64> {
+fn count(seen: &Seen<'_>, own: &str, sent: &mut BTreeMap<String, String>) -> BTreeMap<String, u64> {
     let mut counts = BTreeMap::new();
     let mut waiting = BTreeSet::new();
-    for tenant in ctx.caches.tenants.all() {
+    for tenant in seen.caches.tenants.all() {
         let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
         if uid == own {
             continue;
         }
         let chosen = place::choose(&tenant);
-        let known = ctx.facts.claimed_in(uid).or_else(|| match sent.get(uid) {
+        let known = seen.facts.claimed_in(uid).or_else(|| match sent.get(uid) {
             // Sent elsewhere than its status says, which is to follow.
             Some(_) if place::is_assigned(&tenant) => None,
             _ => chosen.clone(),
@@ -76,20 +84,20 @@ fn count(ctx: &Context, own: &str, sent: &mut BTreeMap<String, String>) -> BTree
 }
 
 fn candidate<'a>(
-    ctx: &Context,
+    seen: &Seen<'_>,
     store: &'a Arc<DataStore>,
     counts: &BTreeMap<String, u64>,
 ) -> Candidate<'a> {
     let uid = store.metadata.uid.as_deref().unwrap_or_default();
     let name = store.metadata.name.as_deref().unwrap_or_default();
-    let fact = ctx.facts.store(uid);
+    let fact = seen.facts.store(uid);
     Candidate {
         store,
         trouble: trouble(&fact),
         tenants: counts.get(name).copied().unwrap_or(0),
         bytes: fact.measured.map_or(0, |it| it.bytes),
         latency: fact.measured.map(|it| it.latency),
-        is_default: ctx.settings.default_data_store.as_deref() == Some(name),
+        is_default: seen.settings.default_data_store.as_deref() == Some(name),
     }
 }
 

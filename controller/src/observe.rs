@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering;
 
 use apiservice::v1alpha1::{DataStore, TenantControlPlane};
 
+use crate::assignments::Seen;
 use crate::cluster::caches::{Caches, EVERYWHERE, NamespacedName, Reach};
-use crate::cluster::kinds::{Found, Inventory, ObjectKind};
+use crate::cluster::kinds::Inventory;
 use crate::cluster::routes::Gateway;
 use crate::cluster::watches::tenant_near;
 use crate::context::Context;
@@ -16,8 +17,6 @@ use crate::process::contested::Way;
 use crate::tenant;
 use crate::tenant::rolls::Turn;
 use crate::tenant::world::{CredentialsFact, Elsewhere, StoreFacts, StoreProblem, World};
-use k8s_openapi::api::{apps::v1::Deployment, core::v1::Secret};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 /// Whether the DataStore that was assigned to a tenant takes no new ones any more. One
 /// that the tenant names is its own affair.
@@ -64,17 +63,23 @@ pub fn world(name: &NamespacedName, ctx: &Context) -> Option<World> {
     // What is held of it, if anything, may be of long ago.
     let (owned, pods, replica_sets) = match unreached {
         None => (
-            owned(name, ctx),
+            Inventory::gather(caches, name),
             caches.pods.of(name),
             caches.replica_sets.of(name),
         ),
         Some(_) => Default::default(),
     };
-    let may_have_claimed = facts.held.is_none() && may_have_claimed(&tenant, &owned);
+    let may_have_claimed =
+        facts.held.is_none() && tenant::backing::store::may_have_claimed(&tenant, &owned);
     // Its data may be somewhere: that is looked for first.
     let unplaced = unplaced && (!may_have_claimed || facts.nowhere);
+    let seen = Seen {
+        caches,
+        facts: &ctx.facts,
+        settings: &ctx.settings,
+    };
     let assignment = (unplaced && !deleting && caches.data_stores.synced(EVERYWHERE))
-        .then(|| ctx.assignments.decide(ctx, &tenant));
+        .then(|| ctx.assignments.decide(&seen, &tenant));
     let elsewhere = match deleting && may_have_claimed {
         true => elsewhere(ctx, &uid, data_store.as_deref(), &facts),
         false => Vec::new(),
@@ -194,46 +199,6 @@ fn trial(
     ctx.facts.store(uid).tried(&wanted)
 }
 
-pub fn owned(name: &NamespacedName, ctx: &Context) -> Inventory {
-    let caches = &ctx.caches;
-    let mut owned = Inventory::default();
-    for kind in ObjectKind::ALL {
-        owned.extend(kind.cache(caches).held(name));
-    }
-    // In the way also with another tenant's label.
-    let signer = NamespacedName::new(
-        &name.namespace,
-        apiservice::names::kubeconfig_signer(&name.name),
-    );
-    owned.extend(caches.roles.get(&signer).map(Found::from));
-    owned.extend(caches.role_bindings.get(&signer).map(Found::from));
-    owned
-}
-
-/// Whether there is a trace of a claim: status says so, or what is made right after
-/// the grant is there. A tenant without one has nothing in any database but the one
-/// where it would have begun.
-pub fn may_have_claimed(tenant: &TenantControlPlane, owned: &Inventory) -> bool {
-    let name = tenant.metadata.name.as_deref().unwrap_or_default();
-    let ours = |meta: &ObjectMeta| {
-        let mut owners = meta.owner_references.iter().flatten();
-        owners.any(|owner| {
-            owner.controller == Some(true) && Some(&owner.uid) == tenant.metadata.uid.as_ref()
-        })
-    };
-    let secrets = [
-        apiservice::names::datastore_config(name),
-        apiservice::names::datastore_certificate(name),
-    ];
-    let mut found = secrets.iter().filter_map(|name| owned.get::<Secret>(name));
-    // Secrets are removed first, and the Deployment is only ever made after them.
-    let deployment = owned.get::<Deployment>(&apiservice::names::workload(name));
-    tenant::backing::store::settled(tenant)
-        || tenant.was_ready()
-        || found.any(|secret| ours(&secret.metadata))
-        || deployment.is_some_and(|deployment| ours(&deployment.metadata))
-}
-
 /// The DataStores besides this one that may have a claim of this uid, without
 /// those that are to be cleaned up for it already.
 fn elsewhere(
@@ -281,6 +246,8 @@ fn elsewhere(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::kinds::ObjectKind;
+    use crate::tenant::backing::store::may_have_claimed;
     use crate::tenant::testing::Lab;
 
     #[test]

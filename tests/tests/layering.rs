@@ -59,6 +59,7 @@ const PARTS: [&str; 15] = [
     "report",
     "datastores",
     "facts",
+    "assignments",
     "fleet",
     "context",
     "inside",

@@ -21,7 +21,7 @@ use kube::runtime::watcher::Config;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::cluster::caches::{AnyCache, Cached, Caches};
+use crate::cluster::caches::{AnyCache, Cached, Caches, NamespacedName};
 use crate::cluster::routes::{IngressRouteTcp, TlsRoute, TlsRouteV1Alpha2};
 use crate::cluster::watches::{Watches, tell_tenant};
 
@@ -307,6 +307,19 @@ impl Object {
 pub struct Inventory(BTreeMap<(ObjectKind, String), Found>);
 
 impl Inventory {
+    /// What the caches have under the names of a tenant.
+    pub fn gather(caches: &Caches, name: &NamespacedName) -> Self {
+        let mut owned = Inventory::default();
+        for kind in ObjectKind::ALL {
+            owned.extend(kind.cache(caches).held(name));
+        }
+        // In the way also with another tenant's label.
+        let signer = NamespacedName::new(&name.namespace, names::kubeconfig_signer(&name.name));
+        owned.extend(caches.roles.get(&signer).map(Found::from));
+        owned.extend(caches.role_bindings.get(&signer).map(Found::from));
+        owned
+    }
+
     /// Puts one in, in place of what was there.
     pub fn insert(&mut self, object: impl Into<Found>) -> Option<Found> {
         let object = object.into();

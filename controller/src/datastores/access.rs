@@ -10,9 +10,9 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
 use crate::cluster::caches::NamespacedName;
+use crate::cluster::kinds::Inventory;
 use crate::context::{Context, Key};
 use crate::datastores::health;
-use crate::observe;
 use crate::process::observers::{CHECKS, pause};
 use crate::process::timing;
 use crate::tenant::backing::{password, store as place};
@@ -161,7 +161,7 @@ async fn check(ctx: &Context, name: &NamespacedName, uid: &str) -> Option<Checke
 /// have been emptied, and it has a claim that has to be found before it is given another.
 fn has_traces(ctx: &Context, tenant: &TenantControlPlane) -> bool {
     let name = NamespacedName::of(&tenant.metadata);
-    observe::may_have_claimed(tenant, &observe::owned(&name, ctx))
+    place::may_have_claimed(tenant, &Inventory::gather(&ctx.caches, &name))
 }
 
 /// The driver of the DataStore with this name.

@@ -11,6 +11,7 @@ use apiservice::v1alpha1::{
     DataStore, Driver, StorageStatus, TenantControlPlane, TenantControlPlaneStatus,
 };
 
+use crate::cluster::kinds::Inventory;
 use crate::tenant::backing::{password, settings, wiring};
 use crate::tenant::network::names::AlternativeNames;
 use crate::tenant::objects::Data;
@@ -20,7 +21,9 @@ use crate::tenant::plan::{Claim, EventStep, Grant, Plan, Step, Waiting};
 use crate::tenant::world::{
     AccessFact, CredentialsFact, Held, StoreCredentials, StoreProblem, StoreProblemKind, World,
 };
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use storage::tenancy::Password;
 
 /// What the workload needs to know about the tenant's data.
@@ -144,6 +147,30 @@ fn storage(tenant: &TenantControlPlane) -> Option<&StorageStatus> {
 pub fn settled(tenant: &TenantControlPlane) -> bool {
     let setup = storage(tenant).and_then(|storage| storage.setup.as_ref());
     setup.is_some_and(|setup| setup.schema.is_some())
+}
+
+/// Whether there is a trace of a claim: status says so, or what is made right after
+/// the grant is there. A tenant without one has nothing in any database but the one
+/// where it would have begun.
+pub fn may_have_claimed(tenant: &TenantControlPlane, owned: &Inventory) -> bool {
+    let name = tenant.metadata.name.as_deref().unwrap_or_default();
+    let ours = |meta: &ObjectMeta| {
+        let mut owners = meta.owner_references.iter().flatten();
+        owners.any(|owner| {
+            owner.controller == Some(true) && Some(&owner.uid) == tenant.metadata.uid.as_ref()
+        })
+    };
+    let secrets = [
+        names::datastore_config(name),
+        names::datastore_certificate(name),
+    ];
+    let mut found = secrets.iter().filter_map(|name| owned.get::<Secret>(name));
+    // Secrets are removed first, and the Deployment is only ever made after them.
+    let deployment = owned.get::<Deployment>(&names::workload(name));
+    settled(tenant)
+        || tenant.was_ready()
+        || found.any(|secret| ours(&secret.metadata))
+        || deployment.is_some_and(|deployment| ours(&deployment.metadata))
 }
 
 /// Whether a database has something of this tenant, as far as that is known: its claim
