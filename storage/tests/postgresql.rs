@@ -559,7 +559,7 @@ async fn drift_is_seen_and_repaired() {
     let mut other = administrator(&server, "b").await;
     run(
         &mut other,
-        "create table shared (x int); grant select on shared to u",
+        "create table shared (x int); alter table shared owner to u",
     )
     .await;
     let seen = tenancy.check(&a, Some(&secret())).await.unwrap();
@@ -572,7 +572,7 @@ async fn drift_is_seen_and_repaired() {
         matches!(refused, Err(TenancyError::Refused(_))),
         "{refused:?}"
     );
-    run(&mut other, "revoke select on shared from u").await;
+    run(&mut other, "alter table shared owner to admin").await;
     tenancy
         .prepare(&a, Some(&secret()), Data::New)
         .await

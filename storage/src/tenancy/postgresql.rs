@@ -31,6 +31,7 @@ use crate::tenancy::sql::{Present, Server, Sql};
 use crate::tenancy::{Claim, Connection, Health, Password, TenancyError};
 
 mod connection;
+mod departure;
 mod entrance;
 mod failure;
 mod handshake;
@@ -40,6 +41,7 @@ mod rights;
 mod scram;
 
 use connection::{Link, Login, Session};
+use failure::Failure;
 use names::{identifier, literal};
 pub use rights::CONNECTIONS;
 use rights::Repair;
@@ -138,22 +140,11 @@ impl PostgreSql {
                 .as_ref()
                 .is_some_and(|sql| sql.contains(" owner to "))
             {
-                self.join(session, claim).await?;
+                join(session, &claim.user).await?;
             }
             if let Some(sql) = repair.sql {
                 session.run("repair rights", sql).await?;
             }
-        }
-        Ok(())
-    }
-
-    /// Only a member of a role may give it something or end its sessions, or a superuser.
-    async fn join(&self, session: &mut Session, claim: &Claim) -> Result<(), TenancyError> {
-        let sql = "select not pg_catalog.pg_has_role(current_user, oid, 'usage')
-            from pg_catalog.pg_roles where rolname = $1";
-        if session.holds("look at roles", sql, &[&claim.user]).await? {
-            let sql = format!("grant {} to current_user", identifier(&claim.user));
-            session.run("join the user's role", sql).await?;
         }
         Ok(())
     }
@@ -188,6 +179,17 @@ impl PostgreSql {
         });
         Ok(gaps.collect())
     }
+}
+
+/// Only a member of a role may give it something or end its sessions, or a superuser.
+async fn join(session: &mut Session, user: &str) -> Result<(), Failure> {
+    let sql = "select not pg_catalog.pg_has_role(current_user, oid, 'usage')
+        from pg_catalog.pg_roles where rolname = $1";
+    if session.holds("look at roles", sql, &[user]).await? {
+        let sql = format!("grant {} to current_user", identifier(user));
+        session.run("join the user's role", sql).await?;
+    }
+    Ok(())
 }
 
 #[async_trait]
@@ -374,7 +376,7 @@ impl Server for PostgreSql {
         if !there.user {
             return Ok(());
         }
-        self.join(session, claim).await?;
+        join(session, &claim.user).await?;
         let user = identifier(&claim.user);
         let sql = format!("alter role {user} nologin connection limit 0");
         session.run("shut the user out", sql).await?;
@@ -392,18 +394,13 @@ impl Server for PostgreSql {
     }
 
     async fn remove(&self, session: &mut Session, claim: &Claim) -> Result<(), TenancyError> {
+        self.shut_out(session, claim).await?;
         let there = self.present(session, claim).await?;
         if there.database {
-            if there.user {
-                self.join(session, claim).await?;
-            }
-            let database = identifier(&claim.schema);
-            let sql = format!("drop database if exists {database} with (force)");
-            session.run("drop the database", sql).await?;
+            departure::drop_database(&self.link, session, claim).await?;
         }
         if there.user {
-            let sql = format!("drop role if exists {}", identifier(&claim.user));
-            session.run("drop the user", sql).await?;
+            departure::drop_role(&self.link, session, claim).await?;
         }
         Ok(())
     }

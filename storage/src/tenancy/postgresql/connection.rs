@@ -34,7 +34,8 @@ pub struct Session {
     /// Whether it is to the database that holds the claims.
     pub in_place: bool,
     connection: PgConnection,
-    deadline: Duration,
+    /// For one statement.
+    pub deadline: Duration,
 }
 
 impl Session {

@@ -81,6 +81,12 @@ impl Failure {
         }
     }
 
+    /// Whether somebody else's transaction holds what was needed.
+    pub fn is_held_up(&self) -> bool {
+        // "tuple concurrently updated" has no code of its own.
+        matches!(self.code.as_str(), "55P03" | "57014" | "40P01" | "XX000")
+    }
+
     /// Whether the server did not accept who is asking.
     pub fn is_wrong_password(&self) -> bool {
         self.code == "28P01"

@@ -43,7 +43,7 @@ pub struct Found {
     pub members: Vec<String>,
     /// Other databases that name it in their own list of rights.
     pub databases: Vec<String>,
-    /// Where else it owns something or was given a right.
+    /// Where else it owns something, or was given a right on what all databases share.
     pub elsewhere: Vec<String>,
     /// Owner of its database, if that is not an administrator.
     pub owner: Option<String>,
@@ -275,7 +275,8 @@ from pg_catalog.pg_database d, pg_catalog.aclexplode(d.datacl) a
 join pg_catalog.pg_roles r on r.oid = a.grantee
 where r.rolname = $1 and d.datname <> $2 order by 1";
 
-/// Rights on databases are looked at one by one, so they do not count here.
+/// Rights on databases are looked at one by one, so they do not count here. What others
+/// gave it in databases that it may not enter opens nothing: nobody can be kept from giving.
 const ELSEWHERE: &str = "\
 select distinct coalesce(d.datname::text, 'shared by all') from pg_catalog.pg_shdepend s
 join pg_catalog.pg_roles r on r.oid = s.refobjid
@@ -284,7 +285,7 @@ where s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass
   and r.rolname = $1
   and s.classid not in ('pg_catalog.pg_database'::pg_catalog.regclass,
                         'pg_catalog.pg_auth_members'::pg_catalog.regclass)
-  and (s.dbid = 0 or d.datname is distinct from $2)
+  and (s.dbid = 0 or s.deptype = 'o' and d.datname is distinct from $2)
 order by 1";
 
 const DATABASE: &str = "\
