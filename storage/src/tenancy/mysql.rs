@@ -26,9 +26,9 @@
 
 use async_trait::async_trait;
 
-use crate::tenancy::sql::entrance::{BY_CERTIFICATE, Guard};
-use crate::tenancy::sql::{Present, Server, Sql};
-use crate::tenancy::{Claim, Connection, Health, Password, TenancyError};
+use crate::tenancy::sql::entrance::{BY_CERTIFICATE, Entrance, Guard};
+use crate::tenancy::sql::{Present, Server, Sql, no_database};
+use crate::tenancy::{Access, Claim, Connection, Health, Password, TenancyError};
 
 mod connection;
 mod entrance;
@@ -44,6 +44,7 @@ use failure::NO_SUCH_THREAD;
 use names::{account, account_at, identified, identifier};
 pub use rights::CONNECTIONS;
 use rights::{Mend, Repair};
+use table::Table;
 
 /// One MySQL or MariaDB.
 pub struct MySql {
@@ -265,12 +266,15 @@ impl Server for MySql {
         })
     }
 
-    async fn authenticates(&self) -> Result<bool, TenancyError> {
-        Ok(self
-            .guard
-            .entrance(entrance::try_doors(&self.link))
-            .await?
-            .guarded)
+    async fn entrance(&self) -> Result<Entrance, TenancyError> {
+        self.guard.entrance(entrance::try_doors(&self.link)).await
+    }
+
+    async fn admit_first(&self, session: &mut Session, claim: &Claim) -> Result<(), TenancyError> {
+        match open(session, claim).await? {
+            Some(why) => Err(TenancyError::Refused(why)),
+            None => Ok(()),
+        }
     }
 
     async fn claims(&self, session: &mut Session) -> Result<Vec<Claim>, TenancyError> {
@@ -340,35 +344,49 @@ impl Server for MySql {
         Ok(session.run("set the password", sql).await?)
     }
 
-    async fn difference(
+    async fn lost(
+        &self,
+        session: &mut Session,
+        claim: &Claim,
+    ) -> Result<Option<String>, TenancyError> {
+        if !self.present(session, claim).await?.database {
+            return Ok(Some(no_database(claim)));
+        }
+        Ok(match table::find(session, claim).await? {
+            table @ Table::Absent => table.difference(claim),
+            _ => None,
+        })
+    }
+
+    async fn access(
         &self,
         session: &mut Session,
         claim: &Claim,
         password: Option<&Password>,
-    ) -> Result<Option<String>, TenancyError> {
-        if !self.present(session, claim).await?.database {
-            return Ok(Some(format!("database {:?} does not exist", claim.schema)));
+    ) -> Result<Access, TenancyError> {
+        if let Some(what) = self.lost(session, claim).await? {
+            return Ok(Access::Lost(what));
         }
         if let Some(why) = open(session, claim).await? {
-            return Ok(Some(why));
+            return Ok(Access::Differs(why));
         }
         if let Some(why) = table::find(session, claim).await?.difference(claim) {
-            return Ok(Some(why));
+            return Ok(Access::Differs(why));
         }
         let found = rights::find(session, claim).await?;
         if let Some(why) = reasons(rights::repairs(&found, claim)) {
-            return Ok(Some(why));
+            return Ok(Access::Differs(why));
         }
         let Some(password) = password else {
-            return Ok(None);
+            return Ok(Access::Exact);
         };
         let user = &claim.user;
         Ok(match self.try_password(session, claim, password).await? {
-            Entry::Accepted => None,
-            Entry::WrongPassword => Some(format!(
+            Entry::Accepted => Access::Exact,
+            Entry::WrongPassword => Access::Differs(format!(
                 "the server does not accept the password of user {user:?}"
             )),
-            Entry::Suspended => Some(format!("user {user:?} is locked")),
+            Entry::Suspended => Access::Differs(format!("user {user:?} is locked")),
         })
     }
 

@@ -25,10 +25,10 @@
 
 use async_trait::async_trait;
 
-use crate::tenancy::sql::entrance::{BY_CERTIFICATE, Guard};
+use crate::tenancy::sql::entrance::{BY_CERTIFICATE, Entrance, Guard};
 use crate::tenancy::sql::names::PLACE;
-use crate::tenancy::sql::{Present, Server, Sql};
-use crate::tenancy::{Claim, Connection, Health, Password, TenancyError};
+use crate::tenancy::sql::{Present, Server, Sql, no_database};
+use crate::tenancy::{Access, Claim, Connection, Health, Password, TenancyError};
 
 mod connection;
 mod departure;
@@ -181,6 +181,10 @@ impl PostgreSql {
     }
 }
 
+fn no_table(claim: &Claim) -> String {
+    format!("database {:?} has no table \"kine\" any more", claim.schema)
+}
+
 /// Only a member of a role may give it something or end its sessions, or a superuser.
 async fn join(session: &mut Session, user: &str) -> Result<(), Failure> {
     let sql = "select not pg_catalog.pg_has_role(current_user, oid, 'usage')
@@ -250,12 +254,21 @@ impl Server for PostgreSql {
         })
     }
 
-    async fn authenticates(&self) -> Result<bool, TenancyError> {
-        Ok(self
-            .guard
-            .entrance(entrance::try_doors(&self.link))
-            .await?
-            .guarded)
+    async fn entrance(&self) -> Result<Entrance, TenancyError> {
+        self.guard.entrance(entrance::try_doors(&self.link)).await
+    }
+
+    async fn admit_first(&self, session: &mut Session, _claim: &Claim) -> Result<(), TenancyError> {
+        let sql = "select rolsuper or (rolcreatedb and rolcreaterole)
+            from pg_catalog.pg_roles where rolname = current_user";
+        match session.holds("look at the administrator", sql, &[]).await? {
+            true => Ok(()),
+            false => Err(TenancyError::Refused(
+                "the administrator may not make databases and roles: it needs to be a \
+                 superuser, or to have CREATEDB and CREATEROLE"
+                    .to_owned(),
+            )),
+        }
     }
 
     async fn claims(&self, session: &mut Session) -> Result<Vec<Claim>, TenancyError> {
@@ -309,12 +322,17 @@ impl Server for PostgreSql {
         }
 
         let mut inside = self.inside(session, claim).await?;
-        let mended = match rights::repairs_inside(&mut inside, claim).await {
-            Ok(repairs) => self.mend(&mut inside, claim, repairs).await,
-            Err(error) => Err(error),
+        let mended = async {
+            let repairs = rights::repairs_inside(&mut inside, claim).await?;
+            self.mend(&mut inside, claim, repairs).await?;
+            rights::has_table(&mut inside).await
         };
+        let mended = mended.await;
         inside.close().await;
-        mended?;
+        if !mended? {
+            // It begins anew.
+            place::note(session, claim, false).await?;
+        }
 
         let wrong = match new {
             true => true,
@@ -332,39 +350,70 @@ impl Server for PostgreSql {
         Ok(())
     }
 
-    async fn difference(
+    async fn lost(
+        &self,
+        session: &mut Session,
+        claim: &Claim,
+    ) -> Result<Option<String>, TenancyError> {
+        if !self.present(session, claim).await?.database {
+            return Ok(Some(no_database(claim)));
+        }
+        let mut inside = match self.link.enter(&session.endpoint, &claim.schema).await {
+            // It is closed. To open it makes no data.
+            Err(failure) if failure.code == "55000" => return Ok(None),
+            inside => inside?,
+        };
+        let there = rights::has_table(&mut inside).await;
+        inside.close().await;
+        Ok((!there?).then(|| no_table(claim)))
+    }
+
+    async fn access(
         &self,
         session: &mut Session,
         claim: &Claim,
         password: Option<&Password>,
-    ) -> Result<Option<String>, TenancyError> {
+    ) -> Result<Access, TenancyError> {
         let there = self.present(session, claim).await?;
         if !there.database {
-            return Ok(Some(format!("database {:?} does not exist", claim.schema)));
+            return Ok(Access::Lost(no_database(claim)));
         }
         if !there.user {
-            return Ok(Some(format!("user {:?} does not exist", claim.user)));
+            let why = format!("user {:?} does not exist", claim.user);
+            return Ok(Access::Differs(why));
         }
         let found = rights::find(session, claim).await?;
         let why = |repairs: Vec<Repair>| {
             let why: Vec<_> = repairs.into_iter().map(|repair| repair.why).collect();
-            (!why.is_empty()).then(|| why.join("; "))
+            (!why.is_empty()).then(|| Access::Differs(why.join("; ")))
         };
-        if let Some(why) = why(rights::repairs(&found, claim)) {
-            return Ok(Some(why));
+        if let Some(differs) = why(rights::repairs(&found, claim)) {
+            return Ok(differs);
         }
         let mut inside = self.inside(session, claim).await?;
-        let repairs = rights::repairs_inside(&mut inside, claim).await;
+        let looked = async {
+            let has_table = rights::has_table(&mut inside).await?;
+            let repairs = rights::repairs_inside(&mut inside, claim).await?;
+            Ok::<_, TenancyError>((has_table, repairs))
+        };
+        let looked = looked.await;
         inside.close().await;
-        if let Some(why) = why(repairs?) {
-            return Ok(Some(why));
+        let (has_table, repairs) = looked?;
+        // kine makes its table when it first starts.
+        if has_table {
+            place::note(session, claim, true).await?;
+        } else if place::began(session, claim).await? {
+            return Ok(Access::Lost(no_table(claim)));
+        }
+        if let Some(differs) = why(repairs) {
+            return Ok(differs);
         }
         let Some(password) = password else {
-            return Ok(None);
+            return Ok(Access::Exact);
         };
         Ok(match self.try_password(session, claim, password).await? {
-            Entry::Accepted => None,
-            Entry::WrongPassword => Some(format!(
+            Entry::Accepted => Access::Exact,
+            Entry::WrongPassword => Access::Differs(format!(
                 "the server does not accept the password of user {:?}",
                 claim.user
             )),

@@ -242,6 +242,14 @@ pub async fn repairs_inside(
     Ok(repairs)
 }
 
+/// Whether kine's table is there.
+pub async fn has_table(session: &mut Session) -> Result<bool, TenancyError> {
+    let sql = "select true from pg_catalog.pg_class c
+        join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+        where n.nspname = 'public' and c.relname = 'kine' and c.relkind in ('r', 'p')";
+    Ok(session.holds("look for the table", sql, &[]).await?)
+}
+
 const ROLE: &str = "\
 select pg_catalog.array_remove(array[
            case when rolsuper then 'nosuperuser' end,
