@@ -535,6 +535,8 @@ async fn drift_is_seen_and_repaired() {
         "revoke all on schema public from u",
         "revoke create on schema public from u",
         "alter table kine owner to admin",
+        "grant execute on function pg_advisory_lock(bigint) to u",
+        "grant execute on function pg_try_advisory_xact_lock(int, int) to public",
     ];
     let all = drifts.map(|sql| (true, sql)).into_iter();
     for (outside, sql) in inner.map(|sql| (false, sql)).into_iter().chain(all) {
@@ -866,6 +868,14 @@ async fn of_several_servers_the_one_that_writes() {
     let error = at(&standby, |_| ()).verify().await.unwrap_err();
     assert!(matches!(error, TenancyError::Unreachable(_)), "{error}");
     assert!(error.to_string().contains("standby"), "{error}");
+
+    // What providers set when the disk is full.
+    let mut settings = Settings::local(PASSWORD);
+    settings.configuration = "default_transaction_read_only = on".to_owned();
+    let full = start_with(Kind::PostgreSql, settings);
+    let error = at(&full, |_| ()).verify().await.unwrap_err();
+    assert!(matches!(error, TenancyError::Unreachable(_)), "{error}");
+    assert!(error.to_string().contains("only reads"), "{error}");
 
     let trusted = [&primary, &standby]
         .map(|it| it.authority.cert.clone())

@@ -16,6 +16,11 @@
 //!
 //! # What PostgreSQL does not keep from a tenant
 //! * Names of databases and roles, who is connected, sizes and counters of statistics can be read.
+//! * Memory for locks is one for all (`max_locks_per_transaction`): a tenant that locks very
+//!   many tables at once makes what others begin fail (53200) until its transaction ends. Locks by number, with which it would take least, a tenant may not take
+//!   where the administrator is a superuser: kine needs none.
+//! * Connections are one for all (`max_connections`): set it to more than [`CONNECTIONS`]
+//!   times the number of tenants.
 //! * Its own password and its own settings of sessions can be changed by it, which
 //!   [`Tenancy::prepare`](crate::tenancy::Tenancy::prepare) puts right.
 //! * There are no quotas: a tenant can fill the disk, and keep processors and memory busy.
@@ -26,6 +31,7 @@
 use async_trait::async_trait;
 
 use crate::tenancy::sql::entrance::{BY_CERTIFICATE, Entrance, Guard};
+use crate::tenancy::sql::gauge::{Gauge, patience};
 use crate::tenancy::sql::names::PLACE;
 use crate::tenancy::sql::{Present, Server, Sql, no_database};
 use crate::tenancy::{Access, Claim, Connection, Health, Password, TenancyError};
@@ -50,6 +56,7 @@ use rights::Repair;
 pub struct PostgreSql {
     link: Link,
     guard: Guard,
+    gauge: Gauge,
 }
 
 /// See [`crate::tenancy::connect`].
@@ -57,6 +64,7 @@ pub fn connect(connection: Connection) -> Result<Sql<PostgreSql>, TenancyError> 
     Ok(Sql::new(PostgreSql {
         link: Link::new(connection)?,
         guard: Guard::default(),
+        gauge: Gauge::default(),
     }))
 }
 
@@ -181,6 +189,21 @@ impl PostgreSql {
     }
 }
 
+/// Bytes of all databases that the administrator may enter.
+async fn measure(session: &mut Session) -> Result<u64, Failure> {
+    let patience = patience(session.deadline);
+    let limit = format!("set statement_timeout = {}", patience.as_millis());
+    session.run("limit the question", limit).await?;
+    session.deadline = patience;
+    let sql = "select coalesce(sum(pg_catalog.pg_database_size(oid)), 0)::bigint
+        from pg_catalog.pg_database
+        where pg_catalog.has_database_privilege(oid, 'connect')";
+    let found: Vec<(i64,)> = session.rows("measure", sql, &[]).await?;
+    Ok(found
+        .first()
+        .map_or(0, |row| u64::try_from(row.0).unwrap_or(0)))
+}
+
 fn no_table(claim: &Claim) -> String {
     format!("database {:?} has no table \"kine\" any more", claim.schema)
 }
@@ -229,19 +252,16 @@ impl Server for PostgreSql {
         let mut session = self.link.open().await?;
         self.link.prove(&session.endpoint).await?;
         let entrance = self.guard.entrance(entrance::try_doors(&self.link)).await?;
-        let sql =
-            "select pg_catalog.split_part(pg_catalog.current_setting('server_version'), ' ', 1),
-            (select coalesce(sum(pg_catalog.pg_database_size(oid)), 0)::bigint
-             from pg_catalog.pg_database
-             where pg_catalog.has_database_privilege(oid, 'connect'))";
-        let found: Vec<(String, i64)> = session.rows("ask the server", sql, &[]).await?;
-        let (version, size) = found.into_iter().next().unwrap_or_default();
+        let sql = "select pg_catalog.split_part(current_setting('server_version'), ' ', 1)";
+        let found: Vec<(String,)> = session.rows("ask the server", sql, &[]).await?;
+        let (version,) = found.into_iter().next().unwrap_or_default();
         let mut gaps = self.gaps(&mut session).await?;
         if entrance.by_certificate {
             gaps.push(BY_CERTIFICATE.to_owned());
         }
+        // Last, for what it leaves undone ends with the connection.
+        let size = self.gauge.size(measure(&mut session)).await;
         session.close().await;
-        let size = u64::try_from(size).unwrap_or(0);
         Ok(Health {
             version,
             revision: 0,

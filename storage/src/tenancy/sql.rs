@@ -25,6 +25,7 @@ use crate::tenancy::{Access, Claim, Compaction, Data, Health, Password, Tenancy,
 mod client;
 pub mod endpoint;
 pub mod entrance;
+pub mod gauge;
 pub mod names;
 pub mod servers;
 

@@ -232,6 +232,16 @@ pub async fn repairs_inside(
         )),
         Some((true,)) => {}
     }
+    let functions = names(session.rows("look at locks", LOCKS, &parameters).await?);
+    if !functions.is_empty() {
+        repairs.push(Repair::new(
+            format!("user {:?} may take locks by number", claim.user),
+            format!(
+                "revoke execute on function {} from public, {user}",
+                functions.join(", ")
+            ),
+        ));
+    }
     let tables: Vec<(String, String)> = session.rows("look at tables", TABLES, &parameters).await?;
     for (name, kind) in tables {
         repairs.push(Repair::new(
@@ -317,6 +327,16 @@ select pg_catalog.has_schema_privilege(r.oid, n.oid, 'usage')
    and pg_catalog.has_schema_privilege(r.oid, n.oid, 'create')
 from pg_catalog.pg_namespace n, pg_catalog.pg_roles r
 where n.nspname = 'public' and r.rolname = $1";
+
+/// Functions that take memory for locks which all databases share, a million in one
+/// statement. Only a superuser takes them from a tenant.
+const LOCKS: &str = "\
+select 'pg_catalog.' || p.oid::pg_catalog.regprocedure::text from pg_catalog.pg_proc p
+where p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace
+  and p.proname ~ '^pg_(try_)?advisory_(xact_)?lock(_shared)?$'
+  and pg_catalog.has_function_privilege($1, p.oid, 'execute')
+  and exists (select from pg_catalog.pg_roles a where a.rolname = current_user and a.rolsuper)
+order by 1";
 
 /// kine's table, as a restored copy may bring it.
 const TABLES: &str = "\
