@@ -248,7 +248,9 @@ pub trait Tenancy: Send + Sync {
     /// [`TenancyError::SchemaTaken`] if another uid holds a name;
     /// [`TenancyError::Refused`] for names that nobody may have, for data,
     /// users or roles that exist without a claim (they belong to someone whom
-    /// we do not know), and while authentication is off.
+    /// we do not know), and while authentication is off;
+    /// [`TenancyError::DataLost`] if data that is [`Data::Kept`] is not there. A first
+    /// attempt that is refused leaves no claim behind.
     async fn prepare(
         &self,
         claim: &Claim,
@@ -258,7 +260,7 @@ pub trait Tenancy: Send + Sync {
 
     /// Does the user still have exactly its rights, and is it let in with this
     /// password? Without one, and where the driver has none, only the rights are
-    /// looked at. Writes nothing.
+    /// looked at. Writes nothing, but once that the tenant's data was seen.
     async fn check(
         &self,
         claim: &Claim,

@@ -110,7 +110,9 @@ async fn a_tenant_lives_and_leaves_nothing() {
         )
         .await;
     }
-    assert!(tenancy.verify().await.unwrap().size > 3_000_000);
+    // The size is remembered for a while.
+    let size = at(&server, |_| ()).verify().await.unwrap().size;
+    assert!(size > 3_000_000, "{size}");
     assert_eq!(tenancy.remaining(&a).await, Ok(2));
     let early = tenancy.release(&a).await;
     assert!(matches!(early, Err(TenancyError::Refused(_))), "{early:?}");
@@ -547,6 +549,14 @@ async fn what_everybody_may_is_a_gap() {
         matches!(refused, Err(TenancyError::Refused(_))),
         "{refused:?}"
     );
+    // Nor is a name of that kind claimed by who does not get it.
+    let next = claim("2", "test_b", "test_b");
+    let refused = tenancy.prepare(&next, Some(&secret()), Data::New).await;
+    assert!(
+        matches!(refused, Err(TenancyError::Refused(_))),
+        "{refused:?}"
+    );
+    assert_eq!(tenancy.claims("2").await, Ok(vec![]));
     run(&mut root, "delete from mysql.db where User = ''").await;
     tenancy.drop_data(&shared).await.unwrap();
     tenancy.release(&shared).await.unwrap();
@@ -622,8 +632,6 @@ async fn drift_is_seen_and_repaired() {
         "create user u@localhost",
         "drop user u",
         "rename user u to w",
-        "drop database a_b",
-        "drop table a_b.kine",
         "alter table a_b.kine modify name varchar(630) character set ascii",
     ] {
         run(&mut root, sql).await;
@@ -639,6 +647,38 @@ async fn drift_is_seen_and_repaired() {
         run(&mut own, "insert into kine (value) values ('x')").await;
     }
     assert_eq!(tenancy.check(&b, Some(&secret())).await, Ok(Access::Exact));
+}
+
+/// An empty database in the place of one that was lost looks like a cluster without objects.
+#[tokio::test]
+async fn data_that_is_gone_is_not_made_anew() {
+    let (server, tenancy) = ready();
+    let a = claim("1", "a", "u");
+    let prepare = async |data| tenancy.prepare(&a, Some(&secret()), data).await;
+    let check = async || tenancy.check(&a, Some(&secret())).await.unwrap();
+    let lost = prepare(Data::Kept).await;
+    assert!(matches!(lost, Err(TenancyError::DataLost(_))), "{lost:?}");
+    assert!(tenancy.claimants().await.unwrap().is_empty());
+
+    let mut root = administrator(&server).await;
+    for (sql, sentence) in [
+        ("drop database a", "database \"a\" does not exist"),
+        ("drop table a.kine", "database \"a\" has no table for kine"),
+    ] {
+        prepare(Data::New).await.unwrap();
+        assert_eq!(check().await, Access::Exact, "{sql}");
+        run(&mut root, "drop user u").await;
+        prepare(Data::Kept).await.unwrap();
+        run(&mut root, sql).await;
+        run(&mut root, "drop user u").await;
+        let before = everything(&server).await;
+        assert_eq!(check().await, Access::Lost(sentence.to_owned()), "{sql}");
+        let refused = prepare(Data::Kept).await;
+        assert_eq!(refused, Err(TenancyError::DataLost(sentence.to_owned())));
+        assert_eq!(everything(&server).await, before);
+    }
+    prepare(Data::New).await.unwrap();
+    assert_eq!(check().await, Access::Exact);
 }
 
 #[tokio::test]
@@ -895,6 +935,19 @@ async fn an_administrator_who_has_only_what_is_needed() {
     assert!(own.ping().await.is_err());
     tenancy.drop_data(&a).await.unwrap();
     tenancy.release(&a).await.unwrap();
+    // What is refused after the claim gives it back.
+    run(&mut root, "revoke create on *.* from boss").await;
+    run(&mut root, "grant create on steward.* to boss").await;
+    let tenancy = at(&server, |it| {
+        it.username = Some("boss".to_owned());
+        it.password = Some("b".to_owned());
+    });
+    let refused = tenancy.prepare(&a, Some(&secret()), Data::New).await;
+    assert!(
+        matches!(refused, Err(TenancyError::Refused(_))),
+        "{refused:?}"
+    );
+    assert_eq!(tenancy.claims("1").await, Ok(vec![]));
 }
 
 /// What its certificate is for counts, not only who signed it.

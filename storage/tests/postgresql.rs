@@ -530,13 +530,13 @@ async fn drift_is_seen_and_repaired() {
         "alter database a owner to u",
         "alter database a owner to more",
         "alter database a allow_connections false",
-        "drop database a with (force)",
     ];
     let inner = [
         "revoke all on schema public from u",
         "revoke create on schema public from u",
         "alter table kine owner to admin",
-        "drop schema public cascade",
+        "grant execute on function pg_advisory_lock(bigint) to u",
+        "grant execute on function pg_try_advisory_xact_lock(int, int) to public",
     ];
     let all = drifts.map(|sql| (true, sql)).into_iter();
     for (outside, sql) in inner.map(|sql| (false, sql)).into_iter().chain(all) {
@@ -559,7 +559,7 @@ async fn drift_is_seen_and_repaired() {
     let mut other = administrator(&server, "b").await;
     run(
         &mut other,
-        "create table shared (x int); grant select on shared to u",
+        "create table shared (x int); alter table shared owner to u",
     )
     .await;
     let seen = tenancy.check(&a, Some(&secret())).await.unwrap();
@@ -572,7 +572,7 @@ async fn drift_is_seen_and_repaired() {
         matches!(refused, Err(TenancyError::Refused(_))),
         "{refused:?}"
     );
-    run(&mut other, "revoke select on shared from u").await;
+    run(&mut other, "alter table shared owner to admin").await;
     tenancy
         .prepare(&a, Some(&secret()), Data::New)
         .await
@@ -582,12 +582,70 @@ async fn drift_is_seen_and_repaired() {
     drop(own);
     tenancy.drop_data(&a).await.unwrap();
     let seen = tenancy.check(&a, Some(&secret())).await.unwrap();
-    assert!(matches!(seen, Access::Differs(_)), "{seen:?}");
+    assert!(matches!(seen, Access::Lost(_)), "{seen:?}");
     tenancy
         .prepare(&a, Some(&secret()), Data::New)
         .await
         .unwrap();
     assert_eq!(tenancy.check(&a, Some(&secret())).await, Ok(Access::Exact));
+}
+
+/// An empty database in the place of one that was lost looks like a cluster without objects.
+#[tokio::test]
+async fn data_that_is_gone_is_not_made_anew() {
+    let (server, tenancy) = ready();
+    let a = claim("1", "a", "u");
+    let prepare = async |data| tenancy.prepare(&a, Some(&secret()), data).await;
+    let check = async || tenancy.check(&a, Some(&secret())).await.unwrap();
+    let lost = Err(TenancyError::DataLost(
+        "database \"a\" does not exist, and nobody has claimed it: the datastore is another \
+         one, or it was emptied"
+            .to_owned(),
+    ));
+    assert_eq!(prepare(Data::Kept).await, lost);
+    assert!(tenancy.claimants().await.unwrap().is_empty());
+
+    for (database, sql, sentence) in [
+        (
+            "postgres",
+            "drop database a with (force)",
+            "database \"a\" does not exist",
+        ),
+        (
+            "a",
+            "drop table kine",
+            "database \"a\" has no table \"kine\" any more",
+        ),
+        (
+            "a",
+            "drop schema public cascade",
+            "database \"a\" has no table \"kine\" any more",
+        ),
+    ] {
+        prepare(Data::New).await.unwrap();
+        // kine has not started yet.
+        assert_eq!(check().await, Access::Exact, "{sql}");
+        let mut own = tenant(&server, &a).await.unwrap();
+        run(&mut own, "create table kine (id bigserial primary key)").await;
+        assert_eq!(check().await, Access::Exact, "{sql}");
+        let mut root = administrator(&server, database).await;
+        for harmless in [
+            "revoke connect on database a from u",
+            "alter database a allow_connections false",
+        ] {
+            let mut outside = administrator(&server, "postgres").await;
+            run(&mut outside, harmless).await;
+            prepare(Data::Kept).await.unwrap();
+        }
+        run(&mut root, sql).await;
+        let before = everything(&server).await;
+        assert_eq!(check().await, Access::Lost(sentence.to_owned()), "{sql}");
+        let refused = prepare(Data::Kept).await;
+        assert_eq!(refused, Err(TenancyError::DataLost(sentence.to_owned())));
+        assert_eq!(everything(&server).await, before);
+    }
+    prepare(Data::New).await.unwrap();
+    assert_eq!(check().await, Access::Exact);
 }
 
 #[tokio::test]
@@ -811,6 +869,14 @@ async fn of_several_servers_the_one_that_writes() {
     assert!(matches!(error, TenancyError::Unreachable(_)), "{error}");
     assert!(error.to_string().contains("standby"), "{error}");
 
+    // What providers set when the disk is full.
+    let mut settings = Settings::local(PASSWORD);
+    settings.configuration = "default_transaction_read_only = on".to_owned();
+    let full = start_with(Kind::PostgreSql, settings);
+    let error = at(&full, |_| ()).verify().await.unwrap_err();
+    assert!(matches!(error, TenancyError::Unreachable(_)), "{error}");
+    assert!(error.to_string().contains("only reads"), "{error}");
+
     let trusted = [&primary, &standby]
         .map(|it| it.authority.cert.clone())
         .concat();
@@ -883,7 +949,7 @@ async fn a_server_that_lets_everybody_in_gets_no_tenants() {
 
 /// The certificate of a `DataStore` is copied to tenants' pods.
 #[tokio::test]
-async fn a_certificate_that_makes_one_the_administrator_is_a_gap() {
+async fn a_certificate_that_makes_one_the_administrator_gets_no_tenants() {
     for (hba, gaps) in [
         (
             "hostssl all admin all cert\nhostssl all all all scram-sha-256",
@@ -903,11 +969,28 @@ async fn a_certificate_that_makes_one_the_administrator_is_a_gap() {
         assert!(health.authentication, "{hba}");
         assert_eq!(health.gaps.len(), gaps, "{hba}: {:?}", health.gaps);
         let a = claim("1", "a", "u");
-        tenancy
+        let prepared = tenancy.prepare(&a, Some(&secret()), Data::New).await;
+        if gaps == 0 {
+            prepared.unwrap();
+            assert_eq!(tenancy.check(&a, Some(&secret())).await, Ok(Access::Exact));
+            continue;
+        }
+        let refused = prepared.unwrap_err();
+        assert!(matches!(refused, TenancyError::Refused(_)), "{refused}");
+        assert!(refused.to_string().contains("clientcert"), "{refused}");
+        assert!(tenancy.claimants().await.unwrap().is_empty());
+        // Mended, it is asked again at once.
+        let hba = "hostssl all all all scram-sha-256 clientcert=verify-ca";
+        std::fs::write(server.directory().join("hba"), hba).unwrap();
+        server.signal("HUP").unwrap();
+        let begin = Instant::now();
+        while tenancy
             .prepare(&a, Some(&secret()), Data::New)
             .await
-            .unwrap();
-        assert_eq!(tenancy.check(&a, Some(&secret())).await, Ok(Access::Exact));
+            .is_err()
+        {
+            assert!(begin.elapsed() < Duration::from_secs(5));
+        }
     }
 }
 
@@ -993,6 +1076,7 @@ async fn an_administrator_who_is_no_superuser() {
         .unwrap_err();
     assert!(matches!(refused, TenancyError::Refused(_)), "{refused}");
     assert!(refused.to_string().contains("CREATEDB"), "{refused}");
+    assert!(tenancy.claimants().await.unwrap().is_empty());
 }
 
 /// What its certificate is for counts, not only who signed it.

@@ -17,6 +17,11 @@
 //!
 //! # What the server does not keep from a tenant
 //! * Settings and counters of the server can be read.
+//! * Prepared statements are one number for all (`max_prepared_stmt_count`, 16382 unless it
+//!   is set): a tenant that keeps very many makes those of others fail (1461) until it
+//!   is gone. Raise it with the number of tenants.
+//! * Connections are one for all (`max_connections`): set it to more than [`CONNECTIONS`]
+//!   times the number of tenants.
 //! * Its own password can be changed by it, which
 //!   [`Tenancy::prepare`](crate::tenancy::Tenancy::prepare) puts right.
 //! * Locks by name (`GET_LOCK`) are one for all, so that ours have names that nobody can
@@ -25,10 +30,12 @@
 //!   The number of its connections is limited ([`CONNECTIONS`]).
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
-use crate::tenancy::sql::entrance::{BY_CERTIFICATE, Guard};
-use crate::tenancy::sql::{Present, Server, Sql};
-use crate::tenancy::{Claim, Connection, Health, Password, TenancyError};
+use crate::tenancy::sql::entrance::{BY_CERTIFICATE, Entrance, Guard};
+use crate::tenancy::sql::gauge::{Gauge, patience};
+use crate::tenancy::sql::{Present, Server, Sql, no_database};
+use crate::tenancy::{Access, Claim, Connection, Health, Password, TenancyError};
 
 mod connection;
 mod entrance;
@@ -40,15 +47,17 @@ mod rights;
 mod table;
 
 use connection::{Link, Login, Session};
-use failure::NO_SUCH_THREAD;
+use failure::{Failure, NO_SUCH_THREAD};
 use names::{account, account_at, identified, identifier};
 pub use rights::CONNECTIONS;
 use rights::{Mend, Repair};
+use table::Table;
 
 /// One MySQL or MariaDB.
 pub struct MySql {
     link: Link,
     guard: Guard,
+    gauge: Gauge,
 }
 
 /// See [`crate::tenancy::connect`].
@@ -56,6 +65,7 @@ pub fn connect(connection: Connection) -> Result<Sql<MySql>, TenancyError> {
     Ok(Sql::new(MySql {
         link: Link::new(connection)?,
         guard: Guard::default(),
+        gauge: Gauge::default(),
     }))
 }
 
@@ -204,6 +214,39 @@ async fn open(session: &mut Session, claim: &Claim) -> Result<Option<String>, Te
     }))
 }
 
+/// Bytes of all databases.
+async fn measure(session: &mut Session) -> Result<u64, Failure> {
+    let patience = patience(session.deadline);
+    // The server itself ends the question: it would go on after its connection.
+    let limit = match session.mariadb {
+        true => format!(
+            "set session max_statement_time = {}",
+            patience.as_secs_f64()
+        ),
+        false => format!("set session max_execution_time = {}", patience.as_millis()),
+    };
+    session.run("limit the question", limit).await?;
+    session.deadline = patience;
+    let begin = Instant::now();
+    let size = |found: Vec<(i64,)>| {
+        found
+            .first()
+            .map_or(0, |row| u64::try_from(row.0).unwrap_or(0))
+    };
+    // The other question opens every table.
+    if session.mariadb {
+        let sql = "select cast(coalesce(sum(file_size), 0) as signed)
+            from information_schema.innodb_sys_tablespaces where name like '%/%'";
+        if let Ok(found) = session.rows("measure", sql, &[]).await {
+            return Ok(size(found));
+        }
+        session.deadline = patience.saturating_sub(begin.elapsed());
+    }
+    let sql = "select cast(coalesce(sum(data_length + index_length), 0) as signed)
+        from information_schema.tables where table_type = 'BASE TABLE'";
+    Ok(size(session.rows("measure", sql, &[]).await?))
+}
+
 fn reasons(repairs: Vec<Repair>) -> Option<String> {
     let why: Vec<_> = repairs.into_iter().map(|repair| repair.why).collect();
     (!why.is_empty()).then(|| why.join("; "))
@@ -241,17 +284,13 @@ impl Server for MySql {
         let mut session = self.link.open().await?;
         self.link.prove(&session.endpoint).await?;
         let entrance = self.guard.entrance(entrance::try_doors(&self.link)).await?;
-        let sql = "select cast(coalesce(sum(data_length + index_length), 0) as signed)
-            from information_schema.tables where table_type = 'BASE TABLE'";
-        let found: Vec<(i64,)> = session.rows("measure", sql, &[]).await?;
-        let size = found
-            .first()
-            .map_or(0, |row| u64::try_from(row.0).unwrap_or(0));
         let mut gaps = entrance::gaps(&mut session).await?;
         if entrance.by_certificate {
             gaps.push(BY_CERTIFICATE.to_owned());
         }
         let version = session.version.clone();
+        // Last, for what it leaves undone ends with the connection.
+        let size = self.gauge.size(measure(&mut session)).await;
         session.close().await;
         Ok(Health {
             version,
@@ -265,12 +304,15 @@ impl Server for MySql {
         })
     }
 
-    async fn authenticates(&self) -> Result<bool, TenancyError> {
-        Ok(self
-            .guard
-            .entrance(entrance::try_doors(&self.link))
-            .await?
-            .guarded)
+    async fn entrance(&self) -> Result<Entrance, TenancyError> {
+        self.guard.entrance(entrance::try_doors(&self.link)).await
+    }
+
+    async fn admit_first(&self, session: &mut Session, claim: &Claim) -> Result<(), TenancyError> {
+        match open(session, claim).await? {
+            Some(why) => Err(TenancyError::Refused(why)),
+            None => Ok(()),
+        }
     }
 
     async fn claims(&self, session: &mut Session) -> Result<Vec<Claim>, TenancyError> {
@@ -340,35 +382,49 @@ impl Server for MySql {
         Ok(session.run("set the password", sql).await?)
     }
 
-    async fn difference(
+    async fn lost(
+        &self,
+        session: &mut Session,
+        claim: &Claim,
+    ) -> Result<Option<String>, TenancyError> {
+        if !self.present(session, claim).await?.database {
+            return Ok(Some(no_database(claim)));
+        }
+        Ok(match table::find(session, claim).await? {
+            table @ Table::Absent => table.difference(claim),
+            _ => None,
+        })
+    }
+
+    async fn access(
         &self,
         session: &mut Session,
         claim: &Claim,
         password: Option<&Password>,
-    ) -> Result<Option<String>, TenancyError> {
-        if !self.present(session, claim).await?.database {
-            return Ok(Some(format!("database {:?} does not exist", claim.schema)));
+    ) -> Result<Access, TenancyError> {
+        if let Some(what) = self.lost(session, claim).await? {
+            return Ok(Access::Lost(what));
         }
         if let Some(why) = open(session, claim).await? {
-            return Ok(Some(why));
+            return Ok(Access::Differs(why));
         }
         if let Some(why) = table::find(session, claim).await?.difference(claim) {
-            return Ok(Some(why));
+            return Ok(Access::Differs(why));
         }
         let found = rights::find(session, claim).await?;
         if let Some(why) = reasons(rights::repairs(&found, claim)) {
-            return Ok(Some(why));
+            return Ok(Access::Differs(why));
         }
         let Some(password) = password else {
-            return Ok(None);
+            return Ok(Access::Exact);
         };
         let user = &claim.user;
         Ok(match self.try_password(session, claim, password).await? {
-            Entry::Accepted => None,
-            Entry::WrongPassword => Some(format!(
+            Entry::Accepted => Access::Exact,
+            Entry::WrongPassword => Access::Differs(format!(
                 "the server does not accept the password of user {user:?}"
             )),
-            Entry::Suspended => Some(format!("user {user:?} is locked")),
+            Entry::Suspended => Access::Differs(format!("user {user:?} is locked")),
         })
     }
 

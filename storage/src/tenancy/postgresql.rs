@@ -16,6 +16,11 @@
 //!
 //! # What PostgreSQL does not keep from a tenant
 //! * Names of databases and roles, who is connected, sizes and counters of statistics can be read.
+//! * Memory for locks is one for all (`max_locks_per_transaction`): a tenant that locks very
+//!   many tables at once makes what others begin fail (53200) until its transaction ends. Locks by number, with which it would take least, a tenant may not take
+//!   where the administrator is a superuser: kine needs none.
+//! * Connections are one for all (`max_connections`): set it to more than [`CONNECTIONS`]
+//!   times the number of tenants.
 //! * Its own password and its own settings of sessions can be changed by it, which
 //!   [`Tenancy::prepare`](crate::tenancy::Tenancy::prepare) puts right.
 //! * There are no quotas: a tenant can fill the disk, and keep processors and memory busy.
@@ -25,12 +30,14 @@
 
 use async_trait::async_trait;
 
-use crate::tenancy::sql::entrance::{BY_CERTIFICATE, Guard};
+use crate::tenancy::sql::entrance::{BY_CERTIFICATE, Entrance, Guard};
+use crate::tenancy::sql::gauge::{Gauge, patience};
 use crate::tenancy::sql::names::PLACE;
-use crate::tenancy::sql::{Present, Server, Sql};
-use crate::tenancy::{Claim, Connection, Health, Password, TenancyError};
+use crate::tenancy::sql::{Present, Server, Sql, no_database};
+use crate::tenancy::{Access, Claim, Connection, Health, Password, TenancyError};
 
 mod connection;
+mod departure;
 mod entrance;
 mod failure;
 mod handshake;
@@ -40,6 +47,7 @@ mod rights;
 mod scram;
 
 use connection::{Link, Login, Session};
+use failure::Failure;
 use names::{identifier, literal};
 pub use rights::CONNECTIONS;
 use rights::Repair;
@@ -48,6 +56,7 @@ use rights::Repair;
 pub struct PostgreSql {
     link: Link,
     guard: Guard,
+    gauge: Gauge,
 }
 
 /// See [`crate::tenancy::connect`].
@@ -55,6 +64,7 @@ pub fn connect(connection: Connection) -> Result<Sql<PostgreSql>, TenancyError> 
     Ok(Sql::new(PostgreSql {
         link: Link::new(connection)?,
         guard: Guard::default(),
+        gauge: Gauge::default(),
     }))
 }
 
@@ -138,22 +148,11 @@ impl PostgreSql {
                 .as_ref()
                 .is_some_and(|sql| sql.contains(" owner to "))
             {
-                self.join(session, claim).await?;
+                join(session, &claim.user).await?;
             }
             if let Some(sql) = repair.sql {
                 session.run("repair rights", sql).await?;
             }
-        }
-        Ok(())
-    }
-
-    /// Only a member of a role may give it something or end its sessions, or a superuser.
-    async fn join(&self, session: &mut Session, claim: &Claim) -> Result<(), TenancyError> {
-        let sql = "select not pg_catalog.pg_has_role(current_user, oid, 'usage')
-            from pg_catalog.pg_roles where rolname = $1";
-        if session.holds("look at roles", sql, &[&claim.user]).await? {
-            let sql = format!("grant {} to current_user", identifier(&claim.user));
-            session.run("join the user's role", sql).await?;
         }
         Ok(())
     }
@@ -190,6 +189,36 @@ impl PostgreSql {
     }
 }
 
+/// Bytes of all databases that the administrator may enter.
+async fn measure(session: &mut Session) -> Result<u64, Failure> {
+    let patience = patience(session.deadline);
+    let limit = format!("set statement_timeout = {}", patience.as_millis());
+    session.run("limit the question", limit).await?;
+    session.deadline = patience;
+    let sql = "select coalesce(sum(pg_catalog.pg_database_size(oid)), 0)::bigint
+        from pg_catalog.pg_database
+        where pg_catalog.has_database_privilege(oid, 'connect')";
+    let found: Vec<(i64,)> = session.rows("measure", sql, &[]).await?;
+    Ok(found
+        .first()
+        .map_or(0, |row| u64::try_from(row.0).unwrap_or(0)))
+}
+
+fn no_table(claim: &Claim) -> String {
+    format!("database {:?} has no table \"kine\" any more", claim.schema)
+}
+
+/// Only a member of a role may give it something or end its sessions, or a superuser.
+async fn join(session: &mut Session, user: &str) -> Result<(), Failure> {
+    let sql = "select not pg_catalog.pg_has_role(current_user, oid, 'usage')
+        from pg_catalog.pg_roles where rolname = $1";
+    if session.holds("look at roles", sql, &[user]).await? {
+        let sql = format!("grant {} to current_user", identifier(user));
+        session.run("join the user's role", sql).await?;
+    }
+    Ok(())
+}
+
 #[async_trait]
 impl Server for PostgreSql {
     type Session = Session;
@@ -223,19 +252,16 @@ impl Server for PostgreSql {
         let mut session = self.link.open().await?;
         self.link.prove(&session.endpoint).await?;
         let entrance = self.guard.entrance(entrance::try_doors(&self.link)).await?;
-        let sql =
-            "select pg_catalog.split_part(pg_catalog.current_setting('server_version'), ' ', 1),
-            (select coalesce(sum(pg_catalog.pg_database_size(oid)), 0)::bigint
-             from pg_catalog.pg_database
-             where pg_catalog.has_database_privilege(oid, 'connect'))";
-        let found: Vec<(String, i64)> = session.rows("ask the server", sql, &[]).await?;
-        let (version, size) = found.into_iter().next().unwrap_or_default();
+        let sql = "select pg_catalog.split_part(current_setting('server_version'), ' ', 1)";
+        let found: Vec<(String,)> = session.rows("ask the server", sql, &[]).await?;
+        let (version,) = found.into_iter().next().unwrap_or_default();
         let mut gaps = self.gaps(&mut session).await?;
         if entrance.by_certificate {
             gaps.push(BY_CERTIFICATE.to_owned());
         }
+        // Last, for what it leaves undone ends with the connection.
+        let size = self.gauge.size(measure(&mut session)).await;
         session.close().await;
-        let size = u64::try_from(size).unwrap_or(0);
         Ok(Health {
             version,
             revision: 0,
@@ -248,12 +274,21 @@ impl Server for PostgreSql {
         })
     }
 
-    async fn authenticates(&self) -> Result<bool, TenancyError> {
-        Ok(self
-            .guard
-            .entrance(entrance::try_doors(&self.link))
-            .await?
-            .guarded)
+    async fn entrance(&self) -> Result<Entrance, TenancyError> {
+        self.guard.entrance(entrance::try_doors(&self.link)).await
+    }
+
+    async fn admit_first(&self, session: &mut Session, _claim: &Claim) -> Result<(), TenancyError> {
+        let sql = "select rolsuper or (rolcreatedb and rolcreaterole)
+            from pg_catalog.pg_roles where rolname = current_user";
+        match session.holds("look at the administrator", sql, &[]).await? {
+            true => Ok(()),
+            false => Err(TenancyError::Refused(
+                "the administrator may not make databases and roles: it needs to be a \
+                 superuser, or to have CREATEDB and CREATEROLE"
+                    .to_owned(),
+            )),
+        }
     }
 
     async fn claims(&self, session: &mut Session) -> Result<Vec<Claim>, TenancyError> {
@@ -307,12 +342,17 @@ impl Server for PostgreSql {
         }
 
         let mut inside = self.inside(session, claim).await?;
-        let mended = match rights::repairs_inside(&mut inside, claim).await {
-            Ok(repairs) => self.mend(&mut inside, claim, repairs).await,
-            Err(error) => Err(error),
+        let mended = async {
+            let repairs = rights::repairs_inside(&mut inside, claim).await?;
+            self.mend(&mut inside, claim, repairs).await?;
+            rights::has_table(&mut inside).await
         };
+        let mended = mended.await;
         inside.close().await;
-        mended?;
+        if !mended? {
+            // It begins anew.
+            place::note(session, claim, false).await?;
+        }
 
         let wrong = match new {
             true => true,
@@ -330,39 +370,70 @@ impl Server for PostgreSql {
         Ok(())
     }
 
-    async fn difference(
+    async fn lost(
+        &self,
+        session: &mut Session,
+        claim: &Claim,
+    ) -> Result<Option<String>, TenancyError> {
+        if !self.present(session, claim).await?.database {
+            return Ok(Some(no_database(claim)));
+        }
+        let mut inside = match self.link.enter(&session.endpoint, &claim.schema).await {
+            // It is closed. To open it makes no data.
+            Err(failure) if failure.code == "55000" => return Ok(None),
+            inside => inside?,
+        };
+        let there = rights::has_table(&mut inside).await;
+        inside.close().await;
+        Ok((!there?).then(|| no_table(claim)))
+    }
+
+    async fn access(
         &self,
         session: &mut Session,
         claim: &Claim,
         password: Option<&Password>,
-    ) -> Result<Option<String>, TenancyError> {
+    ) -> Result<Access, TenancyError> {
         let there = self.present(session, claim).await?;
         if !there.database {
-            return Ok(Some(format!("database {:?} does not exist", claim.schema)));
+            return Ok(Access::Lost(no_database(claim)));
         }
         if !there.user {
-            return Ok(Some(format!("user {:?} does not exist", claim.user)));
+            let why = format!("user {:?} does not exist", claim.user);
+            return Ok(Access::Differs(why));
         }
         let found = rights::find(session, claim).await?;
         let why = |repairs: Vec<Repair>| {
             let why: Vec<_> = repairs.into_iter().map(|repair| repair.why).collect();
-            (!why.is_empty()).then(|| why.join("; "))
+            (!why.is_empty()).then(|| Access::Differs(why.join("; ")))
         };
-        if let Some(why) = why(rights::repairs(&found, claim)) {
-            return Ok(Some(why));
+        if let Some(differs) = why(rights::repairs(&found, claim)) {
+            return Ok(differs);
         }
         let mut inside = self.inside(session, claim).await?;
-        let repairs = rights::repairs_inside(&mut inside, claim).await;
+        let looked = async {
+            let has_table = rights::has_table(&mut inside).await?;
+            let repairs = rights::repairs_inside(&mut inside, claim).await?;
+            Ok::<_, TenancyError>((has_table, repairs))
+        };
+        let looked = looked.await;
         inside.close().await;
-        if let Some(why) = why(repairs?) {
-            return Ok(Some(why));
+        let (has_table, repairs) = looked?;
+        // kine makes its table when it first starts.
+        if has_table {
+            place::note(session, claim, true).await?;
+        } else if place::began(session, claim).await? {
+            return Ok(Access::Lost(no_table(claim)));
+        }
+        if let Some(differs) = why(repairs) {
+            return Ok(differs);
         }
         let Some(password) = password else {
-            return Ok(None);
+            return Ok(Access::Exact);
         };
         Ok(match self.try_password(session, claim, password).await? {
-            Entry::Accepted => None,
-            Entry::WrongPassword => Some(format!(
+            Entry::Accepted => Access::Exact,
+            Entry::WrongPassword => Access::Differs(format!(
                 "the server does not accept the password of user {:?}",
                 claim.user
             )),
@@ -374,7 +445,7 @@ impl Server for PostgreSql {
         if !there.user {
             return Ok(());
         }
-        self.join(session, claim).await?;
+        join(session, &claim.user).await?;
         let user = identifier(&claim.user);
         let sql = format!("alter role {user} nologin connection limit 0");
         session.run("shut the user out", sql).await?;
@@ -392,18 +463,13 @@ impl Server for PostgreSql {
     }
 
     async fn remove(&self, session: &mut Session, claim: &Claim) -> Result<(), TenancyError> {
+        self.shut_out(session, claim).await?;
         let there = self.present(session, claim).await?;
         if there.database {
-            if there.user {
-                self.join(session, claim).await?;
-            }
-            let database = identifier(&claim.schema);
-            let sql = format!("drop database if exists {database} with (force)");
-            session.run("drop the database", sql).await?;
+            departure::drop_database(&self.link, session, claim).await?;
         }
         if there.user {
-            let sql = format!("drop role if exists {}", identifier(&claim.user));
-            session.run("drop the user", sql).await?;
+            departure::drop_role(&self.link, session, claim).await?;
         }
         Ok(())
     }

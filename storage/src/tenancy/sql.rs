@@ -18,11 +18,14 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use entrance::{BY_CERTIFICATE_REFUSED, Entrance};
+
 use crate::tenancy::{Access, Claim, Compaction, Data, Health, Password, Tenancy, TenancyError};
 
 mod client;
 pub mod endpoint;
 pub mod entrance;
+pub mod gauge;
 pub mod names;
 pub mod servers;
 
@@ -46,6 +49,12 @@ pub trait Server: Send + Sync {
     fn admit_here(&self, _session: &Self::Session, _claim: &Claim) -> Result<(), TenancyError> {
         Ok(())
     }
+    /// Refuses what would be refused after the claim was made, while nothing is there.
+    async fn admit_first(
+        &self,
+        session: &mut Self::Session,
+        claim: &Claim,
+    ) -> Result<(), TenancyError>;
     /// A new connection.
     async fn open(&self) -> Result<Self::Session, TenancyError>;
     /// A new connection that holds the lock on this schema. Where claims have no place
@@ -58,8 +67,8 @@ pub trait Server: Send + Sync {
 
     /// What [`Tenancy::verify`] answers.
     async fn health(&self) -> Result<Health, TenancyError>;
-    /// Whether the server checks who is asking.
-    async fn authenticates(&self) -> Result<bool, TenancyError>;
+    /// Whom the server lets in.
+    async fn entrance(&self) -> Result<Entrance, TenancyError>;
 
     /// All claims, the oldest first.
     async fn claims(&self, session: &mut Self::Session) -> Result<Vec<Claim>, TenancyError>;
@@ -91,13 +100,19 @@ pub trait Server: Send + Sync {
         claim: &Claim,
         password: &Password,
     ) -> Result<(), TenancyError>;
-    /// How rights and password differ from what they should be.
-    async fn difference(
+    /// What is gone of the data of a tenant that has some; a sentence without full stop.
+    async fn lost(
+        &self,
+        session: &mut Self::Session,
+        claim: &Claim,
+    ) -> Result<Option<String>, TenancyError>;
+    /// How data, rights and password are, under a claim that is held.
+    async fn access(
         &self,
         session: &mut Self::Session,
         claim: &Claim,
         password: Option<&Password>,
-    ) -> Result<Option<String>, TenancyError>;
+    ) -> Result<Access, TenancyError>;
     /// Lets the user in no more, and ends its connections.
     async fn shut_out(
         &self,
@@ -117,6 +132,11 @@ pub struct Present {
     pub database: bool,
     /// The user.
     pub user: bool,
+}
+
+/// A sentence about a database that is gone.
+pub fn no_database(claim: &Claim) -> String {
+    format!("database {:?} does not exist", claim.schema)
 }
 
 impl Present {
@@ -291,16 +311,48 @@ impl<S: Server> Sql<S> {
         session: &mut S::Session,
         claim: &Claim,
         password: &Password,
+        data: Data,
     ) -> Result<(), TenancyError> {
         self.server.admit_here(session, claim)?;
         match self.standing(session, claim).await? {
-            Standing::Held => {}
-            Standing::Absent => self.take(session, claim).await?,
-            Standing::Otherwise(found) => {
-                return Err(TenancyError::Refused(otherwise(&found)));
+            Standing::Held => {
+                if data == Data::Kept
+                    && let Some(what) = self.server.lost(session, claim).await?
+                {
+                    return Err(TenancyError::DataLost(what));
+                }
+                self.server.give(session, claim, password).await
             }
+            Standing::Absent => {
+                self.begin(session, claim, data).await?;
+                let given = self.server.give(session, claim, password).await;
+                if let Err(TenancyError::Refused(_)) = given
+                    && self.server.present(session, claim).await?.count() == 0
+                {
+                    self.server.delete(session, claim).await?;
+                }
+                given
+            }
+            Standing::Otherwise(found) => Err(TenancyError::Refused(otherwise(&found))),
         }
-        self.server.give(session, claim, password).await
+    }
+
+    /// Takes names that nobody has claimed.
+    async fn begin(
+        &self,
+        session: &mut S::Session,
+        claim: &Claim,
+        data: Data,
+    ) -> Result<(), TenancyError> {
+        if data == Data::Kept && !self.server.present(session, claim).await?.database {
+            return Err(TenancyError::DataLost(format!(
+                "database {:?} does not exist, and nobody has claimed it: the datastore is \
+                 another one, or it was emptied",
+                claim.schema
+            )));
+        }
+        self.server.admit_first(session, claim).await?;
+        self.take(session, claim).await
     }
 
     /// Changes something of the tenant, if it holds its claim.
@@ -353,8 +405,7 @@ impl<S: Server> Sql<S> {
             Standing::Otherwise(found) => return Ok(Access::Differs(otherwise(&found))),
             Standing::Absent => return Ok(Access::Unclaimed),
         }
-        let difference = self.server.difference(session, claim, password).await?;
-        Ok(difference.map_or(Access::Exact, Access::Differs))
+        self.server.access(session, claim, password).await
     }
 
     /// A number that is 0 without the claim.
@@ -411,15 +462,21 @@ impl<S: Server> Tenancy for Sql<S> {
             ));
         };
         names::admit_password(password)?;
-        if !self.server.authenticates().await? {
+        let entrance = self.server.entrance().await?;
+        if !entrance.guarded {
             return Err(TenancyError::Refused(
                 "the datastore lets everybody in without the right password: every tenant \
                  could read all others; make it ask for passwords"
                     .to_owned(),
             ));
         }
+        if entrance.by_certificate {
+            return Err(TenancyError::Refused(BY_CERTIFICATE_REFUSED.to_owned()));
+        }
         let mut session = self.server.lock(&claim.schema, true).await?;
-        let done = self.prepare_under(&mut session, claim, password).await;
+        let done = self
+            .prepare_under(&mut session, claim, password, data)
+            .await;
         self.server.close(session).await;
         done
     }

@@ -18,6 +18,10 @@ const PORT: u16 = 3306;
 const OLDEST_MARIADB: (u32, u32) = (10, 4);
 const OLDEST_MYSQL: (u32, u32) = (5, 7);
 
+/// Seconds after which the server gives up a connection that is not used. Longer than
+/// connections are kept.
+const IDLE: u64 = 120;
+
 /// Who connects where.
 pub struct Login<'a> {
     pub user: &'a str,
@@ -34,7 +38,8 @@ pub struct Session {
     pub version: String,
     pub mariadb: bool,
     connection: MySqlConnection,
-    deadline: Duration,
+    /// For one statement.
+    pub deadline: Duration,
 }
 
 impl Session {
@@ -216,11 +221,11 @@ impl Link {
             connection: self.login(endpoint, &login).await?,
             deadline: self.servers.deadline(),
         };
-        // How texts are quoted, that what is written stays, and how long is waited. Only
-        // MySQL reads the comment: it would remember the sizes of tables for a day.
+        // How texts are quoted, that what is written stays, how long is waited, and how long
+        // the server keeps the locks of one of us who vanished. Only MySQL reads the comment: it would remember the sizes of tables for a day.
         let settings = format!(
             "set session sql_mode = '', autocommit = 1, lock_wait_timeout = {0}, \
-             innodb_lock_wait_timeout = {0} /*!80000 , information_schema_stats_expiry = 0 */",
+             innodb_lock_wait_timeout = {0}, wait_timeout = {IDLE} /*!80000 , information_schema_stats_expiry = 0 */",
             session.patience()
         );
         session.run("set up the session", settings).await?;

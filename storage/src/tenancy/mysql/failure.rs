@@ -92,6 +92,10 @@ fn meaning(number: u16, message: &str, text: String) -> TenancyError {
                  least those that Steward gives to tenants, and CREATE, DROP, CREATE USER, \
                  PROCESS, CONNECTION ADMIN and SELECT on mysql.*"
         )),
+        1461 => TenancyError::Unreachable(format!(
+            "{text}; tenants together keep more prepared statements than the server allows: \
+             raise max_prepared_stmt_count"
+        )),
         // Too many connections, a server that ends, a lock that was not had in time, a
         // server that only reads, a network that failed.
         1040
@@ -125,5 +129,7 @@ mod tests {
         assert!(matches!(kind(1030), TenancyError::NoSpace(_)));
         assert!(matches!(kind(1227), TenancyError::Refused(_)));
         assert!(matches!(kind(1064), TenancyError::Other(_)));
+        let many = kind(1461).to_string();
+        assert!(many.contains("max_prepared_stmt_count"), "{many}");
     }
 }

@@ -19,6 +19,18 @@ const OTHERS: [&str; 2] = ["postgres", "template1"];
 /// Before that `DROP DATABASE` cannot end connections.
 const OLDEST: i32 = 130_000;
 
+/// Milliseconds after which the server gives up a connection that is not used. Longer than
+/// connections are kept.
+const IDLE: u32 = 120_000;
+
+/// Version, whether it is a standby, and whether it only reads all the same. Versions before
+/// 14 do not give up what is not used.
+const STATE: &str = "\
+select current_setting('server_version_num')::int4, pg_is_in_recovery(),
+       current_setting('transaction_read_only')::bool,
+       case when current_setting('server_version_num')::int4 >= 140000
+            then set_config('idle_session_timeout', $1, false) end";
+
 /// Who connects where.
 pub struct Login<'a> {
     pub user: &'a str,
@@ -34,7 +46,8 @@ pub struct Session {
     /// Whether it is to the database that holds the claims.
     pub in_place: bool,
     connection: PgConnection,
-    deadline: Duration,
+    /// For one statement.
+    pub deadline: Duration,
 }
 
 impl Session {
@@ -102,10 +115,18 @@ impl Link {
     fn options(&self, endpoint: &Endpoint, login: &Login) -> PgConnectOptions {
         let c = &self.servers.connection;
         // In a tenant's database the tenant makes functions; none of them may stand in for
-        // one of the server's.
+        // one of the server's. And the server does not keep for long the locks of one of us
+        // who vanished.
+        let deadline = c.deadline.as_millis().to_string();
         let settings = [
             ("search_path", "pg_catalog".to_owned()),
-            ("lock_timeout", c.deadline.as_millis().to_string()),
+            ("lock_timeout", deadline.clone()),
+            ("statement_timeout", deadline),
+            ("idle_in_transaction_session_timeout", IDLE.to_string()),
+            ("tcp_user_timeout", IDLE.to_string()),
+            ("tcp_keepalives_idle", "30".to_owned()),
+            ("tcp_keepalives_interval", "10".to_owned()),
+            ("tcp_keepalives_count", "3".to_owned()),
         ];
         let mut options = PgConnectOptions::new_without_pgpass()
             .host(&endpoint.host)
@@ -179,14 +200,20 @@ impl Link {
             elsewhere = &["3D000", "42501"];
         }
         let mut session = found?;
-        let question = "select pg_is_in_recovery(), current_setting('server_version_num')::int4";
-        let state: Vec<(bool, i32)> = session.rows("ask the server", question, &[]).await?;
+        let idle = IDLE.to_string();
+        let state: Vec<(i32, bool, bool, Option<String>)> =
+            session.rows("ask the server", STATE, &[&idle]).await?;
         match state.first() {
-            Some((true, _)) => Err(Failure::unreachable(
+            Some((_, true, ..)) => Err(Failure::unreachable(
                 endpoint,
                 "this server is a standby, which only reads",
             )),
-            Some((_, version)) if *version < OLDEST => Err(Failure::refused(
+            Some((_, _, true, _)) => Err(Failure::unreachable(
+                endpoint,
+                "this server only reads (default_transaction_read_only is on, which some set \
+                 when the disk is full)",
+            )),
+            Some((version, ..)) if *version < OLDEST => Err(Failure::refused(
                 endpoint,
                 "PostgreSQL 13 or later is needed",
             )),

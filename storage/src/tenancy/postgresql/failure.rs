@@ -81,6 +81,12 @@ impl Failure {
         }
     }
 
+    /// Whether somebody else's transaction holds what was needed.
+    pub fn is_held_up(&self) -> bool {
+        // "tuple concurrently updated" has no code of its own.
+        matches!(self.code.as_str(), "55P03" | "57014" | "40P01" | "XX000")
+    }
+
     /// Whether the server did not accept who is asking.
     pub fn is_wrong_password(&self) -> bool {
         self.code == "28P01"
@@ -95,6 +101,10 @@ fn meaning(code: &str, text: String) -> TenancyError {
              CREATEROLE and to own what Steward works with"
         )),
         ("2BP01" | "55006", _) => TenancyError::Refused(text),
+        ("53200", _) => TenancyError::Unreachable(format!(
+            "{text}; tenants together hold more locks than the server has memory for: raise \
+             max_locks_per_transaction"
+        )),
         // A lock was not had in time; the server starts, stops, or has no more room for us.
         ("55P03" | "25006", _) | (_, "08" | "57" | "53") => TenancyError::Unreachable(text),
         (_, "28") => TenancyError::Unauthenticated(text),
@@ -116,5 +126,7 @@ mod tests {
         assert!(matches!(kind("42501"), TenancyError::Refused(_)));
         assert!(matches!(kind("XX000"), TenancyError::Other(_)));
         assert!(matches!(kind(""), TenancyError::Other(_)));
+        let many = kind("53200").to_string();
+        assert!(many.contains("max_locks_per_transaction"), "{many}");
     }
 }

@@ -21,7 +21,8 @@ create table if not exists steward.claims (
     uid text collate \"C\" not null,
     namespace text not null,
     name text not null,
-    role text
+    role text,
+    begun boolean not null default false
 )";
 
 /// A connection to the place, which is made unless it is there.
@@ -173,6 +174,26 @@ pub async fn insert(session: &mut Session, claim: &Claim) -> Result<bool, Tenanc
     let mut values: Vec<&str> = values.into_iter().map(String::as_str).collect();
     values.push(role);
     Ok(session.holds("claim", sql, &values).await?)
+}
+
+/// Whether the table of this tenant was ever seen.
+pub async fn began(session: &mut Session, claim: &Claim) -> Result<bool, TenancyError> {
+    let sql = "select begun from steward.claims where schema = $1 and uid = $2";
+    let names = [claim.schema.as_str(), claim.uid.as_str()];
+    Ok(session.holds("read a claim", sql, &names).await?)
+}
+
+/// Notes whether the table of this tenant was seen, if that is news.
+pub async fn note(session: &mut Session, claim: &Claim, seen: bool) -> Result<(), TenancyError> {
+    if began(session, claim).await? == seen {
+        return Ok(());
+    }
+    let sql = format!(
+        "update steward.claims set begun = {seen} where schema = {} and uid = {}",
+        literal(&claim.schema),
+        literal(&claim.uid)
+    );
+    Ok(session.run("note that there is data", sql).await?)
 }
 
 /// Deletes this claim.

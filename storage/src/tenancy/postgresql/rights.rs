@@ -43,7 +43,7 @@ pub struct Found {
     pub members: Vec<String>,
     /// Other databases that name it in their own list of rights.
     pub databases: Vec<String>,
-    /// Where else it owns something or was given a right.
+    /// Where else it owns something, or was given a right on what all databases share.
     pub elsewhere: Vec<String>,
     /// Owner of its database, if that is not an administrator.
     pub owner: Option<String>,
@@ -232,6 +232,16 @@ pub async fn repairs_inside(
         )),
         Some((true,)) => {}
     }
+    let functions = names(session.rows("look at locks", LOCKS, &parameters).await?);
+    if !functions.is_empty() {
+        repairs.push(Repair::new(
+            format!("user {:?} may take locks by number", claim.user),
+            format!(
+                "revoke execute on function {} from public, {user}",
+                functions.join(", ")
+            ),
+        ));
+    }
     let tables: Vec<(String, String)> = session.rows("look at tables", TABLES, &parameters).await?;
     for (name, kind) in tables {
         repairs.push(Repair::new(
@@ -240,6 +250,14 @@ pub async fn repairs_inside(
         ));
     }
     Ok(repairs)
+}
+
+/// Whether kine's table is there.
+pub async fn has_table(session: &mut Session) -> Result<bool, TenancyError> {
+    let sql = "select true from pg_catalog.pg_class c
+        join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+        where n.nspname = 'public' and c.relname = 'kine' and c.relkind in ('r', 'p')";
+    Ok(session.holds("look for the table", sql, &[]).await?)
 }
 
 const ROLE: &str = "\
@@ -275,7 +293,8 @@ from pg_catalog.pg_database d, pg_catalog.aclexplode(d.datacl) a
 join pg_catalog.pg_roles r on r.oid = a.grantee
 where r.rolname = $1 and d.datname <> $2 order by 1";
 
-/// Rights on databases are looked at one by one, so they do not count here.
+/// Rights on databases are looked at one by one, so they do not count here. What others
+/// gave it in databases that it may not enter opens nothing: nobody can be kept from giving.
 const ELSEWHERE: &str = "\
 select distinct coalesce(d.datname::text, 'shared by all') from pg_catalog.pg_shdepend s
 join pg_catalog.pg_roles r on r.oid = s.refobjid
@@ -284,7 +303,7 @@ where s.refclassid = 'pg_catalog.pg_authid'::pg_catalog.regclass
   and r.rolname = $1
   and s.classid not in ('pg_catalog.pg_database'::pg_catalog.regclass,
                         'pg_catalog.pg_auth_members'::pg_catalog.regclass)
-  and (s.dbid = 0 or d.datname is distinct from $2)
+  and (s.dbid = 0 or s.deptype = 'o' and d.datname is distinct from $2)
 order by 1";
 
 const DATABASE: &str = "\
@@ -308,6 +327,16 @@ select pg_catalog.has_schema_privilege(r.oid, n.oid, 'usage')
    and pg_catalog.has_schema_privilege(r.oid, n.oid, 'create')
 from pg_catalog.pg_namespace n, pg_catalog.pg_roles r
 where n.nspname = 'public' and r.rolname = $1";
+
+/// Functions that take memory for locks which all databases share, a million in one
+/// statement. Only a superuser takes them from a tenant.
+const LOCKS: &str = "\
+select 'pg_catalog.' || p.oid::pg_catalog.regprocedure::text from pg_catalog.pg_proc p
+where p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace
+  and p.proname ~ '^pg_(try_)?advisory_(xact_)?lock(_shared)?$'
+  and pg_catalog.has_function_privilege($1, p.oid, 'execute')
+  and exists (select from pg_catalog.pg_roles a where a.rolname = current_user and a.rolsuper)
+order by 1";
 
 /// kine's table, as a restored copy may bring it.
 const TABLES: &str = "\

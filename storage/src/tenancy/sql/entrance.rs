@@ -16,6 +16,12 @@ pub const BY_CERTIFICATE: &str = "The client certificate of the datastore alone 
     the administrator, and tenants' pods get a copy of it; make the server ask for the \
     password too.";
 
+/// What is answered to who wants to bring a tenant there.
+pub const BY_CERTIFICATE_REFUSED: &str = "the client certificate of the datastore alone lets \
+    one in as the administrator, and tenants' pods get a copy of it: make the server ask for \
+    the password too (PostgreSQL: in pg_hba.conf \"scram-sha-256 clientcert=verify-ca\" instead \
+    of \"cert\"), or take the certificate out of the DataStore";
+
 /// Who is let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entrance {
@@ -39,6 +45,7 @@ impl Guard {
         if let Some((since, entrance)) = *known
             && since.elapsed() < KNOWN_FOR
             && entrance.guarded
+            && !entrance.by_certificate
         {
             return Ok(entrance);
         }
