@@ -107,6 +107,10 @@ pub const ANNOTATION_STORAGE_CONFIG: &str = "storage.steward.butlerlabs.dev/conf
 /// Pod annotation: the checksum of the datastore certificate, so that pods roll.
 pub const ANNOTATION_STORAGE_CERTIFICATE: &str = "storage.steward.butlerlabs.dev/certificate";
 
+/// Pod annotation: when an empty database was made in place of one that was lost, so that
+/// nobody goes on with what was in it.
+pub const ANNOTATION_STORAGE_BEGUN: &str = "storage.steward.butlerlabs.dev/begun";
+
 /// Finalizer of a tenant: its data and user in the datastore.
 pub const FINALIZER: &str = "finalizer.steward.butlerlabs.dev";
 /// Finalizer of a tenant: what runs inside it on our behalf stops first.

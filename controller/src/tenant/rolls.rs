@@ -167,6 +167,7 @@ pub fn change(world: &World, plan: &Plan, wanted: &Deployment) -> Change {
         || has_own_cause(world, plan, wanted, live)
         || has_another_address(wanted, live)
         || has_another_password(wanted, live)
+        || has_begun_anew(wanted, live)
     {
         Change::Asked
     } else {
@@ -208,6 +209,15 @@ fn has_other_keys(tenant: &str, wanted: &Deployment, live: &Deployment) -> bool 
         let keys = keys && name != names::LABEL_POD_DATASTORE;
         keys && label(live, name).is_some_and(|before| before != checksum)
     })
+}
+
+/// Its database is an empty one now, of which its pods do not know.
+fn has_begun_anew(wanted: &Deployment, live: &Deployment) -> bool {
+    let begun = |of: &Deployment| {
+        let meta = of.spec.as_ref()?.template.metadata.as_ref()?;
+        objects::annotation(meta, names::ANNOTATION_STORAGE_BEGUN).map(str::to_owned)
+    };
+    begun(wanted) != begun(live)
 }
 
 /// The database has this tenant's new password already, and lets nobody in with the one of

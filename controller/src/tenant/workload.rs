@@ -63,6 +63,15 @@ pub fn plan(world: &World, keys: &Keys, place: &Backing, plan: &mut Plan) {
     );
 }
 
+/// When the pods began with an empty database in place of one that was lost.
+fn begun(world: &World) -> Option<&str> {
+    let live = world
+        .deployment()
+        .filter(|live| world.ours(&live.metadata))?;
+    let template = live.spec.as_ref()?.template.metadata.as_ref()?;
+    objects::annotation(template, names::ANNOTATION_STORAGE_BEGUN)
+}
+
 /// Whether all pods listen on the port that is wanted.
 pub fn listens_at_port(world: &World) -> bool {
     let Some(live) = world.deployment().filter(|live| world.ours(&live.metadata)) else {
@@ -181,6 +190,11 @@ fn template_meta(world: &World, keys: &Keys, place: &Backing) -> ObjectMeta {
                 .map(|checksum| (annotation.to_owned(), checksum)),
         );
     }
+    let begun = match place.anew {
+        true => Some(world.now.to_string()),
+        false => begun(world).map(str::to_owned),
+    };
+    annotations.extend(begun.map(|at| (names::ANNOTATION_STORAGE_BEGUN.to_owned(), at)));
     let mut metadata = ObjectMeta {
         labels: Some(labels),
         annotations: Some(annotations),

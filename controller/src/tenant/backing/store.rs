@@ -51,6 +51,8 @@ pub struct Backing {
     /// The tenant has its rights in the database, or gets them before the
     /// Deployment is written.
     pub granted: bool,
+    /// An empty database is made in this pass in place of one that was lost.
+    pub anew: bool,
 }
 
 /// What there is to prove who the database is, and who its client.
@@ -233,6 +235,7 @@ pub fn plan(world: &World, entropy: &Entropy, expiry: &Expiry, plan: &mut Plan) 
         return place;
     }
     place.granted = grant(world, plan, &claim, password.as_ref());
+    place.anew = place.granted && matches!(world.store.access, Some(AccessFact::Lost(_)));
     if place.granted {
         let first = settings.endpoints.first();
         place.config_checksum = Some(config(world, plan, &claim, password.as_ref(), first));

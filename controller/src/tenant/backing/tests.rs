@@ -448,6 +448,14 @@ fn tls_that_does_not_work_is_given_to_nobody() {
     assert!(secret.unwrap().contains_key("ca.crt"), "in the same pass");
 }
 
+fn pod_annotation(lab: &Lab) -> Option<String> {
+    let template = lab.world.deployment()?.spec.clone()?.template;
+    let annotations = template.metadata?.annotations?;
+    annotations
+        .get(apiservice::names::ANNOTATION_STORAGE_BEGUN)
+        .cloned()
+}
+
 /// Rule 17: in an empty database nodes would find that nothing should run on them.
 #[test]
 fn lost_data_is_not_replaced_by_none() {
@@ -480,7 +488,16 @@ fn lost_data_is_not_replaced_by_none() {
     let uid = lab.world.uid().to_owned();
     let annotations = lab.tenant().metadata.annotations.get_or_insert_default();
     annotations.insert(apiservice::names::ANNOTATION_START_EMPTY.to_owned(), uid);
-    assert!(grant(&lab.plan()).is_some(), "somebody decided");
+    let pods = pod_annotation(&lab);
+    lab.later(10);
+    lab.turn = crate::tenant::rolls::Turn::Waits(crate::tenant::rolls::Wait::ForOthers);
+    let plan = lab.pass();
+    assert!(grant(&plan).is_some(), "somebody decided");
+    // What runs still has in mind what was there.
+    let begun = pod_annotation(&lab);
+    assert_ne!(begun, pods);
+    lab.pass();
+    assert_eq!(pod_annotation(&lab), begun, "once");
 }
 
 /// The database has the new password at once, so pods do not wait for their turn.
