@@ -22,6 +22,8 @@
 //!   is gone. Raise it with the number of tenants.
 //! * Connections are one for all (`max_connections`): set it to more than [`CONNECTIONS`]
 //!   times the number of tenants.
+//! * A transaction that it has prepared (`XA PREPARE`) outlives it and holds its tables, and
+//!   the server does not say whose it is: the deletion asks a person to end it.
 //! * Its own password can be changed by it, which
 //!   [`Tenancy::prepare`](crate::tenancy::Tenancy::prepare) puts right.
 //! * Locks by name (`GET_LOCK`) are one for all, so that ours have names that nobody can
@@ -38,6 +40,7 @@ use crate::tenancy::sql::{Present, Server, Sql, no_database};
 use crate::tenancy::{Access, Claim, Connection, Health, Password, TenancyError};
 
 mod connection;
+mod departure;
 mod entrance;
 mod failure;
 mod handshake;
@@ -435,8 +438,7 @@ impl Server for MySql {
 
     async fn remove(&self, session: &mut Session, claim: &Claim) -> Result<(), TenancyError> {
         self.shut_out(session, claim).await?;
-        let sql = format!("drop database if exists {}", identifier(&claim.schema));
-        Ok(session.run("drop the database", sql).await?)
+        departure::drop_database(session, claim).await
     }
 
     async fn size(&self, session: &mut Session, claim: &Claim) -> Result<u64, TenancyError> {
