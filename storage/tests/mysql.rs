@@ -719,6 +719,28 @@ async fn passwords_are_rotated_and_kept() {
     assert!(matches!(again, Ok(Access::Differs(_))), "{again:?}");
 }
 
+/// While nothing has changed, a look at a tenant is no login.
+#[tokio::test]
+async fn a_password_is_tried_when_it_may_have_changed() {
+    let (server, tenancy) = ready();
+    let a = claim("1", "a", "u");
+    tenancy
+        .prepare(&a, Some(&secret()), Data::New)
+        .await
+        .unwrap();
+    let mut root = administrator(&server).await;
+    run(&mut root, "set global general_log = on").await;
+    for _ in 0..3 {
+        assert_eq!(tenancy.check(&a, Some(&secret())).await, Ok(Access::Exact));
+    }
+    let log = general_log(&server);
+    assert_eq!(log.matches("Connect\tu@").count(), 1, "{log}");
+    let mut own = tenant(&server, &a).await.unwrap();
+    run(&mut own, "set password = password('mine')").await;
+    let differs = tenancy.check(&a, Some(&secret())).await;
+    assert!(matches!(differs, Ok(Access::Differs(_))), "{differs:?}");
+}
+
 #[tokio::test]
 async fn names_that_are_hard_and_names_that_are_refused() {
     let (server, tenancy) = ready();

@@ -36,6 +36,7 @@ use tokio::time::Instant;
 
 use crate::tenancy::sql::entrance::{BY_CERTIFICATE, Entrance, Guard};
 use crate::tenancy::sql::gauge::{Gauge, patience};
+use crate::tenancy::sql::logins::Logins;
 use crate::tenancy::sql::{Present, Server, Sql, no_database};
 use crate::tenancy::{Access, Claim, Connection, Health, Password, TenancyError};
 
@@ -61,6 +62,7 @@ pub struct MySql {
     link: Link,
     guard: Guard,
     gauge: Gauge,
+    logins: Logins,
 }
 
 /// See [`crate::tenancy::connect`].
@@ -69,6 +71,7 @@ pub fn connect(connection: Connection) -> Result<Sql<MySql>, TenancyError> {
         link: Link::new(connection)?,
         guard: Guard::default(),
         gauge: Gauge::default(),
+        logins: Logins::default(),
     }))
 }
 
@@ -422,8 +425,16 @@ impl Server for MySql {
             return Ok(Access::Exact);
         };
         let user = &claim.user;
+        // The hash of the password is part of it.
+        let stored = &found.account;
+        if self.logins.is_known(user, password, stored) {
+            return Ok(Access::Exact);
+        }
         Ok(match self.try_password(session, claim, password).await? {
-            Entry::Accepted => Access::Exact,
+            Entry::Accepted => {
+                self.logins.remember(user, password, stored);
+                Access::Exact
+            }
             Entry::WrongPassword => Access::Differs(format!(
                 "the server does not accept the password of user {user:?}"
             )),
