@@ -719,6 +719,28 @@ async fn passwords_are_rotated_and_kept() {
     assert!(matches!(again, Ok(Access::Differs(_))), "{again:?}");
 }
 
+/// While nothing has changed, a look at a tenant is no login.
+#[tokio::test]
+async fn a_password_is_tried_when_it_may_have_changed() {
+    let (server, tenancy) = ready();
+    let a = claim("1", "a", "u");
+    tenancy
+        .prepare(&a, Some(&secret()), Data::New)
+        .await
+        .unwrap();
+    let mut root = administrator(&server).await;
+    run(&mut root, "set global general_log = on").await;
+    for _ in 0..3 {
+        assert_eq!(tenancy.check(&a, Some(&secret())).await, Ok(Access::Exact));
+    }
+    let log = general_log(&server);
+    assert_eq!(log.matches("Connect\tu@").count(), 1, "{log}");
+    let mut own = tenant(&server, &a).await.unwrap();
+    run(&mut own, "set password = password('mine')").await;
+    let differs = tenancy.check(&a, Some(&secret())).await;
+    assert!(matches!(differs, Ok(Access::Differs(_))), "{differs:?}");
+}
+
 #[tokio::test]
 async fn names_that_are_hard_and_names_that_are_refused() {
     let (server, tenancy) = ready();
@@ -889,6 +911,53 @@ async fn of_several_servers_the_one_that_writes() {
         .await
         .unwrap();
     tenant(&primary, &a).await.unwrap();
+}
+
+/// A transaction that was prepared outlives its connection and its user.
+#[tokio::test]
+async fn a_transaction_that_was_prepared_is_named() {
+    let (server, tenancy) = ready();
+    let a = claim("1", "a", "u");
+    tenancy
+        .prepare(&a, Some(&secret()), Data::New)
+        .await
+        .unwrap();
+    let mut own = tenant(&server, &a).await.unwrap();
+    for sql in [
+        "xa start 'x'",
+        "insert into kine (value) values ('1')",
+        "xa end 'x'",
+        "xa prepare 'x'",
+    ] {
+        run(&mut own, sql).await;
+    }
+    tenancy.revoke(&a).await.unwrap();
+    let refused = tenancy.drop_data(&a).await.unwrap_err();
+    assert!(matches!(refused, TenancyError::Refused(_)), "{refused}");
+    assert!(refused.to_string().contains("XA ROLLBACK"), "{refused}");
+    let mut root = administrator(&server).await;
+    run(&mut root, "xa rollback 'x'").await;
+    tenancy.drop_data(&a).await.unwrap();
+    assert_eq!(tenancy.remaining(&a).await, Ok(0));
+}
+
+/// Measuring thousands of tables takes seconds, and is no part of whether a server serves.
+#[tokio::test]
+async fn many_tables_of_one_tenant_keep_nobody_waiting() {
+    let (server, tenancy) = ready();
+    let a = claim("1", "a", "u");
+    tenancy
+        .prepare(&a, Some(&secret()), Data::New)
+        .await
+        .unwrap();
+    let mut own = tenant(&server, &a).await.unwrap();
+    for n in 0..1500 {
+        run(&mut own, &format!("create table t{n} (x int)")).await;
+    }
+    let hurried = at(&server, |it| it.deadline = Duration::from_millis(400));
+    hurried.verify().await.unwrap();
+    let size = tenancy.verify().await.unwrap().size;
+    assert!(size > 1500 * 60_000, "{size}");
 }
 
 /// As a provider of databases gives one: not everything.

@@ -697,6 +697,34 @@ async fn passwords_are_rotated_and_kept() {
     assert!(matches!(again, Ok(Access::Differs(_))), "{again:?}");
 }
 
+/// While nothing has changed, a look at a tenant is no login.
+#[tokio::test]
+async fn a_password_is_tried_when_it_may_have_changed() {
+    let mut settings = Settings::local(PASSWORD);
+    settings.configuration = "log_connections = on".to_owned();
+    let server = start_with(Kind::PostgreSql, settings);
+    let tenancy = connect(connection(&server)).unwrap();
+    let a = claim("1", "a", "u");
+    tenancy
+        .prepare(&a, Some(&secret()), Data::New)
+        .await
+        .unwrap();
+    let logins = || {
+        server
+            .log()
+            .matches("connection authorized: user=u ")
+            .count()
+    };
+    for _ in 0..3 {
+        assert_eq!(tenancy.check(&a, Some(&secret())).await, Ok(Access::Exact));
+    }
+    assert_eq!(logins(), 1, "{}", server.log());
+    let mut own = tenant(&server, &a).await.unwrap();
+    run(&mut own, "alter role u password 'mine'").await;
+    let differs = tenancy.check(&a, Some(&secret())).await;
+    assert!(matches!(differs, Ok(Access::Differs(_))), "{differs:?}");
+}
+
 #[tokio::test]
 async fn names_that_are_hard_and_names_that_are_refused() {
     let (server, tenancy) = ready();

@@ -17,10 +17,15 @@
 //! # What PostgreSQL does not keep from a tenant
 //! * Names of databases and roles, who is connected, sizes and counters of statistics can be read.
 //! * Memory for locks is one for all (`max_locks_per_transaction`): a tenant that locks very
-//!   many tables at once makes what others begin fail (53200) until its transaction ends. Locks by number, with which it would take least, a tenant may not take
-//!   where the administrator is a superuser: kine needs none.
+//!   many tables at once makes what others begin fail (53200) until its transaction ends.
+//!   Locks by number, with which that is easiest, are taken from it where the administrator
+//!   is a superuser; kine needs none.
 //! * Connections are one for all (`max_connections`): set it to more than [`CONNECTIONS`]
 //!   times the number of tenants.
+//! * A tenant can give rights on what it has to the users of others. They open nothing,
+//!   since those may not enter its database, and are taken away when those are deleted.
+//!   Before PostgreSQL 15 it can also make others members of its own role, which
+//!   [`Tenancy::prepare`](crate::tenancy::Tenancy::prepare) undoes.
 //! * Its own password and its own settings of sessions can be changed by it, which
 //!   [`Tenancy::prepare`](crate::tenancy::Tenancy::prepare) puts right.
 //! * There are no quotas: a tenant can fill the disk, and keep processors and memory busy.
@@ -32,6 +37,7 @@ use async_trait::async_trait;
 
 use crate::tenancy::sql::entrance::{BY_CERTIFICATE, Entrance, Guard};
 use crate::tenancy::sql::gauge::{Gauge, patience};
+use crate::tenancy::sql::logins::Logins;
 use crate::tenancy::sql::names::PLACE;
 use crate::tenancy::sql::{Present, Server, Sql, no_database};
 use crate::tenancy::{Access, Claim, Connection, Health, Password, TenancyError};
@@ -57,6 +63,7 @@ pub struct PostgreSql {
     link: Link,
     guard: Guard,
     gauge: Gauge,
+    logins: Logins,
 }
 
 /// See [`crate::tenancy::connect`].
@@ -65,6 +72,7 @@ pub fn connect(connection: Connection) -> Result<Sql<PostgreSql>, TenancyError> 
         link: Link::new(connection)?,
         guard: Guard::default(),
         gauge: Gauge::default(),
+        logins: Logins::default(),
     }))
 }
 
@@ -431,8 +439,18 @@ impl Server for PostgreSql {
         let Some(password) = password else {
             return Ok(Access::Exact);
         };
+        let stored = rights::verifier(session, claim).await?;
+        let stored = stored.as_deref();
+        if stored.is_some_and(|it| self.logins.is_known(&claim.user, password, it)) {
+            return Ok(Access::Exact);
+        }
         Ok(match self.try_password(session, claim, password).await? {
-            Entry::Accepted => Access::Exact,
+            Entry::Accepted => {
+                if let Some(stored) = stored {
+                    self.logins.remember(&claim.user, password, stored);
+                }
+                Access::Exact
+            }
             Entry::WrongPassword => Access::Differs(format!(
                 "the server does not accept the password of user {:?}",
                 claim.user

@@ -26,6 +26,7 @@ mod client;
 pub mod endpoint;
 pub mod entrance;
 pub mod gauge;
+pub mod logins;
 pub mod names;
 pub mod servers;
 

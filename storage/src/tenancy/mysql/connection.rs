@@ -94,17 +94,26 @@ impl Session {
 
     /// The first column of what a `SHOW` statement says.
     pub async fn show(&mut self, what: &'static str, sql: String) -> Result<Vec<String>, Failure> {
-        use sqlx::Executor;
-        let asked = self.connection.fetch_all(AssertSqlSafe(sql));
-        let rows = match timeout(self.deadline, asked).await {
-            Ok(Ok(rows)) => rows,
-            Ok(Err(error)) => return Err(Failure::of(&self.endpoint, what, &error)),
-            Err(_) => return Err(Failure::silence(&self.endpoint, what, self.deadline)),
-        };
+        let rows = self.ask(what, sql).await?;
         let columns = rows.iter().map(|row| row.try_get::<String, _>(0));
         columns
             .collect::<Result<_, _>>()
             .map_err(|error| Failure::of(&self.endpoint, what, &error))
+    }
+
+    /// How many rows a statement gives that cannot be prepared.
+    pub async fn count(&mut self, what: &'static str, sql: String) -> Result<usize, Failure> {
+        Ok(self.ask(what, sql).await?.len())
+    }
+
+    async fn ask(&mut self, what: &'static str, sql: String) -> Result<Vec<MySqlRow>, Failure> {
+        use sqlx::Executor;
+        let asked = self.connection.fetch_all(AssertSqlSafe(sql));
+        match timeout(self.deadline, asked).await {
+            Ok(Ok(rows)) => Ok(rows),
+            Ok(Err(error)) => Err(Failure::of(&self.endpoint, what, &error)),
+            Err(_) => Err(Failure::silence(&self.endpoint, what, self.deadline)),
+        }
     }
 
     /// How long a lock may be waited for, in seconds.

@@ -13,6 +13,9 @@ pub const DUPLICATE: u16 = 1062;
 /// A connection that has ended by itself.
 pub const NO_SUCH_THREAD: u16 = 1094;
 
+/// A lock that was not had in time.
+pub const LOCK_WAIT: u16 = 1205;
+
 /// An error, with the number that the server gave it.
 #[derive(Debug)]
 pub struct Failure {
@@ -104,7 +107,7 @@ fn meaning(number: u16, message: &str, text: String) -> TenancyError {
         | 1129
         | 1152..=1161
         | 1203
-        | 1205
+        | LOCK_WAIT
         | 1226
         | 1290
         | 1317

@@ -23,11 +23,12 @@ const OLDEST: i32 = 130_000;
 /// connections are kept.
 const IDLE: u32 = 120_000;
 
-/// Version, whether it is a standby, and whether it only reads all the same. Versions before
-/// 14 do not give up what is not used.
+/// Version, whether it is a standby, whether it only reads all the same, and whether a
+/// superuser asks. Versions before 14 do not give up what is not used.
 const STATE: &str = "\
 select current_setting('server_version_num')::int4, pg_is_in_recovery(),
        current_setting('transaction_read_only')::bool,
+       current_setting('is_superuser')::bool,
        case when current_setting('server_version_num')::int4 >= 140000
             then set_config('idle_session_timeout', $1, false) end";
 
@@ -45,6 +46,8 @@ pub struct Session {
     pub endpoint: Endpoint,
     /// Whether it is to the database that holds the claims.
     pub in_place: bool,
+    /// Whether it is known to be a superuser's.
+    pub superuser: bool,
     connection: PgConnection,
     /// For one statement.
     pub deadline: Duration,
@@ -160,6 +163,7 @@ impl Link {
             Ok(Ok(connection)) => Ok(Session {
                 endpoint: endpoint.clone(),
                 in_place: login.database == PLACE,
+                superuser: false,
                 connection,
                 deadline,
             }),
@@ -201,14 +205,14 @@ impl Link {
         }
         let mut session = found?;
         let idle = IDLE.to_string();
-        let state: Vec<(i32, bool, bool, Option<String>)> =
+        let state: Vec<(i32, bool, bool, bool, Option<String>)> =
             session.rows("ask the server", STATE, &[&idle]).await?;
         match state.first() {
             Some((_, true, ..)) => Err(Failure::unreachable(
                 endpoint,
                 "this server is a standby, which only reads",
             )),
-            Some((_, _, true, _)) => Err(Failure::unreachable(
+            Some((_, _, true, ..)) => Err(Failure::unreachable(
                 endpoint,
                 "this server only reads (default_transaction_read_only is on, which some set \
                  when the disk is full)",
@@ -217,7 +221,10 @@ impl Link {
                 endpoint,
                 "PostgreSQL 13 or later is needed",
             )),
-            _ => Ok(session),
+            found => {
+                session.superuser = found.is_some_and(|found| found.3);
+                Ok(session)
+            }
         }
     }
 

@@ -252,6 +252,21 @@ pub async fn repairs_inside(
     Ok(repairs)
 }
 
+/// What the server stores of the user's password, where the administrator may see it.
+pub async fn verifier(
+    session: &mut Session,
+    claim: &Claim,
+) -> Result<Option<String>, TenancyError> {
+    if !session.superuser {
+        return Ok(None);
+    }
+    let sql = "select coalesce(rolpassword, '') from pg_catalog.pg_authid where rolname = $1";
+    let rows = session
+        .rows("look at the user", sql, &[&claim.user])
+        .await?;
+    Ok(names(rows).pop())
+}
+
 /// Whether kine's table is there.
 pub async fn has_table(session: &mut Session) -> Result<bool, TenancyError> {
     let sql = "select true from pg_catalog.pg_class c
