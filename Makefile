@@ -46,8 +46,12 @@ help: ## Print this
 # A cluster that is there needs nothing of the lab.
 demo_needs := $(if $(filter lab,$(CLUSTER)),tools programs)
 
+.PHONY: demo-settings
+demo-settings:
+	@tests/demo/demo.sh check
+
 .PHONY: demo
-demo: $(demo_needs) ## A cluster, Steward in it, a tenant's whole life, and nothing left (KEEP=1 keeps it)
+demo: demo-settings $(demo_needs) ## A cluster, Steward in it, a tenant's whole life, and nothing left (KEEP=1 keeps it)
 	@tests/demo/demo.sh up
 
 .PHONY: demo-down

@@ -7,11 +7,11 @@ minutes=0
 why=()
 if ! compgen -G "${XDG_CACHE_HOME:-$HOME/.cache}/steward-lab/*" >/dev/null; then
   minutes=$((minutes + 28 / cores))
-  why+=("Kubernetes, etcd, CoreDNS and helm are compiled, once for this machine")
+  why+=("to compile, once for this machine: Kubernetes, etcd, CoreDNS and helm")
 fi
 target=${CARGO_TARGET_DIR:-target}
-[ -x "$target/debug/lab" ] || { minutes=$((minutes + 4 / cores)); why+=("the lab is compiled"); }
-[ -x "$target/debug/steward-controller" ] || { minutes=$((minutes + 5 / cores)); why+=("Steward is compiled"); }
+[ -x "$target/debug/lab" ] || { minutes=$((minutes + 4 / cores)); why+=("to compile: the lab"); }
+[ -x "$target/debug/steward-controller" ] || { minutes=$((minutes + 5 / cores)); why+=("to compile: Steward"); }
 if [ "$minutes" = 0 ]; then
   echo "everything is compiled: it starts within seconds"
 else

@@ -7,7 +7,7 @@ use tokio::sync::OnceCell;
 
 use super::rules::Selector;
 use crate::namespaces::{Namespaces, Unlabelled};
-use crate::status::{Failure, Subject};
+use crate::status::Failure;
 
 /// See the module.
 pub struct NamespaceLabels<'a> {
@@ -30,17 +30,20 @@ impl<'a> NamespaceLabels<'a> {
     /// Whether a selector selects the namespace; objects in none are always selected.
     ///
     /// # Errors
-    /// 404 for a namespace that is gone, 500 when the cluster does not say.
+    /// 500 when the cluster does not say.
     pub async fn selected(&self, selector: &Selector) -> Result<bool, Failure> {
         let Some(namespace) = self.namespace.filter(|_| !selector.is_empty()) else {
             return Ok(true);
         };
         let ask = || async {
-            let labels = self.namespaces.labels(namespace).await;
-            labels.map_err(|why| match why {
-                Unlabelled::Missing => Failure::NotFound(Subject::new("", "namespaces", namespace)),
-                Unlabelled::Unknown(why) => Failure::Internal(why),
-            })
+            match self.namespaces.labels(namespace).await {
+                Ok(labels) => Ok(labels),
+                // Nothing can be created in a namespace that is gone. What was left in one
+                // while this server was not installed has to be deletable, and has no
+                // labels around it any more.
+                Err(Unlabelled::Missing) => Ok(Arc::default()),
+                Err(Unlabelled::Unknown(why)) => Err(Failure::Internal(why)),
+            }
         };
         let labels = self.found.get_or_try_init(ask).await?;
         Ok(selector.matches(labels))

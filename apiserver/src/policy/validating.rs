@@ -619,10 +619,12 @@ fn denied(attributes: &Attributes<'_>, refusal: &Refusal) -> Failure {
 
 /// What expressions see of a namespace.
 async fn namespace_object(namespaces: &Namespaces, name: &str) -> Result<Value, Failure> {
-    let found = namespaces.get(name).await.map_err(|why| match why {
-        Unlabelled::Missing => Failure::NotFound(Subject::new("", "namespaces", name)),
-        Unlabelled::Unknown(why) => Failure::Internal(why),
-    })?;
+    let found = match namespaces.get(name).await {
+        Ok(found) => found,
+        // As in `NamespaceLabels`: what was left in it has to be deletable.
+        Err(Unlabelled::Missing) => return Ok(Value::Null),
+        Err(Unlabelled::Unknown(why)) => return Err(Failure::Internal(why)),
+    };
     let mut namespace = serde_json::to_value(&found).unwrap_or_default();
     if let Some(fields) = namespace.as_object_mut() {
         fields.retain(|name, _| matches!(name.as_str(), "metadata" | "spec" | "status"));

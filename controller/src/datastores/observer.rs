@@ -11,7 +11,7 @@ use apiservice::{
     v1alpha1::{DataStore, TenantControlPlane},
 };
 use jiff::SignedDuration;
-use storage::tenancy::Tenancy;
+use storage::tenancy::{Tenancy, TenancyError};
 use tokio::time::Instant;
 
 use crate::cluster::caches::NamespacedName;
@@ -77,14 +77,16 @@ async fn look(ctx: &Context, name: &str, uid: &str, compaction: &mut Compaction)
         return None;
     }
     let settings = || settings::wanted(&credentials::fact(&store, &ctx.caches));
-    let before = settings();
-    let (report, measured) = ask(ctx, name, &store, compaction).await;
+    let fingerprinted = settings();
+    let before = ctx.facts.store(uid).health;
+    let was_well = before.is_some_and(|before| before.is_ok());
+    let (report, measured) = ask(ctx, name, &store, compaction, was_well).await;
     let seen = |report, trial| Seen {
         report,
         measured,
         trial,
     };
-    let fingerprint = before?;
+    let fingerprint = fingerprinted?;
     if settings().as_ref() != Some(&fingerprint) {
         // They were changed meanwhile: nobody knows which of them answered.
         return Some(seen(report, None));
@@ -110,13 +112,25 @@ async fn ask(
     name: &str,
     store: &DataStore,
     compaction: &mut Compaction,
+    was_well: bool,
 ) -> (StoreReport, Option<Measured>) {
     let tenancy = match ctx.connections.get(store, &ctx.caches) {
         Ok(tenancy) => tenancy,
         Err(error) => return (health::refused(&error), None),
     };
-    let began = Instant::now();
-    let answer = tokio::time::timeout(timing::STORE_DEADLINE, tenancy.verify()).await;
+    let mut began = Instant::now();
+    let mut answer = tokio::time::timeout(timing::STORE_DEADLINE, tenancy.verify()).await;
+    let late = match &answer {
+        Err(_) => true,
+        Ok(Err(TenancyError::Unreachable(_))) => began.elapsed() >= timing::STORE_LATE,
+        Ok(_) => false,
+    };
+    if late && was_well {
+        // One answer that came too late may have been held up here, where many tenants
+        // begin at once: a database that is away is so a second time.
+        began = Instant::now();
+        answer = tokio::time::timeout(timing::STORE_AGAIN, tenancy.verify()).await;
+    }
     let latency = began.elapsed();
     let measured = match &answer {
         Ok(Ok(health)) => Some(Measured {

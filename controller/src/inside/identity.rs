@@ -17,7 +17,8 @@ const WRITER: &str = "steward:bootstrap";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Writer {
     /// Beyond RBAC: nobody is bound to anything yet. Only until a control plane of
-    /// the tenant's uid was Ready for the first time (rule 16).
+    /// the tenant's uid was Ready for the first time (rule 16), or where somebody has
+    /// annotated the tenant to begin anew.
     First,
     /// As a member of `kubeadm:cluster-admins`, of the tenant's authority.
     ClusterAdmins,
@@ -27,11 +28,13 @@ pub enum Writer {
 
 impl Writer {
     /// In the order in which they are tried: the next where one may not do what has to
-    /// be done. As long as one of the two groups is bound, it can bind the other.
-    pub fn of(first: bool) -> &'static [Writer] {
-        match first {
-            true => &[Writer::First],
-            false => &[Writer::ClusterAdmins, Writer::Admins],
+    /// be done. As long as one of the two groups is bound, it can bind the other. `anew`:
+    /// somebody had the tenant begin with an empty database, where nobody is bound.
+    pub fn of(first: bool, anew: bool) -> &'static [Writer] {
+        match (first, anew) {
+            (true, _) => &[Writer::First],
+            (false, true) => &[Writer::ClusterAdmins, Writer::Admins, Writer::First],
+            (false, false) => &[Writer::ClusterAdmins, Writer::Admins],
         }
     }
 

@@ -267,7 +267,7 @@ impl Keeper {
         // A wait for others is no silence of the tenant.
         let _permit = VISITS.acquire().await;
         let mut refused: Option<ProbeFailure> = None;
-        for writer in Writer::of(first) {
+        for writer in Writer::of(first, round.basis.anew) {
             let credentials = writer.credentials(ctx, round.name)?;
             let lanes = self.lanes.clone();
             let visit = async {
@@ -551,7 +551,12 @@ fn basis(
         registry,
         version,
     });
-    Basis { first, cluster }
+    let anew = !first && place::may_start_empty(tenant.as_ref());
+    Basis {
+        first,
+        anew,
+        cluster,
+    }
 }
 
 /// The registry that all of these pods have their API server from, if they agree.

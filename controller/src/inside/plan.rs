@@ -22,6 +22,8 @@ pub struct Basis {
     /// No control plane of it was ever Ready, and its API server may not have made its
     /// own objects yet. It is given what it needs to be of use, and the rest later.
     pub first: bool,
+    /// Somebody had it begin with an empty database, where nobody has any rights yet.
+    pub anew: bool,
     /// What nodes are told, once it is known.
     pub cluster: Option<Cluster>,
 }
@@ -409,6 +411,7 @@ mod tests {
     fn first() -> Basis {
         Basis {
             first: true,
+            anew: false,
             cluster: None,
         }
     }
@@ -425,6 +428,7 @@ mod tests {
         change(&mut tenant.spec);
         Basis {
             first: false,
+            anew: false,
             cluster: Some(Cluster {
                 tenant: Arc::new(tenant),
                 endpoint: Endpoint::new("10.0.0.10", 6443),

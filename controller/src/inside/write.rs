@@ -181,6 +181,7 @@ mod tests {
         let tenant = tenant(answers).await;
         let basis = Basis {
             first: true,
+            anew: false,
             cluster: None,
         };
         let found = look(&tenant, wanted(&basis).0, false).await;

@@ -17,6 +17,10 @@ pub const LOOK_DEADLINE: Duration = Duration::from_secs(3);
 pub const OPTIONAL_EVERY: Duration = Duration::from_secs(10);
 /// Deadline of one step in a datastore.
 pub const STORE_DEADLINE: Duration = Duration::from_secs(4);
+/// An answer that took as long may have been held up here.
+pub const STORE_LATE: Duration = Duration::from_millis(2_500);
+/// Deadline of the question that is asked once more then.
+pub const STORE_AGAIN: Duration = Duration::from_secs(2);
 /// Deadline of one request within such a step.
 pub const STORE_REQUEST: Duration = Duration::from_secs(3);
 /// Deadline of a step that deletes a tenant's data.

@@ -54,6 +54,8 @@ impl Database {
         let address = lab.host_ip();
         let settings = Settings {
             addresses: vec![IpAddr::V4(address)],
+            within: Some(lab.directory().path().to_owned()),
+            log_statements: false,
             ..Settings::local(PASSWORD)
         };
         let programs = Programs::in_cache(&lab.directories().cache).unwrap();

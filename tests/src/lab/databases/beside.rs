@@ -60,8 +60,11 @@ pub fn start(lab: &Lab, kind: Kind, say: &mut dyn FnMut(&str)) -> Result<String>
 
 /// Runs a database until this process ends.
 pub fn serve(cache: &Path, kind: Kind, address: IpAddr, manifest: &Path) -> Result<()> {
+    // What tenants write is nobody's business, and all of it goes with the run.
     let settings = Settings {
         addresses: vec![address],
+        within: manifest.parent().map(Path::to_owned),
+        log_statements: false,
         ..Settings::local(&uuid::Uuid::new_v4().to_string())
     };
     let server = Programs::in_cache(cache)

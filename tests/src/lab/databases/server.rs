@@ -94,6 +94,11 @@ pub struct Settings {
     pub password: String,
     /// Further lines of its configuration.
     pub configuration: String,
+    /// Where its directory is made, which goes with this value; without it, where
+    /// temporary files are.
+    pub within: Option<PathBuf>,
+    /// Whether its log has all statements, with all that is in them.
+    pub log_statements: bool,
     /// PostgreSQL's `pg_hba.conf`, instead of passwords for everybody.
     pub hba: Option<String>,
     /// A PostgreSQL that follows another one, which it never hears of, and only reads.
@@ -109,6 +114,8 @@ impl Settings {
             names: vec!["localhost".to_owned()],
             password: password.to_owned(),
             configuration: String::new(),
+            within: None,
+            log_statements: true,
             hba: None,
             standby: false,
         }
@@ -219,7 +226,14 @@ impl Programs {
 
     /// Starts a server and waits until it answers.
     pub fn start(&self, kind: Kind, settings: &Settings) -> Result<Server> {
-        let directory = tempfile::Builder::new().prefix("steward-db-").tempdir()?;
+        let mut builder = tempfile::Builder::new();
+        builder
+            .prefix("steward-db-")
+            .permissions(std::fs::Permissions::from_mode(0o700));
+        let directory = match &settings.within {
+            Some(within) => builder.tempdir_in(within)?,
+            None => builder.tempdir()?,
+        };
         if is_root() {
             chown(directory.path(), Some(NOBODY), Some(NOBODY))?;
         }
@@ -305,13 +319,17 @@ impl Place<'_> {
             "listen_addresses = '{}'\nport = {port}\nunix_socket_directories = ''\n\
              hba_file = '{}'\nident_file = '{}'\nssl = on\nssl_ca_file = '{}'\nssl_cert_file = '{}'\n\
              ssl_key_file = '{}'\nfsync = off\njit = off\nshared_buffers = 16MB\n\
-             log_statement = 'all'\n{}",
+             log_statement = '{}'\n{}",
             addresses.join(","),
             hba.display(),
             file("data/pg_ident.conf"),
             file("ca.crt"),
             file("server.crt"),
             file("server.key"),
+            match settings.log_statements {
+                true => "all",
+                false => "none",
+            },
             settings.configuration,
         );
         let configuration = write(directory, "conf", &configuration)?;
