@@ -239,6 +239,18 @@ pub(super) fn warnings(new: &Value, _old: Option<&Value>) -> Vec<String> {
             format!("{path}.content: everyone who may read this DataStore may read the secret in it; use secretReference instead")
         })
         .collect();
+    if spec.driver.has_passwords() && spec.basic_auth.is_none() {
+        warnings.push(format!(
+            "spec.basicAuth: driver {} needs the administrator's user name and password",
+            spec.driver.as_str()
+        ));
+    }
+    if spec.driver.has_passwords() && spec.tls_config.is_none() {
+        warnings.push(
+            "spec.tlsConfig: without it nobody verifies to which server passwords and data are sent"
+                .to_owned(),
+        );
+    }
     if spec.driver.endpoints(&spec.endpoints).len() < spec.endpoints.len() {
         warnings.push(format!(
             "spec.endpoints: with driver {} only the first one is used",

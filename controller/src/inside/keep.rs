@@ -34,6 +34,7 @@ use crate::process::lanes::Lanes;
 use crate::process::observers::pause;
 use crate::process::{lease, timing};
 use crate::report::progress;
+use crate::tenant::backing::store as place;
 use crate::tenant::objects::is_paused;
 use crate::tenant::workload::pods;
 use crate::tenant::world::{
@@ -542,6 +543,7 @@ fn basis(
     let served = for_nodes.and_then(|it| Some(((it.endpoint, it.agents), it.version?)));
     let authority = pair_of(ctx, name, &names::ca(&name.name));
     let first = !tenant.was_ready();
+    let anew = !first && place::may_start_empty(&tenant);
     let cluster = served.zip(authority);
     let cluster = cluster.map(|(((endpoint, agents), version), authority)| Cluster {
         tenant,
@@ -551,7 +553,6 @@ fn basis(
         registry,
         version,
     });
-    let anew = !first && place::may_start_empty(tenant.as_ref());
     Basis {
         first,
         anew,
