@@ -109,7 +109,11 @@ fn the_data_stores() {
         let (object, warnings) = admitted("datastores", yaml);
         // The others have no tlsConfig.
         let untrusting = usize::from(driver != Driver::Etcd);
-        assert_eq!(warnings.len(), usize::from(warned) + untrusting, "{warnings:?}");
+        assert_eq!(
+            warnings.len(),
+            usize::from(warned) + untrusting,
+            "{warnings:?}"
+        );
         let typed: DataStore = serde_json::from_value(object.clone()).unwrap();
         assert_eq!(typed.spec.driver, driver);
         let resource = apiservice::find("datastores").unwrap();

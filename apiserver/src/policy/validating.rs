@@ -21,7 +21,7 @@ use super::rules::{Rule, Selector};
 use super::source::{NotReady, Source};
 use super::webhooks::{Objects, holds};
 use crate::namespaces::{Namespaces, Unlabelled};
-use crate::status::{Denied, Failure, Subject};
+use crate::status::{Denied, Failure};
 
 /// Names that expressions of policies may use.
 pub const NAMES: [&str; 6] = [

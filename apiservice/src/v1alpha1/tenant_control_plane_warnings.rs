@@ -73,9 +73,12 @@ pub(super) fn warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
     }
     let spec: TenantControlPlaneSpec =
         serde_json::from_value(new["spec"].clone()).unwrap_or_default();
-    if spec.data_store_assignment.is_some() && spec.data_store.as_ref().is_some_and(|it| !it.is_empty()) {
+    if spec.data_store_assignment.is_some()
+        && spec.data_store.as_ref().is_some_and(|it| !it.is_empty())
+    {
         warnings.push(
-            "spec.dataStoreAssignment: means nothing beside spec.dataStore, which names one".to_owned(),
+            "spec.dataStoreAssignment: means nothing beside spec.dataStore, which names one"
+                .to_owned(),
         );
     }
     if let Ok(version) = spec.kubernetes.version.parse::<KubernetesVersion>() {
