@@ -101,6 +101,8 @@ pub mod reason {
         DATA_STORE_NOT_ASSIGNED = "DataStoreNotAssigned";
         /// A DataStore was assigned to a tenant that names none.
         DATA_STORE_ASSIGNED = "DataStoreAssigned";
+        /// A database password that cannot be used was replaced.
+        PASSWORD_REPLACED = "PasswordReplaced";
         /// The named DataStore does not exist.
         DATA_STORE_NOT_FOUND = "DataStoreNotFound";
         /// The DataStore exists and is not ready.

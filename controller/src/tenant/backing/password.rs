@@ -43,6 +43,13 @@ pub fn usable(text: &str) -> Option<Password> {
     usable.then(|| Password::new(text))
 }
 
+/// Whether somebody has set one that cannot be used, which is replaced.
+pub fn is_replaced(world: &World) -> bool {
+    let secret = world.secret(&names::datastore_config(world.name()));
+    let text = secret.and_then(|secret| objects::text(secret, key::DB_PASSWORD));
+    text.is_some_and(|text| !text.is_empty()) && in_secret(world).is_none()
+}
+
 /// Whether it is not yet in the Secret, and so nowhere.
 pub fn is_new(world: &World) -> bool {
     in_secret(world).is_none()

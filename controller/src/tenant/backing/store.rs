@@ -237,6 +237,9 @@ pub fn plan(world: &World, entropy: &Entropy, expiry: &Expiry, plan: &mut Plan) 
     place.granted = grant(world, plan, &claim, password.as_ref());
     place.anew = place.granted && matches!(world.store.access, Some(AccessFact::Lost(_)));
     if place.granted {
+        if place.driver.has_passwords() && password::is_replaced(world) {
+            plan.push(Step::Event(password_replaced(world)));
+        }
         let first = settings.endpoints.first();
         place.config_checksum = Some(config(world, plan, &claim, password.as_ref(), first));
         place.certificate_checksum =
@@ -555,6 +558,19 @@ pub fn explain(world: &World, problem: &StoreProblem) -> Waiting {
         ),
         true,
     )
+}
+
+/// Whoever typed it would believe that it is in use.
+fn password_replaced(world: &World) -> EventStep {
+    EventStep {
+        warning: true,
+        reason: reason::PASSWORD_REPLACED,
+        message: format!(
+            "DB_PASSWORD in Secret {} could not be used (12 to 128 letters, digits and -._~): \
+             another one was made.",
+            names::datastore_config(world.name())
+        ),
+    }
 }
 
 /// What somebody paused is not put right.

@@ -168,6 +168,8 @@ fn whatever_becomes_of_the_secret_the_database_is_told() {
         set_password(&mut lab, bad);
         let plan = lab.pass();
         let told = grant(&plan).expect("the database is told").password.clone();
+        let said = plan.to_string().contains("PasswordReplaced");
+        assert_eq!(said, !bad.is_empty(), "{plan}");
         let now = in_secret(&mut lab, key::DB_PASSWORD);
         assert_eq!(told.unwrap().expose(), now);
         assert!(now != bad && now != first);
