@@ -406,6 +406,13 @@ pub async fn inside(stage: &Stage) {
         .await;
     stage.note("bindings in the tenant put right", seconds(began.elapsed()));
 
+    // All of it is there again: with both bindings missing, nobody of ours may mend it.
+    story
+        .until(began, LOOKED_AT, "the tenant is configured", |object| {
+            is(object, "ClusterConfigured", "True", "AsExpected")
+        })
+        .await;
+
     // The one that the probe itself needs.
     let began = Instant::now();
     let said = user(&["delete", "clusterrolebinding", "steward:admin"]);
