@@ -45,7 +45,7 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use serde_json::Value;
 
-pub use self::attributes::{Attributes, Operation, write_options};
+pub use self::attributes::{Attributes, Operation, in_time, late, write_options};
 use self::hooks::Configuration;
 use self::labels::NamespaceLabels;
 use self::params::Params;
@@ -102,6 +102,20 @@ impl Policies {
             },
             quotas: ResourceQuotas::new(None),
         })
+    }
+
+    /// Of a cluster that has one policy, with one binding.
+    #[cfg(test)]
+    pub(crate) fn with(namespaces: Arc<Namespaces>, policy: Value, binding: Value) -> Arc<Self> {
+        let policy = serde_json::from_value(policy).ok().and_then(Policy::read);
+        let binding = serde_json::from_value(binding).ok().and_then(Binding::read);
+        let known = |name: &str| name.to_owned();
+        let mut of = Arc::into_inner(Self::none(namespaces)).expect("nobody else has it");
+        of.validating.policies =
+            Source::known([(known("p"), Arc::new(policy.expect("ours")))].into());
+        of.validating.bindings =
+            Source::known([(known("b"), Arc::new(binding.expect("a binding")))].into());
+        Arc::new(of)
     }
 
     /// Keeps what the cluster has, for ever.

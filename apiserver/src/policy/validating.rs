@@ -21,7 +21,7 @@ use super::rules::{Rule, Selector};
 use super::source::{NotReady, Source};
 use super::webhooks::{Objects, holds};
 use crate::namespaces::{Namespaces, Unlabelled};
-use crate::status::{Denied, Failure, Subject};
+use crate::status::{Denied, Failure};
 
 /// Names that expressions of policies may use.
 pub const NAMES: [&str; 6] = [
@@ -426,6 +426,7 @@ impl ValidatingPolicies {
         let request = Value::Object(attributes.to_request(""));
         let mut refusals = Vec::new();
         for policy in policies.values() {
+            attributes.in_time()?;
             let matches = match &policy.matching {
                 Ok(matching) => matching.matches(attributes, labels, objects).await,
                 Err(why) => Err(Failure::Internal(why.clone())),
@@ -458,7 +459,9 @@ impl ValidatingPolicies {
                 let params =
                     self.params
                         .collect(kind, binding.params.as_ref(), attributes.namespace);
-                let params = match params.await {
+                let params = params.await;
+                attributes.in_time()?;
+                let params = match params {
                     Ok(params) => params,
                     Err(why) => {
                         misconfigured(&mut refusals, policy, Some(binding), &why);

@@ -7,7 +7,8 @@
 //!
 //! # Guarantees
 //! The objects are written once for all that are asked at a time. A webhook waits for its
-//! answer no longer than its own time and that of the request.
+//! answer no longer than its own time and that of the request. A request whose own time is
+//! over is refused, whatever the failure policies are: its client says how long it is.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -276,6 +277,8 @@ impl Webhooks {
     ) -> Result<(), Failure> {
         match refused {
             Refused::Failure(failure) => Err(failure),
+            // Its time was that of the request, which the client says: no webhook was slow.
+            Refused::Unasked { .. } if attributes.in_time().is_err() => attributes.in_time(),
             Refused::Unasked { why, .. } if hook.ignores_failures => {
                 tracing::warn!(
                     webhook = hook.name,
@@ -329,6 +332,7 @@ impl Webhooks {
         written: &Written,
         mutating: bool,
     ) -> Result<Verdict, Refused> {
+        attributes.in_time().map_err(Refused::Failure)?;
         if attributes.dry_run && !hook.takes_dry_runs {
             let why = format!("admission webhook {:?} does not support dry run", hook.name);
             return Err(Refused::Failure(Failure::BadRequest(why)));

@@ -36,6 +36,7 @@ use apiservice::Resource;
 use bytes::Bytes;
 use serde_json::Value;
 use storage::{Entry, Error, Expect, Held, Revision};
+use tokio::time::Instant;
 
 pub use self::reader::Reader;
 use crate::admission::{self, Part, When};
@@ -46,6 +47,7 @@ use crate::limits::Room;
 use crate::managed::tracker;
 use crate::object::{self, meta, set_meta};
 use crate::options::{self, Delete};
+use crate::policy::in_time;
 use crate::quota::{self, Reservation};
 use crate::registry::ownership::{self, Author};
 use crate::registry::{Registry, Request, get, read_failure};
@@ -153,6 +155,8 @@ pub struct Admitted {
     action: Action,
     reservation: Option<Arc<Reservation>>,
     held: Held,
+    /// When the answer is due.
+    deadline: Instant,
 }
 
 enum Action {
@@ -518,6 +522,7 @@ impl<'a> Writer<'a> {
             // The store holds them also if the request has gone before it is through.
             held: Held::new((self.held.clone(), reservation.clone(), room)),
             reservation,
+            deadline: self.request.deadline,
         }
     }
 }
@@ -541,14 +546,17 @@ impl Registry {
     /// of when the store is through with it, also if the request has gone before.
     ///
     /// # Errors
-    /// 503 if the store did not confirm the write; the outcome is unknown then.
+    /// 503 if the store did not confirm the write; the outcome is unknown then. 504 if the
+    /// answer was due before the store was given anything.
     pub async fn put(&self, admitted: Admitted) -> Result<Written, Failure> {
         let Admitted {
             key,
             action,
             reservation,
             held,
+            deadline,
         } = admitted;
+        in_time(deadline)?;
         let written = match action {
             Action::Put { bytes, expect } => {
                 let writing = self.cache.ledger.begin();
