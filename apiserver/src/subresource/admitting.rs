@@ -5,10 +5,21 @@ use apiservice::field::{ErrorKind, Path};
 use apiservice::schema::Schema;
 use serde_json::Value;
 
-use crate::authz::{Permit, verb};
+use crate::authz::Permit;
+use crate::options::Query;
 use crate::policy::{Attributes, Objects, Operation, write_options};
 use crate::registry::{Registry, Request};
 use crate::status::Failure;
+
+/// How a credential is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum How {
+    Sent {
+        dry_run: bool,
+    },
+    /// By a GET, which has neither a body nor the options of a write.
+    Read,
+}
 
 /// One request for a credential.
 pub(super) struct Minting<'a> {
@@ -18,13 +29,18 @@ pub(super) struct Minting<'a> {
 }
 
 impl<'a> Minting<'a> {
-    pub(super) fn new(
+    /// A request that a client sends, or that stands for its GET: then without its query.
+    pub(super) fn new<V>(
         registry: &'a Registry,
-        permit: &'a Permit<verb::Create>,
+        permit: &'a Permit<V>,
         request: &'a Request,
         schema: &'static Schema,
-        dry_run: bool,
+        how: How,
     ) -> Self {
+        let (dry_run, query) = match how {
+            How::Sent { dry_run } => (dry_run, request.query()),
+            How::Read => (false, Query::default()),
+        };
         let subresource = permit.subresource();
         let attributes = Attributes {
             operation: Operation::Create,
@@ -34,7 +50,7 @@ impl<'a> Minting<'a> {
             name: permit.name().unwrap_or_default().to_owned(),
             identity: permit.identity(),
             dry_run,
-            options: write_options(Operation::Create, request.query()),
+            options: write_options(Operation::Create, query),
             deadline: request.deadline,
             warnings: &request.warnings,
             annotations: &request.annotations,
@@ -44,6 +60,16 @@ impl<'a> Minting<'a> {
             attributes,
             schema,
         }
+    }
+
+    /// Whether anybody is to be asked.
+    ///
+    /// # Errors
+    /// 403 while that is not known.
+    pub(super) async fn concerns_any(&self) -> Result<bool, Failure> {
+        let policies = &self.registry.policies;
+        Ok(policies.may_mutate(&self.attributes).await?
+            || policies.may_refuse(&self.attributes).await?)
     }
 
     /// What mutating admission makes of the request: of the same types, but to be checked
@@ -85,6 +111,7 @@ impl<'a> Minting<'a> {
             new: Some(granted),
             old: None,
         };
-        policies.validate(&self.attributes, objects).await
+        policies.validate(&self.attributes, objects).await?;
+        self.attributes.in_time()
     }
 }
