@@ -49,11 +49,12 @@ pub use self::attributes::{Attributes, Operation, in_time, late, write_options};
 use self::hooks::Configuration;
 use self::labels::NamespaceLabels;
 use self::params::Params;
+pub use self::resource_quota::Counted;
 use self::resource_quota::{Present, ResourceQuotas};
 use self::source::{NotReady, Source};
 use self::validating::{Binding, Policy, ValidatingPolicies};
-pub use self::webhooks::Objects;
 use self::webhooks::{Kind, Webhooks};
+pub use self::webhooks::{Making, Objects};
 use crate::metrics::Metrics;
 use crate::namespaces::Namespaces;
 use crate::status::Failure;
@@ -175,7 +176,7 @@ impl Policies {
         Ok(policies || webhooks)
     }
 
-    /// Has the object changed; of a deletion there is none. `complete` makes an object of
+    /// Has the object changed; of a deletion there is none. `making` makes an object of
     /// what was made of it. Says whether it was changed.
     ///
     /// # Errors
@@ -185,12 +186,12 @@ impl Policies {
         attributes: &Attributes<'_>,
         object: &mut Option<Value>,
         old: Option<&Value>,
-        complete: &(dyn Fn(&mut Value) -> Result<(), Failure> + Sync),
+        making: &dyn Making,
     ) -> Result<bool, Failure> {
         let labels = NamespaceLabels::new(&self.namespaces, attributes.namespace);
         let webhooks = &self.webhooks;
         webhooks
-            .mutate(attributes, &labels, object, old, complete)
+            .mutate(attributes, &labels, object, old, making)
             .await
     }
 
@@ -221,7 +222,7 @@ impl Policies {
         &self,
         attributes: &Attributes<'_>,
         present: &Present<'_>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Counted, Failure> {
         self.quotas.count(attributes, present).await
     }
 }

@@ -496,8 +496,8 @@ impl ValidatingPolicies {
                 }
             }
             for (key, values) in annotations {
-                let key = format!("{}/{key}", policy.name);
-                attributes.annotations.add(key, values.join(", "));
+                let values = values.join(", ");
+                attributes.annotations.add_of(&policy.name, &key, values);
             }
         }
         match refusals.into_iter().next() {

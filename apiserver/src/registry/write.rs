@@ -169,6 +169,8 @@ enum Action {
     },
     /// The dry run of a creation: it says whether there is such an object.
     Look,
+    /// A creation of what there is already, which was not counted.
+    Taken(Box<Entry>),
     /// A dry run, or what is there already.
     Nothing,
 }
@@ -444,7 +446,10 @@ impl<'a> Writer<'a> {
         let name = meta(new, "name");
         let key = object::key(self.resource, self.namespace, name);
         self.registry.quota.fits(bytes.len())?;
-        self.count(&key, name).await?;
+        if let Some(present) = self.count(&key, name).await? {
+            let action = Action::Taken(Box::new(present));
+            return Ok(self.admitted(key, action, None, None));
+        }
         if self.dry_run {
             return Ok(self.admitted(key, Action::Look, None, None));
         }
@@ -578,6 +583,7 @@ impl Registry {
                     current => Written::Conflict(current),
                 });
             }
+            Action::Taken(present) => return Ok(Written::Conflict(Some(*present))),
             Action::Nothing => return Ok(Written::Nothing),
         };
         match written {

@@ -3,13 +3,20 @@
 
 use apiservice::field::{ErrorKind, Path};
 use apiservice::schema::Schema;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use serde_json::Value;
 
 use crate::authz::Permit;
+use crate::decode::depth;
+use crate::merge;
 use crate::options::Query;
-use crate::policy::{Attributes, Objects, Operation, write_options};
+use crate::policy::{Attributes, Making, Objects, Operation, write_options};
 use crate::registry::{Registry, Request};
 use crate::status::Failure;
+
+/// Bytes of a request for a credential, with all that webhooks have added.
+const REQUEST: usize = 64 * 1024;
 
 /// How a credential is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -83,17 +90,8 @@ impl<'a> Minting<'a> {
             return Ok(asked);
         }
         let mut object = Some(asked);
-        let complete = |object: &mut Value| {
-            self.schema.prune(object);
-            let errors = self.schema.validate(object, &Path::root()).into_iter();
-            let mut wrong = errors.filter(|error| error.kind == ErrorKind::TypeInvalid);
-            match wrong.next() {
-                None => Ok(()),
-                Some(error) => Err(Failure::Internal(error.to_string())),
-            }
-        };
         policies
-            .mutate(&self.attributes, &mut object, None, &complete)
+            .mutate(&self.attributes, &mut object, None, self)
             .await?;
         Ok(object.unwrap_or_default())
     }
@@ -113,5 +111,29 @@ impl<'a> Minting<'a> {
         };
         policies.validate(&self.attributes, objects).await?;
         self.attributes.in_time()
+    }
+}
+
+impl Making for Minting<'_> {
+    fn complete(&self, object: &mut Value) -> Result<(), Failure> {
+        if depth::exceeds(object, depth::MAX_DEPTH) {
+            return Err(Failure::BadRequest(depth::message()));
+        }
+        self.schema.prune(object);
+        let bytes = merge::length(object);
+        if bytes > REQUEST {
+            return Err(Failure::TooLarge(format!("limit is {REQUEST}")));
+        }
+        let errors = self.schema.validate(object, &Path::root()).into_iter();
+        let mut wrong = errors.filter(|error| error.kind == ErrorKind::TypeInvalid);
+        match wrong.next() {
+            None => Ok(()),
+            Some(error) => Err(Failure::Internal(error.to_string())),
+        }
+    }
+
+    /// It is small.
+    fn hold<'a>(&'a self, _: &'a Value) -> BoxFuture<'a, Result<(), Failure>> {
+        async { Ok(()) }.boxed()
     }
 }

@@ -210,7 +210,13 @@ async fn nobody_gets_past_a_webhook_by_a_short_timeout() {
         attributes.deadline = Instant::now() + Duration::from_millis(time);
         let mut object = Some(object.clone());
         let mutated = webhooks
-            .mutate(&attributes, &labels, &mut object, None, &|_| Ok(()))
+            .mutate(
+                &attributes,
+                &labels,
+                &mut object,
+                None,
+                &Bounded(Default::default()),
+            )
             .await
             .map(drop);
         for answered in [validated, mutated] {
@@ -220,4 +226,50 @@ async fn nobody_gets_past_a_webhook_by_a_short_timeout() {
             }
         }
     }
+}
+
+/// Takes a list of at most two.
+#[derive(Default)]
+struct Bounded(parking_lot::Mutex<Vec<usize>>);
+
+impl Making for Bounded {
+    fn complete(&self, object: &mut Value) -> Result<(), Failure> {
+        match object["a"].as_array().map_or(0, Vec::len) {
+            0..3 => Ok(()),
+            _ => Err(Failure::TooLarge("limit is 2".to_owned())),
+        }
+    }
+
+    fn hold<'a>(&'a self, object: &'a Value) -> BoxFuture<'a, Result<(), Failure>> {
+        self.0
+            .lock()
+            .push(object["a"].as_array().map_or(0, Vec::len));
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// What is made is judged and held after each patch, and not once after the last.
+#[tokio::test]
+async fn each_patch_is_weighed() {
+    let config = json!({"metadata": {"name": "c"}, "webhooks": [{
+        "name": "w", "sideEffects": "None", "admissionReviewVersions": ["v1"],
+        "clientConfig": {"url": "https://127.0.0.1:1/"},
+        "rules": [{"operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*"]}]}]});
+    let config = Configuration::mutating(serde_json::from_value(config).unwrap()).unwrap();
+    let verdict = Verdict {
+        allowed: true,
+        patch: br#"[{"op": "add", "path": "/a/-", "value": 1}]"#.to_vec().into(),
+        patch_type: "JSONPatch".to_owned(),
+        ..Default::default()
+    };
+    let making = Bounded::default();
+    let mut object = Some(json!({"a": []}));
+    for _ in 0..2 {
+        let applied = apply(&config.hooks[0], &verdict, &mut object, &making).await;
+        assert!(applied.unwrap());
+    }
+    let applied = apply(&config.hooks[0], &verdict, &mut object, &making).await;
+    let too_large = |why: &Refused| matches!(why, Refused::Failure(Failure::TooLarge(_)));
+    assert!(applied.is_err_and(|why| too_large(&why)));
+    assert_eq!(*making.0.lock(), [1, 2]);
 }
