@@ -46,7 +46,6 @@ use k8s_openapi::api::admissionregistration::v1::{
 use serde_json::Value;
 
 pub use self::attributes::{Attributes, Operation, in_time, late, write_options};
-use self::hooks::Configuration;
 use self::labels::NamespaceLabels;
 use self::params::Params;
 pub use self::resource_quota::Counted;
@@ -126,15 +125,13 @@ impl Policies {
             validating,
             ..
         } = &self.webhooks;
-        let mutating = mutating
-            .follow::<MutatingWebhookConfiguration>(client.clone(), Configuration::mutating);
-        let validating = validating
-            .follow::<ValidatingWebhookConfiguration>(client.clone(), Configuration::validating);
+        let mutating = mutating.follow::<MutatingWebhookConfiguration>(client.clone());
+        let validating = validating.follow::<ValidatingWebhookConfiguration>(client.clone());
         let ValidatingPolicies {
             policies, bindings, ..
         } = &self.validating;
-        let policies = policies.follow::<ValidatingAdmissionPolicy>(client.clone(), Policy::read);
-        let bindings = bindings.follow::<ValidatingAdmissionPolicyBinding>(client, Binding::read);
+        let policies = policies.follow::<ValidatingAdmissionPolicy>(client.clone());
+        let bindings = bindings.follow::<ValidatingAdmissionPolicyBinding>(client);
         futures::join!(mutating, validating, policies, bindings);
     }
 
