@@ -234,10 +234,7 @@ impl Limits {
         objects: impl IntoIterator<Item = &Value>,
     ) -> Result<Room, Failure> {
         let mut room = self.room(identity, &self.stored);
-        let most = room.most;
-        let copy = |object| merge::length(object) + weight::of(object, most).unwrap_or(most);
-        let bytes = objects.into_iter().map(copy).sum();
-        room.reach(bytes).await?;
+        room.hold_copies(objects).await?;
         Ok(room)
     }
 
@@ -317,6 +314,19 @@ impl Room {
     pub async fn hold(&mut self, made: &Value) -> Result<(), Failure> {
         let tree = weight::of(made, self.most).unwrap_or(self.most);
         self.reach(RAW * merge::length(made) + tree).await
+    }
+
+    /// Room for copies of objects, in place of smaller ones.
+    ///
+    /// # Errors
+    /// As for [`Limits::decode`].
+    pub async fn hold_copies(
+        &mut self,
+        objects: impl IntoIterator<Item = &Value>,
+    ) -> Result<(), Failure> {
+        let most = self.most;
+        let copy = |object| merge::length(object) + weight::of(object, most).unwrap_or(most);
+        self.reach(objects.into_iter().map(copy).sum()).await
     }
 
     /// More room, for what is made of a stored object and a configuration for it.

@@ -31,7 +31,7 @@ use crate::limits::{self, Limits, Need, Slot};
 use crate::live::Kept;
 use crate::metrics::{self, Metrics, RequestLabels};
 use crate::namespaces::Namespaces;
-use crate::policy::Policies;
+use crate::policy::{Policies, late};
 use crate::registry::{self, Registry, Request};
 use crate::respond;
 use crate::response_body::ResponseBody;
@@ -293,9 +293,7 @@ impl Call<'_> {
         };
         match tokio::time::timeout_at(deadline, carried_out).await {
             Ok(result) => result,
-            Err(_) => Err(Failure::Timeout(
-                "request did not complete within the allotted timeout".to_owned(),
-            )),
+            Err(_) => Err(late()),
         }
     }
 

@@ -74,6 +74,15 @@ impl Attributes<'_> {
         authz::refused(Subject::of(self.resource, self.shown_name()), why)
     }
 
+    /// Nothing is asked, ignored or stored any more once the answer is due: what was cut off by
+    /// then was not let pass by anybody.
+    ///
+    /// # Errors
+    /// 504 afterwards.
+    pub fn in_time(&self) -> Result<(), Failure> {
+        in_time(self.deadline)
+    }
+
     /// The request without its objects, as an AdmissionReview and an expression have it.
     pub fn to_request(&self, uid: &str) -> Map<String, Value> {
         let (group, version, kind) = self.kind();
@@ -106,6 +115,22 @@ impl Attributes<'_> {
         set("options", self.options.clone());
         request
     }
+}
+
+/// Whether an answer is not due yet.
+///
+/// # Errors
+/// 504 afterwards.
+pub fn in_time(deadline: Instant) -> Result<(), Failure> {
+    match Instant::now() < deadline {
+        true => Ok(()),
+        false => Err(late()),
+    }
+}
+
+/// The answer to a request whose time is over.
+pub fn late() -> Failure {
+    Failure::Timeout("request did not complete within the allotted timeout".to_owned())
 }
 
 fn user(identity: &Identity) -> Value {

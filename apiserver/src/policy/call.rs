@@ -2,7 +2,8 @@
 //!
 //! # Guarantees
 //! * An answer has at most [`ANSWER`] bytes. Of all that are on their way, what is more than
-//!   [`SMALL`] waits for room that all share.
+//!   [`SMALL`] waits for room: first of its webhook, then that which all share. One that
+//!   stalls holds up its own answers.
 //! * A webhook is asked by at most [`CALLS`] requests at a time; more wait for their turn
 //!   within their own time, and hold up nobody who asks another.
 //! * Nothing is followed that an answer points to.
@@ -32,7 +33,9 @@ pub const ANSWER: usize = 3 * 1024 * 1024;
 /// Bytes of an answer that need no room of those that all share.
 pub const SMALL: usize = 64 * 1024;
 /// Bytes of large answers on their way.
-const LARGE: usize = 32 * 1024 * 1024;
+const LARGE: usize = 48 * 1024 * 1024;
+/// Large answers of one webhook on their way.
+const ONES: usize = 2;
 /// Requests that one webhook is asked by at a time.
 const CALLS: usize = 256;
 /// Connections to one webhook that wait for the next request, and how long they do.
@@ -52,6 +55,7 @@ pub struct Endpoint {
     /// Why nobody can be asked there, or who.
     peer: Result<Peer, String>,
     turns: Semaphore,
+    large: Semaphore,
 }
 
 #[derive(Debug)]
@@ -77,6 +81,7 @@ impl Endpoint {
         Self {
             peer: Peer::new(config),
             turns: Semaphore::new(CALLS),
+            large: Semaphore::new(ONES),
         }
     }
 
@@ -97,7 +102,9 @@ impl Endpoint {
             let answer = peer.ask(&url, pieces).await.map_err(failed)?;
             let status = answer.status();
             let plain = is_text(answer.headers());
-            let body = read(answer).await.map_err(failed)?;
+            let body = read(answer.into_body(), &self.large, &ROOM)
+                .await
+                .map_err(failed)?;
             match status {
                 status if status.is_success() => Ok(body),
                 status => Err(Unanswered::Failed(refused(status, plain, &body))),
@@ -244,10 +251,13 @@ fn roots(bundle: Option<Vec<u8>>) -> Result<Arc<RootCertStore>, String> {
 }
 
 /// The whole answer.
-async fn read(answer: Response<Incoming>) -> Result<Bytes, String> {
-    let mut body = answer.into_body();
+async fn read<B>(body: B, ones: &Semaphore, all: &Semaphore) -> Result<Bytes, String>
+where
+    B: http_body::Body<Data = Bytes>,
+{
+    let mut body = std::pin::pin!(body);
     let mut whole = BytesMut::new();
-    let mut room: Option<SemaphorePermit<'static>> = None;
+    let mut room: Option<(SemaphorePermit<'_>, SemaphorePermit<'_>)> = None;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| "unexpected EOF".to_owned())?;
         let Ok(data) = frame.into_data() else {
@@ -260,7 +270,10 @@ async fn read(answer: Response<Incoming>) -> Result<Bytes, String> {
         if length > SMALL && room.is_none() {
             // For all that it may become: who waits for more while holding some could wait
             // for another that does the same.
-            room = ROOM.acquire_many(ANSWER as u32).await.ok();
+            let closed = |_| "there is no room".to_owned();
+            let own = ones.acquire().await.map_err(closed)?;
+            let shared = all.acquire_many(ANSWER as u32).await.map_err(closed)?;
+            room = Some((own, shared));
         }
         whole.extend_from_slice(&data);
     }
@@ -293,5 +306,34 @@ fn refused(status: StatusCode, plain: bool, body: &[u8]) -> String {
             "an error on the server ({said:?}) has prevented the request from succeeding"
         ),
         code => format!("the server responded with the status code {code} but did not return more information"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt;
+
+    use super::*;
+
+    /// Ten large answers of one webhook that never end leave room for those of others.
+    #[tokio::test(start_paused = true)]
+    async fn stalled_answers_stop_nobody_elses() {
+        let all = Semaphore::new(4 * ANSWER);
+        let (stalled, other) = (Semaphore::new(ONES), Semaphore::new(ONES));
+        let piece = || Ok::<_, Infallible>(Frame::data(Bytes::from(vec![0; 2 * SMALL])));
+        let ends = || StreamBody::new(stream::iter([piece()]));
+        let never = || StreamBody::new(stream::iter([piece()]).chain(stream::pending()));
+        let ten = futures::future::join_all((0..10).map(|_| read(never(), &stalled, &all)));
+        let whole = async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            read(ends(), &other, &all).await
+        };
+        let whole = async { tokio::time::timeout(Duration::from_secs(9), whole).await };
+        tokio::select! {
+            _ = ten => panic!("they never end"),
+            whole = whole => assert_eq!(whole.unwrap().unwrap().len(), 2 * SMALL),
+        }
+        // Those that left gave it back.
+        assert_eq!(all.available_permits(), 4 * ANSWER);
     }
 }

@@ -8,6 +8,7 @@ use k8s_openapi::api::admissionregistration::v1 as api;
 use super::call::Endpoint;
 use super::cel::Program;
 use super::rules::{Rule, Selector};
+use super::source::Configured;
 
 /// Names that conditions of webhooks may use.
 pub const NAMES: [&str; 3] = ["object", "oldObject", "request"];
@@ -157,17 +158,68 @@ impl Configuration {
     }
 }
 
-fn hook(of: Common) -> Option<Hook> {
-    let rules = of.rules.unwrap_or_default().into_iter();
-    let rules = rules.map(|rule| Rule {
+impl Configured for api::MutatingWebhookConfiguration {
+    type Kept = Configuration;
+
+    fn expressions(&self) -> Option<usize> {
+        let hooks = self.webhooks.iter().flatten();
+        length(hooks.map(|hook| (&hook.rules, &hook.match_conditions)))
+    }
+
+    fn read(self) -> Option<Configuration> {
+        Configuration::mutating(self)
+    }
+}
+
+impl Configured for api::ValidatingWebhookConfiguration {
+    type Kept = Configuration;
+
+    fn expressions(&self) -> Option<usize> {
+        let hooks = self.webhooks.iter().flatten();
+        length(hooks.map(|hook| (&hook.rules, &hook.match_conditions)))
+    }
+
+    fn read(self) -> Option<Configuration> {
+        Configuration::validating(self)
+    }
+}
+
+type Rules = Option<Vec<api::RuleWithOperations>>;
+type Conditions = Option<Vec<api::MatchCondition>>;
+
+/// Bytes of the expressions of the webhooks that may concern us; nothing if none may.
+fn length<'a>(hooks: impl Iterator<Item = (&'a Rules, &'a Conditions)>) -> Option<usize> {
+    let ours = |rules: &Rules| {
+        rules
+            .iter()
+            .flatten()
+            .cloned()
+            .map(rule)
+            .any(|rule| rule.concerns_us())
+    };
+    let mut sum = None;
+    for (_, conditions) in hooks.filter(|(rules, _)| ours(rules)) {
+        let conditions = conditions.iter().flatten();
+        let bytes: usize = conditions.map(|condition| condition.expression.len()).sum();
+        sum = Some(sum.unwrap_or(0) + bytes);
+    }
+    sum
+}
+
+fn rule(rule: api::RuleWithOperations) -> Rule {
+    Rule {
         operations: rule.operations.unwrap_or_default(),
         groups: rule.api_groups.unwrap_or_default(),
         versions: rule.api_versions.unwrap_or_default(),
         resources: rule.resources.unwrap_or_default(),
         names: Vec::new(),
         scope: rule.scope.unwrap_or_default(),
-    });
-    let rules: Vec<Rule> = rules.filter(Rule::concerns_us).collect();
+    }
+}
+
+fn hook(of: Common) -> Option<Hook> {
+    let rules = of.rules.unwrap_or_default().into_iter();
+    let rules: Vec<Rule> = rules.map(rule).filter(Rule::concerns_us).collect();
     if rules.is_empty() {
         return None;
     }

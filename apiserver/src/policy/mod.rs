@@ -45,15 +45,15 @@ use k8s_openapi::api::admissionregistration::v1::{
 };
 use serde_json::Value;
 
-pub use self::attributes::{Attributes, Operation, write_options};
-use self::hooks::Configuration;
+pub use self::attributes::{Attributes, Operation, in_time, late, write_options};
 use self::labels::NamespaceLabels;
 use self::params::Params;
+pub use self::resource_quota::Counted;
 use self::resource_quota::{Present, ResourceQuotas};
 use self::source::{NotReady, Source};
 use self::validating::{Binding, Policy, ValidatingPolicies};
-pub use self::webhooks::Objects;
 use self::webhooks::{Kind, Webhooks};
+pub use self::webhooks::{Making, Objects};
 use crate::metrics::Metrics;
 use crate::namespaces::Namespaces;
 use crate::status::Failure;
@@ -104,6 +104,20 @@ impl Policies {
         })
     }
 
+    /// Of a cluster that has one policy, with one binding.
+    #[cfg(test)]
+    pub(crate) fn with(namespaces: Arc<Namespaces>, policy: Value, binding: Value) -> Arc<Self> {
+        let policy = serde_json::from_value(policy).ok().and_then(Policy::read);
+        let binding = serde_json::from_value(binding).ok().and_then(Binding::read);
+        let known = |name: &str| name.to_owned();
+        let mut of = Arc::into_inner(Self::none(namespaces)).expect("nobody else has it");
+        of.validating.policies =
+            Source::known([(known("p"), Arc::new(policy.expect("ours")))].into());
+        of.validating.bindings =
+            Source::known([(known("b"), Arc::new(binding.expect("a binding")))].into());
+        Arc::new(of)
+    }
+
     /// Keeps what the cluster has, for ever.
     pub async fn follow(&self, client: kube::Client) {
         let Webhooks {
@@ -111,15 +125,13 @@ impl Policies {
             validating,
             ..
         } = &self.webhooks;
-        let mutating = mutating
-            .follow::<MutatingWebhookConfiguration>(client.clone(), Configuration::mutating);
-        let validating = validating
-            .follow::<ValidatingWebhookConfiguration>(client.clone(), Configuration::validating);
+        let mutating = mutating.follow::<MutatingWebhookConfiguration>(client.clone());
+        let validating = validating.follow::<ValidatingWebhookConfiguration>(client.clone());
         let ValidatingPolicies {
             policies, bindings, ..
         } = &self.validating;
-        let policies = policies.follow::<ValidatingAdmissionPolicy>(client.clone(), Policy::read);
-        let bindings = bindings.follow::<ValidatingAdmissionPolicyBinding>(client, Binding::read);
+        let policies = policies.follow::<ValidatingAdmissionPolicy>(client.clone());
+        let bindings = bindings.follow::<ValidatingAdmissionPolicyBinding>(client);
         futures::join!(mutating, validating, policies, bindings);
     }
 
@@ -161,7 +173,7 @@ impl Policies {
         Ok(policies || webhooks)
     }
 
-    /// Has the object changed; of a deletion there is none. `complete` makes an object of
+    /// Has the object changed; of a deletion there is none. `making` makes an object of
     /// what was made of it. Says whether it was changed.
     ///
     /// # Errors
@@ -171,12 +183,12 @@ impl Policies {
         attributes: &Attributes<'_>,
         object: &mut Option<Value>,
         old: Option<&Value>,
-        complete: &(dyn Fn(&mut Value) -> Result<(), Failure> + Sync),
+        making: &dyn Making,
     ) -> Result<bool, Failure> {
         let labels = NamespaceLabels::new(&self.namespaces, attributes.namespace);
         let webhooks = &self.webhooks;
         webhooks
-            .mutate(attributes, &labels, object, old, complete)
+            .mutate(attributes, &labels, object, old, making)
             .await
     }
 
@@ -207,7 +219,7 @@ impl Policies {
         &self,
         attributes: &Attributes<'_>,
         present: &Present<'_>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Counted, Failure> {
         self.quotas.count(attributes, present).await
     }
 }

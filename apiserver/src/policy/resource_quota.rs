@@ -36,8 +36,13 @@ const ATTEMPTS: usize = 4;
 const REMEMBERED: Duration = Duration::from_secs(1);
 /// Namespaces with a turn that are remembered.
 const NAMESPACES: usize = 4_096;
-/// Quotas of one namespace that are looked at; more are refused by nobody and are not there.
-const QUOTAS: u32 = 500;
+/// Quotas of one namespace that are looked at. With more nothing is created: one that is not
+/// seen must not count as one that there is not.
+const QUOTAS: usize = 500;
+/// How many are read at a time.
+const PAGE: u32 = 5;
+/// Bytes of those that count our objects, as they are written.
+const BYTES: usize = 4 * 1024 * 1024;
 
 /// See the module.
 pub struct ResourceQuotas {
@@ -51,6 +56,17 @@ struct Turn(tokio::sync::Mutex<Option<Instant>>);
 
 /// Says whether there is an object of the name already.
 pub type Present<'a> = dyn Fn() -> BoxFuture<'a, Result<bool, Failure>> + Sync + 'a;
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// There is no quota for it.
+    None,
+    /// In each, or for a dry run there is room.
+    All,
+    /// In none: there is such an object, so that nothing may be created.
+    Present,
+}
 
 /// Why a quota has no room.
 #[derive(Debug, PartialEq, Eq)]
@@ -86,20 +102,20 @@ impl ResourceQuotas {
         &self,
         attributes: &Attributes<'_>,
         present: &Present<'_>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Counted, Failure> {
         let (Some(client), Some(namespace)) = (&self.client, attributes.namespace) else {
-            return Ok(());
+            return Ok(Counted::None);
         };
         let turn = self.turn(namespace, attributes.resource.plural);
         let counted = async {
             let mut none_since = turn.0.lock().await;
             if none_since.is_some_and(|since| since.elapsed() < REMEMBERED) {
-                return Ok(());
+                return Ok(Counted::None);
             }
             let api: Api<ResourceQuota> = Api::namespaced(client.clone(), namespace);
-            let any = count(&api, attributes, present).await?;
-            *none_since = (!any).then(Instant::now);
-            Ok(())
+            let counted = count(&api, attributes, present).await?;
+            *none_since = (counted == Counted::None).then(Instant::now);
+            Ok(counted)
         };
         let until = attributes.deadline.min(Instant::now() + PATIENCE);
         let counted = tokio::time::timeout_at(until, counted).await;
@@ -122,32 +138,31 @@ impl ResourceQuotas {
     }
 }
 
-/// Counts the object in all quotas of its namespace; says whether there are any.
+/// Counts the object in all quotas of its namespace.
 async fn count(
     api: &Api<ResourceQuota>,
     attributes: &Attributes<'_>,
     present: &Present<'_>,
-) -> Result<bool, Failure> {
+) -> Result<Counted, Failure> {
     let key = format!("count/{}.{}", attributes.resource.plural, apiservice::GROUP);
     let mut counted = BTreeSet::new();
     for _ in 0..ATTEMPTS {
-        let page = ListParams::default().limit(QUOTAS);
-        let quotas = api.list(&page).await.map_err(|why| failed(&why))?;
-        let quotas = quotas.items.into_iter();
-        let mut quotas: Vec<_> = quotas
-            .filter(|quota| counts(quota, &key) && !counted.contains(&quota.name_any()))
-            .collect();
+        let mut quotas = Counting::all(api, &key, attributes).await?;
+        quotas.retain(|quota| !counted.contains(&quota.name_any()));
         if quotas.is_empty() {
-            return Ok(!counted.is_empty());
+            return Ok(match counted.is_empty() {
+                true => Counted::None,
+                false => Counted::All,
+            });
         }
         if counted.is_empty() && present().await? {
-            return Ok(true);
+            return Ok(Counted::Present);
         }
         for quota in &mut quotas {
             add(quota, &key).map_err(|full| attributes.refused(&full.words()))?;
         }
         if attributes.dry_run {
-            return Ok(true);
+            return Ok(Counted::All);
         }
         for quota in quotas {
             let name = quota.name_any();
@@ -166,6 +181,59 @@ async fn count(
     }
     let why = "the resource quotas of the namespace are changed all the time";
     Err(Failure::Internal(why.to_owned()))
+}
+
+/// Those of a namespace that count our objects.
+#[derive(Default)]
+struct Counting {
+    quotas: Vec<ResourceQuota>,
+    bytes: usize,
+    seen: usize,
+}
+
+/// There are more than are looked at.
+#[derive(Debug, PartialEq, Eq)]
+struct TooMany;
+
+impl Counting {
+    async fn all(
+        api: &Api<ResourceQuota>,
+        key: &str,
+        attributes: &Attributes<'_>,
+    ) -> Result<Vec<ResourceQuota>, Failure> {
+        let mut all = Self::default();
+        let mut page = ListParams::default().limit(PAGE);
+        loop {
+            let list = api.list(&page).await.map_err(|why| failed(&why))?;
+            all.add(list.items, key).map_err(|TooMany| {
+                attributes.refused(&format!(
+                    "the namespace has more resource quotas than this server looks at ({QUOTAS}, \
+                     and {BYTES} bytes of those with {key})"
+                ))
+            })?;
+            match list.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => page = page.continue_token(&token),
+                None => return Ok(all.quotas),
+            }
+        }
+    }
+
+    fn add(&mut self, page: Vec<ResourceQuota>, key: &str) -> Result<(), TooMany> {
+        self.seen += page.len();
+        for mut quota in page.into_iter().filter(|quota| counts(quota, key)) {
+            // Whoever updates a status says nothing of its managers by that.
+            quota.metadata.managed_fields = None;
+            self.bytes += serde_json::to_string(&quota).map_or(BYTES, |text| text.len());
+            self.quotas.push(quota);
+            if self.bytes > BYTES {
+                return Err(TooMany);
+            }
+        }
+        match self.seen > QUOTAS {
+            true => Err(TooMany),
+            false => Ok(()),
+        }
+    }
 }
 
 fn failed(why: &kube::Error) -> Failure {
@@ -290,6 +358,62 @@ mod tests {
             &quota(json!({"scopes": []}), Some("1"), Some("0")),
             KEY
         ));
+    }
+
+    /// None is left out in silence.
+    #[test]
+    fn too_many_quotas_are_refused() {
+        let other = || quota(json!({}), None, None);
+        let mut all = Counting::default();
+        for _ in 0..QUOTAS {
+            assert_eq!(all.add(vec![other()], KEY), Ok(()));
+        }
+        assert_eq!(all.add(vec![other()], KEY), Err(TooMany));
+        let mut large = quota(json!({}), Some("1"), Some("0"));
+        let text = "x".repeat(BYTES / 2 - 1024);
+        large.metadata.annotations = Some([("a".to_owned(), text)].into());
+        let mut all = Counting::default();
+        assert_eq!(all.add(vec![large.clone(), large.clone()], KEY), Ok(()));
+        assert_eq!(all.quotas.len(), 2);
+        assert_eq!(all.add(vec![large], KEY), Err(TooMany));
+    }
+
+    /// R7.18: a creation that finds such an object is not counted, and must not pass either
+    /// when that object goes in between.
+    #[tokio::test]
+    async fn what_is_there_already_is_said() {
+        let answer = json!({"apiVersion": "v1", "kind": "ResourceQuotaList", "metadata": {},
+            "items": [quota(json!({}), Some("2"), Some("1"))]});
+        let service = tower::service_fn(move |_: http::Request<kube::client::Body>| {
+            let body = kube::client::Body::from(answer.to_string().into_bytes());
+            async move { Ok::<_, std::convert::Infallible>(http::Response::new(body)) }
+        });
+        let client = kube::Client::new(service, "n");
+        let quotas = ResourceQuotas::new(Some(client));
+        let identity = crate::authn::Identity {
+            user: "a".to_owned(),
+            uid: None,
+            groups: Vec::new(),
+            extra: Default::default(),
+        };
+        let attributes = Attributes {
+            operation: crate::policy::Operation::Create,
+            resource: apiservice::find("tenantcontrolplanes").unwrap(),
+            subresource: "",
+            namespace: Some("n"),
+            name: "one".to_owned(),
+            identity: &identity,
+            dry_run: true,
+            options: json!({}),
+            deadline: Instant::now() + Duration::from_secs(30),
+            warnings: &Default::default(),
+            annotations: &Default::default(),
+        };
+        for there in [true, false] {
+            let present: &Present<'_> = &|| Box::pin(async move { Ok(there) });
+            let counted = quotas.count(&attributes, present).await.unwrap();
+            assert_eq!(counted == Counted::Present, there);
+        }
     }
 
     #[test]

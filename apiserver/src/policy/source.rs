@@ -1,8 +1,10 @@
 //! Configurations of the cluster, kept by list and watch.
 //!
 //! # Guarantees
-//! * What is kept is bounded, by number and by bytes. With more there are none: a policy
-//!   that is not seen must not count as one that there is not.
+//! * What is kept is bounded, by number and by bytes, texts and the trees made of expressions
+//!   alike. It is weighed before it is made, and nothing is read beyond the bound. With more
+//!   there are none: a policy that is not seen must not count as one that there is not. They
+//!   are then listed again and again until they fit.
 //! * Before the first list nobody is admitted. After it, what was seen last counts while
 //!   the cluster cannot be asked, as with any server of Kubernetes.
 
@@ -25,10 +27,15 @@ use crate::reviews;
 
 /// Configurations of one kind that are kept.
 const MOST: usize = 5_000;
-/// Bytes of them, as they are written.
-const BYTES: usize = 16 * 1024 * 1024;
-/// How many are read at a time.
-const PAGE: u32 = 50;
+/// Bytes of them: as they are written, and their expressions as trees.
+const BYTES: usize = 48 * 1024 * 1024;
+/// Bytes of the tree of an expression for each byte of its text, at most about. Most have far
+/// fewer: a name or a text is one node, whatever its length.
+const TREE: usize = 128;
+/// How many are read at a time: each may have 1.5 MiB.
+const PAGE: u32 = 5;
+/// How long until too many are listed again.
+const AGAIN: Duration = Duration::from_secs(30);
 /// How long a request waits for the first list (R7.3).
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -58,8 +65,36 @@ pub enum NotReady {
     TooMuch,
 }
 
+/// A kind of configuration.
+pub trait Configured {
+    /// What is kept of it.
+    type Kept: Send + 'static;
+
+    /// Bytes of the texts of all its expressions; nothing if it cannot concern us.
+    fn expressions(&self) -> Option<usize>;
+
+    /// Makes it; nothing if it cannot concern us.
+    fn read(self) -> Option<Self::Kept>;
+}
+
 /// What is being kept, with its size.
-struct Kept<T>(BTreeMap<String, (Arc<T>, usize)>);
+struct Kept<T> {
+    all: BTreeMap<String, (Arc<T>, usize)>,
+    bytes: usize,
+}
+
+impl<T> Default for Kept<T> {
+    fn default() -> Self {
+        Self {
+            all: BTreeMap::new(),
+            bytes: 0,
+        }
+    }
+}
+
+/// There is more than is kept.
+#[derive(Debug, PartialEq, Eq)]
+struct TooMuch;
 
 impl<T> Default for Source<T> {
     /// Nothing is known yet.
@@ -76,6 +111,15 @@ impl<T> Source<T> {
     pub fn known(all: BTreeMap<String, Arc<T>>) -> Self {
         Self {
             state: ArcSwap::from_pointee(State::Known(Arc::new(all))),
+            changed: Notify::new(),
+        }
+    }
+
+    /// More than are kept.
+    #[cfg(test)]
+    pub(crate) fn too_much() -> Self {
+        Self {
+            state: ArcSwap::from_pointee(State::TooMuch),
             changed: Notify::new(),
         }
     }
@@ -110,54 +154,69 @@ impl<T> Source<T> {
     }
 
     fn publish_kept(&self, kept: &Kept<T>) {
-        let bytes: usize = kept.0.values().map(|(_, bytes)| bytes).sum();
-        if kept.0.len() > MOST || bytes > BYTES {
-            tracing::error!(
-                count = kept.0.len(),
-                bytes,
-                "too many admission configurations: what they may be about is refused"
-            );
-            return self.publish(State::TooMuch);
-        }
-        let all = kept.0.iter();
+        let all = kept.all.iter();
         let all = all.map(|(name, (one, _))| (name.clone(), one.clone()));
         self.publish(State::Known(Arc::new(all.collect())));
     }
 
-    /// Keeps them, for ever. `read` says which of them may concern us; a kind that the
-    /// cluster does not have is one of which there are none.
-    pub async fn follow<K>(&self, client: kube::Client, read: impl Fn(K) -> Option<T>)
+    /// Keeps them, for ever. A kind that the cluster does not have is one of which there are
+    /// none.
+    pub async fn follow<K>(&self, client: kube::Client)
     where
+        K: Configured<Kept = T>,
         K: Resource + Clone + Debug + Serialize + DeserializeOwned + Send + 'static,
         K::DynamicType: Default + std::hash::Hash + Eq + Clone,
+        T: Send + Sync + 'static,
+    {
+        let kind = K::kind(&K::DynamicType::default()).into_owned();
+        loop {
+            let Err(TooMuch) = self.follow_what_fits::<K>(client.clone(), &kind).await else {
+                return;
+            };
+            tracing::error!(
+                kind,
+                most = MOST,
+                bytes = BYTES,
+                "too many admission configurations: what they may be about is refused"
+            );
+            self.publish(State::TooMuch);
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    async fn follow_what_fits<K>(&self, client: kube::Client, kind: &str) -> Result<(), TooMuch>
+    where
+        K: Configured<Kept = T>,
+        K: Resource + Clone + Debug + Serialize + DeserializeOwned + Send + 'static,
+        K::DynamicType: Default + std::hash::Hash + Eq + Clone,
+        T: Send + Sync + 'static,
     {
         let api: Api<K> = Api::all(client);
-        let kind = K::kind(&K::DynamicType::default()).into_owned();
         let config = watcher::Config::default().page_size(PAGE);
         let mut events = std::pin::pin!(watcher(api, config).default_backoff());
-        let mut kept = Kept(BTreeMap::new());
-        let mut listed = Kept(BTreeMap::new());
+        let mut kept = Kept::default();
+        let mut listed = Kept::default();
         loop {
             match events.try_next().await {
-                Ok(Some(watcher::Event::Init)) => listed.0.clear(),
+                Ok(Some(watcher::Event::Init)) => listed = Kept::default(),
                 Ok(Some(watcher::Event::InitApply(found))) => {
-                    listed.set(found, &read);
+                    listed.set(found).await?;
                 }
                 Ok(Some(watcher::Event::InitDone)) => {
-                    kept = std::mem::replace(&mut listed, Kept(BTreeMap::new()));
+                    kept = std::mem::take(&mut listed);
                     self.publish_kept(&kept);
                 }
                 Ok(Some(watcher::Event::Apply(found))) => {
-                    if kept.set(found, &read) {
+                    if kept.set(found).await? {
                         self.publish_kept(&kept);
                     }
                 }
                 Ok(Some(watcher::Event::Delete(gone))) => {
-                    if kept.0.remove(&gone.name_any()).is_some() {
+                    if kept.remove(&gone.name_any()) {
                         self.publish_kept(&kept);
                     }
                 }
-                Ok(None) => return,
+                Ok(None) => return Ok(()),
                 Err(error) => {
                     if not_served(&error) && !self.is_loaded() {
                         self.publish_kept(&kept);
@@ -170,21 +229,37 @@ impl<T> Source<T> {
     }
 }
 
-impl<T> Kept<T> {
+impl<T: Send + Sync + 'static> Kept<T> {
     /// Whether that changes anything.
-    fn set<K>(&mut self, found: K, read: &impl Fn(K) -> Option<T>) -> bool
+    async fn set<K>(&mut self, found: K) -> Result<bool, TooMuch>
     where
-        K: Resource + Serialize,
+        K: Configured<Kept = T> + Resource + Serialize + Send + 'static,
     {
         let name = found.name_any();
-        let bytes = serde_json::to_string(&found).map_or(0, |text| text.len());
-        match read(found) {
-            Some(one) => {
-                self.0.insert(name, (Arc::new(one), bytes));
-                true
-            }
-            None => self.0.remove(&name).is_some(),
+        let removed = self.remove(&name);
+        let Some(expressions) = found.expressions() else {
+            return Ok(removed);
+        };
+        let text = serde_json::to_string(&found).map_or(BYTES, |text| text.len());
+        let bytes = text + TREE * expressions;
+        if self.all.len() >= MOST || self.bytes + bytes > BYTES {
+            return Err(TooMuch);
         }
+        // A large one takes a while to parse.
+        let made = tokio::task::spawn_blocking(move || found.read()).await;
+        let Ok(Some(one)) = made else {
+            // What cannot be made must not count as what is not there.
+            return made.map(|_| removed).map_err(|_| TooMuch);
+        };
+        self.bytes += bytes;
+        self.all.insert(name, (Arc::new(one), bytes));
+        Ok(true)
+    }
+
+    fn remove(&mut self, name: &str) -> bool {
+        let removed = self.all.remove(name);
+        self.bytes -= removed.as_ref().map_or(0, |(_, bytes)| *bytes);
+        removed.is_some()
     }
 }
 
@@ -194,6 +269,9 @@ fn not_served(error: &watcher::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy as Policy;
+    use serde_json::json;
+
     use super::*;
 
     #[tokio::test(start_paused = true)]
@@ -203,21 +281,46 @@ mod tests {
         let began = Instant::now();
         assert_eq!(source.all(soon).await, Err(NotReady::Waiting));
         assert_eq!(began.elapsed(), PATIENCE);
-        let one = (Arc::new(1), BYTES / 2);
-        let mut kept = Kept(BTreeMap::from([("a".to_owned(), one.clone())]));
+        source.publish(State::TooMuch);
+        assert_eq!(source.all(soon).await, Err(NotReady::TooMuch));
+        let mut kept = Kept::default();
+        kept.all.insert("a".to_owned(), (Arc::new(1), 1));
         source.publish_kept(&kept);
         assert_eq!(source.all(soon).await.unwrap().len(), 1);
-        kept.0.insert("b".to_owned(), (Arc::new(2), BYTES / 2 + 1));
-        source.publish_kept(&kept);
-        assert_eq!(source.all(soon).await, Err(NotReady::TooMuch));
-        kept.0.remove("b");
-        source.publish_kept(&kept);
-        assert!(source.all(soon).await.is_ok());
-        kept.0 = (0..=MOST)
-            .map(|n| (n.to_string(), (Arc::new(0), 1)))
-            .collect();
-        source.publish_kept(&kept);
-        assert_eq!(source.all(soon).await, Err(NotReady::TooMuch));
+    }
+
+    fn policy(name: &str, group: &str, validations: usize, length: usize) -> Policy {
+        let rule = json!({"operations": ["*"], "apiGroups": [group], "apiVersions": ["*"], "resources": ["*"]});
+        let one = json!({"expression": "!".repeat(length)});
+        let policy = json!({"metadata": {"name": name}, "spec": {
+            "matchConstraints": {"resourceRules": [rule]},
+            "validations": vec![one; validations]}});
+        serde_json::from_value(policy).unwrap()
+    }
+
+    /// Expressions take far more than their text, and are not made where they do not fit.
+    #[tokio::test]
+    async fn what_is_kept_is_bounded() {
+        let mut kept = Kept::default();
+        assert_eq!(kept.set(policy("small", "*", 1, 100)).await, Ok(true));
+        let before = kept.bytes;
+        assert!(before > TREE * 100);
+        let large = || policy("large", "*", 10, BYTES / TREE / 16);
+        assert_eq!(kept.set(large()).await, Ok(true));
+        assert_eq!(kept.set(large()).await, Ok(true), "in its own place");
+        assert_eq!(
+            kept.set(policy("other", "apps", 100, 100_000)).await,
+            Ok(false)
+        );
+        assert_eq!(kept.all.len(), 2);
+        let more = policy("more", "*", 7, BYTES / TREE / 16);
+        assert_eq!(kept.set(more).await, Err(TooMuch));
+        assert!(kept.remove("large"));
+        assert_eq!(kept.bytes, before);
+        for n in 0..MOST {
+            kept.all.insert(n.to_string(), kept.all["small"].clone());
+        }
+        assert_eq!(kept.set(policy("x", "*", 1, 1)).await, Err(TooMuch));
     }
 
     #[tokio::test(start_paused = true)]
@@ -226,7 +329,7 @@ mod tests {
         let soon = Instant::now() + Duration::from_secs(5);
         let listed = async {
             tokio::time::sleep(Duration::from_secs(2)).await;
-            source.publish_kept(&Kept(BTreeMap::new()));
+            source.publish_kept(&Kept::default());
         };
         let (all, ()) = tokio::join!(source.all(soon), listed);
         assert!(all.unwrap().is_empty());

@@ -18,7 +18,7 @@ use super::hooks::Condition;
 use super::labels::NamespaceLabels;
 use super::params::{ParamKind, Params};
 use super::rules::{Rule, Selector};
-use super::source::{NotReady, Source};
+use super::source::{Configured, NotReady, Source};
 use super::webhooks::{Objects, holds};
 use crate::namespaces::{Namespaces, Unlabelled};
 use crate::status::{Denied, Failure};
@@ -378,6 +378,56 @@ impl Binding {
     }
 }
 
+/// Whether rules may be about anything of ours; without any they are.
+fn may_concern_us(of: &api::MatchResources) -> bool {
+    let rules = rules(of.resource_rules.clone());
+    rules.is_empty() || rules.iter().any(Rule::concerns_us)
+}
+
+impl Configured for api::ValidatingAdmissionPolicy {
+    type Kept = Policy;
+
+    fn expressions(&self) -> Option<usize> {
+        let spec = self.spec.as_ref();
+        let constraints = spec.and_then(|spec| spec.match_constraints.as_ref());
+        if !constraints.is_none_or(may_concern_us) {
+            return None;
+        }
+        let Some(spec) = spec else {
+            return Some(0);
+        };
+        let conditions = spec.match_conditions.iter().flatten();
+        let variables = spec.variables.iter().flatten();
+        let validations = spec.validations.iter().flatten();
+        let annotations = spec.audit_annotations.iter().flatten();
+        let all = conditions
+            .map(|one| one.expression.len())
+            .chain(variables.map(|one| one.expression.len()))
+            .chain(validations.map(|one| {
+                one.expression.len() + one.message_expression.as_ref().map_or(0, String::len)
+            }))
+            .chain(annotations.map(|one| one.value_expression.len()));
+        Some(all.sum())
+    }
+
+    fn read(self) -> Option<Policy> {
+        Policy::read(self)
+    }
+}
+
+impl Configured for api::ValidatingAdmissionPolicyBinding {
+    type Kept = Binding;
+
+    fn expressions(&self) -> Option<usize> {
+        let matching = self.spec.match_resources.as_ref();
+        matching.is_none_or(may_concern_us).then_some(0)
+    }
+
+    fn read(self) -> Option<Binding> {
+        Binding::read(self)
+    }
+}
+
 impl ValidatingPolicies {
     /// None yet, with parameters from this cluster.
     pub fn new(params: Params) -> Self {
@@ -394,11 +444,15 @@ impl ValidatingPolicies {
     /// While they are not known.
     pub async fn concern(&self, attributes: &Attributes<'_>) -> Result<bool, NotReady> {
         let policies = self.policies.all(attributes.deadline).await?;
-        self.bindings.all(attributes.deadline).await?;
-        Ok(policies.values().any(|policy| match &policy.matching {
+        let concern = policies.values().any(|policy| match &policy.matching {
             Ok(matching) => matching.concerns(attributes),
             Err(_) => true,
-        }))
+        });
+        // However many there are, they say nothing without a policy of ours.
+        match self.bindings.all(attributes.deadline).await {
+            Err(NotReady::TooMuch) if !concern => Ok(false),
+            bindings => bindings.map(|_| concern),
+        }
     }
 
     /// Asks all of them.
@@ -418,6 +472,9 @@ impl ValidatingPolicies {
             .all(attributes.deadline)
             .await
             .map_err(unknown)?;
+        if !self.concern(attributes).await.map_err(unknown)? {
+            return Ok(());
+        }
         let bindings = self
             .bindings
             .all(attributes.deadline)
@@ -426,6 +483,7 @@ impl ValidatingPolicies {
         let request = Value::Object(attributes.to_request(""));
         let mut refusals = Vec::new();
         for policy in policies.values() {
+            attributes.in_time()?;
             let matches = match &policy.matching {
                 Ok(matching) => matching.matches(attributes, labels, objects).await,
                 Err(why) => Err(Failure::Internal(why.clone())),
@@ -458,7 +516,9 @@ impl ValidatingPolicies {
                 let params =
                     self.params
                         .collect(kind, binding.params.as_ref(), attributes.namespace);
-                let params = match params.await {
+                let params = params.await;
+                attributes.in_time()?;
+                let params = match params {
                     Ok(params) => params,
                     Err(why) => {
                         misconfigured(&mut refusals, policy, Some(binding), &why);
@@ -493,8 +553,8 @@ impl ValidatingPolicies {
                 }
             }
             for (key, values) in annotations {
-                let key = format!("{}/{key}", policy.name);
-                attributes.annotations.add(key, values.join(", "));
+                let values = values.join(", ");
+                attributes.annotations.add_of(&policy.name, &key, values);
             }
         }
         match refusals.into_iter().next() {

@@ -7,7 +7,8 @@
 //!
 //! # Guarantees
 //! The objects are written once for all that are asked at a time. A webhook waits for its
-//! answer no longer than its own time and that of the request.
+//! answer no longer than its own time and that of the request. A request whose own time is
+//! over is refused, whatever the failure policies are: its client says how long it is.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::StreamExt;
+use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -42,6 +44,21 @@ pub struct Webhooks {
 pub struct Objects<'a> {
     pub new: Option<&'a Value>,
     pub old: Option<&'a Value>,
+}
+
+/// What becomes of what a webhook makes of an object.
+pub trait Making: Sync {
+    /// Makes an object of its kind of it.
+    ///
+    /// # Errors
+    /// Why it is none, or one that is too large.
+    fn complete(&self, object: &mut Value) -> Result<(), Failure>;
+
+    /// Holds the room that it takes.
+    ///
+    /// # Errors
+    /// 429 when there is none for the caller.
+    fn hold<'a>(&'a self, object: &'a Value) -> BoxFuture<'a, Result<(), Failure>>;
 }
 
 /// The same, as they are sent.
@@ -104,18 +121,18 @@ impl Webhooks {
         source.all(attributes.deadline).await
     }
 
-    /// Has the mutating ones change `object`; `complete` makes an object of what they made.
+    /// Has the mutating ones change `object`; `making` makes an object of what they made.
     /// Says whether they changed it.
     ///
     /// # Errors
-    /// Those of the webhooks, and those of `complete`.
+    /// Those of the webhooks, and those of `making`.
     pub async fn mutate(
         &self,
         attributes: &Attributes<'_>,
         labels: &NamespaceLabels<'_>,
         object: &mut Option<Value>,
         old: Option<&Value>,
-        complete: &(dyn Fn(&mut Value) -> Result<(), Failure> + Sync),
+        making: &dyn Making,
     ) -> Result<bool, Failure> {
         let all = self.all(Kind::Admit, attributes).await;
         let all = all.map_err(|why| attributes.refused(&why.to_string()))?;
@@ -147,7 +164,7 @@ impl Webhooks {
                     written.old = written.old.or_else(|| write(old));
                     let place = format!("round_{round}_index_{index}");
                     let made = self
-                        .ask_to_change(hook, attributes, &written, object, complete, &place)
+                        .ask_to_change(hook, attributes, &written, object, making, &place)
                         .await?;
                     if made {
                         written.new = None;
@@ -176,12 +193,12 @@ impl Webhooks {
         attributes: &Attributes<'_>,
         written: &Written,
         object: &mut Option<Value>,
-        complete: &(dyn Fn(&mut Value) -> Result<(), Failure> + Sync),
+        making: &dyn Making,
         place: &str,
     ) -> Result<bool, Failure> {
         let began = Instant::now();
         let answered = match self.ask(hook, attributes, written, true).await {
-            Ok(verdict) => apply(hook, &verdict, object, complete),
+            Ok(verdict) => apply(hook, &verdict, object, making).await,
             Err(refused) => Err(refused),
         };
         self.observe(Kind::Admit, hook, attributes, began.elapsed(), &answered);
@@ -276,6 +293,8 @@ impl Webhooks {
     ) -> Result<(), Failure> {
         match refused {
             Refused::Failure(failure) => Err(failure),
+            // Its time was that of the request, which the client says: no webhook was slow.
+            Refused::Unasked { .. } if attributes.in_time().is_err() => attributes.in_time(),
             Refused::Unasked { why, .. } if hook.ignores_failures => {
                 tracing::warn!(
                     webhook = hook.name,
@@ -329,6 +348,7 @@ impl Webhooks {
         written: &Written,
         mutating: bool,
     ) -> Result<Verdict, Refused> {
+        attributes.in_time().map_err(Refused::Failure)?;
         if attributes.dry_run && !hook.takes_dry_runs {
             let why = format!("admission webhook {:?} does not support dry run", hook.name);
             return Err(Refused::Failure(Failure::BadRequest(why)));
@@ -360,8 +380,9 @@ impl Webhooks {
         let verdict = read(&answer, version, &uid, mutating);
         let verdict = verdict.map_err(|why| unasked(why, 503))?;
         for (key, value) in &verdict.annotations {
-            let key = format!("{}/{key}", hook.name);
-            attributes.annotations.add(key, value.clone());
+            attributes
+                .annotations
+                .add_of(&hook.name, key, value.as_str());
         }
         for warning in &verdict.warnings {
             attributes.warnings.add(warning.as_str());
@@ -388,11 +409,11 @@ fn allowed(hook: &Hook, verdict: &Verdict) -> Result<(), Refused> {
 }
 
 /// Does what an answer says, and tells whether that changed anything.
-fn apply(
+async fn apply(
     hook: &Hook,
     verdict: &Verdict,
     object: &mut Option<Value>,
-    complete: &(dyn Fn(&mut Value) -> Result<(), Failure> + Sync),
+    making: &dyn Making,
 ) -> Result<bool, Refused> {
     allowed(hook, verdict)?;
     if verdict.patch.is_empty() {
@@ -427,9 +448,13 @@ fn apply(
     patch
         .apply(&mut patched)
         .map_err(|why| internal(why.to_string()))?;
-    complete(&mut patched).map_err(Refused::Failure)?;
+    making.complete(&mut patched).map_err(Refused::Failure)?;
     let changed = patched != *object;
     *object = patched;
+    if changed {
+        // Before the next is asked: none adds to what is too large already.
+        making.hold(object).await.map_err(Refused::Failure)?;
+    }
     Ok(changed)
 }
 

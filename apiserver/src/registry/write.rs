@@ -36,6 +36,7 @@ use apiservice::Resource;
 use bytes::Bytes;
 use serde_json::Value;
 use storage::{Entry, Error, Expect, Held, Revision};
+use tokio::time::Instant;
 
 pub use self::reader::Reader;
 use crate::admission::{self, Part, When};
@@ -46,6 +47,7 @@ use crate::limits::Room;
 use crate::managed::tracker;
 use crate::object::{self, meta, set_meta};
 use crate::options::{self, Delete};
+use crate::policy::in_time;
 use crate::quota::{self, Reservation};
 use crate::registry::ownership::{self, Author};
 use crate::registry::{Registry, Request, get, read_failure};
@@ -153,6 +155,8 @@ pub struct Admitted {
     action: Action,
     reservation: Option<Arc<Reservation>>,
     held: Held,
+    /// When the answer is due.
+    deadline: Instant,
 }
 
 enum Action {
@@ -165,6 +169,8 @@ enum Action {
     },
     /// The dry run of a creation: it says whether there is such an object.
     Look,
+    /// A creation of what there is already, which was not counted.
+    Taken(Box<Entry>),
     /// A dry run, or what is there already.
     Nothing,
 }
@@ -440,7 +446,10 @@ impl<'a> Writer<'a> {
         let name = meta(new, "name");
         let key = object::key(self.resource, self.namespace, name);
         self.registry.quota.fits(bytes.len())?;
-        self.count(&key, name).await?;
+        if let Some(present) = self.count(&key, name).await? {
+            let action = Action::Taken(Box::new(present));
+            return Ok(self.admitted(key, action, None, None));
+        }
         if self.dry_run {
             return Ok(self.admitted(key, Action::Look, None, None));
         }
@@ -518,6 +527,7 @@ impl<'a> Writer<'a> {
             // The store holds them also if the request has gone before it is through.
             held: Held::new((self.held.clone(), reservation.clone(), room)),
             reservation,
+            deadline: self.request.deadline,
         }
     }
 }
@@ -541,14 +551,17 @@ impl Registry {
     /// of when the store is through with it, also if the request has gone before.
     ///
     /// # Errors
-    /// 503 if the store did not confirm the write; the outcome is unknown then.
+    /// 503 if the store did not confirm the write; the outcome is unknown then. 504 if the
+    /// answer was due before the store was given anything.
     pub async fn put(&self, admitted: Admitted) -> Result<Written, Failure> {
         let Admitted {
             key,
             action,
             reservation,
             held,
+            deadline,
         } = admitted;
+        in_time(deadline)?;
         let written = match action {
             Action::Put { bytes, expect } => {
                 let writing = self.cache.ledger.begin();
@@ -570,6 +583,7 @@ impl Registry {
                     current => Written::Conflict(current),
                 });
             }
+            Action::Taken(present) => return Ok(Written::Conflict(Some(*present))),
             Action::Nothing => return Ok(Written::Nothing),
         };
         match written {

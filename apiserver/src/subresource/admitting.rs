@@ -3,12 +3,30 @@
 
 use apiservice::field::{ErrorKind, Path};
 use apiservice::schema::Schema;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use serde_json::Value;
 
-use crate::authz::{Permit, verb};
-use crate::policy::{Attributes, Objects, Operation, write_options};
+use crate::authz::Permit;
+use crate::decode::depth;
+use crate::merge;
+use crate::options::Query;
+use crate::policy::{Attributes, Making, Objects, Operation, write_options};
 use crate::registry::{Registry, Request};
 use crate::status::Failure;
+
+/// Bytes of a request for a credential, with all that webhooks have added.
+const REQUEST: usize = 64 * 1024;
+
+/// How a credential is asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum How {
+    Sent {
+        dry_run: bool,
+    },
+    /// By a GET, which has neither a body nor the options of a write.
+    Read,
+}
 
 /// One request for a credential.
 pub(super) struct Minting<'a> {
@@ -18,13 +36,18 @@ pub(super) struct Minting<'a> {
 }
 
 impl<'a> Minting<'a> {
-    pub(super) fn new(
+    /// A request that a client sends, or that stands for its GET: then without its query.
+    pub(super) fn new<V>(
         registry: &'a Registry,
-        permit: &'a Permit<verb::Create>,
+        permit: &'a Permit<V>,
         request: &'a Request,
         schema: &'static Schema,
-        dry_run: bool,
+        how: How,
     ) -> Self {
+        let (dry_run, query) = match how {
+            How::Sent { dry_run } => (dry_run, request.query()),
+            How::Read => (false, Query::default()),
+        };
         let subresource = permit.subresource();
         let attributes = Attributes {
             operation: Operation::Create,
@@ -34,7 +57,7 @@ impl<'a> Minting<'a> {
             name: permit.name().unwrap_or_default().to_owned(),
             identity: permit.identity(),
             dry_run,
-            options: write_options(Operation::Create, request.query()),
+            options: write_options(Operation::Create, query),
             deadline: request.deadline,
             warnings: &request.warnings,
             annotations: &request.annotations,
@@ -44,6 +67,16 @@ impl<'a> Minting<'a> {
             attributes,
             schema,
         }
+    }
+
+    /// Whether anybody is to be asked.
+    ///
+    /// # Errors
+    /// 403 while that is not known.
+    pub(super) async fn concerns_any(&self) -> Result<bool, Failure> {
+        let policies = &self.registry.policies;
+        Ok(policies.may_mutate(&self.attributes).await?
+            || policies.may_refuse(&self.attributes).await?)
     }
 
     /// What mutating admission makes of the request: of the same types, but to be checked
@@ -57,17 +90,8 @@ impl<'a> Minting<'a> {
             return Ok(asked);
         }
         let mut object = Some(asked);
-        let complete = |object: &mut Value| {
-            self.schema.prune(object);
-            let errors = self.schema.validate(object, &Path::root()).into_iter();
-            let mut wrong = errors.filter(|error| error.kind == ErrorKind::TypeInvalid);
-            match wrong.next() {
-                None => Ok(()),
-                Some(error) => Err(Failure::Internal(error.to_string())),
-            }
-        };
         policies
-            .mutate(&self.attributes, &mut object, None, &complete)
+            .mutate(&self.attributes, &mut object, None, self)
             .await?;
         Ok(object.unwrap_or_default())
     }
@@ -85,6 +109,31 @@ impl<'a> Minting<'a> {
             new: Some(granted),
             old: None,
         };
-        policies.validate(&self.attributes, objects).await
+        policies.validate(&self.attributes, objects).await?;
+        self.attributes.in_time()
+    }
+}
+
+impl Making for Minting<'_> {
+    fn complete(&self, object: &mut Value) -> Result<(), Failure> {
+        if depth::exceeds(object, depth::MAX_DEPTH) {
+            return Err(Failure::BadRequest(depth::message()));
+        }
+        self.schema.prune(object);
+        let bytes = merge::length(object);
+        if bytes > REQUEST {
+            return Err(Failure::TooLarge(format!("limit is {REQUEST}")));
+        }
+        let errors = self.schema.validate(object, &Path::root()).into_iter();
+        let mut wrong = errors.filter(|error| error.kind == ErrorKind::TypeInvalid);
+        match wrong.next() {
+            None => Ok(()),
+            Some(error) => Err(Failure::Internal(error.to_string())),
+        }
+    }
+
+    /// It is small.
+    fn hold<'a>(&'a self, _: &'a Value) -> BoxFuture<'a, Result<(), Failure>> {
+        async { Ok(()) }.boxed()
     }
 }

@@ -34,7 +34,7 @@ use crate::options::{Write, WriteKind};
 use crate::registry::{self, Clock, Registry, Request};
 use crate::respond;
 use crate::status::{self, Failure, Subject};
-use crate::subresource::admitting::Minting;
+use crate::subresource::admitting::{How, Minting};
 use crate::subresource::never_cached;
 use crate::subresource::tenant::{self, Signer, Tenant};
 
@@ -105,7 +105,15 @@ pub async fn create(
     let asked = Asked::parse(request, &permit, tokens.longest)?;
     let object = registry::get::object(registry, &permit).await?;
     let schema = JoinTokenRequest::schema();
-    let minting = Minting::new(registry, &permit, request, schema, write.dry_run);
+    let minting = Minting::new(
+        registry,
+        &permit,
+        request,
+        schema,
+        How::Sent {
+            dry_run: write.dry_run,
+        },
+    );
     let with = |asked: &Asked| {
         let mut whole = frame(&object.0);
         whole["spec"] = asked.to_value();

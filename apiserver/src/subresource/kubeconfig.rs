@@ -1,7 +1,8 @@
 //! `tenantcontrolplanes/NAME/kubeconfig`: access to a tenant (rules 11 to 14).
 //!
 //! GET answers a `v1` Config: with a fresh certificate for callers who may have one,
-//! with cluster and context alone for other readers. POST takes a KubeconfigRequest.
+//! with cluster and context alone for other readers. POST takes a KubeconfigRequest. Both
+//! ask the management cluster's admission before they make a certificate.
 //!
 //! Guarantees: no certificate without an answer to "may they" that was asked for this
 //! request; none that says `system:` or carries the caller's groups; one audit line for
@@ -29,7 +30,7 @@ use crate::registry::{self, Clock, Registry, Request};
 use crate::respond;
 use crate::respond::Warnings;
 use crate::status::Failure;
-use crate::subresource::admitting::Minting;
+use crate::subresource::admitting::{How, Minting};
 use crate::subresource::never_cached;
 use crate::subresource::tenant::{self, Signer, Tenant, endpoint};
 use crate::target::Verb;
@@ -109,8 +110,14 @@ pub async fn get(
     }
     let tenant = usable(&object, &request.warnings)?;
     let signer = tenant.signer(&minter.client).await?;
-    let minted = match role {
-        Some(role) => Some(minter.mint(&tenant, &signer, &permit, role, minter.longest)?),
+    let granted = match role {
+        Some(role) => minter.admit(registry, &permit, request, role).await?,
+        None => None,
+    };
+    let minted = match granted {
+        Some(Asked { role, seconds }) => {
+            Some(minter.mint(&tenant, &signer, &permit, role, seconds)?)
+        }
         None => None,
     };
     let server = tenant.server();
@@ -139,23 +146,14 @@ pub async fn create(
         &permit,
         request,
         KubeconfigRequest::schema(),
-        write.dry_run,
+        How::Sent {
+            dry_run: write.dry_run,
+        },
     );
-    let frame = |asked: &Asked| {
-        json!({
-            "apiVersion": permit.resource().api_version(),
-            "kind": KIND,
-            "metadata": {
-                "name": object["metadata"]["name"],
-                "namespace": object["metadata"]["namespace"],
-            },
-            "spec": {"role": asked.role.as_str(), "expirationSeconds": asked.seconds},
-        })
-    };
-    let changed = minting.mutate(frame(&asked)).await?;
+    let changed = minting.mutate(frame(&permit, &asked)).await?;
     let name = permit.name().unwrap_or_default();
     let asked = Asked::again(&changed, name, minter.longest)?;
-    minting.validate(&frame(&asked)).await?;
+    minting.validate(&frame(&permit, &asked)).await?;
     tenant::still_allowed(&minter.authorizer, &permit).await?;
     let mut answer = json!({
         "apiVersion": permit.resource().api_version(),
@@ -183,7 +181,69 @@ pub async fn create(
     )))
 }
 
+/// What admission sees of a request.
+fn frame<V>(permit: &Permit<V>, asked: &Asked) -> Value {
+    json!({
+        "apiVersion": permit.resource().api_version(),
+        "kind": KIND,
+        "metadata": {"name": permit.name(), "namespace": permit.namespace()},
+        "spec": {"role": asked.role.as_str(), "expirationSeconds": asked.seconds},
+    })
+}
+
+/// Whether somebody decided that there is to be no such credential, rather than could not
+/// be asked.
+fn is_refusal(failure: &Failure) -> bool {
+    matches!(
+        failure,
+        Failure::Denied(_) | Failure::Forbidden { .. } | Failure::Invalid { .. }
+    )
+}
+
 impl Minter {
+    /// What the management cluster's admission grants to a reader, who is not given more than
+    /// `role`: it is asked as about a POST for that. Where it refuses, a warning says so.
+    async fn admit(
+        &self,
+        registry: &Registry,
+        permit: &Permit<verb::Get>,
+        request: &Request,
+        role: KubeconfigRole,
+    ) -> Result<Option<Asked>, Failure> {
+        let asked = Asked {
+            role,
+            seconds: self.longest,
+        };
+        let schema = KubeconfigRequest::schema();
+        let minting = Minting::new(registry, permit, request, schema, How::Read);
+        let granted = async {
+            if !minting.concerns_any().await? {
+                return Ok(Some(asked));
+            }
+            let changed = minting.mutate(frame(permit, &asked)).await?;
+            let name = permit.name().unwrap_or_default();
+            let mut granted = Asked::again(&changed, name, self.longest)?;
+            if role == KubeconfigRole::View {
+                granted.role = role;
+            }
+            minting.validate(&frame(permit, &granted)).await?;
+            // Since the reader's rights were asked for, a while may have passed.
+            let still = self.role(permit, request).await?;
+            let may = still == Some(KubeconfigRole::Admin) || still == Some(granted.role);
+            Ok(may.then_some(granted))
+        };
+        match granted.await {
+            Ok(granted) => Ok(granted),
+            Err(why) if is_refusal(&why) => {
+                request
+                    .warnings
+                    .add(format!("this kubeconfig has no user: {why}"));
+                Ok(None)
+            }
+            Err(why) => Err(why),
+        }
+    }
+
     pub fn new(
         client: kube::Client,
         authorizer: Arc<Authorizer>,
@@ -325,3 +385,6 @@ fn summary<V>(object: &Value, role: Option<KubeconfigRole>, permit: &Permit<V>) 
     }
     value
 }
+
+#[cfg(test)]
+mod tests;

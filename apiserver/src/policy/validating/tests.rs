@@ -137,3 +137,63 @@ fn policies_about_others_are_not_kept() {
     };
     assert!(of("pods").is_none() && of("datastores").is_some() && of("*/status").is_some());
 }
+
+/// Bindings of other people's policies are not kept; too many others stop only what a policy
+/// is about.
+#[tokio::test]
+async fn too_many_bindings_stop_nobody_without_a_policy() {
+    let binding = |group: &str| -> api::ValidatingAdmissionPolicyBinding {
+        let rule = json!({"operations": ["*"], "apiGroups": [group], "apiVersions": ["*"], "resources": ["*"]});
+        serde_json::from_value(json!({"metadata": {"name": "b"}, "spec": {
+            "policyName": "p", "matchResources": {"resourceRules": [rule]}}}))
+        .unwrap()
+    };
+    assert_eq!(binding("apps").expressions(), None);
+    assert_eq!(binding("*").expressions(), Some(0));
+    let policy = |group: &str| -> api::ValidatingAdmissionPolicy {
+        let rule = json!({"operations": ["*"], "apiGroups": [group], "apiVersions": ["*"], "resources": ["*"]});
+        serde_json::from_value(json!({"metadata": {"name": "p"}, "spec": {
+            "matchConstraints": {"resourceRules": [rule]},
+            "validations": [{"expression": "true", "messageExpression": "'ab'"}],
+            "variables": [{"name": "a", "expression": "1"}],
+            "matchConditions": [{"name": "a", "expression": "true"}],
+            "auditAnnotations": [{"key": "a", "valueExpression": "'a'"}]}}))
+        .unwrap()
+    };
+    assert_eq!(policy("apps").expressions(), None);
+    assert_eq!(policy("*").expressions(), Some(4 + 4 + 1 + 4 + 3));
+    let ours = Policy::read(policy("*")).unwrap();
+    for (policies, expected) in [
+        (BTreeMap::new(), Ok(false)),
+        (
+            [("p".to_owned(), Arc::new(ours))].into(),
+            Err(NotReady::TooMuch),
+        ),
+    ] {
+        let all = ValidatingPolicies {
+            policies: Source::known(policies),
+            bindings: Source::too_much(),
+            params: Params::new(None),
+        };
+        let identity = crate::authn::Identity {
+            user: "a".to_owned(),
+            uid: None,
+            groups: Vec::new(),
+            extra: Default::default(),
+        };
+        let attributes = Attributes {
+            operation: crate::policy::Operation::Create,
+            resource: apiservice::find("tenantcontrolplanes").unwrap(),
+            subresource: "",
+            namespace: Some("n"),
+            name: "one".to_owned(),
+            identity: &identity,
+            dry_run: false,
+            options: json!({}),
+            deadline: tokio::time::Instant::now() + std::time::Duration::from_secs(30),
+            warnings: &Default::default(),
+            annotations: &Default::default(),
+        };
+        assert_eq!(all.concern(&attributes).await, expected);
+    }
+}

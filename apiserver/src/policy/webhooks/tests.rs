@@ -157,3 +157,119 @@ fn where_webhooks_are() {
         assert!(shown.contains(expected), "{client}: {shown}");
     }
 }
+
+/// R7.8: a client whose own `timeout` is shorter than a webhook's does not get past it,
+/// whatever the failure policy is; a webhook that is slow in time still does not count.
+#[tokio::test]
+async fn nobody_gets_past_a_webhook_by_a_short_timeout() {
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/", silent.local_addr().unwrap());
+    let config = json!({"metadata": {"name": "c"}, "webhooks": [{
+        "name": "w", "sideEffects": "None", "admissionReviewVersions": ["v1"],
+        "failurePolicy": "Ignore", "timeoutSeconds": 1, "clientConfig": {"url": url},
+        "rules": [{"operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*"]}]}]});
+    let mutating = Configuration::mutating(serde_json::from_value(config.clone()).unwrap());
+    let validating = Configuration::validating(serde_json::from_value(config).unwrap());
+    let known = |config: Option<Configuration>| {
+        Source::known([("c".to_owned(), Arc::new(config.unwrap()))].into())
+    };
+    let webhooks = Webhooks {
+        mutating: known(mutating),
+        validating: known(validating),
+        metrics: Arc::new(Metrics::new()),
+    };
+    let namespaces = crate::namespaces::Namespaces::for_test(Vec::new());
+    let labels = NamespaceLabels::new(&namespaces, Some("n"));
+    let identity = crate::authn::Identity {
+        user: "a".to_owned(),
+        uid: None,
+        groups: Vec::new(),
+        extra: Default::default(),
+    };
+    for (time, passes) in [(100, false), (1500, true)] {
+        let deadline = Instant::now() + Duration::from_millis(time);
+        let object = json!({});
+        let objects = Objects {
+            new: Some(&object),
+            old: None,
+        };
+        let mut attributes = Attributes {
+            operation: Operation::Create,
+            resource: apiservice::find("tenantcontrolplanes").unwrap(),
+            subresource: "",
+            namespace: Some("n"),
+            name: "one".to_owned(),
+            identity: &identity,
+            dry_run: false,
+            options: json!({}),
+            deadline,
+            warnings: &Default::default(),
+            annotations: &Default::default(),
+        };
+        let validated = webhooks.validate(&attributes, &labels, objects).await;
+        attributes.deadline = Instant::now() + Duration::from_millis(time);
+        let mut object = Some(object.clone());
+        let mutated = webhooks
+            .mutate(
+                &attributes,
+                &labels,
+                &mut object,
+                None,
+                &Bounded(Default::default()),
+            )
+            .await
+            .map(drop);
+        for answered in [validated, mutated] {
+            match answered {
+                Ok(()) => assert!(passes, "{time}"),
+                Err(why) => assert!(!passes && matches!(why, Failure::Timeout(_)), "{why}"),
+            }
+        }
+    }
+}
+
+/// Takes a list of at most two.
+#[derive(Default)]
+struct Bounded(parking_lot::Mutex<Vec<usize>>);
+
+impl Making for Bounded {
+    fn complete(&self, object: &mut Value) -> Result<(), Failure> {
+        match object["a"].as_array().map_or(0, Vec::len) {
+            0..3 => Ok(()),
+            _ => Err(Failure::TooLarge("limit is 2".to_owned())),
+        }
+    }
+
+    fn hold<'a>(&'a self, object: &'a Value) -> BoxFuture<'a, Result<(), Failure>> {
+        self.0
+            .lock()
+            .push(object["a"].as_array().map_or(0, Vec::len));
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// What is made is judged and held after each patch, and not once after the last.
+#[tokio::test]
+async fn each_patch_is_weighed() {
+    let config = json!({"metadata": {"name": "c"}, "webhooks": [{
+        "name": "w", "sideEffects": "None", "admissionReviewVersions": ["v1"],
+        "clientConfig": {"url": "https://127.0.0.1:1/"},
+        "rules": [{"operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*"]}]}]});
+    let config = Configuration::mutating(serde_json::from_value(config).unwrap()).unwrap();
+    let verdict = Verdict {
+        allowed: true,
+        patch: br#"[{"op": "add", "path": "/a/-", "value": 1}]"#.to_vec().into(),
+        patch_type: "JSONPatch".to_owned(),
+        ..Default::default()
+    };
+    let making = Bounded::default();
+    let mut object = Some(json!({"a": []}));
+    for _ in 0..2 {
+        let applied = apply(&config.hooks[0], &verdict, &mut object, &making).await;
+        assert!(applied.unwrap());
+    }
+    let applied = apply(&config.hooks[0], &verdict, &mut object, &making).await;
+    let too_large = |why: &Refused| matches!(why, Refused::Failure(Failure::TooLarge(_)));
+    assert!(applied.is_err_and(|why| too_large(&why)));
+    assert_eq!(*making.0.lock(), [1, 2]);
+}

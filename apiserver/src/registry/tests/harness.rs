@@ -72,6 +72,7 @@ pub struct Call {
     headers: HeaderMap,
     body: Bytes,
     user: Option<&'static str>,
+    late: bool,
 }
 
 impl Call {
@@ -100,6 +101,12 @@ impl Call {
     /// Asked by another user.
     pub fn by(mut self, user: &'static str) -> Self {
         self.user = Some(user);
+        self
+    }
+
+    /// Its answer is due already.
+    pub fn late(mut self) -> Self {
+        self.late = true;
         self
     }
 
@@ -149,13 +156,16 @@ impl Call {
         Permit::for_test(identity, self.resource(), namespace, name, rows.next())
     }
 
-    fn request(&self) -> Request {
+    pub fn request(&self) -> Request {
         Request {
             headers: self.headers.clone(),
             query: self.query.clone(),
             body: self.body.clone(),
             path: String::new(),
-            deadline: tokio::time::Instant::now() + Duration::from_secs(30),
+            deadline: match self.late {
+                true => tokio::time::Instant::now(),
+                false => tokio::time::Instant::now() + Duration::from_secs(30),
+            },
             warnings: Warnings::default(),
             annotations: Default::default(),
             held: Default::default(),

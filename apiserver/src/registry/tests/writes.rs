@@ -697,6 +697,23 @@ async fn what_takes_too_much_memory_is_refused_on_every_path() {
     }
 }
 
+/// What is not handed over when the answer is due is not stored: nothing that had to be asked
+/// about it can have been left out for want of time.
+#[tokio::test]
+async fn nothing_is_stored_after_its_time() {
+    let world = World::memory().await;
+    let object = tenant("a");
+    let late = world
+        .create(Call::tenants("").body(object.clone()).late())
+        .await;
+    assert_eq!(late.code, 504, "{}", late.body);
+    assert_eq!(world.get(Call::tenants("a")).await.code, 404);
+    assert_eq!(world.create(Call::tenants("").body(object)).await.code, 201);
+    let late = world.delete(Call::tenants("a").late()).await;
+    assert_eq!(late.code, 504, "{}", late.body);
+    assert_eq!(world.get(Call::tenants("a")).await.code, 200);
+}
+
 /// An entry that cannot be read costs nobody else anything, and can be deleted.
 /// R3.71.
 #[tokio::test]

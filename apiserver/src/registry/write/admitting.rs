@@ -2,19 +2,86 @@
 
 use apiservice::BorrowedRight;
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use serde_json::Value;
+use storage::Entry;
+use tokio::sync::Mutex;
 
 use super::Writer;
 use crate::admission::{self, Part, When};
-use crate::decode::{self, Reject};
+use crate::decode::{self, Reject, depth};
 use crate::limits::Room;
-use crate::object::{meta, set_meta};
+use crate::object::{self, meta, set_meta};
 use crate::options::FieldValidation;
-use crate::policy::{Attributes, Objects, Operation, write_options};
+use crate::policy::{Attributes, Counted, Making, Objects, Operation, write_options};
 use crate::registry::ownership::{self, Author};
 use crate::registry::read_failure;
 use crate::status::Failure;
 use crate::subresource::scale;
+
+/// What webhooks make of an object of ours. Room is held for it twice, as it is sent and as
+/// the next one makes it anew, beside what it replaces.
+struct Made<'m, 'a> {
+    writer: &'m Writer<'a>,
+    part: Part,
+    old: Option<&'m Value>,
+    managers: Option<&'m Value>,
+    room: &'m Mutex<Room>,
+}
+
+impl Making for Made<'_, '_> {
+    fn complete(&self, made: &mut Value) -> Result<(), Failure> {
+        self.writer.complete(made)?;
+        match (self.old, self.part) {
+            (None, _) => object::fits(made),
+            (Some(old), Part::Status) => object::fits_with_status(made, old),
+            (Some(old), Part::Main | Part::Replicas) => object::fits_instead(made, old),
+        }?;
+        // What is left out there was weighed before, unless it is the webhook's.
+        if self.old.is_some_and(|old| made["status"] != old["status"]) {
+            object::fits_with_status(made, &Value::Null)?;
+        }
+        if made["metadata"].get("managedFields") != self.managers {
+            object::fits_with_managers(made)?;
+        }
+        Ok(())
+    }
+
+    fn hold<'a>(&'a self, made: &'a Value) -> BoxFuture<'a, Result<(), Failure>> {
+        hold(self.room, made, self.old)
+    }
+}
+
+/// What they make of something else, of which only little is taken: a Scale.
+struct Other<'m> {
+    before: Option<&'m Value>,
+    room: &'m Mutex<Room>,
+}
+
+impl Making for Other<'_> {
+    fn complete(&self, made: &mut Value) -> Result<(), Failure> {
+        if depth::exceeds(made, depth::MAX_DEPTH) {
+            return Err(Failure::BadRequest(depth::message()));
+        }
+        object::fits(made)
+    }
+
+    fn hold<'a>(&'a self, made: &'a Value) -> BoxFuture<'a, Result<(), Failure>> {
+        hold(self.room, made, self.before)
+    }
+}
+
+fn hold<'a>(
+    room: &'a Mutex<Room>,
+    made: &'a Value,
+    old: Option<&'a Value>,
+) -> BoxFuture<'a, Result<(), Failure>> {
+    let hold = async move {
+        let copies = [made, made].into_iter().chain(old);
+        room.lock().await.hold_copies(copies).await
+    };
+    hold.boxed()
+}
 
 impl<'a> Writer<'a> {
     fn attributes(&self, operation: Operation, part: Part, name: &str) -> Attributes<'a> {
@@ -72,17 +139,23 @@ impl<'a> Writer<'a> {
         let limits = &self.registry.limits;
         // The object, as it is sent and as it is made anew; and what it replaces.
         let copies = [&*new, &*new].into_iter().chain(old);
-        let room = limits.copies(self.identity, copies).await?;
+        let room = Mutex::new(limits.copies(self.identity, copies).await?);
         if part == Part::Replicas {
             return self
-                .mutate_scale(&attributes, old, new)
+                .mutate_scale(&attributes, old, new, room)
                 .await
                 .map(|()| None);
         }
         let managers = new["metadata"].get("managedFields").cloned();
         let mut object = Some(new.take());
-        let complete = |object: &mut Value| self.complete(object);
-        let changed = policies.mutate(&attributes, &mut object, old, &complete);
+        let made = Made {
+            writer: self,
+            part,
+            old,
+            managers: managers.as_ref(),
+            room: &room,
+        };
+        let changed = policies.mutate(&attributes, &mut object, old, &made);
         let changed = changed.await?;
         *new = object.unwrap_or_default();
         if !changed {
@@ -101,6 +174,7 @@ impl<'a> Writer<'a> {
         attributes: &Attributes<'_>,
         old: Option<&Value>,
         new: &mut Value,
+        room: Mutex<Room>,
     ) -> Result<(), Failure> {
         let with_managers = |object: &Value| {
             let mut seen = scale::seen(self.resource, object)?;
@@ -111,8 +185,11 @@ impl<'a> Writer<'a> {
         let before = old.and_then(|old| with_managers(old).ok());
         let mut made = Some(with_managers(new)?);
         let policies = &self.registry.policies;
-        let complete = |_: &mut Value| Ok(());
-        let changed = policies.mutate(attributes, &mut made, before.as_ref(), &complete);
+        let making = Other {
+            before: old,
+            room: &room,
+        };
+        let changed = policies.mutate(attributes, &mut made, before.as_ref(), &making);
         if changed.await?
             && let Some(made) = made
         {
@@ -198,18 +275,26 @@ impl<'a> Writer<'a> {
     }
 
     /// Counts a creation in the ResourceQuotas of its namespace, unless there is such an
-    /// object already: then it will be refused, and nobody would count it off again.
-    pub(super) async fn count(&self, key: &str, name: &str) -> Result<(), Failure> {
+    /// object already: nobody would count it off again. Returns that object, which is what
+    /// the creation is refused for, also if it goes in between.
+    pub(super) async fn count(&self, key: &str, name: &str) -> Result<Option<Entry>, Failure> {
         let attributes = self.attributes(Operation::Create, Part::Main, name);
         let store = &self.registry.store;
+        let found = parking_lot::Mutex::new(None);
         let present = || {
             let look = async {
                 let (present, _) = store.get(key).await.map_err(read_failure)?;
-                Ok(present.is_some())
+                let any = present.is_some();
+                *found.lock() = present;
+                Ok(any)
             };
             look.boxed()
         };
-        self.registry.policies.count(&attributes, &present).await
+        let policies = &self.registry.policies;
+        Ok(match policies.count(&attributes, &present).await? {
+            Counted::Present => found.into_inner(),
+            Counted::None | Counted::All => None,
+        })
     }
 
     /// Asks the cluster's admission whether an object may be deleted. One that cannot be
@@ -227,11 +312,14 @@ impl<'a> Writer<'a> {
         if !changed && !refused {
             return Ok(());
         }
-        let _room = self.registry.limits.copies(self.identity, [old]).await?;
+        let room = Mutex::new(self.registry.limits.copies(self.identity, [old]).await?);
         if changed {
-            let complete = |_: &mut Value| Ok(());
             let mut none = None;
-            let mutated = policies.mutate(&attributes, &mut none, Some(old), &complete);
+            let making = Other {
+                before: Some(old),
+                room: &room,
+            };
+            let mutated = policies.mutate(&attributes, &mut none, Some(old), &making);
             mutated.await?;
         }
         let objects = Objects {
