@@ -51,7 +51,7 @@ use self::params::Params;
 pub use self::resource_quota::Counted;
 use self::resource_quota::{Present, ResourceQuotas};
 use self::source::{NotReady, Source};
-use self::validating::{Binding, Policy, ValidatingPolicies};
+use self::validating::ValidatingPolicies;
 use self::webhooks::{Kind, Webhooks};
 pub use self::webhooks::{Making, Objects};
 use crate::metrics::Metrics;
