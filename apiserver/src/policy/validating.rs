@@ -21,7 +21,7 @@ use super::rules::{Rule, Selector};
 use super::source::{NotReady, Source};
 use super::webhooks::{Objects, holds};
 use crate::namespaces::{Namespaces, Unlabelled};
-use crate::status::{Denied, Failure, Subject};
+use crate::status::{Denied, Failure};
 
 /// Names that expressions of policies may use.
 pub const NAMES: [&str; 6] = [
@@ -347,9 +347,10 @@ impl<'a> Resolve<'a> for Bound<'_, 'a> {
         let value = above[index].1.value(self, &self.budget);
         self.limit.replace(limit);
         let value = value.map_err(|why| match why {
-            Unusable::Error(why) => Unusable::Error(format!(
+            // Cut: each variable that asks for it says the same again, and keeps it.
+            Unusable::Error(why) => Unusable::Error(ends(format!(
                 "composited variable {name:?} fails to evaluate: {why}"
-            )),
+            ))),
             Unusable::Uncompiled(why) => Unusable::Error(format!(
                 "composited variable {name:?} fails to compile: {why}"
             )),
@@ -358,6 +359,17 @@ impl<'a> Resolve<'a> for Bound<'_, 'a> {
         self.known.borrow_mut().insert(index, value.clone());
         Some(value)
     }
+}
+
+/// Without its middle, if it is longer than what is told of one error.
+fn ends(why: String) -> String {
+    const MOST: usize = apiservice::told::MAX_TEXT / 2;
+    if why.len() <= 2 * MOST {
+        return why;
+    }
+    let from = (why.len() - MOST..).find(|at| why.is_char_boundary(*at));
+    let end = why[from.unwrap_or(why.len())..].to_owned();
+    format!("{}{end}", apiservice::told::cut(why, MOST))
 }
 
 impl Binding {

@@ -158,14 +158,17 @@ pub fn call<'a>(run: &Run<'_, 'a>, name: &str, values: Vec<Val<'a>>) -> Evaluate
         ("dyn", [value]) => Ok(value.clone()),
         ("bool" | "int" | "uint" | "double" | "string" | "bytes", [value]) => convert(name, value),
         ("optional.none", []) => Ok(Val::Optional(None)),
-        ("optional.of", [value]) => Ok(Val::Optional(Some(Rc::new(value.clone())))),
+        ("optional.of", [value]) => Val::some(value.clone()),
         ("optional.ofNonZeroValue", [value]) => {
             let zero = match value {
                 Val::Null | Val::Bool(false) | Val::Int(0) | Val::Uint(0) => true,
                 Val::Double(value) => *value == 0.0,
                 other => other.size() == Some(0),
             };
-            Ok(Val::Optional((!zero).then(|| Rc::new(value.clone()))))
+            match zero {
+                true => Ok(Val::Optional(None)),
+                false => Val::some(value.clone()),
+            }
         }
         ("hasValue", [Val::Optional(value)]) => Ok(Val::Bool(value.is_some())),
         ("value", [Val::Optional(Some(value))]) => Ok(value.as_ref().clone()),
@@ -261,7 +264,7 @@ fn arithmetic<'a>(run: &Run<'_, 'a>, name: &str, one: &Val<'a>, other: &Val<'a>)
             run.budget.take(length as u64)?;
             let mut both = a.items().unwrap_or_default();
             both.extend(b.items().unwrap_or_default());
-            Ok(Val::list(both))
+            Val::list(both)
         }
         _ => no_overload(),
     }
@@ -380,7 +383,9 @@ fn lists<'a>(run: &Run<'_, 'a>, name: &str, args: &[Val<'a>]) -> Option<Evaluate
                             false => flat.push(item),
                         }
                     }
-                    run.budget.take(flat.len() as u64).map(|()| Val::list(flat))
+                    run.budget
+                        .take(flat.len() as u64)
+                        .and_then(|()| Val::list(flat))
                 }
                 "distinct" => (|| {
                     let mut kept: Vec<Val<'a>> = Vec::new();
@@ -393,7 +398,7 @@ fn lists<'a>(run: &Run<'_, 'a>, name: &str, args: &[Val<'a>]) -> Option<Evaluate
                             kept.push(item);
                         }
                     }
-                    Ok(Val::list(kept))
+                    Val::list(kept)
                 })(),
                 _ => return None,
             })
@@ -403,7 +408,7 @@ fn lists<'a>(run: &Run<'_, 'a>, name: &str, args: &[Val<'a>]) -> Option<Evaluate
             let range = usize::try_from(*from).ok().zip(usize::try_from(*to).ok());
             let slice = range.and_then(|(from, to)| items.get(from..to));
             Some(match slice {
-                Some(slice) => Ok(Val::list(slice.to_vec())),
+                Some(slice) => Val::list(slice.to_vec()),
                 None => error("cannot slice: indices are out of range"),
             })
         }
@@ -412,7 +417,7 @@ fn lists<'a>(run: &Run<'_, 'a>, name: &str, args: &[Val<'a>]) -> Option<Evaluate
             Some(
                 run.budget
                     .take(count)
-                    .map(|()| Val::list((0..count).map(|n| Val::Int(n as i64)).collect())),
+                    .and_then(|()| Val::list((0..count).map(|n| Val::Int(n as i64)).collect())),
             )
         }
         [list, item] if matches!(name, "indexOf" | "lastIndexOf") && list.is_list() => {
@@ -462,7 +467,7 @@ fn sort(mut items: Vec<Val<'_>>) -> Evaluated<'_> {
         }
     }
     items.sort_by(|a, b| a.order(b).ok().flatten().unwrap_or(Ordering::Equal));
-    Ok(Val::list(items))
+    Val::list(items)
 }
 
 fn sets<'a>(run: &Run<'_, 'a>, name: &str, one: &[Val<'a>], other: &[Val<'a>]) -> Evaluated<'a> {

@@ -44,7 +44,7 @@ impl<'a> Run<'_, 'a> {
             let inner = scope.with(&each.value, value.as_ref().clone());
             let made = self.eval(&each.body, &inner, depth)?;
             return match (each.what, made) {
-                (What::OptMap, made) => Ok(Val::Optional(Some(made.into()))),
+                (What::OptMap, made) => Val::some(made),
                 (_, made @ Val::Optional(_)) => Ok(made),
                 _ => value::no_overload(),
             };
@@ -76,7 +76,7 @@ impl<'a> Run<'_, 'a> {
             }
         }
         match (each.what, failed) {
-            (What::TransformList, _) => Ok(Val::list(list)),
+            (What::TransformList, _) => Val::list(list),
             (What::TransformMap, _) => Val::map(map),
             (What::ExistsOne, _) => Ok(Val::Bool(count == 1)),
             (_, Some(why)) => Err(why),

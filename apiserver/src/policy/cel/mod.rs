@@ -8,7 +8,9 @@
 //! # Guarantees
 //! * What an evaluation takes is counted and bounded ([`Budget`]): each step, and for texts
 //!   and lists their lengths. It makes no more values than it has steps.
-//! * Nothing is nested deeper than [`MAX_DEPTH`], neither expressions nor values.
+//! * Nothing is evaluated deeper than [`MAX_DEPTH`] levels, variables of a policy within the
+//!   expression that asks for them included; no value that is made has more than
+//!   [`MAX_NESTED`]. So whatever recurses over either, dropping included, ends.
 //! * What is not known here is an error when it is compiled, and never a value: the failure
 //!   policy says what becomes of it.
 //!
@@ -26,7 +28,7 @@ mod syntax;
 mod time;
 mod value;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 
 pub use self::quantity::Quantity;
@@ -35,6 +37,11 @@ use syntax::Expr;
 
 /// Levels of an expression, and of what is evaluated.
 pub const MAX_DEPTH: usize = 200;
+/// Levels that a variable takes beside its expression.
+const VARIABLE: usize = 2;
+/// Levels of lists, maps and optionals that an expression makes in one another. What is in
+/// an object of the request counts as one: the stack of whoever drops a value does not see it.
+pub const MAX_NESTED: usize = 90;
 /// What the conditions of one webhook may take, together.
 pub const CONDITIONS: u64 = 2_500_000;
 /// What one expression may take.
@@ -72,7 +79,12 @@ impl<'a> Resolve<'a> for Named<'_, 'a> {
 
 /// What evaluations may still take.
 #[derive(Debug)]
-pub struct Budget(RefCell<Left>);
+pub struct Budget {
+    left: RefCell<Left>,
+    /// Levels around the expression that is evaluated now: a variable is evaluated within
+    /// the expression that asks for it, on the same stack.
+    depth: Cell<usize>,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Left {
@@ -83,25 +95,28 @@ struct Left {
 impl Budget {
     /// So much for all that is evaluated with it.
     pub fn new(all: u64) -> Self {
-        Self(RefCell::new(Left {
-            all,
-            one: all.min(EXPRESSION),
-        }))
+        Self {
+            left: RefCell::new(Left {
+                all,
+                one: all.min(EXPRESSION),
+            }),
+            depth: Cell::new(0),
+        }
     }
 
     /// The next expression has its own bound again.
     fn begin(&self) -> u64 {
-        let mut left = self.0.borrow_mut();
+        let mut left = self.left.borrow_mut();
         std::mem::replace(&mut left.one, EXPRESSION)
     }
 
     /// What was left of the bound of the expression around it.
     fn resume(&self, one: u64) {
-        self.0.borrow_mut().one = one;
+        self.left.borrow_mut().one = one;
     }
 
     fn take(&self, cost: u64) -> Result<(), Unusable> {
-        let mut left = self.0.borrow_mut();
+        let mut left = self.left.borrow_mut();
         match (left.all.checked_sub(cost), left.one.checked_sub(cost)) {
             (Some(all), Some(one)) => {
                 *left = Left { all, one };
@@ -156,7 +171,7 @@ impl Program {
             budget,
             patterns: RefCell::default(),
         };
-        let value = run.eval(parsed, &Scope::End, 0);
+        let value = run.eval(parsed, &Scope::End, budget.depth.get());
         budget.resume(around);
         value
     }
@@ -232,13 +247,13 @@ impl<'a> Run<'_, 'a> {
                 if let Some(of_type) = dotted.as_deref().and_then(value::type_of_name) {
                     return Ok(of_type);
                 }
-                if let Some(value) = self.own_variable(of, field) {
+                if let Some(value) = self.own_variable(of, field, below) {
                     return value;
                 }
                 self.eval(of, scope, below)?.field(field)
             }
             Expr::Has { of, field } => {
-                if let Some(value) = self.own_variable(of, field) {
+                if let Some(value) = self.own_variable(of, field, below) {
                     return value.map(|_| Val::Bool(true));
                 }
                 let value = self.eval(of, scope, below)?;
@@ -253,7 +268,7 @@ impl<'a> Run<'_, 'a> {
                         (true, value) => list.extend(value.optional()?),
                     }
                 }
-                Ok(Val::list(list))
+                Val::list(list)
             }
             Expr::Map(entries) => {
                 let mut map = Vec::with_capacity(entries.len());
@@ -301,10 +316,12 @@ impl<'a> Run<'_, 'a> {
     }
 
     /// `variables.NAME`.
-    fn own_variable(&self, of: &Expr, field: &str) -> Option<Evaluated<'a>> {
+    fn own_variable(&self, of: &Expr, field: &str, depth: usize) -> Option<Evaluated<'a>> {
         match of {
             Expr::Ident(name) if name == "variables" => {
+                let around = self.budget.depth.replace(depth + VARIABLE);
                 let value = self.variables.variable(field);
+                self.budget.depth.set(around);
                 Some(value.unwrap_or_else(|| error(format!("undefined field '{field}'"))))
             }
             _ => None,
@@ -406,11 +423,11 @@ impl<'a> Run<'_, 'a> {
         };
         if !name.starts_with('@') {
             let list = cell.borrow().clone();
-            return functions::call(self, "_+_", vec![list, Val::list(added)]);
+            return functions::call(self, "_+_", vec![list, Val::list(added)?]);
         }
         match std::mem::replace(&mut *cell.borrow_mut(), Val::Null) {
             Val::List(mut list) => {
-                std::rc::Rc::make_mut(&mut list).extend(added);
+                std::rc::Rc::make_mut(&mut list).extend(added)?;
                 Ok(Val::List(list))
             }
             Val::Failed(why) => error(&*why),

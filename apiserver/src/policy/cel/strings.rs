@@ -76,7 +76,7 @@ pub fn call<'a>(run: &Run<'_, 'a>, name: &str, args: &[Val<'a>]) -> Option<Evalu
                 let found = pattern.find_iter(text).take(most);
                 let found: Vec<_> = found.map(|found| Val::text(found.as_str())).collect();
                 run.budget.take(found.len() as u64)?;
-                Ok(Val::list(found))
+                Val::list(found)
             })
         }
         ("charAt", [Val::Text(text), Val::Int(at)]) => match place(text, *at) {
@@ -180,7 +180,7 @@ fn split<'a>(run: &Run<'_, 'a>, text: &str, by: &str, most: usize) -> Evaluated<
         (_, false) => text.splitn(most, by).collect(),
     };
     run.budget.take(parts.len() as u64)?;
-    Ok(Val::list(parts.into_iter().map(Val::text).collect()))
+    Val::list(parts.into_iter().map(Val::text).collect())
 }
 
 fn join<'a>(run: &Run<'_, 'a>, list: &Val<'a>, by: &str) -> Evaluated<'a> {

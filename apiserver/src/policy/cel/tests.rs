@@ -219,3 +219,51 @@ fn depth_is_bounded() {
     let sum = vec!["1"; 150].join(" + ");
     assert_eq!(truth(&format!("{sum} == 150")), Ok(true));
 }
+
+/// The stack of a worker of the runtime.
+fn on_a_small_stack(what: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::Builder::new().stack_size(2 * 1024 * 1024);
+    thread.spawn(what).unwrap().join().unwrap();
+}
+
+/// As the frames that take most of the stack allow it, with values of all levels on top.
+#[test]
+fn the_deepest_evaluation_fits_on_the_stack_of_a_worker() {
+    on_a_small_stack(|| {
+        for (open, close) in [
+            ("[0].map(x, ", ")"),
+            ("[0].all(x, ", " == 1 || true)"),
+            ("{'a': 1}.transformMap(k, v, ", ")"),
+            ("optional.of(1).optMap(x, ", ")"),
+            ("cel.bind(x, ", ", x)"),
+            ("[", "][0]"),
+            ("(true ? ", " : 1)"),
+            ("dyn(dyn(", "))"),
+        ] {
+            let times = 90 / open.matches(['(', '[', '{']).count();
+            let source = format!("{}1{} != 2", open.repeat(times), close.repeat(times));
+            let said = truth(&source);
+            let deep = |why: &String| why.ends_with("nested too deep");
+            assert!(said.is_ok() || said.as_ref().is_err_and(deep), "{said:?}");
+        }
+    });
+}
+
+#[test]
+fn values_are_not_nested_deeper_than_they_may_be() {
+    on_a_small_stack(|| {
+        let wrap = |open: &str, close: &str, times: usize| {
+            format!("{}1{}", open.repeat(times), close.repeat(times))
+        };
+        for (open, close) in [("[", "]"), ("{'a': ", "}"), ("optional.of(", ")")] {
+            let fits = wrap(open, close, super::MAX_NESTED);
+            assert_eq!(truth(&format!("{fits} == {fits}")), Ok(true), "{open}");
+            let deep = wrap(open, close, super::MAX_NESTED + 1);
+            let said = truth(&format!("{deep} == 1")).unwrap_err();
+            assert!(said.ends_with("the value is nested too deep"), "{said}");
+        }
+        let collected = wrap("[0].map(x, ", ")", super::MAX_NESTED + 1);
+        let said = truth(&format!("{collected} == 1")).unwrap_err();
+        assert!(said.ends_with("nested too deep"), "{said}");
+    });
+}

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::address::Block;
 use super::quantity::Quantity;
-use super::{Budget, Evaluated};
+use super::{Budget, Evaluated, MAX_NESTED};
 
 /// Why there is no value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,8 +40,8 @@ pub enum Val<'a> {
     Bytes(Rc<[u8]>),
     /// A map or list of the request.
     Json(&'a Value),
-    List(Rc<Vec<Val<'a>>>),
-    Map(Rc<Vec<(Val<'a>, Val<'a>)>>),
+    List(Rc<List<'a>>),
+    Map(Rc<Map<'a>>),
     Optional(Option<Rc<Val<'a>>>),
     Type(&'static str),
     Time(Timestamp),
@@ -51,6 +51,58 @@ pub enum Val<'a> {
     Cidr(Block),
     /// What was collected, after one item failed.
     Failed(Rc<str>),
+}
+
+/// Items, and how many levels of values they are.
+#[derive(Clone, Debug)]
+pub struct List<'a> {
+    items: Vec<Val<'a>>,
+    depth: usize,
+}
+
+/// Entries, each key once, and how many levels of values they are.
+#[derive(Clone, Debug)]
+pub struct Map<'a> {
+    entries: Vec<(Val<'a>, Val<'a>)>,
+    depth: usize,
+}
+
+impl<'a> List<'a> {
+    /// Adds items.
+    ///
+    /// # Errors
+    /// For items that make it too deep; then it has only those before them.
+    pub fn extend(&mut self, items: Vec<Val<'a>>) -> Result<(), Unusable> {
+        for item in items {
+            self.depth = self.depth.max(around(item.depth())?);
+            self.items.push(item);
+        }
+        Ok(())
+    }
+}
+
+impl<'a> std::ops::Deref for List<'a> {
+    type Target = Vec<Val<'a>>;
+
+    fn deref(&self) -> &Vec<Val<'a>> {
+        &self.items
+    }
+}
+
+impl<'a> std::ops::Deref for Map<'a> {
+    type Target = Vec<(Val<'a>, Val<'a>)>;
+
+    fn deref(&self) -> &Vec<(Val<'a>, Val<'a>)> {
+        &self.entries
+    }
+}
+
+/// Levels of what holds a value with so many.
+fn around(depth: usize) -> Result<usize, Unusable> {
+    match depth < MAX_NESTED {
+        true => Ok(depth + 1),
+        false => Err(Unusable::Error("the value is nested too deep".to_owned())),
+    }
 }
 
 /// A text.
@@ -132,8 +184,33 @@ impl<'a> Val<'a> {
     }
 
     /// A list.
-    pub fn list(items: Vec<Val<'a>>) -> Self {
-        Val::List(Rc::new(items))
+    ///
+    /// # Errors
+    /// For one that is nested too deep.
+    pub fn list(items: Vec<Val<'a>>) -> Evaluated<'a> {
+        let depths = items.iter().map(Val::depth);
+        let depth = around(depths.max().unwrap_or(0))?;
+        Ok(Val::List(Rc::new(List { items, depth })))
+    }
+
+    /// An optional that holds something.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn some(value: Val<'a>) -> Evaluated<'a> {
+        around(value.depth())?;
+        Ok(Val::Optional(Some(Rc::new(value))))
+    }
+
+    /// Levels of values in one another that an expression made.
+    fn depth(&self) -> usize {
+        match self {
+            Val::List(list) => list.depth,
+            Val::Map(map) => map.depth,
+            // No more of them than there are levels.
+            Val::Optional(Some(inner)) => 1 + inner.depth(),
+            _ => 0,
+        }
     }
 
     /// A map.
@@ -153,7 +230,9 @@ impl<'a> Val<'a> {
                 return Err(Unusable::Error(why));
             }
         }
-        Ok(Val::Map(Rc::new(entries)))
+        let depths = entries.iter().map(|(_, value)| value.depth());
+        let depth = around(depths.max().unwrap_or(0))?;
+        Ok(Val::Map(Rc::new(Map { entries, depth })))
     }
 
     /// The name of its type.
@@ -286,7 +365,7 @@ impl<'a> Val<'a> {
         Some(match self {
             Val::Json(Value::Array(list)) => list.iter().map(Val::from).collect(),
             Val::Json(Value::Object(map)) => map.keys().map(text).collect(),
-            Val::List(list) => list.as_ref().clone(),
+            Val::List(list) => list.items.clone(),
             Val::Map(map) => map.iter().map(|(key, _)| key.clone()).collect(),
             _ => return None,
         })
@@ -314,7 +393,7 @@ impl<'a> Val<'a> {
                 };
                 map.iter().map(pair).collect()
             }
-            Val::Map(map) => map.as_ref().clone(),
+            Val::Map(map) => map.entries.clone(),
             _ => return None,
         })
     }

@@ -137,3 +137,70 @@ fn policies_about_others_are_not_kept() {
     };
     assert!(of("pods").is_none() && of("datastores").is_some() && of("*/status").is_some());
 }
+
+/// The stack of a worker of the runtime.
+fn on_a_small_stack(what: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::Builder::new().stack_size(2 * 1024 * 1024);
+    thread.spawn(what).unwrap().join().unwrap();
+}
+
+/// Each variable is as deep as an expression may be, and asks for the one before it.
+#[test]
+fn variables_in_variables_are_as_deep_as_one_expression() {
+    on_a_small_stack(|| {
+        let (open, close) = ("[".repeat(60), "][0]".repeat(60));
+        let chain = |length: usize| -> Vec<Value> {
+            let expression = |n: usize| match n {
+                0 => "true".to_owned(),
+                n => format!("{open}variables.v{}{close}", n - 1),
+            };
+            let variable = |n| json!({"name": format!("v{n}"), "expression": expression(n)});
+            (0..length).map(variable).collect()
+        };
+        let decided = |length: usize, failure: &str| {
+            let policy = policy(json!({"variables": chain(length), "failurePolicy": failure,
+                "validations": [{"expression": format!("variables.v{}", length - 1)}]}));
+            said(&policy, &json!({}), &Value::Null)
+        };
+        assert!(decided(2, "Fail").is_empty());
+        let deep = decided(20, "Fail");
+        assert_eq!(deep.len(), 1);
+        assert!(
+            deep[0].0.ends_with("the expression is nested too deep"),
+            "{deep:?}"
+        );
+        assert!(decided(20, "Ignore").is_empty());
+    });
+}
+
+/// Values that are nested as deep as there are variables would overflow the stack of
+/// whoever compares, prints or drops them.
+#[test]
+fn values_of_variables_are_not_nested_deeper_than_they_may_be() {
+    on_a_small_stack(|| {
+        for (open, close) in [("[", "]"), ("{'a': ", "}"), ("optional.of(", ")")] {
+            let expression = |n: usize| match n {
+                0 => "[1]".to_owned(),
+                n => format!("{open}dyn(variables.v{}){close}", n - 1),
+            };
+            let variable = |n| json!({"name": format!("v{n}"), "expression": expression(n)});
+            let variables: Vec<Value> = (0..2_000).map(variable).collect();
+            // In rows, so that none is evaluated deep within another.
+            let rows = (0..2_000)
+                .step_by(20)
+                .map(|n| format!("type(variables.v{n}) == list || true"));
+            let rows: Vec<String> = rows
+                .chain(["variables.v1999 == variables.v1999".to_owned()])
+                .collect();
+            let rows = rows.iter().map(|row| json!({"expression": row}));
+            let policy =
+                policy(json!({"variables": variables, "validations": rows.collect::<Vec<_>>()}));
+            let told = said(&policy, &json!({}), &Value::Null);
+            assert_eq!(told.len(), 1, "{told:?}");
+            assert!(
+                told[0].0.ends_with("the value is nested too deep"),
+                "{told:?}"
+            );
+        }
+    });
+}
