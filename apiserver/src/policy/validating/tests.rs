@@ -18,6 +18,7 @@ fn decide(policy: &Policy, object: &Value, params: &Value) -> Decided {
         request: &request,
         params,
         namespace: &json!({"metadata": {"labels": {"env": "prod"}}}),
+        until: std::time::Instant::now() + cel::TIME,
     })
 }
 
@@ -203,4 +204,50 @@ fn values_of_variables_are_not_nested_deeper_than_they_may_be() {
             );
         }
     });
+}
+
+/// The only worker of a runtime goes on with other requests meanwhile.
+#[test]
+fn an_evaluation_keeps_no_worker_from_others() {
+    let runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = { runtime }.worker_threads(1).enable_all().build().unwrap();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let until = Instant::now() + std::time::Duration::from_secs(30);
+    let both = runtime.spawn(async move {
+        tokio::spawn(async move { sender.send(()) });
+        // Only the other task ends it, and there is no other worker.
+        let wait = std::time::Duration::from_secs(20);
+        aside(until, move || receiver.recv_timeout(wait).is_ok()).await
+    });
+    assert_eq!(runtime.block_on(both).unwrap(), Some(true));
+}
+
+/// One policy has only so long, whatever its steps say, and the request no longer.
+#[test]
+fn an_evaluation_ends_when_the_answer_is_due() {
+    let policy = policy(json!({"validations":
+        [{"expression": "lists.range(20000).all(i, i >= 0)"}, {"expression": "false"}]}));
+    let (null, until) = (Value::Null, std::time::Instant::now());
+    let decided = policy.decide(&Values {
+        object: &null,
+        old: &null,
+        request: &null,
+        params: &null,
+        namespace: &null,
+        until,
+    });
+    assert_eq!(decided.refusals.len(), 1);
+    let out = Unusable::OutOfBudget.to_string();
+    assert_eq!(decided.refusals[0].message, out);
+}
+
+/// Variables of a long list are found at once.
+#[test]
+fn the_last_variable_of_a_name_is_the_one() {
+    let policy = policy(json!({
+        "variables": [{"name": "a", "expression": "1"}, {"name": "b", "expression": "variables.a"},
+            {"name": "a", "expression": "2"}],
+        "validations": [{"expression": "variables.a == 2 && variables.b == 1"}],
+    }));
+    assert!(said(&policy, &Value::Null, &Value::Null).is_empty());
 }
