@@ -3,14 +3,18 @@
 //! # Flow
 //! A policy that is about a request is evaluated once for each binding that is, and for
 //! each of its parameters. What was asked of the cluster for it (parameters, the namespace)
-//! is asked before; the evaluation itself waits for nothing.
+//! is asked before; the evaluation itself waits for nothing, and keeps no other request from
+//! the worker that it runs on.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, LazyLock};
 
 use k8s_openapi::api::admissionregistration::v1 as api;
 use serde_json::{Value, json};
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use super::attributes::Attributes;
 use super::cel::{self, Budget, Program, Resolve, Unusable, Val};
@@ -61,6 +65,8 @@ pub struct Policy {
     matching: Result<Matching, String>,
     conditions: Vec<Condition>,
     variables: Vec<(String, Program)>,
+    /// Where those of a name are, in their order.
+    variable_places: HashMap<String, Vec<usize>>,
     validations: Vec<Validation>,
     annotations: Vec<(String, Program)>,
     ignores_failures: bool,
@@ -174,6 +180,11 @@ impl Policy {
         let variables: Vec<_> = variables
             .map(|variable| (variable.name, compile(&variable.expression)))
             .collect();
+        let mut variable_places: HashMap<String, Vec<usize>> = HashMap::new();
+        for (place, (name, _)) in variables.iter().enumerate() {
+            let places = variable_places.entry(name.clone());
+            places.or_default().push(place);
+        }
         let validations = spec.validations.unwrap_or_default().into_iter();
         let validations: Vec<_> = validations
             .map(|validation| Validation {
@@ -203,6 +214,7 @@ impl Policy {
             matching,
             conditions: Condition::all(spec.match_conditions, &NAMES),
             variables,
+            variable_places,
             validations,
             annotations,
             ignores_failures: spec.failure_policy.as_deref() == Some("Ignore"),
@@ -224,8 +236,9 @@ impl Policy {
             },
             ..Decided::default()
         };
-        // Conditions know of no variables: they have their own budget as well.
-        let bound = Bound::new(self, values, Budget::new(cel::POLICY));
+        let budget = Budget::new(cel::POLICY).ending(values.until);
+        let bound = Bound::new(self, values);
+        // Conditions have their own budget.
         match holds(&self.conditions, &bound) {
             Ok(true) => {}
             Ok(false) => return Decided::default(),
@@ -233,12 +246,12 @@ impl Policy {
         }
         let mut decided = Decided::default();
         for (index, validation) in self.validations.iter().enumerate() {
-            let message = match validation.program.evaluate(&bound, &bound.budget) {
+            let message = match validation.program.evaluate(&bound, &budget) {
                 Ok(Val::Bool(true)) => continue,
                 Err(why @ Unusable::OutOfBudget) => return failed(why.to_string()),
                 Err(_) if self.ignores_failures => continue,
                 Err(why) => Err(why.to_string()),
-                Ok(_) => Ok(validation.message(&bound)),
+                Ok(_) => Ok(validation.message(&bound, &budget)),
             };
             let reason = match message {
                 Ok(_) => validation.reason.clone(),
@@ -252,7 +265,7 @@ impl Policy {
                 reason,
             });
         }
-        let budget = Budget::new(cel::POLICY);
+        budget.again(cel::POLICY);
         for (key, program) in &self.annotations {
             match program.evaluate(&bound, &budget) {
                 Ok(Val::Text(text)) if text.trim().is_empty() => {}
@@ -275,9 +288,9 @@ impl Policy {
 }
 
 impl Validation {
-    fn message(&self, bound: &Bound<'_, '_>) -> String {
+    fn message(&self, bound: &Bound<'_, '_>, budget: &Budget) -> String {
         let made = self.message_program.as_ref();
-        let made = made.map(|program| program.evaluate(bound, &bound.budget));
+        let made = made.map(|program| program.evaluate(bound, budget));
         if let Some(Ok(Val::Text(text))) = made {
             let text = text.trim();
             if !text.is_empty() && text.len() <= MESSAGE && !text.contains('\n') {
@@ -298,24 +311,24 @@ struct Values<'a> {
     request: &'a Value,
     params: &'a Value,
     namespace: &'a Value,
+    /// When the answer is due.
+    until: std::time::Instant,
 }
 
 /// The same with the policy's own variables, each evaluated when it is first asked for.
 struct Bound<'p, 'a> {
     policy: &'p Policy,
     values: &'p Values<'a>,
-    budget: Budget,
     known: RefCell<BTreeMap<usize, Result<Val<'a>, Unusable>>>,
     /// Which variables are being evaluated: those above them only may they use.
     limit: RefCell<usize>,
 }
 
 impl<'p, 'a> Bound<'p, 'a> {
-    fn new(policy: &'p Policy, values: &'p Values<'a>, budget: Budget) -> Self {
+    fn new(policy: &'p Policy, values: &'p Values<'a>) -> Self {
         Self {
             policy,
             values,
-            budget,
             known: RefCell::default(),
             limit: RefCell::new(policy.variables.len()),
         }
@@ -336,20 +349,22 @@ impl<'a> Resolve<'a> for Bound<'_, 'a> {
         Some(Ok(Val::from(value)))
     }
 
-    fn variable(&self, name: &str) -> Option<Result<Val<'a>, Unusable>> {
+    fn variable(&self, name: &str, budget: &Budget) -> Option<Result<Val<'a>, Unusable>> {
         let limit = *self.limit.borrow();
-        let above = &self.policy.variables[..limit];
-        let index = above.iter().rposition(|(known, _)| known == name)?;
+        let named = self.policy.variable_places.get(name)?;
+        let above = named.partition_point(|place| *place < limit);
+        let index = *named[..above].last()?;
         if let Some(known) = self.known.borrow().get(&index) {
             return Some(known.clone());
         }
         self.limit.replace(index);
-        let value = above[index].1.value(self, &self.budget);
+        let value = self.policy.variables[index].1.value(self, budget);
         self.limit.replace(limit);
         let value = value.map_err(|why| match why {
-            Unusable::Error(why) => Unusable::Error(format!(
+            // Cut: each variable that asks for it says the same again, and keeps it.
+            Unusable::Error(why) => Unusable::Error(ends(format!(
                 "composited variable {name:?} fails to evaluate: {why}"
-            )),
+            ))),
             Unusable::Uncompiled(why) => Unusable::Error(format!(
                 "composited variable {name:?} fails to compile: {why}"
             )),
@@ -358,6 +373,17 @@ impl<'a> Resolve<'a> for Bound<'_, 'a> {
         self.known.borrow_mut().insert(index, value.clone());
         Some(value)
     }
+}
+
+/// Without its middle, if it is longer than what is told of one error.
+fn ends(why: String) -> String {
+    const MOST: usize = apiservice::told::MAX_TEXT / 2;
+    if why.len() <= 2 * MOST {
+        return why;
+    }
+    let from = (why.len() - MOST..).find(|at| why.is_char_boundary(*at));
+    let end = why[from.unwrap_or(why.len())..].to_owned();
+    format!("{}{end}", apiservice::told::cut(why, MOST))
 }
 
 impl Binding {
@@ -533,13 +559,18 @@ impl ValidatingPolicies {
                 };
                 for params in &params {
                     let null = Value::Null;
-                    let decided = policy.decide(&Values {
+                    let values = Values {
                         object: objects.new.unwrap_or(&null),
                         old: objects.old.unwrap_or(&null),
                         request: &request,
                         params,
                         namespace: &namespace,
-                    });
+                        until: attributes.deadline.into_std(),
+                    };
+                    let decided = aside(attributes.deadline, || policy.decide(&values)).await;
+                    let decided = decided.ok_or_else(|| {
+                        attributes.refused("no time was left to evaluate the policies")
+                    })?;
                     act(
                         attributes,
                         policy,
@@ -561,6 +592,23 @@ impl ValidatingPolicies {
             None => Ok(()),
             Some(refusal) => Err(denied(attributes, &refusal)),
         }
+    }
+}
+
+/// Evaluations at a time: each takes a processor.
+static PLACES: LazyLock<Semaphore> =
+    LazyLock::new(|| Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)));
+
+/// Does what may take long while other tasks of this worker of the runtime go on elsewhere;
+/// nothing if it cannot begin in time.
+async fn aside<T>(until: Instant, work: impl FnOnce() -> T) -> Option<T> {
+    let place = tokio::time::timeout_at(until, PLACES.acquire()).await;
+    // The semaphore is never closed.
+    let _place = place.ok()?.ok()?;
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::MultiThread => Some(tokio::task::block_in_place(work)),
+        // There is no other worker.
+        _ => Some(work()),
     }
 }
 

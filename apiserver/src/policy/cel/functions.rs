@@ -3,8 +3,8 @@
 use std::cmp::Ordering;
 use std::rc::Rc;
 
-use super::value::{Unusable, Val, no_overload, overload};
-use super::{Evaluated, Run, address, error, quantity, strings, time};
+use super::value::{Val, no_overload};
+use super::{Evaluated, Run, address, error, lists, quantity, strings, time};
 
 /// All that may be called.
 const KNOWN: &[&str] = &[
@@ -111,6 +111,9 @@ const KNOWN: &[&str] = &[
     "getMilliseconds",
 ];
 
+/// Steps to look up a time zone.
+const ZONE: u64 = 2_000;
+
 /// Whether there is such a function.
 pub fn is_known(name: &str) -> bool {
     KNOWN.contains(&name)
@@ -122,16 +125,18 @@ pub fn call<'a>(run: &Run<'_, 'a>, name: &str, values: Vec<Val<'a>>) -> Evaluate
         return error(&**why);
     }
     for value in &values {
-        if let Val::Text(text) = value {
-            run.budget.take(text.len() as u64 / 10)?;
-        }
+        run.budget.look(value.bytes())?;
+    }
+    if name.starts_with("get") && values.len() == 2 {
+        // Time zones are read from files.
+        run.budget.take(ZONE)?;
     }
     let libraries = || {
         strings::call(run, name, &values)
             .or_else(|| time::call(name, &values))
             .or_else(|| quantity::call(name, &values))
             .or_else(|| address::call(name, &values))
-            .or_else(|| lists(run, name, &values))
+            .or_else(|| lists::call(run, name, &values))
     };
     if let Some(value) = libraries() {
         return value;
@@ -142,10 +147,10 @@ pub fn call<'a>(run: &Run<'_, 'a>, name: &str, values: Vec<Val<'a>>) -> Evaluate
         ("-_", [Val::Double(value)]) => Ok(Val::Double(-value)),
         ("_==_", [one, other]) => one.equal(other, run.budget).map(Val::Bool),
         ("_!=_", [one, other]) => Ok(Val::Bool(!one.equal(other, run.budget)?)),
-        ("_<_", [one, other]) => compare(one, other, |order| order == Ordering::Less),
-        ("_<=_", [one, other]) => compare(one, other, |order| order != Ordering::Greater),
-        ("_>_", [one, other]) => compare(one, other, |order| order == Ordering::Greater),
-        ("_>=_", [one, other]) => compare(one, other, |order| order != Ordering::Less),
+        ("_<_", [one, other]) => compare(run, one, other, |order| order == Ordering::Less),
+        ("_<=_", [one, other]) => compare(run, one, other, |order| order != Ordering::Greater),
+        ("_>_", [one, other]) => compare(run, one, other, |order| order == Ordering::Greater),
+        ("_>=_", [one, other]) => compare(run, one, other, |order| order != Ordering::Less),
         ("_[_]", [of, key]) => index(of, key),
         ("_[?_]" | "_?._", [of, key]) => optional_index(of, key),
         ("@in", [item, list]) => contained(run, item, list),
@@ -156,16 +161,21 @@ pub fn call<'a>(run: &Run<'_, 'a>, name: &str, values: Vec<Val<'a>>) -> Evaluate
         },
         ("type", [value]) => Ok(Val::Type(value.type_name())),
         ("dyn", [value]) => Ok(value.clone()),
-        ("bool" | "int" | "uint" | "double" | "string" | "bytes", [value]) => convert(name, value),
+        ("bool" | "int" | "uint" | "double" | "string" | "bytes", [value]) => {
+            convert(run, name, value)
+        }
         ("optional.none", []) => Ok(Val::Optional(None)),
-        ("optional.of", [value]) => Ok(Val::Optional(Some(Rc::new(value.clone())))),
+        ("optional.of", [value]) => Val::some(value.clone()),
         ("optional.ofNonZeroValue", [value]) => {
             let zero = match value {
                 Val::Null | Val::Bool(false) | Val::Int(0) | Val::Uint(0) => true,
                 Val::Double(value) => *value == 0.0,
                 other => other.size() == Some(0),
             };
-            Ok(Val::Optional((!zero).then(|| Rc::new(value.clone()))))
+            match zero {
+                true => Ok(Val::Optional(None)),
+                false => Val::some(value.clone()),
+            }
         }
         ("hasValue", [Val::Optional(value)]) => Ok(Val::Bool(value.is_some())),
         ("value", [Val::Optional(Some(value))]) => Ok(value.as_ref().clone()),
@@ -178,11 +188,16 @@ fn checked(value: Option<Val<'_>>) -> Evaluated<'_> {
     value.map_or_else(|| error("integer overflow"), Ok)
 }
 
-fn compare<'a>(one: &Val<'a>, other: &Val<'a>, holds: fn(Ordering) -> bool) -> Evaluated<'a> {
+fn compare<'a>(
+    run: &Run<'_, 'a>,
+    one: &Val<'a>,
+    other: &Val<'a>,
+    holds: fn(Ordering) -> bool,
+) -> Evaluated<'a> {
     if let (Val::Quantity(_), Val::Quantity(_)) = (one, other) {
         return no_overload();
     }
-    Ok(Val::Bool(one.order(other)?.is_some_and(holds)))
+    Ok(Val::Bool(one.order(other, run.budget)?.is_some_and(holds)))
 }
 
 fn index<'a>(of: &Val<'a>, key: &Val<'a>) -> Evaluated<'a> {
@@ -212,7 +227,7 @@ fn contained<'a>(run: &Run<'_, 'a>, item: &Val<'a>, list: &Val<'a>) -> Evaluated
     if !list.is_list() {
         return Ok(Val::Bool(list.get(item)?.is_some()));
     }
-    for other in list.items().unwrap_or_default() {
+    for other in list.listed() {
         if item.equal(&other, run.budget)? {
             return Ok(Val::Bool(true));
         }
@@ -251,24 +266,30 @@ fn arithmetic<'a>(run: &Run<'_, 'a>, name: &str, one: &Val<'a>, other: &Val<'a>)
             "_/_" => a / b,
             _ => return no_overload(),
         })),
-        ("_+_", Val::Text(a), Val::Text(b)) => Ok(Val::text(format!("{}{}", &**a, &**b))),
+        ("_+_", Val::Text(a), Val::Text(b)) => {
+            run.budget.copy(a.len() + b.len())?;
+            Ok(Val::text([&**a, &**b].concat()))
+        }
         ("_+_", Val::Bytes(a), Val::Bytes(b)) => {
-            run.budget.take((a.len() + b.len()) as u64 / 10)?;
+            run.budget.copy(a.len() + b.len())?;
             Ok(Val::Bytes([&a[..], &b[..]].concat().into()))
         }
         ("_+_", a, b) if a.is_list() && b.is_list() => {
-            let length = a.size().unwrap_or(0) + b.size().unwrap_or(0);
-            run.budget.take(length as u64)?;
-            let mut both = a.items().unwrap_or_default();
-            both.extend(b.items().unwrap_or_default());
-            Ok(Val::list(both))
+            let length = a.length().unwrap_or(0) + b.length().unwrap_or(0);
+            run.budget.items(length)?;
+            let mut both = Vec::with_capacity(length);
+            both.extend(a.listed());
+            both.extend(b.listed());
+            Val::list(both)
         }
         _ => no_overload(),
     }
 }
 
-fn convert<'a>(name: &str, value: &Val<'a>) -> Evaluated<'a> {
+fn convert<'a>(run: &Run<'_, 'a>, name: &str, value: &Val<'a>) -> Evaluated<'a> {
     let range = || error("range error converting to integer");
+    // What is made is no longer than this.
+    run.budget.copy(value.bytes().max(64))?;
     match (name, value) {
         ("bool", Val::Bool(_))
         | ("int", Val::Int(_))
@@ -341,157 +362,4 @@ fn convert<'a>(name: &str, value: &Val<'a>) -> Evaluated<'a> {
         ("bytes", Val::Text(text)) => Ok(Val::Bytes(text.as_bytes().into())),
         _ => no_overload(),
     }
-}
-
-/// Functions of lists; nothing for others.
-fn lists<'a>(run: &Run<'_, 'a>, name: &str, args: &[Val<'a>]) -> Option<Evaluated<'a>> {
-    let items = |value: &Val<'a>| value.items().unwrap_or_default();
-    match args {
-        [list] if list.is_list() => {
-            let items = items(list);
-            if let Err(why) = run.budget.take(items.len() as u64) {
-                return Some(Err(why));
-            }
-            Some(match name {
-                "isSorted" => (|| {
-                    for pair in items.windows(2) {
-                        if pair[0].order(&pair[1])? == Some(Ordering::Greater) {
-                            return Ok(Val::Bool(false));
-                        }
-                    }
-                    Ok(Val::Bool(true))
-                })(),
-                "sum" => {
-                    let mut items = items.into_iter();
-                    match items.next() {
-                        None => Ok(Val::Int(0)),
-                        Some(first) => {
-                            items.try_fold(first, |sum, item| call(run, "_+_", vec![sum, item]))
-                        }
-                    }
-                }
-                "min" | "max" => extreme(name, items),
-                "sort" => sort(items),
-                "flatten" => {
-                    let mut flat = Vec::new();
-                    for item in items {
-                        match item.is_list() {
-                            true => flat.extend(item.items().unwrap_or_default()),
-                            false => flat.push(item),
-                        }
-                    }
-                    run.budget.take(flat.len() as u64).map(|()| Val::list(flat))
-                }
-                "distinct" => (|| {
-                    let mut kept: Vec<Val<'a>> = Vec::new();
-                    for item in items {
-                        let mut known = false;
-                        for other in &kept {
-                            known = known || item.equal(other, run.budget)?;
-                        }
-                        if !known {
-                            kept.push(item);
-                        }
-                    }
-                    Ok(Val::list(kept))
-                })(),
-                _ => return None,
-            })
-        }
-        [list, Val::Int(from), Val::Int(to)] if name == "slice" && list.is_list() => {
-            let items = items(list);
-            let range = usize::try_from(*from).ok().zip(usize::try_from(*to).ok());
-            let slice = range.and_then(|(from, to)| items.get(from..to));
-            Some(match slice {
-                Some(slice) => Ok(Val::list(slice.to_vec())),
-                None => error("cannot slice: indices are out of range"),
-            })
-        }
-        [Val::Int(count)] if name == "lists.range" => {
-            let count = u64::try_from(*count).unwrap_or(0);
-            Some(
-                run.budget
-                    .take(count)
-                    .map(|()| Val::list((0..count).map(|n| Val::Int(n as i64)).collect())),
-            )
-        }
-        [list, item] if matches!(name, "indexOf" | "lastIndexOf") && list.is_list() => {
-            let mut found = -1;
-            for (at, other) in items(list).iter().enumerate() {
-                match item.equal(other, run.budget) {
-                    Err(why) => return Some(Err(why)),
-                    Ok(true) => {
-                        found = at as i64;
-                        if name == "indexOf" {
-                            break;
-                        }
-                    }
-                    Ok(false) => {}
-                }
-            }
-            Some(Ok(Val::Int(found)))
-        }
-        [one, other] if name.starts_with("sets.") && one.is_list() && other.is_list() => {
-            Some(sets(run, name, &items(one), &items(other)))
-        }
-        _ => None,
-    }
-}
-
-fn extreme<'a>(name: &str, items: Vec<Val<'a>>) -> Evaluated<'a> {
-    let wanted = match name {
-        "min" => Ordering::Less,
-        _ => Ordering::Greater,
-    };
-    let mut items = items.into_iter();
-    let Some(mut best) = items.next() else {
-        return error(format!("{name} called on empty list"));
-    };
-    for item in items {
-        if item.order(&best)? == Some(wanted) {
-            best = item;
-        }
-    }
-    Ok(best)
-}
-
-fn sort(mut items: Vec<Val<'_>>) -> Evaluated<'_> {
-    if let Some(first) = items.first() {
-        for item in &items {
-            item.order(first)?;
-        }
-    }
-    items.sort_by(|a, b| a.order(b).ok().flatten().unwrap_or(Ordering::Equal));
-    Ok(Val::list(items))
-}
-
-fn sets<'a>(run: &Run<'_, 'a>, name: &str, one: &[Val<'a>], other: &[Val<'a>]) -> Evaluated<'a> {
-    let has = |list: &[Val<'a>], item: &Val<'a>| -> Result<bool, Unusable> {
-        for candidate in list {
-            if item.equal(candidate, run.budget)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    };
-    let all = |of: &[Val<'a>], within: &[Val<'a>]| -> Result<bool, Unusable> {
-        for item in of {
-            if !has(within, item)? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    };
-    Ok(Val::Bool(match name {
-        "sets.contains" => all(other, one)?,
-        "sets.equivalent" => all(one, other)? && all(other, one)?,
-        "sets.intersects" => {
-            let mut found = false;
-            for item in one {
-                found = found || has(other, item)?;
-            }
-            found
-        }
-        _ => return Err(overload()),
-    }))
 }

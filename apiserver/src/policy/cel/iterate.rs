@@ -7,7 +7,7 @@ impl<'a> Run<'_, 'a> {
     pub(super) fn fold(&self, fold: &Fold, scope: &Scope<'_, 'a>, depth: usize) -> Evaluated<'a> {
         let range = self.eval(&fold.range, scope, depth)?;
         let items = range.items().ok_or_else(value::overload)?;
-        self.budget.take(items.len() as u64)?;
+        self.budget.take(range.length().unwrap_or(0) as u64)?;
         let first = self.eval(&fold.first, scope, depth)?;
         let collected = scope.with(&fold.collected, first);
         for item in items {
@@ -44,13 +44,13 @@ impl<'a> Run<'_, 'a> {
             let inner = scope.with(&each.value, value.as_ref().clone());
             let made = self.eval(&each.body, &inner, depth)?;
             return match (each.what, made) {
-                (What::OptMap, made) => Ok(Val::Optional(Some(made.into()))),
+                (What::OptMap, made) => Val::some(made),
                 (_, made @ Val::Optional(_)) => Ok(made),
                 _ => value::no_overload(),
             };
         }
         let pairs = range.pairs().ok_or_else(value::overload)?;
-        self.budget.take(pairs.len() as u64)?;
+        self.budget.take(range.length().unwrap_or(0) as u64)?;
         let (mut list, mut map, mut count) = (Vec::new(), Vec::new(), 0);
         let mut failed = None;
         for (key, item) in pairs {
@@ -69,15 +69,22 @@ impl<'a> Run<'_, 'a> {
                 (What::All | What::Exists, Ok(Val::Bool(_))) => {}
                 (What::All | What::Exists, Err(why)) => failed = failed.or(Some(why)),
                 (What::ExistsOne, Ok(Val::Bool(found))) => count += usize::from(found),
-                (What::TransformList, Ok(made)) => list.push(made),
-                (What::TransformMap, Ok(made)) => map.push((key, made)),
+                // Twice: a list that grows has room for as many again.
+                (What::TransformList, Ok(made)) => {
+                    self.budget.items(2)?;
+                    list.push(made);
+                }
+                (What::TransformMap, Ok(made)) => {
+                    self.budget.items(4)?;
+                    map.push((key, made));
+                }
                 (_, Ok(_)) => return value::no_overload(),
                 (_, Err(why)) => return Err(why),
             }
         }
         match (each.what, failed) {
-            (What::TransformList, _) => Ok(Val::list(list)),
-            (What::TransformMap, _) => Val::map(map),
+            (What::TransformList, _) => Val::list(list),
+            (What::TransformMap, _) => Val::map(map, self.budget),
             (What::ExistsOne, _) => Ok(Val::Bool(count == 1)),
             (_, Some(why)) => Err(why),
             (what, None) => Ok(Val::Bool(what == What::All)),

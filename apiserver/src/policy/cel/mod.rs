@@ -6,9 +6,12 @@
 //! walks the tree over the values that [`Resolve`] gives, which borrow the objects of the request.
 //!
 //! # Guarantees
-//! * What an evaluation takes is counted and bounded ([`Budget`]): each step, and for texts
-//!   and lists their lengths. It makes no more values than it has steps.
-//! * Nothing is nested deeper than [`MAX_DEPTH`], neither expressions nor values.
+//! * What an evaluation takes is counted and bounded ([`Budget`]): steps, bytes and time.
+//!   Work costs as many steps as it is long (texts, lists, comparisons, regular
+//!   expressions), and bytes are counted before they are allocated.
+//! * Nothing is evaluated deeper than [`MAX_DEPTH`] levels, variables of a policy within the
+//!   expression that asks for them included; no value that is made has more than
+//!   [`MAX_NESTED`]. So whatever recurses over either, dropping included, ends.
 //! * What is not known here is an error when it is compiled, and never a value: the failure
 //!   policy says what becomes of it.
 //!
@@ -20,14 +23,16 @@
 mod address;
 mod functions;
 mod iterate;
+mod lists;
 mod quantity;
 mod strings;
 mod syntax;
 mod time;
 mod value;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 pub use self::quantity::Quantity;
 pub use self::value::{Unusable, Val};
@@ -35,12 +40,29 @@ use syntax::Expr;
 
 /// Levels of an expression, and of what is evaluated.
 pub const MAX_DEPTH: usize = 200;
+/// Levels that a variable takes beside its expression.
+const VARIABLE: usize = 2;
+/// Levels of lists, maps and optionals that an expression makes in one another. What is in
+/// an object of the request counts as one: the stack of whoever drops a value does not see it.
+pub const MAX_NESTED: usize = 90;
 /// What the conditions of one webhook may take, together.
 pub const CONDITIONS: u64 = 2_500_000;
 /// What one expression may take.
 pub const EXPRESSION: u64 = 1_000_000;
 /// What one policy may take.
 pub const POLICY: u64 = 10_000_000;
+/// Bytes that all that is evaluated with one budget may allocate for values. Those of values
+/// that are gone count as well.
+pub const MEMORY: u64 = 16 * 1024 * 1024;
+/// How long all of it may last, whatever the steps say.
+pub const TIME: Duration = Duration::from_millis(500);
+/// Steps between two looks at the clock.
+const STEPS: u64 = 4_096;
+/// Bytes that a text takes beside its characters.
+const TEXT: usize = 32;
+/// What an expression is told that took too many steps, or too many bytes.
+const COST_EXCEEDED: &str = "operation cancelled: actual cost limit exceeded";
+const MEMORY_EXCEEDED: &str = "operation cancelled: memory limit exceeded";
 
 /// Gives variables their values.
 pub trait Resolve<'a> {
@@ -50,11 +72,11 @@ pub trait Resolve<'a> {
     /// What went wrong with the value of a variable that is an expression itself.
     fn resolve(&self, name: &str) -> Option<Result<Val<'a>, Unusable>>;
 
-    /// The value of `variables.NAME`.
+    /// The value of `variables.NAME`; what it takes is on the budget of who asks for it.
     ///
     /// # Errors
     /// The same.
-    fn variable(&self, _name: &str) -> Option<Result<Val<'a>, Unusable>> {
+    fn variable(&self, _name: &str, _budget: &Budget) -> Option<Result<Val<'a>, Unusable>> {
         None
     }
 }
@@ -72,49 +94,144 @@ impl<'a> Resolve<'a> for Named<'_, 'a> {
 
 /// What evaluations may still take.
 #[derive(Debug)]
-pub struct Budget(RefCell<Left>);
+pub struct Budget {
+    left: RefCell<Left>,
+    /// Levels around the expression that is evaluated now: a variable is evaluated within
+    /// the expression that asks for it, on the same stack.
+    depth: Cell<usize>,
+    /// Nothing is evaluated after it.
+    until: Instant,
+    /// Regular expressions that were compiled already.
+    patterns: RefCell<HashMap<String, Pattern>>,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Left {
+    /// Steps of all expressions.
     all: u64,
-    one: u64,
+    one: One,
+    bytes: u64,
+    /// Steps since the last look at the clock.
+    unlooked: u64,
 }
 
+/// What is left for one expression.
+#[derive(Clone, Copy, Debug)]
+struct One {
+    steps: u64,
+    /// What it is told when it has none.
+    over: &'static str,
+}
+
+const WHOLE: One = One {
+    steps: EXPRESSION,
+    over: COST_EXCEEDED,
+};
+
 impl Budget {
-    /// So much for all that is evaluated with it.
+    /// So many steps for all that is evaluated with it, within [`MEMORY`] and [`TIME`].
     pub fn new(all: u64) -> Self {
-        Self(RefCell::new(Left {
-            all,
-            one: all.min(EXPRESSION),
-        }))
+        Self {
+            left: RefCell::new(Left {
+                all,
+                one: WHOLE,
+                bytes: MEMORY,
+                unlooked: 0,
+            }),
+            depth: Cell::new(0),
+            until: Instant::now() + TIME,
+            patterns: RefCell::default(),
+        }
+    }
+
+    /// Ends no later than this.
+    pub fn ending(mut self, until: Instant) -> Self {
+        self.until = self.until.min(until);
+        self
+    }
+
+    /// So many steps again; bytes and time go on where they are.
+    pub fn again(&self, all: u64) {
+        self.left.borrow_mut().all = all;
     }
 
     /// The next expression has its own bound again.
-    fn begin(&self) -> u64 {
-        let mut left = self.0.borrow_mut();
-        std::mem::replace(&mut left.one, EXPRESSION)
+    fn begin(&self) -> One {
+        let mut left = self.left.borrow_mut();
+        std::mem::replace(&mut left.one, WHOLE)
     }
 
     /// What was left of the bound of the expression around it.
-    fn resume(&self, one: u64) {
-        self.0.borrow_mut().one = one;
+    fn resume(&self, one: One) {
+        self.left.borrow_mut().one = one;
     }
 
+    /// Before work that takes so many steps.
     fn take(&self, cost: u64) -> Result<(), Unusable> {
-        let mut left = self.0.borrow_mut();
-        match (left.all.checked_sub(cost), left.one.checked_sub(cost)) {
+        let mut left = self.left.borrow_mut();
+        left.unlooked = left.unlooked.saturating_add(cost);
+        if left.unlooked >= STEPS {
+            left.unlooked = 0;
+            if Instant::now() >= self.until {
+                left.all = 0;
+            }
+        }
+        let one = left.one.steps.checked_sub(cost);
+        match (left.all.checked_sub(cost), one) {
             (Some(all), Some(one)) => {
-                *left = Left { all, one };
+                left.all = all;
+                left.one.steps = one;
                 Ok(())
             }
             (None, _) => Err(Unusable::OutOfBudget),
             (_, None) => {
-                left.one = 0;
-                let why = "operation cancelled: actual cost limit exceeded";
-                Err(Unusable::Error(why.to_owned()))
+                left.one.steps = 0;
+                Err(Unusable::Error(left.one.over.to_owned()))
             }
         }
     }
+
+    /// Before so many bytes are allocated.
+    fn allocate(&self, bytes: usize) -> Result<(), Unusable> {
+        let mut left = self.left.borrow_mut();
+        match left.bytes.checked_sub(bytes as u64) {
+            Some(rest) => {
+                left.bytes = rest;
+                Ok(())
+            }
+            None => {
+                left.one = One {
+                    steps: 0,
+                    over: MEMORY_EXCEEDED,
+                };
+                Err(Unusable::Error(MEMORY_EXCEEDED.to_owned()))
+            }
+        }
+    }
+
+    /// Before so many bytes of a text are looked at.
+    fn look(&self, length: usize) -> Result<(), Unusable> {
+        self.take(length as u64 / 10)
+    }
+
+    /// Before a text, or bytes, of this length is made.
+    fn copy(&self, length: usize) -> Result<(), Unusable> {
+        self.look(length)?;
+        self.allocate(length.saturating_add(TEXT))
+    }
+
+    /// Before a list has so many items more.
+    fn items(&self, count: usize) -> Result<(), Unusable> {
+        self.take(count as u64)?;
+        self.allocate(count.saturating_mul(size_of::<Val<'static>>()))
+    }
+}
+
+/// A regular expression, and the bytes that it is compiled to at most.
+#[derive(Clone, Debug)]
+struct Pattern {
+    regex: regex::Regex,
+    size: usize,
 }
 
 /// A parsed expression.
@@ -151,12 +268,8 @@ impl Program {
         let parsed = self.parsed.as_ref();
         let parsed = parsed.map_err(|why| Unusable::Uncompiled(why.clone()))?;
         let around = budget.begin();
-        let run = Run {
-            variables,
-            budget,
-            patterns: RefCell::default(),
-        };
-        let value = run.eval(parsed, &Scope::End, 0);
+        let run = Run { variables, budget };
+        let value = run.eval(parsed, &Scope::End, budget.depth.get());
         budget.resume(around);
         value
     }
@@ -184,8 +297,6 @@ impl Program {
 struct Run<'r, 'a> {
     variables: &'r dyn Resolve<'a>,
     budget: &'r Budget,
-    /// Regular expressions that were compiled already.
-    patterns: RefCell<HashMap<String, regex::Regex>>,
 }
 
 /// Names of comprehensions, the innermost first.
@@ -214,7 +325,8 @@ impl<'s, 'a> Scope<'s, 'a> {
 type Evaluated<'a> = Result<Val<'a>, Unusable>;
 
 fn error<'a>(why: impl Into<String>) -> Evaluated<'a> {
-    Err(Unusable::Error(why.into()))
+    let why = apiservice::told::cut(why.into(), apiservice::told::MAX_TEXT);
+    Err(Unusable::Error(why))
 }
 
 impl<'a> Run<'_, 'a> {
@@ -232,19 +344,22 @@ impl<'a> Run<'_, 'a> {
                 if let Some(of_type) = dotted.as_deref().and_then(value::type_of_name) {
                     return Ok(of_type);
                 }
-                if let Some(value) = self.own_variable(of, field) {
+                if let Some(value) = self.own_variable(of, field, below) {
                     return value;
                 }
+                self.budget.look(field.len())?;
                 self.eval(of, scope, below)?.field(field)
             }
             Expr::Has { of, field } => {
-                if let Some(value) = self.own_variable(of, field) {
+                if let Some(value) = self.own_variable(of, field, below) {
                     return value.map(|_| Val::Bool(true));
                 }
+                self.budget.look(field.len())?;
                 let value = self.eval(of, scope, below)?;
                 value.has(field).map(Val::Bool)
             }
             Expr::List(items) => {
+                self.budget.items(items.len())?;
                 let mut list = Vec::with_capacity(items.len());
                 for (item, optional) in items {
                     let value = self.eval(item, scope, below)?;
@@ -253,9 +368,10 @@ impl<'a> Run<'_, 'a> {
                         (true, value) => list.extend(value.optional()?),
                     }
                 }
-                Ok(Val::list(list))
+                Val::list(list)
             }
             Expr::Map(entries) => {
+                self.budget.items(2 * entries.len())?;
                 let mut map = Vec::with_capacity(entries.len());
                 for (key, value, optional) in entries {
                     let key = self.eval(key, scope, below)?;
@@ -266,7 +382,7 @@ impl<'a> Run<'_, 'a> {
                     };
                     map.extend(value.map(|value| (key, value)));
                 }
-                Val::map(map)
+                Val::map(map, self.budget)
             }
             Expr::Fold(fold) => self.fold(fold, scope, below),
             Expr::Each(each) => self.each(each, scope, below),
@@ -301,10 +417,12 @@ impl<'a> Run<'_, 'a> {
     }
 
     /// `variables.NAME`.
-    fn own_variable(&self, of: &Expr, field: &str) -> Option<Evaluated<'a>> {
+    fn own_variable(&self, of: &Expr, field: &str, depth: usize) -> Option<Evaluated<'a>> {
         match of {
             Expr::Ident(name) if name == "variables" => {
-                let value = self.variables.variable(field);
+                let around = self.budget.depth.replace(depth + VARIABLE);
+                let value = self.variables.variable(field, self.budget);
+                self.budget.depth.set(around);
                 Some(value.unwrap_or_else(|| error(format!("undefined field '{field}'"))))
             }
             _ => None,
@@ -397,6 +515,8 @@ impl<'a> Run<'_, 'a> {
         scope: &Scope<'_, 'a>,
         depth: usize,
     ) -> Evaluated<'a> {
+        // Twice: a list that grows has room for as many again.
+        self.budget.items(2 * more.len())?;
         let mut added = Vec::with_capacity(more.len());
         for (item, _) in more {
             added.push(self.eval(item, scope, depth)?);
@@ -406,11 +526,11 @@ impl<'a> Run<'_, 'a> {
         };
         if !name.starts_with('@') {
             let list = cell.borrow().clone();
-            return functions::call(self, "_+_", vec![list, Val::list(added)]);
+            return functions::call(self, "_+_", vec![list, Val::list(added)?]);
         }
         match std::mem::replace(&mut *cell.borrow_mut(), Val::Null) {
             Val::List(mut list) => {
-                std::rc::Rc::make_mut(&mut list).extend(added);
+                std::rc::Rc::make_mut(&mut list).extend(added)?;
                 Ok(Val::List(list))
             }
             Val::Failed(why) => error(&*why),

@@ -1,11 +1,16 @@
 //! Functions of texts and lists of them.
 
 use super::value::{Unusable, Val, overload};
-use super::{Evaluated, Run, error};
+use super::{Budget, Evaluated, Pattern, Run, error};
 
-/// Bytes that a compiled regular expression may take.
-const PATTERN: usize = 1 << 20;
-/// Regular expressions that one evaluation holds.
+/// Bytes that a regular expression may be compiled to. It is tried with the first of them
+/// that is enough: what compiling and matching take grows with it.
+const SIZES: [usize; 4] = [4 << 10, 32 << 10, 256 << 10, 1 << 20];
+/// Bytes of a regular expression: those of its tree are some hundred times as many.
+const LONGEST: usize = 16 * 1024;
+/// Bytes that matching may keep for one.
+const CACHE: usize = 256 * 1024;
+/// Regular expressions that are kept with a budget.
 const PATTERNS: usize = 32;
 
 /// A number as CEL writes it.
@@ -13,25 +18,77 @@ pub fn double(value: f64) -> String {
     format!("{value}")
 }
 
-impl Run<'_, '_> {
-    fn pattern(&self, pattern: &str) -> Result<regex::Regex, Unusable> {
-        if let Some(known) = self.patterns.borrow().get(pattern) {
+impl<'a> Run<'_, 'a> {
+    fn pattern(&self, pattern: &str) -> Result<Pattern, Unusable> {
+        if let Some(known) = self.budget.patterns.borrow().get(pattern) {
             return Ok(known.clone());
         }
-        self.budget.take(100 + 10 * pattern.len() as u64)?;
-        let compiled = regex::RegexBuilder::new(pattern)
-            .size_limit(PATTERN)
-            .build();
-        let compiled = compiled.map_err(|why| {
-            let why = apiservice::told::cut(why.to_string(), apiservice::told::MAX_TEXT);
-            Unusable::Error(format!("error parsing regexp: {why}"))
-        })?;
-        let mut patterns = self.patterns.borrow_mut();
+        let broken = |why: String| {
+            let why = apiservice::told::cut(why, apiservice::told::MAX_TEXT);
+            Unusable::Error(std::format!("error parsing regexp: {why}"))
+        };
+        if pattern.len() > LONGEST {
+            return Err(broken(std::format!("it has more than {LONGEST} bytes")));
+        }
+        let mut compiled = Err("it is too large".to_owned());
+        for size in SIZES {
+            let steps = 100 + 10 * pattern.len() + size / 4;
+            self.budget.take(steps as u64)?;
+            self.budget.allocate(size)?;
+            let built = regex::RegexBuilder::new(pattern)
+                .size_limit(size)
+                .dfa_size_limit(CACHE.max(size))
+                .build();
+            compiled = match built {
+                Ok(regex) => Ok(Pattern { regex, size }),
+                Err(why) => Err(why.to_string()),
+            };
+            if !compiled
+                .as_ref()
+                .is_err_and(|why| why.contains("size limit"))
+            {
+                break;
+            }
+        }
+        let compiled = compiled.map_err(broken)?;
+        let mut patterns = self.budget.patterns.borrow_mut();
         if patterns.len() < PATTERNS {
             patterns.insert(pattern.to_owned(), compiled.clone());
         }
         Ok(compiled)
     }
+
+    /// A regular expression, after what it takes to look through a text with it.
+    fn pattern_for(&self, pattern: &str, text: &str) -> Result<regex::Regex, Unusable> {
+        let Pattern { regex, size } = self.pattern(pattern)?;
+        let steps = text.len() as u64 * (size / 1024) as u64;
+        self.budget.take(steps)?;
+        Ok(regex)
+    }
+
+    /// A copy of a text.
+    fn text(&self, text: &str) -> Evaluated<'a> {
+        self.budget.copy(text.len())?;
+        Ok(Val::text(text))
+    }
+
+    /// A text that is no longer than this.
+    fn made(&self, length: usize, make: impl FnOnce() -> String) -> Evaluated<'a> {
+        self.budget.copy(length)?;
+        Ok(Val::text(make()))
+    }
+}
+
+fn find_all<'a>(run: &Run<'_, 'a>, text: &str, pattern: &str, most: usize) -> Evaluated<'a> {
+    let pattern = run.pattern_for(pattern, text)?;
+    let mut all = Vec::new();
+    for found in pattern.find_iter(text).take(most) {
+        // Each may look through all that comes after it.
+        run.budget.take((text.len() - found.start()) as u64 / 16)?;
+        run.budget.items(2)?;
+        all.push(run.text(found.as_str())?);
+    }
+    Val::list(all)
 }
 
 /// A place in a text, counted in characters, as one in bytes.
@@ -59,25 +116,22 @@ pub fn call<'a>(run: &Run<'_, 'a>, name: &str, args: &[Val<'a>]) -> Option<Evalu
         }
         ("endsWith", [Val::Text(text), Val::Text(part)]) => Ok(Val::Bool(text.ends_with(&**part))),
         ("matches", [Val::Text(text), Val::Text(pattern)]) => {
-            let pattern = run.pattern(pattern);
+            let pattern = run.pattern_for(pattern, text);
             pattern.map(|pattern| Val::Bool(pattern.is_match(text)))
         }
-        ("find", [Val::Text(text), Val::Text(pattern)]) => run.pattern(pattern).map(|pattern| {
-            let found = pattern.find(text);
-            Val::text(found.map_or("", |found| found.as_str()))
-        }),
+        ("find", [Val::Text(text), Val::Text(pattern)]) => {
+            run.pattern_for(pattern, text).and_then(|pattern| {
+                let found = pattern.find(text);
+                run.text(found.map_or("", |found| found.as_str()))
+            })
+        }
         ("findAll", [Val::Text(text), Val::Text(pattern), rest @ ..]) => {
             let most = match rest {
                 [] => usize::MAX,
                 [Val::Int(most)] => usize::try_from(*most).unwrap_or(usize::MAX),
                 _ => return None,
             };
-            run.pattern(pattern).and_then(|pattern| {
-                let found = pattern.find_iter(text).take(most);
-                let found: Vec<_> = found.map(|found| Val::text(found.as_str())).collect();
-                run.budget.take(found.len() as u64)?;
-                Ok(Val::list(found))
-            })
+            find_all(run, text, pattern, most)
         }
         ("charAt", [Val::Text(text), Val::Int(at)]) => match place(text, *at) {
             Some(start) => {
@@ -89,10 +143,10 @@ pub fn call<'a>(run: &Run<'_, 'a>, name: &str, args: &[Val<'a>]) -> Option<Evalu
         ("indexOf" | "lastIndexOf", [Val::Text(text), Val::Text(part), rest @ ..]) => {
             index_of(name, text, part, rest)
         }
-        ("lowerAscii", [Val::Text(text)]) => Ok(Val::text(text.to_ascii_lowercase())),
-        ("upperAscii", [Val::Text(text)]) => Ok(Val::text(text.to_ascii_uppercase())),
-        ("trim", [Val::Text(text)]) => Ok(Val::text(text.trim())),
-        ("reverse", [Val::Text(text)]) => Ok(Val::text(text.chars().rev().collect::<String>())),
+        ("lowerAscii", [Val::Text(text)]) => run.made(text.len(), || text.to_ascii_lowercase()),
+        ("upperAscii", [Val::Text(text)]) => run.made(text.len(), || text.to_ascii_uppercase()),
+        ("trim", [Val::Text(text)]) => run.text(text.trim()),
+        ("reverse", [Val::Text(text)]) => run.made(text.len(), || text.chars().rev().collect()),
         ("replace", [Val::Text(text), Val::Text(old), Val::Text(new), rest @ ..]) => {
             let most = match rest {
                 [] => usize::MAX,
@@ -101,10 +155,8 @@ pub fn call<'a>(run: &Run<'_, 'a>, name: &str, args: &[Val<'a>]) -> Option<Evalu
             };
             // What it will take, before it is made.
             let times = text.matches(&**old).take(most).count();
-            let made = text.len() as u64 + times as u64 * new.len() as u64;
-            run.budget
-                .take(made / 10)
-                .map(|()| Val::text(text.replacen(&**old, new, most)))
+            let made = times.saturating_mul(new.len()).saturating_add(text.len());
+            run.made(made, || text.replacen(&**old, new, most))
         }
         ("split", [Val::Text(text), Val::Text(by), rest @ ..]) => {
             let most = match rest {
@@ -121,11 +173,17 @@ pub fn call<'a>(run: &Run<'_, 'a>, name: &str, args: &[Val<'a>]) -> Option<Evalu
                 _ => return None,
             };
             match (place(text, *from), to) {
-                (Some(from), Some(to)) if from <= to => Ok(Val::text(&text[from..to])),
+                (Some(from), Some(to)) if from <= to => run.text(&text[from..to]),
                 _ => out_of_range(*from),
             }
         }
-        ("strings.quote", [Val::Text(text)]) => Ok(Val::text(format!("{:?}", &**text))),
+        ("strings.quote", [Val::Text(text)]) => {
+            let made = text
+                .chars()
+                .map(|one| one.escape_debug().len())
+                .sum::<usize>();
+            run.made(made + 2, || std::format!("{:?}", &**text))
+        }
         ("join", [list, rest @ ..]) if list.is_list() => {
             let by = match rest {
                 [] => "",
@@ -134,9 +192,7 @@ pub fn call<'a>(run: &Run<'_, 'a>, name: &str, args: &[Val<'a>]) -> Option<Evalu
             };
             join(run, list, by)
         }
-        ("format", [Val::Text(text), values]) if values.is_list() => {
-            format(run, text, values.items().unwrap_or_default())
-        }
+        ("format", [Val::Text(text), values]) if values.is_list() => format(run, text, values),
         _ => return None,
     })
 }
@@ -164,122 +220,183 @@ fn index_of<'a>(name: &str, text: &str, part: &str, rest: &[Val<'a>]) -> Evaluat
 }
 
 fn split<'a>(run: &Run<'_, 'a>, text: &str, by: &str, most: usize) -> Evaluated<'a> {
-    let parts: Vec<&str> = match (most, by.is_empty()) {
-        (0, _) => Vec::new(),
-        (_, true) => {
-            let mut parts = Vec::new();
-            let mut rest = text;
-            while let Some(first) = rest.chars().next().filter(|_| parts.len() + 1 < most) {
-                let (one, more) = rest.split_at(first.len_utf8());
-                parts.push(one);
-                rest = more;
-            }
-            parts.extend((!rest.is_empty()).then_some(rest));
-            parts
-        }
-        (_, false) => text.splitn(most, by).collect(),
+    let mut parts = Vec::new();
+    let mut add = |part: &str| {
+        // Twice: a list that grows has room for as many again.
+        run.budget.items(2)?;
+        parts.push(run.text(part)?);
+        Ok::<_, Unusable>(())
     };
-    run.budget.take(parts.len() as u64)?;
-    Ok(Val::list(parts.into_iter().map(Val::text).collect()))
+    if by.is_empty() {
+        let (mut rest, mut count) = (text, 1);
+        while let Some(first) = rest.chars().next().filter(|_| count < most) {
+            let (one, more) = rest.split_at(first.len_utf8());
+            add(one)?;
+            (rest, count) = (more, count + 1);
+        }
+        if !rest.is_empty() && most > 0 {
+            add(rest)?;
+        }
+    } else {
+        for part in text.splitn(most, by) {
+            add(part)?;
+        }
+    }
+    Val::list(parts)
 }
 
 fn join<'a>(run: &Run<'_, 'a>, list: &Val<'a>, by: &str) -> Evaluated<'a> {
-    let mut joined = String::new();
-    for (at, item) in list.items().unwrap_or_default().into_iter().enumerate() {
+    let mut joined = Made::new(run.budget);
+    for (at, item) in list.listed().enumerate() {
         let Val::Text(item) = item else {
             return Err(overload());
         };
-        run.budget.take(1 + (item.len() + by.len()) as u64 / 10)?;
+        run.budget.take(1)?;
         if at > 0 {
-            joined.push_str(by);
+            joined.push(by)?;
         }
-        joined.push_str(&item);
+        joined.push(&item)?;
     }
-    Ok(Val::text(joined))
+    Ok(Val::text(joined.text))
+}
+
+/// A text that is counted before it grows.
+struct Made<'b> {
+    text: String,
+    budget: &'b Budget,
+}
+
+impl<'b> Made<'b> {
+    fn new(budget: &'b Budget) -> Self {
+        let text = String::new();
+        Self { text, budget }
+    }
+
+    fn push(&mut self, part: &str) -> Result<(), Unusable> {
+        self.budget.look(part.len())?;
+        // Twice: a text that grows has room for as much again.
+        self.budget.allocate(2 * part.len())?;
+        self.text.push_str(part);
+        Ok(())
+    }
 }
 
 /// `"%s is %d".format([...])`.
-fn format<'a>(run: &Run<'_, 'a>, text: &str, values: Vec<Val<'a>>) -> Evaluated<'a> {
-    let mut values = values.into_iter();
-    let mut made = String::new();
-    let mut rest = text.chars();
-    while let Some(next) = rest.next() {
-        if next != '%' {
-            made.push(next);
-            continue;
-        }
+fn format<'a>(run: &Run<'_, 'a>, text: &str, values: &Val<'a>) -> Evaluated<'a> {
+    let mut values = values.listed();
+    let mut made = Made::new(run.budget);
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('%') {
+        made.push(before)?;
+        let mut characters = after.chars();
         let mut digits = String::new();
         let verb = loop {
-            match rest.next() {
+            match characters.next() {
                 Some(digit @ ('.' | '0'..='9')) if digits.len() < 4 => digits.push(digit),
                 Some(verb) => break verb,
                 None => return error("unexpected end of string"),
             }
         };
+        rest = characters.as_str();
+        run.budget.take(1)?;
         if verb == '%' {
-            made.push('%');
+            made.push("%")?;
             continue;
         }
         let Some(value) = values.next() else {
             return error("index 0 out of range");
         };
-        run.budget.take(1)?;
         let decimals = digits
             .strip_prefix('.')
             .and_then(|digits| digits.parse().ok());
-        let part = match (verb, &value) {
-            ('s', value) => as_text(run, value, 0)?,
-            ('d', Val::Int(_) | Val::Uint(_)) => value.shown(),
-            ('f', Val::Double(number)) => std::format!("{number:.*}", decimals.unwrap_or(6)),
-            ('f', Val::Int(number)) => std::format!("{:.*}", decimals.unwrap_or(6), *number as f64),
-            ('e', Val::Double(number)) => std::format!("{number:.*e}", decimals.unwrap_or(6)),
-            ('b', Val::Int(number)) => std::format!("{number:b}"),
-            ('b', Val::Bool(value)) => u8::from(*value).to_string(),
-            ('x', Val::Int(number)) => std::format!("{number:x}"),
-            ('X', Val::Int(number)) => std::format!("{number:X}"),
-            ('o', Val::Int(number)) => std::format!("{number:o}"),
-            ('x', Val::Text(text)) => hex::encode(text.as_bytes()),
-            ('X', Val::Text(text)) => hex::encode_upper(text.as_bytes()),
-            _ => {
-                return error(std::format!(
-                    "could not evaluate formatting clause: %{verb} of {}",
-                    value.type_name()
-                ));
-            }
-        };
-        run.budget.take(part.len() as u64 / 10)?;
-        made.push_str(&part);
+        clause(&mut made, verb, &value, decimals.unwrap_or(6))?;
     }
-    run.budget.take(made.len() as u64 / 10)?;
-    Ok(Val::text(made))
+    made.push(rest)?;
+    Ok(Val::text(made.text))
+}
+
+/// One value of a formatted text.
+fn clause(
+    made: &mut Made<'_>,
+    verb: char,
+    value: &Val<'_>,
+    decimals: usize,
+) -> Result<(), Unusable> {
+    let part = match (verb, value) {
+        ('s', value) => return as_text(made, value, 0),
+        ('d', Val::Int(_) | Val::Uint(_)) => value.shown(),
+        ('f', Val::Double(number)) => std::format!("{number:.decimals$}"),
+        ('f', Val::Int(number)) => std::format!("{:.decimals$}", *number as f64),
+        ('e', Val::Double(number)) => std::format!("{number:.decimals$e}"),
+        ('b', Val::Int(number)) => std::format!("{number:b}"),
+        ('b', Val::Bool(value)) => u8::from(*value).to_string(),
+        ('x', Val::Int(number)) => std::format!("{number:x}"),
+        ('X', Val::Int(number)) => std::format!("{number:X}"),
+        ('o', Val::Int(number)) => std::format!("{number:o}"),
+        ('x' | 'X', Val::Text(text)) => {
+            made.budget.copy(2 * text.len())?;
+            match verb {
+                'x' => hex::encode(text.as_bytes()),
+                _ => hex::encode_upper(text.as_bytes()),
+            }
+        }
+        _ => {
+            return Err(Unusable::Error(std::format!(
+                "could not evaluate formatting clause: %{verb} of {}",
+                value.type_name()
+            )));
+        }
+    };
+    made.push(&part)
 }
 
 /// A value in a formatted text.
-fn as_text<'a>(run: &Run<'_, 'a>, value: &Val<'a>, depth: usize) -> Result<String, Unusable> {
-    run.budget.take(1)?;
+fn as_text(made: &mut Made<'_>, value: &Val<'_>, depth: usize) -> Result<(), Unusable> {
+    made.budget.take(1)?;
     if depth > super::MAX_DEPTH {
         return Err(overload());
     }
     if value.is_list() {
-        let items = value.items().unwrap_or_default();
-        let items = items.iter().map(|item| as_text(run, item, depth + 1));
-        let items: Vec<String> = items.collect::<Result<_, _>>()?;
-        return Ok(std::format!("[{}]", items.join(", ")));
-    }
-    Ok(match value {
-        Val::Map(_) | Val::Json(_) => {
-            let pairs = value.pairs().unwrap_or_default();
-            let mut entries = Vec::with_capacity(pairs.len());
-            for (key, value) in &pairs {
-                let value = as_text(run, value, depth + 1)?;
-                entries.push(std::format!("{}: {value}", key.shown()));
+        made.push("[")?;
+        for (at, item) in value.listed().enumerate() {
+            if at > 0 {
+                made.push(", ")?;
             }
-            entries.sort();
-            std::format!("{{{}}}", entries.join(", "))
+            as_text(made, &item, depth + 1)?;
         }
-        Val::Time(time) => time.to_string(),
-        Val::Duration(duration) => super::time::shown(*duration),
-        Val::Bytes(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-        other => other.shown(),
-    })
+        return made.push("]");
+    }
+    match value {
+        Val::Text(text) => made.push(text),
+        Val::Map(_) | Val::Json(_) => {
+            let mut entries = Vec::new();
+            for (key, value) in value.pairs().into_iter().flatten() {
+                let mut entry = Made::new(made.budget);
+                as_text(&mut entry, &key, depth + 1)?;
+                entry.push(": ")?;
+                as_text(&mut entry, &value, depth + 1)?;
+                made.budget.allocate(2 * size_of::<String>())?;
+                entries.push(entry.text);
+            }
+            // What comparing them takes; keys are few times the same.
+            let rounds = u64::from(entries.len().max(1).ilog2()) + 1;
+            made.budget.take(rounds * entries.len() as u64)?;
+            entries.sort();
+            made.push("{")?;
+            for (at, entry) in entries.iter().enumerate() {
+                if at > 0 {
+                    made.push(", ")?;
+                }
+                made.push(entry)?;
+            }
+            made.push("}")
+        }
+        Val::Time(time) => made.push(&time.to_string()),
+        Val::Duration(duration) => made.push(&super::time::shown(*duration)),
+        Val::Bytes(bytes) => {
+            made.budget.copy(3 * bytes.len())?;
+            made.push(&String::from_utf8_lossy(bytes))
+        }
+        other => made.push(&other.shown()),
+    }
 }

@@ -1,10 +1,12 @@
 //! From the text of an expression to its tree. The parser is that of the crate `cel`; its
 //! evaluator is not used, because it counts nothing of what it takes.
 
+use std::sync::Arc;
+
 use cel::common::ast::{self, EntryExpr, IdedExpr, LiteralValue};
 use cel::parser::Parser;
 
-use super::value::{self, Val};
+use super::value::{self, Text, Val};
 use super::{MAX_DEPTH, functions};
 
 /// A part of an expression.
@@ -84,12 +86,12 @@ pub enum Literal {
     Int(i64),
     Uint(u64),
     Double(f64),
-    Text(String),
-    Bytes(Vec<u8>),
+    Text(Arc<str>),
+    Bytes(Arc<[u8]>),
 }
 
 impl Literal {
-    /// Its value.
+    /// Its value, which shares what is here.
     pub fn value<'a>(&self) -> Val<'a> {
         match self {
             Self::Null => Val::Null,
@@ -97,8 +99,8 @@ impl Literal {
             Self::Int(value) => Val::Int(*value),
             Self::Uint(value) => Val::Uint(*value),
             Self::Double(value) => Val::Double(*value),
-            Self::Text(text) => Val::text(text.clone()),
-            Self::Bytes(bytes) => Val::Bytes(bytes.as_slice().into()),
+            Self::Text(text) => Val::Text(Text::Shared(text.clone())),
+            Self::Bytes(bytes) => Val::Bytes(bytes.clone()),
         }
     }
 }
@@ -378,7 +380,7 @@ fn read_literal(literal: &LiteralValue) -> Literal {
         LiteralValue::Int(value) => Literal::Int(*value.inner()),
         LiteralValue::UInt(value) => Literal::Uint(*value.inner()),
         LiteralValue::Double(value) => Literal::Double(*value.inner()),
-        LiteralValue::String(text) => Literal::Text(text.inner().to_owned()),
-        LiteralValue::Bytes(bytes) => Literal::Bytes(bytes.inner().to_vec()),
+        LiteralValue::String(text) => Literal::Text(text.inner().into()),
+        LiteralValue::Bytes(bytes) => Literal::Bytes(bytes.inner().to_vec().into()),
     }
 }

@@ -16,9 +16,16 @@ fn run<'a>(object: &'a Value, source: &str, budget: &Budget) -> Result<Val<'a>, 
     program.evaluate(&super::Named(&variables), budget)
 }
 
+/// Steps and bytes are bounded, and not time: that depends on the machine.
+fn patient() -> Budget {
+    let mut budget = Budget::new(super::POLICY);
+    budget.until += std::time::Duration::from_secs(60);
+    budget
+}
+
 fn truth(source: &str) -> Result<bool, String> {
     let object = object();
-    match run(&object, source, &Budget::new(super::POLICY)) {
+    match run(&object, source, &patient()) {
         Ok(Val::Bool(value)) => Ok(value),
         Ok(other) => Err(other.shown()),
         Err(why) => Err(why.to_string()),
@@ -170,7 +177,7 @@ fn what_an_evaluation_takes_is_bounded() {
         "lists.range(100000000).size() == 0",
     ] {
         let began = std::time::Instant::now();
-        let said = run(&object, source, &Budget::new(super::POLICY)).unwrap_err();
+        let said = run(&object, source, &patient()).unwrap_err();
         let all = said == Unusable::OutOfBudget;
         assert!(all || said.to_string().ends_with(over), "{source}: {said}");
         assert!(
@@ -181,7 +188,7 @@ fn what_an_evaluation_takes_is_bounded() {
     }
     // All together.
     let budget = Budget::new(1_500_000);
-    let source = "object.l.all(a, object.l.map(b, b).size() > 0)";
+    let source = "object.l.all(a, object.l.all(b, true))";
     let first = "object.l.all(a, object.l.slice(0, 50).map(b, b).size() > 0)";
     assert!(run(&object, first, &budget).is_ok());
     let last = (0..3).map(|_| run(&object, source, &budget));
@@ -196,7 +203,7 @@ fn what_is_collected_is_not_copied_each_time() {
     let many: Vec<u32> = (0..20_000).collect();
     let object = json!({"l": many});
     let source = "object.l.map(a, a + 1).filter(a, a > 5).size() > 0";
-    let said = run(&object, source, &Budget::new(super::POLICY));
+    let said = run(&object, source, &patient());
     assert!(matches!(said, Ok(Val::Bool(true))), "{said:?}");
 }
 
@@ -218,4 +225,181 @@ fn depth_is_bounded() {
     assert_eq!(truth(&lists), Ok(true));
     let sum = vec!["1"; 150].join(" + ");
     assert_eq!(truth(&format!("{sum} == 150")), Ok(true));
+}
+
+/// The stack of a worker of the runtime.
+fn on_a_small_stack(what: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::Builder::new().stack_size(2 * 1024 * 1024);
+    thread.spawn(what).unwrap().join().unwrap();
+}
+
+/// As the frames that take most of the stack allow it, with values of all levels on top.
+#[test]
+fn the_deepest_evaluation_fits_on_the_stack_of_a_worker() {
+    on_a_small_stack(|| {
+        for (open, close) in [
+            ("[0].map(x, ", ")"),
+            ("[0].all(x, ", " == 1 || true)"),
+            ("{'a': 1}.transformMap(k, v, ", ")"),
+            ("optional.of(1).optMap(x, ", ")"),
+            ("cel.bind(x, ", ", x)"),
+            ("[", "][0]"),
+            ("(true ? ", " : 1)"),
+            ("dyn(dyn(", "))"),
+        ] {
+            let times = 90 / open.matches(['(', '[', '{']).count();
+            let source = format!("{}1{} != 2", open.repeat(times), close.repeat(times));
+            let said = truth(&source);
+            let deep = |why: &String| why.ends_with("nested too deep");
+            assert!(said.is_ok() || said.as_ref().is_err_and(deep), "{said:?}");
+        }
+    });
+}
+
+#[test]
+fn values_are_not_nested_deeper_than_they_may_be() {
+    on_a_small_stack(|| {
+        let wrap = |open: &str, close: &str, times: usize| {
+            format!("{}1{}", open.repeat(times), close.repeat(times))
+        };
+        for (open, close) in [("[", "]"), ("{'a': ", "}"), ("optional.of(", ")")] {
+            let fits = wrap(open, close, super::MAX_NESTED);
+            assert_eq!(truth(&format!("{fits} == {fits}")), Ok(true), "{open}");
+            let deep = wrap(open, close, super::MAX_NESTED + 1);
+            let said = truth(&format!("{deep} == 1")).unwrap_err();
+            assert!(said.ends_with("the value is nested too deep"), "{said}");
+        }
+        let collected = wrap("[0].map(x, ", ")", super::MAX_NESTED + 1);
+        let said = truth(&format!("{collected} == 1")).unwrap_err();
+        assert!(said.ends_with("nested too deep"), "{said}");
+    });
+}
+
+/// Steps, and bytes, that an evaluation took.
+fn taken(object: &Value, source: &str) -> (u64, u64) {
+    let budget = patient();
+    let said = run(object, source, &budget);
+    assert!(matches!(said, Ok(Val::Bool(true))), "{source}: {said:?}");
+    let left = budget.left.borrow();
+    (super::POLICY - left.all, super::MEMORY - left.bytes)
+}
+
+#[test]
+fn bytes_of_values_are_bounded() {
+    let many: Vec<u32> = (0..2_000).collect();
+    let object = json!({"l": many, "t": "x".repeat(100_000)});
+    let memory = "operation cancelled: memory limit exceeded";
+    for source in [
+        "lists.range(600000).size() > 0",
+        "object.l.map(a, object.l + object.l).size() > 0",
+        "object.l.map(a, object.l).flatten().size() > 0",
+        "object.l.map(a, object.l.slice(0, 2000)).size() > 0",
+        "object.l.map(a, object.l.sort()).size() > 0",
+        "object.t.split('').map(a, object.t.split('')).size() > 0",
+        "'%s'.format([object.l.map(a, object.t)]).size() > 0",
+        "object.l.map(a, object.t).join().size() > 0",
+        "object.t.replace('x', 'y'.replace('y', object.t)).size() > 0",
+        "object.t.findAll('x').size() + object.t.findAll('x').size() > 0",
+    ] {
+        let said = run(&object, source, &patient()).unwrap_err().to_string();
+        let cost = said.contains("cost limit exceeded") || said.contains("cost budget");
+        assert!(said.ends_with(memory) || cost, "{source}: {said}");
+    }
+    for source in [
+        "lists.range(600000).size() > 0",
+        "object.l.map(a, object.l + object.l) == 1",
+    ] {
+        let said = run(&object, source, &patient()).unwrap_err().to_string();
+        assert!(said.ends_with(memory), "{source}: {said}");
+    }
+    for (source, least) in [
+        ("object.t + object.t != ''", 200_000),
+        ("object.t.replace('x', 'yy') != ''", 200_000),
+        ("[object.t, object.t].join('-') != ''", 200_000),
+        ("'%s'.format([object.t]) != ''", 100_000),
+        ("'%x'.format([object.t]) != ''", 200_000),
+        ("'%s'.format([object]) != ''", 100_000),
+        ("bytes(object.t) + bytes(object.t) != b''", 200_000),
+        ("object.t.upperAscii() != ''", 100_000),
+        ("object.t.substring(1) != ''", 99_999),
+        ("object.t.find('x+') != ''", 100_000),
+        ("(object.l + object.l).size() > 0", 4_000 * 32),
+        ("object.l.transformMap(i, v, v).size() > 0", 2_000 * 64),
+    ] {
+        let bytes = taken(&object, source).1;
+        assert!(bytes >= least, "{source}: {bytes}");
+    }
+    // Literals are shared, and lists looked at where they are.
+    let text = "x".repeat(10_000);
+    let each = format!("'{text}' != 'y' && 1 in object.l && object.l.size() > 0");
+    let shared = format!("object.l.slice(0, 100).all(i, {each})");
+    let bytes = taken(&object, &shared).1;
+    assert!(bytes < 10_000, "{bytes}");
+}
+
+#[test]
+fn work_costs_as_much_as_it_is_long() {
+    let many: Vec<u32> = (0..2_000).collect();
+    let object = json!({"l": many, "t": "x".repeat(100_000), "k": {"n": 1}});
+    for (source, least) in [
+        ("[object.t, object.t, object.t].sort().size() == 3", 40_000),
+        ("[object.t, object.t].max() != ''", 10_000),
+        ("[object.t, object.t].isSorted()", 10_000),
+        ("bytes(object.t) == bytes(object.t)", 30_000),
+        ("object.t.matches('^x+$')", 400_000),
+        ("'a'.matches('[a-z]{1000}') || true", 8_000),
+        ("1999 in object.l", 2_000),
+        ("object.l.indexOf(1999) == 1999", 2_000),
+        ("object.l.distinct().slice(0, 1).size() == 1 || true", 1),
+    ] {
+        if source.contains("distinct") {
+            // Two million comparisons.
+            assert!(run(&object, source, &patient()).is_err());
+            continue;
+        }
+        let steps = taken(&object, source).0;
+        assert!(steps >= least, "{source}: {steps}");
+    }
+    // Once for all that use it.
+    let budget = patient();
+    for _ in 0..100 {
+        let said = run(&object, "'a'.matches('^[a-z]{1,60}$')", &budget);
+        assert!(matches!(said, Ok(Val::Bool(true))), "{said:?}");
+    }
+    assert_eq!(budget.patterns.borrow().len(), 1);
+    let pattern = format!("'a'.matches('{}')", "a|".repeat(10_000));
+    assert!(
+        truth(&pattern)
+            .unwrap_err()
+            .contains("more than 16384 bytes")
+    );
+    // Keys are looked up, and not searched.
+    let keys = "lists.range(40000).transformMap(i, v, v)";
+    let began = std::time::Instant::now();
+    assert_eq!(truth(&format!("{keys}.size() == 40000")), Ok(true));
+    let found = format!("cel.bind(m, {keys}, object.l.all(i, m[39999u] == 39999))");
+    assert!(taken(&object, &found).0 < 400_000);
+    assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
+}
+
+/// Numbers of three types have one order, and what is no number a place in it.
+#[test]
+fn mixed_numbers_have_an_order() {
+    for source in [
+        "9007199254740993 > 9007199254740992.0 && 9007199254740992 == 9007199254740992.0",
+        "-1 > -1.5 && 1 < 1.5 && 2u > 1.5 && 1 == 1.0 && 18446744073709551615u < 1e300",
+        "{1: 'a'}[1.0] == 'a' && {1u: 'a'}[1] == 'a' && !(1.5 in {1: 'a'})",
+        "[2, double('NaN'), 1.5, double('NaN'), 1u].sort()[4] == 2",
+    ] {
+        assert_eq!(truth(source), Ok(true), "{source}");
+    }
+}
+
+#[test]
+fn the_clock_ends_what_steps_do_not() {
+    let object = object();
+    let now = std::time::Instant::now();
+    let long = "lists.range(20000).all(i, i >= 0)";
+    let said = run(&object, long, &Budget::new(super::POLICY).ending(now));
+    assert!(matches!(said, Err(Unusable::OutOfBudget)), "{said:?}");
 }

@@ -1,16 +1,22 @@
 //! Values: those of the request are borrowed, those of an expression are shared.
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::address::Block;
 use super::quantity::Quantity;
-use super::{Budget, Evaluated};
+use super::{Budget, Evaluated, MAX_NESTED};
+
+/// What is made while it is asked for.
+pub type Items<'v, T> = Box<dyn Iterator<Item = T> + 'v>;
 
 /// Why there is no value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,11 +43,11 @@ pub enum Val<'a> {
     Uint(u64),
     Double(f64),
     Text(Text<'a>),
-    Bytes(Rc<[u8]>),
+    Bytes(Arc<[u8]>),
     /// A map or list of the request.
     Json(&'a Value),
-    List(Rc<Vec<Val<'a>>>),
-    Map(Rc<Vec<(Val<'a>, Val<'a>)>>),
+    List(Rc<List<'a>>),
+    Map(Rc<Map<'a>>),
     Optional(Option<Rc<Val<'a>>>),
     Type(&'static str),
     Time(Timestamp),
@@ -53,11 +59,94 @@ pub enum Val<'a> {
     Failed(Rc<str>),
 }
 
+/// Items, and how many levels of values they are.
+#[derive(Clone, Debug)]
+pub struct List<'a> {
+    items: Vec<Val<'a>>,
+    depth: usize,
+}
+
+/// Entries, each key once, and how many levels of values they are.
+#[derive(Clone, Debug)]
+pub struct Map<'a> {
+    entries: Vec<(Val<'a>, Val<'a>)>,
+    places: HashMap<Key<'a>, usize>,
+    depth: usize,
+}
+
+/// A key of a map. Numbers that are equal are one key, whatever their types are.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Key<'a> {
+    Text(Text<'a>),
+    Bool(bool),
+    Whole(i128),
+}
+
+impl<'a> Key<'a> {
+    /// Of a value; nothing for one that no key is equal to.
+    fn new(value: &Val<'a>) -> Option<Self> {
+        Some(match value {
+            Val::Text(text) => Self::Text(text.clone()),
+            Val::Bool(value) => Self::Bool(*value),
+            Val::Int(number) => Self::Whole(i128::from(*number)),
+            Val::Uint(number) => Self::Whole(i128::from(*number)),
+            Val::Double(number) if number.fract() == 0.0 => Self::Whole(*number as i128),
+            _ => return None,
+        })
+    }
+}
+
+impl<'a> Map<'a> {
+    fn find(&self, key: &Key<'_>) -> Option<Val<'a>> {
+        let places: &HashMap<Key<'_>, usize> = &self.places;
+        let place = places.get(key)?;
+        self.entries.get(*place).map(|(_, value)| value.clone())
+    }
+}
+
+impl<'a> List<'a> {
+    /// Adds items.
+    ///
+    /// # Errors
+    /// For items that make it too deep; then it has only those before them.
+    pub fn extend(&mut self, items: Vec<Val<'a>>) -> Result<(), Unusable> {
+        for item in items {
+            self.depth = self.depth.max(around(item.depth())?);
+            self.items.push(item);
+        }
+        Ok(())
+    }
+}
+
+impl<'a> std::ops::Deref for List<'a> {
+    type Target = Vec<Val<'a>>;
+
+    fn deref(&self) -> &Vec<Val<'a>> {
+        &self.items
+    }
+}
+
+impl<'a> std::ops::Deref for Map<'a> {
+    type Target = Vec<(Val<'a>, Val<'a>)>;
+
+    fn deref(&self) -> &Vec<(Val<'a>, Val<'a>)> {
+        &self.entries
+    }
+}
+
+/// Levels of what holds a value with so many.
+fn around(depth: usize) -> Result<usize, Unusable> {
+    match depth < MAX_NESTED {
+        true => Ok(depth + 1),
+        false => Err(Unusable::Error("the value is nested too deep".to_owned())),
+    }
+}
+
 /// A text.
 #[derive(Clone)]
 pub enum Text<'a> {
     Borrowed(&'a str),
-    Shared(Rc<str>),
+    Shared(Arc<str>),
 }
 
 impl std::ops::Deref for Text<'_> {
@@ -68,6 +157,20 @@ impl std::ops::Deref for Text<'_> {
             Self::Borrowed(text) => text,
             Self::Shared(text) => text,
         }
+    }
+}
+
+impl PartialEq for Text<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Text<'_> {}
+
+impl Hash for Text<'_> {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        str::hash(self, hasher);
     }
 }
 
@@ -127,33 +230,72 @@ impl<'a> From<&'a Value> for Val<'a> {
 
 impl<'a> Val<'a> {
     /// A text of its own.
-    pub fn text(text: impl Into<Rc<str>>) -> Self {
+    pub fn text(text: impl Into<Arc<str>>) -> Self {
         Val::Text(Text::Shared(text.into()))
     }
 
     /// A list.
-    pub fn list(items: Vec<Val<'a>>) -> Self {
-        Val::List(Rc::new(items))
+    ///
+    /// # Errors
+    /// For one that is nested too deep.
+    pub fn list(items: Vec<Val<'a>>) -> Evaluated<'a> {
+        let depths = items.iter().map(Val::depth);
+        let depth = around(depths.max().unwrap_or(0))?;
+        Ok(Val::List(Rc::new(List { items, depth })))
+    }
+
+    /// An optional that holds something.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn some(value: Val<'a>) -> Evaluated<'a> {
+        around(value.depth())?;
+        Ok(Val::Optional(Some(Rc::new(value))))
+    }
+
+    /// Levels of values in one another that an expression made.
+    fn depth(&self) -> usize {
+        match self {
+            Val::List(list) => list.depth,
+            Val::Map(map) => map.depth,
+            // No more of them than there are levels.
+            Val::Optional(Some(inner)) => 1 + inner.depth(),
+            _ => 0,
+        }
     }
 
     /// A map.
     ///
     /// # Errors
-    /// For keys that are none, or given twice.
-    pub fn map(entries: Vec<(Val<'a>, Val<'a>)>) -> Evaluated<'a> {
-        for (at, (key, _)) in entries.iter().enumerate() {
-            if !matches!(
-                key,
-                Val::Text(_) | Val::Int(_) | Val::Uint(_) | Val::Bool(_)
-            ) {
-                return Err(Unusable::Error("unsupported key type".to_owned()));
+    /// For keys that are none, or given twice; for one that takes too much.
+    pub fn map(entries: Vec<(Val<'a>, Val<'a>)>, budget: &Budget) -> Evaluated<'a> {
+        // A table is at most half empty.
+        let place = size_of::<(Key<'a>, usize)>();
+        budget.allocate(entries.len().saturating_mul(2 * place))?;
+        let mut places = HashMap::with_capacity(entries.len());
+        let mut depth = 0;
+        for (at, (key, value)) in entries.iter().enumerate() {
+            budget.take(1)?;
+            if let Val::Text(text) = key {
+                budget.look(text.len())?;
             }
-            if entries[..at].iter().any(|(other, _)| other.same(key)) {
-                let why = format!("Failed with repeated key: {}", key.shown());
-                return Err(Unusable::Error(why));
+            depth = depth.max(value.depth());
+            let known = match (key, Key::new(key)) {
+                (Val::Double(_), _) | (_, None) => {
+                    return Err(Unusable::Error("unsupported key type".to_owned()));
+                }
+                (_, Some(key)) => places.insert(key, at),
+            };
+            if known.is_some() {
+                return super::error(format!("Failed with repeated key: {}", key.shown()));
             }
         }
-        Ok(Val::Map(Rc::new(entries)))
+        let depth = around(depth)?;
+        Ok(Val::Map(Rc::new(Map {
+            entries,
+            places,
+            depth,
+        })))
     }
 
     /// The name of its type.
@@ -219,12 +361,7 @@ impl<'a> Val<'a> {
     fn get_text(&self, name: &str) -> Result<Option<Val<'a>>, Unusable> {
         match self {
             Val::Json(Value::Object(map)) => Ok(map.get(name).map(Val::from)),
-            Val::Map(entries) => {
-                let mut entries = entries.iter();
-                let found =
-                    entries.find(|(key, _)| matches!(key, Val::Text(key) if **key == *name));
-                Ok(found.map(|(_, value)| value.clone()))
-            }
+            Val::Map(map) => Ok(map.find(&Key::Text(Text::Borrowed(name)))),
             Val::Failed(_) => Err(overload()),
             // As by the evaluator of Kubernetes: what has no fields lacks this one.
             _ => Ok(None),
@@ -239,10 +376,7 @@ impl<'a> Val<'a> {
         match (self, key) {
             (Val::Json(Value::Object(_)), Val::Text(name)) => self.get_text(name),
             (Val::Json(Value::Object(_)), _) => Ok(None),
-            (Val::Map(entries), key) => {
-                let found = entries.iter().find(|(known, _)| known.same(key));
-                Ok(found.map(|(_, value)| value.clone()))
-            }
+            (Val::Map(map), key) => Ok(Key::new(key).and_then(|key| map.find(&key))),
             (Val::Json(Value::Array(list)), key) => {
                 let at = key.index().ok_or_else(overload)?;
                 Ok(at.and_then(|at| list.get(at)).map(Val::from))
@@ -280,16 +414,39 @@ impl<'a> Val<'a> {
         })
     }
 
-    /// The items of a list, or the keys of a map.
-    pub fn items(&self) -> Option<Vec<Val<'a>>> {
+    /// How many items a list has, or entries a map; nothing for what is neither.
+    pub fn length(&self) -> Option<usize> {
+        match self {
+            Val::Text(_) | Val::Bytes(_) => None,
+            other => other.size(),
+        }
+    }
+
+    /// What stands at a place of a list.
+    pub fn at(&self, place: usize) -> Option<Val<'a>> {
+        match self {
+            Val::Json(Value::Array(list)) => list.get(place).map(Val::from),
+            Val::List(list) => list.get(place).cloned(),
+            _ => None,
+        }
+    }
+
+    /// The items of a list, or the keys of a map, one by one.
+    pub fn items(&self) -> Option<Items<'_, Val<'a>>> {
         let text = |key: &'a String| Val::Text(Text::Borrowed(key));
         Some(match self {
-            Val::Json(Value::Array(list)) => list.iter().map(Val::from).collect(),
-            Val::Json(Value::Object(map)) => map.keys().map(text).collect(),
-            Val::List(list) => list.as_ref().clone(),
-            Val::Map(map) => map.iter().map(|(key, _)| key.clone()).collect(),
+            Val::Json(Value::Array(list)) => Box::new(list.iter().map(Val::from)),
+            Val::Json(Value::Object(map)) => Box::new(map.keys().map(text)),
+            Val::List(list) => Box::new(list.iter().cloned()),
+            Val::Map(map) => Box::new(map.iter().map(|(key, _)| key.clone())),
             _ => return None,
         })
+    }
+
+    /// The same of a list; none of what is no list.
+    pub fn listed(&self) -> impl Iterator<Item = Val<'a>> + '_ {
+        let items = self.is_list().then(|| self.items()).flatten();
+        items.into_iter().flatten()
     }
 
     /// Whether it is a list.
@@ -297,24 +454,22 @@ impl<'a> Val<'a> {
         matches!(self, Val::List(_) | Val::Json(Value::Array(_)))
     }
 
-    /// Keys and values of a map, or positions and items of a list.
-    pub fn pairs(&self) -> Option<Vec<(Val<'a>, Val<'a>)>> {
+    /// Keys and values of a map, or positions and items of a list, one by one.
+    pub fn pairs(&self) -> Option<Items<'_, (Val<'a>, Val<'a>)>> {
         if self.is_list() {
-            let items = self.items()?.into_iter().enumerate();
-            return Some(
-                items
-                    .map(|(at, item)| (Val::Int(at as i64), item))
-                    .collect(),
-            );
+            let items = self.items()?.enumerate();
+            return Some(Box::new(
+                items.map(|(at, item)| (Val::Int(at as i64), item)),
+            ));
         }
         Some(match self {
             Val::Json(Value::Object(map)) => {
                 let pair = |(key, value): (&'a String, &'a Value)| {
                     (Val::Text(Text::Borrowed(key)), Val::from(value))
                 };
-                map.iter().map(pair).collect()
+                Box::new(map.iter().map(pair))
             }
-            Val::Map(map) => map.as_ref().clone(),
+            Val::Map(map) => Box::new(map.iter().cloned()),
             _ => return None,
         })
     }
@@ -338,11 +493,12 @@ impl<'a> Val<'a> {
         if let (Some(a), Some(b)) = (whole(self), whole(other)) {
             return Some(a.cmp(&b));
         }
-        let double = |value: &Val<'a>| match value {
-            Val::Double(number) => Some(*number),
-            _ => whole(value).map(|number| number as f64),
-        };
-        double(self)?.partial_cmp(&double(other)?)
+        match (self, other) {
+            (Val::Double(a), Val::Double(b)) => a.partial_cmp(b),
+            (Val::Double(a), b) => mixed_order(whole(b)?, *a).map(Ordering::reverse),
+            (a, Val::Double(b)) => mixed_order(whole(a)?, *b),
+            _ => None,
+        }
     }
 
     /// Deep equality; values of different types are not equal.
@@ -354,10 +510,13 @@ impl<'a> Val<'a> {
         Ok(match (self, other) {
             (Val::Null, Val::Null) => true,
             (Val::Text(a), Val::Text(b)) => {
-                budget.take(a.len().min(b.len()) as u64 / 10)?;
+                budget.look(a.len().min(b.len()))?;
                 **a == **b
             }
-            (Val::Bytes(a), Val::Bytes(b)) => a == b,
+            (Val::Bytes(a), Val::Bytes(b)) => {
+                budget.look(a.len().min(b.len()))?;
+                a == b
+            }
             (Val::Type(a), Val::Type(b)) => a == b,
             (Val::Time(a), Val::Time(b)) => a == b,
             (Val::Duration(a), Val::Duration(b)) => a == b,
@@ -367,49 +526,63 @@ impl<'a> Val<'a> {
             (Val::Optional(None), Val::Optional(None)) => true,
             (Val::Optional(Some(a)), Val::Optional(Some(b))) => a.equal(b, budget)?,
             _ if self.is_list() && other.is_list() => {
-                let (a, b) = (self.items(), other.items());
-                let (a, b) = (a.unwrap_or_default(), b.unwrap_or_default());
-                if a.len() != b.len() {
+                if self.length() != other.length() {
                     return Ok(false);
                 }
-                for (a, b) in a.iter().zip(&b) {
-                    if !a.equal(b, budget)? {
+                for (a, b) in self.listed().zip(other.listed()) {
+                    if !a.equal(&b, budget)? {
                         return Ok(false);
                     }
                 }
                 true
             }
-            _ => match (self.map_pairs(), other.map_pairs()) {
-                (Some(a), Some(b)) => {
-                    if a.len() != b.len() {
-                        return Ok(false);
-                    }
-                    for (key, value) in &a {
-                        match other.get(key)? {
-                            Some(found) if value.equal(&found, budget)? => {}
-                            _ => return Ok(false),
-                        }
-                    }
-                    true
+            _ if self.is_map() && other.is_map() => {
+                if self.length() != other.length() {
+                    return Ok(false);
                 }
-                (None, None) => self.same(other),
-                _ => false,
-            },
+                for (key, value) in self.pairs().into_iter().flatten() {
+                    if let Val::Text(key) = &key {
+                        budget.look(key.len())?;
+                    }
+                    match other.get(&key)? {
+                        Some(found) if value.equal(&found, budget)? => {}
+                        _ => return Ok(false),
+                    }
+                }
+                true
+            }
+            _ => self.same(other),
         })
     }
 
-    fn map_pairs(&self) -> Option<Vec<(Val<'a>, Val<'a>)>> {
-        match self {
-            Val::Map(_) | Val::Json(Value::Object(_)) => self.pairs(),
-            _ => None,
-        }
+    fn is_map(&self) -> bool {
+        matches!(self, Val::Map(_) | Val::Json(Value::Object(_)))
     }
 
     /// Which comes first.
     ///
     /// # Errors
+    /// For values that have no order; when comparing takes too much.
+    pub fn order(&self, other: &Val<'a>, budget: &Budget) -> Result<Option<Ordering>, Unusable> {
+        budget.take(1)?;
+        budget.look(self.bytes().min(other.bytes()))?;
+        self.order_uncounted(other)
+    }
+
+    /// Bytes of a text, or of bytes.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Val::Text(text) => text.len(),
+            Val::Bytes(bytes) => bytes.len(),
+            _ => 0,
+        }
+    }
+
+    /// [`Val::order`] for who counted what it takes.
+    ///
+    /// # Errors
     /// For values that have no order.
-    pub fn order(&self, other: &Val<'a>) -> Result<Option<Ordering>, Unusable> {
+    pub fn order_uncounted(&self, other: &Val<'a>) -> Result<Option<Ordering>, Unusable> {
         Ok(Some(match (self, other) {
             (Val::Bool(a), Val::Bool(b)) => a.cmp(b),
             (Val::Text(a), Val::Text(b)) => (**a).cmp(&**b),
@@ -439,4 +612,16 @@ impl<'a> Val<'a> {
             other => other.type_name().to_owned(),
         }
     }
+}
+
+/// How a whole number stands to another, exactly: rounding it would make three of them
+/// stand in no order.
+fn mixed_order(whole: i128, double: f64) -> Option<Ordering> {
+    if double.is_nan() {
+        return None;
+    }
+    // Larger than all whole numbers that there are, which a cast keeps.
+    let order = whole.cmp(&(double.trunc() as i128));
+    let part = 0.0.partial_cmp(&(double - double.trunc()));
+    Some(order.then(part.unwrap_or(Ordering::Equal)))
 }

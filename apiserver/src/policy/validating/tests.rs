@@ -18,6 +18,7 @@ fn decide(policy: &Policy, object: &Value, params: &Value) -> Decided {
         request: &request,
         params,
         namespace: &json!({"metadata": {"labels": {"env": "prod"}}}),
+        until: std::time::Instant::now() + cel::TIME,
     })
 }
 
@@ -196,4 +197,117 @@ async fn too_many_bindings_stop_nobody_without_a_policy() {
         };
         assert_eq!(all.concern(&attributes).await, expected);
     }
+}
+
+/// The stack of a worker of the runtime.
+fn on_a_small_stack(what: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::Builder::new().stack_size(2 * 1024 * 1024);
+    thread.spawn(what).unwrap().join().unwrap();
+}
+
+/// Each variable is as deep as an expression may be, and asks for the one before it.
+#[test]
+fn variables_in_variables_are_as_deep_as_one_expression() {
+    on_a_small_stack(|| {
+        let (open, close) = ("[".repeat(60), "][0]".repeat(60));
+        let chain = |length: usize| -> Vec<Value> {
+            let expression = |n: usize| match n {
+                0 => "true".to_owned(),
+                n => format!("{open}variables.v{}{close}", n - 1),
+            };
+            let variable = |n| json!({"name": format!("v{n}"), "expression": expression(n)});
+            (0..length).map(variable).collect()
+        };
+        let decided = |length: usize, failure: &str| {
+            let policy = policy(json!({"variables": chain(length), "failurePolicy": failure,
+                "validations": [{"expression": format!("variables.v{}", length - 1)}]}));
+            said(&policy, &json!({}), &Value::Null)
+        };
+        assert!(decided(2, "Fail").is_empty());
+        let deep = decided(20, "Fail");
+        assert_eq!(deep.len(), 1);
+        assert!(
+            deep[0].0.ends_with("the expression is nested too deep"),
+            "{deep:?}"
+        );
+        assert!(decided(20, "Ignore").is_empty());
+    });
+}
+
+/// Values that are nested as deep as there are variables would overflow the stack of
+/// whoever compares, prints or drops them.
+#[test]
+fn values_of_variables_are_not_nested_deeper_than_they_may_be() {
+    on_a_small_stack(|| {
+        for (open, close) in [("[", "]"), ("{'a': ", "}"), ("optional.of(", ")")] {
+            let expression = |n: usize| match n {
+                0 => "[1]".to_owned(),
+                n => format!("{open}dyn(variables.v{}){close}", n - 1),
+            };
+            let variable = |n| json!({"name": format!("v{n}"), "expression": expression(n)});
+            let variables: Vec<Value> = (0..2_000).map(variable).collect();
+            // In rows, so that none is evaluated deep within another.
+            let rows = (0..2_000)
+                .step_by(20)
+                .map(|n| format!("type(variables.v{n}) == list || true"));
+            let rows: Vec<String> = rows
+                .chain(["variables.v1999 == variables.v1999".to_owned()])
+                .collect();
+            let rows = rows.iter().map(|row| json!({"expression": row}));
+            let policy =
+                policy(json!({"variables": variables, "validations": rows.collect::<Vec<_>>()}));
+            let told = said(&policy, &json!({}), &Value::Null);
+            assert_eq!(told.len(), 1, "{told:?}");
+            assert!(
+                told[0].0.ends_with("the value is nested too deep"),
+                "{told:?}"
+            );
+        }
+    });
+}
+
+/// The only worker of a runtime goes on with other requests meanwhile.
+#[test]
+fn an_evaluation_keeps_no_worker_from_others() {
+    let runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = { runtime }.worker_threads(1).enable_all().build().unwrap();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let until = Instant::now() + std::time::Duration::from_secs(30);
+    let both = runtime.spawn(async move {
+        tokio::spawn(async move { sender.send(()) });
+        // Only the other task ends it, and there is no other worker.
+        let wait = std::time::Duration::from_secs(20);
+        aside(until, move || receiver.recv_timeout(wait).is_ok()).await
+    });
+    assert_eq!(runtime.block_on(both).unwrap(), Some(true));
+}
+
+/// One policy has only so long, whatever its steps say, and the request no longer.
+#[test]
+fn an_evaluation_ends_when_the_answer_is_due() {
+    let policy = policy(json!({"validations":
+        [{"expression": "lists.range(20000).all(i, i >= 0)"}, {"expression": "false"}]}));
+    let (null, until) = (Value::Null, std::time::Instant::now());
+    let decided = policy.decide(&Values {
+        object: &null,
+        old: &null,
+        request: &null,
+        params: &null,
+        namespace: &null,
+        until,
+    });
+    assert_eq!(decided.refusals.len(), 1);
+    let out = Unusable::OutOfBudget.to_string();
+    assert_eq!(decided.refusals[0].message, out);
+}
+
+/// Variables of a long list are found at once.
+#[test]
+fn the_last_variable_of_a_name_is_the_one() {
+    let policy = policy(json!({
+        "variables": [{"name": "a", "expression": "1"}, {"name": "b", "expression": "variables.a"},
+            {"name": "a", "expression": "2"}],
+        "validations": [{"expression": "variables.a == 2 && variables.b == 1"}],
+    }));
+    assert!(said(&policy, &Value::Null, &Value::Null).is_empty());
 }

@@ -1,0 +1,192 @@
+//! Functions of lists. None copies a list to look at it.
+
+use std::cmp::Ordering;
+
+use super::value::{Unusable, Val, overload};
+use super::{Evaluated, Run, error, functions};
+
+/// The functions of this library; nothing for others.
+pub fn call<'a>(run: &Run<'_, 'a>, name: &str, args: &[Val<'a>]) -> Option<Evaluated<'a>> {
+    match (name, args) {
+        ("isSorted", [list]) if list.is_list() => Some(is_sorted(run, list)),
+        ("sum", [list]) if list.is_list() => Some(sum(run, list)),
+        ("min" | "max", [list]) if list.is_list() => Some(extreme(run, name, list)),
+        ("sort", [list]) if list.is_list() => Some(sort(run, list)),
+        ("flatten", [list]) if list.is_list() => Some(flatten(run, list)),
+        ("distinct", [list]) if list.is_list() => Some(distinct(run, list)),
+        ("slice", [list, Val::Int(from), Val::Int(to)]) if list.is_list() => {
+            Some(slice(run, list, *from, *to))
+        }
+        ("lists.range", [Val::Int(count)]) => Some(range(run, *count)),
+        ("indexOf" | "lastIndexOf", [list, item]) if list.is_list() => {
+            Some(index_of(run, name, list, item))
+        }
+        (_, [one, other]) if name.starts_with("sets.") && one.is_list() && other.is_list() => {
+            Some(sets(run, name, one, other))
+        }
+        _ => None,
+    }
+}
+
+fn is_sorted<'a>(run: &Run<'_, 'a>, list: &Val<'a>) -> Evaluated<'a> {
+    for (one, next) in list.listed().zip(list.listed().skip(1)) {
+        if one.order(&next, run.budget)? == Some(Ordering::Greater) {
+            return Ok(Val::Bool(false));
+        }
+    }
+    Ok(Val::Bool(true))
+}
+
+fn sum<'a>(run: &Run<'_, 'a>, list: &Val<'a>) -> Evaluated<'a> {
+    let mut items = list.listed();
+    let Some(first) = items.next() else {
+        return Ok(Val::Int(0));
+    };
+    items.try_fold(first, |sum, item| {
+        run.budget.take(1)?;
+        functions::call(run, "_+_", vec![sum, item])
+    })
+}
+
+fn flatten<'a>(run: &Run<'_, 'a>, list: &Val<'a>) -> Evaluated<'a> {
+    let mut flat = Vec::new();
+    for item in list.listed() {
+        // Twice: a list that grows has room for as many again.
+        match item.length().filter(|_| item.is_list()) {
+            Some(length) => {
+                run.budget.take(1)?;
+                run.budget.items(length.saturating_mul(2))?;
+                flat.extend(item.listed());
+            }
+            None => {
+                run.budget.items(2)?;
+                flat.push(item);
+            }
+        }
+    }
+    Val::list(flat)
+}
+
+fn distinct<'a>(run: &Run<'_, 'a>, list: &Val<'a>) -> Evaluated<'a> {
+    let mut kept: Vec<Val<'a>> = Vec::new();
+    for item in list.listed() {
+        if !has(run, kept.iter().cloned(), &item)? {
+            run.budget.items(2)?;
+            kept.push(item);
+        }
+    }
+    Val::list(kept)
+}
+
+fn slice<'a>(run: &Run<'_, 'a>, list: &Val<'a>, from: i64, to: i64) -> Evaluated<'a> {
+    let length = list.length().unwrap_or(0);
+    match (usize::try_from(from), usize::try_from(to)) {
+        (Ok(from), Ok(to)) if from <= to && to <= length => {
+            run.budget.items(to - from)?;
+            Val::list((from..to).filter_map(|place| list.at(place)).collect())
+        }
+        _ => error("cannot slice: indices are out of range"),
+    }
+}
+
+fn range<'a>(run: &Run<'_, 'a>, count: i64) -> Evaluated<'a> {
+    let count = count.max(0);
+    run.budget
+        .items(usize::try_from(count).unwrap_or(usize::MAX))?;
+    Val::list((0..count).map(Val::Int).collect())
+}
+
+fn index_of<'a>(run: &Run<'_, 'a>, name: &str, list: &Val<'a>, item: &Val<'a>) -> Evaluated<'a> {
+    let mut found = -1;
+    for (at, other) in list.listed().enumerate() {
+        if item.equal(&other, run.budget)? {
+            found = at as i64;
+            if name == "indexOf" {
+                break;
+            }
+        }
+    }
+    Ok(Val::Int(found))
+}
+
+fn extreme<'a>(run: &Run<'_, 'a>, name: &str, list: &Val<'a>) -> Evaluated<'a> {
+    let wanted = match name {
+        "min" => Ordering::Less,
+        _ => Ordering::Greater,
+    };
+    let mut items = list.listed();
+    let Some(mut best) = items.next() else {
+        return error(format!("{name} called on empty list"));
+    };
+    for item in items {
+        if item.order(&best, run.budget)? == Some(wanted) {
+            best = item;
+        }
+    }
+    Ok(best)
+}
+
+fn sort<'a>(run: &Run<'_, 'a>, list: &Val<'a>) -> Evaluated<'a> {
+    let length = list.length().unwrap_or(0);
+    // Twice: sorting takes as much again.
+    run.budget.items(length.saturating_mul(2))?;
+    let mut items: Vec<Val<'a>> = list.listed().collect();
+    let Some(first) = items.first() else {
+        return Val::list(items);
+    };
+    let mut bytes = 0_usize;
+    for item in &items {
+        item.order(first, run.budget)?;
+        bytes = bytes.saturating_add(item.bytes());
+    }
+    // What all comparisons take, before the first: a sort cannot be ended.
+    let rounds = u64::from(length.ilog2()) + 1;
+    run.budget.take(rounds * length as u64)?;
+    run.budget.take(rounds.saturating_mul(bytes as u64 / 10))?;
+    // What is no number comes first: there has to be some order.
+    let no_number = |value: &Val<'a>| matches!(value, Val::Double(number) if number.is_nan());
+    items.sort_by(|a, b| {
+        let known = a.order_uncounted(b).ok().flatten();
+        known.unwrap_or_else(|| no_number(b).cmp(&no_number(a)))
+    });
+    Val::list(items)
+}
+
+fn has<'a>(
+    run: &Run<'_, 'a>,
+    list: impl Iterator<Item = Val<'a>>,
+    item: &Val<'a>,
+) -> Result<bool, Unusable> {
+    for other in list {
+        if item.equal(&other, run.budget)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn sets<'a>(run: &Run<'_, 'a>, name: &str, one: &Val<'a>, other: &Val<'a>) -> Evaluated<'a> {
+    let all = |of: &Val<'a>, within: &Val<'a>| -> Result<bool, Unusable> {
+        for item in of.listed() {
+            run.budget.take(1)?;
+            if !has(run, within.listed(), &item)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    };
+    Ok(Val::Bool(match name {
+        "sets.contains" => all(other, one)?,
+        "sets.equivalent" => all(one, other)? && all(other, one)?,
+        "sets.intersects" => {
+            for item in one.listed() {
+                run.budget.take(1)?;
+                if has(run, other.listed(), &item)? {
+                    return Ok(Val::Bool(true));
+                }
+            }
+            false
+        }
+        _ => return Err(overload()),
+    }))
+}
