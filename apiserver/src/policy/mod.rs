@@ -107,8 +107,12 @@ impl Policies {
     /// Of a cluster that has one policy, with one binding.
     #[cfg(test)]
     pub(crate) fn with(namespaces: Arc<Namespaces>, policy: Value, binding: Value) -> Arc<Self> {
-        let policy = serde_json::from_value(policy).ok().and_then(Policy::read);
-        let binding = serde_json::from_value(binding).ok().and_then(Binding::read);
+        let policy = serde_json::from_value(policy)
+            .ok()
+            .and_then(validating::Policy::read);
+        let binding = serde_json::from_value(binding)
+            .ok()
+            .and_then(validating::Binding::read);
         let known = |name: &str| name.to_owned();
         let mut of = Arc::into_inner(Self::none(namespaces)).expect("nobody else has it");
         of.validating.policies =

@@ -268,6 +268,7 @@ fn values_of_variables_are_not_nested_deeper_than_they_may_be() {
 
 /// The only worker of a runtime goes on with other requests meanwhile.
 #[test]
+#[allow(clippy::disallowed_methods, reason = "the other task of the test")]
 fn an_evaluation_keeps_no_worker_from_others() {
     let runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = { runtime }.worker_threads(1).enable_all().build().unwrap();

@@ -258,7 +258,7 @@ async fn each_patch_is_weighed() {
     let config = Configuration::mutating(serde_json::from_value(config).unwrap()).unwrap();
     let verdict = Verdict {
         allowed: true,
-        patch: br#"[{"op": "add", "path": "/a/-", "value": 1}]"#.to_vec().into(),
+        patch: br#"[{"op": "add", "path": "/a/-", "value": 1}]"#.to_vec(),
         patch_type: "JSONPatch".to_owned(),
         ..Default::default()
     };

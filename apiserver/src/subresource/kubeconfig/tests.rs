@@ -29,6 +29,7 @@ async fn granted(
                 },
             },
         );
+    #[allow(clippy::disallowed_methods, reason = "certificates are good for now")]
     let clock = Clock::new(Timestamp::now);
     let minter = Minter::new(client, authorizer, clock, Arc::new(Metrics::new()), 3600);
     // A reader cannot say that it is a dry run.
