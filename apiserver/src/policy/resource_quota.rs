@@ -378,7 +378,7 @@ mod tests {
         assert_eq!(all.add(vec![large], KEY), Err(TooMany));
     }
 
-    ///: a creation that finds such an object is not counted, and must not pass either
+    /// A creation that finds such an object is not counted, and must not pass either
     /// when that object goes in between.
     #[tokio::test]
     async fn what_is_there_already_is_said() {
