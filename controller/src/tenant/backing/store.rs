@@ -31,7 +31,7 @@ use storage::tenancy::Password;
 pub struct Backing {
     /// Name of the DataStore.
     pub data_store: Option<String>,
-    /// What kind of database it is. Only [`crate::tenant::backing::wiring`] asks.
+    /// What kind of database it is. Outside this folder nobody asks.
     pub driver: Driver,
     /// What the Secret with the tenant's certificate holds.
     pub files: Files,
@@ -285,7 +285,7 @@ fn usable<'a>(world: &'a World, name: Option<&str>) -> Result<&'a DataStore, Wai
     let Some(name) = name else {
         return Err(waiting(
             reason::PROVISIONING,
-            "DataStores are being read".to_owned(),
+            "The DataStores are asked which of them has the tenant's data".to_owned(),
             false,
         ));
     };
