@@ -14,6 +14,8 @@ pub mod tenant {
     pub const ENDPOINT_REACHABLE: &str = "EndpointReachable";
     /// The datastore is there, is ours to use, and holds our claim (rule 17).
     pub const DATA_STORE_READY: &str = "DataStoreReady";
+    /// The tenant's data is on its way to another DataStore. Absent unless it ever was.
+    pub const MIGRATING: &str = "Migrating";
     /// All authorities, certificates, keys and kubeconfigs are there and valid.
     pub const CERTIFICATES_READY: &str = "CertificatesReady";
     /// The tenant's own webhooks, policies and quotas let the probe write; False
@@ -103,6 +105,14 @@ pub mod reason {
         DATA_STORE_ASSIGNED = "DataStoreAssigned";
         /// A database password that cannot be used was replaced.
         PASSWORD_REPLACED = "PasswordReplaced";
+        /// The tenant's data is moved to another DataStore.
+        MIGRATING = "Migrating";
+        /// The tenant's data was moved to another DataStore.
+        MIGRATED = "Migrated";
+        /// A move to another DataStore failed; it is tried again.
+        MIGRATION_FAILED = "MigrationFailed";
+        /// A move to another DataStore was called off.
+        MIGRATION_ABORTED = "MigrationAborted";
         /// The named DataStore does not exist.
         DATA_STORE_NOT_FOUND = "DataStoreNotFound";
         /// The DataStore exists and is not ready.

@@ -95,6 +95,13 @@ pub const ANNOTATION_CLEANUP_PRIOR_MIGRATION: &str =
     "steward.butlerlabs.dev/cleanup-prior-migration";
 /// Annotation of a tenant: how long a migration may take.
 pub const ANNOTATION_MIGRATION_TIMEOUT: &str = "steward.butlerlabs.dev/migration-timeout";
+/// Annotation of a tenant: how long a DataStore keeps its copy of what was moved
+/// elsewhere (a Go duration, [`MIGRATION_SOURCE_RETENTION`] without it).
+pub const ANNOTATION_MIGRATION_SOURCE_RETENTION: &str =
+    "steward.butlerlabs.dev/migration-source-retention";
+/// See [`ANNOTATION_MIGRATION_SOURCE_RETENTION`].
+pub const MIGRATION_SOURCE_RETENTION: std::time::Duration =
+    std::time::Duration::from_secs(24 * 60 * 60);
 /// Annotation of a Secret: empty asks for rotation, then the time it was done.
 pub const ANNOTATION_ROTATE: &str = "certs.steward.butlerlabs.dev/rotate";
 /// Annotation of a Secret with certificates: the checksum of its values, if they were made

@@ -431,6 +431,7 @@ mod tests {
     #[test]
     fn what_is_recorded_during_a_clean_up_is_kept() {
         let entry = |uid: &str| PendingCleanup {
+            not_before: None,
             uid: uid.to_owned(),
             message: Some("before".to_owned()),
             ..PendingCleanup::default()

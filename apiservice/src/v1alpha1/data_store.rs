@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use k8s_openapi::ByteString;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -388,6 +388,9 @@ pub struct PendingCleanup {
     /// Its user.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// Not before then: until it, the data of a tenant that was moved elsewhere is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Time>,
     /// Why it could not be removed at the last attempt.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,

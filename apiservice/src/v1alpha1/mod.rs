@@ -17,6 +17,7 @@ pub mod exposure;
 pub mod join_token_request;
 pub mod kubeconfig_request;
 pub mod kubernetes;
+pub mod migration_status;
 pub mod network_profile;
 pub mod resources_status;
 pub mod tenant_control_plane;
@@ -40,6 +41,7 @@ pub use exposure::*;
 pub use join_token_request::*;
 pub use kubeconfig_request::*;
 pub use kubernetes::*;
+pub use migration_status::*;
 pub use network_profile::*;
 pub use resources_status::*;
 pub use tenant_control_plane::{

@@ -303,6 +303,7 @@ pub async fn defer(
         return Outcome::Unchanged;
     }
     let entry = PendingCleanup {
+        not_before: None,
         uid: claim.uid.clone(),
         namespace: Some(claim.namespace.clone()),
         name: Some(claim.name.clone()),
@@ -632,6 +633,7 @@ mod tests {
 
     fn entry(user: Option<&str>) -> PendingCleanup {
         PendingCleanup {
+            not_before: None,
             uid: "gone".into(),
             user: user.map(str::to_owned),
             ..PendingCleanup::default()
@@ -651,6 +653,7 @@ mod tests {
     #[test]
     fn clean_ups_that_are_put_off_are_bounded() {
         let of = |namespace: usize, number: usize, user: Option<&str>| PendingCleanup {
+            not_before: None,
             uid: format!("{namespace}-{number}-{}", "u".repeat(36)),
             namespace: Some(format!("{}{namespace}", "n".repeat(50))),
             name: Some("n".repeat(63)),

@@ -615,6 +615,7 @@ mod tests {
         let mut store = store();
         store.metadata.deletion_timestamp = Some(Time(jiff::Timestamp::UNIX_EPOCH));
         let pending = [PendingCleanup {
+            not_before: None,
             uid: "1".into(),
             schema: Some("a_b".into()),
             ..PendingCleanup::default()
