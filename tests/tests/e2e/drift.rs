@@ -264,6 +264,7 @@ async fn restarted(stage: &Stage, story: &Story) {
 async fn deleted(stage: &Stage, story: &Story) {
     let mut objects = owned(stage).await;
     objects.retain(|(_, object)| !KEYS.contains(&name(object)));
+    let before = stage.pods_of(NAME).await;
     let began = Instant::now();
     for (resource, object) in &objects {
         let path = object_path(TENANTS, resource, name(object));
@@ -289,10 +290,35 @@ async fn deleted(stage: &Stage, story: &Story) {
         ),
         seconds(slowest),
     );
+    // The Deployment took its pods with it: what says that all is well may still be of them.
+    let replaced = || async {
+        let uid = |pod: &Value| pod["metadata"]["uid"].clone();
+        let old: Vec<_> = before.iter().map(uid).collect();
+        let now = stage.pods_of(NAME).await;
+        let new = now.len() == 1 && !old.contains(&uid(&now[0])) && serves(&now[0]);
+        new.then_some(())
+    };
+    stage
+        .it
+        .until("a new pod serves", COMING, replaced)
+        .await;
     settled(stage, story, began).await;
     let kubeconfig = stage.it.kubeconfig(NAME);
-    let said = stage.it.kubectl_with(&kubeconfig, &["get", "namespaces"]);
-    assert_eq!(said.code, 0, "{}", said.text());
+    let answers = || async {
+        let said = stage.it.kubectl_with(&kubeconfig, &["get", "namespaces"]);
+        (said.code == 0).then_some(())
+    };
+    stage
+        .it
+        .until("the tenant answers", COMING, answers)
+        .await;
+}
+
+/// Whether the kubelet says that a pod is Ready.
+fn serves(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array();
+    let mut conditions = conditions.into_iter().flatten();
+    conditions.any(|it| it["type"] == "Ready" && it["status"] == "True")
 }
 
 /// A key that is lost is told of and not made anew; put back, all is well.
