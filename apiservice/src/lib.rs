@@ -13,6 +13,7 @@ pub mod assignment;
 pub mod condition;
 pub mod crd;
 pub mod discovery;
+pub mod duration;
 pub mod endpoint;
 pub mod field;
 pub mod meta;

@@ -28,7 +28,7 @@ use crate::context::{Context, Key};
 use crate::datastores::credentials::Gap;
 pub use crate::datastores::credentials::references;
 use crate::process::timing::{self, Next};
-use crate::tenant::backing::{settings, store as place};
+use crate::tenant::backing::{moving, settings, store as place};
 use crate::tenant::world::AccessFact;
 use crate::tenant::{deletion, objects};
 
@@ -216,14 +216,22 @@ pub fn placed(ctx: &Context, store: &str) -> Vec<Arc<TenantControlPlane>> {
     tenants
 }
 
-/// Their names.
+/// The names of those whose data is there, is to be there, or is on its way from or to it.
 fn users(ctx: &Context, store: &str) -> Vec<String> {
-    let tenants = placed(ctx, store).into_iter();
-    let mut names: Vec<String> = tenants
+    let moving = ctx.caches.tenants.all().into_iter();
+    let moving = moving.filter(|tenant| {
+        let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
+        let said = || tenant.status.as_ref()?.migration.clone();
+        let migration = ctx.facts.tenant(uid).migration.or_else(said);
+        let migration = migration.filter(|it| moving::is_moving(it.phase));
+        let ends = migration.map(|it| [it.source, it.target]);
+        ends.is_some_and(|ends| ends.iter().flatten().any(|end| end == store))
+    });
+    let tenants = placed(ctx, store).into_iter().chain(moving);
+    let names: BTreeSet<String> = tenants
         .map(|tenant| NamespacedName::of(&tenant.metadata).to_string())
         .collect();
-    names.sort();
-    names
+    names.into_iter().collect()
 }
 
 /// Whether pods of one of these tenants run with other settings than `current`.
@@ -330,17 +338,28 @@ async fn clean_up_one(
     // finalizer back; then it is the tenant's own deletion that cleans up.
     let tenants = ctx.caches.tenants.all();
     let is = |tenant: &Arc<TenantControlPlane>| tenant.metadata.uid.as_deref() == Some(&entry.uid);
-    if tenants.iter().any(is) {
+    let lives = tenants.iter().any(is);
+    if lives && !is_past(ctx, store, entry) {
         return None;
     }
-    let running = running(ctx, entry);
+    // Its pods have another DataStore.
+    let running = if lives { None } else { running(ctx, entry) };
     let done = datastore::clean_up(ctx, store, entry, proofs, running).await;
     if done == Cleaned::Whole {
-        ctx.facts.left(&entry.uid);
-        tracing::info!(uid = entry.uid, "cleaned up after a deleted tenant");
+        if !lives {
+            ctx.facts.left(&entry.uid);
+        }
+        tracing::info!(uid = entry.uid, "cleaned up after a tenant that has left");
         claim_again(ctx, store);
     }
     Some(done)
+}
+
+/// Whether what a tenant has left behind when its data was moved is kept no longer: nobody
+/// keeps anything in a DataStore that is being deleted.
+fn is_past(ctx: &Context, store: &DataStore, entry: &PendingCleanup) -> bool {
+    let until = entry.not_before.as_ref();
+    until.is_some_and(|until| ctx.now() >= until.0 || store.metadata.deletion_timestamp.is_some())
 }
 
 /// Pods of a tenant that is gone; none once they had their time to end.

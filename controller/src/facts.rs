@@ -3,6 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use apiservice::v1alpha1::MigrationStatus;
 use jiff::Timestamp;
 use parking_lot::RwLock;
 use storage::tenancy::Password;
@@ -42,6 +43,8 @@ pub struct TenantFacts {
     pub nowhere: bool,
     /// The password with which its user was let in last.
     pub password: Option<Password>,
+    /// The move of its data to another DataStore, as far as this process knows of one.
+    pub migration: Option<MigrationStatus>,
     /// Held by whoever changes its rights in the datastore, or looks at them, until what
     /// came of it is known here.
     pub rights: Arc<tokio::sync::Mutex<()>>,
@@ -55,6 +58,8 @@ pub struct TenantFacts {
     pub wake_probe: Arc<Notify>,
     /// Wakes its access check before its time.
     pub wake_access: Arc<Notify>,
+    /// Wakes whoever moves its data before its time.
+    pub wake_migration: Arc<Notify>,
     /// Wakes whoever keeps in it what belongs there before its time.
     pub wake_inside: Arc<Notify>,
     /// The probe met something that has to be there and is not.
@@ -127,8 +132,17 @@ impl TenantFacts {
     }
 
     /// Takes in what a look at the datastore found; whether that is news. A
-    /// claim that was found once stands until its names are another tenant's.
+    /// claim that was found once stands until its names are another tenant's. What was
+    /// found where the tenant's data is not any more is nothing about it.
     pub fn learn(&mut self, access: AccessFact, held: Option<Held>) -> bool {
+        let elsewhere = |held: &Held, known: &Held| held.data_store != known.data_store;
+        if held
+            .as_ref()
+            .zip(self.held.as_ref())
+            .is_some_and(|(held, known)| elsewhere(held, known))
+        {
+            return false;
+        }
         let held = match access {
             AccessFact::Taken { .. } => None,
             _ => held.or_else(|| self.held.clone()),

@@ -14,6 +14,7 @@ pub mod datastores;
 pub mod facts;
 pub mod fleet;
 pub mod inside;
+pub mod migrations;
 pub mod observe;
 pub mod process;
 pub mod reconcile;

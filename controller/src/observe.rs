@@ -80,6 +80,8 @@ pub fn world(name: &NamespacedName, ctx: &Context) -> Option<World> {
     };
     let assignment = (unplaced && !deleting && caches.data_stores.synced(EVERYWHERE))
         .then(|| ctx.assignments.decide(&seen, &tenant));
+    let said = tenant.status.as_ref().and_then(|it| it.migration.clone());
+    let migration = facts.migration.clone().or(said);
     let elsewhere = match deleting && may_have_claimed {
         true => elsewhere(ctx, &uid, data_store.as_deref(), &facts),
         false => Vec::new(),
@@ -141,6 +143,7 @@ pub fn world(name: &NamespacedName, ctx: &Context) -> Option<World> {
         store,
         deferred,
         elsewhere,
+        migration,
         owned,
         optional: caches.optional.borrow().clone(),
         gateways: gateways(&tenant, name, ctx),

@@ -21,6 +21,7 @@ use apiservice::v1alpha1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use crate::tenant::backing::moving;
 use crate::tenant::network::exposure;
 use crate::tenant::plan::{EventStep, Outcome, Plan};
 use crate::tenant::world::ForNodes;
@@ -34,6 +35,7 @@ pub fn status(world: &World, plan: &Plan, outcomes: &[Outcome]) -> TenantControl
     let conditions = conditions::all(world, plan, outcomes, &before.conditions);
     let ready = condition::is_true(&conditions, condition_type::READY);
     status.conditions = conditions;
+    status.migration = world.migration.clone().or(status.migration);
     let deleting = world.tenant.metadata.deletion_timestamp.is_some();
     if !deleting && !is_paused(world) && !is_left_alone(world) {
         objects::fill(world, plan, outcomes, &mut status);
@@ -90,12 +92,19 @@ fn version(world: &World, before: &TenantControlPlaneStatus, ready: bool) -> Ver
     let upgrading = version.is_some()
         && (version.as_ref() != Some(wanted) || versions::only(world).as_ref() != Some(wanted));
     let status = match (ready, &version) {
+        (_, Some(_)) if moves(world) => Phase::Migrating,
         (true, _) if upgrading => Phase::Upgrading,
         (true, _) => Phase::Ready,
         (false, None) => Phase::Provisioning,
         (false, Some(_)) => Phase::NotReady,
     };
     VersionStatus { version, status }
+}
+
+/// Whether the data is on its way to another DataStore.
+fn moves(world: &World) -> bool {
+    let migration = world.migration.as_ref();
+    migration.is_some_and(|it| moving::is_moving(it.phase))
 }
 
 /// What the tenant's nodes are to be told; `None` without an address, and where another

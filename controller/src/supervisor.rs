@@ -19,6 +19,7 @@ use crate::cluster::watches::Watches;
 use crate::context::Context;
 use crate::datastores::{access, observer, references};
 use crate::inside::{keep, probe, serving_certificates};
+use crate::migrations;
 use crate::process::metrics::Metrics;
 use crate::process::timing;
 
@@ -96,7 +97,9 @@ impl Supervisor {
         if running == uid {
             // What belongs into it may have changed, which costs little to find out.
             if let Some(uid) = uid {
-                ctx.facts.tenant(&uid).wake_inside.notify_one();
+                let facts = ctx.facts.tenant(&uid);
+                facts.wake_inside.notify_one();
+                facts.wake_migration.notify_one();
             }
             return;
         }
@@ -122,6 +125,7 @@ impl Supervisor {
                 observer!(keep::run),
                 observer!(serving_certificates::run),
                 observer!(access::run),
+                observer!(migrations::run),
             ];
             let group = Group {
                 uid,

@@ -19,6 +19,8 @@ pub mod world;
 #[cfg(test)]
 mod exposures;
 #[cfg(test)]
+mod moves;
+#[cfg(test)]
 mod removals;
 #[cfg(test)]
 mod repairs;

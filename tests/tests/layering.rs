@@ -52,7 +52,7 @@ fn crates_use_each_other_as_drawn() {
 }
 
 /// The parts of the controller; each may use those before it.
-const PARTS: [&str; 16] = [
+const PARTS: [&str; 17] = [
     "process",
     "cluster",
     "tenant",
@@ -66,6 +66,7 @@ const PARTS: [&str; 16] = [
     "apply",
     "observe",
     "reconcile",
+    "migrations",
     "supervisor",
     "args",
     "run",

@@ -9,9 +9,11 @@ use std::{
 
 use apiservice::{
     condition::reason,
-    v1alpha1::{DataStore, PendingCleanup},
+    v1alpha1::{DataStore, DataStoreStatus, PendingCleanup},
 };
-use storage::tenancy::{Claim, Data, Tenancy, TenancyError};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use storage::tenancy::{Claim, Data, Stage, Tenancy, TenancyError};
 
 use crate::apply;
 use crate::apply::objects::failed;
@@ -33,7 +35,9 @@ pub async fn grant(ctx: &Context, world: &World, grant: &Grant) -> Outcome {
     let _asking = tokio::time::timeout(timing::STORE_DEADLINE, rights.lock()).await;
     let result = async {
         let store = connection(ctx, world)?;
-        let found = timed(ctx, timing::STORE_DEADLINE, store.claims(&claim.uid)).await?;
+        let mut found = timed(ctx, timing::STORE_DEADLINE, store.claims(&claim.uid)).await?;
+        // What is on its way there, or has left, is not what the tenant is served from.
+        found.retain(|claim| matches!(claim.stage, Stage::Serving | Stage::Frozen));
         // The DataStore may lead elsewhere since this was planned.
         if found.is_empty() && !place::may_start_empty(&world.tenant) {
             return Ok(None);
@@ -352,6 +356,73 @@ pub async fn defer(
     }
 }
 
+/// What a tenant that lives has left in a DataStore, or may have.
+pub struct Left<'a> {
+    /// The tenant's names, there or where it is now.
+    pub claim: &'a Claim,
+    /// It is removed then.
+    pub until: Timestamp,
+    /// There has to be something.
+    pub known: bool,
+    /// A sentence about it.
+    pub why: &'a str,
+}
+
+/// Records on a DataStore what a tenant has left there whose data is elsewhere.
+///
+/// # Errors
+/// A sentence: the DataStore is not there, or cannot be written now.
+pub async fn keep_until(ctx: &Context, data_store: &str, left: &Left<'_>) -> Result<(), String> {
+    let claim = left.claim;
+    let store = current(ctx, data_store)?;
+    let mut status = store.status.clone().unwrap_or_default();
+    let pending = &mut status.pending_cleanups;
+    pending.retain(|it| it.uid != claim.uid);
+    let entry = PendingCleanup {
+        not_before: Some(Time(left.until)),
+        uid: claim.uid.clone(),
+        namespace: Some(claim.namespace.clone()),
+        name: Some(claim.name.clone()),
+        schema: Some(claim.schema.clone()),
+        user: left.known.then(|| claim.user.clone()),
+        message: Some(left.why.chars().take(MESSAGE).collect()),
+    };
+    if record(pending, entry) == Recorded::NoRoom {
+        return Err(format!(
+            "DataStore {data_store} has too many clean-ups to make up for"
+        ));
+    }
+    write_pending(ctx, &store, &status).await
+}
+
+/// Takes back what [`keep_until`] has recorded, before data comes to this DataStore again.
+///
+/// # Errors
+/// As there.
+pub async fn keep_no_more(ctx: &Context, uid: &str, data_store: &str) -> Result<(), String> {
+    let store = current(ctx, data_store)?;
+    let mut status = store.status.clone().unwrap_or_default();
+    status.pending_cleanups.retain(|it| it.uid != uid);
+    write_pending(ctx, &store, &status).await
+}
+
+fn current(ctx: &Context, data_store: &str) -> Result<Arc<DataStore>, String> {
+    let name = NamespacedName::new("", data_store);
+    let store = ctx.caches.data_stores.get(&name);
+    store.ok_or_else(|| format!("DataStore {data_store} does not exist"))
+}
+
+async fn write_pending(
+    ctx: &Context,
+    store: &DataStore,
+    status: &DataStoreStatus,
+) -> Result<(), String> {
+    let written = apply::store_status(ctx, store, status).await;
+    let name = store.metadata.name.clone().unwrap_or_default();
+    ctx.queue.add(Key::DataStore(name));
+    written.map_err(|refusal| refusal.message)
+}
+
 /// Uids by whose claims the right database is known.
 #[derive(Debug, Clone, Default)]
 pub struct Proofs {
@@ -423,7 +494,11 @@ async fn clean(
     running: Option<String>,
 ) -> Result<Cleaned, TenancyError> {
     // Found by uid: the record on the DataStore is a status like another.
-    let claims = tenancy.claims(&pending.uid).await?;
+    let mut claims = tenancy.claims(&pending.uid).await?;
+    // Data that has left does not come back but by a move, which takes the record away.
+    if pending.not_before.is_some() {
+        claims.retain(|claim| claim.stage != Stage::Serving);
+    }
     // A user is named for as long as there has to be a claim.
     if claims.is_empty() && pending.user.is_some() {
         let known = tenancy.claimants().await?;
@@ -563,6 +638,8 @@ mod tests {
     impl Fake {
         fn with(uids: &[&str]) -> Self {
             let claim = |uid: &&str| Claim {
+                stage: Stage::Serving,
+                prefix: None,
                 uid: (*uid).into(),
                 namespace: "n".into(),
                 name: "t".into(),

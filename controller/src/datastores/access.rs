@@ -4,8 +4,8 @@
 use std::sync::Arc;
 
 use apiservice::names::{self, key};
-use apiservice::v1alpha1::{Driver, TenantControlPlane};
-use storage::tenancy::{Access, Claim, Password, Tenancy};
+use apiservice::v1alpha1::{Driver, MigrationPhase as Phase, TenantControlPlane};
+use storage::tenancy::{Access, Claim, Password, Stage, Tenancy};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
@@ -13,6 +13,7 @@ use crate::cluster::caches::NamespacedName;
 use crate::cluster::kinds::Inventory;
 use crate::context::{Context, Key};
 use crate::datastores::health;
+use crate::facts::TenantFacts;
 use crate::process::observers::{CHECKS, pause};
 use crate::process::timing;
 use crate::tenant::backing::{password, store as place};
@@ -33,6 +34,10 @@ pub async fn run(ctx: Arc<Context>, name: NamespacedName, uid: String) {
         }) = check(&ctx, &name, &uid).await
         {
             let changed = ctx.facts.update_tenant(&uid, |facts| {
+                // Whoever moves the data has taken rights away meanwhile.
+                if is_frozen(facts) {
+                    return false;
+                }
                 if access == AccessFact::Granted {
                     facts.password = with;
                 }
@@ -104,6 +109,9 @@ fn password_of(ctx: &Context, tenant: &TenantControlPlane, driver: Driver) -> Op
 async fn check(ctx: &Context, name: &NamespacedName, uid: &str) -> Option<Checked> {
     let tenant = ctx.caches.tenants.get(name)?;
     let known = ctx.facts.tenant(uid).held;
+    if is_frozen(&ctx.facts.tenant(uid)) {
+        return None;
+    }
     if tenant.metadata.uid.as_deref() != Some(uid)
         || tenant.metadata.deletion_timestamp.is_some()
         || (known.is_none() && !place::settled(&tenant) && !has_traces(ctx, &tenant))
@@ -157,6 +165,12 @@ async fn check(ctx: &Context, name: &NamespacedName, uid: &str) -> Option<Checke
     })
 }
 
+/// Whether the data of a tenant cannot be written, because it is being moved.
+fn is_frozen(facts: &TenantFacts) -> bool {
+    let migration = facts.migration.as_ref();
+    migration.is_some_and(|it| matches!(it.phase, Phase::Freezing | Phase::Verifying))
+}
+
 /// Whether there are objects of a tenant that are made after its grant: its status may
 /// have been emptied, and it has a claim that has to be found before it is given another.
 fn has_traces(ctx: &Context, tenant: &TenantControlPlane) -> bool {
@@ -195,8 +209,10 @@ async fn search(ctx: &Context, tenant: &TenantControlPlane, uid: &str) -> Result
         let tenancy = reach(ctx, &data_store)?;
         let _permit = CHECKS.acquire().await;
         let work = async {
-            // Mostly it has what it asked for, which is quickly seen.
+            // Mostly it has what it asked for, which is quickly seen. A database has few
+            // claims, and the names of what was moved there may be others.
             if Some(data_store.as_str()) == chosen
+                && driver(ctx, &data_store) == Driver::Etcd
                 && tenancy.check(wished, None).await == Ok(Access::Exact)
             {
                 return Ok(vec![wished.clone()]);
@@ -213,9 +229,12 @@ async fn search(ctx: &Context, tenant: &TenantControlPlane, uid: &str) -> Result
     }))
 }
 
-/// The first of the datastores that has claims, and these. `ask` says `None` where
-/// there is no answer. Where the tenant is said to be is asked before all others:
-/// reading all claims of all others because that one is silent would help nobody.
+/// The first of the datastores that serves the tenant, and what it has claimed there. `ask`
+/// says `None` where there is no answer. Where the tenant is said to be is asked before all
+/// others: reading all claims of all others because that one is silent would help nobody.
+///
+/// One that has a claim by which nothing can be written is where the tenant is served from
+/// only if no other one is: its data may have been moved just now.
 async fn find<F, A>(
     names: Vec<String>,
     chosen: Option<&str>,
@@ -226,15 +245,26 @@ where
     A: Future<Output = Option<Vec<Claim>>>,
 {
     let mut silent = false;
+    let mut frozen = None;
     for data_store in names {
-        match ask(data_store.clone()).await {
-            None if Some(data_store.as_str()) == chosen => return Err(()),
-            None => silent = true,
-            Some(found) if found.is_empty() => {}
-            Some(found) => return Ok(Some((data_store, found))),
+        let Some(mut found) = ask(data_store.clone()).await else {
+            if Some(data_store.as_str()) == chosen {
+                return Err(());
+            }
+            silent = true;
+            continue;
+        };
+        let stage = |stage| move |claim: &Claim| claim.stage == stage;
+        if found.iter().any(stage(Stage::Serving)) {
+            found.retain(stage(Stage::Serving));
+            return Ok(Some((data_store, found)));
+        }
+        found.retain(stage(Stage::Frozen));
+        if !found.is_empty() {
+            frozen.get_or_insert((data_store, found));
         }
     }
-    if silent { Err(()) } else { Ok(None) }
+    if silent { Err(()) } else { Ok(frozen) }
 }
 
 /// A datastore that answers. The breaker: one that does not is asked by one
@@ -260,6 +290,8 @@ mod tests {
 
     fn claim() -> Claim {
         Claim {
+            stage: Stage::Serving,
+            prefix: None,
             uid: "1".into(),
             namespace: "n".into(),
             name: "t".into(),
@@ -302,6 +334,34 @@ mod tests {
         assert_eq!(found("a", &[], "").await.0, Ok(None));
         // The one that was chosen is gone.
         assert_eq!(found("gone", &["a"], "b").await.0, Ok(Some("b".into())));
+    }
+
+    /// Moved just now: the former place is frozen, and what is kept or comes is no place.
+    #[tokio::test]
+    async fn a_tenant_is_served_from_where_it_can_write() {
+        let found = async |stages: &[(&str, Stage)]| {
+            let ask = |name: String| {
+                let of = |it: &&(&str, Stage)| it.0 == name;
+                let claims = stages
+                    .iter()
+                    .filter(of)
+                    .map(|(_, stage)| claim().at(*stage));
+                let claims = claims.collect();
+                async { Some(claims) }
+            };
+            let names = vec!["a".to_owned(), "b".to_owned()];
+            let found = find(names, Some("a"), ask).await.unwrap();
+            found.map(|(name, claims)| (name, claims[0].stage))
+        };
+        let at = |name: &str, stage| Some((name.to_owned(), stage));
+        let both = [("a", Stage::Frozen), ("b", Stage::Serving)];
+        assert_eq!(found(&both).await, at("b", Stage::Serving));
+        let copying = [("a", Stage::Frozen), ("b", Stage::Incoming)];
+        assert_eq!(found(&copying).await, at("a", Stage::Frozen));
+        let kept = [("a", Stage::Left), ("b", Stage::Serving)];
+        assert_eq!(found(&kept).await, at("b", Stage::Serving));
+        assert_eq!(found(&[("a", Stage::Left)]).await, None);
+        assert_eq!(found(&[("b", Stage::Incoming)]).await, None);
     }
 
     #[test]

@@ -343,7 +343,7 @@ fn deleting(world: &StoreWorld<'_>) -> String {
     }
     if !world.pending.is_empty() {
         return format!(
-            "It is being deleted, and goes when the data of deleted tenants is removed. If the \
+            "It is being deleted, and goes when the data of tenants that have left is removed. If the \
              database is gone for good, remove its finalizer {}.",
             names::FINALIZER_DATA_STORE
         );
@@ -357,7 +357,7 @@ fn allowed_deletion(world: &StoreWorld<'_>) -> Part {
             types::ALLOWED_DELETION,
             Status::False,
             reason::CLEANUP_PENDING,
-            "Data of deleted tenants is still to be removed.".into(),
+            "Data of tenants that have left is still to be removed.".into(),
         );
     }
     if world.used_by.is_empty() {
@@ -387,8 +387,24 @@ fn allowed_deletion(world: &StoreWorld<'_>) -> Part {
 }
 
 fn cleanup_pending(world: &StoreWorld<'_>) -> Part {
-    if world.pending.is_empty() {
-        let message = "Nothing of deleted tenants is left.".to_owned();
+    // Nothing is to be done about what is kept on purpose.
+    let is_kept = |entry: &&PendingCleanup| {
+        let until = entry.not_before.as_ref();
+        until.is_some_and(|until| until.0 > world.now.0)
+    };
+    let (kept, due): (Vec<_>, Vec<_>) = world.pending.iter().partition(is_kept);
+    let kept = match kept.len() {
+        0 => String::new(),
+        1 => " A copy of the data of 1 tenant that was moved elsewhere is kept for a time.".into(),
+        more => format!(
+            " Copies of the data of {more} tenants that were moved elsewhere are kept for a time."
+        ),
+    };
+    if due.is_empty() {
+        let message = match kept.is_empty() {
+            true => "Nothing of deleted tenants is left.".to_owned(),
+            false => kept.trim_start().to_owned(),
+        };
         return (
             types::CLEANUP_PENDING,
             Status::False,
@@ -396,8 +412,7 @@ fn cleanup_pending(world: &StoreWorld<'_>) -> Part {
             message,
         );
     }
-    let names: Vec<String> = world
-        .pending
+    let names: Vec<String> = due
         .iter()
         .take(10)
         .map(|entry| {
@@ -414,7 +429,8 @@ fn cleanup_pending(world: &StoreWorld<'_>) -> Part {
         Status::True,
         reason::CLEANUP_PENDING,
         format!(
-            "Users and data of deleted tenants are removed as soon as the datastore allows it: {}.",
+            "Users and data of tenants that have left are removed as soon as the datastore \
+             allows it: {}.{kept}",
             names.join(", ")
         ),
     )

@@ -136,6 +136,8 @@ pub fn access_of(error: &TenancyError) -> Option<AccessFact> {
 
 #[cfg(test)]
 mod tests {
+    use storage::tenancy::Stage;
+
     use super::*;
 
     fn health() -> Health {
@@ -154,6 +156,8 @@ mod tests {
     #[test]
     fn what_is_held_outranks_what_is_wished_for() {
         let claim = |uid: &str, schema: &str| Claim {
+            stage: Stage::Serving,
+            prefix: None,
             uid: uid.into(),
             namespace: "n".into(),
             name: "t".into(),

@@ -35,6 +35,7 @@ pub struct Metrics {
     store_tenants: Series<StoreLabels>,
     store_bytes: Series<StoreLabels>,
     rolls: Family<Labels, Gauge>,
+    migrations: Family<Labels, Counter>,
 }
 
 /// Gauges with the series that there are: those of what is gone go.
@@ -181,6 +182,12 @@ impl Metrics {
              rolling, late (Ready before and not since; others wait for these)",
             rolls.clone(),
         );
+        let migrations = Family::default();
+        registry.register(
+            "migrations",
+            "Moves of tenants' data between DataStores: begun (Migrating), and what came of them",
+            migrations.clone(),
+        );
         Self {
             registry,
             steps,
@@ -196,6 +203,7 @@ impl Metrics {
             store_tenants,
             store_bytes,
             rolls,
+            migrations,
         }
     }
 
@@ -207,6 +215,11 @@ impl Metrics {
     /// Counts a call.
     pub fn calls(&self, method: &str) {
         self.calls.get_or_create(&kind(method)).inc();
+    }
+
+    /// Counts what came of moves of tenants' data, by the reason of its Event.
+    pub fn migration(&self, result: &str) {
+        self.migrations.get_or_create(&kind(result)).inc();
     }
 
     /// Counts a panic that was survived.

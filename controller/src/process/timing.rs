@@ -88,6 +88,17 @@ pub const HEALTH_UNKNOWN: Duration = Duration::from_millis(500);
 pub const HEALTH_SLOWEST: Duration = Duration::from_secs(8);
 /// How long a claim that was refused is not tried again.
 pub const CLAIM_AGAIN: Duration = Duration::from_secs(20);
+/// Between looks at whether a tenant's data is to be moved.
+pub const MIGRATION_LOOK: Duration = Duration::from_secs(10);
+/// The same while something is in the way of it.
+pub const MIGRATION_WAITS: Duration = Duration::from_secs(2);
+/// Between looks at a move that is being ended, or may be called off.
+pub const MIGRATION_STEP: Duration = Duration::from_millis(250);
+/// Between reports of how much is copied.
+pub const MIGRATION_TOLD: Duration = Duration::from_secs(1);
+/// Between attempts at a move that failed, at first and at most.
+pub const MIGRATION_AGAIN: (Duration, Duration) =
+    (Duration::from_secs(20), Duration::from_secs(10 * 60));
 /// Between compactions that we do because nobody else does (rule 21).
 pub const COMPACT_EVERY: Duration = Duration::from_secs(5 * 60);
 /// Between attempts at deletions that were put off.

@@ -39,6 +39,7 @@ pub fn all(
             kind::DATA_STORE_READY,
             parts::data_store(world, plan, outcomes),
         );
+        say(kind::MIGRATING, parts::migrating(world));
         say(
             kind::ADDRESS_ASSIGNED,
             Some(parts::address_assigned(world, plan, outcomes)),
@@ -158,11 +159,12 @@ fn order(
     found
 }
 
-const ORDER: [&str; 16] = [
+const ORDER: [&str; 17] = [
     kind::READY,
     kind::PROGRESSING,
     kind::RECONCILING,
     kind::DATA_STORE_READY,
+    kind::MIGRATING,
     kind::ADDRESS_ASSIGNED,
     kind::EXPOSED,
     kind::CERTIFICATES_READY,
@@ -178,7 +180,7 @@ const ORDER: [&str; 16] = [
 ];
 
 /// Reasons that need nothing but time, or nothing at all.
-const CALM: [&str; 15] = [
+const CALM: [&str; 18] = [
     reason::READY,
     reason::AS_EXPECTED,
     reason::PROVISIONING,
@@ -194,6 +196,9 @@ const CALM: [&str; 15] = [
     reason::ROUTE_PENDING,
     reason::REPLICAS_MISSING,
     reason::NO_REPLICA_AVAILABLE,
+    reason::MIGRATING,
+    reason::MIGRATED,
+    reason::MIGRATION_ABORTED,
 ];
 
 /// Whether a reason names a cause, as opposed to a stage on the way.
@@ -208,6 +213,7 @@ pub fn is_trouble(condition: &Condition) -> bool {
         kind::DELETION_BLOCKED,
         kind::PROGRESSING,
         kind::RECONCILING,
+        kind::MIGRATING,
     ]
     .contains(&condition.type_.as_str());
     let bad = if good_when_false { "True" } else { "False" };

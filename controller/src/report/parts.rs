@@ -2,13 +2,13 @@
 //! plan and the outcomes of its steps.
 
 use apiservice::condition::{self, Status, reason, tenant as kind};
-use apiservice::v1alpha1;
+use apiservice::v1alpha1::{self, MigrationPhase};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::report::conditions::known_reason;
 use crate::report::diagnose::{self, quote};
 use crate::report::ready::{self, Judgement};
-use crate::tenant::backing::store;
+use crate::tenant::backing::{moving, store};
 use crate::tenant::network::exposure;
 use crate::tenant::plan::{EXISTS, Finding, Object, ObjectKey, Outcome, Plan, Said, Step, Waiting};
 use crate::tenant::workload::{flags, pods};
@@ -120,6 +120,18 @@ fn in_order(world: &World, name: &str) -> Judgement {
         ),
         _ => Judgement::yes(reason::AS_EXPECTED, said),
     }
+}
+
+/// The last move of the data to another DataStore, if there was one.
+pub fn migrating(world: &World) -> Option<Judgement> {
+    let migration = world.migration.as_ref()?;
+    let told = moving::told(migration);
+    Some(match migration.phase {
+        MigrationPhase::Completed => Judgement::no(reason::MIGRATED, told),
+        MigrationPhase::Aborted => Judgement::no(reason::MIGRATION_ABORTED, told),
+        MigrationPhase::Failed => Judgement::yes(reason::MIGRATION_FAILED, told),
+        _ => Judgement::yes(reason::MIGRATING, told),
+    })
 }
 
 /// Authorities, certificates, keys and kubeconfigs.

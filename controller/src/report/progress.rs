@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 
 use crate::report::diagnose;
 use crate::report::ready::{self, Judgement};
+use crate::tenant::backing::moving;
 use crate::tenant::plan::{Object, Outcome, Plan, Step, Waiting};
 use crate::tenant::rolls::Roll;
 use crate::tenant::world::{PathFact, ProbeFacts, ready_condition};
@@ -30,6 +31,9 @@ pub fn progressing(
     let said = get(before, kind::PROGRESSING);
     if let Some(waiting) = turn(plan) {
         return Judgement::yes(waiting.reason, waiting.message.clone());
+    }
+    if let Some((reason, message)) = moving::awaited(world) {
+        return Judgement::yes(reason, message);
     }
     // A roll that the spec did not ask for is one as well, also where its status was
     // never written: what was said before it began is not about it.
@@ -131,7 +135,7 @@ fn is_rolled_out(world: &World) -> bool {
 }
 
 /// The last probe that went well began after the last pod was ready.
-fn is_probed(world: &World) -> bool {
+pub fn is_probed(world: &World) -> bool {
     let Some(live) = world.deployment() else {
         return false;
     };

@@ -7,8 +7,9 @@ use k8s_openapi::api::apps::v1::DeploymentStatus;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 
 use crate::cluster::kinds::ObjectKind;
+use crate::report::conditions::is_cause;
 use crate::report::diagnose::{self, quote};
-use crate::tenant::backing::store;
+use crate::tenant::backing::{moving, store};
 use crate::tenant::network::{exposure, service};
 use crate::tenant::workload::pods;
 use crate::tenant::world::{
@@ -77,7 +78,7 @@ pub fn ready(
     parts: &[(&'static str, Judgement)],
     earlier: &[Condition],
 ) -> Option<Judgement> {
-    let found = found(world, parts, earlier);
+    let found = moved(world, found(world, parts, earlier));
     let ready = match &found {
         Some(verdict) => verdict.status == Status::True,
         None => get(earlier, condition::READY).is_some_and(|before| before.status != "False"),
@@ -93,6 +94,26 @@ pub fn ready(
         ));
     }
     found
+}
+
+/// The same while the data cannot be written for a moment, which no probe need have met
+/// yet: nobody writes while the copy is completed, and pods of before can only read.
+fn moved(world: &World, found: Option<Judgement>) -> Option<Judgement> {
+    let serves = !is_asleep(world) && world.tenant.metadata.deletion_timestamp.is_none();
+    let migration = world.migration.as_ref().filter(|_| serves);
+    let stopped = moving::is_frozen(world) || moving::is_switching(world);
+    let Some(migration) = migration.filter(|_| stopped) else {
+        return found;
+    };
+    let mut message = moving::told(migration);
+    // What keeps the new pods from serving.
+    if let Some(found) = found.filter(|it| it.status == Status::False)
+        && moving::is_switching(world)
+        && (is_cause(found.reason) || found.reason == reason::NO_REPLICA_AVAILABLE)
+    {
+        message = format!("{message} ({})", found.message);
+    }
+    Some(Judgement::no(reason::MIGRATING, message))
 }
 
 /// The summary of what is known. `parts` are the other conditions of this pass, in order of

@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::cluster::kinds::ObjectKind;
-use crate::tenant::backing::store;
+use crate::tenant::backing::{moving, store};
 use crate::tenant::has_finalizer;
 use crate::tenant::plan::{EventStep, ObjectKey, Plan, Step, Waiting};
 use crate::tenant::world::{AccessFact, CredentialsFact, World};
@@ -37,6 +37,10 @@ pub fn plan(world: &World, plan: &mut Plan) {
     if !is_orphaning(world) {
         stop(world, plan);
         remove(world, plan);
+    }
+    if let Some(waiting) = called_off(world) {
+        plan.push(Step::Wait(waiting));
+        return;
     }
     let place = place(world);
     let unknown = world.elsewhere.iter().any(|it| it.reach.is_none());
@@ -89,6 +93,20 @@ pub fn plan(world: &World, plan: &mut Plan) {
         plan.push(Step::ReleaseClaim(claim));
     }
     plan.push(Step::ReleaseFinalizer);
+}
+
+/// A move of the data is ended first, by whoever makes it: it holds a claim elsewhere.
+fn called_off(world: &World) -> Option<Waiting> {
+    let migration = world.migration.as_ref();
+    let migration = migration.filter(|it| moving::is_under_way(Some(it)))?;
+    let target = migration.target.as_deref().unwrap_or_default();
+    Some(Waiting {
+        condition: condition::DELETION_BLOCKED,
+        reason: reason::DELETING,
+        message: format!("The move of the data to DataStore {target} is being ended"),
+        problem: false,
+        finding: None,
+    })
 }
 
 /// Names of the DataStores in which a deletion looks for what the tenant has:

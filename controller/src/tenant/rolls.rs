@@ -19,7 +19,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::cluster::kinds::ObjectKind;
-use crate::tenant::backing::wiring;
+use crate::tenant::backing::{moving, wiring};
 use crate::tenant::pki::{certificates, expiry};
 use crate::tenant::plan::{Plan, Step, Waiting};
 use crate::tenant::workload::flags;
@@ -168,6 +168,7 @@ pub fn change(world: &World, plan: &Plan, wanted: &Deployment) -> Change {
         || has_another_address(wanted, live)
         || has_another_password(wanted, live)
         || has_begun_anew(wanted, live)
+        || has_moved(world, wanted, live)
     {
         Change::Asked
     } else {
@@ -209,6 +210,16 @@ fn has_other_keys(tenant: &str, wanted: &Deployment, live: &Deployment) -> bool 
         let keys = keys && name != names::LABEL_POD_DATASTORE;
         keys && label(live, name).is_some_and(|before| before != checksum)
     })
+}
+
+/// Its data is in another DataStore than the one that its pods use, which they can only
+/// read.
+fn has_moved(world: &World, wanted: &Deployment, live: &Deployment) -> bool {
+    let place = |of: &Deployment| label(of, names::LABEL_POD_DATASTORE).cloned();
+    moving::is_switching(world)
+        || place(wanted)
+            .zip(place(live))
+            .is_some_and(|(now, before)| now != before)
 }
 
 /// Its database is an empty one now, of which its pods do not know.

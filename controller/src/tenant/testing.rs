@@ -111,6 +111,7 @@ impl Lab {
                 },
                 deferred: false,
                 elsewhere: Vec::new(),
+                migration: None,
                 owned: Inventory::default(),
                 optional: Default::default(),
                 gateways: Vec::new(),

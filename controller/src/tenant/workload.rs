@@ -17,6 +17,7 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use crate::tenant::backing::moving;
 use crate::tenant::backing::store::Backing;
 use crate::tenant::network::exposure::Exposure;
 use crate::tenant::network::service;
@@ -37,6 +38,10 @@ pub fn plan(world: &World, keys: &Keys, place: &Backing, plan: &mut Plan) {
         return;
     };
     if !place.granted || place.endpoints.is_empty() || place.certificate_checksum.is_none() {
+        return;
+    }
+    // A pod that starts while nothing can be written does not become ready.
+    if moving::is_frozen(world) {
         return;
     }
     let mut wanted = wanted(world, keys, place, exposure);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use apiservice::assignment::{Assigned, Unassigned};
 use apiservice::endpoint::Endpoint;
 use apiservice::pki::Pair;
-use apiservice::v1alpha1::{DataStore, KonnectivityAgentMode, TenantControlPlane};
+use apiservice::v1alpha1::{DataStore, KonnectivityAgentMode, MigrationStatus, TenantControlPlane};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Event, Pod, PodCondition, Secret, Service};
@@ -52,6 +52,8 @@ pub struct World {
     /// The other DataStores that may have the claim of a tenant that is being
     /// deleted; none once the claim is known.
     pub elsewhere: Vec<Elsewhere>,
+    /// The last move of the tenant's data to another DataStore, if there was one.
+    pub migration: Option<MigrationStatus>,
     /// Objects found under the names that the tenant uses, ours or not.
     pub owned: Inventory,
     /// Which optional kinds the management cluster has.

@@ -298,20 +298,14 @@ async fn deleted(stage: &Stage, story: &Story) {
         let new = now.len() == 1 && !old.contains(&uid(&now[0])) && serves(&now[0]);
         new.then_some(())
     };
-    stage
-        .it
-        .until("a new pod serves", COMING, replaced)
-        .await;
+    stage.it.until("a new pod serves", COMING, replaced).await;
     settled(stage, story, began).await;
     let kubeconfig = stage.it.kubeconfig(NAME);
     let answers = || async {
         let said = stage.it.kubectl_with(&kubeconfig, &["get", "namespaces"]);
         (said.code == 0).then_some(())
     };
-    stage
-        .it
-        .until("the tenant answers", COMING, answers)
-        .await;
+    stage.it.until("the tenant answers", COMING, answers).await;
 }
 
 /// Whether the kubelet says that a pod is Ready.

@@ -18,6 +18,7 @@
 mod audit;
 mod autoscaler;
 mod cases;
+mod database;
 mod deletion;
 mod drift;
 mod dump;
@@ -27,6 +28,7 @@ mod fight;
 mod isolation;
 mod life;
 mod listed;
+mod migration;
 mod ready;
 mod registration;
 mod rights;
@@ -53,7 +55,7 @@ type Part = for<'a> fn(&'a Stage) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 /// In this order: the first compares the machine with what it was before any
 /// tenant, `rights` judges all that was done, the last takes rights away.
-const PARTS: [(&str, Part); 15] = [
+const PARTS: [(&str, Part); 16] = [
     ("life", |stage| Box::pin(life::run(stage))),
     ("ready", |stage| Box::pin(ready::run(stage))),
     ("isolation", |stage| Box::pin(isolation::run(stage))),
@@ -66,6 +68,7 @@ const PARTS: [(&str, Part); 15] = [
     ("tunnel", |stage| Box::pin(tunnel::run(stage))),
     ("exposure", |stage| Box::pin(exposure::run(stage))),
     ("sql", |stage| Box::pin(sql::run(stage))),
+    ("migration", |stage| Box::pin(migration::run(stage))),
     ("drift", |stage| Box::pin(drift::run(stage))),
     ("deletion", |stage| Box::pin(deletion::run(stage))),
     ("registration", |stage| Box::pin(registration::run(stage))),
@@ -74,13 +77,14 @@ const PARTS: [(&str, Part); 15] = [
 ];
 
 /// Parts of which nothing is left in somebody's cluster, and what they need of ours.
-const ONLY_IN_LAB: [(&str, &str); 6] = [
+const ONLY_IN_LAB: [(&str, &str); 7] = [
     ("rights", AUDIT_LOG),
     ("cases", cases::ADDRESSES),
     ("workers", workers::HOSTS),
     ("tunnel", workers::HOSTS),
     ("exposure", exposure::EDGE),
-    ("sql", sql::DATABASES),
+    ("sql", database::DATABASES),
+    ("migration", database::DATABASES),
 ];
 
 /// All of them wait most of the time, and none touches another's tenants.

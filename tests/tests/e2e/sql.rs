@@ -2,7 +2,6 @@
 //! are, and kine in the tenants' pods.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use apiservice::names;
@@ -10,75 +9,38 @@ use serde_json::{Value, json};
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
-use storage::tenancy::{self, Connection, Data};
-use tests::installed::{
-    SYSTEM, TENANTS, data_store_path, decoded, object_path, tenant, tenant_path,
-};
-use tests::lab::databases::server::{ADMINISTRATOR, Kind, Programs, Server, Settings};
-use tests::lab::{Lab, images};
+use storage::tenancy::{self, Data};
+use tests::installed::{TENANTS, data_store_path, decoded, object_path, tenant, tenant_path};
+use tests::lab::databases::server::{ADMINISTRATOR, Kind};
 
+use crate::database::{DATABASES, Database, KINDS, PASSWORD};
 use crate::life::seconds;
 use crate::stage::{BACK, COMING, GONE, LOST, Stage};
 use crate::story::{Story, is};
-
-/// What the part needs of the lab.
-pub const DATABASES: &str = "servers beside the cluster";
-
-const SECRET: &str = "sql-admin";
-/// With everything in it that a URL or SQL could trip over.
-const PASSWORD: &str = "p@ss:w/ö%41 'rd\"\\$(DB_USER)?#";
-
-/// The drivers, and a server of each.
-const DRIVERS: [(&str, Kind); 2] = [("PostgreSQL", Kind::PostgreSql), ("MySQL", Kind::MariaDb)];
 
 pub async fn run(stage: &Stage) {
     let Some(lab) = stage.lab("sql", DATABASES) else {
         return;
     };
-    let image = lab.directory().path().join("kine.tar");
-    images::build_kine(lab.directories(), &image).unwrap();
-    lab.load_image(&image).unwrap();
-    for (driver, kind) in DRIVERS {
-        Database::start(lab, driver, kind).run(stage).await;
+    for kind in KINDS {
+        let database = Database::start(lab, kind);
+        Sql { database }.run(stage).await;
     }
 }
 
-struct Database {
-    driver: &'static str,
-    server: Server,
-    endpoint: String,
+/// What is done with one server.
+struct Sql {
+    database: Database,
 }
 
-impl Database {
-    fn start(lab: &Lab, driver: &'static str, kind: Kind) -> Self {
-        let address = lab.host_ip();
-        let settings = Settings {
-            addresses: vec![IpAddr::V4(address)],
-            within: Some(lab.directory().path().to_owned()),
-            log_statements: false,
-            ..Settings::local(PASSWORD)
-        };
-        let programs = Programs::in_cache(&lab.directories().cache).unwrap();
-        let server = programs.start(kind, &settings).unwrap();
-        Database {
-            driver,
-            endpoint: format!("{address}:{}", server.port),
-            server,
-        }
-    }
-
-    /// Name of the DataStore.
-    fn store(&self) -> String {
-        self.driver.to_lowercase()
-    }
-
+impl Sql {
     /// Name of a tenant.
     fn tenant(&self, of: &str) -> String {
-        format!("{of}-{}", self.store())
+        format!("{of}-{}", self.database.store())
     }
 
     async fn run(&self, stage: &Stage) {
-        self.provide(stage).await;
+        self.database.provide(stage).await;
         let story = self.comes(stage).await;
         self.keeps_data(stage, &story).await;
         self.password(stage, &story).await;
@@ -89,55 +51,6 @@ impl Database {
         self.ends(stage).await;
     }
 
-    /// The DataStore, as the manual has it.
-    async fn provide(&self, stage: &Stage) {
-        let began = Instant::now();
-        let secret = json!({
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {"name": SECRET, "namespace": SYSTEM},
-            "stringData": {
-                "username": ADMINISTRATOR,
-                "password": PASSWORD,
-                "ca.crt": self.server.authority.cert,
-            },
-        });
-        let within = |key: &str| json!({"secretReference": {"name": SECRET, "namespace": SYSTEM, "keyPath": key}});
-        let store = json!({
-            "apiVersion": "steward.butlerlabs.dev/v1alpha1",
-            "kind": "DataStore",
-            "metadata": {"name": self.store()},
-            "spec": {
-                "driver": self.driver,
-                "endpoints": [self.endpoint],
-                "basicAuth": {"username": within("username"), "password": within("password")},
-                "tlsConfig": {"certificateAuthority": {"certificate": within("ca.crt")}},
-            },
-        });
-        stage.it.apply(&secret.to_string());
-        stage.it.apply(&store.to_string());
-        let found = self.is_ready(stage).await;
-        assert!(
-            is(&found, "VersionSupported", "True", ""),
-            "a server as it is installed keeps tenants apart: {}",
-            found["status"]["conditions"]
-        );
-        stage.note(
-            format!("{}: DataStore until Ready", self.driver),
-            seconds(began.elapsed()),
-        );
-    }
-
-    /// The DataStore once it is Ready.
-    async fn is_ready(&self, stage: &Stage) -> Value {
-        let ready = || async {
-            let found = stage.it.get(&data_store_path(&self.store())).await.unwrap();
-            is(&found, "Ready", "True", "Ready").then_some(found)
-        };
-        let what = format!("DataStore {} is Ready", self.store());
-        stage.it.until(&what, COMING, ready).await.0
-    }
-
     /// Two tenants at once; how long the first one takes.
     async fn comes(&self, stage: &Stage) -> Story {
         let names = ["one", "two"].map(|of| self.tenant(of));
@@ -145,13 +58,13 @@ impl Database {
         let began = Instant::now();
         for name in &names {
             let mut manifest = tenant(name, 1);
-            manifest["spec"]["dataStore"] = json!(self.store());
+            manifest["spec"]["dataStore"] = json!(self.database.store());
             stage.create(&manifest).await;
         }
         let [first, other] = &stories;
         let both = futures::join!(first.ready(began, COMING), other.ready(began, COMING));
         stage.note(
-            format!("{}: two tenants created until Ready", self.driver),
+            format!("{}: two tenants created until Ready", self.database.driver),
             format!("{}, {}", seconds(both.0), seconds(both.1)),
         );
         let [first, _] = stories;
@@ -181,7 +94,7 @@ impl Database {
                 }
                 _ => {
                     let took = story.ready(began, COMING).await;
-                    let what = format!("{}: awake from sleep", self.driver);
+                    let what = format!("{}: awake from sleep", self.database.driver);
                     stage.note(what, seconds(took));
                 }
             }
@@ -230,7 +143,7 @@ impl Database {
             stage.note(
                 format!(
                     "{}: password {how}, until pods have the new one (Ready stays)",
-                    self.driver
+                    self.database.driver
                 ),
                 seconds(took),
             );
@@ -253,7 +166,7 @@ impl Database {
         let [other_user, other_password, _] = secret("two").await;
         assert!(user != other_user && password != other_password);
         // As an administrator it finds no claims, and changes nothing.
-        let mut as_tenant = self.connection();
+        let mut as_tenant = self.database.connection();
         as_tenant.username = Some(user);
         as_tenant.password = Some(password);
         let tenancy = tenancy::connect(as_tenant).unwrap();
@@ -263,7 +176,7 @@ impl Database {
             answer.as_ref().map_or(true, BTreeSet::is_empty),
             "a tenant reads the claims of all: {answer:?}"
         );
-        let administrator = tenancy::connect(self.connection()).unwrap();
+        let administrator = tenancy::connect(self.database.connection()).unwrap();
         let uid = self.uid(stage, "one").await;
         let claims = administrator.claims(&uid).await.unwrap();
         assert_eq!(claims.len(), 1);
@@ -276,7 +189,7 @@ impl Database {
     /// Tenants that name no DataStore and want this driver: as many as there is room for.
     /// They sleep: where their data is does not depend on it.
     async fn is_assigned(&self, stage: &Stage) {
-        let path = data_store_path(&self.store());
+        let path = data_store_path(&self.database.store());
         let room = |tenants: u32| json!({"spec": {"capacity": {"tenants": tenants}}});
         stage.it.patch(&path, &room(4)).await.unwrap();
         let names = ["x", "y", "z"].map(|of| self.tenant(of));
@@ -286,7 +199,7 @@ impl Database {
             let mut manifest = tenant(name, 0);
             let spec = manifest["spec"].as_object_mut().unwrap();
             spec.remove("dataStore");
-            let wish = json!({"drivers": [self.driver]});
+            let wish = json!({"drivers": [self.database.driver]});
             spec.insert("dataStoreAssignment".to_owned(), wish);
             stage.create(&manifest).await;
         }
@@ -321,12 +234,15 @@ impl Database {
         stage.note(
             format!(
                 "{}: more room until a tenant that waits has it",
-                self.driver
+                self.database.driver
             ),
             seconds(took),
         );
         let told = story.last().unwrap();
-        assert_eq!(told["status"]["storage"]["dataStoreName"], self.store());
+        assert_eq!(
+            told["status"]["storage"]["dataStoreName"],
+            self.database.store()
+        );
         let said = told["status"]["storage"]["assignment"]
             .as_str()
             .unwrap()
@@ -347,7 +263,7 @@ impl Database {
     /// The database hangs: Ready goes, and comes back.
     async fn goes_away(&self, stage: &Stage, story: &Story) {
         let began = Instant::now();
-        self.server.signal_all("STOP").unwrap();
+        self.database.server.signal_all("STOP").unwrap();
         let gone = story
             .until(began, LOST, "Ready lost", |object| {
                 is(object, "Ready", "False", "")
@@ -359,12 +275,12 @@ impl Database {
         });
         tokio::time::sleep(Duration::from_secs(5)).await;
         let mended = Instant::now();
-        self.server.signal_all("CONT").unwrap();
+        self.database.server.signal_all("CONT").unwrap();
         let back = story.ready(mended, BACK).await;
         // Until it is known to answer, a deletion does not wait for it.
-        self.is_ready(stage).await;
+        self.database.is_ready(stage).await;
         stage.note(
-            format!("Ready lost: {} hangs", self.driver),
+            format!("Ready lost: {} hangs", self.database.driver),
             format!(
                 "{} ({}), back after {}",
                 seconds(gone),
@@ -379,7 +295,7 @@ impl Database {
     async fn loses_its_data(&self, stage: &Stage) {
         let name = self.tenant("two");
         let story = stage.story(&name);
-        let administrator = tenancy::connect(self.connection()).unwrap();
+        let administrator = tenancy::connect(self.database.connection()).unwrap();
         let uid = self.uid(stage, "two").await;
         let claim = administrator.claims(&uid).await.unwrap().remove(0);
         let began = Instant::now();
@@ -400,7 +316,10 @@ impl Database {
             .unwrap();
         let back = story.ready(allowed, COMING).await;
         stage.note(
-            format!("Ready lost: a tenant's {} database dropped", self.driver),
+            format!(
+                "Ready lost: a tenant's {} database dropped",
+                self.database.driver
+            ),
             format!(
                 "{} (DataNotFound), empty again as asked after {}",
                 seconds(told),
@@ -410,10 +329,10 @@ impl Database {
     }
 
     async fn drop_database(&self, schema: &str) {
-        let authority = self.server.authority.cert.clone().into_bytes();
-        let (host, port) = self.endpoint.rsplit_once(':').unwrap();
+        let authority = self.database.server.authority.cert.clone().into_bytes();
+        let (host, port) = self.database.endpoint.rsplit_once(':').unwrap();
         let port = port.parse().unwrap();
-        match self.server.kind {
+        match self.database.server.kind {
             Kind::PostgreSql => {
                 let options = PgConnectOptions::new_without_pgpass()
                     .host(host)
@@ -444,7 +363,7 @@ impl Database {
 
     /// Nothing is left of deleted tenants, and the DataStore can go.
     async fn ends(&self, stage: &Stage) {
-        let administrator = tenancy::connect(self.connection()).unwrap();
+        let administrator = tenancy::connect(self.database.connection()).unwrap();
         let mut claims = Vec::new();
         for of in ["one", "two"] {
             let uid = self.uid(stage, of).await;
@@ -471,28 +390,10 @@ impl Database {
             administrator.release(&next).await.unwrap();
         }
         stage.note(
-            format!("{}: the slower of two deletions", self.driver),
+            format!("{}: the slower of two deletions", self.database.driver),
             seconds(slowest),
         );
-        let path = data_store_path(&self.store());
-        stage.it.delete(&path).await.unwrap();
-        let gone = || async { stage.absent(&path).await.then_some(()) };
-        stage.it.until("the DataStore is gone", GONE, gone).await;
-        let secret = object_path(SYSTEM, "secrets", SECRET);
-        drop(stage.it.delete(&secret).await.unwrap());
-    }
-
-    fn connection(&self) -> Connection {
-        Connection {
-            driver: self.driver.to_owned(),
-            endpoints: vec![self.endpoint.clone()],
-            ca_pem: Some(self.server.authority.cert.clone().into_bytes()),
-            client_cert: None,
-            client_key: None,
-            username: Some(ADMINISTRATOR.to_owned()),
-            password: Some(PASSWORD.to_owned()),
-            deadline: Connection::DEADLINE,
-        }
+        self.database.remove(stage).await;
     }
 
     async fn uid(&self, stage: &Stage, of: &str) -> String {

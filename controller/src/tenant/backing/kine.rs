@@ -50,7 +50,10 @@ pub fn wiring(world: &World, place: &Backing) -> Wiring {
         ));
     }
     Wiring {
-        flags: vec![("etcd-servers", SERVER.to_owned())],
+        flags: vec![
+            ("etcd-prefix", place.prefix.clone()),
+            ("etcd-servers", SERVER.to_owned()),
+        ],
         pki: Vec::new(),
         volumes: all,
         mounts: vec![mount(volume::KINE_SOCKET, SOCKET, false)],

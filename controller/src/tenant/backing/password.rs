@@ -7,6 +7,7 @@ use apiservice::pki::Entropy;
 use apiservice::v1alpha1::Driver;
 use storage::tenancy::Password;
 
+use crate::tenant::backing::moving;
 use crate::tenant::objects;
 use crate::tenant::world::World;
 
@@ -27,7 +28,15 @@ pub fn of(world: &World, driver: Driver, entropy: &Entropy) -> Option<Password> 
     let secret = world.secret(&names::datastore_config(world.name()));
     // Whose Secret is paused keeps what is in it.
     let is_paused = secret.is_some_and(|secret| objects::is_paused(&secret.metadata));
-    in_secret(world).or_else(|| if is_paused { None } else { make(entropy) })
+    // A move has given it to the database before anything else.
+    let moved = || {
+        let known = world.store.password.clone();
+        known.filter(|_| moving::is_switching(world))
+    };
+    in_secret(world).or_else(|| match is_paused {
+        true => None,
+        false => moved().or_else(|| make(entropy)),
+    })
 }
 
 /// The one that its Secret has, if it can be used.
@@ -60,16 +69,12 @@ pub fn is_another(world: &World, password: Option<&Password>) -> bool {
     let Some(password) = password else {
         return false;
     };
-    is_new(world)
-        || world
-            .store
-            .password
-            .as_ref()
-            .is_some_and(|it| it != password)
+    let known = world.store.password.as_ref();
+    known.map_or_else(|| is_new(world), |known| known != password)
 }
 
 /// `None` where the machine has no random numbers: then nothing is granted either.
-fn make(entropy: &Entropy) -> Option<Password> {
+pub fn make(entropy: &Entropy) -> Option<Password> {
     let mut bytes = [0; RANDOM];
     entropy.fill(&mut bytes).ok()?;
     Some(Password::new(hex::encode(bytes)))

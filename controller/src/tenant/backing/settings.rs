@@ -10,7 +10,7 @@ use apiservice::names::{self, key};
 use apiservice::pki::Pair;
 use sha2::{Digest, Sha256};
 
-use crate::tenant::backing::wiring;
+use crate::tenant::backing::{moving, wiring};
 use crate::tenant::plan::{Plan, Step, Waiting};
 use crate::tenant::world::{CredentialsFact, StoreProblem, StoreProblemKind, World};
 use crate::tenant::{is_asleep, objects, rolls};
@@ -87,7 +87,7 @@ pub fn choose(world: &World, name: &str, endpoints: &[String], plan: &mut Plan) 
         plan.push(Step::Wait(does_not_work(name, problem)));
         return running;
     }
-    if rolls::is_first(world) || rolls::is_asked_for(world) {
+    if rolls::is_first(world) || rolls::is_asked_for(world) || is_of_another(world, name) {
         return current(wanted);
     }
     plan.roll_by(None);
@@ -96,6 +96,12 @@ pub fn choose(world: &World, name: &str, endpoints: &[String], plan: &mut Plan) 
     }
     rolls::wait(world, plan);
     running
+}
+
+/// Whether the pods were given another DataStore than this one: the data is not there any
+/// more.
+fn is_of_another(world: &World, name: &str) -> bool {
+    moving::is_switching(world) || moving::given(world).is_some_and(|given| given != name)
 }
 
 /// What the pods run with. `None` where none run, or nobody can tell.

@@ -12,7 +12,7 @@ use apiservice::v1alpha1::{
 };
 
 use crate::cluster::kinds::Inventory;
-use crate::tenant::backing::{password, settings, wiring};
+use crate::tenant::backing::{moving, password, settings, wiring};
 use crate::tenant::network::names::AlternativeNames;
 use crate::tenant::objects::Data;
 use crate::tenant::pki::certificates::{self, LeafSpec};
@@ -24,7 +24,7 @@ use crate::tenant::world::{
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use storage::tenancy::Password;
+use storage::tenancy::{Password, Stage};
 
 /// What the workload needs to know about the tenant's data.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +42,8 @@ pub struct Backing {
     pub settings: Option<String>,
     /// Database, bucket or key prefix.
     pub schema: String,
+    /// What all keys begin with, without the last slash.
+    pub prefix: String,
     /// The tenant's user in the database.
     pub user: String,
     /// Checksums of the two Secrets, if they are there or planned.
@@ -128,6 +130,10 @@ pub fn wished(tenant: &TenantControlPlane, driver: Driver) -> Claim {
     let schema = given(&tenant.spec.data_store_schema)
         .unwrap_or_else(|| names::schema_within(&namespace, &name, limits));
     Claim {
+        stage: Stage::Serving,
+        // In etcd it follows from the schema. Behind kine it could be any; with this one,
+        // values that are encrypted for their keys can be moved to etcd as they are.
+        prefix: driver.is_through_kine().then(|| format!("/{schema}")),
         user: match given(&tenant.spec.data_store_username) {
             Some(given) => names::user(&given, &uid, limits),
             None => names::default_user(&namespace, &name, &uid, limits),
@@ -137,6 +143,34 @@ pub fn wished(tenant: &TenantControlPlane, driver: Driver) -> Claim {
         schema,
         namespace,
         name,
+    }
+}
+
+/// The names under which the data of a tenant is brought from where it has `claim` to a
+/// DataStore of another driver, or the same: those that it wishes for there, with the keys
+/// as they are.
+pub fn moved(tenant: &TenantControlPlane, claim: &Claim, from: Driver, to: Driver) -> Claim {
+    let prefix = claim.prefix(from.is_through_kine());
+    let wished = Claim {
+        stage: Stage::Incoming,
+        ..wished(tenant, to)
+    };
+    if to.is_through_kine() {
+        return Claim {
+            prefix: Some(prefix),
+            ..wished
+        };
+    }
+    // The prefix of all who have none of their own.
+    let own = prefix.strip_prefix('/');
+    let own = own.filter(|own| !own.is_empty() && !own.contains('/') && *own != "registry");
+    match own {
+        Some(schema) => Claim {
+            role: Some(Claim::role_of(schema, &wished.uid)),
+            schema: schema.to_owned(),
+            ..wished
+        },
+        None => wished,
     }
 }
 
@@ -223,6 +257,7 @@ pub fn plan(world: &World, entropy: &Entropy, expiry: &Expiry, plan: &mut Plan) 
         plan,
     );
     place.driver = data_store.spec.driver;
+    place.prefix = claim.prefix(place.driver.is_through_kine());
     place.files = match settings.kept {
         true => files_there(world),
         false => files(data_store),
@@ -358,6 +393,10 @@ fn files_there(world: &World) -> Files {
 /// rights once the plan is carried out.
 fn grant(world: &World, plan: &mut Plan, claim: &Claim, password: Option<&Password>) -> bool {
     let confirmed = held(world).is_some();
+    // Whoever moves the data has taken the right to write, and gives it back.
+    if moving::is_frozen(world) && confirmed {
+        return true;
+    }
     // Whether a claim of ours is somewhere that has not been found yet: the
     // observer finds it. Until then no names are known, and what is there keeps
     // what it has.

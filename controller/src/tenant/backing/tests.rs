@@ -72,7 +72,14 @@ fn a_tenant_in_postgresql_has_kine_beside_its_api_server() {
         .iter()
         .filter(|it| it.starts_with("--etcd"))
         .collect();
-    assert_eq!(storage, ["--etcd-servers=unix:///uds/kine"]);
+    // The same keys as in etcd: what is encrypted for them can be moved as it is.
+    assert_eq!(
+        storage,
+        [
+            "--etcd-prefix=/tenants_tenant_1",
+            "--etcd-servers=unix:///uds/kine"
+        ]
+    );
     let kine = named(&pod, container::KINE);
     assert_eq!(kine.command.as_deref(), Some(&["/bin/kine".to_owned()][..]));
     let arguments = kine.args.clone().unwrap();

@@ -72,7 +72,7 @@ fn etcd(world: &World, place: &Backing) -> Wiring {
             // Compaction touches all tenants' keys and is not a tenant's right (rule 21).
             ("etcd-compaction-interval", "0".to_owned()),
             ("etcd-keyfile", pki("etcd/server.key")),
-            ("etcd-prefix", format!("/{}", place.schema)),
+            ("etcd-prefix", place.prefix.clone()),
             ("etcd-servers", servers.join(",")),
         ],
         pki: vec![volumes::secret(

@@ -1,0 +1,483 @@
+//! Moves a tenant's data to another DataStore while the tenant runs
+//! ([`storage::moving`] does the copying). One task for each tenant, which mostly sleeps.
+//!
+//! # What says where the data is
+//! The claims in the databases, and nothing else: the tenant is served from the one whose
+//! claim has stage `Serving`, or `Frozen` if no other has. Status is a report. It is read
+//! for one thing only: where a move led that another process has begun.
+//!
+//! # Flow
+//! A wish ([`moving::target`]) begins a move as soon as both databases are well and few
+//! enough others are under way. Until the claim of the target is in service, whatever ends
+//! the move leaves the source in service and nothing in the target. From then on there is
+//! no way back but another move: pods are given the target, and once none is left of
+//! before, the source's rights are taken away. Its copy is recorded on the DataStore as to
+//! be removed after a time.
+
+mod attempt;
+mod told;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use apiservice::names;
+use apiservice::v1alpha1::{MigrationPhase as Phase, MigrationStatus, TenantControlPlane};
+use jiff::{SignedDuration, Timestamp};
+use storage::tenancy::{Claim, Stage, Tenancy};
+use tokio::time::Instant;
+
+use crate::apply::datastore::{Left, keep_no_more, keep_until};
+use crate::cluster::caches::NamespacedName;
+use crate::context::{Context, Key};
+use crate::observe;
+use crate::process::observers::pause;
+use crate::process::timing;
+use crate::report::{progress, ready};
+use crate::tenant::backing::moving;
+use crate::tenant::world::Held;
+use crate::tenant::{World, is_asleep, objects};
+use apiservice::condition::reason;
+
+/// The tenant that a task is about, at one moment.
+struct About<'a> {
+    ctx: &'a Context,
+    name: &'a NamespacedName,
+    uid: &'a str,
+}
+
+/// How often a move failed in a row, and when the next is tried.
+#[derive(Debug, Default)]
+struct Failures {
+    count: u32,
+    /// To which DataStore.
+    target: String,
+    until: Option<Instant>,
+}
+
+/// Looks after the moves of one tenant until the task is ended.
+pub async fn run(ctx: Arc<Context>, name: NamespacedName, uid: String) {
+    let wake = ctx.facts.tenant(&uid).wake_migration;
+    let mut failures = Failures::default();
+    loop {
+        let about = About {
+            ctx: &ctx,
+            name: &name,
+            uid: &uid,
+        };
+        let wait = about.turn(&mut failures).await;
+        pause(wait, &wake).await;
+    }
+}
+
+/// What is to be done about a move.
+#[derive(Debug, PartialEq)]
+enum Wish {
+    Nothing,
+    /// The data is to be brought there.
+    Move(String),
+    /// The data is there, and pods, rights and copies are still as before.
+    Finish(MigrationStatus),
+    /// What was begun is not wanted any more.
+    CallOff(MigrationStatus),
+    /// A move was left by somebody of whom nothing else is known.
+    Thaw,
+}
+
+/// From what is wanted, where the data is, and what is said of the last move.
+fn wish(tenant: &TenantControlPlane, held: &Held, said: Option<MigrationStatus>) -> Wish {
+    let open = said.filter(|it| moving::is_under_way(Some(it)));
+    if let Some(it) = &open
+        && it.target.as_ref() == Some(&held.data_store)
+    {
+        return Wish::Finish(it.clone());
+    }
+    match (moving::target(tenant, &held.data_store), open) {
+        (Some(target), None) => Wish::Move(target),
+        (Some(target), Some(open)) if open.target.as_ref() == Some(&target) => Wish::Move(target),
+        (_, Some(open)) => Wish::CallOff(open),
+        (None, None) if held.claim.stage == Stage::Frozen => Wish::Thaw,
+        (None, None) => Wish::Nothing,
+    }
+}
+
+impl About<'_> {
+    /// One look; how long until the next.
+    async fn turn(&self, failures: &mut Failures) -> Duration {
+        let Some(tenant) = self.tenant() else {
+            return timing::MIGRATION_LOOK;
+        };
+        let facts = self.ctx.facts.tenant(self.uid);
+        let said = || tenant.status.as_ref()?.migration.clone();
+        let said = facts.migration.or_else(said);
+        let Some(held) = facts.held else {
+            self.without_data(&tenant, said);
+            return timing::MIGRATION_LOOK;
+        };
+        match wish(&tenant, &held, said) {
+            Wish::Nothing => timing::MIGRATION_LOOK,
+            Wish::Move(target) => self.attempt(&tenant, &held, &target, failures).await,
+            Wish::Finish(migration) => self.finish(&tenant, migration).await,
+            Wish::CallOff(migration) => {
+                *failures = Failures::default();
+                self.call_off(&held, migration).await;
+                timing::MIGRATION_STEP
+            }
+            Wish::Thaw => {
+                self.thaw(&held).await;
+                timing::MIGRATION_LOOK
+            }
+        }
+    }
+
+    /// The tenant as it is now; none if it is another one, or not ours to look at.
+    fn tenant(&self) -> Option<Arc<TenantControlPlane>> {
+        let tenant = self.ctx.caches.tenants.get(self.name)?;
+        let same = tenant.metadata.uid.as_deref() == Some(self.uid);
+        (same && self.ctx.leadership.leads()).then_some(tenant)
+    }
+
+    /// Nothing can be on its way of a tenant that is deleted before it has data.
+    fn without_data(&self, tenant: &TenantControlPlane, said: Option<MigrationStatus>) {
+        let open = said.filter(|it| moving::is_under_way(Some(it)));
+        if let Some(mut open) = open.filter(|_| tenant.metadata.deletion_timestamp.is_some()) {
+            open.phase = Phase::Aborted;
+            self.tell(open);
+        }
+    }
+
+    /// Makes known how far a move is.
+    fn tell(&self, migration: MigrationStatus) {
+        let changed = self.ctx.facts.update_tenant(self.uid, |facts| {
+            let changed = facts.migration.as_ref() != Some(&migration);
+            facts.migration = Some(migration);
+            changed
+        });
+        if changed {
+            self.ctx.queue.add(Key::Tenant(self.name.clone()));
+        }
+    }
+
+    /// The same, with an Event about it.
+    async fn tell_all(&self, warning: bool, why: &'static str, migration: MigrationStatus) {
+        let message = moving::told(&migration);
+        tracing::info!(tenant = %self.name, reason = why, "{message}");
+        self.ctx.metrics.migration(why);
+        self.tell(migration);
+        if let Some(tenant) = self.tenant() {
+            let events = &self.ctx.events;
+            events.tell(tenant.as_ref(), warning, why, &message).await;
+        }
+    }
+
+    fn exists(&self, data_store: &str) -> bool {
+        let name = NamespacedName::new("", data_store);
+        self.ctx.caches.data_stores.get(&name).is_some()
+    }
+
+    fn store(&self, name: &str) -> Result<Arc<dyn Tenancy>, String> {
+        let found = NamespacedName::new("", name);
+        let store = self.ctx.caches.data_stores.get(&found);
+        let store = store.ok_or_else(|| format!("DataStore {name} does not exist"))?;
+        let connections = &self.ctx.connections;
+        connections
+            .get(&store, &self.ctx.caches)
+            .map_err(|error| error.to_string())
+    }
+
+    /// Within a deadline, and no longer than this replica leads.
+    async fn timed<R, E: std::fmt::Display>(
+        &self,
+        work: impl Future<Output = Result<R, E>>,
+    ) -> Result<R, String> {
+        let work = tokio::time::timeout(timing::DROP_DEADLINE, work);
+        match self.ctx.leadership.hold(work).await {
+            Some(Ok(done)) => done.map_err(|error| error.to_string()),
+            Some(Err(_)) => Err("the datastore does not answer".to_owned()),
+            None => Err(crate::process::lease::ENDED.to_owned()),
+        }
+    }
+
+    /// The claims of this tenant in a datastore.
+    async fn claims(&self, store: &dyn Tenancy) -> Result<Vec<Claim>, String> {
+        self.timed(store.claims(self.uid)).await
+    }
+
+    /// Brings the source back into service and takes away what is in the target, whoever
+    /// has begun the move.
+    async fn call_off(&self, held: &Held, mut migration: MigrationStatus) {
+        self.thaw(held).await;
+        let target = migration.target.clone().unwrap_or_default();
+        let left = self.clear(&target).await;
+        if let Err(why) = &left {
+            let problem = format!("a move to DataStore {target} was called off: {why}");
+            let left = Left {
+                claim: &held.claim,
+                until: self.ctx.now(),
+                known: false,
+                why: &problem,
+            };
+            if let Err(why) = keep_until(self.ctx, &target, &left).await {
+                tracing::warn!(tenant = %self.name, "{problem}; not recorded: {why}");
+            }
+        }
+        migration.phase = Phase::Aborted;
+        migration.completion_time = Some(told::time(self.ctx.now()));
+        migration.message = left.err().map(|why| {
+            format!(
+                "what was copied is removed later: {}",
+                why.trim_end_matches('.')
+            )
+        });
+        self.tell_all(false, reason::MIGRATION_ABORTED, migration)
+            .await;
+    }
+
+    /// Takes away what a move has brought to a datastore, as long as it is not in service.
+    async fn clear(&self, target: &str) -> Result<(), String> {
+        if !self.exists(target) {
+            return Ok(());
+        }
+        let store = self.store(target)?;
+        for claim in self.claims(store.as_ref()).await? {
+            if claim.stage == Stage::Incoming {
+                self.timed(store.revoke(&claim)).await?;
+                self.timed(store.drop_data(&claim)).await?;
+                self.timed(store.release(&claim)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets the tenant write again where its data is.
+    async fn thaw(&self, held: &Held) {
+        let thawed = async {
+            let store = self.store(&held.data_store)?;
+            for claim in self.claims(store.as_ref()).await? {
+                if claim.stage == Stage::Frozen {
+                    let password = self.ctx.facts.tenant(self.uid).password;
+                    let serving = store.turn(&claim, Stage::Serving, password.as_ref());
+                    let claim = self.timed(serving).await?;
+                    self.hold(&held.data_store, claim);
+                }
+            }
+            Ok::<_, String>(())
+        };
+        if let Err(why) = thawed.await {
+            tracing::warn!(tenant = %self.name, "writes are still refused: {why}");
+        }
+    }
+
+    /// The claim by which the tenant is served now.
+    fn hold(&self, data_store: &str, claim: Claim) {
+        self.ctx.facts.update_tenant(self.uid, |facts| {
+            facts.held = Some(Held {
+                data_store: data_store.to_owned(),
+                claim,
+            });
+        });
+    }
+
+    /// Ends a move whose data is in service in the target: pods first, then the source.
+    async fn finish(
+        &self,
+        tenant: &TenantControlPlane,
+        mut migration: MigrationStatus,
+    ) -> Duration {
+        if migration.phase != Phase::Switching {
+            // Another process brought it so far and could not say so.
+            migration.phase = Phase::Switching;
+            self.tell(migration.clone());
+        }
+        let leaving = tenant.metadata.deletion_timestamp.is_some();
+        let world = observe::world(self.name, self.ctx);
+        let switched = world.is_some_and(|world| has_switched(&world));
+        if !switched && !leaving {
+            self.ctx.facts.tenant(self.uid).wake_probe.notify_one();
+            return timing::MIGRATION_STEP;
+        }
+        let source = migration.source.clone().unwrap_or_default();
+        let now = self.ctx.now();
+        let until = if leaving {
+            now
+        } else {
+            kept_until(tenant, now)
+        };
+        if let Err(why) = self.leave(&source, until).await {
+            tracing::warn!(tenant = %self.name, "DataStore {source} is not left yet: {why}");
+            return timing::MIGRATION_LOOK;
+        }
+        migration.phase = Phase::Completed;
+        migration.completion_time = Some(told::time(now));
+        migration.source_kept_until = Some(told::time(until));
+        migration.message = None;
+        migration.failures = None;
+        self.tell_all(false, reason::MIGRATED, migration).await;
+        timing::MIGRATION_LOOK
+    }
+
+    /// Records what is left in the source, and takes the rights there away. A source that
+    /// does not answer, or is gone, holds nothing up.
+    async fn leave(&self, source: &str, until: Timestamp) -> Result<(), String> {
+        if !self.exists(source) {
+            return Ok(());
+        }
+        let claim = match self.store(source) {
+            Ok(store) => self.turn_left(store.as_ref()).await,
+            Err(why) => Err(why),
+        };
+        let (claim, why) = match claim {
+            Ok(None) => return Ok(()),
+            Ok(Some(claim)) => (claim, "its data was moved to another DataStore".to_owned()),
+            Err(why) => {
+                let held = self.ctx.facts.tenant(self.uid).held;
+                let held = held.ok_or("it is not known where the data is")?;
+                (held.claim, why)
+            }
+        };
+        let left = Left {
+            claim: &claim,
+            until,
+            known: true,
+            why: &why,
+        };
+        keep_until(self.ctx, source, &left).await
+    }
+
+    /// Takes the rights in the source away, if there are any.
+    async fn turn_left(&self, store: &dyn Tenancy) -> Result<Option<Claim>, String> {
+        for claim in self.claims(store).await? {
+            match claim.stage {
+                Stage::Frozen => {
+                    let left = self.timed(store.turn(&claim, Stage::Left, None)).await?;
+                    return Ok(Some(left));
+                }
+                Stage::Left => return Ok(Some(claim)),
+                Stage::Serving | Stage::Incoming => {}
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Whether all pods use the DataStore where the data is, and serve.
+fn has_switched(world: &World) -> bool {
+    if is_asleep(world) {
+        return true;
+    }
+    let place = moving::given(world).zip(world.store.held.as_ref());
+    let given = place.is_some_and(|(given, held)| given == held.data_store);
+    given && ready::rolled_out(world) && progress::is_probed(world)
+}
+
+/// Until when the source keeps its copy.
+fn kept_until(tenant: &TenantControlPlane, now: Timestamp) -> Timestamp {
+    let asked = objects::annotation(
+        &tenant.metadata,
+        names::ANNOTATION_MIGRATION_SOURCE_RETENTION,
+    );
+    let asked = asked.and_then(apiservice::duration::parse);
+    let usual = SignedDuration::try_from(names::MIGRATION_SOURCE_RETENTION);
+    let keep = asked.or(usual.ok()).unwrap_or_default();
+    let keep = keep.max(SignedDuration::ZERO);
+    now.checked_add(keep).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(data_store: &str, stage: Stage) -> Held {
+        Held {
+            data_store: data_store.into(),
+            claim: Claim {
+                uid: "1".into(),
+                namespace: "n".into(),
+                name: "t".into(),
+                schema: "s".into(),
+                user: "u".into(),
+                role: None,
+                stage,
+                prefix: None,
+            },
+        }
+    }
+
+    fn said(phase: Phase, source: &str, target: &str) -> MigrationStatus {
+        MigrationStatus {
+            phase,
+            source: Some(source.into()),
+            target: Some(target.into()),
+            ..MigrationStatus::default()
+        }
+    }
+
+    fn tenant(data_store: &str) -> TenantControlPlane {
+        let mut tenant = TenantControlPlane::new("t", Default::default());
+        tenant.spec.data_store = Some(data_store.into());
+        tenant
+    }
+
+    #[test]
+    fn what_is_done_about_a_move() {
+        let at = |stage| held("a", stage);
+        let serving = || at(Stage::Serving);
+        let of = |wanted: &str, held: Held, said| wish(&tenant(wanted), &held, said);
+        assert_eq!(of("a", serving(), None), Wish::Nothing);
+        assert_eq!(of("", serving(), None), Wish::Nothing, "it names none");
+        assert_eq!(of("b", serving(), None), Wish::Move("b".into()));
+        let ended = [Phase::Completed, Phase::Aborted];
+        for phase in ended {
+            let before = Some(said(phase, "b", "a"));
+            assert_eq!(of("a", serving(), before.clone()), Wish::Nothing);
+            assert_eq!(of("b", serving(), before), Wish::Move("b".into()));
+        }
+        let copying = said(Phase::Copying, "a", "b");
+        let open = || Some(copying.clone());
+        assert_eq!(of("b", serving(), open()), Wish::Move("b".into()), "go on");
+        let off = || Wish::CallOff(copying.clone());
+        assert_eq!(of("a", serving(), open()), off());
+        assert_eq!(of("c", serving(), open()), off(), "before another");
+        assert_eq!(of("a", at(Stage::Frozen), None), Wish::Thaw);
+        assert_eq!(of("a", at(Stage::Frozen), open()), off());
+
+        // It is in service there: whatever is said of the move, it cannot be called off.
+        let there = || held("b", Stage::Serving);
+        for wanted in ["a", "b", "c"] {
+            let finish = Wish::Finish(copying.clone());
+            assert_eq!(of(wanted, there(), open()), finish, "{wanted}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_begun_for_who_goes_or_is_paused() {
+        let mut going = tenant("b");
+        going.metadata.deletion_timestamp = Some(told::time(Timestamp::UNIX_EPOCH));
+        let mut paused = tenant("b");
+        let annotations = paused.metadata.annotations.get_or_insert_default();
+        annotations.insert(names::ANNOTATION_PAUSED.into(), String::new());
+        for tenant in [going, paused] {
+            let held = held("a", Stage::Serving);
+            assert_eq!(wish(&tenant, &held, None), Wish::Nothing);
+            let copying = said(Phase::Copying, "a", "b");
+            let off = Wish::CallOff(copying.clone());
+            assert_eq!(wish(&tenant, &held, Some(copying)), off);
+        }
+    }
+
+    #[test]
+    fn a_copy_is_kept_as_long_as_asked() {
+        let now = Timestamp::from_second(1_800_000_000).unwrap();
+        let kept = |text: Option<&str>| {
+            let mut tenant = tenant("b");
+            let annotations = tenant.metadata.annotations.get_or_insert_default();
+            let name = names::ANNOTATION_MIGRATION_SOURCE_RETENTION;
+            annotations.extend(text.map(|text| (name.to_owned(), text.to_owned())));
+            kept_until(&tenant, now).duration_since(now).as_secs()
+        };
+        assert_eq!(kept(None), 24 * 60 * 60);
+        assert_eq!(kept(Some("72h")), 72 * 60 * 60);
+        assert_eq!(kept(Some("0s")), 0);
+        assert_eq!(kept(Some("-1h")), 0);
+        assert_eq!(kept(Some("for ever")), 24 * 60 * 60);
+    }
+}

@@ -1,0 +1,68 @@
+//! What is said of a move while it is made.
+
+use std::time::Duration;
+
+use apiservice::v1alpha1::{MigrationPhase, MigrationStatus};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use storage::moving::{Phase, Progress, Report};
+
+/// A time as objects carry it, in whole seconds.
+pub fn time(at: Timestamp) -> Time {
+    Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
+}
+
+/// One that waits, and why.
+pub fn pending(
+    source: &str,
+    target: &str,
+    before: Option<MigrationStatus>,
+    why: String,
+) -> MigrationStatus {
+    // What failed before is not forgotten because something else is in the way now.
+    let before = before.filter(|it| it.target.as_deref() == Some(target) && !it.phase.has_ended());
+    MigrationStatus {
+        phase: MigrationPhase::Pending,
+        source: Some(source.to_owned()),
+        target: Some(target.to_owned()),
+        failures: before.and_then(|it| it.failures),
+        message: Some(why),
+        ..MigrationStatus::default()
+    }
+}
+
+/// Takes in how far it is.
+pub fn progress(migration: &mut MigrationStatus, progress: &Progress) {
+    migration.phase = match progress.phase {
+        Phase::Preparing => MigrationPhase::Preparing,
+        Phase::Copying => MigrationPhase::Copying,
+        Phase::Following => MigrationPhase::Following,
+        Phase::Freezing => MigrationPhase::Freezing,
+        Phase::Verifying => MigrationPhase::Verifying,
+        // The claim is being put in service: that it is, is known when all is over.
+        Phase::Switching => MigrationPhase::Verifying,
+    };
+    migration.message = None;
+    migration.total_keys = progress.total_keys.map(number);
+    migration.copied_keys = Some(number(progress.copied_keys));
+    migration.copied_bytes = Some(number(progress.copied_bytes));
+    migration.frozen_milliseconds = progress.frozen_for.map(milliseconds);
+}
+
+/// The data is in service in the target.
+pub fn switching(migration: &mut MigrationStatus, report: &Report) {
+    migration.phase = MigrationPhase::Switching;
+    migration.total_keys = Some(number(report.keys));
+    migration.copied_bytes = Some(number(report.bytes));
+    migration.frozen_milliseconds = Some(milliseconds(report.frozen));
+    migration.digest = Some(report.digest.clone());
+    migration.message = None;
+}
+
+fn number(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn milliseconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
