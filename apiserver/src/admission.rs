@@ -288,6 +288,8 @@ pub enum Part {
     Main,
     /// The replicas, through a Scale.
     Replicas,
+    /// Where its data is to be, through a MigrationRequest.
+    Place,
     /// The status and nothing else.
     Status,
 }

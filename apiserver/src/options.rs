@@ -238,7 +238,8 @@ pub fn timeout(pairs: &[(String, String)]) -> Result<Option<Duration>, Failure> 
     }
 }
 
-fn go_duration(text: &str) -> Option<Duration> {
+/// A duration as Go writes it, not below zero; `None` for what is none.
+pub fn go_duration(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
     }

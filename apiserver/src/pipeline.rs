@@ -39,7 +39,8 @@ use crate::status::{Failure, Subject};
 use crate::store_guard::StoreGuard;
 use crate::subresource::join_token::JoinTokens;
 use crate::subresource::kubeconfig::Minter;
-use crate::subresource::{join_token, kubeconfig, scale, status};
+use crate::subresource::migrate::Chooser;
+use crate::subresource::{join_token, kubeconfig, migrate, scale, status};
 use crate::taking;
 use crate::target::{Target, Verb, parse_query};
 use crate::{audit, options};
@@ -63,6 +64,7 @@ pub struct Context {
     pub registry: ArcSwapOption<Registry>,
     pub minter: Minter,
     pub join_tokens: JoinTokens,
+    pub chooser: Chooser,
     /// Cancelled by SIGTERM: readiness fails, everything else goes on.
     pub leaving: tokio_util::sync::CancellationToken,
 }
@@ -485,6 +487,7 @@ impl Work {
                 Some(Part::Scale(_)) => scale::get(registry, permit, request).await,
                 Some(Part::Kubeconfig) => kubeconfig::get(minter, registry, permit, request).await,
                 Some(Part::JoinToken) => join_token::get(tokens, registry, permit, request).await,
+                Some(Part::Migrate) => migrate::get(registry, permit, request).await,
             },
             Work::Create(permit) => match part(&permit) {
                 None => registry::create::run(registry, permit, request).await,
@@ -494,19 +497,26 @@ impl Work {
                 Some(Part::JoinToken) => {
                     join_token::create(tokens, registry, permit, request).await
                 }
+                Some(Part::Migrate) => {
+                    migrate::create(&context.chooser, registry, permit, request).await
+                }
                 Some(Part::Status | Part::Scale(_)) => Err(Failure::UnknownPath),
             },
             Work::Update(permit) => match part(&permit) {
                 None => registry::update::run(registry, permit, request).await,
                 Some(Part::Status) => status::update(registry, permit, request).await,
                 Some(Part::Scale(_)) => scale::update(registry, permit, request).await,
-                Some(Part::Kubeconfig | Part::JoinToken) => Err(Failure::UnknownPath),
+                Some(Part::Kubeconfig | Part::JoinToken | Part::Migrate) => {
+                    Err(Failure::UnknownPath)
+                }
             },
             Work::Patch(permit) => match part(&permit) {
                 None => registry::patch::run(registry, permit, request).await,
                 Some(Part::Status) => status::patch(registry, permit, request).await,
                 Some(Part::Scale(_)) => scale::patch(registry, permit, request).await,
-                Some(Part::Kubeconfig | Part::JoinToken) => Err(Failure::UnknownPath),
+                Some(Part::Kubeconfig | Part::JoinToken | Part::Migrate) => {
+                    Err(Failure::UnknownPath)
+                }
             },
             Work::List(permit) => registry::list::run(registry, permit, request).await,
             Work::Watch(permit) => registry::watch::run(registry, permit, request).await,
@@ -515,6 +525,7 @@ impl Work {
                 Some(Part::JoinToken) => {
                     join_token::delete(tokens, registry, permit, request).await
                 }
+                Some(Part::Migrate) => migrate::delete(registry, permit, request).await,
                 Some(Part::Status | Part::Scale(_) | Part::Kubeconfig) => Err(Failure::UnknownPath),
             },
             Work::DeleteCollection(permit) => {

@@ -50,6 +50,7 @@ use crate::registry::{Clock, Registry};
 use crate::store_guard::StoreGuard;
 use crate::subresource::join_token::JoinTokens;
 use crate::subresource::kubeconfig::Minter;
+use crate::subresource::migrate::Chooser;
 use crate::taking::{Taken, Unread};
 use crate::tls::{self, Serving};
 
@@ -192,6 +193,7 @@ pub async fn start(args: &Args, client: kube::Client, clock: Clock) -> Result<Ru
             metrics.clone(),
             args.kubeconfig_max_seconds,
         ),
+        chooser: Chooser::default(),
         leaving: leaving.clone(),
     });
     let registration = Registration::new(

@@ -50,7 +50,7 @@ pub fn crd(resource: &Resource) -> Result<CustomResourceDefinition, serde_json::
                 });
             }
             // A CRD has no others.
-            Part::Kubeconfig | Part::JoinToken => {}
+            Part::Kubeconfig | Part::JoinToken | Part::Migrate => {}
         }
     }
     serde_json::from_value(json!({

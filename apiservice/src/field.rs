@@ -204,6 +204,11 @@ impl Error {
         Self::with(ErrorKind::TooMany, path, Some(count.into()), detail)
     }
 
+    /// A reference to what is not there.
+    pub fn not_found(path: &Path, value: impl Into<Value>) -> Self {
+        Self::with(ErrorKind::NotFound, path, Some(value.into()), "")
+    }
+
     /// A value of the type named `given` where the schema wants another.
     pub fn type_invalid(path: &Path, given: &str, detail: impl Into<String>) -> Self {
         Self::with(ErrorKind::TypeInvalid, path, Some(given.into()), detail)

@@ -62,6 +62,8 @@ pub enum Part {
     Kubeconfig,
     /// Tokens with which nodes join the tenant that it is.
     JoinToken,
+    /// The way of its data to another DataStore.
+    Migrate,
 }
 
 impl Part {
@@ -72,6 +74,7 @@ impl Part {
             Part::Scale(_) => "scale",
             Part::Kubeconfig => "kubeconfig",
             Part::JoinToken => "jointoken",
+            Part::Migrate => "migrate",
         }
     }
 }

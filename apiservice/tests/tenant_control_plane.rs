@@ -360,7 +360,7 @@ fn what_is_not_built_is_named() {
 }
 
 #[test]
-fn a_warning_about_the_data_store_goes_by_where_the_data_is() {
+fn a_warning_about_the_data_store_says_where_the_data_goes() {
     let resource = apiservice::find("tenantcontrolplanes").unwrap();
     let names = |name: Value| with(tenant(), "/dataStore", name);
     let settled = |mut object: Value| {
@@ -383,7 +383,9 @@ fn a_warning_about_the_data_store_goes_by_where_the_data_is() {
         let old = settled(names(before.clone()));
         let texts = resource.warnings(&new, Some(&old));
         assert_eq!(texts.len(), usize::from(warns), "{before} to {after}");
-        assert!(texts.iter().all(|text| text.contains("moving data")));
+        let told = "spec.dataStore: the tenant's data is moved from DataStore default to other; \
+                    at the end writes are refused for some seconds and the pods are replaced";
+        assert!(texts.iter().all(|text| text == told), "{texts:?}");
         // Nothing is settled yet: the DataStore that it names may not even be there.
         let mut old = names(before.clone());
         assert_eq!(resource.warnings(&new, Some(&old)), [""; 0]);

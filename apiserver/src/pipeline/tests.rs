@@ -36,6 +36,7 @@ pub(crate) fn context(decide: fn(&Identity, &Attributes) -> Decision) -> Arc<Con
             metrics.clone(),
             600,
         ),
+        chooser: Default::default(),
         join_tokens: JoinTokens::new(client, authorizer, clock(), metrics.clone(), 600),
         leaving: tokio_util::sync::CancellationToken::new(),
         metrics,

@@ -53,11 +53,11 @@ pub struct Attributes<'a> {
 impl Attributes<'_> {
     /// Group, version and kind of what is written.
     pub fn kind(&self) -> (&'static str, &'static str, &'static str) {
-        match self.subresource {
-            "scale" => ("autoscaling", "v1", "Scale"),
-            "kubeconfig" => (apiservice::GROUP, apiservice::VERSION, "KubeconfigRequest"),
-            "jointoken" => (apiservice::GROUP, apiservice::VERSION, "JoinTokenRequest"),
-            _ => (apiservice::GROUP, apiservice::VERSION, self.resource.kind),
+        let ours = |kind| (apiservice::GROUP, apiservice::VERSION, kind);
+        match self.resource.subresource(self.subresource) {
+            None => ours(self.resource.kind),
+            Some(part) if part.group.is_empty() => ours(part.kind),
+            Some(part) => (part.group, part.version, part.kind),
         }
     }
 

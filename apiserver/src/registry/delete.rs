@@ -128,7 +128,10 @@ fn unreadable_gone(options: &Delete, unreadable: Failure, name: &str) -> Result<
 }
 
 /// R3.63: uid and resourceVersion, if given, are those of the object.
-fn check_preconditions(
+///
+/// # Errors
+/// 409 if they are not.
+pub fn check_preconditions(
     resource: &Resource,
     name: &str,
     object: &Value,

@@ -30,6 +30,7 @@ pub enum Author {
 /// The endpoints of one resource.
 struct Endpoints {
     object: Tracker,
+    place: Tracker,
     status: Tracker,
     replicas: Tracker,
 }
@@ -60,6 +61,7 @@ static ALL: LazyLock<HashMap<&'static str, Endpoints>> = LazyLock::new(|| {
         let scale_schema = apiservice::openapi::SCALE;
         Endpoints {
             object: tracker(&schema, kind(), "", status),
+            place: tracker(&schema, kind(), "migrate", status),
             status: tracker(&schema, kind(), "status", &["metadata", "spec"]),
             replicas: tracker(scale_schema, scale_kind, "scale", &[]),
         }
@@ -78,6 +80,7 @@ fn of(resource: &Resource, part: Part) -> &'static Tracker {
     let endpoints = &ALL[resource.plural];
     match part {
         Part::Main => &endpoints.object,
+        Part::Place => &endpoints.place,
         Part::Status => &endpoints.status,
         Part::Replicas => &endpoints.replicas,
     }

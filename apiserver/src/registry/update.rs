@@ -144,8 +144,11 @@ impl<'a> Change<'a> {
 
 /// R3.48: a uid in the body of a PUT is a precondition. A patch has none: there
 /// it is a field that cannot be changed.
-fn check_uid(
-    permit: &Permit<verb::Update>,
+///
+/// # Errors
+/// 409 if it is another.
+pub fn check_uid<V>(
+    permit: &Permit<V>,
     name: &str,
     new: &Value,
     old: &Value,

@@ -313,7 +313,7 @@ impl<'a> Writer<'a> {
         part: Part,
     ) -> Result<Admitted, Failure> {
         match part {
-            Part::Main | Part::Replicas => {
+            Part::Main | Part::Replicas | Part::Place => {
                 let (when, warnings) = (When::Sent, self.warnings);
                 admission::prepare_update(self.resource, new, &old.object, when, warnings)?;
             }
@@ -424,7 +424,7 @@ impl<'a> Writer<'a> {
                 // What grows nothing goes on.
                 _ if bytes.len() <= before => Ok(bytes),
                 Part::Main => quota.fits(bytes.len()).map(|()| bytes),
-                Part::Replicas | Part::Status => {
+                Part::Replicas | Part::Place | Part::Status => {
                     quota.fits_with_status(bytes.len()).map(|()| bytes)
                 }
             }
@@ -481,7 +481,7 @@ impl<'a> Writer<'a> {
             }
             // What the controller says goes on, as the end of a deletion does, also where
             // the object is as large as it may be, or larger than it may be by now.
-            Part::Replicas | Part::Status => {
+            Part::Replicas | Part::Place | Part::Status => {
                 if bytes.len() > entry.value.len() {
                     self.registry.quota.fits_with_status(bytes.len())?;
                 }

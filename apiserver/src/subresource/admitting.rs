@@ -1,5 +1,5 @@
-//! Admission of what is minted: a POST to a subresource is a CREATE of its request, to the
-//! webhooks and policies of the management cluster (R8.31).
+//! Admission of what is asked of a subresource: a POST is a CREATE of its request, and a
+//! DELETE a DELETE of it, to the webhooks and policies of the management cluster (R8.31).
 
 use apiservice::field::{ErrorKind, Path};
 use apiservice::schema::Schema;
@@ -10,15 +10,15 @@ use serde_json::Value;
 use crate::authz::Permit;
 use crate::decode::depth;
 use crate::merge;
-use crate::options::Query;
+use crate::options::{Delete, Query};
 use crate::policy::{Attributes, Making, Objects, Operation, write_options};
 use crate::registry::{Registry, Request};
 use crate::status::Failure;
 
-/// Bytes of a request for a credential, with all that webhooks have added.
+/// Bytes of a request, with all that webhooks have added.
 const REQUEST: usize = 64 * 1024;
 
-/// How a credential is asked for.
+/// How something is asked for.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum How {
     Sent {
@@ -28,14 +28,14 @@ pub(super) enum How {
     Read,
 }
 
-/// One request for a credential.
-pub(super) struct Minting<'a> {
+/// One request, as the cluster's admission is asked about it.
+pub(super) struct Admission<'a> {
     registry: &'a Registry,
     attributes: Attributes<'a>,
     schema: &'static Schema,
 }
 
-impl<'a> Minting<'a> {
+impl<'a> Admission<'a> {
     /// A request that a client sends, or that stands for its GET: then without its query.
     pub(super) fn new<V>(
         registry: &'a Registry,
@@ -48,19 +48,30 @@ impl<'a> Minting<'a> {
             How::Sent { dry_run } => (dry_run, request.query()),
             How::Read => (false, Query::default()),
         };
-        let subresource = permit.subresource();
         let attributes = Attributes {
-            operation: Operation::Create,
-            resource: permit.resource(),
-            subresource: subresource.map_or("", |subresource| subresource.name()),
-            namespace: permit.namespace(),
-            name: permit.name().unwrap_or_default().to_owned(),
-            identity: permit.identity(),
             dry_run,
             options: write_options(Operation::Create, query),
-            deadline: request.deadline,
-            warnings: &request.warnings,
-            annotations: &request.annotations,
+            ..attributes(permit, request, Operation::Create)
+        };
+        Self {
+            registry,
+            attributes,
+            schema,
+        }
+    }
+
+    /// A DELETE of it.
+    pub(super) fn deleting<V>(
+        registry: &'a Registry,
+        permit: &'a Permit<V>,
+        request: &'a Request,
+        schema: &'static Schema,
+        options: &Delete,
+    ) -> Self {
+        let attributes = Attributes {
+            dry_run: options.dry_run,
+            options: options.to_value(),
+            ..attributes(permit, request, Operation::Delete)
         };
         Self {
             registry,
@@ -112,9 +123,53 @@ impl<'a> Minting<'a> {
         policies.validate(&self.attributes, objects).await?;
         self.attributes.in_time()
     }
+
+    /// Whether `old` may be deleted.
+    ///
+    /// # Errors
+    /// Those of admission.
+    pub(super) async fn allow_deletion(&self, old: &Value) -> Result<(), Failure> {
+        let policies = &self.registry.policies;
+        let attributes = &self.attributes;
+        if policies.may_mutate(attributes).await? {
+            let mut none = None;
+            let mutated = policies.mutate(attributes, &mut none, Some(old), self);
+            mutated.await?;
+        }
+        if policies.may_refuse(attributes).await? {
+            let objects = Objects {
+                new: None,
+                old: Some(old),
+            };
+            policies.validate(attributes, objects).await?;
+        }
+        attributes.in_time()
+    }
 }
 
-impl Making for Minting<'_> {
+/// What the permit is for, without the options.
+fn attributes<'a, V>(
+    permit: &'a Permit<V>,
+    request: &'a Request,
+    operation: Operation,
+) -> Attributes<'a> {
+    let subresource = permit.subresource();
+    Attributes {
+        operation,
+        resource: permit.resource(),
+        subresource: subresource.map_or("", |subresource| subresource.name()),
+        namespace: permit.namespace(),
+        name: permit.name().unwrap_or_default().to_owned(),
+        identity: permit.identity(),
+        dry_run: false,
+        options: Value::Null,
+        deadline: request.deadline,
+        warnings: &request.warnings,
+        annotations: &request.annotations,
+    }
+}
+
+impl Making for Admission<'_> {
     fn complete(&self, object: &mut Value) -> Result<(), Failure> {
         if depth::exceeds(object, depth::MAX_DEPTH) {
             return Err(Failure::BadRequest(depth::message()));

@@ -34,7 +34,7 @@ use crate::options::{Write, WriteKind};
 use crate::registry::{self, Clock, Registry, Request};
 use crate::respond;
 use crate::status::{self, Failure, Subject};
-use crate::subresource::admitting::{How, Minting};
+use crate::subresource::admitting::{Admission, How};
 use crate::subresource::never_cached;
 use crate::subresource::tenant::{self, Signer, Tenant};
 
@@ -105,7 +105,7 @@ pub async fn create(
     let asked = Asked::parse(request, &permit, tokens.longest)?;
     let object = registry::get::object(registry, &permit).await?;
     let schema = JoinTokenRequest::schema();
-    let minting = Minting::new(
+    let admission = Admission::new(
         registry,
         &permit,
         request,
@@ -119,10 +119,10 @@ pub async fn create(
         whole["spec"] = asked.to_value();
         whole
     };
-    let changed = minting.mutate(with(&asked)).await?;
+    let changed = admission.mutate(with(&asked)).await?;
     let name = permit.name().unwrap_or_default();
     let asked = Asked::again(&changed, name, tokens.longest)?;
-    minting.validate(&with(&asked)).await?;
+    admission.validate(&with(&asked)).await?;
     tenant::still_allowed(&tokens.authorizer, &permit).await?;
     let now = tokens.clock.now();
     let mut answer = frame(&object.0);

@@ -30,7 +30,7 @@ use crate::registry::{self, Clock, Registry, Request};
 use crate::respond;
 use crate::respond::Warnings;
 use crate::status::Failure;
-use crate::subresource::admitting::{How, Minting};
+use crate::subresource::admitting::{Admission, How};
 use crate::subresource::never_cached;
 use crate::subresource::tenant::{self, Signer, Tenant, endpoint};
 use crate::target::Verb;
@@ -141,7 +141,7 @@ pub async fn create(
     let write = Write::parse(request.query(), WriteKind::Create)?;
     let asked = Asked::parse(request, &permit, minter.longest)?;
     let (object, _room) = registry::get::object(registry, &permit).await?;
-    let minting = Minting::new(
+    let admission = Admission::new(
         registry,
         &permit,
         request,
@@ -150,10 +150,10 @@ pub async fn create(
             dry_run: write.dry_run,
         },
     );
-    let changed = minting.mutate(frame(&permit, &asked)).await?;
+    let changed = admission.mutate(frame(&permit, &asked)).await?;
     let name = permit.name().unwrap_or_default();
     let asked = Asked::again(&changed, name, minter.longest)?;
-    minting.validate(&frame(&permit, &asked)).await?;
+    admission.validate(&frame(&permit, &asked)).await?;
     tenant::still_allowed(&minter.authorizer, &permit).await?;
     let mut answer = json!({
         "apiVersion": permit.resource().api_version(),
@@ -215,18 +215,18 @@ impl Minter {
             seconds: self.longest,
         };
         let schema = KubeconfigRequest::schema();
-        let minting = Minting::new(registry, permit, request, schema, How::Read);
+        let admission = Admission::new(registry, permit, request, schema, How::Read);
         let granted = async {
-            if !minting.concerns_any().await? {
+            if !admission.concerns_any().await? {
                 return Ok(Some(asked));
             }
-            let changed = minting.mutate(frame(permit, &asked)).await?;
+            let changed = admission.mutate(frame(permit, &asked)).await?;
             let name = permit.name().unwrap_or_default();
             let mut granted = Asked::again(&changed, name, self.longest)?;
             if role == KubeconfigRole::View {
                 granted.role = role;
             }
-            minting.validate(&frame(permit, &granted)).await?;
+            admission.validate(&frame(permit, &granted)).await?;
             // Since the reader's rights were asked for, a while may have passed.
             let still = self.role(permit, request).await?;
             let may = still == Some(KubeconfigRole::Admin) || still == Some(granted.role);

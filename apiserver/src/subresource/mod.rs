@@ -4,6 +4,7 @@ mod admitting;
 mod body;
 pub mod join_token;
 pub mod kubeconfig;
+pub mod migrate;
 pub mod scale;
 pub mod status;
 mod tenant;

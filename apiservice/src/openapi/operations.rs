@@ -50,6 +50,9 @@ const CREATED: &[(&str, &str)] = &[("200", "OK"), ("201", "Created"), ("202", "A
 const REPLACED: &[(&str, &str)] = &[("200", "OK"), ("201", "Created")];
 const DELETED: &[(&str, &str)] = &[("200", "OK"), ("202", "Accepted")];
 
+/// The subresource of which one of several is taken back, and gone at once.
+const JOIN_TOKEN: &str = "jointoken";
+
 /// The media types that objects are read in.
 const OBJECTS: &[&str] = &["application/json", "application/yaml"];
 /// The patches that are built. A strategic merge patch must not stand here:
@@ -320,16 +323,18 @@ fn verbs(resource: &Resource, part: &str, verbs: &[&str], kind: Value, schema: &
                     id: format!("delete{subject}"),
                     description: format!("take back {of}"),
                     kind: kind.clone(),
-                    parameters: vec![
-                        query(
-                            "dryRun",
-                            "string",
-                            "With All, everything is done but stored.",
-                        ),
-                        query("token", "string", "The id of what is taken back."),
-                    ],
+                    parameters: match part {
+                        JOIN_TOKEN => vec![
+                            dry_run(),
+                            query("token", "string", "The id of what is taken back."),
+                        ],
+                        _ => vec![dry_run()],
+                    },
                     body: Some((OBJECTS.to_vec(), meta("DeleteOptions"))),
-                    answer: meta("Status"),
+                    answer: match part {
+                        JOIN_TOKEN => meta("Status"),
+                        _ => schema.to_owned(),
+                    },
                     codes: OK,
                 },
             ),
@@ -345,6 +350,14 @@ fn query(name: &str, kind: &str, description: &str) -> Value {
         "name": name, "in": "query", "description": description,
         "schema": {"type": kind, "uniqueItems": true},
     })
+}
+
+fn dry_run() -> Value {
+    query(
+        "dryRun",
+        "string",
+        "With All, everything is done but stored.",
+    )
 }
 
 fn pretty() -> Value {
@@ -410,11 +423,7 @@ fn list_parameters() -> Vec<Value> {
 
 fn write_parameters() -> Vec<Value> {
     vec![
-        query(
-            "dryRun",
-            "string",
-            "With All, everything is done but stored.",
-        ),
+        dry_run(),
         query(
             "fieldManager",
             "string",
@@ -430,11 +439,7 @@ fn write_parameters() -> Vec<Value> {
 
 fn delete_parameters() -> Vec<Value> {
     vec![
-        query(
-            "dryRun",
-            "string",
-            "With All, everything is done but stored.",
-        ),
+        dry_run(),
         query(
             "gracePeriodSeconds",
             "integer",

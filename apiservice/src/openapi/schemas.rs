@@ -11,10 +11,13 @@ use crate::resource::Resource;
 use crate::schema::of_type;
 use crate::v1alpha1::{
     JoinTokenRequestSpec, JoinTokenRequestStatus, KubeconfigRequestSpec, KubeconfigRequestStatus,
+    MigrationRequestSpec, MigrationStatus,
 };
 use crate::{GROUP, RESOURCES, VERSION};
 
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
+/// What the status of a request for a credential is.
+const GRANTED: &str = "What is granted.";
 const PREFIX: &str = "dev.butlerlabs.steward.v1alpha1";
 
 /// The name of a kind of ours among the schemas.
@@ -73,7 +76,7 @@ pub(super) fn schemas() -> Map<String, Value> {
     );
     all.insert(
         own("KubeconfigRequest"),
-        request("KubeconfigRequest", text, parts),
+        request("KubeconfigRequest", text, GRANTED, parts),
     );
     let text = "JoinTokenRequest asks for a token with which nodes join the tenant, or lists those that it has.";
     let parts = (
@@ -82,7 +85,16 @@ pub(super) fn schemas() -> Map<String, Value> {
     );
     all.insert(
         own("JoinTokenRequest"),
-        request("JoinTokenRequest", text, parts),
+        request("JoinTokenRequest", text, GRANTED, parts),
+    );
+    let text = "MigrationRequest asks to move the tenant's data to another DataStore, or says how far the last move is.";
+    let parts = (
+        of_type::<MigrationRequestSpec>(),
+        of_type::<MigrationStatus>(),
+    );
+    all.insert(
+        own("MigrationRequest"),
+        request("MigrationRequest", text, "How far it is.", parts),
     );
     all
 }
@@ -160,7 +172,7 @@ fn list(resource: &Resource) -> Value {
 }
 
 /// A kind that is asked with and not stored: its spec and its status.
-fn request(kind: &str, description: &str, (spec, status): (Value, Value)) -> Value {
+fn request(kind: &str, description: &str, answer: &str, (spec, status): (Value, Value)) -> Value {
     let standard = &of_type::<ConfigMap>()["properties"];
     let described = |mut schema: Value, text: &str| {
         schema["description"] = text.into();
@@ -174,7 +186,7 @@ fn request(kind: &str, description: &str, (spec, status): (Value, Value)) -> Val
             "kind": standard["kind"],
             "metadata": object_meta(),
             "spec": described(spec, "What is asked for."),
-            "status": described(status, "What is granted."),
+            "status": described(status, answer),
         },
         "x-kubernetes-group-version-kind": gvk(kind),
     })

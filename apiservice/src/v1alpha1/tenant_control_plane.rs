@@ -104,6 +104,13 @@ const SUBRESOURCES: &[Subresource] = &[
         verbs: &["create", "get"],
     },
     Subresource {
+        part: Part::Migrate,
+        kind: "MigrationRequest",
+        group: "",
+        version: "",
+        verbs: &["create", "delete", "get"],
+    },
+    Subresource {
         part: Part::Scale(ScalePaths {
             spec_replicas: &["spec", "controlPlane", "deployment", "replicas"],
             status_replicas: &["status", "kubernetesResources", "deployment", "replicas"],

@@ -61,15 +61,14 @@ pub(super) fn warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
     let is_name = |value: &&Value| value.as_str().is_some_and(|name| !name.is_empty());
     let has_data = storage.and_then(|storage| at(storage, &["setup", "schema"]));
     let settled = storage.and_then(|storage| at(storage, &["dataStoreName"]));
-    if let Some(settled) = settled.filter(is_name)
+    if let Some(settled) = settled.filter(is_name).and_then(Value::as_str)
         && has_data.filter(is_name).is_some()
         && let Some(wanted) = at(new, &["spec", "dataStore"]).filter(is_name)
-        && wanted != settled
+        && let Some(wanted) = wanted.as_str().filter(|wanted| *wanted != settled)
     {
-        warnings.push(
-            "spec.dataStore: moving data to another DataStore is accepted but not acted upon yet; the tenant stays where it is"
-                .to_owned(),
-        );
+        warnings.push(format!(
+            "spec.dataStore: the tenant's data is moved from DataStore {settled} to {wanted}; at the end writes are refused for some seconds and the pods are replaced"
+        ));
     }
     let spec: TenantControlPlaneSpec =
         serde_json::from_value(new["spec"].clone()).unwrap_or_default();

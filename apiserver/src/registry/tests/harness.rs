@@ -262,7 +262,7 @@ impl World {
         }
     }
 
-    async fn finish(result: Result<Response<Body>, Failure>, request: Request) -> Answer {
+    pub async fn finish(result: Result<Response<Body>, Failure>, request: Request) -> Answer {
         let response = result.unwrap_or_else(|failure| failure.into_response(&request.headers));
         let (parts, body) = response.into_parts();
         let bytes = body.collect().await.expect("a body").to_bytes();

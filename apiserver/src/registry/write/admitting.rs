@@ -35,7 +35,9 @@ impl Making for Made<'_, '_> {
         match (self.old, self.part) {
             (None, _) => object::fits(made),
             (Some(old), Part::Status) => object::fits_with_status(made, old),
-            (Some(old), Part::Main | Part::Replicas) => object::fits_instead(made, old),
+            (Some(old), Part::Main | Part::Replicas | Part::Place) => {
+                object::fits_instead(made, old)
+            }
         }?;
         // What is left out there was weighed before, unless it is the webhook's.
         if self.old.is_some_and(|old| made["status"] != old["status"]) {
@@ -96,6 +98,7 @@ impl<'a> Writer<'a> {
                 Part::Main => "",
                 Part::Status => "status",
                 Part::Replicas => "scale",
+                Part::Place => "migrate",
             },
             namespace: self.namespace,
             name: name.to_owned(),
@@ -127,6 +130,10 @@ impl<'a> Writer<'a> {
         new: &mut Value,
         part: Part,
     ) -> Result<Option<Room>, Failure> {
+        if part == Part::Place {
+            // Of that the request is admitted, before it gets here.
+            return Ok(None);
+        }
         let operation = match old {
             None => Operation::Create,
             Some(_) => Operation::Update,
@@ -225,7 +232,7 @@ impl<'a> Writer<'a> {
         let version = old["metadata"].get("resourceVersion").cloned();
         set_meta(new, "resourceVersion", version);
         match part {
-            Part::Main | Part::Replicas => {
+            Part::Main | Part::Replicas | Part::Place => {
                 let (when, warnings) = (When::Admitted, self.warnings);
                 admission::prepare_update(self.resource, new, old, when, warnings)
             }
@@ -244,6 +251,9 @@ impl<'a> Writer<'a> {
         rights: &[BorrowedRight],
     ) -> Result<bool, Failure> {
         let registry = self.registry;
+        if part == Part::Place {
+            return Ok(false);
+        }
         let operation = match old {
             None => Operation::Create,
             Some(_) => Operation::Update,
