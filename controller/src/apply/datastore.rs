@@ -592,7 +592,7 @@ fn outcome(result: Result<(), StoreError>) -> Outcome {
             Some(AccessFact::Taken { by }) => {
                 return Outcome::Failed {
                     reason: reason::SCHEMA_TAKEN.into(),
-                    message: format!("schema or user belongs to {by}"),
+                    message: format!("{}{by}", place::TAKEN),
                     retry: false,
                     finding: None,
                 };

@@ -238,7 +238,7 @@ async fn called_off(stage: &Stage, database: &Database) {
         .pods(SYSTEM, "app.kubernetes.io/component=controller")
         .await;
     for pod in &pods {
-        for process in stage.processes(pod, "controller") {
+        for process in stage.processes(pod, "steward-control") {
             process.kill();
         }
     }
