@@ -136,6 +136,8 @@ pub fn access_of(error: &TenancyError) -> Option<AccessFact> {
 
 #[cfg(test)]
 mod tests {
+    use storage::tenancy::Stage;
+
     use super::*;
 
     fn health() -> Health {
@@ -160,6 +162,8 @@ mod tests {
             schema: schema.into(),
             user: schema.into(),
             role: None,
+            stage: Stage::Serving,
+            prefix: None,
         };
         let wished = claim("1", "wished");
         let found = [claim("2", "not-its"), claim("1", "a"), claim("1", "b")];

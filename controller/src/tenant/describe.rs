@@ -100,6 +100,8 @@ impl fmt::Display for Names<'_> {
             schema,
             user,
             role: _,
+            stage: _,
+            prefix: _,
         } = self.0;
         write!(
             f,

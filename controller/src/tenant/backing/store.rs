@@ -24,7 +24,7 @@ use crate::tenant::world::{
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use storage::tenancy::Password;
+use storage::tenancy::{Password, Stage};
 
 /// What the workload needs to know about the tenant's data.
 #[derive(Clone, Debug, Default)]
@@ -137,6 +137,8 @@ pub fn wished(tenant: &TenantControlPlane, driver: Driver) -> Claim {
         schema,
         namespace,
         name,
+        stage: Stage::Serving,
+        prefix: None,
     }
 }
 
