@@ -647,8 +647,6 @@ mod tests {
                 schema: format!("schema of {uid}"),
                 user: "u".into(),
                 role: None,
-                stage: Stage::Serving,
-                prefix: None,
             };
             Self(Mutex::new(uids.iter().map(|uid| (claim(uid), 7)).collect()))
         }

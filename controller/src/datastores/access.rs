@@ -299,8 +299,6 @@ mod tests {
             schema: "s".into(),
             user: "u".into(),
             role: None,
-            stage: Stage::Serving,
-            prefix: None,
         }
     }
 

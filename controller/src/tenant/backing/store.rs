@@ -143,8 +143,6 @@ pub fn wished(tenant: &TenantControlPlane, driver: Driver) -> Claim {
         schema,
         namespace,
         name,
-        stage: Stage::Serving,
-        prefix: None,
     }
 }
 
