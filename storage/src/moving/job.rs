@@ -16,8 +16,9 @@ const COPIES: u32 = 6;
 /// What the margin is multiplied by when the source has overtaken it.
 const WIDER: u64 = 10;
 /// Revisions that a target is ahead, if nobody says: etcd is raised by writes.
-const MARGIN_OF_ETCD: u64 = 20_000;
-const MARGIN_OF_SQL: u64 = 1_000_000;
+/// So is one to which the tenant is moved later: what a SQL database is ahead has to be
+/// written there.
+const MARGIN: u64 = 5_000;
 /// How often both sides are compared, with what differs mended in between.
 const COMPARISONS: u32 = 4;
 /// How long changes are followed before the freeze, at most, and what is little of them.
@@ -230,12 +231,7 @@ impl<'a> Job<'a> {
 
     /// Copies until the target is the same as the source, which is frozen then.
     async fn copy(&mut self) -> Result<Report, MoveError> {
-        let mut margin = self.limits.margin.unwrap_or({
-            match self.target.tenancy.through_kine() {
-                true => MARGIN_OF_SQL,
-                false => MARGIN_OF_ETCD,
-            }
-        });
+        let mut margin = self.limits.margin.unwrap_or(MARGIN);
         loop {
             let stopped = match self.copy_once(margin).await {
                 Ok(report) => return Ok(report),
