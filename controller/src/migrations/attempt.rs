@@ -143,8 +143,13 @@ impl About<'_> {
             told::progress(&mut known.0, &progress);
             let migration = known.0.clone();
             let turned = migration.phase != before;
+            // What another process left frozen is thawed before anything is copied.
+            let thawed = progress.phase == data::Phase::Copying;
             self.ctx.facts.update_tenant(self.uid, |facts| {
                 facts.migration = Some(migration);
+                if let Some(held) = facts.held.as_mut().filter(|_| thawed) {
+                    held.claim.stage = Stage::Serving;
+                }
             });
             if turned || known.1.elapsed() >= timing::MIGRATION_TOLD {
                 known.1 = Instant::now();

@@ -394,7 +394,7 @@ fn files_there(world: &World) -> Files {
 fn grant(world: &World, plan: &mut Plan, claim: &Claim, password: Option<&Password>) -> bool {
     let confirmed = held(world).is_some();
     // Whoever moves the data has taken the right to write, and gives it back.
-    if moving::is_frozen(world) && confirmed {
+    if confirmed && (moving::is_frozen(world) || claim.stage == Stage::Frozen) {
         return true;
     }
     // Whether a claim of ours is somewhere that has not been found yet: the
