@@ -15,9 +15,10 @@ use crate::tenancy::{Claim, Data, Stage, TenancyError};
 const COPIES: u32 = 6;
 /// What the margin is multiplied by when the source has overtaken it.
 const WIDER: u64 = 10;
-/// Revisions that a target is ahead, if nobody says: etcd is raised by writes.
-const MARGIN_OF_ETCD: u64 = 20_000;
-const MARGIN_OF_SQL: u64 = 1_000_000;
+/// Revisions that a target is ahead, if nobody says: etcd is raised by writes, and so is one
+/// to which the tenant moves from a SQL database later.
+const MARGIN_OF_ETCD: u64 = 5_000;
+const MARGIN_OF_SQL: u64 = 50_000;
 /// How often both sides are compared, with what differs mended in between.
 const COMPARISONS: u32 = 4;
 /// How long changes are followed before the freeze, at most, and what is little of them.
