@@ -12,7 +12,7 @@ use crate::Driver;
 use crate::lab::sql::{
     administrator, mysql_administrator, mysql_tenant, run, run_mysql, secret, tenant,
 };
-use crate::tenant::Ways;
+use crate::tenant::{Ways, create};
 use crate::writer::Writers;
 
 /// Freezes while they write; how many rows or keys there are then, and a moment later.
@@ -49,11 +49,7 @@ async fn thaw(ways: &Ways, frozen: &Claim) {
     // A kine of before the freeze goes on, and a new one comes up.
     let mut api = ways.at_source().await;
     let key = format!("{}/after", ways.prefix);
-    assert!(
-        crate::lab::sql::Kine::create(&mut api.client, &key)
-            .await
-            .unwrap()
-    );
+    assert!(create(&mut api.client, &key).await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -165,6 +161,10 @@ async fn in_postgresql() {
         let code = error
             .as_database_error()
             .and_then(|it| it.code().map(String::from));
+        // Who had the table at the moment when the one that held it was ended went with it.
+        if code.as_deref() == Some("57P01") {
+            continue;
+        }
         assert_eq!(code.as_deref(), Some("42501"), "{error}");
         // It was not ended, and reads.
         let found: i64 = sqlx::query_scalar("select count(*) from kine")

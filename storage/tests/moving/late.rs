@@ -3,8 +3,8 @@
 use storage::tenancy::{Access, Data, Stage, TenancyError};
 
 use crate::Driver;
-use crate::lab::sql::{Kine, administrator, mysql_administrator, run, run_mysql, secret};
-use crate::tenant::Ways;
+use crate::lab::sql::{administrator, mysql_administrator, run, run_mysql, secret};
+use crate::tenant::{Ways, create};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_thaws_or_drops_what_is_at_another_stage() {
@@ -12,7 +12,7 @@ async fn nobody_thaws_or_drops_what_is_at_another_stage() {
         let ways = Ways::new(driver, Driver::OtherEtcd).await;
         let mut api = ways.at_source().await;
         let key = format!("{}/x", ways.prefix);
-        assert!(Kine::create(&mut api.client, &key).await.unwrap());
+        assert!(create(&mut api.client, &key).await.unwrap());
         let tenancy = &ways.source.tenancy;
         let serving = ways.source.claim.clone();
         let secret = Some(secret());
@@ -34,7 +34,7 @@ async fn nobody_thaws_or_drops_what_is_at_another_stage() {
         refused(tenancy.turn(&serving, Stage::Incoming, None).await);
         refused(tenancy.turn(&frozen, Stage::Incoming, None).await);
         let other = format!("{}/y", ways.prefix);
-        let written = Kine::create(&mut api.client, &other).await;
+        let written = create(&mut api.client, &other).await;
         assert!(!matches!(written, Ok(true)), "{driver:?}: {written:?}");
         refused(tenancy.contents(&serving, secret).await.map(drop));
 
@@ -64,10 +64,7 @@ async fn nobody_thaws_or_drops_what_is_at_another_stage() {
         assert_eq!(again, serving);
         ways.source_serves().await;
         let mut api = ways.at_source().await;
-        assert!(
-            Kine::create(&mut api.client, &key).await.unwrap(),
-            "{driver:?}"
-        );
+        assert!(create(&mut api.client, &key).await.unwrap(), "{driver:?}");
         // The clean-up of what was left before.
         refused(tenancy.drop_data(&left).await);
         refused(tenancy.release(&left).await);

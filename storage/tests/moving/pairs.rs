@@ -51,7 +51,7 @@ pub async fn run(ways: &Ways, limits: &Limits) -> (Report, Vec<Phase>) {
 /// etcd is raised by writes, which take time.
 pub fn limits() -> Limits {
     Limits {
-        margin: Some(2000),
+        margin: Some(4000),
         ..Limits::default()
     }
 }

@@ -167,7 +167,7 @@ impl Api {
             if revision > 0 {
                 options = options.with_revision(revision);
             }
-            let page = self.client.get(from.clone(), Some(options)).await.unwrap();
+            let page = get(&mut self.client, &from, Some(options)).await;
             revision = match revision {
                 0 => page.header().unwrap().revision(),
                 known => known,
@@ -181,6 +181,35 @@ impl Api {
                 Some(last) if page.more() => from = format!("{}\0", last.key_str().unwrap()),
                 _ => return (found, revision),
             }
+        }
+    }
+}
+
+/// etcd asks to repeat what met a change of users or roles, here of other tests.
+pub fn is_old_revision(error: &etcd_client::Error) -> bool {
+    error.to_string().contains("revision of auth store is old")
+}
+
+/// Creates a key as an API server does.
+pub async fn create(client: &mut Client, key: &str) -> Result<bool, etcd_client::Error> {
+    loop {
+        match Kine::create(client, key).await {
+            Err(error) if is_old_revision(&error) => {}
+            done => return done,
+        }
+    }
+}
+
+/// Reads as often as it has to.
+pub async fn get(
+    client: &mut Client,
+    key: &str,
+    options: Option<GetOptions>,
+) -> etcd_client::GetResponse {
+    loop {
+        match client.get(key, options.clone()).await {
+            Err(error) if is_old_revision(&error) => {}
+            done => return done.unwrap(),
         }
     }
 }

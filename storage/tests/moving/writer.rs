@@ -8,6 +8,8 @@ use etcd_client::{Client, Compare, CompareOp, PutOptions, Txn, TxnOp};
 use rand::RngExt;
 use tokio::task::JoinHandle;
 
+use crate::tenant::is_old_revision;
+
 /// What a key may have: exactly one value, unless the last write was not answered. `None`: it
 /// may be absent.
 pub type Book = BTreeMap<String, BTreeSet<Option<Vec<u8>>>>;
@@ -107,7 +109,7 @@ impl Writer {
     async fn write(&mut self, key: &str, count: u64) -> Result<(), etcd_client::Error> {
         let full = format!("{}{key}", self.prefix);
         let revision = self.revisions.get(key).copied().unwrap_or(0);
-        let deletes = revision > 0 && count % 5 == 0;
+        let deletes = revision > 0 && count.is_multiple_of(5);
         let size = 20 + usize::try_from(count % 7).unwrap() * 300;
         let mut value = format!("{key} {count} ").into_bytes();
         value.resize(value.len() + size, b'x');
@@ -120,7 +122,12 @@ impl Writer {
         allowed.insert(next.clone());
         let options = match count % 11 {
             0 => {
-                let lease = self.client.lease_grant(TTL, None).await?.id();
+                let lease = loop {
+                    match self.client.lease_grant(TTL, None).await {
+                        Err(error) if is_old_revision(&error) => {}
+                        done => break done?.id(),
+                    }
+                };
                 Some(PutOptions::new().with_lease(lease))
             }
             _ => None,
@@ -134,7 +141,12 @@ impl Writer {
         if revision > 0 {
             txn = txn.or_else([TxnOp::get(full, None)]);
         }
-        let done = self.client.txn(txn).await?;
+        let done = loop {
+            match self.client.txn(txn.clone()).await {
+                Err(error) if is_old_revision(&error) => {}
+                done => break done?,
+            }
+        };
         if !done.succeeded() {
             // kine says so when its database refuses a write, for nobody else writes the key.
             return Err(etcd_client::Error::Internal(format!("{key} is refused")));
