@@ -16,6 +16,8 @@ use crate::tenancy::contents::{Contents, MOST_KEYS, Op, Page};
 pub const BYTES: usize = 2 << 20;
 /// A copy that takes longer follows in between: a source forgets what is some minutes old.
 const FOLLOWED: Duration = Duration::from_secs(15);
+/// How often the target is raised before the copy begins.
+const RAISES: usize = 5;
 /// How long is waited for a revision that is missing.
 const MISSING: Duration = Duration::from_millis(20);
 /// Values that can be decrypted under the key alone under which they were written.
@@ -56,9 +58,16 @@ impl<'a> Both<'a> {
     /// Empties the target and raises it above the source.
     pub async fn raise(&mut self, margin: u64) -> Result<(), Stop> {
         self.target.wipe().await.map_err(of_target)?;
-        let newest = self.source.newest().await.map_err(of_source)?;
-        let raised = self.target.raise(newest.saturating_add(margin)).await;
-        self.floor = raised.map_err(of_target)?;
+        self.floor = 0;
+        for _ in 0..RAISES {
+            let newest = self.source.newest().await.map_err(of_source)?;
+            // The source goes on while the target is raised.
+            if self.floor > newest.saturating_add(margin - margin / 4) {
+                break;
+            }
+            let raised = self.target.raise(newest.saturating_add(margin)).await;
+            self.floor = raised.map_err(of_target)?;
+        }
         Ok(())
     }
 

@@ -163,17 +163,12 @@ impl<'a> Job<'a> {
     /// A source that serves, and a target that nobody uses and that is empty.
     async fn prepare(&mut self, held: Held) -> Result<(), MoveError> {
         self.tell(Phase::Preparing);
-        match held.source.stage {
-            Stage::Serving => {}
-            // Whoever froze it is gone.
-            Stage::Frozen => thaw(self.source).await.map_err(MoveError::Source)?,
-            stage @ (Stage::Incoming | Stage::Left) => {
-                return Err(MoveError::Refused(format!(
-                    "schema {:?} cannot be moved: it is {}, so that no tenant works with it",
-                    self.source.claim.schema,
-                    stage.as_str()
-                )));
-            }
+        if let stage @ (Stage::Incoming | Stage::Left) = held.source.stage {
+            return Err(MoveError::Refused(format!(
+                "schema {:?} cannot be moved: it is {}, so that no tenant works with it",
+                self.source.claim.schema,
+                stage.as_str()
+            )));
         }
         if held.target == Some(Stage::Frozen) {
             return Err(MoveError::Refused(format!(
@@ -186,7 +181,9 @@ impl<'a> Job<'a> {
         if self.stop.is_cancelled() {
             return Err(MoveError::Aborted);
         }
-        self.claim_target(held.target).await.map_err(refusal)
+        self.claim_target(held.target).await.map_err(refusal)?;
+        // Whoever froze it is gone, and can no longer put in service what it had copied.
+        thaw(self.source).await.map_err(MoveError::Source)
     }
 
     /// In etcd, rights are for one prefix alone.
@@ -290,10 +287,12 @@ impl<'a> Job<'a> {
         let tenancy = &self.source.tenancy;
         let work = async {
             // The connection of before may have been ended with the tenant's.
-            both.source = tenancy
-                .contents(&claim, password)
-                .await
-                .map_err(MoveError::Source)?;
+            if both.source.newest().await.is_err() {
+                both.source = tenancy
+                    .contents(&claim, password)
+                    .await
+                    .map_err(MoveError::Source)?;
+            }
             self.finish_frozen(&mut both).await
         };
         Self::within(limits, (begun, Some(frozen)), stop, work).await
@@ -330,7 +329,7 @@ impl<'a> Job<'a> {
         loop {
             let round = Instant::now();
             both.follow(false).await?;
-            both.refuse_overtaken(margin / 2).await?;
+            both.refuse_overtaken(margin / 4).await?;
             let took = round.elapsed();
             if is_close(took, before) || following.elapsed() > FOLLOWING {
                 return Ok(());
@@ -415,35 +414,42 @@ impl<'a> Job<'a> {
             .tenancy
             .turn(&incoming, Stage::Serving, password);
         if let Err(error) = turned.await {
-            return match stored(self.target).await {
-                // It is not what counts, and nothing makes it so any more once it is fenced.
-                Ok(found) if found.as_ref().is_none_or(|it| it.stage == Stage::Incoming) => {
-                    self.give_up().await;
-                    Err(MoveError::Target(error))
-                }
-                // It serves, perhaps without all of its rights; the next attempt sees to them.
-                _ => Err(MoveError::Target(error)),
-            };
+            // Whether it was done is not known, and may still be on its way. Only if it can
+            // be no more, the source is what counts.
+            if let Ok(fenced @ Some(_)) = self.fence().await {
+                self.thaw_and_clear(fenced).await;
+            }
+            return Err(MoveError::Target(error));
         }
         report.frozen = self.frozen.map_or(Duration::ZERO, |since| since.elapsed());
         Ok(report)
     }
 
-    /// Lets the source serve, and takes the target away. What cannot be done now is left for
-    /// [`super::undo`].
+    /// Lets the source serve, and takes the target away, which nobody has tried to put in
+    /// service. What cannot be done now is left for [`super::undo`].
     async fn give_up(&self) {
-        let fenced = match stored(self.target).await {
-            Ok(Some(claim)) if claim.stage == Stage::Incoming => {
+        let fenced = self.fence().await.ok().flatten();
+        self.thaw_and_clear(fenced).await;
+    }
+
+    /// Makes whatever is on its way to the incoming target fail. `None`: it is not incoming.
+    async fn fence(&self) -> Result<Option<Claim>, TenancyError> {
+        match stored(self.target).await? {
+            Some(claim) if claim.stage == Stage::Incoming => {
                 let password = self.target.password.as_ref();
-                let turned = self.target.tenancy.turn(&claim, Stage::Incoming, password);
-                turned.await.ok()
+                let tenancy = &self.target.tenancy;
+                let turned = tenancy.turn(&claim, Stage::Incoming, password);
+                Ok(Some(turned.await?))
             }
-            _ => None,
-        };
+            _ => Ok(None),
+        }
+    }
+
+    async fn thaw_and_clear(&self, target: Option<Claim>) {
         if let Err(error) = thaw(self.source).await {
             tracing::warn!(%error, "the source of a move that failed stays frozen for now");
         }
-        if let Some(claim) = fenced
+        if let Some(claim) = target
             && let Err(error) = clear(self.target, &claim).await
         {
             tracing::warn!(%error, "the target of a move that failed is not empty yet");

@@ -146,6 +146,11 @@ impl Kine {
 
     /// With the authority in a file.
     pub fn start_with(authority: &Path, endpoint: &str) -> Self {
+        Kine::start_flags(authority, endpoint, &[])
+    }
+
+    /// With further flags.
+    pub fn start_flags(authority: &Path, endpoint: &str, flags: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let log = std::fs::File::create(directory.path().join("log")).unwrap();
         let address = format!("127.0.0.1:{}", super::free_port());
@@ -155,6 +160,7 @@ impl Kine {
             .arg(format!("--listen-address=http://{address}"))
             .arg("--metrics-bind-address=0")
             .arg(format!("--ca-file={}", authority.display()))
+            .args(flags)
             .env("KINE_ENDPOINT", endpoint)
             .stdout(Stdio::null())
             .stderr(log)

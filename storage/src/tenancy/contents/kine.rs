@@ -522,6 +522,10 @@ impl<S: Statements> Contents for Kine<S> {
         self.refuse_unless_written()?;
         let newest = self.number("read the newest revision", "max(id)").await?;
         let floor = to.max(newest);
+        // The row has a number, too: a new one, which is what is newest then.
+        let table = &self.dialect.table;
+        let sql = format!("delete from {table} where name = 'compact_rev_key'");
+        self.session.carry_out("take kine's row away", sql).await?;
         let sql = (self.dialect.raise)(&self.dialect.table, floor);
         self.session.carry_out("raise the revision", sql).await?;
         self.seal(floor).await?;

@@ -1,0 +1,352 @@
+//! What goes wrong ends with a source that serves and a target with nothing in it.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use etcd_client::CompactionOptions;
+use storage::moving::{self, Limits, MoveError, Phase, Progress, Side};
+use storage::tenancy::{Claim, Connection, Stage, TenancyError, connect};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::Driver;
+use crate::lab::Etcd;
+use crate::lab::sql::{Kind, connection, mysql_administrator, run_mysql, start};
+use crate::pairs::limits;
+use crate::tenant::{Ways, create};
+use crate::writer::{Writers, differences};
+use storage::tenancy::etcd::bootstrap;
+
+/// A move that does something when it comes to a phase.
+async fn run_until(
+    ways: &Ways,
+    limits: &Limits,
+    phase: Phase,
+    act: impl FnMut() + Send,
+) -> Result<moving::Report, MoveError> {
+    let stop = CancellationToken::new();
+    run_with(ways, limits, phase, act, &stop).await
+}
+
+async fn run_with(
+    ways: &Ways,
+    limits: &Limits,
+    phase: Phase,
+    act: impl FnMut() + Send,
+    stop: &CancellationToken,
+) -> Result<moving::Report, MoveError> {
+    let act = Mutex::new((false, act));
+    let told = |progress: Progress| {
+        let mut act = act.lock().unwrap();
+        if progress.phase == phase && !act.0 {
+            act.0 = true;
+            (act.1)();
+        }
+    };
+    moving::run(&ways.source, &ways.target, limits, &told, stop).await
+}
+
+async fn filled(from: Driver, to: Driver) -> Ways {
+    let ways = Ways::new(from, to).await;
+    let mut api = ways.at_source().await;
+    for number in 0..50 {
+        let key = format!("{}/pods/{number}", ways.prefix);
+        assert!(create(&mut api.client, &key).await.unwrap());
+    }
+    ways
+}
+
+/// The source serves, with all that it had, and takes writes.
+async fn as_before(ways: &Ways) {
+    ways.source_serves().await;
+    let mut api = ways.at_source().await;
+    let (found, _) = api.list(&ways.prefix).await;
+    assert!(found.len() >= 50, "{}", found.len());
+    let key = format!("{}/after{}", ways.prefix, rand::random::<u32>());
+    assert!(create(&mut api.client, &key).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_at_every_phase() {
+    for (from, to) in [
+        (Driver::PostgreSql, Driver::Etcd),
+        (Driver::Etcd, Driver::MariaDb),
+        (Driver::MariaDb, Driver::PostgreSql),
+    ] {
+        let ways = filled(from, to).await;
+        for phase in [
+            Phase::Preparing,
+            Phase::Copying,
+            Phase::Following,
+            Phase::Freezing,
+            Phase::Verifying,
+        ] {
+            let stop = CancellationToken::new();
+            let ended = run_with(&ways, &limits(), phase, || stop.cancel(), &stop).await;
+            assert_eq!(
+                ended,
+                Err(MoveError::Aborted),
+                "{from:?} to {to:?} at {phase:?}"
+            );
+            // What is left without a claim would have the next attempt refused.
+            let claims = ways.source.tenancy.claims(&ways.source.claim.uid).await;
+            assert_eq!(claims, Ok(vec![ways.source.claim.clone()]), "{phase:?}");
+            let claims = ways.target.tenancy.claims(&ways.target.claim.uid).await;
+            let schema = &ways.target.claim.schema;
+            assert!(
+                !claims.unwrap().iter().any(|it| it.schema == *schema),
+                "{phase:?}"
+            );
+        }
+        as_before(&ways).await;
+        ways.target_is_clean().await;
+        // Too late to stop, and it moves after all that.
+        let stop = CancellationToken::new();
+        let done = run_with(&ways, &limits(), Phase::Switching, || stop.cancel(), &stop).await;
+        assert_eq!(done.unwrap().keys, 51, "{from:?} to {to:?}");
+        let undone = moving::undo(&ways.source, &ways.target).await;
+        assert!(
+            matches!(undone, Err(TenancyError::Refused(_))),
+            "{undone:?}"
+        );
+    }
+}
+
+/// Whoever was ended while the source was frozen has left it so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_controller_that_was_killed() {
+    for (from, to) in [
+        (Driver::Etcd, Driver::PostgreSql),
+        (Driver::MariaDb, Driver::Etcd),
+    ] {
+        let ways = filled(from, to).await;
+        for phase in [Phase::Copying, Phase::Verifying] {
+            let (tell, hear) = tokio::sync::oneshot::channel();
+            let mut tell = Some(tell);
+            let limits = limits();
+            let running = run_until(&ways, &limits, phase, || {
+                let _ = tell.take().unwrap().send(());
+            });
+            tokio::select! {
+                done = running => panic!("{done:?}"),
+                _ = hear => {}
+            }
+            if phase == Phase::Copying {
+                // The next attempt begins anew where the first one was.
+                continue;
+            }
+            let claims = ways
+                .source
+                .tenancy
+                .claims(&ways.source.claim.uid)
+                .await
+                .unwrap();
+            assert!(
+                claims.iter().any(|claim| claim.stage == Stage::Frozen),
+                "{claims:?}"
+            );
+            moving::undo(&ways.source, &ways.target).await.unwrap();
+            moving::undo(&ways.source, &ways.target).await.unwrap();
+            as_before(&ways).await;
+            ways.target_is_clean().await;
+        }
+        let serving = ways.source.claim.clone();
+        ways.source
+            .tenancy
+            .turn(&serving, Stage::Frozen, None)
+            .await
+            .unwrap();
+        let (report, _) = crate::pairs::run(&ways, &limits()).await;
+        assert_eq!(report.keys, 51);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn limits_are_kept() {
+    let ways = filled(Driver::PostgreSql, Driver::MariaDb).await;
+    let freeze = Duration::from_millis(1);
+    let short = Limits { freeze, ..limits() };
+    let ended = run_until(&ways, &short, Phase::Copying, || ()).await;
+    assert_eq!(ended, Err(MoveError::FrozenTooLong(freeze)));
+    as_before(&ways).await;
+    ways.target_is_clean().await;
+    let whole = Duration::from_millis(1);
+    let short = Limits {
+        whole: Some(whole),
+        ..limits()
+    };
+    let ended = run_until(&ways, &short, Phase::Copying, || ()).await;
+    assert_eq!(ended, Err(MoveError::TookTooLong(whole)));
+    as_before(&ways).await;
+    ways.target_is_clean().await;
+}
+
+/// The source forgets what was to be followed, and comes to where the target began.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn compaction_and_a_margin_that_is_overtaken() {
+    for compacts in [true, false] {
+        for from in [Driver::Etcd, Driver::MariaDb] {
+            let ways = filled(from, Driver::PostgreSql).await;
+            let api = ways.at_source().await;
+            let writers = Writers::start(&api.client, &ways.prefix);
+            writers.wait_for(100).await;
+            let mut done = false;
+            let servers = ways.servers.clone();
+            let schema = ways.source.claim.schema.clone();
+            let handle = tokio::runtime::Handle::current();
+            // While keys are copied, the source is compacted up to now.
+            let compact = || {
+                if !compacts || std::mem::replace(&mut done, true) {
+                    return;
+                }
+                let work = async {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    match from {
+                        Driver::MariaDb => {
+                            let mut root = mysql_administrator(servers.sql(from)).await;
+                            let sql = format!(
+                                "update `{schema}`.kine k, (select max(id) as id from \
+                                 `{schema}`.kine) m set k.prev_revision = m.id \
+                                 where k.name = 'compact_rev_key'"
+                            );
+                            run_mysql(&mut root, &sql).await;
+                        }
+                        _ => {
+                            let etcd = servers.etcd(from);
+                            let mut root = etcd.client(&etcd.authority.client("root")).await;
+                            let now = root.get("x", None).await.unwrap();
+                            let now = now.header().unwrap().revision();
+                            root.compact(now, Some(CompactionOptions::new()))
+                                .await
+                                .unwrap();
+                        }
+                    }
+                };
+                tokio::task::block_in_place(|| handle.block_on(work));
+            };
+            let limits = Limits {
+                margin: Some(if compacts { 50_000 } else { 3 }),
+                ..limits()
+            };
+            let report = run_until(&ways, &limits, Phase::Following, compact)
+                .await
+                .unwrap();
+            assert!(report.begun_anew > 0, "{from:?}, {compacts}: {report:?}");
+            assert!(report.source_revision < report.target_revision);
+            let book = writers.end().await;
+            let (mut found, _) = ways.at_target().await.list(&ways.prefix).await;
+            found.retain(|key, _| key.starts_with("/pods/w"));
+            assert_eq!(differences(&book, &found), Vec::<String>::new(), "{from:?}");
+        }
+    }
+}
+
+/// A target that does not answer, a target that is full, and a source that does not answer
+/// while it is frozen.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_that_fail() {
+    let mut ways = filled(Driver::PostgreSql, Driver::Etcd).await;
+    let slow = |mut connection: Connection| {
+        connection.deadline = Duration::from_secs(1);
+        connect(connection).unwrap().into()
+    };
+    let etcd = Etcd::start();
+    let root = etcd.authority.client("root");
+    bootstrap(etcd.connection(&root)).await.unwrap();
+    ways.target.tenancy = slow(etcd.connection(&root));
+    for phase in [Phase::Copying, Phase::Verifying] {
+        let ended = run_until(&ways, &limits(), phase, || etcd.signal("STOP")).await;
+        assert!(
+            matches!(ended, Err(MoveError::Target(TenancyError::Unreachable(_)))),
+            "{ended:?}"
+        );
+        as_before(&ways).await;
+        etcd.signal("CONT");
+        moving::undo(&ways.source, &ways.target).await.unwrap();
+        ways.target_is_clean().await;
+    }
+
+    let full = Etcd::start_with(&["--client-cert-auth", "--quota-backend-bytes=1500000"]);
+    let root = full.authority.client("root");
+    bootstrap(full.connection(&root)).await.unwrap();
+    ways.target.tenancy = connect(full.connection(&root)).unwrap().into();
+    let mut api = ways.at_source().await;
+    for number in 0..30 {
+        let key = format!("{}/large/{number}", ways.prefix);
+        let absent =
+            etcd_client::Compare::mod_revision(key.clone(), etcd_client::CompareOp::Equal, 0);
+        let put = etcd_client::TxnOp::put(key, vec![b'x'; 100_000], None);
+        let txn = etcd_client::Txn::new().when([absent]).and_then([put]);
+        assert!(api.client.txn(txn).await.unwrap().succeeded());
+    }
+    let ended = run_until(&ways, &limits(), Phase::Copying, || ()).await;
+    assert!(
+        matches!(ended, Err(MoveError::Target(TenancyError::NoSpace(_)))),
+        "{ended:?}"
+    );
+    as_before(&ways).await;
+
+    // A server of its own: it stops.
+    let server = start(Kind::MariaDb);
+    let other = Ways::new(Driver::Etcd, Driver::PostgreSql).await;
+    let source = Side {
+        tenancy: slow(connection(&server)),
+        claim: Claim {
+            stage: Stage::Serving,
+            ..other.target.claim.clone()
+        },
+        password: other.source.password.clone(),
+    };
+    let ways = Ways { source, ..other };
+    let prepared = ways.source.tenancy.prepare(
+        &ways.source.claim,
+        ways.source.password.as_ref(),
+        storage::tenancy::Data::New,
+    );
+    prepared.await.unwrap();
+    let stop = || server.signal("STOP").unwrap();
+    let ended = run_until(&ways, &limits(), Phase::Verifying, stop).await;
+    assert!(
+        matches!(ended, Err(MoveError::Source(TenancyError::Unreachable(_)))),
+        "{ended:?}"
+    );
+    ways.target_is_clean().await;
+    server.signal("CONT").unwrap();
+    let began = Instant::now();
+    while let Err(error) = moving::undo(&ways.source, &ways.target).await {
+        assert!(began.elapsed() < Duration::from_secs(10), "{error}");
+    }
+    ways.source_serves().await;
+}
+
+/// Values that are bound to their keys do not go where the keys are others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn values_that_are_bound_to_their_keys() {
+    let mut ways = filled(Driver::PostgreSql, Driver::Etcd).await;
+    let mut api = ways.at_source().await;
+    let key = format!("{}/secrets/x", ways.prefix);
+    let absent = etcd_client::Compare::mod_revision(key.clone(), etcd_client::CompareOp::Equal, 0);
+    let put = etcd_client::TxnOp::put(key, "k8s:enc:kms:v2:x", None);
+    let txn = etcd_client::Txn::new().when([absent]).and_then([put]);
+    assert!(api.client.txn(txn).await.unwrap().succeeded());
+    let kept = ways.target.claim.clone();
+    ways.target.claim.schema += "_x";
+    ways.target.claim.role = Some(Claim::role_of(&ways.target.claim.schema, &kept.uid));
+    let ended = run_until(&ways, &limits(), Phase::Copying, || ()).await;
+    assert!(
+        matches!(&ended, Err(MoveError::Refused(why)) if why.contains("has to be")),
+        "{ended:?}"
+    );
+    ways.target.claim.prefix = None;
+    let ended = run_until(&ways, &limits(), Phase::Copying, || ()).await;
+    assert!(
+        matches!(&ended, Err(MoveError::Refused(why)) if why.contains("encrypted")),
+        "{ended:?}"
+    );
+    as_before(&ways).await;
+    ways.target_is_clean().await;
+    // Under the same keys they do.
+    ways.target.claim = kept;
+    let (report, _) = crate::pairs::run(&ways, &limits()).await;
+    assert_eq!(report.keys, 52);
+}

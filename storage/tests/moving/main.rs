@@ -1,0 +1,113 @@
+//! Tenants move between real datastores while they are written to: every pair of drivers,
+//! freezes, faults, and callers that are late.
+
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the tests own the tasks that they start"
+)]
+
+#[path = "../lab/mod.rs"]
+mod lab;
+
+mod faults;
+mod figures;
+mod freeze;
+mod late;
+mod pairs;
+mod tenant;
+mod writer;
+
+use std::sync::{Arc, Mutex, Weak, mpsc};
+
+use lab::Etcd;
+use lab::sql::{Kind, Server, Settings, connection, server};
+use storage::tenancy::etcd::bootstrap;
+use storage::tenancy::{Tenancy, connect};
+
+/// Which datastore.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    Etcd,
+    /// A second etcd.
+    OtherEtcd,
+    PostgreSql,
+    MariaDb,
+}
+
+/// Servers that all tests share.
+pub struct Servers {
+    etcds: [Etcd; 2],
+    postgresql: Server,
+    mariadb: Server,
+}
+
+static BOOTSTRAP: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+static SHARED: Mutex<Weak<Servers>> = Mutex::new(Weak::new());
+
+impl Servers {
+    /// Those that are running, or new ones. They end with the last test that has them.
+    pub async fn shared() -> Arc<Servers> {
+        let servers = tokio::task::spawn_blocking(|| {
+            let mut shared = SHARED.lock().unwrap();
+            if let Some(servers) = shared.upgrade() {
+                return servers;
+            }
+            let servers = Arc::new(Servers::start());
+            *shared = Arc::downgrade(&servers);
+            servers
+        });
+        let servers = servers.await.unwrap();
+        // One after the other: whoever comes second finds it done.
+        let _one = BOOTSTRAP.lock().await;
+        for etcd in &servers.etcds {
+            let root = etcd.authority.client("root");
+            bootstrap(etcd.connection(&root)).await.unwrap();
+        }
+        servers
+    }
+
+    /// By a thread that stays: the kernel ends them with the thread that started them.
+    fn start() -> Self {
+        let (tell, hear) = mpsc::channel();
+        std::thread::spawn(move || {
+            let quiet = || Settings {
+                log_statements: false,
+                ..Settings::local(lab::sql::PASSWORD)
+            };
+            let programs = server::Programs::in_cache(&lab::cache()).unwrap();
+            let servers = Servers {
+                etcds: [Etcd::start(), Etcd::start()],
+                postgresql: programs.start(Kind::PostgreSql, &quiet()).unwrap(),
+                mariadb: programs.start(Kind::MariaDb, &quiet()).unwrap(),
+            };
+            tell.send(servers).unwrap();
+            loop {
+                std::thread::park();
+            }
+        });
+        hear.recv().unwrap()
+    }
+
+    pub fn etcd(&self, driver: Driver) -> &Etcd {
+        &self.etcds[usize::from(driver == Driver::OtherEtcd)]
+    }
+
+    pub fn sql(&self, driver: Driver) -> &Server {
+        match driver {
+            Driver::PostgreSql => &self.postgresql,
+            Driver::MariaDb => &self.mariadb,
+            other => panic!("{other:?} is no SQL server"),
+        }
+    }
+
+    pub fn tenancy(&self, driver: Driver) -> Arc<dyn Tenancy> {
+        let connection = match driver {
+            Driver::Etcd | Driver::OtherEtcd => {
+                let etcd = self.etcd(driver);
+                etcd.connection(&etcd.authority.client("root"))
+            }
+            _ => connection(self.sql(driver)),
+        };
+        connect(connection).unwrap().into()
+    }
+}
