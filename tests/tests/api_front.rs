@@ -417,3 +417,47 @@ async fn without_its_database_a_server_is_ready_and_answers_503() {
     contains(&listed.text(), "ServiceUnavailable");
     served.stop().await;
 }
+
+/// Without a right to read them, it is not known whom to ask: nothing is written, and the
+/// rest goes on.
+/// R7.3.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_written_until_the_configurations_of_admission_are_known() {
+    let mut served = Served::cluster().await;
+    let role = |served: &Served, patch: &Value| {
+        let patch = format!("-p={patch}");
+        served.kubectl(&["patch", "clusterrole", NAME, "--type=json", &patch]);
+    };
+    let (resource, kind) = ("/rules/3/resources/1", "validatingwebhookconfigurations");
+    let taken = json!([
+        {"op": "test", "path": resource, "value": kind},
+        {"op": "remove", "path": resource},
+    ]);
+    role(&served, &taken);
+    served.start_here().await;
+    served.wait_until_served().await;
+    let file = served.files().join("one.yaml").display().to_string();
+    std::fs::write(&file, DATA_STORE).unwrap();
+    let create = || served.try_kubectl(&["create", "-f", &file, "--validate=false"]);
+    let asked = Instant::now();
+    let refused = create();
+    let (waited, text) = (asked.elapsed(), refused.text());
+    assert_eq!(refused.code, 1, "{text}");
+    contains(
+        &text,
+        r#"datastores.steward.butlerlabs.dev "one" is forbidden: not yet ready to handle request"#,
+    );
+    assert!(waited >= Duration::from_secs(9), "{waited:?}");
+    assert!(waited < Duration::from_secs(25), "{waited:?}");
+    let listed = served.try_kubectl(&["get", "datastores"]);
+    contains(&listed.text(), "No resources found");
+    role(
+        &served,
+        &json!([{"op": "add", "path": resource, "value": kind}]),
+    );
+    eventually("they are known", Duration::from_secs(90), || {
+        create().code == 0
+    })
+    .await;
+    served.stop().await;
+}
