@@ -6,6 +6,7 @@
 
 use axum::body::{Body, Bytes};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha512};
 
@@ -72,17 +73,15 @@ pub struct Documents {
     aggregated: Document,
     open_api: Document,
     open_api_index: Document,
+    open_api_v2: Document,
+    /// When they were made, as HTTP writes it.
+    made: HeaderValue,
     version: Document,
 }
 
-impl Default for Documents {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Documents {
-    pub fn new() -> Self {
+    /// Those of a process that started at `now`.
+    pub fn new(now: Timestamp) -> Self {
         let open_api = Document::new(&apiservice::openapi::v3_group_version(), JSON);
         let index = json!({"paths": {
             (group_version()): {
@@ -97,6 +96,8 @@ impl Documents {
             aggregated: Document::new(&apiservice::discovery::aggregated(), AGGREGATED),
             open_api_index: Document::new(&index, JSON),
             open_api,
+            open_api_v2: Document::new(&apiservice::openapi::v2(), JSON),
+            made: http_date(now),
             version: Document::new(&version(), JSON),
         }
     }
@@ -104,7 +105,8 @@ impl Documents {
     /// The document at a path; `None` if there is none.
     ///
     /// # Errors
-    /// 406 when an OpenAPI client takes no JSON.
+    /// 406 when an OpenAPI client takes no JSON: of v2 nobody but kube-apiserver asks, which
+    /// takes JSON and serves the rest itself.
     pub fn answer(
         &self,
         path: &str,
@@ -121,6 +123,14 @@ impl Documents {
             "/apis" => &self.groups,
             "/version" => &self.version,
             "/openapi/v3" => return Some(json_only(request, &self.open_api_index, REVALIDATE)),
+            "/openapi/v2" => {
+                let answer = json_only(request, &self.open_api_v2, REVALIDATE);
+                return Some(answer.map(|mut answer| {
+                    let headers = answer.headers_mut();
+                    headers.insert(header::LAST_MODIFIED, self.made.clone());
+                    answer
+                }));
+            }
             _ if below("/apis") == Some(apiservice::GROUP) => &self.group,
             _ if below("/apis").is_some_and(|rest| rest == group_of_path()) => &self.resources,
             _ if below("/openapi/v3").is_some_and(|rest| rest == group_version()) => {
@@ -140,6 +150,14 @@ impl Documents {
         };
         Some(Ok(document.answer(request, cache)))
     }
+}
+
+fn http_date(time: Timestamp) -> HeaderValue {
+    let printer = jiff::fmt::rfc2822::DateTimePrinter::new();
+    let text = printer.timestamp_to_rfc9110_string(&time);
+    let text = text.ok().and_then(|text| HeaderValue::try_from(text).ok());
+    // Only of a year that has not four digits.
+    text.unwrap_or(HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 GMT"))
 }
 
 /// `GROUP/VERSION`, as in paths below `/apis`.
@@ -231,6 +249,31 @@ mod tests {
         headers
     }
 
+    fn documents() -> Documents {
+        Documents::new(Timestamp::from_second(1_800_000_000).unwrap())
+    }
+
+    /// R2.19, R2.20, R2.21: as kube-apiserver asks.
+    #[test]
+    fn open_api_v2() {
+        let documents = documents();
+        let ask = |headers: &HeaderMap| documents.answer("/openapi/v2", &[], headers).unwrap();
+        let first = ask(&headers(JSON)).unwrap();
+        assert_eq!(first.status(), StatusCode::OK);
+        let of = |name| first.headers()[name].to_str().unwrap();
+        assert_eq!(of(header::CONTENT_TYPE), JSON);
+        assert_eq!(of(header::VARY), "Accept");
+        assert_eq!(of(header::LAST_MODIFIED), "Fri, 15 Jan 2027 08:00:00 GMT");
+        let hash = hex::encode_upper(Sha512::digest(&documents.open_api_v2.body));
+        assert_eq!(of(header::ETAG), format!("\"{hash}\""));
+        let mut again = headers(JSON);
+        again.insert(header::IF_NONE_MATCH, first.headers()[header::ETAG].clone());
+        assert_eq!(ask(&again).unwrap().status(), StatusCode::NOT_MODIFIED);
+        assert_eq!(ask(&headers("*/*")).unwrap().status(), StatusCode::OK);
+        let protobuf = headers("application/com.github.proto-openapi.spec.v2.v1.0+protobuf");
+        assert_eq!(ask(&protobuf).unwrap_err().code().as_u16(), 406);
+    }
+
     /// R2.16, R2.18.
     #[test]
     fn aggregated_discovery_is_chosen_as_clients_ask() {
@@ -276,7 +319,7 @@ mod tests {
     /// R1.14, R2.25, R2.26.
     #[test]
     fn a_stale_hash_gets_the_document_and_is_not_cached() {
-        let documents = Documents::new();
+        let documents = documents();
         let path = format!("/openapi/v3/{}", group_version());
         let ask = |hash: &str| {
             let query = [("hash".to_owned(), hash.to_owned())];
@@ -298,7 +341,7 @@ mod tests {
     /// R2.27: what the aggregator compares is made from the bytes that clients get.
     #[test]
     fn the_hash_is_that_of_the_document() {
-        let documents = Documents::new();
+        let documents = documents();
         let document = &documents.open_api;
         let hash = hex::encode_upper(Sha512::digest(&document.body));
         assert_eq!(document.hash, hash);
@@ -306,18 +349,18 @@ mod tests {
         assert_eq!(index.unwrap().unwrap().status(), StatusCode::OK);
         let answer = document.answer(&HeaderMap::new(), REVALIDATE);
         assert_eq!(answer.headers()[header::ETAG], format!("\"{hash}\""));
-        assert_eq!(Documents::new().open_api.hash, hash, "in every process");
+        assert_eq!(self::documents().open_api.hash, hash, "in every process");
     }
 
     /// R2.6.
     #[test]
     fn unknown_paths_have_no_document() {
-        let documents = Documents::new();
+        let documents = documents();
         for path in [
             "/",
             "/apis/other",
             "/apis/steward.butlerlabs.dev/v9",
-            "/openapi/v2",
+            "/openapi/v2/x",
             "/api",
         ] {
             assert!(

@@ -162,7 +162,7 @@ pub async fn start(args: &Args, client: kube::Client, clock: Clock) -> Result<Ru
     let context = Arc::new(Context {
         authenticator: Authenticator::new(Some(client.clone()), clock.clone()),
         authorizer: authorizer.clone(),
-        documents: Documents::new(),
+        documents: Documents::new(clock.now()),
         limits: Limits::new(
             args.max_requests_inflight,
             args.max_mutating_requests_inflight,

@@ -1,8 +1,10 @@
 //! The OpenAPI v3 document of our group and version (contract 2.5): what
-//! `kubectl explain` prints, and how clients learn what the server can do.
+//! `kubectl explain` prints, and how clients learn what the server can do. The v2 document
+//! (contract 2.4) says the same to older ones.
 
 mod operations;
 mod schemas;
+mod v2;
 
 use serde_json::{Value, json};
 
@@ -25,4 +27,9 @@ pub fn v3_group_version() -> Value {
         "paths": operations::paths(),
         "components": {"schemas": schemas::schemas()},
     })
+}
+
+/// `/openapi/v2`. The same bytes in every process.
+pub fn v2() -> Value {
+    v2::document(&v3_group_version())
 }

@@ -34,7 +34,7 @@ async fn available(served: &Served) {
     eventually("the APIService is available", SOON, passed).await;
 }
 
-/// R1.2, R1.12, R2.14, R2.24.
+/// R1.2, R1.12, R2.14, R2.20, R2.21, R2.22, R2.23, R2.24.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_registers_itself_and_is_found_by_kubectl() {
     let mut served = Served::here().await;
@@ -63,6 +63,31 @@ async fn a_server_registers_itself_and_is_found_by_kubectl() {
     contains(&groups, "steward.butlerlabs.dev");
     let index = served.kubectl(&["get", "--raw", "/openapi/v3"]);
     contains(&index, "apis/steward.butlerlabs.dev/v1alpha1");
+
+    // For clients of old it merges v2, where it looks once a minute: all of ours is there as
+    // we wrote it, and nothing has a second name or a second type of a kind.
+    let ours = apiservice::openapi::v2();
+    let mut merged = Value::Null;
+    eventually("v2 is merged", Duration::from_secs(90), || {
+        let text = served.kubectl(&["get", "--raw", "/openapi/v2"]);
+        merged = serde_json::from_str(&text).unwrap();
+        let path = format!("{GROUP_VERSION}/datastores");
+        merged["paths"].get(path).is_some()
+    })
+    .await;
+    for part in ["paths", "definitions"] {
+        for (name, value) in ours[part].as_object().unwrap() {
+            assert_eq!(merged[part][name], *value, "{name}");
+        }
+    }
+    let mut kinds = std::collections::HashSet::new();
+    for (name, definition) in merged["definitions"].as_object().unwrap() {
+        assert!(!name.contains("_v"), "{name}");
+        let of = definition["x-kubernetes-group-version-kind"].as_array();
+        for kind in of.into_iter().flatten() {
+            assert!(kinds.insert(kind.to_string()), "{name}: {kind} twice");
+        }
+    }
 
     // What is known of the requester reaches our authorization.
     let jane = [
@@ -390,5 +415,49 @@ async fn without_its_database_a_server_is_ready_and_answers_503() {
     assert_ne!(listed.code, 0);
     contains(&listed.text(), "the object store is not available");
     contains(&listed.text(), "ServiceUnavailable");
+    served.stop().await;
+}
+
+/// Without a right to read them, it is not known whom to ask: nothing is written, and the
+/// rest goes on.
+/// R7.3.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_written_until_the_configurations_of_admission_are_known() {
+    let mut served = Served::cluster().await;
+    let role = |served: &Served, patch: &Value| {
+        let patch = format!("-p={patch}");
+        served.kubectl(&["patch", "clusterrole", NAME, "--type=json", &patch]);
+    };
+    let (resource, kind) = ("/rules/3/resources/1", "validatingwebhookconfigurations");
+    let taken = json!([
+        {"op": "test", "path": resource, "value": kind},
+        {"op": "remove", "path": resource},
+    ]);
+    role(&served, &taken);
+    served.start_here().await;
+    served.wait_until_served().await;
+    let file = served.files().join("one.yaml").display().to_string();
+    std::fs::write(&file, DATA_STORE).unwrap();
+    let create = || served.try_kubectl(&["create", "-f", &file, "--validate=false"]);
+    let asked = Instant::now();
+    let refused = create();
+    let (waited, text) = (asked.elapsed(), refused.text());
+    assert_eq!(refused.code, 1, "{text}");
+    contains(
+        &text,
+        r#"datastores.steward.butlerlabs.dev "one" is forbidden: not yet ready to handle request"#,
+    );
+    assert!(waited >= Duration::from_secs(9), "{waited:?}");
+    assert!(waited < Duration::from_secs(25), "{waited:?}");
+    let listed = served.try_kubectl(&["get", "datastores"]);
+    contains(&listed.text(), "No resources found");
+    role(
+        &served,
+        &json!([{"op": "add", "path": resource, "value": kind}]),
+    );
+    eventually("they are known", Duration::from_secs(90), || {
+        create().code == 0
+    })
+    .await;
     served.stop().await;
 }

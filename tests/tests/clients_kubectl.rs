@@ -86,8 +86,8 @@ impl Side {
     }
 
     async fn ready(&self) {
-        eventually("kubectl knows the kinds", Duration::from_secs(40), || {
-            self.run("kubectl explain tcp && kubectl explain datastores && kubectl get tcp,datastores -A")
+        eventually("kubectl knows the kinds", Duration::from_secs(90), || {
+            self.run("kubectl explain tcp && kubectl explain datastores && kubectl explain tcp --output=plaintext-openapiv2 && kubectl get tcp,datastores -A")
                 .code
                 == 0
         })

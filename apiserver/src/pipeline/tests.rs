@@ -23,7 +23,7 @@ pub(crate) fn context(decide: fn(&Identity, &Attributes) -> Decision) -> Arc<Con
     Arc::new(Context {
         authenticator: Authenticator::new(None, clock()),
         authorizer: authorizer.clone(),
-        documents: Documents::new(),
+        documents: Documents::new(clock().now()),
         limits: Limits::new(1, 1, "ns"),
         namespaces: Namespaces::for_test(Vec::new()),
         policies: crate::policy::Policies::none(Namespaces::for_test(Vec::new())),

@@ -18,7 +18,8 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::attributes::Attributes;
@@ -59,6 +60,15 @@ pub trait Making: Sync {
     /// # Errors
     /// 429 when there is none for the caller.
     fn hold<'a>(&'a self, object: &'a Value) -> BoxFuture<'a, Result<(), Failure>>;
+}
+
+/// The annotation about a webhook that was asked to change an object, in Kubernetes' order:
+/// whoever searches logs for its text finds those of both.
+#[derive(Serialize)]
+struct Asked<'a> {
+    configuration: &'a str,
+    webhook: &'a str,
+    mutated: bool,
 }
 
 /// The same, as they are sent.
@@ -204,10 +214,14 @@ impl Webhooks {
         self.observe(Kind::Admit, hook, attributes, began.elapsed(), &answered);
         let told = |mutated: bool| {
             let key = format!("mutation.webhook.admission.k8s.io/{place}");
-            let value = json!({
-                "configuration": &*hook.configuration, "webhook": hook.name, "mutated": mutated,
-            });
-            attributes.annotations.add(key, value.to_string());
+            let value = Asked {
+                configuration: &hook.configuration,
+                webhook: &hook.name,
+                mutated,
+            };
+            // Texts and a flag always serialize.
+            let value = serde_json::to_string(&value).unwrap_or_default();
+            attributes.annotations.add(key, value);
         };
         match answered {
             Ok(changed) => {

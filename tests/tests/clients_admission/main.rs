@@ -3,6 +3,7 @@
 //! asked is the same, and so is what clients are answered (contract 7).
 #![allow(clippy::disallowed_methods, reason = "tests")]
 
+mod audited;
 mod hook;
 mod quotas;
 mod scenarios;
@@ -22,7 +23,7 @@ struct Pair {
     ours: Side,
     webhook: Webhook,
     served: Served,
-    _other: Lab,
+    other: Lab,
 }
 
 impl Pair {
@@ -34,7 +35,8 @@ impl Pair {
         other
             .kubectl(&["create", "-f", &path.display().to_string()])
             .unwrap();
-        let served = Served::here().await;
+        // A process of its own, so that it has a log.
+        let served = Served::process().await;
         let (there, here) = (other.host_ip(), served.lab.host_ip());
         let webhook = Webhook::start(&[there, here]).await;
         let theirs = Side::new("theirs", other.client(), there.to_string());
@@ -54,7 +56,7 @@ impl Pair {
             ours,
             webhook,
             served,
-            _other: other,
+            other,
         }
     }
 
@@ -111,8 +113,8 @@ async fn webhooks_are_asked_as_by_kube_apiserver() {
     assert!(wrong.is_empty(), "{wrong}");
     nobody_waits_for_anothers_webhook(&pair).await;
     what_is_minted_is_admitted(&pair).await;
+    audited::run(&pair).await;
     quotas::run(&pair).await;
-    let _ = &pair.served;
 }
 
 /// R8.31: a request for a credential is admitted as a creation of the subresource.

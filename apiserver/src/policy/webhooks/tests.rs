@@ -1,3 +1,5 @@
+use serde_json::json;
+
 use super::*;
 use crate::policy::Operation;
 use crate::policy::cel::Program;

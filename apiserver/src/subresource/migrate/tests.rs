@@ -324,6 +324,33 @@ async fn without_a_target_tenants_are_spread_over_those_not_in_use() {
     assert_eq!(moves.wanted("t").await, Value::Null);
 }
 
+/// Who is on the way by `spec.dataStore` alone counts as well, until the DataStore says so.
+#[tokio::test]
+async fn who_comes_by_the_field_counts() {
+    let moves = Moves::new().await;
+    let mut last = 0;
+    for name in ["p0", "p1", "p2"] {
+        moves.tenant(name).await;
+        let to_b = Call::tenants(name).body(json!({"spec": {"dataStore": "b"}}));
+        last = moves.world.patch(to_b).await.version();
+    }
+    let cache = &moves.world.registry.cache;
+    assert!(cache.reached(last, std::time::Duration::from_secs(5)).await);
+    let where_to = async || {
+        let asked = moves.post(on_t().query("dryRun=All").body(json!({}))).await;
+        asked.body["spec"]["target"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(where_to().await, "c", "3 against 2");
+    // One that is counted there already is not counted twice.
+    moves
+        .store_says("b", "True", json!({"usedBy": ["n/p0", "n/p1"]}))
+        .await;
+    moves
+        .store_says("c", "True", json!({"usedBy": ["m/0", "m/1", "m/2", "m/3"]}))
+        .await;
+    assert_eq!(where_to().await, "b", "3 against 4");
+}
+
 /// What is not stored yet counts, and what never will be does not.
 #[tokio::test]
 async fn choices_are_remembered_until_they_are_written_or_refused() {
