@@ -521,7 +521,7 @@ impl<S: Statements> Contents for Kine<S> {
     async fn raise(&mut self, to: u64) -> Result<u64, ContentsError> {
         self.refuse_unless_written()?;
         let newest = self.number("read the newest revision", "max(id)").await?;
-        let floor = to.max(newest);
+        let floor = to.max(newest).max(1);
         // The row has a number, too: a new one, which is what is newest then.
         let table = &self.dialect.table;
         let sql = format!("delete from {table} where name = 'compact_rev_key'");
