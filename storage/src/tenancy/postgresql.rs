@@ -484,6 +484,7 @@ impl Server for PostgreSql {
             inside.close().await;
             return Err(TenancyError::Refused(no_table(claim)));
         }
+        contents::plan_by_indexes(&mut inside).await?;
         let prefix = claim.prefix(true);
         let kine = Kine::new(inside, contents::dialect(), prefix, writes);
         Ok(Box::new(kine))

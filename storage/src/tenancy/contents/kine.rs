@@ -137,7 +137,8 @@ impl<S: Statements> Kine<S> {
         )
     }
 
-    /// The last row of each of the next names.
+    /// The last row of each of the next names, in no order: a server that is asked for one
+    /// may look for it in all of the table.
     fn last_rows(&self, columns: &str, until: Option<u64>, limit: usize) -> String {
         let table = &self.dialect.table;
         let p = self.dialect.parameter;
@@ -145,7 +146,7 @@ impl<S: Statements> Kine<S> {
         format!(
             "select {columns} from {table} k join (select max(id) as id from {table} \
              where name > {} and name < {}{until} group by name order by name limit {limit}) m \
-             on m.id = k.id order by k.name",
+             on m.id = k.id",
             p(1),
             p(2)
         )
@@ -354,7 +355,8 @@ impl<S: Statements> Contents for Kine<S> {
         let sql = self.last_rows(&self.columns(), None, ROWS);
         let (from, to) = self.span(after);
         let span = [Value::Text(&from), Value::Text(&to)];
-        let heads: Vec<Head> = self.session.ask("list keys", sql, &span).await?;
+        let mut heads: Vec<Head> = self.session.ask("list keys", sql, &span).await?;
+        heads.sort_by(|left, right| left.1.cmp(&right.1));
         let (entries, fit) = self.entries(&heads, bytes).await?;
         let whole = fit == heads.len() && heads.len() < ROWS;
         let last = heads.get(fit.saturating_sub(1)).filter(|_| !whole);
@@ -375,7 +377,8 @@ impl<S: Statements> Contents for Kine<S> {
         let (from, to) = self.span(after);
         let span = [Value::Text(&from), Value::Text(&to)];
         type Row = (i64, String, i64, i64, i64, Option<Vec<u8>>);
-        let rows: Vec<Row> = self.session.ask("hash values", sql, &span).await?;
+        let mut rows: Vec<Row> = self.session.ask("hash values", sql, &span).await?;
+        rows.sort_by(|left, right| left.1.cmp(&right.1));
         if self.compacted().await? > at {
             return Err(ContentsError::Compacted);
         }
@@ -411,7 +414,7 @@ impl<S: Statements> Contents for Kine<S> {
         let list: Vec<String> = (1..=keys.len()).map(p).collect();
         let sql = format!(
             "select {} from {table} k join (select max(id) as id from {table} where name in ({}) \
-             group by name) m on m.id = k.id order by k.name",
+             group by name) m on m.id = k.id",
             self.columns(),
             list.join(", ")
         );
@@ -420,7 +423,9 @@ impl<S: Statements> Contents for Kine<S> {
             .map(|key| format!("{}{key}", self.prefix))
             .collect();
         let values: Vec<Value> = names.iter().map(|name| Value::Text(name)).collect();
-        let heads: Vec<Head> = self.session.ask("look at keys", sql, &values).await?;
+        let mut heads: Vec<Head> = self.session.ask("look at keys", sql, &values).await?;
+        // In the order in which they were asked for.
+        heads.sort_by_key(|head| names.iter().position(|name| *name == head.1));
         Ok(self.entries(&heads, bytes).await?.0)
     }
 
@@ -521,7 +526,7 @@ impl<S: Statements> Contents for Kine<S> {
     async fn raise(&mut self, to: u64) -> Result<u64, ContentsError> {
         self.refuse_unless_written()?;
         let newest = self.number("read the newest revision", "max(id)").await?;
-        let floor = to.max(newest);
+        let floor = to.max(newest).max(1);
         // The row has a number, too: a new one, which is what is newest then.
         let table = &self.dialect.table;
         let sql = format!("delete from {table} where name = 'compact_rev_key'");

@@ -38,6 +38,21 @@ pub async fn make_table(inside: &mut Session) -> Result<(), Failure> {
     inside.run("create the table", TABLE.to_owned()).await
 }
 
+/// Everything is read in the order of an index, a page at a time. Without statistics, which a
+/// table that was just filled does not have, the server would sort all of it for each page.
+pub async fn plan_by_indexes(inside: &mut Session) -> Result<(), Failure> {
+    let others = [
+        "seqscan",
+        "bitmapscan",
+        "hashjoin",
+        "mergejoin",
+        "hashagg",
+        "sort",
+    ];
+    let off = others.map(|way| format!("set enable_{way} = off"));
+    inside.run("set up the session", off.join("; ")).await
+}
+
 /// Reads with the tenant's own rights: a view or a policy that it made in its database runs
 /// with no others.
 pub async fn enter_as_tenant(
