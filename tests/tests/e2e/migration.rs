@@ -106,7 +106,12 @@ async fn used(stage: &Stage, worker: &Worker, stores: [&String; 2]) {
     );
     book.is_kept(&client).await;
     informer.knows_all(&client).await;
-    assert_eq!(user.done(&pod), before, "pods were made anew");
+    assert_eq!(
+        user.done(&pod),
+        before,
+        "pods were made anew:\n{}",
+        user.done(&["describe", "pods"])
+    );
     let said = user.done(&["exec", "deploy/here", "--", "echo", "here"]);
     assert_eq!(said.trim(), "here");
     stage.remove(NAME).await;
