@@ -3,7 +3,8 @@
 //! Two families live here. The **log** of API objects ([`Store`]) is an
 //! ordered, watchable, compactable log of bytes. **Tenant datastores**
 //! ([`tenancy`]) are the databases in which tenants' own API servers keep their
-//! state, of which this crate manages rights and names, never contents.
+//! state, of which this crate manages rights and names, and whose contents it
+//! moves from one to another ([`moving`]).
 //!
 //! The crate knows nothing of Kubernetes or HTTP: keys are strings that begin
 //! with `/`, values are bytes.
@@ -28,6 +29,7 @@ mod log;
 pub mod memory;
 #[cfg(test)]
 mod model;
+pub mod moving;
 pub mod sqlite;
 mod store;
 pub mod tenancy;

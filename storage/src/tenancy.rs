@@ -1,11 +1,13 @@
 //! Tenants' datastores: names, rights and data of tenants in the databases that
-//! their own API servers use. Contents are never read.
+//! their own API servers use.
 //!
 //! # Flow
 //! [`Tenancy::prepare`] claims the names first, under keys that only the
 //! administrator can write, and then creates what the tenant needs (rule 17).
 //! On deletion: [`Tenancy::revoke`], [`Tenancy::drop_data`],
-//! [`Tenancy::remaining`] until it says 0, [`Tenancy::release`] (rule 18).
+//! [`Tenancy::remaining`] until it says 0, [`Tenancy::release`] (rule 18). How a tenant's data
+//! moves to another datastore is in [`crate::moving`]; only that reads contents, through
+//! [`Tenancy::contents`].
 //!
 //! # Guarantees
 //! * Every call can be repeated; a repetition that finds nothing to do writes
@@ -19,13 +21,17 @@ use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
 
+mod claim;
+pub mod contents;
 pub mod etcd;
 pub mod mysql;
 pub mod postgresql;
 mod sql;
 mod tls;
+
+pub use claim::{Claim, Stage};
+use contents::Contents;
 
 /// How a datastore is reached. PEM texts are as in a `DataStore`.
 #[derive(Clone)]
@@ -61,39 +67,6 @@ impl fmt::Debug for Connection {
             .field("endpoints", &self.endpoints)
             .field("username", &self.username)
             .finish_non_exhaustive()
-    }
-}
-
-/// A tenant's hold on two names of a datastore.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Claim {
-    /// Of the tenant control plane. Decides whose claim it is.
-    pub uid: String,
-    /// Of the tenant control plane; for messages.
-    pub namespace: String,
-    /// Of the tenant control plane; for messages.
-    pub name: String,
-    /// Where the data lives: a key prefix, database or bucket.
-    pub schema: String,
-    /// Who may use it.
-    pub user: String,
-    /// The role through which the user has its rights, where the datastore has
-    /// roles. `None` in claims of earlier versions: it has the name of the schema.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub role: Option<String>,
-}
-
-impl Claim {
-    /// The role of a new claim: another one for each tenant that ever had the
-    /// schema, so that nothing that was given to one of them is the next one's. A
-    /// schema holds no `/`, so that no role named after a schema is the same.
-    pub fn role_of(schema: &str, uid: &str) -> String {
-        format!("{schema}/{uid}")
-    }
-
-    /// Name of the role.
-    pub fn role(&self) -> &str {
-        self.role.as_deref().unwrap_or(&self.schema)
     }
 }
 
@@ -242,7 +215,8 @@ pub trait Tenancy: Send + Sync {
     async fn claimants(&self) -> Result<BTreeSet<String>, TenancyError>;
 
     /// Claims the names and gives the user exactly its rights and, where the driver
-    /// authenticates by password, this password.
+    /// authenticates by password, this password. Where the claim stands, its stored stage
+    /// decides what those rights are; a new one is [`Stage::Serving`] or [`Stage::Incoming`].
     ///
     /// # Errors
     /// [`TenancyError::SchemaTaken`] if another uid holds a name;
@@ -260,7 +234,8 @@ pub trait Tenancy: Send + Sync {
 
     /// Does the user still have exactly its rights, and is it let in with this
     /// password? Without one, and where the driver has none, only the rights are
-    /// looked at. Writes nothing, but once that the tenant's data was seen.
+    /// looked at. Writes nothing, but once that the tenant's data was seen. The rights are
+    /// those of the stored stage; that the claim is at another one differs, too.
     async fn check(
         &self,
         claim: &Claim,
@@ -270,6 +245,11 @@ pub trait Tenancy: Send + Sync {
     /// Takes the user's rights away, and the user itself unless it owns data, with which
     /// it goes then. In etcd, streams that it has open already may live on: end its
     /// processes first. SQL databases end its connections.
+    ///
+    /// # Errors
+    /// [`TenancyError::Refused`], and nothing is done, if the claim is at another stage: who
+    /// is late does not harm data that was moved here again. The same holds for
+    /// [`Tenancy::drop_data`] and [`Tenancy::release`].
     async fn revoke(&self, claim: &Claim) -> Result<(), TenancyError>;
 
     /// Deletes the tenant's data, as long as the claim stands (in etcd a page at a time): a
@@ -284,6 +264,39 @@ pub trait Tenancy: Send + Sync {
     /// # Errors
     /// [`TenancyError::Refused`] while something remains.
     async fn release(&self, claim: &Claim) -> Result<(), TenancyError>;
+
+    /// Brings a claim to another stage, with the rights that belong to it, and gives it back.
+    /// `claim` is what is stored, or is at `to` already: then its rights are made sure of.
+    /// Where the user may get in afterwards and the driver authenticates by password, it gets
+    /// this password, if there is one; a user that is made anew needs one.
+    ///
+    /// When this returns for [`Stage::Frozen`], no write of the tenant's user can succeed any
+    /// more, and all that succeeded can be seen. [`Stage::Incoming`] deletes what was left, and
+    /// whoever has [`Tenancy::contents`] of an incoming claim by then writes nothing more.
+    ///
+    /// # Errors
+    /// [`TenancyError::Refused`] if something else is stored, and for a way that there is not.
+    async fn turn(
+        &self,
+        claim: &Claim,
+        to: Stage,
+        password: Option<&Password>,
+    ) -> Result<Claim, TenancyError>;
+
+    /// The tenant's keys and values, to be read; to be written while the claim is
+    /// [`Stage::Incoming`]. SQL databases let the tenant's user read, which needs its
+    /// password: what a tenant makes in its database must not run with other rights.
+    ///
+    /// # Errors
+    /// [`TenancyError::Refused`] if the claim is not what is stored, or is [`Stage::Left`].
+    async fn contents<'a>(
+        &'a self,
+        claim: &Claim,
+        password: Option<&Password>,
+    ) -> Result<Box<dyn Contents + 'a>, TenancyError>;
+
+    /// Whether the tenant's API server has kine before this datastore.
+    fn through_kine(&self) -> bool;
 
     /// Bytes of keys and values of the tenant, of its database where it has one. etcd reads
     /// all of them: ask rarely.
@@ -310,4 +323,17 @@ pub fn connect(connection: Connection) -> Result<Box<dyn Tenancy>, TenancyError>
              \"MySQL\" or \"PostgreSQL\""
         ))),
     }
+}
+
+/// Why a claim does not go to another stage.
+pub(crate) fn not_to_be_turned(claim: &Claim, stored: &Claim, to: Stage) -> TenancyError {
+    TenancyError::Refused(match claim.stage_differs(stored) {
+        Some(why) => format!("{why}, and cannot become {}", to.as_str()),
+        None => format!(
+            "schema {:?} is {} and cannot become {}",
+            claim.schema,
+            stored.stage.as_str(),
+            to.as_str()
+        ),
+    })
 }

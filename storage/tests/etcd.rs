@@ -8,7 +8,7 @@ use etcd_client::{Client, Permission, Txn, TxnOp, UserAddOptions};
 use lab::{Authority, Etcd, claim};
 use storage::tenancy::etcd::bootstrap;
 use storage::tenancy::{
-    Access, Alarm, Claim, Compaction, Connection, Data, Tenancy, TenancyError, connect,
+    Access, Alarm, Claim, Compaction, Connection, Data, Stage, Tenancy, TenancyError, connect,
 };
 
 async fn ready() -> (Etcd, Box<dyn Tenancy>, Client) {
@@ -133,6 +133,8 @@ async fn a_certificate_of_the_tenant_before_opens_nothing() {
     let (etcd, tenancy, mut root) = ready().await;
     let of = |uid: &str| Claim {
         role: Some(Claim::role_of("a_b", uid)),
+        stage: Stage::Serving,
+        prefix: None,
         ..claim(uid, "a_b", &format!("a_b_{uid}"))
     };
     let key = "/a_b/registry/x";

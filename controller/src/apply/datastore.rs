@@ -627,7 +627,8 @@ fn outcome(result: Result<(), StoreError>) -> Outcome {
 mod tests {
     use async_trait::async_trait;
     use parking_lot::Mutex;
-    use storage::tenancy::{Access, Compaction, Health, Password};
+    use storage::tenancy::contents::Contents;
+    use storage::tenancy::{Access, Compaction, Health, Password, Stage};
 
     use super::*;
 
@@ -646,6 +647,8 @@ mod tests {
                 schema: format!("schema of {uid}"),
                 user: "u".into(),
                 role: None,
+                stage: Stage::Serving,
+                prefix: None,
             };
             Self(Mutex::new(uids.iter().map(|uid| (claim(uid), 7)).collect()))
         }
@@ -699,6 +702,24 @@ mod tests {
         async fn release(&self, claim: &Claim) -> Result<(), TenancyError> {
             self.0.lock().retain(|(held, _)| held != claim);
             Ok(())
+        }
+        async fn turn(
+            &self,
+            claim: &Claim,
+            to: Stage,
+            _: Option<&Password>,
+        ) -> Result<Claim, TenancyError> {
+            Ok(claim.at(to))
+        }
+        async fn contents<'a>(
+            &'a self,
+            _: &Claim,
+            _: Option<&Password>,
+        ) -> Result<Box<dyn Contents + 'a>, TenancyError> {
+            Err(TenancyError::Other("not asked here".into()))
+        }
+        fn through_kine(&self) -> bool {
+            false
         }
         async fn size(&self, _: &Claim) -> Result<u64, TenancyError> {
             Ok(0)

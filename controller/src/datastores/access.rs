@@ -285,6 +285,7 @@ fn reach(ctx: &Context, data_store: &str) -> Option<Arc<dyn Tenancy>> {
 #[cfg(test)]
 mod tests {
     use parking_lot::Mutex;
+    use storage::tenancy::Stage;
 
     use super::*;
 
@@ -298,6 +299,8 @@ mod tests {
             schema: "s".into(),
             user: "u".into(),
             role: None,
+            stage: Stage::Serving,
+            prefix: None,
         }
     }
 

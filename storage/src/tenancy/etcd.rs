@@ -32,24 +32,27 @@
 use std::collections::BTreeSet;
 
 use async_trait::async_trait;
-use etcd_client::{
-    AlarmAction, AlarmType, CompactionOptions, GetOptions, Permission, PermissionType,
-    RoleRevokePermissionOptions, UserAddOptions,
-};
+use etcd_client::{AlarmAction, AlarmType, CompactionOptions, GetOptions};
+use tokio::sync::Mutex;
 
+use crate::tenancy::contents::Contents;
 use crate::tenancy::{
-    Access, Alarm, Claim, Compaction, Connection, Data, Health, Password, Tenancy, TenancyError,
+    Access, Alarm, Claim, Compaction, Connection, Data, Health, Password, Stage, Tenancy,
+    TenancyError,
 };
 
 mod advisories;
 mod bootstrap;
 mod claims;
 mod connection;
+mod contents;
 mod diagnose;
+mod rights;
+mod turn;
 
 pub use bootstrap::bootstrap;
 use claims::Standing;
-use connection::{Link, absent};
+use connection::Link;
 
 /// Keys deleted or measured at a time.
 const PAGE: i64 = 500;
@@ -57,6 +60,9 @@ const PAGE: i64 = 500;
 /// Administration of one etcd.
 pub struct Etcd {
     link: Link,
+    /// Users and roles are not part of a transaction: one after the other, so that nobody
+    /// carries out what was decided at another stage of the claim.
+    rights: Mutex<()>,
 }
 
 impl Etcd {
@@ -64,6 +70,7 @@ impl Etcd {
     pub fn new(connection: Connection) -> Result<Self, TenancyError> {
         Ok(Etcd {
             link: Link::new(connection)?,
+            rights: Mutex::default(),
         })
     }
 
@@ -106,101 +113,6 @@ impl Etcd {
             user: self.roles_of(&claim.user).await?.is_some(),
             role: self.permissions_of(claim.role()).await?.is_some(),
         })
-    }
-
-    /// The roles of a user, `None` if there is no such user.
-    async fn roles_of(&self, user: &str) -> Result<Option<Vec<String>>, TenancyError> {
-        let found = self.link.ask("get user", |mut client| {
-            let user = user.to_owned();
-            async move { client.user_get(user).await }
-        });
-        Ok(absent(found.await)?.map(|user| user.roles().to_vec()))
-    }
-
-    /// The permissions of a role, `None` if there is no such role.
-    async fn permissions_of(&self, role: &str) -> Result<Option<Vec<Permission>>, TenancyError> {
-        let found = self.link.ask("get role", |mut client| {
-            let role = role.to_owned();
-            async move { client.role_get(role).await }
-        });
-        Ok(absent(found.await)?.map(|role| role.permissions()))
-    }
-
-    /// A role with the tenant's range and nothing else.
-    async fn prepare_role(&self, claim: &Claim) -> Result<(), TenancyError> {
-        let role = claim.role().to_owned();
-        let found = match self.permissions_of(&role).await? {
-            Some(found) => found,
-            None => {
-                let add = self.link.ask("add role", |mut client| {
-                    let role = role.clone();
-                    async move { client.role_add(role).await }
-                });
-                add.await?;
-                Vec::new()
-            }
-        };
-        let (wanted, others): (Vec<_>, Vec<_>) =
-            found.iter().partition(|found| is_grant(found, claim));
-        for other in others {
-            self.link
-                .ask("revoke permission", |mut client| {
-                    let (role, key) = (role.clone(), other.key().to_vec());
-                    let options =
-                        RoleRevokePermissionOptions::new().with_range_end(other.range_end());
-                    async move {
-                        client
-                            .role_revoke_permission(role, key, Some(options))
-                            .await
-                    }
-                })
-                .await?;
-        }
-        if wanted.is_empty() {
-            let (from, to) = span(claim);
-            self.link
-                .ask("grant permission", |mut client| {
-                    let grant = Permission::read_write(from.clone()).with_range_end(to.clone());
-                    let role = role.clone();
-                    async move { client.role_grant_permission(role, grant).await }
-                })
-                .await?;
-        }
-        Ok(())
-    }
-
-    /// A user without password that holds the role and no other.
-    async fn prepare_user(&self, claim: &Claim) -> Result<(), TenancyError> {
-        let (user, role) = (&claim.user, &claim.role().to_owned());
-        let found = match self.roles_of(user).await? {
-            Some(found) => found,
-            None => {
-                let add = self.link.ask("add user", |mut client| {
-                    let options = UserAddOptions::new().with_no_pwd();
-                    let user = user.clone();
-                    async move { client.user_add(user, "", Some(options)).await }
-                });
-                add.await?;
-                Vec::new()
-            }
-        };
-        for other in found.iter().filter(|found| *found != role) {
-            self.link
-                .ask("revoke role", |mut client| {
-                    let (user, other) = (user.clone(), other.clone());
-                    async move { client.user_revoke_role(user, other).await }
-                })
-                .await?;
-        }
-        if !found.contains(role) {
-            self.link
-                .ask("grant role", |mut client| {
-                    let (user, role) = (user.clone(), role.clone());
-                    async move { client.user_grant_role(user, role).await }
-                })
-                .await?;
-        }
-        Ok(())
     }
 
     /// All claims that there are, of whomever.
@@ -314,11 +226,12 @@ impl Tenancy for Etcd {
             ));
         }
         if !claims::held(&self.link, claim).await? {
+            turn::admit_new(claim)?;
             self.refuse_unclaimed(claim).await?;
             claims::take(&self.link, claim).await?;
         }
-        self.prepare_role(claim).await?;
-        self.prepare_user(claim).await
+        let _one = self.rights.lock().await;
+        self.settle_rights(claim).await
     }
 
     async fn check(
@@ -327,7 +240,6 @@ impl Tenancy for Etcd {
         _password: Option<&Password>,
     ) -> Result<Access, TenancyError> {
         claims::admit(claim)?;
-        let (user, role) = (&claim.user, claim.role());
         let differs = |how: String| Ok(Access::Differs(how));
         match claims::standing(&self.link, claim).await? {
             Standing::Held => {}
@@ -339,55 +251,33 @@ impl Tenancy for Etcd {
             }
             Standing::Absent => return Ok(Access::Unclaimed),
         }
-        match self.permissions_of(role).await? {
-            None => return differs(format!("role {role:?} does not exist")),
-            Some(found) if found.len() == 1 && is_grant(&found[0], claim) => {}
-            Some(_) => {
-                return differs(format!(
-                    "role {role:?} does not have exactly the keys under {}",
-                    prefix(claim)
-                ));
-            }
+        let Some(hold) = claims::hold(&self.link, claim).await? else {
+            return Ok(Access::Unclaimed);
+        };
+        if let Some(why) = claim.stage_differs(&hold.claim) {
+            return differs(why);
         }
-        match self.roles_of(user).await? {
-            None => differs(format!("user {user:?} does not exist")),
-            Some(roles) if roles == [role] => Ok(Access::Exact),
-            Some(_) => differs(format!("user {user:?} does not hold exactly role {role:?}")),
-        }
+        Ok(match self.rights_differ(&hold.claim).await? {
+            Some(how) => Access::Differs(how),
+            None => Access::Exact,
+        })
     }
 
     async fn revoke(&self, claim: &Claim) -> Result<(), TenancyError> {
         claims::admit(claim)?;
-        if !claims::held(&self.link, claim).await? {
-            return Ok(());
+        let _one = self.rights.lock().await;
+        match self.held_at_stage(claim).await? {
+            Some(hold) => self.delete_rights(&hold.claim).await,
+            None => Ok(()),
         }
-        let user = self.link.ask("delete user", |mut client| {
-            let user = claim.user.clone();
-            async move { client.user_delete(user).await }
-        });
-        absent(user.await)?;
-        let role = self.link.ask("delete role", |mut client| {
-            let role = claim.role().to_owned();
-            async move { client.role_delete(role).await }
-        });
-        absent(role.await)?;
-        Ok(())
     }
 
     async fn drop_data(&self, claim: &Claim) -> Result<(), TenancyError> {
         claims::admit(claim)?;
-        let (from, to) = span(claim);
-        while let Some(hold) = claims::hold(&self.link, claim).await? {
+        while let Some(hold) = self.held_at_stage(claim).await? {
             // As long as nobody changes the claims, which are then read again.
-            loop {
-                let page = self.page(from.clone(), &to, true).await?;
-                let Some(last) = page.kvs().last() else {
-                    return Ok(());
-                };
-                let end = after(last.key());
-                if !claims::delete_under(&self.link, &hold, &from, &end).await? {
-                    break;
-                }
+            if self.delete_all(claim, &hold.unchanged).await? {
+                break;
             }
         }
         Ok(())
@@ -403,6 +293,11 @@ impl Tenancy for Etcd {
     }
 
     async fn release(&self, claim: &Claim) -> Result<(), TenancyError> {
+        claims::admit(claim)?;
+        if self.held_at_stage(claim).await?.is_none() {
+            // One of two names may be left.
+            return claims::give_back(&self.link, claim).await;
+        }
         let left = self.remaining(claim).await?;
         if left > 0 {
             return Err(TenancyError::Refused(format!(
@@ -411,6 +306,31 @@ impl Tenancy for Etcd {
             )));
         }
         claims::give_back(&self.link, claim).await
+    }
+
+    async fn turn(
+        &self,
+        claim: &Claim,
+        to: Stage,
+        _password: Option<&Password>,
+    ) -> Result<Claim, TenancyError> {
+        claims::admit(claim)?;
+        let _one = self.rights.lock().await;
+        self.turn_alone(claim, to).await
+    }
+
+    async fn contents<'a>(
+        &'a self,
+        claim: &Claim,
+        _password: Option<&Password>,
+    ) -> Result<Box<dyn Contents + 'a>, TenancyError> {
+        claims::admit(claim)?;
+        let hold = turn::admit_contents(claim, claims::hold(&self.link, claim).await?)?;
+        Ok(Box::new(contents::Keys::new(self, hold)))
+    }
+
+    fn through_kine(&self) -> bool {
+        false
     }
 
     async fn size(&self, claim: &Claim) -> Result<u64, TenancyError> {
@@ -478,13 +398,6 @@ fn after(key: &[u8]) -> Vec<u8> {
     after
 }
 
-fn is_grant(permission: &Permission, claim: &Claim) -> bool {
-    let (from, to) = span(claim);
-    permission.get_type() == i32::from(PermissionType::Readwrite)
-        && permission.key() == from
-        && permission.range_end() == to
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -499,6 +412,8 @@ mod tests {
             schema: schema.to_owned(),
             user: "u".to_owned(),
             role: None,
+            stage: Stage::Serving,
+            prefix: None,
         }
     }
 

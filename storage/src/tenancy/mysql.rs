@@ -34,13 +34,16 @@
 use async_trait::async_trait;
 use tokio::time::Instant;
 
+use crate::tenancy::contents::Contents;
+use crate::tenancy::contents::kine::Kine;
 use crate::tenancy::sql::entrance::{BY_CERTIFICATE, Entrance, Guard};
 use crate::tenancy::sql::gauge::{Gauge, patience};
 use crate::tenancy::sql::logins::Logins;
 use crate::tenancy::sql::{Present, Server, Sql, no_database};
-use crate::tenancy::{Access, Claim, Connection, Health, Password, TenancyError};
+use crate::tenancy::{Access, Claim, Connection, Health, Password, Stage, TenancyError};
 
 mod connection;
+mod contents;
 mod departure;
 mod entrance;
 mod failure;
@@ -51,7 +54,7 @@ mod rights;
 mod table;
 
 use connection::{Link, Login, Session};
-use failure::{Failure, NO_SUCH_THREAD};
+use failure::Failure;
 use names::{account, account_at, identified, identifier};
 pub use rights::CONNECTIONS;
 use rights::{Mend, Repair};
@@ -119,13 +122,14 @@ impl MySql {
         }
     }
 
-    /// Makes the user and its rights what they should be; whether the user is new.
+    /// Makes the user and its rights what they should be; whether the user is new, and
+    /// whether anything was changed.
     async fn mend(
         &self,
         session: &mut Session,
         claim: &Claim,
-        password: &Password,
-    ) -> Result<bool, TenancyError> {
+        password: Option<&Password>,
+    ) -> Result<(bool, bool), TenancyError> {
         let mut new = false;
         let mut left = None;
         // A new user, its rights, and a look at both.
@@ -133,9 +137,12 @@ impl MySql {
             let found = rights::find(session, claim).await?;
             let repairs = rights::repairs(&found, claim);
             if repairs.is_empty() {
-                return Ok(new);
+                return Ok((new, left.is_some()));
             }
             if repairs.iter().any(|repair| repair.mend == Mend::Anew) {
+                let Some(password) = password else {
+                    return Err(TenancyError::Refused(no_password()));
+                };
                 self.make_user(session, claim, password).await?;
                 new = true;
             }
@@ -198,14 +205,32 @@ impl MySql {
         let found: Vec<(String,)> = session
             .rows("look at connections", sql, &[&claim.user])
             .await?;
-        for (id,) in found {
-            match session.run("end a connection", format!("kill {id}")).await {
-                Err(failure) if failure.number == NO_SUCH_THREAD => {}
-                done => done?,
-            }
-        }
-        Ok(())
+        let ids = found.into_iter().map(|row| row.0).collect();
+        Ok(contents::end(session, ids).await?)
     }
+
+    /// Makes database and table what they should be.
+    async fn prepare_table(
+        &self,
+        session: &mut Session,
+        claim: &Claim,
+    ) -> Result<(), TenancyError> {
+        if let Some(why) = open(session, claim).await? {
+            return Err(TenancyError::Refused(why));
+        }
+        if !self.present(session, claim).await?.database {
+            let sql = format!(
+                "create database if not exists {} character set utf8mb4 collate utf8mb4_bin",
+                identifier(&claim.schema)
+            );
+            session.run("create the database", sql).await?;
+        }
+        table::mend(session, claim).await
+    }
+}
+
+fn no_password() -> String {
+    "this driver needs a password for the tenant's user".to_owned()
 }
 
 /// Why others get at the tenant's database, whatever is done for it alone.
@@ -358,20 +383,25 @@ impl Server for MySql {
         &self,
         session: &mut Session,
         claim: &Claim,
-        password: &Password,
+        password: Option<&Password>,
     ) -> Result<(), TenancyError> {
-        if let Some(why) = open(session, claim).await? {
-            return Err(TenancyError::Refused(why));
+        if claim.stage != Stage::Left {
+            self.prepare_table(session, claim).await?;
         }
-        if !self.present(session, claim).await?.database {
-            let sql = format!(
-                "create database if not exists {} character set utf8mb4 collate utf8mb4_bin",
-                identifier(&claim.schema)
-            );
-            session.run("create the database", sql).await?;
+        if !claim.stage.lets_in() {
+            return match self.present(session, claim).await?.user {
+                true => self.shut_out(session, claim).await,
+                false => Ok(()),
+            };
         }
-        table::mend(session, claim).await?;
-        if self.mend(session, claim, password).await?
+        let (new, mended) = self.mend(session, claim, password).await?;
+        if mended && claim.stage == Stage::Frozen {
+            self.end_connections(session, claim).await?;
+        }
+        let Some(password) = password else {
+            return Ok(());
+        };
+        if new
             || matches!(
                 self.try_password(session, claim, password).await?,
                 Entry::Accepted
@@ -386,6 +416,54 @@ impl Server for MySql {
             rights::attributes()
         );
         Ok(session.run("set the password", sql).await?)
+    }
+
+    async fn mark(
+        &self,
+        session: &mut Session,
+        claim: &Claim,
+        to: Stage,
+    ) -> Result<(), TenancyError> {
+        place::mark(session, claim, to).await
+    }
+
+    /// A connection keeps the rights on its database with which it entered that, so that
+    /// those that are open are ended.
+    async fn freeze(&self, session: &mut Session, claim: &Claim) -> Result<(), TenancyError> {
+        if let Some(what) = self.lost(session, claim).await? {
+            return Err(TenancyError::DataLost(what));
+        }
+        self.mend(session, claim, None).await?;
+        self.end_connections(session, claim).await
+    }
+
+    async fn end_ours(&self, session: &mut Session, claim: &Claim) -> Result<(), TenancyError> {
+        Ok(contents::end_ours(session, claim).await?)
+    }
+
+    async fn contents<'a>(
+        &'a self,
+        session: &mut Session,
+        claim: &Claim,
+        password: Option<&Password>,
+    ) -> Result<Box<dyn Contents + 'a>, TenancyError> {
+        let writes = claim.stage == Stage::Incoming;
+        let inside = match (writes, password) {
+            (true, _) => {
+                let password = &self.link.servers.password;
+                let login = self.link.as_administrator(password, true);
+                let mut own = self.link.session(&session.endpoint, &login).await?;
+                contents::enter(&mut own, claim).await?;
+                own
+            }
+            (false, Some(password)) => {
+                contents::enter_as_tenant(&self.link, session, claim, password).await?
+            }
+            (false, None) => return Err(TenancyError::Refused(no_password())),
+        };
+        let prefix = claim.prefix(true);
+        let kine = Kine::new(inside, contents::dialect(claim), prefix, writes);
+        Ok(Box::new(kine))
     }
 
     async fn lost(
@@ -416,6 +494,12 @@ impl Server for MySql {
         }
         if let Some(why) = table::find(session, claim).await?.difference(claim) {
             return Ok(Access::Differs(why));
+        }
+        if !claim.stage.lets_in() {
+            return Ok(match self.present(session, claim).await?.user {
+                true => Access::Differs(format!("user {:?} exists", claim.user)),
+                false => Access::Exact,
+            });
         }
         let found = rights::find(session, claim).await?;
         if let Some(why) = reasons(rights::repairs(&found, claim)) {

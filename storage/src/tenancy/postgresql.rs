@@ -35,17 +35,21 @@
 
 use async_trait::async_trait;
 
+use crate::tenancy::contents::Contents;
+use crate::tenancy::contents::kine::Kine;
 use crate::tenancy::sql::entrance::{BY_CERTIFICATE, Entrance, Guard};
 use crate::tenancy::sql::gauge::{Gauge, patience};
 use crate::tenancy::sql::logins::Logins;
 use crate::tenancy::sql::names::PLACE;
 use crate::tenancy::sql::{Present, Server, Sql, no_database};
-use crate::tenancy::{Access, Claim, Connection, Health, Password, TenancyError};
+use crate::tenancy::{Access, Claim, Connection, Health, Password, Stage, TenancyError};
 
 mod connection;
+mod contents;
 mod departure;
 mod entrance;
 mod failure;
+mod freeze;
 mod handshake;
 mod names;
 mod place;
@@ -165,6 +169,81 @@ impl PostgreSql {
         Ok(())
     }
 
+    /// Makes the role and the rights on the database what they should be.
+    async fn mend_outside(&self, session: &mut Session, claim: &Claim) -> Result<(), TenancyError> {
+        let found = rights::find(session, claim).await?;
+        let repairs = rights::repairs(&found, claim);
+        if repairs.is_empty() {
+            return Ok(());
+        }
+        self.mend(session, claim, repairs).await?;
+        // A right can come from somebody whom we may not speak for.
+        let found = rights::find(session, claim).await?;
+        match rights::repairs(&found, claim).first() {
+            None => Ok(()),
+            Some(left) => Err(TenancyError::Refused(format!(
+                "{}, and the administrator may not mend it",
+                left.why
+            ))),
+        }
+    }
+
+    /// Makes the rights inside of the database what they should be; whether it has kine's
+    /// table. kine itself makes that of a tenant that begins here.
+    async fn mend_inside(&self, inside: &mut Session, claim: &Claim) -> Result<bool, TenancyError> {
+        if claim.stage != Stage::Serving && !rights::has_table(inside).await? {
+            contents::make_table(inside).await?;
+        }
+        let repairs = rights::repairs_inside(inside, claim).await?;
+        self.mend(inside, claim, repairs).await?;
+        rights::has_table(inside).await
+    }
+
+    /// Gives the user this password, unless it has it.
+    async fn settle_password(
+        &self,
+        session: &mut Session,
+        claim: &Claim,
+        password: Option<&Password>,
+        new: bool,
+    ) -> Result<(), TenancyError> {
+        let enters = claim.stage.lets_in();
+        let Some(password) = password else {
+            return match new && enters {
+                true => Err(TenancyError::Refused(no_password())),
+                false => Ok(()),
+            };
+        };
+        let wrong = match new || !enters {
+            true => new,
+            false => matches!(
+                self.try_password(session, claim, password).await?,
+                Entry::WrongPassword
+            ),
+        };
+        if wrong {
+            let user = identifier(&claim.user);
+            let verifier = literal(&scram::verifier(password));
+            let sql = format!("alter role {user} password {verifier}");
+            session.run("set the password", sql).await?;
+        }
+        Ok(())
+    }
+
+    /// How role and rights on the database differ. Nothing does of what is not there.
+    async fn differs_outside(
+        &self,
+        session: &mut Session,
+        claim: &Claim,
+    ) -> Result<Option<String>, TenancyError> {
+        let there = self.present(session, claim).await?;
+        if !there.user || !there.database {
+            return Ok(None);
+        }
+        let found = rights::find(session, claim).await?;
+        Ok(reasons(rights::repairs(&found, claim)))
+    }
+
     /// What is to be mended inside of the tenant's database.
     async fn inside(&self, session: &Session, claim: &Claim) -> Result<Session, TenancyError> {
         Ok(self.link.enter(&session.endpoint, &claim.schema).await?)
@@ -214,6 +293,15 @@ async fn measure(session: &mut Session) -> Result<u64, Failure> {
 
 fn no_table(claim: &Claim) -> String {
     format!("database {:?} has no table \"kine\" any more", claim.schema)
+}
+
+fn no_password() -> String {
+    "this driver needs a password for the tenant's user".to_owned()
+}
+
+fn reasons(repairs: Vec<Repair>) -> Option<String> {
+    let why: Vec<_> = repairs.into_iter().map(|repair| repair.why).collect();
+    (!why.is_empty()).then(|| why.join("; "))
 }
 
 /// Only a member of a role may give it something or end its sessions, or a superuser.
@@ -332,50 +420,73 @@ impl Server for PostgreSql {
         &self,
         session: &mut Session,
         claim: &Claim,
-        password: &Password,
+        password: Option<&Password>,
     ) -> Result<(), TenancyError> {
-        let new = self.create(session, claim).await?;
-        let found = rights::find(session, claim).await?;
-        let repairs = rights::repairs(&found, claim);
-        if !repairs.is_empty() {
-            self.mend(session, claim, repairs).await?;
-            // A right can come from somebody whom we may not speak for.
-            let found = rights::find(session, claim).await?;
-            if let Some(left) = rights::repairs(&found, claim).first() {
-                return Err(TenancyError::Refused(format!(
-                    "{}, and the administrator may not mend it",
-                    left.why
-                )));
-            }
+        if claim.stage == Stage::Left {
+            return match self.differs_outside(session, claim).await? {
+                Some(_) => self.shut_out(session, claim).await,
+                None => Ok(()),
+            };
         }
-
+        let new = self.create(session, claim).await?;
+        self.mend_outside(session, claim).await?;
         let mut inside = self.inside(session, claim).await?;
-        let mended = async {
-            let repairs = rights::repairs_inside(&mut inside, claim).await?;
-            self.mend(&mut inside, claim, repairs).await?;
-            rights::has_table(&mut inside).await
-        };
-        let mended = mended.await;
+        let mended = self.mend_inside(&mut inside, claim).await;
         inside.close().await;
         if !mended? {
             // It begins anew.
             place::note(session, claim, false).await?;
         }
+        self.settle_password(session, claim, password, new).await
+    }
 
-        let wrong = match new {
-            true => true,
-            false => matches!(
-                self.try_password(session, claim, password).await?,
-                Entry::WrongPassword
-            ),
-        };
-        if wrong {
-            let user = identifier(&claim.user);
-            let verifier = literal(&scram::verifier(password));
-            let sql = format!("alter role {user} password {verifier}");
-            session.run("set the password", sql).await?;
+    async fn mark(
+        &self,
+        session: &mut Session,
+        claim: &Claim,
+        to: Stage,
+    ) -> Result<(), TenancyError> {
+        place::mark(session, claim, to).await
+    }
+
+    async fn freeze(&self, session: &mut Session, claim: &Claim) -> Result<(), TenancyError> {
+        if let Some(what) = self.lost(session, claim).await?
+            && place::began(session, claim).await?
+        {
+            return Err(TenancyError::DataLost(what));
         }
-        Ok(())
+        self.mend_outside(session, claim).await?;
+        let mut inside = self.inside(session, claim).await?;
+        let frozen = freeze::freeze(&mut inside, claim).await;
+        inside.close().await;
+        frozen
+    }
+
+    async fn end_ours(&self, session: &mut Session, claim: &Claim) -> Result<(), TenancyError> {
+        Ok(contents::end_ours(session, claim).await?)
+    }
+
+    async fn contents<'a>(
+        &'a self,
+        session: &mut Session,
+        claim: &Claim,
+        password: Option<&Password>,
+    ) -> Result<Box<dyn Contents + 'a>, TenancyError> {
+        let writes = claim.stage == Stage::Incoming;
+        let mut inside = match (writes, password) {
+            (true, _) => self.inside(session, claim).await?,
+            (false, Some(password)) => {
+                contents::enter_as_tenant(&self.link, session, claim, password).await?
+            }
+            (false, None) => return Err(TenancyError::Refused(no_password())),
+        };
+        if !rights::has_table(&mut inside).await? {
+            inside.close().await;
+            return Err(TenancyError::Refused(no_table(claim)));
+        }
+        let prefix = claim.prefix(true);
+        let kine = Kine::new(inside, contents::dialect(), prefix, writes);
+        Ok(Box::new(kine))
     }
 
     async fn lost(
@@ -406,17 +517,15 @@ impl Server for PostgreSql {
         if !there.database {
             return Ok(Access::Lost(no_database(claim)));
         }
-        if !there.user {
+        if !there.user && claim.stage != Stage::Left {
             let why = format!("user {:?} does not exist", claim.user);
             return Ok(Access::Differs(why));
         }
-        let found = rights::find(session, claim).await?;
-        let why = |repairs: Vec<Repair>| {
-            let why: Vec<_> = repairs.into_iter().map(|repair| repair.why).collect();
-            (!why.is_empty()).then(|| Access::Differs(why.join("; ")))
-        };
-        if let Some(differs) = why(rights::repairs(&found, claim)) {
-            return Ok(differs);
+        if let Some(why) = self.differs_outside(session, claim).await? {
+            return Ok(Access::Differs(why));
+        }
+        if !claim.stage.lets_in() {
+            return Ok(Access::Exact);
         }
         let mut inside = self.inside(session, claim).await?;
         let looked = async {
@@ -433,8 +542,8 @@ impl Server for PostgreSql {
         } else if place::began(session, claim).await? {
             return Ok(Access::Lost(no_table(claim)));
         }
-        if let Some(differs) = why(repairs) {
-            return Ok(differs);
+        if let Some(why) = reasons(repairs) {
+            return Ok(Access::Differs(why));
         }
         let Some(password) = password else {
             return Ok(Access::Exact);

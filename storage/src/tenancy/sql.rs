@@ -20,7 +20,10 @@ use tokio::time::Instant;
 
 use entrance::{BY_CERTIFICATE_REFUSED, Entrance};
 
-use crate::tenancy::{Access, Claim, Compaction, Data, Health, Password, Tenancy, TenancyError};
+use crate::tenancy::contents::Contents;
+use crate::tenancy::{
+    Access, Claim, Compaction, Data, Health, Password, Stage, Tenancy, TenancyError,
+};
 
 mod client;
 pub mod endpoint;
@@ -29,6 +32,7 @@ pub mod gauge;
 pub mod logins;
 pub mod names;
 pub mod servers;
+mod turn;
 
 pub use client::without_answer;
 
@@ -42,7 +46,7 @@ const KEPT_FOR: Duration = Duration::from_secs(60);
 pub trait Server: Send + Sync {
     /// A connection as the administrator, to the database with the claims if there is
     /// one.
-    type Session: Send;
+    type Session: Send + 'static;
 
     /// Refuses names that nobody may have.
     fn admit(&self, claim: &Claim) -> Result<(), TenancyError>;
@@ -85,6 +89,13 @@ pub trait Server: Send + Sync {
         session: &mut Self::Session,
         claim: &Claim,
     ) -> Result<bool, TenancyError>;
+    /// Brings a claim from one stage to another, if it is there.
+    async fn mark(
+        &self,
+        session: &mut Self::Session,
+        claim: &Claim,
+        to: Stage,
+    ) -> Result<(), TenancyError>;
     /// Deletes a claim.
     async fn delete(&self, session: &mut Self::Session, claim: &Claim) -> Result<(), TenancyError>;
 
@@ -94,13 +105,30 @@ pub trait Server: Send + Sync {
         session: &mut Self::Session,
         claim: &Claim,
     ) -> Result<Present, TenancyError>;
-    /// Creates what is absent and repairs what differs.
+    /// Creates what is absent and repairs what differs, for the stage of the claim.
     async fn give(
         &self,
         session: &mut Self::Session,
         claim: &Claim,
-        password: &Password,
+        password: Option<&Password>,
     ) -> Result<(), TenancyError>;
+    /// Lets the user read and not write, and returns when no write of its can succeed.
+    async fn freeze(&self, session: &mut Self::Session, claim: &Claim) -> Result<(), TenancyError>;
+    /// Ends other connections of the administrator to the database, those of
+    /// [`Server::contents`].
+    async fn end_ours(
+        &self,
+        session: &mut Self::Session,
+        claim: &Claim,
+    ) -> Result<(), TenancyError>;
+    /// A connection of its own to the contents, to be written by the administrator while the
+    /// claim is incoming, else to be read by the user.
+    async fn contents<'a>(
+        &'a self,
+        session: &mut Self::Session,
+        claim: &Claim,
+        password: Option<&Password>,
+    ) -> Result<Box<dyn Contents + 'a>, TenancyError>;
     /// What is gone of the data of a tenant that has some; a sentence without full stop.
     async fn lost(
         &self,
@@ -162,8 +190,8 @@ enum Number {
 
 /// How a claim stands.
 enum Standing {
-    /// As asked.
-    Held,
+    /// As asked, at this stage.
+    Held(Claim),
     /// One of the names, together with another name, for the same uid.
     Otherwise(Claim),
     Absent,
@@ -266,10 +294,9 @@ impl<S: Server> Sql<S> {
                 name: other.name.clone(),
             });
         }
-        let same = |found: &Claim| found.schema == claim.schema && found.user == claim.user;
         Ok(match found.into_iter().next() {
             None => Standing::Absent,
-            Some(found) if same(&found) => Standing::Held,
+            Some(found) if found.is_same_hold(claim) => Standing::Held(found),
             Some(found) => Standing::Otherwise(found),
         })
     }
@@ -278,7 +305,7 @@ impl<S: Server> Sql<S> {
     async fn holds(&self, session: &mut S::Session, claim: &Claim) -> Result<bool, TenancyError> {
         Ok(matches!(
             self.standing(session, claim).await?,
-            Standing::Held
+            Standing::Held(_)
         ))
     }
 
@@ -316,17 +343,18 @@ impl<S: Server> Sql<S> {
     ) -> Result<(), TenancyError> {
         self.server.admit_here(session, claim)?;
         match self.standing(session, claim).await? {
-            Standing::Held => {
+            Standing::Held(stored) => {
                 if data == Data::Kept
+                    && stored.stage.lets_in()
                     && let Some(what) = self.server.lost(session, claim).await?
                 {
                     return Err(TenancyError::DataLost(what));
                 }
-                self.server.give(session, claim, password).await
+                self.server.give(session, &stored, Some(password)).await
             }
             Standing::Absent => {
                 self.begin(session, claim, data).await?;
-                let given = self.server.give(session, claim, password).await;
+                let given = self.server.give(session, claim, Some(password)).await;
                 if let Err(TenancyError::Refused(_)) = given
                     && self.server.present(session, claim).await?.count() == 0
                 {
@@ -345,6 +373,7 @@ impl<S: Server> Sql<S> {
         claim: &Claim,
         data: Data,
     ) -> Result<(), TenancyError> {
+        turn::admit_new(claim)?;
         if data == Data::Kept && !self.server.present(session, claim).await?.database {
             return Err(TenancyError::DataLost(format!(
                 "database {:?} does not exist, and nobody has claimed it: the datastore is \
@@ -360,9 +389,12 @@ impl<S: Server> Sql<S> {
     async fn change(&self, claim: &Claim, change: Change) -> Result<(), TenancyError> {
         self.server.admit(claim)?;
         let mut session = self.server.lock(&claim.schema, false).await?;
-        let done = match self.holds(&mut session, claim).await {
-            Ok(true) => self.change_under(&mut session, claim, change).await,
-            Ok(false) => Ok(()),
+        let done = match self.standing(&mut session, claim).await {
+            Ok(Standing::Held(stored)) => match claim.stage_differs(&stored) {
+                None => self.change_under(&mut session, &stored, change).await,
+                Some(why) => Err(TenancyError::Refused(why)),
+            },
+            Ok(_) => Ok(()),
             Err(error) => Err(error),
         };
         self.server.close(session).await;
@@ -401,12 +433,15 @@ impl<S: Server> Sql<S> {
         claim: &Claim,
         password: Option<&Password>,
     ) -> Result<Access, TenancyError> {
-        match self.standing(session, claim).await? {
-            Standing::Held => {}
+        let stored = match self.standing(session, claim).await? {
+            Standing::Held(stored) => stored,
             Standing::Otherwise(found) => return Ok(Access::Differs(otherwise(&found))),
             Standing::Absent => return Ok(Access::Unclaimed),
+        };
+        if let Some(why) = claim.stage_differs(&stored) {
+            return Ok(Access::Differs(why));
         }
-        self.server.access(session, claim, password).await
+        self.server.access(session, &stored, password).await
     }
 
     /// A number that is 0 without the claim.
@@ -509,6 +544,35 @@ impl<S: Server> Tenancy for Sql<S> {
 
     async fn release(&self, claim: &Claim) -> Result<(), TenancyError> {
         self.change(claim, Change::Release).await
+    }
+
+    async fn turn(
+        &self,
+        claim: &Claim,
+        to: Stage,
+        password: Option<&Password>,
+    ) -> Result<Claim, TenancyError> {
+        self.server.admit(claim)?;
+        let mut session = self.server.lock(&claim.schema, false).await?;
+        let done = self.turn_under(&mut session, claim, to, password).await;
+        self.server.close(session).await;
+        done
+    }
+
+    async fn contents<'a>(
+        &'a self,
+        claim: &Claim,
+        password: Option<&Password>,
+    ) -> Result<Box<dyn Contents + 'a>, TenancyError> {
+        self.server.admit(claim)?;
+        let mut session = self.server.open().await?;
+        let opened = self.contents_under(&mut session, claim, password).await;
+        self.server.close(session).await;
+        opened
+    }
+
+    fn through_kine(&self) -> bool {
+        true
     }
 
     async fn size(&self, claim: &Claim) -> Result<u64, TenancyError> {

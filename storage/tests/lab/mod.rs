@@ -16,7 +16,7 @@ use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
 };
-use storage::tenancy::{Claim, Connection};
+use storage::tenancy::{Claim, Connection, Stage};
 use tempfile::TempDir;
 
 pub mod sql;
@@ -215,6 +215,8 @@ pub fn claim(uid: &str, schema: &str, user: &str) -> Claim {
         schema: schema.to_owned(),
         user: user.to_owned(),
         role: None,
+        stage: Stage::Serving,
+        prefix: None,
     }
 }
 

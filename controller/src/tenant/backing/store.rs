@@ -143,6 +143,8 @@ pub fn wished(tenant: &TenantControlPlane, driver: Driver) -> Claim {
         schema,
         namespace,
         name,
+        stage: Stage::Serving,
+        prefix: None,
     }
 }
 

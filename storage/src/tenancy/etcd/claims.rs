@@ -88,15 +88,49 @@ pub async fn standing(link: &Link, claim: &Claim) -> Result<Standing, TenancyErr
     })
 }
 
-/// That both claims are as they are now, as the condition of a transaction.
-/// `None`: not both names are claimed for this uid.
+/// A claim as it is stored, and that it is still so as the condition of a transaction.
+pub struct Hold {
+    pub claim: Claim,
+    pub unchanged: Vec<Compare>,
+}
+
+/// What is stored. `None`: not both names are claimed for this uid.
 ///
 /// # Errors
 /// [`TenancyError::SchemaTaken`] if either is claimed for another.
-pub async fn hold(link: &Link, claim: &Claim) -> Result<Option<Vec<Compare>>, TenancyError> {
+pub async fn hold(link: &Link, claim: &Claim) -> Result<Option<Hold>, TenancyError> {
     let found = read(link, claim).await?;
-    let held = found.iter().all(Option::is_some);
-    Ok(held.then(|| unchanged(claim, &found)))
+    let [Some(schema), Some(_)] = &found else {
+        return Ok(None);
+    };
+    // It was read before.
+    let stored = serde_json::from_slice(schema.value())
+        .map_err(|e| TenancyError::Refused(format!("the claim cannot be read: {e}")))?;
+    Ok(Some(Hold {
+        claim: stored,
+        unchanged: unchanged(claim, &found),
+    }))
+}
+
+/// Writes a claim in place of what is held; whether it was still so.
+pub async fn rewrite(link: &Link, hold: &Hold, claim: &Claim) -> Result<bool, TenancyError> {
+    let value = serde_json::to_vec(claim).map_err(|e| TenancyError::Other(e.to_string()))?;
+    let puts: Vec<_> = keys(claim)
+        .iter()
+        .map(|(_, key)| TxnOp::put(key.as_str(), value.clone(), None))
+        .collect();
+    let txn = Txn::new().when(hold.unchanged.clone()).and_then(puts);
+    run(link, "change the stage", txn).await
+}
+
+/// Carries out operations if the claims are still as they were; whether they were.
+pub async fn under(
+    link: &Link,
+    what: &'static str,
+    hold: &[Compare],
+    operations: Vec<TxnOp>,
+) -> Result<bool, TenancyError> {
+    run(link, what, Txn::new().when(hold).and_then(operations)).await
 }
 
 /// Deletes keys if the claims are still as they were; whether they were. Who
@@ -109,8 +143,7 @@ pub async fn delete_under(
 ) -> Result<bool, TenancyError> {
     let options = DeleteOptions::new().with_range(to);
     let delete = TxnOp::delete(from, Some(options));
-    let txn = Txn::new().when(hold).and_then([delete]);
-    run(link, "delete keys", txn).await
+    under(link, "delete keys", hold, vec![delete]).await
 }
 
 /// Claims both names, or neither.
@@ -255,6 +288,7 @@ async fn run(link: &Link, what: &'static str, txn: Txn) -> Result<bool, TenancyE
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tenancy::Stage;
 
     #[test]
     fn claims_are_found_by_uid_oldest_first() {
@@ -265,6 +299,8 @@ mod tests {
             schema: name.to_owned(),
             user: name.to_owned(),
             role: None,
+            stage: Stage::Serving,
+            prefix: None,
         };
         let (old, new) = (claim("1", "z"), claim("1", "a"));
         let other = claim("2", "b");
@@ -297,6 +333,8 @@ mod tests {
                 schema: schema.to_owned(),
                 user: user.to_owned(),
                 role: None,
+                stage: Stage::Serving,
+                prefix: None,
             })
         };
         assert_eq!(with("default_tenant", "default_tenant"), Ok(()));

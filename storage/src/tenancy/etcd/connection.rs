@@ -77,6 +77,11 @@ impl Link {
         }
     }
 
+    /// For one request.
+    pub fn deadline(&self) -> Duration {
+        self.connection.deadline
+    }
+
     /// Whether the server checks who is asking.
     pub async fn authentication(&self) -> Result<bool, TenancyError> {
         let mut known = self.authenticates.lock().await;
@@ -170,7 +175,7 @@ fn is_old_revision(error: &Error) -> bool {
 
 /// What an answer of etcd means. Codes alone do not tell: etcd uses one code
 /// for many things, and its texts are part of its interface.
-fn classify(what: &'static str, error: &Error) -> TenancyError {
+pub fn classify(what: &'static str, error: &Error) -> TenancyError {
     // gRPC's codes. The client's own time limit says CANCELLED.
     const CANCELLED: i32 = 1;
     const DEADLINE_EXCEEDED: i32 = 4;

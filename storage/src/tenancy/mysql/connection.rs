@@ -3,12 +3,13 @@
 
 use std::time::Duration;
 
-use sqlx::mysql::{MySqlConnectOptions, MySqlRow, MySqlSslMode};
+use sqlx::mysql::{MySqlArguments, MySqlConnectOptions, MySqlRow, MySqlSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, FromRow, MySqlConnection, Row};
 use tokio::time::timeout;
 
 use super::failure::Failure;
 use super::handshake;
+use crate::tenancy::contents::kine::Value;
 use crate::tenancy::sql::endpoint::Endpoint;
 use crate::tenancy::sql::servers::Servers;
 use crate::tenancy::{Connection, TenancyError};
@@ -116,6 +117,41 @@ impl Session {
         }
     }
 
+    /// Asks with values of several kinds.
+    pub async fn ask_with<T>(
+        &mut self,
+        what: &'static str,
+        sql: String,
+        values: &[Value<'_>],
+    ) -> Result<Vec<T>, Failure>
+    where
+        T: for<'r> FromRow<'r, MySqlRow> + Send + Unpin,
+    {
+        let query = sqlx::query_as_with(AssertSqlSafe(sql), arguments(values));
+        let asked = query.persistent(false).fetch_all(&mut self.connection);
+        match timeout(self.deadline, asked).await {
+            Ok(Ok(rows)) => Ok(rows),
+            Ok(Err(error)) => Err(Failure::of(&self.endpoint, what, &error)),
+            Err(_) => Err(Failure::silence(&self.endpoint, what, self.deadline)),
+        }
+    }
+
+    /// Executes one statement with values.
+    pub async fn change(
+        &mut self,
+        what: &'static str,
+        sql: String,
+        values: &[Value<'_>],
+    ) -> Result<(), Failure> {
+        let query = sqlx::query_with(AssertSqlSafe(sql), arguments(values));
+        let done = query.persistent(false).execute(&mut self.connection);
+        match timeout(self.deadline, done).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(Failure::of(&self.endpoint, what, &error)),
+            Err(_) => Err(Failure::silence(&self.endpoint, what, self.deadline)),
+        }
+    }
+
     /// How long a lock may be waited for, in seconds.
     pub fn patience(&self) -> u64 {
         self.deadline.as_secs().max(1)
@@ -125,6 +161,20 @@ impl Session {
     pub async fn close(self) {
         let _ = timeout(Duration::from_secs(1), self.connection.close()).await;
     }
+}
+
+fn arguments(values: &[Value<'_>]) -> MySqlArguments {
+    use sqlx::Arguments;
+    let mut arguments = MySqlArguments::default();
+    for value in values {
+        // None of these can fail to be encoded.
+        let _ = match *value {
+            Value::Text(text) => arguments.add(text),
+            Value::Integer(number) => arguments.add(number),
+            Value::Bytes(bytes) => arguments.add(bytes),
+        };
+    }
+    arguments
 }
 
 /// The servers of one datastore.
@@ -223,11 +273,20 @@ impl Link {
 
     async fn open_at(&self, endpoint: &Endpoint) -> Result<Session, Failure> {
         let login = self.as_administrator(&self.servers.password, true);
+        self.session(endpoint, &login).await
+    }
+
+    /// A connection that is set up, to a server that writes.
+    pub async fn session(
+        &self,
+        endpoint: &Endpoint,
+        login: &Login<'_>,
+    ) -> Result<Session, Failure> {
         let mut session = Session {
             endpoint: endpoint.clone(),
             version: String::new(),
             mariadb: false,
-            connection: self.login(endpoint, &login).await?,
+            connection: self.login(endpoint, login).await?,
             deadline: self.servers.deadline(),
         };
         // How texts are quoted, that what is written stays, how long is waited, and how long

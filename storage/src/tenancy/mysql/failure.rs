@@ -10,6 +10,8 @@ use crate::tenancy::sql::without_answer;
 
 /// A name that is there already.
 pub const DUPLICATE: u16 = 1062;
+/// A column that is there already.
+pub const DUPLICATE_COLUMN: u16 = 1060;
 /// A connection that has ended by itself.
 pub const NO_SUCH_THREAD: u16 = 1094;
 

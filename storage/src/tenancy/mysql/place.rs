@@ -1,14 +1,24 @@
 //! The database with the claims, and the claims.
 
 use super::connection::{Link, Session};
-use super::failure::DUPLICATE;
+use super::failure::{DUPLICATE, DUPLICATE_COLUMN};
 use super::names::{identifier, lock_name};
 use crate::tenancy::sql::endpoint::random_text;
 use crate::tenancy::sql::names::PLACE;
-use crate::tenancy::{Claim, TenancyError};
+use crate::tenancy::sql::names::stage_of;
+use crate::tenancy::{Claim, Stage, TenancyError};
 
 /// The columns of a claim.
-type Row = (String, String, String, String, String, Option<String>);
+type Row = (
+    String,
+    String,
+    String,
+    String,
+    String,
+    Option<String>,
+    String,
+    Option<String>,
+);
 
 /// One statement each.
 const TABLES: [&str; 2] = [
@@ -23,9 +33,15 @@ const TABLES: [&str; 2] = [
         uid varchar(255) not null,
         namespace varchar(255) not null,
         name varchar(255) not null,
-        role varchar(512)
+        role varchar(512),
+        stage varchar(16) not null default 'serving',
+        prefix varchar(512)
     ) engine = InnoDB character set utf8mb4 collate utf8mb4_bin",
 ];
+
+/// What tables of versions before lack.
+const COLUMNS: &str = "alter table steward.claims
+    add column stage varchar(16) not null default 'serving', add column prefix varchar(512)";
 
 /// A connection that holds the lock on this schema. Without the place of claims, which is
 /// made only `to_claim`, there is nothing to be locked.
@@ -53,12 +69,25 @@ pub async fn lock(link: &Link, schema: &str, to_claim: bool) -> Result<Session, 
     }
 }
 
-/// Whether claims have their place.
+/// Whether claims have their place. A table of a version before is made whole.
 async fn is_there(session: &mut Session) -> Result<bool, TenancyError> {
-    let sql = "select count(*) from information_schema.tables
+    let sql = "select count(distinct table_name),
+            count(case when table_name = 'claims' and column_name = 'prefix' then 1 end)
+        from information_schema.columns
         where table_schema = ? and table_name in ('claims', 'secret')";
-    let found: Vec<(i64,)> = session.rows("look for the claims", sql, &[PLACE]).await?;
-    Ok(found.first().is_some_and(|row| row.0 == 2))
+    let found: Vec<(i64, i64)> = session.rows("look for the claims", sql, &[PLACE]).await?;
+    match found.first() {
+        Some((2, 1)) => Ok(true),
+        Some((2, _)) => {
+            let columns = COLUMNS.to_owned();
+            match session.run("add columns to the claims", columns).await {
+                // Somebody else was faster.
+                Err(failure) if failure.number == DUPLICATE_COLUMN => Ok(true),
+                done => Ok(done.map(|()| true)?),
+            }
+        }
+        _ => Ok(false),
+    }
 }
 
 async fn create(session: &mut Session) -> Result<(), TenancyError> {
@@ -102,15 +131,18 @@ async fn secret(session: &mut Session) -> Result<String, TenancyError> {
     )))
 }
 
-fn claim((schema, user, uid, namespace, name, role): Row) -> Claim {
-    Claim {
+fn claim(row: Row) -> Result<Claim, TenancyError> {
+    let (schema, user, uid, namespace, name, role, stage, prefix) = row;
+    Ok(Claim {
+        stage: stage_of(&schema, &stage)?,
         uid,
         namespace,
         name,
         schema,
         user,
         role,
-    }
+        prefix,
+    })
 }
 
 /// All claims, the oldest first.
@@ -118,10 +150,10 @@ pub async fn claims(session: &mut Session) -> Result<Vec<Claim>, TenancyError> {
     if !is_there(session).await? {
         return Ok(Vec::new());
     }
-    let sql = "select `schema`, `user`, uid, namespace, name, role
+    let sql = "select `schema`, `user`, uid, namespace, name, role, stage, prefix
         from steward.claims order by number";
     let rows: Vec<Row> = session.rows("read claims", sql, &[]).await?;
-    Ok(rows.into_iter().map(claim).collect())
+    rows.into_iter().map(claim).collect()
 }
 
 /// The claims on either name.
@@ -129,17 +161,18 @@ pub async fn claims_on(session: &mut Session, asked: &Claim) -> Result<Vec<Claim
     if !is_there(session).await? {
         return Ok(Vec::new());
     }
-    let sql = "select `schema`, `user`, uid, namespace, name, role
+    let sql = "select `schema`, `user`, uid, namespace, name, role, stage, prefix
         from steward.claims where `schema` = ? or `user` = ? order by `schema` <> ?";
     let names = [&asked.schema, &asked.user, &asked.schema].map(String::as_str);
     let rows: Vec<Row> = session.rows("read a claim", sql, &names).await?;
-    Ok(rows.into_iter().map(claim).collect())
+    rows.into_iter().map(claim).collect()
 }
 
 /// Writes a claim; whether the names were free.
 pub async fn insert(session: &mut Session, claim: &Claim) -> Result<bool, TenancyError> {
-    let sql = "insert into steward.claims (`schema`, `user`, uid, namespace, name, role)
-        values (?, ?, ?, ?, ?, ?)";
+    let sql = "insert into steward.claims
+            (`schema`, `user`, uid, namespace, name, role, stage, prefix)
+        values (?, ?, ?, ?, ?, ?, ?, ?)";
     let values = [
         Some(claim.schema.as_str()),
         Some(&claim.user),
@@ -147,12 +180,21 @@ pub async fn insert(session: &mut Session, claim: &Claim) -> Result<bool, Tenanc
         Some(&claim.namespace),
         Some(&claim.name),
         claim.role.as_deref(),
+        Some(claim.stage.as_str()),
+        claim.prefix.as_deref(),
     ];
     match session.write("claim", sql, &values).await {
         Ok(()) => Ok(true),
         Err(failure) if failure.number == DUPLICATE => Ok(false),
         Err(failure) => Err(failure.error),
     }
+}
+
+/// Brings this claim to another stage.
+pub async fn mark(session: &mut Session, claim: &Claim, to: Stage) -> Result<(), TenancyError> {
+    let sql = "update steward.claims set stage = ? where `schema` = ? and uid = ? and stage = ?";
+    let values = [to.as_str(), &claim.schema, &claim.uid, claim.stage.as_str()].map(Some);
+    Ok(session.write("change the stage", sql, &values).await?)
 }
 
 /// Deletes this claim.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::connection::Session;
 use super::names::{account, identifier, pattern};
-use crate::tenancy::{Claim, TenancyError};
+use crate::tenancy::{Claim, Stage, TenancyError};
 
 /// Connections that a tenant's user may have at a time, of all its pods together. A
 /// server has 151 unless its administrator says otherwise; kine keeps 20 idle ones at
@@ -16,6 +16,15 @@ pub const CONNECTIONS: u32 = 50;
 const PRIVILEGES: [&str; 7] = [
     "ALTER", "CREATE", "DELETE", "INDEX", "INSERT", "SELECT", "UPDATE",
 ];
+
+/// Those of them that the user has at a stage. Without any it does not exist.
+fn privileges(stage: Stage) -> &'static [&'static str] {
+    match stage {
+        Stage::Serving => &PRIVILEGES,
+        Stage::Frozen => &["SELECT"],
+        Stage::Incoming | Stage::Left => &[],
+    }
+}
 
 /// What mends a difference.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,14 +95,36 @@ pub fn repairs(found: &Found, claim: &Claim) -> Vec<Repair> {
         return repairs;
     }
     let mut whole = false;
+    let mut excesses = Vec::new();
     for grant in &found.grants {
         match kind(grant, claim) {
             Grant::Nothing => {}
             Grant::Exact => whole = true,
+            Grant::Excess(excess) => {
+                // First, and without a moment in which it has none.
+                whole = privileges(claim.stage)
+                    .iter()
+                    .all(|own| excess.had.contains(own));
+                excesses.push(excess.too_many);
+            }
             Grant::Other(what) => anew(format!(
                 "user {name:?} has other rights than its own: {what}"
             )),
         }
+    }
+    for excess in excesses {
+        repairs.push(Repair {
+            why: format!(
+                "user {name:?} may do more than it should: {}",
+                excess.join(", ")
+            ),
+            mend: Mend::Statement(format!(
+                "revoke {} on {}.* from {}",
+                excess.join(", "),
+                identifier(&pattern(&claim.schema)),
+                account(name)
+            )),
+        });
     }
     if !whole {
         repairs.push(Repair {
@@ -120,7 +151,7 @@ pub fn repairs(found: &Found, claim: &Claim) -> Vec<Repair> {
 fn grant(claim: &Claim) -> String {
     format!(
         "grant {} on {}.* to {}",
-        PRIVILEGES.join(", "),
+        privileges(claim.stage).join(", "),
         identifier(&pattern(&claim.schema)),
         account(&claim.user)
     )
@@ -167,8 +198,17 @@ fn is_as_made(account: &str) -> bool {
 enum Grant {
     Nothing,
     Exact,
+    /// Its own rights of another stage.
+    Excess(Excess),
     /// In words without hashes.
     Other(String),
+}
+
+/// Rights on the own database, some of which are too many at this stage.
+#[derive(Debug, PartialEq, Eq)]
+struct Excess {
+    had: Vec<&'static str>,
+    too_many: Vec<&'static str>,
 }
 
 fn kind(line: &str, claim: &Claim) -> Grant {
@@ -177,22 +217,35 @@ fn kind(line: &str, claim: &Claim) -> Grant {
         .strip_prefix("GRANT ")
         .and_then(|rest| rest.split_once(" TO "))
         .and_then(|(given, to)| Some((given.split_once(" ON ")?, to)));
-    let Some(((privileges, object), to)) = parts else {
+    let Some(((rights, object), to)) = parts else {
         return other();
     };
     if to.contains("GRANT OPTION") {
         return other();
     }
-    if privileges == "USAGE" {
+    if rights == "USAGE" {
         return Grant::Nothing;
     }
-    let given: BTreeSet<&str> = privileges.split(", ").collect();
+    let given: BTreeSet<&str> = rights.split(", ").collect();
     let own = format!("{}.*", identifier(&pattern(&claim.schema)));
-    match object == own && given == BTreeSet::from(PRIVILEGES) {
-        true => Grant::Exact,
+    if object != own || !given.is_subset(&BTreeSet::from(PRIVILEGES)) {
+        return other();
+    }
+    let wanted = privileges(claim.stage);
+    let had: Vec<_> = PRIVILEGES
+        .into_iter()
+        .filter(|it| given.contains(it))
+        .collect();
+    let too_many: Vec<_> = had
+        .iter()
+        .copied()
+        .filter(|it| !wanted.contains(it))
+        .collect();
+    match (too_many.is_empty(), had.len() == wanted.len()) {
+        (true, true) => Grant::Exact,
         // Fewer of its own are made more by giving them again.
-        false if object == own && given.is_subset(&BTreeSet::from(PRIVILEGES)) => Grant::Nothing,
-        false => other(),
+        (true, false) => Grant::Nothing,
+        (false, _) => Grant::Excess(Excess { had, too_many }),
     }
 }
 
@@ -208,6 +261,8 @@ mod tests {
             schema: "a_b".to_owned(),
             user: "u".to_owned(),
             role: None,
+            stage: Stage::Serving,
+            prefix: None,
         }
     }
 
@@ -236,6 +291,33 @@ mod tests {
         ] {
             assert!(matches!(kind(other), Grant::Other(_)), "{other}");
         }
+    }
+
+    #[test]
+    fn a_frozen_user_reads() {
+        let claim = claim().at(Stage::Frozen);
+        let found = |grants: &[&str]| Found {
+            hosts: vec!["%".to_owned()],
+            account: format!(
+                "CREATE USER `u`@`%` WITH MAX_USER_CONNECTIONS {CONNECTIONS} \
+                              PASSWORD EXPIRE NEVER"
+            ),
+            grants: grants.iter().map(|&grant| grant.to_owned()).collect(),
+        };
+        let sql = |grants: &[&str]| {
+            let repairs = repairs(&found(grants), &claim).into_iter();
+            repairs.map(|it| it.mend).collect::<Vec<_>>()
+        };
+        let statement = |sql: &str| Mend::Statement(sql.to_owned());
+        assert_eq!(sql(&["GRANT SELECT ON `a\\_b`.* TO `u`@`%`"]), []);
+        let grant = "grant SELECT on `a\\_b`.* to 'u'@'%'";
+        assert_eq!(sql(&[]), [statement(grant)]);
+        let revoke = "revoke ALTER, CREATE, DELETE, INDEX, INSERT, UPDATE on `a\\_b`.* from \
+                      'u'@'%'";
+        assert_eq!(sql(&[OWN]), [statement(revoke)]);
+        let write = "GRANT INSERT ON `a\\_b`.* TO `u`@`%`";
+        let revoke = "revoke INSERT on `a\\_b`.* from 'u'@'%'";
+        assert_eq!(sql(&[write]), [statement(revoke), statement(grant)]);
     }
 
     #[test]

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgRow, PgSslMode};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgRow, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, FromRow, PgConnection};
 use tokio::time::timeout;
 
 use super::failure::Failure;
 use super::handshake;
+use crate::tenancy::contents::kine::Value;
 use crate::tenancy::sql::endpoint::Endpoint;
 use crate::tenancy::sql::names::PLACE;
 use crate::tenancy::sql::servers::Servers;
@@ -96,10 +97,61 @@ impl Session {
         Ok(rows.first().is_some_and(|row| row.0))
     }
 
+    /// Asks with values of several kinds.
+    pub async fn ask<T>(
+        &mut self,
+        what: &'static str,
+        sql: String,
+        values: &[Value<'_>],
+    ) -> Result<Vec<T>, Failure>
+    where
+        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        let query = sqlx::query_as_with(AssertSqlSafe(sql), arguments(values));
+        let asked = query
+            .persistent(values.len() < 3)
+            .fetch_all(&mut self.connection);
+        match timeout(self.deadline, asked).await {
+            Ok(Ok(rows)) => Ok(rows),
+            Ok(Err(error)) => Err(Failure::of(&self.endpoint, what, &error)),
+            Err(_) => Err(Failure::silence(&self.endpoint, what, self.deadline)),
+        }
+    }
+
+    /// Executes one statement with values.
+    pub async fn change(
+        &mut self,
+        what: &'static str,
+        sql: String,
+        values: &[Value<'_>],
+    ) -> Result<(), Failure> {
+        let query = sqlx::query_with(AssertSqlSafe(sql), arguments(values));
+        let done = query.persistent(false).execute(&mut self.connection);
+        match timeout(self.deadline, done).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(Failure::of(&self.endpoint, what, &error)),
+            Err(_) => Err(Failure::silence(&self.endpoint, what, self.deadline)),
+        }
+    }
+
     /// Says good-bye.
     pub async fn close(self) {
         let _ = timeout(Duration::from_secs(1), self.connection.close()).await;
     }
+}
+
+fn arguments(values: &[Value<'_>]) -> PgArguments {
+    use sqlx::Arguments;
+    let mut arguments = PgArguments::default();
+    for value in values {
+        // None of these can fail to be encoded.
+        let _ = match *value {
+            Value::Text(text) => arguments.add(text),
+            Value::Integer(number) => arguments.add(number),
+            Value::Bytes(bytes) => arguments.add(bytes),
+        };
+    }
+    arguments
 }
 
 /// The servers of one datastore.

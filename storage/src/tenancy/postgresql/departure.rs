@@ -127,7 +127,7 @@ async fn take_away_there(
 }
 
 /// Rolls back what was prepared in this database. kine prepares nothing.
-async fn end_prepared(inside: &mut Session) -> Result<(), Failure> {
+pub async fn end_prepared(inside: &mut Session) -> Result<(), Failure> {
     let sql = "select gid, owner::text from pg_catalog.pg_prepared_xacts
         where database = current_database()";
     let found: Vec<(String, String)> = inside.rows("look for transactions", sql, &[]).await?;

@@ -4,13 +4,23 @@ use super::connection::{Link, Session};
 use super::names::{identifier, literal};
 use crate::tenancy::sql::endpoint::lock_number;
 use crate::tenancy::sql::names::PLACE;
-use crate::tenancy::{Claim, TenancyError};
+use crate::tenancy::sql::names::stage_of;
+use crate::tenancy::{Claim, Stage, TenancyError};
 
 /// Who creates the place.
 const CREATING: &str = "steward/place";
 
 /// The columns of a claim.
-type Row = (String, String, String, String, String, Option<String>);
+type Row = (
+    String,
+    String,
+    String,
+    String,
+    String,
+    Option<String>,
+    String,
+    Option<String>,
+);
 
 const TABLE: &str = "\
 create schema if not exists steward;
@@ -22,8 +32,23 @@ create table if not exists steward.claims (
     namespace text not null,
     name text not null,
     role text,
-    begun boolean not null default false
+    begun boolean not null default false,
+    stage text not null default 'serving',
+    prefix text
 )";
+
+/// What tables of versions before lack.
+const COLUMNS: &str = "\
+alter table steward.claims
+    add column if not exists stage text not null default 'serving',
+    add column if not exists prefix text";
+
+/// How the table of claims is.
+enum Table {
+    Absent,
+    Old,
+    Whole,
+}
 
 /// A connection to the place, which is made unless it is there.
 pub async fn enter(link: &Link) -> Result<Session, TenancyError> {
@@ -68,9 +93,29 @@ async fn create_database(session: &mut Session) -> Result<(), TenancyError> {
     Ok(session.run("create the database of claims", sql).await?)
 }
 
+/// Whether there are claims. A table of a version before is made whole.
 async fn has_table(session: &mut Session) -> Result<bool, TenancyError> {
-    let sql = "select pg_catalog.to_regclass('steward.claims') is not null";
-    Ok(session.holds("look for the claims", sql, &[]).await?)
+    match table(session).await? {
+        Table::Absent => Ok(false),
+        Table::Whole => Ok(true),
+        Table::Old => {
+            let columns = COLUMNS.to_owned();
+            session.run("add columns to the claims", columns).await?;
+            Ok(true)
+        }
+    }
+}
+
+async fn table(session: &mut Session) -> Result<Table, TenancyError> {
+    let sql = "select pg_catalog.count(*), pg_catalog.count(*) filter (where a.attname = 'prefix')
+        from pg_catalog.pg_attribute a
+        where a.attrelid = pg_catalog.to_regclass('steward.claims') and not a.attisdropped";
+    let found: Vec<(i64, i64)> = session.rows("look for the claims", sql, &[]).await?;
+    Ok(match found.first() {
+        None | Some((0, _)) => Table::Absent,
+        Some((_, 0)) => Table::Old,
+        Some(_) => Table::Whole,
+    })
 }
 
 async fn create_table(session: &mut Session) -> Result<(), TenancyError> {
@@ -125,15 +170,18 @@ where datallowconn
     or pg_catalog.has_database_privilege('public', oid, 'temporary'))
 order by datname";
 
-fn claim((schema, user, uid, namespace, name, role): Row) -> Claim {
-    Claim {
+fn claim(row: Row) -> Result<Claim, TenancyError> {
+    let (schema, user, uid, namespace, name, role, stage, prefix) = row;
+    Ok(Claim {
+        stage: stage_of(&schema, &stage)?,
         uid,
         namespace,
         name,
         schema,
         user,
         role,
-    }
+        prefix,
+    })
 }
 
 /// All claims, the oldest first.
@@ -141,10 +189,10 @@ pub async fn claims(session: &mut Session) -> Result<Vec<Claim>, TenancyError> {
     if !session.in_place || !has_table(session).await? {
         return Ok(Vec::new());
     }
-    let sql = "select schema, \"user\", uid, namespace, name, role
+    let sql = "select schema, \"user\", uid, namespace, name, role, stage, prefix
         from steward.claims order by number";
     let rows: Vec<Row> = session.rows("read claims", sql, &[]).await?;
-    Ok(rows.into_iter().map(claim).collect())
+    rows.into_iter().map(claim).collect()
 }
 
 /// The claims on either name.
@@ -152,17 +200,18 @@ pub async fn claims_on(session: &mut Session, asked: &Claim) -> Result<Vec<Claim
     if !session.in_place || !has_table(session).await? {
         return Ok(Vec::new());
     }
-    let sql = "select schema, \"user\", uid, namespace, name, role
+    let sql = "select schema, \"user\", uid, namespace, name, role, stage, prefix
         from steward.claims where schema = $1 or \"user\" = $2 order by schema <> $1";
     let names = [asked.schema.as_str(), asked.user.as_str()];
     let rows: Vec<Row> = session.rows("read a claim", sql, &names).await?;
-    Ok(rows.into_iter().map(claim).collect())
+    rows.into_iter().map(claim).collect()
 }
 
 /// Writes a claim; whether the names were free.
 pub async fn insert(session: &mut Session, claim: &Claim) -> Result<bool, TenancyError> {
-    let sql = "insert into steward.claims (schema, \"user\", uid, namespace, name, role)
-        values ($1, $2, $3, $4, $5, nullif($6, '')) on conflict do nothing returning true";
+    let sql = "insert into steward.claims 
+            (schema, \"user\", uid, namespace, name, role, stage, prefix)
+        values ($1, $2, $3, $4, $5, nullif($6, ''), $7, nullif($8, '')) on conflict do nothing returning true";
     let role = claim.role.as_deref().unwrap_or_default();
     let values = [
         &claim.schema,
@@ -173,6 +222,8 @@ pub async fn insert(session: &mut Session, claim: &Claim) -> Result<bool, Tenanc
     ];
     let mut values: Vec<&str> = values.into_iter().map(String::as_str).collect();
     values.push(role);
+    values.push(claim.stage.as_str());
+    values.push(claim.prefix.as_deref().unwrap_or_default());
     Ok(session.holds("claim", sql, &values).await?)
 }
 
@@ -194,6 +245,18 @@ pub async fn note(session: &mut Session, claim: &Claim, seen: bool) -> Result<()
         literal(&claim.uid)
     );
     Ok(session.run("note that there is data", sql).await?)
+}
+
+/// Brings this claim to another stage.
+pub async fn mark(session: &mut Session, claim: &Claim, to: Stage) -> Result<(), TenancyError> {
+    let sql = format!(
+        "update steward.claims set stage = {} where schema = {} and uid = {} and stage = {}",
+        literal(to.as_str()),
+        literal(&claim.schema),
+        literal(&claim.uid),
+        literal(claim.stage.as_str())
+    );
+    Ok(session.run("change the stage", sql).await?)
 }
 
 /// Deletes this claim.

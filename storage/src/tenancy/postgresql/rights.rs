@@ -3,7 +3,7 @@
 
 use super::connection::Session;
 use super::names::identifier;
-use crate::tenancy::{Claim, TenancyError};
+use crate::tenancy::{Claim, Stage, TenancyError};
 
 /// Connections that a tenant's user may have at a time, of all its pods together. A
 /// server has 100 unless its administrator says otherwise; kine keeps 20 idle ones at
@@ -33,6 +33,8 @@ impl Repair {
 pub struct Found {
     /// What the role lacks of the attributes that it should have, as in `ALTER ROLE`.
     pub attributes: Vec<String>,
+    /// Whether it may log in.
+    pub login: bool,
     pub connections: i32,
     pub expires: bool,
     /// Settings of sessions, which the tenant itself can make.
@@ -60,11 +62,12 @@ pub async fn find(session: &mut Session, claim: &Claim) -> Result<Found, Tenancy
     let schema = [claim.schema.as_str()];
     let mut found = Found::default();
 
-    let role: Vec<(Vec<String>, i32, bool, bool)> =
+    let role: Vec<(Vec<String>, bool, i32, bool, bool)> =
         session.rows("look at the user", ROLE, &user).await?;
     for row in role {
         (
             found.attributes,
+            found.login,
             found.connections,
             found.expires,
             found.settings,
@@ -110,9 +113,10 @@ pub fn repairs(found: &Found, claim: &Claim) -> Vec<Repair> {
             ),
         ));
     }
-    let mut connect = false;
+    let enters = claim.stage.lets_in();
+    let mut connect = !enters;
     for (grantee, right, passes_on) in &found.grants {
-        if *grantee == claim.user && right == "CONNECT" && !passes_on {
+        if enters && *grantee == claim.user && right == "CONNECT" && !passes_on {
             connect = true;
             continue;
         }
@@ -132,7 +136,7 @@ pub fn repairs(found: &Found, claim: &Claim) -> Vec<Repair> {
             format!("revoke all {database} from {from} cascade"),
         ));
         // The right one goes with the others of the same user.
-        connect &= *grantee != claim.user;
+        connect &= !enters || *grantee != claim.user;
     }
     if !connect {
         repairs.push(Repair::new(
@@ -164,10 +168,18 @@ fn of_role(found: &Found, claim: &Claim) -> Vec<Repair> {
         let why = format!("user {name:?} is not {attribute}");
         repairs.push(Repair::new(why, alter(attribute)));
     }
-    if found.connections != CONNECTIONS {
+    let (login, connections) = match claim.stage.lets_in() {
+        true => ("login", CONNECTIONS),
+        false => ("nologin", 0),
+    };
+    if found.login != claim.stage.lets_in() {
+        let why = format!("user {name:?} is not {login}");
+        repairs.push(Repair::new(why, alter(login)));
+    }
+    if found.connections != connections {
         repairs.push(Repair::new(
-            format!("user {name:?} does not have exactly {CONNECTIONS} connections"),
-            alter(&format!("connection limit {CONNECTIONS}")),
+            format!("user {name:?} does not have exactly {connections} connections"),
+            alter(&format!("connection limit {connections}")),
         ));
     }
     if found.expires {
@@ -207,8 +219,57 @@ fn of_role(found: &Found, claim: &Claim) -> Vec<Repair> {
     repairs
 }
 
-/// What the tenant's user lacks inside of its database, asked by the administrator there.
+/// How rights inside of the database differ from those of the stage, asked by the
+/// administrator there.
 pub async fn repairs_inside(
+    session: &mut Session,
+    claim: &Claim,
+) -> Result<Vec<Repair>, TenancyError> {
+    match claim.stage {
+        Stage::Serving => repairs_of_owner(session, claim).await,
+        Stage::Frozen => repairs_of_reader(session, claim).await,
+        // The user does not get there.
+        Stage::Incoming | Stage::Left => Ok(Vec::new()),
+    }
+}
+
+/// What the user of a frozen tenant may do beside reading.
+async fn repairs_of_reader(
+    session: &mut Session,
+    claim: &Claim,
+) -> Result<Vec<Repair>, TenancyError> {
+    let user = [claim.user.as_str()];
+    let found: Vec<(bool, bool)> = session.rows("look at rights", READER, &user).await?;
+    let mut repairs = Vec::new();
+    let exact = matches!(found.first(), Some((true, false)));
+    let makes = session.holds("look at schema public", MAKER, &user).await?;
+    if !exact || makes {
+        let why = format!(
+            "user {:?} does not have the right to read alone",
+            claim.user
+        );
+        repairs.push(Repair::new(why, reader(claim)));
+    }
+    Ok(repairs)
+}
+
+/// Makes the user one that reads, once nobody writes any more: what writes has the table
+/// locked from before its rights are looked at to the end of its transaction.
+pub fn reader(claim: &Claim) -> String {
+    let user = identifier(&claim.user);
+    format!(
+        "begin; \
+         lock table public.kine in access exclusive mode; \
+         alter table public.kine owner to current_user; \
+         revoke all on table public.kine from public, {user} cascade; \
+         grant select on table public.kine to {user}; \
+         revoke create on schema public from {user} cascade; \
+         commit"
+    )
+}
+
+/// What the user of a tenant that serves lacks.
+async fn repairs_of_owner(
     session: &mut Session,
     claim: &Claim,
 ) -> Result<Vec<Repair>, TenancyError> {
@@ -280,10 +341,10 @@ select pg_catalog.array_remove(array[
            case when rolsuper then 'nosuperuser' end,
            case when rolcreaterole then 'nocreaterole' end,
            case when rolcreatedb then 'nocreatedb' end,
-           case when not rolcanlogin then 'login' end,
            case when rolreplication then 'noreplication' end,
            case when rolbypassrls then 'nobypassrls' end,
            case when rolinherit then 'noinherit' end], null),
+       rolcanlogin,
        rolconnlimit,
        rolvaliduntil is not null and rolvaliduntil <> 'infinity',
        exists (select from pg_catalog.pg_db_role_setting where setrole = r.oid)
@@ -337,6 +398,23 @@ left join pg_catalog.pg_roles r on r.oid = a.grantee
 where d.datname = $1 and a.grantee <> d.datdba
 group by 1, 2 order by 1, 2";
 
+/// Whether the user reads kine's table, and whether it can do more with it.
+const READER: &str = "\
+select pg_catalog.has_table_privilege(r.oid, c.oid, 'select'),
+       c.relowner = r.oid
+       or pg_catalog.has_table_privilege(r.oid, c.oid,
+              'insert, update, delete, truncate, references, trigger')
+       or pg_catalog.has_any_column_privilege(r.oid, c.oid, 'insert, update, references')
+from pg_catalog.pg_class c
+join pg_catalog.pg_namespace n on n.oid = c.relnamespace, pg_catalog.pg_roles r
+where n.nspname = 'public' and c.relname = 'kine' and r.rolname = $1";
+
+/// Whether the user was given the right to make tables.
+const MAKER: &str = "\
+select true from pg_catalog.pg_namespace n, pg_catalog.aclexplode(n.nspacl) a
+join pg_catalog.pg_roles r on r.oid = a.grantee
+where n.nspname = 'public' and r.rolname = $1 and a.privilege_type = 'CREATE' limit 1";
+
 const INSIDE: &str = "\
 select pg_catalog.has_schema_privilege(r.oid, n.oid, 'usage')
    and pg_catalog.has_schema_privilege(r.oid, n.oid, 'create')
@@ -373,6 +451,7 @@ mod tests {
 
     fn exact() -> Found {
         Found {
+            login: true,
             connections: CONNECTIONS,
             open: true,
             grants: vec![("u".to_owned(), "CONNECT".to_owned(), false)],
@@ -388,6 +467,8 @@ mod tests {
             schema: "s".to_owned(),
             user: "u".to_owned(),
             role: None,
+            stage: Stage::Serving,
+            prefix: None,
         };
         let mut found = exact();
         change(&mut found);
@@ -419,6 +500,40 @@ mod tests {
                 "alter database \"s\" allow_connections true",
             ]
         );
+    }
+
+    /// Who is not to get in does not, and is not given the right to.
+    #[test]
+    fn nobody_enters_what_is_not_to_be_entered() {
+        let claim = Claim {
+            uid: "1".to_owned(),
+            namespace: "n".to_owned(),
+            name: "t".to_owned(),
+            schema: "s".to_owned(),
+            user: "u".to_owned(),
+            role: None,
+            stage: Stage::Left,
+            prefix: None,
+        };
+        let sql = |found: &Found, stage| {
+            let repairs = repairs(found, &claim.at(stage));
+            let sql = repairs.into_iter().filter_map(|repair| repair.sql);
+            sql.collect::<Vec<_>>()
+        };
+        let out = [
+            "alter role \"u\" nologin",
+            "alter role \"u\" connection limit 0",
+            "revoke all on database \"s\" from \"u\" cascade",
+        ];
+        for stage in [Stage::Incoming, Stage::Left] {
+            assert_eq!(sql(&exact(), stage), out);
+        }
+        assert_eq!(sql(&exact(), Stage::Frozen), Vec::<String>::new());
+        let shut = Found {
+            open: true,
+            ..Found::default()
+        };
+        assert_eq!(sql(&shut, Stage::Incoming), Vec::<String>::new());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Names and passwords that a connection string of kine can carry.
 
-use crate::tenancy::{Claim, Password, TenancyError};
+use crate::tenancy::{Claim, Password, Stage, TenancyError};
 
 /// The database with the claims.
 pub const PLACE: &str = "steward";
@@ -71,6 +71,16 @@ fn fault(name: &str, length: usize, rules: &Rules) -> Option<String> {
     }
 }
 
+/// The stage in a row of claims.
+pub fn stage_of(schema: &str, text: &str) -> Result<Stage, TenancyError> {
+    Stage::parse(text).ok_or_else(|| {
+        TenancyError::Refused(format!(
+            "the claim on schema {schema:?} is at the stage {text:?}, which this version of \
+             Steward does not know"
+        ))
+    })
+}
+
 /// Refuses passwords that servers and kine do not all read as the same.
 pub fn admit_password(password: &Password) -> Result<(), TenancyError> {
     let text = password.expose();
@@ -104,6 +114,8 @@ mod tests {
             schema: schema.to_owned(),
             user: user.to_owned(),
             role: None,
+            stage: Stage::Serving,
+            prefix: None,
         };
         admit(&claim, &rules)
     }

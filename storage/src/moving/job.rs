@@ -1,0 +1,457 @@
+//! One move, from its beginning to its end.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use super::compare::{self, Same};
+use super::copy::{Both, Rewrite};
+use super::{Held, Limits, MoveError, Phase, Progress, Report, Side, clear, stored, thaw};
+use crate::tenancy::contents::ContentsError;
+use crate::tenancy::{Claim, Data, Stage, TenancyError};
+
+/// How often a copy is begun, all in all.
+const COPIES: u32 = 6;
+/// What the margin is multiplied by when the source has overtaken it.
+const WIDER: u64 = 10;
+/// Revisions that a target is ahead, if nobody says: etcd is raised by writes.
+const MARGIN_OF_ETCD: u64 = 20_000;
+const MARGIN_OF_SQL: u64 = 1_000_000;
+/// How often both sides are compared, with what differs mended in between.
+const COMPARISONS: u32 = 4;
+/// How long changes are followed before the freeze, at most, and what is little of them.
+const FOLLOWING: Duration = Duration::from_secs(60);
+const LITTLE: Duration = Duration::from_millis(200);
+
+/// Why a copy was not finished.
+pub enum Stop {
+    /// The source has forgotten changes that were still to be followed.
+    Compacted,
+    /// The source has come to revisions that the copy has.
+    Overtaken,
+    Failed(MoveError),
+}
+
+impl From<MoveError> for Stop {
+    fn from(error: MoveError) -> Self {
+        Stop::Failed(error)
+    }
+}
+
+/// What the source failed with.
+pub fn of_source(error: ContentsError) -> Stop {
+    match error {
+        ContentsError::Compacted => Stop::Compacted,
+        ContentsError::Failed(TenancyError::Refused(why)) => MoveError::Refused(why).into(),
+        ContentsError::Failed(error) => MoveError::Source(error).into(),
+    }
+}
+
+/// What the target failed with.
+pub fn of_target(error: ContentsError) -> Stop {
+    match error {
+        ContentsError::Compacted => Stop::Compacted,
+        ContentsError::Failed(TenancyError::Refused(why)) => MoveError::Refused(why).into(),
+        ContentsError::Failed(error) => MoveError::Target(error).into(),
+    }
+}
+
+/// What is known of one move.
+pub struct Job<'a> {
+    source: &'a Side,
+    target: &'a Side,
+    limits: &'a Limits,
+    told: &'a (dyn Fn(Progress) + Send + Sync),
+    stop: &'a CancellationToken,
+    begun: Instant,
+    frozen: Option<Instant>,
+    copying: Duration,
+    progress: Progress,
+    begun_anew: u32,
+}
+
+impl<'a> Job<'a> {
+    pub fn new(
+        source: &'a Side,
+        target: &'a Side,
+        limits: &'a Limits,
+        told: &'a (dyn Fn(Progress) + Send + Sync),
+        stop: &'a CancellationToken,
+    ) -> Self {
+        Job {
+            source,
+            target,
+            limits,
+            told,
+            stop,
+            begun: Instant::now(),
+            frozen: None,
+            copying: Duration::ZERO,
+            progress: Progress {
+                phase: Phase::Preparing,
+                total_keys: None,
+                copied_keys: 0,
+                copied_bytes: 0,
+                frozen_for: None,
+            },
+            begun_anew: 0,
+        }
+    }
+
+    pub async fn run(mut self, held: Held) -> Result<Report, MoveError> {
+        let verified = match self.prepare(held).await {
+            Ok(()) => self.copy().await,
+            Err(error) => Err(error),
+        };
+        match verified {
+            Ok(report) => self.switch(report).await,
+            Err(error) => {
+                self.give_up().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Says how far it is.
+    fn tell(&mut self, phase: Phase) {
+        self.progress.phase = phase;
+        self.progress.frozen_for = self.frozen.map(|since| since.elapsed());
+        (self.told)(self.progress);
+    }
+
+    /// Does something that can be left at any time, as long as there is time and nobody says
+    /// stop. Claims are changed outside of this, so that no such request is on its way when
+    /// it is given up.
+    async fn within<T>(
+        limits: &Limits,
+        clocks: (Instant, Option<Instant>),
+        stop: &CancellationToken,
+        work: impl Future<Output = Result<T, Stop>>,
+    ) -> Result<T, Stop> {
+        let (begun, frozen) = clocks;
+        let whole = async {
+            match limits.whole {
+                Some(whole) => sleep_until(begun + whole).await,
+                None => std::future::pending().await,
+            }
+        };
+        let freeze = async {
+            match frozen {
+                Some(since) => sleep_until(since + limits.freeze).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => Err(MoveError::Aborted.into()),
+            () = freeze => Err(MoveError::FrozenTooLong(limits.freeze).into()),
+            () = whole => Err(MoveError::TookTooLong(limits.whole.unwrap_or_default()).into()),
+            done = work => done,
+        }
+    }
+
+    /// A source that serves, and a target that nobody uses and that is empty.
+    async fn prepare(&mut self, held: Held) -> Result<(), MoveError> {
+        self.tell(Phase::Preparing);
+        match held.source.stage {
+            Stage::Serving => {}
+            // Whoever froze it is gone.
+            Stage::Frozen => thaw(self.source).await.map_err(MoveError::Source)?,
+            stage @ (Stage::Incoming | Stage::Left) => {
+                return Err(MoveError::Refused(format!(
+                    "schema {:?} cannot be moved: it is {}, so that no tenant works with it",
+                    self.source.claim.schema,
+                    stage.as_str()
+                )));
+            }
+        }
+        if held.target == Some(Stage::Frozen) {
+            return Err(MoveError::Refused(format!(
+                "schema {:?} of the datastore that the tenant is to move to is frozen: its data \
+                 is being moved away",
+                self.target.claim.schema
+            )));
+        }
+        self.refuse_prefix(&held.source)?;
+        if self.stop.is_cancelled() {
+            return Err(MoveError::Aborted);
+        }
+        self.claim_target(held.target).await.map_err(refusal)
+    }
+
+    /// In etcd, rights are for one prefix alone.
+    fn refuse_prefix(&self, source: &Claim) -> Result<(), MoveError> {
+        let target = &self.target.claim;
+        let own = format!("/{}", target.schema);
+        let prefix = target.prefix(self.target.tenancy.through_kine());
+        if !self.target.tenancy.through_kine() && prefix != own {
+            return Err(MoveError::Refused(format!(
+                "the tenant's keys begin with {prefix:?}, which in etcd has to be {own:?}: move \
+                 it with that as the prefix of the target's claim, which rewrites all keys"
+            )));
+        }
+        let from = source.prefix(self.source.tenancy.through_kine());
+        for prefix in [&prefix, &from] {
+            if !prefix.starts_with('/') || prefix.ends_with('/') {
+                return Err(MoveError::Refused(format!(
+                    "the prefix {prefix:?} of the tenant's keys does not begin with a slash, or \
+                     ends with one"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    async fn claim_target(&self, stage: Option<Stage>) -> Result<(), TenancyError> {
+        let Side {
+            tenancy,
+            claim,
+            password,
+        } = self.target;
+        let incoming = claim.at(Stage::Incoming);
+        match stage {
+            Some(Stage::Left) => {
+                let left = claim.at(Stage::Left);
+                let turned = tenancy.turn(&left, Stage::Incoming, password.as_ref());
+                turned.await?;
+            }
+            // What an attempt before has left.
+            Some(Stage::Incoming) => {
+                let turned = tenancy.turn(&incoming, Stage::Incoming, password.as_ref());
+                clear(self.target, &turned.await?).await?;
+            }
+            _ => {}
+        }
+        tenancy
+            .prepare(&incoming, password.as_ref(), Data::New)
+            .await
+    }
+
+    /// Copies until the target is the same as the source, which is frozen then.
+    async fn copy(&mut self) -> Result<Report, MoveError> {
+        let mut margin = self.limits.margin.unwrap_or({
+            match self.target.tenancy.through_kine() {
+                true => MARGIN_OF_SQL,
+                false => MARGIN_OF_ETCD,
+            }
+        });
+        loop {
+            let stopped = match self.copy_once(margin).await {
+                Ok(report) => return Ok(report),
+                Err(Stop::Failed(error)) => return Err(error),
+                Err(stopped) => stopped,
+            };
+            self.begun_anew += 1;
+            if self.frozen.take().is_some() {
+                thaw(self.source).await.map_err(MoveError::Source)?;
+            }
+            let why = match stopped {
+                Stop::Overtaken => {
+                    margin = margin.saturating_mul(WIDER).max(margin + 1000);
+                    "the source came to revisions that had been given in the target"
+                }
+                _ => "the source was compacted before what was written could be followed",
+            };
+            tracing::info!(why, margin, "the copy is begun anew");
+            if self.begun_anew >= COPIES {
+                return Err(MoveError::Differs(format!(
+                    "the copy was begun {COPIES} times and not finished, at last because {why}; \
+                     move the tenant when less is written"
+                )));
+            }
+        }
+    }
+
+    async fn copy_once(&mut self, margin: u64) -> Result<Report, Stop> {
+        let (limits, stop, begun) = (self.limits, self.stop, self.begun);
+        let serving = self.source.claim.at(Stage::Serving);
+        let mut both = {
+            let open = self.open(&serving);
+            Self::within(limits, (begun, None), stop, open).await?
+        };
+        let work = self.follow_serving(&mut both, margin);
+        Self::within(limits, (begun, None), stop, work).await?;
+
+        self.copying = self.begun.elapsed();
+        let frozen = Instant::now();
+        self.frozen = Some(frozen);
+        self.tell(Phase::Freezing);
+        let password = self.source.password.as_ref();
+        let turned = self.source.tenancy.turn(&serving, Stage::Frozen, password);
+        let claim = turned
+            .await
+            .map_err(|error| refused_by(MoveError::Source, error))?;
+
+        let tenancy = &self.source.tenancy;
+        let work = async {
+            // The connection of before may have been ended with the tenant's.
+            both.source = tenancy
+                .contents(&claim, password)
+                .await
+                .map_err(MoveError::Source)?;
+            self.finish_frozen(&mut both).await
+        };
+        Self::within(limits, (begun, Some(frozen)), stop, work).await
+    }
+
+    /// Both sides, to be read and to be written.
+    async fn open(&self, serving: &Claim) -> Result<Both<'a>, Stop> {
+        let (source, target) = (self.source, self.target);
+        let from = serving.prefix(source.tenancy.through_kine());
+        let to = target.claim.prefix(target.tenancy.through_kine());
+        let incoming = target.claim.at(Stage::Incoming);
+        let opened = source.tenancy.contents(serving, source.password.as_ref());
+        let reader = opened.await.map_err(|error| of_source(error.into()))?;
+        let opened = target.tenancy.contents(&incoming, target.password.as_ref());
+        let writer = opened.await.map_err(|error| of_target(error.into()))?;
+        Ok(Both::new(reader, writer, Rewrite { from, to }))
+    }
+
+    /// All that is done while the tenant writes.
+    async fn follow_serving(&mut self, both: &mut Both<'_>, margin: u64) -> Result<(), Stop> {
+        self.tell(Phase::Preparing);
+        both.raise(margin).await?;
+        self.progress.total_keys = both.source.count().await.ok();
+        self.tell(Phase::Copying);
+        let mut tell = |keys: u64, bytes: u64| {
+            self.progress.copied_keys += keys;
+            self.progress.copied_bytes += bytes;
+            (self.told)(self.progress);
+        };
+        both.copy(&mut tell).await?;
+        self.tell(Phase::Following);
+        let following = Instant::now();
+        loop {
+            let round = Instant::now();
+            both.follow(false).await?;
+            both.refuse_overtaken(margin / 2).await?;
+            if round.elapsed() < LITTLE || following.elapsed() > FOLLOWING {
+                return Ok(());
+            }
+            self.tell(Phase::Following);
+        }
+    }
+
+    /// All that is done while the tenant cannot write.
+    async fn finish_frozen(&mut self, both: &mut Both<'_>) -> Result<Report, Stop> {
+        let source_revision = both.source.newest().await.map_err(of_source)?;
+        both.refuse_overtaken(0).await?;
+        both.follow(true).await?;
+        self.tell(Phase::Verifying);
+        let (same, mended) = self.verify(both).await?;
+        let floor = both.floor;
+        both.target.seal(floor).await.map_err(of_target)?;
+        Ok(Report {
+            done_before: false,
+            keys: same.keys,
+            bytes: same.bytes,
+            digest: same.digest,
+            copying: self.copying,
+            frozen: Duration::ZERO,
+            source_revision,
+            target_revision: floor,
+            mended,
+            begun_anew: self.begun_anew,
+        })
+    }
+
+    /// Compares until nothing differs and nothing was written since.
+    async fn verify(&mut self, both: &mut Both<'_>) -> Result<(Same, u64), Stop> {
+        let mut mended = 0;
+        let mut last = String::new();
+        for round in 0..COMPARISONS {
+            let compared = compare::compare(both, round > 0).await;
+            match compared {
+                Err(Stop::Compacted) => continue,
+                Err(stop) => return Err(stop),
+                Ok(compare::Compared::Same(same)) => match both.follow(true).await? {
+                    0 => return Ok((same, mended)),
+                    // Somebody who was late has let the tenant write; or a lease has ended.
+                    _ => both.refuse_overtaken(0).await?,
+                },
+                Ok(compare::Compared::Differs(keys)) => {
+                    last = keys.first().cloned().unwrap_or_default();
+                    mended += both.mend(&keys).await?;
+                }
+            }
+            self.tell(Phase::Verifying);
+        }
+        Err(MoveError::Differs(format!(
+            "the two datastores did not become the same: {mended} keys were mended in \
+             {COMPARISONS} comparisons, and there are others, such as {last:?}; look for who else \
+             writes to either of them, and try again"
+        ))
+        .into())
+    }
+
+    /// Puts the target in service. From here on nobody stops it.
+    async fn switch(mut self, mut report: Report) -> Result<Report, MoveError> {
+        self.tell(Phase::Switching);
+        // Somebody who thaws the source takes it for the one that counts.
+        let held = match stored(self.source).await {
+            Ok(Some(claim)) if claim.stage == Stage::Frozen => Ok(()),
+            Ok(_) => Err(MoveError::Refused(format!(
+                "schema {:?} was let serve by somebody else while it was moved",
+                self.source.claim.schema
+            ))),
+            Err(error) => Err(MoveError::Source(error)),
+        };
+        if let Err(error) = held {
+            self.give_up().await;
+            return Err(error);
+        }
+        let incoming = self.target.claim.at(Stage::Incoming);
+        let password = self.target.password.as_ref();
+        let turned = self
+            .target
+            .tenancy
+            .turn(&incoming, Stage::Serving, password);
+        if let Err(error) = turned.await {
+            return match stored(self.target).await {
+                // It is not what counts, and nothing makes it so any more once it is fenced.
+                Ok(found) if found.as_ref().is_none_or(|it| it.stage == Stage::Incoming) => {
+                    self.give_up().await;
+                    Err(MoveError::Target(error))
+                }
+                // It serves, perhaps without all of its rights; the next attempt sees to them.
+                _ => Err(MoveError::Target(error)),
+            };
+        }
+        report.frozen = self.frozen.map_or(Duration::ZERO, |since| since.elapsed());
+        Ok(report)
+    }
+
+    /// Lets the source serve, and takes the target away. What cannot be done now is left for
+    /// [`super::undo`].
+    async fn give_up(&self) {
+        let fenced = match stored(self.target).await {
+            Ok(Some(claim)) if claim.stage == Stage::Incoming => {
+                let password = self.target.password.as_ref();
+                let turned = self.target.tenancy.turn(&claim, Stage::Incoming, password);
+                turned.await.ok()
+            }
+            _ => None,
+        };
+        if let Err(error) = thaw(self.source).await {
+            tracing::warn!(%error, "the source of a move that failed stays frozen for now");
+        }
+        if let Some(claim) = fenced
+            && let Err(error) = clear(self.target, &claim).await
+        {
+            tracing::warn!(%error, "the target of a move that failed is not empty yet");
+        }
+    }
+}
+
+/// What a datastore refused is nobody's failure.
+fn refused_by(of: fn(TenancyError) -> MoveError, error: TenancyError) -> MoveError {
+    match error {
+        TenancyError::Refused(why) => MoveError::Refused(why),
+        error => of(error),
+    }
+}
+
+fn refusal(error: TenancyError) -> MoveError {
+    refused_by(MoveError::Target, error)
+}
