@@ -119,8 +119,7 @@ impl About<'_> {
             Wish::Finish(migration) => self.finish(&tenant, migration).await,
             Wish::CallOff(migration) => {
                 *failures = Failures::default();
-                self.call_off(&held, migration).await;
-                timing::MIGRATION_STEP
+                self.call_off(&held, migration).await
             }
             Wish::Thaw => {
                 self.thaw(&held).await;
@@ -202,13 +201,17 @@ impl About<'_> {
         self.timed(store.claims(self.uid)).await
     }
 
-    /// Brings the source back into service and takes away what is in the target, whoever
-    /// has begun the move.
-    async fn call_off(&self, held: &Held, mut migration: MigrationStatus) {
-        self.thaw(held).await;
+    /// Takes away what is in the target and brings the source back into service, whoever
+    /// has begun the move. As long as it cannot be known whether the target was put in
+    /// service, the source stays as it is: data is never written in two places.
+    async fn call_off(&self, held: &Held, mut migration: MigrationStatus) -> Duration {
         let target = migration.target.clone().unwrap_or_default();
-        let left = self.clear(&target).await;
-        if let Err(why) = &left {
+        let cleared = self.clear(&target).await;
+        if let Err(why) = &cleared {
+            if self.serves_from(&held.data_store).await != Ok(true) {
+                self.tell(told::stuck(migration, &target, why));
+                return timing::MIGRATION_WAITS;
+            }
             let problem = format!("a move to DataStore {target} was called off: {why}");
             let left = Left {
                 claim: &held.claim,
@@ -220,9 +223,10 @@ impl About<'_> {
                 tracing::warn!(tenant = %self.name, "{problem}; not recorded: {why}");
             }
         }
+        self.thaw(held).await;
         migration.phase = Phase::Aborted;
         migration.completion_time = Some(told::time(self.ctx.now()));
-        migration.message = left.err().map(|why| {
+        migration.message = cleared.err().map(|why| {
             format!(
                 "what was copied is removed later: {}",
                 why.trim_end_matches('.')
@@ -230,6 +234,14 @@ impl About<'_> {
         });
         self.tell_all(false, reason::MIGRATION_ABORTED, migration)
             .await;
+        timing::MIGRATION_STEP
+    }
+
+    /// Whether the tenant can write in this datastore: then no other one serves it.
+    async fn serves_from(&self, data_store: &str) -> Result<bool, String> {
+        let store = self.store(data_store)?;
+        let claims = self.claims(store.as_ref()).await?;
+        Ok(claims.iter().any(|claim| claim.stage == Stage::Serving))
     }
 
     /// Takes away what a move has brought to a datastore, as long as it is not in service.
@@ -239,10 +251,18 @@ impl About<'_> {
         }
         let store = self.store(target)?;
         for claim in self.claims(store.as_ref()).await? {
-            if claim.stage == Stage::Incoming {
-                self.timed(store.revoke(&claim)).await?;
-                self.timed(store.drop_data(&claim)).await?;
-                self.timed(store.release(&claim)).await?;
+            match claim.stage {
+                Stage::Incoming => {
+                    self.timed(store.revoke(&claim)).await?;
+                    self.timed(store.drop_data(&claim)).await?;
+                    self.timed(store.release(&claim)).await?;
+                }
+                Stage::Serving | Stage::Frozen => {
+                    // The next look ends what cannot be called off any more.
+                    self.hold(target, claim);
+                    return Err("the tenant is served from there already".to_owned());
+                }
+                Stage::Left => {}
             }
         }
         Ok(())

@@ -80,8 +80,9 @@ pub struct Limits {
     pub freeze: Duration,
     /// How long all of it may take.
     pub whole: Option<Duration>,
-    /// How many revisions the target is ahead at the beginning. `None`: as many as suit it; a
-    /// SQL database is raised for nothing, etcd by a write for each.
+    /// How many revisions the target is ahead at the beginning. `None`: a few
+    /// thousand, and more when the source overtakes them. A SQL database is raised for
+    /// nothing, etcd by a write for each.
     pub margin: Option<u64>,
 }
 

@@ -592,7 +592,7 @@ fn outcome(result: Result<(), StoreError>) -> Outcome {
             Some(AccessFact::Taken { by }) => {
                 return Outcome::Failed {
                     reason: reason::SCHEMA_TAKEN.into(),
-                    message: format!("schema or user belongs to {by}"),
+                    message: format!("{}{by}", place::TAKEN),
                     retry: false,
                     finding: None,
                 };
@@ -647,8 +647,6 @@ mod tests {
                 schema: format!("schema of {uid}"),
                 user: "u".into(),
                 role: None,
-                stage: Stage::Serving,
-                prefix: None,
             };
             Self(Mutex::new(uids.iter().map(|uid| (claim(uid), 7)).collect()))
         }

@@ -165,10 +165,14 @@ async fn check(ctx: &Context, name: &NamespacedName, uid: &str) -> Option<Checke
     })
 }
 
-/// Whether the data of a tenant cannot be written, because it is being moved.
+/// Whether the data of a tenant cannot be written, because it is being moved: whoever does
+/// that looks after the rights.
 fn is_frozen(facts: &TenantFacts) -> bool {
     let migration = facts.migration.as_ref();
-    migration.is_some_and(|it| matches!(it.phase, Phase::Freezing | Phase::Verifying))
+    let stopped =
+        migration.is_some_and(|it| matches!(it.phase, Phase::Freezing | Phase::Verifying));
+    let held = facts.held.as_ref();
+    stopped || held.is_some_and(|held| held.claim.stage == Stage::Frozen)
 }
 
 /// Whether there are objects of a tenant that are made after its grant: its status may
@@ -299,8 +303,6 @@ mod tests {
             schema: "s".into(),
             user: "u".into(),
             role: None,
-            stage: Stage::Serving,
-            prefix: None,
         }
     }
 

@@ -164,8 +164,6 @@ mod tests {
             schema: schema.into(),
             user: schema.into(),
             role: None,
-            stage: Stage::Serving,
-            prefix: None,
         };
         let wished = claim("1", "wished");
         let found = [claim("2", "not-its"), claim("1", "a"), claim("1", "b")];

@@ -50,7 +50,8 @@ impl About<'_> {
             return until.saturating_duration_since(Instant::now());
         }
         let source = held.data_store.as_str();
-        let before = self.ctx.facts.tenant(self.uid).migration;
+        let said = || tenant.status.as_ref()?.migration.clone();
+        let before = self.ctx.facts.tenant(self.uid).migration.or_else(said);
         let begun = match self.ends(tenant, held, target).await {
             Ok(ends) => match MOVES.try_acquire() {
                 Ok(place) => Ok((ends, place)),
@@ -61,7 +62,12 @@ impl About<'_> {
         let (ends, _place) = match begun {
             Ok(begun) => begun,
             Err(why) => {
-                self.tell(told::pending(source, target, before, why));
+                self.tell(match before {
+                    Some(before) if told::is_stopped(before.phase) => {
+                        told::stuck(before, target, &why)
+                    }
+                    before => told::pending(source, target, before, why),
+                });
                 return timing::MIGRATION_WAITS;
             }
         };
@@ -94,6 +100,12 @@ impl About<'_> {
                 failures.until = Some(Instant::now() + wait);
                 if let Err(why) = self.undo(&ends).await {
                     tracing::warn!(tenant = %self.name, "not all of a failed move is undone: {why}");
+                    // It may not be able to write: nothing is as urgent.
+                    if self.serves_from(source).await != Ok(true) {
+                        failures.until = None;
+                        self.tell(told::stuck(migration, target, &why));
+                        return timing::MIGRATION_WAITS;
+                    }
                 }
                 let why = error.to_string();
                 migration.phase = MigrationPhase::Failed;
@@ -131,8 +143,13 @@ impl About<'_> {
             told::progress(&mut known.0, &progress);
             let migration = known.0.clone();
             let turned = migration.phase != before;
+            // What another process left frozen is thawed before anything is copied.
+            let thawed = progress.phase == data::Phase::Copying;
             self.ctx.facts.update_tenant(self.uid, |facts| {
                 facts.migration = Some(migration);
+                if let Some(held) = facts.held.as_mut().filter(|_| thawed) {
+                    held.claim.stage = Stage::Serving;
+                }
             });
             if turned || known.1.elapsed() >= timing::MIGRATION_TOLD {
                 known.1 = Instant::now();

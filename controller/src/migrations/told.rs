@@ -31,6 +31,25 @@ pub fn pending(
     }
 }
 
+/// Whether writes are refused in this phase.
+pub fn is_stopped(phase: MigrationPhase) -> bool {
+    matches!(phase, MigrationPhase::Freezing | MigrationPhase::Verifying)
+}
+
+/// One of which nobody knows whether the target was put in service: until it answers, the
+/// source takes no writes.
+pub fn stuck(migration: MigrationStatus, target: &str, why: &str) -> MigrationStatus {
+    MigrationStatus {
+        phase: MigrationPhase::Freezing,
+        message: Some(format!(
+            "Writes are refused until DataStore {target} answers, which may have been put in \
+             service: {}. If it is gone for good, delete it.",
+            why.trim_end_matches('.')
+        )),
+        ..migration
+    }
+}
+
 /// Takes in how far it is.
 pub fn progress(migration: &mut MigrationStatus, progress: &Progress) {
     migration.phase = match progress.phase {
@@ -52,11 +71,14 @@ pub fn progress(migration: &mut MigrationStatus, progress: &Progress) {
 /// The data is in service in the target.
 pub fn switching(migration: &mut MigrationStatus, report: &Report) {
     migration.phase = MigrationPhase::Switching;
+    migration.message = None;
+    if report.done_before {
+        return;
+    }
     migration.total_keys = Some(number(report.keys));
     migration.copied_bytes = Some(number(report.bytes));
     migration.frozen_milliseconds = Some(milliseconds(report.frozen));
     migration.digest = Some(report.digest.clone());
-    migration.message = None;
 }
 
 fn number(number: u64) -> i64 {

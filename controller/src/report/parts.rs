@@ -521,17 +521,7 @@ pub fn supported(world: &World) -> Judgement {
 }
 
 fn acted_upon(world: &World) -> Judgement {
-    let mut unsupported = v1alpha1::unsupported(&world.tenant.spec);
-    let chosen = store::data_store(world);
-    if world
-        .tenant
-        .spec
-        .data_store
-        .as_ref()
-        .is_some_and(|named| Some(named) != chosen.as_ref())
-    {
-        unsupported.push("spec.dataStore (the data is not moved)".to_owned());
-    }
+    let unsupported = v1alpha1::unsupported(&world.tenant.spec);
     if !unsupported.is_empty() {
         return Judgement::no(
             reason::FIELDS_NOT_SUPPORTED,

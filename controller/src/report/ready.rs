@@ -522,10 +522,8 @@ fn of_store(world: &World, failure: &ProbeFailure) -> Option<Judgement> {
             return Some(Judgement::no(told.reason, told.message));
         }
         Some(AccessFact::Taken { by }) => {
-            return Some(Judgement::no(
-                reason::SCHEMA_TAKEN,
-                format!("The tenant's place in the DataStore belongs to {by}"),
-            ));
+            let told = store::taken(world, by);
+            return Some(Judgement::no(told.reason, told.message));
         }
         _ => {}
     }

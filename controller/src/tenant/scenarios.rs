@@ -340,6 +340,41 @@ fn names_that_belong_to_another_tenant() {
     story.end("schema_taken");
 }
 
+/// Whoever may see this tenant may not be one to know of those of other namespaces.
+#[test]
+fn tenants_of_other_namespaces_are_not_named() {
+    for (by, named) in [
+        ("others/secret-project (uid 7)", false),
+        ("tenants/b (uid 8)", true),
+    ] {
+        let told = |lab: &mut Lab| {
+            lab.pass();
+            serde_json::to_string(&lab.world.tenant.status).unwrap()
+        };
+        let name = by.split_once(' ').unwrap().0;
+        let mut lab = Lab::new();
+        lab.world.store.access = Some(AccessFact::Taken { by: by.to_owned() });
+        assert_eq!(told(&mut lab).contains(name), named, "{by}");
+        // The same as the answer to an attempt.
+        let mut lab = Lab::new();
+        let plan = lab.plan();
+        let said = format!("{}{by}", crate::tenant::backing::store::TAKEN);
+        let refused = plan.steps.iter().map(|step| match step {
+            Step::Grant(_) => crate::tenant::Outcome::Failed {
+                reason: apiservice::condition::reason::SCHEMA_TAKEN.to_owned(),
+                message: said.clone(),
+                retry: false,
+                finding: None,
+            },
+            _ => crate::tenant::Outcome::NotReached,
+        });
+        lab.report(&plan, &refused.collect::<Vec<_>>());
+        let status = serde_json::to_string(&lab.world.tenant.status).unwrap();
+        assert!(status.contains("SchemaTaken"), "{status}");
+        assert_eq!(status.contains(name), named, "{by}");
+    }
+}
+
 /// A DataStore goes with its last tenant: it gets no further ones.
 #[test]
 fn a_data_store_that_is_being_deleted_takes_no_new_tenants() {

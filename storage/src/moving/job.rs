@@ -16,13 +16,22 @@ const COPIES: u32 = 6;
 /// What the margin is multiplied by when the source has overtaken it.
 const WIDER: u64 = 10;
 /// Revisions that a target is ahead, if nobody says: etcd is raised by writes.
-const MARGIN_OF_ETCD: u64 = 20_000;
-const MARGIN_OF_SQL: u64 = 1_000_000;
+/// So is one to which the tenant is moved later: what a SQL database is ahead has to be
+/// written there.
+const MARGIN: u64 = 5_000;
 /// How often both sides are compared, with what differs mended in between.
 const COMPARISONS: u32 = 4;
 /// How long changes are followed before the freeze, at most, and what is little of them.
 const FOLLOWING: Duration = Duration::from_secs(60);
 const LITTLE: Duration = Duration::from_millis(200);
+/// A round of which the tenant may wait for the end.
+const SHORT: Duration = Duration::from_secs(3);
+
+/// Whether the target is as close as it comes while the tenant writes: a round took little
+/// time, or hardly less than the one before, in which as much had been written.
+fn is_close(took: Duration, before: Duration) -> bool {
+    took < LITTLE || took < SHORT && took.as_secs_f64() > 0.7 * before.as_secs_f64()
+}
 
 /// Why a copy was not finished.
 pub enum Stop {
@@ -230,12 +239,7 @@ impl<'a> Job<'a> {
 
     /// Copies until the target is the same as the source, which is frozen then.
     async fn copy(&mut self) -> Result<Report, MoveError> {
-        let mut margin = self.limits.margin.unwrap_or({
-            match self.target.tenancy.through_kine() {
-                true => MARGIN_OF_SQL,
-                false => MARGIN_OF_ETCD,
-            }
-        });
+        let mut margin = self.limits.margin.unwrap_or(MARGIN);
         loop {
             let stopped = match self.copy_once(margin).await {
                 Ok(report) => return Ok(report),
@@ -322,13 +326,16 @@ impl<'a> Job<'a> {
         both.copy(&mut tell).await?;
         self.tell(Phase::Following);
         let following = Instant::now();
+        let mut before = Duration::MAX;
         loop {
             let round = Instant::now();
             both.follow(false).await?;
             both.refuse_overtaken(margin / 2).await?;
-            if round.elapsed() < LITTLE || following.elapsed() > FOLLOWING {
+            let took = round.elapsed();
+            if is_close(took, before) || following.elapsed() > FOLLOWING {
                 return Ok(());
             }
+            before = took;
             self.tell(Phase::Following);
         }
     }
@@ -454,4 +461,21 @@ fn refused_by(of: fn(TenancyError) -> MoveError, error: TenancyError) -> MoveErr
 
 fn refusal(error: TenancyError) -> MoveError {
     refused_by(MoveError::Target, error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_tenant_is_not_followed_for_ever() {
+        let close =
+            |took, before| is_close(Duration::from_millis(took), Duration::from_millis(before));
+        assert!(close(100, u64::MAX));
+        assert!(!close(1_000, u64::MAX), "the first round tells nothing");
+        assert!(!close(500, 1_000), "each is much shorter");
+        assert!(close(450, 500));
+        assert!(close(900, 500), "or longer");
+        assert!(!close(4_000, 4_000), "nobody is to wait for that");
+    }
 }

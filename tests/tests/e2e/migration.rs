@@ -27,7 +27,7 @@ use crate::workers::{CONFIGURED, Tenant};
 
 const NAME: &str = "moving";
 /// How long a move may take in which nothing is in the way.
-const MOVED: Duration = Duration::from_secs(90);
+const MOVED: Duration = Duration::from_secs(150);
 /// How long one request may take.
 const REQUEST: Duration = Duration::from_secs(5);
 
@@ -238,7 +238,7 @@ async fn called_off(stage: &Stage, database: &Database) {
         .pods(SYSTEM, "app.kubernetes.io/component=controller")
         .await;
     for pod in &pods {
-        for process in stage.processes(pod, "controller") {
+        for process in stage.processes(pod, "steward-control") {
             process.kill();
         }
     }

@@ -97,6 +97,9 @@ pub fn told(migration: &MigrationStatus) -> String {
         Phase::Following => {
             format!("What was written meanwhile is copied {way}: {copied} objects so far")
         }
+        Phase::Freezing if migration.message.is_some() => {
+            migration.message.clone().unwrap_or_default()
+        }
         Phase::Freezing => {
             format!("Writes are refused while the last objects are copied {way}; reads go on")
         }

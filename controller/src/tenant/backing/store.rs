@@ -143,8 +143,6 @@ pub fn wished(tenant: &TenantControlPlane, driver: Driver) -> Claim {
         schema,
         namespace,
         name,
-        stage: Stage::Serving,
-        prefix: None,
     }
 }
 
@@ -396,7 +394,7 @@ fn files_there(world: &World) -> Files {
 fn grant(world: &World, plan: &mut Plan, claim: &Claim, password: Option<&Password>) -> bool {
     let confirmed = held(world).is_some();
     // Whoever moves the data has taken the right to write, and gives it back.
-    if moving::is_frozen(world) && confirmed {
+    if confirmed && (moving::is_frozen(world) || claim.stage == Stage::Frozen) {
         return true;
     }
     // Whether a claim of ours is somewhere that has not been found yet: the
@@ -405,16 +403,7 @@ fn grant(world: &World, plan: &mut Plan, claim: &Claim, password: Option<&Passwo
     let mut unknown = false;
     let missing = match &world.store.access {
         Some(AccessFact::Taken { by }) => {
-            plan.push(Step::Wait(waiting(
-                reason::SCHEMA_TAKEN,
-                format!(
-                    "Schema {} or user {} belongs to {by}. {}",
-                    claim.schema,
-                    claim.user,
-                    remedy_of_taken(world, by)
-                ),
-                true,
-            )));
+            plan.push(Step::Wait(taken(world, by)));
             return false;
         }
         Some(AccessFact::Refused(why)) => {
@@ -522,12 +511,26 @@ fn former(world: &World) -> String {
     format!("{}/{}", text(&meta.namespace), text(&meta.name))
 }
 
-/// What to do about names that `by` (`NAMESPACE/NAME (UID)`) holds.
-fn remedy_of_taken(world: &World, by: &str) -> &'static str {
-    match by.starts_with(&format!("{} (", former(world))) {
-        true => FORMER_GOES,
-        false => OTHER_NAMES,
-    }
+/// How a step in the database says that names are another tenant's; then by whom
+/// (`NAMESPACE/NAME (UID)`).
+pub const TAKEN: &str = "schema or user belongs to ";
+
+/// Names that `by` (`NAMESPACE/NAME (UID)`) holds. Who may see this tenant need not be told
+/// of those in other namespaces: the controller's log names them.
+pub fn taken(world: &World, by: &str) -> Waiting {
+    let claim = claim(world);
+    let (holder, remedy) = if by.starts_with(&format!("{} (", former(world))) {
+        (by, FORMER_GOES)
+    } else if by.starts_with(&format!("{}/", world.namespace())) {
+        (by, OTHER_NAMES)
+    } else {
+        ("a tenant control plane of another namespace", OTHER_NAMES)
+    };
+    let message = format!(
+        "Schema {} or user {} belongs to {holder}. {remedy}",
+        claim.schema, claim.user
+    );
+    waiting(reason::SCHEMA_TAKEN, message, true)
 }
 
 /// The former tenant of the name is being cleaned up after, which may wait for its
@@ -545,13 +548,8 @@ const OTHER_NAMES: &str = "Set spec.dataStoreSchema to another name; where it is
 /// have for it, so that the first event about it says what to do.
 pub fn explain_failure(world: &World, reason: &str, message: &str) -> Option<Waiting> {
     if reason == reason::SCHEMA_TAKEN {
-        let own = format!("control plane {} (", former(world));
-        let remedy = match message.contains(&own) {
-            true => FORMER_GOES,
-            false => OTHER_NAMES,
-        };
-        let message = format!("{}. {remedy}", message.trim_end_matches('.'));
-        return Some(waiting(reason::SCHEMA_TAKEN, message, true));
+        let by = message.strip_prefix(TAKEN).unwrap_or_default();
+        return Some(taken(world, by.trim_end_matches('.')));
     }
     let kinds = [
         StoreProblemKind::Unreachable,

@@ -47,7 +47,7 @@ const ASKED_AGAIN: Duration = Duration::from_millis(50);
 const RAISE: &str = "/steward.butlerlabs.dev/raise";
 /// Such writes on their way at a time, and how many there may be. Each takes about a hundred
 /// bytes of the database until it is compacted.
-const RAISES: usize = 500;
+const RAISES: usize = 64;
 const MOST_RAISED: u64 = 5_000_000;
 
 /// The keys of one tenant.
