@@ -216,7 +216,7 @@ impl Driver {
     }
 
     /// Whether a tenant's user proves by a password who it is. In etcd it does by its
-    /// certificate.
+    /// certificate. With NATS the password is what its key is made of.
     pub fn has_passwords(self) -> bool {
         self != Self::Etcd
     }

@@ -142,6 +142,18 @@ impl Nats {
         std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
 
+    /// `STOP`, `CONT` or `KILL`.
+    pub fn signal(&self, signal: &str) -> Result<()> {
+        let pid = self.child.id().to_string();
+        let done = Command::new("kill")
+            .args([&format!("-{signal}"), &pid])
+            .status()?;
+        match done.success() {
+            true => Ok(()),
+            false => Err(Error::other(format!("kill -{signal}: {done}"))),
+        }
+    }
+
     /// Ends it at once.
     pub fn stop(&mut self) {
         let _ = self.child.kill();
