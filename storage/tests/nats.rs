@@ -495,6 +495,62 @@ async fn a_server_that_was_away_is_found_again() {
     assert_eq!(tenancy.check(&a, Some(&secret())).await, Ok(Access::Exact));
 }
 
+/// What the administrator does holds at each server of a cluster, and data outlives one.
+#[tokio::test]
+async fn a_cluster_is_one_server() {
+    let servers = lab::nats::start_cluster(3).await;
+    let tenancy = connect(Connection {
+        endpoints: servers.iter().map(Nats::endpoint).collect(),
+        ..connection(&servers[0])
+    })
+    .unwrap();
+    let a = claim("1", "a", "u");
+    prepare(&*tenancy, &a).await.unwrap();
+    assert_eq!(tenancy.check(&a, Some(&secret())).await, Ok(Access::Exact));
+    for server in &servers {
+        let open = tenant(server, &a).await.unwrap();
+        let info = ask(&open, "$JS.API.STREAM.INFO.KV_a", "").await.unwrap();
+        assert_eq!(info["config"]["num_replicas"], 3, "{info}");
+        ask(&open, "$KV.a.key", "value").await.unwrap();
+    }
+    // kine has to ask for the same number of copies.
+    let file = File::of(&a);
+    let three = lab::nats::endpoint_of(&servers, &a, &file);
+    let authority = servers[0].directory().join("ca.crt");
+    Kine::start_with(&authority, &three).work().await;
+
+    let mut servers = servers;
+    servers[2].stop();
+    let begin = std::time::Instant::now();
+    while tenancy.check(&a, Some(&secret())).await != Ok(Access::Exact) {
+        assert!(begin.elapsed() < Duration::from_secs(40));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    servers[2].start_again().unwrap();
+    lab::nats::is_whole(&servers).await;
+    tenancy.revoke(&a).await.unwrap();
+    for server in &servers {
+        let shut = async || tenant(server, &a).await.is_err();
+        let begin = std::time::Instant::now();
+        while !shut().await {
+            assert!(
+                begin.elapsed() < Duration::from_secs(5),
+                "{}",
+                server.endpoint()
+            );
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+    tenancy.drop_data(&a).await.unwrap();
+    assert_eq!(tenancy.remaining(&a).await, Ok(0));
+    tenancy.release(&a).await.unwrap();
+    assert!(tenancy.claimants().await.unwrap().is_empty());
+    for server in &servers {
+        assert!(tenant(server, &a).await.is_err());
+        assert_eq!(stored(server, &a), Vec::<std::path::PathBuf>::new());
+    }
+}
+
 #[tokio::test]
 async fn a_full_server_says_so() {
     let server = start_with(&Settings {

@@ -23,6 +23,40 @@ pub fn start_with(settings: &Settings) -> Nats {
     Nats::start(&super::newest("nats-server", "STEWARD_NATS"), settings).unwrap()
 }
 
+/// A cluster that takes streams.
+pub async fn start_cluster(count: usize) -> Vec<Nats> {
+    let program = super::newest("nats-server", "STEWARD_NATS");
+    let servers = Nats::start_cluster(&program, count).unwrap();
+    is_whole(&servers).await;
+    servers
+}
+
+/// Until all of them follow a leader.
+pub async fn is_whole(servers: &[Nats]) {
+    let begin = std::time::Instant::now();
+    loop {
+        let mut current = 0;
+        for server in servers {
+            let Ok(system) = enter(server, &server.system).await else {
+                continue;
+            };
+            let id = system.server_info().server_id;
+            let asked = ask(&system, &format!("$SYS.REQ.SERVER.{id}.HEALTHZ"), "").await;
+            let status = asked.map(|it| it["data"]["status"].clone());
+            current += usize::from(status == Ok(serde_json::json!("ok")));
+        }
+        if current == servers.len() {
+            return;
+        }
+        assert!(
+            begin.elapsed() < Duration::from_secs(60),
+            "{}",
+            servers[0].log()
+        );
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
 /// As the administrator of a `DataStore` connects.
 pub fn connection(server: &Nats) -> Connection {
     Connection {
@@ -103,6 +137,21 @@ pub fn endpoint(server: &Nats, claim: &Claim, file: &File) -> String {
         claim.schema,
         storage::tenancy::nats::replicas(1),
         file.path().display()
+    )
+}
+
+/// The same of a cluster.
+pub fn endpoint_of(servers: &[Nats], claim: &Claim, file: &File) -> String {
+    let others = servers[1..]
+        .iter()
+        .map(|it| format!(",nats://{}", it.endpoint()));
+    format!(
+        "nats://{}?bucket={}&noEmbed&replicas={}&credsFile={}{}",
+        servers[0].endpoint(),
+        claim.schema,
+        storage::tenancy::nats::replicas(servers.len()),
+        file.path().display(),
+        others.collect::<String>()
     )
 }
 

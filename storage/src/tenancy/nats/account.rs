@@ -150,6 +150,11 @@ impl Found {
         })
     }
 
+    /// Whether another token of the account came later.
+    pub fn is_older_than(&self, other: &Found) -> bool {
+        self.issued < other.issued
+    }
+
     /// The key that signs the tenant's user.
     pub fn tenants_signer(&self) -> Option<&str> {
         let keys = self.nats["signing_keys"].as_array()?;

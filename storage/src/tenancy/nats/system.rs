@@ -1,10 +1,13 @@
 //! The system account: what the servers are, and which accounts they know.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use async_nats::{Client, RequestErrorKind};
+use async_nats::{Client, RequestErrorKind, StatusCode};
 use bytes::Bytes;
+use futures::StreamExt;
 use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::account::{Found, Wanted};
 use super::connection::{Kept, Link, causes};
@@ -86,27 +89,31 @@ impl System {
         Ok(server)
     }
 
-    /// The account as the servers have it.
+    /// The account as the servers have it. All of them answer, those of a cluster too that
+    /// have missed something: the newest token counts, and nobody's word that there is none
+    /// before all had time for theirs.
     pub async fn account(
         &self,
         link: &Link,
         administrator: &Administrator,
         account: &str,
     ) -> Result<Option<Found>, TenancyError> {
+        let client = self.client(link, administrator).await?;
         let subject = format!("$SYS.REQ.ACCOUNT.{account}.CLAIMS.LOOKUP");
-        let token = self
-            .ask(link, administrator, subject, String::new())
-            .await?;
-        if token.is_empty() {
-            return Ok(None);
+        let answers = answers(&client, &subject, link.deadline).await;
+        let mut newest: Option<Found> = None;
+        for token in self.kept.unless_silent(answers)? {
+            let found = std::str::from_utf8(&token).ok().and_then(Found::read);
+            let Some(found) = found else {
+                return Err(TenancyError::Other(format!(
+                    "the token of account {account} cannot be read"
+                )));
+            };
+            if newest.as_ref().is_none_or(|it| it.is_older_than(&found)) {
+                newest = Some(found);
+            }
         }
-        let found = std::str::from_utf8(&token).ok().and_then(Found::read);
-        match found {
-            Some(found) => Ok(Some(found)),
-            None => Err(TenancyError::Other(format!(
-                "the token of account {account} cannot be read"
-            ))),
-        }
+        Ok(newest)
     }
 
     /// Makes an account what it should be, unless it is; whether something was to be done.
@@ -147,6 +154,47 @@ impl System {
         let subject = "$SYS.REQ.CLAIMS.DELETE".to_owned();
         let answer = self.ask(link, administrator, subject, token).await?;
         accepted(&answer)
+    }
+}
+
+/// How long the servers of a cluster have for their answers after the first of them.
+const OTHERS: Duration = Duration::from_millis(250);
+
+/// What is answered, without what is empty. At least one server has to answer.
+async fn answers(
+    client: &Client,
+    subject: &str,
+    deadline: Duration,
+) -> Result<Vec<Bytes>, TenancyError> {
+    let silence = |e: &dyn std::fmt::Display| TenancyError::Unreachable(format!("{subject}: {e}"));
+    let is_cluster = client.server_info().cluster.is_some();
+    let inbox = client.new_inbox();
+    let listening = client.subscribe(inbox.clone()).await;
+    let mut listening = listening.map_err(|e| silence(&e))?;
+    let asked = client.publish_with_reply(subject.to_owned(), inbox, Bytes::new());
+    asked.await.map_err(|e| silence(&e))?;
+    let mut found = Vec::new();
+    let mut patience = deadline;
+    let mut answered = false;
+    while let Ok(next) = timeout(patience, listening.next()).await {
+        let Some(message) = next else {
+            return Err(silence(&"the connection ended"));
+        };
+        if message.status == Some(StatusCode::NO_RESPONDERS) {
+            return Err(TenancyError::Refused(unanswered(subject)));
+        }
+        answered = true;
+        if !message.payload.is_empty() {
+            found.push(message.payload);
+        }
+        if !is_cluster {
+            return Ok(found);
+        }
+        patience = OTHERS;
+    }
+    match answered {
+        true => Ok(found),
+        false => Err(silence(&format!("no answer within {deadline:?}"))),
     }
 }
 

@@ -7,6 +7,7 @@ use std::io::{Error, Result};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -54,7 +55,7 @@ impl Settings {
 /// A running server.
 pub struct Nats {
     /// Who signed its certificate.
-    pub authority: Authority,
+    pub authority: Arc<Authority>,
     /// Its address.
     pub address: IpAddr,
     /// Its port.
@@ -77,6 +78,46 @@ impl Drop for Nats {
 impl Nats {
     /// Starts a server and waits until it answers.
     pub fn start(program: &Path, settings: &Settings) -> Result<Self> {
+        let authority = Arc::new(Authority::new("lab NATS"));
+        let mut server = Nats::spawn(program, settings, &Trust::new(), &authority, "")?;
+        server.wait()?;
+        Ok(server)
+    }
+
+    /// Starts a cluster of servers on this machine. The caller waits until they have a leader.
+    pub fn start_cluster(program: &Path, count: usize) -> Result<Vec<Self>> {
+        let authority = Arc::new(Authority::new("lab NATS"));
+        let trust = Trust::new();
+        let settings = Settings::local();
+        let ports = (0..count)
+            .map(|_| free_port(settings.address))
+            .collect::<Result<Vec<_>>>()?;
+        let routes: Vec<_> = ports
+            .iter()
+            .map(|port| format!("\"nats://{}:{port}\"", settings.address))
+            .collect();
+        let spawn = |port: &u16| {
+            let cluster = format!(
+                "cluster {{ name: lab, listen: \"{}:{port}\", routes: [{}] }}\n",
+                settings.address,
+                routes.join(", ")
+            );
+            Nats::spawn(program, &settings, &trust, &authority, &cluster)
+        };
+        let mut servers = ports.iter().map(spawn).collect::<Result<Vec<_>>>()?;
+        for server in &mut servers {
+            server.wait()?;
+        }
+        Ok(servers)
+    }
+
+    fn spawn(
+        program: &Path,
+        settings: &Settings,
+        trust: &Trust,
+        authority: &Arc<Authority>,
+        more: &str,
+    ) -> Result<Self> {
         let mut builder = tempfile::Builder::new();
         builder.prefix("steward-nats-");
         let directory = match &settings.within {
@@ -84,7 +125,6 @@ impl Nats {
             None => builder.tempdir()?,
         };
         let at = directory.path();
-        let authority = Authority::new(&format!("lab {}", at.display()));
         let pair = authority.server(&[settings.address.to_string(), "localhost".to_owned()]);
         for (name, text) in [
             ("ca.crt", &authority.cert),
@@ -94,16 +134,14 @@ impl Nats {
             std::fs::write(at.join(name), text)?;
         }
         let port = match settings.port {
-            0 => TcpListener::bind((settings.address, 0))?
-                .local_addr()?
-                .port(),
+            0 => free_port(settings.address)?,
             port => port,
         };
-        let trust = Trust::new();
-        std::fs::write(at.join("conf"), configuration(settings, port, at, &trust))?;
+        let text = configuration(settings, port, at, trust) + more;
+        std::fs::write(at.join("conf"), text)?;
         let child = run(program, at)?;
-        let mut server = Nats {
-            authority,
+        Ok(Nats {
+            authority: Arc::clone(authority),
             address: settings.address,
             port,
             system: trust.system_credentials(),
@@ -111,9 +149,7 @@ impl Nats {
             program: program.to_owned(),
             child,
             directory,
-        };
-        server.wait()?;
-        Ok(server)
+        })
     }
 
     fn wait(&mut self) -> Result<()> {
@@ -167,6 +203,10 @@ impl Nats {
     }
 }
 
+fn free_port(address: IpAddr) -> Result<u16> {
+    Ok(TcpListener::bind((address, 0))?.local_addr()?.port())
+}
+
 fn run(program: &Path, directory: &Path) -> Result<Child> {
     let log = std::fs::OpenOptions::new()
         .create(true)
@@ -187,7 +227,7 @@ fn run(program: &Path, directory: &Path) -> Result<Child> {
 fn configuration(settings: &Settings, port: u16, at: &Path, trust: &Trust) -> String {
     let at = at.display();
     let mut text = format!(
-        "server_name: lab\nlisten: \"{}:{port}\"\n\
+        "server_name: \"{port}\"\nlisten: \"{}:{port}\"\n\
          tls {{ cert_file: \"{at}/server.crt\", key_file: \"{at}/server.key\" }}\n",
         settings.address
     );
