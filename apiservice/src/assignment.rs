@@ -381,10 +381,10 @@ mod tests {
             serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
         let full = store("full", json!({"capacity": {"tenants": 3}}));
         let large = store("large", json!({"capacity": {"bytes": 1000}}));
-        let nats = store("nats", json!({"driver": "NATS"}));
+        let other = store("other", json!({"driver": "Cassandra"}));
         let down = ["x", "y"].map(|name| store(name, json!({})));
         let kept = store("kept", json!({"taints": [{"key": "team", "value": "a"}]}));
-        let mut candidates: Vec<_> = [&gone, &full, &large, &nats, &kept, &down[0], &down[1]]
+        let mut candidates: Vec<_> = [&gone, &full, &large, &other, &kept, &down[0], &down[1]]
             .map(|store| candidate(store, 3))
             .into();
         candidates[2].bytes = 1000;
@@ -394,8 +394,8 @@ mod tests {
         assert_eq!(
             chosen(None, &candidates),
             Err(
-                "0/7 DataStores are available: 1 is being deleted, 1 has driver NATS, which this \
-                 version does not run yet, 1 had untolerated taint {team: a}, 1 has as many \
+                "0/7 DataStores are available: 1 is being deleted, 1 has driver Unrecognized, which \
+                 this version does not run yet, 1 had untolerated taint {team: a}, 1 has as many \
                  tenants as spec.capacity.tenants, 1 is as large as spec.capacity.bytes, 2 are \
                  not Ready."
                     .into()

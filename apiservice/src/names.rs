@@ -218,6 +218,8 @@ pub mod volume {
     pub const KINE_SOCKET: &str = "kine-uds";
     /// Authority and client certificate with which kine reaches the database.
     pub const KINE_CERTIFICATES: &str = "kine-certs";
+    /// The file with which kine enters the tenant's account in NATS.
+    pub const KINE_CREDENTIALS: &str = "kine-credentials";
     /// All names in use, those of parts that are not built yet included.
     pub const ALL: &[&str] = &[
         PKI,
@@ -234,6 +236,7 @@ pub mod volume {
         KINE_SOCKET,
         "kine-config",
         KINE_CERTIFICATES,
+        KINE_CREDENTIALS,
         "trustd-creds",
     ];
 }
@@ -347,6 +350,9 @@ pub mod key {
     pub const DB_USER: &str = "DB_USER";
     /// `<tcp>-datastore-config`: the user's password.
     pub const DB_PASSWORD: &str = "DB_PASSWORD";
+    /// `<tcp>-datastore-config`, with NATS only: the file with which kine enters the tenant's
+    /// account.
+    pub const NATS_CREDENTIALS: &str = "nats.creds";
     /// `<tcp>-konnectivity-kubeconfig`.
     pub const KONNECTIVITY_SERVER_CONF: &str = "konnectivity-server.conf";
     /// `<tcp>-konnectivity-egress-selector-configuration`.

@@ -26,6 +26,7 @@ mod claim;
 pub mod contents;
 pub mod etcd;
 pub mod mysql;
+pub mod nats;
 pub mod postgresql;
 mod sql;
 mod tls;
@@ -36,7 +37,7 @@ use contents::Contents;
 /// How a datastore is reached. PEM texts are as in a `DataStore`.
 #[derive(Clone)]
 pub struct Connection {
-    /// As in `DataStore.spec.driver`: `etcd`, `MySQL` or `PostgreSQL`.
+    /// As in `DataStore.spec.driver`: `etcd`, `MySQL`, `NATS` or `PostgreSQL`.
     pub driver: String,
     /// `host:port` each.
     pub endpoints: Vec<String>,
@@ -318,9 +319,10 @@ pub fn connect(connection: Connection) -> Result<Box<dyn Tenancy>, TenancyError>
         "etcd" => Ok(Box::new(etcd::Etcd::new(connection)?)),
         "MySQL" => Ok(Box::new(mysql::connect(connection)?)),
         "PostgreSQL" => Ok(Box::new(postgresql::connect(connection)?)),
+        "NATS" => Ok(Box::new(nats::Nats::new(&connection)?)),
         other => Err(TenancyError::Refused(format!(
-            "datastores of driver {other:?} are not supported yet; use driver \"etcd\", \
-             \"MySQL\" or \"PostgreSQL\""
+            "datastores of driver {other:?} are not supported; use driver \"etcd\", \
+             \"MySQL\", \"NATS\" or \"PostgreSQL\""
         ))),
     }
 }

@@ -204,11 +204,16 @@ impl Driver {
     /// Whether this version runs tenants on it. Rule 9: the change that builds a driver
     /// adds it here, and the Warning and the condition about it go.
     pub fn is_built(self) -> bool {
-        matches!(self, Self::Etcd | Self::PostgreSQL | Self::MySQL)
+        self.is_movable() || self == Self::NATS
     }
 
     /// The drivers of [`Driver::is_built`], as a sentence has them.
-    pub const BUILT: &str = "etcd, PostgreSQL or MySQL";
+    pub const BUILT: &str = "etcd, PostgreSQL, MySQL or NATS";
+
+    /// Whether the data of a tenant can be moved from and to it.
+    pub fn is_movable(self) -> bool {
+        matches!(self, Self::Etcd | Self::PostgreSQL | Self::MySQL)
+    }
 
     /// Whether kine stands between a tenant's API server and the database.
     pub fn is_through_kine(self) -> bool {
@@ -216,7 +221,7 @@ impl Driver {
     }
 
     /// Whether a tenant's user proves by a password who it is. In etcd it does by its
-    /// certificate.
+    /// certificate. With NATS the password is what its key is made of.
     pub fn has_passwords(self) -> bool {
         self != Self::Etcd
     }

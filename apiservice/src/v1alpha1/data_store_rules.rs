@@ -240,8 +240,14 @@ pub(super) fn warnings(new: &Value, _old: Option<&Value>) -> Vec<String> {
         })
         .collect();
     if spec.driver.has_passwords() && spec.basic_auth.is_none() {
+        let what = match spec.driver {
+            Driver::NATS => {
+                "the credentials of a user of the system account and a signing key of the operator"
+            }
+            _ => "the administrator's user name and password",
+        };
         warnings.push(format!(
-            "spec.basicAuth: driver {} needs the administrator's user name and password",
+            "spec.basicAuth: driver {} needs {what}",
             spec.driver.as_str()
         ));
     }

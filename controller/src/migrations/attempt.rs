@@ -229,6 +229,7 @@ impl About<'_> {
     ) -> Result<Ends, String> {
         self.serves(&held.data_store)?;
         let store = self.data_store(target)?;
+        let from = self.data_store(&held.data_store)?;
         if store.metadata.deletion_timestamp.is_some() {
             return Err(format!("DataStore {target} is being deleted"));
         }
@@ -238,8 +239,18 @@ impl About<'_> {
                 store.spec.driver.as_str()
             ));
         }
+        for (name, driver) in [
+            (&*held.data_store, from.spec.driver),
+            (target, store.spec.driver),
+        ] {
+            if !driver.is_movable() {
+                return Err(format!(
+                    "DataStore {name} has driver {}, from and to which data is not moved",
+                    driver.as_str()
+                ));
+            }
+        }
         self.serves(target)?;
-        let from = self.data_store(&held.data_store)?;
         let claim = place::moved(tenant, &held.claim, from.spec.driver, store.spec.driver);
         let password = match store.spec.driver.has_passwords() {
             true => Some(self.password(tenant)?),

@@ -19,6 +19,7 @@ use rcgen::{
 use storage::tenancy::{Claim, Connection, Stage};
 use tempfile::TempDir;
 
+pub mod nats;
 pub mod sql;
 
 /// Where the lab keeps what it builds and fetches.

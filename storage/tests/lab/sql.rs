@@ -15,6 +15,9 @@ use super::cache;
 #[path = "../../../tests/src/lab/databases/server.rs"]
 pub mod server;
 
+#[path = "../../../tests/src/lab/databases/nats.rs"]
+pub mod nats;
+
 pub use server::{ADMINISTRATOR, Kind, Server, Settings};
 
 /// Of every administrator here, with what quoting has to bear.

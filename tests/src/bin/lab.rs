@@ -237,6 +237,7 @@ async fn run(action: Action) -> Result<ExitCode> {
             if too {
                 databases::fetch(&directories, &mut say)?;
                 programs::KINE.build(&directories, &mut say)?;
+                programs::NATS.build(&directories, &mut say)?;
             }
             say(&format!("programs are in {}", directories.cache.display()));
         }
@@ -402,7 +403,7 @@ fn path(directories: &Directories, program: &str) -> Result<PathBuf> {
     let packages = Packages::of(directories);
     let built = programs::ALL
         .into_iter()
-        .chain([&programs::KINE])
+        .chain([&programs::KINE, &programs::NATS])
         .find(|it| it.name == program || it.links.contains(&program))
         .map(|it| it.path(directories, program));
     let path = match program {

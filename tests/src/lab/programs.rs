@@ -168,6 +168,19 @@ pub static KINE: GoProgram = GoProgram {
     expected: Duration::from_secs(150),
 };
 
+/// NATS, a database of tenants beside the cluster.
+pub static NATS: GoProgram = GoProgram {
+    name: "nats-server",
+    links: &[],
+    package: "github.com/nats-io/nats-server/v2",
+    module: "github.com/nats-io/nats-server/v2",
+    variables: &[],
+    go_mod: source!("nats", "go.mod"),
+    go_sum: source!("nats", "go.sum"),
+    main: None,
+    expected: Duration::from_secs(60),
+};
+
 impl GoProgram {
     /// The version in go.mod, with its "v".
     pub fn version(&self) -> &'static str {
@@ -395,7 +408,10 @@ mod tests {
 
     #[test]
     fn every_program_has_a_version() {
-        for program in ALL.into_iter().chain([&INFORMER, &MANAGED_FIELDS, &KINE]) {
+        for program in ALL
+            .into_iter()
+            .chain([&INFORMER, &MANAGED_FIELDS, &KINE, &NATS])
+        {
             assert!(program.version().starts_with('v'), "{}", program.name);
         }
         assert_eq!(KUBERNETES.version(), "v1.36.3");

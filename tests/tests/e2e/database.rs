@@ -1,4 +1,5 @@
-//! SQL servers with TLS outside the cluster, as managed ones are, and their DataStores.
+//! SQL servers and a NATS with TLS outside the cluster, as managed ones are, and their
+//! DataStores.
 
 use std::net::IpAddr;
 use std::time::Instant;
@@ -6,8 +7,9 @@ use std::time::Instant;
 use serde_json::{Value, json};
 use storage::tenancy::Connection;
 use tests::installed::{SYSTEM, data_store_path, object_path};
+use tests::lab::databases::nats::{self, Nats};
 use tests::lab::databases::server::{ADMINISTRATOR, Kind, Programs, Server, Settings};
-use tests::lab::{Lab, images};
+use tests::lab::{Lab, images, programs};
 
 use crate::life::seconds;
 use crate::stage::{COMING, GONE, Stage};
@@ -16,7 +18,7 @@ use crate::story::is;
 /// What parts with databases need of the lab.
 pub const DATABASES: &str = "servers beside the cluster";
 
-/// The kinds of servers that there are.
+/// The kinds of SQL servers that there are.
 pub const KINDS: [Kind; 2] = [Kind::PostgreSql, Kind::MariaDb];
 
 const SECRET: &str = "sql-admin";
@@ -26,18 +28,19 @@ pub const PASSWORD: &str = "p@ss:w/ö%41 'rd\"\\$(DB_USER)?#";
 /// A server, and a DataStore of it.
 pub struct Database {
     pub driver: &'static str,
-    pub server: Server,
+    server: Running,
     pub endpoint: String,
+}
+
+enum Running {
+    Sql(Server),
+    Nats(Nats),
 }
 
 impl Database {
     /// Starts a server on the lab's host, and makes kine's image known to its nodes.
     pub fn start(lab: &Lab, kind: Kind) -> Self {
-        let image = lab.directory().path().join("kine.tar");
-        if !image.exists() {
-            images::build_kine(lab.directories(), &image).unwrap();
-            lab.load_image(&image).unwrap();
-        }
+        provide_kine(lab);
         let driver = match kind {
             Kind::PostgreSql => "PostgreSQL",
             Kind::MariaDb => "MySQL",
@@ -54,7 +57,60 @@ impl Database {
         Database {
             driver,
             endpoint: format!("{address}:{}", server.port),
-            server,
+            server: Running::Sql(server),
+        }
+    }
+
+    /// The same with NATS.
+    pub fn start_nats(lab: &Lab) -> Self {
+        provide_kine(lab);
+        let directories = lab.directories();
+        let settings = nats::Settings {
+            address: IpAddr::V4(lab.host_ip()),
+            within: Some(lab.directory().path().to_owned()),
+            ..nats::Settings::local()
+        };
+        let program = programs::NATS.path(directories, programs::NATS.name);
+        assert!(
+            program.is_file(),
+            "there is no NATS to test with; run: make lab-build"
+        );
+        let server = Nats::start(&program, &settings).unwrap();
+        Database {
+            driver: "NATS",
+            endpoint: server.endpoint(),
+            server: Running::Nats(server),
+        }
+    }
+
+    /// The server, if it speaks SQL.
+    pub fn sql(&self) -> Option<&Server> {
+        match &self.server {
+            Running::Sql(server) => Some(server),
+            Running::Nats(_) => None,
+        }
+    }
+
+    /// `STOP` or `CONT`, to all of its processes.
+    pub fn signal(&self, signal: &str) {
+        match &self.server {
+            Running::Sql(server) => server.signal_all(signal).unwrap(),
+            Running::Nats(server) => server.signal(signal).unwrap(),
+        }
+    }
+
+    fn authority(&self) -> &str {
+        match &self.server {
+            Running::Sql(server) => &server.authority.cert,
+            Running::Nats(server) => &server.authority.cert,
+        }
+    }
+
+    /// What `basicAuth` has.
+    fn login(&self) -> (&str, &str) {
+        match &self.server {
+            Running::Sql(_) => (ADMINISTRATOR, PASSWORD),
+            Running::Nats(server) => (&server.system, &server.operator),
         }
     }
 
@@ -66,14 +122,15 @@ impl Database {
     /// The DataStore, as the manual has it.
     pub async fn provide(&self, stage: &Stage) {
         let began = Instant::now();
+        let (username, password) = self.login();
         let secret = json!({
             "apiVersion": "v1",
             "kind": "Secret",
             "metadata": {"name": self.secret(), "namespace": SYSTEM},
             "stringData": {
-                "username": ADMINISTRATOR,
-                "password": PASSWORD,
-                "ca.crt": self.server.authority.cert,
+                "username": username,
+                "password": password,
+                "ca.crt": self.authority(),
             },
         });
         let within = |key: &str| json!({"secretReference": {"name": self.secret(), "namespace": SYSTEM, "keyPath": key}});
@@ -128,15 +185,25 @@ impl Database {
 
     /// As the administrator.
     pub fn connection(&self) -> Connection {
+        let (username, password) = self.login();
         Connection {
             driver: self.driver.to_owned(),
             endpoints: vec![self.endpoint.clone()],
-            ca_pem: Some(self.server.authority.cert.clone().into_bytes()),
+            ca_pem: Some(self.authority().as_bytes().to_vec()),
             client_cert: None,
             client_key: None,
-            username: Some(ADMINISTRATOR.to_owned()),
-            password: Some(PASSWORD.to_owned()),
+            username: Some(username.to_owned()),
+            password: Some(password.to_owned()),
             deadline: Connection::DEADLINE,
         }
+    }
+}
+
+/// Makes kine's image known to the nodes.
+fn provide_kine(lab: &Lab) {
+    let image = lab.directory().path().join("kine.tar");
+    if !image.exists() {
+        images::build_kine(lab.directories(), &image).unwrap();
+        lab.load_image(&image).unwrap();
     }
 }

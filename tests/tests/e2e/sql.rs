@@ -1,5 +1,5 @@
-//! Tenants in SQL databases: real servers with TLS outside the cluster, as managed ones
-//! are, and kine in the tenants' pods.
+//! Tenants in SQL databases and NATS: real servers with TLS outside the cluster, as managed
+//! ones are, and kine in the tenants' pods.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -26,6 +26,8 @@ pub async fn run(stage: &Stage) {
         let database = Database::start(lab, kind);
         Sql { database }.run(stage).await;
     }
+    let database = Database::start_nats(lab);
+    Sql { database }.run(stage).await;
 }
 
 /// What is done with one server.
@@ -44,10 +46,15 @@ impl Sql {
         let story = self.comes(stage).await;
         self.keeps_data(stage, &story).await;
         self.password(stage, &story).await;
-        self.is_apart(stage).await;
+        let is_sql = self.database.sql().is_some();
+        if is_sql {
+            self.is_apart(stage).await;
+        }
         self.is_assigned(stage).await;
         self.goes_away(stage, &story).await;
-        self.loses_its_data(stage).await;
+        if is_sql {
+            self.loses_its_data(stage).await;
+        }
         self.ends(stage).await;
     }
 
@@ -263,7 +270,7 @@ impl Sql {
     /// The database hangs: Ready goes, and comes back.
     async fn goes_away(&self, stage: &Stage, story: &Story) {
         let began = Instant::now();
-        self.database.server.signal_all("STOP").unwrap();
+        self.database.signal("STOP");
         let gone = story
             .until(began, LOST, "Ready lost", |object| {
                 is(object, "Ready", "False", "")
@@ -275,7 +282,7 @@ impl Sql {
         });
         tokio::time::sleep(Duration::from_secs(5)).await;
         let mended = Instant::now();
-        self.database.server.signal_all("CONT").unwrap();
+        self.database.signal("CONT");
         let back = story.ready(mended, BACK).await;
         // Until it is known to answer, a deletion does not wait for it.
         self.database.is_ready(stage).await;
@@ -329,10 +336,11 @@ impl Sql {
     }
 
     async fn drop_database(&self, schema: &str) {
-        let authority = self.database.server.authority.cert.clone().into_bytes();
+        let server = self.database.sql().unwrap();
+        let authority = server.authority.cert.clone().into_bytes();
         let (host, port) = self.database.endpoint.rsplit_once(':').unwrap();
         let port = port.parse().unwrap();
-        match self.database.server.kind {
+        match server.kind {
             Kind::PostgreSql => {
                 let options = PgConnectOptions::new_without_pgpass()
                     .host(host)

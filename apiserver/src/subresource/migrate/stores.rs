@@ -94,6 +94,12 @@ pub(super) async fn check<V>(
             "the DataStore has driver {driver}, which this version does not run yet"
         ));
     }
+    if !store.spec.driver.is_movable() {
+        let driver = store.spec.driver.as_str();
+        return cannot(format!(
+            "the DataStore has driver {driver}, to which data is not moved"
+        ));
+    }
     if let Some(trouble) = trouble(&store) {
         request.warnings.add(format!(
             "DataStore {name} is not Ready, and the tenant waits for it: {trouble}"
@@ -122,7 +128,10 @@ impl Chooser {
         let coming = coming(registry, own).await;
         let mut stores = read(registry, permit, &coming).await?;
         let home = plan::home(tenant);
-        stores.retain(|found| found.store.metadata.name.as_deref() != home);
+        stores.retain(|found| {
+            let name = found.store.metadata.name.as_deref();
+            name != home && found.store.spec.driver.is_movable()
+        });
 
         // From here on nothing waits: two tenants do not see the same count.
         let mut sent = self.sent.lock();

@@ -1,4 +1,4 @@
-//! kine: etcd's protocol over a SQL database, in a container beside the API server
+//! kine: etcd's protocol over a SQL database or NATS, in a container beside the API server
 //! (features 2.8). They speak over a socket in a volume of the pod.
 
 use apiservice::names::{self, container, key, volume};
@@ -22,6 +22,8 @@ pub const SERVER: &str = "unix:///uds/kine";
 const SOCKET: &str = "/uds";
 /// Where authority and client certificate of the database are.
 const CERTIFICATES: &str = "/certs";
+/// Where the file is with which it enters an account of NATS.
+const CREDENTIALS: &str = "/credentials";
 /// Metrics, and with them the sign that kine has its database. Not its own default,
 /// 8080, which a container of the user may have.
 const METRICS: i32 = 2381;
@@ -49,6 +51,13 @@ pub fn wiring(world: &World, place: &Backing) -> Wiring {
             names::datastore_certificate(world.name()),
         ));
     }
+    if place.driver == Driver::NATS {
+        all.push(volumes::one_of_secret(
+            volume::KINE_CREDENTIALS,
+            names::datastore_config(world.name()),
+            key::NATS_CREDENTIALS,
+        ));
+    }
     Wiring {
         flags: vec![
             ("etcd-prefix", place.prefix.clone()),
@@ -65,6 +74,9 @@ fn sidecar(world: &World, place: &Backing) -> Container {
     let mut mounts = vec![mount(volume::KINE_SOCKET, SOCKET, false)];
     if place.files.authority {
         mounts.push(mount(volume::KINE_CERTIFICATES, CERTIFICATES, true));
+    }
+    if place.driver == Driver::NATS {
+        mounts.push(mount(volume::KINE_CREDENTIALS, CREDENTIALS, true));
     }
     let arguments = arguments(world, place);
     let metrics = format!("--metrics-bind-address=:{METRICS}");
@@ -177,6 +189,9 @@ const ENDPOINT: &str = "KINE_ENDPOINT";
 /// What the kubelet fills in.
 const LOGIN: &str = "$(DB_USER):$(DB_PASSWORD)@";
 
+/// How an endpoint of NATS begins.
+const NATS: &str = "nats://";
+
 /// Names of databases need no escaping: those that would are refused
 /// (`storage::tenancy`).
 fn endpoint(place: &Backing) -> String {
@@ -188,6 +203,21 @@ fn endpoint(place: &Backing) -> String {
         Driver::MySQL => {
             let first = endpoints.first().map_or("", String::as_str);
             format!("mysql://{LOGIN}tcp({first})/{schema}")
+        }
+        // What applies to all stands with the first. Without `noEmbed` kine would run a NATS
+        // of its own.
+        Driver::NATS => {
+            let replicas = storage::tenancy::nats::replicas(endpoints.len());
+            let file = key::NATS_CREDENTIALS;
+            let query = format!(
+                "?bucket={schema}&noEmbed&replicas={replicas}&credsFile={CREDENTIALS}/{file}"
+            );
+            let (first, others) = match endpoints.split_first() {
+                Some((first, others)) => (first.as_str(), others),
+                None => ("", &[][..]),
+            };
+            let others: String = others.iter().map(|at| format!(",{NATS}{at}")).collect();
+            format!("{NATS}{first}{query}{others}")
         }
         // Go takes no list with IPv6 addresses where a URL has its host.
         _ => {
@@ -212,7 +242,13 @@ pub fn endpoints(live: &Deployment) -> Option<Vec<String>> {
     let kine = sidecars.find(|it| it.name == container::KINE)?;
     let mut variables = kine.env.iter().flatten();
     let variable = variables.find(|it| it.name == ENDPOINT)?;
-    let (_, rest) = variable.value.as_ref()?.split_once(LOGIN)?;
+    let value = variable.value.as_ref()?;
+    if value.starts_with(NATS) {
+        let servers = value.split(',').filter_map(|at| at.strip_prefix(NATS));
+        let servers = servers.map(|at| at.split('?').next().unwrap_or(at).to_owned());
+        return Some(servers.collect());
+    }
+    let (_, rest) = value.split_once(LOGIN)?;
     if let Some(host) = rest.strip_prefix("tcp(") {
         return Some(vec![host.split_once(')')?.0.to_owned()]);
     }
@@ -262,11 +298,16 @@ mod tests {
             of(Driver::MySQL),
             "mysql://$(DB_USER):$(DB_PASSWORD)@tcp(db-0.example:5432)/tenants_a"
         );
+        assert_eq!(
+            of(Driver::NATS),
+            "nats://db-0.example:5432?bucket=tenants_a&noEmbed&replicas=1\
+             &credsFile=/credentials/nats.creds,nats://[fd00::1]:5432"
+        );
     }
 
     #[test]
     fn what_is_written_is_read_back() {
-        for driver in [Driver::PostgreSQL, Driver::MySQL] {
+        for driver in [Driver::PostgreSQL, Driver::MySQL, Driver::NATS] {
             let lab = Lab::ready();
             let place = place(driver);
             let mut live = lab.world.deployment().unwrap().clone();

@@ -634,7 +634,7 @@ fn config(
 ) -> String {
     let address = first.filter(|_| password.is_some()).cloned();
     let secret = password.map(|it| it.expose().as_bytes().to_vec());
-    let data: Data = BTreeMap::from([
+    let mut data: Data = BTreeMap::from([
         (
             key::DB_CONNECTION_STRING.to_owned(),
             address.unwrap_or_default().into_bytes(),
@@ -643,6 +643,11 @@ fn config(
         (key::DB_USER.to_owned(), claim.user.clone().into_bytes()),
         (key::DB_PASSWORD.to_owned(), secret.unwrap_or_default()),
     ]);
+    if let (Driver::NATS, Some(password)) = (driver(world), password)
+        && let Ok(file) = storage::tenancy::nats::credentials(claim, password)
+    {
+        data.insert(key::NATS_CREDENTIALS.to_owned(), file.into_bytes());
+    }
     let name = names::datastore_config(world.name());
     if let Some(checksum) = crate::tenant::objects::paused_checksum(world, &name) {
         return checksum;

@@ -108,7 +108,12 @@ mod tests {
         let lab = Lab::ready();
         let managed =
             apiservice::v1alpha1::managed_flags(apiservice::v1alpha1::Component::ApiServer);
-        for driver in [Driver::Etcd, Driver::PostgreSQL, Driver::MySQL] {
+        for driver in [
+            Driver::Etcd,
+            Driver::PostgreSQL,
+            Driver::MySQL,
+            Driver::NATS,
+        ] {
             let place = Backing {
                 driver,
                 ..Backing::default()

@@ -174,11 +174,26 @@ fn projected(name: &str, sources: Vec<VolumeProjection>) -> Volume {
 
 /// A volume with all of a Secret.
 pub fn from_secret(name: &str, secret: String) -> Volume {
+    of_secret(name, secret, None)
+}
+
+/// One key of a Secret as a volume.
+pub fn one_of_secret(name: &str, secret: String, key: &str) -> Volume {
+    let item = KeyToPath {
+        key: key.to_owned(),
+        path: key.to_owned(),
+        mode: None,
+    };
+    of_secret(name, secret, Some(vec![item]))
+}
+
+fn of_secret(name: &str, secret: String, items: Option<Vec<KeyToPath>>) -> Volume {
     Volume {
         name: name.to_owned(),
         secret: Some(SecretVolumeSource {
             secret_name: Some(secret),
             default_mode: Some(READABLE),
+            items,
             ..SecretVolumeSource::default()
         }),
         ..Volume::default()

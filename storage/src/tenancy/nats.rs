@@ -1,0 +1,581 @@
+//! Tenants in NATS JetStream, each in an account of its own.
+//!
+//! # What keeps tenants apart
+//! In NATS it is the account. Users of one account that may create streams and consumers,
+//! which kine must, are not kept apart by rights on subjects: the body of the request, which no
+//! right looks at, names a stream to mirror, subjects to take and a subject to deliver to, and
+//! the server carries that out for everybody in the account. So each tenant has an account, and
+//! with it subjects, streams, limits and a JetStream of its own; nothing is imported or
+//! exported.
+//!
+//! # What the administrator has to prepare
+//! Accounts can be made while the server runs only in *operator mode*:
+//! * `operator` and `system_account` in the server's configuration,
+//! * `resolver { type: full, allow_delete: true, ... }`: the servers keep the accounts' tokens
+//!   and take new ones,
+//! * `jetstream { ... }`.
+//!
+//! The `DataStore` has in `basicAuth.username` the credentials of a user of the system account
+//! (a file as `nsc generate creds` writes it), and in `basicAuth.password` the seed of a signing
+//! key of the operator. With these Steward is the administrator of all accounts. One NATS can
+//! be shared by installations of Steward that have the same signing key. Servers that are not
+//! so are refused by [`Tenancy::verify`] with what is missing. Accounts or users in a server's
+//! configuration cannot be used: they are not ours to edit; nor a callout, for tenants would be
+//! shut out while that is down.
+//!
+//! # How
+//! * The account of a tenant is a hash of uid and schema ([`keys::account_of`]). So nobody who
+//!   is late can do anything to the next tenant of the schema, and a credential of a former
+//!   tenant leads to an account that there is not. Its token lists two keys that sign users:
+//!   ours, derived from the operator's, and the tenant's, derived from the password in its
+//!   Secret, which gives exactly the rights that kine needs ([`account`]).
+//! * kine gets a file with its credentials ([`credentials`]), which is made from claim and
+//!   password alone.
+//! * The tenant's bucket has the name of the schema. It is made here, as kine would make it.
+//! * Claims are messages of a stream in an account of ours ([`claims`]), which are written if
+//!   the subject has none.
+//!
+//! # What NATS does not keep from a tenant
+//! Shown by `tests/nats_isolation.rs` with a tenant's own credentials. Whoever has them may
+//! read and write the bucket, and if it is gone make another one with another configuration in
+//! the same account; he cannot make a second stream. There is no quota: he can fill the
+//! storage for all ([`Alarm::NoSpace`]) and make consumers without end. He is told the server's
+//! name, version and addresses.
+//!
+//! In a cluster a server that is cut off while an account is closed and deleted may bring it
+//! back when it joins again, as it was then: with the former tenant's key, and with nothing in
+//! it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_nats::Client;
+use async_trait::async_trait;
+
+use crate::tenancy::contents::Contents;
+use crate::tenancy::sql::names::admit_password;
+use crate::tenancy::{
+    Access, Alarm, Claim, Compaction, Connection, Data, Health, Password, Stage, Tenancy,
+    TenancyError, not_to_be_turned,
+};
+
+mod account;
+mod advisories;
+mod bucket;
+mod claims;
+mod connection;
+mod credentials;
+mod jetstream;
+mod keys;
+mod names;
+mod system;
+mod token;
+
+use account::{Found, Wanted};
+use bucket::Bucket;
+use claims::{Claims, Standing, otherwise};
+use connection::{Kept, Link};
+use credentials::Administrator;
+pub use credentials::of_tenant as credentials;
+use jetstream::JetStream;
+use system::System;
+
+/// How many copies of its data a tenant has in a NATS with so many endpoints (`replicas` of
+/// kine's endpoint): three servers and more are a cluster.
+pub fn replicas(endpoints: usize) -> usize {
+    match endpoints {
+        0..=2 => 1,
+        _ => 3,
+    }
+}
+
+/// Administration of one NATS.
+pub struct Nats {
+    link: Link,
+    administrator: Administrator,
+    system: System,
+    /// In the account with the claims.
+    claims: Kept,
+}
+
+impl Nats {
+    /// See [`crate::tenancy::connect`].
+    pub fn new(connection: &Connection) -> Result<Self, TenancyError> {
+        Ok(Nats {
+            link: Link::new(connection)?,
+            administrator: Administrator::of(connection)?,
+            system: System::new(),
+            claims: Kept::default(),
+        })
+    }
+
+    async fn account(&self, account: &str) -> Result<Option<Found>, TenancyError> {
+        let (link, administrator) = (&self.link, &self.administrator);
+        self.system.account(link, administrator, account).await
+    }
+
+    async fn make(&self, wanted: &Wanted, found: Option<&Found>) -> Result<bool, TenancyError> {
+        let (link, administrator) = (&self.link, &self.administrator);
+        self.system.make(link, administrator, wanted, found).await
+    }
+
+    /// The claims, `None` where nobody ever claimed anything.
+    async fn claims(&self) -> Result<Option<Claims<'_>>, TenancyError> {
+        let client = match self.claims.get() {
+            Some(client) => client,
+            None => {
+                let account = keys::account_of_claims();
+                let Some(found) = self.account(&account).await? else {
+                    return Ok(None);
+                };
+                self.renew_claims(&found).await?;
+                self.claims.keep(self.enter(&account).await?)
+            }
+        };
+        Ok(Some(self.claims_by(client)))
+    }
+
+    /// The claims, whose place is made if need be.
+    async fn claims_to_be(&self) -> Result<Claims<'_>, TenancyError> {
+        let wanted = Wanted::of_claims(&self.administrator.seed);
+        let found = self.account(&wanted.account).await?;
+        self.make(&wanted, found.as_ref()).await?;
+        let client = match self.claims.get() {
+            Some(client) => client,
+            None => self.claims.keep(self.enter(&wanted.account).await?),
+        };
+        let claims = self.claims_by(client);
+        claims.make(self.link.replicas()).await?;
+        Ok(claims)
+    }
+
+    /// The operator's key may be another one than when the account was made.
+    async fn renew_claims(&self, found: &Found) -> Result<(), TenancyError> {
+        let wanted = Wanted::of_claims(&self.administrator.seed);
+        self.make(&wanted, Some(found)).await.map(drop)
+    }
+
+    fn claims_by(&self, client: Arc<Client>) -> Claims<'_> {
+        Claims::new(client, &self.claims, self.link.deadline)
+    }
+
+    async fn standing(&self, claim: &Claim) -> Result<Standing, TenancyError> {
+        match self.claims().await? {
+            Some(claims) => claims.standing(claim).await,
+            None => Ok(Standing::Absent),
+        }
+    }
+
+    /// Whether the tenant has the claim, or one of its names.
+    async fn holds(&self, claim: &Claim) -> Result<bool, TenancyError> {
+        names::admit(claim)?;
+        serving(claim)?;
+        Ok(matches!(self.standing(claim).await?, Standing::Held { .. }))
+    }
+
+    /// As the administrator in an account.
+    async fn enter(&self, account: &str) -> Result<Client, TenancyError> {
+        let credentials = self.administrator.in_account(account)?;
+        self.link.enter(&credentials).await
+    }
+
+    fn jetstream<'a>(&self, client: &'a Client) -> JetStream<'a> {
+        JetStream::new(client, self.link.deadline)
+    }
+
+    /// The account as it is while nobody but us gets in.
+    fn closed(&self, claim: &Claim) -> Wanted {
+        Wanted::of_tenant(claim, &self.administrator.seed, None)
+    }
+
+    fn open(&self, claim: &Claim, password: &Password) -> Wanted {
+        let signer = keys::tenants_signer(claim, password).public_key();
+        Wanted::of_tenant(claim, &self.administrator.seed, Some(&signer))
+    }
+
+    /// In the tenant's account as the administrator. One without our key gets it first; where
+    /// there is none, a closed one is made.
+    async fn enter_tenant(&self, claim: &Claim) -> Result<Client, TenancyError> {
+        let account = keys::account_of(claim);
+        let found = self.account(&account).await?;
+        let own = keys::administrators_signer(&self.administrator.seed, &account);
+        let enters = found.as_ref().is_some_and(|found| found.lets_in(&own));
+        if !enters {
+            let signer = found.as_ref().and_then(Found::tenants_signer);
+            let wanted = Wanted::of_tenant(claim, &self.administrator.seed, signer);
+            self.make(&wanted, found.as_ref()).await?;
+        }
+        self.enter(&account).await
+    }
+
+    /// Claims the names, unless they are claimed.
+    async fn begin(
+        &self,
+        claims: &Claims<'_>,
+        claim: &Claim,
+        data: Data,
+    ) -> Result<bool, TenancyError> {
+        match claims.standing(claim).await? {
+            Standing::Otherwise(found) => Err(TenancyError::Refused(otherwise(&found))),
+            Standing::Absent if data == Data::Kept => Err(TenancyError::DataLost(format!(
+                "nobody has claimed the bucket {:?}: the datastore is another one, or it was \
+                 emptied",
+                claim.schema
+            ))),
+            Standing::Absent => claims.take(claim).await.map(|()| true),
+            standing if standing.is_whole() => Ok(false),
+            _ => claims.take(claim).await.map(|()| false),
+        }
+    }
+
+    /// Bucket and rights of a claim that stands.
+    async fn give(
+        &self,
+        claims: &Claims<'_>,
+        claim: &Claim,
+        password: &Password,
+        data: Data,
+    ) -> Result<(), TenancyError> {
+        let client = self.enter_tenant(claim).await?;
+        let jetstream = self.jetstream(&client);
+        let found = bucket::find(&jetstream, claim).await?;
+        if data == Data::Kept {
+            let standing = claims.standing(claim).await?;
+            if let Some(what) = lost(claim, &standing, found.as_ref()) {
+                return Err(TenancyError::DataLost(what));
+            }
+        }
+        let bucket = bucket::make(&jetstream, claim, self.link.replicas(), found).await?;
+        let account = self.account(&keys::account_of(claim)).await?;
+        self.make(&self.open(claim, password), account.as_ref())
+            .await?;
+        if claims.note(claim, &bucket.made).await? {
+            return Ok(());
+        }
+        // Somebody was faster and took the claim away: what was given has to go.
+        let account = self.account(&keys::account_of(claim)).await?;
+        self.make(&self.closed(claim), account.as_ref()).await?;
+        Err(TenancyError::Unreachable(
+            "the claim changes faster than it can be read".to_owned(),
+        ))
+    }
+
+    /// Takes a claim back for which nothing was made.
+    async fn withdraw(&self, claims: &Claims<'_>, claim: &Claim) -> Result<(), TenancyError> {
+        self.remove(claim).await?;
+        let standing = claims.standing(claim).await?;
+        claims.give_back(&standing).await
+    }
+
+    /// Deletes streams and account.
+    async fn remove(&self, claim: &Claim) -> Result<(), TenancyError> {
+        let account = keys::account_of(claim);
+        let Some(found) = self.account(&account).await? else {
+            return Ok(());
+        };
+        // A server that has missed the end of the account shall at least not let anybody in.
+        self.make(&self.closed(claim), Some(&found)).await?;
+        let client = self.enter(&account).await?;
+        let jetstream = self.jetstream(&client);
+        for name in jetstream.names().await? {
+            jetstream.delete(&name).await?;
+        }
+        let (link, administrator) = (&self.link, &self.administrator);
+        let accounts = [account.as_str()];
+        self.system
+            .delete_accounts(link, administrator, &accounts)
+            .await
+    }
+
+    /// Streams and the account, counted together.
+    async fn left(&self, claim: &Claim) -> Result<u64, TenancyError> {
+        if self.account(&keys::account_of(claim)).await?.is_none() {
+            return Ok(0);
+        }
+        let client = self.enter_tenant(claim).await?;
+        let names = self.jetstream(&client).names().await?;
+        Ok(names.len() as u64 + 1)
+    }
+
+    /// The bucket as the tenant's user sees it, if it is let in.
+    async fn seen(
+        &self,
+        claim: &Claim,
+        password: Option<&Password>,
+    ) -> Result<Option<Bucket>, TenancyError> {
+        let client = match password {
+            Some(password) => {
+                let credentials = credentials(claim, password)?;
+                self.link.enter(&credentials).await?
+            }
+            None => self.enter(&keys::account_of(claim)).await?,
+        };
+        bucket::find(&self.jetstream(&client), claim).await
+    }
+
+    async fn access(
+        &self,
+        claim: &Claim,
+        standing: &Standing,
+        found: &Found,
+        password: Option<&Password>,
+    ) -> Result<Access, TenancyError> {
+        let seed = &self.administrator.seed;
+        let wanted = match password {
+            Some(password) => self.open(claim, password),
+            None => Wanted::of_tenant(claim, seed, found.tenants_signer()),
+        };
+        if found.tenants_signer().is_none() || !wanted.is(found, &self.administrator.operator) {
+            return Ok(Access::Differs(format!(
+                "account {} does not give exactly its rights to the tenant's user",
+                wanted.account
+            )));
+        }
+        let bucket = match self.seen(claim, password).await {
+            Err(TenancyError::Unauthenticated(why)) => {
+                return Ok(Access::Differs(format!(
+                    "user {:?} is not let in: {why}",
+                    claim.user
+                )));
+            }
+            other => other?,
+        };
+        if let Some(what) = lost(claim, standing, bucket.as_ref()) {
+            return Ok(Access::Lost(what));
+        }
+        let differs = bucket.and_then(|it| it.differs(claim, self.link.replicas()));
+        Ok(differs.map_or(Access::Exact, Access::Differs))
+    }
+}
+
+/// What is missing of a tenant's data.
+fn lost(claim: &Claim, standing: &Standing, bucket: Option<&Bucket>) -> Option<String> {
+    let noted = standing.record().and_then(|record| record.made.as_deref());
+    match (bucket, noted) {
+        (None, _) => Some(format!("the bucket {:?} does not exist", claim.schema)),
+        (Some(bucket), Some(made)) if bucket.made != made => Some(format!(
+            "the bucket {:?} was made anew at {}; the one with the data was made at {made}",
+            claim.schema, bucket.made
+        )),
+        (Some(_), _) => None,
+    }
+}
+
+/// Data does not move from or to NATS yet.
+fn serving(claim: &Claim) -> Result<(), TenancyError> {
+    match claim.stage {
+        Stage::Serving => Ok(()),
+        _ => Err(not_moved()),
+    }
+}
+
+fn not_moved() -> TenancyError {
+    TenancyError::Refused(
+        "data of tenants in NATS cannot be moved: this version of Steward moves it between etcd, \
+         MySQL and PostgreSQL only"
+            .to_owned(),
+    )
+}
+
+#[async_trait]
+impl Tenancy for Nats {
+    async fn verify(&self) -> Result<Health, TenancyError> {
+        let server = self.system.server(&self.link, &self.administrator).await?;
+        let full = server.quota.is_some_and(|quota| server.used >= quota);
+        Ok(Health {
+            gaps: advisories::gaps(&server.version),
+            version: server.version,
+            revision: 0,
+            authentication: true,
+            alarms: if full { vec![Alarm::NoSpace] } else { vec![] },
+            size: server.used,
+            used: server.used,
+            quota: server.quota,
+        })
+    }
+
+    async fn claims(&self, uid: &str) -> Result<Vec<Claim>, TenancyError> {
+        let Some(claims) = Nats::claims(self).await? else {
+            return Ok(Vec::new());
+        };
+        let mut found = claims.all().await?;
+        found.retain(|claim| claim.uid == uid);
+        Ok(found)
+    }
+
+    async fn claimants(&self) -> Result<BTreeSet<String>, TenancyError> {
+        let Some(claims) = Nats::claims(self).await? else {
+            return Ok(BTreeSet::new());
+        };
+        let found = claims.all().await?;
+        Ok(found.into_iter().map(|claim| claim.uid).collect())
+    }
+
+    async fn prepare(
+        &self,
+        claim: &Claim,
+        password: Option<&Password>,
+        data: Data,
+    ) -> Result<(), TenancyError> {
+        names::admit(claim)?;
+        serving(claim)?;
+        let Some(password) = password else {
+            return Err(TenancyError::Refused(
+                "this driver needs a password for the tenant's user".to_owned(),
+            ));
+        };
+        admit_password(password)?;
+        self.system.server(&self.link, &self.administrator).await?;
+        let claims = self.claims_to_be().await?;
+        let first = self.begin(&claims, claim, data).await?;
+        let given = self.give(&claims, claim, password, data).await;
+        if let (true, Err(TenancyError::Refused(_))) = (first, &given) {
+            self.withdraw(&claims, claim).await?;
+        }
+        given
+    }
+
+    async fn check(
+        &self,
+        claim: &Claim,
+        password: Option<&Password>,
+    ) -> Result<Access, TenancyError> {
+        names::admit(claim)?;
+        serving(claim)?;
+        let standing = self.standing(claim).await?;
+        match &standing {
+            Standing::Absent => return Ok(Access::Unclaimed),
+            Standing::Otherwise(found) => return Ok(Access::Differs(otherwise(found))),
+            Standing::Held { .. } if standing.is_whole() => {}
+            Standing::Held { .. } => {
+                return Ok(Access::Differs(format!(
+                    "schema {:?} and user {:?} are not both claimed",
+                    claim.schema, claim.user
+                )));
+            }
+        }
+        match self.account(&keys::account_of(claim)).await? {
+            Some(found) => self.access(claim, &standing, &found, password).await,
+            None => Ok(Access::Differs(format!(
+                "account {} does not exist",
+                keys::account_of(claim)
+            ))),
+        }
+    }
+
+    async fn revoke(&self, claim: &Claim) -> Result<(), TenancyError> {
+        if !self.holds(claim).await? {
+            return Ok(());
+        }
+        match self.account(&keys::account_of(claim)).await? {
+            None => Ok(()),
+            found => self
+                .make(&self.closed(claim), found.as_ref())
+                .await
+                .map(drop),
+        }
+    }
+
+    async fn drop_data(&self, claim: &Claim) -> Result<(), TenancyError> {
+        match self.holds(claim).await? {
+            true => self.remove(claim).await,
+            false => Ok(()),
+        }
+    }
+
+    async fn remaining(&self, claim: &Claim) -> Result<u64, TenancyError> {
+        match self.holds(claim).await? {
+            true => self.left(claim).await,
+            false => Ok(0),
+        }
+    }
+
+    async fn release(&self, claim: &Claim) -> Result<(), TenancyError> {
+        names::admit(claim)?;
+        serving(claim)?;
+        let Some(claims) = Nats::claims(self).await? else {
+            return Ok(());
+        };
+        let standing = claims.standing(claim).await?;
+        if !matches!(standing, Standing::Held { .. }) {
+            return Ok(());
+        }
+        match self.left(claim).await? {
+            0 => claims.give_back(&standing).await,
+            left => Err(TenancyError::Refused(format!(
+                "{left} of streams and account of schema {:?} are left; its claim stays",
+                claim.schema
+            ))),
+        }
+    }
+
+    async fn size(&self, claim: &Claim) -> Result<u64, TenancyError> {
+        if !self.holds(claim).await? || self.account(&keys::account_of(claim)).await?.is_none() {
+            return Ok(0);
+        }
+        let client = self.enter_tenant(claim).await?;
+        let found = bucket::find(&self.jetstream(&client), claim).await?;
+        Ok(found.map_or(0, |bucket| bucket.bytes))
+    }
+
+    async fn turn(
+        &self,
+        claim: &Claim,
+        to: Stage,
+        password: Option<&Password>,
+    ) -> Result<Claim, TenancyError> {
+        let stored = match self.standing(claim).await? {
+            Standing::Held { schema, user } => schema.or(user).map(|it| it.record.claim),
+            _ => None,
+        };
+        let Some(stored) = stored else {
+            return Err(TenancyError::Refused(format!(
+                "schema {:?} is not claimed",
+                claim.schema
+            )));
+        };
+        match (to, password) {
+            (Stage::Serving, Some(password)) if claim.stage == stored.stage => {
+                self.prepare(&stored, Some(password), Data::Kept).await?;
+                Ok(stored)
+            }
+            (Stage::Serving, _) => Err(not_to_be_turned(claim, &stored, to)),
+            _ => Err(not_moved()),
+        }
+    }
+
+    async fn contents<'a>(
+        &'a self,
+        _claim: &Claim,
+        _password: Option<&Password>,
+    ) -> Result<Box<dyn Contents + 'a>, TenancyError> {
+        Err(not_moved())
+    }
+
+    fn through_kine(&self) -> bool {
+        true
+    }
+
+    /// The bucket keeps the last ten values of each key, and nothing else is to be compacted.
+    async fn compact_older_than(&self, _revision: u64) -> Result<Compaction, TenancyError> {
+        Ok(Compaction::NotOurs)
+    }
+}
+
+#[cfg(test)]
+mod testing {
+    use crate::tenancy::{Claim, Stage};
+
+    pub fn claim(uid: &str, schema: &str, user: &str) -> Claim {
+        Claim {
+            uid: uid.to_owned(),
+            namespace: "n".to_owned(),
+            name: "t".to_owned(),
+            schema: schema.to_owned(),
+            user: user.to_owned(),
+            role: None,
+            stage: Stage::Serving,
+            prefix: None,
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! Claims: a stream in an account of the administrator's own, with a message for each name
+//! that is taken. A name is taken by the message that is the first of its subject, and given
+//! back by deleting that very message: whoever is late does neither harm.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::Client;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::connection::Kept;
+use super::jetstream::{JetStream, Message};
+use crate::tenancy::{Claim, TenancyError};
+
+/// The stream.
+const NAME: &str = "steward_claims";
+/// How often a claim is tried that others change meanwhile.
+const ATTEMPTS: usize = 5;
+
+/// A claim as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The claim.
+    #[serde(flatten)]
+    pub claim: Claim,
+    /// When the tenant's bucket was made, as the server says it: another one is not the one
+    /// with the data. Stands with the schema.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub made: Option<String>,
+}
+
+/// A record and where it stands.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    pub record: Record,
+    sequence: u64,
+}
+
+/// How a claim stands.
+pub enum Standing {
+    /// Nobody has either of the names.
+    Absent,
+    /// The tenant has the names, or one of them: it was interrupted. What stands with the
+    /// schema, and with the user.
+    Held {
+        schema: Option<Stored>,
+        user: Option<Stored>,
+    },
+    /// The tenant has one of the names together with another one.
+    Otherwise(Claim),
+}
+
+impl Standing {
+    /// Whether it has both.
+    pub fn is_whole(&self) -> bool {
+        let Standing::Held { schema, user } = self else {
+            return false;
+        };
+        schema.is_some() && user.is_some()
+    }
+
+    /// What is stored, if it is the tenant's.
+    pub fn record(&self) -> Option<&Record> {
+        let Standing::Held { schema, user } = self else {
+            return None;
+        };
+        schema.as_ref().or(user.as_ref()).map(|it| &it.record)
+    }
+}
+
+fn subject_of_schema(claim: &Claim) -> String {
+    format!("claims.schema.{}", hex::encode(&claim.schema))
+}
+
+fn subject_of_user(claim: &Claim) -> String {
+    format!("claims.user.{}", hex::encode(&claim.user))
+}
+
+/// The stream, by one connection.
+pub struct Claims<'a> {
+    client: Arc<Client>,
+    kept: &'a Kept,
+    deadline: Duration,
+}
+
+impl<'a> Claims<'a> {
+    pub fn new(client: Arc<Client>, kept: &'a Kept, deadline: Duration) -> Self {
+        Claims {
+            client,
+            kept,
+            deadline,
+        }
+    }
+
+    fn jetstream(&self) -> JetStream<'_> {
+        JetStream::new(&self.client, self.deadline)
+    }
+
+    /// The stream, which is made if need be.
+    pub async fn make(&self, replicas: usize) -> Result<(), TenancyError> {
+        let jetstream = self.jetstream();
+        let Some(stream) = self.kept.unless_silent(jetstream.stream(NAME).await)? else {
+            let created = jetstream.create(&config(replicas)).await;
+            return self.kept.unless_silent(created).map(drop);
+        };
+        let mut config = stream["config"].clone();
+        if config["num_replicas"] == json!(replicas) {
+            return Ok(());
+        }
+        config["num_replicas"] = json!(replicas);
+        jetstream.update(&config).await.map(drop)
+    }
+
+    /// All claims, the oldest first.
+    pub async fn all(&self) -> Result<Vec<Claim>, TenancyError> {
+        let mut found: BTreeMap<[String; 3], (u64, Claim)> = BTreeMap::new();
+        let mut from = 1;
+        while let Some(message) = {
+            let next = self.jetstream().next(NAME, "claims.>", from).await;
+            self.kept.unless_silent(next)?
+        } {
+            from = message.sequence.saturating_add(1);
+            let Stored { record, sequence } = read(&message)?;
+            let claim = record.claim;
+            let names = [&claim.uid, &claim.schema, &claim.user].map(Clone::clone);
+            // A claim stands with each of its names.
+            let (since, _) = found.entry(names).or_insert((sequence, claim));
+            *since = sequence.min(*since);
+        }
+        let mut found: Vec<_> = found.into_values().collect();
+        found.sort_by_key(|(since, _)| *since);
+        Ok(found.into_iter().map(|(_, claim)| claim).collect())
+    }
+
+    async fn at(&self, subject: &str) -> Result<Option<Stored>, TenancyError> {
+        let last = self.jetstream().last(NAME, subject).await;
+        let last = self.kept.unless_silent(last)?;
+        last.as_ref().map(read).transpose()
+    }
+
+    /// How the claim stands.
+    ///
+    /// # Errors
+    /// [`TenancyError::SchemaTaken`] if another uid holds a name.
+    pub async fn standing(&self, claim: &Claim) -> Result<Standing, TenancyError> {
+        let schema = self.at(&subject_of_schema(claim)).await?;
+        let user = self.at(&subject_of_user(claim)).await?;
+        for (what, name, found) in [
+            ("schema", &claim.schema, &schema),
+            ("user", &claim.user, &user),
+        ] {
+            let Some(found) = found.as_ref().map(|it| &it.record.claim) else {
+                continue;
+            };
+            if found.uid != claim.uid {
+                return Err(TenancyError::SchemaTaken {
+                    what: format!("{what} {name:?}"),
+                    uid: found.uid.clone(),
+                    namespace: found.namespace.clone(),
+                    name: found.name.clone(),
+                });
+            }
+            if !found.is_same_hold(claim) {
+                return Ok(Standing::Otherwise(found.clone()));
+            }
+        }
+        if schema.is_none() && user.is_none() {
+            return Ok(Standing::Absent);
+        }
+        Ok(Standing::Held { schema, user })
+    }
+
+    /// Takes both names. The stream is there.
+    ///
+    /// # Errors
+    /// As [`Claims::standing`]; nothing is taken then that was not before.
+    pub async fn take(&self, claim: &Claim) -> Result<(), TenancyError> {
+        for _ in 0..ATTEMPTS {
+            let standing = self.standing(claim).await?;
+            let (schema, user) = match standing {
+                Standing::Otherwise(found) => return Err(TenancyError::Refused(otherwise(&found))),
+                Standing::Absent => (None, None),
+                Standing::Held { schema, user } => (schema, user),
+            };
+            let record = Record {
+                claim: claim.clone(),
+                made: None,
+            };
+            let mut ours = None;
+            if schema.is_none() {
+                let Some(at) = self.put(&subject_of_schema(claim), &record, 0).await? else {
+                    continue;
+                };
+                ours = Some(at);
+            }
+            if user.is_some()
+                || self
+                    .put(&subject_of_user(claim), &record, 0)
+                    .await?
+                    .is_some()
+            {
+                return Ok(());
+            }
+            if let Some(at) = ours {
+                self.delete(at).await?;
+            }
+        }
+        Err(TenancyError::Unreachable(
+            "the claim changes faster than it can be read".to_owned(),
+        ))
+    }
+
+    /// Notes when the bucket was made, unless it is noted; whether the claim still stands.
+    pub async fn note(&self, claim: &Claim, made: &str) -> Result<bool, TenancyError> {
+        let Standing::Held {
+            schema: Some(stored),
+            user: Some(_),
+        } = self.standing(claim).await?
+        else {
+            return Ok(false);
+        };
+        if stored.record.made.as_deref() == Some(made) {
+            return Ok(true);
+        }
+        let record = Record {
+            made: Some(made.to_owned()),
+            ..stored.record
+        };
+        let subject = subject_of_schema(claim);
+        let put = self.put(&subject, &record, stored.sequence).await?;
+        Ok(put.is_some())
+    }
+
+    /// Gives back what the tenant has of the names.
+    pub async fn give_back(&self, standing: &Standing) -> Result<(), TenancyError> {
+        if let Standing::Held { schema, user } = standing {
+            // The schema last: as long as it stands, so does the claim.
+            for stored in [user, schema].into_iter().flatten() {
+                self.delete(stored.sequence).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes if the last message of the subject is the one with this number; 0 is none.
+    async fn put(
+        &self,
+        subject: &str,
+        record: &Record,
+        last: u64,
+    ) -> Result<Option<u64>, TenancyError> {
+        let payload = serde_json::to_vec(record)
+            .map_err(|e| TenancyError::Other(format!("write a claim: {e}")))?;
+        let put = self.jetstream().append(NAME, subject, payload, last).await;
+        self.kept.unless_silent(put)
+    }
+
+    async fn delete(&self, sequence: u64) -> Result<(), TenancyError> {
+        let deleted = self.jetstream().delete_message(NAME, sequence).await;
+        self.kept.unless_silent(deleted)
+    }
+}
+
+fn config(replicas: usize) -> Value {
+    json!({
+        // What a follower says may be old.
+        "allow_direct": false,
+        "description": "Whose names of buckets and users are",
+        "discard": "old",
+        "max_age": 0,
+        "max_bytes": -1,
+        "max_consumers": -1,
+        "max_msgs": -1,
+        "max_msgs_per_subject": 1,
+        "name": NAME,
+        "num_replicas": replicas,
+        "retention": "limits",
+        "storage": "file",
+        "subjects": ["claims.>"],
+    })
+}
+
+fn read(message: &Message) -> Result<Stored, TenancyError> {
+    let record = serde_json::from_slice(&message.payload).map_err(|e| {
+        let subject = &message.subject;
+        TenancyError::Other(format!("the claim at {subject} cannot be read: {e}"))
+    })?;
+    Ok(Stored {
+        record,
+        sequence: message.sequence,
+    })
+}
+
+/// What is said of a tenant that has claimed something else.
+pub fn otherwise(found: &Claim) -> String {
+    format!(
+        "this tenant control plane has claimed schema {:?} with user {:?}, not as it asks now",
+        found.schema, found.user
+    )
+}
