@@ -274,7 +274,8 @@ impl About<'_> {
             let store = self.store(&held.data_store)?;
             for claim in self.claims(store.as_ref()).await? {
                 if claim.stage == Stage::Frozen {
-                    let password = self.ctx.facts.tenant(self.uid).password;
+                    let tenant = self.tenant().ok_or("the tenant is gone")?;
+                    let password = self.known_password(&tenant);
                     let serving = store.turn(&claim, Stage::Serving, password.as_ref());
                     let claim = self.timed(serving).await?;
                     self.hold(&held.data_store, claim);

@@ -265,7 +265,7 @@ impl About<'_> {
             source: Side {
                 tenancy: self.store(&held.data_store)?,
                 claim: held.claim.clone(),
-                password: self.ctx.facts.tenant(self.uid).password,
+                password: self.known_password(tenant),
             },
             target: Side {
                 tenancy: self.store(target)?,
@@ -303,14 +303,24 @@ impl About<'_> {
         }
     }
 
-    /// The password that the tenant has, or a new one.
-    fn password(&self, tenant: &TenantControlPlane) -> Result<Password, String> {
+    /// The password that the tenant has where its data is: as it was let in last or, where
+    /// nobody has tried since a start, the one of its Secret.
+    pub(super) fn known_password(&self, tenant: &TenantControlPlane) -> Option<Password> {
+        let known = self.ctx.facts.tenant(self.uid).password;
+        known.or_else(|| self.password_in_secret(tenant))
+    }
+
+    fn password_in_secret(&self, tenant: &TenantControlPlane) -> Option<Password> {
         let name = NamespacedName::of(&tenant.metadata);
         let secret = NamespacedName::new(name.namespace, names::datastore_config(&name.name));
         let secret = self.ctx.caches.secrets.get(&secret);
         let text = secret.and_then(|secret| objects::text(&secret, key::DB_PASSWORD));
-        let there = text.and_then(|text| password::usable(&text));
-        there
+        text.and_then(|text| password::usable(&text))
+    }
+
+    /// The same, or a new one.
+    fn password(&self, tenant: &TenantControlPlane) -> Result<Password, String> {
+        self.password_in_secret(tenant)
             .or_else(|| password::make(&self.ctx.entropy))
             .ok_or_else(|| "the machine has no random numbers".to_owned())
     }
