@@ -511,7 +511,6 @@ async fn a_cluster_is_one_server() {
         let open = tenant(server, &a).await.unwrap();
         let info = ask(&open, "$JS.API.STREAM.INFO.KV_a", "").await.unwrap();
         assert_eq!(info["config"]["num_replicas"], 3, "{info}");
-        ask(&open, "$KV.a.key", "value").await.unwrap();
     }
     // kine has to ask for the same number of copies.
     let file = File::of(&a);
