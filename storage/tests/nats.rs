@@ -404,7 +404,8 @@ async fn hostile_names_are_refused_and_leave_nothing() {
 
 #[tokio::test]
 async fn servers_that_do_not_keep_tenants_apart_are_refused() {
-    let cases: [(fn(&mut Settings), &str); 3] = [
+    type Change = fn(&mut Settings);
+    let cases: [(Change, &str); 3] = [
         (|it| it.operator = false, "operator mode"),
         (|it| it.allow_delete = false, "allow_delete: true"),
         (
