@@ -177,7 +177,9 @@ impl Kine {
     }
 
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.directory.path().join("log")).unwrap()
+        let log = std::fs::read(self.directory.path().join("log")).unwrap();
+        // It has keys of NATS in it as they are.
+        String::from_utf8_lossy(&log).into_owned()
     }
 
     /// Whether it has ended by itself.

@@ -45,8 +45,8 @@ pub enum Standing {
     /// The tenant has the names, or one of them: it was interrupted. What stands with the
     /// schema, and with the user.
     Held {
-        schema: Option<Stored>,
-        user: Option<Stored>,
+        schema: Option<Box<Stored>>,
+        user: Option<Box<Stored>>,
     },
     /// The tenant has one of the names together with another one.
     Otherwise(Claim),
@@ -145,8 +145,8 @@ impl<'a> Claims<'a> {
     /// # Errors
     /// [`TenancyError::SchemaTaken`] if another uid holds a name.
     pub async fn standing(&self, claim: &Claim) -> Result<Standing, TenancyError> {
-        let schema = self.at(&subject_of_schema(claim)).await?;
-        let user = self.at(&subject_of_user(claim)).await?;
+        let schema = self.at(&subject_of_schema(claim)).await?.map(Box::new);
+        let user = self.at(&subject_of_user(claim)).await?.map(Box::new);
         for (what, name, found) in [
             ("schema", &claim.schema, &schema),
             ("user", &claim.user, &user),
