@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use apiservice::names;
+use apiservice::v1alpha1::Driver;
 use serde_json::{Value, json};
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
@@ -26,8 +27,10 @@ pub async fn run(stage: &Stage) {
         let database = Database::start(lab, kind);
         Sql { database }.run(stage).await;
     }
-    let database = Database::start_nats(lab);
-    Sql { database }.run(stage).await;
+    if Driver::NATS.is_built() {
+        let database = Database::start_nats(lab);
+        Sql { database }.run(stage).await;
+    }
 }
 
 /// What is done with one server.
