@@ -32,10 +32,10 @@ use crate::context::{Context, Key};
 use crate::observe;
 use crate::process::observers::pause;
 use crate::process::timing;
-use crate::report::{progress, ready};
+use crate::report::progress;
 use crate::tenant::backing::moving;
 use crate::tenant::world::Held;
-use crate::tenant::{World, is_asleep, objects};
+use crate::tenant::{World, deletion, is_asleep, objects};
 use apiservice::condition::reason;
 
 /// The tenant that a task is about, at one moment.
@@ -52,7 +52,12 @@ struct Failures {
     /// To which DataStore.
     target: String,
     until: Option<Instant>,
+    /// Since when the pods of before have to end, with the new ones serving.
+    ending: Option<Instant>,
 }
+
+/// How long a copy is kept at least of whose readers nobody knows that they have ended.
+const UNSEEN_PODS: SignedDuration = SignedDuration::from_mins(60);
 
 /// Looks after the moves of one tenant until the task is ended.
 pub async fn run(ctx: Arc<Context>, name: NamespacedName, uid: String) {
@@ -116,7 +121,7 @@ impl About<'_> {
         match wish(&tenant, &held, said) {
             Wish::Nothing => timing::MIGRATION_LOOK,
             Wish::Move(target) => self.attempt(&tenant, &held, &target, failures).await,
-            Wish::Finish(migration) => self.finish(&tenant, migration).await,
+            Wish::Finish(migration) => self.finish(&tenant, migration, &mut failures.ending).await,
             Wish::CallOff(migration) => {
                 *failures = Failures::default();
                 self.call_off(&held, migration).await
@@ -303,6 +308,7 @@ impl About<'_> {
         &self,
         tenant: &TenantControlPlane,
         mut migration: MigrationStatus,
+        ending: &mut Option<Instant>,
     ) -> Duration {
         if migration.phase != Phase::Switching {
             // Another process brought it so far and could not say so.
@@ -311,22 +317,29 @@ impl About<'_> {
         }
         let leaving = tenant.metadata.deletion_timestamp.is_some();
         let world = observe::world(self.name, self.ctx);
-        let switched = world.is_some_and(|world| has_switched(&world));
+        let switched = world.as_ref().is_some_and(progress::has_switched);
         if !switched && !leaving {
             self.ctx.facts.tenant(self.uid).wake_probe.notify_one();
+            *ending = None;
             return timing::MIGRATION_STEP;
         }
         let source = migration.source.clone().unwrap_or_default();
         let now = self.ctx.now();
-        let until = if leaving {
-            now
-        } else {
-            kept_until(tenant, now)
-        };
+        let mut until = kept_until(tenant, now);
+        if leaving || !world.is_some_and(|world| has_ended(&world)) {
+            // The pods of a node that is gone never end.
+            let since = *ending.get_or_insert_with(Instant::now);
+            if !leaving && since.elapsed() < timing::MIGRATION_PODS_END {
+                return timing::MIGRATION_STEP;
+            }
+            let unseen = now.checked_add(UNSEEN_PODS).unwrap_or(Timestamp::MAX);
+            until = until.max(unseen);
+        }
         if let Err(why) = self.leave(&source, until).await {
             tracing::warn!(tenant = %self.name, "DataStore {source} is not left yet: {why}");
             return timing::MIGRATION_LOOK;
         }
+        *ending = None;
         migration.phase = Phase::Completed;
         migration.completion_time = Some(told::time(now));
         migration.source_kept_until = Some(told::time(until));
@@ -380,14 +393,17 @@ impl About<'_> {
     }
 }
 
-/// Whether all pods use the DataStore where the data is, and serve.
-fn has_switched(world: &World) -> bool {
-    if is_asleep(world) {
-        return true;
-    }
-    let place = moving::given(world).zip(world.store.held.as_ref());
-    let given = place.is_some_and(|(given, held)| given == held.data_store);
-    given && ready::rolled_out(world) && progress::is_probed(world)
+/// Whether no pod is left that was given another DataStore, those that are ending included:
+/// an API server that still runs there would tell nodes that everything was deleted when the
+/// copy is, and they would end what they run.
+fn has_ended(world: &World) -> bool {
+    let live = world.deployment().and_then(|live| live.spec.as_ref());
+    let replicas = match is_asleep(world) {
+        true => 0,
+        false => live.and_then(|spec| spec.replicas).unwrap_or(1),
+    };
+    let running = deletion::running(&world.pods, &[]);
+    world.pods_known && running <= usize::try_from(replicas).unwrap_or(0)
 }
 
 /// Until when the source keeps its copy.
@@ -483,6 +499,25 @@ mod tests {
             let off = Wish::CallOff(copying.clone());
             assert_eq!(wish(&tenant, &held, Some(copying)), off);
         }
+    }
+
+    /// Seen: nodes ended what they ran, because a pod that was ending told them that all
+    /// had been deleted.
+    #[test]
+    fn a_copy_stays_while_somebody_may_read_it() {
+        let mut lab = crate::tenant::testing::Lab::ready();
+        assert!(has_ended(&lab.world));
+        let ending = lab.world.pods[0].clone();
+        lab.world.pods.push(ending);
+        assert!(!has_ended(&lab.world), "one is ending");
+        lab.world.pods.pop();
+        lab.world.pods_known = false;
+        assert!(!has_ended(&lab.world), "nobody knows");
+        lab.world.pods_known = true;
+        lab.spec().control_plane.deployment.replicas = 0;
+        assert!(!has_ended(&lab.world), "it has just fallen asleep");
+        lab.world.pods.clear();
+        assert!(has_ended(&lab.world));
     }
 
     #[test]

@@ -94,6 +94,8 @@ pub const MIGRATION_LOOK: Duration = Duration::from_secs(10);
 pub const MIGRATION_WAITS: Duration = Duration::from_secs(2);
 /// Between looks at a move that is being ended, or may be called off.
 pub const MIGRATION_STEP: Duration = Duration::from_millis(250);
+/// How long pods that were given the former place may take to end.
+pub const MIGRATION_PODS_END: Duration = Duration::from_secs(90);
 /// Between reports of how much is copied.
 pub const MIGRATION_TOLD: Duration = Duration::from_secs(1);
 /// Between attempts at a move that failed, at first and at most.

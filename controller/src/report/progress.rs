@@ -134,8 +134,18 @@ fn is_rolled_out(world: &World) -> bool {
     ready::rolled_out(world) || !world.was_ready() && ready::only_new_pods(world)
 }
 
+/// Whether all pods that are wanted use the DataStore where the data is, and were found well.
+pub fn has_switched(world: &World) -> bool {
+    if is_asleep(world) {
+        return true;
+    }
+    let place = moving::given(world).zip(world.store.held.as_ref());
+    let given = place.is_some_and(|(given, held)| given == held.data_store);
+    given && ready::rolled_out(world) && is_probed(world)
+}
+
 /// The last probe that went well began after the last pod was ready.
-pub fn is_probed(world: &World) -> bool {
+fn is_probed(world: &World) -> bool {
     let Some(live) = world.deployment() else {
         return false;
     };

@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use crate::cluster::kinds::ObjectKind;
 use crate::report::conditions::is_cause;
 use crate::report::diagnose::{self, quote};
+use crate::report::progress;
 use crate::tenant::backing::{moving, store};
 use crate::tenant::network::{exposure, service};
 use crate::tenant::workload::pods;
@@ -101,7 +102,9 @@ pub fn ready(
 fn moved(world: &World, found: Option<Judgement>) -> Option<Judgement> {
     let serves = !is_asleep(world) && world.tenant.metadata.deletion_timestamp.is_none();
     let migration = world.migration.as_ref().filter(|_| serves);
-    let stopped = moving::is_frozen(world) || moving::is_switching(world);
+    // Pods of before may still be ending, to which nobody is led any more.
+    let switching = moving::is_switching(world) && !progress::has_switched(world);
+    let stopped = moving::is_frozen(world) || switching;
     let Some(migration) = migration.filter(|_| stopped) else {
         return found;
     };
