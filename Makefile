@@ -64,8 +64,9 @@ test: tools lab-build lint ## Style, all tests (on real clusters of the lab), th
 	$(call phase,demo,5 min,tests/demo/judge.sh)
 
 .PHONY: test-long
-test-long: ## Field ownership against Kubernetes' library for longer than in `make test` (OPERATIONS=100000 each)
+test-long: ## Field ownership against Kubernetes' library for longer (OPERATIONS=100000 each), and moves of tenants on a cluster
 	$(call phase,test-long,10 min,OPERATIONS=$(or $(OPERATIONS),100000) cargo test --locked --package tests --test managed_fields -- --nocapture)
+	$(call phase,test-long,5 min,cargo test --locked --package tests --test e2e -- migration)
 
 .PHONY: fuzz
 fuzz: ## Every parser of what strangers send, for longer than in `make test` (CASES=100000 each)
