@@ -222,7 +222,7 @@ fn users(ctx: &Context, store: &str) -> Vec<String> {
     let moving = moving.filter(|tenant| {
         let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
         let said = || tenant.status.as_ref()?.migration.clone();
-        let migration = ctx.facts.tenant(uid).migration.or_else(said);
+        let migration = ctx.facts.migration_of(uid).or_else(said);
         let migration = migration.filter(|it| moving::is_moving(it.phase));
         let ends = migration.map(|it| [it.source, it.target]);
         ends.is_some_and(|ends| ends.iter().flatten().any(|end| end == store))
@@ -344,7 +344,7 @@ async fn clean_up_one(
     }
     // Its pods have another DataStore.
     let running = if lives { None } else { running(ctx, entry) };
-    let done = datastore::clean_up(ctx, store, entry, proofs, running).await;
+    let done = datastore::clean_up(ctx, store, entry, proofs, lives, running).await;
     if done == Cleaned::Whole {
         if !lives {
             ctx.facts.left(&entry.uid);

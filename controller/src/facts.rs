@@ -172,6 +172,11 @@ impl Facts {
         Some(tenants.get(uid)?.held.as_ref()?.data_store.clone())
     }
 
+    /// The move of the data of the tenant with this uid, as far as this process knows of one.
+    pub fn migration_of(&self, uid: &str) -> Option<MigrationStatus> {
+        self.tenants.read().get(uid)?.migration.clone()
+    }
+
     /// When it was first seen that this tenant is being deleted; `now` if that
     /// was not known.
     pub fn leaving_since(&self, uid: &str, now: Timestamp) -> Timestamp {

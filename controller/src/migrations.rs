@@ -124,7 +124,7 @@ impl About<'_> {
             Wish::Finish(migration) => self.finish(&tenant, migration, &mut failures.ending).await,
             Wish::CallOff(migration) => {
                 *failures = Failures::default();
-                self.call_off(&held, migration).await
+                self.call_off(&tenant, &held, migration).await
             }
             Wish::Thaw => {
                 self.thaw(&held).await;
@@ -209,11 +209,18 @@ impl About<'_> {
     /// Takes away what is in the target and brings the source back into service, whoever
     /// has begun the move. As long as it cannot be known whether the target was put in
     /// service, the source stays as it is: data is never written in two places.
-    async fn call_off(&self, held: &Held, mut migration: MigrationStatus) -> Duration {
+    async fn call_off(
+        &self,
+        tenant: &TenantControlPlane,
+        held: &Held,
+        mut migration: MigrationStatus,
+    ) -> Duration {
         let target = migration.target.clone().unwrap_or_default();
-        let cleared = self.clear(&target).await;
+        let cleared = self.clear(tenant, &target).await;
         if let Err(why) = &cleared {
-            if self.serves_from(&held.data_store).await != Ok(true) {
+            // Of one that goes, both places are removed, whichever of them serves.
+            let leaving = tenant.metadata.deletion_timestamp.is_some();
+            if !leaving && self.serves_from(&held.data_store).await != Ok(true) {
                 self.tell(told::stuck(migration, &target, why));
                 return timing::MIGRATION_WAITS;
             }
@@ -228,7 +235,9 @@ impl About<'_> {
                 tracing::warn!(tenant = %self.name, "{problem}; not recorded: {why}");
             }
         }
-        self.thaw(held).await;
+        if tenant.metadata.deletion_timestamp.is_none() {
+            self.thaw(held).await;
+        }
         migration.phase = Phase::Aborted;
         migration.completion_time = Some(told::time(self.ctx.now()));
         migration.message = cleared.err().map(|why| {
@@ -250,7 +259,7 @@ impl About<'_> {
     }
 
     /// Takes away what a move has brought to a datastore, as long as it is not in service.
-    async fn clear(&self, target: &str) -> Result<(), String> {
+    async fn clear(&self, tenant: &TenantControlPlane, target: &str) -> Result<(), String> {
         if !self.exists(target) {
             return Ok(());
         }
@@ -267,10 +276,30 @@ impl About<'_> {
                     self.hold(target, claim);
                     return Err("the tenant is served from there already".to_owned());
                 }
+                // What an earlier move has left, if the attempt has come no further than to
+                // take its record away.
+                Stage::Left if !self.is_recorded(target) => {
+                    let left = Left {
+                        claim: &claim,
+                        until: kept_until(tenant, self.ctx.now()),
+                        known: true,
+                        why: "its data was moved to another DataStore",
+                    };
+                    keep_until(self.ctx, target, &left).await?;
+                }
                 Stage::Left => {}
             }
         }
         Ok(())
+    }
+
+    /// Whether a DataStore notes that something of the tenant is to be removed from it.
+    fn is_recorded(&self, data_store: &str) -> bool {
+        let name = NamespacedName::new("", data_store);
+        let store = self.ctx.caches.data_stores.get(&name);
+        let status = store.and_then(|store| store.status.clone());
+        let mut pending = status.into_iter().flat_map(|it| it.pending_cleanups);
+        pending.any(|it| it.uid == self.uid)
     }
 
     /// Lets the tenant write again where its data is.
@@ -335,15 +364,22 @@ impl About<'_> {
             let unseen = now.checked_add(UNSEEN_PODS).unwrap_or(Timestamp::MAX);
             until = until.max(unseen);
         }
+        migration.message = None;
         if let Err(why) = self.leave(&source, until).await {
             tracing::warn!(tenant = %self.name, "DataStore {source} is not left yet: {why}");
-            return timing::MIGRATION_LOOK;
+            // A deletion does not wait for it for ever.
+            let since = *ending.get_or_insert_with(Instant::now);
+            if !leaving || since.elapsed() < timing::MIGRATION_PODS_END {
+                return timing::MIGRATION_WAITS;
+            }
+            migration.message = Some(format!(
+                "what is left in DataStore {source} is not recorded; remove it there"
+            ));
         }
         *ending = None;
         migration.phase = Phase::Completed;
         migration.completion_time = Some(told::time(now));
         migration.source_kept_until = Some(told::time(until));
-        migration.message = None;
         migration.failures = None;
         self.tell_all(false, reason::MIGRATED, migration).await;
         timing::MIGRATION_LOOK

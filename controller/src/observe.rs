@@ -117,7 +117,7 @@ pub fn world(name: &NamespacedName, ctx: &Context) -> Option<World> {
             status
                 .pending_cleanups
                 .iter()
-                .any(|pending| pending.uid == uid)
+                .any(|pending| pending.uid == uid && pending.not_before.is_none())
         })
     });
     let now = ctx.now();

@@ -454,18 +454,20 @@ pub enum Cleaned {
 
 /// Does all of a deletion that was put off; while some of the tenant's pods may run, for
 /// which `running` is the reason, no more than to revoke. `proofs` tell the right database.
+/// Of a tenant that `lives` it is what was left when its data was moved elsewhere.
 pub async fn clean_up(
     ctx: &Context,
     store: &DataStore,
     pending: &PendingCleanup,
     proofs: &Proofs,
+    lives: bool,
     running: Option<String>,
 ) -> Cleaned {
     let tenancy = match ctx.connections.get(store, &ctx.caches) {
         Ok(tenancy) => tenancy,
         Err(error) => return Cleaned::Not(error.to_string()),
     };
-    let work = clean(tenancy.as_ref(), pending, proofs, running);
+    let work = clean(tenancy.as_ref(), pending, proofs, lives, running);
     let work = tokio::time::timeout(timing::DROP_DEADLINE, work);
     let Some(done) = ctx.leadership.hold(work).await else {
         return Cleaned::Not(lease::ENDED.into());
@@ -491,12 +493,13 @@ async fn clean(
     tenancy: &dyn Tenancy,
     pending: &PendingCleanup,
     proofs: &Proofs,
+    lives: bool,
     running: Option<String>,
 ) -> Result<Cleaned, TenancyError> {
     // Found by uid: the record on the DataStore is a status like another.
     let mut claims = tenancy.claims(&pending.uid).await?;
-    // Data that has left does not come back but by a move, which takes the record away.
-    if pending.not_before.is_some() {
+    // What a tenant that lives is served from is not what it has left.
+    if lives {
         claims.retain(|claim| claim.stage != Stage::Serving);
     }
     // A user is named for as long as there has to be a claim.
@@ -741,7 +744,30 @@ mod tests {
             tenants: ["lives".to_owned()].into(),
             left: ["went".to_owned()].into(),
         };
-        clean(store, entry, &proofs, None).await.unwrap()
+        clean(store, entry, &proofs, false, None).await.unwrap()
+    }
+
+    /// Nothing is removed of where a tenant is served from, while it is there; once it has
+    /// gone, all is.
+    #[tokio::test]
+    async fn what_a_tenant_has_left_is_not_what_it_has() {
+        let entry = PendingCleanup {
+            not_before: Some(Time(Timestamp::UNIX_EPOCH)),
+            ..entry(None)
+        };
+        let proofs = Proofs::default();
+        for (stage, lives, expected) in [
+            (Stage::Serving, true, 1),
+            (Stage::Serving, false, 0),
+            (Stage::Left, true, 0),
+            (Stage::Frozen, true, 0),
+            (Stage::Incoming, true, 0),
+        ] {
+            let store = Fake::with(&["gone"]);
+            store.0.lock()[0].0.stage = stage;
+            clean(&store, &entry, &proofs, lives, None).await.unwrap();
+            assert_eq!(store.uids().len(), expected, "{stage:?}, lives: {lives}");
+        }
     }
 
     /// However many are deleted while a database is away, their clean-ups fit into the

@@ -18,6 +18,7 @@ use crate::cluster::caches::NamespacedName;
 use crate::context::Key;
 use crate::datastores::credentials;
 use crate::process::timing;
+use crate::report::diagnose::quote;
 use crate::tenant::backing::{moving, password, settings, store as place};
 use crate::tenant::objects;
 use crate::tenant::world::{AccessFact, Held};
@@ -52,12 +53,13 @@ impl About<'_> {
         let source = held.data_store.as_str();
         let said = || tenant.status.as_ref()?.migration.clone();
         let before = self.ctx.facts.tenant(self.uid).migration.or_else(said);
-        let begun = match self.ends(tenant, held, target).await {
-            Ok(ends) => match MOVES.try_acquire() {
-                Ok(place) => Ok((ends, place)),
-                Err(_) => Err("others are being moved, and two are at a time".to_owned()),
-            },
-            Err(why) => Err(why),
+        // Before anything is changed.
+        let begun = match MOVES.try_acquire() {
+            Ok(place) => self
+                .ends(tenant, held, target)
+                .await
+                .map(|ends| (ends, place)),
+            Err(_) => Err("others are being moved, and two are at a time".to_owned()),
         };
         let (ends, _place) = match begun {
             Ok(begun) => begun,
@@ -107,7 +109,7 @@ impl About<'_> {
                         return timing::MIGRATION_WAITS;
                     }
                 }
-                let why = error.to_string();
+                let why = quote(&error.to_string());
                 migration.phase = MigrationPhase::Failed;
                 migration.completion_time = Some(told::time(self.ctx.now()));
                 migration.failures = i32::try_from(failures.count).ok();

@@ -7,6 +7,8 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use storage::moving::{Phase, Progress, Report};
 
+use crate::report::diagnose::quote;
+
 /// A time as objects carry it, in whole seconds.
 pub fn time(at: Timestamp) -> Time {
     Time(Timestamp::from_second(at.as_second()).unwrap_or(at))
@@ -26,7 +28,7 @@ pub fn pending(
         source: Some(source.to_owned()),
         target: Some(target.to_owned()),
         failures: before.and_then(|it| it.failures),
-        message: Some(why),
+        message: Some(quote(&why)),
         ..MigrationStatus::default()
     }
 }
@@ -44,7 +46,7 @@ pub fn stuck(migration: MigrationStatus, target: &str, why: &str) -> MigrationSt
         message: Some(format!(
             "Writes are refused until DataStore {target} answers, which may have been put in \
              service: {}. If it is gone for good, delete it.",
-            why.trim_end_matches('.')
+            quote(why).trim_end_matches('.')
         )),
         ..migration
     }
