@@ -41,7 +41,7 @@ pub async fn run(stage: &Stage) {
     deleted(stage, &story).await;
     keys(stage, &story).await;
     replaced(stage, &story).await;
-    quiet(stage).await;
+    quiet(stage, &story).await;
     stage.remove(NAME).await;
 }
 
@@ -451,11 +451,21 @@ pub async fn inside(stage: &Stage) {
 }
 
 /// Nothing happens, so nothing is written.
-async fn quiet(stage: &Stage) {
+async fn quiet(stage: &Stage, story: &Story) {
     let given = std::env::var("STEWARD_QUIET_SECONDS").ok();
     let seconds = given.and_then(|text| text.parse().ok()).unwrap_or(60);
-    // What the last repairs made necessary.
-    tokio::time::sleep(Duration::from_secs(5)).await;
+    // What the last repairs made necessary: a new pod is also looked into, every half
+    // minute, and its conditions follow then.
+    let repaired = Instant::now();
+    while !story.since(Instant::now() - LOOKED_AT).is_empty() {
+        assert!(
+            repaired.elapsed() < 4 * LOOKED_AT,
+            "its status goes on changing:\n{}",
+            story.told(repaired)
+        );
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let began = Instant::now();
     let Some(log) = stage.audit("drift::quiet") else {
         return;
     };
@@ -481,8 +491,9 @@ async fn quiet(stage: &Stage) {
     }
     assert!(
         lines.is_empty(),
-        "writes in {seconds} quiet seconds:\n{}",
-        lines.join("\n")
+        "writes in {seconds} quiet seconds:\n{}\nthe tenant said:\n{}",
+        lines.join("\n"),
+        story.told(began)
     );
     assert!(
         learnt <= 1 && floors <= 2,

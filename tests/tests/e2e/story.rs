@@ -66,6 +66,13 @@ impl Story {
             .collect()
     }
 
+    /// The status that stood at an instant.
+    fn before(&self, instant: Instant) -> Value {
+        let all = self.moments.lock();
+        let last = all.iter().rev().find(|moment| moment.at < instant);
+        last.map_or(Value::Null, |moment| moment.object["status"].clone())
+    }
+
     /// The last status.
     pub fn last(&self) -> Option<Value> {
         self.moments
@@ -141,17 +148,21 @@ impl Story {
         }
     }
 
-    /// Each change of a condition since an instant, one a line.
+    /// Each change of a condition, or of another part of the status, since an
+    /// instant, one a line.
     pub fn told(&self, since: Instant) -> String {
         let mut text = String::new();
         let mut before: Vec<String> = Vec::new();
+        let mut status = self.before(since);
         for moment in self.since(since) {
-            let now = lines(&moment.object);
+            let mut now = lines(&moment.object);
+            now.extend(changes(&status, &moment.object["status"]));
             for line in now.iter().filter(|line| !before.contains(line)) {
                 let after = (moment.at - since).as_secs_f64();
                 text.push_str(&format!("  {after:6.1} s  {line}\n"));
             }
             before = now;
+            status = moment.object["status"].clone();
         }
         if text.is_empty() {
             text = format!(
@@ -161,6 +172,17 @@ impl Story {
         }
         text
     }
+}
+
+/// What is new in a status beside its conditions: field and value.
+fn changes(before: &Value, now: &Value) -> Vec<String> {
+    let fields = now.as_object().into_iter().flatten();
+    let new = fields.filter(|(key, value)| *key != "conditions" && before[*key] != **value);
+    new.map(|(key, value)| {
+        let value: String = value.to_string().chars().take(300).collect();
+        format!("status.{key}: {value}")
+    })
+    .collect()
 }
 
 fn lines(object: &Value) -> Vec<String> {
