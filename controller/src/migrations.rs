@@ -56,6 +56,19 @@ struct Failures {
     ending: Option<Instant>,
 }
 
+impl Failures {
+    /// After a move that is called off: each makes a database and takes it away again, so the
+    /// next to the same target waits a little.
+    fn called_off(migration: &MigrationStatus) -> Self {
+        let (pause, _) = timing::MIGRATION_AGAIN;
+        Failures {
+            target: migration.target.clone().unwrap_or_default(),
+            until: Some(Instant::now() + pause),
+            ..Failures::default()
+        }
+    }
+}
+
 /// How long a copy is kept at least of whose readers nobody knows that they have ended.
 const UNSEEN_PODS: SignedDuration = SignedDuration::from_mins(60);
 
@@ -123,7 +136,7 @@ impl About<'_> {
             Wish::Move(target) => self.attempt(&tenant, &held, &target, failures).await,
             Wish::Finish(migration) => self.finish(&tenant, migration, &mut failures.ending).await,
             Wish::CallOff(migration) => {
-                *failures = Failures::default();
+                *failures = Failures::called_off(&migration);
                 self.call_off(&tenant, &held, migration).await
             }
             Wish::Thaw => {
@@ -216,7 +229,7 @@ impl About<'_> {
         mut migration: MigrationStatus,
     ) -> Duration {
         let target = migration.target.clone().unwrap_or_default();
-        let cleared = self.clear(tenant, &target).await;
+        let cleared = self.clear(tenant, held, &target).await;
         if let Err(why) = &cleared {
             // Of one that goes, both places are removed, whichever of them serves.
             let leaving = tenant.metadata.deletion_timestamp.is_some();
@@ -259,7 +272,12 @@ impl About<'_> {
     }
 
     /// Takes away what a move has brought to a datastore, as long as it is not in service.
-    async fn clear(&self, tenant: &TenantControlPlane, target: &str) -> Result<(), String> {
+    async fn clear(
+        &self,
+        tenant: &TenantControlPlane,
+        held: &Held,
+        target: &str,
+    ) -> Result<(), String> {
         if !self.exists(target) {
             return Ok(());
         }
@@ -267,30 +285,54 @@ impl About<'_> {
         for claim in self.claims(store.as_ref()).await? {
             match claim.stage {
                 Stage::Incoming => {
+                    // What is on its way to put it in service finds another claim than it had.
+                    let claim = self
+                        .timed(store.turn(&claim, Stage::Incoming, None))
+                        .await?;
                     self.timed(store.revoke(&claim)).await?;
                     self.timed(store.drop_data(&claim)).await?;
                     self.timed(store.release(&claim)).await?;
                 }
                 Stage::Serving | Stage::Frozen => {
-                    // The next look ends what cannot be called off any more.
-                    self.hold(target, claim);
-                    return Err("the tenant is served from there already".to_owned());
+                    let leaving = tenant.metadata.deletion_timestamp.is_some();
+                    let writes = self.serves_from(&held.data_store).await?;
+                    match in_use(claim.stage, writes, leaving) {
+                        InUse::HasLeft => {
+                            let left = self.timed(store.turn(&claim, Stage::Left, None)).await?;
+                            self.keep_left(tenant, target, &left).await?;
+                        }
+                        InUse::Counts => {
+                            self.hold(target, claim);
+                            return Err("the tenant is served from there already".to_owned());
+                        }
+                        InUse::Stays(why) => return Err(why.to_owned()),
+                    }
                 }
                 // What an earlier move has left, if the attempt has come no further than to
                 // take its record away.
-                Stage::Left if !self.is_recorded(target) => {
-                    let left = Left {
-                        claim: &claim,
-                        until: kept_until(tenant, self.ctx.now()),
-                        known: true,
-                        why: "its data was moved to another DataStore",
-                    };
-                    keep_until(self.ctx, target, &left).await?;
-                }
-                Stage::Left => {}
+                Stage::Left => self.keep_left(tenant, target, &claim).await?,
             }
         }
         Ok(())
+    }
+
+    /// Records what a move has left, unless that is recorded.
+    async fn keep_left(
+        &self,
+        tenant: &TenantControlPlane,
+        data_store: &str,
+        claim: &Claim,
+    ) -> Result<(), String> {
+        if self.is_recorded(data_store) {
+            return Ok(());
+        }
+        let left = Left {
+            claim,
+            until: kept_until(tenant, self.ctx.now()),
+            known: true,
+            why: "its data was moved to another DataStore",
+        };
+        keep_until(self.ctx, data_store, &left).await
     }
 
     /// Whether a DataStore notes that something of the tenant is to be removed from it.
@@ -429,6 +471,30 @@ impl About<'_> {
     }
 }
 
+/// What a place is in which a move that is called off finds the tenant's data in use.
+#[derive(Debug, PartialEq)]
+enum InUse {
+    /// An earlier move ended while it could not be reached.
+    HasLeft,
+    /// What is to be called off is done: from now on that is where the data is.
+    Counts,
+    Stays(&'static str),
+}
+
+/// By its stage, by whether the tenant writes where it is held, and whether it is deleted.
+fn in_use(stage: Stage, writes: bool, leaving: bool) -> InUse {
+    match (stage, writes) {
+        (Stage::Serving, true) => InUse::Stays(
+            "the tenant is served from there, too, and without what it has written since",
+        ),
+        // Both are removed, and the deletion knows of the one where it is held.
+        (Stage::Serving, false) if leaving => InUse::Stays("the tenant is served from there"),
+        (Stage::Serving, false) => InUse::Counts,
+        (_, true) => InUse::HasLeft,
+        (_, false) => InUse::Stays("it is frozen there as well as where it is to stay"),
+    }
+}
+
 /// Whether no pod is left that was given another DataStore, those that are ending included:
 /// an API server that still runs there would tell nodes that everything was deleted when the
 /// copy is, and they would end what they run.
@@ -458,6 +524,41 @@ fn kept_until(tenant: &TenantControlPlane, now: Timestamp) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Data is never served from two places, and never from the one without the last writes.
+    #[test]
+    fn what_is_in_use_is_not_called_off() {
+        use Stage::{Frozen, Serving};
+        assert_eq!(in_use(Serving, false, false), InUse::Counts);
+        for (stage, writes, leaving) in [
+            (Serving, true, false),
+            (Serving, true, true),
+            (Serving, false, true),
+            (Frozen, false, false),
+            (Frozen, false, true),
+        ] {
+            let found = in_use(stage, writes, leaving);
+            assert!(
+                matches!(found, InUse::Stays(_)),
+                "{stage:?} {writes}: {found:?}"
+            );
+        }
+        assert_eq!(in_use(Frozen, true, false), InUse::HasLeft);
+        assert_eq!(in_use(Frozen, true, true), InUse::HasLeft);
+    }
+
+    /// Each move that is called off makes a place and takes it away.
+    #[tokio::test(start_paused = true)]
+    async fn who_calls_off_waits_a_little() {
+        let migration = MigrationStatus {
+            target: Some("there".to_owned()),
+            ..MigrationStatus::default()
+        };
+        let failures = Failures::called_off(&migration);
+        assert_eq!((failures.count, failures.target.as_str()), (0, "there"));
+        let wait = failures.until.unwrap() - Instant::now();
+        assert_eq!(wait, timing::MIGRATION_AGAIN.0);
+    }
 
     fn held(data_store: &str, stage: Stage) -> Held {
         Held {

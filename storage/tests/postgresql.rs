@@ -11,7 +11,7 @@ use lab::sql::{
 };
 use sqlx::Connection as _;
 use storage::tenancy::{
-    Access, Claim, Compaction, Connection, Data, Password, Tenancy, TenancyError, connect,
+    Access, Claim, Compaction, Connection, Data, Password, Stage, Tenancy, TenancyError, connect,
 };
 
 fn ready() -> (Server, Box<dyn Tenancy>) {
@@ -1082,6 +1082,20 @@ async fn an_administrator_who_is_no_superuser() {
             "{drift}"
         );
     }
+    // It freezes and thaws: a role of its making keeps the table meanwhile.
+    let password = secret();
+    let frozen = tenancy.turn(&a, Stage::Frozen, Some(&password)).await;
+    let frozen = frozen.unwrap();
+    assert_eq!(
+        tenancy.check(&frozen, Some(&password)).await,
+        Ok(Access::Exact)
+    );
+    let write = "insert into kine default values";
+    assert!(sqlx::raw_sql(write).execute(&mut own).await.is_err());
+    let serving = tenancy.turn(&frozen, Stage::Serving, Some(&password)).await;
+    assert_eq!(serving.unwrap(), a);
+    assert_eq!(tenancy.check(&a, Some(&password)).await, Ok(Access::Exact));
+    run(&mut own, write).await;
     // What only a superuser mends is said.
     run(&mut root, "alter role u superuser").await;
     let refused = tenancy

@@ -7,7 +7,7 @@ mod lab;
 use lab::claim;
 use lab::sql::{Kind, Server, administrator, connection, enter, run, secret, start, tenant};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
-use storage::tenancy::{Access, Claim, Data, Tenancy, connect};
+use storage::tenancy::{Access, Claim, Data, Stage, Tenancy, connect};
 
 struct Lab {
     server: Server,
@@ -331,6 +331,122 @@ async fn traps_for_the_administrator_do_not_close() {
     lab.tenancy.revoke(a).await.unwrap();
     lab.tenancy.drop_data(a).await.unwrap();
     lab.tenancy.release(a).await.unwrap();
+}
+
+/// What a tenant made for its table runs as the table's owner whenever the server looks at the
+/// table. While it is frozen, and after that, the owner is nobody with rights.
+#[tokio::test]
+async fn a_table_that_is_kept_is_no_trap() {
+    let mut lab = lab().await;
+    let a = lab.tenants[0].clone();
+    for sql in [
+        "create function public.spring() returns bool language plpgsql volatile as $$
+            begin
+              if current_user <> 'a_b_1' then
+                begin execute 'alter role a_b_1 superuser'; exception when others then null; end;
+                begin execute 'grant admin to a_b_1'; exception when others then null; end;
+                begin execute 'create role sprung'; exception when others then null; end;
+              end if;
+              return true;
+            end $$",
+        "create function public.f(text) returns text language plpgsql immutable as $$
+            begin perform public.spring(); return $1; end $$",
+        "create index trap on kine (public.f(value))",
+    ] {
+        run(&mut lab.a, sql).await;
+    }
+    let state = async |server: &Server| {
+        let mut root = administrator(server, "postgres").await;
+        let sql =
+            "select r.rolsuper, exists (select from pg_auth_members m where m.member = r.oid),
+                exists (select from pg_roles where rolname = 'sprung')
+            from pg_roles r where rolname = 'a_b_1'";
+        let found: (bool, bool, bool) = sqlx::query_as(sql).fetch_one(&mut root).await.unwrap();
+        found
+    };
+    let looked_at = async |server: &Server| {
+        let mut inside = administrator(server, "a_b").await;
+        run(&mut inside, "analyze public.kine").await;
+        run(&mut inside, "vacuum (analyze) public.kine").await;
+    };
+    let frozen = lab.tenancy.turn(&a, Stage::Frozen, Some(&secret())).await;
+    let frozen = frozen.unwrap();
+    assert_eq!(
+        lab.tenancy.check(&frozen, Some(&secret())).await,
+        Ok(Access::Exact)
+    );
+    looked_at(&lab.server).await;
+    assert_eq!(state(&lab.server).await, (false, false, false), "frozen");
+    // Somebody has made the administrator its owner: that is seen, and put right.
+    let mut inside = administrator(&lab.server, "a_b").await;
+    run(&mut inside, "alter table kine owner to admin").await;
+    let differs = lab.tenancy.check(&frozen, Some(&secret())).await.unwrap();
+    assert!(matches!(differs, Access::Differs(_)), "{differs:?}");
+    let again = lab
+        .tenancy
+        .prepare(&frozen, Some(&secret()), Data::Kept)
+        .await;
+    again.unwrap();
+    assert_eq!(
+        lab.tenancy.check(&frozen, Some(&secret())).await,
+        Ok(Access::Exact)
+    );
+    // It serves again, as the owner of its table.
+    let password = secret();
+    let serving = lab
+        .tenancy
+        .turn(&frozen, Stage::Serving, Some(&password))
+        .await
+        .unwrap();
+    assert_eq!(
+        lab.tenancy.check(&serving, Some(&secret())).await,
+        Ok(Access::Exact)
+    );
+    let mut own = tenant(&lab.server, &a).await.unwrap();
+    run(&mut own, "insert into kine (value) values ('z')").await;
+    let frozen = lab
+        .tenancy
+        .turn(&serving, Stage::Frozen, Some(&password))
+        .await
+        .unwrap();
+    let left = lab.tenancy.turn(&frozen, Stage::Left, None).await.unwrap();
+    looked_at(&lab.server).await;
+    assert_eq!(state(&lab.server).await, (false, false, false), "left");
+    lab.tenancy.revoke(&left).await.unwrap();
+    lab.tenancy.drop_data(&left).await.unwrap();
+    lab.tenancy.release(&left).await.unwrap();
+}
+
+/// Nobody can make the role that keeps tables one that tenants could use.
+#[tokio::test]
+async fn a_keeper_with_rights_is_refused() {
+    let lab = lab().await;
+    let a = lab.tenants[0].clone();
+    let mut root = administrator(&lab.server, "postgres").await;
+    for (give, take) in [
+        (
+            "create role steward_keeper createdb",
+            "alter role steward_keeper nocreatedb",
+        ),
+        (
+            "grant pg_write_all_data to steward_keeper",
+            "revoke pg_write_all_data from steward_keeper",
+        ),
+        (
+            "alter role steward_keeper login",
+            "alter role steward_keeper nologin",
+        ),
+    ] {
+        run(&mut root, give).await;
+        let refused = lab.tenancy.turn(&a, Stage::Frozen, Some(&secret())).await;
+        let refused = refused.unwrap_err().to_string();
+        assert!(refused.contains("steward_keeper"), "{refused}");
+        run(&mut root, take).await;
+    }
+    // As a member of a tenant's role it can do nothing more.
+    run(&mut root, "grant a_b_1 to steward_keeper").await;
+    let frozen = lab.tenancy.turn(&a, Stage::Frozen, Some(&secret())).await;
+    frozen.unwrap();
 }
 
 /// A tenant is created again under the name of one that was deleted.

@@ -53,6 +53,9 @@ impl About<'_> {
         let source = held.data_store.as_str();
         let said = || tenant.status.as_ref()?.migration.clone();
         let before = self.ctx.facts.tenant(self.uid).migration.or_else(said);
+        // Who cleans up there after an earlier move does it before, or not at all.
+        let rights = self.ctx.facts.tenant(self.uid).rights;
+        let changing = rights.lock().await;
         // Before anything is changed.
         let begun = match MOVES.try_acquire() {
             Ok(place) => self
@@ -83,6 +86,8 @@ impl About<'_> {
                 .filter(|count| *count > 0),
             ..MigrationStatus::default()
         };
+        self.tell(migration.clone());
+        drop(changing);
         self.tell_all(false, reason::MIGRATING, migration.clone())
             .await;
         let (result, mut migration) = self.move_data(&ends, migration, target).await;

@@ -20,6 +20,10 @@ const FOLLOWED: Duration = Duration::from_secs(15);
 const RAISES: usize = 5;
 /// How long is waited for a revision that is missing.
 const MISSING: Duration = Duration::from_millis(20);
+/// How long nothing may come of what the source says that it has: far longer than a number of
+/// kine's can be on its way. A tenant that says so of its own table shall not keep others from
+/// being moved.
+const STILL: Duration = Duration::from_secs(30);
 /// Values that can be decrypted under the key alone under which they were written.
 const BOUND: [&[u8]; 2] = [b"k8s:enc:aesgcm:", b"k8s:enc:kms:"];
 
@@ -119,6 +123,7 @@ impl<'a> Both<'a> {
     pub async fn follow(&mut self, settled: bool) -> Result<u64, Stop> {
         let goal = self.source.newest().await.map_err(of_source)?;
         let mut changed = 0;
+        let mut moving = Instant::now();
         while self.after < goal {
             let changes = self.source.changes(self.after, BYTES, settled).await;
             let changes = changes.map_err(of_source)?;
@@ -131,7 +136,18 @@ impl<'a> Both<'a> {
                 if settled {
                     break;
                 }
+                if moving.elapsed() > STILL {
+                    let why = format!(
+                        "the source says that it is at revision {goal}, and nothing comes after \
+                         {} for {} s",
+                        self.after,
+                        STILL.as_secs()
+                    );
+                    return Err(MoveError::Refused(why).into());
+                }
                 sleep(MISSING).await;
+            } else {
+                moving = Instant::now();
             }
             self.after = changes.upto;
         }

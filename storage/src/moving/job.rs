@@ -66,6 +66,16 @@ pub fn of_target(error: ContentsError) -> Stop {
     }
 }
 
+/// What the target is once nothing that was on its way there can put it in service.
+enum Fenced {
+    /// Incoming, by this claim.
+    Incoming(Claim),
+    /// There is none, or it was left.
+    Absent,
+    /// It serves, or has served: whether the source still counts is for others to find out.
+    Serves,
+}
+
 /// What is known of one move.
 pub struct Job<'a> {
     source: &'a Side,
@@ -78,6 +88,8 @@ pub struct Job<'a> {
     copying: Duration,
     progress: Progress,
     begun_anew: u32,
+    /// The target was claimed by this move: no attempt before can put it in service.
+    fenced: bool,
 }
 
 impl<'a> Job<'a> {
@@ -105,6 +117,7 @@ impl<'a> Job<'a> {
                 frozen_for: None,
             },
             begun_anew: 0,
+            fenced: false,
         }
     }
 
@@ -170,10 +183,10 @@ impl<'a> Job<'a> {
                 stage.as_str()
             )));
         }
-        if held.target == Some(Stage::Frozen) {
+        if held.target == Some(Stage::Frozen) && held.source.stage != Stage::Serving {
             return Err(MoveError::Refused(format!(
-                "schema {:?} of the datastore that the tenant is to move to is frozen: its data \
-                 is being moved away",
+                "schema {:?} is frozen in both datastores: only a person can tell where the \
+                 tenant's data is",
                 self.target.claim.schema
             )));
         }
@@ -182,6 +195,7 @@ impl<'a> Job<'a> {
             return Err(MoveError::Aborted);
         }
         self.claim_target(held.target).await.map_err(refusal)?;
+        self.fenced = true;
         // Whoever froze it is gone, and can no longer put in service what it had copied.
         thaw(self.source).await.map_err(MoveError::Source)
     }
@@ -217,7 +231,12 @@ impl<'a> Job<'a> {
         } = self.target;
         let incoming = claim.at(Stage::Incoming);
         match stage {
-            Some(Stage::Left) => {
+            Some(stage @ (Stage::Left | Stage::Frozen)) => {
+                if stage == Stage::Frozen {
+                    // A move away from there ended while it could not be reached.
+                    let frozen = claim.at(Stage::Frozen);
+                    tenancy.turn(&frozen, Stage::Left, None).await?;
+                }
                 let left = claim.at(Stage::Left);
                 let turned = tenancy.turn(&left, Stage::Incoming, password.as_ref());
                 turned.await?;
@@ -416,8 +435,8 @@ impl<'a> Job<'a> {
         if let Err(error) = turned.await {
             // Whether it was done is not known, and may still be on its way. Only if it can
             // be no more, the source is what counts.
-            if let Ok(fenced @ Some(_)) = self.fence().await {
-                self.thaw_and_clear(fenced).await;
+            if let Ok(Fenced::Incoming(claim)) = self.fence().await {
+                self.thaw_and_clear(Some(claim)).await;
             }
             return Err(MoveError::Target(error));
         }
@@ -425,23 +444,36 @@ impl<'a> Job<'a> {
         Ok(report)
     }
 
-    /// Lets the source serve, and takes the target away, which nobody has tried to put in
-    /// service. What cannot be done now is left for [`super::undo`].
+    /// Lets the source serve, and takes the target away, which this move has not tried to put
+    /// in service. Where one before it may have, the source stays as it is: data is never
+    /// written in two places. What cannot be done now is left for [`super::undo`].
     async fn give_up(&self) {
-        let fenced = self.fence().await.ok().flatten();
-        self.thaw_and_clear(fenced).await;
+        match self.fence().await {
+            Ok(Fenced::Incoming(claim)) => self.thaw_and_clear(Some(claim)).await,
+            Ok(Fenced::Absent) => self.thaw_and_clear(None).await,
+            Ok(Fenced::Serves) => {
+                tracing::warn!("the target of a move serves: the source stays as it is");
+            }
+            Err(_) if self.fenced => self.thaw_and_clear(None).await,
+            Err(error) => tracing::warn!(
+                %error,
+                "whether a move has put its target in service is not known: the source stays as it is"
+            ),
+        }
     }
 
-    /// Makes whatever is on its way to the incoming target fail. `None`: it is not incoming.
-    async fn fence(&self) -> Result<Option<Claim>, TenancyError> {
+    /// Makes whatever is on its way to the incoming target fail.
+    async fn fence(&self) -> Result<Fenced, TenancyError> {
         match stored(self.target).await? {
             Some(claim) if claim.stage == Stage::Incoming => {
                 let password = self.target.password.as_ref();
                 let tenancy = &self.target.tenancy;
                 let turned = tenancy.turn(&claim, Stage::Incoming, password);
-                Ok(Some(turned.await?))
+                Ok(Fenced::Incoming(turned.await?))
             }
-            _ => Ok(None),
+            Some(claim) if claim.stage == Stage::Left => Ok(Fenced::Absent),
+            None => Ok(Fenced::Absent),
+            Some(_) => Ok(Fenced::Serves),
         }
     }
 

@@ -161,6 +161,8 @@ impl PostgreSql {
                 .is_some_and(|sql| sql.contains(" owner to "))
             {
                 join(session, &claim.user).await?;
+                // Where the server has one, it may be the owner.
+                join(session, rights::KEEPER).await?;
             }
             if let Some(sql) = repair.sql {
                 session.run("repair rights", sql).await?;
@@ -193,6 +195,9 @@ impl PostgreSql {
     async fn mend_inside(&self, inside: &mut Session, claim: &Claim) -> Result<bool, TenancyError> {
         if claim.stage != Stage::Serving && !rights::has_table(inside).await? {
             contents::make_table(inside).await?;
+        }
+        if claim.stage == Stage::Frozen {
+            rights::provide_keeper(inside).await?;
         }
         let repairs = rights::repairs_inside(inside, claim).await?;
         self.mend(inside, claim, repairs).await?;

@@ -1,17 +1,25 @@
 //! What goes wrong ends with a source that serves and a target with nothing in it.
 
-use std::sync::Mutex;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use etcd_client::CompactionOptions;
 use storage::moving::{self, Limits, MoveError, Phase, Progress, Side};
-use storage::tenancy::{Claim, Connection, Stage, TenancyError, connect};
+use storage::tenancy::contents::Contents;
+use storage::tenancy::{
+    Access, Claim, Compaction, Connection, Data, Health, Password, Stage, Tenancy, TenancyError,
+    connect,
+};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::Driver;
 use crate::lab::Etcd;
-use crate::lab::sql::{Kind, connection, mysql_administrator, run_mysql, start};
+use crate::lab::sql::{
+    Kind, connection, mysql_administrator, mysql_tenant, run, run_mysql, start, tenant,
+};
 use crate::pairs::limits;
 use crate::tenant::{Ways, create};
 use crate::writer::{Writers, differences};
@@ -109,6 +117,184 @@ async fn a_stop_at_every_phase() {
             matches!(undone, Err(TenancyError::Refused(_))),
             "{undone:?}"
         );
+    }
+}
+
+/// A datastore of which a change of the stage fails, in one way or another.
+struct Failing {
+    real: Arc<dyn Tenancy>,
+    /// Somebody else's request arrives first, which was on its way for long.
+    late: bool,
+}
+
+#[async_trait]
+impl Tenancy for Failing {
+    async fn verify(&self) -> Result<Health, TenancyError> {
+        self.real.verify().await
+    }
+
+    async fn claims(&self, uid: &str) -> Result<Vec<Claim>, TenancyError> {
+        self.real.claims(uid).await
+    }
+
+    async fn claimants(&self) -> Result<BTreeSet<String>, TenancyError> {
+        self.real.claimants().await
+    }
+
+    async fn prepare(
+        &self,
+        claim: &Claim,
+        password: Option<&Password>,
+        data: Data,
+    ) -> Result<(), TenancyError> {
+        self.real.prepare(claim, password, data).await
+    }
+
+    async fn check(&self, claim: &Claim, with: Option<&Password>) -> Result<Access, TenancyError> {
+        self.real.check(claim, with).await
+    }
+
+    async fn revoke(&self, claim: &Claim) -> Result<(), TenancyError> {
+        self.real.revoke(claim).await
+    }
+
+    async fn drop_data(&self, claim: &Claim) -> Result<(), TenancyError> {
+        self.real.drop_data(claim).await
+    }
+
+    async fn remaining(&self, claim: &Claim) -> Result<u64, TenancyError> {
+        self.real.remaining(claim).await
+    }
+
+    async fn release(&self, claim: &Claim) -> Result<(), TenancyError> {
+        self.real.release(claim).await
+    }
+
+    async fn turn(
+        &self,
+        claim: &Claim,
+        to: Stage,
+        password: Option<&Password>,
+    ) -> Result<Claim, TenancyError> {
+        if !self.late {
+            return Err(TenancyError::Unreachable("it hangs".to_owned()));
+        }
+        if claim.stage == Stage::Incoming {
+            let served = self.real.turn(claim, Stage::Serving, password).await;
+            served.unwrap();
+        }
+        self.real.turn(claim, to, password).await
+    }
+
+    async fn contents<'a>(
+        &'a self,
+        claim: &Claim,
+        password: Option<&Password>,
+    ) -> Result<Box<dyn Contents + 'a>, TenancyError> {
+        self.real.contents(claim, password).await
+    }
+
+    fn through_kine(&self) -> bool {
+        self.real.through_kine()
+    }
+
+    async fn size(&self, claim: &Claim) -> Result<u64, TenancyError> {
+        self.real.size(claim).await
+    }
+
+    async fn compact_older_than(&self, revision: u64) -> Result<Compaction, TenancyError> {
+        self.real.compact_older_than(revision).await
+    }
+}
+
+/// Somebody has frozen the source and asked the target to serve, and nobody knows what became of
+/// that: the source does not serve before it is known.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_written_in_two_places() {
+    for late in [false, true] {
+        let mut ways = filled(Driver::PostgreSql, Driver::MariaDb).await;
+        let (source, target) = (ways.source.clone(), ways.target.clone());
+        let incoming = target.claim.at(Stage::Incoming);
+        let password = target.password.as_ref();
+        let prepared = target.tenancy.prepare(&incoming, password, Data::New);
+        prepared.await.unwrap();
+        let frozen = source.tenancy.turn(&source.claim, Stage::Frozen, None);
+        let frozen = frozen.await.unwrap();
+
+        let real = target.tenancy.clone();
+        ways.target.tenancy = Arc::new(Failing { real, late });
+        let stop = CancellationToken::new();
+        let ended = moving::run(&ways.source, &ways.target, &limits(), &|_| (), &stop).await;
+        assert!(ended.is_err(), "{ended:?}");
+        let claims = source.tenancy.claims(&source.claim.uid).await;
+        assert_eq!(claims, Ok(vec![frozen]), "late: {late}");
+
+        // It arrives, if it has not yet.
+        let served = target.tenancy.turn(&incoming, Stage::Serving, password);
+        assert_eq!(served.await.unwrap().stage, Stage::Serving);
+        let found = moving::run(&source, &target, &limits(), &|_| (), &stop).await;
+        assert!(found.unwrap().done_before, "late: {late}");
+    }
+}
+
+/// A move away from there ended while it could not be reached, and the tenant comes back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn back_to_where_it_was_frozen() {
+    let ways = filled(Driver::PostgreSql, Driver::MariaDb).await;
+    let stop = CancellationToken::new();
+    let there = moving::run(&ways.source, &ways.target, &limits(), &|_| (), &stop).await;
+    there.unwrap();
+    let claims = ways.source.tenancy.claims(&ways.source.claim.uid).await;
+    assert_eq!(claims.unwrap()[0].stage, Stage::Frozen);
+    let back = moving::run(&ways.target, &ways.source, &limits(), &|_| (), &stop).await;
+    assert_eq!(back.unwrap().keys, 50);
+    as_before(&ways).await;
+}
+
+/// The table is the tenant's: what no API server writes is not read, however much it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_too_large_is_refused_and_not_read() {
+    for (from, name, value) in [
+        (
+            Driver::PostgreSql,
+            "",
+            "pg_catalog.repeat('x', 100000000)::bytea",
+        ),
+        (
+            Driver::PostgreSql,
+            " || pg_catalog.repeat('x', 50000000)",
+            "'x'",
+        ),
+        (Driver::MariaDb, "", "repeat('x', 10000000)"),
+    ] {
+        let ways = filled(from, Driver::MariaDb).await;
+        let server = ways.servers.sql(from);
+        let claim = &ways.source.claim;
+        let columns = "name, created, deleted, create_revision, prev_revision, lease, value";
+        let name = format!("'{}/pods/x'{name}", ways.prefix);
+        let sql = format!("insert into kine ({columns}) values ({name}, 1, 0, 0, 0, 0, {value})");
+        match from {
+            Driver::PostgreSql => {
+                let mut own = tenant(server, claim).await.unwrap();
+                run(&mut own, "drop index kine_name_index, kine_name_id_index, kine_list_query_index, kine_name_prev_revision_uindex").await;
+                run(&mut own, &sql).await;
+            }
+            _ => {
+                let mut own = mysql_tenant(server, claim).await.unwrap();
+                run_mysql(&mut own, &sql).await;
+            }
+        }
+        let stop = CancellationToken::new();
+        let ended = moving::run(&ways.source, &ways.target, &limits(), &|_| (), &stop).await;
+        let Err(MoveError::Refused(why)) = ended else {
+            panic!("{from:?}: {ended:?}")
+        };
+        assert!(
+            why.contains("no API server writes") && why.len() < 500,
+            "{why}"
+        );
+        ways.source_serves().await;
+        ways.target_is_clean().await;
     }
 }
 
@@ -279,7 +465,18 @@ async fn servers_that_fail() {
         let txn = etcd_client::Txn::new().when([absent]).and_then([put]);
         assert!(api.client.txn(txn).await.unwrap().succeeded());
     }
+    // How far it is raised is the tenant's to say: half of the room is not for that.
     let ended = run_until(&ways, &limits(), Phase::Copying, || ()).await;
+    let Err(MoveError::Refused(why)) = ended else {
+        panic!("{ended:?}")
+    };
+    assert!(why.contains("half of them are kept free"), "{why}");
+    as_before(&ways).await;
+    let narrow = Limits {
+        margin: Some(100),
+        ..limits()
+    };
+    let ended = run_until(&ways, &narrow, Phase::Copying, || ()).await;
     assert!(
         matches!(ended, Err(MoveError::Target(TenancyError::NoSpace(_)))),
         "{ended:?}"
@@ -288,7 +485,7 @@ async fn servers_that_fail() {
 
     // A server of its own: it stops.
     let server = start(Kind::MariaDb);
-    let other = Ways::new(Driver::Etcd, Driver::PostgreSql).await;
+    let other = Ways::new(Driver::MariaDb, Driver::PostgreSql).await;
     let source = Side {
         tenancy: slow(connection(&server)),
         claim: Claim {

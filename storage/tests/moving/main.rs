@@ -30,13 +30,25 @@ pub enum Driver {
     Etcd,
     /// A second etcd.
     OtherEtcd,
+    /// One for a test of its own: whoever compacts an etcd, as a move does at its end, does
+    /// that for all that is in it.
+    OwnEtcd(usize),
     PostgreSql,
     MariaDb,
 }
 
+impl Driver {
+    pub fn is_etcd(self) -> bool {
+        matches!(self, Driver::Etcd | Driver::OtherEtcd | Driver::OwnEtcd(_))
+    }
+}
+
+/// Etcds of tests of their own.
+const OWN: usize = 4;
+
 /// Servers that all tests share.
 pub struct Servers {
-    etcds: [Etcd; 2],
+    etcds: [Etcd; 2 + OWN],
     postgresql: Server,
     mariadb: Server,
 }
@@ -76,7 +88,7 @@ impl Servers {
             };
             let programs = server::Programs::in_cache(&lab::cache()).unwrap();
             let servers = Servers {
-                etcds: [Etcd::start(), Etcd::start()],
+                etcds: std::array::from_fn(|_| Etcd::start()),
                 postgresql: programs.start(Kind::PostgreSql, &quiet()).unwrap(),
                 mariadb: programs.start(Kind::MariaDb, &quiet()).unwrap(),
             };
@@ -89,7 +101,11 @@ impl Servers {
     }
 
     pub fn etcd(&self, driver: Driver) -> &Etcd {
-        &self.etcds[usize::from(driver == Driver::OtherEtcd)]
+        match driver {
+            Driver::OtherEtcd => &self.etcds[1],
+            Driver::OwnEtcd(number) => &self.etcds[2 + number],
+            _ => &self.etcds[0],
+        }
     }
 
     pub fn sql(&self, driver: Driver) -> &Server {
@@ -102,7 +118,7 @@ impl Servers {
 
     pub fn tenancy(&self, driver: Driver) -> Arc<dyn Tenancy> {
         let connection = match driver {
-            Driver::Etcd | Driver::OtherEtcd => {
+            _ if driver.is_etcd() => {
                 let etcd = self.etcd(driver);
                 etcd.connection(&etcd.authority.client("root"))
             }

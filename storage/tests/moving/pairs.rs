@@ -15,21 +15,21 @@ use crate::writer::{Writers, differences};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn from_etcd() {
-    for to in [Driver::OtherEtcd, Driver::PostgreSql, Driver::MariaDb] {
-        moves(Driver::Etcd, to).await;
+    for to in [Driver::OwnEtcd(1), Driver::PostgreSql, Driver::MariaDb] {
+        moves(Driver::OwnEtcd(0), to).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn from_postgresql() {
-    for to in [Driver::Etcd, Driver::PostgreSql, Driver::MariaDb] {
+    for to in [Driver::OwnEtcd(2), Driver::PostgreSql, Driver::MariaDb] {
         moves(Driver::PostgreSql, to).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn from_mariadb() {
-    for to in [Driver::OtherEtcd, Driver::PostgreSql, Driver::MariaDb] {
+    for to in [Driver::OwnEtcd(3), Driver::PostgreSql, Driver::MariaDb] {
         moves(Driver::MariaDb, to).await;
     }
 }
@@ -258,7 +258,7 @@ async fn goes_on(target: &mut Api, ways: &Ways, revision: i64) {
         .expect("the watch hears of new writes");
 
     let rows = match ways.to {
-        Driver::Etcd | Driver::OtherEtcd => return,
+        to if to.is_etcd() => return,
         _ => "select cast(count(*) as INTEGER) from TABLE where name like '%/pods/new'",
     };
     let began = Instant::now();

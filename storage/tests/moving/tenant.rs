@@ -38,7 +38,7 @@ impl Ways {
             stage,
             ..lab::claim(&format!("uid-{number}"), &schema, &format!("{schema}_user"))
         };
-        let is_etcd = matches!(from, Driver::Etcd | Driver::OtherEtcd);
+        let is_etcd = from.is_etcd();
         let schema = match is_etcd {
             true => format!("t_{number}"),
             false => format!("s_{number}"),
@@ -136,7 +136,7 @@ pub fn endpoint(server: &Server, driver: Driver, claim: &Claim) -> String {
 
 impl Api {
     pub async fn new(servers: &Servers, driver: Driver, claim: &Claim, flags: &[&str]) -> Self {
-        if matches!(driver, Driver::Etcd | Driver::OtherEtcd) {
+        if driver.is_etcd() {
             let etcd = servers.etcd(driver);
             let client = etcd.client(&etcd.authority.client(&claim.user)).await;
             return Api { client, kine: None };

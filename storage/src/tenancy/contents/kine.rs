@@ -28,6 +28,10 @@ const PRINTS: (usize, usize) = (500, 8000);
 const HASHED: u64 = 32 << 20;
 /// Revisions before the newest in which something may still be on its way.
 const UNDER_WAY: u64 = 1000;
+/// Bytes of a name, and of a value, beyond which nothing is read: no API server writes such, but
+/// the table is the tenant's.
+const LONGEST_NAME: usize = 2000;
+const LONGEST_VALUE: i64 = 8 << 20;
 /// A number that has not come by then will not: kine fills it.
 const COMES_WITHIN: Duration = Duration::from_secs(1);
 
@@ -131,9 +135,10 @@ impl<S: Statements> Kine<S> {
     fn columns(&self) -> String {
         let Dialect { integer, text, .. } = &self.dialect;
         format!(
-            "cast(k.id as {integer}), cast(k.name as {text}), cast(k.deleted as {integer}), \
-             cast(coalesce(k.lease, 0) as {integer}), \
-             cast(coalesce(octet_length(k.value), 0) as {integer})"
+            "cast(k.id as {integer}), cast(left(k.name, {}) as {text}), \
+             cast(k.deleted as {integer}), cast(coalesce(k.lease, 0) as {integer}), \
+             cast(coalesce(octet_length(k.value), 0) as {integer})",
+            LONGEST_NAME + 1
         )
     }
 
@@ -167,6 +172,20 @@ impl<S: Statements> Kine<S> {
     async fn compacted(&mut self) -> Result<u64, TenancyError> {
         self.number("read what is compacted", "max(prev_revision)")
             .await
+    }
+
+    /// All rows that are read, each with what it has by [`Kine::columns`].
+    async fn heads(
+        &mut self,
+        what: &'static str,
+        sql: String,
+        values: &[Value<'_>],
+    ) -> Result<Vec<Head>, TenancyError> {
+        let heads: Vec<Head> = self.session.ask(what, sql, values).await?;
+        for head in &heads {
+            refuse_too_long(&head.1, head.2, head.4)?;
+        }
+        Ok(heads)
     }
 
     /// The values of rows. One that was compacted meanwhile is left out.
@@ -310,7 +329,7 @@ impl<S: Statements> Kine<S> {
             self.columns(),
             self.dialect.table
         );
-        let mut rows: Vec<Head> = self.session.ask("read changes", sql, &[]).await?;
+        let mut rows = self.heads("read changes", sql, &[]).await?;
         if settled {
             return Ok(rows);
         }
@@ -355,7 +374,7 @@ impl<S: Statements> Contents for Kine<S> {
         let sql = self.last_rows(&self.columns(), None, ROWS);
         let (from, to) = self.span(after);
         let span = [Value::Text(&from), Value::Text(&to)];
-        let mut heads: Vec<Head> = self.session.ask("list keys", sql, &span).await?;
+        let mut heads = self.heads("list keys", sql, &span).await?;
         heads.sort_by(|left, right| left.1.cmp(&right.1));
         let (entries, fit) = self.entries(&heads, bytes).await?;
         let whole = fit == heads.len() && heads.len() < ROWS;
@@ -378,6 +397,9 @@ impl<S: Statements> Contents for Kine<S> {
         let span = [Value::Text(&from), Value::Text(&to)];
         type Row = (i64, String, i64, i64, i64, Option<Vec<u8>>);
         let mut rows: Vec<Row> = self.session.ask("hash values", sql, &span).await?;
+        for row in &rows {
+            refuse_too_long(&row.1, row.2, row.4)?;
+        }
         rows.sort_by(|left, right| left.1.cmp(&right.1));
         if self.compacted().await? > at {
             return Err(ContentsError::Compacted);
@@ -423,7 +445,7 @@ impl<S: Statements> Contents for Kine<S> {
             .map(|key| format!("{}{key}", self.prefix))
             .collect();
         let values: Vec<Value> = names.iter().map(|name| Value::Text(name)).collect();
-        let mut heads: Vec<Head> = self.session.ask("look at keys", sql, &values).await?;
+        let mut heads = self.heads("look at keys", sql, &values).await?;
         // In the order in which they were asked for.
         heads.sort_by_key(|head| names.iter().position(|name| *name == head.1));
         Ok(self.entries(&heads, bytes).await?.0)
@@ -563,6 +585,22 @@ impl<S: Statements> Contents for Kine<S> {
         };
         Ok(self.session.carry_out("write kine's row", sql).await?)
     }
+}
+
+/// A name of which a part was read, and how long the value of its row is.
+fn refuse_too_long(name: &str, deleted: i64, value: i64) -> Result<(), TenancyError> {
+    let most = match (
+        name.len() > LONGEST_NAME,
+        deleted == 0 && value > LONGEST_VALUE,
+    ) {
+        (true, _) => format!("begins a key of more than {LONGEST_NAME} bytes"),
+        (_, true) => format!("has a value of {value} bytes, more than {LONGEST_VALUE}"),
+        (false, false) => return Ok(()),
+    };
+    let name: String = name.chars().take(100).collect();
+    Err(TenancyError::Refused(format!(
+        "{name:?} in the tenant's table {most}, which no API server writes: delete it"
+    )))
 }
 
 fn revision(number: i64) -> u64 {

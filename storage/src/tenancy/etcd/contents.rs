@@ -49,6 +49,9 @@ const RAISE: &str = "/steward.butlerlabs.dev/raise";
 /// bytes of the database until it is compacted.
 const RAISES: usize = 64;
 const MOST_RAISED: u64 = 5_000_000;
+/// What is counted for each of them, and the quota of an etcd that was not given one.
+const RAISED_BYTES: u64 = 200;
+const USUAL_QUOTA: u64 = 2 << 30;
 
 /// The keys of one tenant.
 pub struct Keys<'a> {
@@ -472,6 +475,7 @@ impl Contents for Keys<'_> {
             );
             return Err(TenancyError::Refused(why).into());
         }
+        self.refuse_without_room(missing).await?;
         let link = &self.etcd.link;
         let writes = (0..missing).map(|_| async move {
             let write = link.ask("raise the revision", |mut client| async move {
@@ -505,6 +509,35 @@ impl Contents for Keys<'_> {
             Err(error) if connection::is_compacted(&error) => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+}
+
+impl Keys<'_> {
+    /// All tenants share the database, and the number that is asked for comes from one of them.
+    async fn refuse_without_room(&self, writes: u64) -> Result<(), TenancyError> {
+        let status = self
+            .etcd
+            .link
+            .ask("status", |mut client| async move { client.status().await });
+        let status = status.await?;
+        let bytes = |bytes: i64| u64::try_from(bytes).unwrap_or(0);
+        let quota = match bytes(status.db_size_quota()) {
+            0 => USUAL_QUOTA,
+            quota => quota,
+        };
+        let used = bytes(status.raft_used_db_size());
+        let needed = writes.saturating_mul(RAISED_BYTES);
+        if used.saturating_add(needed) <= quota / 2 {
+            return Ok(());
+        }
+        Err(TenancyError::Refused(format!(
+            "the revision of this etcd has to grow by {writes} for this tenant, which takes up to \
+             {} MiB; {} of {} MiB are in use, and half of them are kept free: raise its quota, or \
+             move the tenant to a SQL database",
+            needed >> 20,
+            used >> 20,
+            quota >> 20
+        )))
     }
 }
 

@@ -24,6 +24,7 @@ pub async fn freeze(inside: &mut Session, claim: &Claim) -> Result<(), TenancyEr
         contents::make_table(inside).await?;
     }
     join(inside, &claim.user).await?;
+    rights::provide_keeper(inside).await?;
     let patience = format!("set lock_timeout = {PATIENCE}");
     inside.run("set up the session", patience).await?;
     for _ in 1..ROUNDS {

@@ -1,5 +1,6 @@
 //! Names and values inside of statements that take no parameters.
 
+use super::rights::KEEPER;
 use crate::tenancy::sql::names::{Rules, admit};
 use crate::tenancy::{Claim, TenancyError};
 
@@ -24,7 +25,14 @@ pub fn admit_names(claim: &Claim, administrator: &str) -> Result<(), TenancyErro
     let rules = Rules {
         schema_length: LENGTH,
         user_length: LENGTH,
-        reserved: &["postgres", "template0", "template1", "public", "none"],
+        reserved: &[
+            "postgres",
+            "template0",
+            "template1",
+            "public",
+            "none",
+            KEEPER,
+        ],
         reserved_prefixes: &["pg_"],
         administrator,
     };

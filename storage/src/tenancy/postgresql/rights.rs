@@ -2,6 +2,7 @@
 //! between the two.
 
 use super::connection::Session;
+use super::join;
 use super::names::identifier;
 use crate::tenancy::{Claim, Stage, TenancyError};
 
@@ -9,6 +10,11 @@ use crate::tenancy::{Claim, Stage, TenancyError};
 /// server has 100 unless its administrator says otherwise; kine keeps 20 idle ones at
 /// most, and opens more when it needs them.
 pub const CONNECTIONS: i32 = 50;
+
+/// Owns the tables of frozen tenants, and may do nothing. It must be nobody with rights: what a
+/// tenant has made for its table, such as a function that an index is of, is run as the table's
+/// owner when the server analyzes it.
+pub const KEEPER: &str = "steward_keeper";
 
 /// One thing that differs.
 #[derive(Debug, PartialEq, Eq)]
@@ -239,9 +245,9 @@ async fn repairs_of_reader(
     claim: &Claim,
 ) -> Result<Vec<Repair>, TenancyError> {
     let user = [claim.user.as_str()];
-    let found: Vec<(bool, bool)> = session.rows("look at rights", READER, &user).await?;
+    let found: Vec<(bool, bool, bool)> = session.rows("look at rights", READER, &user).await?;
     let mut repairs = Vec::new();
-    let exact = matches!(found.first(), Some((true, false)));
+    let exact = matches!(found.first(), Some((true, false, true)));
     let makes = session.holds("look at schema public", MAKER, &user).await?;
     if !exact || makes {
         let why = format!(
@@ -254,18 +260,54 @@ async fn repairs_of_reader(
 }
 
 /// Makes the user one that reads, once nobody writes any more: what writes has the table
-/// locked from before its rights are looked at to the end of its transaction.
+/// locked from before its rights are looked at to the end of its transaction. The keeper is
+/// there, and whoever runs this is a member of it and of the user.
 pub fn reader(claim: &Claim) -> String {
     let user = identifier(&claim.user);
     format!(
         "begin; \
          lock table public.kine in access exclusive mode; \
-         alter table public.kine owner to current_user; \
+         grant create on schema public to {KEEPER}; \
+         alter table public.kine owner to {KEEPER}; \
+         revoke create on schema public from {KEEPER}; \
          revoke all on table public.kine from public, {user} cascade; \
          grant select on table public.kine to {user}; \
          revoke create on schema public from {user} cascade; \
          commit"
     )
+}
+
+/// Makes the keeper, unless it is there, and joins it.
+pub async fn provide_keeper(session: &mut Session) -> Result<(), TenancyError> {
+    let there = "select true from pg_catalog.pg_roles where rolname = $1";
+    if !session
+        .holds("look for the keeper", there, &[KEEPER])
+        .await?
+    {
+        let made = session.run(
+            "create the keeper",
+            format!(
+                "create role {KEEPER} nologin nosuperuser nocreatedb nocreaterole noreplication \
+                 nobypassrls noinherit"
+            ),
+        );
+        match made.await {
+            // Somebody was faster: it exists, or is being made.
+            Err(failure) if matches!(failure.code.as_str(), "42710" | "23505") => {}
+            made => made?,
+        }
+    }
+    if session
+        .holds("look at the keeper", POWERFUL, &[KEEPER])
+        .await?
+    {
+        return Err(TenancyError::Refused(format!(
+            "role {KEEPER:?}, which owns the tables of tenants while they are moved, has rights of \
+             its own, which tenants could use: take them away (alter role {KEEPER} nologin \
+             nosuperuser nocreatedb nocreaterole noreplication nobypassrls), and its memberships"
+        )));
+    }
+    Ok(join(session, KEEPER).await?)
 }
 
 /// What the user of a tenant that serves lacks.
@@ -398,13 +440,27 @@ left join pg_catalog.pg_roles r on r.oid = a.grantee
 where d.datname = $1 and a.grantee <> d.datdba
 group by 1, 2 order by 1, 2";
 
-/// Whether the user reads kine's table, and whether it can do more with it.
+/// Whether the keeper can do anything, by itself or as a member of others. Roles of tenants, who
+/// may have made it a member of theirs, can nothing of this.
+const POWERFUL: &str = "\
+select true from pg_catalog.pg_roles k, pg_catalog.pg_roles r
+where k.rolname = $1
+  and pg_catalog.pg_has_role(k.oid, r.oid, 'member')
+  and (r.rolsuper or r.rolcreaterole or r.rolcreatedb or r.rolreplication or r.rolbypassrls
+       or r.oid = k.oid and r.rolcanlogin
+       or r.rolname like 'pg\\_%')
+limit 1";
+
+/// Whether the user reads kine's table, whether it can do more with it, and whether the keeper
+/// owns it.
 const READER: &str = "\
 select pg_catalog.has_table_privilege(r.oid, c.oid, 'select'),
        c.relowner = r.oid
        or pg_catalog.has_table_privilege(r.oid, c.oid,
               'insert, update, delete, truncate, references, trigger')
-       or pg_catalog.has_any_column_privilege(r.oid, c.oid, 'insert, update, references')
+       or pg_catalog.has_any_column_privilege(r.oid, c.oid, 'insert, update, references'),
+       exists (select from pg_catalog.pg_roles k
+               where k.oid = c.relowner and k.rolname = 'steward_keeper')
 from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace, pg_catalog.pg_roles r
 where n.nspname = 'public' and c.relname = 'kine' and r.rolname = $1";
