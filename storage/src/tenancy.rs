@@ -132,6 +132,9 @@ pub enum Alarm {
 pub enum Access {
     /// Exactly those that it should have.
     Exact,
+    /// Those, and a password of before still lets somebody in for whom it was kept long
+    /// enough. [`Tenancy::prepare`] ends that.
+    Former,
     /// Others; a sentence says how they differ. [`Tenancy::prepare`] repairs it.
     Differs(String),
     /// The claim stands, and the data is gone: its database was dropped, or is being

@@ -12,6 +12,8 @@ use lab::nats::{
     File, Nats, Settings, ask, connection, credentials, enter, kine, start, start_with, tenant,
 };
 use lab::sql::{Kine, secret};
+use nkeys::KeyPair;
+use serde_json::{Value, json};
 use storage::tenancy::{
     Access, Alarm, Claim, Compaction, Connection, Data, Password, Tenancy, TenancyError, connect,
 };
@@ -44,14 +46,49 @@ fn everything(server: &Nats) -> BTreeMap<String, String> {
     found
 }
 
+fn payload(token: &str) -> Value {
+    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap());
+    serde_json::from_slice(&payload.unwrap()).unwrap()
+}
+
+fn account_of(claim: &Claim) -> String {
+    let credentials = credentials(claim);
+    let user = payload(credentials.lines().nth(1).unwrap());
+    user["nats"]["issuer_account"].as_str().unwrap().to_owned()
+}
+
 /// What JetStream stores of one account.
 fn stored(server: &Nats, claim: &Claim) -> Vec<std::path::PathBuf> {
-    let credentials = credentials(claim);
-    let token = credentials.lines().nth(1).unwrap();
-    let payload = URL_SAFE_NO_PAD.decode(token.split('.').nth(1).unwrap());
-    let payload: serde_json::Value = serde_json::from_slice(&payload.unwrap()).unwrap();
-    let account = payload["nats"]["issuer_account"].as_str().unwrap();
-    walk(&server.directory().join("jetstream").join(account))
+    walk(&server.directory().join("jetstream").join(account_of(claim)))
+}
+
+/// The account's token, read.
+fn account(server: &Nats, claim: &Claim) -> Value {
+    let account = account_of(claim);
+    let files = walk(&server.directory().join("accounts"));
+    let file = files
+        .iter()
+        .find(|it| it.ends_with(format!("{account}.jwt")));
+    payload(&std::fs::read_to_string(file.unwrap()).unwrap())
+}
+
+/// As somebody does who has the operator's key.
+async fn edit_account(server: &Nats, claim: &Claim, edit: impl FnOnce(&mut Value)) {
+    let operator = KeyPair::from_seed(&server.operator).unwrap();
+    let mut token = account(server, claim);
+    edit(&mut token["nats"]);
+    token["iat"] = json!(token["iat"].as_u64().unwrap() + 1);
+    token["jti"] = json!("edited");
+    let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let header = json!({ "alg": "ed25519-nkey", "typ": "JWT" });
+    let signed = format!("{}.{}", part(&header), part(&token));
+    let signature = URL_SAFE_NO_PAD.encode(operator.sign(signed.as_bytes()).unwrap());
+    let system = enter(server, &server.system).await.unwrap();
+    let token = format!("{signed}.{signature}");
+    let answer = ask(&system, "$SYS.REQ.CLAIMS.UPDATE", &token)
+        .await
+        .unwrap();
+    assert_eq!(answer["data"]["code"], 200, "{answer}");
 }
 
 fn walk(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
@@ -276,23 +313,27 @@ async fn rights_are_put_right() {
     let a = claim("1", "a", "u");
     prepare(&*tenancy, &a).await.unwrap();
     let open = tenant(&server, &a).await.unwrap();
-    // Another password: the former one opens nothing any more.
-    let next = Password::new("another-password-1");
-    let other = tenancy.check(&a, Some(&next)).await.unwrap();
+    // A key of somebody's is added to those that sign its users.
+    let stranger = KeyPair::new_account();
+    edit_account(&server, &a, |nats| {
+        let mut own = nats["signing_keys"][1].clone();
+        own["key"] = json!(stranger.public_key());
+        nats["signing_keys"].as_array_mut().unwrap().push(own);
+    })
+    .await;
+    let other = tenancy.check(&a, Some(&secret())).await.unwrap();
     assert!(matches!(other, Access::Differs(_)), "{other:?}");
-    tenancy.prepare(&a, Some(&next), Data::Kept).await.unwrap();
-    assert_eq!(tenancy.check(&a, Some(&next)).await, Ok(Access::Exact));
-    let before = tenancy.check(&a, Some(&secret())).await.unwrap();
-    assert!(matches!(before, Access::Differs(_)), "{before:?}");
-    assert!(tenant(&server, &a).await.is_err());
-    let info = "$JS.API.STREAM.INFO.KV_a";
-    assert!(ask(&open, info, "").await.is_err(), "what is open ends");
-    // The account is deleted by somebody, with its data where it was.
     tenancy
         .prepare(&a, Some(&secret()), Data::Kept)
         .await
         .unwrap();
-    let open = tenant(&server, &a).await.unwrap();
+    assert_eq!(tenancy.check(&a, Some(&secret())).await, Ok(Access::Exact));
+    assert!(
+        !account(&server, &a)
+            .to_string()
+            .contains(&stranger.public_key())
+    );
+    // The account is deleted by somebody, with its data where it was.
     ask(&open, "$KV.a.key", "value").await.unwrap();
     let system = enter(&server, &server.system).await.unwrap();
     let listed = ask(&system, "$SYS.REQ.CLAIMS.LIST", "").await.unwrap();
@@ -324,6 +365,57 @@ async fn rights_are_put_right() {
         .await
         .unwrap();
     assert_eq!(found["message"]["data"], "dmFsdWU=");
+}
+
+/// Pods have the password of before until they are replaced, and the server would end their
+/// connections at once.
+#[tokio::test]
+async fn a_former_password_lets_in_until_pods_have_the_new_one() {
+    let (server, tenancy) = ready();
+    let a = claim("1", "a", "u");
+    prepare(&*tenancy, &a).await.unwrap();
+    let file = File::of(&a);
+    let mut kine = kine(&server, &a, &file);
+    let mut client = kine.client().await;
+    let open = tenant(&server, &a).await.unwrap();
+    let info = "$JS.API.STREAM.INFO.KV_a";
+
+    let next = Password::new("another-password-1");
+    let other = tenancy.check(&a, Some(&next)).await.unwrap();
+    assert!(matches!(other, Access::Differs(_)), "{other:?}");
+    tenancy.prepare(&a, Some(&next), Data::Kept).await.unwrap();
+    assert_eq!(tenancy.check(&a, Some(&next)).await, Ok(Access::Exact));
+    let before = tenancy.check(&a, Some(&secret())).await.unwrap();
+    assert!(matches!(before, Access::Differs(_)), "{before:?}");
+    let with_next = storage::tenancy::nats::credentials(&a, &next).unwrap();
+    for (number, password) in ["once", "again"].into_iter().enumerate() {
+        ask(&open, info, "").await.expect(password);
+        tenant(&server, &a).await.expect(password);
+        enter(&server, &with_next).await.expect(password);
+        let key = format!("/registry/pods/{number}");
+        assert!(Kine::create(&mut client, &key).await.unwrap());
+        // What is made again does not change anything.
+        tenancy.prepare(&a, Some(&next), Data::Kept).await.unwrap();
+    }
+    assert_eq!(tenancy.check(&a, Some(&next)).await, Ok(Access::Exact));
+    let log = server.log();
+    assert!(!log.contains("Authentication"), "{log}");
+
+    // Its time is over.
+    edit_account(&server, &a, |nats| {
+        let text = nats["description"].as_str().unwrap();
+        let (key, until) = text.rsplit_once(' ').unwrap();
+        let past = until.parse::<u64>().unwrap() - 601;
+        nats["description"] = json!(format!("{key} {past}"));
+    })
+    .await;
+    ask(&open, info, "").await.expect("nobody has ended it yet");
+    assert_eq!(tenancy.check(&a, Some(&next)).await, Ok(Access::Former));
+    tenancy.prepare(&a, Some(&next), Data::Kept).await.unwrap();
+    assert_eq!(tenancy.check(&a, Some(&next)).await, Ok(Access::Exact));
+    assert!(ask(&open, info, "").await.is_err(), "what is open ends");
+    assert!(tenant(&server, &a).await.is_err());
+    enter(&server, &with_next).await.unwrap();
 }
 
 #[tokio::test]

@@ -204,11 +204,11 @@ impl Driver {
     /// Whether this version runs tenants on it. Rule 9: the change that builds a driver
     /// adds it here, and the Warning and the condition about it go.
     pub fn is_built(self) -> bool {
-        matches!(self, Self::Etcd | Self::PostgreSQL | Self::MySQL)
+        self.is_movable() || self == Self::NATS
     }
 
     /// The drivers of [`Driver::is_built`], as a sentence has them.
-    pub const BUILT: &str = "etcd, PostgreSQL or MySQL";
+    pub const BUILT: &str = "etcd, PostgreSQL, MySQL or NATS";
 
     /// Whether the data of a tenant can be moved from and to it.
     pub fn is_movable(self) -> bool {

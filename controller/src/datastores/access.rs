@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use apiservice::names::{self, key};
 use apiservice::v1alpha1::{Driver, MigrationPhase as Phase, TenantControlPlane};
-use storage::tenancy::{Access, Claim, Password, Stage, Tenancy};
+use storage::tenancy::{Access, Claim, Data, Password, Stage, Tenancy};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
@@ -153,7 +153,12 @@ async fn check(ctx: &Context, name: &NamespacedName, uid: &str) -> Option<Checke
     let with = known.or_else(in_secret);
     let work = tenancy.check(&claim, with.as_ref());
     let access = match tokio::time::timeout(timing::STORE_DEADLINE, work).await {
-        Ok(Ok(access)) => health::access(access),
+        Ok(Ok(access)) => {
+            if access == Access::Former {
+                end_former(ctx, tenancy.as_ref(), &claim, with.as_ref()).await;
+            }
+            health::access(access)
+        }
         Ok(Err(error)) => health::access_of(&error)?,
         Err(_) => return None,
     };
@@ -163,6 +168,24 @@ async fn check(ctx: &Context, name: &NamespacedName, uid: &str) -> Option<Checke
         with,
         _asking: asking,
     })
+}
+
+/// Ends a password of before whose time is over. That does not wait for a plan, which a tenant
+/// that is paused does not have: it may have been changed because somebody else knows it.
+async fn end_former(ctx: &Context, tenancy: &dyn Tenancy, claim: &Claim, with: Option<&Password>) {
+    if with.is_none() || !ctx.leadership.leads() {
+        return;
+    }
+    let work = tenancy.prepare(claim, with, Data::Kept);
+    let work = tokio::time::timeout(timing::STORE_DEADLINE, work);
+    let tenant = format!("{}/{}", claim.namespace, claim.name);
+    match ctx.leadership.hold(work).await {
+        Some(Ok(Ok(()))) => tracing::info!(tenant, "a password of before lets nobody in any more"),
+        Some(Ok(Err(error))) => {
+            tracing::warn!(tenant, %error, "a password of before still lets somebody in");
+        }
+        Some(Err(_)) | None => {}
+    }
 }
 
 /// Whether the data of a tenant cannot be written, because it is being moved: whoever does

@@ -110,7 +110,7 @@ pub fn settle(wished: &Claim, found: &[Claim]) -> Claim {
 /// What a check found.
 pub fn access(access: Access) -> AccessFact {
     match access {
-        Access::Exact => AccessFact::Granted,
+        Access::Exact | Access::Former => AccessFact::Granted,
         Access::Differs(how) => AccessFact::Revoked(how),
         Access::Unclaimed => AccessFact::Unclaimed,
         Access::Lost(what) => AccessFact::Lost(what),

@@ -232,7 +232,7 @@ fn has_begun_anew(wanted: &Deployment, live: &Deployment) -> bool {
 }
 
 /// The database has this tenant's new password already, and lets nobody in with the one of
-/// before. With the same endpoints, nothing else in that Secret can be another.
+/// before, or not for long. With the same endpoints, nothing else in that Secret can be another.
 fn has_another_password(wanted: &Deployment, live: &Deployment) -> bool {
     let config = |of: &Deployment| {
         let meta = of.spec.as_ref()?.template.metadata.as_ref()?;

@@ -71,7 +71,7 @@ mod names;
 mod system;
 mod token;
 
-use account::{Found, Wanted};
+use account::{Found, Signers, Wanted};
 use bucket::Bucket;
 use claims::{Claims, Standing, otherwise};
 use connection::{Kept, Link};
@@ -185,12 +185,15 @@ impl Nats {
 
     /// The account as it is while nobody but us gets in.
     fn closed(&self, claim: &Claim) -> Wanted {
-        Wanted::of_tenant(claim, &self.administrator.seed, None)
+        Wanted::of_tenant(claim, &self.administrator.seed, &Signers::default())
     }
 
-    fn open(&self, claim: &Claim, password: &Password) -> Wanted {
+    /// The account as it is while the tenant's user gets in, and those of passwords that it had
+    /// a short time before.
+    fn open(&self, claim: &Claim, password: &Password, found: Option<&Found>) -> Wanted {
         let signer = keys::tenants_signer(claim, password).public_key();
-        Wanted::of_tenant(claim, &self.administrator.seed, Some(&signer))
+        let signers = Signers::after(found, &signer, system::now());
+        Wanted::of_tenant(claim, &self.administrator.seed, &signers)
     }
 
     /// In the tenant's account as the administrator. One without our key gets it first; where
@@ -201,8 +204,8 @@ impl Nats {
         let own = keys::administrators_signer(&self.administrator.seed, &account);
         let enters = found.as_ref().is_some_and(|found| found.lets_in(&own));
         if !enters {
-            let signer = found.as_ref().and_then(Found::tenants_signer);
-            let wanted = Wanted::of_tenant(claim, &self.administrator.seed, signer);
+            let signers = found.as_ref().map(Found::signers).unwrap_or_default();
+            let wanted = Wanted::of_tenant(claim, &self.administrator.seed, &signers);
             self.make(&wanted, found.as_ref()).await?;
         }
         self.enter(&account).await
@@ -247,8 +250,8 @@ impl Nats {
         }
         let bucket = bucket::make(&jetstream, claim, self.link.replicas(), found).await?;
         let account = self.account(&keys::account_of(claim)).await?;
-        self.make(&self.open(claim, password), account.as_ref())
-            .await?;
+        let wanted = self.open(claim, password, account.as_ref());
+        self.make(&wanted, account.as_ref()).await?;
         if claims.note(claim, &bucket.made).await? {
             return Ok(());
         }
@@ -320,12 +323,13 @@ impl Nats {
         found: &Found,
         password: Option<&Password>,
     ) -> Result<Access, TenancyError> {
-        let seed = &self.administrator.seed;
-        let wanted = match password {
-            Some(password) => self.open(claim, password),
-            None => Wanted::of_tenant(claim, seed, found.tenants_signer()),
-        };
-        if found.tenants_signer().is_none() || !wanted.is(found, &self.administrator.operator) {
+        let mut signers = found.signers();
+        let is_due = signers.is_due(system::now());
+        if let Some(password) = password {
+            signers.current = Some(keys::tenants_signer(claim, password).public_key());
+        }
+        let wanted = Wanted::of_tenant(claim, &self.administrator.seed, &signers);
+        if signers.current.is_none() || !wanted.is(found, &self.administrator.operator) {
             return Ok(Access::Differs(format!(
                 "account {} does not give exactly its rights to the tenant's user",
                 wanted.account
@@ -344,7 +348,11 @@ impl Nats {
             return Ok(Access::Lost(what));
         }
         let differs = bucket.and_then(|it| it.differs(claim, self.link.replicas()));
-        Ok(differs.map_or(Access::Exact, Access::Differs))
+        Ok(match differs {
+            Some(how) => Access::Differs(how),
+            None if is_due => Access::Former,
+            None => Access::Exact,
+        })
     }
 }
 

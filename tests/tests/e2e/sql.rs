@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use apiservice::names;
-use apiservice::v1alpha1::Driver;
 use serde_json::{Value, json};
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
@@ -23,14 +22,15 @@ pub async fn run(stage: &Stage) {
     let Some(lab) = stage.lab("sql", DATABASES) else {
         return;
     };
-    for kind in KINDS {
-        let database = Database::start(lab, kind);
-        Sql { database }.run(stage).await;
-    }
-    if Driver::NATS.is_built() {
-        let database = Database::start_nats(lab);
-        Sql { database }.run(stage).await;
-    }
+    let [one, other] = KINDS.map(|kind| Sql {
+        database: Database::start(lab, kind),
+    });
+    let nats = Sql {
+        database: Database::start_nats(lab),
+    };
+    // Side by side, for pods take most of the time to come and go. What happens to one is
+    // nothing to the others.
+    futures::join!(one.run(stage), other.run(stage), nats.run(stage));
 }
 
 /// What is done with one server.

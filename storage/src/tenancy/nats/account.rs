@@ -1,11 +1,80 @@
 //! What an account is allowed, and by whom its users are signed.
 
+use std::collections::BTreeMap;
+
 use nkeys::KeyPair;
 use serde_json::{Value, json};
 
 use super::keys;
 use super::token;
 use crate::tenancy::{Claim, TenancyError};
+
+/// How long the user of a former password is let in after another was set: pods have that
+/// password until they are replaced, and a server ends the connections of whoever it does not
+/// let in any more.
+const FORMER_SECONDS: u64 = 600;
+
+/// How many former passwords let in at most; of more the oldest ends at once.
+const FORMERS: usize = 3;
+
+/// In front of the keys of former passwords, in the account's description: a scope that is
+/// changed ends the connections of its users, so they cannot be told there.
+const FORMER: &str = "former keys, and until when:";
+
+/// A key that signs the user of a former password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Former {
+    key: String,
+    /// Seconds since 1970.
+    until: u64,
+}
+
+/// Who signs the users of a tenant's account.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Signers {
+    /// The key of the password that counts; without one nobody gets in but the administrator.
+    pub current: Option<String>,
+    /// Keys of those before, the latest first.
+    pub formers: Vec<Former>,
+}
+
+impl Signers {
+    /// Of an account after its password has become the one of the key `current`.
+    pub fn after(found: Option<&Found>, current: &str, now: u64) -> Self {
+        let before = found.map(Found::signers).unwrap_or_default();
+        let replaced = before.current.map(|key| Former {
+            key,
+            until: now.saturating_add(FORMER_SECONDS),
+        });
+        let formers = replaced.into_iter().chain(before.formers);
+        Signers {
+            current: Some(current.to_owned()),
+            formers: formers
+                // What a clock that was wrong has written ends in time all the same.
+                .filter(|it| it.key != current && it.until > now)
+                .filter(|it| it.until <= now.saturating_add(FORMER_SECONDS))
+                .take(FORMERS)
+                .collect(),
+        }
+    }
+
+    /// Whether the time of one of the formers is over.
+    pub fn is_due(&self, now: u64) -> bool {
+        let in_time = now..=now.saturating_add(FORMER_SECONDS);
+        self.formers.iter().any(|it| !in_time.contains(&it.until))
+    }
+
+    fn description(&self) -> Option<String> {
+        let each = self.formers.iter();
+        let all: String = each.map(|it| format!(" {} {}", it.key, it.until)).collect();
+        (!all.is_empty()).then(|| format!("{FORMER}{all}"))
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &String> {
+        let formers = self.formers.iter().map(|it| &it.key);
+        self.current.iter().chain(formers)
+    }
+}
 
 /// Connections that a tenant's account has at most: one for each kine, and ours.
 const CONNECTIONS: u32 = 64;
@@ -19,22 +88,25 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// A tenant's, whose users the key `signer` signs; without one nobody gets in but the
-    /// administrator.
-    pub fn of_tenant(claim: &Claim, operator: &str, signer: Option<&str>) -> Self {
+    /// A tenant's.
+    pub fn of_tenant(claim: &Claim, operator: &str, signers: &Signers) -> Self {
         let account = keys::account_of(claim);
-        let mut signers = vec![administrator(operator, &account)];
-        if let Some(key) = signer {
-            signers.push(json!({
+        let mut all = vec![administrator(operator, &account)];
+        all.extend(signers.keys().map(|key| {
+            json!({
                 "kind": "user_scope",
                 "key": key,
                 "role": "tenant",
                 "template": template(&claim.schema),
-            }));
+            })
+        }));
+        let mut nats = nats(&all, CONNECTIONS);
+        if let Some(text) = signers.description() {
+            nats["description"] = json!(text);
         }
         Wanted {
             name: claim.role().to_owned(),
-            nats: nats(&signers, CONNECTIONS),
+            nats,
             account,
         }
     }
@@ -155,10 +227,27 @@ impl Found {
         self.issued < other.issued
     }
 
-    /// The key that signs the tenant's user.
-    pub fn tenants_signer(&self) -> Option<&str> {
-        let keys = self.nats["signing_keys"].as_array()?;
-        keys.iter().find_map(|key| key["key"].as_str())
+    /// The keys that sign the tenant's users.
+    pub fn signers(&self) -> Signers {
+        let keys = self.nats["signing_keys"].as_array().into_iter().flatten();
+        let text = self.nats["description"].as_str().unwrap_or_default();
+        let words = text.strip_prefix(FORMER).unwrap_or_default();
+        let words: Vec<&str> = words.split_whitespace().collect();
+        let until: BTreeMap<&str, u64> = words
+            .chunks_exact(2)
+            .filter_map(|pair| Some((pair[0], pair[1].parse().ok()?)))
+            .collect();
+        let mut signers = Signers::default();
+        for key in keys.filter_map(|key| key["key"].as_str()) {
+            match until.get(key) {
+                Some(until) => signers.formers.push(Former {
+                    key: key.to_owned(),
+                    until: *until,
+                }),
+                None => signers.current = signers.current.or_else(|| Some(key.to_owned())),
+            }
+        }
+        signers
     }
 
     /// Whether our users get in.
@@ -179,20 +268,61 @@ mod tests {
         let operator = KeyPair::new_operator();
         let seed = operator.seed().unwrap();
         let a = claim("1", "a", "u");
-        let wanted = Wanted::of_tenant(&a, &seed, Some("AKEY"));
+        let by = |key: &str| Signers::after(None, key, 5);
+        let wanted = Wanted::of_tenant(&a, &seed, &by("AKEY"));
         let found = Found::read(&wanted.token(&operator, 5, None).unwrap()).unwrap();
         assert!(wanted.is(&found, &operator));
-        assert_eq!(found.tenants_signer(), Some("AKEY"));
+        assert_eq!(found.signers(), by("AKEY"));
         let own = keys::administrators_signer(&seed, &wanted.account);
         assert!(found.lets_in(&own));
         for other in [
-            Wanted::of_tenant(&a, &seed, None),
-            Wanted::of_tenant(&a, &seed, Some("AOTHER")),
-            Wanted::of_tenant(&claim("1", "b", "u"), &seed, Some("AKEY")),
+            Wanted::of_tenant(&a, &seed, &Signers::default()),
+            Wanted::of_tenant(&a, &seed, &by("AOTHER")),
+            Wanted::of_tenant(&claim("1", "b", "u"), &seed, &by("AKEY")),
         ] {
             assert!(!other.is(&found, &operator));
         }
         assert!(!wanted.is(&found, &KeyPair::new_operator()));
+    }
+
+    /// The account as a server has it.
+    fn there(signers: &Signers) -> Found {
+        let operator = KeyPair::new_operator();
+        let seed = operator.seed().unwrap();
+        let wanted = Wanted::of_tenant(&claim("1", "a", "u"), &seed, signers);
+        Found::read(&wanted.token(&operator, 5, None).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn former_passwords_let_in_for_a_time() {
+        let former = |key: &str, until| Former {
+            key: key.to_owned(),
+            until,
+        };
+        let one = Signers::after(None, "A1", 1000);
+        assert_eq!(one.formers, []);
+        let two = Signers::after(Some(&there(&one)), "A2", 2000);
+        assert_eq!(two.current.as_deref(), Some("A2"));
+        assert_eq!(two.formers, [former("A1", 2600)]);
+        assert_eq!(there(&two).signers(), two);
+        // The same again changes nothing, and is not a beginning of another ten minutes.
+        assert_eq!(Signers::after(Some(&there(&two)), "A2", 2001), two);
+        assert!(!two.is_due(2600) && two.is_due(2601));
+        assert_eq!(Signers::after(Some(&there(&two)), "A2", 2600).formers, []);
+        // Back to the first.
+        let back = Signers::after(Some(&there(&two)), "A1", 2100);
+        assert_eq!(back.current.as_deref(), Some("A1"));
+        assert_eq!(back.formers, [former("A2", 2700)]);
+        // Many: the latest stay.
+        let mut many = one;
+        for number in 2..9 {
+            many = Signers::after(Some(&there(&many)), &format!("A{number}"), 3000);
+        }
+        let keys: Vec<&str> = many.formers.iter().map(|it| it.key.as_str()).collect();
+        assert_eq!(keys, ["A7", "A6", "A5"]);
+        // A clock that went back does not make it longer.
+        assert!(two.is_due(1000));
+        assert_eq!(Signers::after(Some(&there(&two)), "A2", 1000).formers, []);
     }
 
     #[test]

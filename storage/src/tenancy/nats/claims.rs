@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Client;
+use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -16,6 +17,8 @@ use crate::tenancy::{Claim, TenancyError};
 
 /// The stream.
 const NAME: &str = "steward_claims";
+/// Requests under way at a time when all claims are read.
+const READERS: u64 = 32;
 /// How often a claim is tried that others change meanwhile.
 const ATTEMPTS: usize = 5;
 
@@ -115,14 +118,21 @@ impl<'a> Claims<'a> {
 
     /// All claims, the oldest first.
     pub async fn all(&self) -> Result<Vec<Claim>, TenancyError> {
+        let stream = self.jetstream().stream(NAME).await;
+        let Some(stream) = self.kept.unless_silent(stream)? else {
+            return Ok(Vec::new());
+        };
+        let state = |name: &str| stream["state"][name].as_u64().unwrap_or(0);
+        let (first, last) = (state("first_seq"), state("last_seq"));
+        // A request for each is what every server answers: many at a time, for a thousand
+        // tenants are two thousand of them.
+        let each = (last.saturating_sub(first) / READERS + 1).max(1);
+        let parts = (first..=last).step_by(usize::try_from(each).unwrap_or(usize::MAX));
+        let parts = stream::iter(parts).map(|from| self.part(from, from.saturating_add(each)));
+        let parts = parts.buffered(usize::try_from(READERS).unwrap_or(1));
+        let parts: Vec<Vec<Stored>> = parts.try_collect().await?;
         let mut found: BTreeMap<[String; 3], (u64, Claim)> = BTreeMap::new();
-        let mut from = 1;
-        while let Some(message) = {
-            let next = self.jetstream().next(NAME, "claims.>", from).await;
-            self.kept.unless_silent(next)?
-        } {
-            from = message.sequence.saturating_add(1);
-            let Stored { record, sequence } = read(&message)?;
+        for Stored { record, sequence } in parts.into_iter().flatten() {
             let claim = record.claim;
             let names = [&claim.uid, &claim.schema, &claim.user].map(Clone::clone);
             // A claim stands with each of its names.
@@ -132,6 +142,23 @@ impl<'a> Claims<'a> {
         let mut found: Vec<_> = found.into_values().collect();
         found.sort_by_key(|(since, _)| *since);
         Ok(found.into_iter().map(|(_, claim)| claim).collect())
+    }
+
+    /// What is stored from one number up to before another.
+    async fn part(&self, from: u64, to: u64) -> Result<Vec<Stored>, TenancyError> {
+        let (mut found, mut from) = (Vec::new(), from);
+        while from < to {
+            let next = self.jetstream().next(NAME, "claims.>", from).await;
+            let Some(message) = self.kept.unless_silent(next)? else {
+                break;
+            };
+            if message.sequence >= to {
+                break;
+            }
+            from = message.sequence.saturating_add(1);
+            found.push(read(&message)?);
+        }
+        Ok(found)
     }
 
     async fn at(&self, subject: &str) -> Result<Option<Stored>, TenancyError> {
