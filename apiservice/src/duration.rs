@@ -56,7 +56,16 @@ mod tests {
         ] {
             assert_eq!(read(text), Some(milliseconds), "{text}");
         }
-        for text in ["", "-", "5", "h", "1d", "1 h", "1h30", "99999999999999999999h"] {
+        for text in [
+            "",
+            "-",
+            "5",
+            "h",
+            "1d",
+            "1 h",
+            "1h30",
+            "99999999999999999999h",
+        ] {
             assert_eq!(read(text), None, "{text}");
         }
     }
