@@ -44,7 +44,7 @@ pub struct Definition {
     pub variables: Variables,
     pub ignores_failures: bool,
     pub param_kind: Option<ParamKind>,
-    /// Whether any expression looks at the namespace.
+    /// Whether any expression looks at the namespace, beside conditions, which see none.
     pub looks_at_namespace: bool,
 }
 
@@ -80,9 +80,6 @@ impl Definition {
             param_kind: said.param_kind.map(ParamKind::from),
             looks_at_namespace: false,
         };
-        for condition in &definition.conditions {
-            definition.looks_at_namespace |= looks(condition.program.source());
-        }
         for (place, variable) in said.variables.into_iter().flatten().enumerate() {
             let program = definition.compile(&variable.expression, &NAMES);
             let variables = &mut definition.variables;

@@ -124,22 +124,6 @@ impl Policies {
         Arc::new(of)
     }
 
-    /// Of a cluster that has one mutating policy, with one binding.
-    #[cfg(test)]
-    pub(crate) fn mutating(
-        namespaces: Arc<Namespaces>,
-        policy: Value,
-        binding: Value,
-    ) -> Arc<Self> {
-        let mut of = Arc::into_inner(Self::none(namespaces)).expect("nobody else has it");
-        of.mutating = PolicySet {
-            policies: Source::one::<v1::MutatingAdmissionPolicy>(policy),
-            bindings: Source::one::<v1::MutatingAdmissionPolicyBinding>(binding),
-            ..PolicySet::none()
-        };
-        Arc::new(of)
-    }
-
     /// Keeps what the cluster has, for ever.
     pub async fn follow(&self, client: kube::Client) {
         let Webhooks {

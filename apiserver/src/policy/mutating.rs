@@ -138,7 +138,7 @@ impl Policy {
         let mut outcome = Outcome::default();
         let variables = &self.definition.variables;
         {
-            let values = values.of(object);
+            let values = values.of(object).of_conditions();
             match holds(&self.definition.conditions, &Bound::new(variables, &values)) {
                 Ok(true) if due => outcome.ran = true,
                 Ok(_) => return Ok(outcome),

@@ -129,7 +129,10 @@ impl Policy {
         let budget = Budget::new(cel::POLICY).ending(values.until);
         let bound = Bound::new(&self.definition.variables, values);
         // Conditions have their own budget.
-        match holds(&self.definition.conditions, &bound) {
+        let without_namespace = values.of_conditions();
+        let variables = &self.definition.variables;
+        let of_conditions = Bound::new(variables, &without_namespace);
+        match holds(&self.definition.conditions, &of_conditions) {
             Ok(true) => {}
             Ok(false) => return Decided::default(),
             Err(why) => return failed(why),

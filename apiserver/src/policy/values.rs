@@ -38,6 +38,16 @@ impl<'a> Values<'a> {
     }
 }
 
+impl Values<'_> {
+    /// The same for conditions, which see no namespace, as by Kubernetes.
+    pub fn of_conditions(&self) -> Self {
+        Self {
+            namespace: &Value::Null,
+            ..*self
+        }
+    }
+}
+
 /// The same with the policy's own variables, each evaluated when it is first asked for.
 pub struct Bound<'p, 'a> {
     variables: &'p Variables,

@@ -133,7 +133,8 @@ impl Patch {
     }
 }
 
-/// How all that is written here is merged, by kind: compiled once from what we publish.
+/// How our kinds are merged, compiled once from what we publish. A Scale is not: nor does
+/// Kubernetes know how.
 static ALL: LazyLock<HashMap<Kind<'static>, Types>> = LazyLock::new(|| {
     let document = apiservice::openapi::v3_group_version();
     let none = Map::new();
@@ -152,6 +153,7 @@ static ALL: LazyLock<HashMap<Kind<'static>, Types>> = LazyLock::new(|| {
         let all = std::iter::once("").chain(parts);
         all.map(|part| kind_of(resource, part))
     });
+    let kinds = kinds.filter(|(group, ..)| *group == apiservice::GROUP);
     let compiled = kinds.filter_map(|kind| {
         let (name, _) = schemas.iter().find(|(_, schema)| is(schema, kind))?;
         Some((kind, Types::compile(schemas, name).ok()?))
@@ -174,7 +176,9 @@ fn merged(object: &Value, mut config: Value, kind: Kind<'_>) -> Result<Value, St
     let (group, version, name) = kind;
     let types = ALL.get(&kind);
     let types =
-        types.ok_or_else(|| format!("Resource kind {group}/{version}, Kind={name} not found."))?;
+        types.ok_or_else(|| {
+            format!("failed to convert patch object to typed object: no corresponding type for {group}/{version}, Kind={name}")
+        })?;
     if let Some(fields) = config.as_object_mut() {
         for name in ["apiVersion", "kind"] {
             fields.insert(name.to_owned(), object[name].clone());
