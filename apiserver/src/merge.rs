@@ -110,7 +110,11 @@ enum Action {
     Replace(Value),
     Move(String),
     Copy(String),
-    Test(Value),
+    Test {
+        wanted: Value,
+        /// Whether what is not there, or is null, is as wanted.
+        or_missing: bool,
+    },
 }
 
 /// What is wrong with an operation.
@@ -182,7 +186,11 @@ fn operation(mut fields: Map<String, Value>) -> Result<Operation, Failure> {
     let action = match (op.as_str(), value, from) {
         ("add", Some(value), _) => Action::Add(value),
         ("replace", Some(value), _) => Action::Replace(value),
-        ("test", value, _) => Action::Test(value.unwrap_or(Value::Null)),
+        ("test", value, _) => {
+            let wanted = value.unwrap_or(Value::Null);
+            let or_missing = wanted.is_null();
+            Action::Test { wanted, or_missing }
+        }
         ("remove", _, _) => Action::Remove,
         ("move", _, Some(from)) => Action::Move(from),
         ("copy", _, Some(from)) => Action::Copy(from),
@@ -192,7 +200,8 @@ fn operation(mut fields: Map<String, Value>) -> Result<Operation, Failure> {
 }
 
 impl Operation {
-    /// One that an expression makes; a value that it does not give is null.
+    /// One that an expression makes; a value that it does not give is null. As by Kubernetes
+    /// a test of what there is not passes without a value, and with null it does not.
     ///
     /// # Errors
     /// For one that there is not, or that lacks its source.
@@ -202,6 +211,7 @@ impl Operation {
         from: Option<String>,
         value: Option<Value>,
     ) -> Result<Self, String> {
+        let or_missing = value.is_none();
         let value = value.unwrap_or(Value::Null);
         let from = || {
             from.ok_or_else(|| {
@@ -211,7 +221,10 @@ impl Operation {
         let action = match op {
             "add" => Action::Add(value),
             "replace" => Action::Replace(value),
-            "test" => Action::Test(value),
+            "test" => Action::Test {
+                wanted: value,
+                or_missing,
+            },
             "remove" => Action::Remove,
             "move" => Action::Move(from()?),
             "copy" => Action::Copy(from()?),
@@ -254,9 +267,11 @@ impl Patch {
             }
             Self::Json(operations) => {
                 let mut work = Work::default();
-                operations
+                let applied = operations
                     .iter()
-                    .try_for_each(|operation| operation.apply(document, &mut work))
+                    .try_for_each(|operation| operation.apply(document, &mut work));
+                // What they name may be as long as a body.
+                applied.map_err(Inapplicable::shortened)
             }
         }
     }
@@ -358,7 +373,7 @@ impl Operation {
                     why.told(|why| format!("error while adding value during copy: {why}"))
                 })
             }
-            Action::Test(wanted) => {
+            Action::Test { wanted, or_missing } => {
                 let untrue = || Inapplicable::Untrue(path.to_owned());
                 if path.is_empty() {
                     return (document == wanted).then_some(()).ok_or_else(untrue);
@@ -372,7 +387,8 @@ impl Operation {
                 let found = found.map_err(|why| {
                     why.told(|why| format!("error in test for path: '{path}': {why}"))
                 })?;
-                let same = found.map_or(wanted.is_null(), |found| found == wanted);
+                let found = found.filter(|found| !found.is_null());
+                let same = found.map_or(*or_missing, |found| found == wanted);
                 same.then_some(()).ok_or_else(untrue)
             }
         }
@@ -422,6 +438,15 @@ fn replace(
 }
 
 impl Inapplicable {
+    /// With a text that can be told.
+    fn shortened(self) -> Self {
+        match self {
+            Self::Operation(why) => Self::Operation(told::cut(why, told::MAX_TEXT)),
+            Self::Untrue(path) => Self::Untrue(told::cut(path, told::MAX_PATH)),
+            Self::TooDeep => Self::TooDeep,
+        }
+    }
+
     /// With what it is about.
     fn told(self, tell: impl FnOnce(String) -> String) -> Self {
         match self {
@@ -449,12 +474,12 @@ enum Holder<'a> {
 /// Nothing if there is nothing that could hold it.
 fn place<'a>(document: &'a mut Value, path: &str) -> Option<Pointed<'a>> {
     let unescape = |segment: &str| segment.replace("~1", "/").replace("~0", "~");
-    // What stands before the first slash is not looked at, as by Kubernetes.
-    let mut segments: Vec<String> = path.split('/').skip(1).map(unescape).collect();
-    let key = segments.pop()?;
-    let holder = segments
-        .iter()
-        .try_fold(document, |value, segment| child(value, segment))?;
+    let (parents, key) = path.rsplit_once('/')?;
+    let key = unescape(key);
+    // What stands before the first slash is not looked at, as by Kubernetes. The rest is read
+    // no further than it leads.
+    let mut segments = parents.split('/').skip(1).map(unescape);
+    let holder = segments.try_fold(document, |value, segment| child(value, &segment))?;
     let holder = match holder {
         Value::Object(map) => Holder::Map(map),
         Value::Array(list) => Holder::List(list),
@@ -660,6 +685,47 @@ mod tests {
                 "{operations}"
             );
         }
+    }
+
+    /// R3.57: of what is not there, a client that gives null and one that gives nothing are
+    /// the same; an expression that gives null asks for something else, as in Kubernetes.
+    #[test]
+    fn tests_of_what_is_not_there() {
+        let document = || json!({"a": null, "b": 1});
+        for path in ["/a", "/q"] {
+            for operation in [
+                json!([{"op": "test", "path": path, "value": null}]),
+                json!([{"op": "test", "path": path}]),
+            ] {
+                assert!(run(document(), operation.clone()).is_ok(), "{operation}");
+            }
+            let made = |value: Option<Value>| {
+                let made = Operation::new("test", path.to_owned(), None, value).unwrap();
+                Patch::Json(vec![made]).apply(&mut document())
+            };
+            assert_eq!(made(None), Ok(()));
+            let untrue = Err(Inapplicable::Untrue(path.to_owned()));
+            assert_eq!(made(Some(Value::Null)), untrue);
+            assert_eq!(made(Some(json!(1))), untrue);
+        }
+        let operation = json!([{"op": "test", "path": "/b", "value": null}]);
+        assert!(run(document(), operation).is_err());
+    }
+
+    /// However long a path is, it is read no further than it leads, and told in part.
+    #[test]
+    fn long_paths_lead_nowhere() {
+        let long = "/".repeat(3_000_000);
+        for op in ["remove", "test", "add", "replace", "copy", "move"] {
+            let operation = json!([{"op": op, "path": long, "from": long, "value": 1}]);
+            let refused = run(json!({"a": {"": 1}}), operation).unwrap_err();
+            assert!(refused.len() < 2 * told::MAX_TEXT, "{}", refused.len());
+        }
+        let deep = "/a".repeat(70);
+        let found = place(&mut json!({"a": {}}), &deep).map(|found| found.key);
+        assert_eq!(found, None);
+        let found = place(&mut json!({"a": {"b~/": {}}}), "/a/b~0~1/c").map(|found| found.key);
+        assert_eq!(found.as_deref(), Some("c"));
     }
 
     /// A list in a list, this many of them.

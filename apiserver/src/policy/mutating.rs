@@ -15,6 +15,7 @@ mod patch;
 
 use std::sync::Arc;
 
+use apiservice::told;
 use k8s_openapi::api::admissionregistration::{v1 as api, v1beta1};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -143,7 +144,7 @@ impl Policy {
                 Ok(true) if due => outcome.ran = true,
                 Ok(_) => return Ok(outcome),
                 Err(why) => {
-                    outcome.errors.push(why);
+                    outcome.errors.push(told::cut(why, told::MAX_TEXT));
                     return Ok(outcome);
                 }
             }
@@ -165,7 +166,7 @@ impl Policy {
                     outcome.changed |= made != *object;
                     *object = made;
                 }
-                Err(why) => outcome.errors.push(why),
+                Err(why) => outcome.errors.push(told::cut(why, told::MAX_TEXT)),
             }
         }
         Ok(outcome)
@@ -270,7 +271,7 @@ pub async fn concern(
     }
 }
 
-/// What is wrong with policies that are not to be passed over.
+/// What is wrong with policies that are not to be passed over: the first of each are told.
 #[derive(Default)]
 struct Refusals {
     /// With what they are made of.
@@ -279,9 +280,15 @@ struct Refusals {
     failed: Vec<String>,
 }
 
+/// Causes of one kind that an answer has at most.
+const MOST_CAUSES: usize = told::MAX_PATHS / 2;
+
 impl Refusals {
     fn misconfigured(&mut self, definition: &Definition, why: &Misconfigured) {
-        if !definition.ignores_failures {
+        if definition.ignores_failures {
+            let (policy, why) = (&definition.name, told::cut(why.message(), told::MAX_TEXT));
+            tracing::warn!(policy, why, "a mutating policy is passed over");
+        } else if self.misconfigured.len() < MOST_CAUSES {
             let binding = why.binding.as_deref();
             let told = refusal(definition, binding, &why.message());
             self.misconfigured.push(told);
@@ -289,11 +296,18 @@ impl Refusals {
     }
 
     fn failed(&mut self, definition: &Definition, binding: &Binding, errors: &[String]) {
-        if !definition.ignores_failures {
-            let told = errors.iter();
-            let told = told.map(|why| refusal(definition, Some(binding), why));
-            self.failed.extend(told);
+        let Some(first) = errors.first() else {
+            return;
+        };
+        if definition.ignores_failures {
+            let policy = &definition.name;
+            tracing::warn!(policy, why = first, "mutations of a policy are passed over");
+            return;
         }
+        let room = MOST_CAUSES.saturating_sub(self.failed.len());
+        let told = errors.iter().take(room);
+        let told = told.map(|why| refusal(definition, Some(binding), why));
+        self.failed.extend(told);
     }
 
     fn answer(self, attributes: &Attributes<'_>) -> Result<(), Failure> {
@@ -312,6 +326,7 @@ impl Refusals {
 
 fn refusal(definition: &Definition, binding: Option<&Binding>, why: &str) -> String {
     let name = &definition.name;
+    let why = told::short(why, told::MAX_TEXT);
     match binding {
         Some(Binding { name: binding, .. }) => {
             format!("policy '{name}' with binding '{binding}' denied request: {why}")

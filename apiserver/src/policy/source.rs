@@ -34,6 +34,8 @@ const BYTES: usize = 48 * 1024 * 1024;
 const TREE: usize = 128;
 /// How many are read at a time: each may have 1.5 MiB.
 const PAGE: u32 = 5;
+/// How long what was known of a kind stays in force when it is not served any more.
+const WITHDRAWN: Duration = Duration::from_secs(60);
 /// How long until what is not served is asked for again.
 const UNSERVED: Duration = Duration::from_secs(5);
 /// How long until too many are listed again.
@@ -210,9 +212,11 @@ impl<T> Source<T> {
         K: Configured<Kept = T> + Followed,
         T: Send + Sync + 'static,
     {
+        let mut unserved = None;
         loop {
-            let ended = self.follow_what_fits::<K>(client.clone()).await;
-            self.pause::<K>(ended).await;
+            let ended = self.follow_what_fits::<K>(client.clone(), &mut unserved);
+            let ended = ended.await;
+            self.pause::<K>(ended, &mut unserved).await;
         }
     }
 
@@ -223,17 +227,20 @@ impl<T> Source<T> {
         L: Configured<Kept = T> + Followed,
         T: Send + Sync + 'static,
     {
+        let mut unserved = None;
         loop {
-            let mut ended = self.follow_what_fits::<K>(client.clone()).await;
+            let ended = self.follow_what_fits::<K>(client.clone(), &mut unserved);
+            let mut ended = ended.await;
             if ended == Ended::NotServed {
-                ended = self.follow_what_fits::<L>(client.clone()).await;
+                let other = self.follow_what_fits::<L>(client.clone(), &mut unserved);
+                ended = other.await;
             }
-            self.pause::<K>(ended).await;
+            self.pause::<K>(ended, &mut unserved).await;
         }
     }
 
-    /// Until they are listed anew.
-    async fn pause<K: Followed>(&self, ended: Ended)
+    /// Until they are listed anew. `unserved` is since when the kind is not served.
+    async fn pause<K: Followed>(&self, ended: Ended, unserved: &mut Option<Instant>)
     where
         T: Send + Sync + 'static,
     {
@@ -247,8 +254,7 @@ impl<T> Source<T> {
                 );
                 self.publish(State::TooMuch);
             }
-            Ended::NotServed if !self.is_loaded() => self.publish_kept(&Kept::default()),
-            Ended::NotServed => {}
+            Ended::NotServed => self.without::<K>(unserved),
         }
         let pause = match ended {
             Ended::TooMuch => AGAIN,
@@ -257,8 +263,48 @@ impl<T> Source<T> {
         tokio::time::sleep(pause).await;
     }
 
+    /// Of a kind that is not served there are none. Where there were some, they stay in force
+    /// for a while: of several kube-apiservers that are being replaced one may not have it.
+    fn without<K: Followed>(&self, unserved: &mut Option<Instant>)
+    where
+        T: Send + Sync + 'static,
+    {
+        let none = matches!(&**self.state.load(), State::Known(all) if all.is_empty());
+        if !self.is_loaded() {
+            self.publish_kept(&Kept::default());
+        } else if none {
+            *unserved = None;
+        } else {
+            let kind = kind_of::<K>();
+            match *unserved {
+                None => {
+                    let seconds = WITHDRAWN.as_secs();
+                    tracing::warn!(
+                        kind,
+                        seconds,
+                        "the cluster does not serve this kind: what was known of it stays in force for a while"
+                    );
+                    *unserved = Some(Instant::now());
+                }
+                Some(since) if since.elapsed() < WITHDRAWN => {}
+                Some(_) => {
+                    tracing::warn!(
+                        kind,
+                        "the cluster does not serve this kind any more: none of it is in force"
+                    );
+                    self.publish_kept(&Kept::default());
+                    *unserved = None;
+                }
+            }
+        }
+    }
+
     /// Keeps them as long as they fit, and are served.
-    async fn follow_what_fits<K>(&self, client: kube::Client) -> Ended
+    async fn follow_what_fits<K>(
+        &self,
+        client: kube::Client,
+        unserved: &mut Option<Instant>,
+    ) -> Ended
     where
         K: Configured<Kept = T> + Followed,
         T: Send + Sync + 'static,
@@ -276,6 +322,7 @@ impl<T> Source<T> {
                 }
                 Ok(Some(watcher::Event::InitApply(found))) => listed.set(found).await.map(drop),
                 Ok(Some(watcher::Event::InitDone)) => {
+                    *unserved = None;
                     kept = std::mem::take(&mut listed);
                     self.publish_kept(&kept);
                     Ok(())
@@ -374,6 +421,35 @@ mod tests {
         kept.all.insert("a".to_owned(), (Arc::new(1), 1));
         source.publish_kept(&kept);
         assert_eq!(source.all(soon).await.unwrap().len(), 1);
+    }
+
+    /// A cluster whose kube-apiservers are replaced one after the other does not lose them.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_served_any_more_is_withdrawn_after_a_while() {
+        let source = Source::<u8>::default();
+        let soon = || Instant::now() + Duration::from_secs(5);
+        let mut unserved = None;
+        let unserve = |unserved: &mut Option<Instant>| source.without::<Policy>(unserved);
+        unserve(&mut unserved);
+        assert!(source.all(soon()).await.unwrap().is_empty() && unserved.is_none());
+        for too_much in [false, true] {
+            let mut kept = Kept::default();
+            kept.all.insert("a".to_owned(), (Arc::new(1), 1));
+            source.publish_kept(&kept);
+            if too_much {
+                source.publish(State::TooMuch);
+            }
+            for _ in 0..12 {
+                unserve(&mut unserved);
+                let all = source.all(soon()).await;
+                assert!(all.is_err() == too_much && all.is_ok_and(|it| it.len() == 1) != too_much);
+                tokio::time::advance(UNSERVED).await;
+            }
+            unserve(&mut unserved);
+            assert!(source.all(soon()).await.unwrap().is_empty());
+            unserve(&mut unserved);
+            assert_eq!(unserved, None);
+        }
     }
 
     fn policy(name: &str, group: &str, validations: usize, length: usize) -> Policy {

@@ -88,6 +88,10 @@ enum Refused {
     Failure(Failure),
 }
 
+/// What tells a webhook from the others, also when there are others in the second round: its
+/// configuration, and its name, which is unique in that.
+pub type Key = [String; 2];
+
 /// What is told of a call afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -140,7 +144,7 @@ impl Webhooks {
         &self,
         request: &Request<'_>,
         object: &mut Option<Value>,
-        (round, reinvoked): (Round, &mut Reinvoked<usize>),
+        (round, reinvoked): (Round, &mut Reinvoked<Key>),
     ) -> Result<bool, Failure> {
         let Request {
             attributes,
@@ -157,12 +161,13 @@ impl Webhooks {
         for config in all.values() {
             for hook in &config.hooks {
                 let index = before + hook.position;
+                let key = [hook.configuration.clone(), hook.name.clone()];
                 let objects = Objects {
                     new: object.as_ref(),
                     old,
                 };
                 if !matches(hook, attributes, labels, objects).await?
-                    || !reinvoked.is_due(round, &index)
+                    || !reinvoked.is_due(round, &key)
                 {
                     continue;
                 }
@@ -178,7 +183,7 @@ impl Webhooks {
                     reinvoked.others_changed_it();
                 }
                 if hook.reinvoked {
-                    reinvoked.wants_to_know(index);
+                    reinvoked.wants_to_know(key);
                 }
             }
             before += config.count;

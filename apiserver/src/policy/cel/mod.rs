@@ -229,7 +229,7 @@ impl Budget {
     }
 
     /// Before a text, or bytes, of this length is made.
-    fn copy(&self, length: usize) -> Result<(), Unusable> {
+    pub fn copy(&self, length: usize) -> Result<(), Unusable> {
         self.look(length)?;
         self.allocate(length.saturating_add(TEXT))
     }

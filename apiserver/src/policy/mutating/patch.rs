@@ -86,7 +86,7 @@ fn operation(item: &Val<'_>, budget: &Budget) -> Result<merge::Operation, String
             item.type_name()
         ));
     };
-    let text = |name: &str| text(object, name);
+    let text = |name: &str| text(object, name, budget);
     let value = object.field("value");
     let value = value.map(|value| value.to_json(Form::Patch, budget));
     let value = value.transpose().map_err(|why| match why {
@@ -95,16 +95,19 @@ fn operation(item: &Val<'_>, budget: &Budget) -> Result<merge::Operation, String
             "JSONPath valueExpression evaluated to a type that could not marshal to JSON: {why}"
         ),
     })?;
-    let from = Some(text("from")).filter(|from| !from.is_empty());
-    let made = merge::Operation::new(&text("op"), text("path"), from, value);
+    let from = Some(text("from")?).filter(|from| !from.is_empty());
+    let made = merge::Operation::new(&text("op")?, text("path")?, from, value);
     made.map_err(|why| format!("JSON Patch: {why}"))
 }
 
-fn text(object: &Object<'_>, name: &str) -> String {
-    match object.field(name) {
-        Some(Val::Text(text)) => text.to_string(),
-        _ => String::new(),
-    }
+/// Expressions share their texts: many operations may have a long one.
+fn text(object: &Object<'_>, name: &str, budget: &Budget) -> Result<String, String> {
+    let Some(Val::Text(text)) = object.field(name) else {
+        return Ok(String::new());
+    };
+    let text: &str = &text;
+    budget.copy(text.len()).map_err(|why| why.to_string())?;
+    Ok(text.to_owned())
 }
 
 impl Patch {

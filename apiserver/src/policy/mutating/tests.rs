@@ -225,6 +225,24 @@ fn what_mutations_take_is_bounded() {
     let value = format!("[JSONPatch{{op: 'add', path: '/x', value: {shared}}}]");
     let told = errors(patch(&value));
     assert!(told[0].ends_with(over), "{told:?}");
+    // So is a text that many operations have.
+    for operation in [
+        "op: 'test', path: variables.t",
+        "op: variables.t, path: ''",
+        "op: 'copy', path: '', from: variables.t",
+    ] {
+        let many = format!("lists.range(10000).map(n, JSONPatch{{{operation}}})");
+        let shared = policy(json!({
+            "variables": [{"name": "t", "expression": format!("'{}'", "x".repeat(10_000))}],
+            "mutations": [patch(&many)]}));
+        let outcome = changed_within(&shared, &mut tenant(), 100_000, true).unwrap();
+        let told = outcome.errors.first().unwrap();
+        assert!(
+            told.ends_with(over) || told.contains("Unexpected kind"),
+            "{told:?}"
+        );
+        assert!(told.len() < 2 * told::MAX_TEXT, "{}", told.len());
+    }
     // As many objects as the budget has room for are made, and no more.
     let many = format!(
         "[JSONPatch{{op: 'add', path: '/x', value: lists.range(1000).map(a, object)}}].map(p, [p, p, p, p])[0]{}",
@@ -313,6 +331,31 @@ fn the_version_before_is_read_as_well() {
         serde_json::from_value(binding.clone()).unwrap();
     let new: api::MutatingAdmissionPolicyBinding = serde_json::from_value(binding).unwrap();
     assert_eq!(format!("{:?}", old.read()), format!("{:?}", new.read()));
+}
+
+/// An answer has so many causes, and no long ones, whatever policies say.
+#[test]
+fn refusals_are_bounded() {
+    let strict = policy(json!({}));
+    let long = "x".repeat(100_000);
+    let mut refusals = Refusals::default();
+    for number in 0..5_000 {
+        let binding = Binding::new(format!("b-{number}"), "p".to_owned(), None, None);
+        let binding = Arc::new(binding);
+        let errors = [long.clone(), long.clone()];
+        refusals.failed(&strict.definition, &binding, &errors);
+        let why = Misconfigured::binding(&binding, &long);
+        refusals.misconfigured(&strict.definition, &why);
+    }
+    let asked = (Operation::Create, "tenantcontrolplanes", "");
+    let refused = with_attributes(asked, |attributes| refusals.answer(attributes));
+    let Err(Failure::Denied(denied)) = refused else {
+        panic!("it is refused");
+    };
+    let details = denied.details.unwrap();
+    assert_eq!(details["causes"].as_array().unwrap().len(), told::MAX_PATHS);
+    assert!(details.to_string().len() < 200_000);
+    assert!(denied.message.len() < 2_000);
 }
 
 /// Which answer it is: faults of the configuration first.
