@@ -110,7 +110,11 @@ enum Action {
     Replace(Value),
     Move(String),
     Copy(String),
-    Test(Value),
+    Test {
+        wanted: Value,
+        /// Whether what is not there, or is null, is as wanted.
+        or_missing: bool,
+    },
 }
 
 /// What is wrong with an operation.
@@ -119,6 +123,9 @@ pub enum Inapplicable {
     /// It does not fit the document; the client is not told how (R3.56).
     #[error("{0}")]
     Operation(String),
+    /// The document is not what it was tested to be.
+    #[error("testing value {0} failed: test failed")]
+    Untrue(String),
     /// The document would be nested deeper than [`depth::MAX_DEPTH`].
     #[error("{}", depth::message())]
     TooDeep,
@@ -179,13 +186,52 @@ fn operation(mut fields: Map<String, Value>) -> Result<Operation, Failure> {
     let action = match (op.as_str(), value, from) {
         ("add", Some(value), _) => Action::Add(value),
         ("replace", Some(value), _) => Action::Replace(value),
-        ("test", value, _) => Action::Test(value.unwrap_or(Value::Null)),
+        ("test", value, _) => {
+            let wanted = value.unwrap_or(Value::Null);
+            let or_missing = wanted.is_null();
+            Action::Test { wanted, or_missing }
+        }
         ("remove", _, _) => Action::Remove,
         ("move", _, Some(from)) => Action::Move(from),
         ("copy", _, Some(from)) => Action::Copy(from),
         _ => return Err(Failure::Unprocessable),
     };
     Ok(Operation { action, path })
+}
+
+impl Operation {
+    /// One that an expression makes; a value that it does not give is null. As by Kubernetes
+    /// a test of what there is not passes without a value, and with null it does not.
+    ///
+    /// # Errors
+    /// For one that there is not, or that lacks its source.
+    pub fn new(
+        op: &str,
+        path: String,
+        from: Option<String>,
+        value: Option<Value>,
+    ) -> Result<Self, String> {
+        let or_missing = value.is_none();
+        let value = value.unwrap_or(Value::Null);
+        let from = || {
+            from.ok_or_else(|| {
+                format!("{op} operation failed to decode from: operation, missing from field: missing value")
+            })
+        };
+        let action = match op {
+            "add" => Action::Add(value),
+            "replace" => Action::Replace(value),
+            "test" => Action::Test {
+                wanted: value,
+                or_missing,
+            },
+            "remove" => Action::Remove,
+            "move" => Action::Move(from()?),
+            "copy" => Action::Copy(from()?),
+            other => return Err(format!("Unexpected kind: {other}")),
+        };
+        Ok(Self { action, path })
+    }
 }
 
 /// Parses a merge patch; also returns what a strict reader objects to.
@@ -221,9 +267,11 @@ impl Patch {
             }
             Self::Json(operations) => {
                 let mut work = Work::default();
-                operations
+                let applied = operations
                     .iter()
-                    .try_for_each(|operation| operation.apply(document, &mut work))
+                    .try_for_each(|operation| operation.apply(document, &mut work));
+                // What they name may be as long as a body.
+                applied.map_err(Inapplicable::shortened)
             }
         }
     }
@@ -251,59 +299,193 @@ fn merge_into(target: &mut Value, patch: &Value) {
 
 impl Operation {
     fn apply(&self, document: &mut Value, work: &mut Work) -> Result<(), Inapplicable> {
-        let path = &self.path;
+        let path = self.path.as_str();
         match &self.action {
-            Action::Add(value) => add(document, path, value.clone(), work),
-            Action::Remove => remove(document, path, work).map(drop),
-            Action::Replace(value) => {
+            Action::Add(value) => {
                 work.fits(path, value)?;
-                *find(document, path)? = value.clone();
-                Ok(())
+                let place = place(document, path).ok_or_else(|| {
+                    missing(format!(
+                        "add operation does not apply: doc is missing path: {path:?}"
+                    ))
+                })?;
+                let added = place.add(value.clone(), work);
+                added.map_err(|why| {
+                    why.told(|why| format!("error in add for path: '{path}': {why}"))
+                })
             }
+            Action::Remove => {
+                let place = place(document, path).ok_or_else(|| {
+                    missing(format!(
+                        "remove operation does not apply: doc is missing path: {path:?}"
+                    ))
+                })?;
+                let removed = place.remove(work).map(drop);
+                removed.map_err(|why| {
+                    why.told(|why| format!("error in remove for path: '{path}': {why}"))
+                })
+            }
+            Action::Replace(value) => replace(document, path, value, work),
             Action::Move(from) => {
-                let value = remove(document, from, work)?;
-                add(document, path, value, work)
+                let place_from = place(document, from).ok_or_else(|| {
+                    missing(format!(
+                        "move operation does not apply: doc is missing from path: {from}"
+                    ))
+                })?;
+                let key = place_from.key.clone();
+                let value = place_from.remove(work);
+                let value = value.map_err(|why| {
+                    why.told(|why| format!("error in move for path: '{key}': {why}"))
+                })?;
+                work.fits(path, &value)?;
+                let place = place(document, path).ok_or_else(|| {
+                    missing(format!(
+                        "move operation does not apply: doc is missing destination path: {path}"
+                    ))
+                })?;
+                let added = place.add(value, work);
+                added.map_err(|why| {
+                    why.told(|why| format!("error in move for path: '{path}': {why}"))
+                })
             }
             Action::Copy(from) => {
-                let value = &*find(document, from)?;
+                let place_from = place(document, from).ok_or_else(|| {
+                    missing(format!(
+                        "copy operation does not apply: doc is missing from path: {from}"
+                    ))
+                })?;
+                let value = place_from.get();
+                // As by Kubernetes: what a map does not have is null.
+                let value = value
+                    .map_err(|why| {
+                        why.told(|why| format!("error in copy for from: '{from}': {why}"))
+                    })?
+                    .unwrap_or(&Value::Null);
                 work.copy(value)?;
                 let value = value.clone();
-                add(document, path, value, work)
+                work.fits(path, &value)?;
+                let place = place(document, path).ok_or_else(|| {
+                    missing(format!(
+                        "copy operation does not apply: doc is missing destination path: {path}"
+                    ))
+                })?;
+                let added = place.add(value, work);
+                added.map_err(|why| {
+                    why.told(|why| format!("error while adding value during copy: {why}"))
+                })
             }
-            Action::Test(wanted) => {
-                let found = find(document, path).map(|value| &*value);
-                match found {
-                    Ok(value) if value == wanted => Ok(()),
-                    Err(_) if wanted.is_null() => Ok(()),
-                    _ => Err(Inapplicable::Operation(format!(
-                        "testing value {path} failed"
-                    ))),
+            Action::Test { wanted, or_missing } => {
+                let untrue = || Inapplicable::Untrue(path.to_owned());
+                if path.is_empty() {
+                    return (document == wanted).then_some(()).ok_or_else(untrue);
                 }
+                let place = place(document, path).ok_or_else(|| {
+                    missing(format!(
+                        "test operation does not apply: is missing path: {path}"
+                    ))
+                })?;
+                let found = place.get();
+                let found = found.map_err(|why| {
+                    why.told(|why| format!("error in test for path: '{path}': {why}"))
+                })?;
+                let found = found.filter(|found| !found.is_null());
+                let same = found.map_or(*or_missing, |found| found == wanted);
+                same.then_some(()).ok_or_else(untrue)
             }
         }
     }
 }
 
-fn segments(path: &str) -> Result<Vec<String>, Inapplicable> {
+fn replace(
+    document: &mut Value,
+    path: &str,
+    value: &Value,
+    work: &mut Work,
+) -> Result<(), Inapplicable> {
+    work.fits(path, value)?;
     if path.is_empty() {
-        return Ok(Vec::new());
+        return match value {
+            Value::Object(_) | Value::Array(_) => {
+                *document = value.clone();
+                Ok(())
+            }
+            _ => Err(Inapplicable::Operation(
+                "replace operation value must be object or array: %!w(<nil>)".to_owned(),
+            )),
+        };
     }
-    let rest = path.strip_prefix('/');
-    let rest =
-        rest.ok_or_else(|| Inapplicable::Operation(format!("path {path} does not start with /")))?;
+    let place = place(document, path).ok_or_else(|| {
+        missing(format!(
+            "replace operation does not apply: doc is missing path: {path}"
+        ))
+    })?;
+    match place.holder {
+        // As by Kubernetes: also what it does not have.
+        Holder::Map(map) => {
+            map.insert(place.key, value.clone());
+            Ok(())
+        }
+        Holder::List(list) => {
+            let at = position(&place.key, list.len());
+            let item = at.and_then(|at| list.get_mut(at)).ok_or_else(|| {
+                missing(format!(
+                    "replace operation does not apply: doc is missing key: {path}"
+                ))
+            })?;
+            *item = value.clone();
+            Ok(())
+        }
+    }
+}
+
+impl Inapplicable {
+    /// With a text that can be told.
+    fn shortened(self) -> Self {
+        match self {
+            Self::Operation(why) => Self::Operation(told::cut(why, told::MAX_TEXT)),
+            Self::Untrue(path) => Self::Untrue(told::cut(path, told::MAX_PATH)),
+            Self::TooDeep => Self::TooDeep,
+        }
+    }
+
+    /// With what it is about.
+    fn told(self, tell: impl FnOnce(String) -> String) -> Self {
+        match self {
+            Self::Operation(why) => Self::Operation(tell(why)),
+            other => other,
+        }
+    }
+}
+
+fn missing(what: String) -> Inapplicable {
+    Inapplicable::Operation(format!("{what}: missing value"))
+}
+
+/// Where a path leads: to a key of a map, or to a place in a list.
+struct Pointed<'a> {
+    holder: Holder<'a>,
+    key: String,
+}
+
+enum Holder<'a> {
+    Map(&'a mut Map<String, Value>),
+    List(&'a mut Vec<Value>),
+}
+
+/// Nothing if there is nothing that could hold it.
+fn place<'a>(document: &'a mut Value, path: &str) -> Option<Pointed<'a>> {
     let unescape = |segment: &str| segment.replace("~1", "/").replace("~0", "~");
-    Ok(rest.split('/').map(unescape).collect())
-}
-
-fn missing(path: &str) -> Inapplicable {
-    Inapplicable::Operation(format!("missing path {path}"))
-}
-
-fn find<'a>(document: &'a mut Value, path: &str) -> Result<&'a mut Value, Inapplicable> {
-    segments(path)?
-        .iter()
-        .try_fold(document, |value, segment| child(value, segment))
-        .ok_or_else(|| missing(path))
+    let (parents, key) = path.rsplit_once('/')?;
+    let key = unescape(key);
+    // What stands before the first slash is not looked at, as by Kubernetes. The rest is read
+    // no further than it leads.
+    let mut segments = parents.split('/').skip(1).map(unescape);
+    let holder = segments.try_fold(document, |value, segment| child(value, &segment))?;
+    let holder = match holder {
+        Value::Object(map) => Holder::Map(map),
+        Value::Array(list) => Holder::List(list),
+        _ => return None,
+    };
+    Some(Pointed { holder, key })
 }
 
 fn child<'a>(value: &'a mut Value, segment: &str) -> Option<&'a mut Value> {
@@ -331,65 +513,72 @@ fn digits(text: &str) -> Option<usize> {
         .then(|| text.parse().ok())?
 }
 
-fn parent<'a>(
-    document: &'a mut Value,
-    path: &str,
-) -> Result<(&'a mut Value, String), Inapplicable> {
-    let mut segments = segments(path)?;
-    let last = segments.pop().ok_or_else(|| missing(path))?;
-    let parent = segments
-        .iter()
-        .try_fold(document, |value, segment| child(value, segment))
-        .ok_or_else(|| missing(path))?;
-    Ok((parent, last))
+impl<'a> Pointed<'a> {
+    /// What is there; nothing for a key that a map does not have.
+    fn get(self) -> Result<Option<&'a Value>, Inapplicable> {
+        match self.holder {
+            Holder::Map(map) => Ok(map.get(&self.key)),
+            Holder::List(list) => {
+                let at = position(&self.key, list.len());
+                let item = at.and_then(|at| list.get(at));
+                item.map(Some).ok_or_else(|| no_index(&self.key))
+            }
+        }
+    }
+
+    fn add(self, value: Value, work: &mut Work) -> Result<(), Inapplicable> {
+        match self.holder {
+            Holder::Map(map) => {
+                map.insert(self.key, value);
+                Ok(())
+            }
+            Holder::List(list) => {
+                let at = match self.key.as_str() {
+                    "-" => Some(list.len()),
+                    // Counted in the list as it will be: -1 appends.
+                    segment if segment.starts_with('-') => position(segment, list.len() + 1),
+                    segment => position(segment, list.len()),
+                };
+                let at = at.filter(|at| *at <= list.len());
+                let at = at.ok_or_else(|| match self.key.parse::<i64>() {
+                    Ok(_) => no_index(&self.key),
+                    Err(_) => Inapplicable::Operation(format!(
+                        "value was not a proper array index: '{key}': {}",
+                        no_number(&self.key),
+                        key = self.key,
+                    )),
+                })?;
+                work.step(list.len() - at)?;
+                list.insert(at, value);
+                Ok(())
+            }
+        }
+    }
+
+    fn remove(self, work: &mut Work) -> Result<Value, Inapplicable> {
+        match self.holder {
+            Holder::Map(map) => map
+                .remove(&self.key)
+                .ok_or_else(|| missing(format!("Unable to remove nonexistent key: {}", self.key))),
+            Holder::List(list) => {
+                let at = position(&self.key, list.len()).filter(|at| *at < list.len());
+                let at = at.ok_or_else(|| no_index(&self.key))?;
+                work.step(list.len() - at)?;
+                Ok(list.remove(at))
+            }
+        }
+    }
 }
 
-fn add(
-    document: &mut Value,
-    path: &str,
-    value: Value,
-    work: &mut Work,
-) -> Result<(), Inapplicable> {
-    work.fits(path, &value)?;
-    if path.is_empty() {
-        *document = value;
-        return Ok(());
-    }
-    match parent(document, path)? {
-        (Value::Object(map), last) => {
-            map.insert(last, value);
-            Ok(())
-        }
-        (Value::Array(list), last) => {
-            let at = match last.as_str() {
-                "-" => Some(list.len()),
-                // Counted in the list as it will be: -1 appends.
-                segment if segment.starts_with('-') => position(segment, list.len() + 1),
-                segment => position(segment, list.len()),
-            };
-            let at = at
-                .filter(|at| *at <= list.len())
-                .ok_or_else(|| missing(path))?;
-            work.step(list.len() - at)?;
-            list.insert(at, value);
-            Ok(())
-        }
-        _ => Err(missing(path)),
-    }
+fn no_index(key: &str) -> Inapplicable {
+    Inapplicable::Operation(match key.parse::<i64>() {
+        Ok(index) => format!("Unable to access invalid index: {index}: invalid index referenced"),
+        Err(_) => no_number(key),
+    })
 }
 
-fn remove(document: &mut Value, path: &str, work: &mut Work) -> Result<Value, Inapplicable> {
-    let removed = match parent(document, path)? {
-        (Value::Object(map), last) => map.remove(&last),
-        (Value::Array(list), last) => {
-            let at = position(&last, list.len()).filter(|at| *at < list.len());
-            let at = at.ok_or_else(|| missing(path))?;
-            work.step(list.len() - at)?;
-            Some(list.remove(at))
-        }
-        _ => None,
-    };
-    removed.ok_or_else(|| missing(path))
+fn no_number(key: &str) -> String {
+    format!("strconv.Atoi: parsing {key:?}: invalid syntax")
 }
 
 #[cfg(test)]
@@ -463,7 +652,12 @@ mod tests {
                 json!([{"op": "replace", "path": "/x~1y", "value": 5}]),
                 Some(json!({"a": {"b": 1}, "l": [1, 2, 3], "x/y": 5})),
             ),
-            (json!([{"op": "replace", "path": "/q", "value": 5}]), None),
+            // As the library of Kubernetes does: what a map does not have is added.
+            (
+                json!([{"op": "replace", "path": "/q", "value": 5}]),
+                Some(json!({"a": {"b": 1}, "l": [1, 2, 3], "x/y": 0, "q": 5})),
+            ),
+            (json!([{"op": "replace", "path": "/l/3", "value": 5}]), None),
             (
                 json!([{"op": "move", "from": "/a/b", "path": "/c"}]),
                 Some(json!({"a": {}, "c": 1, "l": [1, 2, 3], "x/y": 0})),
@@ -491,6 +685,47 @@ mod tests {
                 "{operations}"
             );
         }
+    }
+
+    /// R3.57: of what is not there, a client that gives null and one that gives nothing are
+    /// the same; an expression that gives null asks for something else, as in Kubernetes.
+    #[test]
+    fn tests_of_what_is_not_there() {
+        let document = || json!({"a": null, "b": 1});
+        for path in ["/a", "/q"] {
+            for operation in [
+                json!([{"op": "test", "path": path, "value": null}]),
+                json!([{"op": "test", "path": path}]),
+            ] {
+                assert!(run(document(), operation.clone()).is_ok(), "{operation}");
+            }
+            let made = |value: Option<Value>| {
+                let made = Operation::new("test", path.to_owned(), None, value).unwrap();
+                Patch::Json(vec![made]).apply(&mut document())
+            };
+            assert_eq!(made(None), Ok(()));
+            let untrue = Err(Inapplicable::Untrue(path.to_owned()));
+            assert_eq!(made(Some(Value::Null)), untrue);
+            assert_eq!(made(Some(json!(1))), untrue);
+        }
+        let operation = json!([{"op": "test", "path": "/b", "value": null}]);
+        assert!(run(document(), operation).is_err());
+    }
+
+    /// However long a path is, it is read no further than it leads, and told in part.
+    #[test]
+    fn long_paths_lead_nowhere() {
+        let long = "/".repeat(3_000_000);
+        for op in ["remove", "test", "add", "replace", "copy", "move"] {
+            let operation = json!([{"op": op, "path": long, "from": long, "value": 1}]);
+            let refused = run(json!({"a": {"": 1}}), operation).unwrap_err();
+            assert!(refused.len() < 2 * told::MAX_TEXT, "{}", refused.len());
+        }
+        let deep = "/a".repeat(70);
+        let found = place(&mut json!({"a": {}}), &deep).map(|found| found.key);
+        assert_eq!(found, None);
+        let found = place(&mut json!({"a": {"b~/": {}}}), "/a/b~0~1/c").map(|found| found.key);
+        assert_eq!(found.as_deref(), Some("c"));
     }
 
     /// A list in a list, this many of them.

@@ -240,29 +240,8 @@ pub fn timeout(pairs: &[(String, String)]) -> Result<Option<Duration>, Failure> 
 
 /// A duration as Go writes it, not below zero; `None` for what is none.
 pub fn go_duration(text: &str) -> Option<Duration> {
-    if text == "0" {
-        return Some(Duration::ZERO);
-    }
-    let mut rest = text.strip_prefix('+').unwrap_or(text);
-    let mut seconds = 0.0;
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..end].parse().ok()?;
-        rest = &rest[end..];
-        let units = [
-            ("ns", 1e-9),
-            ("us", 1e-6),
-            ("µs", 1e-6),
-            ("ms", 1e-3),
-            ("s", 1.0),
-            ("m", 60.0),
-            ("h", 3600.0),
-        ];
-        let (unit, factor) = units.iter().find(|(unit, _)| rest.starts_with(unit))?;
-        rest = &rest[unit.len()..];
-        seconds += number * factor;
-    }
-    (!text.is_empty()).then(|| Duration::try_from_secs_f64(seconds).ok())?
+    let duration = apiservice::duration::parse(text)?;
+    Duration::try_from(duration).ok()
 }
 
 #[cfg(test)]
@@ -341,6 +320,8 @@ mod tests {
         assert_eq!(go_duration("1m30s"), Some(Duration::from_secs(90)));
         assert_eq!(go_duration("1.5s"), Some(Duration::from_millis(1500)));
         assert_eq!(go_duration("5"), None);
+        assert_eq!(go_duration("0"), Some(Duration::ZERO));
+        assert_eq!(go_duration("-1s"), None);
         assert!(timeout(&pairs("timeout=x")).is_err());
     }
 }

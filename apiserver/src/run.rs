@@ -8,6 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::args::{Args, Command, LogFormat};
 use crate::metrics::Metrics;
+use crate::policy;
 use crate::registration::{self, Place, Registration};
 use crate::registry::{Clock, ownership};
 use crate::server;
@@ -46,6 +47,7 @@ async fn serve(args: &Args, client: kube::Client, clock: Clock) -> Result<(), Er
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     ownership::prepare();
+    policy::mutating::prepare();
     let running = server::start(args, client, clock).await?;
     tokio::select! {
         _ = terminate.recv() => {}

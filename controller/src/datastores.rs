@@ -27,7 +27,6 @@ use crate::cluster::caches::{Caches, NamespacedName, Reach, tenant_of};
 use crate::context::{Context, Key};
 use crate::datastores::credentials::Gap;
 pub use crate::datastores::credentials::references;
-use crate::facts::TenantFacts;
 use crate::process::timing::{self, Next};
 use crate::tenant::backing::{moving, settings, store as place};
 use crate::tenant::world::AccessFact;
@@ -369,15 +368,7 @@ fn is_wanted_here(ctx: &Context, store: &DataStore, entry: &PendingCleanup) -> b
     let facts = ctx.facts.tenant(&entry.uid);
     let now = ctx.caches.data_stores.get(&NamespacedName::new("", &name));
     let recorded = now.is_some_and(|now| pending(&now).iter().any(|it| it.uid == entry.uid));
-    !recorded || is_or_comes(&facts, &name)
-}
-
-fn is_or_comes(facts: &TenantFacts, data_store: &str) -> bool {
-    let held = facts.held.as_ref();
-    let is_here = held.is_some_and(|held| held.data_store == data_store);
-    let migration = facts.migration.as_ref();
-    let target = migration.and_then(|it| it.target.as_deref());
-    is_here || moving::is_under_way(migration) && target == Some(data_store)
+    !recorded || facts.is_or_comes_to(&name)
 }
 
 /// Whether what a tenant has left behind when its data was moved is kept no longer: nobody
@@ -468,56 +459,7 @@ fn finalizers(store: &DataStore, held: bool) -> Option<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
-    use apiservice::v1alpha1::{MigrationPhase, MigrationStatus};
-    use storage::tenancy::Claim;
-
     use super::*;
-    use crate::tenant::world::Held;
-
-    /// A clean-up that was begun before a move came back empties nothing that is in use.
-    #[test]
-    fn what_is_here_or_comes_is_not_cleaned_up() {
-        let claim = Claim {
-            uid: "1".to_owned(),
-            namespace: "n".to_owned(),
-            name: "t".to_owned(),
-            schema: "s".to_owned(),
-            user: "u".to_owned(),
-            role: None,
-            stage: storage::tenancy::Stage::Serving,
-            prefix: None,
-        };
-        let held = |data_store: &str| {
-            let (data_store, claim) = (data_store.to_owned(), claim.clone());
-            Some(Held { data_store, claim })
-        };
-        let migration = |target: &str, phase| {
-            let target = Some(target.to_owned());
-            Some(MigrationStatus {
-                target,
-                phase,
-                ..MigrationStatus::default()
-            })
-        };
-        let facts = |held, migration| TenantFacts {
-            held,
-            migration,
-            ..TenantFacts::default()
-        };
-        use MigrationPhase::{Aborted, Completed, Copying, Preparing};
-        for (facts, expected) in [
-            (facts(None, None), false),
-            (facts(held("a"), None), true),
-            (facts(held("b"), None), false),
-            (facts(held("b"), migration("a", Preparing)), true),
-            (facts(held("b"), migration("a", Copying)), true),
-            (facts(held("b"), migration("a", Aborted)), false),
-            (facts(held("b"), migration("c", Copying)), false),
-            (facts(held("b"), migration("b", Completed)), false),
-        ] {
-            assert_eq!(is_or_comes(&facts, "a"), expected, "{facts:?}");
-        }
-    }
 
     /// A tenant is let go on the strength of its entry: it must not be lost, or its
     /// user, its data and its name stay for ever.

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use crate::datastores::health::StoreReport;
 use crate::process::lanes::Lanes;
+use crate::tenant::backing::moving;
 use crate::tenant::world::{
     AccessFact, ForNodes, Held, InsideFacts, ProbeFacts, StoreHealth, StoreProblem,
 };
@@ -120,6 +121,15 @@ impl StoreFact {
 }
 
 impl TenantFacts {
+    /// Whether the tenant's data is in a DataStore, or is being moved there.
+    pub fn is_or_comes_to(&self, data_store: &str) -> bool {
+        let is_here = |held: &Held| held.data_store == data_store;
+        let migration = self.migration.as_ref();
+        let target = migration.and_then(|it| it.target.as_deref());
+        self.held.as_ref().is_some_and(is_here)
+            || moving::is_under_way(migration) && target == Some(data_store)
+    }
+
     /// Takes in what a pass knows for nodes. While nothing is known, or no pod serves,
     /// what was known stands.
     pub fn tell_nodes(&mut self, found: Option<ForNodes>) {
@@ -222,8 +232,56 @@ impl Facts {
 
 #[cfg(test)]
 mod tests {
+    use apiservice::v1alpha1::MigrationPhase;
+    use storage::tenancy::Claim;
+
     use super::*;
     use crate::tenant::world::StoreProblemKind;
+
+    /// A clean-up that was begun before a move came back empties nothing that is in use.
+    #[test]
+    fn what_is_here_or_comes_is_not_cleaned_up() {
+        let claim = Claim {
+            uid: "1".to_owned(),
+            namespace: "n".to_owned(),
+            name: "t".to_owned(),
+            schema: "s".to_owned(),
+            user: "u".to_owned(),
+            role: None,
+            stage: storage::tenancy::Stage::Serving,
+            prefix: None,
+        };
+        let held = |data_store: &str| {
+            let (data_store, claim) = (data_store.to_owned(), claim.clone());
+            Some(Held { data_store, claim })
+        };
+        let migration = |target: &str, phase| {
+            let target = Some(target.to_owned());
+            Some(MigrationStatus {
+                target,
+                phase,
+                ..MigrationStatus::default()
+            })
+        };
+        let facts = |held, migration| TenantFacts {
+            held,
+            migration,
+            ..TenantFacts::default()
+        };
+        use MigrationPhase::{Aborted, Completed, Copying, Preparing};
+        for (facts, expected) in [
+            (facts(None, None), false),
+            (facts(held("a"), None), true),
+            (facts(held("b"), None), false),
+            (facts(held("b"), migration("a", Preparing)), true),
+            (facts(held("b"), migration("a", Copying)), true),
+            (facts(held("b"), migration("a", Aborted)), false),
+            (facts(held("b"), migration("c", Copying)), false),
+            (facts(held("b"), migration("b", Completed)), false),
+        ] {
+            assert_eq!(facts.is_or_comes_to("a"), expected, "{facts:?}");
+        }
+    }
 
     #[test]
     fn settings_that_worked_stay_so_until_others_are_tried() {

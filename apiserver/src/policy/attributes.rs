@@ -53,12 +53,7 @@ pub struct Attributes<'a> {
 impl Attributes<'_> {
     /// Group, version and kind of what is written.
     pub fn kind(&self) -> (&'static str, &'static str, &'static str) {
-        let ours = |kind| (apiservice::GROUP, apiservice::VERSION, kind);
-        match self.resource.subresource(self.subresource) {
-            None => ours(self.resource.kind),
-            Some(part) if part.group.is_empty() => ours(part.kind),
-            Some(part) => (part.group, part.version, part.kind),
-        }
+        kind_of(self.resource, self.subresource)
     }
 
     /// The name in refusals: one of a collection is not named.
@@ -114,6 +109,19 @@ impl Attributes<'_> {
         set("dryRun", Value::from(self.dry_run));
         set("options", self.options.clone());
         request
+    }
+}
+
+/// Group, version and kind of what is written to a resource, or to a subresource of it.
+pub fn kind_of(
+    resource: &'static Resource,
+    subresource: &str,
+) -> (&'static str, &'static str, &'static str) {
+    let ours = |kind| (apiservice::GROUP, apiservice::VERSION, kind);
+    match resource.subresource(subresource) {
+        None => ours(resource.kind),
+        Some(part) if part.group.is_empty() => ours(part.kind),
+        Some(part) => (part.group, part.version, part.kind),
     }
 }
 

@@ -11,9 +11,14 @@
 //! rules       which configurations are about it          pure
 //! review      what is asked, what is answered            pure
 //! cel         conditions and policies                    pure
+//! matching    which requests a policy is about               pure
+//! definition  what policies of both kinds have in common
+//! values      what their expressions are evaluated with
+//! params      objects of any kind, for the same
+//! mutating    MutatingAdmissionPolicies
 //! validating  ValidatingAdmissionPolicies
-//! params      what these are evaluated with
 //! webhooks    in what order they are asked
+//! reinvoked   who is asked once more                         pure
 //! resource_quota  objects are counted
 //! call        HTTPS
 //! source      the configurations, by list and watch
@@ -27,31 +32,34 @@
 pub mod attributes;
 pub mod call;
 pub mod cel;
+pub mod definition;
 pub mod hooks;
 pub mod labels;
+pub mod matching;
+pub mod mutating;
 pub mod params;
+pub mod reinvoked;
 pub mod resource_quota;
 pub mod review;
 pub mod rules;
 pub mod source;
 pub mod validating;
+pub mod values;
 pub mod webhooks;
 
 use std::sync::Arc;
 
-use k8s_openapi::api::admissionregistration::v1::{
-    MutatingWebhookConfiguration, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
-    ValidatingWebhookConfiguration,
-};
+use k8s_openapi::api::admissionregistration::{v1, v1beta1};
 use serde_json::Value;
 
 pub use self::attributes::{Attributes, Operation, in_time, late, write_options};
+use self::definition::PolicySet;
 use self::labels::NamespaceLabels;
 use self::params::Params;
+use self::reinvoked::{Reinvoked, Round};
 pub use self::resource_quota::Counted;
 use self::resource_quota::{Present, ResourceQuotas};
 use self::source::{NotReady, Source};
-use self::validating::ValidatingPolicies;
 use self::webhooks::{Kind, Webhooks};
 pub use self::webhooks::{Making, Objects};
 use crate::metrics::Metrics;
@@ -62,7 +70,8 @@ use crate::status::Failure;
 pub struct Policies {
     namespaces: Arc<Namespaces>,
     webhooks: Webhooks,
-    validating: ValidatingPolicies,
+    mutating: PolicySet<mutating::Policy>,
+    validating: PolicySet<validating::Policy>,
     quotas: ResourceQuotas,
 }
 
@@ -73,6 +82,7 @@ impl Policies {
         namespaces: Arc<Namespaces>,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
+        let params = Arc::new(Params::new(Some(client.clone())));
         Arc::new(Self {
             namespaces,
             webhooks: Webhooks {
@@ -80,7 +90,8 @@ impl Policies {
                 validating: Source::default(),
                 metrics,
             },
-            validating: ValidatingPolicies::new(Params::new(Some(client.clone()))),
+            mutating: PolicySet::new(params.clone()),
+            validating: PolicySet::new(params),
             quotas: ResourceQuotas::new(Some(client)),
         })
     }
@@ -95,30 +106,21 @@ impl Policies {
                 validating: Source::known(Default::default()),
                 metrics: Arc::new(Metrics::new()),
             },
-            validating: ValidatingPolicies {
-                policies: Source::known(Default::default()),
-                bindings: Source::known(Default::default()),
-                params: Params::new(None),
-            },
+            mutating: PolicySet::none(),
+            validating: PolicySet::none(),
             quotas: ResourceQuotas::new(None),
         })
     }
 
-    /// Of a cluster that has one policy, with one binding.
+    /// Of a cluster that has one validating policy, with one binding.
     #[cfg(test)]
     pub(crate) fn with(namespaces: Arc<Namespaces>, policy: Value, binding: Value) -> Arc<Self> {
-        let policy = serde_json::from_value(policy)
-            .ok()
-            .and_then(validating::Policy::read);
-        let binding = serde_json::from_value(binding)
-            .ok()
-            .and_then(validating::Binding::read);
-        let known = |name: &str| name.to_owned();
         let mut of = Arc::into_inner(Self::none(namespaces)).expect("nobody else has it");
-        of.validating.policies =
-            Source::known([(known("p"), Arc::new(policy.expect("ours")))].into());
-        of.validating.bindings =
-            Source::known([(known("b"), Arc::new(binding.expect("a binding")))].into());
+        of.validating = PolicySet {
+            policies: Source::one::<v1::ValidatingAdmissionPolicy>(policy),
+            bindings: Source::one::<v1::ValidatingAdmissionPolicyBinding>(binding),
+            ..PolicySet::none()
+        };
         Arc::new(of)
     }
 
@@ -129,22 +131,38 @@ impl Policies {
             validating,
             ..
         } = &self.webhooks;
-        let mutating = mutating.follow::<MutatingWebhookConfiguration>(client.clone());
-        let validating = validating.follow::<ValidatingWebhookConfiguration>(client.clone());
-        let ValidatingPolicies {
+        let webhooks = futures::future::join(
+            mutating.follow::<v1::MutatingWebhookConfiguration>(client.clone()),
+            validating.follow::<v1::ValidatingWebhookConfiguration>(client.clone()),
+        );
+        let PolicySet {
             policies, bindings, ..
         } = &self.validating;
-        let policies = policies.follow::<ValidatingAdmissionPolicy>(client.clone());
-        let bindings = bindings.follow::<ValidatingAdmissionPolicyBinding>(client);
-        futures::join!(mutating, validating, policies, bindings);
+        let validating = futures::future::join(
+            policies.follow::<v1::ValidatingAdmissionPolicy>(client.clone()),
+            bindings.follow::<v1::ValidatingAdmissionPolicyBinding>(client.clone()),
+        );
+        let PolicySet {
+            policies, bindings, ..
+        } = &self.mutating;
+        let mutating = futures::future::join(
+            policies.follow_either::<v1::MutatingAdmissionPolicy, v1beta1::MutatingAdmissionPolicy>(
+                client.clone(),
+            ),
+            bindings.follow_either::<
+                v1::MutatingAdmissionPolicyBinding,
+                v1beta1::MutatingAdmissionPolicyBinding,
+            >(client),
+        );
+        futures::join!(webhooks, mutating, validating);
     }
 
     /// Whether all that the cluster has was listed once.
     pub fn is_loaded(&self) -> bool {
         self.webhooks.mutating.is_loaded()
             && self.webhooks.validating.is_loaded()
-            && self.validating.policies.is_loaded()
-            && self.validating.bindings.is_loaded()
+            && self.mutating.is_loaded()
+            && self.validating.is_loaded()
     }
 
     /// Waits a little until all that the cluster has was listed once.
@@ -161,8 +179,11 @@ impl Policies {
     /// # Errors
     /// 403 while the configurations are not known.
     pub async fn may_mutate(&self, attributes: &Attributes<'_>) -> Result<bool, Failure> {
-        let concern = self.webhooks.concern(Kind::Admit, attributes).await;
-        concern.map_err(|why| not_ready(attributes, why))
+        let policies = mutating::concern(&self.mutating, attributes).await;
+        let policies = policies.map_err(|why| not_ready(attributes, why))?;
+        let webhooks = self.webhooks.concern(Kind::Admit, attributes).await;
+        let webhooks = webhooks.map_err(|why| not_ready(attributes, why))?;
+        Ok(policies || webhooks)
     }
 
     /// Whether anything may refuse what is written.
@@ -180,6 +201,9 @@ impl Policies {
     /// Has the object changed; of a deletion there is none. `making` makes an object of
     /// what was made of it. Says whether it was changed.
     ///
+    /// Policies come before webhooks. If either changed anything, both come once more: for
+    /// those that were asked before somebody else changed something, and want to know.
+    ///
     /// # Errors
     /// What is answered instead.
     pub async fn mutate(
@@ -190,10 +214,40 @@ impl Policies {
         making: &dyn Making,
     ) -> Result<bool, Failure> {
         let labels = NamespaceLabels::new(&self.namespaces, attributes.namespace);
-        let webhooks = &self.webhooks;
-        webhooks
-            .mutate(attributes, &labels, object, old, making)
-            .await
+        let request = mutating::Request {
+            attributes,
+            namespaces: &self.namespaces,
+            labels: &labels,
+            old,
+            making,
+        };
+        let (mut policies, mut webhooks) = (Reinvoked::default(), Reinvoked::default());
+        let mut changed = false;
+        for round in [Round::First, Round::Again] {
+            let by_policies = match object {
+                Some(object) => {
+                    let policies = (round, &mut policies);
+                    self.mutating.mutate(&request, object, policies).await?
+                }
+                // There is nothing that a policy could change.
+                None => mutating::Done::default(),
+            };
+            if round == Round::Again && by_policies.changed {
+                webhooks.others_changed_it();
+            }
+            let by_webhooks = self
+                .webhooks
+                .mutate(&request, object, (round, &mut webhooks))
+                .await?;
+            if by_webhooks {
+                policies.others_changed_it();
+            }
+            changed |= by_policies.changed || by_webhooks;
+            if !by_policies.again && !by_webhooks {
+                break;
+            }
+        }
+        Ok(changed)
     }
 
     /// Asks whether the object may be stored, or deleted.

@@ -34,6 +34,10 @@ const BYTES: usize = 48 * 1024 * 1024;
 const TREE: usize = 128;
 /// How many are read at a time: each may have 1.5 MiB.
 const PAGE: u32 = 5;
+/// How long what was known of a kind stays in force when it is not served any more.
+const WITHDRAWN: Duration = Duration::from_secs(60);
+/// How long until what is not served is asked for again.
+const UNSERVED: Duration = Duration::from_secs(5);
 /// How long until too many are listed again.
 const AGAIN: Duration = Duration::from_secs(30);
 /// How long a request waits for the first list (R7.3).
@@ -77,6 +81,36 @@ pub trait Configured {
     fn read(self) -> Option<Self::Kept>;
 }
 
+/// What is listed and watched.
+pub trait Followed:
+    Resource<DynamicType: Default + std::hash::Hash + Eq + Clone>
+    + Clone
+    + Debug
+    + Serialize
+    + DeserializeOwned
+    + Send
+    + 'static
+{
+}
+
+impl<K> Followed for K where
+    K: Resource<DynamicType: Default + std::hash::Hash + Eq + Clone>
+        + Clone
+        + Debug
+        + Serialize
+        + DeserializeOwned
+        + Send
+        + 'static
+{
+}
+
+/// Why a kind, or a version of it, is not followed any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    TooMuch,
+    NotServed,
+}
+
 /// What is being kept, with its size.
 struct Kept<T> {
     all: BTreeMap<String, (Arc<T>, usize)>,
@@ -113,6 +147,18 @@ impl<T> Source<T> {
             state: ArcSwap::from_pointee(State::Known(Arc::new(all))),
             changed: Notify::new(),
         }
+    }
+
+    /// One and no others.
+    #[cfg(test)]
+    pub(crate) fn one<K>(object: serde_json::Value) -> Self
+    where
+        K: Configured<Kept = T> + ResourceExt + DeserializeOwned,
+    {
+        let read: K = serde_json::from_value(object).expect("one of its kind");
+        let name = read.name_any();
+        let kept = read.read().expect("one of ours");
+        Self::known([(name, Arc::new(kept))].into())
     }
 
     /// More than are kept.
@@ -163,32 +209,104 @@ impl<T> Source<T> {
     /// none.
     pub async fn follow<K>(&self, client: kube::Client)
     where
-        K: Configured<Kept = T>,
-        K: Resource + Clone + Debug + Serialize + DeserializeOwned + Send + 'static,
-        K::DynamicType: Default + std::hash::Hash + Eq + Clone,
+        K: Configured<Kept = T> + Followed,
         T: Send + Sync + 'static,
     {
-        let kind = K::kind(&K::DynamicType::default()).into_owned();
+        let mut unserved = None;
         loop {
-            let Err(TooMuch) = self.follow_what_fits::<K>(client.clone(), &kind).await else {
-                return;
-            };
-            tracing::error!(
-                kind,
-                most = MOST,
-                bytes = BYTES,
-                "too many admission configurations: what they may be about is refused"
-            );
-            self.publish(State::TooMuch);
-            tokio::time::sleep(AGAIN).await;
+            let ended = self.follow_what_fits::<K>(client.clone(), &mut unserved);
+            let ended = ended.await;
+            self.pause::<K>(ended, &mut unserved).await;
         }
     }
 
-    async fn follow_what_fits<K>(&self, client: kube::Client, kind: &str) -> Result<(), TooMuch>
+    /// The same of a kind of which the cluster has one version or the other, or none.
+    pub async fn follow_either<K, L>(&self, client: kube::Client)
     where
-        K: Configured<Kept = T>,
-        K: Resource + Clone + Debug + Serialize + DeserializeOwned + Send + 'static,
-        K::DynamicType: Default + std::hash::Hash + Eq + Clone,
+        K: Configured<Kept = T> + Followed,
+        L: Configured<Kept = T> + Followed,
+        T: Send + Sync + 'static,
+    {
+        let mut unserved = None;
+        loop {
+            let ended = self.follow_what_fits::<K>(client.clone(), &mut unserved);
+            let mut ended = ended.await;
+            if ended == Ended::NotServed {
+                let other = self.follow_what_fits::<L>(client.clone(), &mut unserved);
+                ended = other.await;
+            }
+            self.pause::<K>(ended, &mut unserved).await;
+        }
+    }
+
+    /// Until they are listed anew. `unserved` is since when the kind is not served.
+    async fn pause<K: Followed>(&self, ended: Ended, unserved: &mut Option<Instant>)
+    where
+        T: Send + Sync + 'static,
+    {
+        match ended {
+            Ended::TooMuch => {
+                tracing::error!(
+                    kind = kind_of::<K>(),
+                    most = MOST,
+                    bytes = BYTES,
+                    "too many admission configurations: what they may be about is refused"
+                );
+                self.publish(State::TooMuch);
+            }
+            Ended::NotServed => self.without::<K>(unserved),
+        }
+        let pause = match ended {
+            Ended::TooMuch => AGAIN,
+            Ended::NotServed => UNSERVED,
+        };
+        tokio::time::sleep(pause).await;
+    }
+
+    /// Of a kind that is not served there are none. Where there were some, they stay in force
+    /// for a while: of several kube-apiservers that are being replaced one may not have it.
+    fn without<K: Followed>(&self, unserved: &mut Option<Instant>)
+    where
+        T: Send + Sync + 'static,
+    {
+        let none = matches!(&**self.state.load(), State::Known(all) if all.is_empty());
+        if !self.is_loaded() {
+            self.publish_kept(&Kept::default());
+        } else if none {
+            *unserved = None;
+        } else {
+            let kind = kind_of::<K>();
+            match *unserved {
+                None => {
+                    let seconds = WITHDRAWN.as_secs();
+                    tracing::warn!(
+                        kind,
+                        seconds,
+                        "the cluster does not serve this kind: what was known of it stays in force for a while"
+                    );
+                    *unserved = Some(Instant::now());
+                }
+                Some(since) if since.elapsed() < WITHDRAWN => {}
+                Some(_) => {
+                    tracing::warn!(
+                        kind,
+                        "the cluster does not serve this kind any more: none of it is in force"
+                    );
+                    self.publish_kept(&Kept::default());
+                    *unserved = None;
+                }
+            }
+        }
+    }
+
+    /// Keeps them as long as they fit, and are served.
+    async fn follow_what_fits<K>(
+        &self,
+        client: kube::Client,
+        unserved: &mut Option<Instant>,
+    ) -> Ended
+    where
+        K: Configured<Kept = T> + Followed,
         T: Send + Sync + 'static,
     {
         let api: Api<K> = Api::all(client);
@@ -197,36 +315,48 @@ impl<T> Source<T> {
         let mut kept = Kept::default();
         let mut listed = Kept::default();
         loop {
-            match events.try_next().await {
-                Ok(Some(watcher::Event::Init)) => listed = Kept::default(),
-                Ok(Some(watcher::Event::InitApply(found))) => {
-                    listed.set(found).await?;
+            let fits = match events.try_next().await {
+                Ok(Some(watcher::Event::Init)) => {
+                    listed = Kept::default();
+                    Ok(())
                 }
+                Ok(Some(watcher::Event::InitApply(found))) => listed.set(found).await.map(drop),
                 Ok(Some(watcher::Event::InitDone)) => {
+                    *unserved = None;
                     kept = std::mem::take(&mut listed);
                     self.publish_kept(&kept);
+                    Ok(())
                 }
-                Ok(Some(watcher::Event::Apply(found))) => {
-                    if kept.set(found).await? {
+                Ok(Some(watcher::Event::Apply(found))) => kept.set(found).await.map(|changed| {
+                    if changed {
                         self.publish_kept(&kept);
                     }
-                }
+                }),
                 Ok(Some(watcher::Event::Delete(gone))) => {
                     if kept.remove(&gone.name_any()) {
                         self.publish_kept(&kept);
                     }
+                    Ok(())
                 }
-                Ok(None) => return Ok(()),
+                // It does not end by itself.
+                Ok(None) => return Ended::NotServed,
+                Err(error) if not_served(&error) => return Ended::NotServed,
                 Err(error) => {
-                    if not_served(&error) && !self.is_loaded() {
-                        self.publish_kept(&kept);
-                    }
                     let error = reviews::describe(&error);
+                    let kind = kind_of::<K>();
                     tracing::warn!(kind, error, "cannot follow admission configurations");
+                    Ok(())
                 }
+            };
+            if fits.is_err() {
+                return Ended::TooMuch;
             }
         }
     }
+}
+
+fn kind_of<K: Followed>() -> String {
+    K::kind(&K::DynamicType::default()).into_owned()
 }
 
 impl<T: Send + Sync + 'static> Kept<T> {
@@ -264,7 +394,11 @@ impl<T: Send + Sync + 'static> Kept<T> {
 }
 
 fn not_served(error: &watcher::Error) -> bool {
-    matches!(error, watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404)
+    use watcher::Error::{InitialListFailed, WatchFailed, WatchStartFailed};
+    let (InitialListFailed(why) | WatchStartFailed(why) | WatchFailed(why)) = error else {
+        return false;
+    };
+    matches!(why, kube::Error::Api(status) if status.code == 404)
 }
 
 #[cfg(test)]
@@ -287,6 +421,35 @@ mod tests {
         kept.all.insert("a".to_owned(), (Arc::new(1), 1));
         source.publish_kept(&kept);
         assert_eq!(source.all(soon).await.unwrap().len(), 1);
+    }
+
+    /// A cluster whose kube-apiservers are replaced one after the other does not lose them.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_served_any_more_is_withdrawn_after_a_while() {
+        let source = Source::<u8>::default();
+        let soon = || Instant::now() + Duration::from_secs(5);
+        let mut unserved = None;
+        let unserve = |unserved: &mut Option<Instant>| source.without::<Policy>(unserved);
+        unserve(&mut unserved);
+        assert!(source.all(soon()).await.unwrap().is_empty() && unserved.is_none());
+        for too_much in [false, true] {
+            let mut kept = Kept::default();
+            kept.all.insert("a".to_owned(), (Arc::new(1), 1));
+            source.publish_kept(&kept);
+            if too_much {
+                source.publish(State::TooMuch);
+            }
+            for _ in 0..12 {
+                unserve(&mut unserved);
+                let all = source.all(soon()).await;
+                assert!(all.is_err() == too_much && all.is_ok_and(|it| it.len() == 1) != too_much);
+                tokio::time::advance(UNSERVED).await;
+            }
+            unserve(&mut unserved);
+            assert!(source.all(soon()).await.unwrap().is_empty());
+            unserve(&mut unserved);
+            assert_eq!(unserved, None);
+        }
     }
 
     fn policy(name: &str, group: &str, validations: usize, length: usize) -> Policy {

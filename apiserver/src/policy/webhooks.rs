@@ -10,7 +10,6 @@
 //! answer no longer than its own time and that of the request. A request whose own time is
 //! over is refused, whatever the failure policies are: its client says how long it is.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +26,8 @@ use super::call::Unanswered;
 use super::cel::{self, Budget, Named, Val};
 use super::hooks::{Condition, Configuration, Hook, NAMES, Version};
 use super::labels::NamespaceLabels;
+use super::mutating::Request;
+use super::reinvoked::{Reinvoked, Round};
 use super::review::{self, Unusable, Verdict};
 use super::source::{All, NotReady, Source};
 use crate::merge;
@@ -87,6 +88,10 @@ enum Refused {
     Failure(Failure),
 }
 
+/// What tells a webhook from the others, also when there are others in the second round: its
+/// configuration, and its name, which is unique in that.
+pub type Key = [String; 2];
+
 /// What is told of a call afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -131,69 +136,59 @@ impl Webhooks {
         source.all(attributes.deadline).await
     }
 
-    /// Has the mutating ones change `object`; `making` makes an object of what they made.
-    /// Says whether they changed it.
+    /// Has the mutating ones change `object`. Says whether they changed it.
     ///
     /// # Errors
-    /// Those of the webhooks, and those of `making`.
+    /// Those of the webhooks, and those of what makes an object of what they made.
     pub async fn mutate(
         &self,
-        attributes: &Attributes<'_>,
-        labels: &NamespaceLabels<'_>,
+        request: &Request<'_>,
         object: &mut Option<Value>,
-        old: Option<&Value>,
-        making: &dyn Making,
+        (round, reinvoked): (Round, &mut Reinvoked<Key>),
     ) -> Result<bool, Failure> {
+        let Request {
+            attributes,
+            labels,
+            old,
+            making,
+            ..
+        } = *request;
         let all = self.all(Kind::Admit, attributes).await;
         let all = all.map_err(|why| attributes.refused(&why.to_string()))?;
-        let mut written = Written {
-            new: None,
-            old: None,
-        };
-        // Those that were asked and want to be asked again if others change the object, and
-        // those whom others did that to.
-        let (mut asked, mut again) = (HashSet::new(), HashSet::new());
-        let mut changed_at_all = false;
-        for round in 0..2 {
-            let mut changed_in_round = false;
-            let mut before = 0;
-            for config in all.values() {
-                for hook in &config.hooks {
-                    let index = before + hook.position;
-                    let objects = Objects {
-                        new: object.as_ref(),
-                        old,
-                    };
-                    if !matches(hook, attributes, labels, objects).await? {
-                        continue;
-                    }
-                    if round > 0 && !again.contains(&index) {
-                        continue;
-                    }
-                    written.new = written.new.or_else(|| write(objects.new));
-                    written.old = written.old.or_else(|| write(old));
-                    let place = format!("round_{round}_index_{index}");
-                    let made = self
-                        .ask_to_change(hook, attributes, &written, object, making, &place)
-                        .await?;
-                    if made {
-                        written.new = None;
-                        changed_in_round = true;
-                        // Whoever was asked before has not seen this.
-                        again.extend(asked.drain());
-                    }
-                    if hook.reinvoked {
-                        asked.insert(index);
-                    }
+        let mut written = Written::default();
+        let mut changed = false;
+        let mut before = 0;
+        for config in all.values() {
+            for hook in &config.hooks {
+                let index = before + hook.position;
+                let key = [hook.configuration.to_string(), hook.name.to_string()];
+                let objects = Objects {
+                    new: object.as_ref(),
+                    old,
+                };
+                if !matches(hook, attributes, labels, objects).await?
+                    || !reinvoked.is_due(round, &key)
+                {
+                    continue;
                 }
-                before += config.count;
+                written.new = written.new.or_else(|| write(objects.new));
+                written.old = written.old.or_else(|| write(old));
+                let place = format!("round_{}_index_{index}", round as u8);
+                let made = self
+                    .ask_to_change(hook, attributes, &written, object, making, &place)
+                    .await?;
+                if made {
+                    written.new = None;
+                    changed = true;
+                    reinvoked.others_changed_it();
+                }
+                if hook.reinvoked {
+                    reinvoked.wants_to_know(key);
+                }
             }
-            changed_at_all |= changed_in_round;
-            if !changed_in_round {
-                break;
-            }
+            before += config.count;
         }
-        Ok(changed_at_all)
+        Ok(changed)
     }
 
     /// Asks one, and says whether it changed the object.

@@ -89,7 +89,7 @@ pub fn patched(patch: &Patch, old: &Value) -> Result<Value, Failure> {
     patch.apply(&mut patched).map_err(|error| match error {
         Inapplicable::TooDeep => Failure::BadRequest(error.to_string()),
         // Kubernetes does not tell the client (R3.56); the log does.
-        Inapplicable::Operation(_) => {
+        Inapplicable::Operation(_) | Inapplicable::Untrue(_) => {
             tracing::debug!(%error, "a patch does not apply");
             Failure::Unprocessable
         }

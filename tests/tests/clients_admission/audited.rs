@@ -52,7 +52,7 @@ pub async fn run(pair: &Pair) {
         labelled("refused", "denied"),
     ];
     for side in [&pair.theirs, &pair.ours] {
-        side.configure(&pair.webhook, &scenario).await;
+        side.configure(&pair.webhook, &scenario).await.unwrap();
     }
     for body in &bodies {
         let id = uuid::Uuid::new_v4().to_string();

@@ -2,26 +2,27 @@
 
 use serde_json::{Value, json};
 
+use crate::mutations;
 use crate::side::{Call, Scenario};
 
-const JSON: &str = "application/json";
+pub const JSON: &str = "application/json";
 const APPLY: &str = "application/apply-patch+yaml";
-const MERGE: &str = "application/merge-patch+json";
+pub const MERGE: &str = "application/merge-patch+json";
 const JSON_PATCH: &str = "application/json-patch+json";
 
-const WHOLE: &str = r#"{"apiVersion":"steward.butlerlabs.dev/v1alpha1","kind":"TenantControlPlane",
+pub const WHOLE: &str = r#"{"apiVersion":"steward.butlerlabs.dev/v1alpha1","kind":"TenantControlPlane",
 "metadata":{"name":"h"},"spec":{"dataStore":"default","kubernetes":{"version":"v1.36.3",
 "kubelet":{"preferredAddressTypes":["InternalIP"]}},"controlPlane":{"deployment":{"replicas":2},
 "service":{"serviceType":"ClusterIP"}}}}"#;
 const GENERATED: &str = r#"{"apiVersion":"steward.butlerlabs.dev/v1alpha1","kind":"TenantControlPlane",
 "metadata":{"generateName":"g-"},"spec":{"dataStore":"default","kubernetes":{"version":"v1.36.3","kubelet":{"preferredAddressTypes":["InternalIP"]}},"controlPlane":{"deployment":{"replicas":2},
 "service":{"serviceType":"ClusterIP"}}}}"#;
-const LABELLED: &str = r#"{"apiVersion":"steward.butlerlabs.dev/v1alpha1","kind":"TenantControlPlane",
+pub const LABELLED: &str = r#"{"apiVersion":"steward.butlerlabs.dev/v1alpha1","kind":"TenantControlPlane",
 "metadata":{"name":"l","labels":{"team":"a"}},"spec":{"dataStore":"default","kubernetes":{"version":"v1.36.3","kubelet":{"preferredAddressTypes":["InternalIP"]}},"controlPlane":{"deployment":{"replicas":2},
 "service":{"serviceType":"ClusterIP"}}}}"#;
 
 /// One of every way to write.
-const EVERYTHING: &[Call] = &[
+pub const EVERYTHING: &[Call] = &[
     (
         "POST",
         "?fieldManager=first&fieldValidation=Strict",
@@ -87,7 +88,7 @@ const EVERYTHING: &[Call] = &[
     ("GET", "/h", "", ""),
 ];
 
-const CREATE_AND_CHANGE: &[Call] = &[
+pub const CREATE_AND_CHANGE: &[Call] = &[
     ("POST", "", JSON, WHOLE),
     ("GET", "/h", "", ""),
     (
@@ -107,7 +108,7 @@ const CREATE_AND_CHANGE: &[Call] = &[
     ("DELETE", "/h", "", ""),
 ];
 
-const SCALES: &[Call] = &[
+pub const SCALES: &[Call] = &[
     ("POST", "", JSON, WHOLE),
     ("PATCH", "/h/scale", MERGE, r#"{"spec":{"replicas":5}}"#),
     ("GET", "/h", "", ""),
@@ -115,7 +116,7 @@ const SCALES: &[Call] = &[
     ("DELETE", "/h", "", ""),
 ];
 
-const DRY: &[Call] = &[
+pub const DRY: &[Call] = &[
     ("POST", "?dryRun=All", JSON, WHOLE),
     ("POST", "", JSON, WHOLE),
     (
@@ -128,7 +129,7 @@ const DRY: &[Call] = &[
     ("DELETE", "/h", "", ""),
 ];
 
-const SELECTED: &[Call] = &[
+pub const SELECTED: &[Call] = &[
     ("POST", "", JSON, LABELLED),
     ("POST", "", JSON, WHOLE),
     ("PATCH", "/l", MERGE, r#"{"metadata":{"labels":null}}"#),
@@ -148,7 +149,7 @@ const SELECTED: &[Call] = &[
     ("DELETE", "/l", "", ""),
 ];
 
-fn hook(path: &str) -> Value {
+pub fn hook(path: &str) -> Value {
     json!({"name": format!("{path}.example.com"), "path": path})
 }
 
@@ -457,14 +458,13 @@ pub fn all() -> Vec<Scenario> {
                 "a CRD counts what it prunes afterwards",
             )],
             "meta" => &[("answer.body.details.causes", "a CRD says the same twice")],
-            "bad" | "undecodable" => {
-                &[(".message", "the words of the library that applies patches")]
-            }
+            "undecodable" => &[(".message", "the words of the library that reads patches")],
             _ => &[],
         };
         all.push(scenario);
     }
     all.extend(policies());
+    all.extend(mutations::all());
     let on_status = json!({"rules": rule(&["UPDATE"], &["tenantcontrolplanes/status"])});
     all.push(one(
         "label on status",
@@ -490,7 +490,7 @@ pub fn all() -> Vec<Scenario> {
 
 const DRY_SHORT: [Call; 2] = [("POST", "?dryRun=All", JSON, WHOLE), ("GET", "/h", "", "")];
 
-const CONFIG_MAPS: &[Call] = &[
+pub const CONFIG_MAPS: &[Call] = &[
     (
         "POST",
         "/api/v1/namespaces/default/configmaps",

@@ -119,8 +119,11 @@ impl Side {
             .collect()
     }
 
-    /// Puts configurations in force, each with a webhook more that says so.
-    pub async fn configure(&self, webhook: &Webhook, scenario: &Scenario) {
+    /// Puts configurations in force, each with a webhook or a policy more that says so.
+    ///
+    /// # Errors
+    /// For a policy that the cluster does not take.
+    pub async fn configure(&self, webhook: &Webhook, scenario: &Scenario) -> Result<(), String> {
         for (kind, hooks) in [
             ("Mutating", &scenario.mutating),
             ("Validating", &scenario.validating),
@@ -147,27 +150,32 @@ impl Side {
             assert_eq!(made.code, 201, "{}: {}", self.name, made.body);
             self.wait(&ready, true).await;
         }
-        if scenario.policies.is_empty() {
-            return;
-        }
-        for call in scenario.setup {
-            self.call(*call).await;
-        }
-        let marker = json!({
-            "validations": [{"expression": "false", "message": "denied the request: ready-policies"}],
-            "objectSelector": {"matchLabels": {"marker": "ready-policies"}},
-        });
-        // The last ones: when they are in force, so are those before.
-        let all = scenario.policies.iter().chain([&marker]).enumerate();
-        for (at, said) in all {
-            for (kind, object) in policy(at, said) {
-                let path = format!("{ADMISSION}/{kind}");
-                let text = object.to_string();
-                let made = self.call(("POST", &path, "application/json", &text)).await;
-                assert_eq!(made.code, 201, "{}: {}", self.name, made.body);
+        if !scenario.policies.is_empty() || !scenario.changing.is_empty() {
+            for call in scenario.setup {
+                self.call(*call).await;
             }
         }
-        self.wait("ready-policies", true).await;
+        for judge in Judge::ALL {
+            let said = judge.of(scenario);
+            if said.is_empty() {
+                continue;
+            }
+            let marker = judge.marker();
+            // The last ones: when they are in force, so are those before.
+            let all = said.iter().chain([&marker]).enumerate();
+            for (at, said) in all {
+                for (kind, object) in policy(judge, at, said) {
+                    let path = format!("{ADMISSION}/{kind}");
+                    let text = object.to_string();
+                    let made = self.call(("POST", &path, "application/json", &text)).await;
+                    if made.code != 201 {
+                        return Err(format!("{}: {}", self.name, made.body));
+                    }
+                }
+            }
+            self.wait(judge.ready(), true).await;
+        }
+        Ok(())
     }
 
     /// A webhook with all that is not said of it.
@@ -239,25 +247,85 @@ impl Side {
                 self.wait(&format!("ready-{kind}"), false).await;
             }
         }
-        if !scenario.policies.is_empty() {
-            for at in (0..=scenario.policies.len()).rev() {
-                for kind in [
-                    "validatingadmissionpolicybindings",
-                    "validatingadmissionpolicies",
-                ] {
+        for judge in Judge::ALL {
+            let said = judge.of(scenario);
+            if said.is_empty() {
+                continue;
+            }
+            for at in (0..=said.len()).rev() {
+                for kind in judge.plurals() {
                     let path = format!("{ADMISSION}/{kind}/test-{at}");
                     self.call(("DELETE", &path, "", "")).await;
                 }
             }
             // What was asked last is gone last.
-            self.wait("ready-policies", false).await;
+            self.wait(judge.ready(), false).await;
             tokio::time::sleep(Duration::from_millis(500)).await;
         }
     }
 }
 
+/// The two kinds of policies.
+#[derive(Clone, Copy)]
+enum Judge {
+    Mutating,
+    Validating,
+}
+
+impl Judge {
+    const ALL: [Self; 2] = [Self::Mutating, Self::Validating];
+
+    fn of(self, scenario: &Scenario) -> &[Value] {
+        match self {
+            Self::Mutating => &scenario.changing,
+            Self::Validating => &scenario.policies,
+        }
+    }
+
+    /// Of bindings and of policies.
+    fn plurals(self) -> [&'static str; 2] {
+        match self {
+            Self::Mutating => [
+                "mutatingadmissionpolicybindings",
+                "mutatingadmissionpolicies",
+            ],
+            Self::Validating => [
+                "validatingadmissionpolicybindings",
+                "validatingadmissionpolicies",
+            ],
+        }
+    }
+
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Mutating => "MutatingAdmissionPolicy",
+            Self::Validating => "ValidatingAdmissionPolicy",
+        }
+    }
+
+    fn ready(self) -> &'static str {
+        match self {
+            Self::Mutating => "ready-changing",
+            Self::Validating => "ready-policies",
+        }
+    }
+
+    /// One that says that it is in force.
+    fn marker(self) -> Value {
+        let ready = self.ready();
+        let mut marker = match self {
+            Self::Mutating => json!({"mutations": [{"patchType": "JSONPatch", "jsonPatch": {
+                "expression": format!("[JSONPatch{{op: 'remove', path: '/denied the request: {ready}'}}]")}}]}),
+            Self::Validating => json!({
+                "validations": [{"expression": "false", "message": format!("denied the request: {ready}")}]}),
+        };
+        marker["objectSelector"] = json!({"matchLabels": {"marker": ready}});
+        marker
+    }
+}
+
 /// A policy and its binding, with all that is not said of them.
-fn policy(at: usize, said: &Value) -> [(&'static str, Value); 2] {
+fn policy(judge: Judge, at: usize, said: &Value) -> [(&'static str, Value); 2] {
     let mut spec = said.clone();
     let binding = spec.as_object_mut().unwrap().remove("binding");
     let selector = spec.as_object_mut().unwrap().remove("objectSelector");
@@ -267,20 +335,27 @@ fn policy(at: usize, said: &Value) -> [(&'static str, Value); 2] {
             "apiVersions": ["*"], "resources": ["tenantcontrolplanes", "tenantcontrolplanes/*"]}]});
     }
     spec["matchConstraints"]["objectSelector"] = selector.unwrap_or(others);
-    let mut binding = binding.unwrap_or_else(|| json!({"validationActions": ["Deny"]}));
+    let nothing = match judge {
+        Judge::Mutating => json!({}),
+        Judge::Validating => json!({"validationActions": ["Deny"]}),
+    };
+    if let Judge::Mutating = judge
+        && spec.get("reinvocationPolicy").is_none()
+    {
+        spec["reinvocationPolicy"] = "Never".into();
+    }
+    let mut binding = binding.unwrap_or(nothing);
     binding["policyName"] = format!("test-{at}").into();
-    let object = |kind: &str, spec: Value| {
+    let object = |kind: String, spec: Value| {
         json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind,
             "metadata": {"name": format!("test-{at}")}, "spec": spec})
     };
+    let [bindings, policies] = judge.plurals();
     [
+        (policies, object(judge.kind().to_owned(), spec)),
         (
-            "validatingadmissionpolicies",
-            object("ValidatingAdmissionPolicy", spec),
-        ),
-        (
-            "validatingadmissionpolicybindings",
-            object("ValidatingAdmissionPolicyBinding", binding),
+            bindings,
+            object(format!("{}Binding", judge.kind()), binding),
         ),
     ]
 }
@@ -339,8 +414,10 @@ pub struct Scenario {
     pub name: &'static str,
     pub mutating: Vec<Value>,
     pub validating: Vec<Value>,
-    /// Policies, each with its binding.
+    /// Policies that validate, each with its binding.
     pub policies: Vec<Value>,
+    /// Policies that change objects, each with its binding.
+    pub changing: Vec<Value>,
     /// What is made before these, on both sides; it stays.
     pub setup: &'static [Call],
     pub calls: &'static [Call],

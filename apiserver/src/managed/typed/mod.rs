@@ -1,6 +1,7 @@
 //! Values of a type (R5.3): judged, taken apart, compared, merged and pruned. All of it is
 //! pure, and recurses as deep as the values are, which is bounded where they are read.
 
+mod atomics;
 mod compare;
 mod fieldset;
 mod items;

@@ -59,6 +59,7 @@ const KNOWN: &[&str] = &[
     "join",
     "format",
     "strings.quote",
+    "jsonpatch.escapeKey",
     "isSorted",
     "sum",
     "min",

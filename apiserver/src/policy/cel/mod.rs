@@ -1,5 +1,6 @@
 //! Expressions of the Common Expression Language, as admission has them: conditions of
-//! webhooks and all of a ValidatingAdmissionPolicy.
+//! webhooks and all of a policy of either kind. Those that change an object make objects
+//! (`Object.spec{...}`, `JSONPatch{...}`), which [`Val::to_json`] turns into JSON.
 //!
 //! # Flow
 //! [`Program::compile`] parses once, when a configuration is read. [`Program::evaluate`]
@@ -23,6 +24,7 @@
 mod address;
 mod functions;
 mod iterate;
+mod json;
 mod lists;
 mod quantity;
 mod strings;
@@ -34,8 +36,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+pub use self::json::{Form, Unwritable};
 pub use self::quantity::Quantity;
-pub use self::value::{Unusable, Val};
+pub use self::value::{JSON_PATCH, OBJECT, Object, Unusable, Val};
 use syntax::Expr;
 
 /// Levels of an expression, and of what is evaluated.
@@ -150,6 +153,17 @@ impl Budget {
         self
     }
 
+    /// Whether there is time left.
+    ///
+    /// # Errors
+    /// When nothing more may be evaluated.
+    pub fn in_time(&self) -> Result<(), Unusable> {
+        match Instant::now() < self.until {
+            true => Ok(()),
+            false => Err(Unusable::OutOfBudget),
+        }
+    }
+
     /// So many steps again; bytes and time go on where they are.
     pub fn again(&self, all: u64) {
         self.left.borrow_mut().all = all;
@@ -215,7 +229,7 @@ impl Budget {
     }
 
     /// Before a text, or bytes, of this length is made.
-    fn copy(&self, length: usize) -> Result<(), Unusable> {
+    pub fn copy(&self, length: usize) -> Result<(), Unusable> {
         self.look(length)?;
         self.allocate(length.saturating_add(TEXT))
     }
@@ -383,6 +397,19 @@ impl<'a> Run<'_, 'a> {
                     map.extend(value.map(|value| (key, value)));
                 }
                 Val::map(map, self.budget)
+            }
+            Expr::Object { name, fields } => {
+                self.budget.items(2 * fields.len())?;
+                let mut made = Vec::with_capacity(fields.len());
+                for (field, value, optional) in fields {
+                    let value = self.eval(value, scope, below)?;
+                    let value = match optional {
+                        false => Some(value),
+                        true => value.optional()?,
+                    };
+                    made.extend(value.map(|value| (field.clone(), value)));
+                }
+                Val::object(name.clone(), made)
             }
             Expr::Fold(fold) => self.fold(fold, scope, below),
             Expr::Each(each) => self.each(each, scope, below),

@@ -177,6 +177,11 @@ pub fn call<'a>(run: &Run<'_, 'a>, name: &str, args: &[Val<'a>]) -> Option<Evalu
                 _ => out_of_range(*from),
             }
         }
+        ("jsonpatch.escapeKey", [Val::Text(text)]) => {
+            // Each character becomes two at most.
+            let room = run.budget.copy(text.len().saturating_mul(2));
+            room.map(|()| Val::text(text.replace('~', "~0").replace('/', "~1")))
+        }
         ("strings.quote", [Val::Text(text)]) => {
             let made = text
                 .chars()

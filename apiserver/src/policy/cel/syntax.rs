@@ -1,12 +1,13 @@
 //! From the text of an expression to its tree. The parser is that of the crate `cel`; its
 //! evaluator is not used, because it counts nothing of what it takes.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use cel::common::ast::{self, EntryExpr, IdedExpr, LiteralValue};
 use cel::parser::Parser;
 
-use super::value::{self, Text, Val};
+use super::value::{self, JSON_PATCH, OBJECT, Text, Val};
 use super::{MAX_DEPTH, functions};
 
 /// A part of an expression.
@@ -33,6 +34,11 @@ pub enum Expr {
     /// Items, with whether they are optional.
     List(Vec<(Expr, bool)>),
     Map(Vec<(Expr, Expr, bool)>),
+    /// An object of a named type; fields with whether they are optional.
+    Object {
+        name: Arc<str>,
+        fields: Vec<(Arc<str>, Expr, bool)>,
+    },
     Fold(Box<Fold>),
     Each(Box<Each>),
     Let {
@@ -252,9 +258,7 @@ impl Reader {
                 }
                 Expr::Map(entries)
             }
-            ast::Expr::Struct(of) => {
-                return Err(format!("messages are not known: {}", of.type_name));
-            }
+            ast::Expr::Struct(of) => return self.object(of, below),
             ast::Expr::Comprehension(fold) => {
                 if fold.iter_var2.is_some() {
                     return Err("a comprehension has two variables".to_owned());
@@ -272,6 +276,41 @@ impl Reader {
                     collected: fold.accu_var.clone(),
                 }))
             }
+        })
+    }
+
+    /// `Object.spec{...}` or `JSONPatch{...}`, where they may be named.
+    fn object(&mut self, of: &ast::StructExpr, depth: usize) -> Result<Expr, String> {
+        let name = of.type_name.trim_start_matches('.');
+        let root = name.split('.').next().unwrap_or_default();
+        let known = root == OBJECT || name == JSON_PATCH;
+        if !known || !self.names.iter().any(|known| known == root) {
+            return Err(format!(
+                "undeclared reference to '{name}' (in container '')"
+            ));
+        }
+        let mut fields: Vec<(Arc<str>, Expr, bool)> = Vec::with_capacity(of.entries.len());
+        let mut seen = HashSet::with_capacity(of.entries.len());
+        for entry in &of.entries {
+            let EntryExpr::StructField(entry) = &entry.expr else {
+                return Err("an entry of a map stands in an object".to_owned());
+            };
+            let field = entry.field.as_str();
+            if name == JSON_PATCH && !["op", "path", "from", "value"].contains(&field) {
+                return Err(format!("unexpected JSONPatchType field: {field}"));
+            }
+            if !seen.insert(field) {
+                return Err(format!("repeated field '{field}'"));
+            }
+            fields.push((
+                field.into(),
+                self.read(&entry.value, depth)?,
+                entry.optional,
+            ));
+        }
+        Ok(Expr::Object {
+            name: name.into(),
+            fields,
         })
     }
 

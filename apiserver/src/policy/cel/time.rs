@@ -6,39 +6,6 @@ use jiff::{SignedDuration, Timestamp};
 use super::value::{Unusable, Val, overload};
 use super::{Evaluated, error};
 
-/// Reads a duration as Go writes it: `1h30m`, `-1.5s`.
-pub fn duration(text: &str) -> Option<SignedDuration> {
-    let (sign, mut rest) = match text.strip_prefix('-') {
-        Some(rest) => (-1.0, rest),
-        None => (1.0, text.strip_prefix('+').unwrap_or(text)),
-    };
-    if rest == "0" {
-        return Some(SignedDuration::ZERO);
-    }
-    let units = [
-        ("ns", 1e-9),
-        ("us", 1e-6),
-        ("µs", 1e-6),
-        ("ms", 1e-3),
-        ("s", 1.0),
-        ("m", 60.0),
-        ("h", 3600.0),
-    ];
-    let mut seconds = 0.0;
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..end].parse().ok()?;
-        rest = &rest[end..];
-        let (unit, factor) = units.iter().find(|(unit, _)| rest.starts_with(unit))?;
-        rest = &rest[unit.len()..];
-        seconds += number * factor;
-    }
-    SignedDuration::try_from_secs_f64(sign * seconds).ok()
-}
-
 /// A duration as CEL writes it.
 pub fn shown(duration: SignedDuration) -> String {
     let seconds = duration.as_secs_f64();
@@ -60,7 +27,7 @@ pub fn call<'a>(name: &str, args: &[Val<'a>]) -> Option<Evaluated<'a>> {
             return Some(time.map(Val::Time).map_err(|_| range()));
         }
         ("duration", [Val::Text(text)]) => {
-            return Some(match duration(text) {
+            return Some(match apiservice::duration::parse(text) {
                 Some(duration) => Ok(Val::Duration(duration)),
                 None => error(format!("time: invalid duration {:?}", &**text)),
             });

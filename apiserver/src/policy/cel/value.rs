@@ -48,6 +48,7 @@ pub enum Val<'a> {
     Json(&'a Value),
     List(Rc<List<'a>>),
     Map(Rc<Map<'a>>),
+    Object(Rc<Object<'a>>),
     Optional(Option<Rc<Val<'a>>>),
     Type(&'static str),
     Time(Timestamp),
@@ -57,6 +58,28 @@ pub enum Val<'a> {
     Cidr(Block),
     /// What was collected, after one item failed.
     Failed(Rc<str>),
+}
+
+/// The type of a whole object that an expression makes; those of what is in it follow after
+/// dots.
+pub const OBJECT: &str = "Object";
+/// The type of an operation of a JSON patch.
+pub const JSON_PATCH: &str = "JSONPatch";
+
+/// What an expression makes of a named type: its fields, each once.
+#[derive(Clone, Debug)]
+pub struct Object<'a> {
+    pub name: Arc<str>,
+    pub fields: Vec<(Arc<str>, Val<'a>)>,
+    depth: usize,
+}
+
+impl<'a> Object<'a> {
+    /// A field that is set.
+    pub fn field(&self, name: &str) -> Option<&Val<'a>> {
+        let found = self.fields.iter().find(|(known, _)| &**known == name);
+        found.map(|(_, value)| value)
+    }
 }
 
 /// Items, and how many levels of values they are.
@@ -258,10 +281,31 @@ impl<'a> Val<'a> {
         match self {
             Val::List(list) => list.depth,
             Val::Map(map) => map.depth,
+            Val::Object(object) => object.depth,
             // No more of them than there are levels.
             Val::Optional(Some(inner)) => 1 + inner.depth(),
             _ => 0,
         }
+    }
+
+    /// An object of a named type, whose fields are each there once.
+    ///
+    /// # Errors
+    /// For one that is nested too deep, and for an operation of a patch whose texts are none.
+    pub fn object(name: Arc<str>, fields: Vec<(Arc<str>, Val<'a>)>) -> Evaluated<'a> {
+        if &*name == JSON_PATCH {
+            let mut texts = fields.iter().filter(|(field, _)| &**field != "value");
+            if let Some((field, _)) = texts.find(|(_, value)| !matches!(value, Val::Text(_))) {
+                return super::error(format!("unexpected type for JSONPatchType '{field}' field"));
+            }
+        }
+        let depths = fields.iter().map(|(_, value)| value.depth());
+        let depth = around(depths.max().unwrap_or(0))?;
+        Ok(Val::Object(Rc::new(Object {
+            name,
+            fields,
+            depth,
+        })))
     }
 
     /// A map.
@@ -310,6 +354,8 @@ impl<'a> Val<'a> {
             Val::Bytes(_) => "bytes",
             Val::Json(Value::Array(_)) | Val::List(_) => "list",
             Val::Json(_) | Val::Map(_) => "map",
+            Val::Object(object) if &*object.name == JSON_PATCH => JSON_PATCH,
+            Val::Object(_) => OBJECT,
             Val::Optional(_) => "optional_type",
             Val::Type(_) => "type",
             Val::Time(_) => "google.protobuf.Timestamp",
@@ -363,6 +409,11 @@ impl<'a> Val<'a> {
             Val::Json(Value::Object(map)) => Ok(map.get(name).map(Val::from)),
             Val::Map(map) => Ok(map.find(&Key::Text(Text::Borrowed(name)))),
             Val::Failed(_) => Err(overload()),
+            // Of these the parts of a patch only can be looked at.
+            Val::Object(object) => match &*object.name {
+                JSON_PATCH => Ok(object.field(name).cloned()),
+                _ => Err(overload()),
+            },
             // As by the evaluator of Kubernetes: what has no fields lacks this one.
             _ => Ok(None),
         }
@@ -525,6 +576,19 @@ impl<'a> Val<'a> {
             (Val::Cidr(a), Val::Cidr(b)) => a == b,
             (Val::Optional(None), Val::Optional(None)) => true,
             (Val::Optional(Some(a)), Val::Optional(Some(b))) => a.equal(b, budget)?,
+            (Val::Object(a), Val::Object(b)) => {
+                if a.name != b.name || a.fields.len() != b.fields.len() {
+                    return Ok(false);
+                }
+                for (name, value) in &a.fields {
+                    budget.take(b.fields.len() as u64)?;
+                    match b.field(name) {
+                        Some(found) if value.equal(found, budget)? => {}
+                        _ => return Ok(false),
+                    }
+                }
+                true
+            }
             _ if self.is_list() && other.is_list() => {
                 if self.length() != other.length() {
                     return Ok(false);

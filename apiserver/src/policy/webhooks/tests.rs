@@ -211,16 +211,17 @@ async fn nobody_gets_past_a_webhook_by_a_short_timeout() {
         let validated = webhooks.validate(&attributes, &labels, objects).await;
         attributes.deadline = Instant::now() + Duration::from_millis(time);
         let mut object = Some(object.clone());
-        let mutated = webhooks
-            .mutate(
-                &attributes,
-                &labels,
-                &mut object,
-                None,
-                &Bounded(Default::default()),
-            )
-            .await
-            .map(drop);
+        let request = Request {
+            attributes: &attributes,
+            namespaces: &namespaces,
+            labels: &labels,
+            old: None,
+            making: &Bounded::default(),
+        };
+        let mut reinvoked = Reinvoked::default();
+        let first = (Round::First, &mut reinvoked);
+        let mutated = webhooks.mutate(&request, &mut object, first).await;
+        let mutated = mutated.map(drop);
         for answered in [validated, mutated] {
             match answered {
                 Ok(()) => assert!(passes, "{time}"),
