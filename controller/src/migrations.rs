@@ -72,6 +72,9 @@ impl Failures {
 /// How long a copy is kept at least of whose readers nobody knows that they have ended.
 const UNSEEN_PODS: SignedDuration = SignedDuration::from_mins(60);
 
+/// How long a copy is kept at most, as the subresource admits it too.
+const LONGEST_KEPT: SignedDuration = SignedDuration::from_hours(365 * 24);
+
 /// Looks after the moves of one tenant until the task is ended.
 pub async fn run(ctx: Arc<Context>, name: NamespacedName, uid: String) {
     let wake = ctx.facts.tenant(&uid).wake_migration;
@@ -517,7 +520,7 @@ fn kept_until(tenant: &TenantControlPlane, now: Timestamp) -> Timestamp {
     let asked = asked.and_then(apiservice::duration::parse);
     let usual = SignedDuration::try_from(names::MIGRATION_SOURCE_RETENTION);
     let keep = asked.or(usual.ok()).unwrap_or_default();
-    let keep = keep.max(SignedDuration::ZERO);
+    let keep = keep.clamp(SignedDuration::ZERO, LONGEST_KEPT);
     now.checked_add(keep).unwrap_or(Timestamp::MAX)
 }
 
@@ -545,6 +548,22 @@ mod tests {
         }
         assert_eq!(in_use(Frozen, true, false), InUse::HasLeft);
         assert_eq!(in_use(Frozen, true, true), InUse::HasLeft);
+    }
+
+    #[test]
+    fn copies_are_not_kept_for_ever() {
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let kept = |asked: &str| {
+            let mut tenant = TenantControlPlane::new("t", Default::default());
+            let annotations = tenant.metadata.annotations.get_or_insert_default();
+            let name = names::ANNOTATION_MIGRATION_SOURCE_RETENTION;
+            annotations.insert(name.to_owned(), asked.to_owned());
+            kept_until(&tenant, now).duration_since(now)
+        };
+        assert_eq!(kept("2h"), SignedDuration::from_hours(2));
+        assert_eq!(kept("-2h"), SignedDuration::ZERO);
+        assert_eq!(kept("999999h"), LONGEST_KEPT);
+        assert_eq!(kept("nonsense"), SignedDuration::from_hours(24));
     }
 
     /// Each move that is called off makes a place and takes it away.

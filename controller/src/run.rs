@@ -97,7 +97,8 @@ pub fn main(command: Command) -> Result<(), Error> {
 }
 
 fn log(args: &CommonArgs) -> Result<(), Error> {
-    let filter = EnvFilter::builder().parse(&args.log)?;
+    // Each of its connections is worth a line to it, and every few seconds there is one.
+    let filter = EnvFilter::builder().parse(format!("async_nats=warn,{}", args.log))?;
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use apiservice::names::{self, key};
-use apiservice::v1alpha1::{Driver, MigrationPhase as Phase, TenantControlPlane};
+use apiservice::v1alpha1::{Driver, MigrationPhase as Phase, MigrationStatus, TenantControlPlane};
 use storage::tenancy::{Access, Claim, Data, Password, Stage, Tenancy};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
@@ -16,7 +16,7 @@ use crate::datastores::health;
 use crate::facts::TenantFacts;
 use crate::process::observers::{CHECKS, pause};
 use crate::process::timing;
-use crate::tenant::backing::{password, store as place};
+use crate::tenant::backing::{moving, password, store as place};
 use crate::tenant::objects;
 use crate::tenant::world::{AccessFact, Held, StoreHealth, StoreProblem, StoreProblemKind};
 
@@ -122,6 +122,12 @@ async fn check(ctx: &Context, name: &NamespacedName, uid: &str) -> Option<Checke
         Some(held) => Some(held),
         None => {
             let found = search(ctx, &tenant, uid).await.ok()?;
+            let found = found.map(|(held, left)| {
+                if let Some(left) = left {
+                    learn_of_move(ctx, &tenant, uid, &left, &held.data_store);
+                }
+                held
+            });
             if found.is_none() {
                 let news = ctx
                     .facts
@@ -188,6 +194,35 @@ async fn end_former(ctx: &Context, tenancy: &dyn Tenancy, claim: &Claim, with: O
     }
 }
 
+/// The data is in one datastore, and frozen in another: whoever moved it ended before it could
+/// say so. Nobody else remembers what is left there.
+fn learn_of_move(
+    ctx: &Context,
+    tenant: &TenantControlPlane,
+    uid: &str,
+    source: &str,
+    target: &str,
+) {
+    let said = tenant.status.as_ref().and_then(|it| it.migration.as_ref());
+    let learnt = ctx.facts.update_tenant(uid, |facts| {
+        if moving::is_under_way(facts.migration.as_ref().or(said)) {
+            return false;
+        }
+        facts.migration = Some(MigrationStatus {
+            phase: Phase::Switching,
+            source: Some(source.to_owned()),
+            target: Some(target.to_owned()),
+            ..MigrationStatus::default()
+        });
+        true
+    });
+    if learnt {
+        ctx.facts.tenant(uid).wake_migration.notify_one();
+        ctx.queue
+            .add(Key::Tenant(NamespacedName::of(&tenant.metadata)));
+    }
+}
+
 /// Whether the data of a tenant cannot be written, because it is being moved: whoever does
 /// that looks after the rights.
 fn is_frozen(facts: &TenantFacts) -> bool {
@@ -219,9 +254,13 @@ fn driver_of(ctx: &Context, tenant: &TenantControlPlane) -> Driver {
 }
 
 /// Looks for the claim of this uid, first where the tenant is said to be, then
-/// in all other datastores. `Err`: there is none in those that answered, and
-/// one did not, so nothing is known.
-async fn search(ctx: &Context, tenant: &TenantControlPlane, uid: &str) -> Result<Option<Held>, ()> {
+/// in all other datastores; also where it was met frozen, if that is another one. `Err`: there
+/// is none in those that answered, and one did not, so nothing is known.
+async fn search(
+    ctx: &Context,
+    tenant: &TenantControlPlane,
+    uid: &str,
+) -> Result<Option<(Held, Option<String>)>, ()> {
     let chosen = place::choose(tenant);
     let wished = place::wished(tenant, driver_of(ctx, tenant));
     let stores = ctx.caches.data_stores.all();
@@ -250,10 +289,22 @@ async fn search(ctx: &Context, tenant: &TenantControlPlane, uid: &str) -> Result
         found.ok()?.ok()
     };
     let found = find(names, chosen, ask).await?;
-    Ok(found.map(|(data_store, found)| Held {
-        data_store,
-        claim: health::settle(wished, &found),
+    Ok(found.map(|found| {
+        let held = Held {
+            data_store: found.data_store,
+            claim: health::settle(wished, &found.claims),
+        };
+        (held, found.left)
     }))
+}
+
+/// Where a tenant is served from.
+struct Found {
+    data_store: String,
+    /// What it has claimed there.
+    claims: Vec<Claim>,
+    /// Where it was met frozen before that.
+    left: Option<String>,
 }
 
 /// The first of the datastores that serves the tenant, and what it has claimed there. `ask`
@@ -262,17 +313,13 @@ async fn search(ctx: &Context, tenant: &TenantControlPlane, uid: &str) -> Result
 ///
 /// One that has a claim by which nothing can be written is where the tenant is served from
 /// only if no other one is: its data may have been moved just now.
-async fn find<F, A>(
-    names: Vec<String>,
-    chosen: Option<&str>,
-    ask: F,
-) -> Result<Option<(String, Vec<Claim>)>, ()>
+async fn find<F, A>(names: Vec<String>, chosen: Option<&str>, ask: F) -> Result<Option<Found>, ()>
 where
     F: Fn(String) -> A,
     A: Future<Output = Option<Vec<Claim>>>,
 {
     let mut silent = false;
-    let mut frozen = None;
+    let mut frozen: Option<Found> = None;
     for data_store in names {
         let Some(mut found) = ask(data_store.clone()).await else {
             if Some(data_store.as_str()) == chosen {
@@ -284,11 +331,19 @@ where
         let stage = |stage| move |claim: &Claim| claim.stage == stage;
         if found.iter().any(stage(Stage::Serving)) {
             found.retain(stage(Stage::Serving));
-            return Ok(Some((data_store, found)));
+            return Ok(Some(Found {
+                data_store,
+                claims: found,
+                left: frozen.map(|it| it.data_store),
+            }));
         }
         found.retain(stage(Stage::Frozen));
         if !found.is_empty() {
-            frozen.get_or_insert((data_store, found));
+            frozen.get_or_insert(Found {
+                data_store,
+                claims: found,
+                left: None,
+            });
         }
     }
     if silent { Err(()) } else { Ok(frozen) }
@@ -348,7 +403,7 @@ mod tests {
         };
         let names = vec!["a".to_owned(), "b".to_owned()];
         let found = find(names, Some(chosen), ask).await;
-        let found = found.map(|found| found.map(|(name, _)| name));
+        let found = found.map(|found| found.map(|it| it.data_store));
         (found, asked.into_inner())
     }
 
@@ -379,11 +434,13 @@ mod tests {
             };
             let names = vec!["a".to_owned(), "b".to_owned()];
             let found = find(names, Some("a"), ask).await.unwrap();
-            found.map(|(name, claims)| (name, claims[0].stage))
+            found.map(|it| (it.data_store, it.claims[0].stage, it.left))
         };
-        let at = |name: &str, stage| Some((name.to_owned(), stage));
+        let at = |name: &str, stage| Some((name.to_owned(), stage, None));
+        // What is left in the first is known to nobody else, if who moved it has ended.
         let both = [("a", Stage::Frozen), ("b", Stage::Serving)];
-        assert_eq!(found(&both).await, at("b", Stage::Serving));
+        let moved = Some(("b".to_owned(), Stage::Serving, Some("a".to_owned())));
+        assert_eq!(found(&both).await, moved);
         let copying = [("a", Stage::Frozen), ("b", Stage::Incoming)];
         assert_eq!(found(&copying).await, at("a", Stage::Frozen));
         let kept = [("a", Stage::Left), ("b", Stage::Serving)];

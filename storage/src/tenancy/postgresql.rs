@@ -161,8 +161,11 @@ impl PostgreSql {
                 .is_some_and(|sql| sql.contains(" owner to "))
             {
                 join(session, &claim.user).await?;
-                // Where the server has one, it may be the owner.
-                join(session, rights::KEEPER).await?;
+                // Where the server has one, it may be the owner. If it is another
+                // administrator's, it is not, and this cannot be done.
+                if let Err(failure) = join(session, rights::KEEPER).await {
+                    tracing::debug!(error = %failure.error, "cannot join the keeper of tables");
+                }
             }
             if let Some(sql) = repair.sql {
                 session.run("repair rights", sql).await?;

@@ -57,13 +57,10 @@ pub async fn run(stage: &Stage) {
         seconds(began.elapsed()),
     );
 
-    for (name, manifest) in [
-        ("two", routed("two", false)),
-        ("three", by_ingress("three")),
-    ] {
+    for manifest in [routed("two", false), by_ingress("three")] {
         stage.create(&manifest).await;
-        stage.tenant(name, 1).await;
     }
+    futures::join!(stage.tenant("two", 1), stage.tenant("three", 1));
     led_by_names(stage, &place).await;
     statuses(stage).await;
     worker_joins(stage).await;

@@ -55,7 +55,7 @@ type Part = for<'a> fn(&'a Stage) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 /// In this order: the first compares the machine with what it was before any
 /// tenant, `rights` judges all that was done, the last takes rights away.
-const PARTS: [(&str, Part); 16] = [
+const PARTS: [(&str, Part); 17] = [
     ("life", |stage| Box::pin(life::run(stage))),
     ("ready", |stage| Box::pin(ready::run(stage))),
     ("isolation", |stage| Box::pin(isolation::run(stage))),
@@ -68,6 +68,7 @@ const PARTS: [(&str, Part); 16] = [
     ("tunnel", |stage| Box::pin(tunnel::run(stage))),
     ("exposure", |stage| Box::pin(exposure::run(stage))),
     ("sql", |stage| Box::pin(sql::run(stage))),
+    ("nats", |stage| Box::pin(sql::nats(stage))),
     ("migration", |stage| Box::pin(migration::run(stage))),
     ("drift", |stage| Box::pin(drift::run(stage))),
     ("deletion", |stage| Box::pin(deletion::run(stage))),
@@ -77,13 +78,14 @@ const PARTS: [(&str, Part); 16] = [
 ];
 
 /// Parts of which nothing is left in somebody's cluster, and what they need of ours.
-const ONLY_IN_LAB: [(&str, &str); 7] = [
+const ONLY_IN_LAB: [(&str, &str); 8] = [
     ("rights", AUDIT_LOG),
     ("cases", cases::ADDRESSES),
     ("workers", workers::HOSTS),
     ("tunnel", workers::HOSTS),
     ("exposure", exposure::EDGE),
     ("sql", database::DATABASES),
+    ("nats", database::DATABASES),
     ("migration", database::DATABASES),
 ];
 

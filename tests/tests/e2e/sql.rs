@@ -25,12 +25,18 @@ pub async fn run(stage: &Stage) {
     let [one, other] = KINDS.map(|kind| Sql {
         database: Database::start(lab, kind),
     });
-    let nats = Sql {
-        database: Database::start_nats(lab),
-    };
     // Side by side, for pods take most of the time to come and go. What happens to one is
-    // nothing to the others.
-    futures::join!(one.run(stage), other.run(stage), nats.run(stage));
+    // nothing to the other.
+    futures::join!(one.run(stage), other.run(stage));
+}
+
+/// The same with NATS, but for what is particular to SQL.
+pub async fn nats(stage: &Stage) {
+    let Some(lab) = stage.lab("nats", DATABASES) else {
+        return;
+    };
+    let database = Database::start_nats(lab);
+    Sql { database }.run(stage).await;
 }
 
 /// What is done with one server.
@@ -69,6 +75,12 @@ impl Sql {
         for name in &names {
             let mut manifest = tenant(name, 1);
             manifest["spec"]["dataStore"] = json!(self.database.store());
+            // The node has room for all of them, and for those that are replaced.
+            let little = json!({"requests": {"cpu": "20m"}});
+            manifest["spec"]["controlPlane"]["deployment"]["resources"] = json!({
+                "apiServer": little, "controllerManager": little, "scheduler": little,
+                "kine": little,
+            });
             stage.create(&manifest).await;
         }
         let [first, other] = &stories;
