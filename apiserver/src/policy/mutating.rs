@@ -278,6 +278,8 @@ struct Refusals {
     misconfigured: Vec<String>,
     /// With what became of them.
     failed: Vec<String>,
+    /// How many were passed over, and why the first was.
+    ignored: (usize, Option<String>),
 }
 
 /// Causes of one kind that an answer has at most.
@@ -286,8 +288,7 @@ const MOST_CAUSES: usize = told::MAX_PATHS / 2;
 impl Refusals {
     fn misconfigured(&mut self, definition: &Definition, why: &Misconfigured) {
         if definition.ignores_failures {
-            let (policy, why) = (&definition.name, told::cut(why.message(), told::MAX_TEXT));
-            tracing::warn!(policy, why, "a mutating policy is passed over");
+            self.ignore(definition, &why.message());
         } else if self.misconfigured.len() < MOST_CAUSES {
             let binding = why.binding.as_deref();
             let told = refusal(definition, binding, &why.message());
@@ -300,8 +301,7 @@ impl Refusals {
             return;
         };
         if definition.ignores_failures {
-            let policy = &definition.name;
-            tracing::warn!(policy, why = first, "mutations of a policy are passed over");
+            self.ignore(definition, first);
             return;
         }
         let room = MOST_CAUSES.saturating_sub(self.failed.len());
@@ -310,7 +310,20 @@ impl Refusals {
         self.failed.extend(told);
     }
 
+    fn ignore(&mut self, definition: &Definition, why: &str) {
+        let (count, first) = &mut self.ignored;
+        *count += 1;
+        first.get_or_insert_with(|| {
+            let why = told::short(why, told::MAX_TEXT);
+            format!("policy {:?}: {why}", definition.name)
+        });
+    }
+
     fn answer(self, attributes: &Attributes<'_>) -> Result<(), Failure> {
+        // Once for a request, however many there are.
+        if let (count, Some(first)) = &self.ignored {
+            tracing::warn!(count, first, "mutating policies failed and are passed over");
+        }
         let reason = match (self.misconfigured.is_empty(), self.failed.is_empty()) {
             (true, true) => return Ok(()),
             (true, false) => "Invalid",
