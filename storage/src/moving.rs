@@ -200,10 +200,15 @@ pub async fn undo(source: &Side, target: &Side) -> Result<(), TenancyError> {
     if let Some(claim) = &incoming {
         // Before the source serves: what is on its way to put the target in service fails.
         let password = target.password.as_ref();
-        target
-            .tenancy
-            .turn(claim, Stage::Incoming, password)
-            .await?;
+        match target.tenancy.turn(claim, Stage::Incoming, password).await {
+            Ok(_) => {}
+            // Nothing can be written there. What is taken away cannot be put in service either.
+            Err(TenancyError::NoSpace(_)) => {
+                clear(target, claim).await?;
+                return thaw(source).await;
+            }
+            Err(error) => return Err(error),
+        }
     }
     thaw(source).await?;
     match &incoming {

@@ -435,8 +435,17 @@ impl<'a> Job<'a> {
         if let Err(error) = turned.await {
             // Whether it was done is not known, and may still be on its way. Only if it can
             // be no more, the source is what counts.
-            if let Ok(Fenced::Incoming(claim)) = self.fence().await {
-                self.thaw_and_clear(Some(claim)).await;
+            let fenced = match self.fence().await {
+                Ok(Fenced::Incoming(claim)) => Some(claim),
+                // It was answered, with a no, and so is whatever else would be written there.
+                Err(_) if matches!(error, TenancyError::NoSpace(_)) => {
+                    let found = stored(self.target).await.ok().flatten();
+                    found.filter(|claim| claim.stage == Stage::Incoming)
+                }
+                _ => None,
+            };
+            if fenced.is_some() {
+                self.thaw_and_clear(fenced).await;
             }
             return Err(MoveError::Target(error));
         }

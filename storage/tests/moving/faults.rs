@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Driver;
 use crate::lab::Etcd;
 use crate::lab::sql::{
-    Kind, connection, mysql_administrator, mysql_tenant, run, run_mysql, start, tenant,
+    Kind, connection, mysql_administrator, mysql_tenant, run, run_mysql, secret, start, tenant,
 };
 use crate::pairs::limits;
 use crate::tenant::{Ways, create};
@@ -482,6 +482,8 @@ async fn servers_that_fail() {
         "{ended:?}"
     );
     as_before(&ways).await;
+    moving::undo(&ways.source, &ways.target).await.unwrap();
+    ways.target_is_clean_but_full().await;
 
     // A server of its own: it stops.
     let server = start(Kind::MariaDb);
@@ -514,6 +516,62 @@ async fn servers_that_fail() {
         assert!(began.elapsed() < Duration::from_secs(10), "{error}");
     }
     ways.source_serves().await;
+}
+
+/// The target has no space left when it is to be put in service. That was answered: the tenant
+/// does not wait until somebody makes room there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_is_full_at_the_end() {
+    for killed in [false, true] {
+        let mut ways = filled(Driver::PostgreSql, Driver::Etcd).await;
+        let full = Etcd::start_with(&["--client-cert-auth", "--quota-backend-bytes=8000000"]);
+        let root = full.authority.client("root");
+        bootstrap(full.connection(&root)).await.unwrap();
+        ways.target.tenancy = connect(full.connection(&root)).unwrap().into();
+        let handle = tokio::runtime::Handle::current();
+        let fill = async || {
+            let mut root = full.client(&root).await;
+            for number in 0..1000 {
+                let put = root
+                    .put(format!("fill/{number}"), vec![b'x'; 500_000], None)
+                    .await;
+                if put.is_err() {
+                    return;
+                }
+            }
+            panic!("it takes more than it has");
+        };
+        let narrow = Limits {
+            margin: Some(100),
+            ..limits()
+        };
+        if killed {
+            // By whoever was ended before that.
+            let (password, incoming) = (secret(), ways.target.claim.at(Stage::Incoming));
+            let prepared = ways
+                .target
+                .tenancy
+                .prepare(&incoming, Some(&password), Data::New);
+            prepared.await.unwrap();
+            let source = &ways.source;
+            let frozen = source
+                .tenancy
+                .turn(&source.claim, Stage::Frozen, None)
+                .await;
+            frozen.unwrap();
+            fill().await;
+            moving::undo(&ways.source, &ways.target).await.unwrap();
+        } else {
+            let act = || tokio::task::block_in_place(|| handle.block_on(fill()));
+            let ended = run_until(&ways, &narrow, Phase::Switching, act).await;
+            assert!(
+                matches!(ended, Err(MoveError::Target(TenancyError::NoSpace(_)))),
+                "{ended:?}"
+            );
+        }
+        as_before(&ways).await;
+        ways.target_is_clean_but_full().await;
+    }
 }
 
 /// Values that are bound to their keys do not go where the keys are others.

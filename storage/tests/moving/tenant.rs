@@ -89,6 +89,15 @@ impl Ways {
         assert_eq!(access, Ok(Access::Exact));
     }
 
+    /// The same of a target that takes no new claim.
+    pub async fn target_is_clean_but_full(&self) {
+        let target = &self.target;
+        let claims = target.tenancy.claims(&target.claim.uid).await.unwrap();
+        assert_eq!(claims, []);
+        let incoming = target.claim.at(Stage::Incoming);
+        assert_eq!(target.tenancy.remaining(&incoming).await, Ok(0));
+    }
+
     /// Nothing of the tenant is at the target.
     pub async fn target_is_clean(&self) {
         let claims = self.target.tenancy.claims(&self.target.claim.uid).await;
