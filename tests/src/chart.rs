@@ -132,13 +132,18 @@ fn split(image: &str) -> (&str, &str) {
 }
 
 /// Builds the archives of both images below a target directory, whose programs
-/// are used if they are built; `lab` is the program of that name.
-pub fn build_images(target: &Path, lab: &Path) -> Result<PathBuf> {
-    let images = target.join("images");
+/// are used if they are built; `lab` is the program of that name, and `profile` cargo's:
+/// `dev` is what tests are compiled with, `release` what users get.
+pub fn build_images(target: &Path, lab: &Path, profile: &str) -> Result<PathBuf> {
+    let images = target.join(match profile {
+        "release" => "images".to_owned(),
+        profile => format!("images-{profile}"),
+    });
     let status = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/demo/images.sh"))
         .arg(TAG)
         .arg(&images)
         .env("CARGO_TARGET_DIR", target)
+        .env("PROFILE", profile)
         .env("LAB", lab)
         // Hundreds of lines that would stand where failures are looked for.
         .env("CARGO_TERM_QUIET", "true")

@@ -399,8 +399,10 @@ fn images() -> PathBuf {
     let me = std::env::current_exe().unwrap();
     let target = me.ancestors().nth(3).unwrap();
     let lab = me.ancestors().nth(2).unwrap().join("lab");
-    say("building the images (up to 10 min when nothing is built yet)");
-    done(chart::build_images(target, &lab))
+    // As the tests are compiled: what is optimized takes ten minutes more from cold.
+    let profile = setting("PROFILE").unwrap_or_else(|| "dev".to_owned());
+    say("building the images (a minute when nothing is built yet)");
+    done(chart::build_images(target, &lab, &profile))
 }
 
 /// A number for a text, always the same (FNV-1a).

@@ -148,7 +148,7 @@ fn build(settings: &Settings, target: &Path) -> Result<Built> {
         Some(given) => given.join("images"),
         None => {
             eprintln!("== images (up to 10 min when nothing is built yet)");
-            chart::build_images(target, Path::new(env!("CARGO_BIN_EXE_lab")))?
+            chart::build_images(target, Path::new(env!("CARGO_BIN_EXE_lab")), "release")?
         }
     };
     let target = settings.prebuilt.as_deref().unwrap_or(target);
