@@ -233,26 +233,16 @@ impl Facts {
 #[cfg(test)]
 mod tests {
     use apiservice::v1alpha1::MigrationPhase;
-    use storage::tenancy::Claim;
 
     use super::*;
+    use crate::tenant::testing;
     use crate::tenant::world::StoreProblemKind;
 
     /// A clean-up that was begun before a move came back empties nothing that is in use.
     #[test]
     fn what_is_here_or_comes_is_not_cleaned_up() {
-        let claim = Claim {
-            uid: "1".to_owned(),
-            namespace: "n".to_owned(),
-            name: "t".to_owned(),
-            schema: "s".to_owned(),
-            user: "u".to_owned(),
-            role: None,
-            stage: storage::tenancy::Stage::Serving,
-            prefix: None,
-        };
         let held = |data_store: &str| {
-            let (data_store, claim) = (data_store.to_owned(), claim.clone());
+            let (data_store, claim) = (data_store.to_owned(), testing::claim());
             Some(Held { data_store, claim })
         };
         let migration = |target: &str, phase| {

@@ -582,16 +582,7 @@ mod tests {
     fn held(data_store: &str, stage: Stage) -> Held {
         Held {
             data_store: data_store.into(),
-            claim: Claim {
-                uid: "1".into(),
-                namespace: "n".into(),
-                name: "t".into(),
-                schema: "s".into(),
-                user: "u".into(),
-                role: None,
-                stage,
-                prefix: None,
-            },
+            claim: crate::tenant::testing::claim().at(stage),
         }
     }
 

@@ -131,8 +131,9 @@ pub enum MoveError {
     /// The source failed.
     #[error("the datastore that the tenant is to leave: {0}")]
     Source(TenancyError),
-    /// The target failed. If that was in [`Phase::Switching`], whether it serves cannot be
-    /// known: the source stays frozen, and the next attempt finds out.
+    /// The target failed. If that was in [`Phase::Switching`], or before the target was claimed
+    /// and an attempt before has frozen the source, whether the target serves cannot be known:
+    /// the source stays frozen, and the next attempt finds out.
     #[error("the datastore that the tenant is to move to: {0}")]
     Target(TenancyError),
     /// It cannot be done, unless somebody changes something. The sentence says what.

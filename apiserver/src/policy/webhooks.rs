@@ -161,14 +161,15 @@ impl Webhooks {
         for config in all.values() {
             for hook in &config.hooks {
                 let index = before + hook.position;
-                let key = [hook.configuration.to_string(), hook.name.to_string()];
                 let objects = Objects {
                     new: object.as_ref(),
                     old,
                 };
-                if !matches(hook, attributes, labels, objects).await?
-                    || !reinvoked.is_due(round, &key)
-                {
+                if !matches(hook, attributes, labels, objects).await? {
+                    continue;
+                }
+                let key = [hook.configuration.to_string(), hook.name.clone()];
+                if !reinvoked.is_due(round, &key) {
                     continue;
                 }
                 written.new = written.new.or_else(|| write(objects.new));

@@ -370,19 +370,7 @@ mod tests {
     use storage::tenancy::Stage;
 
     use super::*;
-
-    fn claim() -> Claim {
-        Claim {
-            stage: Stage::Serving,
-            prefix: None,
-            uid: "1".into(),
-            namespace: "n".into(),
-            name: "t".into(),
-            schema: "s".into(),
-            user: "u".into(),
-            role: None,
-        }
-    }
+    use crate::tenant::testing::claim;
 
     /// Looks in `a` and `b`, of which some do not answer; what was found, and which
     /// were asked.

@@ -28,8 +28,23 @@ use crate::tenant::world::{
     Settings, StoreCredentials, StoreFacts, StoreHealth, World,
 };
 use kube::ResourceExt;
+use storage::tenancy::{Claim, Stage};
 
 pub const UID: &str = "3d0c0a5e-0000-4000-8000-000000000001";
+
+/// A claim of a tenant that serves.
+pub fn claim() -> Claim {
+    Claim {
+        uid: "1".to_owned(),
+        namespace: "n".to_owned(),
+        name: "t".to_owned(),
+        schema: "s".to_owned(),
+        user: "u".to_owned(),
+        role: None,
+        stage: Stage::Serving,
+        prefix: None,
+    }
+}
 
 /// A world and what carries plans out in it.
 #[derive(Clone)]

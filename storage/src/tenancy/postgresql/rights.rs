@@ -245,7 +245,8 @@ async fn repairs_of_reader(
     claim: &Claim,
 ) -> Result<Vec<Repair>, TenancyError> {
     let user = [claim.user.as_str()];
-    let found: Vec<(bool, bool, bool)> = session.rows("look at rights", READER, &user).await?;
+    let both = [claim.user.as_str(), KEEPER];
+    let found: Vec<(bool, bool, bool)> = session.rows("look at rights", READER, &both).await?;
     let mut repairs = Vec::new();
     let exact = matches!(found.first(), Some((true, false, true)));
     let makes = session.holds("look at schema public", MAKER, &user).await?;
@@ -460,7 +461,7 @@ select pg_catalog.has_table_privilege(r.oid, c.oid, 'select'),
               'insert, update, delete, truncate, references, trigger')
        or pg_catalog.has_any_column_privilege(r.oid, c.oid, 'insert, update, references'),
        exists (select from pg_catalog.pg_roles k
-               where k.oid = c.relowner and k.rolname = 'steward_keeper')
+               where k.oid = c.relowner and k.rolname = $2)
 from pg_catalog.pg_class c
 join pg_catalog.pg_namespace n on n.oid = c.relnamespace, pg_catalog.pg_roles r
 where n.nspname = 'public' and c.relname = 'kine' and r.rolname = $1";
