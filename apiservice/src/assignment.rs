@@ -156,9 +156,7 @@ fn left_out(wish: Option<&DataStoreAssignment>, candidate: &Candidate<'_>) -> Op
     if !wish.is_none_or(|wish| selects(wish, store)) {
         return Some(LeftOut::Selector);
     }
-    let tolerations = wish.map_or(&[][..], |wish| &wish.tolerations);
-    let hinders = |taint: &&DataStoreTaint| !tolerations.iter().any(|it| tolerates(it, taint));
-    if let Some(taint) = spec.taints.iter().find(hinders) {
+    if let Some(taint) = untolerated(wish, store).next() {
         let value = taint.value.as_deref().unwrap_or_default();
         return Some(LeftOut::Taint(format!("{}: {value}", taint.key)));
     }
@@ -187,7 +185,30 @@ fn selects(wish: &DataStoreAssignment, store: &DataStore) -> bool {
     Selector::try_from(selector.clone()).is_ok_and(|selector| selector.matches(&labels))
 }
 
+/// The taint by which a tenant that asks for this may not stay in a DataStore.
+pub fn sent_away_by<'a>(
+    wish: Option<&'a DataStoreAssignment>,
+    store: &'a DataStore,
+) -> Option<&'a DataStoreTaint> {
+    untolerated(wish, store).find(|taint| taint.executes())
+}
+
+fn untolerated<'a>(
+    wish: Option<&'a DataStoreAssignment>,
+    store: &'a DataStore,
+) -> impl Iterator<Item = &'a DataStoreTaint> {
+    let tolerations = wish.map_or(&[][..], |wish| &wish.tolerations);
+    let hinders = |taint: &&DataStoreTaint| !tolerations.iter().any(|it| tolerates(it, taint));
+    store.spec.taints.iter().filter(hinders)
+}
+
 fn tolerates(toleration: &DataStoreToleration, taint: &DataStoreTaint) -> bool {
+    if toleration
+        .effect
+        .is_some_and(|effect| effect != taint.effect())
+    {
+        return false;
+    }
     let key = toleration.key.as_deref().unwrap_or_default();
     if !key.is_empty() && key != taint.key {
         return false;
@@ -368,6 +389,40 @@ mod tests {
         ] {
             assert_eq!(of(asked.clone()), Ok(answer.to_owned()), "{asked}");
         }
+    }
+
+    #[test]
+    fn who_may_not_stay() {
+        let kept = store("kept", json!({"taints": [{"key": "team"}]}));
+        let leaving =
+            json!({"taints": [{"key": "team"}, {"key": "leaving", "effect": "NoExecute"}]});
+        let leaving = store("leaving", leaving);
+        let by = |wish: Option<Value>, store: &DataStore| {
+            let wish = wish.map(self::wish);
+            sent_away_by(wish.as_ref(), store).map(|taint| taint.key.clone())
+        };
+        assert_eq!(by(None, &kept), None, "it keeps out only");
+        assert_eq!(by(None, &leaving).as_deref(), Some("leaving"));
+        for (toleration, stays) in [
+            (json!({"key": "team", "operator": "Exists"}), false),
+            (json!({"key": "leaving", "operator": "Exists"}), true),
+            (json!({"operator": "Exists"}), true),
+            (json!({"operator": "Exists", "effect": "NoExecute"}), true),
+            (json!({"operator": "Exists", "effect": "NoSchedule"}), false),
+        ] {
+            let found = by(Some(json!({"tolerations": [toleration]})), &leaving);
+            assert_eq!(found.is_none(), stays, "{toleration}");
+        }
+        // What is left out is NoSchedule.
+        let tolerant =
+            wish(json!({"tolerations": [{"operator": "Exists", "effect": "NoSchedule"}]}));
+        assert_eq!(
+            chosen(
+                Some(&tolerant),
+                &[candidate(&kept, 0), candidate(&leaving, 0)]
+            ),
+            Ok("kept".into())
+        );
     }
 
     #[test]

@@ -63,6 +63,9 @@ pub mod data_store {
     pub const ALLOWED_DELETION: &str = "DataStoreAllowedDeletion";
     /// Data of deleted tenants is still to be removed (rule 18).
     pub const CLEANUP_PENDING: &str = "CleanupPending";
+    /// No tenant is left of those that a taint with effect NoExecute sends away. It is there
+    /// as long as the DataStore has such a taint.
+    pub const DRAINED: &str = "Drained";
 }
 
 /// Reasons. One word each, for machines; the message is for people.
@@ -105,6 +108,12 @@ pub mod reason {
         DATA_STORE_ASSIGNED = "DataStoreAssigned";
         /// A database password that cannot be used was replaced.
         PASSWORD_REPLACED = "PasswordReplaced";
+        /// Tenants are sent away from a DataStore.
+        DRAINING = "Draining";
+        /// None is left of the tenants that are to leave.
+        DRAINED = "Drained";
+        /// What is in the way of tenants that are to leave does not end by itself.
+        DRAIN_HELD_UP = "DrainHeldUp";
         /// The tenant's data is moved to another DataStore.
         MIGRATING = "Migrating";
         /// The tenant's data was moved to another DataStore.

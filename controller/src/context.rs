@@ -11,6 +11,7 @@ use crate::assignments::Assignments;
 use crate::cluster::caches::{Caches, NamespacedName};
 use crate::cluster::events::Events;
 use crate::datastores::credentials::Connections;
+use crate::datastores::drain::Drains;
 use crate::facts::Facts;
 use crate::fleet::Fleet;
 use crate::process::clock::Clock;
@@ -65,6 +66,8 @@ pub struct Context {
     pub fleet: Fleet,
     /// Which DataStores tenants are given that name none.
     pub assignments: Assignments,
+    /// Which tenants were asked to leave a DataStore that is being emptied.
+    pub drains: Drains,
     /// Connections to tenants' datastores.
     pub connections: Connections,
     pub settings: Arc<Settings>,

@@ -4,6 +4,7 @@
 pub mod access;
 mod conditions;
 pub mod credentials;
+pub mod drain;
 pub mod health;
 pub mod observer;
 pub mod setup;
@@ -102,6 +103,7 @@ pub async fn reconcile(name: &str, ctx: &Context) -> Option<Next> {
     if well {
         round = clean_up(ctx, &store).await;
     }
+    let drain = drain::turn(ctx, &store, well).await;
     // That took its time, and so does each write below: what has been recorded
     // meanwhile must not be lost. What is written is made from the state that
     // the write is conditional on, with nothing to wait for in between.
@@ -149,6 +151,7 @@ pub async fn reconcile(name: &str, ctx: &Context) -> Option<Next> {
                 .filter(|_| is_kept(ctx, &used_by, current.as_deref())),
             used_by: &used_by,
             pending: &pending,
+            drain: drain.as_ref(),
             now: Time(ctx.now()),
         };
         let status = told.insert(conditions::status(&facts));
@@ -181,7 +184,7 @@ pub async fn reconcile(name: &str, ctx: &Context) -> Option<Next> {
     Some(match result {
         Ok(()) => {
             ctx.failures.none(&key);
-            match pending.is_empty() {
+            let next = match pending.is_empty() {
                 true => timing::next(
                     &crate::tenant::Plan::default(),
                     &[],
@@ -191,7 +194,9 @@ pub async fn reconcile(name: &str, ctx: &Context) -> Option<Next> {
                 ),
                 false if round.goes_on() => Next(timing::backoff(0, Context::spread(&key))),
                 false => Next(timing::CLEANUP_EVERY),
-            }
+            };
+            let drains = drain.as_ref().and_then(drain::next);
+            drains.map_or(next, |drains| Next(next.0.min(drains)))
         }
         Err(refusal) if refusal.code == 404 => return None,
         Err(refusal) => {

@@ -20,6 +20,7 @@ use crate::cluster::events::Events;
 use crate::cluster::watches::Watches;
 use crate::context::{Context, Key};
 use crate::datastores::credentials::Connections;
+use crate::datastores::drain::Drains;
 use crate::datastores::setup;
 use crate::facts::Facts;
 use crate::fleet::Fleet;
@@ -188,6 +189,7 @@ pub async fn run(args: RunArgs, client: Client, stop: CancellationToken) -> Resu
         facts: Arc::new(Facts::default()),
         fleet: Fleet::default(),
         assignments: Assignments::default(),
+        drains: Drains::default(),
         connections: Connections::default(),
         settings,
         leadership,

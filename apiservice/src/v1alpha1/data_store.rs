@@ -135,8 +135,8 @@ pub struct DataStoreSpec {
     /// How much may be assigned here. Tenants that name this DataStore come nevertheless.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capacity: Option<DataStoreCapacity>,
-    /// What keeps tenants from being assigned here that do not tolerate it. Tenants that
-    /// name this DataStore come nevertheless.
+    /// What keeps tenants from being assigned here that do not tolerate it, or sends away
+    /// those that are here. Tenants that name this DataStore come nevertheless.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub taints: Vec<DataStoreTaint>,
@@ -168,6 +168,37 @@ pub struct DataStoreTaint {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub value: Option<String>,
+    /// What it does to tenants that do not tolerate it: NoSchedule, which is meant if it is
+    /// left out, or NoExecute.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effect: Option<TaintEffect>,
+}
+
+impl DataStoreTaint {
+    /// What it does.
+    pub fn effect(&self) -> TaintEffect {
+        self.effect.unwrap_or_default()
+    }
+
+    /// Whether it sends tenants away that are there.
+    pub fn executes(&self) -> bool {
+        self.effect() == TaintEffect::NoExecute
+    }
+}
+
+/// What a taint does to tenants that do not tolerate it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TaintEffect {
+    /// They are not assigned here.
+    #[default]
+    NoSchedule,
+    /// Neither are they assigned here, nor do they stay: their data is moved to a DataStore
+    /// that can take them.
+    NoExecute,
+    /// A value that this version does not know: less is done rather than more.
+    #[serde(other)]
+    #[schemars(skip)]
+    Unrecognized,
 }
 
 /// A kind of database.

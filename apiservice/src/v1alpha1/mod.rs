@@ -36,7 +36,7 @@ pub use control_plane::*;
 pub use data_store::{
     BasicAuth, CertificateAuthority, ClientCertificate, ContentRef, DataStore, DataStoreCapacity,
     DataStoreSpec, DataStoreStatus, DataStoreTaint, Driver, PendingCleanup, SecretReference,
-    TlsConfig,
+    TaintEffect, TlsConfig,
 };
 pub use exposure::*;
 pub use join_token_request::*;

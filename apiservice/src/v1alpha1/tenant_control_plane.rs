@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Addons, ControlPlane, Driver, Konnectivity, Kubernetes, NetworkProfile,
+    Addons, ControlPlane, Driver, Konnectivity, Kubernetes, NetworkProfile, TaintEffect,
     TenantControlPlaneStatus,
 };
 use super::{
@@ -292,6 +292,9 @@ pub struct DataStoreToleration {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub value: Option<String>,
+    /// Of the taint; any, if it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub effect: Option<TaintEffect>,
 }
 
 /// How a toleration compares.

@@ -3,12 +3,13 @@
 //! to the queue.
 
 use std::{
+    iter,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use apiservice::names;
-use apiservice::v1alpha1::TenantControlPlane;
+use apiservice::v1alpha1::{DataStore, PendingCleanup, TenantControlPlane};
 use futures::{StreamExt, future::BoxFuture};
 use k8s_openapi::api::core::v1::{Event as CoreEvent, Secret};
 use kube::{
@@ -29,6 +30,7 @@ use crate::cluster::served::{self, Optional};
 use crate::context::Key;
 use crate::process::queue::Queue;
 use crate::process::timing;
+use crate::tenant::backing::store::choose;
 
 /// Objects of a page: before one is judged and cut, it may have 1.5 MiB.
 const PAGE: u32 = 20;
@@ -38,6 +40,10 @@ static LISTS_OF_OWNED: Semaphore = Semaphore::const_new(1);
 static LISTS_OF_OTHERS: Semaphore = Semaphore::const_new(1);
 /// Between looks whether the tenants were listed.
 const TENANTS_LOOK: Duration = Duration::from_millis(20);
+
+/// Queues what an object concerns that is new, has changed (from what it was before, if that
+/// is known) or is gone.
+pub type Tell<K> = fn(&Caches, &Queue<Key>, &K, Option<&K>);
 
 /// What a watch needs besides its kind.
 #[derive(Clone)]
@@ -59,11 +65,13 @@ impl Watches {
                 EVERYWHERE,
                 Config::default(),
                 |caches| &caches.tenants,
-                |caches, queue, tenant| {
+                |caches, queue, tenant, before| {
                     caches.meet(&NamespacedName::of(&tenant.metadata));
                     queue.add(Key::Tenant(NamespacedName::of(&tenant.metadata)));
-                    for store in crate::datastores::stores_of(caches, tenant) {
-                        queue.add(Key::DataStore(store));
+                    for tenant in iter::once(tenant).chain(before) {
+                        for store in crate::datastores::stores_of(caches, tenant) {
+                            queue.add(Key::DataStore(store));
+                        }
                     }
                 },
             ),
@@ -72,13 +80,7 @@ impl Watches {
                 EVERYWHERE,
                 Config::default(),
                 |caches| &caches.data_stores,
-                |caches, queue, store| {
-                    let name = store.metadata.name.clone().unwrap_or_default();
-                    for tenant in crate::datastores::tenants_of(caches, &name) {
-                        queue.add(Key::Tenant(tenant));
-                    }
-                    queue.add(Key::DataStore(name));
-                },
+                tell_data_store,
             ),
         ];
         all.push(Box::pin(self.clone().follow_optional()));
@@ -198,7 +200,7 @@ impl Watches {
         place: &str,
         config: Config,
         cache: fn(&Caches) -> &Cache<K>,
-        tell: fn(&Caches, &Queue<Key>, &K),
+        tell: Tell<K>,
     ) -> BoxFuture<'static, ()>
     where
         K: Cached
@@ -221,7 +223,7 @@ impl Watches {
         place: &str,
         config: Config,
         cache: fn(&Caches) -> &Cache<K>,
-        tell: fn(&Caches, &Queue<Key>, &K),
+        tell: Tell<K>,
     ) -> BoxFuture<'static, ()>
     where
         K: Cached + Clone + std::fmt::Debug + DeserializeOwned,
@@ -275,7 +277,7 @@ impl Watches {
                             this.is_there(object.as_ref(), cache).await;
                         }
                         for object in gone.iter().chain(&listed) {
-                            tell(&this.caches, &this.queue, object);
+                            tell(&this.caches, &this.queue, object, None);
                         }
                         if is_gateway {
                             // Who waited to know of them is told that there is none, too.
@@ -292,16 +294,12 @@ impl Watches {
                                     &name,
                                     before.meta().uid.as_deref().unwrap_or_default(),
                                 );
-                                tell(&this.caches, &this.queue, &before);
+                                tell(&this.caches, &this.queue, &before, None);
                             }
                             continue;
                         };
                         if cache.put(object.clone()) {
-                            tell(&this.caches, &this.queue, &object);
-                            if let Some(before) = before {
-                                // It may have belonged to another tenant.
-                                tell(&this.caches, &this.queue, &before);
-                            }
+                            tell(&this.caches, &this.queue, &object, before.as_deref());
                         }
                     }
                     Ok(Event::Delete(object)) => {
@@ -309,7 +307,7 @@ impl Watches {
                         if !this.is_there(&object, cache).await {
                             cache.remove(&object);
                         }
-                        tell(&this.caches, &this.queue, &object);
+                        tell(&this.caches, &this.queue, &object, None);
                     }
                     Err(error) => {
                         drop(turn.take());
@@ -424,14 +422,59 @@ impl Watches {
 }
 
 /// What changed concerns the tenant that it belongs to.
-pub fn tell_tenant<K: Cached>(_: &Caches, queue: &Queue<Key>, object: &K) {
-    if let Some(tenant) = tenant_of(object.meta()) {
-        queue.add(Key::Tenant(tenant));
+pub fn tell_tenant<K: Cached>(_: &Caches, queue: &Queue<Key>, object: &K, before: Option<&K>) {
+    // It may have belonged to another tenant.
+    for object in iter::once(object).chain(before) {
+        if let Some(tenant) = tenant_of(object.meta()) {
+            queue.add(Key::Tenant(tenant));
+        }
     }
 }
 
+/// A DataStore that changed concerns the tenants in it, if it is something that is given to
+/// them. Who else comes and goes there, its size, and what is removed from it change all the
+/// time, and concern those alone that still wait for a place, or that are named.
+fn tell_data_store(
+    caches: &Caches,
+    queue: &Queue<Key>,
+    store: &DataStore,
+    before: Option<&DataStore>,
+) {
+    let name = store.metadata.name.clone().unwrap_or_default();
+    let same = before.is_some_and(|before| {
+        before.spec == store.spec
+            && before.metadata.uid == store.metadata.uid
+            && before.metadata.annotations == store.metadata.annotations
+            && before.metadata.labels == store.metadata.labels
+            && before.metadata.deletion_timestamp == store.metadata.deletion_timestamp
+    });
+    let pending = |store: &DataStore| {
+        let status = store.status.as_ref();
+        status.map_or_else(Vec::new, |status| status.pending_cleanups.clone())
+    };
+    let (now, then) = (pending(store), before.map_or_else(Vec::new, pending));
+    let differs = |uid: &str| {
+        let of = |all: &[PendingCleanup]| all.iter().find(|it| it.uid == uid).cloned();
+        of(&now) != of(&then)
+    };
+    for tenant in crate::datastores::tenants_of(caches, &name) {
+        let concerned = |it: &TenantControlPlane| {
+            choose(it).is_none() || it.metadata.uid.as_deref().is_some_and(differs)
+        };
+        if !same || caches.tenants.get(&tenant).is_some_and(|it| concerned(&it)) {
+            queue.add(Key::Tenant(tenant));
+        }
+    }
+    queue.add(Key::DataStore(name));
+}
+
 /// A Gateway that changed concerns the tenants whose routes refer to it.
-fn tell_routed_through(caches: &Caches, queue: &Queue<Key>, gateway: &Gateway) {
+fn tell_routed_through(
+    caches: &Caches,
+    queue: &Queue<Key>,
+    gateway: &Gateway,
+    _: Option<&Gateway>,
+) {
     let changed = NamespacedName::of(&gateway.metadata);
     for tenant in caches.tenants.all() {
         let Some(routed) = &tenant.spec.control_plane.gateway else {
@@ -450,9 +493,16 @@ fn tell_routed_through(caches: &Caches, queue: &Queue<Key>, gateway: &Gateway) {
 }
 
 /// Events carry no labels: what they are about starts with a tenant's name.
-fn tell_tenants_near(caches: &Caches, queue: &Queue<Key>, event: &CoreEvent) {
-    if let Some(tenant) = tenant_near(caches, event) {
-        queue.add(Key::Tenant(tenant));
+fn tell_tenants_near(
+    caches: &Caches,
+    queue: &Queue<Key>,
+    event: &CoreEvent,
+    before: Option<&CoreEvent>,
+) {
+    for event in iter::once(event).chain(before) {
+        if let Some(tenant) = tenant_near(caches, event) {
+            queue.add(Key::Tenant(tenant));
+        }
     }
 }
 
@@ -540,6 +590,67 @@ impl Trouble {
 mod tests {
     use super::*;
     use kube::core::Status;
+
+    /// A tenant that comes or goes is no news to all the others of its DataStore.
+    #[test]
+    fn whom_a_data_store_concerns() {
+        let caches = Caches::default();
+        let tenant = |name: &str, wanted: Option<&str>| {
+            let mut tenant = TenantControlPlane::new(name, Default::default());
+            tenant.metadata.namespace = Some("n".to_owned());
+            tenant.metadata.uid = Some(format!("uid-{name}"));
+            tenant.spec.data_store = wanted.map(str::to_owned);
+            Arc::new(tenant)
+        };
+        let mut tenants: Vec<_> = (0..10)
+            .map(|number| tenant(&format!("t{number}"), Some("a")))
+            .collect();
+        tenants.push(tenant("waits", None));
+        caches.tenants.replace(EVERYWHERE, tenants);
+        let store: DataStore = serde_json::from_value(serde_json::json!({
+            "apiVersion": "steward.butlerlabs.dev/v1alpha1",
+            "kind": "DataStore",
+            "metadata": {"name": "a", "uid": "u"},
+            "spec": {"driver": "etcd", "endpoints": ["etcd:2379"]},
+        }))
+        .unwrap();
+        caches
+            .data_stores
+            .replace(EVERYWHERE, vec![Arc::new(store.clone())]);
+        let told = |now: &DataStore, before: Option<&DataStore>| {
+            let queue = Queue::new();
+            tell_data_store(&caches, &queue, now, before);
+            queue.depth()
+        };
+        assert_eq!(told(&store, None), 12, "all, and itself");
+        let mut used = store.clone();
+        let status = used.status.get_or_insert_default();
+        status.used_by.push("n/t10".to_owned());
+        status.size = Some(5);
+        assert_eq!(
+            told(&used, Some(&store)),
+            2,
+            "who waits for a place, and itself"
+        );
+        let mut pending = used.clone();
+        let status = pending.status.get_or_insert_default();
+        status.pending_cleanups.push(PendingCleanup {
+            uid: "uid-t3".to_owned(),
+            ..PendingCleanup::default()
+        });
+        assert_eq!(told(&pending, Some(&used)), 3, "who is named, too");
+        assert_eq!(told(&used, Some(&pending)), 3);
+        let mut changed = used.clone();
+        changed.spec.endpoints.push("etcd-1:2379".to_owned());
+        assert_eq!(told(&changed, Some(&used)), 12);
+        let mut deleted = used.clone();
+        deleted.metadata.deletion_timestamp = Some(at_zero());
+        assert_eq!(told(&deleted, Some(&used)), 12);
+    }
+
+    fn at_zero() -> k8s_openapi::apimachinery::pkg::apis::meta::v1::Time {
+        k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH)
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_refusal_counts_once_it_lasts() {

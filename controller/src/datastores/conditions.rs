@@ -8,6 +8,7 @@ use apiservice::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::datastores::credentials::{Certificate, Gap};
+use crate::datastores::drain::{Drain, Leaver, State};
 use crate::datastores::health::{CompactedBy, StoreReport};
 use crate::tenant::backing::wiring;
 use crate::tenant::pki::terms::Terms;
@@ -26,6 +27,8 @@ pub struct StoreWorld<'a> {
     pub kept: Option<&'a str>,
     pub used_by: &'a [String],
     pub pending: &'a [PendingCleanup],
+    /// If it is to be emptied.
+    pub drain: Option<&'a Drain>,
     pub now: Time,
 }
 
@@ -71,10 +74,16 @@ pub fn status(world: &StoreWorld<'_>) -> DataStoreStatus {
     }
     put(allowed_deletion(world));
     put(cleanup_pending(world));
+    if let Some(drain) = world.drain {
+        put(drained(drain));
+    }
     // A condition that says nothing bad and never did is noise.
     conditions.retain(|one: &Condition| {
         one.type_ != types::CLEANUP_PENDING || one.status == "True" || !world.pending.is_empty()
     });
+    if world.drain.is_none() {
+        conditions.retain(|one| one.type_ != types::DRAINED);
+    }
     DataStoreStatus {
         used_by: world.used_by.to_vec(),
         observed_generation: generation,
@@ -436,6 +445,46 @@ fn cleanup_pending(world: &StoreWorld<'_>) -> Part {
     )
 }
 
+/// How far a DataStore is that is to be emptied.
+fn drained(drain: &Drain) -> Part {
+    /// Of those that wait, as many are named.
+    const NAMED: usize = 5;
+    let all = drain.leavers.len();
+    if all == 0 {
+        let message = format!("No tenant is left that taint {} sends away.", drain.taints);
+        return (types::DRAINED, Status::True, reason::DRAINED, message);
+    }
+    let waits = |leaver: &Leaver| match &leaver.state {
+        State::Waits(why) => Some(format!("{}: {}", leaver.name, why.trim_end_matches('.'))),
+        State::Due | State::Goes(_) => None,
+    };
+    let waiting: Vec<String> = drain.leavers.iter().filter_map(waits).collect();
+    let more = waiting.len().saturating_sub(NAMED);
+    let more = if more > 0 {
+        format!("; and {more} more")
+    } else {
+        String::new()
+    };
+    let held_up = match waiting.is_empty() {
+        true => String::new(),
+        false => format!(
+            " These are held up: {}{more}.",
+            waiting[..waiting.len().min(NAMED)].join("; ")
+        ),
+    };
+    let why = match waiting.len() == all {
+        true => reason::DRAIN_HELD_UP,
+        false => reason::DRAINING,
+    };
+    let tenants = if all == 1 { "tenant is" } else { "tenants are" };
+    let message = format!(
+        "{all} {tenants} to leave because of taint {}, {} on the way.{held_up}",
+        drain.taints,
+        drain.going()
+    );
+    (types::DRAINED, Status::False, why, message)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -480,6 +529,7 @@ mod tests {
             kept: None,
             used_by: &[],
             pending: &[],
+            drain: None,
             now: Time(jiff::Timestamp::from_second(1).unwrap()),
         }
     }
@@ -624,6 +674,54 @@ mod tests {
         let condition = condition::get(&status.conditions, types::ALLOWED_DELETION).unwrap();
         assert_eq!(condition.status, "False");
         assert!(condition.message.contains("a/b, c/d"));
+    }
+
+    #[test]
+    fn how_far_the_emptying_is() {
+        use crate::cluster::caches::NamespacedName;
+        let mut store = store();
+        let leaver = |name: &str, state| Leaver {
+            name: NamespacedName::new("n", name),
+            state,
+        };
+        let mut drain = Drain {
+            taints: "leaving".into(),
+            leavers: vec![
+                leaver("a", State::Goes("b".into())),
+                leaver("b", State::Due),
+                leaver("c", State::Waits("it is paused".into())),
+            ],
+        };
+        let of = |store: &DataStore, drain: Option<&Drain>| {
+            let mut world = world(store, None);
+            world.drain = drain;
+            super::status(&world)
+        };
+        let said = |status: &DataStoreStatus| {
+            let it = condition::get(&status.conditions, types::DRAINED)?;
+            Some((it.status.clone(), it.reason.clone(), it.message.clone()))
+        };
+        let some = |status: &str, reason: &str, message: &str| {
+            Some((status.to_owned(), reason.to_owned(), message.to_owned()))
+        };
+        let status = of(&store, Some(&drain));
+        let way = "3 tenants are to leave because of taint leaving, 1 on the way. These are held \
+                   up: n/c: it is paused.";
+        assert_eq!(said(&status), some("False", "Draining", way));
+
+        drain.leavers = (0..7)
+            .map(|number| leaver(&number.to_string(), State::Waits("no room.".into())))
+            .collect();
+        let (_, reason, message) = said(&of(&store, Some(&drain))).unwrap();
+        assert_eq!(reason, "DrainHeldUp");
+        assert!(message.ends_with("n/4: no room; and 2 more."), "{message}");
+
+        drain.leavers.clear();
+        let status = of(&store, Some(&drain));
+        let done = "No tenant is left that taint leaving sends away.";
+        assert_eq!(said(&status), some("True", "Drained", done));
+        store.status = Some(status);
+        assert_eq!(said(&of(&store, None)), None, "the taint is gone");
     }
 
     #[test]

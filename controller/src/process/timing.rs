@@ -101,6 +101,16 @@ pub const MIGRATION_TOLD: Duration = Duration::from_secs(1);
 /// Between attempts at a move that failed, at first and at most.
 pub const MIGRATION_AGAIN: (Duration, Duration) =
     (Duration::from_secs(20), Duration::from_secs(10 * 60));
+/// Between looks at tenants that are to leave a DataStore.
+pub const DRAIN_LOOK: Duration = Duration::from_secs(5);
+/// Between requests to move a tenant away that are refused, at first and at most.
+pub const DRAIN_AGAIN: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(60));
+/// How long a tenant stays that came back to a DataStore that is being emptied, at first and
+/// at most.
+pub const DRAIN_BACK: (Duration, Duration) = (
+    Duration::from_secs(10 * 60),
+    Duration::from_secs(6 * 60 * 60),
+);
 /// Between compactions that we do because nobody else does (rule 21).
 pub const COMPACT_EVERY: Duration = Duration::from_secs(5 * 60);
 /// Between attempts at deletions that were put off.

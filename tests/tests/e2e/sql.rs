@@ -39,6 +39,9 @@ pub async fn nats(stage: &Stage) {
     Sql { database }.run(stage).await;
 }
 
+/// How long a tenant that sleeps may take to another DataStore.
+const MOVED: Duration = Duration::from_secs(60);
+
 /// What is done with one server.
 struct Sql {
     database: Database,
@@ -277,9 +280,87 @@ impl Sql {
                 .any(|event| event.contains(&"DataStoreAssigned".to_owned())),
             "{events:?}"
         );
-        for name in &names {
-            stage.remove(name).await;
+        self.is_emptied(stage, &stories).await;
+        for of in ["x", "z"] {
+            stage.remove(&self.tenant(of)).await;
         }
+    }
+
+    /// A taint with effect NoExecute: one tenant may go to etcd, one nowhere, the others
+    /// tolerate it.
+    async fn is_emptied(&self, stage: &Stage, stories: &[Story; 3]) {
+        let here = self.database.store();
+        let [goes, stuck, tolerates] = ["x", "y", "z"].map(|of| self.tenant(of));
+        let tolerant = json!({"tolerations": [{"key": "leaving", "operator": "Exists"}]});
+        for name in [&self.tenant("one"), &self.tenant("two"), &tolerates] {
+            let patch = json!({"spec": {"dataStoreAssignment": tolerant}});
+            stage.it.patch(&tenant_path(name), &patch).await.unwrap();
+        }
+        let patch = json!({
+            "metadata": {"annotations": {names::ANNOTATION_MIGRATION_SOURCE_RETENTION: "0s"}},
+            "spec": {"dataStoreAssignment": {"drivers": ["etcd"]}},
+        });
+        stage.it.patch(&tenant_path(&goes), &patch).await.unwrap();
+
+        let began = Instant::now();
+        let taint = |taints: Value| json!({"spec": {"taints": taints}});
+        let leaving = taint(json!([{"key": "leaving", "effect": "NoExecute"}]));
+        let path = data_store_path(&here);
+        stage.it.patch(&path, &leaving).await.unwrap();
+        let movable = self.database.sql().is_some();
+        if movable {
+            let there = |object: &Value| object["status"]["storage"]["dataStoreName"] == "default";
+            let took = stories[0].until(began, MOVED, "moved away", there).await;
+            stage.note(
+                format!(
+                    "{}: tainted NoExecute until a tenant is elsewhere",
+                    self.database.driver
+                ),
+                seconds(took),
+            );
+            let events = stage.events(&goes).await;
+            let told = |event: &Vec<String>| event.contains(&"Draining".to_owned());
+            assert!(events.iter().any(told), "{events:?}");
+        }
+        // Who cannot go anywhere is named, with the reason.
+        let said = || async {
+            let store = stage.it.get(&path).await.unwrap();
+            let [status, reason, message] = tests::installed::condition(&store, "Drained")?;
+            let named = message.contains(&format!("{TENANTS}/{stuck}: "));
+            let all = !movable || !message.contains(&format!("/{goes}"));
+            (status == "False" && reason == "DrainHeldUp" && named && all).then_some(message)
+        };
+        let (message, _) = stage.it.until("held up is told", BACK, said).await;
+        let why = match movable {
+            true => "another driver than the tenant asks for",
+            false => "data is not moved from a DataStore of NATS",
+        };
+        assert!(message.contains(why), "{message}");
+        assert!(!message.contains(&tolerates), "{message}");
+        for name in [&self.tenant("one"), &self.tenant("two"), &tolerates, &stuck] {
+            let tenant = stage.it.get(&tenant_path(name)).await.unwrap();
+            assert_eq!(tenant["status"]["storage"]["dataStoreName"], here, "{name}");
+        }
+
+        stage.remove(&stuck).await;
+        if movable {
+            let emptied = || async {
+                let store = stage.it.get(&path).await.unwrap();
+                is(&store, "Drained", "True", "Drained").then_some(())
+            };
+            stage.it.until("it is empty", BACK, emptied).await;
+        }
+        stage.it.patch(&path, &taint(Value::Null)).await.unwrap();
+        let forgotten = || async {
+            let store = stage.it.get(&path).await.unwrap();
+            tests::installed::condition(&store, "Drained")
+                .is_none()
+                .then_some(())
+        };
+        stage
+            .it
+            .until("nothing more is said of it", BACK, forgotten)
+            .await;
     }
 
     /// The database hangs: Ready goes, and comes back.

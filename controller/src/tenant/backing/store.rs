@@ -669,8 +669,8 @@ fn config(
 /// The client certificate: the user's name, no organization, no use but that
 /// of a client (rule 21).
 ///
-/// Where the settings are those of before (`kept`), a certificate of another authority
-/// is one of the things that wait.
+/// Where the settings are those of before (`kept`), a certificate of another authority and
+/// another copy of ours are among the things that wait.
 fn certificate(
     world: &World,
     entropy: &Entropy,
@@ -695,10 +695,13 @@ fn certificate(
     let trusted = world
         .secret(&name)
         .and_then(|live| crate::tenant::objects::text(live, key::CA_CRT));
-    if kept && trusted.as_ref() != Some(&credentials.authority) {
-        return there();
+    let is_copy = driver(world).has_passwords() && credentials.authority_key.is_none();
+    let waits = kept && (is_copy || trusted.as_ref() != Some(&credentials.authority));
+    // If nothing is there, what is known now is better than nothing.
+    if waits && let Some(checksum) = there() {
+        return Some(checksum);
     }
-    if driver(world).has_passwords() && credentials.authority_key.is_none() {
+    if is_copy {
         return Some(copied(world, plan, &name, credentials));
     }
     let Some(authority_key) = &credentials.authority_key else {

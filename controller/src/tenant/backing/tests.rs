@@ -268,6 +268,62 @@ fn client_certificates() {
     );
 }
 
+/// Pods that are given a copy of our client certificate keep it until another one is found
+/// to work and it is their turn: whatever starts meanwhile needs what was there.
+#[test]
+fn another_client_certificate_is_tried_as_well() {
+    use crate::tenant::rolls::{Turn, Wait};
+    use crate::tenant::world::{StoreProblem, StoreProblemKind};
+    let pair = |text: &str| apiservice::pki::Pair {
+        cert: format!("cert {text}"),
+        key: format!("key {text}"),
+    };
+    let give = |lab: &mut Lab, client: Option<apiservice::pki::Pair>| {
+        let store = std::sync::Arc::make_mut(lab.world.data_store.as_mut().unwrap());
+        let tls = store.spec.tls_config.as_mut().unwrap();
+        tls.client_certificate = client.is_some().then(Default::default);
+        let CredentialsFact::Known(known) = &mut lab.world.store.credentials else {
+            panic!("they are known")
+        };
+        std::sync::Arc::make_mut(known).client = client;
+    };
+    let refused = || {
+        Some(Err(StoreProblem {
+            kind: StoreProblemKind::Unauthenticated,
+            message: "bad certificate".to_owned(),
+        }))
+    };
+    let rest = || {
+        let mut lab = Lab::with(Driver::PostgreSQL);
+        give(&mut lab, Some(pair("one")));
+        for _ in 0..3 {
+            lab.pass();
+        }
+        lab.bring_ready();
+        assert!(lab.plan().is_quiet(), "{}", lab.plan());
+        lab
+    };
+    for other in [Some(pair("two")), None] {
+        let mut lab = rest();
+        let secret = lab.secret_mut("tenant-1-datastore-certificate").clone();
+        give(&mut lab, other.clone());
+        for trial in [None, refused()] {
+            lab.world.store.trial = trial;
+            assert!(lab.pass().is_quiet(), "{other:?}: {}", lab.plan());
+        }
+        lab.world.store.trial = Some(Ok(()));
+        lab.turn = Turn::Waits(Wait::ForOthers);
+        assert!(lab.pass().is_quiet(), "{other:?}: {}", lab.plan());
+        assert_eq!(*lab.secret_mut("tenant-1-datastore-certificate"), secret);
+        lab.turn = Turn::Unasked;
+        lab.pass();
+        assert_ne!(*lab.secret_mut("tenant-1-datastore-certificate"), secret);
+        let arguments = named(&pod(&lab), container::KINE).args.clone().unwrap();
+        let has = arguments.iter().any(|it| it.starts_with("--cert-file="));
+        assert_eq!(has, other.is_some(), "{arguments:?}");
+    }
+}
+
 /// The user's own resources and arguments of kine.
 #[test]
 fn what_the_spec_says_of_kine() {
