@@ -7,6 +7,7 @@ pub mod lanes;
 pub mod lease;
 pub mod metrics;
 pub mod observers;
+pub mod places;
 pub mod queue;
 pub mod shares;
 pub mod timing;

@@ -16,7 +16,7 @@ use apiservice::version::KubernetesVersion;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::cluster::caches::NamespacedName;
@@ -32,6 +32,7 @@ use crate::inside::write;
 use crate::process::contested::{CONTESTED_EVERY, Contest, Repair, Repaired};
 use crate::process::lanes::Lanes;
 use crate::process::observers::pause;
+use crate::process::places::{Place, Places};
 use crate::process::{lease, timing};
 use crate::report::progress;
 use crate::tenant::backing::store as place;
@@ -45,7 +46,7 @@ use crate::tenant::world::{
 static VISITS: Semaphore = Semaphore::const_new(256);
 /// Tenants in which pods of add-ons that run well are replaced at a time, where the
 /// tenant did not ask for it: after an upgrade of Steward, or a change of its registry.
-static ROLLS: Semaphore = Semaphore::const_new(4);
+static ROLLS: Places = Places::new(4, timing::ASKS_AGAIN);
 
 /// Pods that do not even refuse a connection cannot be reached from here: after
 /// as many the Service has to do.
@@ -101,7 +102,7 @@ impl Default for Keeper {
 
 /// A place among those that replace pods.
 struct Rolling {
-    _place: SemaphorePermit<'static>,
+    _place: Place<'static>,
     since: Instant,
     /// Whose pods were replaced.
     of: BTreeSet<String>,
@@ -402,8 +403,8 @@ impl Keeper {
             rolling.of.insert(of);
             return May::Now;
         }
-        match ROLLS.try_acquire() {
-            Ok(place) => {
+        match ROLLS.take(&round.name.namespace) {
+            Some(place) => {
                 self.rolling = Some(Rolling {
                     _place: place,
                     since: Instant::now(),
@@ -411,7 +412,7 @@ impl Keeper {
                 });
                 May::Now
             }
-            Err(_) => May::InTurn,
+            None => May::InTurn,
         }
     }
 

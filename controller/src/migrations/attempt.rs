@@ -9,7 +9,6 @@ use apiservice::v1alpha1::{DataStore, MigrationPhase, MigrationStatus, TenantCon
 use parking_lot::Mutex;
 use storage::moving::{self as data, Limits, MoveError, Progress, Report, Side};
 use storage::tenancy::{Claim, Password, Stage};
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -17,6 +16,7 @@ use super::{About, Failures, keep_no_more, told};
 use crate::cluster::caches::NamespacedName;
 use crate::context::Key;
 use crate::datastores::credentials;
+use crate::process::places::Places;
 use crate::process::timing;
 use crate::report::diagnose::quote;
 use crate::tenant::backing::{moving, password, settings, store as place};
@@ -24,7 +24,7 @@ use crate::tenant::objects;
 use crate::tenant::world::{AccessFact, Held};
 
 /// Moves under way at a time: each reads and writes as fast as both databases let it.
-static MOVES: Semaphore = Semaphore::const_new(2);
+static MOVES: Places = Places::new(2, timing::ASKS_AGAIN);
 
 /// Both ends, ready to begin.
 struct Ends {
@@ -57,12 +57,12 @@ impl About<'_> {
         let rights = self.ctx.facts.tenant(self.uid).rights;
         let changing = rights.lock().await;
         // Before anything is changed.
-        let begun = match MOVES.try_acquire() {
-            Ok(place) => self
+        let begun = match MOVES.take(&self.name.namespace) {
+            Some(place) => self
                 .ends(tenant, held, target)
                 .await
                 .map(|ends| (ends, place)),
-            Err(_) => Err("others are being moved, and two are at a time".to_owned()),
+            None => Err("others are being moved, and two are at a time".to_owned()),
         };
         let (ends, _place) = match begun {
             Ok(begun) => begun,
@@ -197,7 +197,7 @@ impl About<'_> {
             Duration::try_from(asked).ok().filter(|it| !it.is_zero())
         });
         Limits {
-            whole,
+            whole: Some(whole.unwrap_or(timing::MIGRATION_WHOLE)),
             ..Limits::default()
         }
     }

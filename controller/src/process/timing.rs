@@ -96,11 +96,15 @@ pub const MIGRATION_WAITS: Duration = Duration::from_secs(2);
 pub const MIGRATION_STEP: Duration = Duration::from_millis(250);
 /// How long pods that were given the former place may take to end.
 pub const MIGRATION_PODS_END: Duration = Duration::from_secs(90);
+/// How long a move may take whose tenant says nothing of it: others wait for its place.
+pub const MIGRATION_WHOLE: Duration = Duration::from_secs(12 * 60 * 60);
 /// Between reports of how much is copied.
 pub const MIGRATION_TOLD: Duration = Duration::from_secs(1);
 /// Between attempts at a move that failed, at first and at most.
 pub const MIGRATION_AGAIN: (Duration, Duration) =
     (Duration::from_secs(20), Duration::from_secs(10 * 60));
+/// Who got no place among those that may do something at a time asks again within this.
+pub const ASKS_AGAIN: Duration = Duration::from_secs(45);
 /// Between looks at tenants that are to leave a DataStore.
 pub const DRAIN_LOOK: Duration = Duration::from_secs(5);
 /// Between requests to move a tenant away that are refused, at first and at most.

@@ -48,6 +48,9 @@ fn scenario(name: &'static str, changing: Vec<Value>, calls: &'static [Call]) ->
 /// Longer each time.
 const COUNT: &str = r#"[JSONPatch{op: 'add', path: '/metadata/labels', value: {'n': has(object.metadata.labels) && 'n' in object.metadata.labels ? object.metadata.labels['n'] + 'i' : 'i'}}]"#;
 
+/// What has been counted.
+const SEEN: &str = "Object{metadata: Object.metadata{annotations: {'seen': object.metadata.?labels['n'].orValue('none')}}}";
+
 pub fn all() -> Vec<Scenario> {
     let mut all = configurations();
     all.extend(patches());
@@ -378,6 +381,14 @@ fn around() -> Vec<Scenario> {
             SCALES,
         ),
         scenario(
+            "map: a patch of a scale",
+            vec![
+                json!({"mutations": [patch("[JSONPatch{op: 'test', path: '/kind', value: 'Scale'}, JSONPatch{op: 'replace', path: '/spec/replicas', value: object.spec.replicas + 1}]")],
+                "matchConstraints": {"resourceRules": [{"operations": ["UPDATE"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*/scale"]}]}}),
+            ],
+            SCALES,
+        ),
+        scenario(
             "map: a status",
             vec![
                 json!({"mutations": [apply("Object{metadata: Object.metadata{labels: {'a': 'b'}}, status: Object.status{kubernetesResources: Object.status.kubernetesResources{version: Object.status.kubernetesResources.version{status: 'NotReady'}}}}")],
@@ -414,6 +425,27 @@ fn reinvoked() -> Vec<Scenario> {
         scenario(
             "map: as often as needed, with nothing to do",
             vec![with(policy(&[apply("Object{}")]), needed.clone())],
+            DRY_CREATE,
+        ),
+        scenario(
+            "map: one after the other",
+            vec![policy(&[patch(COUNT)]), policy(&[apply(SEEN)])],
+            DRY_CREATE,
+        ),
+        scenario(
+            "map: the first again after the second",
+            vec![
+                with(policy(&[apply(SEEN)]), needed.clone()),
+                policy(&[patch(COUNT)]),
+            ],
+            DRY_CREATE,
+        ),
+        scenario(
+            "map: two as often as needed",
+            vec![
+                with(policy(&[patch(COUNT)]), needed.clone()),
+                with(policy(&[apply(SEEN)]), needed.clone()),
+            ],
             DRY_CREATE,
         ),
         Scenario {

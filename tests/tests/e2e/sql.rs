@@ -319,7 +319,7 @@ impl Sql {
                 seconds(took),
             );
             let events = stage.events(&goes).await;
-            let told = |event: &Vec<String>| event.contains(&"Draining".to_owned());
+            let told = |event: &[String; 3]| event.contains(&"Draining".to_owned());
             assert!(events.iter().any(told), "{events:?}");
         }
         // Who cannot go anywhere is named, with the reason.
@@ -418,6 +418,10 @@ impl Sql {
             .await
             .unwrap();
         let back = story.ready(allowed, COMING).await;
+        let annotations =
+            stage.it.get(&tenant_path(&name)).await.unwrap()["metadata"]["annotations"].take();
+        let word = annotations.get(names::ANNOTATION_START_EMPTY);
+        assert_eq!(word, None, "it holds for one loss");
         stage.note(
             format!(
                 "Ready lost: a tenant's {} database dropped",
