@@ -39,7 +39,7 @@ help: ## Print this
 	@echo "Steward: Kubernetes control planes as pods."; echo
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo; echo "  make demo KEEP=1                       leave it running at the end"
-	@echo "  make demo DATASTORE=postgresql         or mysql, instead of etcd"
+	@echo "  make demo DATASTORE=postgresql         or mysql, nats, instead of etcd"
 	@echo "  make demo CLUSTER=current IMAGE_APISERVER=... IMAGE_CONTROLLER=..."
 	@echo "                                         the same on the cluster of kubectl's context"
 

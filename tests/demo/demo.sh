@@ -16,7 +16,7 @@
 #                     dependencies with the lab), or release
 #   DATASTORE         where tenants keep their data: etcd (default; in the cluster, from
 #                     the chart), or a server beside the cluster of its own: postgresql,
-#                     mysql (MariaDB)
+#                     mysql (MariaDB), nats
 #   VERSION           Kubernetes version of the tenant
 #   SERVICE_TYPE      how the tenant is reached: LoadBalancer, NodePort, ClusterIP
 #   LAB               how to call the lab's program
@@ -500,10 +500,10 @@ check_settings() {
   esac
   case $DATASTORE in
     etcd) ;;
-    postgresql | mysql)
+    postgresql | mysql | nats)
       [ "$CLUSTER" = lab ] || { echo "demo: DATASTORE=$DATASTORE starts a server beside a cluster of the lab; on your own, provide a DataStore (docs/src/how-to/datastore.md)" >&2; exit 2; }
       ;;
-    *) echo "demo: DATASTORE is etcd, postgresql or mysql, not $DATASTORE" >&2; exit 2 ;;
+    *) echo "demo: DATASTORE is etcd, postgresql, mysql or nats, not $DATASTORE" >&2; exit 2 ;;
   esac
 }
 

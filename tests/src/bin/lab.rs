@@ -11,6 +11,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tests::lab::databases::beside;
+use tests::lab::databases::running::Driver;
 use tests::lab::databases::server::Kind;
 use tests::lab::directories::Directories;
 use tests::lab::error::{Error, Result};
@@ -133,13 +134,16 @@ enum Database {
     /// MariaDB.
     #[value(name = "mysql")]
     MySql,
+    #[value(name = "nats")]
+    Nats,
 }
 
-impl From<Database> for Kind {
+impl From<Database> for Driver {
     fn from(database: Database) -> Self {
         match database {
-            Database::PostgreSql => Kind::PostgreSql,
-            Database::MySql => Kind::MariaDb,
+            Database::PostgreSql => Driver::Sql(Kind::PostgreSql),
+            Database::MySql => Driver::Sql(Kind::MariaDb),
+            Database::Nats => Driver::Nats,
         }
     }
 }
@@ -283,7 +287,7 @@ async fn run(action: Action) -> Result<ExitCode> {
             kind,
             address,
             manifest,
-        } => beside::serve(&directories.cache, kind.into(), address, &manifest)?,
+        } => beside::serve(&directories, kind.into(), address, &manifest)?,
         Action::Image(action) => image(&directories, action)?,
         Action::Agent { name } => agent::run(&name.name).await?,
     }

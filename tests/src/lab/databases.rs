@@ -10,8 +10,8 @@ use super::error::{Doing, Error, Result};
 use super::packages::unpack;
 
 pub mod beside;
-#[cfg(feature = "judges")]
 pub mod nats;
+pub mod running;
 pub mod server;
 
 /// The packages to begin with. The first stands for the version that the release has.

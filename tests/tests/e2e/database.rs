@@ -4,12 +4,13 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use storage::tenancy::Connection;
 use tests::installed::{SYSTEM, data_store_path, object_path};
-use tests::lab::databases::nats::{self, Nats};
-use tests::lab::databases::server::{ADMINISTRATOR, Kind, Programs, Server, Settings};
-use tests::lab::{Lab, images, programs};
+use tests::lab::databases::running::{Driver, Names, Place, Running};
+use tests::lab::databases::server::{Kind, Server};
+use tests::lab::programs::NATS;
+use tests::lab::{Lab, images};
 
 use crate::life::seconds;
 use crate::stage::{COMING, GONE, Stage};
@@ -28,58 +29,43 @@ pub const PASSWORD: &str = "p@ss:w/ö%41 'rd\"\\$(DB_USER)?#";
 /// A server, and a DataStore of it.
 pub struct Database {
     pub driver: &'static str,
+    kind: Driver,
     server: Running,
+    address: IpAddr,
     pub endpoint: String,
-}
-
-enum Running {
-    Sql(Server),
-    Nats(Nats),
 }
 
 impl Database {
     /// Starts a server on the lab's host, and makes kine's image known to its nodes.
     pub fn start(lab: &Lab, kind: Kind) -> Self {
-        provide_kine(lab);
-        let driver = match kind {
-            Kind::PostgreSql => "PostgreSQL",
-            Kind::MariaDb => "MySQL",
-        };
-        let address = lab.host_ip();
-        let settings = Settings {
-            addresses: vec![IpAddr::V4(address)],
-            within: Some(lab.directory().path().to_owned()),
-            log_statements: false,
-            ..Settings::local(PASSWORD)
-        };
-        let programs = Programs::in_cache(&lab.directories().cache).unwrap();
-        let server = programs.start(kind, &settings).unwrap();
-        Database {
-            driver,
-            endpoint: format!("{address}:{}", server.port),
-            server: Running::Sql(server),
-        }
+        Self::start_one(lab, Driver::Sql(kind))
     }
 
     /// The same with NATS.
     pub fn start_nats(lab: &Lab) -> Self {
-        provide_kine(lab);
-        let directories = lab.directories();
-        let settings = nats::Settings {
-            address: IpAddr::V4(lab.host_ip()),
-            within: Some(lab.directory().path().to_owned()),
-            ..nats::Settings::local()
-        };
-        let program = programs::NATS.path(directories, programs::NATS.name);
+        let program = NATS.path(lab.directories(), NATS.name);
         assert!(
             program.is_file(),
             "there is no NATS to test with; run: make lab-build"
         );
-        let server = Nats::start(&program, &settings).unwrap();
+        Self::start_one(lab, Driver::Nats)
+    }
+
+    fn start_one(lab: &Lab, kind: Driver) -> Self {
+        provide_kine(lab);
+        let address = IpAddr::V4(lab.host_ip());
+        let place = Place {
+            address,
+            within: Some(lab.directory().path().to_owned()),
+            password: PASSWORD.to_owned(),
+        };
+        let server = Running::start(lab.directories(), kind, place).unwrap();
         Database {
-            driver: "NATS",
-            endpoint: server.endpoint(),
-            server: Running::Nats(server),
+            driver: kind.name(),
+            kind,
+            endpoint: format!("{address}:{}", server.port()),
+            address,
+            server,
         }
     }
 
@@ -99,21 +85,6 @@ impl Database {
         }
     }
 
-    fn authority(&self) -> &str {
-        match &self.server {
-            Running::Sql(server) => &server.authority.cert,
-            Running::Nats(server) => &server.authority.cert,
-        }
-    }
-
-    /// What `basicAuth` has.
-    fn login(&self) -> (&str, &str) {
-        match &self.server {
-            Running::Sql(_) => (ADMINISTRATOR, PASSWORD),
-            Running::Nats(server) => (&server.system, &server.operator),
-        }
-    }
-
     /// Name of the DataStore.
     pub fn store(&self) -> String {
         self.driver.to_lowercase()
@@ -122,29 +93,16 @@ impl Database {
     /// The DataStore, as the manual has it.
     pub async fn provide(&self, stage: &Stage) {
         let began = Instant::now();
-        let (username, password) = self.login();
-        let secret = json!({
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {"name": self.secret(), "namespace": SYSTEM},
-            "stringData": {
-                "username": username,
-                "password": password,
-                "ca.crt": self.authority(),
+        let name = self.secret();
+        let [secret, store] = self.server.objects(
+            self.kind,
+            &Names {
+                data_store: &self.store(),
+                secret: &name,
+                namespace: SYSTEM,
+                address: self.address,
             },
-        });
-        let within = |key: &str| json!({"secretReference": {"name": self.secret(), "namespace": SYSTEM, "keyPath": key}});
-        let store = json!({
-            "apiVersion": "steward.butlerlabs.dev/v1alpha1",
-            "kind": "DataStore",
-            "metadata": {"name": self.store()},
-            "spec": {
-                "driver": self.driver,
-                "endpoints": [self.endpoint],
-                "basicAuth": {"username": within("username"), "password": within("password")},
-                "tlsConfig": {"certificateAuthority": {"certificate": within("ca.crt")}},
-            },
-        });
+        );
         stage.it.apply(&secret.to_string());
         stage.it.apply(&store.to_string());
         let found = self.is_ready(stage).await;
@@ -185,11 +143,11 @@ impl Database {
 
     /// As the administrator.
     pub fn connection(&self) -> Connection {
-        let (username, password) = self.login();
+        let (username, password) = self.server.login();
         Connection {
             driver: self.driver.to_owned(),
             endpoints: vec![self.endpoint.clone()],
-            ca_pem: Some(self.authority().as_bytes().to_vec()),
+            ca_pem: Some(self.server.authority().as_bytes().to_vec()),
             client_cert: None,
             client_key: None,
             username: Some(username.to_owned()),

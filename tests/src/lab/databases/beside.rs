@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::super::cluster::Lab;
-use super::super::directories;
+use super::super::directories::{self, Directories};
 use super::super::error::{Doing, Error, Result};
 use super::super::process::Program;
-use super::super::programs::KINE;
+use super::super::programs::{KINE, NATS};
 use super::super::{databases, images};
-use super::server::{ADMINISTRATOR, Kind, Programs, Settings};
+use super::running::{Driver, Names, Place, Running};
 
 /// How long a server may take to be made and to answer.
 const COMING: Duration = Duration::from_secs(60);
@@ -21,11 +21,14 @@ const COMING: Duration = Duration::from_secs(60);
 /// Fetches what is needed, loads kine into the cluster, starts a database of its own
 /// process, and gives the manifest of its DataStore, which is called `default`, and of the
 /// Secret with its administrator.
-pub fn start(lab: &Lab, kind: Kind, say: &mut dyn FnMut(&str)) -> Result<String> {
+pub fn start(lab: &Lab, driver: Driver, say: &mut dyn FnMut(&str)) -> Result<String> {
     let directories = lab.directories();
     {
         let _lock = directories.lock_cache(say)?;
-        databases::fetch(directories, say)?;
+        match driver {
+            Driver::Sql(_) => databases::fetch(directories, say)?,
+            Driver::Nats => NATS.build(directories, say)?,
+        }
         KINE.build(directories, say)?;
     }
     let image = lab.directory().path().join("kine.tar");
@@ -36,7 +39,7 @@ pub fn start(lab: &Lab, kind: Kind, say: &mut dyn FnMut(&str)) -> Result<String>
     let program = Program::new("database", own).args([
         "serve-database".into(),
         "--kind".into(),
-        name_of(kind).into(),
+        driver.name().to_lowercase().into(),
         "--address".into(),
         // It runs in the network of the run.
         lab.addresses().node().to_string().into(),
@@ -59,58 +62,33 @@ pub fn start(lab: &Lab, kind: Kind, say: &mut dyn FnMut(&str)) -> Result<String>
 }
 
 /// Runs a database until this process ends.
-pub fn serve(cache: &Path, kind: Kind, address: IpAddr, manifest: &Path) -> Result<()> {
-    // What tenants write is nobody's business, and all of it goes with the run.
-    let settings = Settings {
-        addresses: vec![address],
+pub fn serve(
+    directories: &Directories,
+    driver: Driver,
+    address: IpAddr,
+    manifest: &Path,
+) -> Result<()> {
+    // What tenants write goes with the run.
+    let place = Place {
+        address,
         within: manifest.parent().map(Path::to_owned),
-        log_statements: false,
-        ..Settings::local(&uuid::Uuid::new_v4().to_string())
+        password: uuid::Uuid::new_v4().to_string(),
     };
-    let server = Programs::in_cache(cache)
-        .and_then(|programs| programs.start(kind, &settings))
-        .doing(|| "start the database".into())?;
-    let within = |key: &str| json!({"secretReference": {"name": SECRET, "namespace": SYSTEM, "keyPath": key}});
-    let objects = json!({"apiVersion": "v1", "kind": "List", "items": [
-        {
-            "apiVersion": "v1",
-            "kind": "Secret",
-            "metadata": {"name": SECRET, "namespace": SYSTEM},
-            "stringData": {
-                "username": ADMINISTRATOR,
-                "password": server.password,
-                "ca.crt": server.authority.cert,
-            },
-        },
-        {
-            "apiVersion": "steward.butlerlabs.dev/v1alpha1",
-            "kind": "DataStore",
-            "metadata": {"name": "default"},
-            "spec": {
-                "driver": name_of(kind),
-                "endpoints": [format!("{address}:{}", server.port)],
-                "basicAuth": {"username": within("username"), "password": within("password")},
-                "tlsConfig": {"certificateAuthority": {"certificate": within("ca.crt")}},
-            },
-        },
-    ]});
+    let server =
+        Running::start(directories, driver, place).doing(|| "start the database".into())?;
+    let names = Names {
+        data_store: "default",
+        secret: "database-admin",
+        namespace: "steward-system",
+        address,
+    };
+    let items = server.objects(driver, &names);
+    let objects = json!({"apiVersion": "v1", "kind": "List", "items": items});
     // It is looked for: whole or not there.
     let draft = manifest.with_extension("draft");
     directories::write(&draft, format!("{objects:#}\n"))?;
     std::fs::rename(&draft, manifest).doing(|| format!("create {}", manifest.display()))?;
     loop {
         std::thread::park();
-    }
-}
-
-/// Namespace of the Secret.
-const SYSTEM: &str = "steward-system";
-const SECRET: &str = "database-admin";
-
-/// As `DataStore.spec.driver` has it.
-fn name_of(kind: Kind) -> &'static str {
-    match kind {
-        Kind::PostgreSql => "PostgreSQL",
-        Kind::MariaDb => "MySQL",
     }
 }
