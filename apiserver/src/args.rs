@@ -100,6 +100,13 @@ pub struct Args {
     /// replica they only lengthen the gap; with several they make rolls seamless.
     #[arg(long, default_value_t = 0)]
     pub shutdown_delay_seconds: u64,
+    /// EncryptionConfiguration (apiserver.config.k8s.io/v1) that says how objects are
+    /// encrypted on disk; without it they are not.
+    #[arg(long)]
+    pub encryption_provider_config: Option<PathBuf>,
+    /// Take in changes of that file while the server runs.
+    #[arg(long, num_args = 0..=1, default_value_t = false, default_missing_value = "true")]
+    pub encryption_provider_config_automatic_reload: bool,
     /// Form of the log.
     #[arg(long, value_enum, default_value_t = LogFormat::Text, global = true)]
     pub log_format: LogFormat,

@@ -56,6 +56,11 @@ struct KindLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct StatusLabels {
+    status: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ResultLabels {
     result: &'static str,
 }
@@ -105,6 +110,8 @@ pub struct Metrics {
     floor: Gauge,
     refused: Gauge,
     serving_seconds: Gauge,
+    encryption_reloads: Family<StatusLabels, Counter>,
+    encryption_reloaded: Family<StatusLabels, Gauge>,
 }
 
 impl Default for Metrics {
@@ -136,6 +143,8 @@ impl Metrics {
             floor: Gauge::default(),
             refused: Gauge::default(),
             serving_seconds: Gauge::default(),
+            encryption_reloads: Family::default(),
+            encryption_reloaded: Family::default(),
         };
         metrics.register();
         metrics
@@ -239,6 +248,26 @@ impl Metrics {
             "End of the serving certificate, in seconds since 1970",
             self.serving_seconds.clone(),
         );
+        r.register(
+            "apiserver_encryption_config_controller_automatic_reloads",
+            "Changes of the encryption configuration that were taken in or refused",
+            self.encryption_reloads.clone(),
+        );
+        r.register(
+            "apiserver_encryption_config_controller_automatic_reload_last_timestamp_seconds",
+            "When that was, in seconds since 1970",
+            self.encryption_reloaded.clone(),
+        );
+    }
+
+    /// The configuration of encryption was taken in, or refused.
+    pub fn encryption_reloaded(&self, taken: bool, at: jiff::Timestamp) {
+        let labels = StatusLabels {
+            status: if taken { "success" } else { "failure" },
+        };
+        self.encryption_reloads.get_or_create(&labels).inc();
+        let seconds = at.as_second();
+        self.encryption_reloaded.get_or_create(&labels).set(seconds);
     }
 
     /// The text of `/metrics`.

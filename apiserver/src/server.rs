@@ -36,6 +36,7 @@ use crate::authz::Authorizer;
 use crate::buckets::block;
 use crate::cache::Cache;
 use crate::documents::Documents;
+use crate::encryption::Encryption;
 use crate::limits::{self, Limits};
 use crate::linger::Lingering;
 use crate::live::Live;
@@ -196,6 +197,12 @@ pub async fn start(args: &Args, client: kube::Client, clock: Clock) -> Result<Ru
         chooser: Chooser::default(),
         leaving: leaving.clone(),
     });
+    let encryption = Encryption::new(
+        args.encryption_provider_config.clone(),
+        args.encryption_provider_config_automatic_reload,
+        metrics.clone(),
+        clock.clone(),
+    );
     let registration = Registration::new(
         client.clone(),
         Place {
@@ -234,6 +241,7 @@ pub async fn start(args: &Args, client: kube::Client, clock: Clock) -> Result<Ru
         context.clone(),
         Arc::new(Quota::new(args.bounds())),
         live,
+        encryption,
         args.data_dir.clone(),
         clock,
         running.drain.clone(),
@@ -286,12 +294,14 @@ async fn keep_store(
     context: Arc<Context>,
     quota: Arc<Quota>,
     live: Live,
+    encryption: Encryption,
     directory: std::path::PathBuf,
     clock: Clock,
     drain: CancellationToken,
     done: CancellationToken,
 ) {
-    let Some(store) = done.run_until_cancelled(open(&context, &directory)).await else {
+    let opening = open(&context, &encryption, &directory);
+    let Some((store, seen)) = done.run_until_cancelled(opening).await else {
         return;
     };
     if context.store_guard.confirm(&store, &done).await {
@@ -300,6 +310,10 @@ async fn keep_store(
         work.spawn(cache.clone().run(done.clone()));
         let policy = storage::compact::Policy::default();
         work.spawn(storage::compact::run(store.clone(), policy, done.clone()));
+        let (sealed, ended) = (encryption.follow(store.clone(), seen), done.clone());
+        work.spawn(async move {
+            ended.run_until_cancelled(sealed).await;
+        });
         context.registry.store(Some(Arc::new(Registry {
             store: store.clone().into(),
             cache,
@@ -321,13 +335,25 @@ async fn keep_store(
     store.close().await;
 }
 
-async fn open(context: &Context, directory: &std::path::Path) -> Store {
+/// The store, and what the encryption configuration was that it was opened with.
+async fn open(
+    context: &Context,
+    encryption: &Encryption,
+    directory: &std::path::Path,
+) -> (Store, Option<[u8; 32]>) {
     loop {
-        match storage::sqlite::open(directory).await {
-            Ok(store) => return store,
+        let opened = match encryption.load().await {
+            Ok(loaded) => loaded
+                .open(directory)
+                .await
+                .map_err(|error| error.to_string()),
+            Err(why) => Err(why),
+        };
+        match opened {
+            Ok(opened) => return opened,
             Err(error) => {
                 tracing::error!(%error, directory = %directory.display(), "cannot open the store");
-                context.store_guard.closed(error.to_string());
+                context.store_guard.closed(error);
                 tokio::time::sleep(OPEN_AGAIN).await;
             }
         }

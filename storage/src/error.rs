@@ -47,6 +47,10 @@ pub enum Error {
     /// of this program that is newer than this one. Retrying does not help.
     #[error("the database cannot be used: {0}")]
     Corrupt(String),
+    /// Values are encrypted with a key that is not known, or are not and should be.
+    /// Another configuration helps.
+    #[error("values cannot be read: {0}")]
+    Sealed(String),
     /// The store was closed.
     #[error("the store is closed")]
     Closed,

@@ -20,6 +20,7 @@
 //! * A watch gives each change after its starting point once and in order, or
 //!   ends with an [`Error`] that says why.
 //! * What cannot be read is an [`Error`], never an absence (rule 3).
+//! * On disk a value is as it was put, or encrypted ([`seal`]).
 
 pub mod compact;
 #[cfg(test)]
@@ -30,6 +31,7 @@ pub mod memory;
 #[cfg(test)]
 mod model;
 pub mod moving;
+pub mod seal;
 pub mod sqlite;
 mod store;
 pub mod tenancy;

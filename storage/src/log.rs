@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::Error;
+use crate::seal::Sealing;
 use crate::watch::Feed;
 
 /// The number of a change, and of the state that it led to.
@@ -265,6 +266,10 @@ pub trait Log: Send + Sync + 'static {
     fn identity(&self) -> Identity;
     /// Bytes that the database takes up, if it knows.
     async fn size(&self) -> Result<u64, Error>;
+    /// Keeps values in this way from now on, if all that are kept can be read with it.
+    async fn seal(&self, sealing: Arc<Sealing>) -> Result<(), Error>;
+    /// Brings values to the form in which they would be written now: of how many.
+    async fn reseal(&self) -> Result<u64, Error>;
     /// Finishes accepted writes and lets go of the database.
     async fn close(&self);
 }

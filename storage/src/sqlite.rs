@@ -10,6 +10,7 @@
 //!   to disk (rule 23).
 //! * The data directory is locked: a second process is refused with
 //!   [`Error::InUse`], and the lock ends with the process, however that ends.
+//! * Values are encrypted on their way into the database, if at all ([`crate::seal`]).
 //! * Revisions come from a counter in the database that is written in the same
 //!   transaction as the change, so that deletes, compaction and restarts cannot
 //!   make one appear twice.
@@ -34,6 +35,7 @@ use sqlx::sqlite::{
 };
 
 use crate::log::{Bounds, Changes, Log, Range, Turn, Write};
+use crate::seal::{Sealing, Seals};
 use crate::watch::Feed;
 use crate::{Change, Entry, Error, Identity, Page, Revision, Store};
 
@@ -55,6 +57,12 @@ pub const LOCK: &str = "lock";
 const BUSY: Duration = Duration::from_secs(10);
 /// How long a read waits for a free connection before it is refused.
 const QUEUE: Duration = Duration::from_secs(10);
+/// What was deleted or written anew is not left to be read in the file: it may be what a
+/// value was before it was encrypted.
+const ERASE: (&str, &str) = ("secure_delete", "ON");
+/// The file in the data directory that says that values were encrypted, and what they were
+/// before may still be in the files.
+const ERASE_DUE: &str = "erase";
 const READERS: u32 = 4;
 /// Of them, those that may be looking through history.
 const HISTORIANS: usize = 2;
@@ -71,8 +79,16 @@ const _: () = assert!(LISTS < HISTORIANS && HISTORIANS + FEEDERS < READERS as us
 /// [`Error::InUse`] if another process has it open, [`Error::Corrupt`] if what
 /// lies there is damaged, foreign, or written by a newer version of the program.
 pub async fn open(directory: impl AsRef<Path>) -> Result<Store, Error> {
+    open_sealed(directory, Sealing::default()).await
+}
+
+/// The same with values that are kept as `sealing` says.
+///
+/// # Errors
+/// As [`open`], and [`Error::Sealed`] if a value could not be read with it.
+pub async fn open_sealed(directory: impl AsRef<Path>, sealing: Sealing) -> Result<Store, Error> {
     Ok(Store::new(Arc::new(
-        Sqlite::open(directory.as_ref()).await?,
+        Sqlite::open(directory.as_ref(), sealing).await?,
     )))
 }
 
@@ -156,6 +172,7 @@ struct Quiet(
 struct Shared {
     feed: Feed,
     turns: Turns,
+    seals: Seals,
     identity: Identity,
     /// A copy of what the database says, for those who cannot wait.
     compacted: AtomicU64,
@@ -173,12 +190,16 @@ impl Shared {
 }
 
 impl Sqlite {
-    async fn open(directory: &Path) -> Result<Self, Error> {
+    async fn open(directory: &Path, sealing: Sealing) -> Result<Self, Error> {
         std::fs::create_dir_all(directory).map_err(|e| io(directory, &e))?;
         let lock = lock(directory)?;
-        let options = options(directory);
+        let mut options = options(directory);
+        if sealing.encrypts() {
+            options = options.pragma(ERASE.0, ERASE.1);
+        }
         let mut connection = options.connect().await.map_err(database)?;
         let opened = schema::prepare(&mut connection).await?;
+        read::readable(&mut connection, &sealing).await?;
         // The file's own name is durable only once its directory is.
         File::open(directory)
             .and_then(|directory| directory.sync_all())
@@ -195,6 +216,7 @@ impl Sqlite {
         let shared = Arc::new(Shared {
             feed: Feed::new(opened.bounds.revision),
             turns: Turns::default(),
+            seals: Seals::new(sealing),
             identity: opened.identity,
             compacted: AtomicU64::new(opened.bounds.compacted.0),
             directory: directory.to_owned(),
@@ -250,18 +272,20 @@ impl Log for Sqlite {
     }
 
     async fn get(&self, key: &str) -> Result<(Option<Entry>, Revision), Error> {
-        read::get(&mut *self.reader().await?, key).await
+        read::get(&mut *self.reader().await?, &self.shared.seals, key).await
     }
 
     async fn range(&self, range: Range) -> Result<Page, Error> {
         let published = self.shared.feed.published();
         let past = range.at.is_some_and(|at| at < published);
         if !past {
-            return read::range(&mut *self.reader().await?, &range).await;
+            let seals = &self.shared.seals;
+            return read::range(&mut *self.reader().await?, seals, &range).await;
         }
         let turns = self.shared.turns.list(range.turn).await?;
+        let seals = self.shared.seals.clone();
         self.look_back(turns, |mut reader| async move {
-            read::range(&mut reader, &range).await
+            read::range(&mut reader, &seals, &range).await
         })
         .await
     }
@@ -276,8 +300,9 @@ impl Log for Sqlite {
     ) -> Result<Changes, Error> {
         let prefix = prefix.to_owned();
         let turns = self.shared.turns.changes(turn).await?;
+        let seals = self.shared.seals.clone();
         self.look_back(turns, |mut reader| async move {
-            read::changes(&mut reader, &prefix, after, upto, limit).await
+            read::changes(&mut reader, &seals, &prefix, after, upto, limit).await
         })
         .await
     }
@@ -317,6 +342,14 @@ impl Log for Sqlite {
             }
         }
         Ok(size)
+    }
+
+    async fn seal(&self, sealing: Arc<Sealing>) -> Result<(), Error> {
+        self.writer.seal(sealing).await
+    }
+
+    async fn reseal(&self) -> Result<u64, Error> {
+        self.writer.reseal().await
     }
 
     async fn close(&self) {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::log::{Bounds, Log, Range, Turn, Write};
+use crate::seal::Sealing;
 use crate::{Change, Entry, Error, Expect, Held, Identity, Page, Revision, Watch, watch};
 
 /// An ordered, watchable, compactable log of bytes. Clones share it.
@@ -186,6 +187,25 @@ impl Store {
     /// Bytes that the database takes up on disk or in memory.
     pub async fn size(&self) -> Result<u64, Error> {
         self.log.size().await
+    }
+
+    /// Keeps values in this way from now on. Those that are kept already stay as they are
+    /// until [`Store::reseal`].
+    ///
+    /// # Errors
+    /// [`Error::Sealed`] if one of them could not be read with it: then nothing changes.
+    pub async fn seal(&self, sealing: Sealing) -> Result<(), Error> {
+        self.log.seal(Arc::new(sealing)).await
+    }
+
+    /// Brings all values to the form in which they would be written now, a few at a time
+    /// and beside all else; of how many. It changes no revision, and nobody who reads or
+    /// watches notices it.
+    ///
+    /// # Errors
+    /// [`Error::Sealed`] if one cannot be read; the others are done.
+    pub async fn reseal(&self) -> Result<u64, Error> {
+        self.log.reseal().await
     }
 
     /// Number of watches that are open.

@@ -4,12 +4,15 @@
 //! reading them, and then for as many as fit into one answer: neither the answer nor
 //! the rows that wait for their reader are ever more than that.
 
+use std::collections::BTreeMap;
+
 use futures::TryStreamExt;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Connection, Row};
 
 use super::{database, from_sql, to_sql};
 use crate::log::{Bounds, Changes, PAGE_BYTES, REPLAY_BYTES, Range, fitting, range_end};
+use crate::seal::{HEAD, SealError, Sealing, Seals};
 use crate::{Change, Entry, Error, Page, Revision};
 
 pub async fn bounds(connection: &mut SqliteConnection) -> Result<Bounds, Error> {
@@ -25,6 +28,7 @@ pub async fn bounds(connection: &mut SqliteConnection) -> Result<Bounds, Error> 
 
 pub async fn get(
     connection: &mut SqliteConnection,
+    seals: &Seals,
     key: &str,
 ) -> Result<(Option<Entry>, Revision), Error> {
     let row = sqlx::query(
@@ -39,23 +43,31 @@ pub async fn get(
     let modified: Option<i64> = column(&row, 3)?;
     let entry = match modified {
         None => None,
-        Some(_) => Some(entry(key.to_owned(), &row, 1)?),
+        Some(_) => Some(entry(seals, key.to_owned(), &row, 1)?),
     };
     Ok((entry, now))
 }
 
 /// The standing version of a key, within the caller's transaction.
-pub async fn current(connection: &mut SqliteConnection, key: &str) -> Result<Option<Entry>, Error> {
+pub async fn current(
+    connection: &mut SqliteConnection,
+    seals: &Seals,
+    key: &str,
+) -> Result<Option<Entry>, Error> {
     sqlx::query("SELECT value, created, revision FROM version WHERE key = ? AND ended IS NULL")
         .bind(key)
         .fetch_optional(connection)
         .await
         .map_err(database)?
-        .map(|row| entry(key.to_owned(), &row, 0))
+        .map(|row| entry(seals, key.to_owned(), &row, 0))
         .transpose()
 }
 
-pub async fn range(connection: &mut SqliteConnection, range: &Range) -> Result<Page, Error> {
+pub async fn range(
+    connection: &mut SqliteConnection,
+    seals: &Seals,
+    range: &Range,
+) -> Result<Page, Error> {
     const STANDING: &str = "SELECT key, value, created, revision FROM version \
          WHERE ended IS NULL AND key >= ?1 AND key < ?2 ORDER BY key LIMIT ?3";
     const STANDING_SIZES: &str = "SELECT length(value) FROM version \
@@ -107,7 +119,7 @@ pub async fn range(connection: &mut SqliteConnection, range: &Range) -> Result<P
     {
         let mut rows = query.fetch(&mut *transaction);
         while let Some(row) = rows.try_next().await.map_err(database)? {
-            entries.push(entry(column(&row, 0)?, &row, 1)?);
+            entries.push(entry(seals, column(&row, 0)?, &row, 1)?);
         }
     }
 
@@ -160,6 +172,7 @@ fn successor(key: &str) -> String {
 
 pub async fn changes(
     connection: &mut SqliteConnection,
+    seals: &Seals,
     prefix: &str,
     after: Revision,
     upto: Revision,
@@ -194,7 +207,7 @@ pub async fn changes(
     if count > 0 {
         let mut rows = asked(CHANGES, count).fetch(&mut *transaction);
         while let Some(row) = rows.try_next().await.map_err(database)? {
-            changes.push(change(&row)?);
+            changes.push(change(seals, &row)?);
         }
     }
     transaction.commit().await.map_err(database)?;
@@ -204,20 +217,20 @@ pub async fn changes(
     })
 }
 
-fn change(row: &SqliteRow) -> Result<Change, Error> {
+fn change(seals: &Seals, row: &SqliteRow) -> Result<Change, Error> {
     let key: String = column(row, 0)?;
     let value: Option<Vec<u8>> = column(row, 1)?;
     let at = revision(row, 3)?;
     let has_previous: Option<i64> = column(row, 7)?;
     let previous = match has_previous {
         None => None,
-        Some(_) => Some(entry(key.clone(), row, 4)?),
+        Some(_) => Some(entry(seals, key.clone(), row, 4)?),
     };
     match (value, previous) {
         (Some(value), previous) => Ok(Change::Put {
             entry: Entry {
+                value: open(seals, &key, value).into(),
                 key,
-                value: value.into(),
                 created: revision(row, 2)?,
                 modified: at,
             },
@@ -234,14 +247,65 @@ fn change(row: &SqliteRow) -> Result<Change, Error> {
 }
 
 /// An entry from the columns value, created, revision that begin at `first`.
-fn entry(key: String, row: &SqliteRow, first: usize) -> Result<Entry, Error> {
+fn entry(seals: &Seals, key: String, row: &SqliteRow, first: usize) -> Result<Entry, Error> {
     let value: Vec<u8> = column(row, first)?;
     Ok(Entry {
+        value: open(seals, &key, value).into(),
         key,
-        value: value.into(),
         created: revision(row, first + 1)?,
         modified: revision(row, first + 2)?,
     })
+}
+
+/// A value as it was put. One that cannot be read (all could when the store was opened, so
+/// it is damaged) is given as it is kept: it is one object's trouble and not that of all.
+fn open(seals: &Seals, key: &str, kept: Vec<u8>) -> Vec<u8> {
+    let sealing = seals.current();
+    match sealing.key_of(key, &kept) {
+        Ok(None) => return kept,
+        Ok(Some(found)) if found.is_identity() => return kept,
+        _ => {}
+    }
+    sealing.open(key, &kept).unwrap_or_else(|error| {
+        tracing::error!(key, %error, "a value cannot be read");
+        kept
+    })
+}
+
+/// Whether every value that is kept can be read: each has a key, and each key opens one of
+/// its values.
+pub async fn readable(connection: &mut SqliteConnection, sealing: &Sealing) -> Result<(), Error> {
+    let unreadable =
+        |key: &str, error: &SealError| Error::Sealed(format!("that of {key}: {error}"));
+    let mut tried = BTreeMap::new();
+    {
+        let mut rows = sqlx::query(
+            "SELECT key, revision, substr(value, 1, ?) FROM version WHERE value IS NOT NULL",
+        )
+        .bind(number(HEAD))
+        .fetch(&mut *connection);
+        while let Some(row) = rows.try_next().await.map_err(database)? {
+            let key: String = column(&row, 0)?;
+            let head: Vec<u8> = column(&row, 2)?;
+            let found = sealing.key_of(&key, &head);
+            let found = found.map_err(|error| unreadable(&key, &error))?;
+            if let Some(found) = found {
+                let at: i64 = column(&row, 1)?;
+                tried.entry(found.prefix().to_vec()).or_insert(at);
+            }
+        }
+    }
+    for at in tried.into_values() {
+        let row = sqlx::query("SELECT key, value FROM version WHERE revision = ?")
+            .bind(at)
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(database)?;
+        let (key, kept): (String, Vec<u8>) = (column(&row, 0)?, column(&row, 1)?);
+        let opened = sealing.open(&key, &kept);
+        opened.map_err(|error| unreadable(&key, &error))?;
+    }
+    Ok(())
 }
 
 fn revision(row: &SqliteRow, index: usize) -> Result<Revision, Error> {

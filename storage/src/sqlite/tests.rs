@@ -12,7 +12,7 @@ use bytes::Bytes;
 use sqlx::{ConnectOptions, Connection};
 use tempfile::TempDir;
 
-use super::{FILE, HISTORIANS, LOCK, Sqlite, options};
+use super::{FILE, HISTORIANS, LOCK, LOG, Sqlite, options};
 use crate::log::Turn;
 use crate::{Error, Expect, Revision, Store, sqlite};
 
@@ -30,6 +30,24 @@ async fn fresh() -> Opened {
 }
 
 crate::conformance::suite!(fresh());
+
+mod seals;
+
+/// The same with values that are encrypted.
+mod sealed {
+    use super::*;
+
+    async fn fresh() -> Opened {
+        let directory = TempDir::new().unwrap();
+        let opened = sqlite::open_sealed(directory.path(), seals::with(&[Some(1)])).await;
+        Opened {
+            store: opened.unwrap(),
+            _directory: directory,
+        }
+    }
+
+    crate::conformance::suite!(fresh());
+}
 
 /// A store whose history is long: so many versions of a few keys `/k/N`, with values of so
 /// many bytes. Written past the store, which would take minutes for it.
@@ -341,7 +359,11 @@ async fn readers_of_the_past_leave_connections_to_the_present() {
 async fn readers_of_the_past_who_leave_keep_their_turns() {
     let directory = TempDir::new().unwrap();
     long_lived(&directory, 300_000, 1, 8).await.close().await;
-    let sqlite = Arc::new(Sqlite::open(directory.path()).await.unwrap());
+    let sqlite = Arc::new(
+        Sqlite::open(directory.path(), Default::default())
+            .await
+            .unwrap(),
+    );
     let store = Store::new(sqlite.clone());
     let published = store.revision().await.unwrap();
     let older = Revision(published.0 - 1);
@@ -397,7 +419,11 @@ async fn readers_of_the_past_who_leave_keep_their_turns() {
 async fn who_feeds_a_cache_waits_for_no_readers_of_the_past() {
     let directory = TempDir::new().unwrap();
     long_lived(&directory, 100, 10, 8).await.close().await;
-    let sqlite = Arc::new(Sqlite::open(directory.path()).await.unwrap());
+    let sqlite = Arc::new(
+        Sqlite::open(directory.path(), Default::default())
+            .await
+            .unwrap(),
+    );
     let store = Store::new(sqlite.clone());
     let turns = sqlite.shared.turns.shared.acquire_many(HISTORIANS as u32);
     let turns = turns.await.unwrap();
@@ -424,7 +450,11 @@ async fn who_feeds_a_cache_waits_for_no_readers_of_the_past() {
 async fn lists_of_the_past_do_not_hold_up_watches() {
     let directory = TempDir::new().unwrap();
     long_lived(&directory, 100, 10, 8).await.close().await;
-    let sqlite = Arc::new(Sqlite::open(directory.path()).await.unwrap());
+    let sqlite = Arc::new(
+        Sqlite::open(directory.path(), Default::default())
+            .await
+            .unwrap(),
+    );
     let store = Store::new(sqlite.clone());
     // Fifty wait for a turn, and whoever has it does not come to an end.
     let lists = || sqlite.shared.turns.list(Turn::Shared);
@@ -452,7 +482,11 @@ async fn the_log_is_bounded_while_the_past_is_read() {
     // An attempt to empty it that waits for 2 s never meets a moment without a reader.
     const LONG: Duration = Duration::from_millis(1_900);
     let directory = TempDir::new().unwrap();
-    let sqlite = Arc::new(Sqlite::open(directory.path()).await.unwrap());
+    let sqlite = Arc::new(
+        Sqlite::open(directory.path(), Default::default())
+            .await
+            .unwrap(),
+    );
     let store = Store::new(sqlite.clone());
     let stop = tokio_util::sync::CancellationToken::new();
     let read = |first: Duration| {

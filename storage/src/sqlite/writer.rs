@@ -16,6 +16,7 @@
 //! once the last has ended the log is emptied. Writes go on meanwhile, until it is too
 //! large.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -29,8 +30,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::{error, warn};
 
-use super::{LOG_BYTES, Quiet, Shared, database, read, to_sql};
+use super::{ERASE, ERASE_DUE, LOG_BYTES, Quiet, Shared, database, from_sql, io, read, to_sql};
 use crate::log::Write;
+use crate::seal::{HEAD, Sealing, Seals};
 use crate::{Change, Error, Revision, store};
 
 /// Writes that may wait before writers are held back.
@@ -43,6 +45,10 @@ const PURGE_BYTES: i64 = 4 * 1024 * 1024;
 /// What lies below the floor, the sizes of some rows.
 const PURGEABLE: &str = "SELECT revision, coalesce(length(value), 0) FROM version \
      WHERE ended IS NOT NULL AND ended <= (SELECT compacted FROM store) LIMIT ?";
+/// Versions that are looked at in one step of bringing them to another form, and bytes of
+/// those that are, so that writers wait little.
+const RESEALED: i64 = 200;
+const RESEALED_BYTES: usize = 4 * 1024 * 1024;
 /// From [`LOG_BYTES`] on the write-ahead log is to be emptied. When it has grown so much
 /// more, writes wait for those who look through history; if they take too long, all begins
 /// again when it has grown so much more.
@@ -66,6 +72,19 @@ enum Command {
     /// Delete some of what lies below the floor; how many rows that was.
     Purge(Reply<u64>),
     Advance(Revision, Reply<Revision>),
+    /// Keep values in another way from now on.
+    Seal(Arc<Sealing>, Reply<()>),
+    /// Bring some of the values after this revision to the form of now.
+    Reseal(Revision, Reply<Resealed>),
+}
+
+/// What became of some of the values.
+struct Resealed {
+    /// Where to go on; none at the end.
+    next: Option<Revision>,
+    changed: u64,
+    /// Why one could not be read.
+    failed: Option<String>,
 }
 
 /// The way to the writer.
@@ -88,6 +107,24 @@ impl Handle {
         let revision = self.ask(|reply| Command::Advance(to, reply)).await?;
         self.purge().await?;
         Ok(revision)
+    }
+
+    pub async fn seal(&self, sealing: Arc<Sealing>) -> Result<(), Error> {
+        self.ask(|reply| Command::Seal(sealing, reply)).await
+    }
+
+    pub async fn reseal(&self) -> Result<u64, Error> {
+        let (mut at, mut changed, mut failed) = (Some(Revision(0)), 0, None);
+        while let Some(after) = at {
+            let done = self.ask(|reply| Command::Reseal(after, reply)).await?;
+            at = done.next;
+            changed += done.changed;
+            failed = failed.or(done.failed);
+        }
+        match failed {
+            None => Ok(changed),
+            Some(why) => Err(Error::Sealed(why)),
+        }
     }
 
     /// Waits until everything accepted is done and the connection is closed.
@@ -226,6 +263,7 @@ impl Writer {
     /// is that of the transaction, the inner ones are conflicts.
     async fn commit(&mut self, writes: Vec<Write>) -> Result<Vec<Result<Change, Error>>, Error> {
         let mut revision = self.ready().await?;
+        let seals = &self.shared.seals;
         let result = async {
             let connection = self.connection.as_mut().ok_or(Error::Closed)?;
             let mut transaction = connection
@@ -234,10 +272,10 @@ impl Writer {
                 .map_err(database)?;
             let mut outcomes = Vec::with_capacity(writes.len());
             for write in writes {
-                let current = read::current(&mut transaction, &write.key).await?;
+                let current = read::current(&mut transaction, seals, &write.key).await?;
                 let outcome = store::change(write, current, revision.next());
                 if let Ok(change) = &outcome {
-                    insert(&mut transaction, change).await?;
+                    insert(&mut transaction, seals, change).await?;
                     revision = change.revision();
                 }
                 outcomes.push(outcome);
@@ -264,6 +302,12 @@ impl Writer {
             Command::Advance(to, reply) => {
                 let _ = reply.send(self.advance(to).await);
             }
+            Command::Seal(sealing, reply) => {
+                let _ = reply.send(self.seal(sealing).await);
+            }
+            Command::Reseal(after, reply) => {
+                let _ = reply.send(self.reseal(after).await);
+            }
         }
     }
 
@@ -285,6 +329,52 @@ impl Writer {
         let revision = self.ready().await?;
         let result = match self.connection.as_mut() {
             Some(connection) => purge(connection).await,
+            None => Err(Error::Closed),
+        };
+        self.settle(result, revision)
+    }
+
+    /// Between two writes: whatever is written from now on is written in this way.
+    async fn seal(&mut self, sealing: Arc<Sealing>) -> Result<(), Error> {
+        self.ready().await?;
+        let connection = self.connection.as_mut().ok_or(Error::Closed)?;
+        read::readable(connection, &sealing).await?;
+        if sealing.encrypts() {
+            let erase = sqlx::query("PRAGMA secure_delete = ON").execute(connection);
+            erase.await.map_err(database)?;
+            self.options = self.options.clone().pragma(ERASE.0, ERASE.1);
+        }
+        self.shared.seals.replace(sealing);
+        Ok(())
+    }
+
+    async fn reseal(&mut self, after: Revision) -> Result<Resealed, Error> {
+        let revision = self.ready().await?;
+        let sealing = self.shared.seals.current();
+        let mark = self.shared.directory.join(ERASE_DUE);
+        let result = match self.connection.as_mut() {
+            Some(connection) => reseal(connection, &sealing, after, &mark).await,
+            None => Err(Error::Closed),
+        };
+        let done = self.settle(result, revision)?;
+        if done.next.is_none() && sealing.encrypts() && mark.exists() {
+            self.erase().await?;
+            std::fs::remove_file(&mark).map_err(|error| io(&mark, &error))?;
+        }
+        Ok(done)
+    }
+
+    /// Leaves nothing in the files of what was written anew: pages keep what they had before
+    /// where nothing else has taken its place, and so does the write-ahead log.
+    async fn erase(&mut self) -> Result<(), Error> {
+        let revision = self.ready().await?;
+        let result = match self.connection.as_mut() {
+            Some(connection) => async {
+                sqlx::query("VACUUM").execute(&mut *connection).await?;
+                empty_log(connection).await
+            }
+            .await
+            .map_err(database),
             None => Err(Error::Closed),
         };
         self.settle(result, revision)
@@ -341,13 +431,7 @@ impl Writer {
     /// Empties the write-ahead log.
     async fn empty(&mut self, _quiet: Quiet) {
         if let Some(connection) = self.connection.as_mut() {
-            let emptied = async {
-                sqlx::query(EMPTYING).execute(&mut *connection).await?;
-                let emptied = sqlx::query(EMPTY_LOG).execute(&mut *connection).await;
-                sqlx::query(EMPTIED).execute(&mut *connection).await?;
-                emptied
-            };
-            if let Err(error) = emptied.await {
+            if let Err(error) = empty_log(connection).await {
                 warn!(%error, "the write-ahead log was not emptied");
             }
         }
@@ -393,8 +477,10 @@ impl Writer {
             // A commit that was reported as failed may have happened.
             while feed.published() < bounds.revision {
                 let after = feed.published();
+                let seals = &self.shared.seals;
                 let missed =
-                    read::changes(&mut connection, "", after, bounds.revision, CHUNK).await?;
+                    read::changes(&mut connection, seals, "", after, bounds.revision, CHUNK)
+                        .await?;
                 for change in missed.changes {
                     feed.publish(change);
                 }
@@ -409,7 +495,86 @@ impl Writer {
     }
 }
 
-async fn insert(connection: &mut SqliteConnection, change: &Change) -> Result<(), Error> {
+async fn empty_log(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+    sqlx::query(EMPTYING).execute(&mut *connection).await?;
+    let emptied = sqlx::query(EMPTY_LOG).execute(&mut *connection).await;
+    sqlx::query(EMPTIED).execute(&mut *connection).await?;
+    emptied.map(|_| ())
+}
+
+/// Brings the values of some versions after a revision to the form of now. What is read by
+/// revision is the same before and after.
+async fn reseal(
+    connection: &mut SqliteConnection,
+    sealing: &Sealing,
+    after: Revision,
+    mark: &Path,
+) -> Result<Resealed, Error> {
+    let heads: Vec<(i64, String, Vec<u8>)> = sqlx::query_as(
+        "SELECT revision, key, substr(value, 1, ?) FROM version \
+         WHERE revision > ? AND value IS NOT NULL ORDER BY revision LIMIT ?",
+    )
+    .bind(i64::try_from(HEAD).unwrap_or(i64::MAX))
+    .bind(to_sql(after))
+    .bind(RESEALED)
+    .fetch_all(&mut *connection)
+    .await
+    .map_err(database)?;
+    let mut done = Resealed {
+        next: None,
+        changed: 0,
+        failed: None,
+    };
+    let is_other = |(_, key, head): &(i64, String, Vec<u8>)| !sealing.is_current(key, head);
+    if sealing.encrypts() && heads.iter().any(is_other) {
+        std::fs::File::create(mark).map_err(|error| io(mark, &error))?;
+    }
+    let mut bytes = 0;
+    let mut transaction = connection
+        .begin_with("BEGIN IMMEDIATE")
+        .await
+        .map_err(database)?;
+    for (revision, key, head) in heads {
+        if bytes >= RESEALED_BYTES {
+            break;
+        }
+        done.next = Some(from_sql(revision)?);
+        if sealing.is_current(&key, &head) {
+            continue;
+        }
+        let kept: Vec<u8> = sqlx::query_scalar("SELECT value FROM version WHERE revision = ?")
+            .bind(revision)
+            .fetch_one(&mut *transaction)
+            .await
+            .map_err(database)?;
+        bytes += kept.len();
+        let anew = sealing
+            .open(&key, &kept)
+            .and_then(|value| sealing.seal(&key, &value));
+        let anew = match anew {
+            Ok(anew) => anew,
+            Err(error) => {
+                done.failed = Some(format!("that of {key}: {error}"));
+                continue;
+            }
+        };
+        sqlx::query("UPDATE version SET value = ? WHERE revision = ?")
+            .bind(anew)
+            .bind(revision)
+            .execute(&mut *transaction)
+            .await
+            .map_err(database)?;
+        done.changed += 1;
+    }
+    transaction.commit().await.map_err(database)?;
+    Ok(done)
+}
+
+async fn insert(
+    connection: &mut SqliteConnection,
+    seals: &Seals,
+    change: &Change,
+) -> Result<(), Error> {
     let revision = to_sql(change.revision());
     let previous = match change {
         Change::Put { previous, .. } => previous.as_ref(),
@@ -424,7 +589,11 @@ async fn insert(connection: &mut SqliteConnection, change: &Change) -> Result<()
             .map_err(database)?;
     }
     let (created, ended, value) = match change {
-        Change::Put { entry, .. } => (entry.created, None, Some(entry.value.as_ref())),
+        Change::Put { entry, .. } => {
+            let kept = seals.current().seal(&entry.key, &entry.value);
+            let kept = kept.map_err(|error| Error::Unavailable(error.to_string()))?;
+            (entry.created, None, Some(kept))
+        }
         Change::Delete { previous, .. } => (previous.created, Some(revision), None),
     };
     sqlx::query("INSERT INTO version VALUES (?, ?, ?, ?, ?, ?)")

@@ -1,0 +1,174 @@
+//! Encryption of stored objects (R9.19): which file says how, when it is read, and what
+//! follows from a change of it.
+//!
+//! The file is read before the store is opened. A store that could not be read with it is
+//! not served: the reason is in the readiness of the server, and the file is read again
+//! until it fits. What is kept in another form than the one in which it would be written is
+//! brought to that by itself, so that a key which is not the first any more can be taken out
+//! of the file soon after.
+
+mod config;
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use storage::Store;
+use storage::seal::Sealing;
+
+use crate::metrics::Metrics;
+use crate::registry::Clock;
+
+/// Bytes of the file.
+const FILE_BYTES: u64 = 1 << 20;
+/// Between looks at the file. kube-apiserver looks once a minute.
+const LOOK: Duration = Duration::from_secs(10);
+/// Between attempts to bring values to their form.
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// The file, and whether it is followed.
+#[derive(Clone)]
+pub struct Encryption {
+    file: Option<PathBuf>,
+    reload: bool,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+}
+
+/// What a file said.
+pub struct Loaded {
+    sealing: Sealing,
+    /// Of its content.
+    seen: Option<[u8; 32]>,
+}
+
+impl Encryption {
+    /// Without a file values are kept as they are. `reload`: it is followed while the server
+    /// runs.
+    pub fn new(file: Option<PathBuf>, reload: bool, metrics: Arc<Metrics>, clock: Clock) -> Self {
+        Self {
+            file,
+            reload,
+            metrics,
+            clock,
+        }
+    }
+
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// A sentence with its name and what is wrong with it.
+    pub async fn load(&self) -> Result<Loaded, String> {
+        let Some(file) = self.file.clone() else {
+            return Ok(Loaded {
+                sealing: Sealing::default(),
+                seen: None,
+            });
+        };
+        let name = file.display().to_string();
+        let told = |why: String| format!("the encryption configuration {name}: {why}");
+        let text = tokio::task::spawn_blocking(move || read(&file)).await;
+        let text = text.map_err(|error| error.to_string()).and_then(|it| it);
+        let text = text.map_err(told)?;
+        let sealing = config::parse(&text, &apiservice::RESOURCES).map_err(told)?;
+        Ok(Loaded {
+            sealing,
+            seen: Some(Sha256::digest(text.as_bytes()).into()),
+        })
+    }
+
+    /// Brings values to their form, and follows the file.
+    pub async fn follow(self, store: Store, mut seen: Option<[u8; 32]>) {
+        let mut complete = false;
+        let mut refused = None;
+        loop {
+            if !complete {
+                complete = reseal(&store).await;
+            }
+            let wait = match (self.reload && self.file.is_some(), complete) {
+                (true, _) => LOOK,
+                (false, false) => AGAIN,
+                (false, true) => return,
+            };
+            tokio::time::sleep(wait).await;
+            if !self.reload {
+                continue;
+            }
+            match self.change(&store, seen).await {
+                Ok(None) => {}
+                Ok(Some(now)) => {
+                    tracing::info!("the encryption configuration was read anew");
+                    self.metrics.encryption_reloaded(true, self.clock.now());
+                    (seen, complete, refused) = (Some(now), false, None);
+                }
+                Err(why) => {
+                    // Once for each fault.
+                    if refused.as_ref() != Some(&why) {
+                        tracing::error!("{why}; what was read before stays in force");
+                        self.metrics.encryption_reloaded(false, self.clock.now());
+                        refused = Some(why);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes in a file that has changed.
+    async fn change(
+        &self,
+        store: &Store,
+        seen: Option<[u8; 32]>,
+    ) -> Result<Option<[u8; 32]>, String> {
+        let loaded = self.load().await?;
+        if loaded.seen == seen {
+            return Ok(None);
+        }
+        let taken = store.seal(loaded.sealing).await;
+        taken.map_err(|error| format!("the encryption configuration cannot be used: {error}"))?;
+        Ok(loaded.seen)
+    }
+}
+
+impl Loaded {
+    /// Opens the store with it.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn open(self, directory: &Path) -> Result<(Store, Option<[u8; 32]>), storage::Error> {
+        let store = storage::sqlite::open_sealed(directory, self.sealing).await?;
+        Ok((store, self.seen))
+    }
+}
+
+fn read(file: &Path) -> Result<String, String> {
+    let open = std::fs::File::open(file).map_err(|error| error.to_string())?;
+    let mut text = String::new();
+    let read = open.take(FILE_BYTES + 1).read_to_string(&mut text);
+    read.map_err(|error| error.to_string())?;
+    match text.len() as u64 > FILE_BYTES {
+        true => Err(format!("it is larger than {FILE_BYTES} bytes")),
+        false => Ok(text),
+    }
+}
+
+/// Whether all values are in the form of now.
+async fn reseal(store: &Store) -> bool {
+    match store.reseal().await {
+        Ok(0) => true,
+        Ok(changed) => {
+            tracing::info!(
+                changed,
+                "all stored objects are in the form of the first provider; keys after the first \
+                 are not needed any more"
+            );
+            true
+        }
+        Err(storage::Error::Closed) => true,
+        Err(error) => {
+            tracing::warn!(%error, "some stored objects are not encrypted as configured yet");
+            false
+        }
+    }
+}
