@@ -1,5 +1,7 @@
 //! Flags. The only place that reads the environment.
 
+pub mod audit;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -100,8 +102,10 @@ pub struct Args {
     /// replica they only lengthen the gap; with several they make rolls seamless.
     #[arg(long, default_value_t = 0)]
     pub shutdown_delay_seconds: u64,
+    #[command(flatten)]
+    pub audit: audit::Args,
     /// Form of the log.
-    #[arg(long, value_enum, default_value_t = LogFormat::Text, global = true)]
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, global = true, help_heading = "Options")]
     pub log_format: LogFormat,
     /// What to log, for example `info,apiserver=debug`.
     #[arg(
