@@ -456,7 +456,8 @@ pub async fn borrowed(
                     subresource: other.subresource.to_owned(),
                     ..asked.clone()
                 };
-                if registry.authorizer.allowed(identity, &other).await? == Decision::Allow {
+                let allowed = registry.authorizer.allowed(identity, &other).await?;
+                if allowed.is_allowed() {
                     continue;
                 }
             }

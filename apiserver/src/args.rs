@@ -1,5 +1,7 @@
 //! Flags. The only place that reads the environment.
 
+pub mod audit;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -107,8 +109,10 @@ pub struct Args {
     /// Take in changes of that file while the server runs.
     #[arg(long, num_args = 0..=1, default_value_t = false, default_missing_value = "true")]
     pub encryption_provider_config_automatic_reload: bool,
+    #[command(flatten)]
+    pub audit: audit::Args,
     /// Form of the log.
-    #[arg(long, value_enum, default_value_t = LogFormat::Text, global = true)]
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, global = true, help_heading = "Options")]
     pub log_format: LogFormat,
     /// What to log, for example `info,apiserver=debug`.
     #[arg(

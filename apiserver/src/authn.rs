@@ -156,6 +156,11 @@ impl Peer {
         }
     }
 
+    /// Where it connects from.
+    pub fn source(&self) -> Option<IpAddr> {
+        self.source
+    }
+
     /// The same peer, at this address.
     pub fn at(self, source: IpAddr) -> Self {
         Peer {

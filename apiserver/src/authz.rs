@@ -53,7 +53,7 @@ pub struct Attributes {
 /// The answer to one question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
-    Allow,
+    Allow { reason: String },
     Deny { reason: String },
 }
 
@@ -99,7 +99,8 @@ impl Authorizer {
     }
 
     /// Whether the caller may do what the target says. A `place` is taken while the cluster
-    /// is asked, by this caller or another: what is known needs none.
+    /// is asked, by this caller or another: what is known needs none. `heard` is told what the
+    /// answer was.
     ///
     /// # Errors
     /// `Forbidden` if not; `Internal` when the cluster cannot be asked; that of `place`.
@@ -108,10 +109,13 @@ impl Authorizer {
         identity: Arc<Identity>,
         target: Target,
         place: impl FnOnce() -> Result<Slot, Failure>,
+        heard: impl FnOnce(&Result<Decision, Failure>),
     ) -> Result<Authorized, Failure> {
         let attributes = Attributes::of(&target);
-        match self.answer(&identity, &attributes, place).await? {
-            Decision::Allow => Ok(Authorized { identity, target }),
+        let decision = self.answer(&identity, &attributes, place).await;
+        heard(&decision);
+        match decision? {
+            Decision::Allow { .. } => Ok(Authorized { identity, target }),
             Decision::Deny { reason } => Err(forbidden(&identity, &attributes, &reason)),
         }
     }
@@ -178,7 +182,7 @@ impl Authorizer {
     ) -> Result<Permit<verb::Create>, Failure> {
         let attributes = patch.attributes(Verb::Create);
         match self.allowed(&patch.identity, &attributes).await? {
-            Decision::Allow => Ok(Permit {
+            Decision::Allow { .. } => Ok(Permit {
                 identity: patch.identity.clone(),
                 resource: patch.resource,
                 subresource: patch.subresource,
@@ -208,12 +212,10 @@ impl Authorizer {
             .await?
             .status
             .unwrap_or_default();
-        Ok(if status.allowed && !status.denied.unwrap_or_default() {
-            Decision::Allow
-        } else {
-            Decision::Deny {
-                reason: status.reason.unwrap_or_default(),
-            }
+        let reason = status.reason.unwrap_or_default();
+        Ok(match status.allowed && !status.denied.unwrap_or_default() {
+            true => Decision::Allow { reason },
+            false => Decision::Deny { reason },
         })
     }
 }
@@ -224,7 +226,7 @@ fn locally(identity: &Identity, attributes: &Attributes) -> Option<Decision> {
         .path
         .as_deref()
         .is_some_and(|path| OPEN_PATHS.contains(&path));
-    (open || identity.groups.iter().any(|group| group == MASTERS)).then_some(Decision::Allow)
+    (open || identity.groups.iter().any(|group| group == MASTERS)).then(Decision::allow)
 }
 
 /// The digest of a question. Each text goes with its length, and each list with its
@@ -281,12 +283,25 @@ fn question(identity: &Identity, attributes: &Attributes) -> Question {
 impl Decision {
     /// The same with no more of its reason than is told.
     fn short(self) -> Self {
+        let short = |reason| told::cut(reason, told::MAX_TEXT);
         match self {
-            Decision::Allow => Decision::Allow,
+            Decision::Allow { reason } => Decision::Allow {
+                reason: short(reason),
+            },
             Decision::Deny { reason } => Decision::Deny {
-                reason: told::cut(reason, told::MAX_TEXT),
+                reason: short(reason),
             },
         }
+    }
+
+    /// Yes, without a reason.
+    pub(crate) fn allow() -> Self {
+        let reason = String::new();
+        Decision::Allow { reason }
+    }
+
+    pub fn is_allowed(&self) -> bool {
+        matches!(self, Decision::Allow { .. })
     }
 }
 

@@ -4,7 +4,7 @@
 //! Follow a request in [`pipeline`]: bytes ([`server`], [`tls`], [`limits`], [`pool`],
 //! [`taking`]) ->
 //! [`target`] -> [`authn`] -> [`authz`] -> [`registry`] -> [`respond`] or
-//! [`status`].
+//! [`status`]. What is said of it afterwards is [`audit`].
 
 pub mod accept;
 pub mod admission;

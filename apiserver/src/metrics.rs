@@ -66,6 +66,16 @@ struct ResultLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PluginLabels {
+    plugin: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LevelLabels {
+    level: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct WebhookLabels {
     name: String,
     r#type: &'static str,
@@ -100,6 +110,10 @@ pub struct Metrics {
     webhooks: Family<WebhookLabels, Histogram>,
     webhook_rejections: Family<RejectionLabels, Counter>,
     webhook_fail_opens: Family<FailOpenLabels, Counter>,
+    audit_events: Counter,
+    audit_errors: Family<PluginLabels, Counter>,
+    audit_levels: Family<LevelLabels, Counter>,
+    audit_rejections: Counter,
     panics: Counter,
     handshake_errors: Counter,
     connections_refused: Counter,
@@ -133,6 +147,10 @@ impl Metrics {
             webhooks: Family::new_with_constructor(|| Histogram::new(WEBHOOK_BUCKETS)),
             webhook_rejections: Family::default(),
             webhook_fail_opens: Family::default(),
+            audit_events: Counter::default(),
+            audit_errors: Family::default(),
+            audit_levels: Family::default(),
+            audit_rejections: Counter::default(),
             panics: Counter::default(),
             handshake_errors: Counter::default(),
             connections_refused: Counter::default(),
@@ -197,6 +215,26 @@ impl Metrics {
             "apiserver_admission_webhook_fail_open_count",
             "Requests that went on although a webhook could not be asked",
             self.webhook_fail_opens.clone(),
+        );
+        r.register(
+            "apiserver_audit_event",
+            "Audit events that were handed to the backends",
+            self.audit_events.clone(),
+        );
+        r.register(
+            "apiserver_audit_error",
+            "Audit events that were not delivered, by what failed",
+            self.audit_errors.clone(),
+        );
+        r.register(
+            "apiserver_audit_level",
+            "Requests by the level of the audit policy",
+            self.audit_levels.clone(),
+        );
+        r.register(
+            "apiserver_audit_requests_rejected",
+            "Requests that were refused because they could not be recorded",
+            self.audit_rejections.clone(),
         );
         r.register(
             "apiserver_request_panics",
@@ -386,6 +424,30 @@ impl Metrics {
         self.authorizations
             .get_or_create(&ResultLabels { result })
             .inc();
+    }
+
+    /// Counts one event for the backends of audit.
+    pub fn audit_event(&self) {
+        self.audit_events.inc();
+    }
+
+    /// Counts events that `plugin` has lost.
+    pub fn audit_failed(&self, plugin: &'static str, events: usize) {
+        self.audit_errors
+            .get_or_create(&PluginLabels { plugin })
+            .inc_by(events as u64);
+    }
+
+    /// Counts one request by its level.
+    pub fn audited(&self, level: &'static str) {
+        self.audit_levels
+            .get_or_create(&LevelLabels { level })
+            .inc();
+    }
+
+    /// Counts one request that could not be recorded and must be.
+    pub fn audit_rejected(&self) {
+        self.audit_rejections.inc();
     }
 
     pub fn panicked(&self) {

@@ -5,6 +5,9 @@
 //!        -> a place for a watch (429) -> the body (413) -> a place (429)
 //!        -> the store (503) -> the verb, within its deadline (504)
 //! ```
+//! What is done is recorded on the way (`trail`): when it is known who asks, and when the
+//! answer is complete.
+//!
 //! The order is rule 1: nobody learns from an answer what they may not ask.
 
 use std::any::Any;
@@ -56,6 +59,8 @@ pub struct Context {
     pub authorizer: Arc<Authorizer>,
     pub documents: Documents,
     pub limits: Limits,
+    /// Absent without a policy: then there is a line of the log (R9.10).
+    pub audit: Option<Arc<audit::Auditor>>,
     pub metrics: Arc<Metrics>,
     pub namespaces: Arc<Namespaces>,
     pub policies: Arc<Policies>,
@@ -85,7 +90,8 @@ where
     let target = Target::parse(&parts.method, parts.uri.path(), &query);
     let applies = decode::content_type(&parts.headers) == decode::APPLY;
     let labels = RequestLabels::of(&target).of_patch(applies);
-    let audit_id = audit_id(&parts.headers);
+    let proxied = context.authenticator.is_front_proxy(&peer);
+    let audit_id = audit_id(&parts.headers, proxied);
     let dry_run = query.iter().any(|(key, _)| key == "dryRun");
     let mut call = Call {
         context: &context,
@@ -94,19 +100,30 @@ where
         caller: None,
         warnings: respond::Warnings::default(),
         annotations: audit::Annotations::default(),
+        trail: audit::Trail::default(),
+        began,
+        audit_id: &audit_id,
         open: None,
         place: Held::default(),
-        left: Some(&audit_id),
+        left: context.audit.is_none(),
     };
 
     let answered = AssertUnwindSafe(call.answer(&peer, &mut parts, body)).catch_unwind();
     let mut response = match answered.await {
         Ok(Ok(response)) => response,
-        Ok(Err(failure)) => failure.into_response(&parts.headers),
-        Err(panic) => panicked(&context.metrics, &*panic),
+        Ok(Err(failure)) => {
+            call.trail.failed(&failure);
+            failure.into_response(&parts.headers)
+        }
+        Err(panic) => {
+            let text = text_of(&*panic);
+            call.trail.panicked(text);
+            panicked(&context.metrics, text)
+        }
     };
     call.warnings.apply(response.headers_mut());
-    call.left = None;
+    call.left = false;
+    let trail = std::mem::take(&mut call.trail);
     let annotations = call.annotations.clone();
     let identity = call.caller.take().map(|caller| caller.identity);
     let open = call.open.take();
@@ -127,6 +144,7 @@ where
         },
         holder: identity.as_deref().map_or("", limits::holder).into(),
     });
+    let response = trail.answered(response).await;
     // An event must not wait in a compressor for more of them.
     let mut response = if streams {
         response.map(|body| until_ended(body, &open))
@@ -135,13 +153,15 @@ where
     };
 
     common_headers(response.headers_mut(), &audit_id);
-    audit::request(
-        &audit_id,
-        &target,
-        identity.as_deref(),
-        response.status(),
-        &annotations,
-    );
+    if context.audit.is_none() {
+        audit::request(
+            &audit_id,
+            &target,
+            identity.as_deref(),
+            response.status(),
+            &annotations,
+        );
+    }
     context
         .metrics
         .answered(&labels, dry_run, response.status(), began.elapsed());
@@ -161,20 +181,23 @@ struct Call<'a> {
     warnings: respond::Warnings,
     /// What admission says for the audit line.
     annotations: audit::Annotations,
+    trail: audit::Trail,
+    began: Instant,
+    audit_id: &'a str,
     /// The place of a watch, held until its stream ends.
     open: Slot,
     /// That of any other request, held until its answer was taken.
     place: Held,
-    /// The id of its line, as long as there is no answer.
-    left: Option<&'a str>,
+    /// Whether it leaves a line without an answer.
+    left: bool,
 }
 
 /// Whoever leaves before the answer leaves a line nevertheless: what was handed to the
 /// store stands.
 impl Drop for Call<'_> {
     fn drop(&mut self) {
-        if let (Some(id), Some(caller)) = (self.left, &self.caller) {
-            audit::abandoned(id, self.target, &caller.identity);
+        if let (true, Some(caller)) = (self.left, &self.caller) {
+            audit::abandoned(self.audit_id, self.target, &caller.identity);
         }
     }
 }
@@ -190,7 +213,16 @@ impl Call<'_> {
         B: http_body::Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let caller = self.authenticate(peer, &mut parts.headers).await?;
+        let caller = match self.authenticate(peer, &mut parts.headers).await {
+            Ok(caller) => caller,
+            Err(failure) => {
+                self.begin(peer, parts, None);
+                self.trail.unrecognised(&failure).await;
+                return Err(failure);
+            }
+        };
+        self.begin(peer, parts, Some(&caller.identity));
+        self.trail.received().await?;
         refuse_impersonation(&caller, &parts.headers)?;
         parts.headers = needed(&parts.headers);
         let authorized = self.authorize(caller.identity.clone()).await?;
@@ -205,6 +237,20 @@ impl Call<'_> {
             }
             Target::Resource(_) => self.resource(&authorized, parts, body).await,
         }
+    }
+
+    fn begin(&mut self, peer: &Peer, parts: &Parts, who: Option<&Identity>) {
+        let Some(auditor) = &self.context.audit else {
+            return;
+        };
+        let seen = audit::Seen {
+            id: self.audit_id,
+            parts,
+            target: self.target,
+            source: peer.source(),
+            began: self.began,
+        };
+        self.trail = audit::Trail::begin(auditor, seen, who, &self.annotations);
     }
 
     async fn authenticate(
@@ -229,14 +275,15 @@ impl Call<'_> {
         }
     }
 
-    async fn authorize(&self, identity: Arc<Identity>) -> Result<Authorized, Failure> {
-        let place = || self.context.limits.ask(&identity);
-        let result = self
-            .context
+    async fn authorize(&mut self, identity: Arc<Identity>) -> Result<Authorized, Failure> {
+        let (context, trail, asked) = (self.context, &mut self.trail, Instant::now());
+        let place = || context.limits.ask(&identity);
+        let heard = |decision: &Result<_, _>| trail.authorized(decision, asked.elapsed());
+        let result = context
             .authorizer
-            .authorize(identity.clone(), self.target.clone(), place)
+            .authorize(identity.clone(), self.target.clone(), place, heard)
             .await;
-        self.context.metrics.authorized(match &result {
+        context.metrics.authorized(match &result {
             Ok(_) => "allowed",
             Err(Failure::Forbidden { .. }) => "denied",
             Err(_) => "error",
@@ -265,6 +312,7 @@ impl Call<'_> {
             }
             // The body first: who sends it slowly waits for itself alone.
             let (body, room) = self.body(identity, verb, parts, body).await?;
+            self.trail.sent(verb, &parts.headers, &body);
             let need = Need::of(verb, self.waits());
             let place = self.context.limits.enter(identity, need)?;
             let place = Held::new((place, self.context.metrics.enter(verb)));
@@ -563,7 +611,6 @@ fn until_ended(body: Body, place: &Slot) -> Body {
     Body::from_stream(body.into_data_stream().take_until(Box::pin(ended)))
 }
 
-/// The client's id if it has one, so that both audit logs can be joined.
 /// The headers that are looked at after the caller is known, copied: what came with them
 /// is not kept while the request is carried out.
 fn needed(headers: &HeaderMap) -> HeaderMap {
@@ -586,9 +633,12 @@ fn needed(headers: &HeaderMap) -> HeaderMap {
     needed
 }
 
-fn audit_id(headers: &HeaderMap) -> String {
+/// kube-apiserver's id of what it forwards, so that both audit logs can be joined. Nobody else
+/// names a request: it could be somebody else's.
+fn audit_id(headers: &HeaderMap, proxied: bool) -> String {
     headers
         .get(AUDIT_ID)
+        .filter(|_| proxied)
         .and_then(|id| id.to_str().ok())
         .filter(|id| !id.is_empty() && id.len() <= 128)
         .map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned)
@@ -614,13 +664,16 @@ fn plain(code: StatusCode, text: String) -> Response<Body> {
     response
 }
 
-fn panicked(metrics: &Metrics, panic: &(dyn Any + Send)) -> Response<Body> {
-    metrics.panicked();
-    let text = panic
+fn text_of(panic: &(dyn Any + Send)) -> &str {
+    panic
         .downcast_ref::<String>()
         .map(String::as_str)
         .or_else(|| panic.downcast_ref::<&str>().copied())
-        .unwrap_or("no message");
+        .unwrap_or("no message")
+}
+
+fn panicked(metrics: &Metrics, text: &str) -> Response<Body> {
+    metrics.panicked();
     tracing::error!(text, "a request panicked");
     plain(StatusCode::INTERNAL_SERVER_ERROR, PANICKED.to_owned())
 }

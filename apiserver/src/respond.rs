@@ -19,6 +19,7 @@ use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::SizeAbove;
 
 use crate::accept::{Accept, Encoding, MetaVersion, Shape};
+use crate::audit::trail::Said;
 use crate::cache::{Item, Rest};
 use crate::live::{Kept, Live, Own};
 use crate::table;
@@ -118,7 +119,11 @@ fn response(code: StatusCode, media: &'static str, body: Body) -> Response<Body>
 /// Any object as it is: a Status, a Config.
 pub fn raw(value: &Value, accept: &Accept, code: StatusCode) -> Response<Body> {
     let (bytes, media) = accept.encoding.encode(value, accept.pretty);
-    response(code, media, Body::from(bytes))
+    let mut response = response(code, media, Body::from(bytes));
+    if value["kind"] == "Status" && value["apiVersion"] == "v1" {
+        response.extensions_mut().insert(Said(value.clone()));
+    }
+    response
 }
 
 /// An object of the resource in the shape that the client asked for.

@@ -5,8 +5,8 @@
 //! a cluster comes up.
 //!
 //! End (R9.7): readiness fails and everything goes on for the delay; then watches end,
-//! connections finish what they have begun; then the floor is recorded and the store is
-//! closed.
+//! connections finish what they have begun; then what is left of audit events is delivered;
+//! then the floor is recorded and the store is closed.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::args::{Args, ConnectError};
+use crate::audit::{self, Auditor};
 use crate::authn::{Authenticator, Peer};
 use crate::authz::Authorizer;
 use crate::buckets::block;
@@ -102,6 +103,8 @@ pub enum Error {
     },
     #[error(transparent)]
     Tls(#[from] tls::Error),
+    #[error(transparent)]
+    Audit(#[from] audit::Error),
 }
 
 /// A server that runs.
@@ -113,6 +116,9 @@ pub struct Running {
     /// Connections, then the tasks behind them.
     connections: TaskTracker,
     drain: CancellationToken,
+    /// Those that deliver audit events, and their end.
+    audits: TaskTracker,
+    flush: CancellationToken,
     tasks: TaskTracker,
     done: CancellationToken,
     delay: Duration,
@@ -138,8 +144,13 @@ struct Door {
 /// Starts a server.
 ///
 /// # Errors
-/// When it cannot listen. What it cannot reach is retried while it runs.
+/// When it cannot listen, or audit cannot be done as it is asked for. What it cannot reach is
+/// retried while it runs.
 pub async fn start(args: &Args, client: kube::Client, clock: Clock) -> Result<Running, Error> {
+    let metrics = Arc::new(Metrics::new());
+    let (auditor, audits) = Auditor::open(&args.audit, metrics.clone(), clock.clone())
+        .await?
+        .unzip();
     let address = args.listen();
     let listener = TcpListener::bind(address)
         .await
@@ -156,7 +167,6 @@ pub async fn start(args: &Args, client: kube::Client, clock: Clock) -> Result<Ru
         unread: Unread::new(live.clone()),
     };
 
-    let metrics = Arc::new(Metrics::new());
     let authorizer = Authorizer::new(client.clone());
     let leaving = CancellationToken::new();
     let namespaces = Namespaces::new(client.clone(), args.tenant_namespaces());
@@ -169,6 +179,7 @@ pub async fn start(args: &Args, client: kube::Client, clock: Clock) -> Result<Ru
             args.max_mutating_requests_inflight,
             &args.namespace,
         ),
+        audit: auditor,
         metrics: metrics.clone(),
         policies: Policies::new(client.clone(), namespaces.clone(), metrics.clone()),
         namespaces,
@@ -223,10 +234,15 @@ pub async fn start(args: &Args, client: kube::Client, clock: Clock) -> Result<Ru
         leaving,
         connections: TaskTracker::new(),
         drain: CancellationToken::new(),
+        audits: TaskTracker::new(),
+        flush: CancellationToken::new(),
         tasks: TaskTracker::new(),
         done: CancellationToken::new(),
         delay: args.shutdown_delay(),
     };
+    for worker in audits.into_iter().flatten() {
+        running.audit(worker);
+    }
     let follower = context.clone();
     let of = client.clone();
     running.task(async move { follower.authenticator.follow(of).await });
@@ -268,6 +284,11 @@ impl Running {
         self.tasks.spawn(work);
     }
 
+    #[allow(clippy::disallowed_methods, reason = "tasks are started here")]
+    fn audit(&self, worker: audit::backend::Worker) {
+        self.audits.spawn(worker.run(self.flush.clone()));
+    }
+
     /// Ends the server as SIGTERM does, and returns when it has ended.
     pub async fn stop(self) {
         tracing::info!("shutting down");
@@ -281,6 +302,9 @@ impl Running {
         {
             tracing::warn!("the grace period is over; closing the remaining connections");
         }
+        self.flush.cancel();
+        self.audits.close();
+        self.audits.wait().await;
         self.done.cancel();
         self.tasks.close();
         self.tasks.wait().await;

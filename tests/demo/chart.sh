@@ -74,6 +74,31 @@ refused 'tenantNamespaces[0]=Tenants' "does not match pattern"
 refused 'tenantNamespaces=tenants' "got string, want array"
 refused 'dataStoreSecrets[0].name=x' "missing property 'namespace'"
 
+refused apiserver.audit.webhook.secretName=hook "apiserver.audit.webhook needs apiserver.audit.policy"
+rules='apiserver.audit.policy.rules[0].level=Metadata'
+refused "$rules,apiserver.audit.log.path=" "events would go nowhere"
+refused "$rules,apiserver.audit.log.path=/var/log/steward/audit.log" "apiserver.audit.log.path needs apiserver.audit.log.volume"
+refused "$rules,apiserver.audit.log.path=/var/lib/steward/audit.log,apiserver.audit.log.volume.emptyDir.medium=Memory" "must be a file of a directory of its own"
+refused 'apiserver.audit.policy.rules[0].level=Most' "value must be one of 'None', 'Metadata', 'Request', 'RequestResponse'"
+refused 'apiserver.audit.policy.rules[0].level=None,apiserver.audit.policy.rules[0].user=a' "additional properties 'user' not allowed"
+
+# A policy of audit reaches the server, with each backend, and another one rolls it.
+audited() { render --set "$rules" "$@"; }
+audited > "$out/audit.yaml"
+for line in '- --audit-policy-file=/etc/steward/audit/policy.yaml' '- --audit-log-path=-' 'kind: Policy'; do
+  grep -qF -- "$line" "$out/audit.yaml" || fail "a policy of audit does not render: $line"
+done
+audited --set apiserver.audit.log.path=/var/log/steward/audit.log,apiserver.audit.log.volume.emptyDir.sizeLimit=1Gi,apiserver.audit.webhook.secretName=hook > "$out/audit-all.yaml"
+for line in '- --audit-log-path=/var/log/steward/audit.log' '- --audit-log-maxbackup=5' 'mountPath: /var/log/steward$' 'sizeLimit: 1Gi' \
+  '- --audit-webhook-config-file=/etc/steward/audit-webhook/kubeconfig' 'secretName: hook'; do
+  grep -q -- "$line" "$out/audit-all.yaml" || fail "audit does not render: $line"
+done
+rolled() { grep -o 'audit-policy: [0-9a-f]*' "$1"; }
+audited --set 'apiserver.audit.policy.omitStages[0]=Panic' > "$out/audit-other.yaml"
+[ "$(rolled "$out/audit.yaml")" != "$(rolled "$out/audit-other.yaml")" ] || fail "another policy of audit rolls nothing"
+audited --set apiserver.podAnnotations.a=b > "$out/audit-noted.yaml"
+grep -q '^        a: b$' "$out/audit-noted.yaml" || fail "a policy of audit takes the place of podAnnotations"
+
 # helm resolves kinds before the API exists, and these have one writer each.
 for forbidden in '^kind: (TenantControlPlane|DataStore|APIService|CustomResourceDefinition)$' 'caBundle' '^kind: Secret$' 'name: cluster-admin$' 'resourceNames: \[\]'; do
   if grep -nE "$forbidden" "$out/etcd.yaml" | grep -v '^[0-9]*: *#'; then fail "must not be in the chart: $forbidden"; fi

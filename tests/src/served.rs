@@ -73,6 +73,8 @@ pub struct Served {
     server: Server,
     /// Of the server in this process, once it had one.
     port: u16,
+    /// Those that the test adds.
+    flags: Vec<String>,
     /// After the lab: its programs are gone before their files are.
     files: tempfile::TempDir,
 }
@@ -113,6 +115,7 @@ impl Served {
             lab,
             server: Server::Nowhere,
             port: 0,
+            flags: Vec::new(),
             files,
         }
     }
@@ -210,8 +213,13 @@ impl Served {
         .await;
     }
 
+    /// More flags of a server that is started later.
+    pub fn add_flags(&mut self, flags: impl IntoIterator<Item = String>) {
+        self.flags.extend(flags);
+    }
+
     fn flags(&self, port: u16) -> Vec<String> {
-        vec![
+        let flags = [
             format!("--namespace={NAMESPACE}"),
             format!("--secure-port={port}"),
             format!(
@@ -219,7 +227,8 @@ impl Served {
                 self.files.path().join("kubeconfig").display()
             ),
             format!("--data-dir={}", self.data().display()),
-        ]
+        ];
+        flags.into_iter().chain(self.flags.clone()).collect()
     }
 
     /// The server's data directory.

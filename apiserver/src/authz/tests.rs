@@ -21,12 +21,12 @@ fn target(method: Method, url: &str) -> Target {
 }
 
 fn allow() -> Arc<Authorizer> {
-    Authorizer::for_test(|_, _| Decision::Allow)
+    Authorizer::for_test(|_, _| Decision::allow())
 }
 
 async fn permit<V: verb::PermitVerb>(method: Method, url: &str) -> Result<Permit<V>, String> {
     allow()
-        .authorize(jane(), target(method, url), || Ok(None))
+        .authorize(jane(), target(method, url), || Ok(None), |_| ())
         .await
         .unwrap()
         .permit::<V>()
@@ -72,7 +72,7 @@ async fn the_403_is_worded_as_kubernetes_words_it() {
         ),
     ] {
         let failure = deny
-            .authorize(jane(), target(method, url), || Ok(None))
+            .authorize(jane(), target(method, url), || Ok(None), |_| ())
             .await
             .unwrap_err();
         assert_eq!(failure.to_string(), expected);
@@ -144,13 +144,16 @@ async fn masters_and_health_need_no_question() {
     let mut root = (*jane()).clone();
     root.groups.push("system:masters".to_owned());
     nobody
-        .authorize(Arc::new(root), target(Method::GET, "/apis/G/V"), || {
-            Ok(None)
-        })
+        .authorize(
+            Arc::new(root),
+            target(Method::GET, "/apis/G/V"),
+            || Ok(None),
+            |_| (),
+        )
         .await
         .unwrap();
     nobody
-        .authorize(jane(), target(Method::GET, "/readyz"), || Ok(None))
+        .authorize(jane(), target(Method::GET, "/readyz"), || Ok(None), |_| ())
         .await
         .unwrap();
 }
@@ -163,7 +166,7 @@ async fn both_answers_are_remembered_unless_told_otherwise() {
     let authorizer = Authorizer::for_test(move |_, a| {
         count.fetch_add(1, Ordering::SeqCst);
         if a.name == "yes" {
-            Decision::Allow
+            Decision::allow()
         } else {
             Decision::Deny {
                 reason: String::new(),
@@ -210,7 +213,7 @@ async fn who_waits_for_another_ones_question_holds_a_place() {
             move || limits.ask(&who)
         };
         let known = target(Method::GET, "/known");
-        Box::pin(async move { authorizer.authorize(who, known, place).await })
+        Box::pin(async move { authorizer.authorize(who, known, place, |_| ()).await })
     };
     let account = |name: &str| {
         Arc::new(Identity {

@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 use crate::accept::{self, Answer, Shape};
 use crate::audit::{self, Mint};
-use crate::authz::{Attributes, Authorizer, Decision, Permit, verb};
+use crate::authz::{Attributes, Authorizer, Permit, verb};
 use crate::metrics::Metrics;
 use crate::options::{Write, WriteKind};
 use crate::registry::{self, Clock, Registry, Request};
@@ -290,7 +290,7 @@ impl Minter {
 
     async fn allows<V>(&self, permit: &Permit<V>, right: &Attributes) -> Result<bool, Failure> {
         let decision = self.authorizer.allowed_uncached(permit.identity(), right);
-        Ok(decision.await? == Decision::Allow)
+        Ok(decision.await?.is_allowed())
     }
 
     fn mint<V>(

@@ -120,7 +120,7 @@ pub(super) async fn still_allowed(
     let right = permit.attributes(Verb::Create);
     let decision = authorizer.allowed_uncached(permit.identity(), &right);
     match decision.await? {
-        Decision::Allow => Ok(()),
+        Decision::Allow { .. } => Ok(()),
         Decision::Deny { reason } => Err(forbidden(permit.identity(), &right, &reason)),
     }
 }

@@ -65,12 +65,27 @@ impl Lab {
     /// The text of an error names the program that failed, shows the end of
     /// its log and says where the logs are kept.
     pub async fn start(level: Level) -> Result<Self> {
+        Self::start_audited(level, control_plane::AUDIT_POLICY).await
+    }
+
+    /// The same, with a policy of its audit log (`audit.k8s.io/v1`).
+    pub async fn start_audited(level: Level, audit_policy: &str) -> Result<Self> {
         let name = hex::encode(&uuid::Uuid::new_v4().as_bytes()[..4]);
-        Self::start_named(&name, level, &mut |line| tracing::info!("{line}")).await
+        let say = &mut |line: &str| tracing::info!("{line}");
+        Self::start_as(&name, level, audit_policy, say).await
     }
 
     /// Starts a cluster called `name`.
     pub async fn start_named(name: &str, level: Level, say: &mut dyn FnMut(&str)) -> Result<Self> {
+        Self::start_as(name, level, control_plane::AUDIT_POLICY, say).await
+    }
+
+    async fn start_as(
+        name: &str,
+        level: Level,
+        audit_policy: &str,
+        say: &mut dyn FnMut(&str),
+    ) -> Result<Self> {
         let directories = Directories::from_environment()?;
         build(&directories, level, say)?;
         let _turn = record::take_turn(&directories, say).await?;
@@ -83,7 +98,7 @@ impl Lab {
             record::raise_limits(&directories, &lock)?;
             record
         };
-        match Self::assemble(directories.clone(), record, say).await {
+        match Self::assemble(directories.clone(), record, audit_policy, say).await {
             Ok(lab) => Ok(lab),
             Err(error) => {
                 let kept = record::keep_logs(&directories, name);
@@ -246,6 +261,7 @@ impl Lab {
     async fn assemble(
         directories: Directories,
         record: Record,
+        audit_policy: &str,
         say: &mut dyn FnMut(&str),
     ) -> Result<Self> {
         let directory = directories.run(&record.name);
@@ -271,10 +287,11 @@ impl Lab {
         };
         let address = (addresses.node(), control_plane::ETCD_PORT).into();
         control_plane::wait_for_port(&etcd, address, Duration::from_secs(30)).await?;
-        let api_server = start(control_plane::api_server(
+        let api_server = start(control_plane::audited_api_server(
             &directories,
             &directory,
             addresses,
+            audit_policy,
         )?)?;
         // Both keep trying until the API server answers, and are warm by then.
         let mut manager = start(control_plane::controller_manager(

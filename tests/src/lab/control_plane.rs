@@ -16,7 +16,7 @@ pub const ETCD_PORT: u16 = 2379;
 
 /// Everything, at Metadata level; what the machinery itself asks all day long
 /// is left out.
-const AUDIT_POLICY: &str = r#"apiVersion: audit.k8s.io/v1
+pub(crate) const AUDIT_POLICY: &str = r#"apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
 rules:
@@ -60,8 +60,18 @@ pub fn api_server(
     directory: &RunDirectory,
     addresses: Addresses,
 ) -> Result<Program> {
+    audited_api_server(directories, directory, addresses, AUDIT_POLICY)
+}
+
+/// The same with this policy of its audit log.
+pub(crate) fn audited_api_server(
+    directories: &Directories,
+    directory: &RunDirectory,
+    addresses: Addresses,
+    audit_policy: &str,
+) -> Result<Program> {
     let policy = directory.configuration().join("audit-policy.yaml");
-    directories::write(&policy, AUDIT_POLICY)?;
+    directories::write(&policy, audit_policy)?;
     let pki = |name: &str| directory.pki().join(name).display().to_string();
     let node = addresses.node();
     let flags = [

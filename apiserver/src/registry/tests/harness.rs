@@ -220,7 +220,7 @@ impl World {
             authorizer: Authorizer::for_test(move |_, question| {
                 let asked = format!("{} {} {}", question.verb, question.resource, question.name);
                 match allows(&asked) {
-                    true => Decision::Allow,
+                    true => Decision::allow(),
                     false => Decision::Deny {
                         reason: String::new(),
                     },

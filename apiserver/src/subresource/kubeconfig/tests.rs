@@ -1,6 +1,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::authz::Decision;
 use crate::policy::Policies;
 use crate::registry::tests::harness::{Call, World};
 
@@ -23,7 +24,7 @@ async fn granted(
     let authorizer =
         Authorizer::for_test(
             move |_, question| match verbs.contains(&question.verb.as_str()) {
-                true => Decision::Allow,
+                true => Decision::allow(),
                 false => Decision::Deny {
                     reason: String::new(),
                 },

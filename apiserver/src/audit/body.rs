@@ -1,0 +1,297 @@
+//! Bodies as events have them: JSON on one line, few enough to be held.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::RawValue;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::decode::{self, Media};
+
+/// Bytes of one body; of a larger one nothing is kept. The largest request has as many.
+pub const MOST: usize = crate::limits::BODY;
+/// Bytes of all bodies that are kept for events which are not made yet.
+const ALL: usize = 16 * 1024 * 1024;
+/// Levels of a body: those that the decoder reads.
+const LEVELS: usize = 127;
+
+/// Room for bodies. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Room(Arc<Semaphore>);
+
+/// A body and its room.
+#[derive(Clone, Debug)]
+pub struct Recorded(Arc<Kept>);
+
+#[derive(Debug)]
+struct Kept {
+    json: Box<RawValue>,
+    _room: OwnedSemaphorePermit,
+}
+
+/// Why a body is not in the event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// It cannot be read, as it could not be by Kubernetes.
+    Unreadable,
+    /// There is no room: it is too large, or there are too many.
+    TooMuch,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Room(Arc::new(Semaphore::new(ALL)))
+    }
+}
+
+impl Room {
+    /// Room for so many bytes, if there is.
+    pub fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let bytes = u32::try_from(bytes).ok().filter(|_| bytes <= MOST)?;
+        self.0.clone().try_acquire_many_owned(bytes).ok()
+    }
+
+    /// A body to be put into an event.
+    ///
+    /// # Errors
+    /// See [`Left`].
+    pub fn record(&self, media: Media, body: &[u8], managed: bool) -> Result<Recorded, Left> {
+        let json = json(media, body).ok_or(Left::Unreadable)?;
+        let json = match managed {
+            true => json,
+            false => without_managed_fields(&json).unwrap_or(json),
+        };
+        let room = self.take(json.len()).ok_or(Left::TooMuch)?;
+        let json = RawValue::from_string(json).map_err(|_| Left::Unreadable)?;
+        Ok(Recorded(Arc::new(Kept { json, _room: room })))
+    }
+}
+
+impl Serialize for Recorded {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.json.serialize(serializer)
+    }
+}
+
+/// What a body says of the object that it is.
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Meta {
+    pub name: Option<String>,
+    pub namespace: Option<String>,
+    pub uid: Option<String>,
+    pub resource_version: Option<String>,
+}
+
+/// What the body of a creation or an update says of itself; nothing if it cannot be read.
+pub fn meta(media: Media, body: &[u8]) -> Meta {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Object {
+        metadata: Option<Meta>,
+    }
+    let object: Option<Object> = match media {
+        Media::Json => serde_json::from_slice(body).ok(),
+        Media::Yaml | Media::Either => decode::parse(media, body)
+            .ok()
+            .and_then(|parsed| serde_json::from_value(parsed.value).ok()),
+    };
+    object
+        .and_then(|object| object.metadata)
+        .unwrap_or_default()
+}
+
+/// The document on one line.
+fn json(media: Media, body: &[u8]) -> Option<String> {
+    let plain = || {
+        let raw: &RawValue = serde_json::from_slice(body).ok()?;
+        compact(raw.get())
+    };
+    let yaml = || Some(decode::parse(Media::Yaml, body).ok()?.value.to_string());
+    match media {
+        Media::Json => plain(),
+        Media::Yaml => yaml(),
+        Media::Either => plain().or_else(yaml),
+    }
+}
+
+/// JSON without space between its parts, if it is not nested too deep.
+fn compact(json: &str) -> Option<String> {
+    let mut out = String::with_capacity(json.len());
+    let (mut text, mut escaped, mut level) = (false, false, 0_usize);
+    for c in json.chars() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if text => escaped = true,
+            '"' => text = !text,
+            _ if text => {}
+            ' ' | '\t' | '\n' | '\r' => continue,
+            '{' | '[' => level += 1,
+            '}' | ']' => level = level.saturating_sub(1),
+            _ => {}
+        }
+        if level > LEVELS {
+            return None;
+        }
+        out.push(c);
+    }
+    Some(out)
+}
+
+type Fields<'a> = BTreeMap<String, &'a RawValue>;
+
+/// An object, a list or a Table without `managedFields`; nothing if it is none of them.
+fn without_managed_fields(json: &str) -> Option<String> {
+    let mut fields: Fields<'_> = serde_json::from_str(json).ok()?;
+    let kind: String = fields
+        .get("kind")
+        .and_then(|kind| serde_json::from_str(kind.get()).ok())
+        .unwrap_or_default();
+    let mut changed: BTreeMap<&str, Box<RawValue>> = BTreeMap::new();
+    if let Some(metadata) = fields.get("metadata")
+        && let Ok(mut metadata) = serde_json::from_str::<Fields<'_>>(metadata.get())
+        && metadata.remove("managedFields").is_some()
+    {
+        changed.insert("metadata", raw(&metadata)?);
+    }
+    if kind.ends_with("List") {
+        changed.extend(entries(&fields, "items", without_managed_fields));
+    } else if kind == "Table" {
+        changed.extend(entries(&fields, "rows", |row| {
+            let mut row: Fields<'_> = serde_json::from_str(row).ok()?;
+            let object = RawValue::from_string(without_managed_fields(row.get("object")?.get())?);
+            let object = object.ok()?;
+            row.insert("object".to_owned(), &object);
+            serde_json::to_string(&row).ok()
+        }));
+    }
+    for (key, value) in &changed {
+        fields.insert((*key).to_owned(), value);
+    }
+    serde_json::to_string(&fields).ok()
+}
+
+/// A list with each of its entries made anew, where that can be.
+fn entries<'a>(
+    fields: &Fields<'_>,
+    key: &'a str,
+    anew: impl Fn(&str) -> Option<String>,
+) -> Option<(&'a str, Box<RawValue>)> {
+    let all: Vec<&RawValue> = serde_json::from_str(fields.get(key)?.get()).ok()?;
+    let all = all.into_iter().map(|entry| {
+        let made = anew(entry.get()).and_then(|made| RawValue::from_string(made).ok());
+        made.unwrap_or_else(|| entry.to_owned())
+    });
+    Some((key, raw(&all.collect::<Vec<_>>())?))
+}
+
+fn raw(value: &impl Serialize) -> Option<Box<RawValue>> {
+    serde_json::value::to_raw_value(value).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn recorded(media: Media, body: &str, managed: bool) -> Result<String, Left> {
+        let recorded = Room::default().record(media, body.as_bytes(), managed)?;
+        Ok(serde_json::to_string(&recorded).unwrap())
+    }
+
+    /// A line of the log is one line, whatever was sent.
+    #[test]
+    fn bodies_are_json_on_one_line() {
+        let sent = "{\n \"a b\" : [ 1,\t2 ],\r\n \"c\": \"x \\\" \\\\ y\\n\" }";
+        let expected = r#"{"a b":[1,2],"c":"x \" \\ y\n"}"#;
+        assert_eq!(recorded(Media::Json, sent, true).unwrap(), expected);
+        assert_eq!(
+            recorded(Media::Yaml, "a: [1, x]\n", true).unwrap(),
+            r#"{"a":[1,"x"]}"#
+        );
+        assert_eq!(
+            recorded(Media::Either, "a: 1\n", true).unwrap(),
+            r#"{"a":1}"#
+        );
+        for broken in ["", "{", "{} {}", "\u{1}", "[1,]", "{\"a\":\"\n\"}"] {
+            let left = recorded(Media::Json, broken, true);
+            assert_eq!(left, Err(Left::Unreadable), "{broken}");
+        }
+        let deep = |levels| "[".repeat(levels) + &"]".repeat(levels);
+        assert!(recorded(Media::Json, &deep(LEVELS), true).is_ok());
+        assert_eq!(
+            recorded(Media::Json, &deep(LEVELS + 1), true),
+            Err(Left::Unreadable)
+        );
+    }
+
+    /// R9.10: omitManagedFields.
+    #[test]
+    fn managed_fields_are_left_out_of_objects_lists_and_tables() {
+        let object = json!({"kind": "A", "metadata": {"name": "a", "managedFields": [1]}, "spec": {
+            "metadata": {"managedFields": [2]},
+        }});
+        let list =
+            json!({"kind": "AList", "metadata": {"resourceVersion": "1"}, "items": [object, 3]});
+        let table =
+            json!({"kind": "Table", "rows": [{"cells": [], "object": object}, {"cells": [1]}]});
+        let mut stripped = object.clone();
+        stripped["metadata"] = json!({"name": "a"});
+        for (sent, path) in [
+            (&object, ""),
+            (&list, "/items/0"),
+            (&table, "/rows/0/object"),
+        ] {
+            let mut expected = sent.clone();
+            *expected.pointer_mut(path).unwrap() = stripped.clone();
+            let text = sent.to_string();
+            let read = |managed| -> Value {
+                serde_json::from_str(&recorded(Media::Json, &text, managed).unwrap()).unwrap()
+            };
+            assert_eq!(read(false), expected, "{path}");
+            assert_eq!(read(true), *sent, "{path}");
+        }
+        assert_eq!(recorded(Media::Json, "[1]", false).unwrap(), "[1]");
+    }
+
+    #[test]
+    fn a_body_says_what_it_is() {
+        let expected = Meta {
+            name: Some("a".to_owned()),
+            uid: Some("u".to_owned()),
+            resource_version: Some("7".to_owned()),
+            namespace: None,
+        };
+        let body = br#"{"metadata":{"name":"a","uid":"u","resourceVersion":"7","labels":{}}}"#;
+        assert_eq!(meta(Media::Json, body), expected);
+        let body = b"metadata: {name: a, uid: u, resourceVersion: '7'}";
+        assert_eq!(meta(Media::Yaml, body), expected);
+        for none in [
+            "",
+            "[]",
+            r#"{"metadata":null}"#,
+            r#"{"metadata":{"name":1}}"#,
+        ] {
+            assert_eq!(
+                meta(Media::Json, none.as_bytes()),
+                Meta::default(),
+                "{none}"
+            );
+        }
+    }
+
+    #[test]
+    fn bodies_are_bounded_one_by_one_and_together() {
+        let room = Room::default();
+        let body = |bytes| format!("{:?}", "x".repeat(bytes - 2));
+        let record = |bytes| room.record(Media::Json, body(bytes).as_bytes(), true);
+        assert_eq!(record(MOST + 1).map(drop), Err(Left::TooMuch));
+        let kept: Vec<_> = std::iter::from_fn(|| record(MOST).ok()).collect();
+        assert_eq!(kept.len(), ALL / MOST);
+        assert_eq!(record(MOST).map(drop), Err(Left::TooMuch));
+        drop(kept);
+        assert!(record(MOST).is_ok());
+    }
+}

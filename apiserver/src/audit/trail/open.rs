@@ -1,0 +1,155 @@
+//! What is known of one request, and what is said of it at each stage.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, StatusCode, header};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::latency;
+use crate::audit::auditor::Auditor;
+use crate::audit::body::{self, Left, Recorded};
+use crate::audit::event::{Event, Level, ObjectRef, Stage};
+use crate::audit::policy::Verdict;
+use crate::audit::{Annotations, secrets};
+use crate::decode::Media;
+
+/// What is known so far.
+pub(super) struct Open {
+    pub(super) auditor: Arc<Auditor>,
+    pub(super) verdict: Verdict,
+    pub(super) event: Event,
+    pub(super) secret: bool,
+    pub(super) watch: bool,
+    pub(super) panicked: bool,
+    /// Nothing more is said.
+    pub(super) done: bool,
+    /// What admission says.
+    pub(super) annotations: Annotations,
+    pub(super) began: Instant,
+    pub(super) took: Vec<(&'static str, Duration)>,
+}
+
+/// Whoever leaves before the answer is complete leaves an event nevertheless.
+impl Drop for Open {
+    fn drop(&mut self) {
+        if self.done {
+            return;
+        }
+        // Whether it was carried out is seen by the object.
+        let unknown = || json!({"metadata": {}, "message": "Connection closed early"});
+        self.event.response_status.get_or_insert_with(unknown);
+        let stage = self.last();
+        if self.make(stage) {
+            self.auditor.let_go(&self.event);
+        }
+    }
+}
+
+impl Open {
+    /// Makes the event of a stage and waits as its backends want it. False: it is not
+    /// recorded and must be.
+    pub(super) async fn stage(&mut self, stage: Stage) -> bool {
+        match self.make(stage) {
+            true => self.auditor.hand(&self.event).delivered().await,
+            false => true,
+        }
+    }
+
+    /// False: nothing is said of this stage.
+    fn make(&mut self, stage: Stage) -> bool {
+        if self.verdict.omit_stages.contains(&stage) {
+            return false;
+        }
+        self.event.stage = stage;
+        if stage != Stage::RequestReceived {
+            self.event.stage_timestamp = self.auditor.now();
+        }
+        for (key, value) in self.annotations.all() {
+            self.event.annotations.entry(key).or_insert(value);
+        }
+        true
+    }
+
+    /// The last stage, with how long its parts took if that was long.
+    pub(super) fn last(&mut self) -> Stage {
+        if self.panicked {
+            return Stage::Panic;
+        }
+        let slow = latency::annotations(self.began.elapsed(), &self.took);
+        self.event.annotations.extend(slow);
+        Stage::ResponseComplete
+    }
+
+    /// Takes over a Status: in parts, and as the answer.
+    pub(super) fn said(&mut self, mut status: Value) {
+        if self.verdict.level >= Level::RequestResponse && self.event.object_ref.is_some() {
+            let text = status.to_string();
+            self.event.response_object = self.record(Media::Json, text.as_bytes(), true);
+        }
+        if let Some(status) = status.as_object_mut() {
+            status.remove("kind");
+            status.remove("apiVersion");
+            status.insert("metadata".to_owned(), json!({}));
+        }
+        if self.secret {
+            secrets::unquote(&mut status);
+        }
+        self.event.response_status = Some(status);
+    }
+
+    pub(super) fn code(&mut self, code: StatusCode) {
+        let status = self
+            .event
+            .response_status
+            .get_or_insert(json!({"metadata": {}}));
+        status["code"] = Value::from(code.as_u16());
+    }
+
+    /// How the body of an answer with these headers is written, if it is wanted.
+    pub(super) fn wanted(&self, headers: &HeaderMap) -> Option<Media> {
+        let wanted = self.verdict.level >= Level::RequestResponse
+            && self.event.object_ref.is_some()
+            && self.event.response_object.is_none()
+            && !self.watch;
+        let media = headers.get(header::CONTENT_TYPE).filter(|_| wanted)?;
+        match media.as_bytes() {
+            media if media.starts_with(b"application/json") => Some(Media::Json),
+            media if media.starts_with(b"application/yaml") => Some(Media::Yaml),
+            _ => None,
+        }
+    }
+
+    pub(super) fn answer(&mut self, media: Media, body: &[u8]) {
+        let managed = !self.verdict.omit_managed_fields;
+        self.event.response_object = self.record(media, body, managed);
+    }
+
+    pub(super) fn record(&mut self, media: Media, body: &[u8], managed: bool) -> Option<Recorded> {
+        match self.auditor.room.record(media, body, managed) {
+            Ok(recorded) => Some(recorded),
+            Err(Left::Unreadable) => None,
+            Err(Left::TooMuch) => {
+                self.event.note_truncated();
+                None
+            }
+        }
+    }
+}
+
+impl ObjectRef {
+    /// What the URL does not say.
+    pub(super) fn complete(&mut self, meta: body::Meta) {
+        for (field, said) in [
+            (&mut self.name, meta.name),
+            (&mut self.namespace, meta.namespace),
+            (&mut self.uid, meta.uid),
+            (&mut self.resource_version, meta.resource_version),
+        ] {
+            if field.is_empty() {
+                *field = said.unwrap_or_default();
+            }
+        }
+    }
+}

@@ -1,0 +1,459 @@
+use std::convert::Infallible;
+
+use axum::body::Body;
+use futures::{FutureExt, StreamExt};
+use http::Request;
+
+use super::super::backend::Mode;
+use super::super::backend::tests::{Desk, desk};
+use super::*;
+use crate::authn::Peer;
+use crate::pipeline::{self, Context};
+
+const OURS: &str = "/apis/steward.butlerlabs.dev/v1alpha1";
+const TENANTS: &str = "/apis/steward.butlerlabs.dev/v1alpha1/namespaces/a/tenantcontrolplanes";
+const ALL: &str = "{rules: [{level: RequestResponse}]}";
+
+/// A server whose store is not open, and what it says of its requests.
+pub(crate) struct World {
+    pub(crate) context: Arc<Context>,
+    pub(crate) desk: Desk,
+}
+
+pub(crate) fn auditor(desk: &Desk, policy: &str) -> Arc<Auditor> {
+    let policy = serde_saphyr::from_str(policy).unwrap();
+    let clock = crate::registry::Clock::new(|| "2030-01-01T00:00:00Z".parse().unwrap());
+    Auditor::for_test(
+        policy,
+        vec![desk.backend.clone()],
+        desk.metrics.clone(),
+        clock,
+    )
+}
+
+fn world(mode: Mode, policy: &str) -> World {
+    let desk = desk(mode, 100, None);
+    let context = pipeline::tests::context(|identity, attributes| {
+        assert_ne!(attributes.path.as_deref(), Some("/boom"), "a bug");
+        let reason = format!("because it is {}", identity.user);
+        match attributes.verb == "delete" {
+            true => Decision::Deny { reason },
+            false => Decision::Allow { reason },
+        }
+    });
+    let mut context = Arc::into_inner(context).unwrap();
+    context.audit = Some(auditor(&desk, policy));
+    World {
+        context: Arc::new(context),
+        desk,
+    }
+}
+
+fn request(method: &str, path: &str, body: &str) -> Request<Body> {
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("user-agent", "tests/1")
+        .header("x-forwarded-for", "1.2.3.4");
+    request.body(Body::from(body.to_owned())).unwrap()
+}
+
+impl World {
+    async fn ask(&mut self, request: Request<Body>) -> (Response<Body>, Vec<Value>) {
+        let peer = Peer::default().at("10.0.0.1".parse().unwrap());
+        let answer = pipeline::handle(self.context.clone(), Arc::new(peer), request);
+        let answer = answer.await.unwrap();
+        (answer, self.desk.events())
+    }
+
+    async fn events(&mut self, method: &str, path: &str, body: &str) -> Vec<Value> {
+        self.ask(request(method, path, body)).await.1
+    }
+}
+
+fn stages(events: &[Value]) -> Vec<&str> {
+    events
+        .iter()
+        .map(|event| event["stage"].as_str().unwrap())
+        .collect()
+}
+
+/// R9.10, R9.11.
+#[tokio::test]
+async fn a_request_is_told_as_by_kubernetes() {
+    let mut world = world(Mode::Batch, ALL);
+    let body = "{\"metadata\": {\"name\": \"t\", \"uid\": \"u\"},\n \"spec\": {}}";
+    let url = format!("{TENANTS}?dryRun=All");
+    let (answer, events) = world.ask(request("POST", &url, body)).await;
+    assert_eq!(stages(&events), ["RequestReceived", "ResponseComplete"]);
+    let id = answer.headers()["audit-id"].to_str().unwrap();
+    assert_eq!(events[0]["auditID"], id);
+    let user = json!({"username": "system:anonymous", "groups": ["system:unauthenticated"]});
+    let mut object = json!({
+        "resource": "tenantcontrolplanes", "namespace": "a",
+        "apiGroup": "steward.butlerlabs.dev", "apiVersion": "v1alpha1",
+    });
+    let time = "2030-01-01T00:00:00.000000Z";
+    let mut last = events[1].clone();
+    for key in ["requestReceivedTimestamp", "stageTimestamp"] {
+        let told = last.as_object_mut().unwrap().remove(key).unwrap();
+        assert!(
+            told == time || told.as_str().unwrap().starts_with("2029-12-31T23:59:5"),
+            "{told}"
+        );
+    }
+    assert_eq!(
+        events[0]["stageTimestamp"],
+        events[0]["requestReceivedTimestamp"]
+    );
+    assert_eq!(events[0]["objectRef"], object);
+    object["name"] = json!("t");
+    object["uid"] = json!("u");
+    let message = "the object store is not available: the store is being opened";
+    let details = json!({"retryAfterSeconds": 1});
+    let status = json!({
+        "metadata": {}, "status": "Failure", "message": message,
+        "reason": "ServiceUnavailable", "details": details, "code": 503,
+    });
+    let mut answered = status.clone();
+    answered["kind"] = json!("Status");
+    answered["apiVersion"] = json!("v1");
+    let expected = json!({
+        "level": "RequestResponse", "auditID": id, "stage": "ResponseComplete",
+        "requestURI": url, "verb": "create", "user": user,
+        "sourceIPs": ["1.2.3.4", "10.0.0.1"], "userAgent": "tests/1", "objectRef": object,
+        "responseStatus": status,
+        "requestObject": {"metadata": {"name": "t", "uid": "u"}, "spec": {}},
+        "responseObject": answered,
+        "annotations": {
+            "authorization.k8s.io/decision": "allow",
+            "authorization.k8s.io/reason": "because it is system:anonymous",
+        },
+    });
+    assert_eq!(last, expected);
+    let metrics = world.desk.metrics.encode().unwrap();
+    assert!(
+        metrics.contains("apiserver_audit_event_total 2"),
+        "{metrics}"
+    );
+    assert!(metrics.contains(r#"apiserver_audit_level_total{level="RequestResponse"} 1"#));
+}
+
+/// R9.10: the level and the stages are those of the policy.
+#[tokio::test]
+async fn no_more_is_told_than_the_policy_says() {
+    let mut world = world(
+        Mode::Batch,
+        "{omitStages: [RequestReceived], rules: [\
+            {level: None, verbs: [get]}, \
+            {level: Metadata, verbs: [update], omitStages: [ResponseComplete]}, \
+            {level: Metadata, verbs: [delete]}, \
+            {level: Request, verbs: [create]}]}",
+    );
+    let tenant = &format!("{TENANTS}/t");
+    assert!(world.events("GET", tenant, "").await.is_empty());
+    assert!(world.events("PATCH", tenant, "").await.is_empty());
+    assert!(world.events("PUT", tenant, "{}").await.is_empty());
+    let events = world.events("POST", TENANTS, "{}").await;
+    assert_eq!(stages(&events), ["ResponseComplete"]);
+    assert_eq!(events[0]["requestObject"], json!({}));
+    assert!(events[0].get("responseObject").is_none());
+    let events = world.events("DELETE", tenant, "{}").await;
+    assert!(events[0].get("requestObject").is_none());
+    assert_eq!(
+        events[0]["annotations"]["authorization.k8s.io/decision"],
+        "forbid"
+    );
+    assert_eq!(events[0]["responseStatus"]["code"], 403);
+    assert_eq!(events[0]["objectRef"]["name"], "t");
+    let metrics = world.desk.metrics.encode().unwrap();
+    assert!(
+        metrics.contains(r#"apiserver_audit_level_total{level="None"} 2"#),
+        "{metrics}"
+    );
+}
+
+/// R8.31, R9.11: whatever is sent to it, however it is refused.
+#[tokio::test]
+async fn bodies_with_secrets_are_in_no_event() {
+    let mut world = world(Mode::Batch, ALL);
+    for (path, body) in [
+        (
+            format!("{OURS}/datastores"),
+            r#"{"spec": {"basicAuth": "hunter2"}}"#,
+        ),
+        (format!("{OURS}/datastores"), "hunter2"),
+        (format!("{TENANTS}/t/kubeconfig"), "hunter2"),
+        (
+            format!("{TENANTS}/t/jointoken?token=abcdef.hunter2"),
+            r#"{"token": "hunter2"}"#,
+        ),
+    ] {
+        let events = world.events("POST", &path, body).await;
+        assert_eq!(
+            stages(&events),
+            ["RequestReceived", "ResponseComplete"],
+            "{path}"
+        );
+        for event in events {
+            assert_eq!(event["level"], "Metadata", "{path}");
+            assert!(!event.to_string().contains("hunter2"), "{event}");
+        }
+    }
+    let mut trail = trail(&world, "POST", &format!("{OURS}/datastores"));
+    trail.failed(&Failure::BadRequest("cannot read hunter2".to_owned()));
+    let answer = trail.answered(Response::new(Body::empty())).await;
+    drop(answer);
+    let events = world.desk.events();
+    assert_eq!(stages(&events), ["ResponseComplete"]);
+    assert_eq!(events[0]["responseStatus"]["reason"], "BadRequest");
+    assert!(!events[0].to_string().contains("hunter2"), "{}", events[0]);
+}
+
+/// R9.11: whoever is not recognised leaves one event.
+#[tokio::test]
+async fn a_caller_who_is_not_recognised_is_told_once() {
+    let mut world = world(Mode::Batch, ALL);
+    let mut asked = request("GET", TENANTS, "");
+    let token = "Bearer abc".parse().unwrap();
+    asked.headers_mut().insert(header::AUTHORIZATION, token);
+    let (answer, events) = world.ask(asked).await;
+    assert_eq!(answer.status(), 401);
+    assert_eq!(stages(&events), ["ResponseStarted"]);
+    assert_eq!(events[0]["user"], json!({}));
+    let status = json!({
+        "metadata": {}, "status": "Failure", "message": "Unauthorized",
+        "reason": "Unauthorized", "code": 401,
+    });
+    assert_eq!(events[0]["responseStatus"], status);
+    assert!(!events[0].to_string().contains("abc"));
+}
+
+/// R9.10: Panic.
+#[tokio::test]
+async fn a_panic_is_a_stage_of_its_own() {
+    let mut world = world(Mode::Batch, ALL);
+    let events = world.events("GET", "/boom", "").await;
+    assert_eq!(stages(&events), ["RequestReceived", "Panic"]);
+    let status = &events[1]["responseStatus"];
+    assert_eq!(status["code"], 500);
+    assert_eq!(status["reason"], "InternalError");
+    assert!(
+        status["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("APIServer panic'd: ")
+    );
+    assert!(events[1].get("objectRef").is_none());
+}
+
+/// R9.10: ResponseStarted is told of watches alone.
+#[tokio::test]
+async fn a_watch_has_one_stage_more() {
+    let mut world = world(Mode::Batch, ALL);
+    let events = world.events("GET", &format!("{TENANTS}?watch=1"), "").await;
+    let expected = ["RequestReceived", "ResponseStarted", "ResponseComplete"];
+    assert_eq!(stages(&events), expected);
+    assert_eq!(events[1]["responseStatus"]["code"], 503);
+    assert_eq!(events[1]["verb"], "watch");
+}
+
+/// R9.11: what was handed to the store stands, also if nobody hears of it.
+#[tokio::test]
+async fn whoever_leaves_is_told_nevertheless() {
+    let mut world = world(Mode::Batch, ALL);
+    let never = Body::from_stream(futures::stream::pending::<Result<Bytes, Infallible>>());
+    let asked = Request::post(TENANTS).body(never).unwrap();
+    let answer = pipeline::handle(world.context.clone(), Arc::default(), asked);
+    assert!(answer.boxed().now_or_never().is_none());
+    let events = world.desk.events();
+    assert_eq!(stages(&events), ["RequestReceived", "ResponseComplete"]);
+    let status = json!({"metadata": {}, "message": "Connection closed early"});
+    assert_eq!(events[1]["responseStatus"], status);
+}
+
+/// R9.12: blocking-strict.
+#[tokio::test]
+async fn a_request_that_cannot_be_recorded_is_refused_where_that_is_wanted() {
+    for (mode, code, rejected) in [
+        (Mode::Batch, 503, "0"),
+        (Mode::Blocking, 503, "0"),
+        (Mode::BlockingStrict, 500, "1"),
+    ] {
+        let World { context, desk } = world(mode, ALL);
+        // Nobody takes events.
+        drop(desk.worker);
+        let asked = request("GET", TENANTS, "");
+        let answer = pipeline::handle(context, Arc::default(), asked)
+            .await
+            .unwrap();
+        assert_eq!(answer.status(), code, "{mode:?}");
+        if code == 500 {
+            let body = answer.into_body().collect().await.unwrap().to_bytes();
+            let text = String::from_utf8_lossy(&body);
+            assert!(text.contains("failed to store audit event"), "{text}");
+        }
+        let metrics = desk.metrics.encode().unwrap();
+        let line = format!("apiserver_audit_requests_rejected_total {rejected}");
+        assert!(metrics.contains(&line), "{mode:?}: {metrics}");
+    }
+}
+
+/// The trail of a request that is answered by hand.
+pub(crate) fn trail(world: &World, method: &str, url: &str) -> Trail {
+    let (parts, _) = request(method, url, "").into_parts();
+    let query = crate::target::parse_query(parts.uri.query());
+    let target = Target::parse(&parts.method, parts.uri.path(), &query);
+    let seen = Seen {
+        id: "id",
+        parts: &parts,
+        target: &target,
+        source: None,
+        began: Instant::now(),
+    };
+    let auditor = world.context.audit.as_ref().unwrap();
+    Trail::begin(auditor, seen, None, &Annotations::default())
+}
+
+fn json_answer(body: Body) -> Response<Body> {
+    let answer = Response::builder().header("content-type", "application/json");
+    answer.body(body).unwrap()
+}
+
+fn pieces(pieces: &'static [&'static str]) -> Body {
+    let pieces = pieces
+        .iter()
+        .map(|piece| Ok::<_, Infallible>(Bytes::from(*piece)));
+    Body::from_stream(futures::stream::iter(pieces))
+}
+
+/// R9.11: an answer that is made while it is sent is complete when it ends.
+#[tokio::test]
+async fn a_list_is_told_when_it_was_sent() {
+    let mut world = world(
+        Mode::Batch,
+        "{omitManagedFields: true, rules: [{level: RequestResponse}]}",
+    );
+    let list: &[&str] = &[
+        "{\"kind\": \"AList\", \"items\": [",
+        "{\"metadata\": {\"name\": \"a\", \"managedFields\": []}}",
+        "]}",
+    ];
+    let answer = trail(&world, "GET", TENANTS)
+        .answered(json_answer(pieces(list)))
+        .await;
+    assert!(world.desk.events().is_empty());
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(body, list.concat());
+    let events = world.desk.events();
+    assert_eq!(stages(&events), ["ResponseComplete"]);
+    let expected = json!({"kind": "AList", "items": [{"metadata": {"name": "a"}}]});
+    assert_eq!(events[0]["responseObject"], expected);
+    assert_eq!(
+        events[0]["responseStatus"],
+        json!({"metadata": {}, "code": 200})
+    );
+
+    // Who leaves in the middle.
+    let answer = trail(&world, "GET", TENANTS)
+        .answered(json_answer(pieces(list)))
+        .await;
+    drop(answer);
+    let events = world.desk.events();
+    assert_eq!(stages(&events), ["ResponseComplete"]);
+    assert!(events[0].get("responseObject").is_none());
+    assert_eq!(events[0]["annotations"]["audit.k8s.io/truncated"], "true");
+}
+
+/// A list may be as long as all there is.
+#[tokio::test]
+async fn long_lists_are_not_kept() {
+    let mut world = world(Mode::Batch, ALL);
+    let piece = Bytes::from("[".repeat(1024 * 1024));
+    let many = futures::stream::repeat(piece).map(Ok::<_, Infallible>);
+    let body = Body::from_stream(many.take(50));
+    let answer = trail(&world, "GET", TENANTS)
+        .answered(json_answer(body))
+        .await;
+    let mut body = answer.into_body();
+    let mut sent = 0;
+    while let Some(frame) = body.frame().await {
+        sent += frame.unwrap().data_ref().unwrap().len();
+        let all = world.context.audit.as_ref().unwrap().room.take(body::MOST);
+        assert!(all.is_some(), "after {sent}");
+    }
+    assert_eq!(sent, 50 * 1024 * 1024);
+    let events = world.desk.events();
+    assert!(events[0].get("responseObject").is_none());
+    assert_eq!(events[0]["annotations"]["audit.k8s.io/truncated"], "true");
+}
+
+/// R9.10: also after the answer has begun.
+#[tokio::test]
+async fn a_panic_in_a_stream_is_told() {
+    let mut world = world(Mode::Batch, ALL);
+    let frames = futures::stream::iter([1]).map(|n| {
+        assert!(n < 1, "a bug");
+        Ok::<_, Infallible>(Bytes::from_static(b"x"))
+    });
+    let body = json_answer(Body::from_stream(frames));
+    let answer = trail(&world, "GET", &format!("{TENANTS}?watch=1"))
+        .answered(body)
+        .await;
+    let body =
+        crate::response_body::ResponseBody::new(answer.into_body(), None, Default::default());
+    assert!(body.collect().await.is_err());
+    assert_eq!(stages(&world.desk.events()), ["ResponseStarted", "Panic"]);
+}
+
+/// R9.11: what a deletion says is in every event of it.
+#[tokio::test]
+async fn a_status_that_is_no_failure_is_told() {
+    let mut world = world(Mode::Batch, "{rules: [{level: Metadata}]}");
+    let mut answer = json_answer(Body::empty());
+    let status = crate::status::deleted(&crate::status::Subject::new("g", "r", "n"), "u");
+    answer.extensions_mut().insert(Said(status));
+    trail(&world, "DELETE", TENANTS).answered(answer).await;
+    let events = world.desk.events();
+    let details = json!({"name": "n", "group": "g", "kind": "r", "uid": "u"});
+    let expected = json!({"metadata": {}, "status": "Success", "details": details, "code": 200});
+    assert_eq!(events[0]["responseStatus"], expected);
+}
+
+/// R9.11: what is not read is not recorded.
+#[test]
+fn bodies_of_other_types_are_not_recorded() {
+    for (verb, media, expected) in [
+        (Verb::Create, "", Some(Media::Json)),
+        (Verb::Update, "application/yaml", Some(Media::Yaml)),
+        (Verb::Create, "text/plain", None),
+        (
+            Verb::Patch,
+            "application/merge-patch+json",
+            Some(Media::Json),
+        ),
+        (
+            Verb::Patch,
+            "application/apply-patch+yaml",
+            Some(Media::Either),
+        ),
+        (Verb::Patch, "application/json", None),
+        (Verb::Patch, "text/plain", None),
+    ] {
+        let mut headers = HeaderMap::new();
+        if !media.is_empty() {
+            headers.insert(header::CONTENT_TYPE, media.parse().unwrap());
+        }
+        assert_eq!(readable(verb, &headers), expected, "{verb:?} {media}");
+        headers.insert(header::CONTENT_ENCODING, "gzip".parse().unwrap());
+        assert_eq!(readable(verb, &headers), None);
+    }
+}
+
+#[test]
+fn user_agents_are_short() {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::USER_AGENT, "x".repeat(5000).parse().unwrap());
+    let expected = format!("{}...TRUNCATED", "x".repeat(1024));
+    assert_eq!(user_agent(&headers), expected);
+}
