@@ -305,17 +305,16 @@ impl Resource {
     /// What our own readers of the kind could not decode; nothing for parts that are as they
     /// were, so that a finalizer can be taken off whatever is stored (R6.14).
     fn undecodable(&self, new: &Value, old: Option<&Value>) -> Option<Error> {
-        let error = (self.behaviour.decode)(new).err()?;
         let Some(old) = old else {
-            return Some(error);
+            return (self.behaviour.decode)(new).err();
         };
-        let mut changed = new.clone();
-        for part in ["metadata", "spec", "status"] {
-            if changed.get(part).is_some_and(|value| *value == old[part]) {
-                changed[part] = json!({});
-            }
-        }
-        (self.behaviour.decode)(&changed).err()
+        let is_part = |name: &str| matches!(name, "metadata" | "spec" | "status");
+        let fields = new.as_object().into_iter().flatten();
+        let changed = fields.map(|(name, value)| match is_part(name) && *value == old[name] {
+            true => (name.clone(), json!({})),
+            false => (name.clone(), value.clone()),
+        });
+        (self.behaviour.decode)(&changed.collect()).err()
     }
 
     fn validate_shape(&self, new: &Value, old: Option<&Value>) -> Vec<Error> {

@@ -1,7 +1,7 @@
 //! Whatever is admitted is one of the types that controllers read: with one object that is
 //! not, they list none at all.
 
-use apiservice::field::Path;
+use apiservice::field::{Error, Path};
 use apiservice::v1alpha1::{DataStore, TenantControlPlane};
 use apiservice::{RESOURCES, Resource, number};
 use serde_json::{Value, json};
@@ -90,6 +90,8 @@ fn all(resource: &Resource) -> Vec<(Vec<Step>, &'static Value)> {
         let schema = resource.schema().at(&[part]).unwrap();
         parts(schema, &mut vec![Step::Field(part.to_owned())], &mut found);
     }
+    // Those are as additionalContainers.
+    found.retain(|(way, _)| !format!("{way:?}").contains("additionalInitContainers"));
     found
 }
 
@@ -217,10 +219,6 @@ fn what_is_admitted_decodes() {
             [""; 0]
         );
         for (way, _) in all(resource) {
-            if format!("{way:?}").contains("additionalInitContainers") {
-                // They are as additionalContainers.
-                continue;
-            }
             for value in &values {
                 let object = completed(resource, with(resource, &way, value));
                 let found = errors(resource, &object);
@@ -241,4 +239,33 @@ fn what_is_admitted_decodes() {
         assert!(error.ends_with("expected a 32-bit integer"), "{error}");
     }
     assert!(admitted > 2_000, "{admitted}");
+}
+
+/// R6.14: a part that is as it was stored does not keep anybody from a finalizer, a label or
+/// the status, whatever it is by now.
+#[test]
+fn what_is_as_it_was_is_not_blamed() {
+    let resource = apiservice::find("tenantcontrolplanes").unwrap();
+    let mut old = completed(resource, base(resource));
+    let deployment = &mut old["spec"]["controlPlane"]["deployment"];
+    deployment["strategy"]["rollingUpdate"]["maxSurge"] = json!(2_147_483_648_u32);
+    assert!(decoded(resource, &old).is_err());
+    let mut new = old.clone();
+    new["metadata"]["labels"] = json!({"a": "b"});
+    new["status"] = json!({"observedGeneration": 1});
+    let texts = |errors: Vec<Error>| errors.iter().map(Error::to_string).collect::<Vec<_>>();
+    assert_eq!(texts(resource.validate(&new, Some(&old))), [""; 0]);
+    assert_eq!(texts(resource.validate_status(&new, &old)), [""; 0]);
+    new["spec"]["controlPlane"]["deployment"]["replicas"] = json!(3);
+    let told = texts(resource.validate(&new, Some(&old)));
+    let field = "spec.controlPlane.deployment.strategy.rollingUpdate.maxSurge: Invalid value: ";
+    assert!(told[0].starts_with(field), "{told:?}");
+    // Whoever writes the status is not let past what they change either.
+    let mut new = old.clone();
+    new["metadata"]["generation"] = json!("x");
+    let told = texts(resource.validate_status(&new, &old));
+    assert!(
+        told[0].starts_with("metadata.generation: Invalid value: "),
+        "{told:?}"
+    );
 }
