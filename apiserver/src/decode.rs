@@ -1,5 +1,5 @@
 //! From the bytes of a body to an object (contract 4.4, 6.1): JSON or YAML,
-//! duplicate and unknown fields, typed metadata, pruning and defaults. Pure.
+//! duplicate and unknown fields, whole numbers, typed metadata, pruning and defaults. Pure.
 
 pub mod depth;
 pub mod metadata;
@@ -8,7 +8,7 @@ pub mod weight;
 
 use apiservice::Resource;
 use apiservice::field::{self, Path};
-use apiservice::told;
+use apiservice::{number, told};
 use http::{HeaderMap, header};
 use serde_json::Value;
 
@@ -215,6 +215,7 @@ pub fn complete(
         return Err(Reject::Failure(Failure::BadRequest(depth::message())));
     }
     must_be_object(value).map_err(Reject::Decode)?;
+    number::settle(value);
     type_meta(resource, value)?;
     resource.normalize(value);
     let mut unknown = metadata::complete(value).map_err(Reject::Decode)?;

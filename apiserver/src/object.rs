@@ -8,6 +8,7 @@ use serde_json::Value;
 use storage::Entry;
 
 use crate::decode::{self, depth, weight};
+use crate::managed::managers;
 use crate::status::Failure;
 
 /// Largest stored object (R3.88).
@@ -195,7 +196,8 @@ pub fn decode(resource: &'static Resource, entry: &Entry) -> Result<Value, Failu
 /// As [`decode`], with the revision of the change that removed the object.
 ///
 /// Reads prune and default again, so that what a newer schema says shows
-/// without a write (R6.1).
+/// without a write (R6.1). What an older release took and clients cannot decode is mended:
+/// one such object breaks every list that it is in.
 pub fn decode_at(
     resource: &'static Resource,
     entry: &Entry,
@@ -216,6 +218,8 @@ pub fn decode_at(
     object["apiVersion"] = Value::from(resource.api_version());
     object["kind"] = Value::from(resource.kind);
     resource.schema().prune(&mut object);
+    resource.schema().repair(&mut object);
+    managers::repair(&mut object);
     resource.default(&mut object);
     if object["metadata"]["generation"].as_i64().unwrap_or(0) == 0 {
         set_meta(&mut object, "generation", Some(Value::from(1)));
@@ -245,6 +249,24 @@ mod tests {
         assert_eq!(key(tenants, Some("n"), "a"), "/tenantcontrolplanes/n/a");
         assert_eq!(prefix(tenants, None), "/tenantcontrolplanes/");
         assert_eq!(key(stores, None, "a"), "/datastores/a");
+    }
+
+    /// R6.1: numbers and times that an older release took.
+    #[test]
+    fn what_cannot_be_decoded_is_mended() {
+        let stores = apiservice::find("datastores").unwrap();
+        let stored = br#"{"metadata": {"name": "a", "managedFields": [{"manager": "m", "time": "+002026-01-02T03:04:05Z"}]},
+            "spec": {"capacity": {"bytes": 1e12}}, "status": {"size": 1e300}}"#;
+        let entry = Entry {
+            key: "/datastores/a".to_owned(),
+            value: Bytes::from_static(stored),
+            created: storage::Revision(1),
+            modified: storage::Revision(2),
+        };
+        let read = decode(stores, &entry).unwrap();
+        assert_eq!(read["metadata"]["managedFields"], json!([{"manager": "m"}]));
+        assert_eq!(read["spec"]["capacity"]["bytes"], 1_000_000_000_000_i64);
+        assert_eq!(read["status"]["size"], i64::MAX);
     }
 
     /// R3.50.

@@ -156,7 +156,7 @@ fn cell(column: &Column, object: &Value, now: Timestamp) -> Value {
         }
         "number" => value.as_f64().into(),
         "boolean" => value.as_bool().into(),
-        "date" => match value.as_str().map(str::parse::<Timestamp>) {
+        "date" => match value.as_str().map(apiservice::time::read) {
             Some(Ok(time)) => Value::from(age(time, now)),
             Some(Err(_)) => Value::from("<invalid>"),
             None => Value::Null,

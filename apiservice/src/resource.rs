@@ -2,13 +2,14 @@
 
 use std::collections::HashSet;
 
-use serde_json::Value;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
 use crate::field::{Error, ErrorKind, Path};
 use crate::meta::NameRule;
 use crate::rule::Rule;
 use crate::schema::Schema;
-use crate::{GROUP, VERSION};
+use crate::{GROUP, VERSION, told};
 
 /// Whether objects of a kind live in namespaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -161,6 +162,8 @@ pub(crate) struct Behaviour {
     pub(crate) schema: fn() -> &'static Schema,
     /// Rules that are published in the schema as well.
     pub(crate) rules: &'static [Rule],
+    /// Decodes it as the types of this crate, as controllers do ([`decodes`]).
+    pub(crate) decode: fn(&Value) -> Result<(), Error>,
     /// Rewritings before decoding (rule 6).
     pub(crate) normalize: fn(&mut Value),
     /// Field rules that CEL cannot say.
@@ -172,6 +175,21 @@ pub(crate) struct Behaviour {
     pub(crate) warnings: fn(&Value, Option<&Value>) -> Vec<String>,
     /// Borrowed rights (rule 8).
     pub(crate) borrowed: fn(&Value, Option<&Value>) -> Vec<BorrowedRight>,
+}
+
+/// Whether an object is one of these types, which is what readers of the kind make of it. A
+/// controller whose list has one that is not sees none of the others either.
+///
+/// # Errors
+/// The field that is not, and why.
+pub(crate) fn decodes<T: DeserializeOwned>(object: &Value) -> Result<(), Error> {
+    let decoded: Result<T, _> = serde_path_to_error::deserialize(object);
+    let wrong = decoded.err().map(|error| {
+        let path = Path::new(told::short(error.path(), told::MAX_PATH));
+        let why = told::short(error.inner(), told::MAX_TEXT);
+        Error::invalid_whole(&path, why)
+    });
+    wrong.map_or(Ok(()), Err)
 }
 
 /// How many rights one object may borrow (rule 8): named Secrets and ConfigMaps, for the
@@ -234,10 +252,11 @@ impl Resource {
     }
 
     /// What is wrong with an object, or with the change from `old`: its shape,
-    /// then its field rules and immutability. Metadata is not looked at.
+    /// then its field rules and immutability. Metadata is only decoded.
     ///
     /// Field rules are checked only when the shape is right; an error says so
-    /// when they are not (R6.18).
+    /// when they are not (R6.18). An object without errors is one of the types of this
+    /// crate, whatever the schema says of it.
     pub fn validate(&self, new: &Value, old: Option<&Value>) -> Vec<Error> {
         let mut errors = self.validate_shape(new, old);
         let blocked = errors.iter().any(|error| {
@@ -264,7 +283,10 @@ impl Resource {
         let rules = self.behaviour.rules.iter();
         errors.extend(rules.filter_map(|rule| rule.check(new, old)));
         if shape_is_right {
-            errors.extend((self.behaviour.check)(new, old));
+            match self.undecodable(new, old) {
+                Some(error) => errors.push(error),
+                None => errors.extend((self.behaviour.check)(new, old)),
+            }
         }
         errors.extend(parts);
         errors
@@ -273,7 +295,26 @@ impl Resource {
     /// What is wrong with a write of the status; the rest of the object is the
     /// stored one.
     pub fn validate_status(&self, new: &Value, old: &Value) -> Vec<Error> {
-        self.validate_shape(new, Some(old))
+        let mut errors = self.validate_shape(new, Some(old));
+        if errors.is_empty() {
+            errors.extend(self.undecodable(new, Some(old)));
+        }
+        errors
+    }
+
+    /// What our own readers of the kind could not decode; nothing for parts that are as they
+    /// were, so that a finalizer can be taken off whatever is stored (R6.14).
+    fn undecodable(&self, new: &Value, old: Option<&Value>) -> Option<Error> {
+        let Some(old) = old else {
+            return (self.behaviour.decode)(new).err();
+        };
+        let is_part = |name: &str| matches!(name, "metadata" | "spec" | "status");
+        let fields = new.as_object().into_iter().flatten();
+        let changed = fields.map(|(name, value)| match is_part(name) && *value == old[name] {
+            true => (name.clone(), json!({})),
+            false => (name.clone(), value.clone()),
+        });
+        (self.behaviour.decode)(&changed.collect()).err()
     }
 
     fn validate_shape(&self, new: &Value, old: Option<&Value>) -> Vec<Error> {

@@ -6,6 +6,7 @@ mod default;
 mod format;
 mod node;
 mod prune;
+mod repair;
 mod structural;
 mod validate;
 
@@ -48,6 +49,13 @@ impl Schema {
         default::fill(&self.root, object);
     }
 
+    /// Mends what an older release stored and nobody can read: a number at an integer
+    /// becomes the nearest integer of its format, a time that Go or our types do not read is
+    /// left out, or 1970 where there has to be one.
+    pub fn repair(&self, object: &mut Value) {
+        repair::repair(&self.root, object);
+    }
+
     /// What is wrong with the object below `path`, in Kubernetes' words (R6.11).
     pub fn validate(&self, object: &Value, path: &field::Path) -> Vec<field::Error> {
         validate::validate(&self.root, object, None, path)
@@ -87,7 +95,8 @@ fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "boolean",
-        Value::Number(number) if number.is_f64() => "number",
+        // What is no int64 Kubernetes reads as a float64.
+        Value::Number(number) if !number.is_i64() => "number",
         Value::Number(_) => "integer",
         Value::String(_) => "string",
         Value::Array(_) => "array",

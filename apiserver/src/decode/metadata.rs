@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use apiservice::time;
 use apiservice::told::{self, Paths, Place};
 use serde_json::{Map, Value};
 
@@ -90,9 +91,13 @@ fn mismatch(value: &Value, field: impl fmt::Display, wanted: &str) -> String {
         Some(&"operation") => "v1.ManagedFieldsOperationType",
         _ => wanted,
     };
+    let given = match value {
+        // One that is no integer is shown.
+        Value::Number(number) if wanted == "int64" => format!("number {number}"),
+        other => type_name(other).to_owned(),
+    };
     format!(
-        "json: cannot unmarshal {} into Go struct field {owner}.{} of type {wanted}",
-        type_name(value),
+        "json: cannot unmarshal {given} into Go struct field {owner}.{} of type {wanted}",
         names.join(".")
     )
 }
@@ -157,14 +162,9 @@ fn typed_value(
         (Type::Integer, other) => Err(mismatch(&other, "int64")),
         (Type::Boolean, value @ Value::Bool(_)) => Ok(Some(value)),
         (Type::Boolean, other) => Err(mismatch(&other, "bool")),
-        (Type::Time, Value::String(text)) => match text.parse::<jiff::Timestamp>() {
+        (Type::Time, Value::String(text)) => match time::read(&text) {
             Ok(time) => Ok(Some(Value::from(crate::object::time(time)))),
-            Err(_) => {
-                let text = told::cut(text, told::MAX_TEXT);
-                Err(format!(
-                    "parsing time {text:?} as \"2006-01-02T15:04:05Z07:00\": cannot parse {text:?} as \"2006\""
-                ))
-            }
+            Err(wrong) => Err(wrong.to_string()),
         },
         (Type::Time, other) => Err(mismatch(&other, "v1.Time")),
         (Type::TextMap, Value::Object(map)) => {
@@ -284,6 +284,10 @@ mod tests {
                 "json: cannot unmarshal number into Go struct field OwnerReference.ownerReferences.uid of type types.UID",
             ),
             (
+                json!({"generation": 1.5}),
+                "json: cannot unmarshal number 1.5 into Go struct field ObjectMeta.generation of type int64",
+            ),
+            (
                 json!({"name": 1}),
                 "json: cannot unmarshal number into Go struct field ObjectMeta.name of type string",
             ),
@@ -300,7 +304,24 @@ mod tests {
             let mut object = json!({"metadata": metadata});
             assert_eq!(complete(&mut object).unwrap_err(), expected);
         }
-        let mut object = json!({"metadata": {"creationTimestamp": "x"}});
-        assert!(complete(&mut object).is_err());
+    }
+
+    /// R5.11, R6.1: with a time that Go does not read no client of its could decode a list.
+    #[test]
+    fn times_are_those_that_go_reads() {
+        let managers = |time: &str| json!([{"manager": "x", "time": time}]);
+        let bad = "-000001-01-01T00:00:00Z";
+        for metadata in [
+            json!({"creationTimestamp": bad}),
+            json!({"managedFields": managers(bad)}),
+        ] {
+            let mut object = json!({"metadata": metadata});
+            let told = format!(
+                r#"parsing time "{bad}" as "2006-01-02T15:04:05Z07:00": cannot parse "{bad}" as "2006""#
+            );
+            assert_eq!(complete(&mut object).unwrap_err(), told);
+        }
+        let year = json!({"managedFields": managers("0000-01-01T00:00:00+01:00")});
+        assert!(complete(&mut json!({"metadata": year})).is_err());
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use apiservice::time;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
@@ -200,7 +201,7 @@ impl Managers {
             };
             let entry = Entry {
                 version: version.to_owned(),
-                time: text("time").parse().ok(),
+                time: time::read(text("time")).ok(),
                 owned,
             };
             managers.insert(id, entry);
@@ -295,6 +296,19 @@ impl Managers {
             owned: Owned::Set(Set::union_of(sets)),
         };
         self.0.insert(bucket.clone(), entry);
+    }
+}
+
+/// Takes out of a stored object the times of managers that Go does not read: with one of
+/// them none of its clients can decode the object, its metadata alone included.
+pub fn repair(object: &mut Value) {
+    let list = object["metadata"].get_mut("managedFields");
+    let entries = list.and_then(Value::as_array_mut).into_iter().flatten();
+    for fields in entries.filter_map(Value::as_object_mut) {
+        let text = fields.get("time").and_then(Value::as_str);
+        if text.is_some_and(|text| time::read(text).is_err()) {
+            fields.remove("time");
+        }
     }
 }
 

@@ -140,7 +140,8 @@ impl Policy {
         let variables = &self.definition.variables;
         {
             let values = values.of(object).of_conditions();
-            match holds(&self.definition.conditions, &Bound::new(variables, &values)) {
+            let bound = Bound::new(variables, &values);
+            match holds(&self.definition.conditions, &bound, until) {
                 Ok(true) if due => outcome.ran = true,
                 Ok(_) => return Ok(outcome),
                 Err(why) => {

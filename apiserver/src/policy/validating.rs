@@ -132,7 +132,7 @@ impl Policy {
         let without_namespace = values.of_conditions();
         let variables = &self.definition.variables;
         let of_conditions = Bound::new(variables, &without_namespace);
-        match holds(&self.definition.conditions, &of_conditions) {
+        match holds(&self.definition.conditions, &of_conditions, values.until) {
             Ok(true) => {}
             Ok(false) => return Decided::default(),
             Err(why) => return failed(why),

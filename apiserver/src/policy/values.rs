@@ -122,7 +122,7 @@ fn ends(why: String) -> String {
 static PLACES: LazyLock<Semaphore> =
     LazyLock::new(|| Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)));
 
-/// Evaluates a policy while other tasks of this worker of the runtime go on elsewhere.
+/// Evaluates a policy, or the conditions of a webhook, while other tasks of this worker of the runtime go on elsewhere.
 ///
 /// # Errors
 /// 403 if that cannot begin in time.
@@ -131,7 +131,7 @@ pub async fn evaluate<T>(
     work: impl FnOnce() -> T,
 ) -> Result<T, Failure> {
     let done = aside(attributes.deadline, work).await;
-    done.ok_or_else(|| attributes.refused("no time was left to evaluate the policies"))
+    done.ok_or_else(|| attributes.refused("no time was left to evaluate policies and conditions"))
 }
 
 /// Does what may take long while other tasks of this worker go on elsewhere; nothing if it

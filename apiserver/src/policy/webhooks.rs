@@ -9,6 +9,7 @@
 //! The objects are written once for all that are asked at a time. A webhook waits for its
 //! answer no longer than its own time and that of the request. A request whose own time is
 //! over is refused, whatever the failure policies are: its client says how long it is.
+//! Conditions are evaluated as policies are: beside the workers that serve requests.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,7 @@ use super::mutating::Request;
 use super::reinvoked::{Reinvoked, Round};
 use super::review::{self, Unusable, Verdict};
 use super::source::{All, NotReady, Source};
+use super::values::evaluate;
 use crate::merge;
 use crate::metrics::Metrics;
 use crate::status::Failure;
@@ -492,28 +494,34 @@ async fn matches(
     }
     let request = Value::Object(attributes.to_request(""));
     let null = Value::Null;
-    let variables = [
-        (NAMES[0], Val::from(objects.new.unwrap_or(&null))),
-        (NAMES[1], Val::from(objects.old.unwrap_or(&null))),
-        (NAMES[2], Val::from(&request)),
-    ];
-    let held = holds(&hook.conditions, &Named(&variables));
-    match held {
+    let until = attributes.deadline.into_std();
+    let held = evaluate(attributes, || {
+        let variables = [
+            (NAMES[0], Val::from(objects.new.unwrap_or(&null))),
+            (NAMES[1], Val::from(objects.old.unwrap_or(&null))),
+            (NAMES[2], Val::from(&request)),
+        ];
+        holds(&hook.conditions, &Named(&variables), until)
+    });
+    match held.await? {
         Ok(held) => Ok(held),
-        Err(_) if hook.ignores_failures => Ok(false),
-        Err(why) => Err(attributes.refused(&why)),
+        // What was cut off by the request's own time was not passed over by anybody.
+        Err(_) if hook.ignores_failures => attributes.in_time().map(|()| false),
+        Err(why) => attributes.in_time().and(Err(attributes.refused(&why))),
     }
 }
 
 /// Whether all conditions hold; one that does not decides, whatever is wrong with others.
+/// Nothing is evaluated after `until`.
 ///
 /// # Errors
 /// What is wrong with them.
 pub fn holds<'a>(
     conditions: &[Condition],
     variables: &dyn cel::Resolve<'a>,
+    until: std::time::Instant,
 ) -> Result<bool, String> {
-    let budget = Budget::new(cel::CONDITIONS);
+    let budget = Budget::new(cel::CONDITIONS).ending(until);
     let mut wrong = Vec::new();
     for condition in conditions {
         match condition.program.evaluate(variables, &budget) {

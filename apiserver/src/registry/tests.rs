@@ -1,6 +1,7 @@
 //! The verbs in process against real stores, in memory and on disk.
 #![allow(clippy::disallowed_methods, reason = "tests start tasks themselves")]
 
+mod decodable;
 pub(crate) mod harness;
 mod ownership;
 mod reads;

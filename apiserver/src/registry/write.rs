@@ -8,7 +8,8 @@
 //! prepare   what the server owns in the object, and what the part leaves as it is
 //! own       whose fields they are by now (R5.9)
 //! mutate    what the cluster's admission makes of it; prepared again     400 to 500
-//! validate  schema and rules, against the stored object; warnings             422
+//! validate  schema, rules and our own types, against the stored object;       422
+//!           warnings
 //! rights    what the author must be allowed to do as well (rule 8)            403
 //! admit     what the cluster's admission says to it                      400 to 500
 //! encode    the bytes; what changes nothing is not written                    413

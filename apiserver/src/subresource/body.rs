@@ -2,6 +2,7 @@
 //! texts of any create (R6.4, R6.11).
 
 use apiservice::field::{self, ErrorKind, Path};
+use apiservice::number;
 use apiservice::schema::Schema;
 use serde_json::Value;
 
@@ -27,6 +28,7 @@ pub(super) fn read<V>(
     let mut body = parsed.value;
     let unhandled = |error: String| decode::unhandled(kind, &error);
     decode::must_be_object(&body).map_err(unhandled)?;
+    number::settle(&mut body);
     same(
         &body["apiVersion"],
         &permit.resource().api_version(),

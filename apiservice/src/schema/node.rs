@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::format::Format;
 use crate::field::Path;
+use crate::number;
 
 /// What values a node takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,7 +55,7 @@ impl Kind {
 
 /// JSON has one type of numbers: 2.0 is an integer as well.
 fn is_integer(value: &Value) -> bool {
-    value.is_i64() || value.is_u64() || value.as_f64().is_some_and(|n| n.fract() == 0.0)
+    matches!(value, Value::Number(number) if number::integer(number).is_some())
 }
 
 /// How the elements of a list are told apart.

@@ -109,7 +109,7 @@ fn errors_are_in_kubernetes_words() {
         ),
         (
             json!({"spec": {"name": "a", "replicas": 1.5}}),
-            r#"spec.replicas: Invalid value: "number": spec.replicas in body must be of type integer: "number""#,
+            r#"spec.replicas: Invalid value: "float64": spec.replicas in body must be of type int32: "float64""#,
         ),
         (
             json!({"spec": {"name": "a", "replicas": -1}}),
@@ -158,6 +158,64 @@ fn errors_are_in_kubernetes_words() {
     );
     assert!(errors(json!({"spec": {"name": "a", "port": 1, "any": 1, "maybe": null}})).is_empty());
     assert!(errors(json!({"spec": {"name": "a", "replicas": 2.0}})).is_empty());
+    let no_integer =
+        errors(json!({"spec": {"name": "a", "map": [{"level": 9_223_372_036_854_775_808_u64}]}}));
+    assert_eq!(
+        no_integer[0],
+        r#"spec.map[0].level: Invalid value: "number": spec.map[0].level in body must be of type integer: "number""#
+    );
+}
+
+/// R6.10: a time is kept as it is written, so that Go and our own types have to read it.
+#[test]
+fn times_are_those_that_everybody_reads() {
+    let time = json!({"type": "string", "format": "date-time"});
+    let schema = Schema::new(json!({"type": "object", "properties": {"t": time}})).unwrap();
+    for (text, taken) in [
+        ("2026-01-02T03:04:05Z", true),
+        ("2026-01-02T03:04:05.123456789+01:00", true),
+        ("0000-01-01T00:00:00Z", true),
+        ("-000001-01-01T00:00:00Z", false),
+        ("+002026-01-02T03:04:05Z", false),
+        ("20260102T030405Z", false),
+        ("2026-01-02 03:04:05Z", false),
+        ("2026-01-02T03:04:60Z", false),
+        ("2026-01-02T03:04:05+01:00[Europe/Berlin]", false),
+        // Go reads them, and jiff does not.
+        ("2026-01-02T3:04:05Z", false),
+        ("2026-01-02T03:04:05.1234567891Z", false),
+        ("2026-01-02T03:04:05+14:60", false),
+    ] {
+        let errors = schema.validate(&json!({"t": text}), &Path::root());
+        assert_eq!(errors.is_empty(), taken, "{text}: {errors:?}");
+    }
+}
+
+/// R6.1.
+#[test]
+fn what_is_stored_becomes_what_can_be_read() {
+    let time = json!({"type": "string", "format": "date-time"});
+    let schema = Schema::new(
+        json!({"type": "object", "required": ["since"], "properties": {
+            "since": time, "until": time,
+            "large": {"type": "integer", "format": "int64"},
+            "small": {"type": "array", "items": {"type": "integer", "format": "int32"}},
+            "any": {"x-kubernetes-preserve-unknown-fields": true},
+        }}),
+    );
+    let bad = "-000001-01-01T00:00:00Z";
+    let mut object = json!({
+        "since": bad, "until": bad, "large": -1e300, "any": {"until": bad},
+        "small": [1.0, 1e300, 3_000_000_000_u32, "x"],
+    });
+    schema.unwrap().repair(&mut object);
+    assert_eq!(
+        object,
+        json!({
+            "since": "1970-01-01T00:00:00Z", "large": i64::MIN, "any": {"until": bad},
+            "small": [1, i32::MAX, i32::MAX, "x"],
+        })
+    );
 }
 
 /// R6.14.

@@ -43,8 +43,13 @@ fn walk(
         if value.is_null() && node.kind.name().is_empty() {
             return;
         }
-        let given = type_name(value);
-        let mut wanted = vec![node.kind.name()];
+        let (given, wanted) = match (node.format, value) {
+            (Some(format @ (Format::Int32 | Format::Int64)), Value::Number(_)) => {
+                ("float64", format.name())
+            }
+            _ => (type_name(value), node.kind.name()),
+        };
+        let mut wanted = vec![wanted];
         if node.alternatives {
             // The validator also tells of the alternatives, and of the first.
             let detail = format!("\"{path}\" must validate at least one schema (anyOf)");

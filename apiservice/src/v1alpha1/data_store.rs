@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::data_store_rules as rules;
 use crate::meta::NameRule;
 use crate::names::NameLimits;
-use crate::resource::{Behaviour, Column, Part, Resource, Scope, Subresource};
+use crate::resource::{Behaviour, Column, Part, Resource, Scope, Subresource, decodes};
 use crate::rule::kind_schema;
 use crate::schema::{Schema, of_type};
 
@@ -84,6 +84,7 @@ pub static RESOURCE: Resource = Resource {
     }],
     behaviour: Behaviour {
         schema: || &SCHEMA,
+        decode: decodes::<DataStore>,
         rules: rules::RULES,
         normalize: |_| {},
         check: rules::check,

@@ -2,6 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::field::{Error, Path};
@@ -10,7 +11,7 @@ use crate::resource::BorrowedRight;
 use crate::rule::{Holds, Rule, at};
 
 use super::tenant_control_plane_checks::ends_in_number;
-use super::{ContentRef, DataStoreSpec, Driver};
+use super::{DataStoreSpec, Driver};
 
 const SPEC: &[&str] = &["spec"];
 
@@ -114,35 +115,65 @@ pub(super) const RULES: &[Rule] = &[
     },
 ];
 
-/// Every reference of a spec, with its path and whether it is secret itself.
-fn references(spec: &DataStoreSpec) -> Vec<(Path, &ContentRef, bool)> {
-    let path = Path::new("spec");
-    let mut all = Vec::new();
-    if let Some(auth) = &spec.basic_auth {
-        let path = path.child("basicAuth");
-        all.push((path.child("username"), &auth.username, false));
-        all.push((path.child("password"), &auth.password, true));
-    }
-    if let Some(tls) = &spec.tls_config {
-        let path = path.child("tlsConfig");
-        let authority = path.child("certificateAuthority");
-        let certificate = &tls.certificate_authority.certificate;
-        all.push((authority.child("certificate"), certificate, false));
-        if let Some(key) = &tls.certificate_authority.private_key {
-            all.push((authority.child("privateKey"), key, true));
-        }
-        if let Some(client) = &tls.client_certificate {
-            let path = path.child("clientCertificate");
-            all.push((path.child("certificate"), &client.certificate, false));
-            all.push((path.child("privateKey"), &client.private_key, true));
-        }
-    }
-    all
+/// Where a spec has ContentRefs, and whether their values are secret themselves.
+const CONTENTS: [(&[&str], bool); 6] = [
+    (&["basicAuth", "username"], false),
+    (&["basicAuth", "password"], true),
+    (AUTHORITY, false),
+    (&["tlsConfig", "certificateAuthority", "privateKey"], true),
+    (&["tlsConfig", "clientCertificate", "certificate"], false),
+    (&["tlsConfig", "clientCertificate", "privateKey"], true),
+];
+
+/// What a database is known by.
+const AUTHORITY: &[&str] = &["tlsConfig", "certificateAuthority", "certificate"];
+
+/// One ContentRef of a spec, as it is written: what Secrets it leads to does not depend on
+/// whether the rest of the spec can be decoded.
+struct Reference<'a> {
+    path: Path,
+    is_secret: bool,
+    /// A value that stands there.
+    is_inline: bool,
+    secret: Option<Secret<'a>>,
 }
 
-fn spec(object: &Value) -> DataStoreSpec {
-    // What does not decode has been refused by the schema before.
-    serde_json::from_value(object["spec"].clone()).unwrap_or_default()
+/// The Secret that a ContentRef names.
+#[derive(Clone, Copy, PartialEq)]
+struct Secret<'a> {
+    namespace: Option<&'a str>,
+    name: Option<&'a str>,
+    key: Option<&'a str>,
+}
+
+/// Every reference of a spec.
+fn references(spec: &Value) -> Vec<Reference<'_>> {
+    let all = CONTENTS.into_iter().filter_map(|(place, is_secret)| {
+        let found = at(spec, place)?;
+        let path = place
+            .iter()
+            .fold(Path::new("spec"), |path, name| path.child(name));
+        let content = found.get("content").and_then(Value::as_str);
+        let secret = at(found, &["secretReference"]).map(|secret| {
+            let text = |field: &str| secret.get(field).and_then(Value::as_str);
+            Secret {
+                namespace: text("namespace"),
+                name: text("name"),
+                key: text("keyPath"),
+            }
+        });
+        Some(Reference {
+            path,
+            is_secret,
+            is_inline: content.is_some_and(|content| !content.is_empty()),
+            secret,
+        })
+    });
+    all.collect()
+}
+
+fn decoded(object: &Value) -> Result<DataStoreSpec, serde_json::Error> {
+    DataStoreSpec::deserialize(&object["spec"])
 }
 
 /// Field rules that are not published.
@@ -150,21 +181,22 @@ pub(super) fn check(new: &Value, old: Option<&Value>) -> Vec<Error> {
     if old.is_some_and(|old| old["spec"] == new["spec"]) {
         return Vec::new();
     }
-    let spec = spec(new);
-    let mut errors = Vec::new();
-    endpoints(
-        &spec.endpoints,
-        &old.map(self::spec).unwrap_or_default().endpoints,
-        &mut errors,
-    );
-    for (path, reference, _) in references(&spec) {
-        if reference.inline().is_some() {
-            continue;
+    let spec = match decoded(new) {
+        Ok(spec) => spec,
+        Err(error) => {
+            return vec![Error::invalid_whole(&Path::new("spec"), error.to_string())];
         }
-        if let Some(secret) = &reference.secret_reference {
-            let path = path.child("secretReference");
-            for (field, value) in [("name", &secret.name), ("namespace", &secret.namespace)] {
-                if value.as_deref().is_none_or(str::is_empty) {
+    };
+    // What was stored by another version may not decode; then all is new.
+    let before = old.and_then(|old| decoded(old).ok()).unwrap_or_default();
+    let mut errors = Vec::new();
+    endpoints(&spec.endpoints, &before.endpoints, &mut errors);
+    let references = references(&new["spec"]).into_iter();
+    for reference in references.filter(|reference| !reference.is_inline) {
+        if let Some(secret) = reference.secret {
+            let path = reference.path.child("secretReference");
+            for (field, value) in [("name", secret.name), ("namespace", secret.namespace)] {
+                if value.is_none_or(str::is_empty) {
                     let detail = "a Secret is found by name and namespace";
                     errors.push(Error::required(&path.child(field), detail));
                 }
@@ -231,11 +263,14 @@ fn endpoint_complaint(endpoint: &str) -> Option<&'static str> {
 
 /// Warnings about a write.
 pub(super) fn warnings(new: &Value, _old: Option<&Value>) -> Vec<String> {
-    let spec = spec(new);
-    let mut warnings: Vec<String> = references(&spec)
-        .into_iter()
-        .filter(|(_, reference, secret)| *secret && reference.inline().is_some())
-        .map(|(path, _, _)| {
+    let Ok(spec) = decoded(new) else {
+        // It is refused.
+        return Vec::new();
+    };
+    let references = references(&new["spec"]).into_iter();
+    let mut warnings: Vec<String> = references
+        .filter(|reference| reference.is_secret && reference.is_inline)
+        .map(|Reference { path, .. }| {
             format!("{path}.content: everyone who may read this DataStore may read the secret in it; use secretReference instead")
         })
         .collect();
@@ -277,37 +312,61 @@ pub(super) fn warnings(new: &Value, _old: Option<&Value>) -> Vec<String> {
 /// to read them. Who changes where their content is sent, or whom it is shown
 /// to, is asked for all of them, as if they were new.
 pub(super) fn borrowed(new: &Value, old: Option<&Value>) -> Vec<BorrowedRight> {
-    let new = spec(new);
-    let old = old.map(spec).unwrap_or_default();
-    let authority = |spec: &DataStoreSpec| {
-        spec.tls_config
-            .as_ref()
-            .map(|tls| tls.certificate_authority.certificate.clone())
+    let new = &new["spec"];
+    let old = old.map_or(&Value::Null, |old| &old["spec"]);
+    let same = |place: &[&str]| at(new, place) == at(old, place);
+    let known = match same(&["endpoints"]) && same(AUTHORITY) {
+        true => references(old),
+        false => Vec::new(),
     };
-    let same_peer = new.endpoints == old.endpoints && authority(&new) == authority(&old);
-    let known = if same_peer {
-        references(&old)
-    } else {
-        Vec::new()
-    };
-    let before: Vec<_> = known
-        .into_iter()
-        .filter_map(|(_, reference, _)| reference.secret_reference.clone())
-        .collect();
-    references(&new)
-        .into_iter()
-        .filter_map(|(path, reference, _)| {
-            let secret = reference.secret_reference.as_ref()?;
-            (!before.contains(secret)).then(|| BorrowedRight {
-                verb: "get",
-                group: "",
-                resource: "secrets",
-                subresource: "",
-                namespace: secret.namespace.clone(),
-                name: secret.name.clone(),
-                field: path.child("secretReference").to_string(),
-                or: None,
-            })
+    let before: Vec<Secret<'_>> = known.into_iter().filter_map(|known| known.secret).collect();
+    let references = references(new).into_iter();
+    let added = references.filter_map(|reference| {
+        let secret = reference.secret.filter(|secret| !before.contains(secret))?;
+        Some(BorrowedRight {
+            verb: "get",
+            group: "",
+            resource: "secrets",
+            subresource: "",
+            namespace: secret.namespace.map(str::to_owned),
+            name: secret.name.map(str::to_owned),
+            field: reference.path.child("secretReference").to_string(),
+            or: None,
         })
-        .collect()
+    });
+    added.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// The schema refuses it before; without it nothing of this is judged as a spec that has
+    /// nothing.
+    #[test]
+    fn what_does_not_decode_is_not_taken_for_an_empty_spec() {
+        let secret = json!({"secretReference": {"name": "s", "namespace": "n", "keyPath": "k"}});
+        let mut object = json!({"spec": {
+            "driver": "PostgreSQL", "endpoints": ["no port"],
+            "basicAuth": {"username": secret, "password": secret},
+        }});
+        let rights = borrowed(&object, None);
+        assert_eq!(rights.len(), 2);
+        object["spec"]["capacity"] = json!({"bytes": 1.5});
+        assert_eq!(borrowed(&object, None), rights);
+        let errors = check(&object, None);
+        assert_eq!(errors.len(), 1);
+        let told = errors[0].to_string();
+        assert!(
+            told.starts_with("spec: Invalid value: invalid type: floating point `1.5`"),
+            "{told}"
+        );
+        assert_eq!(warnings(&object, None), [""; 0]);
+        // Before, there was nothing of which could be said that it was allowed already.
+        let mut new = object.clone();
+        new["spec"]["capacity"] = json!({"bytes": 1});
+        assert_eq!(check(&new, Some(&object)).len(), 1);
+    }
 }

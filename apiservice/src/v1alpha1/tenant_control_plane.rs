@@ -16,7 +16,7 @@ use super::{
 };
 use crate::endpoint::Endpoint;
 use crate::meta::NameRule;
-use crate::resource::{Behaviour, Column, Part, Resource, ScalePaths, Scope, Subresource};
+use crate::resource::{Behaviour, Column, Part, Resource, ScalePaths, Scope, Subresource, decodes};
 use crate::rule::kind_schema;
 use crate::schema::{Schema, of_type};
 
@@ -34,6 +34,7 @@ pub static RESOURCE: Resource = Resource {
     subresources: SUBRESOURCES,
     behaviour: Behaviour {
         schema: || &SCHEMA,
+        decode: decodes::<TenantControlPlane>,
         rules: tenant_control_plane_rules::RULES,
         normalize: tenant_control_plane_rules::normalize,
         check: tenant_control_plane_rules::check,

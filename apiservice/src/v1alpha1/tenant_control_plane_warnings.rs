@@ -1,6 +1,7 @@
 //! What a requester should know of a TenantControlPlane that goes through.
 
 use ipnet::IpNet;
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::{
@@ -70,8 +71,10 @@ pub(super) fn warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
             "spec.dataStore: the tenant's data is moved from DataStore {settled} to {wanted}; at the end writes are refused for some seconds and the pods are replaced"
         ));
     }
-    let spec: TenantControlPlaneSpec =
-        serde_json::from_value(new["spec"].clone()).unwrap_or_default();
+    let Ok(spec) = TenantControlPlaneSpec::deserialize(&new["spec"]) else {
+        // It is refused.
+        return warnings;
+    };
     if spec.data_store_assignment.is_some()
         && spec.data_store.as_ref().is_some_and(|it| !it.is_empty())
     {

@@ -73,6 +73,7 @@ fn expressions() {
         "type(1) == int && type('a') == string && type([]) == list && type(object) == map",
         "int('3') == 3 && string(3) == '3' && double('0.5') == 0.5 && uint(3) == 3u",
         "timestamp('2026-01-02T03:04:05Z').getFullYear() == 2026",
+        "timestamp('2026-01-02T3:04:05,5+01:00') == timestamp('2026-01-02T02:04:05.5Z')",
         "timestamp('2026-01-02T03:04:05Z') - timestamp('2026-01-02T03:04:00Z') == duration('5s')",
         "duration('1h30m').getMinutes() == 90 && duration('90m') > duration('1h')",
         "quantity('1Gi').isGreaterThan(quantity('1G')) && quantity('1500m').compareTo(quantity('1.5')) == 0",
@@ -128,6 +129,10 @@ fn errors_are_in_the_words_of_kubernetes() {
         (
             "'a' > 1",
             "expression ''a' > 1' resulted in error: no such overload",
+        ),
+        (
+            "timestamp('20260102T030405Z') == object",
+            "expression 'timestamp('20260102T030405Z') == object' resulted in error: parsing time \"20260102T030405Z\" as \"2006-01-02T15:04:05Z07:00\": cannot parse \"0102T030405Z\" as \"-\"",
         ),
         (
             "9223372036854775807 + 1 == 0",

@@ -16,9 +16,9 @@ pub fn shown(duration: SignedDuration) -> String {
 pub fn call<'a>(name: &str, args: &[Val<'a>]) -> Option<Evaluated<'a>> {
     match (name, args) {
         ("timestamp", [Val::Text(text)]) => {
-            return Some(match text.parse() {
+            return Some(match apiservice::time::read(text) {
                 Ok(time) => Ok(Val::Time(time)),
-                Err(_) => error(format!("parsing time {:?}: cannot parse", &**text)),
+                Err(wrong) => error(wrong.to_string()),
             });
         }
         ("timestamp", [time @ Val::Time(_)]) => return Some(Ok(time.clone())),

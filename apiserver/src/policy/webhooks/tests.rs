@@ -43,10 +43,15 @@ fn conditions() {
     ];
     for (sources, expected) in cases {
         let conditions: Vec<_> = sources.iter().copied().map(condition).collect();
-        let held = holds(&conditions, &Named(&variables));
+        let held = holds(&conditions, &Named(&variables), soon());
         assert_eq!(held, expected.map_err(str::to_owned), "{sources:?}");
     }
-    assert!(holds(&[condition("object.metadata.name")], &Named(&variables)).is_err());
+    let condition = condition("object.metadata.name");
+    assert!(holds(&[condition], &Named(&variables), soon()).is_err());
+}
+
+fn soon() -> std::time::Instant {
+    std::time::Instant::now() + Duration::from_secs(30)
 }
 
 #[test]
@@ -275,4 +280,96 @@ async fn each_patch_is_weighed() {
     let too_large = |why: &Refused| matches!(why, Refused::Failure(Failure::TooLarge(_)));
     assert!(applied.is_err_and(|why| too_large(&why)));
     assert_eq!(*making.0.lock(), [1, 2]);
+}
+
+/// What all conditions of one webhook may take.
+fn long_conditions() -> Configuration {
+    let expression = "object.metadata.labels.all(a, object.metadata.labels.all(b, a != b + 'x'))";
+    let conditions = (0..3).map(|n| json!({"name": format!("c{n}"), "expression": expression}));
+    let config = json!({"metadata": {"name": "c"}, "webhooks": [{
+        "name": "w", "sideEffects": "None", "admissionReviewVersions": ["v1"],
+        "failurePolicy": "Ignore", "clientConfig": {"url": "https://127.0.0.1:1/"},
+        "matchConditions": conditions.collect::<Vec<_>>(),
+        "rules": [{"operations": ["*"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*"]}]}]});
+    Configuration::validating(serde_json::from_value(config).unwrap()).unwrap()
+}
+
+/// Asks a webhook with these conditions about an object with thousands of labels, which it
+/// is not interested in: what is answered, and how long that took.
+async fn with_long_conditions(time: Duration) -> (Result<(), Failure>, Duration) {
+    let webhooks = Webhooks {
+        mutating: Source::known(Default::default()),
+        validating: Source::known([("c".to_owned(), Arc::new(long_conditions()))].into()),
+        metrics: Arc::new(Metrics::new()),
+    };
+    let namespaces = crate::namespaces::Namespaces::for_test(Vec::new());
+    let labels = NamespaceLabels::new(&namespaces, Some("n"));
+    let identity = crate::authn::Identity {
+        user: "a".to_owned(),
+        uid: None,
+        groups: Vec::new(),
+        extra: Default::default(),
+    };
+    let many = (0..5_000).map(|n| (format!("l{n}"), Value::from("v")));
+    let object = json!({"metadata": {"labels": many.collect::<serde_json::Map<_, _>>()}});
+    let attributes = Attributes {
+        operation: Operation::Create,
+        resource: apiservice::find("tenantcontrolplanes").unwrap(),
+        subresource: "",
+        namespace: Some("n"),
+        name: "one".to_owned(),
+        identity: &identity,
+        dry_run: false,
+        options: json!({}),
+        deadline: Instant::now() + time,
+        warnings: &Default::default(),
+        annotations: &Default::default(),
+    };
+    let objects = Objects {
+        new: Some(&object),
+        old: None,
+    };
+    let began = Instant::now();
+    let validated = webhooks.validate(&attributes, &labels, objects).await;
+    (validated, began.elapsed())
+}
+
+/// R7.7: the only worker of a runtime goes on with other requests meanwhile.
+#[test]
+#[allow(clippy::disallowed_methods, reason = "the other task of the test")]
+fn conditions_keep_no_worker_from_others() {
+    let runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = { runtime }.worker_threads(1).enable_all().build().unwrap();
+    let both = runtime.spawn(async {
+        let ticks = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let counted = ticks.clone();
+        let other = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            }
+        });
+        let (passed, took) = with_long_conditions(Duration::from_secs(30)).await;
+        let ticks = ticks.load(std::sync::atomic::Ordering::Relaxed);
+        other.abort();
+        (passed, took, ticks)
+    });
+    let (passed, took, ticks) = runtime.block_on(both).unwrap();
+    assert!(passed.is_ok(), "{passed:?}");
+    assert!(
+        took > Duration::from_millis(20),
+        "too short to tell: {took:?}"
+    );
+    assert!(ticks >= 5, "{ticks} in {took:?}");
+}
+
+/// R7.8: nor are they evaluated when the answer is due, and a short `timeout` leads past no
+/// webhook, whatever the failure policy is.
+#[test]
+fn conditions_end_when_the_answer_is_due() {
+    let runtime = tokio::runtime::Builder::new_multi_thread();
+    let runtime = { runtime }.worker_threads(1).enable_all().build().unwrap();
+    let (refused, took) = runtime.block_on(with_long_conditions(Duration::from_millis(50)));
+    assert!(matches!(refused, Err(Failure::Timeout(_))), "{refused:?}");
+    assert!(took < Duration::from_millis(250), "{took:?}");
 }

@@ -1,6 +1,7 @@
 //! What `kubectl get --subresource=jointoken` prints: a row a token.
 
 use apiservice::resource::Column;
+use apiservice::time;
 use apiservice::v1alpha1::JoinToken;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -71,7 +72,7 @@ fn cells(token: &JoinToken, now: Timestamp) -> Value {
         false => text,
     };
     let ends = token.expiration_timestamp.as_deref();
-    let left = match ends.map(str::parse::<Timestamp>) {
+    let left = match ends.map(time::read) {
         None => "<forever>".to_owned(),
         Some(Err(_)) => "<invalid>".to_owned(),
         Some(Ok(ends)) if ends <= now => "<expired>".to_owned(),

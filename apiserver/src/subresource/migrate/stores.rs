@@ -123,7 +123,7 @@ impl Chooser {
     ) -> Result<Choice<'_>, Failure> {
         let wish = &tenant["spec"]["dataStoreAssignment"];
         let wish: Option<DataStoreAssignment> =
-            serde_json::from_value(wish.clone()).unwrap_or_default();
+            Deserialize::deserialize(wish).map_err(undecodable)?;
         let own = object::meta(tenant, "uid");
         let coming = coming(registry, own).await;
         let mut stores = read(registry, permit, &coming).await?;
@@ -269,7 +269,11 @@ async fn read<V>(
 
 fn decode(entry: &storage::Entry) -> Result<DataStore, Failure> {
     let object = object::decode(&data_store::RESOURCE, entry)?;
-    serde_json::from_value(object).map_err(|error| Failure::Internal(error.to_string()))
+    serde_json::from_value(object).map_err(undecodable)
+}
+
+fn undecodable(error: serde_json::Error) -> Failure {
+    Failure::Internal(error.to_string())
 }
 
 /// What is looked at in a tenant.
