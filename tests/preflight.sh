@@ -44,6 +44,8 @@ wanted_packages() {
     if has dpkg && ! [ -e /etc/ssl/certs/ca-certificates.crt ]; then wanted="$wanted ca-certificates"; fi
     # The headers and the static C library come apart from the compiler.
     if has dpkg && ! [ -e /usr/include/stdio.h ]; then wanted="$wanted libc6-dev"; fi
+    # Environments of Python come apart from Python; a test has its client library in one.
+    if has dpkg && ! python3 -c "import ensurepip, venv" 2>/dev/null; then wanted="$wanted python3-venv"; fi
     printf '%s' "${wanted# }"
 }
 

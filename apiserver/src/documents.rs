@@ -274,6 +274,35 @@ mod tests {
         assert_eq!(ask(&protobuf).unwrap_err().code().as_u16(), 406);
     }
 
+    /// R2.30.
+    #[test]
+    fn the_version_has_what_clients_read_of_it() {
+        let Document { body, .. } = documents().version;
+        let version: Value = serde_json::from_slice(&body).unwrap();
+        let texts = version.as_object().unwrap();
+        let names: Vec<&str> = texts.keys().map(String::as_str).collect();
+        let wanted = [
+            "buildDate",
+            "compiler",
+            "gitCommit",
+            "gitTreeState",
+            "gitVersion",
+            "goVersion",
+            "major",
+            "minor",
+            "platform",
+        ];
+        assert_eq!(names, wanted);
+        let text = |name: &str| texts[name].as_str().unwrap();
+        assert!(texts.values().all(Value::is_string), "{version}");
+        let numbers = format!("v{}.{}.", text("major"), text("minor"));
+        assert!(text("gitVersion").starts_with(&numbers), "{version}");
+        let answer = documents().answer("/version", &[], &headers(JSON));
+        let answer = answer.unwrap().unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        assert_eq!(answer.headers()[header::CONTENT_TYPE], JSON);
+    }
+
     /// R2.16, R2.18.
     #[test]
     fn aggregated_discovery_is_chosen_as_clients_ask() {

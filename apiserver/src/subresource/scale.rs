@@ -226,9 +226,14 @@ fn scale(paths: &ScalePaths, object: &Value) -> Result<Value, Failure> {
     if let Some(selector) = selector.filter(|selector| !selector.is_empty()) {
         status["selector"] = Value::from(selector);
     }
+    // As Kubernetes' own type is written: clients that know no types see no 0 either.
+    let spec = match replicas {
+        0 => json!({}),
+        replicas => json!({"replicas": replicas}),
+    };
     Ok(json!({
         "kind": "Scale", "apiVersion": API_VERSION, "metadata": metadata,
-        "spec": {"replicas": replicas}, "status": status,
+        "spec": spec, "status": status,
     }))
 }
 
@@ -351,6 +356,10 @@ mod tests {
             scale["metadata"],
             json!({"name": "a", "resourceVersion": "7"})
         );
+        let none = json!({"metadata": {"name": "a"}, "spec": {}});
+        let asleep = scaled(paths(), &object, &none).unwrap();
+        assert_eq!(asleep["spec"]["controlPlane"]["deployment"]["replicas"], 0);
+        assert_eq!(super::scale(paths(), &asleep).unwrap()["spec"], json!({}));
         for (replicas, why) in [
             (-1, "must be greater than or equal to 0"),
             (

@@ -46,6 +46,7 @@ pub mod packages;
 pub mod preflight;
 pub mod process;
 pub mod programs;
+pub mod python;
 pub mod record;
 mod volumes;
 pub mod worker;

@@ -154,6 +154,59 @@ pub static MANAGED_FIELDS: GoProgram = GoProgram {
     expected: Duration::from_secs(30),
 };
 
+/// Flux's library for sets of objects, Argo CD's for a cluster, controller-runtime, and Helm 4:
+/// clients that judge our API, for tests of it.
+pub static FLUX: GoProgram = GoProgram {
+    name: "flux",
+    links: &[],
+    package: ".",
+    module: "github.com/fluxcd/pkg/ssa",
+    variables: &[],
+    go_mod: source!("flux", "go.mod"),
+    go_sum: source!("flux", "go.sum"),
+    main: Some(source!("flux", "main.go")),
+    expected: Duration::from_secs(60),
+};
+
+/// See [`FLUX`].
+pub static ARGO_CD: GoProgram = GoProgram {
+    name: "argocd",
+    links: &[],
+    package: ".",
+    module: "github.com/argoproj/argo-cd/gitops-engine",
+    variables: &[],
+    go_mod: source!("argocd", "go.mod"),
+    go_sum: source!("argocd", "go.sum"),
+    main: Some(source!("argocd", "main.go")),
+    expected: Duration::from_secs(60),
+};
+
+/// See [`FLUX`].
+pub static CONTROLLER_RUNTIME: GoProgram = GoProgram {
+    name: "controllerruntime",
+    links: &[],
+    package: ".",
+    module: "sigs.k8s.io/controller-runtime",
+    variables: &[],
+    go_mod: source!("controllerruntime", "go.mod"),
+    go_sum: source!("controllerruntime", "go.sum"),
+    main: Some(source!("controllerruntime", "main.go")),
+    expected: Duration::from_secs(30),
+};
+
+/// See [`FLUX`].
+pub static HELM_4: GoProgram = GoProgram {
+    name: "helm4",
+    links: &[],
+    package: "helm.sh/helm/v4/cmd/helm",
+    module: "helm.sh/helm/v4",
+    variables: &["helm.sh/helm/v4/internal/version.version={version}"],
+    go_mod: source!("helm4", "go.mod"),
+    go_sum: source!("helm4", "go.sum"),
+    main: None,
+    expected: Duration::from_secs(90),
+};
+
 /// kine, by which API servers keep their data in SQL databases; for tests of tenants in
 /// those, no part of the management cluster.
 pub static KINE: GoProgram = GoProgram {
@@ -408,10 +461,9 @@ mod tests {
 
     #[test]
     fn every_program_has_a_version() {
-        for program in ALL
-            .into_iter()
-            .chain([&INFORMER, &MANAGED_FIELDS, &KINE, &NATS])
-        {
+        let of_tests = [&INFORMER, &MANAGED_FIELDS, &KINE, &NATS];
+        let clients = [&FLUX, &ARGO_CD, &CONTROLLER_RUNTIME, &HELM_4];
+        for program in ALL.into_iter().chain(of_tests).chain(clients) {
             assert!(program.version().starts_with('v'), "{}", program.name);
         }
         assert_eq!(KUBERNETES.version(), "v1.36.3");
