@@ -21,8 +21,8 @@ enum Kind {
     AesGcm(LessSafeKey),
     /// Initial vector of 16 bytes, then the text, padded; nothing is authenticated.
     AesCbc {
-        seal: PaddedBlockEncryptingKey,
-        open: PaddedBlockDecryptingKey,
+        seal: Box<PaddedBlockEncryptingKey>,
+        open: Box<PaddedBlockDecryptingKey>,
     },
     /// Nonce of 24 bytes, then the text with its tag; the place is not authenticated.
     SecretBox(XSalsa20Poly1305),
@@ -53,8 +53,8 @@ impl Cipher {
         };
         let key = || UnboundCipherKey::new(algorithm, secret).ok();
         Some(Cipher(Kind::AesCbc {
-            seal: PaddedBlockEncryptingKey::cbc_pkcs7(key()?).ok()?,
-            open: PaddedBlockDecryptingKey::cbc_pkcs7(key()?).ok()?,
+            seal: PaddedBlockEncryptingKey::cbc_pkcs7(key()?).ok()?.into(),
+            open: PaddedBlockDecryptingKey::cbc_pkcs7(key()?).ok()?.into(),
         }))
     }
 

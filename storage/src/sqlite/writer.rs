@@ -430,10 +430,10 @@ impl Writer {
 
     /// Empties the write-ahead log.
     async fn empty(&mut self, _quiet: Quiet) {
-        if let Some(connection) = self.connection.as_mut() {
-            if let Err(error) = empty_log(connection).await {
-                warn!(%error, "the write-ahead log was not emptied");
-            }
+        if let Some(connection) = self.connection.as_mut()
+            && let Err(error) = empty_log(connection).await
+        {
+            warn!(%error, "the write-ahead log was not emptied");
         }
         self.trimmed();
     }
