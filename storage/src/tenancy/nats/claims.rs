@@ -19,8 +19,10 @@ use super::jetstream::{JetStream, Message};
 use crate::tenancy::{Claim, TenancyError};
 
 mod index;
+mod standing;
 
 pub use index::Entered;
+pub use standing::{Names, Standing, otherwise};
 
 /// The stream.
 const NAME: &str = "steward_claims";
@@ -50,98 +52,12 @@ pub struct Stored {
     sequence: u64,
 }
 
-/// How a claim stands.
-pub enum Standing {
-    /// Nobody has either of the names.
-    Absent,
-    /// The tenant has the names, or one of them: it was interrupted. What stands with the
-    /// schema, and with the user.
-    Held {
-        schema: Option<Box<Stored>>,
-        user: Option<Box<Stored>>,
-    },
-    /// The tenant has one of the names together with another one.
-    Otherwise(Claim),
-}
-
-impl Standing {
-    /// Whether it has both.
-    pub fn is_whole(&self) -> bool {
-        let Standing::Held { schema, user } = self else {
-            return false;
-        };
-        schema.is_some() && user.is_some()
-    }
-
-    /// What is stored, if it is the tenant's.
-    pub fn record(&self) -> Option<&Record> {
-        let Standing::Held { schema, user } = self else {
-            return None;
-        };
-        schema.as_ref().or(user.as_ref()).map(|it| &it.record)
-    }
-
-    /// The number of the older of its messages, by which claims are in the order in which they
-    /// were made.
-    fn since(&self) -> Option<u64> {
-        let Standing::Held { schema, user } = self else {
-            return None;
-        };
-        let numbers = [schema, user].into_iter().flatten();
-        numbers.map(|it| it.sequence).min()
-    }
-}
-
 fn subject_of_schema(claim: &Claim) -> String {
     format!("claims.schema.{}", hex::encode(&claim.schema))
 }
 
 fn subject_of_user(claim: &Claim) -> String {
     format!("claims.user.{}", hex::encode(&claim.user))
-}
-
-/// What stands with the two names of a claim, of whomever.
-pub struct Names {
-    schema: Option<Stored>,
-    user: Option<Stored>,
-}
-
-impl Names {
-    /// How the claim stands.
-    ///
-    /// # Errors
-    /// [`TenancyError::SchemaTaken`] if another uid holds a name.
-    pub fn standing(&self, claim: &Claim) -> Result<Standing, TenancyError> {
-        for (what, name, found) in [
-            ("schema", &claim.schema, &self.schema),
-            ("user", &claim.user, &self.user),
-        ] {
-            let Some(found) = found.as_ref().map(|it| &it.record.claim) else {
-                continue;
-            };
-            if found.uid != claim.uid {
-                return Err(TenancyError::SchemaTaken {
-                    what: format!("{what} {name:?}"),
-                    uid: found.uid.clone(),
-                    namespace: found.namespace.clone(),
-                    name: found.name.clone(),
-                });
-            }
-            if !found.is_same_hold(claim) {
-                return Ok(Standing::Otherwise(found.clone()));
-            }
-        }
-        Ok(self.own(claim).unwrap_or(Standing::Absent))
-    }
-
-    /// What the tenant has of them, whoever has the other one: it was interrupted, and that
-    /// one given away.
-    pub fn own(&self, claim: &Claim) -> Option<Standing> {
-        let own = |it: &&Stored| it.record.claim.is_same_hold(claim);
-        let [schema, user] = [&self.schema, &self.user]
-            .map(|it| it.as_ref().filter(own).map(|it| Box::new(it.clone())));
-        (schema.is_some() || user.is_some()).then_some(Standing::Held { schema, user })
-    }
 }
 
 /// The stream, by one connection.
@@ -258,17 +174,23 @@ impl<'a> Claims<'a> {
     pub async fn take(&self, claim: &Claim) -> Result<(), TenancyError> {
         let entered = self.enter(claim).await?;
         let taken = self.take_names(claim).await;
-        match (&taken, entered) {
+        match &taken {
             // Whoever was refused the same names meanwhile may have removed it.
-            (Ok(()), _) => self.enter(claim).await.map(drop)?,
-            (Err(TenancyError::SchemaTaken { .. } | TenancyError::Refused(_)), Some(ours)) => {
-                if self.names(claim).await?.own(claim).is_none() {
-                    self.delete(ours).await?;
-                }
+            Ok(()) => self.enter(claim).await.map(drop)?,
+            Err(TenancyError::SchemaTaken { .. } | TenancyError::Refused(_)) => {
+                self.leave(claim, entered).await?;
             }
-            _ => {}
+            Err(_) => {}
         }
         taken
+    }
+
+    /// Deletes the entry that this call has written, unless it leads to a name.
+    async fn leave(&self, claim: &Claim, entered: Option<u64>) -> Result<(), TenancyError> {
+        match entered {
+            Some(ours) if self.names(claim).await?.own(claim).is_none() => self.delete(ours).await,
+            _ => Ok(()),
+        }
     }
 
     async fn take_names(&self, claim: &Claim) -> Result<(), TenancyError> {
@@ -397,12 +319,4 @@ fn read(message: &Message) -> Result<Stored, TenancyError> {
         record,
         sequence: message.sequence,
     })
-}
-
-/// What is said of a tenant that has claimed something else.
-pub fn otherwise(found: &Claim) -> String {
-    format!(
-        "this tenant control plane has claimed schema {:?} with user {:?}, not as it asks now",
-        found.schema, found.user
-    )
 }
