@@ -216,7 +216,8 @@ async fn claims_of_before_are_found() {
     let found = next.claims("1").await;
     assert_eq!(found, Ok(vec![granted(&b), a.clone()]));
     let cost = requests(&server).await - before;
-    assert!(cost <= 10, "{cost} requests");
+    // Those for the two claims that it has, and those of who connects.
+    assert!(cost <= 13, "{cost} requests");
 
     // They are held as ever.
     let outdated = next.check(&a, Some(&secret())).await;
@@ -245,8 +246,6 @@ async fn an_interruption_hides_no_name() {
     let (a, first) = (claim("1", "a", "u"), claim("0", "first", "first"));
     prepare(&*tenancy, &first).await.unwrap();
     prepare(&*tenancy, &a).await.unwrap();
-    tenancy.revoke(&a).await.unwrap();
-    tenancy.drop_data(&a).await.unwrap();
 
     // The schema alone: found, taken up again, and given back.
     let hex_of_u = "75";
