@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 use storage::Store;
 use storage::seal::Sealing;
 
+use crate::args::Args;
 use crate::metrics::Metrics;
 use crate::registry::Clock;
 
@@ -28,9 +29,10 @@ const LOOK: Duration = Duration::from_secs(10);
 /// Between attempts to bring values to their form.
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// The file, and whether it is followed.
+/// Where the store is, the file that says how it is kept, and whether that is followed.
 #[derive(Clone)]
 pub struct Encryption {
+    directory: PathBuf,
     file: Option<PathBuf>,
     reload: bool,
     metrics: Arc<Metrics>,
@@ -38,29 +40,40 @@ pub struct Encryption {
 }
 
 /// What a file said.
-pub struct Loaded {
+struct Loaded {
     sealing: Sealing,
     /// Of its content.
     seen: Option<[u8; 32]>,
 }
 
 impl Encryption {
-    /// Without a file values are kept as they are. `reload`: it is followed while the server
-    /// runs.
-    pub fn new(file: Option<PathBuf>, reload: bool, metrics: Arc<Metrics>, clock: Clock) -> Self {
+    /// Without a file values are kept as they are.
+    pub fn new(args: &Args, metrics: Arc<Metrics>, clock: Clock) -> Self {
         Self {
-            file,
-            reload,
+            directory: args.data_dir.clone(),
+            file: args.encryption_provider_config.clone(),
+            reload: args.encryption_provider_config_automatic_reload,
             metrics,
             clock,
         }
+    }
+
+    /// Opens the store as the file says; with a digest of the file.
+    ///
+    /// # Errors
+    /// Why it cannot be opened, with the name of the file or of the directory.
+    pub async fn open(&self) -> Result<(Store, Option<[u8; 32]>), String> {
+        let Loaded { sealing, seen } = self.load().await?;
+        let store = storage::sqlite::open_sealed(&self.directory, sealing).await;
+        let store = store.map_err(|error| format!("{}: {error}", self.directory.display()))?;
+        Ok((store, seen))
     }
 
     /// Reads the file.
     ///
     /// # Errors
     /// A sentence with its name and what is wrong with it.
-    pub async fn load(&self) -> Result<Loaded, String> {
+    async fn load(&self) -> Result<Loaded, String> {
         let Some(file) = self.file.clone() else {
             return Ok(Loaded {
                 sealing: Sealing::default(),
@@ -128,17 +141,6 @@ impl Encryption {
         let taken = store.seal(loaded.sealing).await;
         taken.map_err(|error| format!("the encryption configuration cannot be used: {error}"))?;
         Ok(loaded.seen)
-    }
-}
-
-impl Loaded {
-    /// Opens the store with it.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub async fn open(self, directory: &Path) -> Result<(Store, Option<[u8; 32]>), storage::Error> {
-        let store = storage::sqlite::open_sealed(directory, self.sealing).await?;
-        Ok((store, self.seen))
     }
 }
 

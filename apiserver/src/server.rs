@@ -208,12 +208,7 @@ pub async fn start(args: &Args, client: kube::Client, clock: Clock) -> Result<Ru
         chooser: Chooser::default(),
         leaving: leaving.clone(),
     });
-    let encryption = Encryption::new(
-        args.encryption_provider_config.clone(),
-        args.encryption_provider_config_automatic_reload,
-        metrics.clone(),
-        clock.clone(),
-    );
+    let encryption = Encryption::new(args, metrics.clone(), clock.clone());
     let registration = Registration::new(
         client.clone(),
         Place {
@@ -258,7 +253,6 @@ pub async fn start(args: &Args, client: kube::Client, clock: Clock) -> Result<Ru
         Arc::new(Quota::new(args.bounds())),
         live,
         encryption,
-        args.data_dir.clone(),
         clock,
         running.drain.clone(),
         running.done.clone(),
@@ -319,12 +313,11 @@ async fn keep_store(
     quota: Arc<Quota>,
     live: Live,
     encryption: Encryption,
-    directory: std::path::PathBuf,
     clock: Clock,
     drain: CancellationToken,
     done: CancellationToken,
 ) {
-    let opening = open(&context, &encryption, &directory);
+    let opening = open(&context, &encryption);
     let Some((store, seen)) = done.run_until_cancelled(opening).await else {
         return;
     };
@@ -360,23 +353,12 @@ async fn keep_store(
 }
 
 /// The store, and what the encryption configuration was that it was opened with.
-async fn open(
-    context: &Context,
-    encryption: &Encryption,
-    directory: &std::path::Path,
-) -> (Store, Option<[u8; 32]>) {
+async fn open(context: &Context, encryption: &Encryption) -> (Store, Option<[u8; 32]>) {
     loop {
-        let opened = match encryption.load().await {
-            Ok(loaded) => loaded
-                .open(directory)
-                .await
-                .map_err(|error| error.to_string()),
-            Err(why) => Err(why),
-        };
-        match opened {
+        match encryption.open().await {
             Ok(opened) => return opened,
             Err(error) => {
-                tracing::error!(%error, directory = %directory.display(), "cannot open the store");
+                tracing::error!(%error, "cannot open the store");
                 context.store_guard.closed(error);
                 tokio::time::sleep(OPEN_AGAIN).await;
             }

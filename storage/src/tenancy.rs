@@ -135,6 +135,9 @@ pub enum Access {
     /// Those, and a password of before still lets somebody in for whom it was kept long
     /// enough. [`Tenancy::prepare`] ends that.
     Former,
+    /// Those, given by a key of the administrator's of before. It takes nothing from the
+    /// tenant; [`Tenancy::prepare`] gives them by the one of now.
+    Outdated,
     /// Others; a sentence says how they differ. [`Tenancy::prepare`] repairs it.
     Differs(String),
     /// The claim stands, and the data is gone: its database was dropped, or is being
@@ -211,7 +214,7 @@ pub trait Tenancy: Send + Sync {
     async fn verify(&self) -> Result<Health, TenancyError>;
 
     /// What the tenant control plane with this uid has claimed, oldest first.
-    /// Reads all claims of the datastore: ask once, then [`Tenancy::check`].
+    /// May read all claims of the datastore: ask once, then [`Tenancy::check`].
     async fn claims(&self, uid: &str) -> Result<Vec<Claim>, TenancyError>;
 
     /// The uids of all tenant control planes that have claimed anything. Reads all

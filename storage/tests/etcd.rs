@@ -135,6 +135,7 @@ async fn a_certificate_of_the_tenant_before_opens_nothing() {
         role: Some(Claim::role_of("a_b", uid)),
         stage: Stage::Serving,
         prefix: None,
+        replicas: None,
         ..claim(uid, "a_b", &format!("a_b_{uid}"))
     };
     let key = "/a_b/registry/x";

@@ -9,7 +9,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use lab::claim;
 use lab::nats::{
-    File, Nats, Settings, ask, connection, credentials, enter, kine, start, start_with, tenant,
+    File, Nats, Settings, ask, connection, credentials, enter, granted, kine, start, start_with,
+    tenant,
 };
 use lab::sql::{Kine, secret};
 use nkeys::KeyPair;
@@ -133,7 +134,7 @@ async fn a_tenant_lives_and_leaves_nothing() {
     prepare(&*tenancy, &a).await.unwrap();
     assert_eq!(tenancy.check(&a, Some(&secret())).await, Ok(Access::Exact));
     assert_eq!(tenancy.check(&a, None).await, Ok(Access::Exact));
-    assert_eq!(tenancy.claims("1").await, Ok(vec![a.clone()]));
+    assert_eq!(tenancy.claims("1").await, Ok(vec![granted(&a)]));
 
     // What is as it should be is not written again (rule 20).
     let quiet = everything(&server);
@@ -273,7 +274,8 @@ async fn names_belong_to_whom_they_were_given() {
     assert_eq!(tenancy.check(&a, Some(&secret())).await, Ok(Access::Exact));
     let second = claim("1", "c", "w");
     prepare(&*tenancy, &second).await.unwrap();
-    assert_eq!(tenancy.claims("1").await, Ok(vec![a, second]));
+    let both = vec![granted(&a), granted(&second)];
+    assert_eq!(tenancy.claims("1").await, Ok(both));
 }
 
 #[tokio::test]
@@ -488,7 +490,7 @@ async fn hostile_names_are_refused_and_leave_nothing() {
     );
     assert_eq!(
         tenancy.claims(&hostile.uid).await,
-        Ok(vec![hostile.clone()])
+        Ok(vec![granted(&hostile)])
     );
     File::of(&hostile);
     assert!(credentials(&hostile).starts_with("-----BEGIN"));
@@ -584,7 +586,7 @@ async fn a_server_that_was_away_is_found_again() {
     );
     server.start_again().unwrap();
     tenancy.verify().await.unwrap();
-    assert_eq!(tenancy.claims("1").await, Ok(vec![a.clone()]));
+    assert_eq!(tenancy.claims("1").await, Ok(vec![granted(&a)]));
     assert_eq!(tenancy.check(&a, Some(&secret())).await, Ok(Access::Exact));
 }
 

@@ -10,11 +10,11 @@ use std::{
 use apiservice::{
     condition::reason,
     names,
-    v1alpha1::{DataStore, DataStoreStatus, PendingCleanup},
+    v1alpha1::{DataStore, DataStoreStatus, Driver, PendingCleanup},
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use storage::tenancy::{Claim, Data, Stage, Tenancy, TenancyError};
+use storage::tenancy::{Claim, Data, Stage, Tenancy, TenancyError, nats};
 
 use crate::apply;
 use crate::apply::objects::failed;
@@ -54,7 +54,7 @@ pub async fn grant(ctx: &Context, world: &World, grant: &Grant) -> Outcome {
             store.prepare(&claim, password.as_ref(), data),
         )
         .await?;
-        Ok(Some(claim))
+        stored(ctx, store.as_ref(), world, claim).await.map(Some)
     }
     .await;
     let data_store = world
@@ -95,7 +95,7 @@ pub async fn grant(ctx: &Context, world: &World, grant: &Grant) -> Outcome {
                 finding: None,
             }
         }
-        Ok(Some(held)) if held != *claim => Outcome::Failed {
+        Ok(Some(held)) if !is_planned(&held, claim, world) => Outcome::Failed {
             reason: reason::PROVISIONING.into(),
             message: format!(
                 "schema {} and user {} are claimed for this tenant already and stay its own",
@@ -127,6 +127,33 @@ async fn take_word_back(ctx: &Context, world: &World) {
         let (tenant, word) = (world.tenant_name(), names::ANNOTATION_START_EMPTY);
         tracing::warn!(tenant, "annotation {word} is still there: {message}");
     }
+}
+
+/// What is stored of a claim after its grant. In NATS that is more than was asked for: how many
+/// copies the bucket has.
+async fn stored(
+    ctx: &Context,
+    store: &dyn Tenancy,
+    world: &World,
+    claim: Claim,
+) -> Result<Claim, StoreError> {
+    if place::driver(world) != Driver::NATS {
+        return Ok(claim);
+    }
+    let found = timed(ctx, timing::STORE_DEADLINE, store.claims(&claim.uid)).await?;
+    Ok(health::settle(&claim, &found))
+}
+
+/// Whether what is held is what the rest of the plan was made for.
+fn is_planned(held: &Claim, planned: &Claim, world: &World) -> bool {
+    let endpoints = world.data_store.as_ref().map_or(0, |store| {
+        store.spec.driver.endpoints(&store.spec.endpoints).len()
+    });
+    let resolved = |claim: &Claim| Claim {
+        replicas: Some(nats::copies(claim, endpoints)),
+        ..claim.clone()
+    };
+    resolved(held) == resolved(planned)
 }
 
 /// Everything that the store has claimed for the uid of `claim`.
@@ -666,6 +693,7 @@ mod tests {
             let claim = |uid: &&str| Claim {
                 stage: Stage::Serving,
                 prefix: None,
+                replicas: None,
                 uid: (*uid).into(),
                 namespace: "n".into(),
                 name: "t".into(),

@@ -158,10 +158,13 @@ async fn check(ctx: &Context, name: &NamespacedName, uid: &str) -> Option<Checke
     let in_secret = || password_of(ctx, &tenant, driver(ctx, &data_store));
     let with = known.or_else(in_secret);
     let work = tenancy.check(&claim, with.as_ref());
+    let mut held = held;
     let access = match tokio::time::timeout(timing::STORE_DEADLINE, work).await {
         Ok(Ok(access)) => {
-            if access == Access::Former {
-                end_former(ctx, tenancy.as_ref(), &claim, with.as_ref()).await;
+            if matches!(access, Access::Former | Access::Outdated)
+                && renew(ctx, tenancy.as_ref(), &claim, with.as_ref(), &access).await
+            {
+                held = Some(again(ctx, tenancy.as_ref(), &claim, data_store).await?);
             }
             health::access(access)
         }
@@ -176,22 +179,52 @@ async fn check(ctx: &Context, name: &NamespacedName, uid: &str) -> Option<Checke
     })
 }
 
-/// Ends a password of before whose time is over. That does not wait for a plan, which a tenant
-/// that is paused does not have: it may have been changed because somebody else knows it.
-async fn end_former(ctx: &Context, tenancy: &dyn Tenancy, claim: &Claim, with: Option<&Password>) {
+/// Gives the rights anew where that changes nothing for the tenant: it ends a password of
+/// before whose time is over, or gives them by the administrator's key of now. It does not wait
+/// for a plan, which a tenant that is paused does not have: a password may have been changed
+/// because somebody else knows it, and the key of before may be about to go. Whether it is done.
+async fn renew(
+    ctx: &Context,
+    tenancy: &dyn Tenancy,
+    claim: &Claim,
+    with: Option<&Password>,
+    found: &Access,
+) -> bool {
     if with.is_none() || !ctx.leadership.leads() {
-        return;
+        return false;
     }
     let work = tenancy.prepare(claim, with, Data::Kept);
     let work = tokio::time::timeout(timing::STORE_DEADLINE, work);
     let tenant = format!("{}/{}", claim.namespace, claim.name);
     match ctx.leadership.hold(work).await {
-        Some(Ok(Ok(()))) => tracing::info!(tenant, "a password of before lets nobody in any more"),
+        Some(Ok(Ok(()))) => {
+            tracing::info!(tenant, ?found, "rights in the DataStore are renewed");
+            return true;
+        }
         Some(Ok(Err(error))) => {
-            tracing::warn!(tenant, %error, "a password of before still lets somebody in");
+            tracing::warn!(tenant, ?found, %error, "rights in the DataStore are not renewed");
         }
         Some(Err(_)) | None => {}
     }
+    false
+}
+
+/// What a tenant holds after its rights were renewed: more may be stored of it than before.
+/// `None`: that cannot be read, and is searched for anew.
+async fn again(
+    ctx: &Context,
+    tenancy: &dyn Tenancy,
+    claim: &Claim,
+    data_store: String,
+) -> Option<Held> {
+    let found = tokio::time::timeout(timing::STORE_DEADLINE, tenancy.claims(&claim.uid)).await;
+    let Ok(Ok(found)) = found else {
+        ctx.facts
+            .update_tenant(&claim.uid, |facts| facts.held = None);
+        return None;
+    };
+    let claim = health::settle(claim, &found);
+    Some(Held { data_store, claim })
 }
 
 /// The data is in one datastore, and frozen in another: whoever moved it ended before it could

@@ -100,17 +100,15 @@ pub fn refused(error: &ConnectError) -> StoreReport {
 /// The claim that a tenant is given: `wished` if it holds that, else the oldest
 /// that it holds, for that is where its data is; `wished` again if it holds none.
 pub fn settle(wished: &Claim, found: &[Claim]) -> Claim {
-    if found.contains(wished) {
-        return wished.clone();
-    }
-    let own = found.iter().find(|claim| claim.uid == wished.uid);
-    own.unwrap_or(wished).clone()
+    let same = found.iter().find(|claim| claim.is_same_hold(wished));
+    let own = || found.iter().find(|claim| claim.uid == wished.uid);
+    same.or_else(own).unwrap_or(wished).clone()
 }
 
 /// What a check found.
 pub fn access(access: Access) -> AccessFact {
     match access {
-        Access::Exact | Access::Former => AccessFact::Granted,
+        Access::Exact | Access::Former | Access::Outdated => AccessFact::Granted,
         Access::Differs(how) => AccessFact::Revoked(how),
         Access::Unclaimed => AccessFact::Unclaimed,
         Access::Lost(what) => AccessFact::Lost(what),
@@ -139,6 +137,7 @@ mod tests {
     use storage::tenancy::Stage;
 
     use super::*;
+    use crate::tenant::testing::Lab;
 
     fn health() -> Health {
         Health {
@@ -158,6 +157,7 @@ mod tests {
         let claim = |uid: &str, schema: &str| Claim {
             stage: Stage::Serving,
             prefix: None,
+            replicas: None,
             uid: uid.into(),
             namespace: "n".into(),
             name: "t".into(),
@@ -170,6 +170,32 @@ mod tests {
         assert_eq!(settle(&wished, &found), claim("1", "a"));
         assert_eq!(settle(&claim("1", "b"), &found), claim("1", "b"));
         assert_eq!(settle(&wished, &[claim("2", "not-its")]), wished);
+    }
+
+    /// rule 15: Ready is lost by what a tenant has lost, and by nothing that is merely to be
+    /// written anew.
+    #[test]
+    fn what_takes_nothing_from_a_tenant_leaves_it_ready() {
+        use apiservice::condition::tenant::READY;
+        for (found, ready) in [
+            (Access::Exact, true),
+            (Access::Former, true),
+            (Access::Outdated, true),
+            (Access::Differs("the user does not exist".into()), false),
+            (Access::Lost("the bucket does not exist".into()), false),
+        ] {
+            let mut lab = Lab::ready();
+            lab.later(4);
+            lab.world.store.access = Some(access(found.clone()));
+            let plan = lab.pass();
+            assert_eq!(
+                lab.condition(READY).starts_with("True"),
+                ready,
+                "{found:?}: {}",
+                lab.told()
+            );
+            assert!(!ready || plan.is_quiet(), "{found:?}: {plan}");
+        }
     }
 
     #[test]

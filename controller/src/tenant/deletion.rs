@@ -16,7 +16,7 @@ use crate::cluster::kinds::ObjectKind;
 use crate::tenant::backing::{moving, store};
 use crate::tenant::has_finalizer;
 use crate::tenant::plan::{EventStep, ObjectKey, Plan, Step, Waiting};
-use crate::tenant::world::{AccessFact, CredentialsFact, World};
+use crate::tenant::world::{CredentialsFact, World};
 
 /// How long names stay claimed for pods that do not end: twice as long as
 /// Kubernetes gives them. Those of a node that is gone never end; their user is
@@ -139,7 +139,7 @@ pub fn misses_claim(world: &World) -> bool {
 
 /// What there is to clean up in the database, and whether it can be done.
 enum Leftover {
-    /// Nothing was ever made there, or it is somebody else's.
+    /// Nothing was ever made there.
     Nothing,
     Here,
     /// Already on the DataStore's list.
@@ -160,13 +160,8 @@ fn place(world: &World) -> Leftover {
     if world.deferred {
         return Leftover::Recorded;
     }
-    if matches!(
-        world.store.access,
-        Some(AccessFact::Taken { .. } | AccessFact::Refused(_))
-    ) && !has_been_granted(world)
-    {
-        return Leftover::Nothing;
-    }
+    // Also for a tenant that was refused: a try that ended half-way may have left its claim,
+    // and what stands under it. Where there is none, the search costs a few reads.
     let Some(data_store) = store::data_store(world) else {
         return Leftover::Nothing;
     };

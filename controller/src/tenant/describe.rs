@@ -102,6 +102,7 @@ impl fmt::Display for Names<'_> {
             role: _,
             stage: _,
             prefix: _,
+            replicas: _,
         } = self.0;
         write!(
             f,

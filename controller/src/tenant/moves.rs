@@ -276,6 +276,7 @@ fn keys_stay_as_they_are() {
     assert_eq!(there.prefix(false), sql.prefix(true));
     let old = Claim {
         prefix: None,
+        replicas: None,
         ..sql
     };
     let there = store::moved(tenant, &old, Driver::MySQL, Driver::Etcd);

@@ -814,6 +814,45 @@ fn a_deletion_in_the_wrong_database_is_made_up_for() {
     assert_eq!(recorded(&lab.plan()), Some(("default".to_owned(), false)));
 }
 
+/// rule 18: what a try has left that was refused half-way is known to the database alone.
+#[test]
+fn a_tenant_that_was_refused_is_looked_for_when_it_is_deleted() {
+    for access in [
+        AccessFact::Refused("grant: access denied to user 'boss'".to_owned()),
+        AccessFact::Taken {
+            by: "tenants/other (uid 7)".to_owned(),
+        },
+    ] {
+        let mut lab = Lab::new();
+        lab.carry_out(&Step::AddFinalizer);
+        lab.world.store.access = Some(access);
+        lab.pass();
+        deleted(&mut lab);
+        assert!(lab.world.store.held.is_none());
+        let plan = lab.plan();
+        let searched: Vec<&str> = plan
+            .steps
+            .iter()
+            .filter_map(|step| match step {
+                Step::RevokeAccess(_) => Some("revoke"),
+                Step::DropData(_) => Some("drop"),
+                Step::ReleaseClaim(_) => Some("release"),
+                Step::ReleaseFinalizer => Some("go"),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(searched, ["revoke", "drop", "release", "go"], "{plan}");
+        // Where the database is away it is made up for, as of one of which nothing is known.
+        lab.world.store.health = Some(Err(StoreProblem {
+            kind: StoreProblemKind::Unreachable,
+            message: "deadline exceeded".to_owned(),
+        }));
+        let plan = lab.plan();
+        let recorded = |step: &Step| matches!(step, Step::DeferDeletion { known: false, .. });
+        assert!(plan.steps.iter().any(recorded), "{plan}");
+    }
+}
+
 /// The controller ends between the release of a claim and that of the finalizer. Whoever
 /// finds no claim then is not to wait for one.
 #[test]

@@ -43,6 +43,7 @@ pub fn claim() -> Claim {
         role: None,
         stage: Stage::Serving,
         prefix: None,
+        replicas: None,
     }
 }
 

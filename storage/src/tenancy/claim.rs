@@ -82,6 +82,10 @@ pub struct Claim {
     /// encrypted with AES-GCM or by a KMS can be decrypted under their whole key alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix: Option<String>,
+    /// Copies of its bucket in NATS, as they were found there last: kine takes a bucket with
+    /// this number and no other. `None`: they are not known; and in other drivers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<usize>,
 }
 
 impl Claim {

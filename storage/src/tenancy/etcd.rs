@@ -414,6 +414,7 @@ mod tests {
             role: None,
             stage: Stage::Serving,
             prefix: None,
+            replicas: None,
         }
     }
 

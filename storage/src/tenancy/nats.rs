@@ -73,20 +73,26 @@ mod token;
 
 use account::{Found, Signers, Wanted};
 use bucket::Bucket;
-use claims::{Claims, Standing, otherwise};
+use claims::{Claims, Entered, Standing, otherwise};
 use connection::{Kept, Link};
 use credentials::Administrator;
 pub use credentials::of_tenant as credentials;
 use jetstream::JetStream;
 use system::System;
 
-/// How many copies of its data a tenant has in a NATS with so many endpoints (`replicas` of
-/// kine's endpoint): three servers and more are a cluster.
+/// How many copies of its data a tenant gets in a NATS with so many endpoints: three servers
+/// and more are a cluster.
 pub fn replicas(endpoints: usize) -> usize {
     match endpoints {
         0..=2 => 1,
         _ => 3,
     }
+}
+
+/// How many copies kine has to ask for (`replicas` of its endpoint) of a tenant whose claim
+/// this is: those that its bucket has, else those that it gets with so many endpoints.
+pub fn copies(claim: &Claim, endpoints: usize) -> usize {
+    claim.replicas.unwrap_or_else(|| replicas(endpoints))
 }
 
 /// Administration of one NATS.
@@ -96,6 +102,7 @@ pub struct Nats {
     system: System,
     /// In the account with the claims.
     claims: Kept,
+    entered: Entered,
 }
 
 impl Nats {
@@ -106,6 +113,7 @@ impl Nats {
             administrator: Administrator::of(connection)?,
             system: System::new(),
             claims: Kept::default(),
+            entered: Entered::default(),
         })
     }
 
@@ -166,11 +174,22 @@ impl Nats {
         }
     }
 
-    /// Whether the tenant has the claim, or one of its names.
+    /// Whether the tenant has the claim, or one of its names, whoever has the other one: what
+    /// is done under it is done in an account that is made from its uid.
+    ///
+    /// # Errors
+    /// [`TenancyError::SchemaTaken`] if it has neither, and another uid has one.
     async fn holds(&self, claim: &Claim) -> Result<bool, TenancyError> {
         names::admit(claim)?;
         serving(claim)?;
-        Ok(matches!(self.standing(claim).await?, Standing::Held { .. }))
+        let Some(claims) = Nats::claims(self).await? else {
+            return Ok(false);
+        };
+        let names = claims.names(claim).await?;
+        match names.own(claim) {
+            Some(_) => Ok(true),
+            None => names.standing(claim).map(|_| false),
+        }
     }
 
     /// As the administrator in an account.
@@ -252,7 +271,7 @@ impl Nats {
         let account = self.account(&keys::account_of(claim)).await?;
         let wanted = self.open(claim, password, account.as_ref());
         self.make(&wanted, account.as_ref()).await?;
-        if claims.note(claim, &bucket.made).await? {
+        if claims.note(claim, &bucket).await? {
             return Ok(());
         }
         // Somebody was faster and took the claim away: what was given has to go.
@@ -329,11 +348,17 @@ impl Nats {
             signers.current = Some(keys::tenants_signer(claim, password).public_key());
         }
         let wanted = Wanted::of_tenant(claim, &self.administrator.seed, &signers);
-        if signers.current.is_none() || !wanted.is(found, &self.administrator.operator) {
+        let outdated = !wanted.is(found, &self.administrator.operator);
+        if signers.current.is_none() || (outdated && !wanted.gives_the_same(found)) {
             return Ok(Access::Differs(format!(
                 "account {} does not give exactly its rights to the tenant's user",
                 wanted.account
             )));
+        }
+        let own = keys::administrators_signer(&self.administrator.seed, &wanted.account);
+        if password.is_none() && !found.lets_in(&own) {
+            // Nobody whose key is at hand is let in to look further.
+            return Ok(Access::Outdated);
         }
         let bucket = match self.seen(claim, password).await {
             Err(TenancyError::Unauthenticated(why)) => {
@@ -347,9 +372,12 @@ impl Nats {
         if let Some(what) = lost(claim, standing, bucket.as_ref()) {
             return Ok(Access::Lost(what));
         }
-        let differs = bucket.and_then(|it| it.differs(claim, self.link.replicas()));
-        Ok(match differs {
+        // Its own kine would not start.
+        let noted = standing.record().and_then(|record| record.claim.replicas);
+        let is_noted = bucket.as_ref().is_none_or(|it| noted == Some(it.copies()));
+        Ok(match bucket.and_then(|it| it.differs(claim)) {
             Some(how) => Access::Differs(how),
+            None if outdated || !is_noted => Access::Outdated,
             None if is_due => Access::Former,
             None => Access::Exact,
         })
@@ -406,9 +434,7 @@ impl Tenancy for Nats {
         let Some(claims) = Nats::claims(self).await? else {
             return Ok(Vec::new());
         };
-        let mut found = claims.all().await?;
-        found.retain(|claim| claim.uid == uid);
-        Ok(found)
+        claims.of(uid, &self.entered).await
     }
 
     async fn claimants(&self) -> Result<BTreeSet<String>, TenancyError> {
@@ -504,12 +530,12 @@ impl Tenancy for Nats {
         let Some(claims) = Nats::claims(self).await? else {
             return Ok(());
         };
-        let standing = claims.standing(claim).await?;
-        if !matches!(standing, Standing::Held { .. }) {
-            return Ok(());
-        }
+        let names = claims.names(claim).await?;
+        let Some(own) = names.own(claim) else {
+            return names.standing(claim).map(drop);
+        };
         match self.left(claim).await? {
-            0 => claims.give_back(&standing).await,
+            0 => claims.give_back(&own).await,
             left => Err(TenancyError::Refused(format!(
                 "{left} of streams and account of schema {:?} are left; its claim stays",
                 claim.schema
@@ -584,6 +610,7 @@ mod testing {
             role: None,
             stage: Stage::Serving,
             prefix: None,
+            replicas: None,
         }
     }
 }

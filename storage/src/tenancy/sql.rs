@@ -356,14 +356,25 @@ impl<S: Server> Sql<S> {
                 self.begin(session, claim, data).await?;
                 let given = self.server.give(session, claim, Some(password)).await;
                 if let Err(TenancyError::Refused(_)) = given
-                    && self.server.present(session, claim).await?.count() == 0
+                    && let Err(error) = self.withdraw(session, claim).await
                 {
-                    self.server.delete(session, claim).await?;
+                    // The refusal is what somebody has to mend. Whoever deletes the tenant
+                    // finds the claim, and by it what is left.
+                    tracing::warn!(schema = claim.schema, %error, "a refused claim stays");
                 }
                 given
             }
             Standing::Otherwise(found) => Err(TenancyError::Refused(otherwise(&found))),
         }
+    }
+
+    /// Takes back what a first try has made, under the lock under which it was made:
+    /// [`Sql::take`] has seen that nothing was there before.
+    async fn withdraw(&self, session: &mut S::Session, claim: &Claim) -> Result<(), TenancyError> {
+        if self.server.present(session, claim).await?.count() > 0 {
+            self.server.remove(session, claim).await?;
+        }
+        self.server.delete(session, claim).await
     }
 
     /// Takes names that nobody has claimed.

@@ -218,6 +218,7 @@ pub fn claim(uid: &str, schema: &str, user: &str) -> Claim {
         role: None,
         stage: Stage::Serving,
         prefix: None,
+        replicas: None,
     }
 }
 

@@ -91,6 +91,14 @@ pub async fn enter(server: &Nats, credentials: &str) -> Result<Client, async_nat
         .await
 }
 
+/// The claim as it is stored after its grant, in a NATS that is no cluster.
+pub fn granted(claim: &Claim) -> Claim {
+    Claim {
+        replicas: Some(1),
+        ..claim.clone()
+    }
+}
+
 /// As a tenant.
 pub async fn tenant(server: &Nats, claim: &Claim) -> Result<Client, async_nats::ConnectError> {
     enter(server, &credentials(claim)).await
@@ -149,7 +157,7 @@ pub fn endpoint_of(servers: &[Nats], claim: &Claim, file: &File) -> String {
         "nats://{}?bucket={}&noEmbed&replicas={}&credsFile={}{}",
         servers[0].endpoint(),
         claim.schema,
-        storage::tenancy::nats::replicas(servers.len()),
+        storage::tenancy::nats::copies(claim, servers.len()),
         file.path().display(),
         others.collect::<String>()
     )

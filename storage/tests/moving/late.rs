@@ -94,6 +94,7 @@ async fn a_late_writer_is_cut_off() {
             user: format!("{}_x", claim.user),
             role: None,
             prefix: None,
+            replicas: None,
             ..claim.clone()
         };
         let claim = &storage::tenancy::Claim {

@@ -9,8 +9,9 @@ use k8s_openapi::api::core::v1::{
     SecretKeySelector, Volume,
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use storage::tenancy::Claim;
 
-use crate::tenant::backing::store::Backing;
+use crate::tenant::backing::store::{self, Backing};
 use crate::tenant::backing::wiring::{Wiring, mount};
 use crate::tenant::workload::flags::{self, Flags};
 use crate::tenant::workload::{pods, volumes};
@@ -178,7 +179,7 @@ fn environment(world: &World, place: &Backing) -> Vec<EnvVar> {
         from_secret(key::DB_PASSWORD),
         EnvVar {
             name: ENDPOINT.to_owned(),
-            value: Some(endpoint(place)),
+            value: Some(endpoint(place, &store::claim(world))),
             ..EnvVar::default()
         },
     ]
@@ -194,7 +195,7 @@ const NATS: &str = "nats://";
 
 /// Names of databases need no escaping: those that would are refused
 /// (`storage::tenancy`).
-fn endpoint(place: &Backing) -> String {
+fn endpoint(place: &Backing, claim: &Claim) -> String {
     let Backing {
         endpoints, schema, ..
     } = place;
@@ -207,7 +208,7 @@ fn endpoint(place: &Backing) -> String {
         // What applies to all stands with the first. Without `noEmbed` kine would run a NATS
         // of its own.
         Driver::NATS => {
-            let replicas = storage::tenancy::nats::replicas(endpoints.len());
+            let replicas = storage::tenancy::nats::copies(claim, endpoints.len());
             let file = key::NATS_CREDENTIALS;
             let query = format!(
                 "?bucket={schema}&noEmbed&replicas={replicas}&credsFile={CREDENTIALS}/{file}"
@@ -271,7 +272,7 @@ pub fn endpoints(live: &Deployment) -> Option<Vec<String>> {
 mod tests {
     use super::*;
     use crate::tenant::backing::store::Files;
-    use crate::tenant::testing::Lab;
+    use crate::tenant::testing::{Lab, claim};
 
     fn place(driver: Driver) -> Backing {
         Backing {
@@ -288,7 +289,7 @@ mod tests {
 
     #[test]
     fn where_kine_finds_its_database() {
-        let of = |driver| endpoint(&place(driver));
+        let of = |driver| endpoint(&place(driver), &claim());
         assert_eq!(
             of(Driver::PostgreSQL),
             "postgres://$(DB_USER):$(DB_PASSWORD)@/tenants_a?host=db-0.example,fd00::1\
@@ -303,6 +304,23 @@ mod tests {
             "nats://db-0.example:5432?bucket=tenants_a&noEmbed&replicas=1\
              &credsFile=/credentials/nats.creds,nats://[fd00::1]:5432"
         );
+    }
+
+    /// kine starts with the number of copies that its bucket has, and with no other.
+    #[test]
+    fn kine_asks_for_the_copies_that_there_are() {
+        let mut lab = Lab::ready();
+        let told = |lab: &Lab| {
+            let kine = sidecar(&lab.world, &place(Driver::NATS));
+            let mut variables = kine.env.into_iter().flatten();
+            let endpoint = variables.find(|it| it.name == ENDPOINT).unwrap().value;
+            let endpoint = endpoint.unwrap();
+            let (_, after) = endpoint.split_once("&replicas=").unwrap();
+            after.chars().next().unwrap()
+        };
+        assert_eq!(told(&lab), '1', "two endpoints, and no more is known");
+        lab.world.store.held.as_mut().unwrap().claim.replicas = Some(3);
+        assert_eq!(told(&lab), '3', "whatever the number of endpoints is");
     }
 
     #[test]

@@ -139,6 +139,7 @@ pub fn wished(tenant: &TenantControlPlane, driver: Driver) -> Claim {
             None => names::default_user(&namespace, &name, &uid, limits),
         },
         role: Some(Claim::role_of(&schema, &uid)),
+        replicas: None,
         uid,
         schema,
         namespace,

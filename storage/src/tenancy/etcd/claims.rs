@@ -301,6 +301,7 @@ mod tests {
             role: None,
             stage: Stage::Serving,
             prefix: None,
+            replicas: None,
         };
         let (old, new) = (claim("1", "z"), claim("1", "a"));
         let other = claim("2", "b");
@@ -335,6 +336,7 @@ mod tests {
                 role: None,
                 stage: Stage::Serving,
                 prefix: None,
+                replicas: None,
             })
         };
         assert_eq!(with("default_tenant", "default_tenant"), Ok(()));

@@ -263,6 +263,7 @@ mod tests {
             role: None,
             stage: Stage::Serving,
             prefix: None,
+            replicas: None,
         }
     }
 

@@ -142,6 +142,18 @@ impl Wanted {
     pub fn is(&self, found: &Found, operator: &KeyPair) -> bool {
         found.issuer == operator.public_key() && found.name == self.name && found.nats == self.nats
     }
+
+    /// Whether an account gives the tenant exactly what it should, whoever signed it, and
+    /// whatever key of the administrator's it lists: both follow from the operator's key.
+    pub fn gives_the_same(&self, found: &Found) -> bool {
+        let mut nats = found.nats.clone();
+        let own = &self.nats["signing_keys"][0];
+        match nats["signing_keys"].get_mut(0) {
+            Some(former) if former.is_string() => *former = own.clone(),
+            _ => return false,
+        }
+        found.name == self.name && nats == self.nats
+    }
 }
 
 /// Streams of one account: its bucket, or the claims.
@@ -283,6 +295,33 @@ mod tests {
             assert!(!other.is(&found, &operator));
         }
         assert!(!wanted.is(&found, &KeyPair::new_operator()));
+    }
+
+    /// Another key of the operator is another one of the administrator's, too.
+    #[test]
+    fn another_operators_key_gives_the_same() {
+        let (before, after) = (KeyPair::new_operator(), KeyPair::new_operator());
+        let a = claim("1", "a", "u");
+        let of = |operator: &KeyPair, claim: &Claim, key: &str| {
+            let signers = Signers::after(None, key, 5);
+            Wanted::of_tenant(claim, &operator.seed().unwrap(), &signers)
+        };
+        let token = of(&before, &a, "AKEY").token(&before, 5, None).unwrap();
+        let found = Found::read(&token).unwrap();
+        let wanted = of(&after, &a, "AKEY");
+        assert!(!wanted.is(&found, &after));
+        assert!(wanted.gives_the_same(&found));
+        assert!(!of(&after, &a, "AOTHER").gives_the_same(&found));
+        assert!(!of(&after, &claim("1", "b", "u"), "AKEY").gives_the_same(&found));
+        // One more key, which is nobody's whom we know.
+        let mut more = found.clone();
+        let keys = more.nats["signing_keys"].as_array_mut().unwrap();
+        keys.push(json!("ASTRANGER"));
+        assert!(!wanted.gives_the_same(&more));
+        // None of ours, and the tenant's alone.
+        let mut none = found;
+        none.nats["signing_keys"].as_array_mut().unwrap().remove(0);
+        assert!(!wanted.gives_the_same(&none));
     }
 
     /// The account as a server has it.

@@ -1,9 +1,12 @@
 //! A tenant's bucket: the stream in which kine keeps its keys. It is made here, and just as
-//! kine would make it: kine takes no other.
+//! kine would make it: kine takes no other. When it starts, kine 0.16 creates the bucket with
+//! its own settings and number of copies (`CreateKeyValue`), which NATS takes for done only if
+//! the bucket that is there has the same; but for `discard` and `allow_direct`, which it mends.
+//! So the number of copies that kine is told has to be that of the bucket: the claim has it.
 
 use serde_json::{Value, json};
 
-use super::jetstream::JetStream;
+use super::jetstream::{COPIES, JetStream};
 use crate::tenancy::{Claim, TenancyError};
 
 /// The stream.
@@ -45,6 +48,14 @@ pub struct Bucket {
 }
 
 impl Bucket {
+    /// How many copies it has.
+    pub fn copies(&self) -> usize {
+        let copies = self.config[COPIES].as_u64().unwrap_or(1);
+        usize::try_from(copies).unwrap_or(1)
+    }
+}
+
+impl Bucket {
     fn read(stream: &Value) -> Self {
         Bucket {
             made: stream["created"].as_str().unwrap_or_default().to_owned(),
@@ -53,24 +64,28 @@ impl Bucket {
         }
     }
 
-    /// How it is not as kine wants it.
-    pub fn differs(&self, claim: &Claim, replicas: usize) -> Option<String> {
-        let wanted = config(claim, replicas);
-        let (key, value) = wanted
+    /// How it is not as kine would make it. The number of copies is not among that: kine is
+    /// told the one that there is. A list of endpoints, for which another one would be right,
+    /// is shortened while a server is replaced.
+    pub fn differs(&self, claim: &Claim) -> Option<String> {
+        let repaired = self.repaired(claim);
+        let (key, value) = repaired
             .as_object()?
             .iter()
             .find(|(key, value)| self.config.get(key.as_str()) != Some(value))?;
         Some(format!(
-            "stream {} has not {key} {value}, with which kine looks for it",
+            "stream {} has not {key} {value}, with which kine would make it",
             name(claim)
         ))
     }
 
-    fn repaired(&self, claim: &Claim, replicas: usize) -> Value {
+    /// As kine would make it, with as many copies as there are.
+    fn repaired(&self, claim: &Claim) -> Value {
         let mut config = self.config.clone();
-        if let (Some(all), Value::Object(wanted)) =
-            (config.as_object_mut(), self::config(claim, replicas))
+        if let (Some(all), Value::Object(mut wanted)) =
+            (config.as_object_mut(), self::config(claim, 1))
         {
+            wanted.remove(COPIES);
             all.extend(wanted);
         }
         config
@@ -86,22 +101,24 @@ pub async fn find(
     Ok(stream.as_ref().map(Bucket::read))
 }
 
-/// The bucket as it should be; it is made if need be.
+/// The bucket as it should be; it is made if need be. One with fewer copies gets as many as
+/// this, if there are servers for them, and never fewer.
 pub async fn make(
     jetstream: &JetStream<'_>,
     claim: &Claim,
     replicas: usize,
     found: Option<Bucket>,
 ) -> Result<Bucket, TenancyError> {
-    match found {
-        None => {
-            let made = jetstream.create(&config(claim, replicas)).await?;
-            Ok(Bucket::read(&made))
-        }
-        Some(found) if found.differs(claim, replicas).is_some() => {
-            let changed = jetstream.update(&found.repaired(claim, replicas)).await?;
-            Ok(Bucket::read(&changed))
-        }
-        Some(found) => Ok(found),
+    let Some(mut found) = found else {
+        let made = jetstream.create(&config(claim, replicas)).await?;
+        return Ok(Bucket::read(&made));
+    };
+    if found.differs(claim).is_some() {
+        let changed = jetstream.update(&found.repaired(claim)).await?;
+        found = Bucket::read(&changed);
     }
+    if let Some(raised) = jetstream.raise(&found.config, replicas).await? {
+        found = Bucket::read(&raised);
+    }
+    Ok(found)
 }

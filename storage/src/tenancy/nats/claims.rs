@@ -1,6 +1,8 @@
 //! Claims: a stream in an account of the administrator's own, with a message for each name
 //! that is taken. A name is taken by the message that is the first of its subject, and given
 //! back by deleting that very message: whoever is late does neither harm.
+//!
+//! Which names a tenant has is found by entries under its uid ([`index`]).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,14 +13,23 @@ use futures::{StreamExt, TryStreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::bucket::Bucket;
 use super::connection::Kept;
 use super::jetstream::{JetStream, Message};
 use crate::tenancy::{Claim, TenancyError};
+
+mod index;
+mod standing;
+
+pub use index::Entered;
+pub use standing::{Names, Standing, otherwise};
 
 /// The stream.
 const NAME: &str = "steward_claims";
 /// Requests under way at a time when all claims are read.
 const READERS: u64 = 32;
+/// Subjects of names that are taken. Both have a message for a claim that is whole.
+const NAMES: [&str; 2] = ["claims.schema.>", "claims.user.>"];
 /// How often a claim is tried that others change meanwhile.
 const ATTEMPTS: usize = 5;
 
@@ -39,38 +50,6 @@ pub struct Record {
 pub struct Stored {
     pub record: Record,
     sequence: u64,
-}
-
-/// How a claim stands.
-pub enum Standing {
-    /// Nobody has either of the names.
-    Absent,
-    /// The tenant has the names, or one of them: it was interrupted. What stands with the
-    /// schema, and with the user.
-    Held {
-        schema: Option<Box<Stored>>,
-        user: Option<Box<Stored>>,
-    },
-    /// The tenant has one of the names together with another one.
-    Otherwise(Claim),
-}
-
-impl Standing {
-    /// Whether it has both.
-    pub fn is_whole(&self) -> bool {
-        let Standing::Held { schema, user } = self else {
-            return false;
-        };
-        schema.is_some() && user.is_some()
-    }
-
-    /// What is stored, if it is the tenant's.
-    pub fn record(&self) -> Option<&Record> {
-        let Standing::Held { schema, user } = self else {
-            return None;
-        };
-        schema.as_ref().or(user.as_ref()).map(|it| &it.record)
-    }
 }
 
 fn subject_of_schema(claim: &Claim) -> String {
@@ -101,19 +80,16 @@ impl<'a> Claims<'a> {
         JetStream::new(&self.client, self.deadline)
     }
 
-    /// The stream, which is made if need be.
+    /// The stream, which is made if need be. One that is there has never fewer copies than
+    /// before.
     pub async fn make(&self, replicas: usize) -> Result<(), TenancyError> {
         let jetstream = self.jetstream();
         let Some(stream) = self.kept.unless_silent(jetstream.stream(NAME).await)? else {
             let created = jetstream.create(&config(replicas)).await;
             return self.kept.unless_silent(created).map(drop);
         };
-        let mut config = stream["config"].clone();
-        if config["num_replicas"] == json!(replicas) {
-            return Ok(());
-        }
-        config["num_replicas"] = json!(replicas);
-        jetstream.update(&config).await.map(drop)
+        let raised = jetstream.raise(&stream["config"], replicas).await;
+        self.kept.unless_silent(raised).map(drop)
     }
 
     /// All claims, the oldest first.
@@ -122,13 +98,21 @@ impl<'a> Claims<'a> {
         let Some(stream) = self.kept.unless_silent(stream)? else {
             return Ok(Vec::new());
         };
-        let state = |name: &str| stream["state"][name].as_u64().unwrap_or(0);
-        let (first, last) = (state("first_seq"), state("last_seq"));
+        let (first, last) = span(&stream);
+        self.between(first, last.saturating_add(1)).await
+    }
+
+    /// All claims whose messages are from one number up to before another, the oldest first.
+    async fn between(&self, first: u64, end: u64) -> Result<Vec<Claim>, TenancyError> {
         // A request for each is what every server answers: many at a time, for a thousand
         // tenants are two thousand of them.
-        let each = (last.saturating_sub(first) / READERS + 1).max(1);
-        let parts = (first..=last).step_by(usize::try_from(each).unwrap_or(usize::MAX));
-        let parts = stream::iter(parts).map(|from| self.part(from, from.saturating_add(each)));
+        let each = (end.saturating_sub(first) / READERS + 1).max(1);
+        let parts = (first..end).step_by(usize::try_from(each).unwrap_or(usize::MAX));
+        let parts: Vec<_> = parts
+            .flat_map(|from| (0..NAMES.len()).map(move |of| (of, from)))
+            .collect();
+        let parts = stream::iter(parts)
+            .map(|(of, from)| self.part(NAMES[of], from, from.saturating_add(each).min(end)));
         let parts = parts.buffered(usize::try_from(READERS).unwrap_or(1));
         let parts: Vec<Vec<Stored>> = parts.try_collect().await?;
         let mut found: BTreeMap<[String; 3], (u64, Claim)> = BTreeMap::new();
@@ -144,11 +128,11 @@ impl<'a> Claims<'a> {
         Ok(found.into_iter().map(|(_, claim)| claim).collect())
     }
 
-    /// What is stored from one number up to before another.
-    async fn part(&self, from: u64, to: u64) -> Result<Vec<Stored>, TenancyError> {
+    /// What is stored of some subjects from one number up to before another.
+    async fn part(&self, of: &str, from: u64, to: u64) -> Result<Vec<Stored>, TenancyError> {
         let (mut found, mut from) = (Vec::new(), from);
         while from < to {
-            let next = self.jetstream().next(NAME, "claims.>", from).await;
+            let next = self.jetstream().next(NAME, of, from).await;
             let Some(message) = self.kept.unless_silent(next)? else {
                 break;
             };
@@ -167,43 +151,49 @@ impl<'a> Claims<'a> {
         last.as_ref().map(read).transpose()
     }
 
+    /// What stands with both names.
+    pub async fn names(&self, claim: &Claim) -> Result<Names, TenancyError> {
+        let (of_schema, of_user) = (subject_of_schema(claim), subject_of_user(claim));
+        let (schema, user) = futures::try_join!(self.at(&of_schema), self.at(&of_user))?;
+        Ok(Names { schema, user })
+    }
+
     /// How the claim stands.
     ///
     /// # Errors
     /// [`TenancyError::SchemaTaken`] if another uid holds a name.
     pub async fn standing(&self, claim: &Claim) -> Result<Standing, TenancyError> {
-        let schema = self.at(&subject_of_schema(claim)).await?.map(Box::new);
-        let user = self.at(&subject_of_user(claim)).await?.map(Box::new);
-        for (what, name, found) in [
-            ("schema", &claim.schema, &schema),
-            ("user", &claim.user, &user),
-        ] {
-            let Some(found) = found.as_ref().map(|it| &it.record.claim) else {
-                continue;
-            };
-            if found.uid != claim.uid {
-                return Err(TenancyError::SchemaTaken {
-                    what: format!("{what} {name:?}"),
-                    uid: found.uid.clone(),
-                    namespace: found.namespace.clone(),
-                    name: found.name.clone(),
-                });
-            }
-            if !found.is_same_hold(claim) {
-                return Ok(Standing::Otherwise(found.clone()));
-            }
-        }
-        if schema.is_none() && user.is_none() {
-            return Ok(Standing::Absent);
-        }
-        Ok(Standing::Held { schema, user })
+        self.names(claim).await?.standing(claim)
     }
 
-    /// Takes both names. The stream is there.
+    /// Takes both names, after their entry is there and before anything else. The stream is
+    /// there.
     ///
     /// # Errors
     /// As [`Claims::standing`]; nothing is taken then that was not before.
     pub async fn take(&self, claim: &Claim) -> Result<(), TenancyError> {
+        let entered = self.enter(claim).await?;
+        let taken = self.take_names(claim).await;
+        match &taken {
+            // Whoever was refused the same names meanwhile may have removed it.
+            Ok(()) => self.enter(claim).await.map(drop)?,
+            Err(TenancyError::SchemaTaken { .. } | TenancyError::Refused(_)) => {
+                self.leave(claim, entered).await?;
+            }
+            Err(_) => {}
+        }
+        taken
+    }
+
+    /// Deletes the entry that this call has written, unless it leads to a name.
+    async fn leave(&self, claim: &Claim, entered: Option<u64>) -> Result<(), TenancyError> {
+        match entered {
+            Some(ours) if self.names(claim).await?.own(claim).is_none() => self.delete(ours).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn take_names(&self, claim: &Claim) -> Result<(), TenancyError> {
         for _ in 0..ATTEMPTS {
             let standing = self.standing(claim).await?;
             let (schema, user) = match standing {
@@ -239,8 +229,9 @@ impl<'a> Claims<'a> {
         ))
     }
 
-    /// Notes when the bucket was made, unless it is noted; whether the claim still stands.
-    pub async fn note(&self, claim: &Claim, made: &str) -> Result<bool, TenancyError> {
+    /// Notes when the bucket was made, and how many copies it has, unless that is noted;
+    /// whether the claim still stands.
+    pub async fn note(&self, claim: &Claim, bucket: &Bucket) -> Result<bool, TenancyError> {
         let Standing::Held {
             schema: Some(stored),
             user: Some(_),
@@ -248,13 +239,12 @@ impl<'a> Claims<'a> {
         else {
             return Ok(false);
         };
-        if stored.record.made.as_deref() == Some(made) {
+        let mut record = stored.record.clone();
+        record.made = Some(bucket.made.clone());
+        record.claim.replicas = Some(bucket.copies());
+        if record == stored.record {
             return Ok(true);
         }
-        let record = Record {
-            made: Some(made.to_owned()),
-            ..stored.record
-        };
         let subject = subject_of_schema(claim);
         let put = self.put(&subject, &record, stored.sequence).await?;
         Ok(put.is_some())
@@ -262,13 +252,17 @@ impl<'a> Claims<'a> {
 
     /// Gives back what the tenant has of the names.
     pub async fn give_back(&self, standing: &Standing) -> Result<(), TenancyError> {
+        let Some(record) = standing.record() else {
+            return Ok(());
+        };
         if let Standing::Held { schema, user } = standing {
             // The schema last: as long as it stands, so does the claim.
             for stored in [user, schema].into_iter().flatten() {
                 self.delete(stored.sequence).await?;
             }
         }
-        Ok(())
+        // By it alone can what is left after an interruption be found.
+        self.strike(&record.claim).await
     }
 
     /// Writes if the last message of the subject is the one with this number; 0 is none.
@@ -301,12 +295,19 @@ fn config(replicas: usize) -> Value {
         "max_consumers": -1,
         "max_msgs": -1,
         "max_msgs_per_subject": 1,
+        "metadata": index::metadata(),
         "name": NAME,
         "num_replicas": replicas,
         "retention": "limits",
         "storage": "file",
         "subjects": ["claims.>"],
     })
+}
+
+/// The numbers of the first and of the last message.
+fn span(stream: &Value) -> (u64, u64) {
+    let state = |name: &str| stream["state"][name].as_u64().unwrap_or(0);
+    (state("first_seq"), state("last_seq"))
 }
 
 fn read(message: &Message) -> Result<Stored, TenancyError> {
@@ -318,12 +319,4 @@ fn read(message: &Message) -> Result<Stored, TenancyError> {
         record,
         sequence: message.sequence,
     })
-}
-
-/// What is said of a tenant that has claimed something else.
-pub fn otherwise(found: &Claim) -> String {
-    format!(
-        "this tenant control plane has claimed schema {:?} with user {:?}, not as it asks now",
-        found.schema, found.user
-    )
 }

@@ -11,6 +11,9 @@ use serde_json::{Value, json};
 use super::connection::causes;
 use crate::tenancy::TenancyError;
 
+/// How many copies a stream has, in its configuration.
+pub const COPIES: &str = "num_replicas";
+
 /// Codes of JetStream.
 mod code {
     pub const STREAM_NOT_FOUND: u64 = 10059;
@@ -107,6 +110,30 @@ impl<'a> JetStream<'a> {
         let call = format!("STREAM.UPDATE.{name}");
         let made = self.api(&call, config.clone()).await;
         made.map_err(|failure| failure.error)
+    }
+
+    /// Gives a stream as many copies as this, and never fewer than it has. Where there are not
+    /// enough servers for them, or not enough space, it keeps those that it has. `None`: it was
+    /// left as it is.
+    pub async fn raise(
+        &self,
+        config: &Value,
+        copies: usize,
+    ) -> Result<Option<Value>, TenancyError> {
+        if config[COPIES].as_u64().is_none_or(|it| it >= copies as u64) {
+            return Ok(None);
+        }
+        let mut config = config.clone();
+        config[COPIES] = json!(copies);
+        match self.update(&config).await {
+            Ok(raised) => Ok(Some(raised)),
+            Err(error @ (TenancyError::Refused(_) | TenancyError::NoSpace(_))) => {
+                let stream = config["name"].as_str().unwrap_or_default();
+                tracing::warn!(stream, %error, "a stream keeps the copies that it has");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Deletes a stream, if there is such a one.

@@ -181,6 +181,7 @@ fn claim(row: Row) -> Result<Claim, TenancyError> {
         user,
         role,
         prefix,
+        replicas: None,
     })
 }
 

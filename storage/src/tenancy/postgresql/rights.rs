@@ -526,6 +526,7 @@ mod tests {
             role: None,
             stage: Stage::Serving,
             prefix: None,
+            replicas: None,
         };
         let mut found = exact();
         change(&mut found);
@@ -571,6 +572,7 @@ mod tests {
             role: None,
             stage: Stage::Left,
             prefix: None,
+            replicas: None,
         };
         let sql = |found: &Found, stage| {
             let repairs = repairs(found, &claim.at(stage));

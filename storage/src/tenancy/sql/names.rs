@@ -116,6 +116,7 @@ mod tests {
             role: None,
             stage: Stage::Serving,
             prefix: None,
+            replicas: None,
         };
         admit(&claim, &rules)
     }

@@ -64,6 +64,8 @@ pub struct Nats {
     pub system: String,
     /// Seed of a signing key of the operator.
     pub operator: String,
+    /// Seed of another one, to which it may be changed.
+    pub next_operator: String,
     program: PathBuf,
     child: Child,
     directory: TempDir,
@@ -146,6 +148,7 @@ impl Nats {
             port,
             system: trust.system_credentials(),
             operator: seed(&trust.signer),
+            next_operator: seed(&trust.next_signer),
             program: program.to_owned(),
             child,
             directory,
@@ -255,6 +258,7 @@ fn configuration(settings: &Settings, port: u16, at: &Path, trust: &Trust) -> St
 struct Trust {
     operator: KeyPair,
     signer: KeyPair,
+    next_signer: KeyPair,
     system: KeyPair,
     system_signer: KeyPair,
 }
@@ -264,6 +268,7 @@ impl Trust {
         Trust {
             operator: KeyPair::new_operator(),
             signer: KeyPair::new_operator(),
+            next_signer: KeyPair::new_operator(),
             system: KeyPair::new_account(),
             system_signer: KeyPair::new_account(),
         }
@@ -271,7 +276,7 @@ impl Trust {
 
     fn operator_token(&self) -> String {
         let nats = json!({
-            "signing_keys": [self.signer.public_key()],
+            "signing_keys": [self.signer.public_key(), self.next_signer.public_key()],
             "strict_signing_key_usage": true,
             "system_account": self.system.public_key(),
             "type": "operator",
