@@ -269,3 +269,35 @@ fn what_is_as_it_was_is_not_blamed() {
         "{told:?}"
     );
 }
+
+/// A few bytes of text become kilobytes of ours: lists of such are short, whatever the
+/// text weighs.
+#[test]
+fn lists_of_what_is_large_are_short() {
+    let resource = apiservice::find("tenantcontrolplanes").unwrap();
+    for (list, what) in [
+        ("additionalInitContainers", "image"),
+        ("additionalContainers", "image"),
+        ("additionalVolumes", "hostPath"),
+    ] {
+        let more = |number: usize| match what {
+            "image" => json!({"name": format!("n{number}"), "image": "i"}),
+            _ => json!({"name": format!("n{number}"), "hostPath": {"path": "/"}}),
+        };
+        let of = |count: usize| {
+            let mut object = base(resource);
+            let items: Vec<Value> = (0..count).map(more).collect();
+            object["spec"]["controlPlane"]["deployment"][list] = items.into();
+            let object = completed(resource, object);
+            resource.validate(&object, None)
+        };
+        let told = of(257);
+        let why = format!("spec.controlPlane.deployment.{list}: Too many: 257");
+        assert!(told[0].to_string().starts_with(&why), "{}", told[0]);
+        let fits = of(256);
+        assert!(
+            fits.iter().all(|it| !it.to_string().contains("Too many")),
+            "{list}"
+        );
+    }
+}

@@ -86,15 +86,15 @@ pub struct Deployment {
     pub pod_additional_metadata: Option<AdditionalMetadata>,
     /// Init containers to run before ours.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = 256), extend("x-kubernetes-list-type" = "atomic"))]
     pub additional_init_containers: Vec<Container>,
     /// Containers to run beside ours.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = 256), extend("x-kubernetes-list-type" = "atomic"))]
     pub additional_containers: Vec<Container>,
     /// Volumes for the pods.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = 256), extend("x-kubernetes-list-type" = "atomic"))]
     pub additional_volumes: Vec<Volume>,
     /// Volume mounts for our containers.
     #[serde(skip_serializing_if = "Option::is_none")]
