@@ -489,8 +489,13 @@ impl Server for PostgreSql {
             (false, None) => return Err(TenancyError::Refused(no_password())),
         };
         if !rights::has_table(&mut inside).await? {
-            inside.close().await;
-            return Err(TenancyError::Refused(no_table(claim)));
+            // One that never ran has none: it has data nowhere, and moves with nothing. As
+            // the tenant, whose kine would have made it.
+            if writes || place::began(session, claim).await? {
+                inside.close().await;
+                return Err(TenancyError::Refused(no_table(claim)));
+            }
+            contents::make_table(&mut inside).await?;
         }
         contents::plan_by_indexes(&mut inside).await?;
         let prefix = claim.prefix(true);

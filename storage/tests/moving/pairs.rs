@@ -34,6 +34,29 @@ async fn from_mariadb() {
     }
 }
 
+/// A tenant that was made asleep has a place, and nothing in it: kine has not made its table.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_never_ran_moves_with_nothing() {
+    for (from, to) in [
+        (Driver::PostgreSql, Driver::Etcd),
+        (Driver::MariaDb, Driver::PostgreSql),
+        (Driver::Etcd, Driver::MariaDb),
+        (Driver::PostgreSql, Driver::PostgreSql),
+    ] {
+        let ways = Ways::new(from, to).await;
+        let (report, _) = run(&ways, &limits()).await;
+        assert_eq!(report.keys, 0, "{from:?} to {to:?}");
+        let mut target = ways.at_target().await;
+        let key = format!("{}/registry/a", ways.prefix);
+        target.client.put(key, "b", None).await.unwrap();
+        assert_eq!(
+            target.list(&ways.prefix).await.0.len(),
+            1,
+            "{from:?} to {to:?}"
+        );
+    }
+}
+
 /// Runs a move to its end and says what phases it had.
 pub async fn run(ways: &Ways, limits: &Limits) -> (Report, Vec<Phase>) {
     let phases = std::sync::Mutex::new(Vec::new());
