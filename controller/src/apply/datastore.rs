@@ -9,7 +9,6 @@ use std::{
 
 use apiservice::{
     condition::reason,
-    names,
     v1alpha1::{DataStore, DataStoreStatus, Driver, PendingCleanup},
 };
 use jiff::Timestamp;
@@ -104,28 +103,7 @@ pub async fn grant(ctx: &Context, world: &World, grant: &Grant) -> Outcome {
             retry: true,
             finding: None,
         },
-        Ok(Some(_)) => {
-            take_word_back(ctx, world).await;
-            Outcome::Done
-        }
-        Err(error) => outcome(Err(error)),
-    }
-}
-
-/// The word that a tenant may start empty holds for once: the next loss is not to be
-/// answered in the same way unasked. Where this fails, the word stays.
-async fn take_word_back(ctx: &Context, world: &World) {
-    let lost = matches!(
-        world.store.access,
-        Some(AccessFact::Unclaimed | AccessFact::Lost(_))
-    );
-    if !lost || !world.tenant.was_ready() || !place::may_start_empty(&world.tenant) {
-        return;
-    }
-    let taken = apply::own_kinds::starts_empty_no_more(ctx, world).await;
-    if let Outcome::Failed { message, .. } = taken {
-        let (tenant, word) = (world.tenant_name(), names::ANNOTATION_START_EMPTY);
-        tracing::warn!(tenant, "annotation {word} is still there: {message}");
+        result => outcome(result.map(|_| ())),
     }
 }
 

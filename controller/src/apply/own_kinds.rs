@@ -133,33 +133,15 @@ async fn finalize_tenant(ctx: &Context, world: &World, finalizers: Vec<String>) 
 /// Takes the names of Secrets whose keys were made anew out of the annotation
 /// that asked for it, so that it does not hold for the next loss.
 pub async fn replaced(ctx: &Context, world: &World, secrets: &[String]) -> Outcome {
+    let meta = &world.tenant.metadata;
     let left: Vec<_> = authorities::asked(world)
         .filter(|asked| !secrets.iter().any(|name| name == asked))
         .collect();
     let left = Some(left.join(",")).filter(|left| !left.is_empty());
-    let key = names::ANNOTATION_REPLACE_LOST_KEYS;
-    annotate(ctx, world, &world.tenant.metadata, key, left).await
-}
-
-/// Takes the word back that the tenant may start empty.
-pub async fn starts_empty_no_more(ctx: &Context, world: &World) -> Outcome {
-    let tenant = current(ctx, world);
-    let key = names::ANNOTATION_START_EMPTY;
-    annotate(ctx, world, &tenant.metadata, key, None).await
-}
-
-/// Sets an annotation of a tenant, or takes it off, unless it is another than `meta` says.
-async fn annotate(
-    ctx: &Context,
-    world: &World,
-    meta: &ObjectMeta,
-    key: &str,
-    value: Option<String>,
-) -> Outcome {
     let change = json!({"metadata": {
         "uid": meta.uid,
         "resourceVersion": meta.resource_version,
-        "annotations": {key: value},
+        "annotations": {names::ANNOTATION_REPLACE_LOST_KEYS: left},
     }});
     let path = tenant_path(world.namespace(), world.name());
     match patch(ctx, &path, &change).await {

@@ -456,7 +456,16 @@ fn drained(drain: &Drain) -> Part {
     }
     let waits = |leaver: &Leaver| match &leaver.state {
         State::Waits(why) => Some(format!("{}: {}", leaver.name, why.trim_end_matches('.'))),
-        State::Due | State::Goes(_) => None,
+        State::Due | State::Goes(_) | State::Starts(_) => None,
+    };
+    let starts = |leaver: &Leaver| match &leaver.state {
+        State::Starts(target) => Some(format!("{} in {target}", leaver.name)),
+        _ => None,
+    };
+    let starting: Vec<String> = drain.leavers.iter().filter_map(starts).collect();
+    let starting = match starting.is_empty() {
+        true => String::new(),
+        false => format!(" Pods are to start: {}.", starting.join(", ")),
     };
     let waiting: Vec<String> = drain.leavers.iter().filter_map(waits).collect();
     let more = waiting.len().saturating_sub(NAMED);
@@ -478,7 +487,7 @@ fn drained(drain: &Drain) -> Part {
     };
     let tenants = if all == 1 { "tenant is" } else { "tenants are" };
     let message = format!(
-        "{all} {tenants} to leave because of taint {}, {} on the way.{held_up}",
+        "{all} {tenants} to leave because of taint {}, {} on the way.{starting}{held_up}",
         drain.taints,
         drain.going()
     );
@@ -690,6 +699,7 @@ mod tests {
                 leaver("a", State::Goes("b".into())),
                 leaver("b", State::Due),
                 leaver("c", State::Waits("it is paused".into())),
+                leaver("d", State::Starts("b".into())),
             ],
         };
         let of = |store: &DataStore, drain: Option<&Drain>| {
@@ -705,7 +715,7 @@ mod tests {
             Some((status.to_owned(), reason.to_owned(), message.to_owned()))
         };
         let status = of(&store, Some(&drain));
-        let way = "3 tenants are to leave because of taint leaving, 1 on the way. These are held \
+        let way = "4 tenants are to leave because of taint leaving, 2 on the way. Pods are to start: n/d in b. These are held \
                    up: n/c: it is paused.";
         assert_eq!(said(&status), some("False", "Draining", way));
 

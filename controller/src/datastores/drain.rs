@@ -2,19 +2,19 @@
 //! tolerate it.
 //!
 //! Each is sent by a POST to its subresource `migrate`, as anybody could: the API server
-//! chooses where it goes and admission judges it. A few are on their way at a time, so that
-//! the rest stays if the taint is taken away. One that comes back, because `spec.dataStore`
-//! is set to this DataStore again, is sent away again later and later: data does not go to
-//! and fro for ever.
+//! chooses where it goes and admission judges it. A few are on their way at a time, until
+//! their pods run in the new place: if they do not, it stops there, and the rest stays if the
+//! taint is taken away. One that comes back, because `spec.dataStore` is set to this DataStore
+//! again, is sent away again later and later: data does not go to and fro for ever. Where
+//! nobody has room, that is asked once for all that ask for the same.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use apiservice::assignment;
 use apiservice::condition::reason;
-use apiservice::v1alpha1::{
-    DataStore, DataStoreTaint, MigrationPhase, MigrationStatus, TenantControlPlane,
-};
+use apiservice::v1alpha1::{DataStore, MigrationPhase, MigrationStatus, TenantControlPlane};
 use kube::Api;
 use kube::api::PostParams;
 use parking_lot::Mutex;
@@ -25,24 +25,39 @@ use crate::cluster::caches::NamespacedName;
 use crate::context::Context;
 use crate::process::{lease, timing};
 use crate::report::diagnose::quote;
+use crate::tenant::backing::moving;
 use crate::tenant::objects;
 
-/// Tenants of one DataStore that are on their way at a time.
+/// Tenants of one DataStore that are on their way at a time; of one namespace half as many
+/// while others are due.
 const AT_A_TIME: usize = 4;
 
 /// Requests that one pass waits for.
 const ASKED_BY_A_PASS: usize = 2;
 
+/// The API server's code for a tenant that no DataStore can take.
+const CONFLICT: u16 = 409;
+
 /// How long the answer to a request counts for more than what is read of the tenant.
 const FOLLOWS: Duration = Duration::from_secs(10);
 
-/// What became of the requests to tenants, by their uid.
+/// What became of requests.
 #[derive(Default)]
-pub struct Drains(Mutex<BTreeMap<String, Asked>>);
+pub struct Drains(Mutex<Known>);
+
+#[derive(Default)]
+struct Known {
+    /// By the uid of the tenant.
+    tenants: BTreeMap<String, Asked>,
+    /// That there is no room, by the uid of the DataStore and what is asked for.
+    wishes: BTreeMap<(String, String), NoRoom>,
+}
 
 /// The last request to a tenant.
 #[derive(Debug, Clone)]
 struct Asked {
+    /// Uid of the DataStore that it was to leave.
+    from: String,
     at: Instant,
     /// Not again before.
     until: Instant,
@@ -58,21 +73,30 @@ enum Answer {
     Goes(String),
     /// Why not.
     Refused(String),
+    /// No DataStore can take it: so for all that ask for the same.
+    NoRoom(String),
+}
+
+/// No DataStore can take tenants that ask for the same.
+#[derive(Debug, Clone)]
+struct NoRoom {
+    why: String,
+    count: u32,
+    until: Instant,
 }
 
 impl Asked {
     /// One more answer after those of before.
-    fn after(before: Option<&Asked>, answer: Answer, now: Instant) -> Self {
+    fn after(before: Option<&Asked>, from: &str, answer: Answer, now: Instant) -> Self {
+        let before = before.filter(|it| it.from == from);
         let (sent, refused) = before.map_or((0, 0), |it| (it.sent, it.refused));
-        let (sent, refused) = match answer {
-            Answer::Goes(_) => (sent + 1, 0),
-            Answer::Refused(_) => (sent, refused + 1),
+        let ((first, slowest), sent, refused) = match answer {
+            Answer::Goes(_) => (timing::DRAIN_BACK, sent + 1, 0),
+            Answer::Refused(_) | Answer::NoRoom(_) => (timing::DRAIN_AGAIN, sent, refused + 1),
         };
-        let ((first, slowest), count) = match answer {
-            Answer::Goes(_) => (timing::DRAIN_BACK, sent),
-            Answer::Refused(_) => (timing::DRAIN_AGAIN, refused),
-        };
+        let count = if refused > 0 { refused } else { sent };
         Self {
+            from: from.to_owned(),
             at: now,
             until: now + timing::observer_backoff(first, slowest, count),
             sent,
@@ -96,6 +120,8 @@ pub enum State {
     Due,
     /// Its data goes to this DataStore.
     Goes(String),
+    /// Its data is there, and its pods are still to run there.
+    Starts(String),
     /// Something is in the way, which the sentence says.
     Waits(String),
 }
@@ -112,54 +138,140 @@ pub struct Drain {
 impl Drain {
     /// How many of them are on their way.
     pub fn going(&self) -> usize {
-        let goes = |it: &&Leaver| matches!(it.state, State::Goes(_));
+        let goes = |it: &&Leaver| matches!(it.state, State::Goes(_) | State::Starts(_));
         self.leavers.iter().filter(goes).count()
+    }
+
+    /// Whom to ask now, by position: those that are due, as long as there is room, and of one
+    /// namespace no more than half of it while others are due.
+    fn turn(&self) -> Vec<usize> {
+        let mut room = AT_A_TIME.saturating_sub(self.going()).min(ASKED_BY_A_PASS);
+        let is_due = |it: &&Leaver| it.state == State::Due;
+        let due: BTreeSet<&str> = self.leavers.iter().filter(is_due).map(Leaver::of).collect();
+        let mut going: BTreeMap<&str, usize> = BTreeMap::new();
+        for leaver in &self.leavers {
+            if matches!(leaver.state, State::Goes(_) | State::Starts(_)) {
+                *going.entry(leaver.of()).or_default() += 1;
+            }
+        }
+        let mut asked = Vec::new();
+        for (position, leaver) in self.leavers.iter().enumerate() {
+            let own = going.entry(leaver.of()).or_default();
+            let others = due.iter().any(|namespace| *namespace != leaver.of());
+            if leaver.state == State::Due && room > 0 && !(others && *own >= AT_A_TIME / 2) {
+                (*own, room) = (*own + 1, room - 1);
+                asked.push(position);
+            }
+        }
+        asked
+    }
+}
+
+impl Leaver {
+    fn of(&self) -> &str {
+        &self.name.namespace
     }
 }
 
 /// Sends away who is to leave. None: nothing says that it is to be emptied. `well`: the
 /// database can be read, without which nothing can be moved.
 pub async fn turn(ctx: &Context, store: &DataStore, well: bool) -> Option<Drain> {
-    let taints: Vec<&DataStoreTaint> = store.spec.taints.iter().collect();
-    let executes: Vec<&DataStoreTaint> = taints.into_iter().filter(|it| it.executes()).collect();
-    if executes.is_empty() {
+    let executes = store.spec.taints.iter().filter(|taint| taint.executes());
+    let taints: Vec<&str> = executes.map(|taint| taint.key.as_str()).collect();
+    if taints.is_empty() {
         return None;
     }
-    let name = store.metadata.name.as_deref().unwrap_or_default();
-    let mut tenants = super::placed(ctx, name);
-    tenants.retain(|tenant| {
-        tenant.metadata.deletion_timestamp.is_none() && is_sent_away(tenant, store)
-    });
+    let tenants = tenants(ctx, store);
     ctx.drains.forget(ctx);
-    let mut leavers = Vec::with_capacity(tenants.len());
-    for tenant in &tenants {
-        let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
-        let said = || tenant.status.as_ref()?.migration.clone();
-        let migration = ctx.facts.migration_of(uid).or_else(said);
-        let asked = ctx.drains.0.lock().get(uid).cloned();
-        leavers.push(Leaver {
+    let leavers = tenants
+        .iter()
+        .map(|tenant| Leaver {
             name: NamespacedName::of(&tenant.metadata),
-            state: state(tenant, store, migration.as_ref(), asked.as_ref(), well),
-        });
-    }
+            state: seen(ctx, store, tenant, well),
+        })
+        .collect();
     let mut drain = Drain {
-        taints: executes
-            .iter()
-            .map(|taint| taint.key.as_str())
-            .collect::<Vec<_>>()
-            .join(", "),
+        taints: taints.join(", "),
         leavers,
     };
-    let room = AT_A_TIME.saturating_sub(drain.going());
-    let due = drain.leavers.iter_mut().zip(&tenants);
-    let due = due.filter(|(leaver, _)| leaver.state == State::Due);
-    for (leaver, tenant) in due.take(room.min(ASKED_BY_A_PASS)) {
-        leaver.state = match ask(ctx, store, tenant).await {
-            Answer::Goes(target) => State::Goes(target),
-            Answer::Refused(why) => State::Waits(why),
+    for position in drain.turn() {
+        let (leaver, tenant) = (&mut drain.leavers[position], &tenants[position]);
+        // Another one may have been told that there is no room.
+        leaver.state = match ctx.drains.no_room(store, tenant) {
+            Some(why) => State::Waits(why),
+            None => match ask(ctx, store, tenant).await {
+                Answer::Goes(target) => State::Goes(target),
+                Answer::Refused(why) | Answer::NoRoom(why) => State::Waits(why),
+            },
         };
     }
+    for (leaver, tenant) in drain.leavers.iter_mut().zip(&tenants) {
+        if leaver.state == State::Due
+            && let Some(why) = ctx.drains.no_room(store, tenant)
+        {
+            leaver.state = State::Waits(why);
+        }
+    }
     Some(drain)
+}
+
+/// Those that are to leave, with those that have left it with their data and not yet with
+/// their pods.
+fn tenants(ctx: &Context, store: &DataStore) -> Vec<Arc<TenantControlPlane>> {
+    let name = store.metadata.name.as_deref().unwrap_or_default();
+    let here: HashSet<Option<String>> = super::placed(ctx, name)
+        .iter()
+        .filter(|tenant| is_sent_away(tenant, store))
+        .map(|tenant| tenant.metadata.uid.clone())
+        .collect();
+    let mut tenants = ctx.caches.tenants.all();
+    tenants.retain(|tenant| {
+        let leaves = migration(ctx, tenant)
+            .is_some_and(|it| it.source.as_deref() == Some(name) && moving::is_moving(it.phase));
+        let stays = tenant.metadata.deletion_timestamp.is_some();
+        !stays && (leaves || here.contains(&tenant.metadata.uid))
+    });
+    tenants
+}
+
+fn migration(ctx: &Context, tenant: &TenantControlPlane) -> Option<MigrationStatus> {
+    let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
+    let said = || tenant.status.as_ref()?.migration.clone();
+    ctx.facts.migration_of(uid).or_else(said)
+}
+
+/// How far a tenant is.
+fn seen(ctx: &Context, store: &DataStore, tenant: &TenantControlPlane, well: bool) -> State {
+    let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
+    let migration = migration(ctx, tenant);
+    let asked = ctx.drains.0.lock().tenants.get(uid).cloned();
+    let target = tenant.spec.data_store.as_deref();
+    let target = target.map(|target| trouble(ctx, target));
+    let known = Seen {
+        migration: migration.as_ref(),
+        asked: asked.as_ref(),
+        target: target.flatten(),
+        well,
+    };
+    match state(tenant, store, &known) {
+        State::Due => match ctx.drains.no_room(store, tenant) {
+            Some(why) => State::Waits(why),
+            None => State::Due,
+        },
+        state => state,
+    }
+}
+
+/// Why a DataStore cannot take a tenant now.
+fn trouble(ctx: &Context, name: &str) -> Option<String> {
+    let Some(store) = ctx.caches.data_stores.get(&NamespacedName::new("", name)) else {
+        return Some(format!(
+            "DataStore {name}, to which it is to go, does not exist"
+        ));
+    };
+    let uid = store.metadata.uid.as_deref().unwrap_or_default();
+    let well = matches!(ctx.facts.store(uid).health, Some(Ok(_)));
+    (!well).then(|| format!("DataStore {name}, to which it is to go, is not Ready"))
 }
 
 /// When there is something to do again.
@@ -177,28 +289,45 @@ fn is_sent_away(tenant: &TenantControlPlane, store: &DataStore) -> bool {
     assignment::sent_away_by(wish, store).is_some()
 }
 
-/// How far a tenant is, from what is known of it.
-fn state(
-    tenant: &TenantControlPlane,
-    store: &DataStore,
-    migration: Option<&MigrationStatus>,
-    asked: Option<&Asked>,
+/// What is known of a tenant beside its object.
+struct Seen<'a> {
+    /// The last move of its data.
+    migration: Option<&'a MigrationStatus>,
+    /// The last request to it.
+    asked: Option<&'a Asked>,
+    /// Why the DataStore that it names cannot take it.
+    target: Option<String>,
+    /// Whether the DataStore where it is can be read.
     well: bool,
-) -> State {
+}
+
+/// How far a tenant is, from what is known of it.
+fn state(tenant: &TenantControlPlane, store: &DataStore, known: &Seen<'_>) -> State {
     let here = store.metadata.name.as_deref();
     let wanted = tenant.spec.data_store.as_deref();
-    let wanted = wanted.filter(|name| !name.is_empty());
+    let wanted = wanted.filter(|name| !name.is_empty() && Some(*name) != here);
     let waits = |why: &str| State::Waits(why.to_owned());
+    if let Some(it) = known
+        .migration
+        .filter(|it| it.phase == MigrationPhase::Switching)
+    {
+        return State::Starts(it.target.clone().unwrap_or_default());
+    }
     if objects::is_paused(&tenant.metadata) {
         return waits("it is paused");
     }
-    if let Some(target) = wanted.filter(|wanted| Some(*wanted) != here) {
-        let last = migration.filter(|it| it.target.as_deref() == Some(target));
-        return match last.map(|it| it.phase) {
-            Some(MigrationPhase::Failed) => State::Waits(format!(
+    if let Some(target) = wanted {
+        let last = known.migration.map(|it| (it.target.as_deref(), it.phase));
+        return match (last, &known.target) {
+            (Some((of, MigrationPhase::Failed)), _) if of == Some(target) => State::Waits(format!(
                 "moving it to DataStore {target} failed, as its condition Migrating tells"
             )),
-            _ => State::Goes(target.to_owned()),
+            (Some((of, phase)), _) if of == Some(target) && moving::is_moving(phase) => {
+                State::Goes(target.to_owned())
+            }
+            // Nothing has begun.
+            (_, Some(trouble)) => waits(trouble),
+            (_, None) => State::Goes(target.to_owned()),
         };
     }
     if !store.spec.driver.is_movable() {
@@ -206,20 +335,21 @@ fn state(
         return State::Waits(format!("data is not moved from a DataStore of {driver}"));
     }
     let now = Instant::now();
-    match asked {
+    let from = store.metadata.uid.as_deref().unwrap_or_default();
+    match known.asked.filter(|asked| asked.from == from) {
         Some(Asked {
             answer: Answer::Goes(target),
             at,
             ..
         }) if now < *at + FOLLOWS => State::Goes(target.clone()),
         Some(Asked { until, answer, .. }) if now < *until => match answer {
-            Answer::Refused(why) => waits(why),
+            Answer::Refused(why) | Answer::NoRoom(why) => waits(why),
             Answer::Goes(target) => State::Waits(format!(
                 "it was sent to DataStore {target}, and its spec.dataStore was set back: it is \
                  sent again later, or at once when spec.dataStore names another one"
             )),
         },
-        _ if !well => waits("this DataStore is not Ready"),
+        _ if !known.well => waits("this DataStore is not Ready"),
         _ => State::Due,
     }
 }
@@ -239,12 +369,10 @@ async fn ask(ctx: &Context, store: &DataStore, tenant: &TenantControlPlane) -> A
             events.tell(tenant, false, reason::DRAINING, &message).await;
             Answer::Goes(target)
         }
-        Err(why) => Answer::Refused(quote(&why)),
+        Err((CONFLICT, why)) => Answer::NoRoom(quote(&why)),
+        Err((_, why)) => Answer::Refused(quote(&why)),
     };
-    let uid = tenant.metadata.uid.clone().unwrap_or_default();
-    let mut all = ctx.drains.0.lock();
-    let asked = Asked::after(all.get(&uid), answer.clone(), Instant::now());
-    all.insert(uid, asked);
+    ctx.drains.note(store, tenant, &answer);
     answer
 }
 
@@ -253,7 +381,7 @@ async fn request(
     ctx: &Context,
     name: &NamespacedName,
     tenant: &TenantControlPlane,
-) -> Result<String, String> {
+) -> Result<String, (u16, String)> {
     let tenants: Api<TenantControlPlane> = Api::namespaced(ctx.client.clone(), &name.namespace);
     let body = json!({
         "metadata": {"name": name.name, "uid": tenant.metadata.uid},
@@ -262,34 +390,76 @@ async fn request(
     let params = PostParams::default();
     let call = tenants.create_subresource::<Value, Value>("migrate", &name.name, &params, &body);
     let call = tokio::time::timeout(timing::CALL_DEADLINE, call);
+    let silent = |why: &str| Err((0, why.to_owned()));
     match ctx.leadership.hold(call).await {
-        Some(Ok(Ok(answer))) => {
-            let target = answer["spec"]["target"].as_str();
-            target
-                .map(str::to_owned)
-                .ok_or_else(|| "the API server does not say where it goes".to_owned())
-        }
-        Some(Ok(Err(kube::Error::Api(status)))) => Err(status.message.clone()),
-        Some(Ok(Err(error))) => Err(error.to_string()),
-        Some(Err(_)) => Err("the API server does not answer".to_owned()),
-        None => Err(lease::ENDED.to_owned()),
+        Some(Ok(Ok(answer))) => match answer["spec"]["target"].as_str() {
+            Some(target) => Ok(target.to_owned()),
+            None => silent("the API server does not say where it goes"),
+        },
+        Some(Ok(Err(kube::Error::Api(status)))) => Err((status.code, status.message.clone())),
+        Some(Ok(Err(error))) => silent(&error.to_string()),
+        Some(Err(_)) => silent("the API server does not answer"),
+        None => silent(lease::ENDED),
     }
 }
 
+/// What a tenant asks of a DataStore, as text.
+fn wish(tenant: &TenantControlPlane) -> String {
+    let wish = tenant.spec.data_store_assignment.as_ref();
+    // Without it all ask for the same.
+    serde_json::to_string(&wish).unwrap_or_default()
+}
+
 impl Drains {
-    /// Nothing is remembered of tenants that are gone.
+    fn note(&self, store: &DataStore, tenant: &TenantControlPlane, answer: &Answer) {
+        let from = store.metadata.uid.clone().unwrap_or_default();
+        let uid = tenant.metadata.uid.clone().unwrap_or_default();
+        let now = Instant::now();
+        let mut known = self.0.lock();
+        let asked = Asked::after(known.tenants.get(&uid), &from, answer.clone(), now);
+        known.tenants.insert(uid, asked);
+        let key = (from, wish(tenant));
+        match answer {
+            Answer::NoRoom(why) => {
+                let count = known.wishes.get(&key).map_or(0, |it| it.count) + 1;
+                let (first, slowest) = timing::DRAIN_AGAIN;
+                let no_room = NoRoom {
+                    why: why.clone(),
+                    count,
+                    until: now + timing::observer_backoff(first, slowest, count),
+                };
+                known.wishes.insert(key, no_room);
+            }
+            Answer::Goes(_) => drop(known.wishes.remove(&key)),
+            Answer::Refused(_) => {}
+        }
+    }
+
+    /// Why there is no room for tenants that ask for the same, if that was told lately.
+    fn no_room(&self, store: &DataStore, tenant: &TenantControlPlane) -> Option<String> {
+        let known = self.0.lock();
+        if known.wishes.is_empty() {
+            return None;
+        }
+        let from = store.metadata.uid.clone().unwrap_or_default();
+        let told = known.wishes.get(&(from, wish(tenant)))?;
+        (Instant::now() < told.until).then(|| told.why.clone())
+    }
+
+    /// Nothing is remembered of what is gone.
     fn forget(&self, ctx: &Context) {
-        let mut all = self.0.lock();
-        if all.is_empty() {
+        let mut known = self.0.lock();
+        if known.tenants.is_empty() && known.wishes.is_empty() {
             return;
         }
         let tenants = ctx.caches.tenants.all();
-        let is_there = |uid: &String| {
-            let of =
-                |it: &std::sync::Arc<TenantControlPlane>| it.metadata.uid.as_ref() == Some(uid);
-            tenants.iter().any(of)
-        };
-        all.retain(|uid, _| is_there(uid));
+        let uids: HashSet<&str> = tenants
+            .iter()
+            .filter_map(|it| it.metadata.uid.as_deref())
+            .collect();
+        known.tenants.retain(|uid, _| uids.contains(uid.as_str()));
+        let wishes: HashSet<String> = tenants.iter().map(|it| wish(it)).collect();
+        known.wishes.retain(|(_, wish), _| wishes.contains(wish));
     }
 }
 
@@ -303,7 +473,7 @@ mod tests {
         serde_json::from_value(json!({
             "apiVersion": "steward.butlerlabs.dev/v1alpha1",
             "kind": "DataStore",
-            "metadata": {"name": "a"},
+            "metadata": {"name": "a", "uid": "uid-a"},
             "spec": {
                 "driver": driver, "endpoints": ["a:1"],
                 "taints": [{"key": "leaving", "effect": "NoExecute"}],
@@ -318,8 +488,34 @@ mod tests {
         tenant
     }
 
+    fn known<'a>(asked: Option<&'a Asked>, migration: Option<&'a MigrationStatus>) -> Seen<'a> {
+        Seen {
+            migration,
+            asked,
+            target: None,
+            well: true,
+        }
+    }
+
     fn of(tenant: &TenantControlPlane, asked: Option<&Asked>) -> State {
-        state(tenant, &store("etcd"), None, asked, true)
+        state(tenant, &store("etcd"), &known(asked, None))
+    }
+
+    fn moving(phase: MigrationPhase, target: &str) -> MigrationStatus {
+        MigrationStatus {
+            phase,
+            source: Some("a".into()),
+            target: Some(target.into()),
+            ..MigrationStatus::default()
+        }
+    }
+
+    fn asked(before: Option<&Asked>, answer: Answer) -> Asked {
+        Asked::after(before, "uid-a", answer, Instant::now())
+    }
+
+    fn goes(before: Option<&Asked>) -> Asked {
+        asked(before, Answer::Goes("b".into()))
     }
 
     #[test]
@@ -332,32 +528,52 @@ mod tests {
         let annotations = paused.metadata.annotations.get_or_insert_default();
         annotations.insert(names::ANNOTATION_PAUSED.into(), String::new());
         assert_eq!(of(&paused, None), State::Waits("it is paused".into()));
-        let nats = state(&tenant(None), &store("NATS"), None, None, true);
+        let nats = state(&tenant(None), &store("NATS"), &known(None, None));
         assert!(matches!(nats, State::Waits(_)), "{nats:?}");
-        let down = state(&tenant(None), &store("etcd"), None, None, false);
+        let mut down = known(None, None);
+        down.well = false;
+        let down = state(&tenant(None), &store("etcd"), &down);
         assert!(matches!(down, State::Waits(_)), "{down:?}");
+    }
 
-        let failed = |target: &str| MigrationStatus {
-            phase: MigrationPhase::Failed,
-            target: Some(target.into()),
-            ..MigrationStatus::default()
+    /// Whoever does not get on is told, and takes no place from others.
+    #[test]
+    fn who_is_on_the_way_and_who_is_not() {
+        let to_b = tenant(Some("b"));
+        let at = |migration: &MigrationStatus, trouble: Option<&str>| {
+            let mut known = known(None, Some(migration));
+            known.target = trouble.map(str::to_owned);
+            state(&to_b, &store("etcd"), &known)
         };
-        let goes = tenant(Some("b"));
-        let at =
-            |migration: &MigrationStatus| state(&goes, &store("etcd"), Some(migration), None, true);
-        assert!(matches!(at(&failed("b")), State::Waits(_)));
-        assert_eq!(at(&failed("c")), State::Goes("b".into()), "an earlier one");
+        use MigrationPhase as Phase;
+        let goes = || State::Goes("b".into());
+        assert!(matches!(
+            at(&moving(Phase::Failed, "b"), None),
+            State::Waits(_)
+        ));
+        assert_eq!(
+            at(&moving(Phase::Failed, "c"), None),
+            goes(),
+            "an earlier one"
+        );
+        let gone = Some("DataStore b does not exist");
+        for nothing_yet in [moving(Phase::Pending, "b"), moving(Phase::Completed, "c")] {
+            assert_eq!(at(&nothing_yet, None), goes());
+            assert!(matches!(at(&nothing_yet, gone), State::Waits(_)));
+        }
+        assert_eq!(at(&moving(Phase::Copying, "b"), gone), goes(), "it copies");
+        // Its data is there, and nobody knows whether its pods ever run there.
+        let switching = moving(Phase::Switching, "b");
+        assert_eq!(at(&switching, gone), State::Starts("b".into()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_comes_back_is_sent_later_and_later() {
         let back = tenant(Some("a"));
-        let goes =
-            |before: Option<&Asked>| Asked::after(before, Answer::Goes("b".into()), Instant::now());
-        let mut asked = goes(None);
-        assert_eq!(of(&back, Some(&asked)), State::Goes("b".into()), "unread");
+        let mut last = goes(None);
+        assert_eq!(of(&back, Some(&last)), State::Goes("b".into()), "unread");
         tokio::time::advance(FOLLOWS).await;
-        let told = of(&back, Some(&asked));
+        let told = of(&back, Some(&last));
         assert!(
             matches!(&told, State::Waits(why) if why.contains("set back")),
             "{told:?}"
@@ -365,29 +581,103 @@ mod tests {
 
         let (first, slowest) = timing::DRAIN_BACK;
         tokio::time::advance(first).await;
-        assert_eq!(of(&back, Some(&asked)), State::Due);
+        assert_eq!(of(&back, Some(&last)), State::Due);
         for _ in 0..30 {
-            asked = goes(Some(&asked));
+            last = goes(Some(&last));
         }
-        assert_eq!(asked.until - asked.at, slowest);
+        assert_eq!(last.until - last.at, slowest);
         assert_eq!(goes(Some(&goes(None))).until - Instant::now(), first * 2);
+        // What one DataStore has told it is nothing to the next.
+        let other = Asked::after(
+            Some(&last),
+            "uid-b",
+            Answer::Goes("c".into()),
+            Instant::now(),
+        );
+        assert_eq!((other.sent, other.until - Instant::now()), (1, first));
+        assert_eq!(of(&back, Some(&other)), State::Due);
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_is_refused_is_asked_again_soon() {
         let stays = tenant(None);
-        let refused = Answer::Refused("0/1 DataStores are available".into());
-        let asked = Asked::after(None, refused, Instant::now());
-        let told = of(&stays, Some(&asked));
+        let refused = asked(None, Answer::Refused("not by you".into()));
+        let told = of(&stays, Some(&refused));
         assert!(
-            matches!(&told, State::Waits(why) if why.contains("0/1")),
+            matches!(&told, State::Waits(why) if why.contains("by you")),
             "{told:?}"
         );
         tokio::time::advance(timing::DRAIN_AGAIN.0).await;
-        assert_eq!(of(&stays, Some(&asked)), State::Due);
+        assert_eq!(of(&stays, Some(&refused)), State::Due);
         // A refusal does not count as a way back.
-        let sent = Asked::after(Some(&asked), Answer::Goes("b".into()), Instant::now());
+        let sent = goes(Some(&refused));
         assert_eq!(sent.until - Instant::now(), timing::DRAIN_BACK.0);
+    }
+
+    /// A thousand that nobody can take are asked for once.
+    #[tokio::test(start_paused = true)]
+    async fn no_room_is_asked_once_for_all_that_ask_for_the_same() {
+        let drains = Drains::default();
+        let store = store("etcd");
+        let mut picky = tenant(None);
+        picky.spec.data_store_assignment = Some(Default::default());
+        let answer = Answer::NoRoom("0/1 DataStores are available".into());
+        drains.note(&store, &tenant(None), &answer);
+        let mut other = tenant(Some("a"));
+        other.metadata.uid = Some("other".into());
+        assert!(drains.no_room(&store, &other).unwrap().contains("0/1"));
+        assert_eq!(
+            drains.no_room(&store, &picky),
+            None,
+            "asks for something else"
+        );
+        let (first, slowest) = timing::DRAIN_AGAIN;
+        tokio::time::advance(first).await;
+        assert_eq!(drains.no_room(&store, &other), None);
+        for _ in 0..20 {
+            drains.note(&store, &other, &answer);
+        }
+        tokio::time::advance(slowest - Duration::from_secs(1)).await;
+        assert!(drains.no_room(&store, &other).is_some());
+        drains.note(&store, &other, &Answer::Goes("b".into()));
+        assert_eq!(drains.no_room(&store, &other), None);
+    }
+
+    #[test]
+    fn a_namespace_leaves_half_to_others() {
+        let leaver = |namespace: &str, state| Leaver {
+            name: NamespacedName::new(namespace, "t"),
+            state,
+        };
+        let drain = |leavers| Drain {
+            taints: "leaving".into(),
+            leavers,
+        };
+        let goes = || State::Goes("b".into());
+        let starts = || State::Starts("b".into());
+        let alone = drain(vec![
+            leaver("n", goes()),
+            leaver("n", starts()),
+            leaver("n", State::Due),
+            leaver("n", State::Due),
+            leaver("n", State::Due),
+        ]);
+        assert_eq!(alone.turn(), [2, 3]);
+        let both = drain(vec![
+            leaver("n", goes()),
+            leaver("n", starts()),
+            leaver("n", State::Due),
+            leaver("m", State::Due),
+        ]);
+        assert_eq!(both.turn(), [3]);
+        let full = drain(vec![
+            leaver("n", starts()),
+            leaver("n", starts()),
+            leaver("m", starts()),
+            leaver("m", starts()),
+            leaver("o", State::Due),
+        ]);
+        assert!(full.turn().is_empty(), "those of before do not get on");
     }
 
     #[test]

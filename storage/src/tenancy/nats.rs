@@ -463,8 +463,12 @@ impl Tenancy for Nats {
         let claims = self.claims_to_be().await?;
         let first = self.begin(&claims, claim, data).await?;
         let given = self.give(&claims, claim, password, data).await;
-        if let (true, Err(TenancyError::Refused(_))) = (first, &given) {
-            self.withdraw(&claims, claim).await?;
+        if let (true, Err(TenancyError::Refused(_))) = (first, &given)
+            && let Err(error) = self.withdraw(&claims, claim).await
+        {
+            // The refusal is what somebody has to mend. Whoever deletes the tenant finds the
+            // claim, and by it what is left.
+            tracing::warn!(schema = claim.schema, %error, "a refused claim stays");
         }
         given
     }

@@ -421,10 +421,6 @@ impl Sql {
             .await
             .unwrap();
         let back = story.ready(allowed, COMING).await;
-        let annotations =
-            stage.it.get(&tenant_path(&name)).await.unwrap()["metadata"]["annotations"].take();
-        let word = annotations.get(names::ANNOTATION_START_EMPTY);
-        assert_eq!(word, None, "it holds for one loss");
         stage.note(
             format!(
                 "Ready lost: a tenant's {} database dropped",
