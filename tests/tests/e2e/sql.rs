@@ -219,7 +219,6 @@ impl Sql {
         stage.it.patch(&path, &room(4)).await.unwrap();
         let names = ["x", "y", "z"].map(|of| self.tenant(of));
         let stories = names.each_ref().map(|name| stage.story(name));
-        let began = Instant::now();
         for name in &names {
             let mut manifest = tenant(name, 0);
             let spec = manifest["spec"].as_object_mut().unwrap();
