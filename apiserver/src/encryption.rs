@@ -14,9 +14,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use storage::Store;
 use storage::seal::Sealing;
+use tokio::time::Instant;
 
 use crate::args::Args;
 use crate::metrics::Metrics;
@@ -28,6 +30,8 @@ const FILE_BYTES: u64 = 1 << 20;
 const LOOK: Duration = Duration::from_secs(10);
 /// Between attempts to bring values to their form.
 const AGAIN: Duration = Duration::from_secs(60);
+/// How long a file that does not fit the store is taken to do so without a look at the store.
+const REFUSED: Duration = Duration::from_secs(600);
 
 /// Where the store is, the file that says how it is kept, and whether that is followed.
 #[derive(Clone)]
@@ -37,6 +41,15 @@ pub struct Encryption {
     reload: bool,
     metrics: Arc<Metrics>,
     clock: Clock,
+    refused: Arc<Mutex<Option<Refused>>>,
+}
+
+/// A file that the store cannot be read with. To find that out, all of the store is read.
+struct Refused {
+    /// Of its content.
+    seen: Option<[u8; 32]>,
+    why: String,
+    until: Instant,
 }
 
 /// What a file said.
@@ -55,6 +68,7 @@ impl Encryption {
             reload: args.encryption_provider_config_automatic_reload,
             metrics,
             clock,
+            refused: Arc::default(),
         }
     }
 
@@ -64,9 +78,38 @@ impl Encryption {
     /// Why it cannot be opened, with the name of the file or of the directory.
     pub async fn open(&self) -> Result<(Store, Option<[u8; 32]>), String> {
         let Loaded { sealing, seen } = self.load().await?;
+        self.refused(seen)?;
         let store = storage::sqlite::open_sealed(&self.directory, sealing).await;
-        let store = store.map_err(|error| format!("{}: {error}", self.directory.display()))?;
-        Ok((store, seen))
+        let told = |error: &_| format!("{}: {error}", self.directory.display());
+        Ok((self.taken(store, seen, told)?, seen))
+    }
+
+    /// # Errors
+    /// If a file of this content was refused a short time ago, with what was said then.
+    fn refused(&self, seen: Option<[u8; 32]>) -> Result<(), String> {
+        match &*self.refused.lock() {
+            Some(it) if it.seen == seen && Instant::now() < it.until => Err(it.why.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Remembers a file that does not fit the store.
+    fn taken<T>(
+        &self,
+        taken: Result<T, storage::Error>,
+        seen: Option<[u8; 32]>,
+        told: impl FnOnce(&storage::Error) -> String,
+    ) -> Result<T, String> {
+        taken.map_err(|error| {
+            let why = told(&error);
+            let refused = matches!(error, storage::Error::Sealed(_)).then(|| Refused {
+                seen,
+                why: why.clone(),
+                until: Instant::now() + REFUSED,
+            });
+            *self.refused.lock() = refused;
+            why
+        })
     }
 
     /// Reads the file.
@@ -94,16 +137,22 @@ impl Encryption {
 
     /// Brings values to their form, and follows the file.
     pub async fn follow(self, store: Store, mut seen: Option<[u8; 32]>) {
-        let mut complete = false;
+        // When values are brought to their form; none: they have it.
+        let mut due = Some(Instant::now());
         let mut refused = None;
         loop {
-            if !complete {
-                complete = reseal(&store).await;
+            if due.is_some_and(|due| due <= Instant::now()) {
+                let complete = reseal(&store, self.file.is_some()).await;
+                due = (!complete).then(|| Instant::now() + AGAIN);
+                if complete {
+                    // What lacked a key may lack none any more.
+                    *self.refused.lock() = None;
+                }
             }
-            let wait = match (self.reload && self.file.is_some(), complete) {
+            let wait = match (self.reload && self.file.is_some(), due) {
                 (true, _) => LOOK,
-                (false, false) => AGAIN,
-                (false, true) => return,
+                (false, Some(_)) => AGAIN,
+                (false, None) => return,
             };
             tokio::time::sleep(wait).await;
             if !self.reload {
@@ -114,7 +163,7 @@ impl Encryption {
                 Ok(Some(now)) => {
                     tracing::info!("the encryption configuration was read anew");
                     self.metrics.encryption_reloaded(true, self.clock.now());
-                    (seen, complete, refused) = (Some(now), false, None);
+                    (seen, due, refused) = (Some(now), Some(Instant::now()), None);
                 }
                 Err(why) => {
                     // Once for each fault.
@@ -138,8 +187,10 @@ impl Encryption {
         if loaded.seen == seen {
             return Ok(None);
         }
+        self.refused(loaded.seen)?;
         let taken = store.seal(loaded.sealing).await;
-        taken.map_err(|error| format!("the encryption configuration cannot be used: {error}"))?;
+        let told = |error: &_| format!("the encryption configuration cannot be used: {error}");
+        self.taken(taken, loaded.seen, told)?;
         Ok(loaded.seen)
     }
 }
@@ -155,10 +206,11 @@ fn read(file: &Path) -> Result<String, String> {
     }
 }
 
-/// Whether all values are in the form of now.
-async fn reseal(store: &Store) -> bool {
+/// Whether all values are in the form of now. That is told once for each file: who changes a
+/// key waits for it, also where a server of before had done it all.
+async fn reseal(store: &Store, configured: bool) -> bool {
     match store.reseal().await {
-        Ok(0) => true,
+        Ok(0) if !configured => true,
         Ok(changed) => {
             tracing::info!(
                 changed,
@@ -169,8 +221,14 @@ async fn reseal(store: &Store) -> bool {
         }
         Err(storage::Error::Closed) => true,
         Err(error) => {
-            tracing::warn!(%error, "some stored objects are not encrypted as configured yet");
+            tracing::warn!(
+                %error,
+                "what is stored is not encrypted as configured yet, or was before and is not wiped"
+            );
             false
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -102,6 +102,9 @@ pub enum SealError {
     /// The key has its name, and does not open it.
     #[error("the key {0} does not open it: it is another key, or the value was changed")]
     Refused(String),
+    /// Neither a value as it is nor of any key that could be named.
+    #[error("it is damaged: what it begins with is of no key")]
+    Damaged,
     /// There is no randomness, or the value is too large.
     #[error("it cannot be encrypted")]
     Failed,
@@ -123,10 +126,15 @@ impl Sealing {
         self.rules.iter().any(encrypts)
     }
 
+    /// The number of the rule for a value.
+    pub(crate) fn rule_of(&self, of: &str) -> Option<usize> {
+        let covers = |rule: &Rule| rule.prefixes.iter().any(|it| of.starts_with(it.as_str()));
+        self.rules.iter().position(covers)
+    }
+
     fn keys(&self, of: &str) -> &[Key] {
-        let covers = |rule: &&Rule| rule.prefixes.iter().any(|it| of.starts_with(it.as_str()));
-        match self.rules.iter().find(covers) {
-            Some(rule) => &rule.keys,
+        match self.rule_of(of) {
+            Some(rule) => &self.rules[rule].keys,
             None => &[],
         }
     }
@@ -167,13 +175,14 @@ impl Sealing {
         }
         match (head.starts_with(MARK), keys.is_empty()) {
             (false, true) => Ok(None),
-            (false, false) => Err(SealError::NoKey(
+            (false, false) if is_text(head) => Err(SealError::NoKey(
                 "it is not encrypted, and there is no provider identity to read it".to_owned(),
             )),
-            (true, _) => Err(SealError::NoKey(format!(
+            (true, _) if names_a_key(head) => Err(SealError::NoKey(format!(
                 "it is encrypted with the key {}, which is not among those for it",
                 name(head)
             ))),
+            _ => Err(SealError::Damaged),
         }
     }
 
@@ -184,6 +193,35 @@ impl Sealing {
             None => !head.starts_with(MARK),
         }
     }
+}
+
+/// Whether it is kept as one that is encrypted.
+pub(crate) fn is_marked(kept: &[u8]) -> bool {
+    kept.starts_with(MARK)
+}
+
+/// What is kept, so that it does not pass for a value as it was put.
+pub(crate) fn marked(kept: Vec<u8>) -> Vec<u8> {
+    match is_marked(&kept) {
+        true => kept,
+        false => [MARK, &kept].concat(),
+    }
+}
+
+/// Whether it may be the beginning of a value as it was put, which are texts. What was
+/// encrypted and has lost its beginning is none.
+fn is_text(head: &[u8]) -> bool {
+    // The last character may go on after it.
+    std::str::from_utf8(head).map_or_else(|error| error.error_len().is_none(), |_| true)
+}
+
+/// Whether it is of a provider that is known, and of a key.
+fn names_a_key(head: &[u8]) -> bool {
+    let mut parts = head.split(|byte| *byte == b':').skip(2);
+    let known = parts.next().is_some_and(Cipher::is_provider) && parts.next() == Some(b"v1");
+    let name = parts.next().unwrap_or_default();
+    // What comes after the colon is of the value.
+    known && !name.is_empty() && parts.next().is_some() && std::str::from_utf8(name).is_ok()
 }
 
 /// Provider and name of a key, from what a value begins with.

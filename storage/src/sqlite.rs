@@ -29,10 +29,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use async_trait::async_trait;
 use futures::FutureExt;
 use parking_lot::Mutex;
-use sqlx::ConnectOptions;
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteSynchronous,
 };
+use sqlx::{ConnectOptions, Executor};
 
 use crate::log::{Bounds, Changes, Log, Range, Turn, Write};
 use crate::seal::{Sealing, Seals};
@@ -41,6 +42,7 @@ use crate::{Change, Entry, Error, Identity, Page, Revision, Store};
 
 mod read;
 mod schema;
+mod sealed;
 mod writer;
 
 /// The file in the data directory that holds the log.
@@ -168,6 +170,13 @@ struct Quiet(
     Result<OwnedSemaphorePermit, tokio::sync::AcquireError>,
 );
 
+/// Which values were found to be readable.
+struct Looked {
+    upto: Revision,
+    /// How often values had been brought to another form before.
+    rewritten: u64,
+}
+
 /// What the writer and everybody else share.
 struct Shared {
     feed: Feed,
@@ -176,6 +185,8 @@ struct Shared {
     identity: Identity,
     /// A copy of what the database says, for those who cannot wait.
     compacted: AtomicU64,
+    /// How often values were brought to another form where they stand.
+    rewritten: AtomicU64,
     directory: PathBuf,
     /// Held until the writer is done too; taken out by `close`.
     lock: Mutex<Option<File>>,
@@ -198,8 +209,9 @@ impl Sqlite {
             options = options.pragma(ERASE.0, ERASE.1);
         }
         let mut connection = options.connect().await.map_err(database)?;
+        spill_into(&mut connection, directory).await?;
         let opened = schema::prepare(&mut connection).await?;
-        read::readable(&mut connection, &sealing).await?;
+        sealed::prepare(&mut connection, &sealing).await?;
         // The file's own name is durable only once its directory is.
         File::open(directory)
             .and_then(|directory| directory.sync_all())
@@ -219,6 +231,7 @@ impl Sqlite {
             seals: Seals::new(sealing),
             identity: opened.identity,
             compacted: AtomicU64::new(opened.bounds.compacted.0),
+            rewritten: AtomicU64::new(0),
             directory: directory.to_owned(),
             lock: Mutex::new(Some(lock)),
         });
@@ -345,7 +358,15 @@ impl Log for Sqlite {
     }
 
     async fn seal(&self, sealing: Arc<Sealing>) -> Result<(), Error> {
-        self.writer.seal(sealing).await
+        // That is long, so that the writer looks only at what has come since.
+        let turns = self.shared.turns.changes(Turn::Shared).await?;
+        let rewritten = self.shared.rewritten.load(Ordering::Acquire);
+        let with = Arc::clone(&sealing);
+        let looking = self.look_back(turns, |mut reader| async move {
+            sealed::readable(&mut reader, &with, Revision(0)).await
+        });
+        let upto = looking.await?.upto;
+        self.writer.seal(sealing, Looked { upto, rewritten }).await
     }
 
     async fn reseal(&self) -> Result<u64, Error> {
@@ -372,6 +393,28 @@ fn options(directory: &Path) -> SqliteConnectOptions {
         // Cached pages of each connection: 16 MiB.
         .pragma("cache_size", "-16384")
         .disable_statement_logging()
+}
+
+/// Has temporary files lie in the data directory, for it may be the only one that can be
+/// written, and what is sorted or made anew is as large as the store. It holds for all of
+/// the process, as long as the directory is there.
+async fn spill_into(connection: &mut SqliteConnection, directory: &Path) -> Result<(), Error> {
+    let directory = std::path::absolute(directory).map_err(|e| io(directory, &e))?;
+    // Pragmas take no parameters, and SQLite only texts.
+    let Some(name) = directory.to_str() else {
+        tracing::warn!(
+            ?directory,
+            "temporary files are put elsewhere: its name is no text"
+        );
+        return Ok(());
+    };
+    let set = format!(
+        "PRAGMA temp_store_directory = '{}'",
+        name.replace('\'', "''")
+    );
+    let set = connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(set)));
+    set.await.map_err(database)?;
+    Ok(())
 }
 
 /// Takes the directory for this process. The kernel gives it back when the

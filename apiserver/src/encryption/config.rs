@@ -67,18 +67,12 @@ struct NamedKey {
 /// # Errors
 /// A sentence that names each fault with its place. Keys are never in it.
 pub fn parse(text: &str, served: &[&'static Resource]) -> Result<Sealing, String> {
-    let file: Configuration =
-        serde_saphyr::from_str(text).map_err(|error| first_line(&error.to_string()))?;
-    if file.api_version != VERSION || file.kind != KIND {
-        return Err(format!(
-            "it is a {} of {:?} and not a {KIND} of {VERSION}",
-            if file.kind.is_empty() {
-                "document"
-            } else {
-                &file.kind
-            },
-            file.api_version,
-        ));
+    let file: Configuration = serde_saphyr::from_str(text).map_err(|error| unreadable(&error))?;
+    if file.kind != KIND {
+        return Err(format!("its kind is not {KIND}"));
+    }
+    if file.api_version != VERSION {
+        return Err(format!("its apiVersion is not {VERSION}"));
     }
     let root = Path::new("resources");
     let mut errors = Vec::new();
@@ -108,9 +102,26 @@ pub fn parse(text: &str, served: &[&'static Resource]) -> Result<Sealing, String
     Sealing::new(rules).map_err(|position| format!("resources[{position}] has no key"))
 }
 
-/// The text of a fault in the form of the file may show what stands around it.
-fn first_line(error: &str) -> String {
-    error.lines().next().unwrap_or_default().to_owned()
+/// Where a file has not the form of one, and what is there instead. None of the reader's
+/// words: they repeat what stands in the file, and with a space or a quote too few a key
+/// stands where a field should.
+fn unreadable(error: &serde_saphyr::Error) -> String {
+    use serde_saphyr::Error as E;
+    let place = error.location().map_or_else(String::new, |at| {
+        format!("line {}, column {}: ", at.line(), at.column())
+    });
+    let what = match error.without_snippet() {
+        // Names of ours.
+        E::SerdeUnknownField { expected, .. } => {
+            format!("unknown field, expected one of {}", expected.join(", "))
+        }
+        E::DuplicateMappingKey { .. } => "a field is given twice".to_owned(),
+        E::SerdeInvalidType { .. } | E::SerdeInvalidValue { .. } => {
+            "a value is not of the type that it should be".to_owned()
+        }
+        _ => "it cannot be read as one".to_owned(),
+    };
+    format!("{place}it is not an {KIND}: {what}")
 }
 
 fn name(resource: &Resource) -> String {
@@ -131,11 +142,7 @@ fn rule(
     }
     for (position, text) in of.resources.iter().enumerate() {
         if let Some(detail) = complaint(text) {
-            errors.push(Error::invalid(
-                &resources.index(position),
-                text.as_str(),
-                detail,
-            ));
+            errors.push(Error::invalid(&resources.index(position), "", detail));
         }
     }
     if of.providers.is_empty() {
@@ -306,7 +313,7 @@ mod tests {
             (String::new(), "resources: Required value"),
             (
                 all("identity: {}").replace("*.*", "*"),
-                "resources[0].resources[0]: Invalid value: \"*\": use '*.'",
+                "resources[0].resources[0]: Invalid value: \"\": use '*.'",
             ),
             (
                 all("identity: {}").replace("*.*", "Secrets"),
@@ -356,7 +363,47 @@ mod tests {
                 all("kms: {name: x}"),
                 "kms: Forbidden: this server has no provider kms",
             ),
-            (all(&format!("aesgcm: {{key: {KEY}}}")), "unknown field"),
+            (
+                all(&format!("aesgcm: {{key: {KEY}}}")),
+                "line 5, column 24: it is not an EncryptionConfiguration: unknown field, expected one of keys",
+            ),
+            // A space too few: the key is a part of a name.
+            (
+                all(&format!("aesgcm: {{keys: [{{name: key2, secret:{KEY}}}]}}")),
+                "unknown field, expected one of name, secret",
+            ),
+            (all(&format!("{KEY}: {{}}")), "unknown field"),
+            (
+                all(&format!("aesgcm: {{keys: [{{{KEY}: a, {KEY}: a}}]}}")),
+                "line 5, column",
+            ),
+            (
+                all(&format!("kms: {{{KEY}: a, {KEY}: a}}")),
+                "a field is given twice",
+            ),
+            (all(&format!("aesgcm: {KEY}")), "line 5, column"),
+            (all(&format!("aesgcm: {{keys: {KEY}}}")), "line 5, column"),
+            (all(&format!("aesgcm: {{keys: [{KEY}]}}")), "line 5, column"),
+            (all(KEY), "line 5, column"),
+            (
+                all(&format!("aesgcm: {{keys: [{{name: a, secret: [{KEY}]}}]}}")),
+                "line 5, column",
+            ),
+            (
+                all(&format!("aesgcm: {{keys: [{{name: a, secret: *{KEY}}}]}}")),
+                "line 5, column",
+            ),
+            (
+                all(&format!(
+                    "aesgcm: {{keys: [{{name: a, secret: !!{KEY} a}}]}}"
+                )),
+                "",
+            ),
+            (
+                all(&format!("aesgcm: {{keys: [{{name: a, secret: \"{KEY}}}]}}")),
+                "it is not an EncryptionConfiguration",
+            ),
+            (all("identity: {}").replace("*.*", KEY), "capital letters"),
         ] {
             let told = parsed(&text).unwrap_err();
             assert!(told.contains(why), "{text}: {told}");
@@ -364,9 +411,10 @@ mod tests {
         }
         let other = file("").replace(VERSION, "v1");
         let told = parse(&other, &served()).unwrap_err();
-        assert!(
-            told.contains("not a EncryptionConfiguration") || told.contains("of \"v1\""),
-            "{told}"
-        );
+        assert_eq!(told, format!("its apiVersion is not {VERSION}"));
+        for text in [file("").replace(KIND, KEY), KEY.to_owned()] {
+            let told = parse(&text, &served()).unwrap_err();
+            assert!(told.contains(KIND) && !told.contains(KEY), "{told}");
+        }
     }
 }

@@ -73,6 +73,11 @@ impl Cipher {
         }
     }
 
+    /// Whether there is a provider of this name.
+    pub(super) fn is_provider(name: &[u8]) -> bool {
+        [&b"aesgcm"[..], b"aescbc", b"secretbox"].contains(&name)
+    }
+
     /// Appends a value of the place `of` to `kept`.
     pub(super) fn seal(
         &self,

@@ -4,15 +4,13 @@
 //! reading them, and then for as many as fit into one answer: neither the answer nor
 //! the rows that wait for their reader are ever more than that.
 
-use std::collections::BTreeMap;
-
 use futures::TryStreamExt;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Connection, Row};
 
 use super::{database, from_sql, to_sql};
 use crate::log::{Bounds, Changes, PAGE_BYTES, REPLAY_BYTES, Range, fitting, range_end};
-use crate::seal::{HEAD, SealError, Sealing, Seals};
+use crate::seal::{Seals, marked};
 use crate::{Change, Entry, Error, Page, Revision};
 
 pub async fn bounds(connection: &mut SqliteConnection) -> Result<Bounds, Error> {
@@ -160,7 +158,7 @@ async fn sizes(
 }
 
 /// A limit for SQL.
-fn number(limit: usize) -> i64 {
+pub fn number(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
@@ -259,6 +257,8 @@ fn entry(seals: &Seals, key: String, row: &SqliteRow, first: usize) -> Result<En
 
 /// A value as it was put. One that cannot be read (all could when the store was opened, so
 /// it is damaged) is given as it is kept: it is one object's trouble and not that of all.
+/// It is marked as encrypted, also where it is not: what somebody has put into the file
+/// where values are to be encrypted must not pass for an object.
 fn open(seals: &Seals, key: &str, kept: Vec<u8>) -> Vec<u8> {
     let sealing = seals.current();
     match sealing.key_of(key, &kept) {
@@ -268,51 +268,15 @@ fn open(seals: &Seals, key: &str, kept: Vec<u8>) -> Vec<u8> {
     }
     sealing.open(key, &kept).unwrap_or_else(|error| {
         tracing::error!(key, %error, "a value cannot be read");
-        kept
+        marked(kept)
     })
-}
-
-/// Whether every value that is kept can be read: each has a key, and each key opens one of
-/// its values.
-pub async fn readable(connection: &mut SqliteConnection, sealing: &Sealing) -> Result<(), Error> {
-    let unreadable =
-        |key: &str, error: &SealError| Error::Sealed(format!("that of {key}: {error}"));
-    let mut tried = BTreeMap::new();
-    {
-        let mut rows = sqlx::query(
-            "SELECT key, revision, substr(value, 1, ?) FROM version WHERE value IS NOT NULL",
-        )
-        .bind(number(HEAD))
-        .fetch(&mut *connection);
-        while let Some(row) = rows.try_next().await.map_err(database)? {
-            let key: String = column(&row, 0)?;
-            let head: Vec<u8> = column(&row, 2)?;
-            let found = sealing.key_of(&key, &head);
-            let found = found.map_err(|error| unreadable(&key, &error))?;
-            if let Some(found) = found {
-                let at: i64 = column(&row, 1)?;
-                tried.entry(found.prefix().to_vec()).or_insert(at);
-            }
-        }
-    }
-    for at in tried.into_values() {
-        let row = sqlx::query("SELECT key, value FROM version WHERE revision = ?")
-            .bind(at)
-            .fetch_one(&mut *connection)
-            .await
-            .map_err(database)?;
-        let (key, kept): (String, Vec<u8>) = (column(&row, 0)?, column(&row, 1)?);
-        let opened = sealing.open(&key, &kept);
-        opened.map_err(|error| unreadable(&key, &error))?;
-    }
-    Ok(())
 }
 
 fn revision(row: &SqliteRow, index: usize) -> Result<Revision, Error> {
     from_sql(column(row, index)?)
 }
 
-fn column<'r, T>(row: &'r SqliteRow, index: usize) -> Result<T, Error>
+pub fn column<'r, T>(row: &'r SqliteRow, index: usize) -> Result<T, Error>
 where
     T: sqlx::Decode<'r, sqlx::Sqlite> + sqlx::Type<sqlx::Sqlite>,
 {

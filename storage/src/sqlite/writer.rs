@@ -30,9 +30,12 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::{error, warn};
 
-use super::{ERASE, ERASE_DUE, LOG_BYTES, Quiet, Shared, database, from_sql, io, read, to_sql};
+use super::{
+    ERASE, ERASE_DUE, LOG_BYTES, Looked, Quiet, Shared, database, from_sql, io, read, sealed,
+    to_sql,
+};
 use crate::log::Write;
-use crate::seal::{HEAD, Sealing, Seals};
+use crate::seal::{HEAD, SealError, Sealing, Seals};
 use crate::{Change, Error, Revision, store};
 
 /// Writes that may wait before writers are held back.
@@ -60,6 +63,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 const EMPTYING: &str = "PRAGMA busy_timeout = 2000";
 const EMPTIED: &str = "PRAGMA busy_timeout = 10000";
 const EMPTY_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
+/// In the mark that something is to be erased: the file is made anew, the log is left.
+const MADE_ANEW: &[u8] = b"log";
 /// Changes read at a time when the feed has to be caught up.
 const CHUNK: usize = 512;
 
@@ -73,7 +78,7 @@ enum Command {
     Purge(Reply<u64>),
     Advance(Revision, Reply<Revision>),
     /// Keep values in another way from now on.
-    Seal(Arc<Sealing>, Reply<()>),
+    Seal(Arc<Sealing>, Looked, Reply<()>),
     /// Bring some of the values after this revision to the form of now.
     Reseal(Revision, Reply<Resealed>),
 }
@@ -109,8 +114,9 @@ impl Handle {
         Ok(revision)
     }
 
-    pub async fn seal(&self, sealing: Arc<Sealing>) -> Result<(), Error> {
-        self.ask(|reply| Command::Seal(sealing, reply)).await
+    pub async fn seal(&self, sealing: Arc<Sealing>, looked: Looked) -> Result<(), Error> {
+        self.ask(|reply| Command::Seal(sealing, looked, reply))
+            .await
     }
 
     pub async fn reseal(&self) -> Result<u64, Error> {
@@ -302,8 +308,8 @@ impl Writer {
             Command::Advance(to, reply) => {
                 let _ = reply.send(self.advance(to).await);
             }
-            Command::Seal(sealing, reply) => {
-                let _ = reply.send(self.seal(sealing).await);
+            Command::Seal(sealing, looked, reply) => {
+                let _ = reply.send(self.seal(sealing, looked).await);
             }
             Command::Reseal(after, reply) => {
                 let _ = reply.send(self.reseal(after).await);
@@ -335,10 +341,14 @@ impl Writer {
     }
 
     /// Between two writes: whatever is written from now on is written in this way.
-    async fn seal(&mut self, sealing: Arc<Sealing>) -> Result<(), Error> {
+    async fn seal(&mut self, sealing: Arc<Sealing>, looked: Looked) -> Result<(), Error> {
         self.ready().await?;
         let connection = self.connection.as_mut().ok_or(Error::Closed)?;
-        read::readable(connection, &sealing).await?;
+        let after = match self.shared.rewritten.load(Ordering::Acquire) == looked.rewritten {
+            true => looked.upto,
+            false => Revision(0),
+        };
+        sealed::readable(connection, &sealing, after).await?;
         if sealing.encrypts() {
             let erase = sqlx::query("PRAGMA secure_delete = ON").execute(connection);
             erase.await.map_err(database)?;
@@ -356,28 +366,49 @@ impl Writer {
             Some(connection) => reseal(connection, &sealing, after, &mark).await,
             None => Err(Error::Closed),
         };
+        if !matches!(&result, Ok(done) if done.changed == 0) {
+            self.shared.rewritten.fetch_add(1, Ordering::AcqRel);
+        }
         let done = self.settle(result, revision)?;
         if done.next.is_none() && sealing.encrypts() && mark.exists() {
-            self.erase().await?;
-            std::fs::remove_file(&mark).map_err(|error| io(&mark, &error))?;
+            self.erase(&mark).await?;
         }
         Ok(done)
     }
 
     /// Leaves nothing in the files of what was written anew: pages keep what they had before
-    /// where nothing else has taken its place, and so does the write-ahead log.
-    async fn erase(&mut self) -> Result<(), Error> {
+    /// where nothing else has taken its place, and so does the write-ahead log. The mark goes
+    /// once both are done; that the first is, is said in it.
+    ///
+    /// # Errors
+    /// Also while somebody reads what is in the write-ahead log. It is to be tried again.
+    async fn erase(&mut self, mark: &Path) -> Result<(), Error> {
         let revision = self.ready().await?;
+        let made_anew = std::fs::read(mark).map_err(|error| io(mark, &error))? == MADE_ANEW;
+        if !made_anew {
+            let result = match self.connection.as_mut() {
+                Some(connection) => sqlx::query("VACUUM").execute(connection).await,
+                None => return Err(Error::Closed),
+            };
+            self.settle(result.map_err(database), revision)?;
+            std::fs::write(mark, MADE_ANEW).map_err(|error| io(mark, &error))?;
+        }
+        // Who waits for it already goes on waiting; without that, nobody would come after.
+        let quiet = self.quiet.take();
+        let quiet = quiet.unwrap_or_else(|| self.shared.turns.quiet().boxed());
+        // Who reads nothing of history is waited for below, as is who does for longer.
+        let _quiet = tokio::time::timeout(PATIENCE, quiet).await.ok();
         let result = match self.connection.as_mut() {
-            Some(connection) => async {
-                sqlx::query("VACUUM").execute(&mut *connection).await?;
-                empty_log(connection).await
-            }
-            .await
-            .map_err(database),
+            Some(connection) => empty_log(connection).await.map_err(database),
             None => Err(Error::Closed),
         };
-        self.settle(result, revision)
+        if !self.settle(result, revision)? {
+            return Err(Error::Unavailable(
+                "the write-ahead log is being read, so that what was there before is in it yet"
+                    .to_owned(),
+            ));
+        }
+        std::fs::remove_file(mark).map_err(|error| io(mark, &error))
     }
 
     async fn advance(&mut self, to: Revision) -> Result<Revision, Error> {
@@ -495,11 +526,15 @@ impl Writer {
     }
 }
 
-async fn empty_log(connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+/// Empties the write-ahead log; whether it is empty. That somebody reads what is in it is no
+/// error for SQLite: it says so in its answer.
+async fn empty_log(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
     sqlx::query(EMPTYING).execute(&mut *connection).await?;
-    let emptied = sqlx::query(EMPTY_LOG).execute(&mut *connection).await;
+    let emptied = sqlx::query_scalar(EMPTY_LOG)
+        .fetch_one(&mut *connection)
+        .await;
     sqlx::query(EMPTIED).execute(&mut *connection).await?;
-    emptied.map(|_| ())
+    emptied.map(|held_up: i64| held_up == 0)
 }
 
 /// Brings the values of some versions after a revision to the form of now. What is read by
@@ -525,10 +560,6 @@ async fn reseal(
         changed: 0,
         failed: None,
     };
-    let is_other = |(_, key, head): &(i64, String, Vec<u8>)| !sealing.is_current(key, head);
-    if sealing.encrypts() && heads.iter().any(is_other) {
-        std::fs::File::create(mark).map_err(|error| io(mark, &error))?;
-    }
     let mut bytes = 0;
     let mut transaction = connection
         .begin_with("BEGIN IMMEDIATE")
@@ -553,11 +584,21 @@ async fn reseal(
             .and_then(|value| sealing.seal(&key, &value));
         let anew = match anew {
             Ok(anew) => anew,
+            // No key will open it, however often that is tried.
+            Err(error @ SealError::Damaged) => {
+                error!(key, %error, "a value cannot be read");
+                continue;
+            }
             Err(error) => {
                 done.failed = Some(format!("that of {key}: {error}"));
                 continue;
             }
         };
+        if done.changed == 0 && sealing.encrypts() {
+            // Before it is needed: what is there now is what may be left.
+            let made = std::fs::File::create(mark).and_then(|mark| mark.sync_all());
+            made.map_err(|error| io(mark, &error))?;
+        }
         sqlx::query("UPDATE version SET value = ? WHERE revision = ?")
             .bind(anew)
             .bind(revision)
