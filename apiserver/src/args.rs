@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use kube::config::{KubeConfigOptions, Kubeconfig};
 
+use crate::kubeconfig;
 use crate::object::MAX_STORED;
 use crate::quota::Bounds;
 
@@ -143,7 +143,7 @@ pub enum LogFormat {
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     #[error("the kubeconfig cannot be used: {0}")]
-    Kubeconfig(#[from] kube::config::KubeconfigError),
+    Kubeconfig(#[from] kubeconfig::Error),
     #[error("no --kubeconfig, and not in a pod: {0}")]
     InCluster(#[from] kube::config::InClusterError),
     #[error("the client cannot be made: {0}")]
@@ -183,11 +183,7 @@ impl Args {
     /// When the kubeconfig or the ServiceAccount cannot be read.
     pub async fn connect(&self) -> Result<kube::Client, ConnectError> {
         let mut config = match &self.kubeconfig {
-            Some(path) => {
-                let options = KubeConfigOptions::default();
-                let kubeconfig = Kubeconfig::read_from(path)?;
-                kube::Config::from_custom_kubeconfig(kubeconfig, &options).await?
-            }
+            Some(path) => kubeconfig::read(path).await?,
             None => kube::Config::incluster()?,
         };
         config.connect_timeout = Some(Duration::from_secs(5));

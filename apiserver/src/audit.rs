@@ -7,7 +7,7 @@
 //! pipeline.rs      -> trail.rs     one request: what is known of it so far, stage by stage
 //! policy.rs                        how much of it is said: the first rule that matches
 //! secrets.rs                       whose bodies are never said, whatever the policy is
-//! event.rs, body.rs                an event, as JSON
+//! event.rs, body.rs, bounds.rs     an event, as JSON
 //! auditor.rs       -> backend.rs   to each backend: wait for it, or not
 //! queue.rs, batch.rs               bounded by count and bytes; in batches, at a pace
 //! log.rs, rotation.rs, webhook.rs  a file or standard output; a POST
@@ -19,6 +19,7 @@ pub mod auditor;
 pub mod backend;
 pub mod batch;
 pub mod body;
+pub mod bounds;
 pub mod event;
 pub mod lines;
 pub mod log;

@@ -38,7 +38,7 @@ use crate::trust::{Authority, RequestHeader, Trust};
 const NAMESPACE: &str = "kube-system";
 const CONFIG_MAP: &str = "extension-apiserver-authentication";
 const AUTHENTICATED: &str = "system:authenticated";
-const UNAUTHENTICATED: &str = "system:unauthenticated";
+pub const UNAUTHENTICATED: &str = "system:unauthenticated";
 const ANONYMOUS: &str = "system:anonymous";
 /// Subject attribute that carries a user's uid.
 const UID_ATTRIBUTE: &str = "1.3.6.1.4.1.57683.2";

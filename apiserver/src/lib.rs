@@ -18,6 +18,7 @@ pub mod decode;
 pub mod documents;
 pub mod encryption;
 mod health;
+pub mod kubeconfig;
 pub mod limits;
 pub mod linger;
 pub mod live;

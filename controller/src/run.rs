@@ -6,7 +6,7 @@ use apiservice::{condition, pki::Entropy};
 use futures::FutureExt;
 use kube::{
     Client, Config,
-    config::{KubeConfigOptions, Kubeconfig},
+    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 use tokio::{net::TcpListener, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -132,17 +132,33 @@ fn signals(stop: CancellationToken) -> Result<impl Future<Output = ()>, std::io:
     })
 }
 
+/// Without the decoder's words: they quote the file, which has tokens and keys.
+fn unread(error: &KubeconfigError) -> Error {
+    let KubeconfigError::Parse(error) = error else {
+        return Error::Kubeconfig(error.to_string());
+    };
+    let place = error.location();
+    let (line, column) = place.map_or((0, 0), |place| (place.line(), place.column()));
+    Error::Kubeconfig(format!("it is no kubeconfig: line {line}, column {column}"))
+}
+
 /// A client of the management cluster.
 pub async fn client(args: &CommonArgs) -> Result<Client, Error> {
     let trouble = |error: &dyn std::fmt::Display| Error::Kubeconfig(error.to_string());
     let mut config = match &args.kubeconfig {
         Some(path) => {
-            let kubeconfig = Kubeconfig::read_from(path).map_err(|error| trouble(&error))?;
+            let kubeconfig = Kubeconfig::read_from(path).map_err(|error| unread(&error))?;
             Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
                 .await
                 .map_err(|error| trouble(&error))?
         }
-        None => Config::infer().await.map_err(|error| trouble(&error))?,
+        None => Config::infer().await.map_err(|error| {
+            let source = std::error::Error::source(&error);
+            match source.and_then(|source| source.downcast_ref()) {
+                Some(unreadable @ KubeconfigError::Parse(_)) => unread(unreadable),
+                _ => trouble(&error),
+            }
+        })?,
     };
     config.connect_timeout = Some(Duration::from_secs(5));
     // requeue.rs decides when something is tried again; a worker does not wait.
@@ -460,6 +476,19 @@ mod tests {
             refused.starts_with("certificates: a lifetime of 8760h is too short"),
             "{refused}"
         );
+    }
+
+    #[test]
+    fn nothing_of_a_kubeconfig_is_told() {
+        for user in ["[hunter2]", "{token: *hunter2}", "{token: [hunter2]}"] {
+            let text = format!("users:\n- name: a\n  user: {user}\n");
+            let told = unread(&Kubeconfig::from_yaml(&text).unwrap_err()).to_string();
+            assert!(
+                told.contains("it is no kubeconfig: line 3, column "),
+                "{told}"
+            );
+            assert!(!told.contains("hunter2"), "{told}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -87,11 +87,19 @@ impl Annotations {
 
     /// All of them, by key.
     pub fn all(&self) -> BTreeMap<String, String> {
+        self.by_rank().into_iter().collect()
+    }
+
+    /// Each key once, what this server says itself first: who has no room for all of them
+    /// leaves out those of others.
+    pub fn by_rank(&self) -> Vec<(String, String)> {
         let kept = self.0.lock();
-        let mut all = kept.others.clone();
         // What others say in the name of this server does not count.
-        all.extend(kept.own.clone());
-        all
+        let others = kept.others.iter();
+        let others = others.filter(|(key, _)| !kept.own.contains_key(*key));
+        let all = kept.own.iter().chain(others);
+        all.map(|(key, value)| (key.clone(), value.clone()))
+            .collect()
     }
 
     /// All of them, as JSON; nothing if there are none.

@@ -214,6 +214,7 @@ impl<'a> Forms<'a> {
         self.whole.get_or_insert_with(|| Encoded {
             event: self.event.encode(),
             bodies: self.event.has_bodies(),
+            stranger: self.event.user.is_stranger(),
         })
     }
 
@@ -224,6 +225,7 @@ impl<'a> Forms<'a> {
                 false => self.event.encode(),
             },
             bodies: false,
+            stranger: self.event.user.is_stranger(),
         })
     }
 }

@@ -141,35 +141,50 @@ fn compact(json: &str) -> Option<String> {
 
 type Fields<'a> = BTreeMap<String, &'a RawValue>;
 
-/// An object, a list or a Table without `managedFields`; nothing if it is none of them.
+/// An object, a list or a Table without `managedFields`; nothing if there are none. Of a list
+/// its items are looked at, and nothing below them: as by Kubernetes, and so that what is
+/// nested deeply is not taken apart at each level.
 fn without_managed_fields(json: &str) -> Option<String> {
     let mut fields: Fields<'_> = serde_json::from_str(json).ok()?;
     let kind: String = fields
         .get("kind")
         .and_then(|kind| serde_json::from_str(kind.get()).ok())
         .unwrap_or_default();
-    let mut changed: BTreeMap<&str, Box<RawValue>> = BTreeMap::new();
-    if let Some(metadata) = fields.get("metadata")
-        && let Ok(mut metadata) = serde_json::from_str::<Fields<'_>>(metadata.get())
-        && metadata.remove("managedFields").is_some()
-    {
-        changed.insert("metadata", raw(&metadata)?);
-    }
+    let mut changed: Vec<(&str, Box<RawValue>)> = Vec::new();
+    changed.extend(metadata(&fields));
     if kind.ends_with("List") {
-        changed.extend(entries(&fields, "items", without_managed_fields));
+        changed.extend(entries(&fields, "items", of_object));
     } else if kind == "Table" {
-        changed.extend(entries(&fields, "rows", |row| {
-            let mut row: Fields<'_> = serde_json::from_str(row).ok()?;
-            let object = RawValue::from_string(without_managed_fields(row.get("object")?.get())?);
-            let object = object.ok()?;
-            row.insert("object".to_owned(), &object);
-            serde_json::to_string(&row).ok()
-        }));
+        changed.extend(entries(&fields, "rows", of_row));
     }
     for (key, value) in &changed {
         fields.insert((*key).to_owned(), value);
     }
+    (!changed.is_empty()).then(|| serde_json::to_string(&fields).ok())?
+}
+
+/// One object, whatever it is.
+fn of_object(json: &str) -> Option<String> {
+    let mut fields: Fields<'_> = serde_json::from_str(json).ok()?;
+    let (key, stripped) = metadata(&fields)?;
+    fields.insert(key.to_owned(), &stripped);
     serde_json::to_string(&fields).ok()
+}
+
+/// The object of a row of a Table.
+fn of_row(json: &str) -> Option<String> {
+    let mut row: Fields<'_> = serde_json::from_str(json).ok()?;
+    let object = RawValue::from_string(of_object(row.get("object")?.get())?).ok()?;
+    row.insert("object".to_owned(), &object);
+    serde_json::to_string(&row).ok()
+}
+
+/// The metadata of an object without `managedFields`, if it has them.
+fn metadata(fields: &Fields<'_>) -> Option<(&'static str, Box<RawValue>)> {
+    let key = "metadata";
+    let mut metadata: Fields<'_> = serde_json::from_str(fields.get(key)?.get()).ok()?;
+    metadata.remove("managedFields")?;
+    Some((key, raw(&metadata)?))
 }
 
 /// A list with each of its entries made anew, where that can be.
@@ -254,6 +269,27 @@ mod tests {
             assert_eq!(read(true), *sent, "{path}");
         }
         assert_eq!(recorded(Media::Json, "[1]", false).unwrap(), "[1]");
+    }
+
+    /// R9.10: one level, or each of them would be taken apart again by all that are around it.
+    #[test]
+    fn lists_in_lists_stay_as_they_were_sent() {
+        let list = |item: &str| format!(r#"{{"kind":"List","items":[{item}]}}"#);
+        let object = r#"{"z":1,"metadata":{"managedFields":[1]},"a":2}"#;
+        let inner = list(&list(object));
+        let sent = list(&inner);
+        let kept: Value =
+            serde_json::from_str(&recorded(Media::Json, &sent, false).unwrap()).unwrap();
+        assert_eq!(
+            kept["items"][0],
+            serde_json::from_str::<Value>(&inner).unwrap()
+        );
+        let kept = recorded(Media::Json, &sent, false).unwrap();
+        assert!(kept.contains(&inner), "{kept}");
+        // What is an item itself loses them, also if it is a list.
+        let own = r#"{"kind":"List","metadata":{"managedFields":[1]},"items":[]}"#;
+        let kept = recorded(Media::Json, &list(own), false).unwrap();
+        assert!(!kept.contains("managedFields"), "{kept}");
     }
 
     #[test]

@@ -7,15 +7,16 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 
-use super::body::Recorded;
-use crate::authn::Identity;
+use super::body::{Meta, Recorded};
+use super::bounds;
+use crate::authn::{Identity, UNAUTHENTICATED};
 use crate::authz::Attributes;
 
 /// What an event of a log begins with; one of an `EventList` has no such thing.
 const TYPE: &[u8] = br#"{"kind":"Event","apiVersion":"audit.k8s.io/v1","#;
 const LIST: &[u8] =
     br#"{"kind":"EventList","apiVersion":"audit.k8s.io/v1","metadata":{},"items":["#;
-/// Says that bodies were left out.
+/// Says that something was left out: bodies, or more than there is room for.
 const TRUNCATED: &str = "audit.k8s.io/truncated";
 
 /// How much is said of a request.
@@ -152,7 +153,24 @@ impl Event {
         event
     }
 
-    /// Notes that a body was left out.
+    /// Adds an annotation; the first of a key stays. Of one for which there is no room it is
+    /// noted that it is missing.
+    pub fn annotate(&mut self, key: &str, value: &str) {
+        if !bounds::annotate(&mut self.annotations, key, value) {
+            self.note_truncated();
+        }
+    }
+
+    /// Takes over what the answer says of itself.
+    pub fn answered(&mut self, status: Value) {
+        let status = bounds::status(status).unwrap_or_else(|smaller| {
+            self.note_truncated();
+            smaller
+        });
+        self.response_status = Some(status);
+    }
+
+    /// Notes that something was left out.
     pub fn note_truncated(&mut self) {
         self.annotations
             .insert(TRUNCATED.to_owned(), "true".to_owned());
@@ -185,26 +203,50 @@ impl User {
     /// Of a caller that was recognised.
     pub fn of(identity: &Identity) -> Self {
         User {
-            username: identity.user.clone(),
-            uid: identity.uid.clone().unwrap_or_default(),
-            groups: identity.groups.clone(),
-            extra: identity.extra.clone(),
+            username: bounds::text(&identity.user, bounds::USER),
+            uid: bounds::text(identity.uid.as_deref().unwrap_or_default(), bounds::NAME),
+            groups: bounds::texts(&identity.groups, bounds::GROUPS),
+            extra: bounds::lists(&identity.extra, bounds::EXTRA),
         }
+    }
+
+    /// Whether anybody could be it: who is not recognised, or has shown nothing.
+    pub fn is_stranger(&self) -> bool {
+        self.username.is_empty() || self.groups.iter().any(|group| group == UNAUTHENTICATED)
     }
 }
 
 impl ObjectRef {
     /// Of a request, by its URL; nothing of one that is not for a resource.
     pub fn of(attributes: &Attributes) -> Option<Self> {
+        let part = |text: &str| bounds::text(text, bounds::NAME);
         attributes.path.is_none().then(|| ObjectRef {
-            resource: attributes.resource.clone(),
-            namespace: attributes.namespace.clone(),
-            name: attributes.name.clone(),
-            api_group: attributes.group.clone(),
-            api_version: attributes.version.clone(),
-            subresource: attributes.subresource.clone(),
+            resource: part(&attributes.resource),
+            namespace: part(&attributes.namespace),
+            name: part(&attributes.name),
+            api_group: part(&attributes.group),
+            api_version: part(&attributes.version),
+            subresource: part(&attributes.subresource),
             ..ObjectRef::default()
         })
+    }
+
+    /// Adds what the URL does not say. The body says it: it may be anything.
+    pub fn complete(&mut self, meta: Meta) {
+        for (field, said, most) in [
+            (&mut self.name, meta.name, bounds::NAME),
+            (&mut self.namespace, meta.namespace, bounds::NAME),
+            (&mut self.uid, meta.uid, bounds::ID),
+            (
+                &mut self.resource_version,
+                meta.resource_version,
+                bounds::ID,
+            ),
+        ] {
+            if field.is_empty() {
+                *field = bounds::text(&said.unwrap_or_default(), most);
+            }
+        }
     }
 }
 
@@ -225,7 +267,10 @@ pub(crate) mod tests {
             stage: Stage::ResponseComplete,
             request_uri: "/apis/g/v/things".to_owned(),
             verb: "create".to_owned(),
-            user: User::default(),
+            user: User {
+                username: "jane".to_owned(),
+                ..User::default()
+            },
             source_ips: Vec::new(),
             user_agent: String::new(),
             object_ref: None,
@@ -248,7 +293,7 @@ pub(crate) mod tests {
         let expected = json!({
             "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Request",
             "auditID": "id", "stage": "ResponseComplete", "requestURI": "/apis/g/v/things",
-            "verb": "create", "user": {},
+            "verb": "create", "user": {"username": "jane"},
             "requestReceivedTimestamp": "2030-01-01T00:00:00.000000Z",
             "stageTimestamp": "2030-01-01T00:00:00.012345Z",
         });

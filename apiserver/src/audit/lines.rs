@@ -6,9 +6,14 @@
 use http::StatusCode;
 use jiff::Timestamp;
 
-use super::Annotations;
+use super::{Annotations, bounds};
 use crate::authn::Identity;
 use crate::target::{Target, Verb};
+
+/// What the URL says, whoever asks: as short as in an event.
+fn part(text: &str) -> String {
+    bounds::text(text, bounds::NAME)
+}
 
 /// Writes the line of an answered request, if it is one that is kept.
 pub fn request(
@@ -30,11 +35,11 @@ pub fn request(
         audit_id = id,
         user = identity.map_or("", |identity| identity.user.as_str()),
         verb = path.verb.as_str(),
-        group = path.group,
-        resource = path.plural,
-        subresource = path.subresource,
-        namespace = path.namespace,
-        name = path.name,
+        group = part(&path.group),
+        resource = part(&path.plural),
+        subresource = path.subresource.as_deref().map(part),
+        namespace = path.namespace.as_deref().map(part),
+        name = path.name.as_deref().map(part),
         code = code.as_u16(),
         annotations = annotations.to_json(),
         "request"
@@ -55,11 +60,11 @@ pub fn abandoned(id: &str, target: &Target, identity: &Identity) {
         audit_id = id,
         user = identity.user,
         verb = path.verb.as_str(),
-        group = path.group,
-        resource = path.plural,
-        subresource = path.subresource,
-        namespace = path.namespace,
-        name = path.name,
+        group = part(&path.group),
+        resource = part(&path.plural),
+        subresource = path.subresource.as_deref().map(part),
+        namespace = path.namespace.as_deref().map(part),
+        name = path.name.as_deref().map(part),
         "a request whose client left before the answer"
     );
 }

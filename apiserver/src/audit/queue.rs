@@ -10,6 +10,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 pub const BYTES: usize = 16 * 1024 * 1024;
 /// Of those that have bodies: who sends large ones does not have others' events dropped.
 const WITH_BODIES: usize = BYTES / 4 * 3;
+/// Of those of callers without credentials, whom nothing else holds back.
+const OF_STRANGERS: usize = BYTES / 8;
+/// Their part of the places.
+const STRANGERS: usize = 4;
 
 /// An event that is not queued yet.
 #[derive(Clone, Debug)]
@@ -17,6 +21,8 @@ pub struct Encoded {
     pub event: Bytes,
     /// Whether it has bodies.
     pub bodies: bool,
+    /// Whether it is of a caller without credentials.
+    pub stranger: bool,
 }
 
 /// One that is.
@@ -42,9 +48,25 @@ pub enum Refused {
 pub struct Queue {
     sender: mpsc::UnboundedSender<Queued>,
     capacity: usize,
+    all: Share,
+    bodies: Arc<Semaphore>,
+    strangers: Share,
+}
+
+/// Events and bytes of them.
+#[derive(Debug)]
+struct Share {
     places: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
-    bodies: Arc<Semaphore>,
+}
+
+impl Share {
+    fn new(places: usize, bytes: usize) -> Self {
+        Share {
+            places: Arc::new(Semaphore::new(places)),
+            bytes: Arc::new(Semaphore::new(bytes)),
+        }
+    }
 }
 
 /// The other end.
@@ -58,16 +80,16 @@ impl Queue {
         let queue = Queue {
             sender,
             capacity,
-            places: Arc::new(Semaphore::new(capacity)),
-            bytes: Arc::new(Semaphore::new(BYTES)),
+            all: Share::new(capacity, BYTES),
             bodies: Arc::new(Semaphore::new(WITH_BODIES)),
+            strangers: Share::new((capacity / STRANGERS).max(1), OF_STRANGERS),
         };
         (queue, incoming)
     }
 
     /// How many events are held.
     pub fn held(&self) -> usize {
-        self.capacity - self.places.available_permits().min(self.capacity)
+        self.capacity - self.all.places.available_permits().min(self.capacity)
     }
 
     /// Takes an event at once.
@@ -104,12 +126,18 @@ impl Queue {
         self.push(encoded, told, room)
     }
 
+    /// The shares first: who waits for one of them holds nothing of what is everybody's.
     fn needs(&self, encoded: &Encoded) -> Vec<(&Arc<Semaphore>, u32)> {
         let most = |most: usize| encoded.event.len().min(most) as u32;
-        let mut needs = vec![(&self.places, 1), (&self.bytes, most(BYTES))];
+        let mut needs = Vec::new();
+        if encoded.stranger {
+            needs.push((&self.strangers.places, 1));
+            needs.push((&self.strangers.bytes, most(OF_STRANGERS)));
+        }
         if encoded.bodies {
             needs.push((&self.bodies, most(WITH_BODIES)));
         }
+        needs.extend([(&self.all.places, 1), (&self.all.bytes, most(BYTES))]);
         needs
     }
 
@@ -136,6 +164,14 @@ pub(crate) mod tests {
         Encoded {
             event: vec![b'x'; bytes].into(),
             bodies,
+            stranger: false,
+        }
+    }
+
+    fn of_stranger(bytes: usize) -> Encoded {
+        Encoded {
+            stranger: true,
+            ..encoded(bytes, false)
         }
     }
 
@@ -155,11 +191,24 @@ pub(crate) mod tests {
         drop(incoming);
         assert_eq!(queue.held(), 0);
         assert_eq!(queue.offer(&encoded(10, false), None), Err(Refused::Closed));
+        // Callers without credentials have a part of the places.
+        let (queue, _incoming) = Queue::new(40);
+        let offers = std::iter::from_fn(|| queue.offer(&of_stranger(10), None).ok());
+        assert_eq!(offers.count(), 10);
+        assert_eq!(queue.offer(&encoded(10, false), None), Ok(()));
     }
 
-    /// Large bodies leave room for events that have none.
+    /// Large bodies leave room for events that have none, and callers without credentials for
+    /// those who have some.
     #[test]
     fn events_are_bounded_by_bytes() {
+        let (queue, _incoming) = Queue::new(10_000);
+        let large = of_stranger(60 * 1024);
+        let offers = std::iter::from_fn(|| queue.offer(&large, None).ok()).take(1000);
+        assert_eq!(offers.count(), OF_STRANGERS / (60 * 1024));
+        let rest = BYTES - OF_STRANGERS - WITH_BODIES;
+        assert_eq!(queue.offer(&encoded(WITH_BODIES, true), None), Ok(()));
+        assert_eq!(queue.offer(&encoded(rest, false), None), Ok(()));
         let (queue, _incoming) = Queue::new(10_000);
         let mebibyte = 1024 * 1024;
         let fill = |bodies| {
@@ -175,6 +224,24 @@ pub(crate) mod tests {
         assert_eq!(queue.offer(&encoded(1, false), None), Err(Refused::Full));
         drop(incoming.try_recv());
         assert_eq!(queue.offer(&encoded(1, true), None), Ok(()));
+    }
+
+    /// Whoever waits for a share of their own takes nothing of what is everybody's.
+    #[tokio::test]
+    async fn strangers_who_wait_are_in_nobodys_way() {
+        let (queue, _incoming) = Queue::new(8);
+        for _ in 0..2 {
+            queue.offer(&of_stranger(1), None).unwrap();
+        }
+        let event = of_stranger(1);
+        let mut waiting: Vec<_> = (0..6).map(|_| Box::pin(queue.wait(&event, None))).collect();
+        for one in &mut waiting {
+            assert!(futures::poll!(one.as_mut()).is_pending());
+        }
+        assert_eq!(queue.held(), 2);
+        for _ in 0..6 {
+            assert_eq!(queue.offer(&encoded(1, false), None), Ok(()));
+        }
     }
 
     #[tokio::test]

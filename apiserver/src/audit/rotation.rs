@@ -1,9 +1,12 @@
 //! A file that is renamed when it is large, as kube-apiserver's is: `audit.log` becomes
 //! `audit-2030-01-01T00-00-00.000.log`, and old ones are removed by age and number.
+//!
+//! Guarantee: what is said to be written is in a file that has the name. One that somebody
+//! removes or renames is made anew at the next line.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use jiff::civil::DateTime;
@@ -34,6 +37,7 @@ pub struct Rotation {
     file: File,
     /// Bytes in it.
     size: u64,
+    begin: fn(&Path) -> io::Result<File>,
 }
 
 impl Rotation {
@@ -43,22 +47,14 @@ impl Rotation {
     /// # Errors
     /// When it cannot be written to.
     pub fn open(path: &Path, keep: Keep, clock: Clock) -> io::Result<Self> {
-        if let Some(directory) = path
-            .parent()
-            .filter(|parent| !parent.as_os_str().is_empty())
-        {
-            DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(directory)?;
-        }
-        let file = append_to(path)?;
+        let file = begin(path)?;
         Ok(Rotation {
             path: path.to_owned(),
             keep,
             clock,
             size: file.metadata()?.len(),
             file,
+            begin,
         })
     }
 
@@ -66,14 +62,16 @@ impl Rotation {
     /// line that is larger than a file may be has one for itself.
     ///
     /// # Errors
-    /// What could not be written leaves no half line behind, where that can be helped.
+    /// What could not be written leaves no half line behind, where that can be helped. Where
+    /// there is no file of the name, and none can be made, nothing is written.
     pub fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        self.look()?;
         if self.fits(lines.len()) {
             return self.append(lines);
         }
         for line in lines.split_inclusive(|byte| *byte == b'\n') {
             if !self.fits(line.len()) {
-                self.rotate();
+                self.rotate()?;
             }
             self.append(line)?;
         }
@@ -98,19 +96,53 @@ impl Rotation {
         }
     }
 
-    /// Begins a new file. Where that fails the old one goes on: it is better too large than
-    /// not there.
-    fn rotate(&mut self) {
-        let rotated = self.rename().and_then(|()| append_to(&self.path));
-        match rotated {
-            Ok(file) => (self.file, self.size) = (file, 0),
+    /// Makes a new file where the one that is written to has its name no more: nobody would
+    /// find what is in it, and it is gone when the process ends.
+    fn look(&mut self) -> io::Result<()> {
+        match std::fs::metadata(&self.path) {
+            Ok(there) => {
+                let ours = self.file.metadata()?;
+                if (there.dev(), there.ino()) != (ours.dev(), ours.ino()) {
+                    return self.open_anew();
+                }
+                // Somebody may have emptied it.
+                self.size = there.len();
+                Ok(())
+            }
+            Err(error) if is_missing(&error) => self.open_anew(),
+            // It may well be there.
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn open_anew(&mut self) -> io::Result<()> {
+        let file = (self.begin)(&self.path)?;
+        self.size = file.metadata()?.len();
+        self.file = file;
+        Ok(())
+    }
+
+    /// Begins a new file. One that cannot be renamed goes on: it is better too large than not
+    /// there.
+    ///
+    /// # Errors
+    /// When there is no file of the name any more.
+    fn rotate(&mut self) -> io::Result<()> {
+        match self.rename() {
+            Ok(()) => {}
+            // Somebody else has.
+            Err(error) if is_missing(&error) => {}
             Err(error) => {
-                tracing::warn!(%error, path = %self.path.display(), "cannot begin a new file for audit events")
+                tracing::warn!(%error, path = %self.path.display(), "cannot rename the file of audit events");
+                return Ok(());
             }
         }
+        // Before old ones are removed: until there is a new file this one is the last.
+        self.open_anew()?;
         if let Err(error) = self.prune() {
             tracing::warn!(%error, path = %self.path.display(), "cannot remove old files of audit events");
         }
+        Ok(())
     }
 
     fn rename(&self) -> io::Result<()> {
@@ -176,7 +208,20 @@ impl Rotation {
     }
 }
 
-fn append_to(path: &Path) -> io::Result<File> {
+fn is_missing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
+
+/// Opens a file to append to it, and makes it and its directory if they are not there.
+fn begin(path: &Path) -> io::Result<File> {
+    let directory = path.parent();
+    if let Some(directory) = directory.filter(|parent| !parent.as_os_str().is_empty()) {
+        let mut made = DirBuilder::new();
+        made.recursive(true).mode(0o700).create(directory)?;
+    }
     let mut options = OpenOptions::new();
     options.create(true).append(true).mode(0o600).open(path)
 }
@@ -282,11 +327,63 @@ pub(crate) mod tests {
     #[test]
     fn a_file_that_cannot_be_renamed_goes_on() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("inner/audit.log");
+        // With the time in it, its name would be longer than names may be.
+        let path = directory.path().join("a".repeat(250));
         let mut file = keeping(&path, 4, 0).unwrap();
         file.write(b"aaa\n").unwrap();
-        std::fs::remove_file(&path).unwrap();
         file.write(b"bbb\n").unwrap();
-        assert_eq!(file.size, 8);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "aaa\nbbb\n");
+        // Somebody else was faster.
+        let path = directory.path().join("inner/audit.log");
+        let mut file = keeping(&path, 4, 0).unwrap();
+        file.append(b"aaa\n").unwrap();
+        std::fs::remove_file(&path).unwrap();
+        file.rotate().unwrap();
+        file.append(b"bbb\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "bbb\n");
+    }
+
+    /// Nobody finds what is in a file without a name.
+    #[test]
+    fn a_file_that_is_removed_is_made_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("inner/audit.log");
+        for size in [0, 4] {
+            let mut file = keeping(&path, size, 0).unwrap();
+            let mut written = |line: &str| {
+                file.write(line.as_bytes()).unwrap();
+                std::fs::read_to_string(&path).unwrap()
+            };
+            assert!(written("aaa\n").ends_with("aaa\n"));
+            std::fs::remove_file(&path).unwrap();
+            assert_eq!(written("bbb\n"), "bbb\n");
+            std::fs::rename(&path, directory.path().join("moved")).unwrap();
+            std::fs::write(&path, "").unwrap();
+            assert_eq!(written("ccc\n"), "ccc\n");
+            std::fs::remove_dir_all(path.parent().unwrap()).unwrap();
+            assert_eq!(written("ddd\n"), "ddd\n");
+            std::fs::write(&path, "").unwrap();
+            assert_eq!(written("eee\n"), "eee\n");
+        }
+    }
+
+    /// What goes into no file of the name is not said to be written.
+    #[test]
+    fn a_file_that_cannot_be_begun_is_told_and_tried_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("audit.log");
+        let mut file = keeping(&path, 4, 1).unwrap();
+        file.write(b"aaa\n").unwrap();
+        file.begin = |_| Err(io::ErrorKind::PermissionDenied.into());
+        for _ in 0..2 {
+            let error = file.write(b"bbb\n").unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
+        }
+        file.begin = begin;
+        file.write(b"ccc\n").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "ccc\n");
+        let old = directory.path().join("audit-2030-01-01T00-00-00.000.log");
+        assert_eq!(std::fs::read_to_string(old).unwrap(), "aaa\n");
+        assert_eq!(names(directory.path()).len(), 2);
     }
 }

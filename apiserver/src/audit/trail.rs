@@ -7,7 +7,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use apiservice::told;
 use axum::body::Body;
 use bytes::Bytes;
 use http::request::Parts;
@@ -19,10 +18,10 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::auditor::Auditor;
-use super::body;
 use super::event::{Event, Level, ObjectRef, Stage, User};
 use super::recording::Recording;
 use super::{Annotations, secrets};
+use super::{body, bounds};
 use crate::authn::Identity;
 use crate::authz::{Attributes, Decision};
 use crate::decode::{self, Media};
@@ -32,9 +31,6 @@ use crate::target::{Target, Verb};
 mod latency;
 mod open;
 mod source;
-
-/// Bytes of a user agent.
-const USER_AGENT: usize = 1024;
 
 /// What is known of a request before anything is done for it.
 #[derive(Clone, Copy)]
@@ -79,10 +75,11 @@ impl Trail {
             audit_id: seen.id.to_owned(),
             stage: Stage::RequestReceived,
             request_uri: match secret {
-                true => secrets::without_token(uri),
-                false => uri.to_owned(),
+                // Before it is cut: where it ends decides what is a token.
+                true => bounds::text(&secrets::without_token(uri), bounds::URI),
+                false => bounds::text(uri, bounds::URI),
             },
-            verb: what.verb.clone(),
+            verb: bounds::text(&what.verb, bounds::NAME),
             user: who.map(User::of).unwrap_or_default(),
             source_ips: source::addresses(&seen.parts.headers, seen.source),
             user_agent: user_agent(&seen.parts.headers),
@@ -136,7 +133,7 @@ impl Trail {
         };
         let mut note = |key: &str, value: &str| {
             let key = format!("authorization.k8s.io/{key}");
-            open.event.annotations.insert(key, value.to_owned());
+            open.event.annotate(&key, value);
         };
         if !decision.is_empty() {
             note("decision", decision);
@@ -172,7 +169,7 @@ impl Trail {
     pub fn panicked(&mut self, text: &str) {
         let Some(open) = &mut self.0 else { return };
         open.panicked = true;
-        let text = told::cut(text.to_owned(), told::MAX_TEXT);
+        let text = bounds::panic(text);
         open.event.response_status = Some(json!({
             "metadata": {}, "status": "Failure", "reason": "InternalError",
             "message": format!("APIServer panic'd: {text}"), "code": 500,
@@ -266,11 +263,7 @@ fn user_agent(headers: &HeaderMap) -> String {
         .get(header::USER_AGENT)
         .map(|agent| agent.as_bytes());
     let agent = agent.unwrap_or_default();
-    let text = String::from_utf8_lossy(&agent[..agent.len().min(USER_AGENT)]);
-    match agent.len() > USER_AGENT {
-        true => format!("{text}...TRUNCATED"),
-        false => text.into_owned(),
-    }
+    bounds::text(&String::from_utf8_lossy(agent), bounds::USER_AGENT)
 }
 
 #[cfg(test)]

@@ -7,11 +7,10 @@ use bytes::Bytes;
 use http::{Request, header};
 use http_body_util::BodyExt;
 use kube::client::Body;
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use tokio_util::sync::CancellationToken;
 
 use super::event;
-use crate::reviews;
+use crate::{kubeconfig, reviews};
 
 /// Batches on their way at a time.
 pub const AT_ONCE: usize = 16;
@@ -60,9 +59,7 @@ impl Webhook {
             path: path.to_owned(),
             why: error.to_string(),
         };
-        let kubeconfig = Kubeconfig::read_from(path).map_err(|error| failed(&error))?;
-        let options = KubeConfigOptions::default();
-        let config = kube::Config::from_custom_kubeconfig(kubeconfig, &options).await;
+        let config = kubeconfig::read(path).await;
         let mut config = config.map_err(|error| failed(&error))?;
         // The client puts a path of its own behind that of the server: the whole URL is
         // where events go, as by Kubernetes.

@@ -2,6 +2,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
+use super::super::body::Meta;
+use super::super::event::ObjectRef;
 use super::super::event::tests::event;
 use super::*;
 
@@ -160,7 +162,15 @@ async fn events_are_truncated_where_that_is_wanted() {
     } = desk(Mode::Batch, 100, Some(500));
     let mut endless = event();
     endless.request_uri = "x".repeat(500);
-    for event in [large(10), large(1000), endless] {
+    // What a creation says of itself is no body, and is cut.
+    let mut created = event();
+    let mut object = ObjectRef::default();
+    object.complete(Meta {
+        uid: Some("x".repeat(200 * 1024)),
+        ..Meta::default()
+    });
+    created.object_ref = Some(object);
+    for event in [large(10), large(1000), endless, created] {
         backend.offer(&mut Forms::of(&event));
     }
     stop.cancel();
@@ -169,7 +179,7 @@ async fn events_are_truncated_where_that_is_wanted() {
     let bodies = events
         .iter()
         .map(|event| event.get("requestObject").is_some());
-    assert_eq!(bodies.collect::<Vec<_>>(), [true, false]);
+    assert_eq!(bodies.collect::<Vec<_>>(), [true, false, false]);
     assert_eq!(errors(&metrics, TRUNCATE), "1");
 }
 

@@ -77,7 +77,8 @@ pub fn load(path: &FilePath) -> Result<Policy, Error> {
 /// The policy, and what a strict reader has to say about it.
 fn parse(bytes: &[u8]) -> Result<(Policy, Vec<String>), String> {
     let parsed = decode::parse(Media::Either, bytes).map_err(|error| match error {
-        Unreadable::Syntax(text) => format!("failed decoding: {text}"),
+        // Not in the decoder's words: they may quote it, and it may be another file.
+        Unreadable::Syntax(_) => format!("failed decoding: {}", place(bytes)),
         Unreadable::TooMany => "failed decoding: the file is too large".to_owned(),
     })?;
     let (value, mut strict) = (parsed.value, parsed.duplicates);
@@ -93,6 +94,15 @@ fn parse(bytes: &[u8]) -> Result<(Policy, Vec<String>), String> {
         return Err("loaded illegal policy with 0 rules".to_owned());
     }
     Ok((policy, strict))
+}
+
+/// Where a file cannot be read.
+fn place(bytes: &[u8]) -> String {
+    let read = serde_saphyr::from_slice::<serde::de::IgnoredAny>(bytes);
+    match read.err().and_then(|error| error.location()) {
+        Some(at) => format!("it is no YAML: line {}, column {}", at.line(), at.column()),
+        None => "it is no YAML".to_owned(),
+    }
 }
 
 fn is_a_policy(value: &Value) -> Result<(), String> {
@@ -280,6 +290,19 @@ mod tests {
         ] {
             let refusal = refusal(text);
             assert!(refusal.starts_with(expected), "{refusal}");
+        }
+        for text in [
+            "a: [1\nb: hunter2",
+            "a: *hunter2",
+            "a: \"hunter2",
+            "- !!hunter2 : }",
+        ] {
+            let refusal = refusal(text);
+            assert!(
+                refusal.starts_with("failed decoding: it is no YAML"),
+                "{refusal}"
+            );
+            assert!(!refusal.contains("hunter2"), "{refusal}");
         }
         let error = load(FilePath::new("/nowhere/policy.yaml"))
             .unwrap_err()

@@ -9,8 +9,8 @@ use tokio::time::Instant;
 
 use super::latency;
 use crate::audit::auditor::Auditor;
-use crate::audit::body::{self, Left, Recorded};
-use crate::audit::event::{Event, Level, ObjectRef, Stage};
+use crate::audit::body::{Left, Recorded};
+use crate::audit::event::{Event, Level, Stage};
 use crate::audit::policy::Verdict;
 use crate::audit::{Annotations, secrets};
 use crate::decode::Media;
@@ -66,8 +66,8 @@ impl Open {
         if stage != Stage::RequestReceived {
             self.event.stage_timestamp = self.auditor.now();
         }
-        for (key, value) in self.annotations.all() {
-            self.event.annotations.entry(key).or_insert(value);
+        for (key, value) in self.annotations.by_rank() {
+            self.event.annotate(&key, &value);
         }
         true
     }
@@ -96,7 +96,7 @@ impl Open {
         if self.secret {
             secrets::unquote(&mut status);
         }
-        self.event.response_status = Some(status);
+        self.event.answered(status);
     }
 
     pub(super) fn code(&mut self, code: StatusCode) {
@@ -133,22 +133,6 @@ impl Open {
             Err(Left::TooMuch) => {
                 self.event.note_truncated();
                 None
-            }
-        }
-    }
-}
-
-impl ObjectRef {
-    /// What the URL does not say.
-    pub(super) fn complete(&mut self, meta: body::Meta) {
-        for (field, said) in [
-            (&mut self.name, meta.name),
-            (&mut self.namespace, meta.namespace),
-            (&mut self.uid, meta.uid),
-            (&mut self.resource_version, meta.resource_version),
-        ] {
-            if field.is_empty() {
-                *field = said.unwrap_or_default();
             }
         }
     }

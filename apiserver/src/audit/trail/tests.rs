@@ -32,7 +32,11 @@ pub(crate) fn auditor(desk: &Desk, policy: &str) -> Arc<Auditor> {
 }
 
 fn world(mode: Mode, policy: &str) -> World {
-    let desk = desk(mode, 100, None);
+    truncating(mode, policy, None)
+}
+
+fn truncating(mode: Mode, policy: &str, largest: Option<usize>) -> World {
+    let desk = desk(mode, 100, largest);
     let context = pipeline::tests::context(|identity, attributes| {
         assert_ne!(attributes.path.as_deref(), Some("/boom"), "a bug");
         let reason = format!("because it is {}", identity.user);
@@ -456,4 +460,166 @@ fn user_agents_are_short() {
     headers.insert(header::USER_AGENT, "x".repeat(5000).parse().unwrap());
     let expected = format!("{}...TRUNCATED", "x".repeat(1024));
     assert_eq!(user_agent(&headers), expected);
+}
+
+/// As many bytes as an event may have where it is truncated and nothing else is said.
+const LARGEST: usize = 100 * 1024;
+
+/// R9.11, R9.12: nobody has the event of what was done dropped by the length of a text.
+#[tokio::test]
+async fn long_texts_do_not_make_an_event_too_large() {
+    let mut world = truncating(Mode::Batch, ALL, Some(LARGEST));
+    let long = "x".repeat(200 * 1024);
+    let body = json!({"metadata": {
+        "name": long, "namespace": long, "uid": long, "resourceVersion": long,
+    }});
+    let events = world.events("POST", TENANTS, &body.to_string()).await;
+    assert_eq!(stages(&events), ["RequestReceived", "ResponseComplete"]);
+    let object = &events[1]["objectRef"];
+    let cut = |most| format!("{}...TRUNCATED", "x".repeat(most));
+    assert_eq!(object["name"], cut(253));
+    assert_eq!(object["namespace"], "a");
+    assert_eq!(
+        (&object["uid"], &object["resourceVersion"]),
+        (&json!(cut(128)), &json!(cut(128)))
+    );
+    assert_eq!(events[1]["annotations"]["audit.k8s.io/truncated"], "true");
+
+    // A Status as the answer is a body.
+    let mut world = truncating(Mode::Batch, "{rules: [{level: Metadata}]}", Some(LARGEST));
+    let long = "x".repeat(30_000);
+    for (method, path) in [
+        ("GET", format!("{TENANTS}?x={long}")),
+        ("GET", format!("{TENANTS}/{long}")),
+        ("GET", format!("{TENANTS}/t/{long}")),
+        (
+            "DELETE",
+            format!("{OURS}/namespaces/{long}/tenantcontrolplanes/{long}"),
+        ),
+        ("GET", format!("/apis/{long}/v1/things")),
+        (&long, TENANTS.to_owned()),
+        (&long, format!("/{long}")),
+    ] {
+        let events = world.events(method, &path, "").await;
+        assert_eq!(events.len(), 2, "{} {}", &method[..3], &path[..9]);
+        for event in events {
+            let bytes = event.to_string().len();
+            assert!(
+                bytes < 16 * 1024,
+                "{bytes} of {} {}",
+                &method[..3],
+                &path[..9]
+            );
+        }
+    }
+}
+
+/// R9.11: of whoever, whatever admission says, and however it is refused.
+#[tokio::test]
+async fn all_texts_of_an_event_together_are_bounded() {
+    let world = truncating(Mode::Batch, ALL, Some(LARGEST));
+    let text = |bytes| "\u{1}".repeat(bytes);
+    let many: Vec<_> = (0..1000).map(|n| format!("{n}{}", text(100))).collect();
+    let who = Identity {
+        user: text(10_000),
+        uid: Some(text(10_000)),
+        groups: many.clone(),
+        extra: many.iter().map(|key| (key.clone(), many.clone())).collect(),
+    };
+    let annotations = Annotations::default();
+    for n in 0..1000 {
+        annotations.add(format!("own/{n}"), text(500));
+        annotations.add_of(&format!("{n}"), "a", text(5000));
+    }
+    let long = "\"".repeat(60_000);
+    let mut asked = request(
+        "POST",
+        &format!("{OURS}/namespaces/{long}/tenantcontrolplanes"),
+        "",
+    );
+    let headers = asked.headers_mut();
+    let agent = http::HeaderValue::from_bytes(&[0xff; 5000]).unwrap();
+    headers.insert(header::USER_AGENT, agent);
+    headers.insert(
+        "x-forwarded-for",
+        ["1:2:3:4:5:6:7:8"; 100].join(",").parse().unwrap(),
+    );
+    let (parts, _) = asked.into_parts();
+    let target = Target::parse(&parts.method, parts.uri.path(), &[]);
+    let seen = Seen {
+        id: "id",
+        parts: &parts,
+        target: &target,
+        source: None,
+        began: Instant::now(),
+    };
+    let auditor = world.context.audit.as_ref().unwrap();
+    let mut trail = Trail::begin(auditor, seen, Some(&who), &annotations);
+    trail.authorized(&Ok(Decision::Allow { reason: text(1000) }), Duration::ZERO);
+    let denied = crate::status::Denied {
+        message: text(60_000),
+        reason: text(60_000),
+        code: 403,
+        details: Some(json!({"name": text(60_000), "causes": [{"message": text(60_000)}]})),
+    };
+    trail.failed(&Failure::Denied(Box::new(denied)));
+    let mut event = trail.0.as_ref().unwrap().event.clone();
+    trail.answered(Response::new(Body::empty())).await;
+    let mut desk = world.desk;
+    let events = desk.events();
+    assert_eq!(stages(&events), ["ResponseComplete"]);
+    assert_eq!(
+        events[0]["annotations"]["authorization.k8s.io/decision"],
+        "allow"
+    );
+    assert!(events[0]["annotations"]["own/0"].is_string());
+    event.object_ref.as_mut().unwrap().complete(body::Meta {
+        name: Some(text(1000)),
+        namespace: None,
+        uid: Some(text(1000)),
+        resource_version: Some(text(1000)),
+    });
+    let bytes = event.truncated().encode().len();
+    assert!(bytes < LARGEST, "{bytes}");
+}
+
+/// R9.12: nor do callers without credentials take the room of the others.
+#[tokio::test]
+async fn callers_without_credentials_leave_room_for_others() {
+    let mut world = world(Mode::Batch, "{rules: [{level: Metadata}]}");
+    let long = "x".repeat(60_000);
+    for n in 0..300 {
+        let mut asked = request("GET", &format!("{TENANTS}?x={long}"), "");
+        if n % 2 == 0 {
+            let token = "Bearer abc".parse().unwrap();
+            asked.headers_mut().insert(header::AUTHORIZATION, token);
+        }
+        let answer = pipeline::handle(world.context.clone(), Arc::default(), asked);
+        let _ = answer.await;
+    }
+    let who = Identity {
+        user: "jane".to_owned(),
+        uid: None,
+        groups: vec!["system:authenticated".to_owned()],
+        extra: Default::default(),
+    };
+    for _ in 0..75 {
+        let (parts, _) = request("GET", TENANTS, "").into_parts();
+        let target = Target::parse(&parts.method, parts.uri.path(), &[]);
+        let seen = Seen {
+            id: "id",
+            parts: &parts,
+            target: &target,
+            source: None,
+            began: Instant::now(),
+        };
+        let auditor = world.context.audit.as_ref().unwrap();
+        let trail = Trail::begin(auditor, seen, Some(&who), &Annotations::default());
+        trail.answered(Response::new(Body::empty())).await;
+    }
+    let events = world.desk.events();
+    let jane = events
+        .iter()
+        .filter(|event| event["user"]["username"] == "jane");
+    assert_eq!((jane.count(), events.len()), (75, 100));
 }
