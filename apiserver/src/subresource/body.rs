@@ -29,6 +29,9 @@ pub(super) fn read<V>(
     let unhandled = |error: String| decode::unhandled(kind, &error);
     decode::must_be_object(&body).map_err(unhandled)?;
     number::settle(&mut body);
+    if let Some(spec) = body["spec"].as_object_mut() {
+        spec.values_mut().for_each(bounded);
+    }
     same(
         &body["apiVersion"],
         &permit.resource().api_version(),
@@ -57,6 +60,20 @@ pub(super) fn read<V>(
     match errors.is_empty() {
         true => Ok(Some(body)),
         false => Err(invalid(kind, name, errors)),
+    }
+}
+
+/// A whole number that no integer of ours holds is the greatest or the least one, and the
+/// bounds of its field are what is said of it: who asks for too long gets what there is,
+/// however much more it is.
+fn bounded(value: &mut Value) {
+    if let Value::Number(number) = value
+        && !number.is_i64()
+        && let Some(float) = number.as_f64()
+        && float.fract() == 0.0
+    {
+        // Such a cast stops at the ends.
+        *value = Value::from(float as i64);
     }
 }
 
@@ -96,5 +113,27 @@ fn same(value: &Value, expected: &str, what: &str) -> Result<(), Failure> {
             "{what} ({}) does not match the one of the request ({expected})",
             other.as_str().map_or(other.to_string(), str::to_owned)
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_beyond_all_bounds_are_the_last_one() {
+        for (text, is) in [
+            ("600", "600"),
+            ("9223372036854775807", "9223372036854775807"),
+            ("9223372036854775808", "9223372036854775807"),
+            ("1e300", "9223372036854775807"),
+            ("-1e300", "-9223372036854775808"),
+            ("600.5", "600.5"),
+            ("\"600\"", "\"600\""),
+        ] {
+            let mut value: Value = serde_json::from_str(text).unwrap();
+            bounded(&mut value);
+            assert_eq!(value.to_string(), is, "{text}");
+        }
     }
 }

@@ -35,7 +35,7 @@ const AT_A_TIME: usize = 4;
 /// Requests that one pass waits for.
 const ASKED_BY_A_PASS: usize = 2;
 
-/// The API server's code for a tenant that no DataStore can take.
+/// The API server's code for a tenant that no DataStore can take, or that was changed.
 const CONFLICT: u16 = 409;
 
 /// How long the answer to a request counts for more than what is read of the tenant.
@@ -200,8 +200,10 @@ pub async fn turn(ctx: &Context, store: &DataStore, well: bool) -> Option<Drain>
         leaver.state = match ctx.drains.no_room(store, tenant) {
             Some(why) => State::Waits(why),
             None => match ask(ctx, store, tenant).await {
-                Answer::Goes(target) => State::Goes(target),
-                Answer::Refused(why) | Answer::NoRoom(why) => State::Waits(why),
+                Some(Answer::Goes(target)) => State::Goes(target),
+                Some(Answer::Refused(why) | Answer::NoRoom(why)) => State::Waits(why),
+                // It was changed meanwhile, and may tolerate the taint by now.
+                None => State::Due,
             },
         };
     }
@@ -354,26 +356,44 @@ fn state(tenant: &TenantControlPlane, store: &DataStore, known: &Seen<'_>) -> St
     }
 }
 
-/// Asks for a move of the tenant's data to wherever there is room.
-async fn ask(ctx: &Context, store: &DataStore, tenant: &TenantControlPlane) -> Answer {
+/// Asks for a move of the tenant's data to wherever there is room. None: it is another one
+/// than was read.
+async fn ask(ctx: &Context, store: &DataStore, tenant: &TenantControlPlane) -> Option<Answer> {
     let name = NamespacedName::of(&tenant.metadata);
     let answer = match request(ctx, &name, tenant).await {
-        Ok(target) => {
-            let from = store.metadata.name.as_deref().unwrap_or_default();
-            let message = format!(
-                "DataStore {from} is being emptied (taint with effect NoExecute): the data goes to \
-                 DataStore {target}"
-            );
-            tracing::info!(tenant = %name, "{message}");
-            let events = &ctx.events;
-            events.tell(tenant, false, reason::DRAINING, &message).await;
-            Answer::Goes(target)
-        }
-        Err((CONFLICT, why)) => Answer::NoRoom(quote(&why)),
-        Err((_, why)) => Answer::Refused(quote(&why)),
+        Ok(target) => Answer::Goes(target),
+        Err((code, why)) => refusal(code, &why)?,
     };
+    if let Answer::Goes(target) = &answer {
+        let from = store.metadata.name.as_deref().unwrap_or_default();
+        let message = format!(
+            "DataStore {from} is being emptied (taint with effect NoExecute): the data goes to \
+             DataStore {target}"
+        );
+        tracing::info!(tenant = %name, "{message}");
+        let events = &ctx.events;
+        events.tell(tenant, false, reason::DRAINING, &message).await;
+    }
     ctx.drains.note(store, tenant, &answer);
-    answer
+    Some(answer)
+}
+
+/// What a refusal of the API server says. None: the tenant was changed meanwhile.
+fn refusal(code: u16, message: &str) -> Option<Answer> {
+    if code != CONFLICT {
+        return Some(Answer::Refused(quote(message)));
+    }
+    // What begins it names the one that was asked.
+    let why = message.split_once("\": ").map_or(message, |(_, why)| why);
+    if why.contains("has been modified") {
+        return None;
+    }
+    Some(
+        match why.contains("DataStore") && why.contains("are available") {
+            true => Answer::NoRoom(quote(why)),
+            false => Answer::Refused(quote(why)),
+        },
+    )
 }
 
 /// Where the API server sends it.
@@ -384,7 +404,10 @@ async fn request(
 ) -> Result<String, (u16, String)> {
     let tenants: Api<TenantControlPlane> = Api::namespaced(ctx.client.clone(), &name.namespace);
     let body = json!({
-        "metadata": {"name": name.name, "uid": tenant.metadata.uid},
+        "metadata": {
+            "name": name.name, "uid": tenant.metadata.uid,
+            "resourceVersion": tenant.metadata.resource_version,
+        },
         "spec": {},
     });
     let params = PostParams::default();
@@ -612,6 +635,22 @@ mod tests {
         // A refusal does not count as a way back.
         let sent = goes(Some(&refused));
         assert_eq!(sent.until - Instant::now(), timing::DRAIN_BACK.0);
+    }
+
+    /// A tenant may have been given a toleration right before the taint came.
+    #[test]
+    fn what_refusals_say() {
+        let on =
+            "Operation cannot be fulfilled on tenantcontrolplanes.steward.butlerlabs.dev \"t\": ";
+        let of = |code, why: &str| refusal(code, &format!("{on}{why}"));
+        let changed = "the object has been modified; please apply your changes to the latest \
+                       version and try again";
+        assert_eq!(of(409, changed), None);
+        let full = "0/1 DataStore are available: 1 is not Ready";
+        assert_eq!(of(409, full), Some(Answer::NoRoom(full.into())));
+        let leaves = "the tenant is being deleted";
+        assert_eq!(of(409, leaves), Some(Answer::Refused(leaves.into())));
+        assert!(matches!(of(403, "no"), Some(Answer::Refused(why)) if why.contains("fulfilled")));
     }
 
     /// A thousand that nobody can take are asked for once.
