@@ -330,7 +330,13 @@ impl Sql {
             let [status, reason, message] = tests::installed::condition(&store, "Drained")?;
             let named = message.contains(&format!("{TENANTS}/{stuck}: "));
             let all = !movable || !message.contains(&format!("/{goes}"));
-            (status == "False" && reason == "DrainHeldUp" && named && all).then_some(message)
+            // What is read of the tenants may be older than what is read of the DataStore.
+            let own = ["one", "two", "z"].map(|of| self.tenant(of));
+            let read = !own
+                .iter()
+                .any(|name| message.contains(&format!("/{name}:")));
+            let told = status == "False" && reason == "DrainHeldUp";
+            (told && named && all && read).then_some(message)
         };
         let (message, _) = stage.it.until("held up is told", BACK, said).await;
         let why = match movable {
@@ -338,7 +344,6 @@ impl Sql {
             false => "data is not moved from a DataStore of NATS",
         };
         assert!(message.contains(why), "{message}");
-        assert!(!message.contains(&tolerates), "{message}");
         for name in [&self.tenant("one"), &self.tenant("two"), &tolerates, &stuck] {
             let tenant = stage.it.get(&tenant_path(name)).await.unwrap();
             assert_eq!(tenant["status"]["storage"]["dataStoreName"], here, "{name}");
