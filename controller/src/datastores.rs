@@ -76,6 +76,38 @@ pub fn tenants_of(caches: &Caches, store: &str) -> Vec<NamespacedName> {
         .collect()
 }
 
+/// The tenants that a change of this DataStore concerns, from what it was before, if that is
+/// known: all in it, if it is something that is given to them. Who else comes and goes there,
+/// its size, and what is removed from it change all the time, and concern those alone that
+/// still wait for a place, or that are named.
+pub fn concerned(
+    caches: &Caches,
+    store: &DataStore,
+    before: Option<&DataStore>,
+) -> Vec<NamespacedName> {
+    let same = before.is_some_and(|before| {
+        before.spec == store.spec
+            && before.metadata.uid == store.metadata.uid
+            && before.metadata.annotations == store.metadata.annotations
+            && before.metadata.labels == store.metadata.labels
+            && before.metadata.deletion_timestamp == store.metadata.deletion_timestamp
+    });
+    let (now, then) = (pending(store), before.map_or_else(Vec::new, pending));
+    let differs = |uid: &str| {
+        let of = |all: &[PendingCleanup]| all.iter().find(|it| it.uid == uid).cloned();
+        of(&now) != of(&then)
+    };
+    let waits_or_is_named = |name: &NamespacedName| {
+        let tenant = caches.tenants.get(name);
+        tenant.is_some_and(|it| {
+            place::choose(&it).is_none() || it.metadata.uid.as_deref().is_some_and(differs)
+        })
+    };
+    let mut tenants = tenants_of(caches, store.metadata.name.as_deref().unwrap_or_default());
+    tenants.retain(|name| !same || waits_or_is_named(name));
+    tenants
+}
+
 /// What is missing of the material, if anything.
 pub fn material_gap(store: &DataStore, caches: &Caches) -> Option<Gap> {
     credentials::resolve(store, caches).err()

@@ -9,7 +9,7 @@ use std::{
 };
 
 use apiservice::names;
-use apiservice::v1alpha1::{DataStore, PendingCleanup, TenantControlPlane};
+use apiservice::v1alpha1::{DataStore, TenantControlPlane};
 use futures::{StreamExt, future::BoxFuture};
 use k8s_openapi::api::core::v1::{Event as CoreEvent, Secret};
 use kube::{
@@ -30,7 +30,6 @@ use crate::cluster::served::{self, Optional};
 use crate::context::Key;
 use crate::process::queue::Queue;
 use crate::process::timing;
-use crate::tenant::backing::store::choose;
 
 /// Objects of a page: before one is judged and cut, it may have 1.5 MiB.
 const PAGE: u32 = 20;
@@ -431,9 +430,7 @@ pub fn tell_tenant<K: Cached>(_: &Caches, queue: &Queue<Key>, object: &K, before
     }
 }
 
-/// A DataStore that changed concerns the tenants in it, if it is something that is given to
-/// them. Who else comes and goes there, its size, and what is removed from it change all the
-/// time, and concern those alone that still wait for a place, or that are named.
+/// A DataStore that changed concerns some of the tenants in it.
 fn tell_data_store(
     caches: &Caches,
     queue: &Queue<Key>,
@@ -441,29 +438,8 @@ fn tell_data_store(
     before: Option<&DataStore>,
 ) {
     let name = store.metadata.name.clone().unwrap_or_default();
-    let same = before.is_some_and(|before| {
-        before.spec == store.spec
-            && before.metadata.uid == store.metadata.uid
-            && before.metadata.annotations == store.metadata.annotations
-            && before.metadata.labels == store.metadata.labels
-            && before.metadata.deletion_timestamp == store.metadata.deletion_timestamp
-    });
-    let pending = |store: &DataStore| {
-        let status = store.status.as_ref();
-        status.map_or_else(Vec::new, |status| status.pending_cleanups.clone())
-    };
-    let (now, then) = (pending(store), before.map_or_else(Vec::new, pending));
-    let differs = |uid: &str| {
-        let of = |all: &[PendingCleanup]| all.iter().find(|it| it.uid == uid).cloned();
-        of(&now) != of(&then)
-    };
-    for tenant in crate::datastores::tenants_of(caches, &name) {
-        let concerned = |it: &TenantControlPlane| {
-            choose(it).is_none() || it.metadata.uid.as_deref().is_some_and(differs)
-        };
-        if !same || caches.tenants.get(&tenant).is_some_and(|it| concerned(&it)) {
-            queue.add(Key::Tenant(tenant));
-        }
+    for tenant in crate::datastores::concerned(caches, store, before) {
+        queue.add(Key::Tenant(tenant));
     }
     queue.add(Key::DataStore(name));
 }
@@ -589,6 +565,7 @@ impl Trouble {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use apiservice::v1alpha1::PendingCleanup;
     use kube::core::Status;
 
     /// A tenant that comes or goes is no news to all the others of its DataStore.
