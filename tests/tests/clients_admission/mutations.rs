@@ -381,14 +381,6 @@ fn around() -> Vec<Scenario> {
             SCALES,
         ),
         scenario(
-            "map: a patch of a scale",
-            vec![
-                json!({"mutations": [patch("[JSONPatch{op: 'test', path: '/kind', value: 'Scale'}, JSONPatch{op: 'replace', path: '/spec/replicas', value: object.spec.replicas + 1}]")],
-                "matchConstraints": {"resourceRules": [{"operations": ["UPDATE"], "apiGroups": ["*"], "apiVersions": ["*"], "resources": ["*/scale"]}]}}),
-            ],
-            SCALES,
-        ),
-        scenario(
             "map: a status",
             vec![
                 json!({"mutations": [apply("Object{metadata: Object.metadata{labels: {'a': 'b'}}, status: Object.status{kubernetesResources: Object.status.kubernetesResources{version: Object.status.kubernetesResources.version{status: 'NotReady'}}}}")],
