@@ -33,6 +33,7 @@ use parking_lot::Mutex;
 
 use crate::cluster::caches::{NamespacedName, Reach, tenant_of};
 use crate::context::{Context, Key};
+use crate::process::places::Split;
 use crate::report::progress;
 use crate::tenant::backing::store;
 use crate::tenant::plan::{FleetRoll, Object, Outcome, Plan, Step};
@@ -95,8 +96,8 @@ pub fn decide<'a>(waiting: &'a [Waiting], holders: &[Holder], limits: Limits) ->
     let mut order: Vec<&Waiting> = waiting.iter().collect();
     order.sort_by(|a, b| (a.since, &a.name).cmp(&(b.since, &b.name)));
     let held: BTreeSet<&str> = holders.iter().map(|it| it.uid.as_str()).collect();
-    let mut all: BTreeMap<bool, Places> = BTreeMap::new();
-    let mut stores: BTreeMap<(bool, &str), Places> = BTreeMap::new();
+    let mut all: BTreeMap<bool, Split> = BTreeMap::new();
+    let mut stores: BTreeMap<(bool, &str), Split> = BTreeMap::new();
     for holder in holders {
         let (down, namespace) = (holder.before == Before::Down, &holder.name.namespace);
         all.entry(down).or_default().take(namespace);
@@ -105,9 +106,9 @@ pub fn decide<'a>(waiting: &'a [Waiting], holders: &[Holder], limits: Limits) ->
     }
     for one in order.iter().filter(|one| !held.contains(one.uid.as_str())) {
         let (down, namespace) = (one.before == Before::Down, &one.name.namespace);
-        all.entry(down).or_default().asking.insert(namespace);
+        all.entry(down).or_default().ask(namespace);
         let of_store = stores.entry((down, &one.store)).or_default();
-        of_store.asking.insert(namespace);
+        of_store.ask(namespace);
     }
     let mut next = Vec::new();
     for one in order {
@@ -126,35 +127,6 @@ pub fn decide<'a>(waiting: &'a [Waiting], holders: &[Holder], limits: Limits) ->
         }
     }
     next
-}
-
-/// Places of one kind: who has some, and who would have some.
-#[derive(Debug, Default)]
-struct Places<'a> {
-    /// How many are taken by tenants of each namespace.
-    taken: BTreeMap<&'a str, usize>,
-    /// The namespaces of those who wait.
-    asking: BTreeSet<&'a str>,
-}
-
-impl<'a> Places<'a> {
-    fn take(&mut self, namespace: &'a str) {
-        *self.taken.entry(namespace).or_default() += 1;
-    }
-
-    /// Whether one of so many places is free for a tenant of this namespace.
-    ///
-    /// Of the places that another namespace has, half of all count at most (one at least):
-    /// whoever writes to Deployments there makes as many as they like. That half is also all
-    /// that is given to a namespace while others wait; one alone may have all of them.
-    fn has_one_of(&self, places: usize, namespace: &str) -> bool {
-        let half = places.div_ceil(2);
-        let own = self.taken.get(namespace).copied().unwrap_or_default();
-        let others = self.taken.iter().filter(|(of, _)| **of != namespace);
-        let of_others: usize = others.map(|(_, taken)| half.min(*taken)).sum();
-        let alone = self.asking.iter().all(|of| *of == namespace);
-        own + of_others < places && (alone || own < half)
-    }
 }
 
 /// Whether a tenant still has the place of its last roll; if so, whether it is late.

@@ -447,7 +447,7 @@ fn cleanup_pending(world: &StoreWorld<'_>) -> Part {
 
 /// How far a DataStore is that is to be emptied.
 fn drained(drain: &Drain) -> Part {
-    /// Of those that wait, as many are named.
+    /// Of those that wait, and whose pods start, as many are named.
     const NAMED: usize = 5;
     let all = drain.leavers.len();
     if all == 0 {
@@ -465,7 +465,10 @@ fn drained(drain: &Drain) -> Part {
     let starting: Vec<String> = drain.leavers.iter().filter_map(starts).collect();
     let starting = match starting.is_empty() {
         true => String::new(),
-        false => format!(" Pods are to start: {}.", starting.join(", ")),
+        false => format!(
+            " Pods are to start: {}.",
+            starting[..starting.len().min(NAMED)].join(", ")
+        ),
     };
     let waiting: Vec<String> = drain.leavers.iter().filter_map(waits).collect();
     let more = waiting.len().saturating_sub(NAMED);

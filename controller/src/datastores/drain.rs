@@ -8,7 +8,7 @@
 //! again, is sent away again later and later: data does not go to and fro for ever. Where
 //! nobody has room, that is asked once for all that ask for the same.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,17 +19,19 @@ use kube::Api;
 use kube::api::PostParams;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use crate::cluster::caches::NamespacedName;
 use crate::context::Context;
+use crate::process::places::Split;
 use crate::process::{lease, timing};
 use crate::report::diagnose::quote;
 use crate::tenant::backing::moving;
 use crate::tenant::objects;
 
-/// Tenants of one DataStore that are on their way at a time; of one namespace half as many
-/// while others are due.
+/// Tenants of one DataStore that are on their way at a time. Half of it is what one namespace
+/// has while others are due, and what it takes from them if its tenants do not get on.
 const AT_A_TIME: usize = 4;
 
 /// Requests that one pass waits for.
@@ -50,8 +52,10 @@ struct Known {
     /// By the uid of the tenant.
     tenants: BTreeMap<String, Asked>,
     /// That there is no room, by the uid of the DataStore and what is asked for.
-    wishes: BTreeMap<(String, String), NoRoom>,
+    wishes: BTreeMap<(String, Wish), NoRoom>,
 }
+
+type Wish = [u8; 32];
 
 /// The last request to a tenant.
 #[derive(Debug, Clone)]
@@ -142,24 +146,23 @@ impl Drain {
         self.leavers.iter().filter(goes).count()
     }
 
-    /// Whom to ask now, by position: those that are due, as long as there is room, and of one
-    /// namespace no more than half of it while others are due.
+    /// Whom to ask now, by position: those that are due and have one of the places.
     fn turn(&self) -> Vec<usize> {
-        let mut room = AT_A_TIME.saturating_sub(self.going()).min(ASKED_BY_A_PASS);
-        let is_due = |it: &&Leaver| it.state == State::Due;
-        let due: BTreeSet<&str> = self.leavers.iter().filter(is_due).map(Leaver::of).collect();
-        let mut going: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut places = Split::default();
         for leaver in &self.leavers {
-            if matches!(leaver.state, State::Goes(_) | State::Starts(_)) {
-                *going.entry(leaver.of()).or_default() += 1;
+            match leaver.state {
+                State::Goes(_) | State::Starts(_) => places.take(leaver.of()),
+                State::Due => places.ask(leaver.of()),
+                State::Waits(_) => {}
             }
         }
         let mut asked = Vec::new();
         for (position, leaver) in self.leavers.iter().enumerate() {
-            let own = going.entry(leaver.of()).or_default();
-            let others = due.iter().any(|namespace| *namespace != leaver.of());
-            if leaver.state == State::Due && room > 0 && !(others && *own >= AT_A_TIME / 2) {
-                (*own, room) = (*own + 1, room - 1);
+            if leaver.state == State::Due
+                && asked.len() < ASKED_BY_A_PASS
+                && places.has_one_of(AT_A_TIME, leaver.of())
+            {
+                places.take(leaver.of());
                 asked.push(position);
             }
         }
@@ -278,11 +281,10 @@ fn trouble(ctx: &Context, name: &str) -> Option<String> {
 
 /// When there is something to do again.
 pub fn next(drain: &Drain) -> Option<Duration> {
-    let due = drain.leavers.iter().any(|it| it.state == State::Due);
-    match (drain.leavers.is_empty(), due && drain.going() < AT_A_TIME) {
+    match (drain.leavers.is_empty(), drain.turn().is_empty()) {
         (true, _) => None,
-        (false, true) => Some(Duration::from_millis(100)),
-        (false, false) => Some(timing::DRAIN_LOOK),
+        (false, false) => Some(timing::DRAIN_NEXT),
+        (false, true) => Some(timing::DRAIN_LOOK),
     }
 }
 
@@ -426,11 +428,11 @@ async fn request(
     }
 }
 
-/// What a tenant asks of a DataStore, as text.
-fn wish(tenant: &TenantControlPlane) -> String {
+/// What a tenant asks of a DataStore, as a digest: it may be as long as an object.
+fn wish(tenant: &TenantControlPlane) -> Wish {
     let wish = tenant.spec.data_store_assignment.as_ref();
     // Without it all ask for the same.
-    serde_json::to_string(&wish).unwrap_or_default()
+    Sha256::digest(serde_json::to_vec(&wish).unwrap_or_default()).into()
 }
 
 impl Drains {
@@ -481,7 +483,7 @@ impl Drains {
             .filter_map(|it| it.metadata.uid.as_deref())
             .collect();
         known.tenants.retain(|uid, _| uids.contains(uid.as_str()));
-        let wishes: HashSet<String> = tenants.iter().map(|it| wish(it)).collect();
+        let wishes: HashSet<Wish> = tenants.iter().map(|it| wish(it)).collect();
         known.wishes.retain(|(_, wish), _| wishes.contains(wish));
     }
 }
@@ -717,6 +719,16 @@ mod tests {
             leaver("o", State::Due),
         ]);
         assert!(full.turn().is_empty(), "those of before do not get on");
+        // One namespace alone does not stop the others, whatever becomes of its own.
+        let stuck = drain(vec![
+            leaver("n", starts()),
+            leaver("n", starts()),
+            leaver("n", starts()),
+            leaver("n", starts()),
+            leaver("n", State::Due),
+            leaver("m", State::Due),
+        ]);
+        assert_eq!(stuck.turn(), [5]);
     }
 
     #[test]

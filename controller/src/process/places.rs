@@ -1,9 +1,12 @@
-//! A fixed number of places for what many tenants want to do at a time.
+//! A number of places for what many tenants want to do at a time. To those of other
+//! namespaces that ask, the tenants of one namespace leave half of them.
 //!
-//! Nobody waits here: who gets no place asks again. To those of other namespaces that ask,
-//! the tenants of one namespace leave half of the places.
+//! [`Places`] are fixed in number, for what costs memory or connections, and are given back by
+//! themselves. Nobody waits there: who gets none asks again. With a [`Split`] it is decided
+//! who is next, where others than this process say who has a place and for how long: a
+//! namespace that never gives its own back does not keep the others from theirs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -79,6 +82,41 @@ impl Drop for Place<'_> {
                 taken.remove(&self.namespace);
             }
         }
+    }
+}
+
+/// Places of one kind: who has some, and who would have some.
+#[derive(Debug, Default)]
+pub struct Split<'a> {
+    /// How many are taken by tenants of each namespace.
+    taken: BTreeMap<&'a str, usize>,
+    /// The namespaces of those who wait.
+    asking: BTreeSet<&'a str>,
+}
+
+impl<'a> Split<'a> {
+    /// A tenant of this namespace has one.
+    pub fn take(&mut self, namespace: &'a str) {
+        *self.taken.entry(namespace).or_default() += 1;
+    }
+
+    /// A tenant of this namespace would have one.
+    pub fn ask(&mut self, namespace: &'a str) {
+        self.asking.insert(namespace);
+    }
+
+    /// Whether one of so many places is free for a tenant of this namespace.
+    ///
+    /// Of the places that another namespace has, half of all count at most (one at least):
+    /// whoever may write there makes as many as they like. That half is also all that is
+    /// given to a namespace while others wait; one alone may have all of them.
+    pub fn has_one_of(&self, places: usize, namespace: &str) -> bool {
+        let half = places.div_ceil(2);
+        let own = self.taken.get(namespace).copied().unwrap_or_default();
+        let others = self.taken.iter().filter(|(of, _)| **of != namespace);
+        let of_others: usize = others.map(|(_, taken)| half.min(*taken)).sum();
+        let alone = self.asking.iter().all(|of| *of == namespace);
+        own + of_others < places && (alone || own < half)
     }
 }
 

@@ -107,6 +107,9 @@ pub const MIGRATION_AGAIN: (Duration, Duration) =
 pub const ASKS_AGAIN: Duration = Duration::from_secs(45);
 /// Between looks at tenants that are to leave a DataStore.
 pub const DRAIN_LOOK: Duration = Duration::from_secs(5);
+/// The same while one of them can be asked. What is read of it may be late: it is not asked
+/// at every turn of the queue.
+pub const DRAIN_NEXT: Duration = Duration::from_secs(1);
 /// Between requests to move a tenant away that are refused, at first and at most.
 pub const DRAIN_AGAIN: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(60));
 /// How long a tenant stays that came back to a DataStore that is being emptied, at first and
