@@ -31,6 +31,18 @@ render --set etcd.enabled=true,rbac.aggregate=false,apiserver.replicas=0,control
   --set 'apiserver.extraArgs[0]=--log=debug,controller.extraArgs[0]=--log=debug,etcd.extraArgs[0]=--log-level=warn' \
   > "$out/all.yaml"
 
+# `helm upgrade --reuse-values` renders with the values of the release that is there: those of
+# the first chart, and what a user sets beside them, must do.
+cp -r charts/steward "$out/reused"
+cp tests/demo/upgrade/values.yaml "$out/reused/values.yaml"
+reused() { "$helm" template steward "$out/reused" --namespace steward-system --kube-version 1.36.3 "$@" > "$out/reused.yaml" || fail "the values of the first chart do not render: $*"; }
+reused
+reused --set etcd.enabled=false,apiserver.encryption.secretName=keys
+reused --set 'apiserver.audit.policy.rules[0].level=Metadata,apiserver.audit.log.path=-,apiserver.audit.webhook.secretName=hook'
+grep -q -- '--audit-log-path=-$' "$out/reused.yaml" || fail "audit is not turned on with the values of the first chart"
+reused --set 'apiserver.audit.policy.rules[0].level=Metadata,apiserver.audit.log.path=/var/log/steward/audit.log,apiserver.audit.log.volume.emptyDir.sizeLimit=1Gi'
+if grep -nE -- '--[a-z-]+=$' "$out/reused.yaml"; then fail "a flag without a value (above)"; fi
+
 # The settings of certificates reach both programs; the renewal makes nothing new.
 render --set etcd.enabled=true,certificates.lifetime=90d,certificates.renewalWindow=240h > "$out/certificates.yaml"
 [ "$(grep -c -- '- --certificate-lifetime=90d$' "$out/certificates.yaml")" = 3 ] || fail "certificates.lifetime does not reach the controller, the set-up and the renewal"

@@ -24,7 +24,8 @@ mod code {
     pub const STREAM_NAME_EXISTS: u64 = 10058;
     pub const TOO_FEW_SERVERS: [u64; 2] = [10005, 10074];
     pub const UNAVAILABLE: [u64; 5] = [10004, 10008, 10009, 10118, 10194];
-    pub const OFF: [u64; 2] = [10039, 10076];
+    pub const OFF_FOR_ACCOUNT: u64 = 10039;
+    pub const OFF: u64 = 10076;
 }
 
 /// One account's JetStream.
@@ -254,15 +255,37 @@ fn meaning(subject: &str, error: &Value) -> Failure {
         TenancyError::NoSpace(text)
     } else if code::UNAVAILABLE.contains(&code) {
         TenancyError::Unreachable(text)
+    } else if code == code::OFF_FOR_ACCOUNT {
+        // Each account of ours has it by its token; a server of a cluster learns that late.
+        TenancyError::Unreachable(format!(
+            "{text}: the server has not taken the account in yet, or has no room for one more"
+        ))
     } else if code::TOO_FEW_SERVERS.contains(&code) {
         TenancyError::Refused(format!(
             "{text}; a DataStore with three endpoints and more keeps three copies, for which \
              they have to be servers of one cluster"
         ))
-    } else if code == code::STREAM_NAME_EXISTS || code::OFF.contains(&code) {
+    } else if code == code::STREAM_NAME_EXISTS || code == code::OFF {
         TenancyError::Refused(text)
     } else {
         TenancyError::Other(text)
     };
     Failure { code, error }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_is_no_refusal() {
+        let meaning = |code: u64| meaning("$JS.API.X", &json!({"err_code": code})).error;
+        for code in [10008, 10039] {
+            assert!(matches!(meaning(code), TenancyError::Unreachable(_)));
+        }
+        for code in [10058, 10074, 10076] {
+            assert!(matches!(meaning(code), TenancyError::Refused(_)));
+        }
+        assert!(matches!(meaning(10023), TenancyError::NoSpace(_)));
+    }
 }
