@@ -139,8 +139,12 @@ pub const USER_JOIN_TOKENS: &str = "steward:apiserver";
 /// Group of the certificates with which our controller approves nodes' requests for
 /// serving certificates; it may do nothing else in the tenant.
 pub const GROUP_SERVING_CERTIFICATES: &str = "steward:serving-certificates";
-/// The user in those certificates.
-pub const USER_SERVING_CERTIFICATES: &str = "steward:controller";
+/// The user as whom our controller probes, and approves those requests.
+pub const USER_CONTROLLER: &str = "steward:controller";
+/// The user as whom our controller writes in tenants.
+pub const USER_BOOTSTRAP: &str = "steward:bootstrap";
+/// Users of Steward's own in tenants: nobody is given a certificate of one.
+pub const OWN_USERS: [&str; 3] = [USER_JOIN_TOKENS, USER_CONTROLLER, USER_BOOTSTRAP];
 /// On a token for joining nodes: the user of the management cluster that asked for it.
 pub const ANNOTATION_REQUESTED_BY: &str = "steward.butlerlabs.dev/requested-by";
 /// Namespace in a tenant of its tokens for joining nodes.

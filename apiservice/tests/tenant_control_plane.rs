@@ -348,14 +348,14 @@ fn what_is_not_built_is_named() {
     let warned = |object: &Value, old| resource.warnings(object, old).join("\n");
     let object = with(
         tenant(),
-        "/writePermissions",
-        json!({"blockCreation": true}),
+        "/dataStoreOverrides",
+        json!([{"resource": "/events", "dataStore": "events"}]),
     );
     assert_eq!(
         warned(&object, None),
-        "spec.writePermissions: accepted but not acted upon yet"
+        "spec.dataStoreOverrides: accepted but not acted upon yet"
     );
-    let object = with(tenant(), "/writePermissions", json!({}));
+    let object = with(tenant(), "/dataStoreOverrides", json!([]));
     assert_eq!(warned(&object, None), "");
 }
 

@@ -21,3 +21,4 @@ mod read_write_watch;
 pub mod serving_certificates;
 mod ways;
 mod write;
+mod write_permissions;

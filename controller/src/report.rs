@@ -94,11 +94,24 @@ fn version(world: &World, before: &TenantControlPlaneStatus, ready: bool) -> Ver
     let status = match (ready, &version) {
         (_, Some(_)) if moves(world) => Phase::Migrating,
         (true, _) if upgrading => Phase::Upgrading,
+        (true, _) if refuses_writes(world, before) => Phase::WriteLimited,
         (true, _) => Phase::Ready,
         (false, None) => Phase::Provisioning,
         (false, Some(_)) => Phase::NotReady,
     };
     VersionStatus { version, status }
+}
+
+/// Whether the tenant refuses writes to its users: what does it is there, whatever the
+/// spec asks for by now. Until it is known, what was said stays.
+fn refuses_writes(world: &World, before: &TenantControlPlaneStatus) -> bool {
+    let said = || {
+        let resources = before.kubernetes_resources.as_ref();
+        let version = resources.and_then(|it| it.version.as_ref());
+        version.is_some_and(|it| it.status == Phase::WriteLimited)
+    };
+    let blocked = world.inside.blocked;
+    blocked.map_or_else(said, |blocked| blocked.any())
 }
 
 /// Whether the data is on its way to another DataStore.

@@ -29,7 +29,7 @@ use crate::options::{Write, WriteKind};
 use crate::registry::{self, Clock, Registry, Request};
 use crate::respond;
 use crate::respond::Warnings;
-use crate::status::Failure;
+use crate::status::{Denied, Failure};
 use crate::subresource::admitting::{Admission, How};
 use crate::subresource::never_cached;
 use crate::subresource::tenant::{self, Signer, Tenant, endpoint};
@@ -140,6 +140,14 @@ pub async fn create(
     let accept = accept::negotiate(&request.headers, &request.query(), Answer::Object)?;
     let write = Write::parse(request.query(), WriteKind::Create)?;
     let asked = Asked::parse(request, &permit, minter.longest)?;
+    if let Some(message) = taken(&permit) {
+        return Err(Failure::Denied(Box::new(Denied {
+            message: format!("kubeconfigs are forbidden: {message}"),
+            reason: "Forbidden".to_owned(),
+            code: 403,
+            details: None,
+        })));
+    }
     let (object, _room) = registry::get::object(registry, &permit).await?;
     let admission = Admission::new(
         registry,
@@ -188,6 +196,24 @@ fn frame<V>(permit: &Permit<V>, asked: &Asked) -> Value {
         "kind": KIND,
         "metadata": {"name": permit.name(), "namespace": permit.namespace()},
         "spec": {"role": asked.role.as_str(), "expirationSeconds": asked.seconds},
+    })
+}
+
+/// The user in minted certificates.
+fn user_of<V>(permit: &Permit<V>) -> String {
+    format!("{}{}", names::MINTED_USER_PREFIX, permit.identity().user)
+}
+
+/// Why the caller gets no certificate: its user would be one of ours, whom the tenant's
+/// policies let through and whose name its audit log has beside what we do.
+fn taken<V>(permit: &Permit<V>) -> Option<String> {
+    let user = user_of(permit);
+    let taken = names::OWN_USERS.contains(&&*user);
+    taken.then(|| {
+        format!(
+            "User {:?} would be {user:?} in the tenant, who is Steward itself; ask as another user",
+            permit.identity().user
+        )
     })
 }
 
@@ -267,6 +293,12 @@ impl Minter {
         permit: &Permit<verb::Get>,
         request: &Request,
     ) -> Result<Option<KubeconfigRole>, Failure> {
+        if let Some(message) = taken(permit) {
+            request
+                .warnings
+                .add(format!("this kubeconfig has no user: {message}"));
+            return Ok(None);
+        }
         let create = permit.attributes(Verb::Create);
         if self.allows(permit, &create).await? {
             return Ok(Some(KubeconfigRole::Admin));
@@ -307,7 +339,7 @@ impl Minter {
             .map_err(internal)?
             .not_after;
         let expires = (now + SignedDuration::from_secs(i64::from(seconds))).min(authority_ends);
-        let user = format!("{}{}", names::MINTED_USER_PREFIX, permit.identity().user);
+        let user = user_of(permit);
         let leaf = Leaf {
             subject: pki::Subject {
                 common_name: user.clone(),
@@ -377,8 +409,7 @@ fn summary<V>(object: &Value, role: Option<KubeconfigRole>, permit: &Permit<V>) 
     });
     if let Some(role) = role {
         value["kubeconfig"]["role"] = role.as_str().into();
-        value["kubeconfig"]["user"] =
-            format!("{}{}", names::MINTED_USER_PREFIX, permit.identity().user).into();
+        value["kubeconfig"]["user"] = user_of(permit).into();
     }
     if let Some(endpoint) = endpoint(object) {
         value["kubeconfig"]["server"] = format!("https://{endpoint}").into();

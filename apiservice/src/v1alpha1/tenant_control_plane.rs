@@ -204,7 +204,8 @@ pub struct TenantControlPlaneSpec {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
     pub data_store_overrides: Vec<DataStoreOverride>,
-    /// Makes the tenant cluster read-only, verb by verb. Not acted upon yet.
+    /// Makes the tenant cluster read-only, verb by verb, for all but nodes, its own
+    /// controllers, and the namespaces kube-system and kube-node-lease.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub write_permissions: Option<WritePermissions>,
     /// How the control plane runs in the management cluster and how it is reached.
@@ -309,7 +310,7 @@ pub enum TolerationOperator {
 }
 
 /// Which writes the tenant cluster refuses.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct WritePermissions {
     /// Refuse to create objects.

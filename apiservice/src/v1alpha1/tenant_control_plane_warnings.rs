@@ -18,7 +18,6 @@ use crate::version::KubernetesVersion;
 /// condition go with it.
 const NOT_ACTED_UPON: &[&[&str]] = &[
     &["dataStoreOverrides"],
-    &["writePermissions"],
     &["addons", "tcpProxy"],
     &["addons", "workerBootstrap", "talos"],
 ];

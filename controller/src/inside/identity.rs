@@ -10,9 +10,6 @@ use crate::context::Context;
 use crate::inside::connection::{Credentials, failure};
 use crate::tenant::world::{ProbeFailure, ProbeFailureKind as Kind};
 
-/// The user that writes in tenants.
-const WRITER: &str = "steward:bootstrap";
-
 /// As whom a tenant is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Writer {
@@ -65,7 +62,13 @@ impl Writer {
     }
 
     fn certificate(self, ctx: &Context, signer: &Pair) -> Result<Pair, ProbeFailure> {
-        client_certificate(signer, WRITER, self.group(), ctx.now(), &ctx.entropy)
+        client_certificate(
+            signer,
+            names::USER_BOOTSTRAP,
+            self.group(),
+            ctx.now(),
+            &ctx.entropy,
+        )
     }
 }
 
@@ -76,10 +79,7 @@ pub fn serving_certificates(
 ) -> Result<Credentials, ProbeFailure> {
     let cluster = authority(ctx, tenant, &names::ca(&tenant.name))?;
     let users = authority(ctx, tenant, &names::client_ca(&tenant.name))?;
-    let (user, group) = (
-        names::USER_SERVING_CERTIFICATES,
-        names::GROUP_SERVING_CERTIFICATES,
-    );
+    let (user, group) = (names::USER_CONTROLLER, names::GROUP_SERVING_CERTIFICATES);
     let client = client_certificate(&users, user, group, ctx.now(), &ctx.entropy)?;
     Credentials::new(&cluster.cert, &client)
 }

@@ -498,6 +498,7 @@ fn learn(round: &Round<'_>, done: Done) -> Found {
                 kube_proxy: cluster.kube_proxy().is_some(),
                 konnectivity: cluster.konnectivity().map(|it| it.agent.mode),
             });
+            facts.blocked = Some(cluster.blocked());
         }
         facts.problems = done.problems;
         let changed = !known.inside.is_same(&facts);

@@ -24,6 +24,8 @@ pub fn place(object: &Value) -> Option<(String, &str)> {
         "Service" => "services",
         "Deployment" => "deployments",
         "DaemonSet" => "daemonsets",
+        "ValidatingAdmissionPolicy" => "validatingadmissionpolicies",
+        "ValidatingAdmissionPolicyBinding" => "validatingadmissionpolicybindings",
         _ => return None,
     };
     let root = if version.contains('/') { "apis" } else { "api" };

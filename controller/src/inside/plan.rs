@@ -6,12 +6,14 @@ use std::sync::Arc;
 
 use apiservice::endpoint::Endpoint;
 use apiservice::names;
-use apiservice::v1alpha1::{AddonImage, Konnectivity, TenantControlPlane};
+use apiservice::v1alpha1::{AddonImage, Konnectivity, TenantControlPlane, WritePermissions};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::inside::objects::{is_ours, title};
-use crate::inside::{coredns, konnectivity, kube_proxy, kubeadm, rbac, serving_certificates};
+use crate::inside::{
+    coredns, konnectivity, kube_proxy, kubeadm, rbac, serving_certificates, write_permissions,
+};
 use crate::report::diagnose::quote;
 use crate::tenant::drift;
 use crate::tenant::world::InsideProblem;
@@ -55,6 +57,11 @@ impl Cluster {
     /// Service addresses on the nodes, if they are wanted.
     pub fn kube_proxy(&self) -> Option<&AddonImage> {
         self.tenant.spec.addons.as_ref()?.kube_proxy.as_ref()
+    }
+
+    /// The writes that are refused to the tenant's users.
+    pub fn blocked(&self) -> WritePermissions {
+        self.tenant.spec.write_permissions.unwrap_or_default()
     }
 
     /// The tunnel to the nodes, if it is wanted.
@@ -213,6 +220,12 @@ pub fn wanted(basis: &Basis) -> (Vec<Kept>, Vec<InsideProblem>) {
         (
             serving_certificates::rights().map(Kept::whole).into(),
             cluster.tenant.spec.approved_subnets().is_some(),
+        ),
+        (
+            write_permissions::objects(&cluster.blocked())
+                .map(Kept::whole)
+                .into(),
+            cluster.blocked().any(),
         ),
     ] {
         match is_wanted {
@@ -582,6 +595,70 @@ mod tests {
             set["spec"]["template"]["spec"]["containers"][0]["image"],
             "registry.k8s.io/kube-proxy:v1.36.9"
         );
+    }
+
+    #[test]
+    fn refusing_writes_comes_and_goes_with_its_field() {
+        let blocking = |change: fn(&mut WritePermissions)| {
+            later(|spec| change(spec.write_permissions.get_or_insert_default()))
+        };
+        let policy = "ValidatingAdmissionPolicy steward-write-permissions";
+        let binding = "ValidatingAdmissionPolicyBinding steward-write-permissions";
+        let mut tenant = Tenant::default();
+        tenant.pass(&later(|_| {}));
+        let creation = blocking(|it| it.block_creation = true);
+        assert_eq!(
+            tenant.pass(&creation),
+            [format!("create {policy}"), format!("create {binding}")]
+        );
+        let text = |live: &Value| serde_json::to_string_pretty(live).unwrap();
+        let both = [text(tenant.live(policy)), text(tenant.live(binding))];
+        golden("write_permissions", &(both.join("\n---\n") + "\n"));
+        assert_eq!(tenant.pass(&creation), NOTHING);
+        // What somebody makes weaker is put right.
+        tenant.live(binding)["spec"]["validationActions"] = json!(["Audit"]);
+        assert_eq!(tenant.pass(&creation), [format!("apply {binding}")]);
+        for (object, field, weaker) in [
+            (policy, "/matchConstraints/excludeResourceRules", json!([])),
+            (
+                policy,
+                "/matchConstraints/objectSelector/matchLabels",
+                json!({"a": "b"}),
+            ),
+            (
+                policy,
+                "/matchConstraints/resourceRules/0/resourceNames",
+                json!(["x"]),
+            ),
+            (
+                policy,
+                "/matchConditions",
+                json!([{"name": "a", "expression": "false"}]),
+            ),
+            (
+                binding,
+                "/matchResources/namespaceSelector/matchLabels",
+                json!({"a": "b"}),
+            ),
+            (
+                binding,
+                "/matchResources/objectSelector/matchExpressions",
+                json!([{"key": "a"}]),
+            ),
+            (binding, "/matchResources/excludeResourceRules", json!([{}])),
+        ] {
+            *tenant.live(object)["spec"].pointer_mut(field).unwrap() = weaker;
+            assert_eq!(
+                tenant.pass(&creation),
+                [format!("apply {object}")],
+                "{field}"
+            );
+        }
+        let all = blocking(|it| (it.block_creation, it.block_deletion) = (true, true));
+        assert_eq!(tenant.pass(&all), [format!("apply {policy}")]);
+        let none = blocking(|_| {});
+        let gone = [format!("delete {policy}"), format!("delete {binding}")];
+        assert_eq!(tenant.pass(&none), gone);
     }
 
     #[test]

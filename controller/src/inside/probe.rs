@@ -331,7 +331,7 @@ impl Probe {
         }
         let client = client_certificate(
             &signer,
-            "steward:controller",
+            names::USER_CONTROLLER,
             names::GROUP_ADMIN,
             ctx.now(),
             &ctx.entropy,

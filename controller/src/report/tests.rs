@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use apiservice::condition::tenant as condition;
-use apiservice::v1alpha1::ServiceType;
+use apiservice::v1alpha1::{Phase, ServiceType, WritePermissions};
 use k8s_openapi::api::apps::v1::DeploymentCondition;
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateTerminated, ContainerStateWaiting, Event, LoadBalancerIngress,
@@ -833,6 +833,35 @@ fn what_is_kept_inside_is_a_condition_of_its_own() {
     };
     lab.pass();
     assert!(!addons(&lab).core_dns.unwrap().enabled);
+}
+
+/// Features 2.9, where the word hides an upgrade for ever.
+#[test]
+fn a_tenant_that_refuses_writes_says_so_once_it_does() {
+    let mut lab = Lab::ready();
+    let word = |lab: &mut Lab| {
+        lab.later(5);
+        lab.probe(Ok(()));
+        lab.pass();
+        let resources = lab.tenant().status.clone().unwrap().kubernetes_resources;
+        resources.unwrap().version.unwrap().status
+    };
+    let blocked = |creation| WritePermissions {
+        block_creation: creation,
+        ..WritePermissions::default()
+    };
+    lab.spec().write_permissions = Some(blocked(true));
+    assert_eq!(word(&mut lab), Phase::Ready, "nothing refuses yet");
+    lab.world.inside.blocked = Some(blocked(true));
+    assert_eq!(word(&mut lab), Phase::WriteLimited);
+    // A controller that has just begun knows nothing of it.
+    lab.world.inside.blocked = None;
+    assert_eq!(word(&mut lab), Phase::WriteLimited);
+    lab.spec().write_permissions = None;
+    lab.world.inside.blocked = Some(blocked(true));
+    assert_eq!(word(&mut lab), Phase::WriteLimited, "it refuses still");
+    lab.world.inside.blocked = Some(blocked(false));
+    assert_eq!(word(&mut lab), Phase::Ready);
 }
 
 /// Who may write status could otherwise send nodes elsewhere, and have add-ons rolled.

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use apiservice::assignment::{Assigned, Unassigned};
 use apiservice::endpoint::Endpoint;
 use apiservice::pki::Pair;
-use apiservice::v1alpha1::{DataStore, KonnectivityAgentMode, MigrationStatus, TenantControlPlane};
+use apiservice::v1alpha1::{
+    DataStore, KonnectivityAgentMode, MigrationStatus, TenantControlPlane, WritePermissions,
+};
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Event, Pod, PodCondition, Secret, Service};
@@ -300,6 +302,8 @@ pub struct InsideFacts {
     pub generation: Option<i64>,
     /// Which add-ons are there; `None` until it is known.
     pub addons: Option<Addons>,
+    /// Which writes are refused to its users; `None` until it is known.
+    pub blocked: Option<WritePermissions>,
     /// What could not be looked at or written at the last attempt.
     pub problems: Vec<InsideProblem>,
 }
@@ -314,6 +318,7 @@ impl InsideFacts {
         };
         self.generation == other.generation
             && self.addons == other.addons
+            && self.blocked == other.blocked
             && about(self) == about(other)
     }
 

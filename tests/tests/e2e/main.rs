@@ -40,6 +40,7 @@ mod story;
 mod trouble;
 mod tunnel;
 mod workers;
+mod write_limits;
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -98,7 +99,8 @@ async fn side_by_side(stage: &Stage) {
         trouble::run(stage),
         fight::run(stage),
         drift::inside(stage),
-        autoscaler::run(stage)
+        autoscaler::run(stage),
+        write_limits::run(stage)
     );
 }
 

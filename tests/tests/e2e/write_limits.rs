@@ -1,0 +1,156 @@
+//! A tenant whose users may not write, verb by verb (`spec.writePermissions`), while the
+//! cluster itself goes on.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tests::installed::tenant_path;
+use tests::served::Said;
+
+use crate::life::seconds;
+use crate::stage::Stage;
+use crate::story::Story;
+
+const NAME: &str = "limited";
+/// A change of the spec is written in the tenant within seconds, and its API server takes a
+/// policy in within as many.
+const SOON: Duration = Duration::from_secs(30);
+/// What somebody removes inside is looked at every half minute.
+const LOOKED_AT: Duration = Duration::from_secs(60);
+const POLICY: &str = "steward-write-permissions";
+
+struct Users<'a> {
+    stage: &'a Stage,
+    kubeconfig: &'a Path,
+}
+
+impl Users<'_> {
+    fn ask(&self, command: &str) -> Said {
+        let arguments: Vec<&str> = command.split_whitespace().collect();
+        self.stage.it.kubectl_with(self.kubeconfig, &arguments)
+    }
+
+    fn may(&self, command: &str) {
+        let said = self.ask(command);
+        assert_eq!(said.code, 0, "{command}: {}", said.text());
+    }
+
+    fn may_not(&self, command: &str, verb: &str) {
+        let said = self.ask(command);
+        let words = format!("{verb} are blocked in this cluster by spec.writePermissions");
+        assert_ne!(said.code, 0, "{command} passed");
+        assert!(said.stderr.contains(&words), "{command}: {}", said.text());
+    }
+
+    /// A policy is in force a moment after it was written.
+    async fn until_refused(&self, command: &str) {
+        let refused = async || (self.ask(command).code != 0).then_some(());
+        self.stage.it.until(command, SOON, refused).await;
+    }
+}
+
+fn word(object: &Value) -> &Value {
+    &object["status"]["kubernetesResources"]["version"]["status"]
+}
+
+/// Asks for it and waits until the tenant says so.
+async fn limit(stage: &Stage, story: &Story, blocked: Value, says: &str) -> Duration {
+    let began = Instant::now();
+    let patch = json!({"spec": {"writePermissions": blocked}});
+    stage.it.patch(&tenant_path(NAME), &patch).await.unwrap();
+    let said = |object: &Value| {
+        word(object) == says
+            && object["status"]["observedGeneration"] == object["metadata"]["generation"]
+    };
+    story.until(began, SOON, says, said).await
+}
+
+/// An eviction is a creation by its verb, and a deletion by what it does.
+fn evicted(users: &Users) {
+    let pod = users.ask("get pods -l app=web -o jsonpath={.items[0].metadata.name}");
+    let pod = pod.stdout;
+    let eviction = json!({
+        "apiVersion": "policy/v1",
+        "kind": "Eviction",
+        "metadata": {"name": pod, "namespace": "default"},
+    });
+    let file = users.stage.it.files().join("eviction.json");
+    std::fs::write(&file, eviction.to_string()).unwrap();
+    let path = format!("/api/v1/namespaces/default/pods/{pod}/eviction");
+    let command = format!("create --raw {path} -f {}", file.display());
+    users.may_not(&command, "deletions");
+}
+
+pub async fn run(stage: &Stage) {
+    let story = &stage.tenant(NAME, 1).await;
+    let kubeconfig = &stage.it.kubeconfig(NAME);
+    let users = Users { stage, kubeconfig };
+    users.may("create configmap before --from-literal=a=b");
+    users.may("create deployment web --image=registry.k8s.io/pause:3.10");
+
+    let began = Instant::now();
+    limit(stage, story, json!({"blockCreation": true}), "WriteLimited").await;
+    users
+        .until_refused("create configmap probe --dry-run=server")
+        .await;
+    stage.note("a tenant refuses creations", seconds(began.elapsed()));
+    users.may_not("create configmap more", "creations");
+    users.may_not("create namespace more", "creations");
+    users.may("annotate configmap before note=x");
+    users.may("auth can-i create configmaps");
+    users.may("create token default");
+    users.may("-n kube-system create configmap of-the-cluster");
+    // What the controllers of the cluster make goes on.
+    users.may("delete pods -l app=web --wait=false");
+    let made = async || {
+        let get = "get pods -l app=web -o jsonpath={.items[*].metadata.deletionTimestamp}/{.items[*].metadata.name}";
+        let said = users.ask(get).stdout;
+        said.starts_with('/')
+            .then_some(())
+            .filter(|()| said.len() > 1)
+    };
+    stage
+        .it
+        .until("a pod in place of the deleted one", SOON, made)
+        .await;
+
+    // Who may remove the policy can, and it is there again.
+    users.may(&format!("delete validatingadmissionpolicybinding {POLICY}"));
+    let began = Instant::now();
+    let refused =
+        async || (users.ask("create configmap probe --dry-run=server").code != 0).then_some(());
+    stage
+        .it
+        .until("creations are refused again", LOOKED_AT, refused)
+        .await;
+    stage.note(
+        "a policy that was removed is in force again",
+        seconds(began.elapsed()),
+    );
+
+    let all = json!({"blockUpdate": true, "blockDeletion": true});
+    limit(stage, story, all, "WriteLimited").await;
+    users
+        .until_refused("delete configmap before --dry-run=server")
+        .await;
+    users.may_not("create configmap more", "creations");
+    users.may_not("annotate configmap before note=y --overwrite", "updates");
+    users.may_not("scale deployment web --replicas=2", "updates");
+    users.may_not("delete configmap before", "deletions");
+    evicted(&users);
+    users.may_not("delete namespace kube-public", "deletions");
+    users.may("-n kube-system delete configmap of-the-cluster");
+
+    let none = json!({"blockCreation": false, "blockUpdate": false, "blockDeletion": false});
+    limit(stage, story, none, "Ready").await;
+    let lifted = async || (users.ask("create configmap after").code == 0).then_some(());
+    stage.it.until("writes pass again", SOON, lifted).await;
+    assert_eq!(
+        users
+            .ask(&format!("get validatingadmissionpolicy {POLICY}"))
+            .code,
+        1
+    );
+    stage.remove(NAME).await;
+}
