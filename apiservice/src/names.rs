@@ -64,6 +64,9 @@ pub const LIFECYCLE_KUBECONFIG: &str = "kubeconfig";
 
 /// Annotation on each Secret and ConfigMap: a checksum of its values in key order.
 pub const ANNOTATION_CHECKSUM: &str = "steward.butlerlabs.dev/checksum";
+/// Annotation on the Secrets with a tenant's authorities and signing keys: the version of
+/// Kubernetes that last ran with them, empty as long as none has.
+pub const ANNOTATION_RAN: &str = "steward.butlerlabs.dev/ran";
 /// Annotation on managed objects: a hash of what was last applied.
 pub const ANNOTATION_APPLIED: &str = "steward.butlerlabs.dev/applied";
 /// Annotation of the Deployment: a hash of the pod template that was last applied.

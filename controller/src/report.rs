@@ -13,7 +13,6 @@ pub mod ready;
 pub mod routes;
 #[cfg(test)]
 mod tests;
-mod versions;
 
 use apiservice::condition::{self, tenant as condition_type};
 use apiservice::v1alpha1::{
@@ -24,6 +23,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use crate::tenant::backing::moving;
 use crate::tenant::network::exposure;
 use crate::tenant::plan::{EventStep, Outcome, Plan};
+use crate::tenant::ran;
+use crate::tenant::workload::versions;
 use crate::tenant::world::ForNodes;
 use crate::tenant::{World, is_asleep, is_left_alone, is_paused};
 
@@ -73,10 +74,7 @@ pub fn now(world: &World) -> Time {
 /// The version is the one that last ran, for the next upgrade has to fit to what
 /// is stored. Before the first Ready there is none: nobody has stored anything.
 fn version(world: &World, before: &TenantControlPlaneStatus, ready: bool) -> VersionStatus {
-    let installed = before
-        .installed_version()
-        .filter(|_| world.was_ready())
-        .map(str::to_owned);
+    let installed = ran::version(world);
     if is_asleep(world) {
         return VersionStatus {
             version: installed,

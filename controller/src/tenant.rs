@@ -11,6 +11,7 @@ pub mod network;
 pub mod objects;
 pub mod pki;
 pub mod plan;
+pub mod ran;
 pub mod rolls;
 pub mod signer_role;
 pub mod workload;

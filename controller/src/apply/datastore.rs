@@ -39,11 +39,11 @@ pub async fn grant(ctx: &Context, world: &World, grant: &Grant) -> Outcome {
         // What is on its way there, or has left, is not what the tenant is served from.
         found.retain(|claim| matches!(claim.stage, Stage::Serving | Stage::Frozen));
         // The DataStore may lead elsewhere since this was planned.
-        if found.is_empty() && !place::may_start_empty(&world.tenant) {
+        if found.is_empty() && !place::may_start_empty(world) {
             return Ok(None);
         }
         let claim = health::settle(claim, &found);
-        let data = match place::may_start_empty(&world.tenant) {
+        let data = match place::may_start_empty(world) {
             true => Data::New,
             false => Data::Kept,
         };

@@ -221,7 +221,7 @@ async fn knows_its_tenants(
                 &**tenant,
             )
         })
-        .filter(|(_, tenant)| !place::may_start_empty(tenant))
+        .filter(|(_, tenant)| datastores::has_run(ctx, tenant) && !place::is_to_start_empty(tenant))
         .collect();
     if here.is_empty() {
         return Ok(());

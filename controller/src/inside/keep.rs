@@ -545,7 +545,7 @@ fn basis(
     let served = for_nodes.and_then(|it| Some(((it.endpoint, it.agents), it.version?)));
     let authority = pair_of(ctx, name, &names::ca(&name.name));
     let first = !tenant.was_ready();
-    let anew = !first && place::may_start_empty(&tenant);
+    let anew = !first && place::is_to_start_empty(&tenant);
     let cluster = served.zip(authority);
     let cluster = cluster.map(|(((endpoint, agents), version), authority)| Cluster {
         tenant,

@@ -88,11 +88,11 @@ pub fn data_store(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Option<Ju
                 quote(why)
             ),
         )),
-        Some(AccessFact::Unclaimed) if !granted && !store::may_start_empty(&world.tenant) => {
+        Some(AccessFact::Unclaimed) if !granted && !store::may_start_empty(world) => {
             let told = store::data_not_found(world, &name);
             Some(Judgement::no(told.reason, told.message))
         }
-        Some(AccessFact::Lost(what)) if !granted && !store::may_start_empty(&world.tenant) => {
+        Some(AccessFact::Lost(what)) if !granted && !store::may_start_empty(world) => {
             let told = store::data_lost(world, what);
             Some(Judgement::no(told.reason, told.message))
         }
@@ -492,8 +492,7 @@ pub fn admission(world: &World) -> Option<Judgement> {
 pub fn configured(world: &World) -> Option<Judgement> {
     let facts = &world.inside;
     if !world.was_ready() {
-        let waits = "What nodes need to join comes with the first Ready";
-        return Some(Judgement::no(reason::PROVISIONING, waits));
+        return Some(Judgement::no(reason::PROVISIONING, to_come(world)));
     }
     if let Some(problems) = facts.told() {
         return Some(Judgement::no(reason::CONFIGURATION_INCOMPLETE, problems));
@@ -503,6 +502,26 @@ pub fn configured(world: &World) -> Option<Judgement> {
         true => Some(Judgement::yes(reason::AS_EXPECTED, "")),
         // It is being written.
         false => None,
+    }
+}
+
+/// What comes with the first Ready. An add-on is on by its mere presence in the spec, so
+/// those that are on are named.
+fn to_come(world: &World) -> String {
+    let addons = world.tenant.spec.addons.clone().unwrap_or_default();
+    let on = [
+        (addons.core_dns.is_some(), "CoreDNS"),
+        (addons.kube_proxy.is_some(), "kube-proxy"),
+        (addons.konnectivity.is_some(), "konnectivity"),
+    ];
+    let on: Vec<_> = on.iter().filter(|(on, _)| *on).map(|it| it.1).collect();
+    match on.is_empty() {
+        true => "What nodes need to join comes with the first Ready".to_owned(),
+        false => format!(
+            "What nodes need to join comes with the first Ready, and so do the add-ons that \
+             spec.addons turns on: {}",
+            on.join(", ")
+        ),
     }
 }
 

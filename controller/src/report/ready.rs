@@ -345,7 +345,7 @@ fn broken(world: &World) -> Option<Judgement> {
     }
     if let Some(AccessFact::Lost(what)) = &world.store.access
         && world.deployment().is_some()
-        && !store::may_start_empty(&world.tenant)
+        && !store::may_start_empty(world)
     {
         let told = store::data_lost(world, what);
         return Some(Judgement::no(told.reason, told.message));

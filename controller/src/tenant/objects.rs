@@ -250,6 +250,12 @@ pub fn paused_checksum(world: &World, name: &str) -> Option<String> {
     is_paused(&live.metadata).then(|| checksum(&data(live)))
 }
 
+/// Whether an object is controlled by the tenant with this uid.
+pub fn is_controlled_by(meta: &ObjectMeta, uid: &str) -> bool {
+    let mut owners = meta.owner_references.iter().flatten();
+    owners.any(|owner| owner.controller == Some(true) && owner.uid == uid)
+}
+
 /// An annotation of an object.
 pub fn annotation<'a>(meta: &'a ObjectMeta, name: &str) -> Option<&'a str> {
     meta.annotations.as_ref()?.get(name).map(String::as_str)

@@ -590,6 +590,95 @@ fn a_version_that_was_recorded_for_a_tenant_that_never_ran_is_not_believed() {
     assert!(lab.world.was_ready(), "it ran: {}", lab.told());
 }
 
+/// Writes a version into status as anybody may who can update it.
+fn forge_version(lab: &mut Lab, version: Option<&str>) {
+    let status = lab.tenant().status.as_mut().unwrap();
+    let resources = status.kubernetes_resources.as_mut().unwrap();
+    resources.version.as_mut().unwrap().version = version.map(str::to_owned);
+}
+
+fn said_version(lab: &Lab) -> Option<String> {
+    let status = lab.world.tenant.status.clone().unwrap();
+    status.installed_version().map(str::to_owned)
+}
+
+/// Rules 17 and 19: whether keys and an empty database may be made depends on whether the
+/// tenant ran, and which versions may come next on the one that ran. Status only repeats it.
+#[test]
+fn a_version_in_status_moves_nothing_and_is_put_right() {
+    for asleep in [false, true] {
+        for forged in [None, Some("v1.99.0"), Some("v1.20.0"), Some("x")] {
+            let mut lab = Lab::ready();
+            if asleep {
+                lab.spec().control_plane.deployment.replicas = 0;
+                rest(&mut lab);
+            }
+            forge_version(&mut lab, forged);
+            assert!(lab.world.was_ready(), "asleep {asleep}, {forged:?}");
+            assert!(lab.plan().steps.is_empty(), "{}", lab.plan());
+            let mut keyless = lab.clone();
+            keyless.lose_secret("tenant-1-ca");
+            let plan = keyless.plan().to_string();
+            assert!(
+                !plan.contains("create Secret tenants/tenant-1-ca"),
+                "{plan}"
+            );
+            lab.pass();
+            assert_eq!(
+                said_version(&lab).as_deref(),
+                Some("v1.36.3"),
+                "asleep {asleep}, {forged:?}"
+            );
+        }
+    }
+    let mut lab = born(0);
+    forge_version(&mut lab, Some("v1.36.3"));
+    assert!(!lab.world.was_ready());
+    lab.pass();
+    assert_eq!(said_version(&lab), None);
+}
+
+/// An earlier release has left no note: its status is believed, once.
+#[test]
+fn what_an_earlier_release_says_in_status_is_noted() {
+    let mut lab = Lab::ready();
+    let keys = [
+        "ca",
+        "sa-certificate",
+        "front-proxy-ca-certificate",
+        "client-ca",
+    ];
+    let names = keys.map(|key| format!("tenant-1-{key}"));
+    for name in &names {
+        let annotations = lab.secret_mut(name).metadata.annotations.as_mut().unwrap();
+        assert_eq!(
+            annotations.remove(names::ANNOTATION_RAN).as_deref(),
+            Some("v1.36.3")
+        );
+    }
+    assert!(lab.world.was_ready());
+    lab.pass();
+    forge_version(&mut lab, None);
+    assert!(lab.world.was_ready());
+    // One that somebody has changed is put right by the others, and takes nothing along.
+    let annotations = lab
+        .secret_mut(&names[3])
+        .metadata
+        .annotations
+        .as_mut()
+        .unwrap();
+    annotations.insert(names::ANNOTATION_RAN.to_owned(), "v1.99.0".to_owned());
+    lab.pass();
+    assert_eq!(said_version(&lab).as_deref(), Some("v1.36.3"));
+    let annotations = lab
+        .secret_mut(&names[3])
+        .metadata
+        .annotations
+        .clone()
+        .unwrap();
+    assert_eq!(annotations[names::ANNOTATION_RAN], "v1.36.3");
+}
+
 #[test]
 fn pausing_stops_everything() {
     let mut lab = Lab::ready();

@@ -5,6 +5,7 @@ pub mod flags;
 pub mod konnectivity;
 pub mod kubelet_probes;
 pub mod pods;
+pub mod versions;
 pub mod volumes;
 
 use std::collections::BTreeMap;

@@ -25,6 +25,7 @@ use crate::cluster::served::Served;
 use crate::tenant::pki::terms::Terms;
 use crate::tenant::plan::{Claim, ObjectKey};
 use crate::tenant::rolls::Turn;
+use crate::tenant::{objects, ran};
 
 /// Everything that [`crate::tenant::plan()`] may know about one tenant.
 #[derive(Clone, Debug)]
@@ -469,12 +470,7 @@ impl World {
 
     /// Whether `meta` is controlled by this tenant's uid.
     pub fn ownership(&self, meta: &ObjectMeta) -> Ownership {
-        let ours = meta
-            .owner_references
-            .iter()
-            .flatten()
-            .any(|owner| owner.controller == Some(true) && owner.uid == self.uid());
-        if ours {
+        if objects::is_controlled_by(meta, self.uid()) {
             Ownership::Ours
         } else {
             Ownership::Foreign
@@ -514,6 +510,6 @@ impl World {
     /// The tenant has served before, so that losing its keys would cut off
     /// whoever trusts them (rule 19).
     pub fn was_ready(&self) -> bool {
-        self.tenant.was_ready()
+        ran::was_ready(&self.tenant, &self.owned)
     }
 }

@@ -21,6 +21,8 @@ use crate::story::is;
 const SOON: Duration = Duration::from_secs(15);
 /// When the database is back.
 const LATER: Duration = Duration::from_secs(60);
+/// How long a database is away: a liveness probe that asked it would have ended pods.
+const AWAY: Duration = Duration::from_secs(100);
 /// On a DataStore of its own, whose Secret goes.
 const KEYLESS: &str = "keyless";
 /// Created and deleted in a row.
@@ -97,6 +99,7 @@ async fn secret_gone(stage: &Stage, story: &crate::story::Story) {
 
 async fn database_gone(stage: &Stage) {
     let first = stage.tenant(ready::NAME, 1).await;
+    let before = restarts(stage).await;
     let story = stage.tenant(OTHER, 1).await;
     let uid = uid(stage, OTHER).await;
     let began = Instant::now();
@@ -125,6 +128,8 @@ async fn database_gone(stage: &Stage) {
     stage.note("delete without the database", seconds(took));
     assert_eq!(pending(stage, "default").await, [uid], "recorded");
 
+    // Longer than a liveness probe has patience, by far: nothing is restarted for it.
+    tokio::time::sleep(AWAY.saturating_sub(began.elapsed())).await;
     let back = Instant::now();
     stage.scale_etcd(1).await.unwrap();
     let ready = || async {
@@ -135,6 +140,23 @@ async fn database_gone(stage: &Stage) {
     let took = cleaned(stage, "tenants_a_b", "default").await;
     stage.note("its data gone after etcd is back", seconds(took));
     first.ready(back, LATER).await;
+    assert_eq!(
+        restarts(stage).await,
+        before,
+        "restarts of the tenant's pods"
+    );
+}
+
+/// How often each container of a tenant's pods was restarted.
+async fn restarts(stage: &Stage) -> Vec<i64> {
+    let pods = stage.pods_of(ready::NAME).await;
+    let all = pods.iter().flat_map(|pod| {
+        let statuses = pod["status"]["containerStatuses"].as_array();
+        statuses.into_iter().flatten()
+    });
+    all.filter(|it| it["name"] == "kube-apiserver")
+        .filter_map(|it| it["restartCount"].as_i64())
+        .collect()
 }
 
 /// The tenants' etcd once more, under another name and with a Secret of its own.

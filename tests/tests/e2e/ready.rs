@@ -5,7 +5,6 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use apiservice::names;
 use apiservice::pki::{self, Entropy, Leaf, Subject, Usage, Validity};
 use etcd_client::{AlarmAction, AlarmOptions, AlarmType, Client};
 use serde_json::{Value, json};
@@ -256,9 +255,12 @@ async fn writes(stage: &Stage, story: &Story) {
                 "resources": ["*"],
                 "operations": ["CREATE", "UPDATE"],
             }],
-            "namespaceSelector": {
-                "matchLabels": {"kubernetes.io/metadata.name": names::PROBE_NAMESPACE},
-            },
+            // Without its Leases the tenant's controller manager would end.
+            "namespaceSelector": {"matchExpressions": [{
+                "key": "kubernetes.io/metadata.name",
+                "operator": "NotIn",
+                "values": ["kube-system"],
+            }]},
             "sideEffects": "None",
             "admissionReviewVersions": ["v1"],
         }],
@@ -273,8 +275,13 @@ async fn writes(stage: &Stage, story: &Story) {
         .await;
     tokio::time::sleep(CALM.saturating_sub(began.elapsed())).await;
     story.stayed_ready(began);
+    // Who is to mend it needs a kubeconfig for that.
+    let kubeconfig = stage.it.kubeconfig(NAME);
+    let mender = |arguments: &[&str]| stage.it.kubectl_with(&kubeconfig, arguments);
+    assert_ne!(mender(&["create", "configmap", "refused"]).code, 0);
     let mended = Instant::now();
-    user(&["delete", "-f", file]);
+    let said = mender(&["delete", "-f", file]);
+    assert_eq!(said.code, 0, "{}", said.text());
     let back = story.says(mended, BACK, "WritesAdmitted", "True", "").await;
     story.stayed_ready(began);
     stage.note(

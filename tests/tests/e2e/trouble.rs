@@ -11,7 +11,7 @@ use tests::installed::{
 use tests::served::GROUP_VERSION;
 
 use crate::life::seconds;
-use crate::stage::{GONE, Stage};
+use crate::stage::{COMING, GONE, Stage};
 use crate::story::{Story, is};
 
 /// "Within seconds".
@@ -100,7 +100,42 @@ fn cases() -> Vec<Case> {
     ]
 }
 
+/// An address that only clients reach, the everyday case of split networks, is no trouble:
+/// the tenant is Ready, as fast as any other, and says that nobody could look from here.
+async fn split(stage: &Stage) {
+    const NAME: &str = "split";
+    let story = stage.story(NAME);
+    let mut manifest = tenant(NAME, 1);
+    manifest["spec"]["networkProfile"]["address"] = json!("192.0.2.10");
+    let began = Instant::now();
+    stage.create(&manifest).await;
+    let took = story
+        .says(
+            began,
+            COMING,
+            "Ready",
+            "True",
+            "EndpointNotReachableFromController",
+        )
+        .await;
+    stage.note("Ready at an address that only clients reach", seconds(took));
+    story
+        .says(
+            began,
+            COMING,
+            "EndpointReachable",
+            "Unknown",
+            "EndpointNotReachableFromController",
+        )
+        .await;
+    stage.remove(NAME).await;
+}
+
 pub async fn run(stage: &Stage) {
+    futures::join!(troubles(stage), split(stage));
+}
+
+async fn troubles(stage: &Stage) {
     stores(stage).await;
     let foreign = json!({
         "apiVersion": "v1",

@@ -14,10 +14,11 @@ use apiservice::v1alpha1::{
 use crate::cluster::kinds::Inventory;
 use crate::tenant::backing::{moving, password, settings, wiring};
 use crate::tenant::network::names::AlternativeNames;
-use crate::tenant::objects::Data;
+use crate::tenant::objects::{self, Data};
 use crate::tenant::pki::certificates::{self, LeafSpec};
 use crate::tenant::pki::expiry::Expiry;
 use crate::tenant::plan::{Claim, EventStep, Grant, Plan, Step, Waiting};
+use crate::tenant::ran;
 use crate::tenant::world::{
     AccessFact, CredentialsFact, Held, StoreCredentials, StoreProblem, StoreProblemKind, World,
 };
@@ -191,12 +192,8 @@ pub fn settled(tenant: &TenantControlPlane) -> bool {
 /// where it would have begun.
 pub fn may_have_claimed(tenant: &TenantControlPlane, owned: &Inventory) -> bool {
     let name = tenant.metadata.name.as_deref().unwrap_or_default();
-    let ours = |meta: &ObjectMeta| {
-        let mut owners = meta.owner_references.iter().flatten();
-        owners.any(|owner| {
-            owner.controller == Some(true) && Some(&owner.uid) == tenant.metadata.uid.as_ref()
-        })
-    };
+    let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
+    let ours = |meta: &ObjectMeta| objects::is_controlled_by(meta, uid);
     let secrets = [
         names::datastore_config(name),
         names::datastore_certificate(name),
@@ -205,7 +202,7 @@ pub fn may_have_claimed(tenant: &TenantControlPlane, owned: &Inventory) -> bool 
     // Secrets are removed first, and the Deployment is only ever made after them.
     let deployment = owned.get::<Deployment>(&names::workload(name));
     settled(tenant)
-        || tenant.was_ready()
+        || ran::was_ready(tenant, owned)
         || found.any(|secret| ours(&secret.metadata))
         || deployment.is_some_and(|deployment| ours(&deployment.metadata))
 }
@@ -412,13 +409,13 @@ fn grant(world: &World, plan: &mut Plan, claim: &Claim, password: Option<&Passwo
             return false;
         }
         Some(AccessFact::Revoked(_)) => true,
-        Some(AccessFact::Unclaimed) if may_start_empty(&world.tenant) => true,
+        Some(AccessFact::Unclaimed) if may_start_empty(world) => true,
         Some(AccessFact::Unclaimed) => {
             let name = data_store(world).unwrap_or_default();
             plan.push(Step::Wait(data_not_found(world, &name)));
             return false;
         }
-        Some(AccessFact::Lost(_)) if may_start_empty(&world.tenant) => true,
+        Some(AccessFact::Lost(_)) if may_start_empty(world) => true,
         Some(AccessFact::Lost(what)) => {
             plan.push(Step::Wait(data_lost(world, what)));
             return false;
@@ -459,9 +456,14 @@ fn grant(world: &World, plan: &mut Plan, claim: &Claim, password: Option<&Passwo
 /// Whether a claim may be made where there is none. A tenant that was Ready has data
 /// somewhere: in an empty database its API server would find no objects, and the nodes
 /// would end what runs there.
-pub fn may_start_empty(tenant: &TenantControlPlane) -> bool {
-    let asked = crate::tenant::objects::annotation(&tenant.metadata, names::ANNOTATION_START_EMPTY);
-    !tenant.was_ready() || asked.is_some() && asked == tenant.metadata.uid.as_deref()
+pub fn may_start_empty(world: &World) -> bool {
+    !world.was_ready() || is_to_start_empty(&world.tenant)
+}
+
+/// Whether somebody had a tenant begin anew.
+pub fn is_to_start_empty(tenant: &TenantControlPlane) -> bool {
+    let asked = objects::annotation(&tenant.metadata, names::ANNOTATION_START_EMPTY);
+    asked.is_some() && asked == tenant.metadata.uid.as_deref()
 }
 
 /// The database is not the one with this tenant's data.

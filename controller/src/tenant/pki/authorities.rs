@@ -15,6 +15,7 @@ use crate::cluster::kinds::ObjectKind;
 use crate::tenant::objects::{self, Data, Standing};
 use crate::tenant::pki::terms::SKEW;
 use crate::tenant::plan::{EventStep, Object, ObjectKey, Plan, Step, Waiting};
+use crate::tenant::ran;
 use crate::tenant::world::World;
 
 /// Authorities live for ten years.
@@ -287,6 +288,8 @@ fn keep(world: &World, plan: &mut Plan, kind: &Kind, data: Data) -> String {
     let name = (kind.secret)(world.name());
     let checksum = objects::checksum(&data);
     let mut wanted = objects::secret(world, &name, kind.component, data);
+    let annotations = wanted.metadata.annotations.get_or_insert_default();
+    annotations.insert(names::ANNOTATION_RAN.to_owned(), ran::note(world));
     let live = world.owned.get::<Secret>(&name).map(AsRef::as_ref);
     // Keys are written against the version that was read, never blindly.
     wanted.metadata.resource_version = live.and_then(|live| live.metadata.resource_version.clone());

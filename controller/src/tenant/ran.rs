@@ -1,0 +1,88 @@
+//! Whether a tenant has ever run, and with which version: the memory on which it depends
+//! whether keys may be made anew (rule 19), whether an empty database will do (rule 17), and
+//! from which version it may be upgraded.
+//!
+//! It is kept where the tenant's keys are, as an annotation of each of their Secrets: who can
+//! change these has the tenant anyway. The status repeats it for everybody to read and is
+//! put right from it, also while the tenant sleeps. Of a tenant of an earlier release, whose
+//! Secrets have no such annotation yet, the status is believed once.
+
+use apiservice::names;
+use apiservice::v1alpha1::TenantControlPlane;
+use apiservice::version::KubernetesVersion;
+use k8s_openapi::api::core::v1::Secret;
+
+use crate::cluster::kinds::Inventory;
+use crate::tenant::objects::{self, is_controlled_by};
+use crate::tenant::workload::versions;
+use crate::tenant::world::{PathFact, World};
+
+/// What is remembered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// Nothing: there are no keys, or they are of an earlier release.
+    Unknown,
+    /// It never ran.
+    Never,
+    /// The version that ran last.
+    Version(String),
+}
+
+/// The memory of a tenant, out of the objects that have its names.
+pub fn recorded(tenant: &TenantControlPlane, owned: &Inventory) -> Record {
+    let name = tenant.metadata.name.as_deref().unwrap_or_default();
+    let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
+    let keys = [
+        names::ca(name),
+        names::service_account(name),
+        names::front_proxy_ca(name),
+        names::client_ca(name),
+    ];
+    let secrets = keys.iter().filter_map(|name| owned.get::<Secret>(name));
+    let mut notes = secrets
+        .filter(|secret| is_controlled_by(&secret.metadata, uid))
+        .filter_map(|secret| objects::annotation(&secret.metadata, names::ANNOTATION_RAN))
+        .filter_map(|text| match text {
+            "" => Some(Record::Never),
+            version => version
+                .parse::<KubernetesVersion>()
+                .is_ok()
+                .then(|| Record::Version(version.to_owned())),
+        });
+    // They say the same, but where one was made anew or changed by somebody.
+    notes.next().unwrap_or(Record::Unknown)
+}
+
+/// Whether a control plane of this uid has served before.
+pub fn was_ready(tenant: &TenantControlPlane, owned: &Inventory) -> bool {
+    match recorded(tenant, owned) {
+        Record::Unknown => tenant.was_ready(),
+        Record::Never => false,
+        Record::Version(_) => true,
+    }
+}
+
+/// The version that ran last, if any did.
+pub fn version(world: &World) -> Option<String> {
+    let said = || world.tenant.status.as_ref()?.installed_version();
+    match recorded(&world.tenant, &world.owned) {
+        Record::Unknown => said()
+            .filter(|_| world.tenant.was_ready())
+            .map(str::to_owned),
+        Record::Never => None,
+        Record::Version(version) => Some(version),
+    }
+}
+
+/// What is to be remembered from now on, as it stands in the annotation: a version once a
+/// pod serves and a probe gets through. Where only the way inside leads there, it is for the
+/// report to say when that is enough to be Ready; without a pod that serves it says so for
+/// nothing.
+pub fn note(world: &World) -> String {
+    let works = |path: &Option<PathFact>| path.as_ref().is_some_and(|path| path.result.is_ok());
+    let probe = &world.probe;
+    let answers = works(&probe.endpoint) || works(&probe.service) && world.tenant.was_ready();
+    let before = version(world);
+    let ran = versions::ran(world).filter(|_| answers || before.is_some());
+    ran.or(before).unwrap_or_default()
+}
