@@ -76,7 +76,7 @@ fuzz: ## Every parser of what strangers send, for longer than in `make test` (CA
 lint: lab-build ## rustfmt, clippy, scripts, documents, the chart
 	$(call phase,format,1 s,cargo fmt --all --check)
 	$(call phase,clippy,1 to 6 min,cargo clippy --locked --workspace --all-targets -- -D warnings && cargo clippy --locked --workspace --no-default-features --bin lab -- -D warnings)
-	$(call phase,scripts,10 s,for script in tests/*.sh tests/demo/*.sh .ci/run; do bash -n $$script || exit 1; done; tests/demo/claims-test.sh)
+	$(call phase,scripts,10 s,for script in tests/*.sh tests/demo/*.sh charts/kubectl-tcp .ci/run; do bash -n $$script || exit 1; done; tests/demo/claims-test.sh)
 	$(call phase,crates,1 s,tests/demo/crates.sh)
 	$(call phase,docs,1 s,tests/demo/docs.sh)
 	$(call phase,chart,5 s,tests/demo/chart.sh)

@@ -9,25 +9,33 @@ use http::{HeaderMap, header};
 use serde_json::Value;
 
 use crate::options::Query;
+use crate::protobuf;
 use crate::status::Failure;
 
 /// The text of a 406 (R4.2); the list is the one CRDs print.
 const SUPPORTED: &str = "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf";
 
 /// How an answer is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Encoding {
     Json,
     Yaml,
+    /// Of metadata, Status and Scale alone.
+    Protobuf,
 }
 
 impl Encoding {
     /// The bytes and their media type. JSON ends with a newline (R4.5). What indentation
-    /// makes larger than [`INDENTED`] is JSON without it, which is YAML as well.
+    /// makes larger than [`INDENTED`] is JSON without it, which is YAML as well. What has no
+    /// form in protobuf is JSON.
     pub fn encode(self, value: &Value, pretty: bool) -> (Vec<u8>, &'static str) {
         let (media, indented) = match self {
             Self::Json => ("application/json", pretty.then(|| indented_json(value))),
             Self::Yaml => ("application/yaml", Some(yaml(value))),
+            Self::Protobuf => match protobuf::encode(value) {
+                Some(bytes) => return (bytes, protobuf::MEDIA),
+                None => ("application/json", None),
+            },
         };
         let bytes = indented.flatten().unwrap_or_else(|| {
             let mut bytes = value.to_string().into_bytes();
@@ -113,7 +121,7 @@ pub enum Shape {
 /// The outcome of negotiation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Accept {
-    /// JSON or YAML.
+    /// JSON, YAML or protobuf.
     pub encoding: Encoding,
     /// The object, a Table of it, or its metadata.
     pub shape: Shape,
@@ -124,12 +132,29 @@ pub struct Accept {
 /// What an endpoint answers with; a shape that does not fit is a 406 (R4.9).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// One object.
+    /// One object, of which metadata has a form in protobuf.
     Object,
-    /// A list of objects.
+    /// A Scale, which has one itself.
+    Scale,
+    /// What a subresource of our own makes: it has none.
+    Made,
+    /// A list of objects, of which metadata has a form in protobuf.
     List,
     /// A stream of events; there is no YAML stream (R3.21).
     Watch,
+}
+
+impl Answer {
+    /// Whether this shape of it has a form in an encoding (R4.1, R4.8).
+    fn has(self, encoding: Encoding, shape: Shape) -> bool {
+        match (encoding, shape) {
+            (Encoding::Json, _) => true,
+            (Encoding::Yaml, _) => self != Self::Watch,
+            (Encoding::Protobuf, Shape::Object) => self == Self::Scale,
+            (Encoding::Protobuf, Shape::Table(..)) => false,
+            (Encoding::Protobuf, Shape::Partial(_) | Shape::PartialList(_)) => self != Self::Made,
+        }
+    }
 }
 
 struct Clause<'a> {
@@ -178,26 +203,29 @@ fn clause(text: &str) -> Option<Clause<'_>> {
 }
 
 impl Clause<'_> {
-    fn encoding(&self, answer: Answer) -> Option<Encoding> {
-        let matches = |subtype: &str| {
-            (self.kind == "*" || self.kind == "application")
-                && (self.subtype == "*" || self.subtype == subtype)
-        };
-        if matches("json") {
-            Some(Encoding::Json)
-        } else if matches("yaml") && answer != Answer::Watch {
-            Some(Encoding::Yaml)
-        } else {
-            None
-        }
+    /// The encodings that it takes, in the order in which they are tried.
+    fn encodings(&self) -> impl Iterator<Item = Encoding> {
+        let all = [
+            ("json", Encoding::Json),
+            ("yaml", Encoding::Yaml),
+            ("vnd.kubernetes.protobuf", Encoding::Protobuf),
+        ];
+        let is_ours = self.kind == "*" || self.kind == "application";
+        all.into_iter()
+            .filter(move |(subtype, _)| {
+                is_ours && (self.subtype == "*" || self.subtype == *subtype)
+            })
+            .map(|(_, encoding)| encoding)
+    }
+
+    fn parameter(&self, key: &str) -> Option<&str> {
+        let found = self.parameters.iter().find(|(name, _)| *name == key);
+        found.map(|(_, value)| *value)
     }
 
     /// `None`: this clause asks for what we do not have.
     fn shape(&self, answer: Answer, include: IncludeObject) -> Option<Shape> {
-        let get = |key: &str| {
-            let found = self.parameters.iter().find(|(name, _)| *name == key);
-            found.map(|(_, value)| *value).unwrap_or("")
-        };
+        let get = |key: &str| self.parameter(key).unwrap_or("");
         match get("stream") {
             "" => {}
             "watch" if answer == Answer::Watch => {}
@@ -241,10 +269,10 @@ pub fn negotiate(headers: &HeaderMap, query: &Query, answer: Answer) -> Result<A
         });
     }
     for clause in clauses(header) {
-        let Some(encoding) = clause.encoding(answer) else {
+        let Some(shape) = clause.shape(answer, IncludeObject::Metadata) else {
             continue;
         };
-        let Some(shape) = clause.shape(answer, IncludeObject::Metadata) else {
+        let Some(encoding) = clause.encodings().find(|it| answer.has(*it, shape)) else {
             continue;
         };
         let shape = fit(shape, answer, query)?;
@@ -264,7 +292,7 @@ fn fit(shape: Shape, answer: Answer, query: &Query) -> Result<Shape, Failure> {
         (Shape::Partial(_), Answer::List) => Err(Failure::NotAcceptable(
             "you requested PartialObjectMetadata, but the requested object is a list (*unstructured.UnstructuredList)".to_owned(),
         )),
-        (Shape::PartialList(_), Answer::Object | Answer::Watch) => Err(Failure::NotAcceptable(
+        (Shape::PartialList(_), _) if answer != Answer::List => Err(Failure::NotAcceptable(
             "you requested PartialObjectMetadataList, but the requested object is not a list (*unstructured.Unstructured)".to_owned(),
         )),
         (shape, _) => Ok(shape),
@@ -289,11 +317,21 @@ fn include_object(query: &Query) -> Result<IncludeObject, Failure> {
     }
 }
 
-/// What a Status is written in: never a reason to fail a second time.
-pub fn status_encoding(headers: &HeaderMap) -> Encoding {
+/// What a Status is written in, never a reason to fail a second time, and a document of
+/// discovery. Both have one shape, so that clauses with a shape are not about them: metadata
+/// clients, which list protobuf with a shape only, get a Status as JSON.
+pub fn plain_encoding(headers: &HeaderMap) -> Encoding {
+    let takes = |clause: &Clause<'_>| {
+        let plain = ["as", "g", "v"]
+            .iter()
+            .all(|key| clause.parameter(key).is_none());
+        let get = |key: &str| clause.parameter(key).unwrap_or("");
+        plain && get("sv").is_empty() && matches!(get("stream"), "" | "watch")
+    };
     clauses(header_of(headers))
         .iter()
-        .find_map(|clause| clause.encoding(Answer::Object))
+        .filter(|clause| takes(clause))
+        .find_map(|clause| clause.encodings().next())
         .unwrap_or(Encoding::Json)
 }
 
@@ -321,10 +359,11 @@ mod tests {
         Some((accept.encoding, accept.shape))
     }
 
-    /// R3.21, R4.1, R4.2, R4.3, R4.9.
+    /// R3.21, R4.1, R4.2, R4.3, R4.8, R4.9.
     #[test]
     fn clauses_in_the_order_of_the_contract() {
-        use Encoding::{Json, Yaml};
+        use Encoding::{Json, Protobuf, Yaml};
+        let partial = Shape::Partial(MetaVersion::V1);
         let table = Shape::Table(MetaVersion::V1, IncludeObject::Metadata);
         let cases = [
             ("", Answer::Object, Some((Json, Shape::Object))),
@@ -360,7 +399,37 @@ mod tests {
             (
                 "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json",
                 Answer::List,
-                Some((Json, Shape::PartialList(MetaVersion::V1))),
+                Some((Protobuf, Shape::PartialList(MetaVersion::V1))),
+            ),
+            (
+                "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
+                Answer::Watch,
+                Some((Protobuf, partial)),
+            ),
+            (
+                "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/yaml",
+                Answer::Made,
+                Some((Yaml, Shape::Object)),
+            ),
+            (
+                "application/vnd.kubernetes.protobuf;as=Table;g=meta.k8s.io;v=v1,application/json",
+                Answer::Object,
+                Some((Json, Shape::Object)),
+            ),
+            (
+                "application/vnd.kubernetes.protobuf,application/json",
+                Answer::Scale,
+                Some((Protobuf, Shape::Object)),
+            ),
+            (
+                "application/*;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
+                Answer::Object,
+                Some((Json, partial)),
+            ),
+            (
+                "application/vnd.kubernetes.protobuf;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
+                Answer::List,
+                None,
             ),
             (
                 "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1",
@@ -384,6 +453,27 @@ mod tests {
         }
     }
 
+    /// R4.2: a Status is written in what is accepted without a shape, and in any case.
+    #[test]
+    fn failures_are_written_in_what_is_accepted() {
+        use Encoding::{Json, Protobuf, Yaml};
+        let protobuf = "application/vnd.kubernetes.protobuf";
+        for (header, expected) in [
+            (String::new(), Json),
+            ("text/plain".to_owned(), Json),
+            (protobuf.to_owned(), Protobuf),
+            (format!("application/yaml,{protobuf}"), Yaml),
+            (format!("{protobuf};stream=watch"), Protobuf),
+            (format!("{protobuf};stream=other"), Json),
+            (format!("{protobuf};as=Table;g=meta.k8s.io;v=v1"), Json),
+            (format!("{protobuf};as=Table,{protobuf}"), Protobuf),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, header.parse().unwrap());
+            assert_eq!(plain_encoding(&headers), expected, "{header}");
+        }
+    }
+
     /// Sixty levels down, each of many elements is on a line of its own.
     #[test]
     fn indentation_is_bounded() {
@@ -397,7 +487,7 @@ mod tests {
             assert_eq!(bytes.len(), plain.len() + 1, "{encoding:?}");
             let read: Value = match encoding {
                 Encoding::Json => serde_json::from_slice(&bytes).unwrap(),
-                Encoding::Yaml => serde_saphyr::from_slice(&bytes).unwrap(),
+                _ => serde_saphyr::from_slice(&bytes).unwrap(),
             };
             assert_eq!(read, deep);
         }

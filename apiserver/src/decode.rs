@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::options::FieldValidation;
 use crate::respond::Warnings;
 use crate::status::Failure;
+use crate::{limits, protobuf};
 
 /// The media types in a 415 for an object's body (R4.4).
 const ACCEPTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
@@ -28,6 +29,18 @@ pub enum Media {
     Yaml,
     /// An applied configuration: JSON if it can be read as such, and YAML if not.
     Either,
+    /// Of DeleteOptions and Scale; other objects have no such form.
+    Protobuf,
+}
+
+impl Media {
+    /// The bytes that a body may have.
+    pub fn longest(self) -> usize {
+        match self {
+            Self::Json | Self::Yaml | Self::Either => limits::BODY,
+            Self::Protobuf => protobuf::MOST,
+        }
+    }
 }
 
 /// The media type of applied configurations.
@@ -42,13 +55,25 @@ pub fn content_type(headers: &HeaderMap) -> String {
 }
 
 /// JSON or YAML by the Content-Type; without one it is JSON (R8.27).
+///
+/// # Errors
+/// 415, also for protobuf: objects of our kinds have no such form (R4.4).
 pub fn media(headers: &HeaderMap) -> Result<Media, Failure> {
+    match any_media(headers)? {
+        Media::Protobuf => Err(Failure::UnsupportedMediaType(ACCEPTED.to_owned())),
+        media => Ok(media),
+    }
+}
+
+/// The same for DeleteOptions and Scale, which may be in protobuf as well.
+pub fn any_media(headers: &HeaderMap) -> Result<Media, Failure> {
     if headers.contains_key(header::CONTENT_ENCODING) {
         return Err(Failure::UnsupportedMediaType(ACCEPTED.to_owned()));
     }
     match content_type(headers).as_str() {
         "" | "application/json" => Ok(Media::Json),
         "application/yaml" => Ok(Media::Yaml),
+        protobuf::MEDIA => Ok(Media::Protobuf),
         _ => Err(Failure::UnsupportedMediaType(ACCEPTED.to_owned())),
     }
 }
@@ -58,7 +83,7 @@ pub fn media(headers: &HeaderMap) -> Result<Media, Failure> {
 pub fn weighed_as(headers: &HeaderMap) -> Media {
     match content_type(headers).as_str() {
         APPLY => Media::Either,
-        _ => media(headers).unwrap_or(Media::Json),
+        _ => any_media(headers).unwrap_or(Media::Json),
     }
 }
 
@@ -76,6 +101,8 @@ pub struct Parsed {
 pub enum Unreadable {
     /// The decoder's text.
     Syntax(String),
+    /// Protobuf: with what it says of itself.
+    Message(protobuf::Unreadable),
     /// Its tree would take more memory than [`weight::TREE`].
     TooMany,
 }
@@ -86,8 +113,29 @@ impl Unreadable {
         match self {
             // The decoder may quote the body.
             Self::Syntax(text) => failure(&told::cut(text, told::MAX_TEXT)),
+            Self::Message(message) => failure(&told::cut(message.text, told::MAX_TEXT)),
             Self::TooMany => too_heavy("body", weight::TREE),
         }
+    }
+
+    /// The answer for a body that was to be an object of a kind (R6.5).
+    pub fn unrecognized(self, kind: &str, body: &[u8]) -> Failure {
+        let message = match &self {
+            Self::Message(message) => message.clone(),
+            _ => return self.or(|text| unrecognized(kind, text, body)),
+        };
+        let text = told::cut(message.text, told::MAX_TEXT);
+        Failure::BadRequest(match message.kind.is_empty() {
+            true => format!(
+                "the object provided is unrecognized (must be of type {kind}): {text} ({})",
+                summary(body)
+            ),
+            false => format!(
+                "{} in version {:?} cannot be handled as a {kind}: {text}",
+                told::cut(message.kind, told::MAX_TEXT),
+                told::cut(message.version, told::MAX_TEXT),
+            ),
+        })
     }
 }
 
@@ -108,6 +156,10 @@ pub fn weigh(media: Media, body: &[u8], most: usize) -> Result<usize, weight::To
     match media {
         Media::Json => strict::weigh_json(body, most).map(|(tree, _)| tree),
         Media::Yaml => strict::weigh_yaml(body, most),
+        Media::Protobuf => match body.len().saturating_mul(protobuf::WEIGHT) {
+            tree if tree > most => Err(weight::TooHeavy),
+            tree => Ok(tree),
+        },
         Media::Either => {
             let (tree, is_json) = strict::weigh_json(body, most)?;
             match is_json {
@@ -127,6 +179,13 @@ pub fn parse(media: Media, body: &[u8]) -> Result<Parsed, Unreadable> {
     match media {
         Media::Json => strict::json(body),
         Media::Yaml => strict::yaml(body),
+        Media::Protobuf => match protobuf::decode(body) {
+            Ok(value) => Ok(Parsed {
+                value,
+                duplicates: Vec::new(),
+            }),
+            Err(message) => Err(Unreadable::Message(message)),
+        },
         Media::Either => match strict::json(body) {
             Ok(mut parsed) => {
                 // Of keys that are given twice the reader of YAML tells, as by Kubernetes.
@@ -136,7 +195,7 @@ pub fn parse(media: Media, body: &[u8]) -> Result<Parsed, Unreadable> {
                 Ok(parsed)
             }
             Err(Unreadable::TooMany) => Err(Unreadable::TooMany),
-            Err(Unreadable::Syntax(_)) => strict::yaml(body),
+            Err(_) => strict::yaml(body),
         },
     }
 }
@@ -159,8 +218,7 @@ pub fn object(
     validation: FieldValidation,
     warnings: &Warnings,
 ) -> Result<Value, Failure> {
-    let parsed = parse(media, body)
-        .map_err(|error| error.or(|text| unrecognized(resource.kind, text, body)))?;
+    let parsed = parse(media, body).map_err(|error| error.unrecognized(resource.kind, body))?;
     let mut value = parsed.value;
     complete(
         resource,
@@ -185,7 +243,7 @@ pub fn unhandled(kind: &str, error: &str) -> Failure {
 }
 
 /// R6.5: a body in which no kind can be read.
-pub fn unrecognized(kind: &str, error: &str, body: &[u8]) -> Failure {
+fn unrecognized(kind: &str, error: &str, body: &[u8]) -> Failure {
     Failure::BadRequest(format!(
         "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse error: {error} ({})",
         summary(body)

@@ -10,10 +10,14 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha512};
 
+use crate::accept::{self, Encoding};
+use crate::protobuf;
 use crate::status::Failure;
 
 const JSON: &str = "application/json";
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+const AGGREGATED_MESSAGE: &str =
+    "application/vnd.kubernetes.protobuf;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 const REVALIDATE: &str = "no-cache, private";
 const FOR_EVER: &str = "public, immutable";
 
@@ -30,6 +34,10 @@ impl Document {
     fn new(value: &Value, media: &'static str) -> Document {
         let mut body = value.to_string().into_bytes();
         body.push(b'\n');
+        Document::of(body, media)
+    }
+
+    fn of(body: Vec<u8>, media: &'static str) -> Document {
         let hash = hex::encode_upper(Sha512::digest(&body));
         Document {
             body: body.into(),
@@ -65,12 +73,42 @@ impl Document {
     }
 }
 
+/// A document of discovery, in both of its forms.
+#[derive(Clone, Debug)]
+struct Discovery {
+    json: Document,
+    message: Document,
+}
+
+impl Discovery {
+    fn new(value: &Value, json: &'static str, message: &'static str) -> Discovery {
+        // Each has its type among the messages; a test sees that.
+        let bytes = protobuf::encode(value).unwrap_or_default();
+        Discovery {
+            json: Document::new(value, json),
+            message: Document::of(bytes, message),
+        }
+    }
+
+    fn plain(value: &Value) -> Discovery {
+        Discovery::new(value, JSON, protobuf::MEDIA)
+    }
+
+    /// Anything but protobuf is JSON.
+    fn written_as(&self, encoding: Encoding) -> &Document {
+        match encoding {
+            Encoding::Protobuf => &self.message,
+            Encoding::Json | Encoding::Yaml => &self.json,
+        }
+    }
+}
+
 /// The documents of this program.
 pub struct Documents {
-    groups: Document,
-    group: Document,
-    resources: Document,
-    aggregated: Document,
+    groups: Discovery,
+    group: Discovery,
+    resources: Discovery,
+    aggregated: Discovery,
     open_api: Document,
     open_api_index: Document,
     open_api_v2: Document,
@@ -90,10 +128,14 @@ impl Documents {
             },
         }});
         Documents {
-            groups: Document::new(&apiservice::discovery::api_group_list(), JSON),
-            group: Document::new(&apiservice::discovery::api_group(), JSON),
-            resources: Document::new(&apiservice::discovery::api_resource_list(), JSON),
-            aggregated: Document::new(&apiservice::discovery::aggregated(), AGGREGATED),
+            groups: Discovery::plain(&apiservice::discovery::api_group_list()),
+            group: Discovery::plain(&apiservice::discovery::api_group()),
+            resources: Discovery::plain(&apiservice::discovery::api_resource_list()),
+            aggregated: Discovery::new(
+                &apiservice::discovery::aggregated(),
+                AGGREGATED,
+                AGGREGATED_MESSAGE,
+            ),
             open_api_index: Document::new(&index, JSON),
             open_api,
             open_api_v2: Document::new(&apiservice::openapi::v2(), JSON),
@@ -118,9 +160,12 @@ impl Documents {
             path.strip_prefix(root)
                 .and_then(|rest| rest.strip_prefix('/'))
         };
+        let plain = accept::plain_encoding(request);
         let document = match path {
-            "/apis" if wants_aggregated(request) => &self.aggregated,
-            "/apis" => &self.groups,
+            "/apis" => match aggregated(request) {
+                Some(encoding) => self.aggregated.written_as(encoding),
+                None => self.groups.written_as(plain),
+            },
             "/version" => &self.version,
             "/openapi/v3" => return Some(json_only(request, &self.open_api_index, REVALIDATE)),
             "/openapi/v2" => {
@@ -131,8 +176,10 @@ impl Documents {
                     answer
                 }));
             }
-            _ if below("/apis") == Some(apiservice::GROUP) => &self.group,
-            _ if below("/apis").is_some_and(|rest| rest == group_of_path()) => &self.resources,
+            _ if below("/apis") == Some(apiservice::GROUP) => self.group.written_as(plain),
+            _ if below("/apis").is_some_and(|rest| rest == group_of_path()) => {
+                self.resources.written_as(plain)
+            }
             _ if below("/openapi/v3").is_some_and(|rest| rest == group_version()) => {
                 // A stale hash gets the present document instead of a redirect, which
                 // the aggregator would turn into 502 (R1.14, R2.26).
@@ -175,7 +222,7 @@ fn json_only(
     document: &Document,
     cache: &'static str,
 ) -> Result<Response<Body>, Failure> {
-    let accept = accept(request);
+    let accept = accept_of(request);
     let takes_json = accept.is_empty()
         || accept.split(',').any(|clause| {
             let media = clause.split(';').next().unwrap_or_default().trim();
@@ -190,11 +237,11 @@ fn json_only(
     }
 }
 
-/// Whether the clause that the client likes best is aggregated discovery v2; the order
-/// decides between equals (R2.16).
-fn wants_aggregated(request: &HeaderMap) -> bool {
-    let mut best: Option<(f32, bool)> = None;
-    for clause in accept(request).split(',') {
+/// In which form aggregated discovery v2 is wanted, if the clause that the client likes best
+/// is that; the order decides between equals (R2.16).
+fn aggregated(request: &HeaderMap) -> Option<Encoding> {
+    let mut best: Option<(f32, Option<Encoding>)> = None;
+    for clause in accept_of(request).split(',') {
         let mut parts = clause.split(';').map(str::trim);
         let media = parts.next().unwrap_or_default();
         let parameters: Vec<(&str, &str)> = parts.filter_map(|part| part.split_once('=')).collect();
@@ -205,19 +252,23 @@ fn wants_aggregated(request: &HeaderMap) -> bool {
         let aggregated = (value("as"), value("g"), value("v"))
             == ("APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2");
         let plain = value("as").is_empty();
-        let json = matches!(media, "application/json" | "application/*" | "*/*");
-        if !json || !(aggregated || plain) {
+        let encoding = match media {
+            "application/json" | "application/*" | "*/*" => Encoding::Json,
+            protobuf::MEDIA => Encoding::Protobuf,
+            _ => continue,
+        };
+        if !(aggregated || plain) {
             continue;
         }
         let quality = value("q").parse().unwrap_or(1.0);
         if best.is_none_or(|(most, _)| quality > most) {
-            best = Some((quality, aggregated));
+            best = Some((quality, aggregated.then_some(encoding)));
         }
     }
-    best.is_some_and(|(_, aggregated)| aggregated)
+    best.and_then(|(_, aggregated)| aggregated)
 }
 
-fn accept(request: &HeaderMap) -> &str {
+fn accept_of(request: &HeaderMap) -> &str {
     request
         .get(header::ACCEPT)
         .and_then(|value| value.to_str().ok())
@@ -328,7 +379,7 @@ mod tests {
                 false,
             ),
         ] {
-            assert_eq!(wants_aggregated(&headers(accept)), expected, "{accept}");
+            assert_eq!(aggregated(&headers(accept)).is_some(), expected, "{accept}");
         }
     }
 

@@ -31,6 +31,7 @@ pub mod options;
 pub mod pipeline;
 pub mod policy;
 pub mod pool;
+pub mod protobuf;
 pub mod quota;
 pub mod registration;
 pub mod registry;

@@ -281,8 +281,9 @@ impl Limits {
             let Ok(data) = frame.into_data() else {
                 continue;
             };
-            if whole.len() + data.len() > BODY {
-                return Err(Failure::TooLarge(format!("limit is {BODY}")));
+            let longest = media.longest();
+            if whole.len() + data.len() > longest {
+                return Err(Failure::TooLarge(format!("limit is {longest}")));
             }
             room.reach(RAW * (whole.len() + data.len())).await?;
             whole.extend_from_slice(&data);

@@ -390,10 +390,10 @@ impl Failure {
         status
     }
 
-    /// The answer to a request with these headers: the Status as YAML if the
-    /// client prefers it, as JSON in every other case.
+    /// The answer to a request with these headers: the Status as YAML or protobuf if the
+    /// client prefers that, as JSON in every other case.
     pub fn into_response(self, request: &HeaderMap) -> Response<Body> {
-        let (body, media) = accept::status_encoding(request).encode(&self.to_status(), false);
+        let (body, media) = accept::plain_encoding(request).encode(&self.to_status(), false);
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.code();
         let headers = response.headers_mut();

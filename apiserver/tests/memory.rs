@@ -107,6 +107,7 @@ fn child() {
     let media = match extension {
         Some("yaml") => Media::Yaml,
         Some("json") => Media::Json,
+        Some("pb") => Media::Protobuf,
         _ => Media::Either,
     };
     // The largest it has been is what it is now.
@@ -119,11 +120,12 @@ fn child() {
     drop(parsed);
 }
 
-fn took(media: Media, body: &str) -> usize {
+fn took(media: Media, body: &[u8]) -> usize {
     let directory = tempfile::tempdir().unwrap();
     let name = match media {
         Media::Yaml => "body.yaml",
         Media::Json => "body.json",
+        Media::Protobuf => "body.pb",
         Media::Either => "body",
     };
     let path = directory.path().join(name);
@@ -143,7 +145,7 @@ fn a_tree_takes_what_it_is_weighed_as() {
     for (name, media, piece) in CASES {
         let body = largest(*media, *piece);
         let weighed = decode::weigh(*media, body.as_bytes(), weight::TREE).unwrap();
-        let took = took(*media, &body);
+        let took = took(*media, body.as_bytes());
         let times = |bytes: usize| bytes as f64 / body.len() as f64;
         eprintln!(
             "{name}: {} KiB, weighed {:.1} times as much, took {:.1} times as much",
@@ -154,6 +156,30 @@ fn a_tree_takes_what_it_is_weighed_as() {
         assert!(took <= weighed + 2 * body.len() + SLACK, "{name}: {took}");
         // And not far less: what is real must not be refused for nothing.
         assert!(2 * took + SLACK >= weighed, "{name}: {took} of {weighed}");
+    }
+}
+
+/// Of a message each piece is a map or a list element; the heaviest of them.
+#[test]
+fn a_message_takes_no_more_than_it_is_weighed_as() {
+    for (name, piece) in [
+        ("labels", &[0x5a, 0][..]),
+        ("owners", &[0x6a, 0]),
+        ("finalizers", &[0x72, 0]),
+        ("managers", &[0x8a, 0x01, 0]),
+    ] {
+        let metadata = piece.repeat((Media::Protobuf.longest() - 64) / piece.len());
+        let mut scale = vec![0x0a];
+        prost::encoding::encode_varint(metadata.len() as u64, &mut scale);
+        scale.extend(metadata);
+        let mut body = b"k8s\0\x0a\x17\x0a\x0eautoscaling/v1\x12\x05Scale\x12".to_vec();
+        prost::encoding::encode_varint(scale.len() as u64, &mut body);
+        body.extend(scale);
+        decode::parse(Media::Protobuf, &body).unwrap();
+        let weighed = decode::weigh(Media::Protobuf, &body, weight::TREE).unwrap();
+        let took = took(Media::Protobuf, &body);
+        eprintln!("{name}: weighed {weighed}, took {took}");
+        assert!(took <= weighed + SLACK, "{name}: {took} of {weighed}");
     }
 }
 

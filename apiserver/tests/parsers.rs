@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use apiserver::decode::{self, Media, strict, weight};
 use apiserver::managed::fields;
 use apiserver::merge;
-use apiserver::options::{Continue, FieldValidation, List, Query};
+use apiserver::options::{Continue, Delete, FieldValidation, List, Query};
+use apiserver::protobuf;
 use apiserver::respond::Warnings;
 use apiserver::selector::Selector;
 use apiserver::target::{Target, parse_query};
@@ -173,6 +174,55 @@ const QUERY: &[&str] = &[
     "a%3Db",
 ];
 
+/// Keys of all wire types, lengths that fit and that do not, numbers that never end.
+const MESSAGE: &[&[u8]] = &[
+    b"k8s\0",
+    b"\x0a\x1f\x0a\x0emeta.k8s.io/v1\x12\x0dDeleteOptions",
+    b"\x0a\x17\x0a\x0eautoscaling/v1\x12\x05Scale",
+    b"\x0a",
+    b"\x12",
+    b"\x12\x03All",
+    b"\x2a\x03All",
+    b"\x08\x01",
+    b"\x09\0\0\0\0\0\0\0\0",
+    b"\x0b",
+    b"\x0c",
+    b"\x0d\0\0\0\0",
+    b"\x0f",
+    b"\x5a\x04\x0a\0\x12\0",
+    b"\x6a\0",
+    b"\x8a\x01\x02\x3a\0",
+    b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01",
+    b"\xff\xff\xff\xff\x0f",
+    b"\0",
+    b"\xc3\x28",
+];
+
+fn message() -> impl Strategy<Value = Vec<u8>> {
+    let any = prop::collection::vec(prop::sample::select(MESSAGE), 0..40);
+    let bytes = prop::collection::vec(any::<u8>(), 0..300);
+    // An envelope whose message is anything.
+    let whole = (
+        prop::sample::select(&MESSAGE[1..3]),
+        message_of(any.clone()),
+    );
+    let whole = whole.prop_map(|(of, raw)| {
+        let length = u8::try_from(raw.len().min(127)).unwrap_or(127);
+        [
+            b"k8s\0",
+            of,
+            &[0x12, length][..],
+            &raw[..usize::from(length)],
+        ]
+        .concat()
+    });
+    prop_oneof![2 => message_of(any), 2 => whole, 1 => bytes]
+}
+
+fn message_of(pieces: impl Strategy<Value = Vec<&'static [u8]>>) -> impl Strategy<Value = Vec<u8>> {
+    pieces.prop_map(|pieces| pieces.concat())
+}
+
 fn words(words: &'static [&'static str]) -> impl Strategy<Value = String> {
     let any = prop::collection::vec(prop::sample::select(words), 0..60);
     let many = (
@@ -236,6 +286,10 @@ fn any_document() -> impl Strategy<Value = String> {
         format!(r#"{{"a":{first},"b":[{many}],"c":{last},"d":[{many}]}}"#)
     });
     prop_oneof![4 => framed, 1 => words(JSON), 1 => words(YAML)]
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The largest resident set of the process so far.
@@ -312,10 +366,27 @@ proptest! {
         }
     }
 
+    /// What is read of a message is weighed before, is an object, and is written and read as
+    /// the same.
+    #[test]
+    fn messages(bytes in message()) {
+        let text = hex(&bytes);
+        let answered = bounded(&text, || protobuf::answer(&bytes))?;
+        if let Ok(read) = bounded(&text, || decode::parse(Media::Protobuf, &bytes))? {
+            let weighed = decode::weigh(Media::Protobuf, &bytes, usize::MAX).ok();
+            prop_assert!(weight::of(&read.value, usize::MAX).ok() <= weighed, "{}", text);
+            let _ = bounded(&text, || Delete::from_body(&read.value))?;
+            if let Some(again) = protobuf::encode(&read.value) {
+                prop_assert_eq!(protobuf::decode(&again).ok(), Some(read.value.clone()), "{}", text);
+                prop_assert_eq!(answered, Some(read.value), "{}", text);
+            }
+        }
+    }
+
     #[test]
     fn bytes(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        for media in [Media::Json, Media::Yaml, Media::Either] {
+        for media in [Media::Json, Media::Yaml, Media::Either, Media::Protobuf] {
             let _ = bounded(&text, || decode::parse(media, &bytes))?;
         }
         let _ = bounded(&text, || (merge::json(&bytes), merge::merge(&bytes)))?;

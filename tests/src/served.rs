@@ -324,6 +324,22 @@ impl Served {
         run(self.kubectl_command().args(arguments))
     }
 
+    /// `kubectl tcp` as administrator, unless another kubeconfig is among the arguments: the
+    /// plug-in of this repository, found as users have it.
+    pub fn plugin(&self, arguments: &[&str]) -> Said {
+        let kubectl = self.lab.program("kubectl");
+        let charts = Path::new(env!("CARGO_MANIFEST_DIR")).join("../charts");
+        let path = std::env::var("PATH").unwrap_or_default();
+        let directory = kubectl.parent().unwrap().display();
+        let path = format!("{directory}:{}:{path}", charts.display());
+        let mut command = Command::new(&kubectl);
+        command.env("PATH", path).arg("tcp").args(arguments);
+        if !arguments.iter().any(|it| it.starts_with("--kubeconfig=")) {
+            command.arg(format!("--kubeconfig={}", self.lab.kubeconfig().display()));
+        }
+        run(&mut command)
+    }
+
     /// kubectl as administrator, without arguments.
     pub fn kubectl_command(&self) -> Command {
         let mut command = Command::new(self.lab.program("kubectl"));

@@ -266,6 +266,16 @@ async fn tokens_are_minted_listed_and_revoked_in_the_tenant() {
         "No resources found",
     );
 
+    // By the plug-in of kubectl as well (R8.28), which prints what it is asked for.
+    let said = world.served.plugin(&["jointoken", "t", "--ttl=10m"]);
+    assert_eq!((said.code, said.stderr.as_str()), (0, ""));
+    let begins = format!("kubeadm join {} --token ", world.endpoint);
+    assert!(said.stdout.starts_with(&begins), "{}", said.stdout);
+    for secret in world.secrets() {
+        let delete = ["-n", "kube-system", "delete", "secret", &secret];
+        world.served.kubectl(&delete);
+    }
+
     // What is minted works as a token, in its groups, and for joining.
     let answer = world.mint(&json!({"spec": {"ttlSeconds": 600, "description": "for rack 7"}}));
     let status = &answer["status"];

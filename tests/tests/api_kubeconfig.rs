@@ -153,5 +153,67 @@ async fn kubeconfigs_are_for_those_who_may_have_them_and_work() {
     assert_eq!(life.total(jiff::Unit::Second).unwrap(), 600.0);
     let dry = served.kubectl(&["create", "--raw", &format!("{raw}?dryRun=All"), "-f", &file]);
     assert!(!dry.contains("status"), "{dry}");
+    the_plugin_asks_for_them(&served, &whoami);
     served.stop().await;
+}
+
+/// R8.28: `kubectl tcp kubeconfig`, for kubectl of any age.
+fn the_plugin_asks_for_them(served: &Served, whoami: &dyn Fn(&str) -> String) {
+    let get = served.plugin(&["kubeconfig", "t"]);
+    contains(&whoami(&get.stdout), "steward:admin");
+    let viewed = served.plugin(&[
+        "kubeconfig",
+        "t",
+        "-n=default",
+        "--role",
+        "view",
+        "--ttl=20m",
+    ]);
+    assert_eq!((viewed.code, viewed.stderr.as_str()), (0, ""));
+    contains(&whoami(&viewed.stdout), "steward:view");
+    // The user's own flags and rights count, and what is wrong is said before anybody is asked.
+    for (arguments, said) in [
+        (
+            &["kubeconfig", "t", "--as=nobody"][..],
+            r#"User "nobody" cannot get resource"#,
+        ),
+        (
+            &["kubeconfig", "t", "--as=viewer", "--role=view"],
+            r#"User "viewer" cannot create resource"#,
+        ),
+        (&["kubeconfig", "none"], r#""none" not found"#),
+        (&["kubeconfig", "../x"], r#"error: invalid name: "../x""#),
+        (
+            &["kubeconfig", "t", "--role=x\",\"y"],
+            "error: invalid role",
+        ),
+        (
+            &["kubeconfig", "t", "--ttl=1x"],
+            "time: invalid duration \"1x\"",
+        ),
+        (
+            &["kubeconfig", "t", "--rolle=view"],
+            "error: unknown flag: --rolle",
+        ),
+        (&["kubeconfig"], "Usage:"),
+    ] {
+        let refused = served.plugin(arguments);
+        assert_ne!(refused.code, 0, "{arguments:?}");
+        assert_eq!(refused.stdout, "", "{arguments:?}");
+        contains(&refused.stderr, said);
+    }
+    // Added to one's own, whose current context stays.
+    let own = served.files().join("own");
+    std::fs::copy(served.lab.kubeconfig(), &own).unwrap();
+    let own = format!("--kubeconfig={}", own.display());
+    let before = served.try_kubectl(&[&own, "config", "current-context"]);
+    let merged = served.plugin(&["kubeconfig", "t", "--merge", &own]);
+    assert_eq!(merged.code, 0, "{}", merged.text());
+    let context = "--context=tcp-default-t";
+    let me = served.try_kubectl(&[&own, context, "auth", "whoami"]);
+    contains(&me.text(), "steward:admin");
+    assert_eq!(
+        served.try_kubectl(&[&own, "config", "current-context"]),
+        before
+    );
 }

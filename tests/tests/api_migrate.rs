@@ -196,6 +196,12 @@ async fn a_tenant_is_moved_by_who_may_move_it_and_where_policies_let_it() {
     let other = world.ask("owner", &json!({"target": "x"}));
     contains(&other.text(), r#"spec.target: Not found: "x""#);
 
+    // By the plug-in of kubectl as well (R8.28).
+    let plugin = served.plugin(&["migrate", "t", "--to", "b", "--no-wait"]);
+    assert_eq!((plugin.code, plugin.stdout.as_str()), (0, "t moves to b\n"));
+    let none = served.plugin(&["migrate", "t", "--to=x"]);
+    contains(&none.stderr, r#"spec.target: Not found: "x""#);
+
     // As the controller goes on, so does what is seen.
     let running = json!({"migration": {
         "phase": "Copying", "source": "a", "target": "b", "copiedKeys": 5, "totalKeys": 9,

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::decode::{self, Media};
+use crate::protobuf;
 
 /// Bytes of one body; of a larger one nothing is kept. The largest request has as many.
 pub const MOST: usize = crate::limits::BODY;
@@ -93,7 +94,7 @@ pub fn meta(media: Media, body: &[u8]) -> Meta {
     }
     let object: Option<Object> = match media {
         Media::Json => serde_json::from_slice(body).ok(),
-        Media::Yaml | Media::Either => decode::parse(media, body)
+        Media::Yaml | Media::Either | Media::Protobuf => decode::parse(media, body)
             .ok()
             .and_then(|parsed| serde_json::from_value(parsed.value).ok()),
     };
@@ -112,6 +113,11 @@ fn json(media: Media, body: &[u8]) -> Option<String> {
     match media {
         Media::Json => plain(),
         Media::Yaml => yaml(),
+        // What was sent, or what was answered.
+        Media::Protobuf => {
+            let sent = || protobuf::decode(body).ok();
+            Some(protobuf::answer(body).or_else(sent)?.to_string())
+        }
         Media::Either => plain().or_else(yaml),
     }
 }

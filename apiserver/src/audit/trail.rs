@@ -247,7 +247,7 @@ impl Trail {
 /// How a body is written, if it is read at all: of another type it is refused (R4.4, R3.54).
 fn readable(verb: Verb, headers: &HeaderMap) -> Option<Media> {
     if verb != Verb::Patch {
-        return decode::media(headers).ok();
+        return decode::any_media(headers).ok();
     }
     let encoded = headers.contains_key(header::CONTENT_ENCODING);
     match decode::content_type(headers).as_str() {

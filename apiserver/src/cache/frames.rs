@@ -5,7 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use crate::accept::Shape;
+use crate::accept::{Encoding, Shape};
 
 /// Bytes of frames that are kept.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
@@ -23,6 +23,8 @@ pub struct Key {
     pub before: bool,
     /// The form of the object in it.
     pub shape: Shape,
+    /// How it is written.
+    pub encoding: Encoding,
     /// When it was made, in seconds, if ages stand in it; 0 if not.
     pub second: i64,
 }
@@ -78,6 +80,7 @@ mod tests {
             kind: "ADDED",
             before: false,
             shape: Shape::Object,
+            encoding: Encoding::Json,
             second: 0,
         };
         let mut made = 0;

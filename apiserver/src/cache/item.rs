@@ -2,12 +2,13 @@
 
 use std::fmt::Write;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use apiservice::Resource;
 use bytes::Bytes;
 use parking_lot::Mutex;
+use prost::Message;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -16,6 +17,8 @@ use storage::{Change, Entry};
 use crate::accept::MetaVersion;
 use crate::live::{Keeps, Live, Share};
 use crate::object;
+use crate::protobuf;
+use crate::protobuf::meta::{ObjectMeta, PartialObjectMetadata};
 use crate::respond;
 use crate::selector::Selector;
 use crate::status::Failure;
@@ -38,6 +41,8 @@ pub struct Item {
     /// How often it is held by whom its bytes are counted: by the cache, as what is and in
     /// events.
     cached: AtomicUsize,
+    /// Length of its metadata as a message, once it was asked for; no such message is empty.
+    message: AtomicU32,
 }
 
 /// An item that the cache holds.
@@ -113,6 +118,7 @@ impl Item {
             // Without the room that a text has to grow, which would be held as well.
             encoded: live.count(text.into_bytes().into_boxed_slice()),
             cached: AtomicUsize::new(0),
+            message: AtomicU32::new(0),
         }
     }
 
@@ -150,6 +156,46 @@ impl Item {
             Ok(meta) => respond::partial_bytes(meta.metadata.get(), version),
             Err(_) => respond::partial_bytes("{}", version),
         }
+    }
+
+    /// PartialObjectMetadata as a message, without parsing more than necessary.
+    pub fn message(&self) -> PartialObjectMetadata {
+        serde_json::from_slice(&self.encoded).unwrap_or_else(|error| {
+            // We wrote these bytes ourselves, from what was checked.
+            tracing::error!(%error, name = self.name, "cannot write metadata in protobuf");
+            PartialObjectMetadata {
+                metadata: ObjectMeta {
+                    name: self.name.clone(),
+                    namespace: self.namespace.clone(),
+                    resource_version: self.revision.to_string(),
+                    ..ObjectMeta::default()
+                },
+            }
+        })
+    }
+
+    /// The length of that, counted once: a list says it before the message.
+    pub fn message_len(&self) -> usize {
+        match self.message.load(Ordering::Relaxed) {
+            0 => {
+                let length = self.message().encoded_len();
+                // An object has at most some MiB.
+                self.message.store(length as u32, Ordering::Relaxed);
+                length
+            }
+            length => length as usize,
+        }
+    }
+
+    /// Whether that was counted already.
+    pub fn has_message_len(&self) -> bool {
+        self.message.load(Ordering::Relaxed) != 0
+    }
+
+    /// PartialObjectMetadata in protobuf, with its envelope.
+    pub fn partial_protobuf(&self, version: MetaVersion) -> Vec<u8> {
+        let message = self.message();
+        protobuf::enveloped(version.api_version(), "PartialObjectMetadata", &message)
     }
 
     /// The same object at another revision: what a watcher sees that is left

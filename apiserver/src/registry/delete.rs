@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::accept::{self, Answer};
 use crate::authz::{Permit, verb};
-use crate::decode;
+use crate::decode::{self, Unreadable};
 use crate::object::{self, meta};
 use crate::options::{Delete, Propagation};
 use crate::registry::get;
@@ -66,9 +66,11 @@ pub fn options(request: &Request) -> Result<Delete, Failure> {
     if request.body.is_empty() {
         return Delete::from_query(request.query());
     }
-    let media = decode::media(&request.headers)?;
-    let parsed = decode::parse(media, &request.body).map_err(|error| {
-        error.or(|text| decode::unrecognized("DeleteOptions", text, &request.body))
+    let media = decode::any_media(&request.headers)?;
+    let parsed = decode::parse(media, &request.body).map_err(|error| match error {
+        // The decoder's text alone, as by Kubernetes.
+        Unreadable::Message(_) => error.or(|text| Failure::BadRequest(text.to_owned())),
+        error => error.unrecognized("DeleteOptions", &request.body),
     })?;
     Delete::from_body(&parsed.value)
 }

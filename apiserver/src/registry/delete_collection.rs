@@ -57,9 +57,7 @@ pub async fn run(
     }
     let now = registry.clock.now();
     let held = (registry.cache.live.clone(), list.share);
-    Ok(respond::list(
-        resource, &list.meta, list.items, &accept, now, held,
-    ))
+    Ok(respond::list(resource, &list.meta, list.items, &accept, now, held).await)
 }
 
 /// Deletes what is in quarantine, each as by its name. With pages, after the last.

@@ -50,7 +50,8 @@ pub async fn run(
         &accept,
         now,
         (registry.cache.live.clone(), list.share),
-    ))
+    )
+    .await)
 }
 
 /// Which state of a collection is wanted.

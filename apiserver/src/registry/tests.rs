@@ -4,6 +4,7 @@
 mod decodable;
 pub(crate) mod harness;
 mod ownership;
+mod protobuf;
 mod reads;
 mod sizes;
 mod subresources;

@@ -26,7 +26,7 @@ use storage::{Revision, WatchItem};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::accept::{self, Accept, Answer, Shape};
+use crate::accept::{self, Accept, Answer, Encoding, Shape};
 use crate::authz::{Permit, verb};
 use crate::cache::{Batch, Cache, Event, Item, Key, Kind, Pace, Rest};
 use crate::limits;
@@ -34,6 +34,7 @@ use crate::live::{Keeps, Kept, Live, Own};
 use crate::object;
 use crate::options;
 use crate::pool::{Hold, Pool};
+use crate::protobuf;
 use crate::registry::list::{State, present};
 use crate::registry::{Clock, Registry, Request, read_failure};
 use crate::respond;
@@ -64,6 +65,10 @@ pub async fn run(
     let query = request.query();
     let accept = accept::negotiate(&request.headers, &query, Answer::Watch)?;
     let options = options::Watch::parse(query, permit.resource())?;
+    let media = match accept.encoding {
+        Encoding::Protobuf => protobuf::watch::MEDIA,
+        Encoding::Json | Encoding::Yaml => "application/json",
+    };
     let watcher = open(registry, &permit, accept, options).await?;
     let kept = Kept::of(&watcher.keeps, watcher.own.clone());
     let frames = stream::unfold(watcher, |mut watcher| async move {
@@ -72,10 +77,9 @@ pub async fn run(
     })
     .fuse();
     let mut response = Response::new(Body::from_stream(frames));
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/json"),
-    );
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
     response.extensions_mut().insert(kept);
     Ok(response)
 }
@@ -441,6 +445,7 @@ impl Watcher {
             kind: kind.as_str(),
             before: left,
             shape: self.accept.shape,
+            encoding: self.accept.encoding,
             second: match table {
                 true => self.clock.now().as_second(),
                 false => 0,
@@ -456,7 +461,12 @@ impl Watcher {
                 self.cache.live.count(frame)
             }
             Shape::Partial(version) => {
-                let frame = respond::frame(kind, &item.partial(version));
+                let frame = match self.accept.encoding {
+                    Encoding::Protobuf => {
+                        protobuf::watch::frame(kind, &item.partial_protobuf(version))
+                    }
+                    Encoding::Json | Encoding::Yaml => respond::frame(kind, &item.partial(version)),
+                };
                 self.cache.live.count(frame)
             }
             Shape::Table(..) => self.value_frame(kind, &item.value()),
@@ -482,8 +492,19 @@ impl Watcher {
                 table::table(version, metadata, definitions, rows)
             }
         };
-        let frame = respond::frame(kind, value.to_string().as_bytes());
+        let frame = self.framed(kind, &value);
         self.cache.live.count(frame)
+    }
+
+    /// A value as it is, in the encoding of the stream.
+    fn framed(&self, kind: &str, value: &Value) -> Bytes {
+        match self.accept.encoding {
+            // What is sent in it has such a form: metadata and Status.
+            Encoding::Protobuf => {
+                protobuf::watch::frame(kind, &protobuf::encode(value).unwrap_or_default())
+            }
+            Encoding::Json | Encoding::Yaml => respond::frame(kind, value.to_string().as_bytes()),
+        }
     }
 
     fn bookmark(&mut self, marker: bool) {
@@ -508,8 +529,8 @@ impl Watcher {
 
     /// Says why, and ends the stream (R3.23).
     fn fail(&mut self, failure: &Failure) {
-        let status = failure.to_status().to_string();
-        self.queue_own(respond::frame("ERROR", status.as_bytes()));
+        let frame = self.framed("ERROR", &failure.to_status());
+        self.queue_own(frame);
         self.ended = true;
     }
 }

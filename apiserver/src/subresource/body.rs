@@ -24,7 +24,7 @@ pub(super) fn read<V>(
         return Ok(None);
     }
     let parsed = decode::parse(media, &request.body)
-        .map_err(|error| error.or(|text| decode::unrecognized(kind, text, &request.body)))?;
+        .map_err(|error| error.unrecognized(kind, &request.body))?;
     let mut body = parsed.value;
     let unhandled = |error: String| decode::unhandled(kind, &error);
     decode::must_be_object(&body).map_err(unhandled)?;

@@ -68,7 +68,7 @@ pub async fn get(
     permit: Permit<verb::Get>,
     request: &Request,
 ) -> Result<Response<Body>, Failure> {
-    let accept = accept::negotiate(&request.headers, &request.query(), Answer::Object)?;
+    let accept = accept::negotiate(&request.headers, &request.query(), Answer::Made)?;
     let (mut answer, tenant) = of(registry, &permit).await?;
     let mut secrets = tokens.secrets(&tenant).await?;
     let listed = secrets.list().await;
@@ -100,7 +100,7 @@ pub async fn create(
     permit: Permit<verb::Create>,
     request: &Request,
 ) -> Result<Response<Body>, Failure> {
-    let accept = accept::negotiate(&request.headers, &request.query(), Answer::Object)?;
+    let accept = accept::negotiate(&request.headers, &request.query(), Answer::Made)?;
     let write = Write::parse(request.query(), WriteKind::Create)?;
     let asked = Asked::parse(request, &permit, tokens.longest)?;
     let object = registry::get::object(registry, &permit).await?;
@@ -149,7 +149,7 @@ pub async fn delete(
     permit: Permit<verb::Delete>,
     request: &Request,
 ) -> Result<Response<Body>, Failure> {
-    let accept = accept::negotiate(&request.headers, &request.query(), Answer::Object)?;
+    let accept = accept::negotiate(&request.headers, &request.query(), Answer::Made)?;
     let revoked = revoked::Revoked::parse(request)?;
     let (_, tenant) = of(registry, &permit).await?;
     let mut secrets = tokens.secrets(&tenant).await?;

@@ -99,7 +99,7 @@ pub async fn get(
     permit: Permit<verb::Get>,
     request: &Request,
 ) -> Result<Response<Body>, Failure> {
-    let accept = accept::negotiate(&request.headers, &request.query(), Answer::Object)?;
+    let accept = accept::negotiate(&request.headers, &request.query(), Answer::Made)?;
     let (object, _room) = registry::get::object(registry, &permit).await?;
     let role = minter.role(&permit, request).await?;
     if let Shape::Table(..) = accept.shape {
@@ -137,7 +137,7 @@ pub async fn create(
     permit: Permit<verb::Create>,
     request: &Request,
 ) -> Result<Response<Body>, Failure> {
-    let accept = accept::negotiate(&request.headers, &request.query(), Answer::Object)?;
+    let accept = accept::negotiate(&request.headers, &request.query(), Answer::Made)?;
     let write = Write::parse(request.query(), WriteKind::Create)?;
     let asked = Asked::parse(request, &permit, minter.longest)?;
     if let Some(message) = taken(&permit) {

@@ -52,7 +52,7 @@ pub async fn get(
     permit: Permit<verb::Get>,
     request: &Request,
 ) -> Result<Response<Body>, Failure> {
-    let accept = accept::negotiate(&request.headers, &request.query(), Answer::Object)?;
+    let accept = accept::negotiate(&request.headers, &request.query(), Answer::Made)?;
     let (object, _room) = registry::get::object(registry, &permit).await?;
     Ok(answer(registry, &object, &accept, StatusCode::OK))
 }
@@ -69,7 +69,7 @@ pub async fn create(
     permit: Permit<verb::Create>,
     request: &Request,
 ) -> Result<Response<Body>, Failure> {
-    let accept = accept::negotiate(&request.headers, &request.query(), Answer::Object)?;
+    let accept = accept::negotiate(&request.headers, &request.query(), Answer::Made)?;
     let write = Write::parse(request.query(), WriteKind::Create)?;
     let asked = Asked::parse(request, &permit)?;
     let decided = decide(chooser, registry, &permit, request, asked, write.dry_run).await?;
@@ -94,7 +94,7 @@ pub async fn delete(
     permit: Permit<verb::Delete>,
     request: &Request,
 ) -> Result<Response<Body>, Failure> {
-    let accept = accept::negotiate(&request.headers, &request.query(), Answer::Object)?;
+    let accept = accept::negotiate(&request.headers, &request.query(), Answer::Made)?;
     let options = deletes::options(request)?;
     let (resource, name) = (permit.resource(), gets::name(&permit)?);
     let check = |object: &Value| {

@@ -32,7 +32,7 @@ pub async fn get(
     permit: Permit<verb::Get>,
     request: &Request,
 ) -> Result<Response<Body>, Failure> {
-    let accept = accept::negotiate(&request.headers, &request.query(), Answer::Object)?;
+    let accept = accept::negotiate(&request.headers, &request.query(), Answer::Scale)?;
     let (object, _room) = get::object(registry, &permit).await?;
     let scale = scale(paths(&permit)?, &object)?;
     Ok(respond::with_columns(
@@ -51,12 +51,12 @@ pub async fn update(
     request: &Request,
 ) -> Result<Response<Body>, Failure> {
     let query = request.query();
-    let accept = accept::negotiate(&request.headers, &query, Answer::Object)?;
-    let media = decode::media(&request.headers)?;
+    let accept = accept::negotiate(&request.headers, &query, Answer::Scale)?;
+    let media = decode::any_media(&request.headers)?;
     let name = get::name(&permit)?;
     let options = Write::parse(query, WriteKind::Update)?;
     let parsed = decode::parse(media, &request.body)
-        .map_err(|error| error.or(|text| decode::unrecognized("Scale", text, &request.body)))?;
+        .map_err(|error| error.unrecognized("Scale", &request.body))?;
     let mut scale = parsed.value;
     complete(
         &mut scale,
@@ -87,7 +87,7 @@ pub async fn patch(
         return apply(registry, &permit, request).await;
     }
     let query = request.query();
-    let accept = accept::negotiate(&request.headers, &query, Answer::Object)?;
+    let accept = accept::negotiate(&request.headers, &query, Answer::Scale)?;
     let name = get::name(&permit)?;
     let (patch, strict) = patches::parse(request)?;
     let options = Write::parse(query, WriteKind::Patch)?;
@@ -119,7 +119,7 @@ async fn apply(
     request: &Request,
 ) -> Result<Response<Body>, Failure> {
     let query = request.query();
-    let accept = accept::negotiate(&request.headers, &query, Answer::Object)?;
+    let accept = accept::negotiate(&request.headers, &query, Answer::Scale)?;
     let options = Write::parse(query, WriteKind::Apply)?;
     let name = get::name(permit)?;
     let config = Config::read(request)?;

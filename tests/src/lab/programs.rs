@@ -140,6 +140,20 @@ pub static INFORMER: GoProgram = GoProgram {
     expected: Duration::from_secs(60),
 };
 
+/// Kubernetes' clients and decoder of protobuf, to compare ours with a CRD's; no part of a
+/// cluster either.
+pub static METADATA: GoProgram = GoProgram {
+    name: "metadata",
+    links: &[],
+    package: ".",
+    module: "k8s.io/client-go",
+    variables: &[],
+    go_mod: source!("metadata", "go.mod"),
+    go_sum: source!("metadata", "go.sum"),
+    main: Some(source!("metadata", "main.go")),
+    expected: Duration::from_secs(60),
+};
+
 /// What Kubernetes makes of updates and applied configurations, to compare ours with; no
 /// part of a cluster either.
 pub static MANAGED_FIELDS: GoProgram = GoProgram {

@@ -78,7 +78,9 @@ pub fn load(path: &FilePath) -> Result<Policy, Error> {
 fn parse(bytes: &[u8]) -> Result<(Policy, Vec<String>), String> {
     let parsed = decode::parse(Media::Either, bytes).map_err(|error| match error {
         // Not in the decoder's words: they may quote it, and it may be another file.
-        Unreadable::Syntax(_) => format!("failed decoding: {}", place(bytes)),
+        Unreadable::Syntax(_) | Unreadable::Message(_) => {
+            format!("failed decoding: {}", place(bytes))
+        }
         Unreadable::TooMany => "failed decoding: the file is too large".to_owned(),
     })?;
     let (value, mut strict) = (parsed.value, parsed.duplicates);

@@ -14,6 +14,7 @@ use crate::audit::event::{Event, Level, Stage};
 use crate::audit::policy::Verdict;
 use crate::audit::{Annotations, secrets};
 use crate::decode::Media;
+use crate::protobuf;
 
 /// What is known so far.
 pub(super) struct Open {
@@ -117,6 +118,7 @@ impl Open {
         match media.as_bytes() {
             media if media.starts_with(b"application/json") => Some(Media::Json),
             media if media.starts_with(b"application/yaml") => Some(Media::Yaml),
+            media if media == protobuf::MEDIA.as_bytes() => Some(Media::Protobuf),
             _ => None,
         }
     }

@@ -134,6 +134,11 @@ impl Call {
         self
     }
 
+    pub fn bytes(mut self, body: Vec<u8>) -> Self {
+        self.body = Bytes::from(body);
+        self
+    }
+
     pub fn text(mut self, body: &str) -> Self {
         self.body = Bytes::from(body.to_owned());
         self

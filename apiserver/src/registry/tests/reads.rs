@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::harness::{Call, World, tenant};
 
 const TABLE: &str = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
-const PARTIAL: &str = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+const PARTIAL: &str = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
 
 fn names(list: &Value) -> Vec<String> {
     let items = list["items"].as_array().expect("items");
