@@ -447,6 +447,13 @@ pub fn endpoint(world: &World, before: Option<&Condition>) -> Option<Judgement> 
             Judgement::unknown(reason::KEY_MATERIAL_LOST, quote(&failure.message))
         }
         Ok(()) => Judgement::yes(reason::AS_EXPECTED, format!("{} answers", fact.address)),
+        Err(_) if ready::is_moving_elsewhere(world) => Judgement::unknown(
+            reason::ROLLING_OUT,
+            format!(
+                "{} does not answer yet: pods are replaced for it, and the place of before is kept",
+                fact.address
+            ),
+        ),
         Err(failure) if ready::passes_inside(world, failure) => Judgement::unknown(
             ready::unreached(world, before),
             format!(

@@ -4,6 +4,7 @@
 use apiservice::condition::{Status, get, reason, tenant as condition};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::DeploymentStatus;
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 
 use crate::cluster::kinds::ObjectKind;
@@ -12,9 +13,10 @@ use crate::report::diagnose::{self, quote};
 use crate::report::progress;
 use crate::tenant::backing::{moving, store};
 use crate::tenant::network::{exposure, service};
-use crate::tenant::workload::pods;
+use crate::tenant::workload::{self, pods};
 use crate::tenant::world::{
     AccessFact, PathFact, ProbeFacts, ProbeFailure, ProbeFailureKind as Kind, StoreProblemKind,
+    ready_condition,
 };
 use crate::tenant::{World, is_asleep, is_paused};
 use apiservice::v1alpha1::{Component, ServiceType};
@@ -163,6 +165,8 @@ fn found(
             format!("Reads, writes and watches through {}", fact.address),
         )),
         Ok(()) => None,
+        // Clients are where they were.
+        Err(_) if was && is_moving_elsewhere(world) => None,
         Err(failure)
             if passes_inside(world, failure)
                 && unreached(world, get(earlier, condition::ENDPOINT_REACHABLE))
@@ -214,6 +218,29 @@ fn found(
         }
         Err(failure) => Some(explain(world, parts, fact, failure, before)),
     }
+}
+
+/// How long the new place may take once all pods are made for it: nodes' packet filters
+/// follow, and a probe comes.
+const MOVE_PATIENCE: SignedDuration = SignedDuration::from_secs(30);
+
+/// The tenant is to be reached elsewhere, as its spec asks, and pods are being replaced for
+/// that; inside it answers, and on the ways of before.
+pub fn is_moving_elsewhere(world: &World) -> bool {
+    let told = world.told.as_ref().map(|told| &told.endpoint);
+    let clients = exposure::of(world).ok().map(|it| it.clients);
+    let elsewhere = told.is_some() && clients.is_some() && told != clients.as_ref();
+    let inside = world.probe.service.as_ref();
+    let inside = inside.is_some_and(|fact| fact.result.is_ok());
+    elsewhere && inside && !is_settled(world, MOVE_PATIENCE)
+}
+
+/// All pods are of the Deployment as it is now, and have been ready for so long.
+fn is_settled(world: &World, patience: SignedDuration) -> bool {
+    let since = |pod: &Pod| Some(ready_condition(pod)?.last_transition_time.as_ref()?.0);
+    let last = world.pods.iter().filter_map(|pod| since(pod)).max();
+    workload::is_rolled_out(world)
+        && last.is_none_or(|last| world.now.duration_since(last) >= patience)
 }
 
 /// What is known to be missing of what leads clients to the tenant by its name.

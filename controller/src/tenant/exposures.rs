@@ -101,6 +101,54 @@ fn balanced() -> Lab {
     lab
 }
 
+/// `Ready` is about what serves: while a change rolls out and the pods of before serve, it
+/// keeps the previous generation, also where the change is the place itself.
+#[test]
+fn a_place_that_is_not_there_yet_is_no_alarm() {
+    for (kind, reason) in [
+        (Kind::Untrusted, "ServingCertificateMismatch"),
+        (Kind::Refused, "EndpointRouteLost"),
+        (Kind::TimedOut, "EndpointRouteLost"),
+    ] {
+        let mut lab = balanced();
+        let service = lab.world.probe.service.clone();
+        lab.spec().control_plane.service.service_type = ServiceType::NodePort;
+        lab.spec().network_profile.address = Some("198.51.100.7".to_owned());
+        lab.tenant().metadata.generation = Some(99);
+        lab.pass();
+        lab.world.probe.service = service.map(|it| PathFact {
+            result: Ok(()),
+            ..it
+        });
+        lab.later(5);
+        let place = of(&lab).published.to_string();
+        probe(&mut lab, &place, Err(kind));
+        let before = lab.world.tenant.status.clone();
+        lab.pass();
+        let after = lab.world.tenant.status.clone().unwrap();
+        assert_eq!(
+            lab.condition("Ready"),
+            "True Ready",
+            "{kind:?}: {}",
+            lab.told()
+        );
+        assert_eq!(lab.condition("EndpointReachable"), "Unknown RollingOut");
+        let events = crate::report::events(before.as_ref(), &after);
+        assert!(events.iter().all(|event| !event.warning), "{events:?}");
+
+        // All pods are made for it, and it does not answer for half a minute.
+        lab.run_pods();
+        lab.later(31);
+        probe(&mut lab, &place, Err(kind));
+        lab.pass();
+        assert_eq!(
+            lab.condition("Ready"),
+            format!("False {reason}"),
+            "{kind:?}"
+        );
+    }
+}
+
 fn service_type(lab: &Lab) -> String {
     let service = lab.world.service().unwrap();
     service.spec.as_ref().unwrap().type_.clone().unwrap()
