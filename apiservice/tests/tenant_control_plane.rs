@@ -383,7 +383,7 @@ fn a_warning_about_the_data_store_says_where_the_data_goes() {
         let old = settled(names(before.clone()));
         let texts = resource.warnings(&new, Some(&old));
         assert_eq!(texts.len(), usize::from(warns), "{before} to {after}");
-        let told = "spec.dataStore: the tenant's data is moved from DataStore default to other; \
+        let told = "spec.dataStore: the tenant's data is moved from DataStore default to other, if there is such a one that takes it; \
                     at the end writes are refused for some seconds and the pods are replaced";
         assert!(texts.iter().all(|text| text == told), "{texts:?}");
         // Nothing is settled yet: the DataStore that it names may not even be there.

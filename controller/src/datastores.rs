@@ -201,8 +201,10 @@ pub async fn reconcile(name: &str, ctx: &Context) -> Option<Next> {
             .status
             .as_ref()
             .and_then(|status| condition::get(&status.conditions, types::READY));
-        if before.map(|before| (&before.status, &before.reason))
-            != Some((&condition.status, &condition.reason))
+        // That nothing is known yet is no news.
+        if condition.status != "Unknown"
+            && before.map(|before| (&before.status, &before.reason))
+                != Some((&condition.status, &condition.reason))
         {
             ctx.events
                 .tell(

@@ -11,7 +11,7 @@ use crate::resource::BorrowedRight;
 use crate::rule::{Holds, Rule, at};
 
 use super::tenant_control_plane_checks::ends_in_number;
-use super::{DataStoreSpec, Driver};
+use super::{DataStoreSpec, Driver, annotations};
 
 const SPEC: &[&str] = &["spec"];
 
@@ -262,7 +262,7 @@ fn endpoint_complaint(endpoint: &str) -> Option<&'static str> {
 }
 
 /// Warnings about a write.
-pub(super) fn warnings(new: &Value, _old: Option<&Value>) -> Vec<String> {
+pub(super) fn warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
     let Ok(spec) = decoded(new) else {
         // It is refused.
         return Vec::new();
@@ -305,6 +305,7 @@ pub(super) fn warnings(new: &Value, _old: Option<&Value>) -> Vec<String> {
             Driver::BUILT
         ));
     }
+    warnings.extend(annotations::unknown(new, old, &annotations::OF_DATA_STORES));
     warnings
 }
 

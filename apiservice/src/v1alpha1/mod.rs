@@ -10,6 +10,7 @@
 
 pub mod addons;
 pub mod addons_status;
+mod annotations;
 pub mod control_plane;
 pub mod data_store;
 mod data_store_rules;

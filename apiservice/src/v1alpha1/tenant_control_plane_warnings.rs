@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     ByName, Component, EGRESS_SELECTOR_FLAG, IngressController, KONNECTIVITY_SERVER_FLAGS,
-    NetworkProfile, ServiceType, TenantControlPlaneSpec, flag_name, managed_flags,
+    NetworkProfile, ServiceType, TenantControlPlaneSpec, annotations, flag_name, managed_flags,
 };
 use crate::admission_plugins::admission_plugins;
 use crate::names;
@@ -67,7 +67,7 @@ pub(super) fn warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
         && let Some(wanted) = wanted.as_str().filter(|wanted| *wanted != settled)
     {
         warnings.push(format!(
-            "spec.dataStore: the tenant's data is moved from DataStore {settled} to {wanted}; at the end writes are refused for some seconds and the pods are replaced"
+            "spec.dataStore: the tenant's data is moved from DataStore {settled} to {wanted}, if there is such a one that takes it; at the end writes are refused for some seconds and the pods are replaced"
         ));
     }
     let Ok(spec) = TenantControlPlaneSpec::deserialize(&new["spec"]) else {
@@ -96,6 +96,8 @@ pub(super) fn warnings(new: &Value, old: Option<&Value>) -> Vec<String> {
     by_name(&spec, &mut warnings);
     arguments(&spec, &mut warnings);
     metadata(&spec, &mut warnings);
+    warnings.extend(annotations::unknown(new, old, &annotations::OF_TENANTS));
+    warnings.extend(annotations::lost_keys(new, old));
     warnings
 }
 
@@ -117,14 +119,21 @@ fn without_effect(spec: &TenantControlPlaneSpec, warnings: &mut Vec<String>) {
             format!("spec.networkProfile.allowAddressAsExternalIP: has no effect, for {why}")
         }));
     }
-    if spec.control_plane.service.service_type == ServiceType::NodePort
-        && let Some(tunnel) = spec.konnectivity()
-        && !USUAL_NODE_PORTS.contains(&tunnel.server.port)
-    {
-        warnings.push(format!(
-            "spec.addons.konnectivity.server.port: with serviceType NodePort it is a node port too; {} is outside of their usual range (30000-32767), and the management cluster may refuse the Service",
-            tunnel.server.port
-        ));
+    if spec.control_plane.service.service_type == ServiceType::NodePort {
+        let tunnel = spec.konnectivity().map(|tunnel| tunnel.server.port);
+        let ports = [
+            ("spec.networkProfile.port", Some(network.port)),
+            ("spec.addons.konnectivity.server.port", tunnel),
+        ];
+        let ports = ports
+            .iter()
+            .filter_map(|(path, port)| Some((path, (*port)?)));
+        let unusual = ports.filter(|(_, port)| !USUAL_NODE_PORTS.contains(port));
+        warnings.extend(unusual.map(|(path, port)| {
+            format!(
+                "{path}: with serviceType NodePort it is a node port too; {port} is outside of their usual range (30000-32767), and the management cluster may refuse the Service"
+            )
+        }));
     }
     let addons = spec.addons.as_ref();
     let has_dns = addons.is_some_and(|addons| addons.core_dns.is_some());

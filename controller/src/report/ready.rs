@@ -104,10 +104,7 @@ pub fn ready(
 fn moved(world: &World, found: Option<Judgement>) -> Option<Judgement> {
     let serves = !is_asleep(world) && world.tenant.metadata.deletion_timestamp.is_none();
     let migration = world.migration.as_ref().filter(|_| serves);
-    // Pods of before may still be ending, to which nobody is led any more.
-    let switching = moving::is_switching(world) && !progress::has_switched(world);
-    let stopped = moving::is_frozen(world) || switching;
-    let Some(migration) = migration.filter(|_| stopped) else {
+    let Some(migration) = migration.filter(|_| refuses_to_write(world)) else {
         return found;
     };
     let mut message = moving::told(migration);
@@ -119,6 +116,13 @@ fn moved(world: &World, found: Option<Judgement>) -> Option<Judgement> {
         message = format!("{message} ({})", found.message);
     }
     Some(Judgement::no(reason::MIGRATING, message))
+}
+
+/// Whether nothing is written because the data is on its way.
+pub fn refuses_to_write(world: &World) -> bool {
+    // Pods of before may still be ending, to which nobody is led any more.
+    let switching = moving::is_switching(world) && !progress::has_switched(world);
+    moving::is_frozen(world) || switching
 }
 
 /// The summary of what is known. `parts` are the other conditions of this pass, in order of
