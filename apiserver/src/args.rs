@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use kube::client::ClientBuilder;
 
 use crate::kubeconfig;
 use crate::object::MAX_STORED;
@@ -109,6 +110,13 @@ pub struct Args {
     /// Take in changes of that file while the server runs.
     #[arg(long, num_args = 0..=1, default_value_t = false, default_missing_value = "true")]
     pub encryption_provider_config_automatic_reload: bool,
+    /// TracingConfiguration (apiserver.config.k8s.io/v1) that says where spans of requests
+    /// go, and of how many; without it there are none. Read once, at start.
+    #[arg(long)]
+    pub tracing_config_file: Option<PathBuf>,
+    /// Name of this replica in them. Default: the pod's name.
+    #[arg(long, env = "HOSTNAME", default_value = "steward-apiserver")]
+    pub identity: String,
     #[command(flatten)]
     pub audit: audit::Args,
     /// Form of the log.
@@ -187,7 +195,8 @@ impl Args {
             None => kube::Config::incluster()?,
         };
         config.connect_timeout = Some(Duration::from_secs(5));
-        Ok(kube::Client::try_from(config)?)
+        let builder = ClientBuilder::try_from(config)?;
+        Ok(builder.with_layer(&telemetry::client::Calls).build())
     }
 }
 

@@ -36,4 +36,5 @@ pub use auditor::{Auditor, Error};
 pub use lines::{
     JoinToken, Line, Mint, abandoned, join_token_minted, join_token_revoked, minted, request,
 };
-pub use trail::{Seen, Trail};
+pub use secrets::without_token;
+pub use trail::{Seen, Trail, addresses};

@@ -43,6 +43,7 @@ pub mod run;
 pub mod selector;
 pub mod server;
 pub mod serving_pair;
+pub mod spans;
 pub mod status;
 pub mod store_guard;
 pub mod subresource;

@@ -172,6 +172,11 @@ impl Metrics {
         let r = &mut self.registry;
         // The encoder appends `_total` to counters.
         r.register(
+            "steward_trace_spans",
+            "Spans by what became of them: exported, failed or dropped",
+            telemetry::spans().clone(),
+        );
+        r.register(
             "apiserver_request",
             "Requests by verb, resource and code",
             self.requests.clone(),
@@ -513,6 +518,16 @@ impl RequestLabels {
     /// Whether the answer may stay open.
     pub fn is_watch(&self) -> bool {
         self.verb == "WATCH"
+    }
+
+    /// The normalised verb (R9.14).
+    pub fn verb(&self) -> &'static str {
+        self.verb
+    }
+
+    /// `resource`, `namespace` or `cluster`; empty for what is no resource.
+    pub fn scope(&self) -> &'static str {
+        self.scope
     }
 
     /// Those of the same patch, if it is a configuration that is applied.

@@ -3,8 +3,11 @@
 //! ```text
 //! target -> who (401) -> may they (403) -> is there such a thing (404 405)
 //!        -> a place for a watch (429) -> the body (413) -> a place (429)
-//!        -> the store (503) -> the verb, within its deadline (504)
+//!        -> the store (503) -> the verb
 //! ```
+//! All of it within one deadline, which is counted from when the request came (504); what is
+//! asked of others on the way ends with it (R9.6).
+//!
 //! What is done is recorded on the way (`trail`): when it is known who asks, and when the
 //! answer is complete.
 //!
@@ -24,6 +27,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 use http_body::Body as _;
 use storage::Held;
 use tokio::time::Instant;
+use tracing::{Instrument, Span};
 
 use crate::authn::{Authenticator, Caller, Identity, Peer, Rejected, Via};
 use crate::authz::{self, Authorized, Authorizer, Permit, verb};
@@ -38,6 +42,7 @@ use crate::policy::{Policies, late};
 use crate::registry::{self, Registry, Request};
 use crate::respond;
 use crate::response_body::ResponseBody;
+use crate::spans;
 use crate::status::{Failure, Subject};
 use crate::store_guard::StoreGuard;
 use crate::subresource::join_token::JoinTokens;
@@ -92,12 +97,24 @@ where
     let labels = RequestLabels::of(&target).of_patch(applies);
     let proxied = context.authenticator.is_front_proxy(&peer);
     let audit_id = audit_id(&parts.headers, proxied);
+    let seen = spans::Seen {
+        parts: &parts,
+        target: &target,
+        labels: &labels,
+        audit_id: &audit_id,
+        client: "",
+    };
+    let span = spans::request(&seen);
+    let client = spans::client(&span, &parts.headers, peer.source());
     let dry_run = query.iter().any(|(key, _)| key == "dryRun");
     let mut call = Call {
         context: &context,
         target: &target,
         query,
         caller: None,
+        labels: &labels,
+        client: &client,
+        span: span.clone(),
         warnings: respond::Warnings::default(),
         annotations: audit::Annotations::default(),
         trail: audit::Trail::default(),
@@ -134,6 +151,10 @@ where
         true => 0,
         false => response.body().size_hint().lower() as usize,
     };
+    let serialize = match (streams, &target) {
+        (false, Target::Resource(_)) => spans::serialize(&span, &call.seen(&parts), &response),
+        _ => Span::none(),
+    };
     let kept = response.extensions_mut().remove::<Kept>();
     response.extensions_mut().insert(taking::About {
         bytes,
@@ -168,8 +189,14 @@ where
     if parts.method == Method::HEAD {
         *response.body_mut() = Body::empty();
     }
+    spans::answered(&span, &response);
     let watching = streams.then(|| (context.metrics.watching(&labels), open));
-    Ok(response.map(|body| Body::new(ResponseBody::new(body, watching, place))))
+    // Of a watch the spans end here.
+    let held = match streams || span.is_disabled() {
+        true => place,
+        false => Held::new((place, serialize, span)),
+    };
+    Ok(response.map(|body| Body::new(ResponseBody::new(body, watching, held))))
 }
 
 /// One request on its way.
@@ -184,6 +211,11 @@ struct Call<'a> {
     trail: audit::Trail,
     began: Instant,
     audit_id: &'a str,
+    labels: &'a RequestLabels,
+    /// Where it comes from, if it has a span.
+    client: &'a str,
+    /// Of the whole request.
+    span: Span,
     /// The place of a watch, held until its stream ends.
     open: Slot,
     /// That of any other request, held until its answer was taken.
@@ -192,8 +224,8 @@ struct Call<'a> {
     left: bool,
 }
 
-/// Whoever leaves before the answer leaves a line nevertheless: what was handed to the
-/// store stands.
+/// Whoever leaves before the answer leaves a line nevertheless: what the store has begun
+/// stands.
 impl Drop for Call<'_> {
     fn drop(&mut self) {
         if let (true, Some(caller)) = (self.left, &self.caller) {
@@ -213,7 +245,10 @@ impl Call<'_> {
         B: http_body::Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let caller = match self.authenticate(peer, &mut parts.headers).await {
+        let due = self.due();
+        let caller = self.authenticate(peer, &mut parts.headers);
+        let caller = tokio::time::timeout_at(due, caller).await;
+        let caller = match caller.unwrap_or_else(|_| Err(late())) {
             Ok(caller) => caller,
             Err(failure) => {
                 self.begin(peer, parts, None);
@@ -222,10 +257,34 @@ impl Call<'_> {
             }
         };
         self.begin(peer, parts, Some(&caller.identity));
+        telemetry::propagation::accept(
+            &self.span,
+            &parts.headers,
+            spans::may_choose(&caller.identity),
+        );
+        let span = self.span.clone();
+        self.recognised(caller, parts, body).instrument(span).await
+    }
+
+    /// What is answered to whom we know.
+    async fn recognised<B>(
+        &mut self,
+        caller: Caller,
+        parts: &mut Parts,
+        body: B,
+    ) -> Result<Response<Body>, Failure>
+    where
+        B: http_body::Body<Data = Bytes>,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
         self.trail.received().await?;
         refuse_impersonation(&caller, &parts.headers)?;
         parts.headers = needed(&parts.headers);
-        let authorized = self.authorize(caller.identity.clone()).await?;
+        let due = self.due();
+        let authorized = self.authorize(caller.identity.clone());
+        let authorized = authorized.instrument(spans::step("authorization"));
+        let authorized = tokio::time::timeout_at(due, authorized).await;
+        let authorized = authorized.unwrap_or_else(|_| Err(late()))?;
         match self.target {
             Target::NonResource { path, .. } => {
                 // Whoever asks whether we are well is answered in any case.
@@ -235,7 +294,28 @@ impl Call<'_> {
                 }
                 self.document(path, parts)
             }
-            Target::Resource(_) => self.resource(&authorized, parts, body).await,
+            Target::Resource(_) => {
+                let verb = spans::verb(&self.seen(parts));
+                let carried_out = self.resource(&authorized, parts, body);
+                carried_out.instrument(verb).await
+            }
+        }
+    }
+
+    /// When the answer to the request is due, counted from when it came (R9.4): of a watch that
+    /// it may begin. A `timeout` that is none is refused later.
+    fn due(&self) -> Instant {
+        let asked = options::timeout(&self.query).ok().flatten();
+        self.began + asked.map_or(limits::REQUEST, |asked| asked.min(limits::REQUEST))
+    }
+
+    fn seen<'s>(&'s self, parts: &'s Parts) -> spans::Seen<'s> {
+        spans::Seen {
+            parts,
+            target: self.target,
+            labels: self.labels,
+            audit_id: self.audit_id,
+            client: self.client,
         }
     }
 
@@ -305,7 +385,10 @@ impl Call<'_> {
         let verb = work.verb();
         let identity = authorized.identity();
         let time = limits::time(verb, options::timeout(&self.query)?);
-        let deadline = Instant::now() + time.unwrap_or(LONG);
+        let deadline = match time {
+            Some(time) => self.due().min(Instant::now() + time),
+            None => Instant::now() + LONG,
+        };
         let carried_out = async {
             if verb == Verb::Watch {
                 self.open = self.context.limits.watch(identity)?;

@@ -3,8 +3,11 @@
 use std::io::IsTerminal;
 use std::sync::Arc;
 
+use telemetry::{Component, Exporting};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::args::{Args, Command, LogFormat};
 use crate::metrics::Metrics;
@@ -23,6 +26,8 @@ pub enum Error {
     Connect(#[from] crate::args::ConnectError),
     #[error(transparent)]
     Registration(#[from] registration::Error),
+    #[error(transparent)]
+    Tracing(#[from] telemetry::Error),
     #[error("signals cannot be received: {0}")]
     Signals(#[from] std::io::Error),
 }
@@ -33,14 +38,18 @@ pub enum Error {
 /// When the server cannot start, or the subcommand fails.
 pub async fn run(args: Args, clock: Clock) -> Result<(), Error> {
     apiservice::version::accept_up_to(args.newest_version);
-    log(&args);
+    let exporting = log(&args)?;
     // kube and rustls ask for it; a second installation is refused and harmless.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let client = args.connect().await?;
-    match args.command {
+    let done = match args.command {
         None => serve(&args, client, clock).await,
         Some(Command::Unregister) => unregister(&args, client, clock).await,
+    };
+    if let Some(exporting) = exporting {
+        exporting.stop().await;
     }
+    done
 }
 
 async fn serve(args: &Args, client: kube::Client, clock: Clock) -> Result<(), Error> {
@@ -79,14 +88,28 @@ async fn unregister(args: &Args, client: kube::Client, clock: Clock) -> Result<(
     Ok(())
 }
 
-fn log(args: &Args) {
+/// Lines of the log, and spans if they are asked for.
+fn log(args: &Args) -> Result<Option<Exporting>, Error> {
     let filter = EnvFilter::try_new(&args.log).unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(std::io::stdout().is_terminal());
-    // Fails if a test has set its own: then that one stands.
-    let _ = match args.log_format {
-        LogFormat::Text => builder.try_init(),
-        LogFormat::Json => builder.json().try_init(),
+    let ansi = std::io::stdout().is_terminal();
+    let lines = tracing_subscriber::fmt::layer().with_ansi(ansi);
+    let lines = match args.log_format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().boxed(),
     };
+    let subscriber = tracing_subscriber::registry();
+    // Fails if a test has set its own: then that one stands.
+    let Some(file) = &args.tracing_config_file else {
+        let _ = subscriber.with(lines).with(filter).try_init();
+        return Ok(None);
+    };
+    let component = Component {
+        service: "steward-apiserver",
+        instance: args.identity.clone(),
+        crates: &["apiserver", "storage"],
+    };
+    let (spans, exporting) = telemetry::start(file, component)?;
+    let lines = lines.with_filter(filter);
+    let _ = subscriber.with(lines).with(spans).try_init();
+    Ok(Some(exporting))
 }

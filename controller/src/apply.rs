@@ -10,9 +10,11 @@ mod own_kinds;
 pub mod write_history;
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
+use tracing::Instrument;
 
 use crate::apply::{datastore as store, own_kinds as own};
 use crate::context::Context;
+use crate::process::spans;
 use crate::tenant::plan::{Grant, Object, Outcome, Plan, Step};
 use crate::tenant::world::World;
 
@@ -77,6 +79,15 @@ async fn side_by_side(
 }
 
 async fn one(ctx: &Context, world: &World, step: &Step) -> Outcome {
+    let span = spans::step(verb(step), || describe(step));
+    let outcome = carried_out(ctx, world, step).instrument(span.clone()).await;
+    if let Outcome::Failed { reason, .. } = &outcome {
+        spans::failed(&span, reason);
+    }
+    outcome
+}
+
+async fn carried_out(ctx: &Context, world: &World, step: &Step) -> Outcome {
     if !ctx.leadership.leads() {
         return Outcome::Failed {
             reason: "NotLeading".into(),
@@ -150,6 +161,27 @@ fn note(ctx: &Context, world: &World, step: &Step, outcome: &Outcome) {
             ctx.metrics.steps("failed");
         }
         Outcome::Unchanged | Outcome::NotReached => {}
+    }
+}
+
+/// What kind of step it is, in one word.
+fn verb(step: &Step) -> &'static str {
+    match step {
+        Step::Create(_) => "Create",
+        Step::Apply(_) => "Apply",
+        Step::Recheck(_) => "Get",
+        Step::Delete { .. } | Step::DeleteFormer { .. } | Step::DeleteBestEffort { .. } => "Delete",
+        Step::Grant(_) => "Grant",
+        Step::RevokeAccess(_) => "Revoke",
+        Step::DropData(_) => "Drop",
+        Step::ReleaseClaim(_) => "Release",
+        Step::AddFinalizer
+        | Step::ReleaseFinalizer
+        | Step::ClearReplaceRequest(_)
+        | Step::NoteEmpty(_)
+        | Step::DeferDeletion { .. } => "Patch",
+        Step::Wait(_) => "Wait",
+        Step::Event(_) => "Event",
     }
 }
 

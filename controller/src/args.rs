@@ -51,6 +51,10 @@ pub struct CommonArgs {
     /// Form of the log.
     #[arg(long, value_enum, default_value = "text")]
     pub log_format: LogFormat,
+    /// TracingConfiguration (apiserver.config.k8s.io/v1) that says where spans go, and of
+    /// how much of the work; without it there are none.
+    #[arg(long)]
+    pub tracing_config_file: Option<std::path::PathBuf>,
     /// What to log, e.g. `info` or `info,controller=debug`. What the client
     /// library says is said again by us, with the object that it is about.
     #[arg(long, env = "RUST_LOG", default_value = "info,kube_client=off")]

@@ -10,4 +10,5 @@ pub mod observers;
 pub mod places;
 pub mod queue;
 pub mod shares;
+pub mod spans;
 pub mod timing;

@@ -1,8 +1,11 @@
 //! One pass over one tenant. It takes no hint of what changed, so that the
 //! path after a crash is the path of every day.
 
+use tracing::Instrument;
+
 use crate::cluster::caches::NamespacedName;
 use crate::context::{Context, Key};
+use crate::process::spans;
 use crate::process::timing::{self, Next};
 use crate::{apply, fleet, observe, report, tenant};
 
@@ -33,7 +36,9 @@ pub async fn reconcile(name: &NamespacedName, ctx: &Context) -> Option<Next> {
     let outcomes = apply::apply(ctx, &world, &plan).await;
     fleet::done(ctx, &world, &plan, &outcomes);
     let status = report::status(&world, &plan, &outcomes);
-    let written = apply::status(ctx, &world, status).await;
+    let written = apply::status(ctx, &world, status);
+    let span = spans::step("Status", || "write the status".to_owned());
+    let written = written.instrument(span).await;
     fleet::call(ctx).await;
     let failures = if timing::failed(&outcomes) || written.is_err() {
         ctx.failures.more(&key)

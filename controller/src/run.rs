@@ -6,11 +6,16 @@ use apiservice::{condition, pki::Entropy};
 use futures::FutureExt;
 use kube::{
     Client, Config,
+    client::ClientBuilder,
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
+use telemetry::{Component, Exporting};
 use tokio::{net::TcpListener, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
+use tracing::Instrument;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::apply::write_history::Writes;
 use crate::args::{Command, CommonArgs, LogFormat, RunArgs};
@@ -29,7 +34,7 @@ use crate::process::lease::{Election, Leadership};
 use crate::process::metrics::Metrics;
 use crate::process::queue::Queue;
 use crate::process::shares::Shares;
-use crate::process::{health, timing};
+use crate::process::{health, spans, timing};
 use crate::supervisor::Supervisor;
 use crate::tenant::pki::terms::BadTerms;
 use crate::tenant::world::Settings;
@@ -56,23 +61,25 @@ pub enum Error {
     Ended(&'static str),
     #[error(transparent)]
     Setup(#[from] setup::Error),
+    #[error(transparent)]
+    Tracing(#[from] telemetry::Error),
     #[error("certificates: {0}")]
     Certificates(#[from] BadTerms),
 }
 
 /// Runs a command to its end.
 pub fn main(command: Command) -> Result<(), Error> {
-    let common = match &command {
-        Command::Run(args) => &args.common,
-        Command::SetupEtcd(args) => &args.common,
+    let (common, instance) = match &command {
+        Command::Run(args) => (args.common.clone(), args.identity.clone()),
+        Command::SetupEtcd(args) => (args.common.clone(), args.service.clone()),
     };
-    log(common)?;
     // A second installation in one process (tests) is the same provider.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
+        let exporting = log(&common, instance)?;
         let stop = CancellationToken::new();
         let signals = signals(stop.clone())?;
         let work = async {
@@ -90,26 +97,43 @@ pub fn main(command: Command) -> Result<(), Error> {
                 }
             }
         };
-        tokio::select! {
+        let result = tokio::select! {
             result = work => result,
             () = signals => Ok(()),
+        };
+        if let Some(exporting) = exporting {
+            exporting.stop().await;
         }
+        result
     })
 }
 
-fn log(args: &CommonArgs) -> Result<(), Error> {
+/// Lines of the log, and spans if they are asked for.
+fn log(args: &CommonArgs, instance: String) -> Result<Option<Exporting>, Error> {
     // Each of its connections is worth a line to it, and every few seconds there is one.
     let filter = EnvFilter::builder().parse(format!("async_nats=warn,{}", args.log))?;
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let lines = tracing_subscriber::fmt::layer()
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
-    // Another subscriber may be there already when tests start us in process.
-    let _ = match args.log_format {
-        LogFormat::Text => lines.try_init(),
-        LogFormat::Json => lines.json().try_init(),
+    let lines = match args.log_format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().boxed(),
     };
-    Ok(())
+    let subscriber = tracing_subscriber::registry();
+    // Another subscriber may be there already when tests start us in process.
+    let Some(file) = &args.tracing_config_file else {
+        let _ = subscriber.with(lines).with(filter).try_init();
+        return Ok(None);
+    };
+    let component = Component {
+        service: "steward-controller",
+        instance,
+        crates: &["controller", "storage"],
+    };
+    let (spans, exporting) = telemetry::start(file, component)?;
+    let lines = lines.with_filter(filter);
+    let _ = subscriber.with(lines).with(spans).try_init();
+    Ok(Some(exporting))
 }
 
 /// Cancels `stop` at the first signal; ends at the second.
@@ -163,7 +187,8 @@ pub async fn client(args: &CommonArgs) -> Result<Client, Error> {
     config.connect_timeout = Some(Duration::from_secs(5));
     // requeue.rs decides when something is tried again; a worker does not wait.
     config.default_retry = false;
-    Client::try_from(config).map_err(|error| trouble(&error))
+    let builder = ClientBuilder::try_from(config).map_err(|error| trouble(&error))?;
+    Ok(builder.with_layer(&telemetry::client::Calls).build())
 }
 
 /// Runs the controller until `stop`, then lets work under way end and gives
@@ -350,13 +375,16 @@ async fn pass(ctx: &Arc<Context>, supervisor: &Supervisor, key: &Key) -> Option<
             if leads {
                 supervisor.tenant(ctx, name);
             }
-            reconcile::reconcile(name, ctx).await
+            let (namespace, name_alone) = (&name.namespace, &name.name);
+            let span = spans::round("Reconcile", spans::TENANTS, namespace, name_alone);
+            reconcile::reconcile(name, ctx).instrument(span).await
         }
         Key::DataStore(name) => {
             if leads {
                 supervisor.data_store(ctx, name);
             }
-            datastores::reconcile(name, ctx).await
+            let span = spans::round("Reconcile", spans::STORES, "", name);
+            datastores::reconcile(name, ctx).instrument(span).await
         }
     }
 }

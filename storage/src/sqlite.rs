@@ -34,6 +34,7 @@ use sqlx::sqlite::{
     SqliteSynchronous,
 };
 use sqlx::{ConnectOptions, Executor};
+use tracing::Instrument;
 
 use crate::log::{Bounds, Changes, Log, Range, Turn, Write};
 use crate::seal::{Sealing, Seals};
@@ -43,6 +44,7 @@ use crate::{Change, Entry, Error, Identity, Page, Revision, Store};
 mod read;
 mod schema;
 mod sealed;
+mod spans;
 mod writer;
 
 /// The file in the data directory that holds the log.
@@ -247,6 +249,21 @@ impl Sqlite {
         self.readers.acquire().await.map_err(database)
     }
 
+    async fn read_range(&self, range: Range) -> Result<Page, Error> {
+        let published = self.shared.feed.published();
+        let past = range.at.is_some_and(|at| at < published);
+        if !past {
+            let seals = &self.shared.seals;
+            return read::range(&mut *self.reader().await?, seals, &range).await;
+        }
+        let turns = self.shared.turns.list(range.turn).await?;
+        let seals = self.shared.seals.clone();
+        self.look_back(turns, |mut reader| async move {
+            read::range(&mut reader, &seals, &range).await
+        })
+        .await
+    }
+
     /// Looks through history. Who asked may leave: SQLite goes on with what it has begun,
     /// so that the turn and the connection are taken until it is through.
     #[allow(
@@ -285,22 +302,14 @@ impl Log for Sqlite {
     }
 
     async fn get(&self, key: &str) -> Result<(Option<Entry>, Revision), Error> {
-        read::get(&mut *self.reader().await?, &self.shared.seals, key).await
+        let reading =
+            async { read::get(&mut *self.reader().await?, &self.shared.seals, key).await };
+        reading.instrument(spans::get(key)).await
     }
 
     async fn range(&self, range: Range) -> Result<Page, Error> {
-        let published = self.shared.feed.published();
-        let past = range.at.is_some_and(|at| at < published);
-        if !past {
-            let seals = &self.shared.seals;
-            return read::range(&mut *self.reader().await?, seals, &range).await;
-        }
-        let turns = self.shared.turns.list(range.turn).await?;
-        let seals = self.shared.seals.clone();
-        self.look_back(turns, |mut reader| async move {
-            read::range(&mut reader, &seals, &range).await
-        })
-        .await
+        let span = spans::list(&range);
+        self.read_range(range).instrument(span).await
     }
 
     async fn changes(

@@ -6,7 +6,8 @@
 //! the feed of watchers, and answers.
 //!
 //! # Assumptions
-//! Dropping the future of a write does not undo the write.
+//! Dropping the future of a write does not undo the write: one that has not begun is not
+//! done any more, and of any other nobody says whether it was.
 
 use std::sync::Arc;
 

@@ -36,12 +36,12 @@ grep '^R' "$out/all" > "$out/required"
 
 # What is cited, in code, tests and documents.
 texts=(--include='*.rs' --include='*.sh' --include='*.go' --include='*.md' --include='*.steps' --include='*.txt' --include='*.yaml' --include='*.tpl' --include='Makefile')
-grep -rnoE "${texts[@]}" --exclude-dir=target "(^|[^A-Za-z0-9_.])$number\b" apiserver apiservice charts controller docs storage tests README.md Makefile > "$out/cited" || true
+grep -rnoE "${texts[@]}" --exclude-dir=target "(^|[^A-Za-z0-9_.])$number\b" apiserver apiservice charts controller docs storage telemetry tests README.md Makefile > "$out/cited" || true
 sed -E "s/^([^:]*:[0-9]+):.*($number)$/\2\t\1/" "$out/cited" | sort -u > "$out/places"
 awk -F '\t' 'NR == FNR { there[$1]; next } !($1 in there) { print "contract: " $2 ": there is no requirement " $1; bad = 1 } END { exit bad }' "$out/all" "$out/places" >&2 || bad=1
 
 # Files that are tests as a whole: in a folder `tests`, or a module for tests only.
-grep -rA1 --include='*.rs' -E '^ *#\[cfg\(test\)\]$' apiserver apiservice controller storage \
+grep -rA1 --include='*.rs' -E '^ *#\[cfg\(test\)\]$' apiserver apiservice controller storage telemetry \
   | sed -nE 's/^(.*)\.rs- *(pub(\([a-z]+\))? )?mod ([a-z_]+);$/\1 \4/p' \
   | sed -E 's,/(lib|main|mod) , ,; s, ,/,' > "$out/modules"
 cut -f2 "$out/places" | sed 's/:[0-9]*$//' | sort -u > "$out/files"

@@ -41,6 +41,9 @@ reused --set etcd.enabled=false,apiserver.encryption.secretName=keys
 reused --set 'apiserver.audit.policy.rules[0].level=Metadata,apiserver.audit.log.path=-,apiserver.audit.webhook.secretName=hook'
 grep -q -- '--audit-log-path=-$' "$out/reused.yaml" || fail "audit is not turned on with the values of the first chart"
 reused --set 'apiserver.audit.policy.rules[0].level=Metadata,apiserver.audit.log.path=/var/log/steward/audit.log,apiserver.audit.log.volume.emptyDir.sizeLimit=1Gi'
+if grep -q tracing "$out/reused.yaml"; then fail "the values of the first chart turn tracing on"; fi
+reused --set apiserver.tracing.endpoint=otel.example:4317,controller.tracing.endpoint=otel.example:4317
+[ "$(grep -c 'samplingRatePerMillion: 0$' "$out/reused.yaml")" = 2 ] || fail "tracing is not turned on with the values of the first chart"
 if grep -nE -- '--[a-z-]+=$' "$out/reused.yaml"; then fail "a flag without a value (above)"; fi
 
 # The settings of certificates reach both programs; the renewal makes nothing new.
@@ -110,6 +113,23 @@ audited --set 'apiserver.audit.policy.omitStages[0]=Panic' > "$out/audit-other.y
 [ "$(rolled "$out/audit.yaml")" != "$(rolled "$out/audit-other.yaml")" ] || fail "another policy of audit rolls nothing"
 audited --set apiserver.podAnnotations.a=b > "$out/audit-noted.yaml"
 grep -q '^        a: b$' "$out/audit-noted.yaml" || fail "a policy of audit takes the place of podAnnotations"
+
+# Tracing reaches either program alone, and another rate rolls it.
+for component in apiserver controller; do
+  traced() { render --set "$component.tracing.endpoint=otel.example:4317,$component.tracing.samplingRatePerMillion=$1"; }
+  traced 5 > "$out/traced.yaml"
+  for line in '- --tracing-config-file=/etc/steward/tracing/config.yaml$' 'mountPath: /etc/steward/tracing$' "name: steward-$component-tracing\$" \
+    'endpoint: "otel.example:4317"$' 'samplingRatePerMillion: 5$' 'kind: TracingConfiguration$'; do
+    grep -q -- "$line" "$out/traced.yaml" || fail "tracing of the $component does not render: $line"
+  done
+  [ "$(grep -c -- '--tracing-config-file' "$out/traced.yaml")" = 1 ] || fail "tracing of the $component is not of it alone"
+  traced 6 > "$out/traced-other.yaml"
+  of() { grep -o 'steward.butlerlabs.dev/tracing: .*' "$1"; }
+  [ "$(of "$out/traced.yaml")" != "$(of "$out/traced-other.yaml")" ] || fail "another rate of tracing rolls nothing"
+  refused "$component.tracing.samplingRatePerMillion=5" "spans would go nowhere"
+  refused "$component.tracing.endpoint=http://otel:4317" "does not match pattern"
+  refused "$component.tracing.endpoint=a:1,$component.tracing.samplingRatePerMillion=1000001" "maximum: got"
+done
 
 # helm resolves kinds before the API exists, and these have one writer each.
 for forbidden in '^kind: (TenantControlPlane|DataStore|APIService|CustomResourceDefinition)$' 'caBundle' '^kind: Secret$' 'name: cluster-admin$' 'resourceNames: \[\]'; do

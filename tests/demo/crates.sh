@@ -16,7 +16,7 @@ crates() {
 
 cargo tree --locked --quiet --prefix none --format '{p}' --edges normal,build --package tests --no-default-features \
   | cut -d ' ' -f 1 | sort -u > "$out/lab"
-if grep -xE 'apiservice|storage|apiserver|controller|sqlx|libsqlite3-sys|etcd-client|tonic' "$out/lab" >&2; then
+if grep -xE 'apiservice|storage|apiserver|controller|telemetry|sqlx|libsqlite3-sys|etcd-client|tonic' "$out/lab" >&2; then
   fail "the lab needs the above (tests/Cargo.toml: what only tests need is optional)"
 fi
 

@@ -41,8 +41,15 @@ fn crates_use_each_other_as_drawn() {
     let drawn = BTreeMap::from([
         ("apiservice", BTreeSet::new()),
         ("storage", BTreeSet::new()),
-        ("apiserver", BTreeSet::from(["apiservice", "storage"])),
-        ("controller", BTreeSet::from(["apiservice", "storage"])),
+        ("telemetry", BTreeSet::from(["apiservice"])),
+        (
+            "apiserver",
+            BTreeSet::from(["apiservice", "storage", "telemetry"]),
+        ),
+        (
+            "controller",
+            BTreeSet::from(["apiservice", "storage", "telemetry"]),
+        ),
         (
             "tests",
             BTreeSet::from(["apiserver", "apiservice", "controller", "storage"]),

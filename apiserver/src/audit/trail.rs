@@ -32,6 +32,8 @@ mod latency;
 mod open;
 mod source;
 
+pub use source::addresses;
+
 /// What is known of a request before anything is done for it.
 #[derive(Clone, Copy)]
 pub struct Seen<'a> {

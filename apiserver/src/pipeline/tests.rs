@@ -409,3 +409,40 @@ async fn whoever_leaves_before_the_answer_leaves_a_line() {
         .filter(|line| line.contains("whose client left"));
     assert_eq!(left.count(), 1);
 }
+
+/// R9.4, R9.6: who asks is answered when their time is over, counted from when they came,
+/// whatever is waited for; their place is free then.
+#[tokio::test(start_paused = true)]
+async fn a_request_ends_with_its_deadline_whatever_it_waits_for() {
+    let silent = tower::service_fn(|_: http::Request<kube::client::Body>| {
+        futures::future::pending::<Result<http::Response<kube::client::Body>, std::io::Error>>()
+    });
+    let client = kube::Client::new(silent, "default");
+    let mut context = Arc::into_inner(context(allow)).unwrap();
+    context.authenticator = Authenticator::new(Some(client.clone()), clock());
+    context.authorizer = Authorizer::new(client);
+    let context = Arc::new(context);
+    let timed = async |token: Option<&str>, path: &str| {
+        let mut request = request("GET", path);
+        if let Some(token) = token {
+            let token = format!("Bearer {token}").parse().unwrap();
+            request.headers_mut().insert("authorization", token);
+        }
+        let began = Instant::now();
+        let (code, _, text) = answer(&context, request).await;
+        (code, text, began.elapsed().as_secs())
+    };
+    let late = "Timeout: request did not complete within the allotted timeout";
+    // More than there are places for questions.
+    for _ in 0..250 {
+        for token in [None, Some("a.b.c")] {
+            let path = format!("{WRITABLE}?timeout=2s");
+            let (code, text, took) = timed(token, &path).await;
+            assert_eq!((code, took), (504, 2), "{text}");
+            assert!(text.contains(late), "{text}");
+        }
+    }
+    // With more time than the question has of its own, that is what ends it.
+    let (code, _, took) = timed(None, WRITABLE).await;
+    assert_eq!((code, took), (500, 10));
+}

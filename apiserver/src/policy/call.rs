@@ -177,14 +177,16 @@ impl Peer {
             .into_iter()
             .map(|piece| Ok(Frame::data(piece)))
             .collect();
-        let request = Request::post(url)
+        let mut request = Request::post(url)
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::ACCEPT, "application/json, */*")
             .header(header::USER_AGENT, "steward-apiserver-admission")
             .header(header::CONTENT_LENGTH, length)
             .body(StreamBody::new(stream::iter(pieces)))
             .map_err(|why| why.to_string())?;
+        let span = telemetry::client::begin(&mut request);
         let answered = self.client.request(request).await;
+        let answered = telemetry::client::end(&span, answered);
         answered.map_err(|why| self.words(&why))
     }
 

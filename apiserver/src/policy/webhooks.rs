@@ -21,6 +21,7 @@ use futures::stream::FuturesUnordered;
 use serde::Serialize;
 use serde_json::Value;
 use tokio::time::Instant;
+use tracing::{Instrument, Span, trace_span};
 
 use super::attributes::Attributes;
 use super::call::Unanswered;
@@ -384,7 +385,10 @@ impl Webhooks {
         let left = attributes
             .deadline
             .saturating_duration_since(Instant::now());
-        let answer = hook.endpoint.post(pieces, hook.timeout.min(left)).await;
+        let asking = hook.endpoint.post(pieces, hook.timeout.min(left));
+        let answer = asking
+            .instrument(span(hook, attributes, &uid, mutating))
+            .await;
         let answer = answer.map_err(|why| match why {
             Unanswered::NoClient(why) => unasked(format!("could not get REST client: {why}"), 500),
             Unanswered::Failed(why) => unasked(format!("failed to call webhook: {why}"), 503),
@@ -401,6 +405,23 @@ impl Webhooks {
         }
         Ok(verdict)
     }
+}
+
+/// Of one question, as by Kubernetes (R9.13).
+fn span(hook: &Hook, attributes: &Attributes<'_>, uid: &str, mutating: bool) -> Span {
+    trace_span!(
+        "webhook",
+        otel.name = match mutating {
+            true => "Call mutating webhook",
+            false => "Call validating webhook",
+        },
+        configuration = &*hook.configuration,
+        operation = attributes.operation.as_str(),
+        resource = attributes.resource.plural,
+        subresource = attributes.subresource,
+        UID = uid,
+        webhook = hook.name.as_str(),
+    )
 }
 
 fn read(answer: &[u8], version: Version, uid: &str, mutating: bool) -> Result<Verdict, String> {

@@ -13,6 +13,7 @@ use apiservice::{
 use jiff::SignedDuration;
 use storage::tenancy::{Tenancy, TenancyError};
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use crate::cluster::caches::NamespacedName;
 use crate::context::{Context, Key};
@@ -21,7 +22,7 @@ use crate::datastores::health::{CompactedBy, StoreReport};
 use crate::datastores::{credentials, health};
 use crate::facts::{Measured, Trial};
 use crate::process::observers::pause;
-use crate::process::timing;
+use crate::process::{spans, timing};
 use crate::tenant::backing::{settings, store as place};
 use crate::tenant::pki::{authorities, certificates};
 use crate::tenant::world::{CredentialsFact, StoreProblem, StoreProblemKind};
@@ -35,7 +36,9 @@ pub async fn run(ctx: Arc<Context>, name: String, uid: String) {
     let mut failures = 0;
     let mut compaction = Compaction::default();
     loop {
-        let Some(seen) = look(&ctx, &name, &uid, &mut compaction).await else {
+        let span = spans::round("Probe", spans::STORES, "", &name);
+        let looked = look(&ctx, &name, &uid, &mut compaction).instrument(span);
+        let Some(seen) = looked.await else {
             pause(timing::HEALTH_UNKNOWN, &wake).await;
             continue;
         };

@@ -268,23 +268,21 @@ impl Tenant {
         if bytes.is_some() {
             request = request.header(header::CONTENT_TYPE, content_type);
         }
-        let request = request
+        let mut request = request
             .body(Full::new(bytes.unwrap_or_default()))
             .map_err(|error| failure(Kind::Read, error.to_string()))?;
-        self.sender
-            .clone()
-            .send_request(request)
-            .await
-            .map_err(|error| {
-                let why = self.ended.lock().take();
-                let message = why.unwrap_or_else(|| chain(&error));
-                // With TLS 1.3 a refused client certificate shows only here.
-                if message.contains("fatal alert") {
-                    failure(Kind::Unauthenticated, message)
-                } else {
-                    failure(Kind::Silent, message)
-                }
-            })
+        let span = telemetry::client::begin(&mut request);
+        let answer = self.sender.clone().send_request(request).await;
+        telemetry::client::end(&span, answer).map_err(|error| {
+            let why = self.ended.lock().take();
+            let message = why.unwrap_or_else(|| chain(&error));
+            // With TLS 1.3 a refused client certificate shows only here.
+            if message.contains("fatal alert") {
+                failure(Kind::Unauthenticated, message)
+            } else {
+                failure(Kind::Silent, message)
+            }
+        })
     }
 }
 

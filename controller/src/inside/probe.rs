@@ -10,6 +10,7 @@ use futures::future::Either;
 use jiff::SignedDuration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use crate::cluster::caches::{NamespacedName, Reach};
 use crate::context::{Context, Key};
@@ -21,7 +22,7 @@ use crate::inside::read_write_watch::exercise;
 use crate::inside::ways::{Way, Ways, is_at_fault};
 use crate::process::lanes::Lanes;
 use crate::process::observers::{PROBES, pause};
-use crate::process::timing;
+use crate::process::{spans, timing};
 use crate::tenant::objects::is_paused;
 use crate::tenant::world::{
     Admission, PathFact, ProbeFacts, ProbeFailure, ProbeFailureKind as Kind,
@@ -44,7 +45,8 @@ pub async fn run(ctx: Arc<Context>, name: NamespacedName, uid: String) {
     let mut probe = Probe::default();
     let wake = ctx.facts.tenant(&uid).wake_probe;
     loop {
-        let wait = probe.round(&ctx, &name, &uid).await;
+        let span = spans::round("Probe", spans::TENANTS, &name.namespace, &name.name);
+        let wait = probe.round(&ctx, &name, &uid).instrument(span).await;
         pause(wait, &wake).await;
     }
 }

@@ -118,6 +118,11 @@ impl Metrics {
         let (queue, leading) = (Gauge::default(), Gauge::default());
         let (tenants, data_stores) = (Family::default(), Family::default());
         registry.register(
+            "steward_trace_spans",
+            "Spans by what became of them: exported, failed or dropped",
+            telemetry::spans().clone(),
+        );
+        registry.register(
             "steps",
             "Steps of plans carried out, by result",
             steps.clone(),

@@ -275,7 +275,8 @@ async fn what_the_database_refuses_is_not_acknowledged_and_later_writes_go_on() 
     assert!(directory.path().join(LOCK).exists());
 }
 
-/// Who asked has left; what it held for the write is held until the queue is through.
+/// Who asked has left; what it held for the write is held until the queue is through, and
+/// what has not begun is not done.
 #[tokio::test]
 async fn what_is_held_for_a_write_outlives_its_asker() {
     let opened = fresh().await;
@@ -291,22 +292,54 @@ async fn what_is_held_for_a_write_outlives_its_asker() {
     }
     // The writer had no turn on this thread yet.
     assert!(weak.upgrade().is_some());
-    while opened.store.get("/a").await.unwrap().0.is_none() || weak.upgrade().is_some() {
+    while weak.upgrade().is_some() {
         tokio::task::yield_now().await;
     }
+    assert!(opened.store.get("/a").await.unwrap().0.is_none());
 
     // A deletion is a write.
+    let put = opened.store.put("/a", "1".into(), Expect::Absent).await;
     let room = std::sync::Arc::new(());
     let weak = std::sync::Arc::downgrade(&room);
-    let at = opened.store.get("/a").await.unwrap().0.unwrap().modified;
     {
         let held = crate::Held::new(room);
+        let at = put.unwrap().modified;
         let gone = opened.store.delete_held("/a", at, held);
         assert!(futures::FutureExt::now_or_never(gone).is_none());
     }
     assert!(weak.upgrade().is_some());
-    while opened.store.get("/a").await.unwrap().0.is_some() || weak.upgrade().is_some() {
+    while weak.upgrade().is_some() {
         tokio::task::yield_now().await;
+    }
+    assert!(opened.store.get("/a").await.unwrap().0.is_some());
+}
+
+/// R9.4, R9.6: while the database is held, one write waits in a transaction and others for
+/// it. Those whose askers leave are not done when it is let go of; the others are.
+#[tokio::test]
+async fn a_write_whose_asker_left_is_not_done_later() {
+    let opened = fresh().await;
+    let mut other = options(opened._directory.path()).connect().await.unwrap();
+    let begin = sqlx::query("BEGIN IMMEDIATE");
+    begin.execute(&mut other).await.unwrap();
+    let put = |key: &'static str| opened.store.put(key, "1".into(), Expect::Absent);
+    let leaves = Duration::from_millis(300);
+    let (first, later) = tokio::join!(
+        tokio::time::timeout(leaves, put("/first")),
+        tokio::time::timeout(leaves, put("/later")),
+    );
+    assert!(first.is_err() && later.is_err());
+    let stays = put("/stays");
+    let free = async {
+        tokio::time::sleep(leaves).await;
+        sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    };
+    let (stays, ()) = tokio::join!(stays, free);
+    let stays = stays.unwrap();
+    for (key, there) in [("/first", false), ("/later", false), ("/stays", true)] {
+        let (found, revision) = opened.store.get(key).await.unwrap();
+        assert_eq!(found.is_some(), there, "{key}");
+        assert_eq!(revision, stays.modified);
     }
 }
 

@@ -9,6 +9,8 @@
 //! acknowledged, and the writer reads from the database where it stands before
 //! it goes on: what turns out to be committed is fed to the watchers.
 //!
+//! A write whose asker has left before it was applied is not applied. Afterwards it stands.
+//!
 //! # The write-ahead log
 //! It begins anew by itself in a moment in which nobody reads what is in it. Where there
 //! is always somebody, it is emptied here, which those who look through history hold up:
@@ -32,7 +34,7 @@ use tracing::{error, warn};
 
 use super::{
     ERASE, ERASE_DUE, LOG_BYTES, Looked, Quiet, Shared, database, from_sql, io, read, sealed,
-    to_sql,
+    spans::Steps, to_sql,
 };
 use crate::log::Write;
 use crate::seal::{HEAD, SealError, Sealing, Seals};
@@ -70,8 +72,15 @@ const CHUNK: usize = 512;
 
 type Reply<T> = oneshot::Sender<Result<T, Error>>;
 
+/// A write, and who waits for it.
+struct Waiting {
+    write: Write,
+    steps: Steps,
+    reply: Reply<Change>,
+}
+
 enum Command {
-    Write(Write, Reply<Change>),
+    Write(Waiting),
     /// Set the floor. What lies below is deleted by `Purge` afterwards.
     Floor(Revision, Reply<()>),
     /// Delete some of what lies below the floor; how many rows that was.
@@ -100,7 +109,15 @@ pub struct Handle {
 
 impl Handle {
     pub async fn write(&self, write: Write) -> Result<Change, Error> {
-        self.ask(|reply| Command::Write(write, reply)).await
+        let steps = Steps::begin(&write);
+        self.ask(|reply| {
+            Command::Write(Waiting {
+                write,
+                steps,
+                reply,
+            })
+        })
+        .await
     }
 
     pub async fn compact(&self, below: Revision) -> Result<(), Error> {
@@ -222,7 +239,7 @@ impl Writer {
             let mut writes = Vec::new();
             for command in waiting.drain(..) {
                 match command {
-                    Command::Write(write, reply) => writes.push((write, reply)),
+                    Command::Write(waiting) => writes.push(waiting),
                     other => {
                         self.batch(std::mem::take(&mut writes)).await;
                         self.other(other).await;
@@ -240,14 +257,25 @@ impl Writer {
         }
     }
 
-    async fn batch(&mut self, writes: Vec<(Write, Reply<Change>)>) {
-        if writes.is_empty() {
+    async fn batch(&mut self, mut waiting: Vec<Waiting>) {
+        // Whose asker has left before their turn: nobody would hear of them, and what was
+        // asked may not be wanted any more (R9.4).
+        waiting.retain(|it| !it.reply.is_closed());
+        if waiting.is_empty() {
             return;
         }
-        let (writes, replies): (Vec<_>, Vec<_>) = writes.into_iter().unzip();
+        let (mut writes, mut steps, mut replies) = (Vec::new(), Vec::new(), Vec::new());
+        for it in waiting {
+            writes.push(it.write);
+            steps.push(it.steps);
+            replies.push(it.reply);
+        }
         // Until the values have been dropped, or are those of readers.
         let _held: Vec<_> = writes.iter().map(|write| write.held.clone()).collect();
-        match self.commit(writes).await {
+        let committed = self.commit(writes, &mut steps, &replies).await;
+        // Their time is over before anybody hears of it.
+        drop(steps);
+        match committed {
             Ok(outcomes) => {
                 for change in outcomes.iter().flatten() {
                     self.shared.feed.publish(change.clone());
@@ -267,17 +295,28 @@ impl Writer {
 
     /// Applies writes one after the other in one transaction. The outer error
     /// is that of the transaction, the inner ones are conflicts.
-    async fn commit(&mut self, writes: Vec<Write>) -> Result<Vec<Result<Change, Error>>, Error> {
+    async fn commit(
+        &mut self,
+        writes: Vec<Write>,
+        steps: &mut [Steps],
+        replies: &[Reply<Change>],
+    ) -> Result<Vec<Result<Change, Error>>, Error> {
         let mut revision = self.ready().await?;
         let seals = &self.shared.seals;
         let result = async {
             let connection = self.connection.as_mut().ok_or(Error::Closed)?;
+            steps.iter_mut().for_each(|it| it.transaction(writes.len()));
             let mut transaction = connection
                 .begin_with("BEGIN IMMEDIATE")
                 .await
                 .map_err(database)?;
             let mut outcomes = Vec::with_capacity(writes.len());
-            for write in writes {
+            for (write, reply) in writes.into_iter().zip(replies) {
+                if reply.is_closed() {
+                    // The transaction had to wait, and who asked did not.
+                    outcomes.push(Err(Error::Closed));
+                    continue;
+                }
                 let current = read::current(&mut transaction, seals, &write.key).await?;
                 let outcome = store::change(write, current, revision.next());
                 if let Ok(change) = &outcome {
@@ -289,6 +328,7 @@ impl Writer {
             if revision > self.revision {
                 set_revision(&mut transaction, revision).await?;
             }
+            steps.iter_mut().for_each(Steps::commit);
             transaction.commit().await.map_err(database)?;
             Ok(outcomes)
         }
@@ -298,7 +338,7 @@ impl Writer {
 
     async fn other(&mut self, command: Command) {
         match command {
-            Command::Write(write, reply) => self.batch(vec![(write, reply)]).await,
+            Command::Write(waiting) => self.batch(vec![waiting]).await,
             Command::Floor(below, reply) => {
                 let _ = reply.send(self.floor(below).await);
             }

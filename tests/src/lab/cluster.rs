@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cgroup::Cgroup;
 use super::command;
-use super::control_plane;
+use super::control_plane::{self, Told};
 use super::directories::{Directories, RunDirectory};
 use super::error::{Doing, Error, Result};
 use super::network::{self, Addresses};
@@ -65,25 +65,42 @@ impl Lab {
     /// The text of an error names the program that failed, shows the end of
     /// its log and says where the logs are kept.
     pub async fn start(level: Level) -> Result<Self> {
-        Self::start_audited(level, control_plane::AUDIT_POLICY).await
+        Self::start_told(level, Told::default()).await
     }
 
     /// The same, with a policy of its audit log (`audit.k8s.io/v1`).
     pub async fn start_audited(level: Level, audit_policy: &str) -> Result<Self> {
+        let told = Told {
+            audit_policy,
+            ..Told::default()
+        };
+        Self::start_told(level, told).await
+    }
+
+    /// The same, with a TracingConfiguration of kube-apiserver.
+    pub async fn start_traced(level: Level, tracing: &str) -> Result<Self> {
+        let told = Told {
+            tracing: Some(tracing),
+            ..Told::default()
+        };
+        Self::start_told(level, told).await
+    }
+
+    async fn start_told(level: Level, told: Told<'_>) -> Result<Self> {
         let name = hex::encode(&uuid::Uuid::new_v4().as_bytes()[..4]);
         let say = &mut |line: &str| tracing::info!("{line}");
-        Self::start_as(&name, level, audit_policy, say).await
+        Self::start_as(&name, level, told, say).await
     }
 
     /// Starts a cluster called `name`.
     pub async fn start_named(name: &str, level: Level, say: &mut dyn FnMut(&str)) -> Result<Self> {
-        Self::start_as(name, level, control_plane::AUDIT_POLICY, say).await
+        Self::start_as(name, level, Told::default(), say).await
     }
 
     async fn start_as(
         name: &str,
         level: Level,
-        audit_policy: &str,
+        told: Told<'_>,
         say: &mut dyn FnMut(&str),
     ) -> Result<Self> {
         let directories = Directories::from_environment()?;
@@ -98,7 +115,7 @@ impl Lab {
             record::raise_limits(&directories, &lock)?;
             record
         };
-        match Self::assemble(directories.clone(), record, audit_policy, say).await {
+        match Self::assemble(directories.clone(), record, told, say).await {
             Ok(lab) => Ok(lab),
             Err(error) => {
                 let kept = record::keep_logs(&directories, name);
@@ -261,7 +278,7 @@ impl Lab {
     async fn assemble(
         directories: Directories,
         record: Record,
-        audit_policy: &str,
+        told: Told<'_>,
         say: &mut dyn FnMut(&str),
     ) -> Result<Self> {
         let directory = directories.run(&record.name);
@@ -287,11 +304,11 @@ impl Lab {
         };
         let address = (addresses.node(), control_plane::ETCD_PORT).into();
         control_plane::wait_for_port(&etcd, address, Duration::from_secs(30)).await?;
-        let api_server = start(control_plane::audited_api_server(
+        let api_server = start(control_plane::told_api_server(
             &directories,
             &directory,
             addresses,
-            audit_policy,
+            told,
         )?)?;
         // Both keep trying until the API server answers, and are warm by then.
         let mut manager = start(control_plane::controller_manager(

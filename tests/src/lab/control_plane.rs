@@ -60,18 +60,42 @@ pub fn api_server(
     directory: &RunDirectory,
     addresses: Addresses,
 ) -> Result<Program> {
-    audited_api_server(directories, directory, addresses, AUDIT_POLICY)
+    told_api_server(directories, directory, addresses, Told::default())
 }
 
-/// The same with this policy of its audit log.
-pub(crate) fn audited_api_server(
+/// What kube-apiserver tells of requests.
+#[derive(Clone, Copy)]
+pub(crate) struct Told<'a> {
+    /// The policy of its audit log.
+    pub audit_policy: &'a str,
+    /// A TracingConfiguration, if it makes spans.
+    pub tracing: Option<&'a str>,
+}
+
+impl Default for Told<'_> {
+    fn default() -> Self {
+        Self {
+            audit_policy: AUDIT_POLICY,
+            tracing: None,
+        }
+    }
+}
+
+/// The same, which tells this of requests.
+pub(crate) fn told_api_server(
     directories: &Directories,
     directory: &RunDirectory,
     addresses: Addresses,
-    audit_policy: &str,
+    told: Told<'_>,
 ) -> Result<Program> {
     let policy = directory.configuration().join("audit-policy.yaml");
-    directories::write(&policy, audit_policy)?;
+    directories::write(&policy, told.audit_policy)?;
+    let mut tracing = Vec::new();
+    if let Some(configuration) = told.tracing {
+        let file = directory.configuration().join("tracing.yaml");
+        directories::write(&file, configuration)?;
+        tracing.push(flag(("tracing-config-file", file.display().to_string())));
+    }
     let pki = |name: &str| directory.pki().join(name).display().to_string();
     let node = addresses.node();
     let flags = [
@@ -122,7 +146,9 @@ pub(crate) fn audited_api_server(
         ),
         ("audit-log-maxsize", "500".into()),
     ];
-    Ok(kubernetes(directories, "kube-apiserver").args(flags.map(flag)))
+    Ok(kubernetes(directories, "kube-apiserver")
+        .args(flags.map(flag))
+        .args(tracing))
 }
 
 /// kube-controller-manager with all controllers that need no cloud.

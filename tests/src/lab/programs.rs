@@ -154,6 +154,19 @@ pub static METADATA: GoProgram = GoProgram {
     expected: Duration::from_secs(60),
 };
 
+/// A receiver of traces, OTLP over gRPC, that writes what it is given into a file.
+pub static COLLECTOR: GoProgram = GoProgram {
+    name: "collector",
+    links: &[],
+    package: ".",
+    module: "go.opentelemetry.io/proto/otlp",
+    variables: &[],
+    go_mod: source!("collector", "go.mod"),
+    go_sum: source!("collector", "go.sum"),
+    main: Some(source!("collector", "main.go")),
+    expected: Duration::from_secs(40),
+};
+
 /// What Kubernetes makes of updates and applied configurations, to compare ours with; no
 /// part of a cluster either.
 pub static MANAGED_FIELDS: GoProgram = GoProgram {
@@ -475,7 +488,7 @@ mod tests {
 
     #[test]
     fn every_program_has_a_version() {
-        let of_tests = [&INFORMER, &MANAGED_FIELDS, &KINE, &NATS];
+        let of_tests = [&INFORMER, &COLLECTOR, &MANAGED_FIELDS, &KINE, &NATS];
         let clients = [&FLUX, &ARGO_CD, &CONTROLLER_RUNTIME, &HELM_4];
         for program in ALL.into_iter().chain(of_tests).chain(clients) {
             assert!(program.version().starts_with('v'), "{}", program.name);

@@ -301,7 +301,7 @@ async fn a_batch_of_events_is_bounded_in_bytes() {
 }
 
 /// A client that leaves in the middle of its write: what it reserved counts until the
-/// store is through with the value, and is then what is stored.
+/// store is through with the value, which is not stored if that had not begun.
 #[tokio::test]
 async fn a_write_whose_client_left_keeps_its_room() {
     let world = World::sqlite().await;
@@ -321,7 +321,7 @@ async fn a_write_whose_client_left_keeps_its_room() {
         tokio::task::yield_now().await;
     }
     let stored = registry.store.get("/tenantcontrolplanes/n/a").await;
-    assert!(stored.unwrap().0.is_some());
+    assert!(stored.unwrap().0.is_none());
 }
 
 /// A list that nobody reads keeps the states of its time, and each that was replaced
