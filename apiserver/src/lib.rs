@@ -45,6 +45,8 @@ pub mod serving_pair;
 pub mod status;
 pub mod store_guard;
 pub mod subresource;
+#[cfg(test)]
+mod sums;
 pub mod table;
 pub mod taking;
 pub mod target;
