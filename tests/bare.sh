@@ -13,12 +13,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 work=${STEWARD_BARE_DIR:-/var/tmp/steward-bare}
 root=$work/root
-# What decides whether a bare machine does.
-inputs=(Makefile Cargo.toml Cargo.lock {apiserver,apiservice,controller,storage,tests}/Cargo.toml
-  .cargo/config.toml storage/build tests/preflight.sh tests/bare.sh)
+# What decides whether a bare machine does, as it is committed: that is what is cloned
+# below, whatever lies in the work tree.
+committed() {
+  git ls-tree -r HEAD | grep -E $'\t(Makefile|Cargo.lock|([a-z]+/)?Cargo.toml|\\.cargo/config.toml|storage/build/.*|tests/(preflight|bare).sh)$'
+}
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/steward-lab
-# As they are committed: what is cloned below, whatever lies in the work tree.
-committed() { git ls-tree -r HEAD -- "${inputs[@]}"; }
 stamp=$cache/bare-$(committed | sha256sum | cut -c 1-16)
 
 say() { echo "bare: $1"; }

@@ -13,6 +13,9 @@ use crate::kubeconfig;
 use crate::object::MAX_STORED;
 use crate::quota::Bounds;
 
+/// The longest delay of the end, in seconds (R9.7).
+pub const MAX_SHUTDOWN_DELAY: u64 = 20;
+
 /// Steward's API server: serves steward.butlerlabs.dev behind the aggregation layer.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "steward-apiserver", version, about)]
@@ -76,7 +79,8 @@ pub struct Args {
     /// Objects in one namespace.
     #[arg(long, default_value_t = Bounds::default().objects_per_namespace)]
     pub max_objects_per_namespace: u64,
-    /// Bytes of all objects. They are held in memory: a third of its limit is right.
+    /// Bytes of all objects. They are held in memory, beside 1,120 MiB that everything else
+    /// comes to when all of its bounds are reached.
     #[arg(long, default_value_t = Bounds::default().bytes)]
     pub max_bytes: u64,
     /// Bytes of the objects in one namespace.
@@ -100,8 +104,9 @@ pub struct Args {
     #[arg(long, default_value_t = 86_400, value_parser = clap::value_parser!(u32).range(60..))]
     pub join_token_max_seconds: u32,
     /// Seconds between a failing /readyz and the end of accepting connections. With one
-    /// replica they only lengthen the gap; with several they make rolls seamless.
-    #[arg(long, default_value_t = 0)]
+    /// replica they only lengthen the gap; with several they make rolls seamless. At most 20,
+    /// so that the whole end fits in the chart's terminationGracePeriodSeconds.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=MAX_SHUTDOWN_DELAY))]
     pub shutdown_delay_seconds: u64,
     /// EncryptionConfiguration (apiserver.config.k8s.io/v1) that says how objects are
     /// encrypted on disk; without it they are not.
@@ -219,5 +224,6 @@ mod tests {
         assert!(args.tenant_namespaces().is_empty());
         assert!(Args::try_parse_from(["x", "--kubeconfig-max-seconds=599"]).is_err());
         assert!(Args::try_parse_from(["x", "--join-token-max-seconds=59"]).is_err());
+        assert!(Args::try_parse_from(["x", "--shutdown-delay-seconds=21"]).is_err());
     }
 }

@@ -44,7 +44,7 @@ const ANONYMOUS: &str = "system:anonymous";
 const UID_ATTRIBUTE: &str = "1.3.6.1.4.1.57683.2";
 const CREDENTIAL_ID: &str = "authentication.kubernetes.io/credential-id";
 const TOKEN_LIFETIME: Duration = Duration::from_secs(10);
-const TOKEN_CAPACITY: usize = 4096;
+pub(crate) const TOKEN_CAPACITY: usize = 4096;
 /// Tokens that were valid within this time are asked about again without being counted.
 const GOOD_LIFETIME: Duration = Duration::from_secs(3600);
 /// How many reviews are under way for sources that have sent too many tokens that were

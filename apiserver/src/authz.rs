@@ -27,7 +27,7 @@ use crate::status::{Failure, Subject};
 use crate::target::{ResourcePath, Target, Verb};
 
 const LIFETIME: Duration = Duration::from_secs(10);
-const CAPACITY: usize = 8192;
+pub(crate) const CAPACITY: usize = 8192;
 /// May do everything, without a question (R1.28).
 const MASTERS: &str = "system:masters";
 /// Open to all, so that probes need no credentials (R2.33).

@@ -15,7 +15,7 @@
 //! The ring is short. Who falls out of it, or starts from before it, is served
 //! from the store's history until caught up (`registry/watch.rs`).
 
-mod frames;
+pub(crate) mod frames;
 mod item;
 mod labels;
 mod own_writes;
@@ -43,7 +43,7 @@ use crate::status::Failure;
 
 /// Most events in the ring, and most bytes that they keep from being freed.
 const MAX_EVENTS: usize = 4096;
-const MAX_BYTES: usize = 32 * 1024 * 1024;
+pub(crate) const MAX_BYTES: usize = 32 * 1024 * 1024;
 /// Bytes of objects that a watcher takes from the ring at a time, or one event.
 const BATCH_BYTES: usize = 1024 * 1024;
 /// Pause before the store is asked again after a failure.
@@ -508,3 +508,6 @@ impl Cache {
         Batch::Events(events, state.revision.max(position))
     }
 }
+
+#[cfg(test)]
+mod tests;

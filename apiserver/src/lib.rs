@@ -47,6 +47,8 @@ pub mod spans;
 pub mod status;
 pub mod store_guard;
 pub mod subresource;
+#[cfg(test)]
+mod sums;
 pub mod table;
 pub mod taking;
 pub mod target;

@@ -29,9 +29,9 @@ pub const HEADER_READ: Duration = Duration::from_secs(32);
 
 /// Bytes that bodies under way may take, and the trees of values that are made of them
 /// ([`weight`]).
-const WORK: usize = 96 * 1024 * 1024;
+pub(crate) const WORK: usize = 96 * 1024 * 1024;
 /// The same of stored objects that are read as trees of values, or made anew.
-const STORED: usize = 64 * 1024 * 1024;
+pub(crate) const STORED: usize = 64 * 1024 * 1024;
 /// What is held of a document beside its tree, in its own size: a buffer that grows doubles,
 /// and what is stored is written anew.
 const RAW: usize = 2;
@@ -49,7 +49,7 @@ const SYSTEM_WAIT: Duration = Duration::from_secs(2);
 /// Between its looks.
 const LOOK: Duration = Duration::from_millis(20);
 /// Watches that are open.
-const WATCHES: usize = 2_000;
+pub(crate) const WATCHES: usize = 2_000;
 /// Requests whose bodies are awaited. They hold no other place, and have headers.
 const BODIES: usize = 400;
 /// Questions to the cluster about callers' rights.
@@ -105,7 +105,7 @@ pub type Slot = Option<Hold>;
 
 /// Users of the control plane that must get through whatever others do: without them
 /// nothing is cleaned up, and no namespace is ever gone.
-const CONTROLLERS: [&str; 3] = [
+pub(crate) const CONTROLLERS: [&str; 3] = [
     "system:kube-controller-manager",
     "system:serviceaccount:kube-system:generic-garbage-collector",
     "system:serviceaccount:kube-system:namespace-controller",
@@ -470,6 +470,8 @@ mod tests {
             "{counts:?}"
         );
         limits.enter(&user("new", "g"), Need::Read).unwrap();
+        // Writes have places of their own.
+        assert_eq!(fill(&limits, &user("u", "g"), Need::Write).len(), 200 / 8);
     }
 
     #[test]
@@ -499,8 +501,15 @@ mod tests {
             }
         }
         let ours = "system:serviceaccount:s:steward-controller";
-        let collector = "system:serviceaccount:kube-system:generic-garbage-collector";
-        for name in [ours, collector] {
+        let all = [
+            ours,
+            "system:serviceaccount:kube-system:generic-garbage-collector",
+            "system:serviceaccount:kube-system:namespace-controller",
+            "system:kube-controller-manager",
+        ];
+        assert_eq!(limits.system.len(), all.len());
+        for name in all {
+            assert!(limits.is_exempt(&user(name, "g")), "{name}");
             limits.enter(&user(name, "g"), Need::Read).unwrap();
             limits.enter(&user(name, "g"), Need::Write).unwrap();
         }
@@ -535,6 +544,23 @@ mod tests {
             failure.to_string(),
             "Request entity too large: limit is 3145728"
         );
+    }
+
+    #[tokio::test]
+    async fn copies_count_as_stored_objects() {
+        let limits = Limits::new(1, 1, "s");
+        let (a, b) = (user("a", "g"), user("b", "g"));
+        let text = heavy(weight::TREE - 1_000_000);
+        let object: Value = serde_json::from_str(&text).unwrap();
+        let held = limits.copies(&a, [&object]).await.unwrap();
+        let refused = limits.copies(&a, [&object]).await.unwrap_err();
+        assert_eq!(refused.retry_after(), Some(1));
+        let stored = limits.decode(&a, text.as_bytes()).await.unwrap_err();
+        assert_eq!(stored.retry_after(), Some(1));
+        limits.copies(&b, [&object]).await.unwrap();
+        drop(held);
+        limits.decode(&a, text.as_bytes()).await.unwrap();
+        assert!(limits.stored.is_unused());
     }
 
     /// It is what they take once they are read that is shared, however short they are.

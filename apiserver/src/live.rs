@@ -17,7 +17,7 @@ use bytes::Bytes;
 use tokio::sync::Notify;
 
 /// Bytes that answers may keep alive, beside what the cache holds.
-const SPARE: usize = 64 * 1024 * 1024;
+pub(crate) const SPARE: usize = 64 * 1024 * 1024;
 
 /// See the module. Clones share it.
 #[derive(Clone, Debug)]

@@ -23,7 +23,7 @@ use crate::reviews;
 const ARRIVAL: Duration = Duration::from_millis(50);
 const LOOKUP: Duration = Duration::from_secs(5);
 /// Bytes of labels that are kept, of all namespaces and of one.
-const LABELS: usize = 16 * 1024 * 1024;
+pub(crate) const LABELS: usize = 16 * 1024 * 1024;
 const LABELS_OF_ONE: usize = 64 * 1024;
 
 /// Labels of a namespace.
@@ -256,5 +256,41 @@ fn state_of(namespace: &Namespace) -> State {
         State::Terminating
     } else {
         State::Active
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labelled(name: &str, bytes: usize) -> Namespace {
+        let labels = [("k".to_owned(), "x".repeat(bytes - 1))];
+        let mut namespace = Namespace::default();
+        namespace.metadata.name = Some(name.to_owned());
+        namespace.metadata.labels = Some(labels.into());
+        namespace
+    }
+
+    /// What is not kept is asked for when it is needed; that there is such a namespace is
+    /// known all the same.
+    #[test]
+    fn labels_are_kept_within_bounds() {
+        let mut all = All::default();
+        let kept = |all: &All, name: &str| all.by_name[name].labels.is_some();
+        all.set(&labelled("large", LABELS_OF_ONE + 1));
+        assert!(!kept(&all, "large"));
+        let count = LABELS / LABELS_OF_ONE;
+        for n in 0..count {
+            all.set(&labelled(&format!("n{n}"), LABELS_OF_ONE));
+        }
+        assert_eq!(all.bytes, LABELS);
+        all.set(&labelled("one more", 1));
+        assert!(!kept(&all, "one more") && kept(&all, "n0"));
+        // Another state of one takes the place of its last.
+        all.set(&labelled("n0", 1));
+        all.set(&labelled("one more", 1));
+        assert!(kept(&all, "one more"));
+        all.remove("n0");
+        assert_eq!(all.bytes, (count - 1) * LABELS_OF_ONE + 1);
     }
 }

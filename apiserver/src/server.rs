@@ -56,35 +56,53 @@ use crate::subresource::migrate::Chooser;
 use crate::taking::{Taken, Unread};
 use crate::tls::{self, Serving};
 
-/// From the connection to the end of the TLS handshake.
-const HANDSHAKE: Duration = Duration::from_secs(10);
-/// From there to the first request.
-const FIRST_REQUEST: Duration = Duration::from_secs(15);
-/// How long a connection stays open on which nothing is asked.
-const IDLE: Duration = Duration::from_secs(180);
+/// How long a connection may be of no use.
+#[derive(Clone, Copy, Debug)]
+struct Deadlines {
+    /// From the connection to the end of the TLS handshake.
+    handshake: Duration,
+    /// From there to the first request.
+    first_request: Duration,
+    /// How long it stays open on which nothing is asked.
+    idle: Duration,
+    /// Between pings.
+    ping: Duration,
+    /// Within which one is to be answered.
+    pong: Duration,
+}
+
+const DEADLINES: Deadlines = Deadlines {
+    handshake: Duration::from_secs(10),
+    first_request: Duration::from_secs(15),
+    idle: Duration::from_secs(180),
+    ping: Duration::from_secs(30),
+    pong: Duration::from_secs(15),
+};
 /// How long connections may finish after they were told to: a write that has begun
 /// may take [`limits::WRITE`]. With the rest of the end it fits in the
 /// `terminationGracePeriodSeconds` of the chart.
 const GRACE: Duration = Duration::from_secs(35);
 /// And then they are cut.
 const CUT: Duration = Duration::from_secs(1);
+/// How long the store takes to close in order: what the writer has begun, and the write-ahead
+/// log.
+#[cfg(test)]
+const CLOSING: Duration = Duration::from_secs(5);
 /// How long a connection may finish whose place another needs.
 const DISPLACED: Duration = Duration::from_secs(5);
 const OPEN_AGAIN: Duration = Duration::from_secs(2);
-const PING: Duration = Duration::from_secs(30);
-const PONG: Duration = Duration::from_secs(15);
 /// What a client may send ahead on a stream, and in a frame, on a connection of the front
 /// proxy.
 const STREAM_WINDOW: u32 = 256 * 1024;
 /// For all streams of such a connection together: kube-apiserver sends every user's bodies
 /// over one.
-const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
+pub(crate) const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 /// The same of any other connection, of which strangers may have many.
-const OTHERS_WINDOW: u32 = 64 * 1024;
+pub(crate) const OTHERS_WINDOW: u32 = 64 * 1024;
 const OTHERS_FRAME: u32 = 16 * 1024;
 /// How much hyper buffers of an answer, on a connection of the front proxy and on any
 /// other; these bytes are no longer counted.
-const SEND_BUFFER: [usize; 2] = [64 * 1024, 16 * 1024];
+pub(crate) const SEND_BUFFER: [usize; 2] = [64 * 1024, 16 * 1024];
 /// Headers of one request, from the front proxy and from everybody else. They are kept
 /// until it is known who asks.
 const HEADER_BYTES: [u32; 2] = [256 * 1024, 64 * 1024];
@@ -129,6 +147,7 @@ pub struct Running {
 struct Door {
     acceptor: TlsAcceptor,
     serving: Arc<Serving>,
+    deadlines: Deadlines,
     /// HTTP/2 streams of one connection.
     streams: u32,
     /// Connections that shake hands. A source that has too many of them gives up its
@@ -161,6 +180,7 @@ pub async fn start(args: &Args, client: kube::Client, clock: Clock) -> Result<Ru
     let door = Door {
         acceptor: TlsAcceptor::from(tls::config(serving.clone())?),
         serving: serving.clone(),
+        deadlines: DEADLINES,
         streams: args.http2_max_streams_per_connection,
         handshakes: Pool::places(args.max_connections / 4).renewing(),
         connections: Pool::places(args.max_connections),
@@ -417,7 +437,7 @@ async fn serve(
         door.serving.installed().await;
         door.acceptor.accept(socket).await
     };
-    let handshake = tokio::time::timeout(HANDSHAKE, handshake);
+    let handshake = tokio::time::timeout(door.deadlines.handshake, handshake);
     let displaced = place.ended();
     let handshake = displaced.run_until_cancelled(handshake);
     let stream = match drain.run_until_cancelled(handshake).await {
@@ -465,7 +485,7 @@ async fn serve(
             }))
         }
     });
-    let builder = builder(shared, door.streams);
+    let builder = builder(shared, door.streams, door.deadlines);
     let mut connection =
         std::pin::pin!(builder.serve_connection(TokioIo::new(Lingering::new(stream)), service));
     tokio::select! {
@@ -495,7 +515,7 @@ async fn serve(
             }
             return;
         }
-        () = activity.quiet() => {
+        () = activity.quiet(door.deadlines) => {
             tracing::debug!(%source, "closing an idle connection");
             // Whoever has not said anything yet would not hear of a graceful end.
             if !activity.began() {
@@ -548,16 +568,19 @@ impl Activity {
     }
 
     /// Comes back when the connection has been of no use for too long.
-    async fn quiet(&self) {
+    async fn quiet(&self, deadlines: Deadlines) {
         loop {
             let (open, began, since) = {
                 let requests = self.0.lock();
                 (requests.open, requests.began, requests.since)
             };
-            let limit = if began { IDLE } else { FIRST_REQUEST };
+            let limit = match began {
+                true => deadlines.idle,
+                false => deadlines.first_request,
+            };
             let end = since + limit;
             if open > 0 {
-                tokio::time::sleep(IDLE).await;
+                tokio::time::sleep(deadlines.idle).await;
             } else if Instant::now() >= end {
                 return;
             } else {
@@ -609,7 +632,7 @@ fn log_end(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
 
 /// HTTP as R4.11 has it. A connection of the front proxy carries requests of all users:
 /// what one of them does must not end it.
-fn builder(shared: bool, streams: u32) -> auto::Builder<TokioExecutor> {
+fn builder(shared: bool, streams: u32, deadlines: Deadlines) -> auto::Builder<TokioExecutor> {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     let headers = HEADER_BYTES[usize::from(!shared)];
     builder
@@ -622,8 +645,8 @@ fn builder(shared: bool, streams: u32) -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .max_header_list_size(headers)
         .max_send_buf_size(SEND_BUFFER[usize::from(!shared)])
-        .keep_alive_interval(PING)
-        .keep_alive_timeout(PONG);
+        .keep_alive_interval(deadlines.ping)
+        .keep_alive_timeout(deadlines.pong);
     match shared {
         true => http2
             .max_concurrent_streams(streams)

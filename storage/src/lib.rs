@@ -26,6 +26,7 @@ pub mod compact;
 #[cfg(test)]
 mod conformance;
 mod error;
+pub mod failing;
 mod log;
 pub mod memory;
 #[cfg(test)]
@@ -40,4 +41,4 @@ mod watch;
 pub use error::Error;
 pub use log::{Change, Entry, Expect, Held, Identity, PAGE_BYTES, Page, REPLAY_BYTES, Revision};
 pub use store::Store;
-pub use watch::{Watch, WatchItem};
+pub use watch::{RING_BYTES, Watch, WatchItem};

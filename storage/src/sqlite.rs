@@ -41,6 +41,8 @@ use crate::seal::{Sealing, Seals};
 use crate::watch::Feed;
 use crate::{Change, Entry, Error, Identity, Page, Revision, Store};
 
+#[cfg(test)]
+mod faults;
 mod read;
 mod schema;
 mod sealed;
@@ -68,6 +70,10 @@ const ERASE: (&str, &str) = ("secure_delete", "ON");
 /// before may still be in the files.
 const ERASE_DUE: &str = "erase";
 const READERS: u32 = 4;
+/// KiB of pages that each connection keeps.
+const CACHED_KIB: usize = 8 * 1024;
+/// Bytes of pages that readers and the writer keep.
+pub const CACHED_BYTES: usize = (READERS as usize + 1) * CACHED_KIB * 1024;
 /// Of them, those that may be looking through history.
 const HISTORIANS: usize = 2;
 /// Of these, those that may be reading older states: watches go on beside them.
@@ -192,6 +198,9 @@ struct Shared {
     directory: PathBuf,
     /// Held until the writer is done too; taken out by `close`.
     lock: Mutex<Option<File>>,
+    /// What the disk is to do next.
+    #[cfg(test)]
+    faults: faults::Faults,
 }
 
 impl Shared {
@@ -236,6 +245,8 @@ impl Sqlite {
             rewritten: AtomicU64::new(0),
             directory: directory.to_owned(),
             lock: Mutex::new(Some(lock)),
+            #[cfg(test)]
+            faults: faults::Faults::default(),
         });
         let writer = writer::start(Arc::clone(&shared), connection, options);
         Ok(Sqlite {
@@ -399,8 +410,7 @@ fn options(directory: &Path) -> SqliteConnectOptions {
         .busy_timeout(BUSY)
         .row_buffer_size(1024)
         .pragma("journal_size_limit", LOG_BYTES.to_string())
-        // Cached pages of each connection: 16 MiB.
-        .pragma("cache_size", "-16384")
+        .pragma("cache_size", format!("-{CACHED_KIB}"))
         .disable_statement_logging()
 }
 

@@ -32,6 +32,11 @@ impl Store {
         }
     }
 
+    /// What is below it.
+    pub(crate) fn log(&self) -> &Arc<dyn Log> {
+        &self.log
+    }
+
     /// The same store, for one who keeps up a cache of it: to look through history it waits
     /// for nobody else who does, and only one such read is under way at a time.
     pub fn feeder(&self) -> Self {
@@ -219,11 +224,6 @@ impl Store {
     pub async fn close(&self) {
         self.log.feed().close();
         self.log.close().await;
-    }
-
-    #[cfg(test)]
-    pub(crate) fn log(&self) -> &dyn Log {
-        &*self.log
     }
 
     pub(crate) async fn bounds(&self) -> Result<Bounds, Error> {

@@ -34,7 +34,7 @@ use crate::{Change, Error, Revision};
 /// How many changes the feed holds for readers that are not keeping up, and how many
 /// bytes of values they may carry.
 const RING: usize = 4096;
-const RING_BYTES: usize = 16 * 1024 * 1024;
+pub const RING_BYTES: usize = 16 * 1024 * 1024;
 
 /// How many changes a reader may be behind before it is cut.
 pub(crate) const MAX_BEHIND: u64 = 16 * 1024;

@@ -40,7 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two lines about a collector that takes nothing.
 const QUIET: Duration = Duration::from_secs(60);
 /// How long the last spans may take.
-const FAREWELL: Duration = Duration::from_secs(3);
+pub const FAREWELL: Duration = Duration::from_secs(3);
 
 /// What became of spans.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -19,6 +19,12 @@ done < <(find docs/src -name '*.md' ! -name SUMMARY.md)
 while IFS= read -r word; do
   grep -qF "\`$word\`" docs/src/reference/conditions.md || { echo "docs: conditions.md does not explain $word" >&2; bad=1; }
 done < <(sed '/#\[cfg(test)\]/,$d' apiservice/src/condition.rs | grep -oE '"[A-Z][A-Za-z]+"' | tr -d '"' | sort -u | grep -vxE 'True|False')
+# Every test that a bound names is there. Names of metrics are not those of tests.
+while IFS= read -r name; do
+  echo "docs: limits.md names a test that there is not: $name" >&2; bad=1
+done < <(comm -23 \
+  <(grep -oE '`[a-z0-9]+(_[a-z0-9]+){2,}`' docs/src/explanation/limits.md | tr -d '`' | grep -vE '^(steward|apiserver)_' | sort -u) \
+  <(grep -rhoE --include='*.rs' 'fn [a-z0-9_]+' apiserver apiservice storage controller tests | cut -c4- | sort -u))
 # Every requirement of the wire contract has a test, or a reason why not.
 tests/contract/coverage.sh --check || bad=1
 [ "$bad" = 0 ] && echo "docs: links, table of contents and conditions are in order"

@@ -13,7 +13,7 @@ use crate::protobuf;
 /// Bytes of one body; of a larger one nothing is kept. The largest request has as many.
 pub const MOST: usize = crate::limits::BODY;
 /// Bytes of all bodies that are kept for events which are not made yet.
-const ALL: usize = 16 * 1024 * 1024;
+pub(crate) const ALL: usize = 16 * 1024 * 1024;
 /// Levels of a body: those that the decoder reads.
 const LEVELS: usize = 127;
 

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use crate::accept::{Encoding, Shape};
 
 /// Bytes of frames that are kept.
-const MAX_BYTES: usize = 4 * 1024 * 1024;
+pub(crate) const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// And how many, however small.
 const MAX_FRAMES: usize = 4096;
 

@@ -5,6 +5,9 @@ use crate::authz::{Attributes, Decision};
 use crate::namespaces::Namespaces;
 use crate::registry::Clock;
 
+mod objects;
+mod places;
+
 const OURS: &str = "/apis/steward.butlerlabs.dev/v1alpha1";
 const WRITABLE: &str =
     "/apis/steward.butlerlabs.dev/v1alpha1/namespaces/default/tenantcontrolplanes";

@@ -33,7 +33,7 @@ pub const ANSWER: usize = 3 * 1024 * 1024;
 /// Bytes of an answer that need no room of those that all share.
 pub const SMALL: usize = 64 * 1024;
 /// Bytes of large answers on their way.
-const LARGE: usize = 48 * 1024 * 1024;
+pub(crate) const LARGE: usize = 24 * 1024 * 1024;
 /// Large answers of one webhook on their way.
 const ONES: usize = 2;
 /// Requests that one webhook is asked by at a time.

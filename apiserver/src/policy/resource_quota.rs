@@ -42,7 +42,7 @@ const QUOTAS: usize = 500;
 /// How many are read at a time.
 const PAGE: u32 = 5;
 /// Bytes of those that count our objects, as they are written.
-const BYTES: usize = 4 * 1024 * 1024;
+pub(crate) const BYTES: usize = 4 * 1024 * 1024;
 
 /// See the module.
 pub struct ResourceQuotas {

@@ -28,7 +28,7 @@ use crate::reviews;
 /// Configurations of one kind that are kept.
 const MOST: usize = 5_000;
 /// Bytes of them: as they are written, and their expressions as trees.
-const BYTES: usize = 48 * 1024 * 1024;
+pub(crate) const BYTES: usize = 48 * 1024 * 1024;
 /// Bytes of the tree of an expression for each byte of its text, at most about. Most have far
 /// fewer: a name or a text is one node, whatever its length.
 const TREE: usize = 128;

@@ -118,9 +118,14 @@ fn ends(why: String) -> String {
     format!("{}{end}", apiservice::told::cut(why, MOST))
 }
 
+/// Evaluations at a time at most: each may take [`super::cel::MEMORY`], however large the
+/// machine is.
+pub(crate) const AT_ONCE: usize = 4;
 /// Evaluations at a time: each takes a processor.
-static PLACES: LazyLock<Semaphore> =
-    LazyLock::new(|| Semaphore::new(std::thread::available_parallelism().map_or(1, usize::from)));
+static PLACES: LazyLock<Semaphore> = LazyLock::new(|| {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    Semaphore::new(processors.min(AT_ONCE))
+});
 
 /// Evaluates a policy, or the conditions of a webhook, while other tasks of this worker of the runtime go on elsewhere.
 ///

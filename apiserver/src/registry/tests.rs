@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests start tasks themselves")]
 
 mod decodable;
+mod failing;
 pub(crate) mod harness;
 mod ownership;
 mod protobuf;

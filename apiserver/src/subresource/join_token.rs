@@ -13,7 +13,7 @@ mod asked;
 mod revoked;
 mod secret;
 mod table;
-mod talk;
+pub(crate) mod talk;
 
 use std::sync::Arc;
 

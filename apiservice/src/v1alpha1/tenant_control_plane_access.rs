@@ -314,3 +314,6 @@ impl Sources {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

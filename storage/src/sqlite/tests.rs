@@ -31,6 +31,7 @@ async fn fresh() -> Opened {
 
 crate::conformance::suite!(fresh());
 
+mod faults;
 mod seals;
 
 /// The same with values that are encrypted.

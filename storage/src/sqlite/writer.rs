@@ -7,7 +7,8 @@
 //! # Guarantees
 //! Commit, then feed, then answer. If a commit fails, nobody in it is
 //! acknowledged, and the writer reads from the database where it stands before
-//! it goes on: what turns out to be committed is fed to the watchers.
+//! it goes on, and within a second if it can: what turns out to be committed is fed to the
+//! watchers.
 //!
 //! A write whose asker has left before it was applied is not applied. Afterwards it stands.
 //!
@@ -32,6 +33,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tracing::{error, warn};
 
+#[cfg(test)]
+use super::faults::Fault;
 use super::{
     ERASE, ERASE_DUE, LOG_BYTES, Looked, Quiet, Shared, database, from_sql, io, read, sealed,
     spans::Steps, to_sql,
@@ -67,6 +70,8 @@ const EMPTIED: &str = "PRAGMA busy_timeout = 10000";
 const EMPTY_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 /// In the mark that something is to be erased: the file is made anew, the log is left.
 const MADE_ANEW: &[u8] = b"log";
+/// How long after a failure, and after each attempt, the database is opened anew.
+const AGAIN: Duration = Duration::from_millis(200);
 /// Changes read at a time when the feed has to be caught up.
 const CHUNK: usize = 512;
 
@@ -219,6 +224,7 @@ impl Writer {
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut waiting = Vec::with_capacity(BATCH);
         loop {
+            let is_lost = self.connection.is_none();
             let quiet = async {
                 match &mut self.quiet {
                     Some(quiet) => quiet.await,
@@ -233,6 +239,14 @@ impl Writer {
                 }
                 quiet = quiet => {
                     self.empty(quiet).await;
+                    continue;
+                }
+                // Not at the next write, which may be far: those who read the database know
+                // of a commit that happened all the same, and wait for the feed.
+                () = tokio::time::sleep(AGAIN), if is_lost => {
+                    if let Err(error) = self.ready().await {
+                        warn!(%error, "the database cannot be opened anew yet");
+                    }
                     continue;
                 }
             }
@@ -329,7 +343,11 @@ impl Writer {
                 set_revision(&mut transaction, revision).await?;
             }
             steps.iter_mut().for_each(Steps::commit);
+            #[cfg(test)]
+            self.shared.faults.strike(Fault::BeforeCommit)?;
             transaction.commit().await.map_err(database)?;
+            #[cfg(test)]
+            self.shared.faults.strike(Fault::AfterCommit)?;
             Ok(outcomes)
         }
         .await;
@@ -537,6 +555,8 @@ impl Writer {
     /// A connection whose state is known; where the log stands.
     async fn ready(&mut self) -> Result<Revision, Error> {
         if self.connection.is_none() {
+            #[cfg(test)]
+            self.shared.faults.strike(Fault::Opening)?;
             let mut connection = self.options.connect().await.map_err(database)?;
             // If the volume is full, the write-ahead log gives back what it takes. It may
             // fail for the reason that brought us here: the next write will tell.

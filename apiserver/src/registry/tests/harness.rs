@@ -195,6 +195,11 @@ impl World {
         [Self::memory().await, Self::sqlite().await]
     }
 
+    /// This store.
+    pub fn with(store: Store) -> Self {
+        Self::over(store, None, |_| true)
+    }
+
     /// A user who may only what `allows` says of `VERB RESOURCE NAME`.
     pub fn limited(allows: impl Fn(&str) -> bool + Send + Sync + 'static) -> Self {
         Self::over(storage::memory::open(), None, allows)

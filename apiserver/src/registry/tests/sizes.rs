@@ -100,6 +100,27 @@ async fn bytes_are_limited_and_what_grows_nothing_goes_on() {
     assert_eq!(world.patch(call).await.code, 200);
 }
 
+/// `--max-bytes`: no namespace is at its limit, and together they are.
+#[tokio::test]
+async fn bytes_are_limited_in_all() {
+    for world in World::each().await {
+        let world = world.bounded(BOUNDS);
+        for (namespace, name) in [("n", "a"), ("n", "b"), ("m", "a")] {
+            let created = create(&world, namespace, padded(name, 12_000)).await;
+            assert_eq!(created.0, 201, "{}", created.1);
+        }
+        let (code, message) = create(&world, "m", padded("b", 12_000)).await;
+        assert_eq!(code, 403);
+        let all = "exceeded quota: steward-apiserver, requested: bytes=1";
+        assert!(message.contains(all), "{message}");
+        assert!(message.contains("limited: bytes=50000"), "{message}");
+        // What is taken away is room for others.
+        assert_eq!(world.delete(Call::tenants("a")).await.code, 200);
+        let created = create(&world, "m", padded("b", 12_000)).await;
+        assert_eq!(created.0, 201, "{}", created.1);
+    }
+}
+
 /// An administrator lowers the limit, or an object is as large as it may be: it can be
 /// made smaller, has a status and replicas, and can be deleted.
 /// R3.70.

@@ -608,8 +608,21 @@ async fn what_is_nested_too_deep_is_refused_on_every_path() {
             "value": {"configurationJSONPatches": content(100)},
         }]);
         let patch_type = "application/json-patch+json";
+        let typed = |call: Call, media| call.header(header::CONTENT_TYPE, media);
+        let a = || Call::tenants("a");
+        let mut deep = with_field(59);
+        deep["metadata"]["name"] = json!("a");
+        let yaml = typed(Call::tenants("").body(with_field(59)), "application/yaml");
+        let apply = typed(a().query("fieldManager=me"), "application/apply-patch+yaml");
+        // What is no field of a status is nested as well, until it is pruned.
+        let mut status = tenant("a");
+        status["status"] = json!({"x": nested(70)});
+        let status = || a().part("status").body(status.clone());
         let answers = [
             world.create(Call::tenants("").body(with_field(59))).await,
+            world.update(a().body(deep.clone())).await,
+            world.update(status()).await,
+            world.patch(status()).await,
             world.patch(Call::tenants("a").body(field(59))).await,
             world.patch(Call::tenants("a").body(field(120))).await,
             world
@@ -622,6 +635,15 @@ async fn what_is_nested_too_deep_is_refused_on_every_path() {
         ];
         for answer in answers {
             assert_eq!((answer.code, answer.message()), (400, too_deep));
+        }
+        // The reader of YAML stops by itself.
+        for answer in [
+            world.create(yaml).await,
+            world.patch(apply.body(deep)).await,
+        ] {
+            assert_eq!(answer.code, 400, "{}", answer.body);
+            let depth = "budget breached: Depth { depth: 65 }";
+            assert!(answer.message().contains(depth), "{}", answer.body);
         }
         let fits = world.create(Call::tenants("").body(with_field(58))).await;
         assert_eq!(fits.code, 201, "{}", fits.body);

@@ -41,7 +41,7 @@ use crate::pool::Pool;
 use crate::status::Failure;
 
 /// Bytes of an answer. A token has about a thousand.
-pub(super) const ANSWER: usize = 256 * 1024;
+pub(crate) const ANSWER: usize = 256 * 1024;
 /// For one way to the tenant, TLS included.
 const CONNECT: Duration = Duration::from_secs(2);
 /// From the first packet to the last answer.
@@ -55,7 +55,7 @@ const HEAD_START: Duration = Duration::from_millis(500);
 const ADDRESSES: usize = 4;
 /// Conversations at a time: in all, of which the tenants of one namespace have half of
 /// what is free, and with one tenant.
-const PLACES: usize = 32;
+pub(crate) const PLACES: usize = 32;
 const OF_ONE: usize = 4;
 /// Tokens in one answer, and answers that are asked for.
 const PAGE: usize = 50;

@@ -19,6 +19,9 @@ use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use serde_json::{Value, json};
 
+mod credentials;
+mod texts;
+
 /// Time that one input may take, and so much more for each KiB of it. Generous for a
 /// debug build on a busy machine: what is not linear is over it by far.
 const TIME: Duration = Duration::from_secs(10);

@@ -1,0 +1,93 @@
+//! What the bounds come to together. Each is tested where it is kept; a limit on the memory
+//! of the process that is lower than their sum ends it when all are reached at once, which
+//! strangers can bring about.
+
+use clap::Parser;
+use storage::{RING_BYTES, sqlite};
+
+use crate::args::Args;
+use crate::policy::{call, cel, resource_quota, source, values};
+use crate::subresource::join_token::talk;
+use crate::{audit, authn, authz, cache, limits, live, namespaces, object, server};
+
+/// An answer that is remembered, with its reason.
+const TOLD: usize = 1024;
+const MIB: usize = 1024 * 1024;
+
+/// Code, stacks of threads, documents: about 50 MiB are resident without objects ([benchmarks](../../docs/src/reference/benchmarks.md)).
+const PROCESS: usize = 64 * MIB;
+
+/// What each bound allows, in bytes, with the flags that the chart gives.
+fn parts(args: &Args) -> Vec<(&'static str, usize)> {
+    // A holder alone has half of a pool; each of these controllers has a pool of its own.
+    let controllers = limits::CONTROLLERS.len() + 1;
+    let answers = args.max_requests_inflight + args.max_mutating_requests_inflight;
+    let streams = answers + limits::WATCHES;
+    let others_window = server::OTHERS_WINDOW as usize;
+    vec![
+        ("objects", args.max_bytes as usize),
+        ("bodies", limits::WORK),
+        ("stored objects that are read", limits::STORED),
+        ("the same of controllers", controllers * limits::STORED / 2),
+        ("lists of older states", limits::ANSWERS),
+        ("kept by answers", live::SPARE),
+        ("replays", limits::REPLAYS * 2 * object::MAX_STORED),
+        ("changes for watches of the database", RING_BYTES),
+        ("events for watchers", cache::MAX_BYTES),
+        ("frames of watches", cache::frames::MAX_BYTES),
+        ("handed to HTTP/2", streams * server::SEND_BUFFER[0]),
+        ("sent ahead", args.max_connections * others_window),
+        (
+            "sent ahead by the front proxy",
+            server::CONNECTION_WINDOW as usize,
+        ),
+        ("pages of the database", sqlite::CACHED_BYTES),
+        ("policies and webhooks", source::BYTES),
+        ("evaluations", values::AT_ONCE * cel::MEMORY as usize),
+        ("answers of webhooks", call::LARGE),
+        ("ResourceQuotas", resource_quota::BYTES),
+        ("labels of namespaces", namespaces::LABELS),
+        (
+            "answers of reviews",
+            (authz::CAPACITY + authn::TOKEN_CAPACITY) * TOLD,
+        ),
+        ("answers of tenants", talk::PLACES * talk::ANSWER),
+        ("audit events", audit::queue::BYTES),
+        ("bodies of audit events", audit::body::ALL),
+        ("the process", PROCESS),
+    ]
+}
+
+/// The text of the chart's values from `apiserver:` on.
+fn values_of_the_server() -> &'static str {
+    let values = include_str!("../../charts/steward/values.yaml");
+    let (_, ours) = values.split_once("\napiserver:\n").unwrap();
+    ours
+}
+
+/// The number after the first of these keys.
+fn number<'a>(text: &'a str, key: &str) -> &'a str {
+    let line = text.lines().find_map(|line| line.trim().strip_prefix(key));
+    line.unwrap().trim()
+}
+
+#[test]
+fn all_bounds_together_fit_in_the_memory_of_the_chart() {
+    let ours = values_of_the_server();
+    let (_, limit) = ours.split_once("\n    limits:\n").unwrap();
+    let limit: usize = number(limit, "memory: ")
+        .strip_suffix("Mi")
+        .unwrap()
+        .parse()
+        .unwrap();
+    let bytes = number(ours, "bytes:");
+    let args = Args::parse_from(["x", "--max-bytes", bytes]);
+    let parts = parts(&args);
+    let all: usize = parts.iter().map(|(_, bytes)| bytes).sum();
+    assert!(
+        all <= limit * MIB,
+        "{} MiB of {limit}: {:#?}",
+        all / MIB,
+        parts
+    );
+}

@@ -1,0 +1,154 @@
+//! Commits that fail, and commits of which nobody can say whether they have.
+
+use futures::StreamExt;
+
+use super::super::faults::Fault;
+use super::*;
+use crate::seal::Sealing;
+use crate::{Watch, WatchItem};
+
+struct Failing {
+    log: Arc<Sqlite>,
+    store: Store,
+    _directory: TempDir,
+}
+
+async fn failing() -> Failing {
+    let directory = TempDir::new().unwrap();
+    let log = Sqlite::open(directory.path(), Sealing::default()).await;
+    let log = Arc::new(log.unwrap());
+    Failing {
+        store: Store::new(log.clone()),
+        log,
+        _directory: directory,
+    }
+}
+
+impl Failing {
+    fn plan(&self, faults: &[Fault]) {
+        self.log.shared.faults.plan(faults);
+    }
+
+    async fn put(&self, key: &str) -> Result<Revision, Error> {
+        let put = self.store.put(key, key.to_owned().into(), Expect::Absent);
+        put.await.map(|entry| entry.modified)
+    }
+}
+
+/// The keys and revisions of the changes that a watch gives, up to a revision.
+async fn seen(watch: &mut Watch, upto: Revision) -> Vec<(String, u64)> {
+    let mut seen = Vec::new();
+    loop {
+        if let WatchItem::Change(change) = watch.next().await.unwrap().unwrap() {
+            seen.push((change.key().to_owned(), change.revision().0));
+            if change.revision() >= upto {
+                return seen;
+            }
+        }
+    }
+}
+
+/// The write is there although its writer was told that it was not confirmed; watchers hear
+/// of it once, before what comes after it, and nothing is numbered twice.
+#[tokio::test]
+async fn a_commit_that_happened_although_it_failed_is_caught_up_with() {
+    let failing = failing().await;
+    let first = failing.put("/a").await.unwrap();
+    let mut watch = failing.store.watch("/", first).await.unwrap();
+    failing.plan(&[Fault::AfterCommit]);
+    let unsure = failing.put("/b").await.unwrap_err();
+    assert!(matches!(unsure, Error::Unavailable(_)), "{unsure:?}");
+    assert!(failing.log.shared.faults.are_over());
+    let (standing, _) = failing.store.get("/b").await.unwrap();
+    assert_eq!(standing.unwrap().modified.0, first.0 + 1);
+    // Who looks and repeats finds that it is there.
+    let again = failing.put("/b").await.unwrap_err();
+    assert!(matches!(again, Error::Conflict { current: Some(_) }));
+    let next = failing.put("/c").await.unwrap();
+    let expected = [
+        ("/b".to_owned(), first.0 + 1),
+        ("/c".to_owned(), first.0 + 2),
+    ];
+    assert_eq!(seen(&mut watch, next).await, expected);
+}
+
+/// Nobody writes anything more, and nobody has to: who reads the database is told of a
+/// revision for which the feed must not be waited for in vain.
+#[tokio::test]
+async fn a_commit_that_happened_is_told_without_another_write() {
+    let failing = failing().await;
+    let first = failing.put("/a").await.unwrap();
+    let mut watch = failing.store.watch("/", first).await.unwrap();
+    failing.plan(&[Fault::AfterCommit, Fault::Opening]);
+    failing.put("/b").await.unwrap_err();
+    let upto = failing.store.revision().await.unwrap();
+    let seen = tokio::time::timeout(Duration::from_secs(5), seen(&mut watch, upto));
+    assert_eq!(seen.await.unwrap(), [("/b".to_owned(), first.0 + 1)]);
+}
+
+/// The number of what was not written is used again, and watchers see no gap.
+#[tokio::test]
+async fn a_commit_that_did_not_happen_leaves_nothing() {
+    let failing = failing().await;
+    let first = failing.put("/a").await.unwrap();
+    let mut watch = failing.store.watch("/", first).await.unwrap();
+    failing.plan(&[Fault::BeforeCommit]);
+    let refused = failing.put("/b").await.unwrap_err();
+    assert!(matches!(refused, Error::Unavailable(_)), "{refused:?}");
+    assert_eq!(failing.store.get("/b").await.unwrap().0, None);
+    let next = failing.put("/b").await.unwrap();
+    let expected = [("/b".to_owned(), first.0 + 1)];
+    assert_eq!(seen(&mut watch, next).await, expected);
+}
+
+/// Until the database can be opened again nothing is written, and then what was left open
+/// is settled first: by a deletion and a compaction as by a write.
+#[tokio::test]
+async fn an_error_that_passes_is_survived_by_what_comes_next() {
+    let failing = failing().await;
+    let first = failing.put("/a").await.unwrap();
+    let mut watch = failing.store.watch("/", first).await.unwrap();
+    let mut opening = vec![Fault::Opening; 10_000];
+    opening[0] = Fault::AfterCommit;
+    failing.plan(&opening);
+    failing.put("/b").await.unwrap_err();
+    let refused = failing.put("/c").await.unwrap_err();
+    assert!(matches!(refused, Error::Unavailable(_)), "{refused:?}");
+    let refused = failing.store.compact(first).await.unwrap_err();
+    assert!(matches!(refused, Error::Unavailable(_)), "{refused:?}");
+    // Reads have their own connections.
+    assert!(failing.store.get("/a").await.unwrap().0.is_some());
+    failing.log.shared.faults.end();
+    failing.store.compact(first).await.unwrap();
+    // Before anything else was written.
+    let expected = [("/b".to_owned(), first.0 + 1)];
+    assert_eq!(seen(&mut watch, Revision(first.0 + 1)).await, expected);
+    failing.plan(&[Fault::AfterCommit]);
+    let gone = failing.store.delete("/b", Revision(first.0 + 1)).await;
+    assert!(matches!(gone, Err(Error::Unavailable(_))), "{gone:?}");
+    assert_eq!(failing.store.get("/b").await.unwrap().0, None);
+    let next = failing.put("/b").await.unwrap();
+    assert_eq!(next.0, first.0 + 3);
+    let expected = [
+        ("/b".to_owned(), first.0 + 2),
+        ("/b".to_owned(), first.0 + 3),
+    ];
+    assert_eq!(seen(&mut watch, next).await, expected);
+    failing.store.close().await;
+}
+
+/// All writes of one commit are told the same.
+#[tokio::test]
+async fn nobody_in_a_commit_that_failed_is_acknowledged() {
+    let failing = failing().await;
+    failing.plan(&[Fault::BeforeCommit]);
+    let keys: Vec<String> = (0..8).map(|n| format!("/{n}")).collect();
+    let writes = keys.iter().map(|key| failing.put(key));
+    let answers = futures::future::join_all(writes).await;
+    for (key, answer) in keys.iter().zip(&answers) {
+        let (standing, _) = failing.store.get(key).await.unwrap();
+        let standing = standing.map(|entry| entry.modified);
+        assert_eq!(answer.as_ref().ok(), standing.as_ref(), "{key}");
+    }
+    assert!(answers.iter().any(Result::is_err));
+}
