@@ -237,7 +237,10 @@ impl Driver {
     /// the change that builds a driver adds it here, and the Warning and the condition about it
     /// go.
     pub fn is_built(self) -> bool {
-        matches!(self, Self::Etcd | Self::PostgreSQL | Self::MySQL | Self::NATS)
+        matches!(
+            self,
+            Self::Etcd | Self::PostgreSQL | Self::MySQL | Self::NATS
+        )
     }
 
     /// The drivers of [`Driver::is_built`], as a sentence has them.

@@ -1,8 +1,6 @@
 //! A bucket is the tenant's, who writes there what it likes; and what kine of NATS makes of what
 //! was moved.
 
-use std::time::Duration;
-
 use async_nats::HeaderMap;
 use bytes::Bytes;
 use etcd_client::GetOptions;
@@ -293,5 +291,78 @@ async fn a_bucket_that_is_filled_anew_is_empty() {
         (Ok(0), Ok(7_004))
     );
     assert_eq!(contents.raise(9_000).await, Ok(9_000));
-    tokio::time::sleep(Duration::from_millis(1)).await;
+
+    // More than one request for messages, and than one page, is about.
+    let keys: Vec<String> = (0..1_300).rev().map(|it| format!("/{it:04}")).collect();
+    let all: Vec<Op> = keys.iter().map(|key| put(key, key.clone())).collect();
+    contents.apply(&all).await.unwrap();
+    assert_eq!(contents.count().await, Ok(1_300));
+    let (mut found, mut after) = (Vec::new(), None::<String>);
+    loop {
+        let page = contents.page(after.as_deref(), 3_000).await.unwrap();
+        found.extend(page.entries.into_iter().map(|entry| entry.key));
+        match page.next {
+            Some(next) => after = Some(next),
+            None => break,
+        }
+    }
+    found.sort();
+    assert!(found.iter().eq(keys.iter().rev()), "{}", found.len());
+    let at = contents.newest().await.unwrap();
+    let prints = contents.prints(at, None).await.unwrap();
+    assert!(prints.prints.iter().map(|it| &it.key).eq(keys.iter().rev()));
+    let some = contents.get(&keys[..20], 1 << 20).await.unwrap();
+    assert!(some.iter().map(|it| &it.key).eq(&keys[..20]));
+    assert!(
+        contents.prints(at - 1, None).await.is_err(),
+        "of another revision"
+    );
+}
+
+/// In a cluster: each of what a move asks of a stream is asked of its leader, and what is read
+/// may come from another server.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn from_and_to_a_cluster() {
+    let cluster = nats::start_cluster(3).await;
+    let connection = storage::tenancy::Connection {
+        endpoints: cluster.iter().map(|it| it.endpoint()).collect(),
+        ..nats::connection(&cluster[0])
+    };
+    let cluster_side: std::sync::Arc<dyn storage::tenancy::Tenancy> =
+        storage::tenancy::connect(connection).unwrap().into();
+    let mut ways = Ways::new(Driver::PostgreSql, Driver::Nats).await;
+    let mut api = ways.at_source().await;
+    for number in 0..40 {
+        let key = format!("{}/pods/{number}", ways.prefix);
+        assert!(create(&mut api.client, &key).await.unwrap());
+    }
+    drop(api);
+    ways.target.tenancy = cluster_side.clone();
+    let (report, _) = run(&ways, &limits()).await;
+    assert_eq!((report.keys, report.mended), (40, 0));
+
+    let there = cluster_side.claims(&ways.target.claim.uid).await.unwrap();
+    assert_eq!(
+        (there[0].stage, there[0].replicas),
+        (Stage::Serving, Some(3))
+    );
+    let file = nats::File::of(&there[0]);
+    let endpoint = nats::endpoint_of(&cluster, &there[0], &file);
+    let authority = cluster[0].directory().join("ca.crt");
+    let mut kine = crate::lab::sql::Kine::start_with(&authority, &endpoint);
+    let client = kine.client().await;
+    let writers = crate::writer::Writers::start(&client, &ways.prefix);
+    writers.wait_for(200).await;
+    let stop = CancellationToken::new();
+    let back = moving::run(&ways.target, &ways.source, &limits(), &|_| (), &stop).await;
+    let back = back.unwrap();
+    assert_eq!((back.mended, back.begun_anew), (0, 0), "{back:?}");
+    assert!(writers.are_refused());
+    let book = writers.end().await;
+    let (mut found, _) = ways.at_source().await.list(&ways.prefix).await;
+    found.retain(|key, _| key.starts_with("/pods/w"));
+    assert_eq!(
+        crate::writer::differences(&book, &found),
+        Vec::<String>::new()
+    );
 }

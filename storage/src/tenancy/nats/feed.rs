@@ -58,7 +58,7 @@ pub struct Feed {
     consumer: String,
     /// Up to which number.
     last: u64,
-    /// How many have come of those that were asked for.
+    /// How many are still to come of those that were asked for.
     open: usize,
     /// How many have come.
     count: u64,
@@ -123,7 +123,9 @@ impl Feed {
                 None => {}
                 Some(StatusCode::OK) => {}
                 Some(status) => {
-                    self.refuse(status, message.description.as_deref())?;
+                    if !self.ends_request(status, message.description.as_deref())? {
+                        continue;
+                    }
                     // What was asked for has come to its end, with less than that.
                     if self.open == MESSAGES && self.count == begin {
                         return Err(silent("no message comes"));
@@ -184,12 +186,15 @@ impl Feed {
         Ok(())
     }
 
-    /// That a request ended is no error, but for what cannot be had by another one.
-    fn refuse(&self, status: StatusCode, text: Option<&str>) -> Result<(), TenancyError> {
+    /// Whether a request has ended before all messages came that it was for. That is no error,
+    /// but for what cannot be had by another one.
+    fn ends_request(&self, status: StatusCode, text: Option<&str>) -> Result<bool, TenancyError> {
         let text = text.unwrap_or_default();
         match status.as_u16() {
-            404 | 408 => Ok(()),
-            409 if text.contains("MaxBytes") && self.open < MESSAGES => Ok(()),
+            404 | 408 => Ok(true),
+            // It comes after the last of them, where bytes are left.
+            409 if text.contains("Batch Completed") => Ok(false),
+            409 if text.contains("MaxBytes") && self.open < MESSAGES => Ok(true),
             409 if text.contains("MaxBytes") => Err(TenancyError::Refused(format!(
                 "stream {} has a message that is larger than the server's max_payload",
                 self.stream

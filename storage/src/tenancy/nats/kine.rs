@@ -313,9 +313,9 @@ mod tests {
         }
     }
 
-    /// As s2.Writer of Go has written it, whose blocks are compressed.
+    /// What kine itself writes is read in `tests/moving`.
     #[test]
-    fn values_that_kine_wrote() {
+    fn values_that_say_little_and_too_little() {
         let stored = |json: &str| {
             let mut encoder = FrameEncoder::new(Vec::new());
             encoder.write_all(json.as_bytes()).unwrap();

@@ -168,11 +168,9 @@ mod tests {
     fn copies_that_repeat() {
         let of = |block: &[u8]| read(&framed(0, block), MOST);
         // "ab", then eight of the offset two, and then more of it, in all lengths.
-        let begin = [2 << 2 | 1, 2];
         let mut block = vec![10, 1 << 2, b'a', b'b'];
         block.extend([(4 << 2) | 1, 2]);
         assert_eq!(of(&block).unwrap(), b"ababababab");
-        let _ = begin;
         for (code, bytes, count) in [
             (0_u8, &[][..], 4_usize),
             (4, &[], 8),
