@@ -233,19 +233,18 @@ impl Driver {
         }
     }
 
-    /// Whether this version runs tenants on it. Rule 9: the change that builds a driver
-    /// adds it here, and the Warning and the condition about it go.
+    /// Whether this version runs tenants on it, and moves their data from and to it. Rule 9:
+    /// the change that builds a driver adds it here, and the Warning and the condition about it
+    /// go.
     pub fn is_built(self) -> bool {
-        self.is_movable() || self == Self::NATS
+        matches!(
+            self,
+            Self::Etcd | Self::PostgreSQL | Self::MySQL | Self::NATS
+        )
     }
 
     /// The drivers of [`Driver::is_built`], as a sentence has them.
     pub const BUILT: &str = "etcd, PostgreSQL, MySQL or NATS";
-
-    /// Whether the data of a tenant can be moved from and to it.
-    pub fn is_movable(self) -> bool {
-        matches!(self, Self::Etcd | Self::PostgreSQL | Self::MySQL)
-    }
 
     /// Whether kine stands between a tenant's API server and the database.
     pub fn is_through_kine(self) -> bool {

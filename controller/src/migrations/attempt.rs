@@ -246,17 +246,6 @@ impl About<'_> {
                 store.spec.driver.as_str()
             ));
         }
-        for (name, driver) in [
-            (&*held.data_store, from.spec.driver),
-            (target, store.spec.driver),
-        ] {
-            if !driver.is_movable() {
-                return Err(format!(
-                    "DataStore {name} has driver {}, from and to which data is not moved",
-                    driver.as_str()
-                ));
-            }
-        }
         self.serves(target)?;
         let claim = place::moved(tenant, &held.claim, from.spec.driver, store.spec.driver);
         let password = match store.spec.driver.has_passwords() {

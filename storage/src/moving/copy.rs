@@ -2,7 +2,8 @@
 //!
 //! Pages are read as the keys are now, and all changes since before the first page are
 //! carried out in their order. Nothing is followed between the reading of a page and its
-//! writing, so that no older value comes after a newer one.
+//! writing, so that no older value comes after a newer one. In NATS, pages are as the keys were
+//! at the first of them, and nothing is followed before the last.
 
 use std::time::Duration;
 
@@ -100,7 +101,7 @@ impl<'a> Both<'a> {
                 tell(keys as u64, bytes as u64);
                 return Ok(());
             };
-            if followed.elapsed() < FOLLOWED {
+            if followed.elapsed() < FOLLOWED || self.source.is_followed_late() {
                 let read = self.source.page(Some(&next), BYTES);
                 let (written, read) = tokio::join!(self.target.apply(&ops), read);
                 written.map_err(of_target)?;

@@ -1,9 +1,9 @@
-//! One tenant's keys and values in a datastore, whatever that is: etcd, or the table of kine
-//! in a SQL database.
+//! One tenant's keys and values in a datastore, whatever that is: etcd, the table of kine in a
+//! SQL database, or kine's bucket in NATS.
 //!
 //! Keys are relative to the tenant's prefix and begin with a slash. What is kine's own is no
-//! content: the rows `compact_rev_key` and `gap-*` are outside of every prefix, and
-//! [`HEALTH`] is left out.
+//! content: `compact_rev_key`, `gap-*` and `compact_rev_key_apiserver` are outside of every
+//! prefix, and [`HEALTH`] is left out.
 
 use std::collections::HashMap;
 
@@ -25,8 +25,8 @@ pub struct Entry {
     pub key: String,
     /// As the API server wrote it.
     pub value: Bytes,
-    /// Seconds that are left, if the key has a lease. Behind kine, which does not note when
-    /// a key was written, all of the lease's.
+    /// Seconds that are left, if the key has a lease. Behind kine with a SQL database, which
+    /// does not note when a key was written, all of the lease's.
     pub ttl: Option<u64>,
 }
 
@@ -37,10 +37,10 @@ impl Entry {
     }
 }
 
-/// Entries in the order of their keys.
+/// Entries in the order of their keys, or, in NATS, of their revisions.
 #[derive(Debug, Default)]
 pub struct Page {
-    /// No key twice.
+    /// No key twice, in this page or another.
     pub entries: Vec<Entry>,
     /// After which key the next page begins; `None`: this was the last.
     pub next: Option<String>,
@@ -146,7 +146,7 @@ pub trait Contents: Send {
     async fn count(&mut self) -> Result<u64, ContentsError>;
 
     /// The next entries after a key, as they are now: at least one, and not many more bytes
-    /// than these.
+    /// than these. A key is one with which a page of this reader ended, and the last of those.
     async fn page(&mut self, after: Option<&str>, bytes: usize) -> Result<Page, ContentsError>;
 
     /// The next prints after a key, at a revision that is not compacted.
@@ -168,6 +168,12 @@ pub trait Contents: Send {
         bytes: usize,
         settled: bool,
     ) -> Result<Changes, ContentsError>;
+
+    /// Whether changes since [`Contents::begin`] can be read however long ago that was, and
+    /// pages are of that time: those are not to be followed before the last page.
+    fn is_followed_late(&self) -> bool {
+        false
+    }
 
     /// Carries out changes, each as if it were the first of its key. No key twice.
     async fn apply(&mut self, ops: &[Op]) -> Result<(), ContentsError>;

@@ -34,6 +34,8 @@
 //! * The tenant's bucket has the name of the schema. It is made here, as kine would make it.
 //! * Claims are messages of a stream in an account of ours ([`claims`]), which are written if
 //!   the subject has none.
+//! * The stage of a claim decides who gets into the account ([`account`]) and what the bucket
+//!   takes ([`bucket`]). How one leads to another is in [`stages`].
 //!
 //! # What NATS does not keep from a tenant
 //! Shown by `tests/nats_isolation.rs` with a tenant's own credentials. Whoever has them may
@@ -56,24 +58,29 @@ use crate::tenancy::contents::Contents;
 use crate::tenancy::sql::names::admit_password;
 use crate::tenancy::{
     Access, Alarm, Claim, Compaction, Connection, Data, Health, Password, Stage, Tenancy,
-    TenancyError, not_to_be_turned,
+    TenancyError,
 };
 
+mod access;
 mod account;
 mod advisories;
 mod bucket;
 mod claims;
 mod connection;
+mod contents;
 mod credentials;
+mod feed;
 mod jetstream;
 mod keys;
+mod kine;
 mod names;
+mod stages;
 mod system;
 mod token;
 
+use access::lost;
 use account::{Found, Signers, Wanted};
-use bucket::Bucket;
-use claims::{Claims, Entered, Standing, otherwise};
+use claims::{Claims, Entered, Noted, Standing, otherwise};
 use connection::{Kept, Link};
 use credentials::Administrator;
 pub use credentials::of_tenant as credentials;
@@ -94,6 +101,9 @@ pub fn replicas(endpoints: usize) -> usize {
 pub fn copies(claim: &Claim, endpoints: usize) -> usize {
     claim.replicas.unwrap_or_else(|| replicas(endpoints))
 }
+
+/// How often rights are given while the claim is turned to another stage.
+const ATTEMPTS: usize = 5;
 
 /// Administration of one NATS.
 pub struct Nats {
@@ -174,28 +184,40 @@ impl Nats {
         }
     }
 
-    /// Whether the tenant has the claim, or one of its names, whoever has the other one: what
-    /// is done under it is done in an account that is made from its uid.
+    /// What the tenant has of the claim: all, or one of its names, whoever has the other one;
+    /// what is done under it is done in an account that is made from its uid.
     ///
     /// # Errors
     /// [`TenancyError::SchemaTaken`] if it has neither, and another uid has one.
-    async fn holds(&self, claim: &Claim) -> Result<bool, TenancyError> {
+    async fn held(&self, claim: &Claim) -> Result<Option<Standing>, TenancyError> {
         names::admit(claim)?;
-        serving(claim)?;
         let Some(claims) = Nats::claims(self).await? else {
-            return Ok(false);
+            return Ok(None);
         };
         let names = claims.names(claim).await?;
         match names.own(claim) {
-            Some(_) => Ok(true),
-            None => names.standing(claim).map(|_| false),
+            Some(own) => Ok(Some(own)),
+            None => names.standing(claim).map(|_| None),
+        }
+    }
+
+    /// The same of who is about to change something.
+    ///
+    /// # Errors
+    /// Also [`TenancyError::Refused`] if the claim is at another stage.
+    async fn held_at(&self, claim: &Claim) -> Result<Option<Standing>, TenancyError> {
+        let held = self.held(claim).await?;
+        let stored = held.as_ref().and_then(Standing::record);
+        match stored.and_then(|stored| claim.stage_differs(&stored.claim)) {
+            Some(why) => Err(TenancyError::Refused(why)),
+            None => Ok(held),
         }
     }
 
     /// As the administrator in an account.
     async fn enter(&self, account: &str) -> Result<Client, TenancyError> {
         let credentials = self.administrator.in_account(account)?;
-        self.link.enter(&credentials).await
+        self.link.enter_beside_others(&credentials).await
     }
 
     fn jetstream<'a>(&self, client: &'a Client) -> JetStream<'a> {
@@ -230,7 +252,7 @@ impl Nats {
         self.enter(&account).await
     }
 
-    /// Claims the names, unless they are claimed.
+    /// Claims the names, unless they are claimed; whether that was to be done.
     async fn begin(
         &self,
         claims: &Claims<'_>,
@@ -244,42 +266,77 @@ impl Nats {
                  emptied",
                 claim.schema
             ))),
-            Standing::Absent => claims.take(claim).await.map(|()| true),
+            Standing::Absent => {
+                stages::admit_new(claim)?;
+                claims.take(claim).await.map(|()| true)
+            }
             standing if standing.is_whole() => Ok(false),
             _ => claims.take(claim).await.map(|()| false),
         }
     }
 
-    /// Bucket and rights of a claim that stands.
+    /// Bucket and rights of a claim that stands, by its stored stage. Without a password those
+    /// are let in who were.
     async fn give(
         &self,
         claims: &Claims<'_>,
         claim: &Claim,
-        password: &Password,
+        password: Option<&Password>,
         data: Data,
     ) -> Result<(), TenancyError> {
-        let client = self.enter_tenant(claim).await?;
-        let jetstream = self.jetstream(&client);
-        let found = bucket::find(&jetstream, claim).await?;
-        if data == Data::Kept {
+        for _ in 0..ATTEMPTS {
+            let client = self.enter_tenant(claim).await?;
+            let jetstream = self.jetstream(&client);
+            // Before the stage is read: a bucket that is frozen has a claim that says so.
+            let found = bucket::find(&jetstream, claim).await?;
             let standing = claims.standing(claim).await?;
-            if let Some(what) = lost(claim, &standing, found.as_ref()) {
+            let Some(record) = standing.record() else {
+                break;
+            };
+            let stored = record.claim.clone();
+            if data == Data::Kept
+                && stored.stage.lets_in()
+                && let Some(what) = lost(&stored, &standing, found.as_ref())
+            {
                 return Err(TenancyError::DataLost(what));
             }
+            let bucket = match stored.stage {
+                Stage::Left => found,
+                _ => Some(bucket::make(&jetstream, &stored, self.link.replicas(), found).await?),
+            };
+            self.let_in(&stored, password).await?;
+            match claims.note(&stored, bucket.as_ref()).await? {
+                Noted::Stands => return Ok(()),
+                Noted::Turned => {}
+                Noted::Gone => break,
+            }
         }
-        let bucket = bucket::make(&jetstream, claim, self.link.replicas(), found).await?;
-        let account = self.account(&keys::account_of(claim)).await?;
-        let wanted = self.open(claim, password, account.as_ref());
-        self.make(&wanted, account.as_ref()).await?;
-        if claims.note(claim, &bucket).await? {
-            return Ok(());
-        }
-        // Somebody was faster and took the claim away: what was given has to go.
+        // Somebody was faster and took the claim away, or turned it: what was given has to go.
         let account = self.account(&keys::account_of(claim)).await?;
         self.make(&self.closed(claim), account.as_ref()).await?;
         Err(TenancyError::Unreachable(
             "the claim changes faster than it can be read".to_owned(),
         ))
+    }
+
+    /// Lets in who is to be at the stage of the claim.
+    async fn let_in(
+        &self,
+        stored: &Claim,
+        password: Option<&Password>,
+    ) -> Result<(), TenancyError> {
+        let account = self.account(&keys::account_of(stored)).await?;
+        let wanted = match (stored.stage.lets_in(), password) {
+            (false, _) => self.closed(stored),
+            (true, Some(password)) => self.open(stored, password, account.as_ref()),
+            (true, None) => match account.as_ref().map(Found::signers) {
+                Some(signers) if signers.current.is_some() => {
+                    Wanted::of_tenant(stored, &self.administrator.seed, &signers)
+                }
+                _ => return Err(no_password()),
+            },
+        };
+        self.make(&wanted, account.as_ref()).await.map(drop)
     }
 
     /// Takes a claim back for which nothing was made.
@@ -318,99 +375,10 @@ impl Nats {
         let names = self.jetstream(&client).names().await?;
         Ok(names.len() as u64 + 1)
     }
-
-    /// The bucket as the tenant's user sees it, if it is let in.
-    async fn seen(
-        &self,
-        claim: &Claim,
-        password: Option<&Password>,
-    ) -> Result<Option<Bucket>, TenancyError> {
-        let client = match password {
-            Some(password) => {
-                let credentials = credentials(claim, password)?;
-                self.link.enter(&credentials).await?
-            }
-            None => self.enter(&keys::account_of(claim)).await?,
-        };
-        bucket::find(&self.jetstream(&client), claim).await
-    }
-
-    async fn access(
-        &self,
-        claim: &Claim,
-        standing: &Standing,
-        found: &Found,
-        password: Option<&Password>,
-    ) -> Result<Access, TenancyError> {
-        let mut signers = found.signers();
-        let is_due = signers.is_due(system::now());
-        if let Some(password) = password {
-            signers.current = Some(keys::tenants_signer(claim, password).public_key());
-        }
-        let wanted = Wanted::of_tenant(claim, &self.administrator.seed, &signers);
-        let outdated = !wanted.is(found, &self.administrator.operator);
-        if signers.current.is_none() || (outdated && !wanted.gives_the_same(found)) {
-            return Ok(Access::Differs(format!(
-                "account {} does not give exactly its rights to the tenant's user",
-                wanted.account
-            )));
-        }
-        let own = keys::administrators_signer(&self.administrator.seed, &wanted.account);
-        if password.is_none() && !found.lets_in(&own) {
-            // Nobody whose key is at hand is let in to look further.
-            return Ok(Access::Outdated);
-        }
-        let bucket = match self.seen(claim, password).await {
-            Err(TenancyError::Unauthenticated(why)) => {
-                return Ok(Access::Differs(format!(
-                    "user {:?} is not let in: {why}",
-                    claim.user
-                )));
-            }
-            other => other?,
-        };
-        if let Some(what) = lost(claim, standing, bucket.as_ref()) {
-            return Ok(Access::Lost(what));
-        }
-        // Its own kine would not start.
-        let noted = standing.record().and_then(|record| record.claim.replicas);
-        let is_noted = bucket.as_ref().is_none_or(|it| noted == Some(it.copies()));
-        Ok(match bucket.and_then(|it| it.differs(claim)) {
-            Some(how) => Access::Differs(how),
-            None if outdated || !is_noted => Access::Outdated,
-            None if is_due => Access::Former,
-            None => Access::Exact,
-        })
-    }
 }
 
-/// What is missing of a tenant's data.
-fn lost(claim: &Claim, standing: &Standing, bucket: Option<&Bucket>) -> Option<String> {
-    let noted = standing.record().and_then(|record| record.made.as_deref());
-    match (bucket, noted) {
-        (None, _) => Some(format!("the bucket {:?} does not exist", claim.schema)),
-        (Some(bucket), Some(made)) if bucket.made != made => Some(format!(
-            "the bucket {:?} was made anew at {}; the one with the data was made at {made}",
-            claim.schema, bucket.made
-        )),
-        (Some(_), _) => None,
-    }
-}
-
-/// Data does not move from or to NATS yet.
-fn serving(claim: &Claim) -> Result<(), TenancyError> {
-    match claim.stage {
-        Stage::Serving => Ok(()),
-        _ => Err(not_moved()),
-    }
-}
-
-fn not_moved() -> TenancyError {
-    TenancyError::Refused(
-        "data of tenants in NATS cannot be moved: this version of Steward moves it between etcd, \
-         MySQL and PostgreSQL only"
-            .to_owned(),
-    )
+fn no_password() -> TenancyError {
+    TenancyError::Refused("this driver needs a password for the tenant's user".to_owned())
 }
 
 #[async_trait]
@@ -452,17 +420,12 @@ impl Tenancy for Nats {
         data: Data,
     ) -> Result<(), TenancyError> {
         names::admit(claim)?;
-        serving(claim)?;
-        let Some(password) = password else {
-            return Err(TenancyError::Refused(
-                "this driver needs a password for the tenant's user".to_owned(),
-            ));
-        };
+        let password = password.ok_or_else(no_password)?;
         admit_password(password)?;
         self.system.server(&self.link, &self.administrator).await?;
         let claims = self.claims_to_be().await?;
         let first = self.begin(&claims, claim, data).await?;
-        let given = self.give(&claims, claim, password, data).await;
+        let given = self.give(&claims, claim, Some(password), data).await;
         if let (true, Err(TenancyError::Refused(_))) = (first, &given)
             && let Err(error) = self.withdraw(&claims, claim).await
         {
@@ -479,7 +442,6 @@ impl Tenancy for Nats {
         password: Option<&Password>,
     ) -> Result<Access, TenancyError> {
         names::admit(claim)?;
-        serving(claim)?;
         let standing = self.standing(claim).await?;
         match &standing {
             Standing::Absent => return Ok(Access::Unclaimed),
@@ -492,6 +454,10 @@ impl Tenancy for Nats {
                 )));
             }
         }
+        let stored = standing.record().map(|record| &record.claim);
+        if let Some(why) = stored.and_then(|stored| claim.stage_differs(stored)) {
+            return Ok(Access::Differs(why));
+        }
         match self.account(&keys::account_of(claim)).await? {
             Some(found) => self.access(claim, &standing, &found, password).await,
             None => Ok(Access::Differs(format!(
@@ -502,7 +468,7 @@ impl Tenancy for Nats {
     }
 
     async fn revoke(&self, claim: &Claim) -> Result<(), TenancyError> {
-        if !self.holds(claim).await? {
+        if self.held_at(claim).await?.is_none() {
             return Ok(());
         }
         match self.account(&keys::account_of(claim)).await? {
@@ -515,28 +481,25 @@ impl Tenancy for Nats {
     }
 
     async fn drop_data(&self, claim: &Claim) -> Result<(), TenancyError> {
-        match self.holds(claim).await? {
-            true => self.remove(claim).await,
-            false => Ok(()),
+        match self.held_at(claim).await? {
+            Some(_) => self.remove(claim).await,
+            None => Ok(()),
         }
     }
 
     async fn remaining(&self, claim: &Claim) -> Result<u64, TenancyError> {
-        match self.holds(claim).await? {
-            true => self.left(claim).await,
-            false => Ok(0),
+        match self.held(claim).await? {
+            Some(_) => self.left(claim).await,
+            None => Ok(0),
         }
     }
 
     async fn release(&self, claim: &Claim) -> Result<(), TenancyError> {
-        names::admit(claim)?;
-        serving(claim)?;
-        let Some(claims) = Nats::claims(self).await? else {
+        let Some(own) = self.held_at(claim).await? else {
             return Ok(());
         };
-        let names = claims.names(claim).await?;
-        let Some(own) = names.own(claim) else {
-            return names.standing(claim).map(drop);
+        let Some(claims) = Nats::claims(self).await? else {
+            return Ok(());
         };
         match self.left(claim).await? {
             0 => claims.give_back(&own).await,
@@ -548,7 +511,9 @@ impl Tenancy for Nats {
     }
 
     async fn size(&self, claim: &Claim) -> Result<u64, TenancyError> {
-        if !self.holds(claim).await? || self.account(&keys::account_of(claim)).await?.is_none() {
+        if self.held(claim).await?.is_none()
+            || self.account(&keys::account_of(claim)).await?.is_none()
+        {
             return Ok(0);
         }
         let client = self.enter_tenant(claim).await?;
@@ -562,32 +527,18 @@ impl Tenancy for Nats {
         to: Stage,
         password: Option<&Password>,
     ) -> Result<Claim, TenancyError> {
-        let stored = match self.standing(claim).await? {
-            Standing::Held { schema, user } => schema.or(user).map(|it| it.record.claim),
-            _ => None,
-        };
-        let Some(stored) = stored else {
-            return Err(TenancyError::Refused(format!(
-                "schema {:?} is not claimed",
-                claim.schema
-            )));
-        };
-        match (to, password) {
-            (Stage::Serving, Some(password)) if claim.stage == stored.stage => {
-                self.prepare(&stored, Some(password), Data::Kept).await?;
-                Ok(stored)
-            }
-            (Stage::Serving, _) => Err(not_to_be_turned(claim, &stored, to)),
-            _ => Err(not_moved()),
-        }
+        names::admit(claim)?;
+        self.turn_to(claim, to, password).await
     }
 
+    /// By the administrator: what is in a bucket is not carried out by anybody.
     async fn contents<'a>(
         &'a self,
-        _claim: &Claim,
+        claim: &Claim,
         _password: Option<&Password>,
     ) -> Result<Box<dyn Contents + 'a>, TenancyError> {
-        Err(not_moved())
+        names::admit(claim)?;
+        Ok(Box::new(self.open_contents(claim).await?))
     }
 
     fn through_kine(&self) -> bool {

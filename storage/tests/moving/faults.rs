@@ -80,6 +80,8 @@ async fn a_stop_at_every_phase() {
         (Driver::PostgreSql, Driver::Etcd),
         (Driver::Etcd, Driver::MariaDb),
         (Driver::MariaDb, Driver::PostgreSql),
+        (Driver::Nats, Driver::Etcd),
+        (Driver::PostgreSql, Driver::Nats),
     ] {
         let ways = filled(from, to).await;
         for phase in [
@@ -211,8 +213,11 @@ impl Tenancy for Failing {
 /// that: the source does not serve before it is known.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_written_in_two_places() {
-    for late in [false, true] {
-        let mut ways = filled(Driver::PostgreSql, Driver::MariaDb).await;
+    for (late, to) in [false, true]
+        .into_iter()
+        .flat_map(|late| [Driver::MariaDb, Driver::Nats].map(|to| (late, to)))
+    {
+        let mut ways = filled(Driver::PostgreSql, to).await;
         let (source, target) = (ways.source.clone(), ways.target.clone());
         let incoming = target.claim.at(Stage::Incoming);
         let password = target.password.as_ref();
@@ -240,15 +245,20 @@ async fn nothing_is_written_in_two_places() {
 /// A move away from there ended while it could not be reached, and the tenant comes back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn back_to_where_it_was_frozen() {
-    let ways = filled(Driver::PostgreSql, Driver::MariaDb).await;
-    let stop = CancellationToken::new();
-    let there = moving::run(&ways.source, &ways.target, &limits(), &|_| (), &stop).await;
-    there.unwrap();
-    let claims = ways.source.tenancy.claims(&ways.source.claim.uid).await;
-    assert_eq!(claims.unwrap()[0].stage, Stage::Frozen);
-    let back = moving::run(&ways.target, &ways.source, &limits(), &|_| (), &stop).await;
-    assert_eq!(back.unwrap().keys, 50);
-    as_before(&ways).await;
+    for (from, to) in [
+        (Driver::PostgreSql, Driver::MariaDb),
+        (Driver::Nats, Driver::PostgreSql),
+    ] {
+        let ways = filled(from, to).await;
+        let stop = CancellationToken::new();
+        let there = moving::run(&ways.source, &ways.target, &limits(), &|_| (), &stop).await;
+        there.unwrap();
+        let claims = ways.source.tenancy.claims(&ways.source.claim.uid).await;
+        assert_eq!(claims.unwrap()[0].stage, Stage::Frozen);
+        let back = moving::run(&ways.target, &ways.source, &limits(), &|_| (), &stop).await;
+        assert_eq!(back.unwrap().keys, 50);
+        as_before(&ways).await;
+    }
 }
 
 /// The table is the tenant's: what no API server writes is not read, however much it is.
@@ -304,6 +314,7 @@ async fn a_controller_that_was_killed() {
     for (from, to) in [
         (Driver::Etcd, Driver::PostgreSql),
         (Driver::MariaDb, Driver::Etcd),
+        (Driver::Nats, Driver::OtherNats),
     ] {
         let ways = filled(from, to).await;
         for phase in [Phase::Copying, Phase::Verifying] {
@@ -371,8 +382,16 @@ async fn limits_are_kept() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn compaction_and_a_margin_that_is_overtaken() {
     for compacts in [true, false] {
-        for from in [Driver::Etcd, Driver::MariaDb] {
-            let ways = filled(from, Driver::PostgreSql).await;
+        for (from, to) in [
+            (Driver::Etcd, Driver::PostgreSql),
+            (Driver::MariaDb, Driver::PostgreSql),
+            // It forgets nothing that is to be followed.
+            (Driver::Nats, Driver::OtherNats),
+        ] {
+            if compacts && from.is_nats() {
+                continue;
+            }
+            let ways = filled(from, to).await;
             let api = ways.at_source().await;
             let writers = Writers::start(&api.client, &ways.prefix);
             writers.wait_for(100).await;

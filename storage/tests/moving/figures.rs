@@ -30,6 +30,18 @@ async fn figures() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes"]
+async fn figures_of_nats() {
+    for objects in [1_000, 10_000] {
+        for other in [Driver::Etcd, Driver::PostgreSql, Driver::MariaDb] {
+            measure(objects, Driver::Nats, other).await;
+            measure(objects, other, Driver::Nats).await;
+        }
+        measure(objects, Driver::Nats, Driver::OtherNats).await;
+    }
+}
+
 async fn measure(objects: usize, from: Driver, to: Driver) {
     let ways = Ways::new(from, to).await;
     let (tenancy, serving) = (&ways.source.tenancy, &ways.source.claim);

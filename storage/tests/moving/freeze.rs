@@ -86,6 +86,90 @@ async fn in_etcd() {
     thaw(&ways, &frozen).await;
 }
 
+/// Messages that are on their way are taken or refused, and none is taken afterwards: neither
+/// of kine's, which is told so at once, nor of who publishes by himself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_nats() {
+    let ways = Ways::new(Driver::Nats, Driver::Etcd).await;
+    let mut api = ways.at_source().await;
+    let key = format!("{}/x", ways.prefix);
+    assert!(create(&mut api.client, &key).await.unwrap());
+    let writers = Writers::start(&api.client, &ways.prefix);
+    let server = ways.servers.nats(ways.from);
+    let claim = &ways.source.claim;
+    let acknowledged = Arc::new(AtomicU64::new(0));
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut tasks = Vec::new();
+    for number in 0..4 {
+        let own = crate::lab::nats::tenant(server, claim).await.unwrap();
+        let (acknowledged, stop) = (acknowledged.clone(), stop.clone());
+        let bucket = claim.schema.clone();
+        tasks.push(tokio::spawn(async move {
+            let mut last = 0_u64;
+            for count in 0.. {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                let subject = format!("$KV.{bucket}.x{number}.{count}");
+                match crate::lab::nats::ask(&own, &subject, &"x".repeat(40)).await {
+                    Ok(answer) => {
+                        acknowledged.fetch_add(1, Ordering::Relaxed);
+                        last = last.max(answer["seq"].as_u64().unwrap());
+                    }
+                    Err(why) => return (last, why),
+                }
+            }
+            (last, String::new())
+        }));
+    }
+    writers.wait_for(200).await;
+    let newest = || async {
+        let read = ways.source.tenancy.claims(&claim.uid).await.unwrap();
+        let contents = ways.source.tenancy.contents(&read[0], None).await;
+        let newest = contents.unwrap().newest().await.unwrap();
+        i64::try_from(newest).unwrap()
+    };
+    let before = std::time::Instant::now();
+    let serving = claim.clone();
+    let frozen = ways.source.tenancy.turn(&serving, Stage::Frozen, None);
+    let frozen = frozen.await.unwrap();
+    let then = newest().await;
+    for task in tasks {
+        let (last, why) = task.await.unwrap();
+        assert!(i64::try_from(last).unwrap() < then, "{last} of {then}");
+        assert!(why.contains("maximum"), "{why}");
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(writers.are_refused() && before.elapsed() < Duration::from_secs(10));
+    assert_eq!(newest().await, then, "something was written");
+    assert!(acknowledged.load(Ordering::Relaxed) > 20);
+    writers.end().await;
+    let access = ways.source.tenancy.check(&frozen, Some(&secret())).await;
+    assert_eq!(access, Ok(Access::Exact));
+    // It reads, and is told at once that it cannot write.
+    let begin = std::time::Instant::now();
+    let found = api.client.get(key.clone(), None).await.unwrap();
+    assert_eq!(found.kvs().len(), 1);
+    let other = format!("{}/y", ways.prefix);
+    assert!(!matches!(create(&mut api.client, &other).await, Ok(true)));
+    assert!(
+        begin.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        begin.elapsed()
+    );
+    // Nobody of the tenant's lets itself write again.
+    let own = crate::lab::nats::tenant(server, claim).await.unwrap();
+    let stream = format!("KV_{}", claim.schema);
+    for call in ["UPDATE", "DELETE", "PURGE"] {
+        let subject = format!("$JS.API.STREAM.{call}.{stream}");
+        let asked = crate::lab::nats::ask(&own, &subject, "{}").await;
+        assert!(asked.is_err(), "{call}");
+    }
+    thaw(&ways, &frozen).await;
+    // The kine of before goes on.
+    assert!(create(&mut api.client, &other).await.unwrap());
+}
+
 const INSERT: &str = "insert into kine (name, created, deleted, create_revision, prev_revision, \
                       lease, value) values";
 

@@ -8,7 +8,12 @@ use crate::tenant::{Ways, create};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_thaws_or_drops_what_is_at_another_stage() {
-    for driver in [Driver::Etcd, Driver::PostgreSql, Driver::MariaDb] {
+    for driver in [
+        Driver::Etcd,
+        Driver::PostgreSql,
+        Driver::MariaDb,
+        Driver::Nats,
+    ] {
         let ways = Ways::new(driver, Driver::OtherEtcd).await;
         let mut api = ways.at_source().await;
         let key = format!("{}/x", ways.prefix);
@@ -85,7 +90,12 @@ fn refused<T: std::fmt::Debug>(answer: Result<T, TenancyError>) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_late_writer_is_cut_off() {
     use storage::tenancy::contents::{Entry, Op};
-    for driver in [Driver::Etcd, Driver::PostgreSql, Driver::MariaDb] {
+    for driver in [
+        Driver::Etcd,
+        Driver::PostgreSql,
+        Driver::MariaDb,
+        Driver::Nats,
+    ] {
         let ways = Ways::new(Driver::Etcd, driver).await;
         let (tenancy, claim) = (&ways.target.tenancy, &ways.target.claim);
         // A name of its own in the same etcd.

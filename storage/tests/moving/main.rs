@@ -13,6 +13,7 @@ mod faults;
 mod figures;
 mod freeze;
 mod late;
+mod nats;
 mod pairs;
 mod tenant;
 mod writer;
@@ -20,6 +21,7 @@ mod writer;
 use std::sync::{Arc, Mutex, Weak, mpsc};
 
 use lab::Etcd;
+use lab::nats::Nats;
 use lab::sql::{Kind, Server, Settings, connection, server};
 use storage::tenancy::etcd::bootstrap;
 use storage::tenancy::{Tenancy, connect};
@@ -35,22 +37,30 @@ pub enum Driver {
     OwnEtcd(usize),
     PostgreSql,
     MariaDb,
+    Nats,
+    /// A second NATS.
+    OtherNats,
 }
 
 impl Driver {
     pub fn is_etcd(self) -> bool {
         matches!(self, Driver::Etcd | Driver::OtherEtcd | Driver::OwnEtcd(_))
     }
+
+    pub fn is_nats(self) -> bool {
+        matches!(self, Driver::Nats | Driver::OtherNats)
+    }
 }
 
 /// Etcds of tests of their own.
-const OWN: usize = 4;
+const OWN: usize = 5;
 
 /// Servers that all tests share.
 pub struct Servers {
     etcds: [Etcd; 2 + OWN],
     postgresql: Server,
     mariadb: Server,
+    nats: [Nats; 2],
 }
 
 static BOOTSTRAP: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -91,6 +101,7 @@ impl Servers {
                 etcds: std::array::from_fn(|_| Etcd::start()),
                 postgresql: programs.start(Kind::PostgreSql, &quiet()).unwrap(),
                 mariadb: programs.start(Kind::MariaDb, &quiet()).unwrap(),
+                nats: std::array::from_fn(|_| lab::nats::start()),
             };
             tell.send(servers).unwrap();
             loop {
@@ -108,6 +119,13 @@ impl Servers {
         }
     }
 
+    pub fn nats(&self, driver: Driver) -> &Nats {
+        match driver {
+            Driver::OtherNats => &self.nats[1],
+            _ => &self.nats[0],
+        }
+    }
+
     pub fn sql(&self, driver: Driver) -> &Server {
         match driver {
             Driver::PostgreSql => &self.postgresql,
@@ -122,6 +140,7 @@ impl Servers {
                 let etcd = self.etcd(driver);
                 etcd.connection(&etcd.authority.client("root"))
             }
+            _ if driver.is_nats() => lab::nats::connection(self.nats(driver)),
             _ => connection(self.sql(driver)),
         };
         connect(connection).unwrap().into()

@@ -15,22 +15,49 @@ use crate::writer::{Writers, differences};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn from_etcd() {
-    for to in [Driver::OwnEtcd(1), Driver::PostgreSql, Driver::MariaDb] {
+    for to in [
+        Driver::OwnEtcd(1),
+        Driver::PostgreSql,
+        Driver::MariaDb,
+        Driver::Nats,
+    ] {
         moves(Driver::OwnEtcd(0), to).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn from_postgresql() {
-    for to in [Driver::OwnEtcd(2), Driver::PostgreSql, Driver::MariaDb] {
+    for to in [
+        Driver::OwnEtcd(2),
+        Driver::PostgreSql,
+        Driver::MariaDb,
+        Driver::Nats,
+    ] {
         moves(Driver::PostgreSql, to).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn from_mariadb() {
-    for to in [Driver::OwnEtcd(3), Driver::PostgreSql, Driver::MariaDb] {
+    for to in [
+        Driver::OwnEtcd(3),
+        Driver::PostgreSql,
+        Driver::MariaDb,
+        Driver::Nats,
+    ] {
         moves(Driver::MariaDb, to).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn from_nats() {
+    for to in [
+        Driver::OwnEtcd(4),
+        Driver::PostgreSql,
+        Driver::MariaDb,
+        Driver::OtherNats,
+    ] {
+        moves(Driver::Nats, to).await;
     }
 }
 
@@ -42,6 +69,8 @@ async fn what_never_ran_moves_with_nothing() {
         (Driver::MariaDb, Driver::PostgreSql),
         (Driver::Etcd, Driver::MariaDb),
         (Driver::PostgreSql, Driver::PostgreSql),
+        (Driver::Etcd, Driver::Nats),
+        (Driver::Nats, Driver::MariaDb),
     ] {
         let ways = Ways::new(from, to).await;
         let (report, _) = run(&ways, &limits()).await;
@@ -174,6 +203,7 @@ async fn leases(ways: &Ways) {
             let query = sqlx::query_scalar(sqlx::AssertSqlSafe(sql));
             query.fetch_one(&mut root).await.unwrap()
         }
+        to if to.is_nats() => crate::nats::leased(ways).await,
         _ => {
             let etcd = ways.servers.etcd(ways.to);
             let mut root = etcd.client(&etcd.authority.client("root")).await;
@@ -281,7 +311,7 @@ async fn goes_on(target: &mut Api, ways: &Ways, revision: i64) {
         .expect("the watch hears of new writes");
 
     let rows = match ways.to {
-        to if to.is_etcd() => return,
+        to if to.is_etcd() || to.is_nats() => return,
         _ => "select cast(count(*) as INTEGER) from TABLE where name like '%/pods/new'",
     };
     let began = Instant::now();

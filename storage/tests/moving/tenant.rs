@@ -1,7 +1,6 @@
 //! A tenant in one of the shared servers, as its API server works with it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -9,6 +8,7 @@ use etcd_client::{Client, GetOptions};
 use storage::moving::Side;
 use storage::tenancy::{Access, Claim, Data, Stage};
 
+use crate::lab::nats::{self, File};
 use crate::lab::sql::{Kine, Server, secret};
 use crate::{Driver, Servers, lab};
 
@@ -32,10 +32,11 @@ impl Ways {
         let target = servers.tenancy(to);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let prefix = format!("/t_{number}");
-        let claim = |schema: String, stage| Claim {
+        let claim = |schema: String, stage, driver: Driver| Claim {
             role: Some(Claim::role_of(&schema, &format!("uid-{number}"))),
             prefix: Some(prefix.clone()),
             stage,
+            replicas: driver.is_nats().then_some(1),
             ..lab::claim(&format!("uid-{number}"), &schema, &format!("{schema}_user"))
         };
         let is_etcd = from.is_etcd();
@@ -48,8 +49,8 @@ impl Ways {
             claim,
             password: Some(secret()),
         };
-        let source = side(source, claim(schema, Stage::Serving));
-        let target = side(target, claim(format!("t_{number}"), Stage::Incoming));
+        let source = side(source, claim(schema, Stage::Serving, from));
+        let target = side(target, claim(format!("t_{number}"), Stage::Incoming, to));
         let prepared = source
             .tenancy
             .prepare(&source.claim, source.password.as_ref(), Data::New);
@@ -124,6 +125,8 @@ impl Ways {
 pub struct Api {
     pub client: Client,
     kine: Option<Kine>,
+    /// kine reads it whenever it connects.
+    _credentials: Option<File>,
 }
 
 pub fn endpoint(server: &Server, driver: Driver, claim: &Claim) -> String {
@@ -148,15 +151,30 @@ impl Api {
         if driver.is_etcd() {
             let etcd = servers.etcd(driver);
             let client = etcd.client(&etcd.authority.client(&claim.user)).await;
-            return Api { client, kine: None };
+            return Api {
+                client,
+                kine: None,
+                _credentials: None,
+            };
         }
-        let server = servers.sql(driver);
-        let authority: PathBuf = server.directory().join("ca.crt");
-        let mut kine = Kine::start_flags(&authority, &endpoint(server, driver, claim), flags);
+        let (authority, endpoint, credentials) = match driver.is_nats() {
+            true => {
+                let (server, file) = (servers.nats(driver), File::of(claim));
+                let endpoint = nats::endpoint(server, claim, &file);
+                (server.directory().join("ca.crt"), endpoint, Some(file))
+            }
+            false => {
+                let server = servers.sql(driver);
+                let endpoint = endpoint(server, driver, claim);
+                (server.directory().join("ca.crt"), endpoint, None)
+            }
+        };
+        let mut kine = Kine::start_flags(&authority, &endpoint, flags);
         let client = kine.client().await;
         Api {
             client,
             kine: Some(kine),
+            _credentials: credentials,
         }
     }
 

@@ -36,25 +36,26 @@ pub async fn run(stage: &Stage) {
         return;
     };
     let databases = KINDS.map(|kind| Database::start(lab, kind));
-    for database in &databases {
+    let nats = Database::start_nats(lab);
+    for database in databases.iter().chain([&nats]) {
         database.provide(stage).await;
     }
     let [first, second] = &databases;
     used(
         stage,
         &lab.worker(1).await.unwrap(),
-        [&first.store(), &second.store()],
+        [&first.store(), &second.store(), &nats.store()],
     )
     .await;
     called_off(stage, first).await;
     asleep(stage, second).await;
-    for database in &databases {
+    for database in databases.iter().chain([&nats]) {
         database.remove(stage).await;
     }
 }
 
-/// From etcd through both databases and back.
-async fn used(stage: &Stage, worker: &Worker, stores: [&String; 2]) {
+/// From etcd through both databases and NATS, and back.
+async fn used(stage: &Stage, worker: &Worker, stores: [&String; 3]) {
     let mut manifest = tenant(NAME, 1);
     manifest["metadata"]["annotations"] =
         json!({names::ANNOTATION_MIGRATION_SOURCE_RETENTION: "0s"});
@@ -94,7 +95,9 @@ async fn used(stage: &Stage, worker: &Worker, stores: [&String; 2]) {
     let client = client(&user).await;
     let writer = Writer::begin(client.clone());
     let informer = Informer::begin(client.clone());
-    let way = ["default", stores[0], stores[1], "default"];
+    let [first, second, nats] = stores.map(String::as_str);
+    // Last, since kine of NATS ends no lease that it finds.
+    let way = ["default", second, first, nats, "default"];
     for pair in way.windows(2) {
         moves(stage, &story, pair[0], pair[1]).await;
         writer.writes_on().await;

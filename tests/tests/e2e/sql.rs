@@ -309,27 +309,24 @@ impl Sql {
         let leaving = taint(json!([{"key": "leaving", "effect": "NoExecute"}]));
         let path = data_store_path(&here);
         stage.it.patch(&path, &leaving).await.unwrap();
-        let movable = self.database.sql().is_some();
-        if movable {
-            let there = |object: &Value| object["status"]["storage"]["dataStoreName"] == "default";
-            let took = stories[0].until(began, MOVED, "moved away", there).await;
-            stage.note(
-                format!(
-                    "{}: tainted NoExecute until a tenant is elsewhere",
-                    self.database.driver
-                ),
-                seconds(took),
-            );
-            let events = stage.events(&goes).await;
-            let told = |event: &[String; 3]| event.contains(&"Draining".to_owned());
-            assert!(events.iter().any(told), "{events:?}");
-        }
+        let there = |object: &Value| object["status"]["storage"]["dataStoreName"] == "default";
+        let took = stories[0].until(began, MOVED, "moved away", there).await;
+        stage.note(
+            format!(
+                "{}: tainted NoExecute until a tenant is elsewhere",
+                self.database.driver
+            ),
+            seconds(took),
+        );
+        let events = stage.events(&goes).await;
+        let told = |event: &[String; 3]| event.contains(&"Draining".to_owned());
+        assert!(events.iter().any(told), "{events:?}");
         // Who cannot go anywhere is named, with the reason.
         let said = || async {
             let store = stage.it.get(&path).await.unwrap();
             let [status, reason, message] = tests::installed::condition(&store, "Drained")?;
             let named = message.contains(&format!("{TENANTS}/{stuck}: "));
-            let all = !movable || !message.contains(&format!("/{goes}"));
+            let all = !message.contains(&format!("/{goes}"));
             // What is read of the tenants may be older than what is read of the DataStore.
             let own = ["one", "two", "z"].map(|of| self.tenant(of));
             let read = !own
@@ -339,10 +336,7 @@ impl Sql {
             (told && named && all && read).then_some(message)
         };
         let (message, _) = stage.it.until("held up is told", BACK, said).await;
-        let why = match movable {
-            true => "another driver than the tenant asks for",
-            false => "data is not moved from a DataStore of NATS",
-        };
+        let why = "another driver than the tenant asks for";
         assert!(message.contains(why), "{message}");
         for name in [&self.tenant("one"), &self.tenant("two"), &tolerates, &stuck] {
             let tenant = stage.it.get(&tenant_path(name)).await.unwrap();
@@ -350,13 +344,11 @@ impl Sql {
         }
 
         stage.remove(&stuck).await;
-        if movable {
-            let emptied = || async {
-                let store = stage.it.get(&path).await.unwrap();
-                is(&store, "Drained", "True", "Drained").then_some(())
-            };
-            stage.it.until("it is empty", BACK, emptied).await;
-        }
+        let emptied = || async {
+            let store = stage.it.get(&path).await.unwrap();
+            is(&store, "Drained", "True", "Drained").then_some(())
+        };
+        stage.it.until("it is empty", BACK, emptied).await;
         stage.it.patch(&path, &taint(Value::Null)).await.unwrap();
         let forgotten = || async {
             let store = stage.it.get(&path).await.unwrap();

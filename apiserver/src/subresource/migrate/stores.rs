@@ -94,12 +94,6 @@ pub(super) async fn check<V>(
             "the DataStore has driver {driver}, which this version does not run yet"
         ));
     }
-    if !store.spec.driver.is_movable() {
-        let driver = store.spec.driver.as_str();
-        return cannot(format!(
-            "the DataStore has driver {driver}, to which data is not moved"
-        ));
-    }
     if let Some(trouble) = trouble(&store) {
         request.warnings.add(format!(
             "DataStore {name} is not Ready, and the tenant waits for it: {trouble}"
@@ -130,7 +124,7 @@ impl Chooser {
         let home = plan::home(tenant);
         stores.retain(|found| {
             let name = found.store.metadata.name.as_deref();
-            name != home && found.store.spec.driver.is_movable()
+            name != home && found.store.spec.driver.is_built()
         });
 
         // From here on nothing waits: two tenants do not see the same count.

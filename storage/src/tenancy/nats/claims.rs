@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::bucket::Bucket;
 use super::connection::Kept;
 use super::jetstream::{JetStream, Message};
-use crate::tenancy::{Claim, TenancyError};
+use crate::tenancy::{Claim, Stage, TenancyError};
 
 mod index;
 mod standing;
@@ -43,6 +43,17 @@ pub struct Record {
     /// with the data. Stands with the schema.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub made: Option<String>,
+}
+
+/// What became of a note.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Noted {
+    /// The claim stands, and says so.
+    Stands,
+    /// The claim was changed meanwhile: what was given may not be what is due.
+    Turned,
+    /// There is no such claim.
+    Gone,
 }
 
 /// A record and where it stands.
@@ -229,25 +240,50 @@ impl<'a> Claims<'a> {
         ))
     }
 
-    /// Notes when the bucket was made, and how many copies it has, unless that is noted;
-    /// whether the claim still stands.
-    pub async fn note(&self, claim: &Claim, bucket: &Bucket) -> Result<bool, TenancyError> {
+    /// Notes when the bucket was made, and how many copies it has, unless that is noted, if the
+    /// claim stands and is at the stage at which the caller took it for.
+    pub async fn note(
+        &self,
+        claim: &Claim,
+        bucket: Option<&Bucket>,
+    ) -> Result<Noted, TenancyError> {
         let Standing::Held {
             schema: Some(stored),
             user: Some(_),
         } = self.standing(claim).await?
         else {
-            return Ok(false);
+            return Ok(Noted::Gone);
         };
+        if stored.record.claim.stage != claim.stage {
+            return Ok(Noted::Turned);
+        }
         let mut record = stored.record.clone();
-        record.made = Some(bucket.made.clone());
-        record.claim.replicas = Some(bucket.copies());
+        if let Some(bucket) = bucket {
+            record.made = Some(bucket.made.clone());
+            record.claim.replicas = Some(bucket.copies());
+        }
         if record == stored.record {
-            return Ok(true);
+            return Ok(Noted::Stands);
         }
         let subject = subject_of_schema(claim);
         let put = self.put(&subject, &record, stored.sequence).await?;
-        Ok(put.is_some())
+        Ok(put.map_or(Noted::Turned, |_| Noted::Stands))
+    }
+
+    /// Brings what is stored with a schema to a stage, if it is still that very message: what
+    /// somebody else is about to write after the same one fails then, also if the stage is
+    /// the same.
+    pub async fn mark(&self, stored: &Stored, to: Stage) -> Result<Option<Claim>, TenancyError> {
+        let mut record = stored.record.clone();
+        if record.claim.stage != to && to == Stage::Incoming {
+            // What was left is gone by then.
+            record.made = None;
+            record.claim.replicas = None;
+        }
+        record.claim.stage = to;
+        let subject = subject_of_schema(&record.claim);
+        let put = self.put(&subject, &record, stored.sequence).await?;
+        Ok(put.map(|_| record.claim))
     }
 
     /// Gives back what the tenant has of the names.

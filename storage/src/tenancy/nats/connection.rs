@@ -7,6 +7,7 @@ use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions};
 use parking_lot::Mutex;
 use rustls::ClientConfig;
 use tokio::time::timeout;
+use uuid::Uuid;
 
 use crate::tenancy::sql::endpoint::Endpoint;
 use crate::tenancy::{Connection, TenancyError, tls};
@@ -41,6 +42,18 @@ impl Link {
 
     /// A connection with these credentials (a file's text).
     pub async fn enter(&self, credentials: &str) -> Result<Client, TenancyError> {
+        self.connect(self.options(credentials)?).await
+    }
+
+    /// The same into an account with others in it, who must not guess where answers go: they
+    /// could answer in the server's place.
+    pub async fn enter_beside_others(&self, credentials: &str) -> Result<Client, TenancyError> {
+        let inbox = format!("_STEWARD.{}", Uuid::new_v4().simple());
+        let options = self.options(credentials)?.custom_inbox_prefix(inbox);
+        self.connect(options).await
+    }
+
+    fn options(&self, credentials: &str) -> Result<ConnectOptions, TenancyError> {
         let mut options = ConnectOptions::with_credentials(credentials)
             .map_err(|e| TenancyError::Refused(format!("the credentials cannot be read: {e}")))?
             .name("steward")
@@ -52,6 +65,10 @@ impl Link {
         if let Some(tls) = &self.tls {
             options = options.tls_client_config(tls.clone()).require_tls(true);
         }
+        Ok(options)
+    }
+
+    async fn connect(&self, options: ConnectOptions) -> Result<Client, TenancyError> {
         match timeout(self.deadline, options.connect(self.servers.clone())).await {
             Ok(Ok(client)) => Ok(client),
             Ok(Err(error)) => Err(self.refusal(&error)),

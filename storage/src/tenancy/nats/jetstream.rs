@@ -23,6 +23,7 @@ mod code {
     pub const FULL: [u64; 4] = [10002, 10023, 10028, 10047];
     pub const STREAM_NAME_EXISTS: u64 = 10058;
     pub const TOO_FEW_SERVERS: [u64; 2] = [10005, 10074];
+    pub const CONSUMER_NOT_FOUND: u64 = 10014;
     pub const UNAVAILABLE: [u64; 5] = [10004, 10008, 10009, 10118, 10194];
     pub const OFF_FOR_ACCOUNT: u64 = 10039;
     pub const OFF: u64 = 10076;
@@ -39,6 +40,8 @@ pub struct Message {
     pub subject: String,
     pub sequence: u64,
     pub payload: Vec<u8>,
+    /// As the server writes them; empty for none.
+    pub headers: Vec<u8>,
 }
 
 /// What JetStream said that it did not do.
@@ -145,6 +148,44 @@ impl<'a> JetStream<'a> {
         absent(done, &[code::STREAM_NOT_FOUND]).map(drop)
     }
 
+    /// Deletes the messages of a stream. `before`: its next one has this number at least.
+    pub async fn purge(&self, name: &str, before: Option<u64>) -> Result<(), TenancyError> {
+        let payload = before.map_or(Value::Null, |before| json!({ "seq": before }));
+        let done = self.api(&format!("STREAM.PURGE.{name}"), payload).await;
+        done.map(drop).map_err(|failure| failure.error)
+    }
+
+    /// Makes a consumer.
+    pub async fn consume(
+        &self,
+        stream: &str,
+        name: &str,
+        config: &Value,
+    ) -> Result<(), TenancyError> {
+        let call = format!("CONSUMER.CREATE.{stream}.{name}");
+        let made = self.api(&call, json!({ "stream_name": stream, "config": config }));
+        made.await.map(drop).map_err(|failure| failure.error)
+    }
+
+    /// Deletes a consumer, if there is such a one.
+    pub async fn forget(&self, stream: &str, name: &str) -> Result<(), TenancyError> {
+        let call = format!("CONSUMER.DELETE.{stream}.{name}");
+        let done = self.api(&call, Value::Null).await;
+        absent(done, &[code::CONSUMER_NOT_FOUND]).map(drop)
+    }
+
+    /// Appends a message, whatever there is; its number.
+    pub async fn publish(
+        &self,
+        subject: &str,
+        payload: Vec<u8>,
+        headers: HeaderMap,
+    ) -> Result<u64, TenancyError> {
+        let done = self.request(subject, payload, headers).await;
+        let ack = done.map_err(|failure| failure.error)?;
+        Ok(ack["seq"].as_u64().unwrap_or(0))
+    }
+
     /// Names of all streams of the account.
     pub async fn names(&self) -> Result<Vec<String>, TenancyError> {
         let mut names = Vec::new();
@@ -186,13 +227,15 @@ impl<'a> JetStream<'a> {
         };
         let message = &found["message"];
         let text = |name: &str| message[name].as_str().unwrap_or_default();
-        let payload = STANDARD
-            .decode(text("data"))
-            .map_err(|e| TenancyError::Other(format!("a message of {stream}: {e}")))?;
+        let bytes = |name: &str| {
+            let decoded = STANDARD.decode(text(name));
+            decoded.map_err(|e| TenancyError::Other(format!("a message of {stream}: {e}")))
+        };
         Ok(Some(Message {
             subject: text("subject").to_owned(),
             sequence: message["seq"].as_u64().unwrap_or(0),
-            payload,
+            payload: bytes("data")?,
+            headers: bytes("hdrs")?,
         }))
     }
 

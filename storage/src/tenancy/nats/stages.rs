@@ -1,0 +1,183 @@
+//! From one stage to another, and what may be read and written at each.
+//!
+//! The stage is in the message of the claim that is under the schema, and what it says is what
+//! counts. It is written if that is still the message that was read, also where the stage stays
+//! as it is: so of two who turn a claim one is late, and changes nothing.
+
+use async_nats::Client;
+
+use super::claims::{Claims, Standing, otherwise};
+use super::contents::Kept;
+use super::{Nats, bucket, keys};
+use crate::tenancy::{Claim, Data, Password, Stage, TenancyError, not_to_be_turned};
+
+/// Refuses to begin with what only something before leads to.
+pub fn admit_new(claim: &Claim) -> Result<(), TenancyError> {
+    match claim.stage {
+        Stage::Serving | Stage::Incoming => Ok(()),
+        Stage::Frozen | Stage::Left => Err(TenancyError::Refused(format!(
+            "schema {:?} is not claimed, so that it cannot be {}",
+            claim.schema,
+            claim.stage.as_str()
+        ))),
+    }
+}
+
+/// What is stored of a claim that is whole.
+fn stored<'a>(claim: &Claim, standing: &'a Standing) -> Result<&'a Claim, TenancyError> {
+    match standing {
+        Standing::Otherwise(found) => Err(TenancyError::Refused(otherwise(found))),
+        Standing::Held {
+            schema: Some(stored),
+            user: Some(_),
+        } => Ok(&stored.record.claim),
+        _ => Err(TenancyError::Refused(format!(
+            "schema {:?} is not claimed",
+            claim.schema
+        ))),
+    }
+}
+
+impl Nats {
+    /// See [`crate::tenancy::Tenancy::turn`].
+    pub(super) async fn turn_to(
+        &self,
+        claim: &Claim,
+        to: Stage,
+        password: Option<&Password>,
+    ) -> Result<Claim, TenancyError> {
+        let Some(claims) = Nats::claims(self).await? else {
+            return Err(TenancyError::Refused(format!(
+                "schema {:?} is not claimed",
+                claim.schema
+            )));
+        };
+        let standing = claims.standing(claim).await?;
+        let stored = stored(claim, &standing)?;
+        let from = stored.stage;
+        if from != to && (from != claim.stage || !from.may_become(to)) {
+            return Err(not_to_be_turned(claim, stored, to));
+        }
+        let turned = match from == to && to != Stage::Incoming {
+            true => stored.clone(),
+            false => mark(&claims, &standing, to).await?,
+        };
+        match to {
+            Stage::Frozen => self.freeze(&turned).await?,
+            Stage::Incoming => self.receive(&claims, &turned).await?,
+            Stage::Serving if from == Stage::Incoming => self.settle(&turned).await?,
+            Stage::Serving | Stage::Left => {}
+        }
+        let data = match from {
+            Stage::Incoming => Data::New,
+            _ => Data::Kept,
+        };
+        self.give(&claims, &turned, password, data).await?;
+        // With the number of copies, which is noted with the bucket.
+        let standing = claims.standing(claim).await?;
+        Ok(self::stored(claim, &standing)?.at(to))
+    }
+
+    /// Makes the bucket take nothing of the tenant's any more, and waits until what it has
+    /// taken before can be seen: a message of ours comes after all that.
+    async fn freeze(&self, claim: &Claim) -> Result<(), TenancyError> {
+        let client = self.enter_tenant(claim).await?;
+        let jetstream = self.jetstream(&client);
+        let Some(found) = bucket::find(&jetstream, claim).await? else {
+            return Err(no_bucket(claim));
+        };
+        if found.differs(claim).is_some() {
+            bucket::repair(&jetstream, claim, &found).await?;
+        }
+        bucket::mark(&jetstream, claim).await.map(drop)
+    }
+
+    /// Makes what writes to the bucket of before write to nothing, and deletes one that was
+    /// left. It is known by having no place for writers, so that it is never taken for what
+    /// comes, also by whoever goes on after an interruption.
+    async fn receive(&self, claims: &Claims<'_>, claim: &Claim) -> Result<(), TenancyError> {
+        let client = self.enter_tenant(claim).await?;
+        let jetstream = self.jetstream(&client);
+        let Some(found) = bucket::find(&jetstream, claim).await? else {
+            return Ok(());
+        };
+        // Whoever was faster has made a place for its own writers.
+        let standing = claims.standing(claim).await?;
+        match (stored(claim, &standing)?.stage, found.place()) {
+            (Stage::Incoming, Some(_)) => bucket::repair(&jetstream, claim, &found).await.map(drop),
+            (Stage::Incoming, None) => jetstream.delete(&bucket::name(claim)).await,
+            _ => Err(too_fast()),
+        }
+    }
+
+    /// Before the tenant gets in: its kine takes the bucket with its own settings alone, and
+    /// with a last message that can be read.
+    async fn settle(&self, claim: &Claim) -> Result<(), TenancyError> {
+        let client = self.enter_tenant(claim).await?;
+        let jetstream = self.jetstream(&client);
+        let Some(found) = bucket::find(&jetstream, claim).await? else {
+            return Err(no_bucket(claim));
+        };
+        if found.differs(claim).is_some() {
+            bucket::repair(&jetstream, claim, &found).await?;
+        }
+        bucket::mark(&jetstream, claim).await.map(drop)
+    }
+
+    /// See [`crate::tenancy::Tenancy::contents`].
+    pub(super) async fn open_contents(&self, claim: &Claim) -> Result<Kept, TenancyError> {
+        let held = self.standing(claim).await?;
+        let stored = stored(claim, &held)?;
+        match claim.stage_differs(stored) {
+            Some(why) => return Err(TenancyError::Refused(why)),
+            None if stored.stage == Stage::Left => {
+                return Err(TenancyError::Refused(format!(
+                    "schema {:?} was left: nobody reads it",
+                    claim.schema
+                )));
+            }
+            None => {}
+        }
+        let client = self.enter_tenant(stored).await?;
+        let place = self.place(&client, stored).await?;
+        let (deadline, prefix) = (self.link.deadline, stored.prefix(true));
+        Ok(Kept::new(client, deadline, &stored.schema, prefix, place))
+    }
+
+    /// Where a writer puts messages, if the bucket is to be written.
+    async fn place(&self, client: &Client, claim: &Claim) -> Result<Option<String>, TenancyError> {
+        if claim.stage != Stage::Incoming {
+            return Ok(None);
+        }
+        let found = bucket::find(&self.jetstream(client), claim).await?;
+        let place = found.as_ref().and_then(bucket::Bucket::place);
+        match place {
+            Some(place) => Ok(Some(place.to_owned())),
+            None => Err(TenancyError::Refused(format!(
+                "the bucket {:?} of account {} is not ready to be filled",
+                claim.schema,
+                keys::account_of(claim)
+            ))),
+        }
+    }
+}
+
+/// Writes the stage, unless somebody else has.
+async fn mark(claims: &Claims<'_>, standing: &Standing, to: Stage) -> Result<Claim, TenancyError> {
+    let Standing::Held {
+        schema: Some(stored),
+        ..
+    } = standing
+    else {
+        return Err(too_fast());
+    };
+    claims.mark(stored, to).await?.ok_or_else(too_fast)
+}
+
+fn too_fast() -> TenancyError {
+    TenancyError::Unreachable("the claim changes faster than it can be read".to_owned())
+}
+
+fn no_bucket(claim: &Claim) -> TenancyError {
+    TenancyError::DataLost(format!("the bucket {:?} does not exist", claim.schema))
+}
