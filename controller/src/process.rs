@@ -11,3 +11,4 @@ pub mod places;
 pub mod queue;
 pub mod shares;
 pub mod timing;
+pub mod turns;
