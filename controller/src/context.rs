@@ -1,5 +1,8 @@
 //! What every pass works with. Made once in `run.rs`, shared by all tasks.
 
+#[cfg(test)]
+pub(crate) mod testing;
+
 use std::sync::Arc;
 
 use apiservice::pki::Entropy;

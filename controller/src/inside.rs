@@ -14,6 +14,8 @@ mod konnectivity;
 mod kube_proxy;
 mod kubeadm;
 mod objects;
+#[cfg(test)]
+mod paused;
 mod plan;
 pub mod probe;
 mod rbac;

@@ -12,3 +12,4 @@ pub mod queue;
 pub mod shares;
 pub mod spans;
 pub mod timing;
+pub mod turns;

@@ -53,3 +53,23 @@ pub async fn reconcile(name: &NamespacedName, ctx: &Context) -> Option<Next> {
         Err(()) => Next(next.0.min(timing::backoff(failures, spread))),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::context::testing::{context, fill, nothing};
+    use crate::tenant::testing::Lab;
+
+    #[tokio::test]
+    async fn the_standby_plans_nothing() {
+        let lab = Lab::new();
+        let name = NamespacedName::of(&lab.world.tenant.metadata);
+        for leads in [true, false] {
+            let (ctx, asked) = context(nothing, leads).await;
+            fill(&ctx.caches, &lab);
+            let next = reconcile(&name, &ctx).await;
+            assert_eq!(next.is_some(), leads);
+            assert_eq!(asked.lock().is_empty(), !leads, "{asked:?}");
+        }
+    }
+}

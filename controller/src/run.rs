@@ -279,14 +279,7 @@ pub async fn run(args: RunArgs, client: Client, stop: CancellationToken) -> Resu
         Namespaces::Listed(tenants) => tracing::info!(namespace, ?tenants, "started"),
     }
 
-    let ended = tokio::select! {
-        // Everything else ends with it, and would be told as the reason.
-        biased;
-        () = stop.cancelled() => None,
-        ended = background.join_next() => Some(ended.and_then(Result::ok).unwrap_or("a task")),
-        Some(_) = workers.join_next() => Some("worker"),
-        Some(_) = elections.join_next() => Some("election"),
-    };
+    let ended = end(&stop, &mut background, &mut workers, &mut elections).await;
     stop.cancel();
     let drained = tokio::time::timeout(DRAIN, async {
         while workers.join_next().await.is_some() {}
@@ -302,6 +295,24 @@ pub async fn run(args: RunArgs, client: Client, stop: CancellationToken) -> Resu
     match ended {
         None => Ok(()),
         Some(part) => Err(Error::Ended(part)),
+    }
+}
+
+/// Waits until the process has to end: because it is told to, or because something has
+/// ended, or panicked, that lives as long as it. Then the name of that.
+async fn end(
+    stop: &CancellationToken,
+    background: &mut JoinSet<&'static str>,
+    workers: &mut JoinSet<()>,
+    elections: &mut JoinSet<&'static str>,
+) -> Option<&'static str> {
+    tokio::select! {
+        // Everything else ends with it, and would be told as the reason.
+        biased;
+        () = stop.cancelled() => None,
+        ended = background.join_next() => Some(ended.and_then(Result::ok).unwrap_or("a task")),
+        Some(_) = workers.join_next() => Some("worker"),
+        Some(_) = elections.join_next() => Some("election"),
     }
 }
 
@@ -535,5 +546,59 @@ mod tests {
             hold(&queue, &failures, key, async { None }).await,
             Held::Ended
         );
+    }
+
+    /// What came of a process in which all goes on but for these.
+    async fn ended_by(
+        background: Option<fn()>,
+        worker: Option<fn()>,
+        election: Option<fn()>,
+        stopped: bool,
+    ) -> Option<Option<&'static str>> {
+        async fn part(ends: Option<fn()>) {
+            match ends {
+                Some(ends) => ends(),
+                None => std::future::pending().await,
+            }
+        }
+        let stop = CancellationToken::new();
+        let (mut all, mut workers, mut elections) =
+            (JoinSet::new(), JoinSet::new(), JoinSet::new());
+        spawn(&mut all, "health", part(None));
+        spawn(&mut all, "watch", part(background));
+        spawn(&mut elections, "election", part(election));
+        #[allow(clippy::disallowed_methods, reason = "tests")]
+        for ends in [None, worker] {
+            workers.spawn(part(ends));
+        }
+        if stopped {
+            stop.cancel();
+        }
+        let end = end(&stop, &mut all, &mut workers, &mut elections);
+        tokio::time::timeout(Duration::from_secs(3600), end)
+            .await
+            .ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_process_ends_with_any_of_its_parts() {
+        let ends: fn() = || {};
+        let panics: fn() = || panic!("a fault of ours");
+        assert_eq!(ended_by(None, None, None, false).await, None, "it goes on");
+        assert_eq!(ended_by(None, None, None, true).await, Some(None));
+        for (part, said) in [(ends, "watch"), (panics, "a task")] {
+            assert_eq!(
+                ended_by(Some(part), None, None, false).await,
+                Some(Some(said))
+            );
+            assert_eq!(
+                ended_by(None, Some(part), None, false).await,
+                Some(Some("worker"))
+            );
+            let election = ended_by(None, None, Some(part), false).await;
+            assert_eq!(election, Some(Some("election")));
+        }
+        let told = ended_by(Some(ends), Some(ends), Some(ends), true).await;
+        assert_eq!(told, Some(None), "whatever ends with it is no reason");
     }
 }

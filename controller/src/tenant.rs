@@ -20,9 +20,11 @@ pub mod world;
 #[cfg(test)]
 mod exposures;
 #[cfg(test)]
+mod memory;
+#[cfg(test)]
 mod moves;
 #[cfg(test)]
-mod removals;
+pub(crate) mod removals;
 #[cfg(test)]
 mod repairs;
 #[cfg(test)]

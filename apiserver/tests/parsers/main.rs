@@ -202,12 +202,12 @@ const MESSAGE: &[&[u8]] = &[
 ];
 
 fn message() -> impl Strategy<Value = Vec<u8>> {
-    let any = prop::collection::vec(prop::sample::select(MESSAGE), 0..40);
+    let parts = prop::collection::vec(prop::sample::select(MESSAGE), 0..40);
     let bytes = prop::collection::vec(any::<u8>(), 0..300);
     // An envelope whose message is anything.
     let whole = (
         prop::sample::select(&MESSAGE[1..3]),
-        message_of(any.clone()),
+        message_of(parts.clone()),
     );
     let whole = whole.prop_map(|(of, raw)| {
         let length = u8::try_from(raw.len().min(127)).unwrap_or(127);
@@ -219,7 +219,7 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
         ]
         .concat()
     });
-    prop_oneof![2 => message_of(any), 2 => whole, 1 => bytes]
+    prop_oneof![2 => message_of(parts), 2 => whole, 1 => bytes]
 }
 
 fn message_of(pieces: impl Strategy<Value = Vec<&'static [u8]>>) -> impl Strategy<Value = Vec<u8>> {

@@ -315,6 +315,8 @@ fn merge_patch(old: &Value, new: &Value) -> Option<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::context::testing::{Asked, context, fill};
+    use crate::tenant::testing::Lab;
 
     #[test]
     fn a_merge_patch_says_only_what_changes() {
@@ -345,5 +347,59 @@ mod tests {
                 json_merge(&mut target[key], value);
             }
         }
+    }
+
+    /// A write that was computed from another version than what is there is refused by
+    /// the API.
+    #[test]
+    fn a_status_is_written_to_the_version_that_it_was_made_of() {
+        let meta = ObjectMeta {
+            uid: Some("u".into()),
+            resource_version: Some("7".into()),
+            ..ObjectMeta::default()
+        };
+        let (old, new) = (json!({"a": 1}), json!({"a": 2}));
+        let patch = status_patch(&meta, Some(&old), &new).unwrap();
+        let wanted = json!({"metadata": {"uid": "u", "resourceVersion": "7"}, "status": {"a": 2}});
+        assert_eq!(patch, wanted);
+        assert!(status_patch(&meta, Some(&new), &new).is_none());
+    }
+
+    /// As the API answers who writes a status.
+    fn written(asked: &Asked) -> (u16, Value) {
+        let mut tenant = serde_json::to_value(Lab::ready().world.tenant.as_ref()).unwrap();
+        json_merge(&mut tenant, &asked.body);
+        (200, tenant)
+    }
+
+    #[tokio::test]
+    async fn a_status_that_was_written_meanwhile_is_made_anew() {
+        let mut lab = Lab::ready();
+        lab.tenant().metadata.resource_version = Some("41".into());
+        let world = lab.world.clone();
+        let mut wanted = world.tenant.status.clone().unwrap();
+        wanted.control_plane_endpoint = Some("192.0.2.9:6443".into());
+        let (ctx, asked) = context(written, true).await;
+        fill(&ctx.caches, &lab);
+        assert_eq!(status(&ctx, &world, wanted.clone()).await, Ok(()));
+        let writes = || -> Vec<Asked> {
+            let asked = asked.lock();
+            let to_status = asked.iter().filter(|it| it.path.contains("/status"));
+            to_status.cloned().collect()
+        };
+        let all = writes();
+        assert_eq!(all.len(), 1, "{all:?}");
+        let metadata = json!({"uid": world.uid(), "resourceVersion": "41"});
+        assert_eq!(all[0].body["metadata"], metadata);
+        assert_eq!(all[0].method, "PATCH");
+
+        // A step of this pass, or an observer, has noted something since.
+        let tenant = lab.tenant();
+        tenant.metadata.resource_version = Some("42".into());
+        tenant.status.as_mut().unwrap().control_plane_endpoint = Some("meanwhile:1".into());
+        let (ctx, _) = context(written, true).await;
+        fill(&ctx.caches, &lab);
+        assert_eq!(status(&ctx, &world, wanted).await, Err(()), "again");
+        assert_eq!(writes().len(), 1);
     }
 }

@@ -28,6 +28,8 @@ use crate::cluster::kinds::{Found, ObjectKind, Owned};
 use crate::cluster::managers::prune_managers;
 use crate::cluster::routes::{Gateway, IngressRouteTcp, TlsRoute, TlsRouteV1Alpha2};
 use crate::cluster::served::{Optional, Served};
+use crate::cluster::taken::{Most, Room, Taken};
+use crate::process::queue::Queue;
 
 /// Namespace and name, of a tenant or of an object.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -147,8 +149,8 @@ pub struct Cache<K> {
 struct Inner<K> {
     objects: HashMap<NamespacedName, Arc<K>>,
     groups: HashMap<NamespacedName, HashSet<NamespacedName>>,
-    /// How many there are, by namespace.
-    counts: HashMap<String, usize>,
+    /// How much is held of each namespace.
+    taken: Taken,
     /// What answers to writes put in while a list is under way, by place.
     fresh: HashMap<String, HashSet<NamespacedName>>,
     /// Uids that were last seen leaving, with their revision: the answer to a
@@ -165,7 +167,7 @@ impl<K> Default for Cache<K> {
             inner: RwLock::new(Inner {
                 objects: HashMap::new(),
                 groups: HashMap::new(),
-                counts: HashMap::new(),
+                taken: Taken::default(),
                 fresh: HashMap::new(),
                 gone: VecDeque::new(),
             }),
@@ -182,6 +184,15 @@ pub trait Cached: kube::Resource<DynamicType = ()> + Send + Sync + 'static {
 
     /// How many are held of one namespace; what comes beyond it is left out.
     const MOST_IN_NAMESPACE: usize = usize::MAX;
+
+    /// Bytes, by [`Cached::weight`], that are held of all namespaces together, and of one
+    /// half of it. When there is no room, the namespace that has most gives way.
+    const MOST_BYTES: usize = usize::MAX;
+
+    /// What it takes in memory, as far as that is bounded.
+    fn weight(&self) -> usize {
+        0
+    }
 
     /// Takes out what nobody reads. False for an object that is not held at all.
     fn keep(&mut self, _caches: &Caches) -> bool {
@@ -252,6 +263,9 @@ impl<K: Cached> Cache<K> {
     /// the cache, unless it was put in since the list began. Returns what left.
     pub fn replace(&self, place: &str, list: Vec<Arc<K>>) -> Vec<Arc<K>> {
         let mut inner = self.inner.write();
+        inner
+            .taken
+            .is_listed(|namespace| place == EVERYWHERE || place == namespace);
         let fresh = inner.fresh.remove(place).unwrap_or_default();
         let names: HashSet<NamespacedName> = list
             .iter()
@@ -319,6 +333,18 @@ impl<K: Cached> Cache<K> {
         self.synced(place) || self.refusal(place).is_some()
     }
 
+    /// Whether nothing of a namespace was left out for want of room since it was listed.
+    pub fn is_whole(&self, namespace: &str) -> bool {
+        self.inner.read().taken.is_whole(namespace)
+    }
+
+    /// Whether what is in a namespace was judged, or is being judged, by the tenants of then.
+    fn has_begun(&self, namespace: &str) -> bool {
+        let inner = self.inner.read();
+        let begun = |place| self.is_known(place) || inner.fresh.contains_key(place);
+        begun(EVERYWHERE) || begun(namespace)
+    }
+
     /// One object.
     pub fn get(&self, name: &NamespacedName) -> Option<Arc<K>> {
         self.inner.read().objects.get(name).cloned()
@@ -377,11 +403,11 @@ impl<K: Cached> Inner<K> {
 
     fn put(&mut self, name: NamespacedName, object: Arc<K>) {
         self.remove(&name);
-        let count = self.counts.entry(name.namespace.clone()).or_default();
-        if *count >= K::MOST_IN_NAMESPACE {
+        let weight = object.weight();
+        if !self.make_room(&name.namespace, weight) {
             return;
         }
-        *count += 1;
+        self.taken.add(&name.namespace, weight);
         let group = object.group();
         if let Some(group) = &group {
             let names = self.groups.entry(group.clone()).or_default();
@@ -390,6 +416,30 @@ impl<K: Cached> Inner<K> {
         self.objects.insert(name, object);
         if let Some(group) = group {
             self.shorten(&group);
+        }
+    }
+
+    /// Whether there is room in a namespace for an object of these bytes, once those have
+    /// given way that have more.
+    fn make_room(&mut self, namespace: &str, bytes: usize) -> bool {
+        let most = Most {
+            objects: K::MOST_IN_NAMESPACE,
+            bytes: K::MOST_BYTES,
+        };
+        loop {
+            let of = match self.taken.room(namespace, bytes, most) {
+                Room::Free => return true,
+                Room::Of(other) => Some(other),
+                Room::None => None,
+            };
+            let mut names = self.objects.keys();
+            let given = of.and_then(|of| names.find(|name| name.namespace == of).cloned());
+            let Some(given) = given else {
+                self.taken.left_out(namespace);
+                return false;
+            };
+            self.taken.left_out(&given.namespace);
+            self.remove(&given);
         }
     }
 
@@ -410,12 +460,7 @@ impl<K: Cached> Inner<K> {
         let Some(old) = self.objects.remove(name) else {
             return;
         };
-        if let Some(count) = self.counts.get_mut(&name.namespace) {
-            *count -= 1;
-            if *count == 0 {
-                self.counts.remove(&name.namespace);
-            }
-        }
+        self.taken.remove(&name.namespace, old.weight());
         if let Some(group) = old.group()
             && let Some(names) = self.groups.get_mut(&group)
         {
@@ -481,6 +526,8 @@ pub struct Caches {
     pub pods: Cache<Pod>,
     /// Events of type Warning about pods, ReplicaSets, Deployments, Services.
     pub events: Cache<Event>,
+    /// Tenants of which something may have been passed over before they were known.
+    pub looks: Queue<NamespacedName>,
     /// Secrets that DataStores refer to.
     pub referenced_secrets: ReferencedSecrets,
 }
@@ -552,7 +599,7 @@ impl Caches {
 
     /// Takes note of a tenant. If one of its name was there before that has gone, what is
     /// held of their objects was judged by that one, and is let go of: it is found again
-    /// where it would be made.
+    /// where it would be made. What others make for a tenant is looked for.
     pub fn meet(&self, name: &NamespacedName) {
         let uid = self
             .tenants
@@ -566,6 +613,9 @@ impl Caches {
         drop(met);
         // Where there was none, nothing of it was held. The next may come in two steps:
         // this one goes, and its objects are held before it is met.
+        if uid.is_some() && before != uid && self.pods.has_begun(&name.namespace) {
+            self.looks.add(name.clone());
+        }
         if before.is_some() && before != uid {
             for kind in ObjectKind::ALL {
                 kind.cache(self).forget_group(name);
@@ -573,9 +623,10 @@ impl Caches {
         }
     }
 
-    /// Whether the pods and ReplicaSets of a namespace were listed.
+    /// Whether the pods and ReplicaSets of a namespace were listed, and all are held.
     pub fn pods_known(&self, namespace: &str) -> bool {
-        self.pods.synced(namespace) && self.replica_sets.synced(namespace)
+        let whole = self.pods.is_whole(namespace) && self.replica_sets.is_whole(namespace);
+        whole && self.pods.synced(namespace) && self.replica_sets.synced(namespace)
     }
 
     /// What can be planned for a tenant in this namespace.

@@ -5,15 +5,8 @@
 //! nobody but whoever makes them. Everything that a list or a watch says, and every answer
 //! to a write, comes through [`Cached::keep`].
 
-use std::collections::BTreeMap;
-
-use apiservice::names::container;
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, ReplicaSetSpec, ReplicaSetStatus};
-use k8s_openapi::api::core::v1::{
-    ConfigMap, Container, ContainerState, ContainerStateTerminated, ContainerStateWaiting,
-    ContainerStatus, Event, ObjectReference, Pod, PodSpec, PodStatus, PodTemplateSpec, Secret,
-    Service,
-};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use k8s_openapi::api::networking::v1::Ingress;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, OwnerReference};
@@ -177,136 +170,8 @@ fn trim_said(all: &mut Vec<Condition>) {
 
 /// A route has 32 parents at most.
 const PARENTS: usize = 32;
-
-impl Cached for ReplicaSet {
-    const MOST_IN_NAMESPACE: usize = MADE_IN_NAMESPACE;
-
-    fn keep(&mut self, _: &Caches) -> bool {
-        let status = self.status.take().unwrap_or_default();
-        let spec = self.spec.take().unwrap_or_default();
-        let template = spec.template.and_then(|template| template.metadata);
-        *self = ReplicaSet {
-            metadata: ObjectMeta {
-                annotations: ours(self.metadata.annotations.take()),
-                ..bare(&self.metadata)
-            },
-            spec: Some(ReplicaSetSpec {
-                replicas: spec.replicas,
-                template: template.map(|meta| PodTemplateSpec {
-                    metadata: Some(ObjectMeta {
-                        labels: ours(meta.labels),
-                        annotations: ours(meta.annotations),
-                        ..ObjectMeta::default()
-                    }),
-                    spec: None,
-                }),
-                ..ReplicaSetSpec::default()
-            }),
-            status: Some(ReplicaSetStatus {
-                replicas: status.replicas,
-                conditions: conditions(status.conditions, |it| &mut it.message),
-                ..ReplicaSetStatus::default()
-            }),
-        };
-        true
-    }
-}
-impl Cached for Pod {
-    const MOST_IN_NAMESPACE: usize = MADE_IN_NAMESPACE;
-
-    fn keep(&mut self, _: &Caches) -> bool {
-        let status = self.status.take().unwrap_or_default();
-        let told = |containers: Option<Vec<ContainerStatus>>| {
-            let containers = containers?.into_iter().take(CONTAINERS);
-            Some(containers.map(container_status).collect())
-        };
-        let containers = self.spec.take().map(|spec| spec.containers);
-        let mut server = containers.into_iter().flatten();
-        let server = server.find(|it| it.name == container::API_SERVER);
-        *self = Pod {
-            metadata: bare(&self.metadata),
-            // What version it runs.
-            spec: server.map(|it| PodSpec {
-                containers: vec![Container {
-                    name: it.name,
-                    image: it.image.map(|image| cut(image, MESSAGE)),
-                    ..Container::default()
-                }],
-                ..PodSpec::default()
-            }),
-            status: Some(PodStatus {
-                phase: status.phase,
-                pod_ip: status.pod_ip.map(|ip| cut(ip, NAME)),
-                conditions: conditions(status.conditions, |it| &mut it.message),
-                container_statuses: told(status.container_statuses),
-                init_container_statuses: told(status.init_container_statuses),
-                ..PodStatus::default()
-            }),
-        };
-        true
-    }
-}
-
-/// Pods and ReplicaSets that are held of one namespace: anybody there can make them with
-/// a tenant's label.
-const MADE_IN_NAMESPACE: usize = 10_000;
-/// Conditions of one of them, and containers, that are held.
+/// Conditions of a Gateway, or of one parent of a route, that are held.
 const CONDITIONS: usize = 16;
-const CONTAINERS: usize = 16;
-
-/// Labels or annotations of ours that are held of a ReplicaSet: there are some ten.
-const OURS: usize = 32;
-
-/// Those of ours, with the beginnings of their values.
-fn ours(all: Option<BTreeMap<String, String>>) -> Option<BTreeMap<String, String>> {
-    let all = all?.into_iter();
-    let ours = all.filter(|(key, _)| apiservice::names::is_ours(key));
-    let ours = ours.take(OURS).map(|(key, value)| (key, cut(value, NAME)));
-    Some(ours.collect())
-}
-
-/// Some conditions, with the beginnings of their messages.
-fn conditions<C>(
-    all: Option<Vec<C>>,
-    message: fn(&mut C) -> &mut Option<String>,
-) -> Option<Vec<C>> {
-    let mut all = all?;
-    all.truncate(CONDITIONS);
-    for condition in &mut all {
-        let message = message(condition);
-        *message = message.take().map(|text| cut(text, MESSAGE));
-    }
-    Some(all)
-}
-
-/// What is read of a container's status.
-fn container_status(status: ContainerStatus) -> ContainerStatus {
-    let ended = |it: ContainerStateTerminated| ContainerStateTerminated {
-        exit_code: it.exit_code,
-        reason: it.reason.map(|reason| cut(reason, NAME)),
-        // The last lines tell.
-        message: it.message.map(|message| end(message, MESSAGE)),
-        ..ContainerStateTerminated::default()
-    };
-    let state = |it: ContainerState| ContainerState {
-        running: it.running,
-        terminated: it.terminated.map(ended),
-        waiting: it.waiting.map(|it| ContainerStateWaiting {
-            reason: it.reason.map(|reason| cut(reason, NAME)),
-            message: it.message.map(|message| cut(message, MESSAGE)),
-        }),
-    };
-    ContainerStatus {
-        name: cut(status.name, NAME),
-        image: cut(status.image, MESSAGE),
-        ready: status.ready,
-        started: status.started,
-        restart_count: status.restart_count,
-        state: status.state.map(state),
-        last_state: status.last_state.map(state),
-        ..ContainerStatus::default()
-    }
-}
 
 /// Bytes of one part of an object of a tenant that are held. Ours have a tenth of it.
 const PART: usize = 128 * 1024;
@@ -314,11 +179,21 @@ const PART: usize = 128 * 1024;
 /// Whether a part of an object is larger than any of ours. What is taken out for it is
 /// not as it is wanted, and is put right.
 fn is_large(part: &impl Serialize) -> bool {
-    struct Count(usize);
-    impl std::io::Write for Count {
+    counted(part, PART).is_err()
+}
+
+/// Bytes of an object as text.
+pub(super) fn bytes(object: &impl Serialize) -> usize {
+    counted(object, usize::MAX).unwrap_or(usize::MAX)
+}
+
+/// Bytes of something as text, if there are no more than `most`.
+fn counted(part: &impl Serialize, most: usize) -> Result<usize, serde_json::Error> {
+    struct Count(usize, usize);
+    impl std::io::Write for &mut Count {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
             self.0 += bytes.len();
-            match self.0 > PART {
+            match self.0 > self.1 {
                 true => Err(std::io::ErrorKind::FileTooLarge.into()),
                 false => Ok(bytes.len()),
             }
@@ -327,7 +202,9 @@ fn is_large(part: &impl Serialize) -> bool {
             Ok(())
         }
     }
-    serde_json::to_writer(Count(0), part).is_err()
+    let mut count = Count(0, most);
+    serde_json::to_writer(&mut count, part)?;
+    Ok(count.0)
 }
 
 /// Values as they are, as long as the smallest of them have [`PART`] bytes in all; the
@@ -390,59 +267,11 @@ fn trim_metadata(meta: &mut ObjectMeta) {
     }
 }
 
-impl Cached for Event {
-    const MOST: usize = 1000;
-
-    fn keep(&mut self, _: &Caches) -> bool {
-        if !matches!(
-            self.involved_object.kind.as_deref(),
-            Some("Pod" | "ReplicaSet" | "Deployment" | "Service")
-        ) {
-            return false;
-        }
-        let meta = std::mem::take(&mut self.metadata);
-        let about = std::mem::take(&mut self.involved_object);
-        *self = Event {
-            metadata: ObjectMeta {
-                name: meta.name,
-                namespace: meta.namespace,
-                uid: meta.uid,
-                resource_version: meta.resource_version,
-                ..ObjectMeta::default()
-            },
-            involved_object: ObjectReference {
-                kind: about.kind,
-                namespace: about.namespace,
-                name: about.name,
-                uid: about.uid,
-                ..ObjectReference::default()
-            },
-            reason: self.reason.take().map(|reason| cut(reason, 128)),
-            message: self.message.take().map(|message| cut(message, MESSAGE)),
-            type_: self.type_.take(),
-            last_timestamp: self.last_timestamp.take(),
-            event_time: self.event_time.take(),
-            series: self.series.take(),
-            ..Event::default()
-        };
-        true
-    }
-
-    /// By the namespace of what it is about: which tenant that is, is decided
-    /// when it is looked up.
-    fn group(&self) -> Option<NamespacedName> {
-        Some(NamespacedName::new(
-            self.involved_object.namespace.clone()?,
-            "",
-        ))
-    }
-}
-
-/// Bytes of the message of an Event that are kept.
-const MESSAGE: usize = 1024;
+/// Bytes of somebody's words that are kept.
+pub(super) const MESSAGE: usize = 1024;
 
 /// The beginning of a text.
-fn cut(mut text: String, most: usize) -> String {
+pub(super) fn cut(mut text: String, most: usize) -> String {
     if text.len() > most {
         text.truncate(text.floor_char_boundary(most));
         text.shrink_to_fit();
@@ -451,7 +280,7 @@ fn cut(mut text: String, most: usize) -> String {
 }
 
 /// The end of a text.
-fn end(mut text: String, most: usize) -> String {
+pub(super) fn end(mut text: String, most: usize) -> String {
     if text.len() > most {
         text.drain(..text.ceil_char_boundary(text.len() - most));
         text.shrink_to_fit();
@@ -474,10 +303,10 @@ fn controller_of(meta: &ObjectMeta) -> Option<OwnerReference> {
 }
 
 /// Bytes of a name that is kept.
-const NAME: usize = 253;
+pub(super) const NAME: usize = 253;
 
 /// What tells one object from another, and whose it is.
-fn bare(meta: &ObjectMeta) -> ObjectMeta {
+pub(super) fn bare(meta: &ObjectMeta) -> ObjectMeta {
     let name = apiservice::names::LABEL_NAME;
     let label = meta
         .labels
@@ -521,7 +350,7 @@ mod tests {
     use apiservice::v1alpha1::TenantControlPlane;
     use k8s_openapi::ByteString;
     use k8s_openapi::api::apps::v1::DeploymentSpec;
-    use k8s_openapi::api::core::v1::{EnvVar, ServiceSpec};
+    use k8s_openapi::api::core::v1::{Container, EnvVar, PodSpec, PodTemplateSpec, ServiceSpec};
     use k8s_openapi::api::rbac::v1::{PolicyRule, Subject};
 
     use super::*;
@@ -608,7 +437,6 @@ mod tests {
 
     #[test]
     fn what_strangers_make_is_held_as_a_name_or_not_at_all() {
-        let long = || "x".repeat(2 * MIB);
         forged::<Secret>("a-ca", |it| {
             let value = ByteString(vec![7; 2 * MIB]);
             it.data = Some([("k".into(), value)].into());
@@ -654,56 +482,6 @@ mod tests {
                 ..Subject::default()
             }]);
         });
-        let pod = Pod {
-            metadata: labelled("p"),
-            status: Some(PodStatus {
-                container_statuses: Some(vec![
-                    ContainerStatus {
-                        image: long(),
-                        ..ContainerStatus::default()
-                    };
-                    100
-                ]),
-                message: Some(long()),
-                pod_ip: Some(long()),
-                ..PodStatus::default()
-            }),
-            spec: Some(PodSpec {
-                containers: vec![
-                    Container {
-                        name: container::API_SERVER.to_owned(),
-                        image: Some(long()),
-                        ..Container::default()
-                    };
-                    100
-                ],
-                ..PodSpec::default()
-            }),
-        };
-        let held = caches(None).kept(pod).unwrap();
-        assert!(size(&*held) < 40_000, "{}", size(&*held));
-        let many: BTreeMap<String, String> = (0..10_000)
-            .map(|number| (format!("steward.butlerlabs.dev/{number}"), "x".repeat(300)))
-            .collect();
-        let mut metadata = labelled("r");
-        metadata.annotations = Some(many.clone());
-        let set = ReplicaSet {
-            spec: Some(ReplicaSetSpec {
-                template: Some(PodTemplateSpec {
-                    metadata: Some(ObjectMeta {
-                        labels: Some(many.clone()),
-                        annotations: Some(many),
-                        ..ObjectMeta::default()
-                    }),
-                    spec: None,
-                }),
-                ..ReplicaSetSpec::default()
-            }),
-            metadata,
-            ..ReplicaSet::default()
-        };
-        let held = size(&*caches(None).kept(set).unwrap());
-        assert!(held < 40_000, "{held}");
     }
 
     #[test]
@@ -772,74 +550,6 @@ mod tests {
         caches.tenants.put(next);
         caches.meet(&name);
         assert!(caches.secrets.is_empty());
-    }
-
-    #[test]
-    fn pods_of_one_namespace_are_counted() {
-        let cache = Cache::default();
-        let pod = |namespace: &str, number: usize| {
-            let mut metadata = labelled(&format!("p{number}"));
-            metadata.annotations = None;
-            metadata.namespace = Some(namespace.into());
-            Arc::new(Pod {
-                metadata,
-                ..Pod::default()
-            })
-        };
-        for number in 0..MADE_IN_NAMESPACE + 10 {
-            cache.put(pod("loud", number));
-        }
-        cache.put(pod("quiet", 1));
-        assert_eq!(cache.len(), MADE_IN_NAMESPACE + 1);
-        cache.remove(&pod("loud", 1));
-        cache.put(pod("loud", MADE_IN_NAMESPACE + 20));
-        assert_eq!(cache.len(), MADE_IN_NAMESPACE + 1);
-    }
-
-    /// Anybody may write Events, of 250 kB each.
-    #[test]
-    fn events_of_strangers_are_pruned_and_capped_by_namespace() {
-        let event = |namespace: &str, number: usize| Event {
-            metadata: ObjectMeta {
-                name: Some(format!("e{number}")),
-                namespace: Some(namespace.into()),
-                uid: Some(format!("{namespace}-{number}")),
-                resource_version: Some(number.to_string()),
-                annotations: Some([("a".into(), "x".repeat(200_000))].into()),
-                ..ObjectMeta::default()
-            },
-            involved_object: ObjectReference {
-                namespace: Some(namespace.into()),
-                kind: Some("Pod".into()),
-                field_path: Some("x".repeat(9000)),
-                ..ObjectReference::default()
-            },
-            message: Some("ä".repeat(100_000)),
-            reason: Some("Failed".into()),
-            ..Event::default()
-        };
-        let caches = caches(None);
-        let cache = Cache::default();
-        let quiet = caches.kept(event("quiet", 1)).unwrap();
-        assert!(size(&*quiet) < 2000, "{} bytes are held", size(&*quiet));
-        assert_eq!(quiet.reason.as_deref(), Some("Failed"));
-        assert_eq!(quiet.message.as_ref().unwrap().len(), MESSAGE);
-        cache.put(quiet);
-        for number in 0..Event::MOST + 50 {
-            cache.put(caches.kept(event("loud", number)).unwrap());
-        }
-        let loud = cache.of(&NamespacedName::new("loud", ""));
-        assert_eq!(loud.len(), Event::MOST);
-        let has = |number| {
-            cache
-                .get(&NamespacedName::new("loud", format!("e{number}")))
-                .is_some()
-        };
-        assert!(!has(49) && has(50), "the oldest go");
-        assert_eq!(cache.of(&NamespacedName::new("quiet", "")).len(), 1);
-        let mut other = event("quiet", 2);
-        other.involved_object.kind = Some("Node".into());
-        assert!(caches.kept(other).is_none());
     }
 
     #[test]

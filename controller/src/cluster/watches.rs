@@ -25,6 +25,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::cluster::caches::{Cache, Cached, Caches, EVERYWHERE, NamespacedName, tenant_of};
 use crate::cluster::kinds::ObjectKind;
+use crate::cluster::made::tenant_near;
 use crate::cluster::routes::Gateway;
 use crate::cluster::served::{self, Optional};
 use crate::context::Key;
@@ -32,11 +33,11 @@ use crate::process::queue::Queue;
 use crate::process::timing;
 
 /// Objects of a page: before one is judged and cut, it may have 1.5 MiB.
-const PAGE: u32 = 20;
+pub(super) const PAGE: u32 = 20;
 /// One list at a time, for the same reason. Those of pods and Events may take long, and
 /// nothing waits for them.
 static LISTS_OF_OWNED: Semaphore = Semaphore::const_new(1);
-static LISTS_OF_OTHERS: Semaphore = Semaphore::const_new(1);
+pub(super) static LISTS_OF_OTHERS: Semaphore = Semaphore::const_new(1);
 /// Between looks whether the tenants were listed.
 const TENANTS_LOOK: Duration = Duration::from_millis(20);
 
@@ -83,6 +84,7 @@ impl Watches {
             ),
         ];
         all.push(Box::pin(self.clone().follow_optional()));
+        all.push(Box::pin(self.clone().look_for_new()));
         for place in self.caches.namespaces.places() {
             all.extend(self.within(place));
         }
@@ -229,9 +231,14 @@ impl Watches {
     {
         let (this, place) = (self.clone(), place.to_owned());
         Box::pin(async move {
-            // Objects are judged by the tenants that there are.
+            // Objects are judged by the tenants that there are, and by those that are gone
+            // and have left something in a DataStore.
             let own = <K as kube::Resource>::group(&()) == apiservice::GROUP;
-            while !own && !this.caches.tenants.synced(EVERYWHERE) {
+            let judges = || {
+                let caches = &this.caches;
+                caches.tenants.synced(EVERYWHERE) && caches.data_stores.synced(EVERYWHERE)
+            };
+            while !own && !judges() {
                 tokio::time::sleep(TENANTS_LOOK).await;
             }
             let is_gateway = K::kind(&()) == <Gateway as kube::Resource>::kind(&());
@@ -479,27 +486,6 @@ fn tell_tenants_near(
         if let Some(tenant) = tenant_near(caches, event) {
             queue.add(Key::Tenant(tenant));
         }
-    }
-}
-
-/// The tenant that an event of the management cluster is about: the one whose
-/// name is the longest beginning of the object's.
-pub fn tenant_near(caches: &Caches, event: &CoreEvent) -> Option<NamespacedName> {
-    let about = &event.involved_object;
-    if !matches!(
-        about.kind.as_deref(),
-        Some("Pod" | "ReplicaSet" | "Deployment" | "Service")
-    ) {
-        return None;
-    }
-    let namespace = about.namespace.clone()?;
-    let mut name = about.name.as_deref()?;
-    loop {
-        let candidate = NamespacedName::new(namespace.clone(), name);
-        if caches.tenants.get(&candidate).is_some() {
-            return Some(candidate);
-        }
-        name = name.rsplit_once('-')?.0;
     }
 }
 

@@ -149,7 +149,7 @@ async fn check(ctx: &Context, name: &NamespacedName, uid: &str) -> Option<Checke
     };
     let tenancy = reach(ctx, &data_store)?;
     // A wait for others is no silence of the datastore.
-    let _permit = CHECKS.acquire().await;
+    let _turn = CHECKS.take(&data_store).await;
     // They are being changed: what is found out then is known without a look.
     let asking = ctx.facts.tenant(uid).rights.try_lock_owned().ok()?;
     // Another one in its Secret is for the plan to bring to the database: until then its
@@ -306,7 +306,7 @@ async fn search(
     let (wished, chosen) = (&wished, chosen.as_deref());
     let ask = |data_store: String| async move {
         let tenancy = reach(ctx, &data_store)?;
-        let _permit = CHECKS.acquire().await;
+        let _turn = CHECKS.take(&data_store).await;
         let work = async {
             // Mostly it has what it asked for, which is quickly seen. A database has few
             // claims, and the names of what was moved there may be others.

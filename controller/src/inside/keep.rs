@@ -16,7 +16,6 @@ use apiservice::version::KubernetesVersion;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::cluster::caches::NamespacedName;
@@ -31,7 +30,7 @@ use crate::inside::ways::{Way, Ways};
 use crate::inside::write;
 use crate::process::contested::{CONTESTED_EVERY, Contest, Repair, Repaired};
 use crate::process::lanes::Lanes;
-use crate::process::observers::pause;
+use crate::process::observers::{VISITS, pause};
 use crate::process::places::{Place, Places};
 use crate::process::{lease, timing};
 use crate::report::progress;
@@ -42,8 +41,6 @@ use crate::tenant::world::{
     Addons, InsideProblem, ProbeFacts, ProbeFailure, ProbeFailureKind as Kind, is_ready,
 };
 
-/// Tenants that are looked into at once; more wait.
-static VISITS: Semaphore = Semaphore::const_new(256);
 /// Tenants in which pods of add-ons that run well are replaced at a time, where the
 /// tenant did not ask for it: after an upgrade of Steward, or a change of its registry.
 static ROLLS: Places = Places::new(4, timing::ASKS_AGAIN);
@@ -267,7 +264,7 @@ impl Keeper {
     async fn visit(&mut self, round: &Round<'_>, way: &Way) -> Result<Done, ProbeFailure> {
         let (ctx, first) = (round.ctx, round.basis.first);
         // A wait for others is no silence of the tenant.
-        let _permit = VISITS.acquire().await;
+        let _turn = VISITS.take(&round.name.namespace).await;
         let mut refused: Option<ProbeFailure> = None;
         for writer in Writer::of(first, round.basis.anew) {
             let credentials = writer.credentials(ctx, round.name)?;

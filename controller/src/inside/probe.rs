@@ -202,13 +202,13 @@ impl Probe {
         let was_well = path_is_well(&before.endpoint);
         let inside_was_well = path_is_well(&before.service);
         let lanes = ctx.facts.tenant(uid).lanes;
-        let look = || look_at(ctx, &endpoint, &credentials, &lanes);
+        let look = || look_at(ctx, name, &endpoint, &credentials, &lanes);
         let through_service = || async {
             let service = ways.service.as_ref()?;
             if service.address == address {
                 return None;
             }
-            Some(look_at(ctx, service, &credentials, &lanes).await)
+            Some(look_at(ctx, name, service, &credentials, &lanes).await)
         };
         let outside = before
             .endpoint
@@ -460,10 +460,16 @@ async fn side_by_side(
     }
 }
 
-async fn look_at(ctx: &Context, way: &Way, credentials: &Credentials, lanes: &Lanes) -> Seen {
+async fn look_at(
+    ctx: &Context,
+    name: &NamespacedName,
+    way: &Way,
+    credentials: &Credentials,
+    lanes: &Lanes,
+) -> Seen {
     let address = way.address.as_str();
     // A wait for others is no silence of the tenant.
-    let _permit = PROBES.acquire().await;
+    let _turn = PROBES.take(&name.namespace).await;
     let started = ctx.now();
     let begun = Instant::now();
     let stage = Mutex::new(Kind::TimedOut);
@@ -515,6 +521,7 @@ async fn look_at(ctx: &Context, way: &Way, credentials: &Credentials, lanes: &La
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::context::testing::{fill, nothing};
     use jiff::Timestamp;
 
     fn fact(result: Result<(), Kind>) -> PathFact {
@@ -572,5 +579,21 @@ mod tests {
         assert_eq!(waits, [2, 4, 8, 16, 32, 60, 60, 60, 60]);
         assert_eq!(probe.wait(true, true), timing::PROBE_READY);
         assert_eq!(probe.wait(false, false), timing::PROBE_DOWN);
+    }
+
+    /// What it waits for wakes it.
+    #[tokio::test]
+    async fn a_tenant_without_an_endpoint_is_not_probed_all_the_time() {
+        let lab = crate::tenant::testing::Lab::new();
+        assert!(lab.world.tenant.status.is_none());
+        let (ctx, _) = crate::context::testing::context(nothing, true).await;
+        fill(&ctx.caches, &lab);
+        let name = NamespacedName::of(&lab.world.tenant.metadata);
+        let mut probe = Probe::default();
+        for _ in 0..3 {
+            let wait = probe.round(&ctx, &name, lab.world.uid()).await;
+            assert!(probe.coming.is(), "it may come up at any time");
+            assert_eq!(wait, timing::PROBE_DOWN);
+        }
     }
 }

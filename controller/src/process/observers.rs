@@ -4,12 +4,19 @@
 
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 
-/// Probes under way at once; more wait, within their own deadline.
-pub static PROBES: Semaphore = Semaphore::const_new(512);
-/// Access checks under way at once.
-pub static CHECKS: Semaphore = Semaphore::const_new(16);
+use crate::process::turns::Turns;
+
+/// Probes under way at once; more wait, before their own deadline begins. Those of one
+/// namespace have half of them: a probe of a tenant that does not answer takes three
+/// seconds along each of two ways, so 500 such tenants would have nearly all.
+pub static PROBES: Turns = Turns::new(512, 256);
+/// Tenants that are looked into at once, and those of one namespace.
+pub static VISITS: Turns = Turns::new(256, 128);
+/// Questions to datastores about tenants' rights under way at once, and those to one of
+/// them: as large a share as of the workers.
+pub static CHECKS: Turns = Turns::new(16, 4);
 
 /// Sleeps for so long or until woken.
 pub async fn pause(wait: Duration, wake: &Notify) {

@@ -13,6 +13,8 @@ use crate::tenant::plan::{EXISTS, Outcome, Plan};
 pub const CALL_DEADLINE: Duration = Duration::from_secs(15);
 /// Deadline of a look at one object within a watch.
 pub const LOOK_DEADLINE: Duration = Duration::from_secs(3);
+/// Until what a new tenant may have already is looked for again, when that failed.
+pub const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Between looks at which optional kinds the management cluster serves.
 pub const OPTIONAL_EVERY: Duration = Duration::from_secs(10);
 /// Deadline of one step in a datastore.

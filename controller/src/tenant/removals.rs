@@ -117,6 +117,7 @@ fn balanced() -> Value {
 /// Every field of the spec; a test holds it against the schema.
 fn table() -> Vec<Row> {
     vec![
+        // Another one is a move of the data, which a plan does not make: see `moves.rs`.
         row("/dataStore", json!("default"), json!("default")).life(Stays),
         row(
             "/dataStoreAssignment",
@@ -413,7 +414,7 @@ fn merge(target: &mut Value, patch: &Value) {
     }
 }
 
-fn set(spec: &mut Value, path: &str, value: &Value) {
+pub(crate) fn set(spec: &mut Value, path: &str, value: &Value) {
     let mut at = spec;
     for key in path.split('/').skip(1) {
         if !at.is_object() {
@@ -428,7 +429,7 @@ fn set(spec: &mut Value, path: &str, value: &Value) {
     *at = value.clone();
 }
 
-fn remove(spec: &mut Value, path: &str) {
+pub(crate) fn remove(spec: &mut Value, path: &str) {
     let (parent, name) = path.rsplit_once('/').unwrap();
     if let Some(parent) = spec.pointer_mut(parent).and_then(Value::as_object_mut) {
         parent.remove(name);
@@ -436,7 +437,7 @@ fn remove(spec: &mut Value, path: &str) {
 }
 
 /// Passes until nothing changes any more, with pods and probes that follow.
-fn settle(lab: &mut Lab) {
+pub(crate) fn settle(lab: &mut Lab) {
     for _ in 0..8 {
         let before = lab.world.tenant.status.clone();
         let plan = lab.pass();
@@ -456,7 +457,7 @@ fn settle(lab: &mut Lab) {
 
 /// Everything in the management cluster and in status, without what differs
 /// between two histories of one spec: versions, times, keys.
-fn fingerprint(lab: &Lab) -> String {
+pub(crate) fn fingerprint(lab: &Lab) -> String {
     let owned = &lab.world.owned;
     let mut text = String::new();
     let mut say = |held: &Found| {

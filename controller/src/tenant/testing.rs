@@ -18,7 +18,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 
-use crate::cluster::caches::{Cached, Caches};
+use crate::cluster::caches::{Cached, Caches, NamespacedName};
 use crate::cluster::kinds::{Inventory, ObjectKind, Owned};
 use crate::report;
 use crate::tenant::plan::{Object, Outcome, Plan, Step};
@@ -238,15 +238,24 @@ impl Lab {
 
     /// The world as the caches hold it: a plan and a report see nothing else.
     pub fn seen(&self) -> World {
-        fn kept<K: Cached + Clone>(all: &mut [Arc<K>]) {
-            let caches = Caches::default();
+        fn kept<K: Cached + Clone>(all: &mut [Arc<K>], caches: &Caches, of: &NamespacedName) {
             for object in all {
-                *object = caches.kept(K::clone(object)).unwrap();
+                let mut own = K::clone(object);
+                let meta = own.meta_mut();
+                meta.namespace = Some(of.namespace.clone());
+                let labels = meta.labels.get_or_insert_default();
+                labels.insert(apiservice::names::LABEL_NAME.into(), of.name.clone());
+                *object = caches.kept(own).unwrap();
             }
         }
         let mut world = self.world.clone();
-        kept(&mut world.pods);
-        kept(&mut world.replica_sets);
+        let (caches, of) = (
+            Caches::default(),
+            NamespacedName::of(&world.tenant.metadata),
+        );
+        caches.tenants.put(world.tenant.clone());
+        kept(&mut world.pods, &caches, &of);
+        kept(&mut world.replica_sets, &caches, &of);
         // What belongs inside is kept there, where it can be.
         if world.was_ready() && world.inside.problems.is_empty() {
             world.inside.generation = world.tenant.metadata.generation;

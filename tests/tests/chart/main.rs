@@ -2,6 +2,8 @@
 //! its policies leave to somebody who has the controller's token.
 #![allow(clippy::disallowed_methods, reason = "tests")]
 
+mod sets;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -22,10 +24,29 @@ async fn an_upgrade_and_a_stolen_token() {
     HELM.build(lab.directories(), &mut |line: &str| eprintln!("{line}"))
         .unwrap();
     let access = Access::of(&lab);
+    sets::are_taken(&access);
     upgrade(&access);
     let files = tempfile::tempdir().unwrap();
     let thief = Thief::new(&access, files.path());
     stolen(&access, &thief).await;
+}
+
+fn with_input(command: &mut Command, input: &str) -> Said {
+    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = piped.stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_owned();
+    // What it says does not wait for what it is told.
+    let told = std::thread::spawn(move || {
+        std::io::Write::write_all(&mut stdin, input.as_bytes()).unwrap();
+    });
+    let output = child.wait_with_output().unwrap();
+    told.join().unwrap();
+    Said {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into(),
+        stderr: String::from_utf8_lossy(&output.stderr).into(),
+    }
 }
 
 fn helm(access: &Access, arguments: &[&str]) {
@@ -127,24 +148,9 @@ impl Thief {
     }
 
     fn create(&self, object: &Value) -> Said {
-        let mut child = Command::new(&self.kubectl)
-            .arg("--kubeconfig")
-            .arg(&self.kubeconfig)
-            .args(["create", "-f", "-"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut input = child.stdin.take().unwrap();
-        std::io::Write::write_all(&mut input, object.to_string().as_bytes()).unwrap();
-        drop(input);
-        let output = child.wait_with_output().unwrap();
-        Said {
-            code: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into(),
-            stderr: String::from_utf8_lossy(&output.stderr).into(),
-        }
+        let mut create = Command::new(&self.kubectl);
+        create.arg("--kubeconfig").arg(&self.kubeconfig);
+        with_input(create.args(["create", "-f", "-"]), &object.to_string())
     }
 
     fn refused(&self, object: &Value, why: &str) {
@@ -441,6 +447,23 @@ async fn stolen(access: &Access, thief: &Thief) {
     let account = r#"{"spec":{"template":{"spec":{"serviceAccountName":"steward-etcd-setup"}}}}"#;
     let said = thief.kubectl(&[&patch[..], &["deployment/tenant", "-p", account]].concat());
     contains(&said.stderr, accounts);
+
+    // Addresses of others, and names.
+    let addressed = json!({"spec": {"ports": [{"port": 443}], "externalIPs": ["192.0.2.1"]}});
+    let service = |spec| of_tenant("v1", "Service", "attack", spec);
+    thief.refused(&service(addressed), "have no externalIPs");
+    let named = json!({"spec": {"type": "ExternalName", "externalName": "example.com"}});
+    thief.refused(&service(named), "have no externalName");
+    let address = r#"{"spec":{"externalIPs":["192.0.2.1"]}}"#;
+    let said = thief.kubectl(&[&patch[..], &["service/tenant", "-p", address]].concat());
+    contains(&said.stderr, "have no externalIPs");
+    // What has one already is the controller's to keep.
+    access
+        .kubectl(&[&patch[..], &["service/tenant", "-p", address]].concat())
+        .unwrap();
+    let touched = r#"{"metadata":{"labels":{"touched":"1"}}}"#;
+    let said = thief.kubectl(&[&patch[..], &["service/tenant", "-p", touched]].concat());
+    assert_eq!(said.code, 0, "{}", said.text());
 
     // Secrets that are, or become, a token.
     let mut token = secret(

@@ -1,0 +1,111 @@
+//! What a tenant costs in the controller's memory: all that the caches hold of it.
+
+use std::sync::Arc;
+
+use apiservice::v1alpha1::TenantControlPlane;
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::{Event, Pod};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::cluster::caches::{Cache, Cached, Caches};
+use crate::tenant::plan::Object;
+use crate::tenant::testing::Lab;
+
+const TENANTS: usize = 100;
+const WARNINGS: usize = 10;
+
+/// What is held of one kind: its values, and its text for all that these lead to.
+fn bytes<K: Cached + Serialize>(cache: &Cache<K>) -> usize {
+    let all = cache.all();
+    let sizes = all
+        .iter()
+        .map(|it| size_of::<K>() + serde_json::to_vec(&**it).unwrap().len());
+    sizes.sum()
+}
+
+/// An object of the lab's tenant, as one of another.
+fn of<K: DeserializeOwned>(number: usize, object: &Value) -> K {
+    let text = object
+        .to_string()
+        .replace("tenant-1", &format!("tenant-{number}"));
+    serde_json::from_str(&text).unwrap()
+}
+
+fn put<K: Cached + DeserializeOwned>(cache: &Cache<K>, caches: &Caches, n: usize, object: &Value) {
+    cache.put(caches.kept(of::<K>(n, object)).unwrap());
+}
+
+/// What somebody says of a pod of the tenant that does not come up.
+fn warning(number: usize) -> Value {
+    json!({
+        "metadata": {"name": format!("tenant-1-0.{number}"), "namespace": "tenants", "uid": "e"},
+        "involvedObject": {"kind": "Pod", "namespace": "tenants", "name": "tenant-1-0", "uid": "p"},
+        "reason": "Failed", "type": "Warning", "message": "x".repeat(1000),
+    })
+}
+
+fn filled(lab: &Lab) -> Caches {
+    let caches = Caches::default();
+    let seen = lab.seen();
+    let tenant = serde_json::to_value(&*lab.world.tenant).unwrap();
+    let pod = serde_json::to_value(&*seen.pods[0]).unwrap();
+    let mut set = serde_json::to_value(&*seen.replica_sets[0]).unwrap();
+    for number in 0..TENANTS {
+        let tenant: TenantControlPlane = of(number, &tenant);
+        caches.tenants.put(Arc::new(tenant));
+        for found in lab.world.owned.iter() {
+            let value = Object::from(found.clone()).value().unwrap();
+            found
+                .kind()
+                .cache(&caches)
+                .remember(of(number, &value), &caches);
+        }
+        for replica in 0..3 {
+            let mut pod = pod.clone();
+            pod["metadata"]["name"] = json!(format!("tenant-1-{replica}"));
+            put::<Pod>(&caches.pods, &caches, number, &pod);
+        }
+        for old in 0..2 {
+            set["metadata"]["name"] = json!(format!("tenant-1-set-{old}"));
+            put::<ReplicaSet>(&caches.replica_sets, &caches, number, &set);
+        }
+        for event in 0..WARNINGS {
+            put::<Event>(&caches.events, &caches, number, &warning(event));
+        }
+    }
+    caches
+}
+
+/// `explanation/limits.md` tells the figure.
+#[test]
+fn a_tenant_costs_no_more_memory_than_is_said() {
+    let caches = filled(&Lab::ready());
+    let counts = [
+        caches.pods.len(),
+        caches.replica_sets.len(),
+        caches.events.len(),
+    ];
+    assert_eq!(counts, [3 * TENANTS, 2 * TENANTS, WARNINGS * TENANTS]);
+    assert!(
+        caches.secrets.len() >= 12 * TENANTS,
+        "{}",
+        caches.secrets.len()
+    );
+    let held = [
+        ("tenants", bytes(&caches.tenants)),
+        ("secrets", bytes(&caches.secrets)),
+        ("config maps", bytes(&caches.config_maps)),
+        ("services", bytes(&caches.services)),
+        ("deployments", bytes(&caches.deployments)),
+        ("roles", bytes(&caches.roles) + bytes(&caches.role_bindings)),
+        ("pods", bytes(&caches.pods)),
+        ("replica sets", bytes(&caches.replica_sets)),
+        ("events", bytes(&caches.events)),
+    ];
+    let each: usize = held.iter().map(|(_, bytes)| bytes / TENANTS).sum();
+    let parts = held.map(|(kind, bytes)| format!("{kind} {}", bytes / TENANTS));
+    eprintln!("{each} bytes for each tenant: {}", parts.join(", "));
+    assert!(each < 128 * 1024, "{each}: {parts:?}");
+}
