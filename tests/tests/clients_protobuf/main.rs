@@ -8,6 +8,7 @@ mod clients;
 mod objects;
 mod pair;
 mod refused;
+#[allow(dead_code, reason = "programs that are started otherwise")]
 #[path = "../clients_tools/tool.rs"]
 mod tool;
 mod watched;

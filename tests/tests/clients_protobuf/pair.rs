@@ -42,7 +42,11 @@ impl Pair {
             let crd = apiservice::crd::crd(apiservice::find(plural).unwrap()).unwrap();
             serde_json::to_string(&crd).unwrap()
         });
-        other.apply(&crds.join("\n---\n")).unwrap();
+        // Too long for the annotation of an apply.
+        let path = other.directory().path().join("crds.yaml");
+        std::fs::write(&path, crds.join("\n---\n")).unwrap();
+        let create = ["create", "-f", &path.display().to_string()];
+        other.kubectl(&create).unwrap();
         let served = Served::process().await;
         let tools = [other.kubeconfig(), served.lab.kubeconfig()].map(|kubeconfig| {
             let program = METADATA.path(other.directories(), METADATA.name);
