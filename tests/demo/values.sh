@@ -9,8 +9,15 @@ page=docs/src/reference/chart.md
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
 
-# Rows of the first table, as "names|defaults"; those of many parts ("*.") have no defaults.
-rows() { awk -F ' *[|] *' '/^\| `/ { print $2 "|" $3; seen = 1; next } seen && !/^\|/ { exit }' "$page" | grep -v '^`\*'; }
+# Rows of the first table, as "names|defaults". Those of many parts ("*.") are looked up at
+# one of them and have no defaults.
+rows() {
+  awk -F ' *[|] *' '
+    /^\| `\*/ { parts = $2; gsub(/\*\./, "controller.", parts); others = parts
+               gsub(/[^,]+/, "any", others); gsub(/,/, ", ", others); print parts "|" others; next }
+    /^\| `/ { print $2 "|" $3; seen = 1; next }
+    seen && !/^\|/ { exit }' "$page"
+}
 
 # "`a.b.c`, `.d`" are a.b.c and a.b.d, each with its default behind it.
 pairs() {
@@ -50,6 +57,7 @@ while IFS='|' read -r name told && IFS='|' read -r -u 3 same true; do
     '""' | '[]' | '{}' | null) true=none ;;
     '{'*) [ "$told" != "see below" ] || true=$told ;;
   esac
+  if [ "$told" = any ] && [ "$true" != "(no such value)" ]; then true=any; fi
   true=${true#\"}
   [ "$told" = "${true%\"}" ] || { echo "values: $page says $name is $told, and values.yaml ${true%\"}" >&2; bad=1; }
 done < "$out/told" 3< "$out/true"
