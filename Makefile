@@ -41,7 +41,8 @@ help: ## Print this
 	@echo; echo "  make demo KEEP=1                       leave it running at the end"
 	@echo "  make demo DATASTORE=postgresql         or mysql, nats, instead of etcd"
 	@echo "  make demo CLUSTER=current IMAGE_APISERVER=... IMAGE_CONTROLLER=..."
-	@echo "                                         the same on the cluster of kubectl's context"
+	@echo "                                         the same on the cluster of kubectl's context; also"
+	@echo "                                         IMAGE_ETCD=... where nodes cannot pull quay.io/coreos/etcd"
 
 # A cluster that is there needs nothing of the lab.
 demo_needs := $(if $(filter lab,$(CLUSTER)),tools programs)
@@ -121,13 +122,13 @@ book: ## The documentation as web pages in target/book (needs mdbook)
 # The lab before all else, because it builds Kubernetes; without our own crates, and
 # with dependencies as the others compile them (tests/Cargo.toml).
 .PHONY: lab
-lab:
+lab: ## Compile the lab's program, target/debug/lab (clusters to try things on: docs/src/how-to/develop.md)
 	$(call phase,lab,1 s when nothing changed and 2 min from cold,cargo build --locked --workspace --no-default-features --bin lab)
 
 # What the demo runs: Go and Rust side by side, each with times when it can use one
 # core only.
 .PHONY: programs
-programs: lab
+programs: lab ## What the lab and the demo run: Kubernetes, etcd, helm (once), and both images with tag dev
 	$(call phase,programs,1 s when cached and 10 to 16 min from cold,tests/demo/beside.sh "$(LAB) build" "PROFILE=dev tests/demo/images.sh dev $(TARGET)/demo/images")
 
 .PHONY: lab-build

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# The chart as it is rendered: lint, what it refuses, what must never be in it,
+# The chart as it is rendered: lint, what it refuses, what must never be in it, its page,
 # six sets of values and its rights as golden files. After a wanted change: chart.sh --bless
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 golden=tests/demo/golden
 helm=${HELM:-}
 if [ -z "$helm" ]; then
-  helm=$(${LAB:-cargo run --quiet --workspace --no-default-features --bin lab --} path helm)
+  helm=$(${LAB:-${CARGO_TARGET_DIR:-target}/debug/lab} path helm) || { echo "chart: no helm: make lab-build, or HELM=..." >&2; exit 1; }
 fi
 out=$(mktemp -d)
 trap 'rm -rf "$out"' EXIT
@@ -57,6 +57,11 @@ render --set certificates.lifetime=60d > /dev/null || fail "a lifetime of two wi
 render --set certificates.lifetime=3650d > /dev/null || fail "the longest lifetime is refused"
 if render --set etcd.enabled=true,etcd.setup.renewal.enabled=false | grep -q '^kind: CronJob$'; then fail "etcd.setup.renewal.enabled=false leaves the CronJob"; fi
 
+# Without a cluster to look into, the policy is that of a new one unless it is named.
+grep -qx '  podManagementPolicy: Parallel' "$out/etcd.yaml" || fail "a new etcd is not Parallel"
+render --set etcd.enabled=true,etcd.podManagementPolicy=OrderedReady > "$out/ordered.yaml"
+grep -qx '  podManagementPolicy: OrderedReady' "$out/ordered.yaml" || fail "etcd.podManagementPolicy does not reach the StatefulSet"
+
 # SQLite has one writer.
 if render --set apiserver.replicas=2 > /dev/null 2> "$out/refusal"; then
   fail "two API servers on SQLite were not refused"
@@ -73,6 +78,7 @@ refused controller.rollsTogether=0 "minimum: got 0, want 1"
 refused etcd.enabled=true,certificates.renewalWindow=2d "certificates.renewalWindow must be 72h or more"
 refused controller.replicas=3 "controller.replicas must be 0, 1 or 2"
 refused apiserver.replica=1 "additional properties 'replica' not allowed"
+refused etcd.podManagementPolicy=Ordered "must be one of '', 'OrderedReady', 'Parallel'"
 refused etcd.enabled=yes "got string, want boolean"
 refused etcd.quotaBackendBytes=4Gi "got string, want integer"
 refused image.apiserver.digest=latest "does not match pattern"
@@ -148,6 +154,8 @@ fi
 render --set-json 'tenantNamespaces=[]' --values tests/demo/values/etcd.yaml | diff - "$out/etcd.yaml" > /dev/null || fail "an empty list is not the same as none"
 grep -q 'helm.sh/resource-policy: keep' "$out/default.yaml" || fail "the volume claim is not kept on uninstall"
 
+tests/demo/values.sh "$helm" || fail "the page of the chart's values is not that of values.yaml (above)"
+
 # Who may do what, without the words around it (R1.34, R1.35).
 rights() { awk 'BEGIN { RS = "---\n"; ORS = "---\n" } /\nkind: (Cluster)?Role(Binding)?\n/' "$1" | grep -vE '^ *#|helm.sh/chart|app.kubernetes.io/' ; }
 mkdir -p "$golden"
@@ -168,4 +176,4 @@ for set in default etcd listed; do
   diff -u "$golden/rights-$set.yaml" "$out/rights-$set.yaml" \
     || fail "the rights have changed (above). Wanted? tests/demo/chart.sh --bless, and say why in the commit"
 done
-echo "chart: lint, refusals, forbidden objects, rights and ${#sets[@]} sets of values are as they should be"
+echo "chart: lint, refusals, forbidden objects, the page of its values, rights and ${#sets[@]} sets of values are as they should be"

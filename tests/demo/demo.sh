@@ -11,7 +11,8 @@
 #                     current (the cluster of kubectl's current context)
 #   IMAGE_APISERVER   repository:tag of our images; with CLUSTER=current the
 #   IMAGE_CONTROLLER  nodes must be able to pull them
-#   IMAGE_ETCD        etcd for tenants
+#   IMAGE_ETCD        etcd for tenants; with CLUSTER=current that of etcd's own registry
+#                     unless set
 #   PROFILE           cargo's profile of our programs: dev (default; it shares
 #                     dependencies with the lab), or release
 #   DATASTORE         where tenants keep their data: etcd (default; in the cluster, from
@@ -30,9 +31,9 @@ export PROFILE=${PROFILE:-dev}
 DATASTORE=${DATASTORE:-etcd}
 VERSION=${VERSION:-v1.36.3}
 SERVICE_TYPE=${SERVICE_TYPE:-LoadBalancer}
-LAB=${LAB:-cargo run --quiet --workspace --no-default-features --bin lab --}
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
+LAB=${LAB:-$(cd "$top" && realpath -m "${CARGO_TARGET_DIR:-target}")/debug/lab}
 # Each kind of cluster has its own: neither takes away what belongs to the other.
 state=$(cd "$top" && realpath -m "${CARGO_TARGET_DIR:-target}")/demo
 [ "$CLUSTER" = lab ] || state=$state-$CLUSTER
@@ -260,6 +261,8 @@ use_tools() {
     mkdir -p "$state/bin"
     ln -sf "$($LAB path kubectl)" "$state/bin/kubectl"
     ln -sf "$($LAB path helm)" "$state/bin/helm"
+    # Commands are printed as `lab ...`: with the PATH that KEEP=1 prints they can be typed.
+    if [ -x "$LAB" ]; then ln -sf "$(realpath "$LAB")" "$state/bin/lab"; fi
     PATH=$state/bin:$PATH
   fi
   command -v helm >/dev/null || die "helm is missing: https://helm.sh/docs/intro/install"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every relative link of the documents leads to a file, every page of the book is in
-# its table of contents, and what code and tests say about conditions and the wire
-# contract is in them.
+# its table of contents, commands of helm are whole, and what code and tests say about
+# conditions and the wire contract is in them.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 bad=0
@@ -15,6 +15,13 @@ done < <(find README.md docs/src -name '*.md')
 while IFS= read -r page; do
   grep -qF "(${page#docs/src/})" docs/src/SUMMARY.md || { echo "docs: $page is not in SUMMARY.md" >&2; bad=1; }
 done < <(find docs/src -name '*.md' ! -name SUMMARY.md)
+# What helm does to a release names its namespace, on the line itself; an upgrade takes what was
+# set before, in one spelling: with --reuse-values the defaults of the chart of before stay.
+while IFS= read -r line; do
+  case "$line" in *" --namespace "*) ;; *) echo "docs: no --namespace: $line" >&2; bad=1 ;; esac
+  case "$line" in *"helm upgrade "*) ;; *) continue ;; esac
+  case "$line" in *" --reset-then-reuse-values"*) ;; *) echo "docs: no --reset-then-reuse-values: $line" >&2; bad=1 ;; esac
+done < <(grep -rnE '^ *\$ helm (install|upgrade|rollback|uninstall) ' README.md docs/src)
 # Every condition type and reason of the code is explained.
 while IFS= read -r word; do
   grep -qF "\`$word\`" docs/src/reference/conditions.md || { echo "docs: conditions.md does not explain $word" >&2; bad=1; }
@@ -27,5 +34,5 @@ done < <(comm -23 \
   <(grep -rhoE --include='*.rs' 'fn [a-z0-9_]+' apiserver apiservice storage controller tests | cut -c4- | sort -u))
 # Every requirement of the wire contract has a test, or a reason why not.
 tests/contract/coverage.sh --check || bad=1
-[ "$bad" = 0 ] && echo "docs: links, table of contents and conditions are in order"
+[ "$bad" = 0 ] && echo "docs: links, table of contents, commands of helm and conditions are in order"
 exit $bad

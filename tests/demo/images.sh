@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 tag=$1 directory=$2
 target=${CARGO_TARGET_DIR:-target}
-lab=${LAB:-cargo run --quiet --workspace --no-default-features --bin lab --}
+lab=${LAB:-$target/debug/lab}
 
 profile=${PROFILE:-release}
 if [ "$profile" = dev ]; then
@@ -32,3 +32,4 @@ for program in apiserver controller; do
   echo "$stamp" > "$archive.made"
 done
 ls -sh "$directory"/*.tar
+echo "their names: localhost/steward-apiserver:$tag localhost/steward-controller:$tag"

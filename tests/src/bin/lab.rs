@@ -395,7 +395,10 @@ async fn worker(name: &str, action: WorkerAction) -> Result<()> {
             Worker::of(&lab, number)?.remove()?;
             String::new()
         }
-        WorkerAction::Join { number, command } => at(number)?.join(&command.join(" "))?,
+        WorkerAction::Join { number, command } => {
+            at(number)?.join_shown(&command.join(" "))?;
+            String::new()
+        }
         WorkerAction::Reset { number } => at(number)?.reset()?,
         WorkerAction::Exec { number, command } => at(number)?.run(&command)?,
     };

@@ -16,6 +16,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::cgroup::Cgroup;
@@ -30,11 +31,10 @@ use super::packages::Packages;
 use super::process::{self, Process, ProcessId, Program};
 use super::programs::KUBERNETES;
 
+mod kubeadm;
+
 /// Where containerd listens on a host: where kubeadm looks for it.
 const SOCKET: &str = "/run/containerd/containerd.sock";
-
-/// How long kubeadm may take, in seconds. It waits for minutes by itself.
-const KUBEADM_PATIENCE: &str = "120";
 
 /// The machine's files are seen and never changed: kubeadm, the kubelet and pods
 /// write where they like.
@@ -74,18 +74,6 @@ while :; do
     fi
     sleep 0.1
 done
-"#;
-
-/// Stops the kubelet for good, and lets kubeadm clean up.
-const RESET: &str = r#"
-rm -f /var/lib/kubelet/config.yaml
-if [ -f /run/kubelet.pid ]; then
-    pid=$(cat /run/kubelet.pid)
-    kill "$pid" 2>/dev/null || true
-    while kill -0 "$pid" 2>/dev/null; do sleep 0.05; done
-    rm -f /run/kubelet.pid
-fi
-exec timeout "$1" kubeadm reset --force
 "#;
 
 /// Called by runc in each container before it starts. A network namespace cannot
@@ -186,37 +174,16 @@ impl Worker {
     /// Runs a command on the host and returns its output. kubeadm, kubectl,
     /// kubelet, busybox and the programs of the machine are found by name.
     pub fn run<S: Into<OsString> + Clone>(&self, command: &[S]) -> Result<String> {
+        run(&mut self.command(command)?)
+    }
+
+    fn command<S: Into<OsString> + Clone>(&self, command: &[S]) -> Result<Command> {
         let mut words = command.iter().cloned().map(Into::into);
         let name = words
             .next()
             .ok_or_else(|| Error::Refused("no command is given".into()))?;
         let program = self.program("command", name)?.args(words);
-        run(&mut program.command(&self.directory, &self.cgroup))
-    }
-
-    /// Runs a `kubeadm join ...` as it was printed, with errors of the preflight
-    /// ignored: the host is no whole machine.
-    ///
-    /// # Errors
-    /// What kubeadm says, with the end of the kubelet's log.
-    pub fn join(&self, command: &str) -> Result<String> {
-        let line = command.trim().trim_end_matches('\\').trim_end();
-        if !line.starts_with("kubeadm join ") {
-            return Err(Error::Refused(format!("{line:?} is no `kubeadm join`")));
-        }
-        let script =
-            format!("exec timeout {KUBEADM_PATIENCE} {line} --ignore-preflight-errors=all");
-        self.run(&["sh", "-c", &script]).map_err(|error| {
-            let tail = self.log("kubelet");
-            Error::Refused(format!(
-                "{error}\nthe last lines of the kubelet's log:\n{tail}"
-            ))
-        })
-    }
-
-    /// Stops the kubelet and runs `kubeadm reset`; the host can join again.
-    pub fn reset(&self) -> Result<String> {
-        self.run(&["sh", "-ec", RESET, "sh", KUBEADM_PATIENCE])
+        Ok(program.command(&self.directory, &self.cgroup))
     }
 
     /// The end of the log of one of its programs: `containerd`, `kubelet`.
@@ -316,7 +283,7 @@ impl Worker {
     fn base_of_containers(&self, packages: &Packages) -> Result<String> {
         let limit = self.place().join("nf_conntrack_max");
         directories::write(&limit, "0\n")?;
-        let mut ctr = std::process::Command::new(packages.ctr());
+        let mut ctr = Command::new(packages.ctr());
         let text = run(ctr.args(["oci", "spec"]))?;
         let mut base: serde_json::Value =
             serde_json::from_str(&text).map_err(|error| Error::Refused(error.to_string()))?;

@@ -1,5 +1,5 @@
-//! The chart in a cluster without nodes: an upgrade from the first chart, and what
-//! its policies leave to somebody who has the controller's token.
+//! The chart in a cluster without nodes: an upgrade from the first chart, an etcd that
+//! does not come up, and what its policies leave to somebody who has the controller's token.
 #![allow(clippy::disallowed_methods, reason = "tests")]
 
 mod sets;
@@ -14,6 +14,9 @@ use tests::lab::programs::HELM;
 use tests::lab::{Lab, Level};
 use tests::served::{Said, contains, eventually, run};
 
+#[path = "chart/etcd.rs"]
+mod etcd;
+
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/steward");
 /// The first chart as it was rendered with its own etcd, and its values.
 const FIRST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/demo/upgrade");
@@ -26,6 +29,7 @@ async fn an_upgrade_and_a_stolen_token() {
     let access = Access::of(&lab);
     sets::are_taken(&access);
     upgrade(&access);
+    etcd::a_pod_that_is_not_ready_is_replaced(&access).await;
     let files = tempfile::tempdir().unwrap();
     let thief = Thief::new(&access, files.path());
     stolen(&access, &thief).await;
