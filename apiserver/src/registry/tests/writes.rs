@@ -621,6 +621,7 @@ async fn what_is_nested_too_deep_is_refused_on_every_path() {
         let answers = [
             world.create(Call::tenants("").body(with_field(59))).await,
             world.update(a().body(deep.clone())).await,
+            world.patch(apply.body(deep)).await,
             world.update(status()).await,
             world.patch(status()).await,
             world.patch(Call::tenants("a").body(field(59))).await,
@@ -637,14 +638,10 @@ async fn what_is_nested_too_deep_is_refused_on_every_path() {
             assert_eq!((answer.code, answer.message()), (400, too_deep));
         }
         // The reader of YAML stops by itself.
-        for answer in [
-            world.create(yaml).await,
-            world.patch(apply.body(deep)).await,
-        ] {
-            assert_eq!(answer.code, 400, "{}", answer.body);
-            let depth = "budget breached: Depth { depth: 65 }";
-            assert!(answer.message().contains(depth), "{}", answer.body);
-        }
+        let read = world.create(yaml).await;
+        assert_eq!(read.code, 400, "{}", read.body);
+        let depth = "budget breached: Depth { depth: 65 }";
+        assert!(read.message().contains(depth), "{}", read.body);
         let fits = world.create(Call::tenants("").body(with_field(58))).await;
         assert_eq!(fits.code, 201, "{}", fits.body);
         assert_eq!(world.get(Call::tenants("b")).await.code, 200);
