@@ -31,7 +31,7 @@ while IFS= read -r name; do
   echo "docs: limits.md names a test that there is not: $name" >&2; bad=1
 done < <(comm -23 \
   <(grep -oE '`[a-z0-9]+(_[a-z0-9]+){2,}`' docs/src/explanation/limits.md | tr -d '`' | grep -vE '^(steward|apiserver)_' | sort -u) \
-  <(grep -rhoE --include='*.rs' 'fn [a-z0-9_]+' apiserver apiservice storage controller tests | cut -c4- | sort -u))
+  <(grep -rhoE --include='*.rs' 'fn [a-z0-9_]+' apiserver apiservice storage telemetry controller tests | cut -c4- | sort -u))
 # Every requirement of the wire contract has a test, or a reason why not.
 tests/contract/coverage.sh --check || bad=1
 [ "$bad" = 0 ] && echo "docs: links, table of contents, commands of helm and conditions are in order"

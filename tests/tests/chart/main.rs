@@ -14,7 +14,6 @@ use tests::lab::programs::HELM;
 use tests::lab::{Lab, Level};
 use tests::served::{Said, contains, eventually, run};
 
-#[path = "chart/etcd.rs"]
 mod etcd;
 
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/steward");
