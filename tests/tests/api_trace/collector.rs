@@ -22,14 +22,6 @@ pub struct Span {
     pub start: u64,
     pub end: u64,
     pub attributes: BTreeMap<String, String>,
-    pub links: Option<Vec<Link>>,
-}
-
-/// Another span.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Link {
-    pub trace: String,
-    pub span: String,
 }
 
 impl Span {
