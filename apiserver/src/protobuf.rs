@@ -191,8 +191,12 @@ where
 {
     let message = M::decode(unknown.raw.clone()).map_err(|error| error.to_string())?;
     let mut object = serde_json::to_value(&message).map_err(|error| error.to_string())?;
-    if object.get("metadata").is_some() {
-        // Leaves out what is empty, as JSON does.
+    if matches!(
+        unknown.type_meta.kind.as_str(),
+        "PartialObjectMetadata" | "Scale"
+    ) {
+        // Leaves out what is empty, as JSON does. A list and a Status have metadata of another
+        // type.
         metadata::complete(&mut object)?;
     }
     object["kind"] = json!(unknown.type_meta.kind);

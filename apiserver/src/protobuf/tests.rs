@@ -98,7 +98,7 @@ fn what_is_no_such_object_is_refused() {
     assert_eq!(text(MAGIC), "empty body");
     let bytes = enveloped("meta.k8s.io/v1", "DeleteOptions", &DeleteOptions::default());
     // A length that is longer than what is there.
-    assert!(text(&bytes[..bytes.len() - 5]).contains("buffer underflow"));
+    assert!(text(&bytes[..10]).contains("buffer underflow"));
     // A wire type that is another one: a number for the message.
     let number = [MAGIC, &[0x10, 1]].concat();
     assert!(

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tests::served::GROUP_VERSION;
 
-use crate::pair::{NAMESPACE, PROTOBUF, Pair, full, get, shaped, tenants};
+use crate::pair::{NAMESPACE, PROTOBUF, Pair, full, get, settled, shaped, tenants};
 
 const JSON: &str = "application/json";
 
@@ -110,8 +110,15 @@ pub fn writes_are_answered_alike(pair: &mut Pair) {
     assert_eq!(created["object"]["kind"], "PartialObjectMetadata");
     let path = tenants("written");
     body["metadata"]["labels"]["app"] = json!("z");
-    let updated = pair.alike(&write("PUT", &path, JSON, body));
-    assert_eq!(updated["object"]["metadata"]["labels"]["app"], "z");
+    // Of the version that each has given it.
+    let updated = [&mut pair.theirs, &mut pair.ours].map(|side| {
+        let stored = side.ask(&get(&path, JSON));
+        let meta = &stored["object"]["metadata"];
+        body["metadata"]["resourceVersion"] = meta["resourceVersion"].clone();
+        settled(side.ask(&write("PUT", &path, JSON, body.clone())))
+    });
+    assert_eq!(updated[1], updated[0]);
+    assert_eq!(updated[1]["object"]["metadata"]["labels"]["app"], "z");
     let patch = json!({"metadata": {"labels": {"app": null}}});
     let patched = pair.alike(&write(
         "PATCH",
