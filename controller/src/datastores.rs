@@ -5,6 +5,8 @@ pub mod access;
 mod conditions;
 pub mod credentials;
 pub mod drain;
+#[cfg(test)]
+mod fields;
 pub mod health;
 pub mod observer;
 pub mod setup;
