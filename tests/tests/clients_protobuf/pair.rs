@@ -14,12 +14,15 @@ pub const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 /// The namespace of the examples.
 pub const NAMESPACE: &str = "tenants";
 
+/// Runs kubectl with these arguments, and has what it printed.
+type Kubectl = Box<dyn Fn(&[&str]) -> String + Send + Sync>;
+
 /// One of the servers.
 pub struct Side {
     pub name: &'static str,
     tool: Tool,
     /// Everything that is read back.
-    kubectl: Box<dyn Fn(&[&str]) -> String + Send + Sync>,
+    kubectl: Kubectl,
 }
 
 pub struct Pair {
@@ -161,7 +164,7 @@ impl Side {
 }
 
 /// kubectl of the lab; what it says of failures is said as well.
-fn kubectl(lab: &Lab, kubeconfig: String) -> Box<dyn Fn(&[&str]) -> String + Send + Sync> {
+fn kubectl(lab: &Lab, kubeconfig: String) -> Kubectl {
     let program = lab.program("kubectl");
     Box::new(move |arguments| {
         let mut command = std::process::Command::new(&program);
