@@ -257,8 +257,9 @@ async fn kine_goes_on_with_what_was_moved() {
 /// What one who fills a bucket leaves is nothing that one after him finds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bucket_that_is_filled_anew_is_empty() {
-    let ways = Ways::new(Driver::Etcd, Driver::Nats).await;
-    let (tenancy, incoming) = (&ways.target.tenancy, &ways.target.claim);
+    let server = nats::start();
+    let tenancy = storage::tenancy::connect(nats::connection(&server)).unwrap();
+    let incoming = &crate::lab::claim("1", "a", "u").at(Stage::Incoming);
     let secret = secret();
     let prepared = tenancy.prepare(incoming, Some(&secret), storage::tenancy::Data::New);
     prepared.await.unwrap();
