@@ -39,7 +39,9 @@ impl Failing {
 async fn seen(watch: &mut Watch, upto: Revision) -> Vec<(String, u64)> {
     let mut seen = Vec::new();
     loop {
-        if let WatchItem::Change(change) = watch.next().await.unwrap().unwrap() {
+        let item = tokio::time::timeout(Duration::from_secs(20), watch.next());
+        let item = item.await.expect("a change within 20 s");
+        if let WatchItem::Change(change) = item.unwrap().unwrap() {
             seen.push((change.key().to_owned(), change.revision().0));
             if change.revision() >= upto {
                 return seen;
