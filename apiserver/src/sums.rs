@@ -54,6 +54,7 @@ fn parts(args: &Args) -> Vec<(&'static str, usize)> {
         ("answers of tenants", talk::PLACES * talk::ANSWER),
         ("audit events", audit::queue::BYTES),
         ("bodies of audit events", audit::body::ALL),
+        ("spans", telemetry::BYTES),
         ("the process", PROCESS),
     ]
 }

@@ -30,8 +30,8 @@ const QUEUE: usize = 2048;
 const BATCH: usize = 512;
 /// How long a batch waits until it is full.
 const DELAY: Duration = Duration::from_secs(5);
-/// Bytes of the spans that wait.
-const BYTES: usize = 8 * 1024 * 1024;
+/// Bytes of the spans that wait: a kilobyte for each.
+pub const BYTES: usize = 2 * 1024 * 1024;
 /// What a span takes beside its texts, and an event or attribute of it, about.
 const SPAN: usize = 512;
 const PART: usize = 96;

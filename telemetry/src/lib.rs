@@ -32,7 +32,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::registry::LookupSpan;
 
-pub use crate::export::{Exporting, FAREWELL, spans};
+pub use crate::export::{BYTES, Exporting, FAREWELL, spans};
 pub use apiservice::told::cut;
 
 /// Events and links of one span; more are left out.
