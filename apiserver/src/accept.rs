@@ -20,7 +20,7 @@ const SUPPORTED: &str = "only the following media types are accepted: applicatio
 pub enum Encoding {
     Json,
     Yaml,
-    /// Of metadata, Status and Scale alone.
+    /// Of metadata, Status, Scale and discovery alone.
     Protobuf,
 }
 

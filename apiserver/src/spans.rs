@@ -124,6 +124,12 @@ pub fn verb(seen: &Seen<'_>) -> Span {
     )
 }
 
+fn encoder(media: &str) -> &'static str {
+    let known = ["yaml", "protobuf"];
+    let mut known = known.into_iter();
+    known.find(|name| media.contains(name)).unwrap_or("json")
+}
+
 /// The span of making the answer.
 pub fn serialize(of: &Span, seen: &Seen<'_>, response: &Response<Body>) -> Span {
     if of.is_disabled() {
@@ -135,7 +141,7 @@ pub fn serialize(of: &Span, seen: &Seen<'_>, response: &Response<Body>) -> Span 
         "serialize",
         otel.name = "SerializeObject",
         "audit-id" = seen.audit_id,
-        encoder = if media.contains("yaml") { "yaml" } else { "json" },
+        encoder = encoder(media),
         mediaType = media,
         method = seen.parts.method.as_str(),
         protocol = protocol(seen.parts),

@@ -16,16 +16,10 @@ pub const LABEL_CERTIFICATE_LIFECYCLE: &str =
     "steward.butlerlabs.dev/certificate_lifecycle_controller";
 /// Label on the Secrets that a KubeconfigGenerator writes: what wrote it.
 pub const LABEL_MANAGED_BY: &str = "steward.butlerlabs.dev/managed-by";
-/// Label on the Secrets that a KubeconfigGenerator writes: for which tenant.
-pub const LABEL_MANAGED_FOR: &str = "steward.butlerlabs.dev/managed-for";
 /// Pod label: the DataStore in use.
 pub const LABEL_POD_DATASTORE: &str = "component.steward.butlerlabs.dev/datastore";
 /// Prefix of the pod labels with the hash of a Secret, see [`pod_hash_label`].
 pub const POD_LABEL_PREFIX: &str = "component.steward.butlerlabs.dev/";
-/// Label of a migration Job: the tenant's name.
-pub const LABEL_MIGRATION_NAME: &str = "tcp.steward.butlerlabs.dev/name";
-/// Label of a migration Job: the tenant's namespace.
-pub const LABEL_MIGRATION_NAMESPACE: &str = "tcp.steward.butlerlabs.dev/namespace";
 
 /// The names of all Secrets that a tenant consists of.
 pub fn secrets(tenant: &str) -> [String; 14] {
@@ -123,10 +117,6 @@ pub const ANNOTATION_STORAGE_BEGUN: &str = "storage.steward.butlerlabs.dev/begun
 
 /// Finalizer of a tenant: its data and user in the datastore.
 pub const FINALIZER: &str = "finalizer.steward.butlerlabs.dev";
-/// Finalizer of a tenant: what runs inside it on our behalf stops first.
-pub const FINALIZER_TENANT_SIDE: &str = "finalizer.steward.butlerlabs.dev/soot";
-/// Finalizer of the datastore credentials: they outlive the data.
-pub const FINALIZER_DATASTORE_SECRET: &str = "finalizer.steward.butlerlabs.dev/datastore-secret";
 /// Finalizer of a DataStore that a tenant uses.
 pub const FINALIZER_DATA_STORE: &str = "steward.butlerlabs.dev/TenantControlPlane";
 
@@ -461,11 +451,6 @@ pub fn secret_type(component: &str) -> &'static str {
         component::KONNECTIVITY_CERTIFICATE => "kubernetes.io/tls",
         _ => "Opaque",
     }
-}
-
-/// Secret that a KubeconfigGenerator writes for a tenant; its key is `value`.
-pub fn generated_kubeconfig(tenant: &str, generator: &str) -> String {
-    format!("{tenant}-{generator}")
 }
 
 /// Role and RoleBinding with which our API server may read the one signing

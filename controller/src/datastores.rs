@@ -27,7 +27,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::apply;
 use crate::apply::datastore::{self, Cleaned, Proofs};
 use crate::cluster::caches::{Caches, NamespacedName, Reach, tenant_of};
-use crate::cluster::kinds::Inventory;
 use crate::context::{Context, Key};
 use crate::datastores::credentials::Gap;
 pub use crate::datastores::credentials::references;
@@ -352,12 +351,6 @@ fn in_turn<T>(mut entries: Vec<T>, turn: i64) -> Vec<T> {
     entries
 }
 
-/// Whether a control plane of the tenant has served before.
-pub fn has_run(ctx: &Context, tenant: &TenantControlPlane) -> bool {
-    let owned = Inventory::gather(&ctx.caches, &NamespacedName::of(&tenant.metadata));
-    ran::was_ready(tenant, &owned)
-}
-
 /// Whose claims prove that a database is the right one: tenants that were Ready with it,
 /// and those that have left something there. One that never was Ready may have been given
 /// its place in the wrong one.
@@ -365,8 +358,8 @@ fn proofs(ctx: &Context, store: &DataStore, entries: &[PendingCleanup]) -> Proof
     let name = store.metadata.name.as_deref().unwrap_or_default();
     let tenants = placed(ctx, name).into_iter();
     // One that may begin anew has no data that the right database must have.
-    let tenants =
-        tenants.filter(|tenant| has_run(ctx, tenant) && !place::is_to_start_empty(tenant));
+    let tenants = tenants
+        .filter(|tenant| ran::has_run(&ctx.caches, tenant) && !place::is_to_start_empty(tenant));
     let left = entries.iter().filter(|entry| entry.user.is_some());
     Proofs {
         tenants: tenants

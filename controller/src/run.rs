@@ -185,7 +185,7 @@ pub async fn client(args: &CommonArgs) -> Result<Client, Error> {
         })?,
     };
     config.connect_timeout = Some(Duration::from_secs(5));
-    // requeue.rs decides when something is tried again; a worker does not wait.
+    // process/timing.rs decides when something is tried again; a worker does not wait.
     config.default_retry = false;
     let builder = ClientBuilder::try_from(config).map_err(|error| trouble(&error))?;
     Ok(builder.with_layer(&telemetry::client::Calls).build())

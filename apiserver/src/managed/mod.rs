@@ -17,7 +17,7 @@
 //! # Guarantees
 //! All of it is pure: neither I/O nor a clock. It takes time in proportion to what it is
 //! given, but for sorting. What it makes of an object and of its managers is what Kubernetes
-//! makes of them; `tests/tests/managed_fields.rs` compares both.
+//! makes of them; `tests/tests/managed_fields` compares both.
 
 pub mod conflict;
 pub mod fields;

@@ -4,7 +4,8 @@
 //! # Flow
 //! [`Policies::follow`] keeps the cluster's configurations. A write asks
 //! [`Policies::mutate`] before the server sets what is its own, and [`Policies::validate`]
-//! with the object as it will be stored; `registry/write.rs` is the only place that does.
+//! with the object as it will be stored; `registry/write/admitting.rs` and, for requests for credentials,
+//! `subresource/admitting.rs` are the only places that do.
 //!
 //! ```text
 //! attributes  who does what to which object

@@ -22,7 +22,7 @@ pub struct Scale {
 #[serde(default)]
 pub struct ScaleSpec {
     #[prost(int32, required, tag = "1")]
-    #[serde(skip_serializing_if = "is_none")]
+    #[serde(skip_serializing_if = "is_zero")]
     pub replicas: i32,
 }
 
@@ -38,6 +38,6 @@ pub struct ScaleStatus {
 }
 
 /// Whether JSON leaves a number out.
-pub(super) fn is_none(number: &i32) -> bool {
+pub(super) fn is_zero(number: &i32) -> bool {
     *number == 0
 }

@@ -24,7 +24,7 @@ pub struct Status {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub details: Option<StatusDetails>,
     #[prost(int32, required, tag = "6")]
-    #[serde(skip_serializing_if = "super::scale::is_none")]
+    #[serde(skip_serializing_if = "super::scale::is_zero")]
     pub code: i32,
 }
 
@@ -45,7 +45,7 @@ pub struct StatusDetails {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub causes: Vec<StatusCause>,
     #[prost(int32, required, tag = "5")]
-    #[serde(skip_serializing_if = "super::scale::is_none")]
+    #[serde(skip_serializing_if = "super::scale::is_zero")]
     pub retry_after_seconds: i32,
     #[prost(string, required, tag = "6")]
     #[serde(skip_serializing_if = "String::is_empty")]

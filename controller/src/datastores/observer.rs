@@ -25,6 +25,7 @@ use crate::process::observers::pause;
 use crate::process::{spans, timing};
 use crate::tenant::backing::{settings, store as place};
 use crate::tenant::pki::{authorities, certificates};
+use crate::tenant::ran;
 use crate::tenant::world::{CredentialsFact, StoreProblem, StoreProblemKind};
 
 /// How long the certificate lives that tries an authority.
@@ -224,7 +225,9 @@ async fn knows_its_tenants(
                 &**tenant,
             )
         })
-        .filter(|(_, tenant)| datastores::has_run(ctx, tenant) && !place::is_to_start_empty(tenant))
+        .filter(|(_, tenant)| {
+            ran::has_run(&ctx.caches, tenant) && !place::is_to_start_empty(tenant)
+        })
         .collect();
     if here.is_empty() {
         return Ok(());

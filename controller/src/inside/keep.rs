@@ -36,6 +36,7 @@ use crate::process::{lease, timing};
 use crate::report::progress;
 use crate::tenant::backing::store as place;
 use crate::tenant::objects::is_paused;
+use crate::tenant::ran;
 use crate::tenant::workload::pods;
 use crate::tenant::world::{
     Addons, InsideProblem, ProbeFacts, ProbeFailure, ProbeFailureKind as Kind, is_ready,
@@ -142,6 +143,8 @@ struct Done {
     problems: Vec<InsideProblem>,
     /// Something waits for its turn.
     waits: bool,
+    /// Titles of what was not read, or is not as it is to be. `None`: nothing was looked at.
+    unsettled: Option<BTreeSet<String>>,
 }
 
 /// What came of a round.
@@ -310,6 +313,8 @@ impl Keeper {
         let basis = round.basis;
         let (mut wanted, mut problems) = plan::wanted(basis);
         wanted.retain(|kept| kept.how != How::Absent || !self.gone.contains(&title(&kept.value)));
+        let mut unsettled: BTreeSet<String> =
+            wanted.iter().map(|kept| title(&kept.value)).collect();
         let (inside, unread) = write::look(tenant, wanted, basis.first).await?;
         problems.extend(unread);
         for (kept, live) in &inside.found {
@@ -320,12 +325,17 @@ impl Keeper {
             };
         }
         self.leave_place(&inside);
+        let steps = plan::plan(&inside);
+        for (kept, _) in &inside.found {
+            unsettled.remove(&title(&kept.value));
+        }
+        unsettled.extend(steps.iter().map(|step| title(step.object())));
         let mut done = Done {
             problems,
             ..Done::default()
         };
         let mut hanging = 0;
-        for step in plan::plan(&inside) {
+        for step in steps {
             if hanging >= HANGING {
                 done.waits = true;
                 break;
@@ -363,6 +373,7 @@ impl Keeper {
                     let content = fingerprint(step.object());
                     let now = round.ctx.now();
                     self.contest.wrote(Fought::over(&step), content, now);
+                    unsettled.remove(&title(step.object()));
                     done.steps.push(step);
                 }
                 // Somebody has changed it since it was read: it is read again.
@@ -377,6 +388,7 @@ impl Keeper {
                 Err(failure) => return Err(failure),
             }
         }
+        done.unsettled = Some(unsettled);
         Ok(done)
     }
 
@@ -495,6 +507,13 @@ fn learn(round: &Round<'_>, done: Done) -> Found {
                 kube_proxy: cluster.kube_proxy().is_some(),
                 konnectivity: cluster.konnectivity().map(|it| it.agent.mode),
             });
+        }
+        // Whatever else is missing.
+        let settled = |kept: &plan::Kept| {
+            let unsettled = done.unsettled.as_ref();
+            unsettled.is_some_and(|titles| !titles.contains(&title(&kept.value)))
+        };
+        if let Some(cluster) = cluster.filter(|cluster| cluster.refusals().iter().all(settled)) {
             facts.blocked = Some(cluster.blocked());
         }
         facts.problems = done.problems;
@@ -541,7 +560,7 @@ fn basis(
     let for_nodes = ctx.facts.tenant(uid).for_nodes;
     let served = for_nodes.and_then(|it| Some(((it.endpoint, it.agents), it.version?)));
     let authority = pair_of(ctx, name, &names::ca(&name.name));
-    let first = !tenant.was_ready();
+    let first = !ran::may_have_run(&ctx.caches, &tenant);
     let anew = !first && place::is_to_start_empty(&tenant);
     let cluster = served.zip(authority);
     let cluster = cluster.map(|(((endpoint, agents), version), authority)| Cluster {
@@ -599,7 +618,77 @@ pub fn is_left_alone(tenant: &TenantControlPlane) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use apiservice::endpoint::Endpoint;
+    use apiservice::v1alpha1::WritePermissions;
     use serde_json::json;
+
+    use crate::context::testing::{context, fill, nothing};
+    use crate::tenant::testing::Lab;
+
+    /// A tenant that ran, in a context that has its objects.
+    async fn known(lab: &Lab) -> (Arc<Context>, NamespacedName, String) {
+        let (ctx, _) = context(nothing, true).await;
+        fill(&ctx.caches, lab);
+        let uid = lab.world.uid().to_owned();
+        ctx.facts.enter_tenant(&uid, ctx.now());
+        (ctx, NamespacedName::of(&lab.world.tenant.metadata), uid)
+    }
+
+    #[tokio::test]
+    async fn which_writes_are_refused_is_known_whatever_else_is_missing() {
+        let mut lab = Lab::ready();
+        lab.spec().write_permissions = Some(WritePermissions {
+            block_creation: true,
+            ..WritePermissions::default()
+        });
+        let (ctx, name, uid) = known(&lab).await;
+        let basis = Basis {
+            first: false,
+            anew: false,
+            cluster: Some(Cluster {
+                tenant: lab.world.tenant.clone(),
+                endpoint: Endpoint::new("10.0.0.10", 6443),
+                agents: None,
+                authority: String::new(),
+                registry: String::new(),
+                version: "v1.36.3".to_owned(),
+            }),
+        };
+        let round = Round {
+            ctx: &ctx,
+            name: &name,
+            uid: &uid,
+            basis: &basis,
+        };
+        let told = |unsettled: Option<&str>| {
+            let done = Done {
+                problems: vec![plan::problem("Cannot create X", "no")],
+                unsettled: unsettled.map(|title| BTreeSet::from([title.to_owned()])),
+                ..Done::default()
+            };
+            learn(&round, done);
+            ctx.facts.tenant(&uid).inside.blocked
+        };
+        assert_eq!(told(None), None, "nothing was looked at");
+        let binding = "ValidatingAdmissionPolicyBinding steward-write-permissions";
+        assert_eq!(told(Some(binding)), None);
+        let blocked = told(Some("Deployment kube-system/coredns")).unwrap();
+        assert!(blocked.block_creation && !blocked.block_update);
+    }
+
+    /// Who ran is not written to beyond its RBAC, whatever its status says (rule 16).
+    #[tokio::test]
+    async fn an_emptied_status_makes_no_first_start() {
+        let mut lab = Lab::ready();
+        lab.tenant().status = None;
+        let (ctx, name, _) = known(&lab).await;
+        let tenant = lab.world.tenant.clone();
+        assert!(!basis(&ctx, &name, tenant, String::new()).first);
+        let fresh = Lab::new();
+        let (ctx, name, _) = known(&fresh).await;
+        let tenant = fresh.world.tenant.clone();
+        assert!(basis(&ctx, &name, tenant, String::new()).first);
+    }
 
     #[test]
     fn what_fails_is_tried_less_and_less() {

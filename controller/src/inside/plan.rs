@@ -64,6 +64,15 @@ impl Cluster {
         self.tenant.spec.write_permissions.unwrap_or_default()
     }
 
+    /// What refuses them.
+    pub fn refusals(&self) -> Vec<Kept> {
+        let objects = write_permissions::objects(&self.blocked()).map(Kept::whole);
+        match self.blocked().any() {
+            true => objects.into(),
+            false => objects.map(Kept::absent).into(),
+        }
+    }
+
     /// The tunnel to the nodes, if it is wanted.
     pub fn konnectivity(&self) -> Option<&Konnectivity> {
         self.tenant.spec.konnectivity()
@@ -205,8 +214,11 @@ pub fn wanted(basis: &Basis) -> (Vec<Kept>, Vec<InsideProblem>) {
     if basis.first {
         all.extend(rbac::default_roles().into_iter().map(seed));
     }
+    let cluster = basis.cluster.as_ref().filter(|_| !basis.first);
+    // Before all that a webhook of the tenant's can hold up: nobody is asked about these.
+    all.extend(cluster.into_iter().flat_map(Cluster::refusals));
     all.extend(rbac::bindings().into_iter().map(Kept::whole));
-    let Some(cluster) = basis.cluster.as_ref().filter(|_| !basis.first) else {
+    let Some(cluster) = cluster else {
         return (all, problems);
     };
     all.extend(kubeadm::objects(cluster, &mut problems));
@@ -220,12 +232,6 @@ pub fn wanted(basis: &Basis) -> (Vec<Kept>, Vec<InsideProblem>) {
         (
             serving_certificates::rights().map(Kept::whole).into(),
             cluster.tenant.spec.approved_subnets().is_some(),
-        ),
-        (
-            write_permissions::objects(&cluster.blocked())
-                .map(Kept::whole)
-                .into(),
-            cluster.blocked().any(),
         ),
     ] {
         match is_wanted {
@@ -654,6 +660,10 @@ mod tests {
                 "{field}"
             );
         }
+        // Before what the tenant's own webhooks can hold up.
+        let titles = wanted(&creation).0.into_iter();
+        let titles: Vec<String> = titles.map(|kept| title(&kept.value)).take(2).collect();
+        assert_eq!(titles, [policy, binding]);
         let all = blocking(|it| (it.block_creation, it.block_deletion) = (true, true));
         assert_eq!(tenant.pass(&all), [format!("apply {policy}")]);
         let none = blocking(|_| {});

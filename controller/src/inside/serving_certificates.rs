@@ -30,6 +30,7 @@ use crate::inside::ways::{Way, Ways};
 use crate::process::lanes::Lanes;
 use crate::process::timing;
 use crate::report::diagnose::quote;
+use crate::tenant::ran;
 use crate::tenant::world::{ProbeFailure, ProbeFailureKind as Kind};
 
 const REQUESTS: &str = "/apis/certificates.k8s.io/v1/certificatesigningrequests";
@@ -148,7 +149,7 @@ impl Approver<'_> {
         tenant.spec.approved_subnets()?;
         if tenant.metadata.uid.as_deref() != Some(self.uid)
             || is_left_alone(&tenant)
-            || !tenant.was_ready()
+            || !ran::may_have_run(&self.ctx.caches, &tenant)
         {
             return None;
         }

@@ -12,6 +12,7 @@ use apiservice::v1alpha1::TenantControlPlane;
 use apiservice::version::KubernetesVersion;
 use k8s_openapi::api::core::v1::Secret;
 
+use crate::cluster::caches::{Caches, NamespacedName};
 use crate::cluster::kinds::Inventory;
 use crate::tenant::objects::{self, is_controlled_by};
 use crate::tenant::workload::versions;
@@ -60,6 +61,19 @@ pub fn was_ready(tenant: &TenantControlPlane, owned: &Inventory) -> bool {
         Record::Never => false,
         Record::Version(_) => true,
     }
+}
+
+/// The same by what the caches hold of the tenant's Secrets.
+pub fn has_run(caches: &Caches, tenant: &TenantControlPlane) -> bool {
+    let owned = Inventory::gather(caches, &NamespacedName::of(&tenant.metadata));
+    was_ready(tenant, &owned)
+}
+
+/// Whether a tenant may have run: its Secrets say so, or its status does, which comes first
+/// when it is Ready for the first time. Who is not sure that it never ran must not treat it
+/// so.
+pub fn may_have_run(caches: &Caches, tenant: &TenantControlPlane) -> bool {
+    tenant.was_ready() || has_run(caches, tenant)
 }
 
 /// The version that ran last, if any did.
