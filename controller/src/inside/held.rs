@@ -7,6 +7,7 @@
 use apiservice::names;
 use serde_json::{Map, Value};
 
+use crate::inside::objects::{added_to_spec, is_wholly_ours};
 use crate::tenant::drift;
 
 /// Maps of which an added key is drift as well.
@@ -26,6 +27,11 @@ const STATUS: [&str; 6] = [
 /// before.
 pub fn held(wanted: &Value, live: &Value) -> Value {
     let mut kept = cut(wanted, live, "");
+    if is_wholly_ours(wanted)
+        && let Some(field) = added_to_spec(wanted, live)
+    {
+        kept["spec"][field.as_str()] = Value::Null;
+    }
     let fields = |from: &Value, names: &[&str]| -> Map<String, Value> {
         let found = names.iter().filter_map(|name| {
             let value = from

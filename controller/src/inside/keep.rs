@@ -5,7 +5,7 @@
 //! Ready yet: its readiness is asked for without credentials, and until it has written
 //! its own roles, a second later, it would let nobody ask.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,6 +49,8 @@ static ROLLS: Places = Places::new(4, timing::ASKS_AGAIN);
 /// Pods that do not even refuse a connection cannot be reached from here: after
 /// as many the Service has to do.
 const SILENT_ATTEMPTS: u32 = 3;
+/// How long what nobody asks for is not looked for again.
+const GONE_FOR: Duration = Duration::from_secs(300);
 /// Writes of one visit that may hang.
 const HANGING: usize = 2;
 
@@ -72,8 +74,9 @@ struct Keeper {
     failures: u32,
     /// When to look again, as long as the objects are made of the same.
     again: Option<(Instant, Basis)>,
-    /// Objects that nobody asks for and that were not there.
-    gone: BTreeSet<String>,
+    /// Objects that nobody asks for and that were not there, and when they were last
+    /// looked for: a backup may bring them back.
+    gone: BTreeMap<String, Instant>,
     /// Who else writes what we keep.
     contest: Contest<Fought>,
     /// Pods of add-ons are being replaced.
@@ -90,7 +93,7 @@ impl Default for Keeper {
             silent: 0,
             failures: 0,
             again: None,
-            gone: BTreeSet::new(),
+            gone: BTreeMap::new(),
             contest: Contest::default(),
             rolling: None,
             registry: None,
@@ -312,7 +315,9 @@ impl Keeper {
     ) -> Result<Done, ProbeFailure> {
         let basis = round.basis;
         let (mut wanted, mut problems) = plan::wanted(basis);
-        wanted.retain(|kept| kept.how != How::Absent || !self.gone.contains(&title(&kept.value)));
+        self.gone.retain(|_, looked| looked.elapsed() < GONE_FOR);
+        wanted
+            .retain(|kept| kept.how != How::Absent || !self.gone.contains_key(&title(&kept.value)));
         let mut unsettled: BTreeSet<String> =
             wanted.iter().map(|kept| title(&kept.value)).collect();
         let (inside, unread) = write::look(tenant, wanted, basis.first).await?;
@@ -320,9 +325,9 @@ impl Keeper {
         for (kept, live) in &inside.found {
             let title = title(&kept.value);
             match kept.how == How::Absent && live.is_none() {
-                true => self.gone.insert(title),
-                false => self.gone.remove(&title),
-            };
+                true => drop(self.gone.insert(title, Instant::now())),
+                false => drop(self.gone.remove(&title)),
+            }
         }
         self.leave_place(&inside);
         let steps = plan::plan(&inside);

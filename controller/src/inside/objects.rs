@@ -63,6 +63,25 @@ pub fn is_ours(live: &Value) -> bool {
     live["metadata"]["labels"][names::LABEL_PROJECT] == names::PROJECT
 }
 
+/// Whether a field that somebody adds to the specification is drift as well: it could take
+/// the effect from what we say. Nothing in it could be lost.
+pub fn is_wholly_ours(object: &Value) -> bool {
+    let kinds = [
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicyBinding",
+    ];
+    object["kind"]
+        .as_str()
+        .is_some_and(|kind| kinds.contains(&kind))
+}
+
+/// A field of the live specification that the wanted one does not have.
+pub fn added_to_spec<'a>(wanted: &Value, live: &'a Value) -> Option<&'a String> {
+    let ours = wanted["spec"].as_object()?;
+    let theirs = live["spec"].as_object()?;
+    theirs.keys().find(|field| !ours.contains_key(*field))
+}
+
 /// A document, as people write it.
 pub fn yaml(document: &Value) -> String {
     // JSON is YAML as well.

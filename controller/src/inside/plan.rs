@@ -10,7 +10,7 @@ use apiservice::v1alpha1::{AddonImage, Konnectivity, TenantControlPlane, WritePe
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::inside::objects::{is_ours, title};
+use crate::inside::objects::{added_to_spec, is_ours, is_wholly_ours, title};
 use crate::inside::{
     coredns, konnectivity, kube_proxy, kubeadm, rbac, serving_certificates, write_permissions,
 };
@@ -273,6 +273,13 @@ fn step((kept, live): &(Kept, Option<Value>)) -> Option<Step> {
         }
         How::UntilEdited(_) => marked(kept.value.clone(), kept.how),
     };
+    // Server-side apply cannot take away what somebody else has put there.
+    if is_wholly_ours(&object)
+        && let Some(field) = added_to_spec(&object, live)
+    {
+        let (uid, field) = (uid(), format!("spec.{field}"));
+        return Some(Step::Replace { object, uid, field });
+    }
     let field = drift::first(&object, live)?;
     if let Some(field) = differs_for_good(&object, live) {
         // A binding has nothing in it that could be lost.
@@ -422,6 +429,7 @@ impl fmt::Display for Step {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inside::held::held;
     use crate::inside::objects::path_of;
     use crate::tenant::testing::golden;
     use apiservice::v1alpha1::{JsonPatch, TenantControlPlaneSpec};
@@ -468,7 +476,8 @@ mod tests {
         fn pass(&mut self, basis: &Basis) -> Vec<String> {
             let found = wanted(basis).0.into_iter();
             let found = found.map(|kept| {
-                let live = self.0.get(&title(&kept.value)).cloned();
+                let live = self.0.get(&title(&kept.value));
+                let live = live.map(|live| held(&kept.value, live));
                 (kept, live)
             });
             let steps = plan(&Inside {
@@ -657,6 +666,19 @@ mod tests {
             assert_eq!(
                 tenant.pass(&creation),
                 [format!("apply {object}")],
+                "{field}"
+            );
+        }
+        // Fields that nobody but them has: apply would leave these.
+        for (object, field) in [
+            (policy, "paramKind"),
+            (policy, "variables"),
+            (binding, "paramRef"),
+        ] {
+            tenant.live(object)["spec"][field] = json!({"name": "none"});
+            assert_eq!(
+                tenant.pass(&creation),
+                [format!("replace {object}")],
                 "{field}"
             );
         }

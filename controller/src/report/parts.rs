@@ -454,7 +454,7 @@ pub fn endpoint(world: &World, before: Option<&Condition>) -> Option<Judgement> 
                 fact.address
             ),
         ),
-        Err(_) if ready::is_moving_elsewhere(world) => Judgement::unknown(
+        Err(_) if ready::is_moving_elsewhere(world, before) => Judgement::unknown(
             reason::ROLLING_OUT,
             format!(
                 "{} does not answer yet: pods are replaced for it, and the place of before is kept",

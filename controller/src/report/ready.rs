@@ -170,7 +170,11 @@ fn found(
         )),
         Ok(()) => None,
         // Clients are where they were.
-        Err(_) if was && is_moving_elsewhere(world) => None,
+        Err(_)
+            if was && is_moving_elsewhere(world, get(earlier, condition::ENDPOINT_REACHABLE)) =>
+        {
+            None
+        }
         Err(failure)
             if passes_inside(world, failure)
                 && unreached(world, get(earlier, condition::ENDPOINT_REACHABLE))
@@ -228,12 +232,28 @@ fn found(
 /// follow, and a probe comes.
 const MOVE_PATIENCE: SignedDuration = SignedDuration::from_secs(30);
 
+/// How long a move to another place is none of the alarms, whatever holds it up.
+const MOVE_AT_MOST: SignedDuration = SignedDuration::from_secs(3 * 60);
+
 /// The tenant is to be reached elsewhere, as its spec asks, and pods are being replaced for
-/// that; inside it answers, and on the ways of before.
-pub fn is_moving_elsewhere(world: &World) -> bool {
+/// that; inside it answers. `before` is what was said of its endpoint: a controller that has
+/// just begun goes by that.
+pub fn is_moving_elsewhere(world: &World, before: Option<&Condition>) -> bool {
+    let Some(before) = before else { return false };
+    let said = before.reason == reason::ROLLING_OUT;
+    // It answered at the place of before, or nobody has looked at the new one yet. An alarm
+    // stands until something answers.
+    let begins = before.status == "True" || before.reason == reason::UNKNOWN;
+    let long = world.now.duration_since(before.last_transition_time.0) >= MOVE_AT_MOST;
+    if !(begins || said && !long) {
+        return false;
+    }
     let told = world.told.as_ref().map(|told| &told.endpoint);
     let clients = exposure::of(world).ok().map(|it| it.clients);
-    let elsewhere = told.is_some() && clients.is_some() && told != clients.as_ref();
+    let elsewhere = match told {
+        Some(told) => clients.is_some() && Some(told) != clients.as_ref(),
+        None => said,
+    };
     let inside = world.probe.service.as_ref();
     let inside = inside.is_some_and(|fact| fact.result.is_ok());
     elsewhere && inside && !is_settled(world, MOVE_PATIENCE)

@@ -135,6 +135,26 @@ fn a_place_that_is_not_there_yet_is_no_alarm() {
         assert_eq!(lab.condition("EndpointReachable"), "Unknown RollingOut");
         let events = crate::report::events(before.as_ref(), &after);
         assert!(events.iter().all(|event| !event.warning), "{events:?}");
+        // A controller that has just begun has told nobody anything yet.
+        let mut begun = lab.clone();
+        begun.world.told = None;
+        let status = crate::report::status(&begun.world, &Plan::default(), &[]);
+        let ready = apiservice::condition::get(&status.conditions, "Ready").unwrap();
+        assert_eq!(ready.status, "True", "{kind:?}: {}", ready.message);
+
+        // Nor does it go on for ever, where pods do not come.
+        let mut stuck = lab.clone();
+        for _ in 0..3 {
+            stuck.later(181);
+            stuck.world.probe.service.as_mut().unwrap().started = stuck.world.now;
+            probe(&mut stuck, &place, Err(kind));
+            stuck.pass();
+            assert_eq!(
+                stuck.condition("Ready"),
+                format!("False {reason}"),
+                "{kind:?}"
+            );
+        }
 
         // All pods are made for it, and it does not answer for half a minute.
         lab.run_pods();

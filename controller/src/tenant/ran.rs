@@ -98,5 +98,7 @@ pub fn note(world: &World) -> String {
     let answers = works(&probe.endpoint) || works(&probe.service) && world.tenant.was_ready();
     let before = version(world);
     let ran = versions::ran(world).filter(|_| answers || before.is_some());
-    ran.or(before).unwrap_or_default()
+    // What earns Ready is remembered, whatever image a pod says that it has.
+    let wanted = || versions::only(world).filter(|_| answers);
+    ran.or(before).or_else(wanted).unwrap_or_default()
 }

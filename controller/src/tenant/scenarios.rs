@@ -638,6 +638,46 @@ fn a_version_in_status_moves_nothing_and_is_put_right() {
     assert_eq!(said_version(&lab), None);
 }
 
+/// A policy of the management cluster pins images to digests, and no tag tells a version.
+#[test]
+fn what_earns_ready_is_noted_whatever_the_image_says() {
+    for image in [
+        "registry.k8s.io/kube-apiserver@sha256:0123456789abcdef",
+        "registry.k8s.io/kube-apiserver:v1.36.3@sha256:0123456789abcdef",
+    ] {
+        let mut lab = Lab::new();
+        for _ in 0..3 {
+            lab.pass();
+        }
+        lab.run_pods();
+        for pod in &mut lab.world.pods {
+            let spec = Arc::make_mut(pod).spec.as_mut().unwrap();
+            let server = spec
+                .containers
+                .iter_mut()
+                .find(|it| it.name == "kube-apiserver");
+            server.unwrap().image = Some(image.to_owned());
+        }
+        lab.later(5);
+        lab.probe(Ok(()));
+        lab.pass();
+        lab.pass();
+        assert_eq!(
+            lab.condition(condition::READY),
+            "True Ready",
+            "{}",
+            lab.told()
+        );
+        assert!(lab.world.was_ready(), "{image}");
+        lab.lose_secret("tenant-1-ca");
+        let plan = lab.plan().to_string();
+        assert!(
+            !plan.contains("create Secret tenants/tenant-1-ca"),
+            "{plan}"
+        );
+    }
+}
+
 /// An earlier release has left no note: its status is believed, once.
 #[test]
 fn what_an_earlier_release_says_in_status_is_noted() {

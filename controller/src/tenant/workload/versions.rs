@@ -50,6 +50,8 @@ fn of(world: &World, pod: &Pod) -> Option<KubernetesVersion> {
     }
     let registry = &world.tenant.spec.control_plane.deployment.registry_settings;
     let suffix = registry.tag_suffix.as_deref().unwrap_or_default();
+    // A policy may have pinned it to a digest.
+    let image = image.split('@').next().unwrap_or(image);
     let (_, tag) = image.rsplit_once(':')?;
     let tag = tag.strip_suffix(suffix).unwrap_or(tag);
     tag.replace('_', "+").parse().ok()
