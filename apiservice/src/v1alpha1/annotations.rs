@@ -3,12 +3,14 @@
 
 use serde_json::{Map, Value};
 
-use crate::names;
+use crate::{names, told};
 
 /// What every annotation of ours begins with.
 const PREFIX: &str = "steward.butlerlabs.dev/";
 /// Letters that a slip of the finger may change.
 const SLIP: usize = 2;
+/// Texts about one write, of each kind: an annotation of 256 KiB names a hundred thousand.
+const MOST: usize = 10;
 
 /// Those that mean something on a tenant.
 pub const OF_TENANTS: [&str; 7] = [
@@ -27,9 +29,11 @@ pub const OF_DATA_STORES: [&str; 1] = [names::ANNOTATION_PAUSED];
 pub fn unknown(new: &Value, old: Option<&Value>, known: &[&str]) -> Vec<String> {
     added(new, old)
         .filter(|(name, _)| name.starts_with(PREFIX) && !known.contains(&name.as_str()))
+        .take(MOST)
         .map(|(name, _)| {
             let meant = known
                 .iter()
+                .filter(|known| known.len().abs_diff(name.len()) <= SLIP)
                 .map(|known| (strsim::damerau_levenshtein(known, name), known))
                 .filter(|(distance, _)| *distance <= SLIP)
                 .min();
@@ -57,7 +61,9 @@ pub fn lost_keys(new: &Value, old: Option<&Value>) -> Vec<String> {
         .into_iter()
         .flat_map(|list| list.split(',').map(str::trim))
         .filter(|name| !name.is_empty() && !keys.iter().any(|key| key == name))
+        .take(MOST)
         .map(|name| {
+            let name = told::short(name, told::MAX_PATH);
             format!(
                 "metadata.annotations: {} names {name:?}, which is no Secret with keys of this \
                  tenant: these are {}",
@@ -112,6 +118,12 @@ mod tests {
             lost_keys(&with(annotations), None)
         };
         assert!(lost("a-ca, a-client-ca,").is_empty());
+        // However much is wrong, few texts say so.
+        assert_eq!(lost(&"x,".repeat(100_000)).len(), MOST);
+        assert!(lost(&"x".repeat(200_000))[0].len() < 2_000);
+        let many = (0..9_000).map(|it| (format!("steward.butlerlabs.dev/{it}"), json!("")));
+        let many = Value::Object(many.collect());
+        assert_eq!(unknown(&with(many), None, &OF_TENANTS).len(), MOST);
         let told = lost("a-ca,a-ca-typo");
         assert!(
             told.len() == 1 && told[0].contains("\"a-ca-typo\""),
