@@ -177,7 +177,8 @@ pub fn answer(bytes: &[u8]) -> Option<Value> {
     };
     let mut object = object.ok()?;
     let version = object["apiVersion"].clone();
-    for item in object["items"].as_array_mut().into_iter().flatten() {
+    let items = object.get_mut("items").and_then(Value::as_array_mut);
+    for item in items.into_iter().flatten() {
         item["kind"] = Value::from("PartialObjectMetadata");
         item["apiVersion"] = version.clone();
         metadata::complete(item).ok()?;

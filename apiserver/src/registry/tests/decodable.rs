@@ -86,7 +86,16 @@ async fn stored_times_that_go_does_not_read_are_left_out() {
             Call::tenants("").header(header::ACCEPT, partial),
         ];
         for call in lists {
-            let list = world.list(call).await.body;
+            // What was written past the server comes to its cache a moment later.
+            let read = async || loop {
+                let list = world.list(call.clone()).await.body;
+                if list["items"][0].is_object() {
+                    return list;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            };
+            let patience = std::time::Duration::from_secs(10);
+            let list = tokio::time::timeout(patience, read()).await.unwrap();
             let read = &list["items"][0];
             let managers = &read["metadata"]["managedFields"];
             assert_eq!(managers[0]["manager"], "x", "{list}");
