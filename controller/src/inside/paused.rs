@@ -1,6 +1,7 @@
 //! Paused is paused: nobody connects to a tenant that is, and so nothing is written there.
 #![allow(clippy::disallowed_methods, reason = "tests")]
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
@@ -68,11 +69,10 @@ async fn connections(paused: bool, probed: bool) -> usize {
         }
     };
     let long = Duration::from_secs(if paused { 1 } else { 20 });
-    let work = async {
-        match probed {
-            true => probe::run(ctx, name, uid).await,
-            false => keep::run(ctx, name, uid).await,
-        }
+    // On the heap, as tasks are.
+    let work: Pin<Box<dyn Future<Output = ()>>> = match probed {
+        true => Box::pin(probe::run(ctx, name, uid)),
+        false => Box::pin(keep::run(ctx, name, uid)),
     };
     let _ = timeout(long, async {
         tokio::select! { () = work => {}, () = first => {} }
