@@ -154,13 +154,14 @@ pub fn answered(span: &Span, response: &Response<Body>) {
     if span.is_disabled() {
         return;
     }
-    let code = response.status().as_u16();
+    // Other integers become texts on their way.
+    let code = i64::from(response.status().as_u16());
     span.record("http.response.status_code", code);
     if code >= 500 {
         span.record("otel.status_code", "ERROR");
     }
     if let Some(size) = response.body().size_hint().exact() {
-        span.record("http.response.body.size", size);
+        span.record("http.response.body.size", i64::try_from(size).ok());
     }
 }
 

@@ -71,7 +71,7 @@ pub fn begin<B>(request: &mut Request<B>) -> Span {
         http.request.method = request.method().as_str(),
         http.response.status_code = Empty,
         server.address = cut(uri.host().unwrap_or_default().to_owned(), TEXT),
-        server.port = uri.port_u16(),
+        server.port = uri.port_u16().map(i64::from),
         url.full = cut(url, TEXT),
         "error.type" = Empty,
     );
@@ -83,7 +83,8 @@ pub fn begin<B>(request: &mut Request<B>) -> Span {
 pub fn end<R, E>(span: &Span, answer: Result<Response<R>, E>) -> Result<Response<R>, E> {
     match &answer {
         Ok(answer) => {
-            let code = answer.status().as_u16();
+            // Other integers become texts on their way.
+            let code = i64::from(answer.status().as_u16());
             span.record("http.response.status_code", code);
             if code >= 400 {
                 span.record("otel.status_code", "ERROR");

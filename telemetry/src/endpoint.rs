@@ -55,7 +55,7 @@ fn url(name: &str) -> Result<Place, String> {
     let plain = !name.contains('@') && !authority.host().is_empty();
     match (plain, authority.port_u16()) {
         (true, Some(port)) => Ok(Place::Url(format!("http://{}:{port}", authority.host()))),
-        (true, None) if authority.port().is_none() => {
+        (true, None) if authority.host() == name => {
             Ok(Place::Url(format!("http://{}:{PORT}", authority.host())))
         }
         _ => Err("it is not HOST:PORT".to_owned()),

@@ -11,7 +11,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use opentelemetry::{Context, Value};
-use opentelemetry_otlp::{SpanExporter, WithTonicConfig};
+use opentelemetry_otlp::{RetryPolicy, SpanExporter, WithTonicConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{Span, SpanData, SpanExporter as _, SpanProcessor};
@@ -94,6 +94,7 @@ pub(crate) fn start(
     resource: &Resource,
 ) -> Result<(Queue, Exporting), opentelemetry_otlp::ExporterBuildError> {
     let exporter = SpanExporter::builder().with_tonic().with_channel(channel);
+    let exporter = exporter.with_retry_policy(RetryPolicy::disabled());
     let mut exporter = exporter.build()?;
     exporter.set_resource(resource);
     let (sender, spans) = mpsc::channel(QUEUE);

@@ -25,8 +25,8 @@ pub fn list(range: &Range) -> Span {
         "read",
         otel.name = "List sqlite",
         key = range.prefix.as_str(),
-        limit = range.limit,
-        resourceVersion = range.at.map(|at| at.0),
+        limit = range.limit.map(number),
+        resourceVersion = range.at.map(|at| at.0.to_string()),
     )
 }
 
@@ -48,7 +48,7 @@ impl Steps {
             "write",
             otel.name = name,
             key = write.key.as_str(),
-            size = write.value.as_ref().map(bytes::Bytes::len),
+            size = write.value.as_ref().map(|value| number(value.len())),
         );
         let step = step(&whole, "queue");
         Self { whole, step }
@@ -57,7 +57,7 @@ impl Steps {
     /// It is worked on with as many others.
     pub fn transaction(&mut self, batch: usize) {
         self.step = step(&self.whole, "transaction");
-        self.step.record("batch", batch);
+        self.step.record("batch", number(batch));
     }
 
     /// It waits for the disk.
@@ -72,4 +72,9 @@ fn step(of: &Span, name: &'static str) -> Span {
     }
     let batch = tracing::field::Empty;
     trace_span!(parent: of, "step", otel.name = name, batch)
+}
+
+/// As a span takes integers; others become texts on their way.
+fn number(of: usize) -> i64 {
+    i64::try_from(of).unwrap_or(i64::MAX)
 }

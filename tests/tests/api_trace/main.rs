@@ -222,6 +222,7 @@ fn compare(ours: &[Span], theirs: &[Span], names: &[&str]) {
         let renamed = theirs.name.replace("crd.example.com", apiservice::GROUP);
         assert_eq!(ours.name, renamed);
         assert_eq!(ours.kind, theirs.kind);
+        assert!(ours.links.is_none() && theirs.links.is_none());
         for same in [
             "verb",
             "scope",
@@ -282,11 +283,11 @@ async fn who_may_choose_is_sampled_and_nobody_waits_for_the_collector() {
     assert_eq!(ask(None, "fieldManager=masters").await, 200);
     let spans = trace(&collector, OURS, "GET", "fieldManager=masters").await;
     assert!(spans.iter().all(|span| span.trace == CLAIMED), "{spans:?}");
-    // What came before it would have been exported with it.
+    // What came before it would have been exported with it. kube-apiserver itself is of
+    // system:masters, so that there are traces of its own.
     let all = collector.spans();
     let ours = all.iter().filter(|span| span.service == OURS);
     for span in ours {
-        assert_eq!(span.trace, CLAIMED, "{span:?}");
         let target = span.says("http.target");
         for other in ["=jane", "=stranger"] {
             assert!(!target.contains(other), "{span:?}");
