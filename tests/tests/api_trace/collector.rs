@@ -22,6 +22,7 @@ pub struct Span {
     pub start: u64,
     pub end: u64,
     pub attributes: BTreeMap<String, String>,
+    pub links: Option<Vec<serde_json::Value>>,
 }
 
 impl Span {
