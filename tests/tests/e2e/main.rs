@@ -99,9 +99,10 @@ async fn side_by_side(stage: &Stage) {
         trouble::run(stage),
         fight::run(stage),
         drift::inside(stage),
-        autoscaler::run(stage),
-        write_limits::run(stage)
+        autoscaler::run(stage)
     );
+    // All of them at once would be too much for one etcd on two cores.
+    futures::join!(trouble::split(stage), write_limits::run(stage));
 }
 
 #[tokio::main]

@@ -102,7 +102,7 @@ fn cases() -> Vec<Case> {
 
 /// An address that only clients reach, the everyday case of split networks, is no trouble:
 /// the tenant is Ready, as fast as any other, and says that nobody could look from here.
-async fn split(stage: &Stage) {
+pub async fn split(stage: &Stage) {
     const NAME: &str = "split";
     let story = stage.story(NAME);
     let mut manifest = tenant(NAME, 1);
@@ -132,10 +132,6 @@ async fn split(stage: &Stage) {
 }
 
 pub async fn run(stage: &Stage) {
-    futures::join!(troubles(stage), split(stage));
-}
-
-async fn troubles(stage: &Stage) {
     stores(stage).await;
     let foreign = json!({
         "apiVersion": "v1",
