@@ -44,6 +44,7 @@ use crate::{Change, Entry, Error, Identity, Page, Revision, Store};
 #[cfg(test)]
 mod faults;
 mod read;
+mod reopening;
 mod schema;
 mod sealed;
 mod spans;

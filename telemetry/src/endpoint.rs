@@ -4,8 +4,6 @@
 //! or behind what the cluster protects its network with.
 
 use std::io;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixStream as Blocking};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
@@ -76,21 +74,21 @@ pub(crate) fn channel(config: &Configuration) -> Result<Channel, crate::Error> {
     Ok(match place {
         Place::Url(_) => endpoint.connect_lazy(),
         place => endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
-            let socket = socket(&place);
-            async { Ok::<_, io::Error>(TokioIo::new(UnixStream::from_std(socket?)?)) }
+            let socket = socket(place.clone());
+            async { Ok::<_, io::Error>(TokioIo::new(socket.await?)) }
         })),
     })
 }
 
-/// A socket of this machine, which answers at once or not at all.
-fn socket(place: &Place) -> io::Result<Blocking> {
-    let address = match place {
-        Place::Abstract(name) => SocketAddr::from_abstract_name(name)?,
-        Place::Unix(path) | Place::Url(path) => SocketAddr::from_pathname(path)?,
+/// A socket of this machine, which answers at once or not at all: where so many wait for the
+/// collector already that there is no room for one more, that is an error, and nobody waits.
+async fn socket(place: Place) -> io::Result<UnixStream> {
+    let path = match place {
+        // So does the kernel tell a name from a path.
+        Place::Abstract(name) => format!("\0{name}"),
+        Place::Unix(path) | Place::Url(path) => path,
     };
-    let socket = Blocking::connect_addr(&address)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket)
+    UnixStream::connect(path).await
 }
 
 #[cfg(test)]
@@ -121,5 +119,22 @@ mod tests {
         ] {
             assert!(place(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_socket_is_found_by_its_path_and_by_its_name() {
+        use std::os::linux::net::SocketAddrExt;
+        use std::os::unix::net::{SocketAddr, UnixListener};
+
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let _listener = UnixListener::bind(&path).unwrap();
+        let path = path.to_str().unwrap().to_owned();
+        assert!(socket(Place::Unix(path.clone())).await.is_ok());
+        // Whose name is no path: it is nobody else's.
+        let name = SocketAddr::from_abstract_name(&path).unwrap();
+        assert!(socket(Place::Abstract(path.clone())).await.is_err());
+        let _named = UnixListener::bind_addr(&name).unwrap();
+        assert!(socket(Place::Abstract(path)).await.is_ok());
     }
 }

@@ -231,9 +231,13 @@ mod tests {
     use opentelemetry::KeyValue;
     use opentelemetry::trace::{Tracer, TracerProvider};
     use opentelemetry_sdk::trace::SdkTracerProvider;
+    use tokio::net::{UnixSocket, UnixStream};
     use tonic::transport::Endpoint;
 
     use super::*;
+
+    /// Who counts spans is alone: the counters are the process's.
+    static COUNTING: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
     fn counted(result: &'static str) -> u64 {
         spans().get_or_create(&Fate { result }).get()
@@ -243,6 +247,7 @@ mod tests {
     /// what waits for it is bounded by count and by bytes.
     #[tokio::test]
     async fn a_collector_that_is_away_costs_room_for_so_many_spans() {
+        let _alone = COUNTING.lock().await;
         let nowhere = Endpoint::from_static("http://127.0.0.1:1");
         let resource = Resource::builder_empty().build();
         let run = async |number: usize, text: usize| {
@@ -269,5 +274,56 @@ mod tests {
         let (dropped, failed) = run(200, 64 * 1024).await;
         assert_eq!(dropped + failed, 200);
         assert!((120..128).contains(&failed), "{failed}");
+    }
+
+    /// Lets as many wait for a listener as may, for as long as what is given is held.
+    async fn fill(path: &std::path::Path) -> Vec<UnixStream> {
+        let mut waiting = Vec::new();
+        while let Ok(one) = UnixStream::connect(path).await {
+            waiting.push(one);
+            assert!(waiting.len() < 100, "there is always room for one more");
+        }
+        waiting
+    }
+
+    /// How long the end takes with a span for a collector that accepts no connection, and has
+    /// no room for one more that waits.
+    async fn end_without_room(path: &std::path::Path) -> Duration {
+        let _alone = COUNTING.lock().await;
+        let listener = UnixSocket::new_stream().unwrap();
+        listener.bind(path).unwrap();
+        let _listener = listener.listen(0).unwrap();
+        let _waiting = fill(path).await;
+        let config = format!("endpoint: unix://{}", path.display());
+        let config = serde_saphyr::from_str(&config).unwrap();
+        let channel = crate::endpoint::channel(&config).unwrap();
+        let (queue, exporting) = start(channel, &Resource::builder_empty().build()).unwrap();
+        let provider = SdkTracerProvider::builder().with_span_processor(queue);
+        let failed = counted("failed");
+        drop(provider.build().tracer("test").start("a"));
+        let began = Instant::now();
+        exporting.stop().await;
+        assert_eq!(counted("failed") - failed, 1);
+        began.elapsed()
+    }
+
+    /// A runtime with one thread: who blocks it ends nothing, nor hears that time is over.
+    #[test]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "a thread that is blocked cannot be waited for"
+    )]
+    fn a_collector_that_accepts_nobody_blocks_no_thread() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let (ended, end) = std::sync::mpsc::channel();
+        // It is not waited for: without an end this fails, and does not hang.
+        std::thread::spawn(move || {
+            let mut runtime = tokio::runtime::Builder::new_current_thread();
+            let runtime = runtime.enable_all().build().unwrap();
+            ended.send(runtime.block_on(end_without_room(&path)))
+        });
+        let took = end.recv_timeout(Duration::from_secs(60));
+        assert!(took.is_ok_and(|took| took < FAREWELL), "{took:?}");
     }
 }

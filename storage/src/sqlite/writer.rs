@@ -31,10 +31,12 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions, Connection};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
-use tracing::{error, warn};
+use tokio::time::Instant;
+use tracing::{error, info, warn};
 
 #[cfg(test)]
 use super::faults::Fault;
+use super::reopening::Reopening;
 use super::{
     ERASE, ERASE_DUE, LOG_BYTES, Looked, Quiet, Shared, database, from_sql, io, read, sealed,
     spans::Steps, to_sql,
@@ -70,8 +72,6 @@ const EMPTIED: &str = "PRAGMA busy_timeout = 10000";
 const EMPTY_LOG: &str = "PRAGMA wal_checkpoint(TRUNCATE)";
 /// In the mark that something is to be erased: the file is made anew, the log is left.
 const MADE_ANEW: &[u8] = b"log";
-/// How long after a failure, and after each attempt, the database is opened anew.
-const AGAIN: Duration = Duration::from_millis(200);
 /// Changes read at a time when the feed has to be caught up.
 const CHUNK: usize = 512;
 
@@ -196,6 +196,7 @@ pub fn start(
     let writer = Writer {
         revision: shared.feed.published(),
         connection: Some(connection),
+        reopening: Reopening::default(),
         shared,
         options,
         log_bytes: LOG_BYTES,
@@ -212,6 +213,8 @@ struct Writer {
     options: SqliteConnectOptions,
     /// `None` after a failure, until the state is known again.
     connection: Option<SqliteConnection>,
+    /// How it goes to open another one.
+    reopening: Reopening,
     /// Where the log stands.
     revision: Revision,
     /// The size of the write-ahead log at which it is to be emptied.
@@ -243,10 +246,9 @@ impl Writer {
                 }
                 // Not at the next write, which may be far: those who read the database know
                 // of a commit that happened all the same, and wait for the feed.
-                () = tokio::time::sleep(AGAIN), if is_lost => {
-                    if let Err(error) = self.ready().await {
-                        warn!(%error, "the database cannot be opened anew yet");
-                    }
+                () = tokio::time::sleep(self.reopening.pause()), if is_lost => {
+                    // What comes of it is told there.
+                    let _ = self.ready().await;
                     continue;
                 }
             }
@@ -554,34 +556,50 @@ impl Writer {
 
     /// A connection whose state is known; where the log stands.
     async fn ready(&mut self) -> Result<Revision, Error> {
-        if self.connection.is_none() {
-            #[cfg(test)]
-            self.shared.faults.strike(Fault::Opening)?;
-            let mut connection = self.options.connect().await.map_err(database)?;
-            // If the volume is full, the write-ahead log gives back what it takes. It may
-            // fail for the reason that brought us here: the next write will tell.
-            if let Err(error) = sqlx::query(EMPTY_LOG).execute(&mut connection).await {
-                warn!(%error, "the write-ahead log was not emptied");
-            }
-            let bounds = read::bounds(&mut connection).await?;
-            let feed = &self.shared.feed;
-            // A commit that was reported as failed may have happened.
-            while feed.published() < bounds.revision {
-                let after = feed.published();
-                let seals = &self.shared.seals;
-                let missed =
-                    read::changes(&mut connection, seals, "", after, bounds.revision, CHUNK)
-                        .await?;
-                for change in missed.changes {
-                    feed.publish(change);
-                }
-                if !missed.more {
-                    feed.skip(bounds.revision);
-                }
-            }
-            self.revision = bounds.revision;
-            self.connection = Some(connection);
+        if self.connection.is_some() {
+            return Ok(self.revision);
         }
+        let opened = self.open().await;
+        match &opened {
+            Ok(_) if self.reopening.succeeded() => info!("the database is open again"),
+            Ok(_) => {}
+            Err(error) if self.reopening.failed(Instant::now()) => {
+                warn!(%error, "the database cannot be opened anew yet");
+            }
+            Err(_) => {}
+        }
+        opened
+    }
+
+    /// Opens the database anew, and reads where it stands.
+    async fn open(&mut self) -> Result<Revision, Error> {
+        #[cfg(test)]
+        self.shared.faults.strike(Fault::Opening)?;
+        let mut connection = self.options.connect().await.map_err(database)?;
+        // If the volume is full, the write-ahead log gives back what it takes. It may
+        // fail for the reason that brought us here: the next write will tell.
+        if let Err(error) = sqlx::query(EMPTY_LOG).execute(&mut connection).await
+            && self.reopening.is_first()
+        {
+            warn!(%error, "the write-ahead log was not emptied");
+        }
+        let bounds = read::bounds(&mut connection).await?;
+        let feed = &self.shared.feed;
+        // A commit that was reported as failed may have happened.
+        while feed.published() < bounds.revision {
+            let after = feed.published();
+            let seals = &self.shared.seals;
+            let missed = read::changes(&mut connection, seals, "", after, bounds.revision, CHUNK);
+            let missed = missed.await?;
+            for change in missed.changes {
+                feed.publish(change);
+            }
+            if !missed.more {
+                feed.skip(bounds.revision);
+            }
+        }
+        self.revision = bounds.revision;
+        self.connection = Some(connection);
         Ok(self.revision)
     }
 }

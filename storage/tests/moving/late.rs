@@ -139,6 +139,7 @@ async fn a_late_writer_is_cut_off() {
             .unwrap();
         assert!(late.apply(&put("/d")).await.is_err(), "{driver:?}");
         assert!(late.seal(1).await.is_err(), "{driver:?}");
+        assert!(late.wipe().await.is_err(), "{driver:?}");
         let serving = claim.at(Stage::Serving);
         let mut read = tenancy.contents(&serving, Some(&secret)).await.unwrap();
         assert_eq!(read.count().await, Ok(2), "{driver:?}");

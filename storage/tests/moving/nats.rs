@@ -320,6 +320,46 @@ async fn a_bucket_that_is_filled_anew_is_empty() {
     );
 }
 
+/// What empties a bucket and what raises it goes by its name, and not to a place: it is refused
+/// to who has not the place of now.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_late_neither_empties_a_bucket_nor_raises_it() {
+    let server = nats::start();
+    let tenancy = storage::tenancy::connect(nats::connection(&server)).unwrap();
+    let incoming = &crate::lab::claim("1", "a", "u").at(Stage::Incoming);
+    let secret = secret();
+    let prepared = tenancy.prepare(incoming, Some(&secret), storage::tenancy::Data::New);
+    prepared.await.unwrap();
+    let open = async || tenancy.contents(incoming, None).await.unwrap();
+    let mut late: Box<dyn Contents> = open().await;
+    assert_eq!(
+        late.wipe().await,
+        Ok(()),
+        "nothing is there, and it is its own"
+    );
+    assert_eq!(late.raise(100).await, Ok(100));
+    // Somebody begins anew.
+    let turned = tenancy.turn(incoming, Stage::Incoming, Some(&secret));
+    turned.await.unwrap();
+    let mut contents: Box<dyn Contents> = open().await;
+    let raised = late.raise(5_000).await;
+    assert!(
+        matches!(&raised, Err(why) if why.to_string().contains("place")),
+        "{raised:?}"
+    );
+    assert_eq!(contents.newest().await, Ok(100));
+    contents.apply(&[put("/a", "1")]).await.unwrap();
+    let wiped = late.wipe().await;
+    assert!(
+        matches!(&wiped, Err(why) if why.to_string().contains("place")),
+        "{wiped:?}"
+    );
+    assert_eq!(contents.count().await, Ok(1));
+    contents.wipe().await.unwrap();
+    assert_eq!(contents.count().await, Ok(0));
+    assert_eq!(contents.newest().await, Ok(101));
+}
+
 /// In a cluster: each of what a move asks of a stream is asked of its leader, and what is read
 /// may come from another server.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,10 @@
 //! Commits that fail, and commits of which nobody can say whether they have.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use futures::StreamExt;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Level, Metadata, Subscriber};
 
 use super::super::faults::Fault;
 use super::*;
@@ -33,6 +37,43 @@ impl Failing {
         let put = self.store.put(key, key.to_owned().into(), Expect::Absent);
         put.await.map(|entry| entry.modified)
     }
+}
+
+/// Counts the lines that the writer says, errors and warnings and what is for information.
+#[derive(Clone, Default)]
+struct Lines(Arc<[AtomicUsize; 3]>);
+
+impl Lines {
+    fn counted(&self) -> [usize; 3] {
+        [0, 1, 2].map(|at| self.0[at].load(Ordering::Acquire))
+    }
+}
+
+impl Subscriber for Lines {
+    fn enabled(&self, of: &Metadata<'_>) -> bool {
+        of.is_event() && of.target().ends_with("sqlite::writer")
+    }
+
+    fn new_span(&self, _: &Attributes<'_>) -> Id {
+        Id::from_u64(1)
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let at = match *event.metadata().level() {
+            Level::ERROR => 0,
+            Level::WARN => 1,
+            _ => 2,
+        };
+        self.0[at].fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn enter(&self, _: &Id) {}
+
+    fn exit(&self, _: &Id) {}
 }
 
 /// The keys and revisions of the changes that a watch gives, up to a revision.
@@ -137,6 +178,31 @@ async fn an_error_that_passes_is_survived_by_what_comes_next() {
     ];
     assert_eq!(seen(&mut watch, next).await, expected);
     failing.store.close().await;
+}
+
+/// One line for the transaction, one that it cannot be opened, and one that it can again:
+/// whether writes ask for it or nobody does.
+#[tokio::test]
+async fn a_database_that_stays_away_is_a_line_and_not_one_for_each_attempt() {
+    let lines = Lines::default();
+    // With one subscriber alone, what another thread says first is wanted by nobody for ever.
+    let _two = tracing::Dispatch::new(lines.clone());
+    // The writer is on this thread, too.
+    let _guard = tracing::subscriber::set_default(lines.clone());
+    let failing = failing().await;
+    failing.plan(&[Fault::BeforeCommit]);
+    failing.plan(&[Fault::Opening; 50]);
+    failing.put("/a").await.unwrap_err();
+    for _ in 0..46 {
+        failing.put("/b").await.unwrap_err();
+    }
+    let began = std::time::Instant::now();
+    while !failing.log.shared.faults.are_over() {
+        assert!(began.elapsed() < Duration::from_secs(60));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    failing.put("/c").await.unwrap();
+    assert_eq!(lines.counted(), [1, 1, 1]);
 }
 
 /// All writes of one commit are told the same.

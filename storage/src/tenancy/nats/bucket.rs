@@ -93,8 +93,13 @@ impl Bucket {
 
     /// Where messages are taken while it is incoming.
     pub fn place(&self) -> Option<&str> {
-        let taken = self.config["subjects"][0].as_str()?;
-        taken.strip_suffix(".>").filter(|it| it.starts_with(PLACE))
+        place_in(&self.config)
+    }
+
+    /// Whether this is the stream that `before` was, and has no place for writers, as little as
+    /// that: what has been made anew since, or readied for somebody, is another one's.
+    pub fn is_left_as(&self, before: &Bucket) -> bool {
+        self.made == before.made && self.place().is_none() && before.place().is_none()
     }
 
     fn read(stream: &Value) -> Self {
@@ -136,6 +141,12 @@ impl Bucket {
         }
         config
     }
+}
+
+/// Where a stream of this configuration takes messages of a writer, if it is to be filled.
+pub fn place_in(config: &Value) -> Option<&str> {
+    let taken = config["subjects"][0].as_str()?;
+    taken.strip_suffix(".>").filter(|it| it.starts_with(PLACE))
 }
 
 /// The bucket, if it is there.
@@ -223,5 +234,20 @@ mod tests {
         }
         let serving = claim("1", "a", "u");
         assert_eq!(config(&serving, 3, "x"), usual(&serving, 3));
+    }
+
+    /// Who is late deletes no bucket that has come to be since it looked.
+    #[test]
+    fn a_bucket_that_was_left_is_known_again() {
+        let at = |stage: Stage, made: &str| Bucket {
+            made: made.to_owned(),
+            ..found(config(&claim("1", "a", "u").at(stage), 1, &new_place()))
+        };
+        let left = at(Stage::Left, "1");
+        assert!(at(Stage::Left, "1").is_left_as(&left));
+        assert!(!at(Stage::Serving, "2").is_left_as(&left), "made anew");
+        assert!(!at(Stage::Incoming, "1").is_left_as(&left), "being filled");
+        let filled = at(Stage::Incoming, "1");
+        assert!(!at(Stage::Serving, "1").is_left_as(&filled), "was filled");
     }
 }

@@ -5,6 +5,15 @@
 //! key is never forgotten. What is in it is the tenant's, whose credentials write there: what
 //! kine could not read either is passed over, what it could not have written is refused, and
 //! nothing is taken in that is larger than it may be.
+//!
+//! # Who is late
+//! What is written goes to the writer's own place, and to nothing after that of another has
+//! taken its place. What empties a bucket and what raises it does not: NATS is asked for that by
+//! the stream's name and with no condition. Both are asked for only if the stream has just
+//! answered that the place is the writer's, and by the numbers of that answer: whoever sleeps in
+//! between deletes nothing that came after it, since numbers only grow. What is left is a stream
+//! that was deleted meanwhile and made anew with numbers from the first on, which takes a whole
+//! life of the bucket between a question and its answer.
 
 use std::time::Duration;
 
@@ -14,6 +23,7 @@ use futures::future::try_join_all;
 use futures::{StreamExt, stream};
 use serde_json::Value;
 
+use super::bucket;
 use super::feed::{Feed, Which};
 use super::jetstream::JetStream;
 use super::kine::{self, Keys};
@@ -52,9 +62,40 @@ pub struct Kept {
 }
 
 /// What a stream says of itself.
+#[derive(Debug, PartialEq, Eq)]
 struct State {
     messages: u64,
     last: u64,
+    /// Where it takes messages of a writer, if of one.
+    place: Option<String>,
+}
+
+impl State {
+    fn read(stream: &Value) -> Self {
+        let number = |name: &str| stream["state"].get(name).and_then(Value::as_u64);
+        State {
+            messages: number("messages").unwrap_or(0),
+            last: number("last_seq").unwrap_or(0),
+            place: bucket::place_in(&stream["config"]).map(str::to_owned),
+        }
+    }
+
+    /// Of a bucket that still has this place for its writer.
+    fn of_writer(self, place: &str) -> Result<Self, TenancyError> {
+        match self.place.as_deref() == Some(place) {
+            true => Ok(self),
+            false => Err(TenancyError::Refused(
+                "the bucket has not the place of this writer any more: somebody else fills it, \
+                 or it serves"
+                    .to_owned(),
+            )),
+        }
+    }
+
+    /// Before which number all is to be deleted that this speaks of, if there is anything.
+    fn emptied(&self) -> Option<u64> {
+        (self.messages > 0).then(|| self.last.saturating_add(1))
+    }
 }
 
 impl Kept {
@@ -88,16 +129,18 @@ impl Kept {
             let why = format!("stream {} does not exist", self.stream);
             return Err(TenancyError::DataLost(why));
         };
-        let number = |name: &str| found["state"].get(name).and_then(Value::as_u64);
-        Ok(State {
-            messages: number("messages").unwrap_or(0),
-            last: number("last_seq").unwrap_or(0),
-        })
+        Ok(State::read(&found))
+    }
+
+    /// The same, for what changes the stream by its name.
+    async fn own_state(&self) -> Result<State, TenancyError> {
+        let place = self.refuse_unless_written()?;
+        self.state().await?.of_writer(place)
     }
 
     /// The messages up to the last of now; `None` where there are none.
     async fn feed(&self, which: Which) -> Result<Option<Feed>, TenancyError> {
-        let State { messages, last } = self.state().await?;
+        let State { messages, last, .. } = self.state().await?;
         let after = match which {
             Which::Last => 0,
             Which::After(number) => number,
@@ -259,18 +302,22 @@ impl Contents for Kept {
     }
 
     async fn wipe(&mut self) -> Result<(), ContentsError> {
-        self.refuse_unless_written()?;
-        Ok(self.jetstream().purge(&self.stream, None).await?)
+        match self.own_state().await?.emptied() {
+            None => Ok(()),
+            Some(before) => Ok(self.jetstream().purge(&self.stream, before).await?),
+        }
     }
 
     /// Who deletes the messages before a number that is not yet given makes that the next one.
+    /// One that is late takes nothing from who has filled the bucket since: that one has raised
+    /// it as far at least, since the source only goes on, before it wrote anything.
     async fn raise(&mut self, to: u64) -> Result<u64, ContentsError> {
         self.refuse_unless_written()?;
         if to > GREATEST {
             let why = format!("the source says that it is at revision {to}: nobody counts so far");
             return Err(TenancyError::Refused(why).into());
         }
-        let State { messages, last } = self.state().await?;
+        let State { messages, last, .. } = self.own_state().await?;
         if messages > 0 {
             let why = format!("stream {} is to be raised and is not empty", self.stream);
             return Err(TenancyError::Other(why).into());
@@ -279,7 +326,7 @@ impl Contents for Kept {
             return Ok(last);
         }
         let next = to.saturating_add(1);
-        self.jetstream().purge(&self.stream, Some(next)).await?;
+        self.jetstream().purge(&self.stream, next).await?;
         match self.state().await?.last {
             last if last >= to => Ok(last),
             last => {
@@ -298,5 +345,35 @@ impl Contents for Kept {
         let jetstream = self.jetstream();
         let sealed = jetstream.publish(&subject, payload, kine::replacing(false));
         Ok(sealed.await.map(drop)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// What is deleted is what the answer spoke of: what comes after it stays, and so does what
+    /// another one fills or what serves.
+    #[test]
+    fn a_stream_is_emptied_by_its_own_writer_and_no_further_than_it_said() {
+        let stream = |subject: &str, messages: u64, last: u64| {
+            State::read(&json!({
+                "config": { "subjects": [subject] },
+                "state": { "messages": messages, "last_seq": last },
+            }))
+        };
+        let own = stream("_steward.a.>", 3, 9).of_writer("_steward.a");
+        assert_eq!(own.map(|own| own.emptied()), Ok(Some(10)));
+        let empty = stream("_steward.a.>", 0, 9).of_writer("_steward.a");
+        assert_eq!(empty.map(|own| own.emptied()), Ok(None));
+        for other in ["_steward.b.>", "$KV.a.>", "_steward.a", ""] {
+            let refused = stream(other, 3, 9).of_writer("_steward.a");
+            assert!(
+                matches!(refused, Err(TenancyError::Refused(_))),
+                "{other}: {refused:?}"
+            );
+        }
     }
 }

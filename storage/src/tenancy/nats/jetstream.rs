@@ -148,10 +148,11 @@ impl<'a> JetStream<'a> {
         absent(done, &[code::STREAM_NOT_FOUND]).map(drop)
     }
 
-    /// Deletes the messages of a stream. `before`: its next one has this number at least.
-    pub async fn purge(&self, name: &str, before: Option<u64>) -> Result<(), TenancyError> {
-        let payload = before.map_or(Value::Null, |before| json!({ "seq": before }));
-        let done = self.api(&format!("STREAM.PURGE.{name}"), payload).await;
+    /// Deletes the messages of a stream before this number, which its next one has at least.
+    /// Never all that are there: who is late would delete what others have written since.
+    pub async fn purge(&self, name: &str, before: u64) -> Result<(), TenancyError> {
+        let before = json!({ "seq": before });
+        let done = self.api(&format!("STREAM.PURGE.{name}"), before).await;
         done.map(drop).map_err(|failure| failure.error)
     }
 

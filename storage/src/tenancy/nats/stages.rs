@@ -6,8 +6,10 @@
 
 use async_nats::Client;
 
+use super::bucket::Bucket;
 use super::claims::{Claims, Standing, otherwise};
 use super::contents::Kept;
+use super::jetstream::JetStream;
 use super::{Nats, bucket, keys};
 use crate::tenancy::{Claim, Data, Password, Stage, TenancyError, not_to_be_turned};
 
@@ -105,7 +107,7 @@ impl Nats {
         let standing = claims.standing(claim).await?;
         match (stored(claim, &standing)?.stage, found.place()) {
             (Stage::Incoming, Some(_)) => bucket::repair(&jetstream, claim, &found).await.map(drop),
-            (Stage::Incoming, None) => jetstream.delete(&bucket::name(claim)).await,
+            (Stage::Incoming, None) => delete_left(&jetstream, claim, &found).await,
             _ => Err(too_fast()),
         }
     }
@@ -150,7 +152,7 @@ impl Nats {
             return Ok(None);
         }
         let found = bucket::find(&self.jetstream(client), claim).await?;
-        let place = found.as_ref().and_then(bucket::Bucket::place);
+        let place = found.as_ref().and_then(Bucket::place);
         match place {
             Some(place) => Ok(Some(place.to_owned())),
             None => Err(TenancyError::Refused(format!(
@@ -159,6 +161,24 @@ impl Nats {
                 keys::account_of(claim)
             ))),
         }
+    }
+}
+
+/// Deletes the bucket that was left, if it is still the one that was found before the claim was
+/// read: what serves has no place for writers either, but was made later.
+///
+/// JetStream deletes by name alone, with no condition. So what is left is the time of one
+/// request: who sleeps between this answer and the next line for as long as somebody else takes
+/// to fill the bucket and let it serve, deletes that.
+async fn delete_left(
+    jetstream: &JetStream<'_>,
+    claim: &Claim,
+    found: &Bucket,
+) -> Result<(), TenancyError> {
+    match bucket::find(jetstream, claim).await? {
+        None => Ok(()),
+        Some(now) if now.is_left_as(found) => jetstream.delete(&bucket::name(claim)).await,
+        Some(_) => Err(too_fast()),
     }
 }
 
