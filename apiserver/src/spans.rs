@@ -141,7 +141,7 @@ pub fn serialize(of: &Span, seen: &Seen<'_>, response: &Response<Body>) -> Span 
         "serialize",
         otel.name = "SerializeObject",
         "audit-id" = seen.audit_id,
-        encoder = encoder(media),
+        encoder = encoder(&media),
         mediaType = media,
         method = seen.parts.method.as_str(),
         protocol = protocol(seen.parts),
