@@ -48,7 +48,7 @@ pub(crate) const TOKEN_CAPACITY: usize = 4096;
 /// Tokens that were valid within this time are asked about again without being counted.
 const GOOD_LIFETIME: Duration = Duration::from_secs(3600);
 /// How many reviews are under way for sources that have sent too many tokens that were
-/// not valid, how long one that proves nothing takes at least, and how many wait.
+/// not valid, how long a turn waits after one that proves nothing, and how many wait.
 const LANE: usize = 4;
 const LANE_PACE: Duration = Duration::from_millis(100);
 const LANE_WAITING: usize = 64;
@@ -434,7 +434,7 @@ impl Authenticator {
             false => None,
         };
         let counted = source.filter(|_| !good);
-        let lane = match counted {
+        let mut lane = match counted {
             Some(source) if !self.failures.take(source) => Some(self.lane.enter().await?),
             _ => None,
         };
@@ -474,8 +474,8 @@ impl Authenticator {
             }
             Err(_) => {}
         }
-        if lane.is_some() && !matches!(reviewed, Ok(Ok(_))) {
-            tokio::time::sleep(LANE_PACE).await;
+        if let (Some(turn), Ok(Ok(_))) = (&mut lane, &reviewed) {
+            turn.give_back();
         }
         drop(lane);
         reviewed.map_err(Rejected::Review)?.map_err(Rejected::Token)
@@ -484,10 +484,44 @@ impl Authenticator {
 
 /// The way of tokens that nobody knows from sources that have sent too many bad ones:
 /// a few at a time, slowly, so that what they cost does not grow with how many come.
+///
+/// Each question is paid for before it is asked, by the time at which its turn is free again:
+/// who asks may go away at any moment (its deadline, the reset of its stream), and must not
+/// save the pace by that.
 #[derive(Debug)]
 struct Lane {
     turns: Semaphore,
     waiting: Semaphore,
+    /// When the turns that nobody has are free again.
+    free_at: Mutex<Vec<tokio::time::Instant>>,
+}
+
+/// A turn in the lane, until it is dropped.
+#[derive(Debug)]
+struct Turn<'a> {
+    lane: &'a Lane,
+    free_at: tokio::time::Instant,
+    _permit: SemaphorePermit<'a>,
+}
+
+impl Turn<'_> {
+    /// Waits until the last question is paid for, and pays for the next one.
+    async fn pay(&mut self) {
+        tokio::time::sleep_until(self.free_at).await;
+        self.free_at = tokio::time::Instant::now() + LANE_PACE;
+    }
+
+    /// The question cost nothing: the token was valid.
+    fn give_back(&mut self) {
+        self.free_at = tokio::time::Instant::now();
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        // The permit goes after this: whoever gets it finds the time.
+        self.lane.free_at.lock().push(self.free_at);
+    }
 }
 
 impl Default for Lane {
@@ -495,21 +529,37 @@ impl Default for Lane {
         Lane {
             turns: Semaphore::new(LANE),
             waiting: Semaphore::new(LANE_WAITING),
+            free_at: Mutex::new(vec![tokio::time::Instant::now(); LANE]),
         }
     }
 }
 
 impl Lane {
-    /// Waits for a turn, which lasts until the permit is dropped.
+    /// Waits for a turn that is paid for, which lasts until it is dropped.
     ///
     /// # Errors
     /// Too many are waiting already.
-    async fn enter(&self) -> Result<SemaphorePermit<'_>, Rejected> {
+    async fn enter(&self) -> Result<Turn<'_>, Rejected> {
         let waiting = self.waiting.try_acquire();
         let waiting = waiting.map_err(|_| Rejected::Source)?;
-        let turn = self.turns.acquire().await;
+        let permit = self.turns.acquire().await;
         drop(waiting);
-        turn.map_err(|_| Rejected::Source)
+        let mut turn = Turn {
+            lane: self,
+            _permit: permit.map_err(|_| Rejected::Source)?,
+            free_at: self.first_free(),
+        };
+        turn.pay().await;
+        Ok(turn)
+    }
+
+    /// When the turn that is free first is free. Takes that time out.
+    fn first_free(&self) -> tokio::time::Instant {
+        let mut free_at = self.free_at.lock();
+        let first = (0..free_at.len()).min_by_key(|&number| free_at[number]);
+        first.map_or_else(tokio::time::Instant::now, |first| {
+            free_at.swap_remove(first)
+        })
     }
 }
 

@@ -39,6 +39,7 @@ use crate::live::Kept;
 use crate::metrics::{self, Metrics, RequestLabels};
 use crate::namespaces::Namespaces;
 use crate::policy::{Policies, late};
+use crate::protobuf;
 use crate::registry::{self, Registry, Request};
 use crate::respond;
 use crate::response_body::ResponseBody;
@@ -245,10 +246,7 @@ impl Call<'_> {
         B: http_body::Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let due = self.due();
-        let caller = self.authenticate(peer, &mut parts.headers);
-        let caller = tokio::time::timeout_at(due, caller).await;
-        let caller = match caller.unwrap_or_else(|_| Err(late())) {
+        let caller = match self.authenticate(peer, &mut parts.headers).await {
             Ok(caller) => caller,
             Err(failure) => {
                 self.begin(peer, parts, None);
@@ -338,7 +336,15 @@ impl Call<'_> {
         peer: &Peer,
         headers: &mut HeaderMap,
     ) -> Result<Caller, Failure> {
-        match self.context.authenticator.authenticate(peer, headers).await {
+        let asked = self.context.authenticator.authenticate(peer, headers);
+        let Ok(answered) = tokio::time::timeout_at(self.due(), asked).await else {
+            // Its token was not valid as far as anybody knows: whoever wants to be counted
+            // nowhere would have a deadline that is over before the answer.
+            self.context.metrics.authenticated("failure");
+            tracing::info!(error = "not recognised in time", "unauthorized");
+            return Err(late());
+        };
+        match answered {
             Ok(caller) => {
                 self.context.metrics.authenticated("success");
                 self.caller = Some(caller.clone());
@@ -393,6 +399,7 @@ impl Call<'_> {
             if verb == Verb::Watch {
                 self.open = self.context.limits.watch(identity)?;
             }
+            work.negotiate(&parts.headers, &body)?;
             // The body first: who sends it slowly waits for itself alone.
             let (body, room) = self.body(identity, verb, parts, body).await?;
             self.trail.sent(verb, &parts.headers, &body);
@@ -601,6 +608,33 @@ impl Work {
             Work::Patch(_) => Verb::Patch,
             Work::Delete(_) => Verb::Delete,
             Work::DeleteCollection(_) => Verb::DeleteCollection,
+        }
+    }
+
+    /// Refuses a message where none is read, before its body comes: what is wrong with it is
+    /// what it is, not how long it is (R4.4). An empty body is none.
+    fn negotiate(&self, headers: &HeaderMap, body: &impl http_body::Body) -> Result<(), Failure> {
+        let message = decode::content_type(headers) == protobuf::MEDIA && !body.is_end_stream();
+        if !message || self.reads_messages() {
+            return Ok(());
+        }
+        match self {
+            Work::Patch(_) => {
+                let accepted = registry::patch::ACCEPTED.to_owned();
+                Err(Failure::UnsupportedMediaType(accepted))
+            }
+            _ => decode::media(headers).map(|_| ()),
+        }
+    }
+
+    /// Whether the body may be in protobuf: it is DeleteOptions or a Scale. Of what has no
+    /// body it is not asked.
+    fn reads_messages(&self) -> bool {
+        match self {
+            Work::Get(_) | Work::List(_) | Work::Watch(_) | Work::DeleteCollection(_) => true,
+            Work::Delete(permit) => !matches!(part(permit), Some(Part::JoinToken)),
+            Work::Update(permit) => matches!(part(permit), Some(Part::Scale(_))),
+            Work::Create(_) | Work::Patch(_) => false,
         }
     }
 

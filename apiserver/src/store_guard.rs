@@ -60,6 +60,8 @@ const MARGIN: u64 = 10_000;
 const UNREADABLE: u64 = u64::MAX;
 const WAITING: Duration = Duration::from_secs(3);
 const SERVING: Duration = Duration::from_secs(30);
+/// Between attempts to close a record that somebody else wrote in between.
+const AGAIN: Duration = Duration::from_millis(50);
 /// Any one step: reading or writing the Secret, asking for tenants.
 pub(crate) const STEP: Duration = Duration::from_secs(10);
 
@@ -184,6 +186,16 @@ enum Error {
     Slow(#[from] tokio::time::error::Elapsed),
 }
 
+impl Error {
+    /// Whether the Secret was written by somebody else since it was read.
+    fn is_conflict(&self) -> bool {
+        match self {
+            Error::Secret(kube::Error::Api(status)) => status.code == StatusCode::CONFLICT,
+            Error::Secret(_) | Error::Store(_) | Error::Slow(_) => false,
+        }
+    }
+}
+
 impl StoreGuard {
     /// A closed gate. `tenants_in` are the namespaces in which tenants may run; none:
     /// any.
@@ -271,8 +283,8 @@ impl StoreGuard {
                 () = tokio::time::sleep(pause) => {}
                 () = stop.cancelled() => return,
             }
-            // Not awaited at the end: the last step reads the record anew, and writes it only
-            // if nothing of this one came in between.
+            // Not awaited at the end: the last step reads the record anew, and again if what
+            // this one has sent arrives in between.
             confirmed = tokio::select! {
                 confirmed = self.step(store, Ask::Keep) => confirmed,
                 () = stop.cancelled() => return,
@@ -289,7 +301,13 @@ impl StoreGuard {
 
     /// One look at the record. Failures leave the gate as it is.
     async fn step(&self, store: &Store, ask: Ask) -> bool {
-        let result = tokio::time::timeout(STEP, self.look(store, ask)).await;
+        let looked = async {
+            match ask {
+                Ask::Open | Ask::Keep => self.look(store, ask).await,
+                Ask::Close => self.close(store).await,
+            }
+        };
+        let result = tokio::time::timeout(STEP, looked).await;
         match result.map_err(Error::from).and_then(|result| result) {
             Ok(Ok(())) => {
                 if self.ready().is_err() {
@@ -309,6 +327,18 @@ impl StoreGuard {
                     self.closed(format!("it is not compared with its record yet: {error}"));
                 }
                 self.ready().is_ok()
+            }
+        }
+    }
+
+    /// The last look at the record, until nobody writes it in between: a step that was called
+    /// off may have sent what arrives only now. Given up, the end would look like a crash, and
+    /// all clients would list anew.
+    async fn close(&self, store: &Store) -> Result<Result<(), String>, Error> {
+        loop {
+            match self.look(store, Ask::Close).await {
+                Err(error) if error.is_conflict() => tokio::time::sleep(AGAIN).await,
+                closed => return closed,
             }
         }
     }
@@ -738,6 +768,101 @@ mod tests {
         assert_eq!(began.elapsed(), Duration::ZERO);
         guard.finish(&store).await;
         assert_eq!(began.elapsed(), STEP);
+    }
+
+    /// A Secret that is written only by who has read it last. The first replacement arrives
+    /// late: before the second one is looked at.
+    #[derive(Default)]
+    struct Late {
+        secret: Option<serde_json::Value>,
+        on_its_way: Option<serde_json::Value>,
+        replaced: usize,
+        version: usize,
+    }
+
+    impl Late {
+        fn store(&mut self, mut secret: serde_json::Value) -> serde_json::Value {
+            self.version += 1;
+            secret["metadata"]["resourceVersion"] = self.version.to_string().into();
+            self.secret = Some(secret.clone());
+            secret
+        }
+
+        fn failure(code: u16, reason: &str) -> serde_json::Value {
+            serde_json::json!({"kind": "Status", "apiVersion": "v1", "metadata": {},
+                "status": "Failure", "message": "no", "reason": reason, "code": code})
+        }
+
+        /// Nothing: it is on its way.
+        fn answer(&mut self, method: &http::Method, body: &[u8]) -> Option<serde_json::Value> {
+            if method == http::Method::GET {
+                let secret = self.secret.clone();
+                return Some(secret.unwrap_or_else(|| Self::failure(404, "NotFound")));
+            }
+            let sent: serde_json::Value = serde_json::from_slice(body).unwrap();
+            if method == http::Method::POST {
+                return Some(self.store(sent));
+            }
+            self.replaced += 1;
+            if self.replaced == 1 {
+                self.on_its_way = Some(sent);
+                return None;
+            }
+            if let Some(late) = self.on_its_way.take() {
+                self.store(late);
+            }
+            let version = self.version.to_string();
+            match sent["metadata"]["resourceVersion"] == version.as_str() {
+                true => Some(self.store(sent)),
+                false => Some(Self::failure(409, "Conflict")),
+            }
+        }
+    }
+
+    /// A step that was called off has sent what arrives between the reading and the writing
+    /// of the last one: the end is orderly nevertheless.
+    #[tokio::test(start_paused = true)]
+    async fn what_a_step_has_sent_does_not_spoil_the_end() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+        let late = Arc::new(parking_lot::Mutex::new(Late::default()));
+        let held = late.clone();
+        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            let held = held.clone();
+            async move {
+                let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+                let body = request.into_body().collect_bytes().await.unwrap();
+                let answer = match path.ends_with("/deployments") {
+                    true => Some(serde_json::json!({"metadata": {}, "items": []})),
+                    false => held.lock().answer(&method, &body),
+                };
+                let Some(answer) = answer else {
+                    return futures::future::pending().await;
+                };
+                let code = answer["code"].as_u64().unwrap_or(200);
+                let body = kube::client::Body::from(answer.to_string().into_bytes());
+                let mut response = http::Response::new(body);
+                *response.status_mut() = StatusCode::from_u16(code as u16).unwrap();
+                Ok::<_, std::convert::Infallible>(response)
+            }
+        });
+        let client = kube::Client::new(service, "default");
+        let guard = StoreGuard::new(client, "ns", "s", Vec::new(), Arc::new(Metrics::new()));
+        let store = storage::memory::open();
+        let stop = CancellationToken::new();
+        assert!(guard.confirm(&store, &stop).await);
+        let expect = storage::Expect::Absent;
+        store.put("/a", "1".into(), expect).await.unwrap();
+        let mut running = Box::pin(guard.run(&store, stop.clone()));
+        let soon = SERVING + Duration::from_secs(1);
+        tokio::time::timeout(soon, &mut running).await.unwrap_err();
+        assert!(late.lock().on_its_way.is_some());
+        stop.cancel();
+        running.await;
+        guard.finish(&store).await;
+        let secret = late.lock().secret.clone().unwrap();
+        let record = parse(&serde_json::from_value(secret).unwrap());
+        let revision = store.revision().await.unwrap().0;
+        assert_eq!((record.floor, record.reserved), (revision, revision));
     }
 
     #[tokio::test]

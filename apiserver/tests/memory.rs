@@ -3,7 +3,12 @@
 
 use std::process::Command;
 
+use apiserver::audit::body::{Left, MOST, Room};
 use apiserver::decode::{self, Media, weight};
+use apiserver::protobuf::list;
+use apiserver::protobuf::meta::{
+    ManagedFieldsEntry, ObjectMeta, OwnerReference, PartialObjectMetadata, Text,
+};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -107,27 +112,36 @@ fn child() {
     let media = match extension {
         Some("yaml") => Media::Yaml,
         Some("json") => Media::Json,
-        Some("pb") => Media::Protobuf,
+        Some("pb" | "answer") => Media::Protobuf,
         _ => Media::Either,
     };
     // The largest it has been is what it is now.
     std::fs::write("/proc/self/clear_refs", "5").unwrap();
     let before = status("VmRSS:");
     // What cannot be read to its end took something as well.
-    let parsed = decode::parse(media, &body);
+    let read: Box<dyn std::any::Any> = match extension {
+        Some("answer") => Box::new(Room::default().record(media, &body, false)),
+        _ => Box::new(decode::parse(media, &body)),
+    };
     let took = status("VmHWM:").saturating_sub(before);
     std::fs::write(format!("{path}.took"), took.to_string()).unwrap();
-    drop(parsed);
+    drop(read);
 }
 
 fn took(media: Media, body: &[u8]) -> usize {
+    took_as(
+        match media {
+            Media::Yaml => "body.yaml",
+            Media::Json => "body.json",
+            Media::Protobuf => "body.pb",
+            Media::Either => "body",
+        },
+        body,
+    )
+}
+
+fn took_as(name: &str, body: &[u8]) -> usize {
     let directory = tempfile::tempdir().unwrap();
-    let name = match media {
-        Media::Yaml => "body.yaml",
-        Media::Json => "body.json",
-        Media::Protobuf => "body.pb",
-        Media::Either => "body",
-    };
     let path = directory.path().join(name);
     std::fs::write(&path, body).unwrap();
     let child = Command::new(std::env::current_exe().unwrap())
@@ -181,6 +195,59 @@ fn a_message_takes_no_more_than_it_is_weighed_as() {
         eprintln!("{name}: weighed {weighed}, took {took}");
         assert!(took <= weighed + SLACK, "{name}: {took} of {weighed}");
     }
+}
+
+/// Metadata with so many entries of a kind, each as short as our encoder makes it.
+fn item(kind: &str, count: usize) -> PartialObjectMetadata {
+    let mut metadata = ObjectMeta::default();
+    let text = |n: usize| Text {
+        key: format!("{n:x}"),
+        value: String::new(),
+    };
+    match kind {
+        "owners" => metadata.owner_references = vec![OwnerReference::default(); count],
+        "finalizers" => metadata.finalizers = vec![String::new(); count],
+        "managers" => metadata.managed_fields = vec![ManagedFieldsEntry::default(); count],
+        _ => metadata.annotations = (0..count).map(text).collect(),
+    }
+    PartialObjectMetadata { metadata }
+}
+
+/// A list of such items, of about so many bytes together.
+fn answer(item: &PartialObjectMetadata, bytes: usize) -> Vec<u8> {
+    let entry = list::entry(item);
+    let items = entry.repeat((bytes / entry.len()).max(1));
+    let (head, tail) = list::around("meta.k8s.io/v1", &Default::default(), items.len());
+    [&head[..], &items, &tail].concat()
+}
+
+/// The body of an answer in protobuf is read for its event, and is not weighed as what
+/// clients send: ten bytes of an owner become a map of four texts.
+#[test]
+fn an_answer_takes_no_more_for_its_event_than_a_body() {
+    for (kind, short) in [
+        ("owners", 10),
+        ("finalizers", 2),
+        ("managers", 13),
+        ("annotations", 11),
+    ] {
+        // One item that is not read, many that are nearly so, and many short ones.
+        for (entries, bytes) in [(3 * MIB, 1), (180 * 1024, MOST), (100, MOST), (100, MIB)] {
+            let body = answer(&item(kind, entries / short), bytes);
+            let took = took_as("body.answer", &body);
+            let left = Room::default().record(Media::Protobuf, &body, true).err();
+            eprintln!("{kind}: {} bytes took {took}, {left:?}", body.len());
+            assert!(took <= weight::TREE + 4 * MOST, "{kind}: {took}");
+            assert!(
+                entries != 3 * MIB || left == Some(Left::TooMuch),
+                "{left:?}"
+            );
+        }
+    }
+    let body = answer(&item("annotations", 10), MIB);
+    Room::default()
+        .record(Media::Protobuf, &body, true)
+        .unwrap();
 }
 
 /// A MiB of what has most maps of all that people write is not refused.

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::decode::{self, Media};
 use crate::protobuf;
+use crate::protobuf::told::{self, Untold};
 
 /// Bytes of one body; of a larger one nothing is kept. The largest request has as many.
 pub const MOST: usize = crate::limits::BODY;
@@ -19,7 +21,13 @@ const LEVELS: usize = 127;
 
 /// Room for bodies. Clones share it.
 #[derive(Clone, Debug)]
-pub struct Room(Arc<Semaphore>);
+pub struct Room {
+    bytes: Arc<Semaphore>,
+    /// Held while values are made of a message that is not short: they take many times its
+    /// length, which is bounded for one and must not be for as many as there are threads. It
+    /// is held for no longer than the work takes, and nothing is awaited meanwhile.
+    heavy: Arc<Mutex<()>>,
+}
 
 /// A body and its room.
 #[derive(Clone, Debug)]
@@ -42,7 +50,10 @@ pub enum Left {
 
 impl Default for Room {
     fn default() -> Self {
-        Room(Arc::new(Semaphore::new(ALL)))
+        Room {
+            bytes: Arc::new(Semaphore::new(ALL)),
+            heavy: Arc::default(),
+        }
     }
 }
 
@@ -50,7 +61,7 @@ impl Room {
     /// Room for so many bytes, if there is.
     pub fn take(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let bytes = u32::try_from(bytes).ok().filter(|_| bytes <= MOST)?;
-        self.0.clone().try_acquire_many_owned(bytes).ok()
+        self.bytes.clone().try_acquire_many_owned(bytes).ok()
     }
 
     /// A body to be put into an event.
@@ -58,7 +69,11 @@ impl Room {
     /// # Errors
     /// See [`Left`].
     pub fn record(&self, media: Media, body: &[u8], managed: bool) -> Result<Recorded, Left> {
-        let json = json(media, body).ok_or(Left::Unreadable)?;
+        let json = {
+            let heavy = media == Media::Protobuf && body.len() > protobuf::MOST;
+            let _alone = heavy.then(|| self.heavy.lock());
+            json(media, body)?
+        };
         let json = match managed {
             true => json,
             false => without_managed_fields(&json).unwrap_or(json),
@@ -104,21 +119,31 @@ pub fn meta(media: Media, body: &[u8]) -> Meta {
 }
 
 /// The document on one line.
-fn json(media: Media, body: &[u8]) -> Option<String> {
+fn json(media: Media, body: &[u8]) -> Result<String, Left> {
     let plain = || {
         let raw: &RawValue = serde_json::from_slice(body).ok()?;
         compact(raw.get())
     };
-    let yaml = || Some(decode::parse(Media::Yaml, body).ok()?.value.to_string());
     match media {
-        Media::Json => plain(),
-        Media::Yaml => yaml(),
-        // What was sent, or what was answered.
-        Media::Protobuf => {
-            let sent = || protobuf::decode(body).ok();
-            Some(protobuf::answer(body).or_else(sent)?.to_string())
-        }
-        Media::Either => plain().or_else(yaml),
+        Media::Json => plain().ok_or(Left::Unreadable),
+        Media::Yaml => parsed(Media::Yaml, body),
+        // What was answered, or what was sent.
+        Media::Protobuf => match told::json(body, MOST) {
+            Ok(json) => Ok(json),
+            Err(Untold::TooMuch) => Err(Left::TooMuch),
+            Err(Untold::Unreadable) if body.len() > protobuf::MOST => Err(Left::Unreadable),
+            Err(Untold::Unreadable) => parsed(Media::Protobuf, body),
+        },
+        Media::Either => plain().map_or_else(|| parsed(Media::Yaml, body), Ok),
+    }
+}
+
+/// What the decoder reads, which makes no tree that is too heavy.
+fn parsed(media: Media, body: &[u8]) -> Result<String, Left> {
+    match decode::parse(media, body) {
+        Ok(parsed) => Ok(parsed.value.to_string()),
+        Err(decode::Unreadable::TooMany) => Err(Left::TooMuch),
+        Err(_) => Err(Left::Unreadable),
     }
 }
 

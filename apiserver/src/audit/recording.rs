@@ -1,5 +1,6 @@
 //! The body of an answer that is made while it is sent: a list, or a watch. Its request is
-//! complete when it ends.
+//! complete when it ends: after its last frame, or, where it was said how many bytes it has,
+//! before the frame with the last of them. HTTP/1.1 asks nothing more of a body then.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -8,6 +9,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use http::{HeaderMap, header};
 use http_body::{Frame, SizeHint};
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -21,6 +23,10 @@ pub struct Recording {
     /// Absent once the end is said.
     trail: Option<Trail>,
     copy: Option<Copy>,
+    /// Bytes that are yet to come, where that is said.
+    left: Option<u64>,
+    /// The frame with the last of them, until the end is said.
+    last: Option<Frame<Bytes>>,
     /// Is being polled: seen by nobody, unless that panics.
     polled: bool,
     end: End,
@@ -43,8 +49,9 @@ struct Copy {
 }
 
 impl Recording {
-    /// A body that is copied if `media` says as what.
-    pub fn new(body: Body, trail: Trail, media: Option<Media>) -> Self {
+    /// A body that is copied if `media` says as what, of an answer with these headers.
+    pub fn new(body: Body, trail: Trail, media: Option<Media>, headers: &HeaderMap) -> Self {
+        let declared = headers.get(header::CONTENT_LENGTH);
         let copy = media.map(|media| Copy {
             media,
             room: trail.room(),
@@ -54,9 +61,26 @@ impl Recording {
             body,
             trail: Some(trail),
             copy,
+            left: declared.and_then(|value| value.to_str().ok()?.parse().ok()),
+            last: None,
             polled: false,
             end: End::Open,
         }
+    }
+
+    /// Takes a frame into account. True: it is the last one.
+    fn add(&mut self, frame: &Frame<Bytes>) -> bool {
+        let Some(data) = frame.data_ref() else {
+            return false;
+        };
+        if let Some(copy) = &mut self.copy {
+            copy.add(data);
+        }
+        let Some(left) = &mut self.left else {
+            return false;
+        };
+        *left = left.saturating_sub(data.len() as u64);
+        *left == 0
     }
 
     /// What says the end. `whole`: nothing is missing.
@@ -107,6 +131,9 @@ impl http_body::Body for Recording {
                 End::Said(said) => {
                     ready!(said.poll_unpin(context));
                     self.end = End::Ended;
+                    if let Some(last) = self.last.take() {
+                        return Poll::Ready(Some(Ok(last)));
+                    }
                 }
                 End::Open => {
                     self.polled = true;
@@ -119,10 +146,11 @@ impl http_body::Body for Recording {
                             return Poll::Ready(Some(Err(error)));
                         }
                         Some(Ok(frame)) => {
-                            if let (Some(copy), Some(data)) = (&mut self.copy, frame.data_ref()) {
-                                copy.add(data);
+                            if !self.add(&frame) {
+                                return Poll::Ready(Some(Ok(frame)));
                             }
-                            return Poll::Ready(Some(Ok(frame)));
+                            self.last = Some(frame);
+                            self.end = End::Said(self.ending(true));
                         }
                     }
                 }

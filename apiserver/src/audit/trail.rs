@@ -203,7 +203,7 @@ impl Trail {
         let (parts, body) = response.into_parts();
         let media = open.wanted(&parts.headers);
         if body.size_hint().exact().is_none() {
-            let body = Recording::new(body, self, media);
+            let body = Recording::new(body, self, media, &parts.headers);
             return Response::from_parts(parts, Body::new(body));
         }
         let body = match media {

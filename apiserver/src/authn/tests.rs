@@ -376,10 +376,8 @@ fn a_typing_error_in_the_config_map_never_widens_trust() {
     assert!(problems[0].contains("every client certificate may act as any user"));
 }
 
-/// A flood of tokens that are not valid is answered without a question to the cluster,
-/// and only where it comes from.
-#[tokio::test]
-async fn invalid_tokens_are_limited_by_where_they_come_from() {
+/// Who asks about tokens: those that begin with `good` are valid. With the number of questions.
+fn reviewing() -> (Arc<Authenticator>, Arc<std::sync::atomic::AtomicUsize>) {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let asked = Arc::new(std::sync::atomic::AtomicUsize::new(0));
     let counted = asked.clone();
@@ -404,13 +402,58 @@ async fn invalid_tokens_are_limited_by_where_they_come_from() {
     let at = now();
     let authenticator = Authenticator::new(Some(client), Clock::new(move || at));
     authenticator.load(&BTreeMap::new());
-    let ask = async |source: &str, token: String| {
-        let peer = Peer::default().at(source.parse().unwrap());
-        let mut headers = HeaderMap::new();
-        let value = format!("Bearer {token}").parse().unwrap();
-        headers.insert(header::AUTHORIZATION, value);
-        authenticator.authenticate(&peer, &mut headers).await
-    };
+    (authenticator, asked)
+}
+
+/// Presents a token from there.
+async fn present(
+    authenticator: &Authenticator,
+    source: &str,
+    token: String,
+) -> Result<Caller, Rejected> {
+    let peer = Peer::default().at(source.parse().unwrap());
+    let mut headers = HeaderMap::new();
+    let value = format!("Bearer {token}").parse().unwrap();
+    headers.insert(header::AUTHORIZATION, value);
+    authenticator.authenticate(&peer, &mut headers).await
+}
+
+/// Whoever does not wait for the answer (a short `timeout`, a stream that is reset) pays for
+/// the question nevertheless.
+#[tokio::test(start_paused = true)]
+async fn a_flood_that_waits_for_no_answer_keeps_the_pace() {
+    let (authenticator, asked) = reviewing();
+    let count = || asked.load(std::sync::atomic::Ordering::SeqCst);
+    let began = tokio::time::Instant::now();
+    let mut number = 0;
+    while began.elapsed() < Duration::from_secs(1) {
+        let flood = (0..2 * LANE).map(|n| {
+            let token = format!("bad{}", number + n);
+            let asked = present(&authenticator, "10.0.0.1", token);
+            tokio::time::timeout(Duration::from_millis(5), asked)
+        });
+        futures::future::join_all(flood).await;
+        number += 2 * LANE;
+    }
+    let in_a_second = Duration::from_secs(1).div_duration_f64(LANE_PACE) as usize;
+    // A burst, what comes to it in a second, and each turn at its pace, the first at once.
+    let most = 20 + 2 + LANE * (in_a_second + 1);
+    assert!((21..=most).contains(&count()), "{}", count());
+    // Who has a valid token and waits for it has the next turn, and pays nothing.
+    let ask = |n: usize| present(&authenticator, "10.0.0.1", format!("good{n}"));
+    let began = tokio::time::Instant::now();
+    for n in 0..3 * LANE {
+        ask(n).await.unwrap();
+    }
+    assert!(began.elapsed() <= LANE_PACE, "{:?}", began.elapsed());
+}
+
+/// A flood of tokens that are not valid is answered without a question to the cluster,
+/// and only where it comes from.
+#[tokio::test]
+async fn invalid_tokens_are_limited_by_where_they_come_from() {
+    let (authenticator, asked) = reviewing();
+    let ask = |source, token| present(&authenticator, source, token);
     ask("10.0.0.1", "good".to_owned()).await.unwrap();
     let began = std::time::Instant::now();
     let flood = (0..500).map(|n| ask("10.0.0.1", format!("bad{n}")));

@@ -357,6 +357,50 @@ fn only_the_headers_that_are_looked_at_are_kept() {
     assert_eq!(kept.get_all(header::ACCEPT).iter().count(), 2);
 }
 
+/// R4.4: of what no message is read it is said so, however long it is, and before it comes.
+#[tokio::test]
+async fn messages_are_refused_for_what_they_are() {
+    let context = context(allow);
+    let ask = async |method: &str, path: &str, bytes: usize| {
+        let request = http::Request::builder().method(method).uri(path);
+        let request = request.header("content-type", protobuf::MEDIA);
+        let body = http_body_util::StreamBody::new(futures::stream::iter([Ok::<_, Infallible>(
+            http_body::Frame::data(Bytes::from(vec![0; bytes])),
+        )]));
+        let request = request.body(Body::new(body)).unwrap();
+        answer(&context, request).await
+    };
+    let one = format!("{WRITABLE}/a");
+    for bytes in [100, 20_000] {
+        for (method, path) in [
+            ("POST", WRITABLE.to_owned()),
+            ("POST", format!("{one}/kubeconfig")),
+            ("POST", format!("{one}/jointoken")),
+            ("DELETE", format!("{one}/jointoken")),
+            ("PUT", one.clone()),
+            ("PUT", format!("{one}/status")),
+            ("PATCH", one.clone()),
+            ("PATCH", format!("{one}/scale")),
+        ] {
+            let (code, _, text) = ask(method, &path, bytes).await;
+            assert_eq!(code, 415, "{method} {path} {bytes}: {text}");
+            let patch = text.contains("application/merge-patch+json");
+            assert_eq!(patch, method == "PATCH", "{text}");
+        }
+        // The store is not open.
+        let code = |bytes| if bytes > protobuf::MOST { 413 } else { 503 };
+        for (method, path) in [
+            ("PUT", format!("{one}/scale")),
+            ("DELETE", one.clone()),
+            ("DELETE", WRITABLE.to_owned()),
+            ("DELETE", format!("{one}/migrate")),
+        ] {
+            let (answered, _, text) = ask(method, &path, bytes).await;
+            assert_eq!(answered, code(bytes), "{method} {path} {bytes}: {text}");
+        }
+    }
+}
+
 /// What is logged, as text.
 #[derive(Clone, Default)]
 struct Logged(Arc<parking_lot::Mutex<Vec<u8>>>);
@@ -445,6 +489,10 @@ async fn a_request_ends_with_its_deadline_whatever_it_waits_for() {
             assert!(text.contains(late), "{text}");
         }
     }
+    // Who does not wait for the review has not proved anything either.
+    let metrics = context.metrics.encode().unwrap();
+    let failed = r#"authentication_attempts_total{result="failure"} 250"#;
+    assert!(metrics.contains(failed), "{metrics}");
     // With more time than the question has of its own, that is what ends it.
     let (code, _, took) = timed(None, WRITABLE).await;
     assert_eq!((code, took), (500, 10));

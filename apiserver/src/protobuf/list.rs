@@ -7,11 +7,11 @@ use prost::Message;
 use super::meta::{ListMeta, PartialObjectMetadata};
 use super::{MAGIC, Unknown, field, field_len};
 
-const KIND: &str = "PartialObjectMetadataList";
+pub(super) const KIND: &str = "PartialObjectMetadataList";
 const TYPE_META: u32 = 1;
 const RAW: u32 = 2;
-const METADATA: u32 = 1;
-const ITEMS: u32 = 2;
+pub(super) const METADATA: u32 = 1;
+pub(super) const ITEMS: u32 = 2;
 /// The fields of [`Unknown`] after the message, both empty.
 const TAIL: &[u8] = &[0x1a, 0, 0x22, 0];
 

@@ -4,6 +4,7 @@
 use bytes::Buf;
 use serde_json::json;
 
+use super::meta::PartialObjectMetadataList;
 use super::*;
 use crate::decode::weight;
 

@@ -369,6 +369,81 @@ async fn a_list_is_told_when_it_was_sent() {
     assert_eq!(events[0]["annotations"]["audit.k8s.io/truncated"], "true");
 }
 
+/// An answer as the server sends it, asked for by a client with this version of HTTP.
+async fn sent(answer: Response<Body>, http2: bool) -> Bytes {
+    use crate::{live::Live, response_body::ResponseBody, taking::Unread};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    let taking = Unread::new(Live::default()).connection();
+    let answer = answer.map(|body| {
+        let body = ResponseBody::new(body, None, Default::default());
+        taking.take(Body::new(body), Default::default())
+    });
+    let answer = Arc::new(parking_lot::Mutex::new(Some(answer)));
+    let service = hyper::service::service_fn(move |_: Request<hyper::body::Incoming>| {
+        let answer = answer.lock().take().unwrap();
+        async move { Ok::<_, Infallible>(answer) }
+    });
+    let (client, server) = tokio::io::duplex(1024);
+    let (client, server) = (TokioIo::new(client), TokioIo::new(server));
+    let asked = Request::get("http://server/").header("host", "server");
+    let asked = asked.body(Body::empty()).unwrap();
+    let answered = if http2 {
+        let executor = TokioExecutor::new();
+        let serving = hyper::server::conn::http2::Builder::new(executor.clone());
+        tokio::spawn(serving.serve_connection(server, service));
+        let (mut sender, line) = hyper::client::conn::http2::handshake(executor, client)
+            .await
+            .unwrap();
+        tokio::spawn(line);
+        sender.send_request(asked).await.unwrap()
+    } else {
+        let serving = hyper::server::conn::http1::Builder::new();
+        tokio::spawn(serving.serve_connection(server, service));
+        let (mut sender, line) = hyper::client::conn::http1::handshake(client).await.unwrap();
+        tokio::spawn(line);
+        sender.send_request(asked).await.unwrap()
+    };
+    answered.into_body().collect().await.unwrap().to_bytes()
+}
+
+/// R9.11: a connection that knows how many bytes there are asks for no end after them.
+#[tokio::test]
+async fn a_list_whose_length_is_known_is_told_with_its_body() {
+    let list: &[&str] = &[r#"{"kind":"AList","#, r#""items":[1,"#, "2]}"];
+    for http2 in [false, true] {
+        for declared in [false, true] {
+            let mut world = world(Mode::Batch, ALL);
+            let mut answer = json_answer(pieces(list));
+            if declared {
+                let length = list.concat().len().into();
+                answer.headers_mut().insert(header::CONTENT_LENGTH, length);
+            }
+            let answer = trail(&world, "GET", TENANTS).answered(answer).await;
+            assert_eq!(sent(answer, http2).await, list.concat());
+            let events = world.desk.events();
+            let what = format!("{http2} {declared}: {events:?}");
+            assert_eq!(stages(&events), ["ResponseComplete"], "{what}");
+            let expected = json!({"kind": "AList", "items": [1, 2]});
+            assert_eq!(events[0]["responseObject"], expected, "{what}");
+        }
+    }
+}
+
+/// R9.11: nor is the last of them sent before the event is where it has to be.
+#[tokio::test]
+async fn the_last_of_a_known_length_waits_for_the_event() {
+    let world = world(Mode::Blocking, ALL);
+    let mut answer = json_answer(pieces(&["[1,", "2]"]));
+    let length = http::HeaderValue::from(5);
+    answer.headers_mut().insert(header::CONTENT_LENGTH, length);
+    let answer = trail(&world, "GET", TENANTS).answered(answer).await;
+    let mut body = answer.into_body();
+    let first = body.frame().await.unwrap().unwrap();
+    assert_eq!(first.into_data().unwrap(), "[1,");
+    // Nobody delivers.
+    assert!(body.frame().now_or_never().is_none());
+}
+
 /// A list may be as long as all there is.
 #[tokio::test]
 async fn long_lists_are_not_kept() {
