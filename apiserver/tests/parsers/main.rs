@@ -374,7 +374,8 @@ proptest! {
     #[test]
     fn messages(bytes in message()) {
         let text = hex(&bytes);
-        let answered = bounded(&text, || protobuf::answer(&bytes))?;
+        let answered = bounded(&text, || protobuf::told::json(&bytes, usize::MAX).ok())?;
+        let answered: Option<Value> = answered.and_then(|text| serde_json::from_str(&text).ok());
         if let Ok(read) = bounded(&text, || decode::parse(Media::Protobuf, &bytes))? {
             let weighed = decode::weigh(Media::Protobuf, &bytes, usize::MAX).ok();
             prop_assert!(weight::of(&read.value, usize::MAX).ok() <= weighed, "{}", text);

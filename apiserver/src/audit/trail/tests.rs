@@ -370,6 +370,7 @@ async fn a_list_is_told_when_it_was_sent() {
 }
 
 /// An answer as the server sends it, asked for by a client with this version of HTTP.
+#[allow(clippy::disallowed_methods, reason = "a test")]
 async fn sent(answer: Response<Body>, http2: bool) -> Bytes {
     use crate::{live::Live, response_body::ResponseBody, taking::Unread};
     use hyper_util::rt::{TokioExecutor, TokioIo};
