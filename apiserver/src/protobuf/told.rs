@@ -18,7 +18,7 @@ use crate::decode::{metadata, weight};
 /// What the values may take of which an answer consists, for each of its bytes. That is less
 /// than [`super::WEIGHT`], for clients send what they like: of an owner our encoder writes all
 /// that is no pointer, ten bytes at least, and what takes two, a finalizer, becomes no map.
-const WEIGHT: usize = 128;
+const WEIGHT: usize = 288;
 const ITEM: &str = "PartialObjectMetadata";
 
 /// Why an answer is not written as JSON.

@@ -99,6 +99,7 @@ async fn secret_gone(stage: &Stage, story: &crate::story::Story) {
 
 async fn database_gone(stage: &Stage) {
     let first = stage.tenant(ready::NAME, 1).await;
+    settled(stage).await;
     let before = restarts(stage).await;
     let story = stage.tenant(OTHER, 1).await;
     let uid = uid(stage, OTHER).await;
@@ -145,6 +146,25 @@ async fn database_gone(stage: &Stage) {
         before,
         "restarts of the tenant's pods"
     );
+}
+
+/// An API server ends by itself if it cannot write its own roles within half a minute of
+/// its start, and is past that then.
+async fn settled(stage: &Stage) {
+    let old = || async {
+        let pods = stage.pods_of(ready::NAME).await;
+        let now = jiff::Timestamp::now().as_second();
+        let age = |pod: &Value| {
+            let since = pod["metadata"]["creationTimestamp"].as_str()?;
+            Some(now - since.parse::<jiff::Timestamp>().ok()?.as_second())
+        };
+        let all = pods.iter().all(|pod| age(pod).is_some_and(|age| age > 45));
+        all.then_some(())
+    };
+    stage
+        .it
+        .until("its pods are past their start", LATER, old)
+        .await;
 }
 
 /// How often each container of a tenant's pods was restarted.
