@@ -334,6 +334,7 @@ impl Served {
         let path = format!("{directory}:{}:{path}", charts.display());
         let mut command = Command::new(&kubectl);
         command.env("PATH", path).arg("tcp").args(arguments);
+        command.env("KUBECACHEDIR", self.lab.kubectl_cache());
         if !arguments.iter().any(|it| it.starts_with("--kubeconfig=")) {
             command.arg(format!("--kubeconfig={}", self.lab.kubeconfig().display()));
         }
@@ -344,6 +345,7 @@ impl Served {
     pub fn kubectl_command(&self) -> Command {
         let mut command = Command::new(self.lab.program("kubectl"));
         command.arg("--kubeconfig").arg(self.lab.kubeconfig());
+        command.env("KUBECACHEDIR", self.lab.kubectl_cache());
         command
     }
 }

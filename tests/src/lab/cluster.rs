@@ -201,6 +201,12 @@ impl Lab {
         KUBERNETES.path(&self.directories, name)
     }
 
+    /// Where kubectl keeps what a cluster offers: by address, and another cluster may have
+    /// had this one's a minute ago.
+    pub fn kubectl_cache(&self) -> PathBuf {
+        self.kubeconfig().with_extension("cache")
+    }
+
     /// Runs kubectl as administrator and returns its output.
     pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         command::run(&mut self.kubectl_command(arguments))
@@ -372,7 +378,8 @@ impl Lab {
         command
             .arg("--kubeconfig")
             .arg(self.kubeconfig())
-            .args(arguments);
+            .args(arguments)
+            .env("KUBECACHEDIR", self.kubectl_cache());
         command
     }
 }

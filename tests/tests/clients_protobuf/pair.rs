@@ -165,9 +165,10 @@ impl Side {
 
 /// kubectl of the lab; what it says of failures is said as well.
 fn kubectl(lab: &Lab, kubeconfig: String) -> Kubectl {
-    let program = lab.program("kubectl");
+    let (program, cache) = (lab.program("kubectl"), lab.kubectl_cache());
     Box::new(move |arguments| {
         let mut command = std::process::Command::new(&program);
+        command.env("KUBECACHEDIR", &cache);
         let command = command.arg("--kubeconfig").arg(&kubeconfig);
         tests::served::run(command.args(arguments)).text()
     })
