@@ -209,7 +209,7 @@ fn the_plugin_asks_for_them(served: &Served, whoami: &dyn Fn(&str) -> String) {
     let before = served.try_kubectl(&[&own, "config", "current-context"]);
     let merged = served.plugin(&["kubeconfig", "t", "--merge", &own]);
     assert_eq!(merged.code, 0, "{}", merged.text());
-    let context = "--context=tcp-default-t";
+    let context = "--context=tcp/default/t";
     let me = served.try_kubectl(&[&own, context, "auth", "whoami"]);
     contains(&me.text(), "steward:admin");
     assert_eq!(
