@@ -95,13 +95,13 @@ const IF_NAMED: [&str; 1] = ["migration"];
 
 /// All of them wait most of the time, and none touches another's tenants.
 async fn side_by_side(stage: &Stage) {
+    // All of them at once would be too much for one etcd on two cores.
+    trouble::run(stage).await;
     futures::join!(
-        trouble::run(stage),
         fight::run(stage),
         drift::inside(stage),
         autoscaler::run(stage)
     );
-    // All of them at once would be too much for one etcd on two cores.
     futures::join!(trouble::split(stage), write_limits::run(stage));
 }
 
