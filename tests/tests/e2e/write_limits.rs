@@ -86,6 +86,7 @@ pub async fn run(stage: &Stage) {
     let story = &stage.tenant(NAME, 1).await;
     let kubeconfig = &stage.it.kubeconfig(NAME);
     let users = Users { stage, kubeconfig };
+    users.may("create namespace room");
     users.may("create configmap before --from-literal=a=b");
     users.may("create deployment web --image=registry.k8s.io/pause:3.10");
 
@@ -139,7 +140,7 @@ pub async fn run(stage: &Stage) {
     users.may_not("scale deployment web --replicas=2", "updates");
     users.may_not("delete configmap before", "deletions");
     evicted(&users);
-    users.may_not("delete namespace kube-public", "deletions");
+    users.may_not("delete namespace room", "deletions");
     users.may("-n kube-system delete configmap of-the-cluster");
 
     let none = json!({"blockCreation": false, "blockUpdate": false, "blockDeletion": false});
