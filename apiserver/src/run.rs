@@ -1,13 +1,10 @@
 //! The process: logging, signals, subcommands.
 
-use std::io::IsTerminal;
 use std::sync::Arc;
 
+use telemetry::log::{Lines, Stream};
 use telemetry::{Component, Exporting};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::args::{Args, Command, LogFormat};
 use crate::metrics::Metrics;
@@ -90,26 +87,16 @@ async fn unregister(args: &Args, client: kube::Client, clock: Clock) -> Result<(
 
 /// Lines of the log, and spans if they are asked for.
 fn log(args: &Args) -> Result<Option<Exporting>, Error> {
-    let filter = EnvFilter::try_new(&args.log).unwrap_or_else(|_| EnvFilter::new("info"));
-    let ansi = std::io::stdout().is_terminal();
-    let lines = tracing_subscriber::fmt::layer().with_ansi(ansi);
-    let lines = match args.log_format {
-        LogFormat::Text => lines.boxed(),
-        LogFormat::Json => lines.json().boxed(),
-    };
-    let subscriber = tracing_subscriber::registry();
-    // Fails if a test has set its own: then that one stands.
-    let Some(file) = &args.tracing_config_file else {
-        let _ = subscriber.with(lines).with(filter).try_init();
-        return Ok(None);
+    let lines = Lines {
+        filter: &args.log,
+        json: matches!(args.log_format, LogFormat::Json),
+        to: Stream::Stdout,
     };
     let component = Component {
         service: "steward-apiserver",
         instance: args.identity.clone(),
         crates: &["apiserver", "storage"],
     };
-    let (spans, exporting) = telemetry::start(file, component)?;
-    let lines = lines.with_filter(filter);
-    let _ = subscriber.with(lines).with(spans).try_init();
-    Ok(Some(exporting))
+    let spans = args.tracing_config_file.as_deref();
+    Ok(telemetry::log::install(lines, spans, component)?)
 }

@@ -1,6 +1,6 @@
 //! Starts everything and stops it again.
 
-use std::{io::IsTerminal, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use apiservice::{condition, pki::Entropy};
 use futures::FutureExt;
@@ -9,13 +9,11 @@ use kube::{
     client::ClientBuilder,
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
+use telemetry::log::{Lines, Stream};
 use telemetry::{Component, Exporting};
 use tokio::{net::TcpListener, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::apply::write_history::Writes;
 use crate::args::{Command, CommonArgs, LogFormat, RunArgs};
@@ -46,8 +44,6 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// Why the process ends other than by a signal.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("cannot read the log filter: {0}")]
-    Log(#[from] tracing_subscriber::filter::ParseError),
     #[error("cannot start: {0}")]
     Io(#[from] std::io::Error),
     #[error("no way to reach the management cluster: {0}")]
@@ -111,29 +107,19 @@ pub fn main(command: Command) -> Result<(), Error> {
 /// Lines of the log, and spans if they are asked for.
 fn log(args: &CommonArgs, instance: String) -> Result<Option<Exporting>, Error> {
     // Each of its connections is worth a line to it, and every few seconds there is one.
-    let filter = EnvFilter::builder().parse(format!("async_nats=warn,{}", args.log))?;
-    let lines = tracing_subscriber::fmt::layer()
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_writer(std::io::stderr);
-    let lines = match args.log_format {
-        LogFormat::Text => lines.boxed(),
-        LogFormat::Json => lines.json().boxed(),
-    };
-    let subscriber = tracing_subscriber::registry();
-    // Another subscriber may be there already when tests start us in process.
-    let Some(file) = &args.tracing_config_file else {
-        let _ = subscriber.with(lines).with(filter).try_init();
-        return Ok(None);
+    let filter = format!("async_nats=warn,{}", args.log);
+    let lines = Lines {
+        filter: &filter,
+        json: matches!(args.log_format, LogFormat::Json),
+        to: Stream::Stderr,
     };
     let component = Component {
         service: "steward-controller",
         instance,
         crates: &["controller", "storage"],
     };
-    let (spans, exporting) = telemetry::start(file, component)?;
-    let lines = lines.with_filter(filter);
-    let _ = subscriber.with(lines).with(spans).try_init();
-    Ok(Some(exporting))
+    let spans = args.tracing_config_file.as_deref();
+    Ok(telemetry::log::install(lines, spans, component)?)
 }
 
 /// Cancels `stop` at the first signal; ends at the second.

@@ -5,7 +5,7 @@
 //! [`config`] reads a TracingConfiguration; [`start`] makes a layer for the process's
 //! subscriber, which turns our crates' spans into OpenTelemetry's, and a task that hands them
 //! over ([`export`]). [`propagation`] reads and writes W3C's `traceparent`; [`client`] does so
-//! for the calls of a client of Kubernetes.
+//! for the calls of a client of Kubernetes. [`log`] makes the subscriber.
 //!
 //! # Guarantees
 //! * Only spans of level TRACE are taken, of the crates that are named, and no lines of the log:
@@ -19,6 +19,7 @@ pub mod client;
 pub mod config;
 mod endpoint;
 mod export;
+pub mod log;
 pub mod propagation;
 
 use std::path::Path;
@@ -53,9 +54,11 @@ pub struct Component {
     pub crates: &'static [&'static str],
 }
 
-/// Why there is no tracing as it was asked for.
+/// Why there is no log, or no tracing, as it was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    #[error("cannot read the log filter: {0}")]
+    Filter(#[from] tracing_subscriber::filter::ParseError),
     #[error("failed to read tracing config: {0}")]
     Config(#[from] config::Error),
     #[error("failed to validate tracing configuration: {0}")]

@@ -447,7 +447,7 @@ pub fn endpoint(world: &World, before: Option<&Condition>) -> Option<Judgement> 
             Judgement::unknown(reason::KEY_MATERIAL_LOST, quote(&failure.message))
         }
         Ok(()) => Judgement::yes(reason::AS_EXPECTED, format!("{} answers", fact.address)),
-        Err(_) if ready::refuses_to_write(world) => Judgement::unknown(
+        Err(_) if ready::is_held_by_move(world) => Judgement::unknown(
             reason::MIGRATING,
             format!(
                 "Nothing is written at {} while the data is moved",

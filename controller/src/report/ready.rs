@@ -104,7 +104,7 @@ pub fn ready(
 fn moved(world: &World, found: Option<Judgement>) -> Option<Judgement> {
     let serves = !is_asleep(world) && world.tenant.metadata.deletion_timestamp.is_none();
     let migration = world.migration.as_ref().filter(|_| serves);
-    let Some(migration) = migration.filter(|_| refuses_to_write(world)) else {
+    let Some(migration) = migration.filter(|_| is_held_by_move(world)) else {
         return found;
     };
     let mut message = moving::told(migration);
@@ -119,7 +119,7 @@ fn moved(world: &World, found: Option<Judgement>) -> Option<Judgement> {
 }
 
 /// Whether nothing is written because the data is on its way.
-pub fn refuses_to_write(world: &World) -> bool {
+pub fn is_held_by_move(world: &World) -> bool {
     // Pods of before may still be ending, to which nobody is led any more.
     let switching = moving::is_switching(world) && !progress::has_switched(world);
     moving::is_frozen(world) || switching

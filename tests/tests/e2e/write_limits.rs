@@ -19,6 +19,10 @@ const SOON: Duration = Duration::from_secs(30);
 /// What somebody removes inside is looked at every half minute.
 const LOOKED_AT: Duration = Duration::from_secs(60);
 const POLICY: &str = "steward-write-permissions";
+const KIND: &str = "validatingadmissionpolicy";
+const BINDING: &str = "validatingadmissionpolicybinding";
+/// A creation that stores nothing.
+const PROBE: &str = "create configmap probe --dry-run=server";
 
 struct Users<'a> {
     stage: &'a Stage,
@@ -45,7 +49,11 @@ impl Users<'_> {
 
     /// A policy is in force a moment after it was written.
     async fn until_refused(&self, command: &str) {
-        let refused = async || (self.ask(command).code != 0).then_some(());
+        let refused = async || {
+            let said = self.ask(command);
+            let told = said.stderr.contains("are blocked in this cluster");
+            (said.code != 0 && told).then_some(())
+        };
         self.stage.it.until(command, SOON, refused).await;
     }
 }
@@ -82,6 +90,55 @@ fn evicted(users: &Users) {
     users.may_not(&command, "deletions");
 }
 
+/// Who may remove the policy can, and it is there again.
+async fn removed(users: &Users<'_>) {
+    let uid = format!("get {BINDING} {POLICY} -o jsonpath={{.metadata.uid}}");
+    let before = users.ask(&uid).stdout;
+    users.may(&format!("delete {BINDING} {POLICY}"));
+    let began = Instant::now();
+    let again = async || {
+        let said = users.ask(&uid);
+        (said.code == 0 && said.stdout != before).then_some(())
+    };
+    let it = &users.stage.it;
+    it.until("the binding is made anew", LOOKED_AT, again).await;
+    users.until_refused(PROBE).await;
+    let took = seconds(began.elapsed());
+    users
+        .stage
+        .note("a policy that was removed is in force again", took);
+}
+
+/// A binding with a parameter that is not there would let everything pass, and apply cannot
+/// take away what somebody else has put there.
+async fn narrowed(users: &Users<'_>) {
+    let kind = r#"{"spec":{"paramKind":{"apiVersion":"v1","kind":"ConfigMap"}}}"#;
+    let none = r#"{"spec":{"paramRef":{"name":"none","namespace":"default","parameterNotFoundAction":"Allow"}}}"#;
+    let patch = |what: &str, patch: &str| {
+        users.may(&format!("patch {what} {POLICY} --type=merge -p {patch}"));
+    };
+    patch(KIND, kind);
+    patch(BINDING, none);
+    let began = Instant::now();
+    let whole = async || {
+        let said = |what: &str, field: &str| {
+            users.ask(&format!(
+                "get {what} {POLICY} -o jsonpath={{.spec.{field}}}"
+            ))
+        };
+        let [kind, reference] = [said(KIND, "paramKind"), said(BINDING, "paramRef")];
+        let both = kind.code == 0 && reference.code == 0;
+        (both && kind.stdout.is_empty() && reference.stdout.is_empty()).then_some(())
+    };
+    let it = &users.stage.it;
+    it.until("the policy is whole", LOOKED_AT, whole).await;
+    users.until_refused(PROBE).await;
+    let took = seconds(began.elapsed());
+    users
+        .stage
+        .note("a policy that was narrowed is in force again", took);
+}
+
 pub async fn run(stage: &Stage) {
     let story = &stage.tenant(NAME, 1).await;
     let kubeconfig = &stage.it.kubeconfig(NAME);
@@ -92,9 +149,7 @@ pub async fn run(stage: &Stage) {
 
     let began = Instant::now();
     limit(stage, story, json!({"blockCreation": true}), "WriteLimited").await;
-    users
-        .until_refused("create configmap probe --dry-run=server")
-        .await;
+    users.until_refused(PROBE).await;
     stage.note("a tenant refuses creations", seconds(began.elapsed()));
     users.may_not("create configmap more", "creations");
     users.may_not("create namespace more", "creations");
@@ -116,19 +171,8 @@ pub async fn run(stage: &Stage) {
         .until("a pod in place of the deleted one", SOON, made)
         .await;
 
-    // Who may remove the policy can, and it is there again.
-    users.may(&format!("delete validatingadmissionpolicybinding {POLICY}"));
-    let began = Instant::now();
-    let refused =
-        async || (users.ask("create configmap probe --dry-run=server").code != 0).then_some(());
-    stage
-        .it
-        .until("creations are refused again", LOOKED_AT, refused)
-        .await;
-    stage.note(
-        "a policy that was removed is in force again",
-        seconds(began.elapsed()),
-    );
+    removed(&users).await;
+    narrowed(&users).await;
 
     let all = json!({"blockUpdate": true, "blockDeletion": true});
     limit(stage, story, all, "WriteLimited").await;

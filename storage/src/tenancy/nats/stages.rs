@@ -65,9 +65,9 @@ impl Nats {
             false => mark(&claims, &standing, to).await?,
         };
         match to {
-            Stage::Frozen => self.freeze(&turned).await?,
+            Stage::Frozen => self.set_and_mark(&turned).await?,
             Stage::Incoming => self.receive(&claims, &turned).await?,
-            Stage::Serving if from == Stage::Incoming => self.settle(&turned).await?,
+            Stage::Serving if from == Stage::Incoming => self.set_and_mark(&turned).await?,
             Stage::Serving | Stage::Left => {}
         }
         let data = match from {
@@ -80,9 +80,11 @@ impl Nats {
         Ok(self::stored(claim, &standing)?.at(to))
     }
 
-    /// Makes the bucket take nothing of the tenant's any more, and waits until what it has
-    /// taken before can be seen: a message of ours comes after all that.
-    async fn freeze(&self, claim: &Claim) -> Result<(), TenancyError> {
+    /// Gives the bucket the settings of its claim's stage, and a last message of ours. Frozen,
+    /// it takes nothing of the tenant's any more, and the message comes after all that it has
+    /// taken before. In service, kine takes a bucket with its own settings alone, and with a
+    /// last message that can be read.
+    async fn set_and_mark(&self, claim: &Claim) -> Result<(), TenancyError> {
         let client = self.enter_tenant(claim).await?;
         let jetstream = self.jetstream(&client);
         let Some(found) = bucket::find(&jetstream, claim).await? else {
@@ -110,20 +112,6 @@ impl Nats {
             (Stage::Incoming, None) => delete_left(&jetstream, claim, &found).await,
             _ => Err(too_fast()),
         }
-    }
-
-    /// Before the tenant gets in: its kine takes the bucket with its own settings alone, and
-    /// with a last message that can be read.
-    async fn settle(&self, claim: &Claim) -> Result<(), TenancyError> {
-        let client = self.enter_tenant(claim).await?;
-        let jetstream = self.jetstream(&client);
-        let Some(found) = bucket::find(&jetstream, claim).await? else {
-            return Err(no_bucket(claim));
-        };
-        if found.differs(claim).is_some() {
-            bucket::repair(&jetstream, claim, &found).await?;
-        }
-        bucket::mark(&jetstream, claim).await.map(drop)
     }
 
     /// See [`crate::tenancy::Tenancy::contents`].
