@@ -143,6 +143,10 @@ pub async fn run(stage: &Stage) {
     let story = &stage.tenant(NAME, 1).await;
     let kubeconfig = &stage.it.kubeconfig(NAME);
     let users = Users { stage, kubeconfig };
+    // The tenant's controllers have begun.
+    let begun = async || (users.ask("get serviceaccount default").code == 0).then_some(());
+    let what = "the tenant has its first ServiceAccount";
+    stage.it.until(what, SOON, begun).await;
     users.may("create namespace room");
     users.may("create configmap before --from-literal=a=b");
     users.may("create deployment web --image=registry.k8s.io/pause:3.10");
