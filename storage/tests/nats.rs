@@ -3,7 +3,7 @@
 mod lab;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -186,6 +186,30 @@ async fn a_tenant_lives_and_leaves_nothing() {
     prepare(&*tenancy, &other).await.unwrap();
     let log = server.log();
     assert!(!log.contains(secret().expose()), "in the server's log");
+}
+
+/// A server takes no token for an account that was deleted which it had for it before.
+#[tokio::test]
+async fn one_that_comes_again_at_once_gets_in() {
+    let (server, tenancy) = ready();
+    let a = claim("1", "again", "again");
+    let now = || UNIX_EPOCH.elapsed().unwrap().as_secs();
+    let mut hit = false;
+    for _ in 0..5 {
+        prepare(&*tenancy, &a).await.unwrap();
+        assert_eq!(tenancy.check(&a, Some(&secret())).await, Ok(Access::Exact));
+        assert!(tenant(&server, &a).await.is_ok());
+        tenancy.revoke(&a).await.unwrap();
+        let closed = account(&server, &a)["iat"].as_u64().unwrap();
+        tenancy.drop_data(&a).await.unwrap();
+        tenancy.release(&a).await.unwrap();
+        // The account begins closed as well, in the second of which the last token is.
+        while now() < closed {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        hit |= now() == closed;
+    }
+    assert!(hit, "slower than a second each time");
 }
 
 #[tokio::test]

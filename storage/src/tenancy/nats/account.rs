@@ -134,6 +134,7 @@ impl Wanted {
             name: &self.name,
             issued: now.max(newer),
             nats: self.nats.clone(),
+            id: token::Id::Once,
         };
         token::sign(&claims, operator)
     }

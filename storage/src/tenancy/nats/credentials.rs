@@ -91,6 +91,7 @@ fn file(
         name,
         issued: 1,
         nats,
+        id: token::Id::Content,
     };
     let token = token::sign(&claims, signer)?;
     let seed = user

@@ -149,6 +149,7 @@ impl System {
             name: "steward",
             issued: now(),
             nats: json!({ "accounts": accounts, "type": "generic", "version": 2 }),
+            id: token::Id::Once,
         };
         let token = token::sign(&claims, &administrator.operator)?;
         let subject = "$SYS.REQ.CLAIMS.DELETE".to_owned();

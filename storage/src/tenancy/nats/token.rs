@@ -5,10 +5,12 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use nkeys::KeyPair;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::tenancy::TenancyError;
 
 /// What a token says, without its id and issuer.
+#[derive(Clone)]
 pub struct Claims<'a> {
     /// Public key of whom it is about.
     pub subject: &'a str,
@@ -19,6 +21,18 @@ pub struct Claims<'a> {
     pub issued: u64,
     /// What is particular to NATS.
     pub nats: Value,
+    pub id: Id,
+}
+
+/// What a token is known by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Id {
+    /// What is in it, so that the same is always the same token.
+    Content,
+    /// Another one each time. A server that has deleted an account does not take it in again
+    /// with a token that it had before (`updateAccountWithClaimJWT`: "same claims detected"),
+    /// and of two that are issued within a second only this one differs.
+    Once,
 }
 
 /// Signs a token.
@@ -34,8 +48,13 @@ pub fn sign(claims: &Claims, signer: &KeyPair) -> Result<String, TenancyError> {
         "sub": claims.subject,
     });
     // Servers take two tokens with the same id for the same.
-    let id = digest(&SHA256, payload.to_string().as_bytes());
-    payload["jti"] = Value::String(hex::encode_upper(id.as_ref()));
+    payload["jti"] = Value::String(match claims.id {
+        Id::Content => {
+            let id = digest(&SHA256, payload.to_string().as_bytes());
+            hex::encode_upper(id.as_ref())
+        }
+        Id::Once => Uuid::new_v4().simple().to_string(),
+    });
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let header = json!({ "alg": "ed25519-nkey", "typ": "JWT" });
     let signed = format!("{}.{}", part(&header), part(&payload));
@@ -65,6 +84,7 @@ mod tests {
             name: "a",
             issued: 7,
             nats: json!({ "type": "account" }),
+            id: Id::Content,
         };
         let token = sign(&claims, &signer).unwrap();
         let (signed, signature) = token.rsplit_once('.').unwrap();
@@ -73,15 +93,19 @@ mod tests {
         let read = payload(&token).unwrap();
         assert_eq!(read["iss"], signer.public_key());
         assert_eq!((&read["sub"], &read["iat"]), (&json!("AX"), &json!(7)));
-        let later = sign(
-            &Claims {
-                issued: 8,
-                ..claims
-            },
-            &signer,
-        )
-        .unwrap();
+        assert_eq!(sign(&claims, &signer).unwrap(), token);
+        let later = Claims {
+            issued: 8,
+            ..claims.clone()
+        };
+        let later = sign(&later, &signer).unwrap();
         assert_ne!(payload(&later).unwrap()["jti"], read["jti"]);
+        let once = Claims {
+            id: Id::Once,
+            ..claims
+        };
+        let [first, second] = [(); 2].map(|()| sign(&once, &signer).unwrap());
+        assert_ne!(payload(&first), payload(&second));
         assert_eq!(payload("nonsense"), None);
     }
 }
