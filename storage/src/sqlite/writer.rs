@@ -386,6 +386,8 @@ impl Writer {
             Some(connection) => set_compacted(connection, below).await,
             None => Err(Error::Closed),
         };
+        #[cfg(test)]
+        let result = result.and_then(|()| self.shared.faults.strike(Fault::AfterCommit));
         self.settle(result, latest)?;
         self.shared.compacted.fetch_max(below.0, Ordering::AcqRel);
         Ok(())
@@ -484,7 +486,12 @@ impl Writer {
                 .map_err(database)?;
             set_revision(&mut transaction, to).await?;
             set_compacted(&mut transaction, to).await?;
-            transaction.commit().await.map_err(database)
+            #[cfg(test)]
+            self.shared.faults.strike(Fault::BeforeCommit)?;
+            transaction.commit().await.map_err(database)?;
+            #[cfg(test)]
+            self.shared.faults.strike(Fault::AfterCommit)?;
+            Ok(())
         }
         .await;
         self.settle(result, to)?;
@@ -585,7 +592,15 @@ impl Writer {
         }
         let bounds = read::bounds(&mut connection).await?;
         let feed = &self.shared.feed;
-        // A commit that was reported as failed may have happened.
+        // A commit that was reported as failed may have happened: a compaction, an advance,
+        // changes.
+        let compacted = bounds.compacted;
+        self.shared
+            .compacted
+            .fetch_max(compacted.0, Ordering::AcqRel);
+        if feed.published() < compacted {
+            feed.skip(compacted);
+        }
         while feed.published() < bounds.revision {
             let after = feed.published();
             let seals = &self.shared.seals;

@@ -129,6 +129,44 @@ async fn a_commit_that_happened_is_told_without_another_write() {
     assert_eq!(seen.await.unwrap(), [("/b".to_owned(), first.0 + 1)]);
 }
 
+/// An advance leaves no changes to catch up with: it is followed all the same, whether it
+/// happened or not.
+#[tokio::test]
+async fn an_advance_that_failed_stops_nothing() {
+    for (fault, happened) in [(Fault::AfterCommit, true), (Fault::BeforeCommit, false)] {
+        let failing = failing().await;
+        let first = failing.put("/a").await.unwrap();
+        let mut watch = failing.store.watch("/", first).await.unwrap();
+        failing.plan(&[fault]);
+        let to = Revision(first.0 + 100);
+        let unsure = failing.store.advance(to).await.unwrap_err();
+        assert!(matches!(unsure, Error::Unavailable(_)), "{unsure:?}");
+        let next = failing.put("/b").await.unwrap();
+        let expected = if happened { to.next() } else { first.next() };
+        assert_eq!(next, expected);
+        assert_eq!(seen(&mut watch, next).await, [("/b".to_owned(), next.0)]);
+        let late = failing.store.watch("/", first).await.err();
+        let compacted = matches!(late, Some(Error::Compacted { .. }));
+        assert_eq!(compacted, happened, "{late:?}");
+        failing.store.close().await;
+    }
+}
+
+/// Whoever keeps what was there since the last compaction hears of one that was told to fail.
+#[tokio::test]
+async fn a_compaction_that_failed_and_happened_is_known() {
+    let failing = failing().await;
+    let first = failing.put("/a").await.unwrap();
+    let second = failing.put("/b").await.unwrap();
+    failing.plan(&[Fault::AfterCommit]);
+    failing.store.compact(second).await.unwrap_err();
+    failing.put("/c").await.unwrap();
+    assert_eq!(failing.store.compacted(), second);
+    let late = failing.store.watch("/", first).await.err();
+    assert!(matches!(late, Some(Error::Compacted { .. })), "{late:?}");
+    failing.store.close().await;
+}
+
 /// The number of what was not written is used again, and watchers see no gap.
 #[tokio::test]
 async fn a_commit_that_did_not_happen_leaves_nothing() {
