@@ -49,11 +49,11 @@ pub(crate) const TOKEN_CAPACITY: usize = 4096;
 const GOOD_LIFETIME: Duration = Duration::from_secs(3600);
 /// How many reviews are under way for sources that have sent too many tokens that were
 /// not valid, how long a turn waits after one that proves nothing, and how many wait.
-const LANE: usize = 4;
+pub(crate) const LANE: usize = 4;
 const LANE_PACE: Duration = Duration::from_millis(100);
-const LANE_WAITING: usize = 64;
+pub(crate) const LANE_WAITING: usize = 64;
 /// Requests that wait for reviews of tokens that were valid a while ago.
-const WAITING: usize = 400;
+pub(crate) const WAITING: usize = 400;
 /// A signature on a connection's certificate is checked again after this long.
 const VERDICT_LIFETIME: Duration = Duration::from_secs(60);
 
@@ -61,7 +61,7 @@ const VERDICT_LIFETIME: Duration = Duration::from_secs(60);
 /// them signed which is found by trying, before it is known whether anybody whom we trust
 /// signed any: with many of one name that takes seconds.
 const MAX_CHAIN: usize = 5;
-const MAX_CHAIN_BYTES: usize = 16 * 1024;
+pub(crate) const MAX_CHAIN_BYTES: usize = 16 * 1024;
 
 /// A user, as Kubernetes describes one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -154,6 +154,11 @@ impl Peer {
             excessive,
             ..Peer::default()
         }
+    }
+
+    /// Whether it presented more than is looked at.
+    pub fn is_excessive(&self) -> bool {
+        self.excessive
     }
 
     /// Where it connects from.

@@ -364,26 +364,26 @@ impl Attributes {
     }
 }
 
-/// The 403 of a denied question, in Kubernetes' words (R1.32).
+/// The 403 of a denied question, in Kubernetes' words (R1.32). However long what was asked
+/// is, the text is not.
 pub fn forbidden(identity: &Identity, attributes: &Attributes, reason: &str) -> Failure {
+    let short = |text: &str| told::short(text, told::MAX_TEXT);
+    let (user, verb) = (short(&identity.user), short(&attributes.verb));
     let mut message = match &attributes.path {
-        Some(path) => format!(
-            "User {:?} cannot {} path {path:?}",
-            identity.user, attributes.verb
-        ),
+        Some(path) => format!("User {user:?} cannot {verb} path {:?}", short(path)),
         None => {
-            let mut resource = attributes.resource.clone();
+            let mut resource = short(&attributes.resource);
             if !attributes.subresource.is_empty() {
                 resource.push('/');
-                resource.push_str(&attributes.subresource);
+                resource.push_str(&short(&attributes.subresource));
             }
             let place = match attributes.namespace.as_str() {
                 "" => "at the cluster scope".to_owned(),
-                namespace => format!("in the namespace {namespace:?}"),
+                namespace => format!("in the namespace {:?}", short(namespace)),
             };
+            let group = short(&attributes.group);
             format!(
-                "User {:?} cannot {} resource {resource:?} in API group {:?} {place}",
-                identity.user, attributes.verb, attributes.group
+                "User {user:?} cannot {verb} resource {resource:?} in API group {group:?} {place}"
             )
         }
     }
@@ -395,9 +395,9 @@ pub fn forbidden(identity: &Identity, attributes: &Attributes, reason: &str) -> 
         message.push_str(reason);
     }
     let subject = Subject::new(
-        attributes.group.clone(),
-        attributes.resource.clone(),
-        attributes.name.clone(),
+        short(&attributes.group),
+        short(&attributes.resource),
+        short(&attributes.name),
     );
     refused(subject, &message)
 }

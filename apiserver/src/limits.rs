@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use bytes::BytesMut;
+use http::request::Parts;
 use http_body_util::BodyExt;
 use serde_json::Value;
 
@@ -15,7 +16,7 @@ use crate::authn::Identity;
 use crate::decode::{self, Media, weight};
 use crate::pool::{Hold, Pool};
 use crate::status::Failure;
-use crate::target::Verb;
+use crate::target::{Target, Verb};
 use crate::{merge, object};
 
 /// The largest body that is read, in bytes.
@@ -51,9 +52,26 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Watches that are open.
 pub(crate) const WATCHES: usize = 2_000;
 /// Requests whose bodies are awaited. They hold no other place, and have headers.
-const BODIES: usize = 400;
+pub(crate) const BODIES: usize = 400;
 /// Questions to the cluster about callers' rights.
-const QUESTIONS: usize = 200;
+pub(crate) const QUESTIONS: usize = 200;
+/// Bytes of URL and headers that a request may have without being counted, and by how much
+/// more is counted: the texts are kept as they came, decoded, for authorization and for audit.
+pub(crate) const HEAD: usize = 4 * 1024;
+pub(crate) const COPIES: usize = 6;
+/// The same in all while it is not known whose they are, by where they come from.
+pub(crate) const HEADS: usize = 16 * 1024 * 1024;
+/// Bytes of selectors that a watch may keep without being counted.
+pub(crate) const SELECTOR: usize = 1024;
+/// Bytes of all others that watches keep, with what is around each text.
+pub(crate) const SELECTORS: usize = 16 * 1024 * 1024;
+/// A value of a selector takes this many times the bytes of its text: each is one of its own.
+pub(crate) const VALUE: usize = 16;
+/// Answers that are compressed while they are sent, each with tables of about [`PACKING`]
+/// bytes. Others are sent as they are.
+pub(crate) const PACKED: usize = 64;
+#[cfg(test)]
+pub(crate) const PACKING: usize = 384 * 1024;
 /// Lists that read an older state from the store, which does one page after the other.
 const PAST: usize = 8;
 
@@ -75,6 +93,11 @@ pub struct Limits {
     /// Room for stored objects.
     stored: Pool,
     watches: Pool,
+    /// Room for what watches select by.
+    selectors: Pool,
+    packed: Pool,
+    /// Room for URLs and headers while it is not known whose they are.
+    heads: Pool,
     past: Pool,
     /// Requests whose bodies are on their way.
     bodies: Pool,
@@ -129,6 +152,9 @@ impl Limits {
             work: Pool::new(WORK),
             stored: Pool::new(STORED),
             watches: Pool::places(WATCHES),
+            selectors: Pool::new(SELECTORS),
+            packed: Pool::places(PACKED),
+            heads: Pool::new(HEADS),
             past: Pool::new(PAST),
             bodies: Pool::places(BODIES),
         }
@@ -171,6 +197,59 @@ impl Limits {
             true => Ok(None),
             false => self.watches.displace(holder(identity)).map(Some),
         }
+    }
+
+    /// Room for the selectors of a watch, as long as it lasts.
+    ///
+    /// # Errors
+    /// 429 when those of the caller's other watches take its share.
+    pub fn selectors(&self, identity: &Identity, target: &Target) -> Result<Slot, Failure> {
+        let Target::Resource(path) = target else {
+            return Ok(None);
+        };
+        let texts = [&path.label_selector, &path.field_selector];
+        let bytes = texts
+            .iter()
+            .map(|text| text.as_ref().map_or(0, String::len));
+        let bytes: usize = bytes.sum();
+        if bytes <= SELECTOR || self.is_exempt(identity) {
+            return Ok(None);
+        }
+        let mut hold = self.selectors.hold(holder(identity));
+        hold.grow(bytes * VALUE)?;
+        Ok(Some(hold))
+    }
+
+    /// A place for an answer to be compressed; none are left if it fails, and it is sent as
+    /// it is.
+    pub fn pack(&self, identity: &Identity) -> Option<Hold> {
+        self.packed.enter(holder(identity)).ok()
+    }
+
+    /// Room for the URL and the headers of a request, where these are long.
+    ///
+    /// # Errors
+    /// 429 while the caller's other requests take all of its share.
+    pub async fn head(&self, identity: &Identity, parts: &Parts) -> Result<Slot, Failure> {
+        let Some(bytes) = long_head(parts) else {
+            return Ok(None);
+        };
+        let mut room = self.room(identity, &self.work);
+        room.reach(bytes).await?;
+        Ok(room.hold)
+    }
+
+    /// The same while it is not known who asks.
+    ///
+    /// # Errors
+    /// 429 while other requests from there take all of its share.
+    pub fn head_from(&self, source: &str, parts: &Parts) -> Result<Slot, Failure> {
+        let Some(bytes) = long_head(parts) else {
+            return Ok(None);
+        };
+        let mut hold = self.heads.hold(source);
+        hold.grow(bytes)?;
+        Ok(Some(hold))
     }
 
     /// Whether the caller takes no places for watches: an administrator, or one of the
@@ -361,6 +440,14 @@ impl Room {
     }
 }
 
+/// What URL and headers of a request take, if that is much.
+fn long_head(parts: &Parts) -> Option<usize> {
+    let headers = parts.headers.iter();
+    let headers: usize = headers.map(|(_, value)| value.len()).sum();
+    let url = parts.uri.path_and_query().map_or(0, |it| it.as_str().len());
+    Some(url * COPIES + headers).filter(|bytes| *bytes > HEAD)
+}
+
 fn exempt(identity: &Identity) -> bool {
     let mut groups = identity.groups.iter();
     groups.any(|group| group == "system:masters")
@@ -441,6 +528,66 @@ mod tests {
         drop(first);
         limits.enter(&a, Need::Read).unwrap();
         assert!(limits.reads.is_unused());
+    }
+
+    fn head(url: usize, header: usize) -> Parts {
+        let path = format!("/{}", "a".repeat(url - 1));
+        let request = http::Request::get(path).header("accept", "a".repeat(header));
+        request.body(()).unwrap().into_parts().0
+    }
+
+    /// A URL is kept several times over while a request is carried out.
+    #[tokio::test]
+    async fn long_urls_count_as_what_they_take() {
+        let limits = Limits::new(400, 200, "s");
+        let (a, long) = (user("a", "g"), head(60_000, 10));
+        assert!(limits.head(&a, &head(400, 400)).await.unwrap().is_none());
+        let mut held = Vec::new();
+        while let Ok(hold) = limits.head(&a, &long).await {
+            held.push(hold.unwrap());
+        }
+        // Half of the room for bodies.
+        let half = |room: usize, each: usize| (room / each).div_ceil(2);
+        let each = 60_000 * COPIES + 10;
+        assert_eq!(held.len(), half(WORK, each));
+        limits.head(&user("b", "g"), &long).await.unwrap();
+        let free = limits.head(&user("m", "system:masters"), &long).await;
+        assert!(free.unwrap().is_none());
+        drop(held);
+        assert!(limits.work.is_unused());
+        // While nobody knows whose they are, by where they come from.
+        let held = std::iter::from_fn(|| limits.head_from("1.2.3.4", &long).ok());
+        let held: Vec<Slot> = held.collect();
+        assert_eq!(held.len(), half(HEADS, each));
+        limits.head_from("1.2.3.5", &long).unwrap();
+        assert!(
+            limits
+                .head_from("1.2.3.4", &head(400, 400))
+                .unwrap()
+                .is_none()
+        );
+    }
+
+    #[test]
+    fn long_selectors_of_watches_have_a_room() {
+        let limits = Limits::new(400, 200, "s");
+        let watch = |length: usize| {
+            let query = [
+                ("watch", "1".to_owned()),
+                ("labelSelector", "a".repeat(length)),
+            ];
+            let query = query.map(|(key, value)| (key.to_owned(), value));
+            Target::parse(&http::Method::GET, "/apis/g/v/r", &query)
+        };
+        let a = user("a", "g");
+        assert!(limits.selectors(&a, &watch(SELECTOR)).unwrap().is_none());
+        let held = std::iter::from_fn(|| limits.selectors(&a, &watch(50_000)).ok());
+        let held: Vec<Slot> = held.collect();
+        let each = 50_000 * VALUE;
+        assert_eq!(held.len(), (SELECTORS / each).div_ceil(2));
+        limits.selectors(&user("b", "g"), &watch(50_000)).unwrap();
+        drop(held);
+        assert!(limits.selectors.is_unused());
     }
 
     /// R9.2.

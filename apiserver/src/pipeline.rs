@@ -31,6 +31,7 @@ use tracing::{Instrument, Span};
 
 use crate::authn::{Authenticator, Caller, Identity, Peer, Rejected, Via};
 use crate::authz::{self, Authorized, Authorizer, Permit, verb};
+use crate::buckets::block;
 use crate::decode;
 use crate::documents::Documents;
 use crate::health::{self, Check, Outcome};
@@ -51,7 +52,7 @@ use crate::subresource::kubeconfig::Minter;
 use crate::subresource::migrate::Chooser;
 use crate::subresource::{join_token, kubeconfig, migrate, scale, status};
 use crate::taking;
-use crate::target::{Target, Verb, parse_query};
+use crate::target::{PARAMETERS, Target, Verb, parse_query};
 use crate::{audit, options};
 
 /// The deadline of a watch: never reached, since a watch ends by its own timeout.
@@ -111,7 +112,7 @@ where
     let mut call = Call {
         context: &context,
         target: &target,
-        query,
+        query: query.into(),
         caller: None,
         labels: &labels,
         client: &client,
@@ -119,10 +120,12 @@ where
         warnings: respond::Warnings::default(),
         annotations: audit::Annotations::default(),
         trail: audit::Trail::default(),
+        proxied,
         began,
         audit_id: &audit_id,
         open: None,
         place: Held::default(),
+        placed: false,
         left: context.audit.is_none(),
     };
 
@@ -148,7 +151,8 @@ where
     let place = std::mem::take(&mut call.place);
     let streams = labels.is_watch() && response.status() == StatusCode::OK;
     // What is not made while it is sent, and is of this answer alone.
-    let bytes = match parts.method == Method::HEAD || matches!(target, Target::NonResource { .. }) {
+    let shared = response.extensions_mut().remove::<Shared>().is_some();
+    let bytes = match shared || parts.method == Method::HEAD {
         true => 0,
         false => response.body().size_hint().lower() as usize,
     };
@@ -165,13 +169,20 @@ where
             false => taking::Kind::Whole,
         },
         holder: identity.as_deref().map_or("", limits::holder).into(),
+        placed: call.placed,
     });
     let response = trail.answered(response).await;
     // An event must not wait in a compressor for more of them.
-    let mut response = if streams {
-        response.map(|body| until_ended(body, &open))
-    } else {
-        respond::compress(&parts.headers, response).await
+    let packed = match &identity {
+        Some(who) if !streams && respond::is_compressed(&parts.headers, &response) => {
+            context.limits.pack(who)
+        }
+        _ => None,
+    };
+    let mut response = match &packed {
+        _ if streams => response.map(|body| until_ended(body, &open)),
+        Some(_) => respond::compress(&parts.headers, response).await,
+        None => response,
     };
 
     common_headers(response.headers_mut(), &audit_id);
@@ -193,23 +204,29 @@ where
     spans::answered(&span, &response);
     let watching = streams.then(|| (context.metrics.watching(&labels), open));
     // Of a watch the spans end here.
-    let held = match streams || span.is_disabled() {
+    let held = match streams || (span.is_disabled() && packed.is_none()) {
         true => place,
-        false => Held::new((place, serialize, span)),
+        false => Held::new((place, packed, serialize, span)),
     };
     Ok(response.map(|body| Body::new(ResponseBody::new(body, watching, held))))
 }
+
+/// Marks an answer whose bytes are everybody's.
+#[derive(Clone, Copy)]
+struct Shared;
 
 /// One request on its way.
 struct Call<'a> {
     context: &'a Context,
     target: &'a Target,
-    query: Vec<(String, String)>,
+    query: Arc<[(String, String)]>,
     caller: Option<Caller>,
     warnings: respond::Warnings,
     /// What admission says for the audit line.
     annotations: audit::Annotations,
     trail: audit::Trail,
+    /// It came over a connection of the front proxy.
+    proxied: bool,
     began: Instant,
     audit_id: &'a str,
     labels: &'a RequestLabels,
@@ -219,8 +236,11 @@ struct Call<'a> {
     span: Span,
     /// The place of a watch, held until its stream ends.
     open: Slot,
-    /// That of any other request, held until its answer was taken.
+    /// That of any other request, held until its answer was taken; of a watch what its
+    /// selectors take.
     place: Held,
+    /// Whether it has taken a place, or needs none.
+    placed: bool,
     /// Whether it leaves a line without an answer.
     left: bool,
 }
@@ -246,7 +266,7 @@ impl Call<'_> {
         B: http_body::Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let caller = match self.authenticate(peer, &mut parts.headers).await {
+        let caller = match self.authenticate(peer, parts).await {
             Ok(caller) => caller,
             Err(failure) => {
                 self.begin(peer, parts, None);
@@ -277,7 +297,14 @@ impl Call<'_> {
     {
         self.trail.received().await?;
         refuse_impersonation(&caller, &parts.headers)?;
+        if self.query.len() > PARAMETERS {
+            return Err(Failure::BadRequest(format!(
+                "the query has more than {PARAMETERS} parameters"
+            )));
+        }
         parts.headers = needed(&parts.headers);
+        // Until the answer begins.
+        let _head = self.context.limits.head(&caller.identity, parts).await?;
         let due = self.due();
         let authorized = self.authorize(caller.identity.clone());
         let authorized = authorized.instrument(spans::step("authorization"));
@@ -289,6 +316,7 @@ impl Call<'_> {
                 if !health::is_check(path) {
                     let identity = authorized.identity();
                     self.place = Held::new(self.context.limits.enter(identity, Need::Read)?);
+                    self.placed = true;
                 }
                 self.document(path, parts)
             }
@@ -331,11 +359,15 @@ impl Call<'_> {
         self.trail = audit::Trail::begin(auditor, seen, who, &self.annotations);
     }
 
-    async fn authenticate(
-        &mut self,
-        peer: &Peer,
-        headers: &mut HeaderMap,
-    ) -> Result<Caller, Failure> {
+    async fn authenticate(&mut self, peer: &Peer, parts: &mut Parts) -> Result<Caller, Failure> {
+        let _head = match peer.source().filter(|_| !self.proxied) {
+            Some(source) => {
+                let source = block(source).to_string();
+                self.context.limits.head_from(&source, parts)?
+            }
+            None => None,
+        };
+        let headers = &mut parts.headers;
         let asked = self.context.authenticator.authenticate(peer, headers);
         let Ok(answered) = tokio::time::timeout_at(self.due(), asked).await else {
             // Its token was not valid as far as anybody knows: whoever wants to be counted
@@ -398,6 +430,9 @@ impl Call<'_> {
         let carried_out = async {
             if verb == Verb::Watch {
                 self.open = self.context.limits.watch(identity)?;
+                let selectors = self.context.limits.selectors(identity, self.target)?;
+                self.place = Held::new(selectors);
+                self.placed = true;
             }
             work.negotiate(&parts.headers, &body)?;
             // The body first: who sends it slowly waits for itself alone.
@@ -408,6 +443,7 @@ impl Call<'_> {
             let place = Held::new((place, self.context.metrics.enter(verb)));
             if verb != Verb::Watch {
                 self.place = place.clone();
+                self.placed = true;
             }
             self.context.store_guard.ready()?;
             let registry = self.context.registry.load_full();
@@ -506,7 +542,13 @@ impl Call<'_> {
         let checks = match endpoint {
             "readyz" => self.context.ready_checks(),
             "livez" | "healthz" => vec![Check::of("ping", true, "")],
-            _ => return self.context.documents.answer(path, &self.query, headers),
+            _ => {
+                let answer = self.context.documents.answer(path, &self.query, headers)?;
+                return Some(answer.map(|mut answer| {
+                    answer.extensions_mut().insert(Shared);
+                    answer
+                }));
+            }
         };
         let known = self
             .caller

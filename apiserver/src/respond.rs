@@ -442,7 +442,7 @@ pub async fn compress(request: &HeaderMap, response: Response<Body>) -> Response
     let Some(accepted) = request.get(header::ACCEPT_ENCODING).cloned() else {
         return response;
     };
-    if size(&response).is_none_or(|size| size <= COMPRESS_ABOVE) {
+    if !is_compressed(request, &response) {
         return response;
     }
     let layer = CompressionLayer::new()
@@ -467,6 +467,12 @@ pub async fn compress(request: &HeaderMap, response: Response<Body>) -> Response
         Ok(response) => response.map(Body::new),
         Err(never) => match never {},
     }
+}
+
+/// Whether the answer is large enough to be compressed, and its client may take it so.
+pub fn is_compressed(request: &HeaderMap, response: &Response<Body>) -> bool {
+    request.contains_key(header::ACCEPT_ENCODING)
+        && size(response).is_some_and(|size| size > COMPRESS_ABOVE)
 }
 
 /// The length of a body, or about that, if it is known.

@@ -15,6 +15,8 @@ use tokio::sync::Semaphore;
 
 /// All the time that one question may take.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Reviews of tokens under way.
+pub(crate) const AT_ONCE: usize = 50;
 const FIRST_DELAY: Duration = Duration::from_millis(500);
 const TRIES: u32 = 5;
 
@@ -27,7 +29,7 @@ pub trait Question {
 
 impl Question for TokenReview {
     fn under_way() -> &'static Semaphore {
-        static UNDER_WAY: Semaphore = Semaphore::const_new(50);
+        static UNDER_WAY: Semaphore = Semaphore::const_new(AT_ONCE);
         &UNDER_WAY
     }
 }

@@ -17,7 +17,8 @@ use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
+use http::Response;
 use http_body::{Frame, SizeHint};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -27,6 +28,7 @@ use storage::Store;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConnection;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -53,7 +55,7 @@ use crate::store_guard::StoreGuard;
 use crate::subresource::join_token::JoinTokens;
 use crate::subresource::kubeconfig::Minter;
 use crate::subresource::migrate::Chooser;
-use crate::taking::{Taken, Unread};
+use crate::taking::{About, Taken, Taking, Unread};
 use crate::tls::{self, Serving};
 
 /// How long a connection may be of no use.
@@ -108,6 +110,13 @@ pub(crate) const SEND_BUFFER: [usize; 2] = [64 * 1024, 16 * 1024];
 const HEADER_BYTES: [u32; 2] = [256 * 1024, 64 * 1024];
 /// Streams of one connection that is not the front proxy's.
 const STREAMS: u32 = 100;
+/// Answers on connections other than the front proxy's for which no place is held: refusals,
+/// and those about health. Beyond them an answer is its headers alone, with which a stream ends.
+pub(crate) const UNPLACED: usize = 4_096;
+/// Bytes that TLS keeps for a client that does not read.
+pub(crate) const TLS_BUFFER: usize = 32 * 1024;
+/// Connections of those who presented more certificates than are looked at, which TLS keeps.
+pub(crate) const EXCESSIVE: usize = 64;
 
 /// Why the server could not start.
 #[derive(Debug, thiserror::Error)]
@@ -156,6 +165,10 @@ struct Door {
     /// Connections after that, by source; those of the front proxy, which are everybody's,
     /// are not counted.
     connections: Pool,
+    /// Connections with more certificates than are looked at, by source.
+    excessive: Pool,
+    /// Answers for which no place is held, by source.
+    unplaced: Pool,
     /// Answers that their clients have not taken.
     unread: Unread,
 }
@@ -184,6 +197,8 @@ pub async fn start(args: &Args, client: kube::Client, clock: Clock) -> Result<Ru
         streams: args.http2_max_streams_per_connection,
         handshakes: Pool::places(args.max_connections / 4).renewing(),
         connections: Pool::places(args.max_connections),
+        excessive: Pool::places(EXCESSIVE),
+        unplaced: Pool::places(UNPLACED),
         unread: Unread::new(live.clone()),
     };
 
@@ -435,7 +450,8 @@ async fn serve(
     let _ = socket.set_nodelay(true);
     let handshake = async {
         door.serving.installed().await;
-        door.acceptor.accept(socket).await
+        let bounded = |tls: &mut ServerConnection| tls.set_buffer_limit(Some(TLS_BUFFER));
+        door.acceptor.accept_with(socket, bounded).await
     };
     let handshake = tokio::time::timeout(door.deadlines.handshake, handshake);
     let displaced = place.ended();
@@ -465,6 +481,15 @@ async fn serve(
         Some(place)
     };
     let shared = place.is_none();
+    let from = block(source).to_string();
+    let _excessive = match peer.is_excessive() {
+        false => None,
+        true => match door.excessive.enter(&from) {
+            Ok(place) => Some(place),
+            Err(_) => return context.metrics.connection_refused(),
+        },
+    };
+    let unplaced = (!shared).then(|| (door.unplaced.clone(), from));
     let displaced = place.as_ref().map(Hold::ended).unwrap_or_default();
     let activity = Activity::new();
     let asked = activity.clone();
@@ -473,17 +498,8 @@ async fn serve(
     let (authenticator, of) = (context.authenticator.clone(), peer.clone());
     let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
         let busy = asked.begin();
-        let answer = pipeline::handle(context.clone(), peer.clone(), request);
-        let answers = answers.clone();
-        async move {
-            let mut response = answer.await.map_err(|never: Infallible| never)?;
-            // Busy until the last frame of the answer was taken.
-            let about = response.extensions_mut().remove().unwrap_or_default();
-            Ok::<_, Infallible>(response.map(|body| Asked {
-                body: answers.take(body, about),
-                _busy: busy,
-            }))
-        }
+        let answer = Box::pin(pipeline::handle(context.clone(), peer.clone(), request));
+        answered(answer, busy, answers.clone(), unplaced.clone())
     });
     let builder = builder(shared, door.streams, door.deadlines);
     let mut connection =
@@ -527,6 +543,33 @@ async fn serve(
     if let Ok(ended) = tokio::time::timeout(GRACE, connection).await {
         log_end(ended);
     }
+}
+
+/// A request on its way. What it takes goes when its answer begins, and not when that ends.
+type Handling = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+/// An answer as it is handed to the connection. `unplaced`: where one is counted for which no
+/// place is held, and by whom it is asked for.
+async fn answered(
+    answer: Handling,
+    busy: Busy,
+    answers: Taking,
+    unplaced: Option<(Pool, String)>,
+) -> Result<Response<Asked>, Infallible> {
+    let mut response = answer.await?;
+    let about: About = response.extensions_mut().remove().unwrap_or_default();
+    let place = unplaced.filter(|_| !about.placed);
+    let place = place.map(|(pool, source)| pool.enter(&source)).transpose();
+    let place = place.unwrap_or_else(|_| {
+        *response.body_mut() = Body::empty();
+        None
+    });
+    // Busy until the last frame of the answer was taken.
+    Ok(response.map(|body| Asked {
+        body: answers.take(body, about),
+        _busy: busy,
+        _place: place,
+    }))
 }
 
 /// Whether anything is asked on a connection.
@@ -594,6 +637,8 @@ impl Activity {
 struct Asked {
     body: Taken,
     _busy: Busy,
+    /// Of an answer for which no other is held.
+    _place: Option<Hold>,
 }
 
 impl http_body::Body for Asked {

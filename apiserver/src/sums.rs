@@ -8,14 +8,28 @@ use storage::{RING_BYTES, sqlite};
 use crate::args::Args;
 use crate::policy::{call, cel, resource_quota, source, values};
 use crate::subresource::join_token::talk;
-use crate::{audit, authn, authz, cache, limits, live, namespaces, object, server};
+use crate::{
+    audit, authn, authz, cache, limits, live, namespaces, object, pipeline, reviews, server,
+};
 
 /// An answer that is remembered, with its reason.
 const TOLD: usize = 1024;
 const MIB: usize = 1024 * 1024;
+/// The largest message of a handshake, which holds all certificates that a client presents.
+const TLS_MESSAGE: usize = 64 * 1024;
 
 /// Code, stacks of threads, documents: about 50 MiB are resident without objects ([benchmarks](../../docs/src/reference/benchmarks.md)).
 const PROCESS: usize = 64 * MIB;
+
+/// What an answer takes that waits for its client, beside its body: the stream, its headers.
+const WAITING: usize = 4 * 1024;
+/// What the tables of a connection take in TLS, with a record that comes.
+const TLS_RECORD: usize = 16 * 1024;
+
+/// What a request takes on its way, which this function carries out.
+fn under_way<A, B, C, F>(_: fn(A, B, C) -> F) -> usize {
+    size_of::<F>()
+}
 
 /// What each bound allows, in bytes, with the flags that the chart gives.
 fn parts(args: &Args) -> Vec<(&'static str, usize)> {
@@ -24,6 +38,17 @@ fn parts(args: &Args) -> Vec<(&'static str, usize)> {
     let answers = args.max_requests_inflight + args.max_mutating_requests_inflight;
     let streams = answers + limits::WATCHES;
     let others_window = server::OTHERS_WINDOW as usize;
+    // Those with places, and those that wait: for a revision, a body, an answer about rights
+    // or about a token.
+    let requests = answers
+        + args.max_requests_inflight
+        + limits::BODIES
+        + limits::QUESTIONS
+        + authn::WAITING
+        + authn::LANE
+        + authn::LANE_WAITING
+        + reviews::AT_ONCE;
+    let request = under_way(pipeline::handle::<hyper::body::Incoming>) + limits::HEAD;
     vec![
         ("objects", args.max_bytes as usize),
         ("bodies", limits::WORK),
@@ -36,6 +61,19 @@ fn parts(args: &Args) -> Vec<(&'static str, usize)> {
         ("events for watchers", cache::MAX_BYTES),
         ("frames of watches", cache::frames::MAX_BYTES),
         ("handed to HTTP/2", streams * server::SEND_BUFFER[0]),
+        ("requests under way", requests * request),
+        ("long requests of nobody yet", limits::HEADS),
+        (
+            "selectors of watches",
+            limits::SELECTORS + limits::WATCHES * limits::SELECTOR * limits::VALUE,
+        ),
+        ("answers without a place", server::UNPLACED * WAITING),
+        ("compressed answers", limits::PACKED * limits::PACKING),
+        (
+            "TLS",
+            args.max_connections * (server::TLS_BUFFER + TLS_RECORD + authn::MAX_CHAIN_BYTES)
+                + server::EXCESSIVE * TLS_MESSAGE,
+        ),
         ("sent ahead", args.max_connections * others_window),
         (
             "sent ahead by the front proxy",

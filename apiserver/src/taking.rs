@@ -53,6 +53,8 @@ pub struct About {
     pub bytes: usize,
     /// What it keeps alive beside these.
     pub kept: Kept,
+    /// Whether a place is held for it, so that there are no more such answers than places.
+    pub placed: bool,
 }
 
 /// Whether an answer has an end.

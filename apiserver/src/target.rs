@@ -81,8 +81,8 @@ pub struct ResourcePath {
     /// The raw selectors of a list, watch or deletecollection.
     pub field_selector: Option<String>,
     pub label_selector: Option<String>,
-    /// Path segments after the subresource; anything here is unknown to us.
-    pub rest: Vec<String>,
+    /// What is in the path after the subresource; anything here is unknown to us.
+    pub rest: String,
 }
 
 impl ResourcePath {
@@ -100,12 +100,12 @@ impl Target {
             path: path.clone(),
             verb: method.as_str().to_ascii_lowercase(),
         };
-        let mut parts = path.trim_matches('/').split('/').map(str::to_owned);
+        let mut parts = path.trim_matches('/').split('/');
         let (Some(root), Some(group), Some(version)) = (parts.next(), parts.next(), parts.next())
         else {
             return non_resource();
         };
-        let mut rest: Vec<String> = parts.collect();
+        let mut rest: Vec<&str> = parts.collect();
         if root != "apis" || rest.is_empty() {
             return non_resource();
         }
@@ -117,15 +117,15 @@ impl Target {
 
         let mut namespace = None;
         if rest[0] == "namespaces" && rest.len() > 1 {
-            namespace = Some(rest[1].clone());
+            namespace = Some(rest[1].to_owned());
             if rest.len() > 2 && rest[2] != "status" && rest[2] != "finalize" {
                 rest.drain(..2);
             }
         }
         let mut rest = rest.into_iter();
-        let plural = rest.next().unwrap_or_default();
-        let name = rest.next();
-        let subresource = rest.next();
+        let plural = rest.next().unwrap_or_default().to_owned();
+        let name = rest.next().map(str::to_owned);
+        let subresource = rest.next().map(str::to_owned);
         let mut verb = Verb::of(method);
         let (mut field_selector, mut label_selector) = (None, None);
         if name.is_none() && matches!(verb, Verb::Get | Verb::Delete) {
@@ -139,8 +139,8 @@ impl Target {
         }
         Target::Resource(ResourcePath {
             verb,
-            group,
-            version,
+            group: group.to_owned(),
+            version: version.to_owned(),
             namespace,
             plural,
             name,
@@ -148,17 +148,22 @@ impl Target {
             subresource,
             field_selector,
             label_selector,
-            rest: rest.collect(),
+            rest: rest.collect::<Vec<_>>().join("/"),
         })
     }
 }
 
+/// Parameters of a query. Each is a pair of texts, which take 25 times as much as the two
+/// bytes that it can be written with.
+pub const PARAMETERS: usize = 100;
+
 /// Splits a raw query string into decoded pairs, in order. A pair without `=` has an
-/// empty value.
+/// empty value. Of more than [`PARAMETERS`] there is one too many.
 pub fn parse_query(raw: Option<&str>) -> Vec<(String, String)> {
     raw.unwrap_or_default()
         .split('&')
         .filter(|pair| !pair.is_empty())
+        .take(PARAMETERS + 1)
         .map(|pair| {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             (percent_decode(key, true), percent_decode(value, true))
@@ -253,7 +258,7 @@ mod tests {
                 r.name.unwrap_or_default(),
                 r.selected_name.unwrap_or_default(),
                 r.subresource.unwrap_or_default(),
-                r.rest.join("/")
+                r.rest
             ),
         }
     }
@@ -404,5 +409,7 @@ mod tests {
             .map(|(k, v)| (k.to_owned(), v.to_owned()))
         );
         assert!(parse_query(None).is_empty());
+        let many = "a&".repeat(30_000);
+        assert_eq!(parse_query(Some(&many)).len(), PARAMETERS + 1);
     }
 }

@@ -497,3 +497,62 @@ async fn a_request_ends_with_its_deadline_whatever_it_waits_for() {
     let (code, _, took) = timed(None, WRITABLE).await;
     assert_eq!((code, took), (500, 10));
 }
+
+/// However long what was asked is, and whoever asked: what is said of it is short, and what
+/// there is of a query is bounded.
+#[tokio::test]
+async fn refusals_are_short_and_queries_too() {
+    let context = context(deny);
+    let long = "&".repeat(60_000);
+    let below = format!(
+        "/apis/{}/v1/{}/{}",
+        "g".repeat(9_000),
+        "r".repeat(9_000),
+        "n".repeat(9_000)
+    );
+    for path in [format!("/{long}"), below] {
+        let (code, _, text) = answer(&context, request("GET", &path)).await;
+        assert_eq!(code, 403);
+        assert!(text.len() < 12 * 1024, "{}", text.len());
+    }
+    let context = self::context(allow);
+    let path = |parameters: usize| format!("/version?{}", "a&".repeat(parameters));
+    assert_eq!(code(&context, "GET", &path(100)).await, 200);
+    let (code, _, text) = answer(&context, request("GET", &path(101))).await;
+    assert_eq!(code, 400);
+    assert!(
+        text.contains("the query has more than 100 parameters"),
+        "{text}"
+    );
+}
+
+/// An answer that is large is compressed while there are places for that, and else sent as it
+/// is.
+#[tokio::test]
+async fn answers_are_compressed_while_there_is_room() {
+    let context = context(allow);
+    let asked = || {
+        let mut asked = request("GET", "/openapi/v2");
+        let gzip = HeaderValue::from_static("gzip");
+        asked.headers_mut().insert(header::ACCEPT_ENCODING, gzip);
+        asked
+    };
+    let encoding = async |context: &Arc<Context>| {
+        let answer = handle(context.clone(), Arc::default(), asked()).await;
+        let answer = answer.unwrap();
+        assert_eq!(answer.status(), 200);
+        answer.headers().get(header::CONTENT_ENCODING).cloned()
+    };
+    assert_eq!(encoding(&context).await.unwrap(), "gzip");
+    let who = Identity {
+        user: "system:anonymous".to_owned(),
+        uid: None,
+        groups: Vec::new(),
+        extra: Default::default(),
+    };
+    let held: Vec<_> = std::iter::from_fn(|| context.limits.pack(&who)).collect();
+    assert!(!held.is_empty());
+    assert_eq!(encoding(&context).await, None);
+    drop(held);
+    assert_eq!(encoding(&context).await.unwrap(), "gzip");
+}

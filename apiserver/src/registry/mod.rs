@@ -99,7 +99,7 @@ pub struct Request {
     /// Those that say what is sent and what is wanted.
     pub headers: HeaderMap,
     /// Decoded pairs, in order.
-    pub query: Vec<(String, String)>,
+    pub query: Arc<[(String, String)]>,
     /// The whole body, within the limit.
     pub body: Bytes,
     /// The path of the URL.

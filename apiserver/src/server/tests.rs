@@ -38,6 +38,7 @@ fn a_connection_is_busy_until_its_last_answer_was_taken() {
     assert_eq!(activity.0.lock().open, 1);
     let before = activity.0.lock().since;
     drop(Asked {
+        _place: None,
         body: Unread::new(Live::default())
             .connection()
             .take(axum::body::Body::empty(), Default::default()),
@@ -105,19 +106,34 @@ impl Cluster {
         deadlines: Deadlines,
         connections: Pool,
     ) -> (SocketAddr, Arc<Context>, CancellationToken) {
+        self.behind(|door| {
+            door.deadlines = deadlines;
+            door.connections = connections;
+        })
+        .await
+    }
+
+    /// With what connections go through changed.
+    async fn behind(
+        &self,
+        change: impl FnOnce(&mut Door),
+    ) -> (SocketAddr, Arc<Context>, CancellationToken) {
         let context = context(allow);
         let serving = Arc::new(Serving::default());
         let pair = signed(&self.serving, "server", Usage::Server);
         serving.install(&pair).unwrap();
-        let door = Door {
+        let mut door = Door {
             acceptor: TlsAcceptor::from(tls::config(serving.clone()).unwrap()),
             serving,
-            deadlines,
+            deadlines: DEADLINES,
             streams: 1_000,
             handshakes: Pool::places(100).renewing(),
-            connections,
+            connections: Pool::places(100),
+            excessive: Pool::places(EXCESSIVE),
+            unplaced: Pool::places(UNPLACED),
             unread: Unread::new(Live::default()),
         };
+        change(&mut door);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let drain = CancellationToken::new();
@@ -156,7 +172,7 @@ impl Cluster {
         config.alpn_protocols = vec![b"h2".to_vec()];
         let name = ServerName::try_from("server").unwrap();
         let connector = TlsConnector::from(Arc::new(config));
-        let mut wire = Wire(connector.connect(name, socket).await?);
+        let mut wire = Wire(connector.connect(name, socket).await?, 0);
         let mut hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
         hello.extend(frame(SETTINGS, 0, 0, &[]));
         wire.0.write_all(&hello).await?;
@@ -196,8 +212,8 @@ fn get(more: &[(&str, &str)]) -> Vec<u8> {
     block
 }
 
-/// HTTP/2 as it goes over the line.
-struct Wire(TlsStream<TcpStream>);
+/// HTTP/2 as it goes over the line, and the flags of the last frame that came.
+struct Wire(TlsStream<TcpStream>, u8);
 
 impl Wire {
     /// The next frame: what it is, of which stream, and what it says.
@@ -212,6 +228,7 @@ impl Wire {
         };
         let mut payload = vec![0; number(&head[..3]) as usize];
         self.0.read_exact(&mut payload).await.ok()?;
+        self.1 = head[4];
         Some((head[3], number(&head[5..]), payload))
     }
 
@@ -377,4 +394,47 @@ async fn goes_on(wire: &mut Wire, stream: u32, answered: bool) {
             _ => {}
         }
     }
+}
+
+/// Who takes no answers has a few of them counted, byte by byte; all others are headers alone,
+/// with which their streams end.
+#[tokio::test]
+async fn answers_that_hold_no_place_are_few_for_each_source() {
+    const END_STREAM: u8 = 1;
+    let cluster = Cluster::new();
+    let (live, unplaced) = (Live::default(), Pool::places(40));
+    let (of, places) = (live.clone(), unplaced.clone());
+    let (address, _context, _drain) = cluster
+        .behind(|door| {
+            door.unread = Unread::new(of);
+            door.unplaced = places;
+        })
+        .await;
+    let mut wire = cluster.connect(address, None).await;
+    // Bodies have no room.
+    let mut frames = frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]);
+    let stream = |n: u32| 2 * n + 1;
+    frames.extend((0..40).flat_map(|n| frame(HEADERS, WHOLE, stream(n), &get(&[]))));
+    wire.send(&frames).await;
+    let mut open = Vec::new();
+    for _ in 0..40 {
+        let (_, of, _) = wire.until(&[HEADERS]).await.unwrap();
+        if wire.1 & END_STREAM == 0 {
+            open.push(of);
+        }
+    }
+    assert_eq!(open.len(), 16, "{open:?}");
+    let each = live.used() / open.len();
+    assert!(each > 1 && live.used() == each * open.len(), "{each}");
+    for stream in open {
+        wire.send(&frame(WINDOW_UPDATE, 0, stream, &[0, 0, 16, 0]))
+            .await;
+    }
+    while !unplaced.is_unused() || live.used() > 0 {
+        wire.next().await.unwrap();
+    }
+    wire.send(&frame(HEADERS, WHOLE, stream(40), &get(&[])))
+        .await;
+    wire.until(&[HEADERS]).await.unwrap();
+    assert_eq!(wire.1 & END_STREAM, 0);
 }

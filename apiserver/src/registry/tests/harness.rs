@@ -164,7 +164,7 @@ impl Call {
     pub fn request(&self) -> Request {
         Request {
             headers: self.headers.clone(),
-            query: self.query.clone(),
+            query: self.query.as_slice().into(),
             body: self.body.clone(),
             path: String::new(),
             deadline: match self.late {

@@ -7,7 +7,7 @@ use crate::respond::Warnings;
 pub(super) fn request(body: &str, query: &str) -> Request {
     Request {
         headers: Default::default(),
-        query: crate::target::parse_query(Some(query)),
+        query: crate::target::parse_query(Some(query)).into(),
         body: body.to_owned().into(),
         path: String::new(),
         deadline: tokio::time::Instant::now() + Duration::from_secs(30),

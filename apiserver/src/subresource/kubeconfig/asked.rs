@@ -87,6 +87,7 @@ impl Asked {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::time::Duration;
 
     use serde_json::json;
@@ -102,7 +103,7 @@ mod tests {
     fn asked(body: &Value) -> (Result<Asked, String>, Vec<String>) {
         let request = Request {
             headers: Default::default(),
-            query: Vec::new(),
+            query: Arc::default(),
             body: body.to_string().into(),
             path: String::new(),
             deadline: tokio::time::Instant::now() + Duration::from_secs(30),
