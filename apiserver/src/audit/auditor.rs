@@ -17,8 +17,8 @@ use super::{backend, queue};
 use crate::args::audit::{Args, Batch, Truncate};
 use crate::authn::Identity;
 use crate::authz::Attributes;
+use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::registry::Clock;
 
 /// Bytes of a batch where nothing else is said.
 const BATCH: usize = 10 * 1024 * 1024;

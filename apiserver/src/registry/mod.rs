@@ -35,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use crate::audit::Annotations;
 use crate::authz::Authorizer;
 use crate::cache::Cache;
+use crate::clock::Clock;
 use crate::limits::Limits;
 use crate::namespaces::Namespaces;
 use crate::options::Query;
@@ -44,28 +45,6 @@ use crate::quota::Quota;
 use crate::registry::write::Reader;
 use crate::respond::Warnings;
 use crate::status::Failure;
-
-/// The time, passed in so that tests can set it.
-#[derive(Clone)]
-pub struct Clock(Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>);
-
-impl Clock {
-    /// A clock that asks `now`.
-    pub fn new(now: impl Fn() -> jiff::Timestamp + Send + Sync + 'static) -> Self {
-        Self(Arc::new(now))
-    }
-
-    /// The time.
-    pub fn now(&self) -> jiff::Timestamp {
-        (self.0)()
-    }
-}
-
-impl std::fmt::Debug for Clock {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.write_str("Clock")
-    }
-}
 
 /// What the verbs work with. Clones share it.
 #[derive(Clone)]
