@@ -17,8 +17,8 @@ use crate::namespaces::State;
 use crate::object::{self, meta, set_meta};
 use crate::registry::Registry;
 use crate::registry::ownership::Author;
-use crate::respond::Warnings;
 use crate::status::{Cause, Failure, Subject};
+use crate::warnings::Warnings;
 
 /// Metadata that only the server sets.
 const SERVER_OWNED: [&str; 5] = [

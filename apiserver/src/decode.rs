@@ -13,8 +13,8 @@ use http::{HeaderMap, header};
 use serde_json::Value;
 
 use crate::options::FieldValidation;
-use crate::respond::Warnings;
 use crate::status::Failure;
+use crate::warnings::Warnings;
 use crate::{limits, protobuf};
 
 /// The media types in a 415 for an object's body (R4.4).

@@ -55,3 +55,4 @@ pub mod taking;
 pub mod target;
 pub mod tls;
 pub mod trust;
+pub mod warnings;

@@ -52,6 +52,7 @@ use crate::subresource::migrate::Chooser;
 use crate::subresource::{join_token, kubeconfig, migrate, scale, status};
 use crate::taking;
 use crate::target::{Target, Verb, parse_query};
+use crate::warnings::Warnings;
 use crate::{audit, options};
 
 /// The deadline of a watch: never reached, since a watch ends by its own timeout.
@@ -116,7 +117,7 @@ where
         labels: &labels,
         client: &client,
         span: span.clone(),
-        warnings: respond::Warnings::default(),
+        warnings: Warnings::default(),
         annotations: audit::Annotations::default(),
         trail: audit::Trail::default(),
         began,
@@ -206,7 +207,7 @@ struct Call<'a> {
     target: &'a Target,
     query: Vec<(String, String)>,
     caller: Option<Caller>,
-    warnings: respond::Warnings,
+    warnings: Warnings,
     /// What admission says for the audit line.
     annotations: audit::Annotations,
     trail: audit::Trail,

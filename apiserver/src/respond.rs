@@ -1,17 +1,15 @@
-//! Answers: objects, lists, Tables, metadata only, warnings and compression.
+//! Answers: objects, lists, Tables, metadata only, and compression.
 
 use std::sync::Arc;
 
 use apiservice::Resource;
 use apiservice::resource::Column;
-use apiservice::told;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body::Body as _;
 use jiff::Timestamp;
-use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tower::{Layer, ServiceExt};
 use tower_http::CompressionLevel;
@@ -29,60 +27,6 @@ use crate::table;
 const COMPRESS_ABOVE: u64 = 128 * 1024;
 /// Lists are handed to the connection in pieces of about this size.
 const PIECE: usize = 64 * 1024;
-/// All warnings of one answer; beyond it each is cut to [`CUT_WARNING`].
-const MAX_WARNINGS: usize = 4096;
-const CUT_WARNING: usize = 256;
-
-/// More warnings than this would not fit into an answer anyway.
-const MOST_WARNINGS: usize = 100;
-
-/// Texts for the client beside the answer; clones share them.
-#[derive(Clone, Debug, Default)]
-pub struct Warnings(Arc<Mutex<Vec<String>>>);
-
-impl Warnings {
-    /// Adds a text once, cut where it is very long; those after the first hundred are
-    /// left out.
-    pub fn add(&self, text: impl Into<String>) {
-        let text = told::cut(text.into(), told::MAX_TEXT);
-        let mut texts = self.0.lock();
-        if texts.len() < MOST_WARNINGS && !texts.contains(&text) {
-            texts.push(text);
-        }
-    }
-
-    /// What was added so far.
-    pub fn texts(&self) -> Vec<String> {
-        self.0.lock().clone()
-    }
-
-    /// Writes one `Warning` header for each text (R3.83).
-    pub fn apply(&self, headers: &mut HeaderMap) {
-        let texts = self.texts();
-        let total: usize = texts.iter().map(|text| text.chars().count()).sum();
-        let mut left = MAX_WARNINGS;
-        for text in texts {
-            let text: String = match total > MAX_WARNINGS {
-                true => text.chars().take(CUT_WARNING).collect(),
-                false => text,
-            };
-            let length = text.chars().count();
-            if length > left {
-                break;
-            }
-            left -= length;
-            // A header cannot carry line breaks; YAML's duplicate texts have them.
-            let text: String = text
-                .chars()
-                .map(|c| if c.is_control() { ' ' } else { c })
-                .collect();
-            let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
-            if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
-                headers.append(header::WARNING, value);
-            }
-        }
-    }
-}
 
 /// `metadata` of a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -501,29 +445,6 @@ pub fn partial_bytes(metadata: &str, version: MetaVersion) -> Bytes {
 mod tests {
     use super::*;
     use http_body_util::BodyExt;
-
-    /// R3.83.
-    #[test]
-    fn warnings_are_quoted_once_and_cut() {
-        let warnings = Warnings::default();
-        warnings.add("unknown field \"spec.x\"");
-        warnings.add("unknown field \"spec.x\"");
-        warnings.add("a\nb");
-        let mut headers = HeaderMap::new();
-        warnings.apply(&mut headers);
-        let texts: Vec<_> = headers.get_all(header::WARNING).iter().collect();
-        assert_eq!(
-            texts,
-            ["299 - \"unknown field \\\"spec.x\\\"\"", "299 - \"a b\""]
-        );
-        let many = Warnings::default();
-        (0..20).for_each(|n| many.add(format!("{n}{}", "x".repeat(1000))));
-        let mut headers = HeaderMap::new();
-        many.apply(&mut headers);
-        assert_eq!(headers.get_all(header::WARNING).iter().count(), 16);
-        (0..200_000).for_each(|n| many.add(n.to_string()));
-        assert_eq!(many.texts().len(), MOST_WARNINGS);
-    }
 
     /// What is sent piece by piece is what the encoder makes of the whole.
     /// R3.11, R4.5.

@@ -15,8 +15,9 @@ use crate::registry::ownership::{self, Applied};
 use crate::registry::update::Change;
 use crate::registry::write::{Writer, Written};
 use crate::registry::{Registry, Request, get, patch};
-use crate::respond::{self, Warnings};
+use crate::respond;
 use crate::status::{Failure, Subject};
+use crate::warnings::Warnings;
 
 /// How often a creation is tried anew when the object comes and goes in between.
 const ATTEMPTS: usize = 8;

@@ -43,8 +43,8 @@ use crate::policy::Policies;
 use crate::pool::Pool;
 use crate::quota::Quota;
 use crate::registry::write::Reader;
-use crate::respond::Warnings;
 use crate::status::Failure;
+use crate::warnings::Warnings;
 
 /// What the verbs work with. Clones share it.
 #[derive(Clone)]

@@ -12,8 +12,8 @@ use crate::admission::Part;
 use crate::managed::managers::Managers;
 use crate::managed::{Inapplicable, Tracker, scale, tracker};
 use crate::object::set_meta;
-use crate::respond::Warnings;
 use crate::status::{Cause, Failure};
+use crate::warnings::Warnings;
 
 /// The kind that replicas are written as.
 const SCALE: &str = "Scale";

@@ -52,8 +52,8 @@ use crate::policy::in_time;
 use crate::quota::{self, Reservation};
 use crate::registry::ownership::{self, Author};
 use crate::registry::{Registry, Request, get, read_failure};
-use crate::respond::Warnings;
 use crate::status::Failure;
+use crate::warnings::Warnings;
 
 /// Who writes, where, and how.
 pub struct Writer<'a> {

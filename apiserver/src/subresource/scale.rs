@@ -19,9 +19,10 @@ use crate::registry::ownership::{self, Applied};
 use crate::registry::patch as patches;
 use crate::registry::update::Change;
 use crate::registry::{Registry, Request, get};
-use crate::respond::{self, Warnings};
+use crate::respond;
 use crate::status::Failure;
 use crate::table;
+use crate::warnings::Warnings;
 
 const API_VERSION: &str = "autoscaling/v1";
 const MAX_REPLICAS: i64 = i32::MAX as i64;

@@ -22,9 +22,9 @@ use crate::clock::Clock;
 use crate::namespaces::{Namespaces, State};
 use crate::policy::Policies;
 use crate::registry::{self, Registry, Request};
-use crate::respond::Warnings;
 use crate::status::Failure;
 use crate::subresource;
+use crate::warnings::Warnings;
 
 pub const TENANTS: &str = "tenantcontrolplanes";
 pub const STORES: &str = "datastores";
