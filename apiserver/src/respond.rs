@@ -1,4 +1,4 @@
-//! Answers: objects, lists, Tables, metadata only, and compression.
+//! Answers: failures, objects, lists, Tables, metadata only, and compression.
 
 use std::sync::Arc;
 
@@ -16,17 +16,40 @@ use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::SizeAbove;
 
-use crate::accept::{Accept, Encoding, MetaVersion, Shape};
+use crate::accept::{self, Accept, Encoding, MetaVersion, Shape};
 use crate::audit::trail::Said;
 use crate::cache::{Item, Pace, Rest};
 use crate::live::{Kept, Live, Own};
 use crate::protobuf;
+use crate::status::Failure;
 use crate::table;
 
 /// Bodies above this many bytes are compressed for clients that can (R4.10).
 const COMPRESS_ABOVE: u64 = 128 * 1024;
 /// Lists are handed to the connection in pieces of about this size.
 const PIECE: usize = 64 * 1024;
+
+impl Failure {
+    /// The answer to a request with these headers: the Status as YAML or protobuf if the
+    /// client prefers that, as JSON in every other case.
+    pub fn into_response(self, request: &HeaderMap) -> Response<Body> {
+        let (body, media) = accept::plain_encoding(request).encode(&self.to_status(), false);
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = self.code();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
+        if let Some(seconds) = self.retry_after() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if matches!(self, Self::Forbidden { .. }) {
+            headers.insert(
+                header::X_CONTENT_TYPE_OPTIONS,
+                HeaderValue::from_static("nosniff"),
+            );
+        }
+        response
+    }
+}
 
 /// `metadata` of a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
