@@ -114,7 +114,7 @@ impl Unreadable {
             // The decoder may quote the body.
             Self::Syntax(text) => failure(&told::cut(text, told::MAX_TEXT)),
             Self::Message(message) => failure(&told::cut(message.text, told::MAX_TEXT)),
-            Self::TooMany => too_heavy("body", weight::TREE),
+            Self::TooMany => Failure::too_heavy("body", weight::TREE),
         }
     }
 
@@ -137,14 +137,6 @@ impl Unreadable {
             ),
         })
     }
-}
-
-/// 413 for what would take more memory than it may.
-pub fn too_heavy(what: &str, most: usize) -> Failure {
-    let most = most / (1024 * 1024);
-    Failure::TooLarge(format!(
-        "the {what} has too many maps and lists: it would take more than {most} MiB of memory"
-    ))
 }
 
 /// What the tree of a body will take; it is not made. It is not less than what [`parse`]

@@ -289,7 +289,7 @@ impl Limits {
             whole.extend_from_slice(&data);
         }
         let tree = decode::weigh(media, &whole, weight::TREE);
-        let tree = tree.map_err(|weight::TooHeavy| decode::too_heavy("body", weight::TREE))?;
+        let tree = tree.map_err(|weight::TooHeavy| Failure::too_heavy("body", weight::TREE))?;
         room.reach(RAW * whole.len() + tree).await?;
         Ok((whole.freeze(), room.hold))
     }
@@ -385,14 +385,6 @@ pub const ANSWERS: usize = 64 * 1024 * 1024;
 /// Watches that read history at a time. Each holds about half a megabyte, or one change:
 /// an object before and after, 3 MiB.
 pub const REPLAYS: usize = 32;
-
-/// Refused for now, with the time after which to come again.
-pub fn too_many() -> Failure {
-    Failure::TooManyRequests {
-        message: "Too many requests, please try again later.".to_owned(),
-        retry_after: 1,
-    }
-}
 
 /// The time that a request may take: the smaller of ours and the client's `timeout`.
 /// `None` for a watch, which ends by its own rules.

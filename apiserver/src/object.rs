@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::Value;
 use storage::Entry;
 
-use crate::decode::{self, depth, weight};
+use crate::decode::{depth, weight};
 use crate::managed::managers;
 use crate::status::Failure;
 
@@ -115,7 +115,7 @@ pub fn fits_instead(new: &Value, old: &Value) -> Result<(), Failure> {
             // It was stored with fields of the server's, or by a release that weighed otherwise.
             let before = weight_of_main(old, usize::MAX).unwrap_or(most);
             let weighed = weight_of_main(new, before);
-            weighed.map_err(|weight::TooHeavy| decode::too_heavy("object", most))?;
+            weighed.map_err(|weight::TooHeavy| Failure::too_heavy("object", most))?;
             Ok(())
         }
     }
@@ -168,7 +168,7 @@ fn bounded_instead(new: &Value, old: &Value) -> Result<(), Failure> {
 
 fn light(value: &Value, most: usize) -> Result<(), Failure> {
     let weighed = weight::of(value, most);
-    weighed.map_err(|weight::TooHeavy| decode::too_heavy("object", most))?;
+    weighed.map_err(|weight::TooHeavy| Failure::too_heavy("object", most))?;
     Ok(())
 }
 

@@ -355,7 +355,7 @@ impl Call<'_> {
                 self.context.metrics.authenticated("failure");
                 tracing::info!(%error, "unauthorized");
                 if let Rejected::Source | Rejected::Waiting = error {
-                    return Err(limits::too_many());
+                    return Err(Failure::too_many());
                 }
                 Err(Failure::Unauthorized)
             }

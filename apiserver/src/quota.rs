@@ -17,7 +17,6 @@ use parking_lot::Mutex;
 
 use crate::authz;
 use crate::cache::{Cache, Usage};
-use crate::registry::read_failure;
 use crate::registry::write::Reader;
 use crate::status::{Failure, Subject};
 
@@ -184,7 +183,7 @@ impl Quota {
         match self.room(cache, &write, namespace, added) {
             Err(refused @ Failure::Forbidden { .. }) => {
                 // What was deleted a moment ago may not be counted yet.
-                let now = store.revision().await.map_err(read_failure)?;
+                let now = store.revision().await.map_err(Failure::of_read)?;
                 if !cache.reached(now.0, PATIENCE).await {
                     return Err(refused);
                 }

@@ -229,6 +229,30 @@ impl Failure {
         }
     }
 
+    /// What went wrong with a read of the store.
+    pub fn of_read(error: storage::Error) -> Self {
+        match error {
+            storage::Error::InvalidKey(_) => Self::BadRequest(error.to_string()),
+            other => Self::store_unavailable(other),
+        }
+    }
+
+    /// Refused for now, with the time after which to come again.
+    pub fn too_many() -> Self {
+        Self::TooManyRequests {
+            message: "Too many requests, please try again later.".to_owned(),
+            retry_after: 1,
+        }
+    }
+
+    /// 413 for what would take more memory than it may.
+    pub fn too_heavy(what: &str, most: usize) -> Self {
+        let most = most / (1024 * 1024);
+        Self::TooLarge(format!(
+            "the {what} has too many maps and lists: it would take more than {most} MiB of memory"
+        ))
+    }
+
     /// HTTP code.
     pub fn code(&self) -> StatusCode {
         match self {

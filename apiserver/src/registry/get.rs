@@ -14,7 +14,7 @@ use crate::cache::Item;
 use crate::limits::Room;
 use crate::object;
 use crate::options;
-use crate::registry::{Registry, Request, read_failure};
+use crate::registry::{Registry, Request};
 use crate::respond;
 use crate::status::{Failure, Subject};
 
@@ -81,7 +81,7 @@ pub async fn entry(
     name: &str,
 ) -> Result<Entry, Failure> {
     let key = object::key(resource, namespace, name);
-    let (entry, _) = registry.store.get(&key).await.map_err(read_failure)?;
+    let (entry, _) = registry.store.get(&key).await.map_err(Failure::of_read)?;
     entry.ok_or_else(|| Failure::NotFound(Subject::of(resource, name)))
 }
 
@@ -97,11 +97,11 @@ pub fn name<V>(permit: &Permit<V>) -> Result<&str, Failure> {
 
 /// Waits a little until the store has reached a revision (R3.16).
 pub async fn not_older_than(registry: &Registry, wanted: u64) -> Result<(), Failure> {
-    let current = registry.store.revision().await.map_err(read_failure)?;
+    let current = registry.store.revision().await.map_err(Failure::of_read)?;
     if current.0 >= wanted || registry.cache.reached(wanted, PATIENCE).await {
         return Ok(());
     }
-    let current = registry.store.revision().await.map_err(read_failure)?.0;
+    let current = registry.store.revision().await.map_err(Failure::of_read)?.0;
     if current >= wanted {
         return Ok(());
     }

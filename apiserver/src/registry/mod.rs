@@ -29,7 +29,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use storage::{Error, Held};
+use storage::Held;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::Annotations;
@@ -43,7 +43,6 @@ use crate::policy::Policies;
 use crate::pool::Pool;
 use crate::quota::Quota;
 use crate::registry::write::Reader;
-use crate::status::Failure;
 use crate::warnings::Warnings;
 
 /// What the verbs work with. Clones share it.
@@ -97,13 +96,5 @@ impl Request {
     /// The query, to look parameters up in.
     pub fn query(&self) -> Query<'_> {
         Query::new(&self.query)
-    }
-}
-
-/// What went wrong with a read of the store.
-pub fn read_failure(error: Error) -> Failure {
-    match error {
-        Error::InvalidKey(_) => Failure::BadRequest(error.to_string()),
-        other => Failure::store_unavailable(other),
     }
 }

@@ -37,7 +37,7 @@ use crate::options;
 use crate::pool::{Hold, Pool};
 use crate::protobuf;
 use crate::registry::list::{State, present};
-use crate::registry::{Registry, Request, read_failure};
+use crate::registry::{Registry, Request};
 use crate::respond;
 use crate::selector::Selector;
 use crate::status::Failure;
@@ -141,7 +141,7 @@ async fn open(
     } else {
         watcher.position = match options.version {
             Some(version) if version > 0 => version,
-            _ => registry.store.revision().await.map_err(read_failure)?.0,
+            _ => registry.store.revision().await.map_err(Failure::of_read)?.0,
         };
     }
     Ok(watcher)

@@ -51,7 +51,7 @@ use crate::options::{self, Delete};
 use crate::policy::in_time;
 use crate::quota::{self, Reservation};
 use crate::registry::ownership::{self, Author};
-use crate::registry::{Registry, Request, get, read_failure};
+use crate::registry::{Registry, Request, get};
 use crate::status::Failure;
 use crate::warnings::Warnings;
 
@@ -578,7 +578,7 @@ impl Registry {
                 removed.map(|_| at)
             }
             Action::Look => {
-                let (current, _) = self.store.get(&key).await.map_err(read_failure)?;
+                let (current, _) = self.store.get(&key).await.map_err(Failure::of_read)?;
                 return Ok(match current {
                     None => Written::Nothing,
                     current => Written::Conflict(current),

@@ -15,7 +15,6 @@ use crate::object::{self, meta, set_meta};
 use crate::options::FieldValidation;
 use crate::policy::{Attributes, Counted, Making, Objects, Operation, write_options};
 use crate::registry::ownership::{self, Author};
-use crate::registry::read_failure;
 use crate::status::Failure;
 use crate::subresource::scale;
 
@@ -293,7 +292,7 @@ impl<'a> Writer<'a> {
         let found = parking_lot::Mutex::new(None);
         let present = || {
             let look = async {
-                let (present, _) = store.get(key).await.map_err(read_failure)?;
+                let (present, _) = store.get(key).await.map_err(Failure::of_read)?;
                 let any = present.is_some();
                 *found.lock() = present;
                 Ok(any)
