@@ -13,10 +13,12 @@ use http::{HeaderMap, header};
 use serde_json::Value;
 
 use crate::options::FieldValidation;
+use crate::protobuf;
 use crate::status::Failure;
 use crate::warnings::Warnings;
-use crate::{limits, protobuf};
 
+/// The largest body that is read, in bytes.
+pub const BODY: usize = 3 * 1024 * 1024;
 /// The media types in a 415 for an object's body (R4.4).
 const ACCEPTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 /// As many strict errors as the JSON decoder of Kubernetes reports (R6.4).
@@ -37,7 +39,7 @@ impl Media {
     /// The bytes that a body may have.
     pub fn longest(self) -> usize {
         match self {
-            Self::Json | Self::Yaml | Self::Either => limits::BODY,
+            Self::Json | Self::Yaml | Self::Either => BODY,
             Self::Protobuf => protobuf::MOST,
         }
     }

@@ -12,14 +12,12 @@ use http_body_util::BodyExt;
 use serde_json::Value;
 
 use crate::authn::Identity;
-use crate::decode::{self, Media, weight};
+use crate::decode::{self, BODY, Media, weight};
 use crate::pool::{Hold, Pool};
 use crate::status::Failure;
 use crate::target::Verb;
 use crate::{merge, object};
 
-/// The largest body that is read, in bytes.
-pub const BODY: usize = 3 * 1024 * 1024;
 /// The deadline of a request that is not a watch.
 pub const REQUEST: Duration = Duration::from_secs(60);
 /// The deadline of a write; its outcome is unknown to the client after that.

@@ -73,7 +73,7 @@ fn largest(media: Media, piece: Piece) -> String {
     let fits = |count: usize| {
         let body = body(piece, count);
         let fits = decode::weigh(media, body.as_bytes(), weight::TREE).is_ok();
-        (fits && body.len() < apiserver::limits::BODY).then_some(body)
+        (fits && body.len() < decode::BODY).then_some(body)
     };
     let mut count = 1;
     while fits(2 * count).is_some() {
