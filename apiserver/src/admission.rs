@@ -18,6 +18,7 @@ use crate::object::{self, meta, set_meta};
 use crate::registry::Registry;
 use crate::registry::ownership::Author;
 use crate::status::{Cause, Failure, Subject};
+use crate::stored;
 use crate::warnings::Warnings;
 
 /// Metadata that only the server sets.
@@ -119,7 +120,7 @@ pub fn prepare_create(
         ));
     }
     take_server_owned(resource, object);
-    object::fits(object)?;
+    stored::fits(object)?;
     dedupe_owners(object, When::Sent, warnings);
     Ok(())
 }
@@ -136,7 +137,7 @@ pub fn prepare_create_again(
 ) -> Result<(), Failure> {
     set_meta(object, "resourceVersion", None);
     take_server_owned(resource, object);
-    object::fits(object)?;
+    stored::fits(object)?;
     dedupe_owners(object, When::Admitted, warnings);
     Ok(())
 }
@@ -188,7 +189,7 @@ pub fn prepare_update(
     if resource.has_status() {
         set_status(new, old.get("status").cloned());
     }
-    object::fits_instead(new, old)?;
+    stored::fits_instead(new, old)?;
     dedupe_owners(new, when, warnings);
     Ok(())
 }
@@ -213,7 +214,7 @@ pub fn prepare_status(new: &mut Value, old: &Value, author: &Author) -> Result<(
     if matches!(author, Author::Applier) {
         set_meta(new, "managedFields", managers);
     }
-    object::fits_with_status(new, old)
+    stored::fits_with_status(new, old)
 }
 
 /// The object on its way out: the first mark counts as a generation (R3.63).
@@ -614,7 +615,7 @@ mod tests {
     #[test]
     fn what_is_never_stored_is_not_looked_at() {
         let warnings = Warnings::default();
-        let large = "x".repeat(object::MAX_STORED + object::STATUS_ROOM + 5_000);
+        let large = "x".repeat(stored::MAX_STORED + stored::STATUS_ROOM + 5_000);
         let object = json!({"metadata": {"name": "a"}, "spec": {"x": large}});
         let expected = "Request entity too large: limit is 1572864";
         let created = prepare_create(tenants(), &mut object.clone(), &warnings);

@@ -10,8 +10,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 use kube::client::ClientBuilder;
 
 use crate::kubeconfig;
-use crate::object::MAX_STORED;
 use crate::quota::Bounds;
+use crate::stored::MAX_STORED;
 
 /// The longest delay of the end, in seconds (R9.7).
 pub const MAX_SHUTDOWN_DELAY: u64 = 20;

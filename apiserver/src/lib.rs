@@ -47,6 +47,7 @@ pub mod serving_pair;
 pub mod spans;
 pub mod status;
 pub mod store_guard;
+pub mod stored;
 pub mod subresource;
 #[cfg(test)]
 mod sums;

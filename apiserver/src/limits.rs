@@ -16,7 +16,7 @@ use crate::decode::{self, BODY, Media, weight};
 use crate::pool::{Hold, Pool};
 use crate::status::Failure;
 use crate::target::Verb;
-use crate::{merge, object};
+use crate::{merge, stored};
 
 /// The deadline of a request that is not a watch.
 pub const REQUEST: Duration = Duration::from_secs(60);
@@ -39,7 +39,7 @@ const MADE: usize = 2;
 // Each alone fits in what one holder gets, which is half.
 const _: () = assert!(weight::TREE + RAW * BODY <= WORK / 2);
 const _: () = assert!(
-    weight::TREE + weight::STATUS_TREE + RAW * (object::MAX_STORED + object::STATUS_ROOM)
+    weight::TREE + weight::STATUS_TREE + RAW * (stored::MAX_STORED + stored::STATUS_ROOM)
         <= STORED / 2
 );
 /// How long one of the cluster's own controllers waits for room; then it goes on without.

@@ -44,7 +44,7 @@ impl Default for Bounds {
         Self {
             objects: 20_000,
             objects_per_namespace: 2_000,
-            object_bytes: crate::object::MAX_STORED,
+            object_bytes: crate::stored::MAX_STORED,
             bytes: 160 << 20,
             bytes_per_namespace: 32 << 20,
         }
@@ -141,7 +141,7 @@ impl Quota {
     /// # Errors
     /// As above.
     pub fn fits_with_status(&self, bytes: usize) -> Result<(), Failure> {
-        let limit = self.bounds.object_bytes + crate::object::STATUS_ROOM;
+        let limit = self.bounds.object_bytes + crate::stored::STATUS_ROOM;
         if bytes > limit {
             return Err(Failure::TooLarge(format!("limit is {limit}")));
         }

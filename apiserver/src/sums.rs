@@ -8,7 +8,7 @@ use storage::{RING_BYTES, sqlite};
 use crate::args::Args;
 use crate::policy::{call, cel, resource_quota, source, values};
 use crate::subresource::join_token::talk;
-use crate::{audit, authn, authz, cache, limits, live, namespaces, object, server};
+use crate::{audit, authn, authz, cache, limits, live, namespaces, server, stored};
 
 /// An answer that is remembered, with its reason.
 const TOLD: usize = 1024;
@@ -31,7 +31,7 @@ fn parts(args: &Args) -> Vec<(&'static str, usize)> {
         ("the same of controllers", controllers * limits::STORED / 2),
         ("lists of older states", limits::ANSWERS),
         ("kept by answers", live::SPARE),
-        ("replays", limits::REPLAYS * 2 * object::MAX_STORED),
+        ("replays", limits::REPLAYS * 2 * stored::MAX_STORED),
         ("changes for watches of the database", RING_BYTES),
         ("events for watchers", cache::MAX_BYTES),
         ("frames of watches", cache::frames::MAX_BYTES),

@@ -22,6 +22,7 @@ use crate::protobuf::meta::{ObjectMeta, PartialObjectMetadata};
 use crate::respond;
 use crate::selector::Selector;
 use crate::status::Failure;
+use crate::stored;
 
 use super::labels::Labels;
 
@@ -136,7 +137,7 @@ impl Item {
 
     /// From what is stored.
     pub fn read(resource: &'static Resource, entry: &Entry, live: &Live) -> Result<Self, Failure> {
-        Ok(Self::new(&object::decode(resource, entry)?, live))
+        Ok(Self::new(&stored::decode(resource, entry)?, live))
     }
 
     /// The object.

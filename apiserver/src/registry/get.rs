@@ -17,6 +17,7 @@ use crate::options;
 use crate::registry::{Registry, Request};
 use crate::respond;
 use crate::status::{Failure, Subject};
+use crate::stored;
 
 /// How long a reader may wait for a revision that it has seen elsewhere (R3.16).
 pub const PATIENCE: Duration = Duration::from_secs(3);
@@ -70,7 +71,7 @@ pub async fn object<V>(registry: &Registry, permit: &Permit<V>) -> Result<(Value
     let entry = entry(registry, permit.resource(), permit.namespace(), name).await?;
     let room = registry.limits.decode(permit.identity(), &entry.value);
     let room = room.await?;
-    Ok((object::decode(permit.resource(), &entry)?, room))
+    Ok((stored::decode(permit.resource(), &entry)?, room))
 }
 
 /// The stored entry, or 404.

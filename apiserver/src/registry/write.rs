@@ -53,6 +53,7 @@ use crate::quota::{self, Reservation};
 use crate::registry::ownership::{self, Author};
 use crate::registry::{Registry, Request, get};
 use crate::status::Failure;
+use crate::stored;
 use crate::warnings::Warnings;
 
 /// Who writes, where, and how.
@@ -254,7 +255,7 @@ impl<'a> Writer<'a> {
         let entry = get::entry(self.registry, self.resource, self.namespace, name).await?;
         let room = self.registry.limits.decode(self.identity, &entry.value);
         let room = room.await?;
-        let object = object::decode(self.resource, &entry).or_else(unreadable)?;
+        let object = stored::decode(self.resource, &entry).or_else(unreadable)?;
         Ok(Stored {
             entry,
             object,
@@ -364,7 +365,7 @@ impl<'a> Writer<'a> {
         let now = self.registry.clock.now();
         let new = admission::prepare_delete(object, finalizers, now);
         room.hold(&new).await?;
-        let bytes = object::encode(&new)?;
+        let bytes = stored::encode(&new)?;
         // R3.69: the same bytes are an object that is already on its way.
         let action = match self.dry_run || bytes == entry.value {
             true => Action::Nothing,
@@ -430,14 +431,14 @@ impl<'a> Writer<'a> {
                 }
             }
         };
-        let encoded = object::fits_with_managers(new)
-            .and_then(|()| object::encode(new))
+        let encoded = stored::fits_with_managers(new)
+            .and_then(|()| stored::encode(new))
             .and_then(|bytes| fits(bytes, before.all));
         match (encoded, &self.author) {
             (Err(Failure::TooLarge(_)), Author::Updater(_))
                 if tracker::take_managers(new).is_some() =>
             {
-                fits(object::encode(new)?, before.all - before.managers)
+                fits(stored::encode(new)?, before.all - before.managers)
             }
             (encoded, _) => encoded,
         }

@@ -11,11 +11,12 @@ use super::Writer;
 use crate::admission::{self, Part, When};
 use crate::decode::{self, Reject, depth};
 use crate::limits::Room;
-use crate::object::{self, meta, set_meta};
+use crate::object::{meta, set_meta};
 use crate::options::FieldValidation;
 use crate::policy::{Attributes, Counted, Making, Objects, Operation, write_options};
 use crate::registry::ownership::{self, Author};
 use crate::status::Failure;
+use crate::stored;
 use crate::subresource::scale;
 
 /// What webhooks make of an object of ours. Room is held for it twice, as it is sent and as
@@ -32,18 +33,18 @@ impl Making for Made<'_, '_> {
     fn complete(&self, made: &mut Value) -> Result<(), Failure> {
         self.writer.complete(made)?;
         match (self.old, self.part) {
-            (None, _) => object::fits(made),
-            (Some(old), Part::Status) => object::fits_with_status(made, old),
+            (None, _) => stored::fits(made),
+            (Some(old), Part::Status) => stored::fits_with_status(made, old),
             (Some(old), Part::Main | Part::Replicas | Part::Place) => {
-                object::fits_instead(made, old)
+                stored::fits_instead(made, old)
             }
         }?;
         // What is left out there was weighed before, unless it is the webhook's.
         if self.old.is_some_and(|old| made["status"] != old["status"]) {
-            object::fits_with_status(made, &Value::Null)?;
+            stored::fits_with_status(made, &Value::Null)?;
         }
         if made["metadata"].get("managedFields") != self.managers {
-            object::fits_with_managers(made)?;
+            stored::fits_with_managers(made)?;
         }
         Ok(())
     }
@@ -64,7 +65,7 @@ impl Making for Other<'_> {
         if depth::exceeds(made, depth::MAX_DEPTH) {
             return Err(Failure::BadRequest(depth::message()));
         }
-        object::fits(made)
+        stored::fits(made)
     }
 
     fn hold<'a>(&'a self, made: &'a Value) -> BoxFuture<'a, Result<(), Failure>> {

@@ -19,6 +19,7 @@ use crate::cache::Pace;
 use crate::object;
 use crate::registry::{Registry, Request};
 use crate::status::{Failure, Subject};
+use crate::stored;
 use crate::subresource::body;
 
 /// DataStores read at a time.
@@ -262,7 +263,7 @@ async fn read<V>(
 }
 
 fn decode(entry: &storage::Entry) -> Result<DataStore, Failure> {
-    let object = object::decode(&data_store::RESOURCE, entry)?;
+    let object = stored::decode(&data_store::RESOURCE, entry)?;
     serde_json::from_value(object).map_err(undecodable)
 }
 
