@@ -1,10 +1,7 @@
 //! From the bytes of a body to an object (contract 4.4, 6.1): JSON or YAML,
 //! duplicate and unknown fields, whole numbers, typed metadata, pruning and defaults. Pure.
 
-pub mod depth;
-pub mod metadata;
 pub mod strict;
-pub mod weight;
 
 use apiservice::Resource;
 use apiservice::field::{self, Path};
@@ -12,6 +9,7 @@ use apiservice::{number, told};
 use http::{HeaderMap, header};
 use serde_json::Value;
 
+use crate::object::{depth, metadata, weight};
 use crate::options::FieldValidation;
 use crate::protobuf;
 use crate::status::Failure;

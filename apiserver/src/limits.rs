@@ -12,11 +12,12 @@ use http_body_util::BodyExt;
 use serde_json::Value;
 
 use crate::authn::Identity;
-use crate::decode::{self, BODY, Media, weight};
+use crate::decode::{self, BODY, Media};
+use crate::object::{self, weight};
 use crate::pool::{Hold, Pool};
 use crate::status::Failure;
+use crate::stored;
 use crate::target::Verb;
-use crate::{merge, stored};
 
 /// The deadline of a request that is not a watch.
 pub const REQUEST: Duration = Duration::from_secs(60);
@@ -312,7 +313,7 @@ impl Room {
     /// As for [`Limits::decode`].
     pub async fn hold(&mut self, made: &Value) -> Result<(), Failure> {
         let tree = weight::of(made, self.most).unwrap_or(self.most);
-        self.reach(RAW * merge::length(made) + tree).await
+        self.reach(RAW * object::length(made) + tree).await
     }
 
     /// Room for copies of objects, in place of smaller ones.
@@ -324,7 +325,7 @@ impl Room {
         objects: impl IntoIterator<Item = &Value>,
     ) -> Result<(), Failure> {
         let most = self.most;
-        let copy = |object| merge::length(object) + weight::of(object, most).unwrap_or(most);
+        let copy = |object| object::length(object) + weight::of(object, most).unwrap_or(most);
         self.reach(objects.into_iter().map(copy).sum()).await
     }
 

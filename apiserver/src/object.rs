@@ -1,4 +1,9 @@
-//! Objects as JSON values: their keys and their metadata.
+//! Objects as JSON values: their keys and their metadata, and how deep, long and heavy the
+//! value is. Pure.
+
+pub mod depth;
+pub mod metadata;
+pub mod weight;
 
 use apiservice::Resource;
 use apiservice::resource::Scope;
@@ -78,6 +83,26 @@ pub fn spec_changed(resource: &Resource, new: &Value, old: &Value) -> bool {
         fields.filter(|(key, _)| counts(key)).collect()
     }
     fields(new, &counts) != fields(old, &counts)
+}
+
+/// The length of a value as JSON, without making it.
+pub(crate) fn length(value: &Value) -> usize {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    match serde_json::to_writer(&mut count, value) {
+        Ok(()) => count.0,
+        // A Value always has a JSON form.
+        Err(_) => usize::MAX,
+    }
 }
 
 /// Sets `metadata.resourceVersion`.

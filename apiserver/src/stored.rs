@@ -6,10 +6,8 @@ use bytes::Bytes;
 use serde_json::Value;
 use storage::Entry;
 
-use crate::decode::{depth, weight};
 use crate::managed::managers;
-use crate::merge;
-use crate::object::{set_meta, set_version};
+use crate::object::{depth, length, set_meta, set_version, weight};
 use crate::status::Failure;
 
 /// Largest stored object (R3.88).
@@ -76,7 +74,7 @@ pub fn fits_with_managers(object: &Value) -> Result<(), Failure> {
 }
 
 fn bounded(object: &Value) -> Result<(), Failure> {
-    if merge::length(object) > MAX_STORED + STATUS_ROOM {
+    if length(object) > MAX_STORED + STATUS_ROOM {
         return Err(Failure::TooLarge(format!("limit is {MAX_STORED}")));
     }
     Ok(())
@@ -85,7 +83,7 @@ fn bounded(object: &Value) -> Result<(), Failure> {
 /// The same in place of a stored one: with its resourceVersion, which is not stored.
 fn bounded_instead(new: &Value, old: &Value) -> Result<(), Failure> {
     let bounded = bounded(new);
-    match bounded.is_err() && merge::length(new) <= merge::length(old) {
+    match bounded.is_err() && length(new) <= length(old) {
         true => Ok(()),
         false => bounded,
     }

@@ -1,10 +1,11 @@
-//! What a document takes once it is a tree is what it is weighed as (`decode::weight`),
+//! What a document takes once it is a tree is what it is weighed as (`object::weight`),
 //! measured: each case is read in a process of its own, with the allocator of the server.
 
 use std::process::Command;
 
 use apiserver::audit::body::{Left, MOST, Room};
-use apiserver::decode::{self, Media, weight};
+use apiserver::decode::{self, Media};
+use apiserver::object::weight;
 use apiserver::protobuf::list;
 use apiserver::protobuf::meta::{
     ManagedFieldsEntry, ObjectMeta, OwnerReference, PartialObjectMetadata, Text,

@@ -9,7 +9,7 @@ use crate::accept::{self, Answer};
 use crate::admission::{self, Part};
 use crate::authz::{Permit, verb};
 use crate::decode::{self, Media, Reject};
-use crate::object::{meta, set_meta};
+use crate::object::{depth, meta, set_meta};
 use crate::options::{FieldValidation, Write, WriteKind};
 use crate::registry::ownership::{self, Applied};
 use crate::registry::update::Change;
@@ -51,8 +51,8 @@ impl Config {
         if value.is_null() {
             value = Value::Object(Map::new());
         }
-        if decode::depth::exceeds(&value, decode::depth::MAX_DEPTH) {
-            return Err(Failure::BadRequest(decode::depth::message()));
+        if depth::exceeds(&value, depth::MAX_DEPTH) {
+            return Err(Failure::BadRequest(depth::message()));
         }
         decode::must_be_object(&value).map_err(|why| {
             undecoded(&format!(

@@ -12,7 +12,7 @@ use crate::accept::{self, Answer};
 use crate::admission::{self, Part};
 use crate::authz::{Permit, verb};
 use crate::decode;
-use crate::object::{meta, set_meta};
+use crate::object::{meta, metadata, set_meta};
 use crate::options::{FieldValidation, Write, WriteKind};
 use crate::registry::apply::{self, Config};
 use crate::registry::ownership::{self, Applied};
@@ -282,7 +282,7 @@ fn complete(
     warnings: &Warnings,
 ) -> Result<(), String> {
     let Some(fields) = scale.as_object() else {
-        let name = decode::metadata::type_name(scale);
+        let name = metadata::type_name(scale);
         return Err(format!(
             "json: cannot unmarshal {name} into Go value of type v1.Scale"
         ));
@@ -315,7 +315,7 @@ fn complete(
             }
         }
         Some(other) => {
-            let name = decode::metadata::type_name(other);
+            let name = metadata::type_name(other);
             return Err(format!(
                 "json: cannot unmarshal {name} into Go struct field Scale.spec of type v1.ScaleSpec"
             ));
@@ -325,14 +325,14 @@ fn complete(
         Value::Null => {}
         Value::Number(number) if number.is_i64() => {}
         other => {
-            let name = decode::metadata::type_name(other);
+            let name = metadata::type_name(other);
             return Err(format!(
                 "json: cannot unmarshal {name} into Go struct field ScaleSpec.spec.replicas of type int32"
             ));
         }
     }
     let mut unknown = unknown.into_vec();
-    unknown.extend(decode::metadata::complete(scale)?);
+    unknown.extend(metadata::complete(scale)?);
     decode::judge(duplicates, unknown, validation, warnings)
 }
 

@@ -9,9 +9,9 @@ use tokio::sync::Mutex;
 
 use super::Writer;
 use crate::admission::{self, Part, When};
-use crate::decode::{self, Reject, depth};
+use crate::decode::{self, Reject};
 use crate::limits::Room;
-use crate::object::{meta, set_meta};
+use crate::object::{depth, meta, set_meta};
 use crate::options::FieldValidation;
 use crate::policy::{Attributes, Counted, Making, Objects, Operation, write_options};
 use crate::registry::ownership::{self, Author};
