@@ -34,6 +34,7 @@ pub mod policy;
 pub mod pool;
 pub mod protobuf;
 pub mod quota;
+pub mod reader;
 pub mod registration;
 pub mod registry;
 pub mod respond;

@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 
 use crate::authz;
 use crate::cache::{Cache, Usage};
-use crate::registry::write::Reader;
+use crate::reader::Reader;
 use crate::status::{Failure, Subject};
 
 /// How long a write waits for the objects to be counted after a start.

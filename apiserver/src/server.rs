@@ -354,6 +354,7 @@ async fn keep_store(
         });
         context.registry.store(Some(Arc::new(Registry {
             store: store.clone().into(),
+            writable: store.clone().into(),
             cache,
             quota: quota.clone(),
             answers: Pool::new(limits::ANSWERS),

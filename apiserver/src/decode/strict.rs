@@ -343,8 +343,7 @@ const OUT_OF_RANGE: &str = "JSON number out of range";
 mod tests {
     use super::*;
     use crate::decode::{MAX_STRICT, Media, parse, weigh};
-    use crate::object::weight;
-    use crate::object::weight::TREE;
+    use crate::object::weight::{self, TREE};
     use serde_json::json;
 
     /// R4.4, R6.4.

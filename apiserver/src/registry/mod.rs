@@ -42,14 +42,17 @@ use crate::options::Query;
 use crate::policy::Policies;
 use crate::pool::Pool;
 use crate::quota::Quota;
-use crate::registry::write::Reader;
+use crate::reader::Reader;
+use crate::registry::write::Writable;
 use crate::warnings::Warnings;
 
 /// What the verbs work with. Clones share it.
 #[derive(Clone)]
 pub struct Registry {
-    /// The objects, to be read; [`Registry::put`] writes them.
+    /// The objects, to be read.
     pub store: Reader,
+    /// The same for [`Registry::put`], which alone writes them.
+    pub writable: Writable,
     /// The same objects as bytes; its feeder runs elsewhere.
     pub cache: Arc<Cache>,
     /// Asked before something is stored.

@@ -170,7 +170,7 @@ enum Wake {
 /// One watch.
 struct Watcher {
     cache: Arc<Cache>,
-    store: crate::registry::write::Reader,
+    store: crate::reader::Reader,
     clock: Clock,
     shutdown: CancellationToken,
     resource: &'static Resource,

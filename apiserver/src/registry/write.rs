@@ -24,22 +24,20 @@
 //!
 //! # Guarantees
 //! Only this file makes an [`Admitted`], and [`Registry::put`] takes nothing else. Verbs,
-//! cache and quota have a [`Reader`] of the store, which cannot write. The tree of the
+//! cache and quota have a [`Reader`](crate::reader::Reader) of the store, which cannot write. The tree of the
 //! stored object is gone before anything is awaited with the new one in hand, unless
 //! admission is asked about both: then there is room for both.
 
 mod admitting;
-mod reader;
 
 use std::sync::Arc;
 
 use apiservice::Resource;
 use bytes::Bytes;
 use serde_json::Value;
-use storage::{Entry, Error, Expect, Held, Revision};
+use storage::{Entry, Error, Expect, Held, Revision, Store};
 use tokio::time::Instant;
 
-pub use self::reader::Reader;
 use crate::admission::{self, Part, When};
 use crate::authn::Identity;
 use crate::authz::Permit;
@@ -55,6 +53,17 @@ use crate::registry::{Registry, Request, get};
 use crate::status::Failure;
 use crate::stored;
 use crate::warnings::Warnings;
+
+/// The store as [`Registry::put`] has it, and nobody else: a registry gives away a
+/// [`Reader`](crate::reader::Reader) of it. Clones share it.
+#[derive(Clone)]
+pub struct Writable(Store);
+
+impl From<Store> for Writable {
+    fn from(store: Store) -> Self {
+        Self(store)
+    }
+}
 
 /// Who writes, where, and how.
 pub struct Writer<'a> {
@@ -567,14 +576,14 @@ impl Registry {
         let written = match action {
             Action::Put { bytes, expect } => {
                 let writing = self.cache.ledger.begin();
-                let put = self.store.0.put_held(&key, bytes, expect, held).await;
+                let put = self.writable.0.put_held(&key, bytes, expect, held).await;
                 let written = put.map(|entry| entry.modified);
                 note(writing, &written);
                 written
             }
             Action::Remove { at } => {
                 let writing = self.cache.ledger.begin();
-                let removed = self.store.0.delete_held(&key, at, held).await;
+                let removed = self.writable.0.delete_held(&key, at, held).await;
                 note(writing, &removed);
                 removed.map(|_| at)
             }

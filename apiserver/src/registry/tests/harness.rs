@@ -222,7 +222,8 @@ impl World {
             ("leaving", State::Terminating),
         ]);
         let registry = Registry {
-            store: store.into(),
+            store: store.clone().into(),
+            writable: store.into(),
             cache,
             quota: Arc::default(),
             answers: crate::pool::Pool::new(ANSWERS),
