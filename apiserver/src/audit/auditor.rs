@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures::future::join_all;
 use jiff::Timestamp;
 
+use super::args::{Args, Batch, Truncate};
 use super::backend::{Backend, Delivered, Forms, Mode, Worker};
 use super::batch::Pace;
 use super::body::Room;
@@ -14,7 +15,6 @@ use super::policy::{Policy, Verdict, file};
 use super::rotation::{Keep, Rotation};
 use super::webhook::{self, Webhook};
 use super::{backend, queue};
-use crate::args::audit::{Args, Batch, Truncate};
 use crate::authn::Identity;
 use crate::authz::Attributes;
 use crate::clock::Clock;
