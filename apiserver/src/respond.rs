@@ -445,25 +445,6 @@ fn size(response: &Response<Body>) -> Option<u64> {
         .or_else(|| response.extensions().get::<Estimate>().map(|about| about.0))
 }
 
-/// One frame of a watch: the event and a newline (R3.22).
-pub fn frame(kind: &str, object: &[u8]) -> Bytes {
-    let mut frame = BytesMut::with_capacity(object.len() + 32);
-    frame.extend_from_slice(b"{\"type\":\"");
-    frame.extend_from_slice(kind.as_bytes());
-    frame.extend_from_slice(b"\",\"object\":");
-    frame.extend_from_slice(object);
-    frame.extend_from_slice(b"}\n");
-    frame.freeze()
-}
-
-/// The bytes of PartialObjectMetadata around prepared metadata.
-pub fn partial_bytes(metadata: &str, version: MetaVersion) -> Bytes {
-    Bytes::from(format!(
-        "{{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"{}\",\"metadata\":{metadata}}}",
-        version.api_version()
-    ))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

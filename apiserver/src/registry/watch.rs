@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::accept::{self, Accept, Answer, Encoding, Shape};
 use crate::authz::{Permit, verb};
-use crate::cache::{Batch, Cache, Event, Item, Key, Kind, Pace, Rest};
+use crate::cache::{Batch, Cache, Event, Item, Key, Kind, Pace, Rest, frames};
 use crate::clock::Clock;
 use crate::limits;
 use crate::live::{Keeps, Kept, Live, Own};
@@ -38,7 +38,6 @@ use crate::pool::{Hold, Pool};
 use crate::protobuf;
 use crate::registry::list::{State, present};
 use crate::registry::{Registry, Request};
-use crate::respond;
 use crate::selector::Selector;
 use crate::status::Failure;
 use crate::table;
@@ -458,7 +457,7 @@ impl Watcher {
     fn frame(&mut self, kind: &str, item: &Item) -> Bytes {
         match self.accept.shape {
             Shape::Object | Shape::PartialList(_) => {
-                let frame = respond::frame(kind, &item.encoded);
+                let frame = frames::json(kind, &item.encoded);
                 self.cache.live.count(frame)
             }
             Shape::Partial(version) => {
@@ -466,7 +465,7 @@ impl Watcher {
                     Encoding::Protobuf => {
                         protobuf::watch::frame(kind, &item.partial_protobuf(version))
                     }
-                    Encoding::Json | Encoding::Yaml => respond::frame(kind, &item.partial(version)),
+                    Encoding::Json | Encoding::Yaml => frames::json(kind, &item.partial(version)),
                 };
                 self.cache.live.count(frame)
             }
@@ -504,7 +503,7 @@ impl Watcher {
             Encoding::Protobuf => {
                 protobuf::watch::frame(kind, &protobuf::encode(value).unwrap_or_default())
             }
-            Encoding::Json | Encoding::Yaml => respond::frame(kind, value.to_string().as_bytes()),
+            Encoding::Json | Encoding::Yaml => frames::json(kind, value.to_string().as_bytes()),
         }
     }
 
