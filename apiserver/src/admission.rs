@@ -11,12 +11,10 @@ use apiservice::{BorrowedRight, Resource, Scope};
 use serde_json::Value;
 
 use crate::authn::Identity;
-use crate::authz::{self, Attributes, Decision};
+use crate::authz::{self, Attributes, Authorizer, Decision};
 use crate::managed::tracker;
-use crate::namespaces::State;
+use crate::namespaces::{Namespaces, State};
 use crate::object::{self, meta, set_meta};
-use crate::registry::Registry;
-use crate::registry::ownership::Author;
 use crate::status::{Cause, Failure, Subject};
 use crate::stored;
 use crate::warnings::Warnings;
@@ -33,13 +31,13 @@ const SERVER_OWNED: [&str; 5] = [
 /// R7.4: nothing is created in a namespace that is missing or going away, nor in one
 /// in which this installation has no rights.
 pub async fn namespace_lifecycle(
-    registry: &Registry,
+    namespaces: &Namespaces,
     resource: &Resource,
     namespace: &str,
     name: &str,
 ) -> Result<(), Failure> {
     let subject = Subject::of(resource, name);
-    if !registry.namespaces.serves(namespace) {
+    if !namespaces.serves(namespace) {
         let why = format!(
             "namespace {namespace} is not one of those in which this installation of Steward \
              may have tenants; its administrator adds it to tenantNamespaces in the values of \
@@ -47,7 +45,7 @@ pub async fn namespace_lifecycle(
         );
         return Err(authz::refused(subject, &why));
     }
-    match registry.namespaces.state(namespace).await {
+    match namespaces.state(namespace).await {
         State::Active => Ok(()),
         State::Missing => Err(Failure::NotFound(Subject::new("", "namespaces", namespace))),
         State::Terminating => {
@@ -302,6 +300,15 @@ impl Part {
     }
 }
 
+/// How somebody writes.
+#[derive(Clone, Debug)]
+pub enum Author {
+    /// The whole object or a patch of it: what changes is theirs.
+    Updater(String),
+    /// A configuration, whose fields are theirs already.
+    Applier,
+}
+
 /// All field rules of a new or changed object; 422 if any is broken.
 pub fn validate(
     resource: &'static Resource,
@@ -441,7 +448,7 @@ pub fn borrows(
 /// # Errors
 /// 403 for a right that the requester lacks.
 pub async fn borrowed(
-    registry: &Registry,
+    authorizer: &Authorizer,
     identity: &Identity,
     resource: &'static Resource,
     new: &Value,
@@ -449,7 +456,7 @@ pub async fn borrowed(
 ) -> Result<(), Failure> {
     for right in rights {
         let asked = attributes(right);
-        if let Decision::Deny { reason } = registry.authorizer.allowed(identity, &asked).await? {
+        if let Decision::Deny { reason } = authorizer.allowed(identity, &asked).await? {
             if let Some(other) = &right.or {
                 let other = Attributes {
                     verb: other.verb.to_owned(),
@@ -457,7 +464,7 @@ pub async fn borrowed(
                     subresource: other.subresource.to_owned(),
                     ..asked.clone()
                 };
-                let allowed = registry.authorizer.allowed(identity, &other).await?;
+                let allowed = authorizer.allowed(identity, &other).await?;
                 if allowed.is_allowed() {
                     continue;
                 }

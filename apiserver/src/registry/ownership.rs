@@ -18,15 +18,6 @@ use crate::warnings::Warnings;
 /// The kind that replicas are written as.
 const SCALE: &str = "Scale";
 
-/// How somebody writes.
-#[derive(Clone, Debug)]
-pub enum Author {
-    /// The whole object or a patch of it: what changes is theirs.
-    Updater(String),
-    /// A configuration, whose fields are theirs already.
-    Applier,
-}
-
 /// The endpoints of one resource.
 struct Endpoints {
     object: Tracker,

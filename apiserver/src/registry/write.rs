@@ -38,7 +38,7 @@ use serde_json::Value;
 use storage::{Entry, Error, Expect, Held, Revision, Store};
 use tokio::time::Instant;
 
-use crate::admission::{self, Part, When};
+use crate::admission::{self, Author, Part, When};
 use crate::authn::Identity;
 use crate::authz::Permit;
 use crate::cache::Writing;
@@ -48,8 +48,7 @@ use crate::object::{self, meta, set_meta};
 use crate::options::{self, Delete};
 use crate::policy::in_time;
 use crate::quota::{self, Reservation};
-use crate::registry::ownership::{self, Author};
-use crate::registry::{Registry, Request, get};
+use crate::registry::{Registry, Request, get, ownership};
 use crate::status::Failure;
 use crate::stored;
 use crate::warnings::Warnings;
@@ -281,7 +280,13 @@ impl<'a> Writer<'a> {
         admission::prepare_create(self.resource, &mut object, self.warnings)?;
         if let Some(namespace) = self.namespace {
             let name = meta(&object, "name");
-            admission::namespace_lifecycle(self.registry, self.resource, namespace, name).await?;
+            admission::namespace_lifecycle(
+                &self.registry.namespaces,
+                self.resource,
+                namespace,
+                name,
+            )
+            .await?;
         }
         self.wait_for_policies(meta(&object, "name")).await?;
         let created = self.registry.clock.now();
@@ -417,7 +422,8 @@ impl<'a> Writer<'a> {
             replaced = Some((entry, room));
         }
         if !asked {
-            admission::borrowed(registry, self.identity, resource, new, &rights).await?;
+            admission::borrowed(&registry.authorizer, self.identity, resource, new, &rights)
+                .await?;
         }
         let bytes = self.encode(new, before, part)?;
         match replaced {

@@ -8,13 +8,13 @@ use storage::Entry;
 use tokio::sync::Mutex;
 
 use super::Writer;
-use crate::admission::{self, Part, When};
+use crate::admission::{self, Author, Part, When};
 use crate::decode::{self, Reject};
 use crate::limits::Room;
 use crate::object::{depth, meta, set_meta};
 use crate::options::FieldValidation;
 use crate::policy::{Attributes, Counted, Making, Objects, Operation, write_options};
-use crate::registry::ownership::{self, Author};
+use crate::registry::ownership;
 use crate::status::Failure;
 use crate::stored;
 use crate::subresource::scale;
@@ -264,7 +264,14 @@ impl<'a> Writer<'a> {
         }
         let copies = [new].into_iter().chain(old);
         let _room = registry.limits.copies(self.identity, copies).await?;
-        admission::borrowed(registry, self.identity, self.resource, new, rights).await?;
+        admission::borrowed(
+            &registry.authorizer,
+            self.identity,
+            self.resource,
+            new,
+            rights,
+        )
+        .await?;
         let policies = &registry.policies;
         if part == Part::Replicas {
             let after = scale::seen(self.resource, new)?;
