@@ -18,6 +18,7 @@ pub mod get;
 pub mod list;
 pub mod ownership;
 pub mod patch;
+pub mod scale;
 pub mod update;
 pub mod watch;
 pub mod write;

@@ -14,10 +14,9 @@ use crate::limits::Room;
 use crate::object::{depth, meta, set_meta};
 use crate::options::FieldValidation;
 use crate::policy::{Attributes, Counted, Making, Objects, Operation, write_options};
-use crate::registry::ownership;
+use crate::registry::{ownership, scale};
 use crate::status::Failure;
 use crate::stored;
-use crate::subresource::scale;
 
 /// What webhooks make of an object of ours. Room is held for it twice, as it is sent and as
 /// the next one makes it anew, beside what it replaces.
