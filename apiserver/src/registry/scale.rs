@@ -8,13 +8,13 @@ use serde_json::{Map, Value, json};
 
 use crate::admission;
 use crate::decode;
+use crate::managed::scale::API_VERSION;
 use crate::object::{meta, metadata, set_meta};
 use crate::options::FieldValidation;
 use crate::registry::ownership;
 use crate::status::Failure;
 use crate::warnings::Warnings;
 
-const API_VERSION: &str = "autoscaling/v1";
 const MAX_REPLICAS: i64 = i32::MAX as i64;
 
 /// The Scale of an object, as admission sees it.
