@@ -11,14 +11,13 @@ use apiservice::{BorrowedRight, Resource, Scope};
 use serde_json::Value;
 
 use crate::authn::Identity;
-use crate::authz::{self, Attributes, Decision};
+use crate::authz::{self, Attributes, Authorizer, Decision};
 use crate::managed::tracker;
-use crate::namespaces::State;
+use crate::namespaces::{Namespaces, State};
 use crate::object::{self, meta, set_meta};
-use crate::registry::Registry;
-use crate::registry::ownership::Author;
-use crate::respond::Warnings;
 use crate::status::{Cause, Failure, Subject};
+use crate::stored;
+use crate::warnings::Warnings;
 
 /// Metadata that only the server sets.
 const SERVER_OWNED: [&str; 5] = [
@@ -32,13 +31,13 @@ const SERVER_OWNED: [&str; 5] = [
 /// R7.4: nothing is created in a namespace that is missing or going away, nor in one
 /// in which this installation has no rights.
 pub async fn namespace_lifecycle(
-    registry: &Registry,
+    namespaces: &Namespaces,
     resource: &Resource,
     namespace: &str,
     name: &str,
 ) -> Result<(), Failure> {
     let subject = Subject::of(resource, name);
-    if !registry.namespaces.serves(namespace) {
+    if !namespaces.serves(namespace) {
         let why = format!(
             "namespace {namespace} is not one of those in which this installation of Steward \
              may have tenants; its administrator adds it to tenantNamespaces in the values of \
@@ -46,7 +45,7 @@ pub async fn namespace_lifecycle(
         );
         return Err(authz::refused(subject, &why));
     }
-    match registry.namespaces.state(namespace).await {
+    match namespaces.state(namespace).await {
         State::Active => Ok(()),
         State::Missing => Err(Failure::NotFound(Subject::new("", "namespaces", namespace))),
         State::Terminating => {
@@ -119,7 +118,7 @@ pub fn prepare_create(
         ));
     }
     take_server_owned(resource, object);
-    object::fits(object)?;
+    stored::fits(object)?;
     dedupe_owners(object, When::Sent, warnings);
     Ok(())
 }
@@ -136,7 +135,7 @@ pub fn prepare_create_again(
 ) -> Result<(), Failure> {
     set_meta(object, "resourceVersion", None);
     take_server_owned(resource, object);
-    object::fits(object)?;
+    stored::fits(object)?;
     dedupe_owners(object, When::Admitted, warnings);
     Ok(())
 }
@@ -188,7 +187,7 @@ pub fn prepare_update(
     if resource.has_status() {
         set_status(new, old.get("status").cloned());
     }
-    object::fits_instead(new, old)?;
+    stored::fits_instead(new, old)?;
     dedupe_owners(new, when, warnings);
     Ok(())
 }
@@ -213,7 +212,7 @@ pub fn prepare_status(new: &mut Value, old: &Value, author: &Author) -> Result<(
     if matches!(author, Author::Applier) {
         set_meta(new, "managedFields", managers);
     }
-    object::fits_with_status(new, old)
+    stored::fits_with_status(new, old)
 }
 
 /// The object on its way out: the first mark counts as a generation (R3.63).
@@ -299,6 +298,15 @@ impl Part {
     pub fn is_spec(self) -> bool {
         self != Part::Status
     }
+}
+
+/// How somebody writes.
+#[derive(Clone, Debug)]
+pub enum Author {
+    /// The whole object or a patch of it: what changes is theirs.
+    Updater(String),
+    /// A configuration, whose fields are theirs already.
+    Applier,
 }
 
 /// All field rules of a new or changed object; 422 if any is broken.
@@ -440,7 +448,7 @@ pub fn borrows(
 /// # Errors
 /// 403 for a right that the requester lacks.
 pub async fn borrowed(
-    registry: &Registry,
+    authorizer: &Authorizer,
     identity: &Identity,
     resource: &'static Resource,
     new: &Value,
@@ -448,7 +456,7 @@ pub async fn borrowed(
 ) -> Result<(), Failure> {
     for right in rights {
         let asked = attributes(right);
-        if let Decision::Deny { reason } = registry.authorizer.allowed(identity, &asked).await? {
+        if let Decision::Deny { reason } = authorizer.allowed(identity, &asked).await? {
             if let Some(other) = &right.or {
                 let other = Attributes {
                     verb: other.verb.to_owned(),
@@ -456,7 +464,7 @@ pub async fn borrowed(
                     subresource: other.subresource.to_owned(),
                     ..asked.clone()
                 };
-                let allowed = registry.authorizer.allowed(identity, &other).await?;
+                let allowed = authorizer.allowed(identity, &other).await?;
                 if allowed.is_allowed() {
                     continue;
                 }
@@ -614,7 +622,7 @@ mod tests {
     #[test]
     fn what_is_never_stored_is_not_looked_at() {
         let warnings = Warnings::default();
-        let large = "x".repeat(object::MAX_STORED + object::STATUS_ROOM + 5_000);
+        let large = "x".repeat(stored::MAX_STORED + stored::STATUS_ROOM + 5_000);
         let object = json!({"metadata": {"name": "a"}, "spec": {"x": large}});
         let expected = "Request entity too large: limit is 1572864";
         let created = prepare_create(tenants(), &mut object.clone(), &warnings);

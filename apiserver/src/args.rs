@@ -1,7 +1,5 @@
 //! Flags. The only place that reads the environment.
 
-pub mod audit;
-
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,9 +7,10 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use kube::client::ClientBuilder;
 
+use crate::audit;
 use crate::kubeconfig;
-use crate::object::MAX_STORED;
 use crate::quota::Bounds;
+use crate::stored::MAX_STORED;
 
 /// The longest delay of the end, in seconds (R9.7).
 pub const MAX_SHUTDOWN_DELAY: u64 = 20;
@@ -123,7 +122,7 @@ pub struct Args {
     #[arg(long, env = "HOSTNAME", default_value = "steward-apiserver")]
     pub identity: String,
     #[command(flatten)]
-    pub audit: audit::Args,
+    pub audit: audit::args::Args,
     /// Form of the log.
     #[arg(long, value_enum, default_value_t = LogFormat::Text, global = true, help_heading = "Options")]
     pub log_format: LogFormat,

@@ -15,6 +15,7 @@
 //! Without them there is one line of the log ([`lines`]).
 
 pub mod annotations;
+pub mod args;
 pub mod auditor;
 pub mod backend;
 pub mod batch;

@@ -28,8 +28,8 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::buckets::Buckets;
+use crate::clock::Clock;
 use crate::pool::Pool;
-use crate::registry::Clock;
 use crate::review_cache::ReviewCache;
 use crate::reviews;
 use crate::target::percent_decode;

@@ -38,7 +38,7 @@ pub use self::item::{Cached, Event, Item, Kind, Rest};
 pub use self::own_writes::{OwnWrites, Writing};
 pub use self::pace::Pace;
 use crate::live::Live;
-use crate::registry::write::Reader;
+use crate::reader::Reader;
 use crate::status::Failure;
 
 /// Most events in the ring, and most bytes that they keep from being freed.

@@ -1,10 +1,7 @@
 //! From the bytes of a body to an object (contract 4.4, 6.1): JSON or YAML,
 //! duplicate and unknown fields, whole numbers, typed metadata, pruning and defaults. Pure.
 
-pub mod depth;
-pub mod metadata;
 pub mod strict;
-pub mod weight;
 
 use apiservice::Resource;
 use apiservice::field::{self, Path};
@@ -12,11 +9,14 @@ use apiservice::{number, told};
 use http::{HeaderMap, header};
 use serde_json::Value;
 
+use crate::object::{depth, metadata, weight};
 use crate::options::FieldValidation;
-use crate::respond::Warnings;
+use crate::protobuf;
 use crate::status::Failure;
-use crate::{limits, protobuf};
+use crate::warnings::Warnings;
 
+/// The largest body that is read, in bytes.
+pub const BODY: usize = 3 * 1024 * 1024;
 /// The media types in a 415 for an object's body (R4.4).
 const ACCEPTED: &str = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
 /// As many strict errors as the JSON decoder of Kubernetes reports (R6.4).
@@ -37,7 +37,7 @@ impl Media {
     /// The bytes that a body may have.
     pub fn longest(self) -> usize {
         match self {
-            Self::Json | Self::Yaml | Self::Either => limits::BODY,
+            Self::Json | Self::Yaml | Self::Either => BODY,
             Self::Protobuf => protobuf::MOST,
         }
     }
@@ -114,7 +114,7 @@ impl Unreadable {
             // The decoder may quote the body.
             Self::Syntax(text) => failure(&told::cut(text, told::MAX_TEXT)),
             Self::Message(message) => failure(&told::cut(message.text, told::MAX_TEXT)),
-            Self::TooMany => too_heavy("body", weight::TREE),
+            Self::TooMany => Failure::too_heavy("body", weight::TREE),
         }
     }
 
@@ -137,14 +137,6 @@ impl Unreadable {
             ),
         })
     }
-}
-
-/// 413 for what would take more memory than it may.
-pub fn too_heavy(what: &str, most: usize) -> Failure {
-    let most = most / (1024 * 1024);
-    Failure::TooLarge(format!(
-        "the {what} has too many maps and lists: it would take more than {most} MiB of memory"
-    ))
 }
 
 /// What the tree of a body will take; it is not made. It is not less than what [`parse`]

@@ -21,8 +21,8 @@ use storage::seal::Sealing;
 use tokio::time::Instant;
 
 use crate::args::Args;
+use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::registry::Clock;
 
 /// Bytes of the file.
 const FILE_BYTES: u64 = 1 << 20;

@@ -13,14 +13,13 @@ use http_body_util::BodyExt;
 use serde_json::Value;
 
 use crate::authn::Identity;
-use crate::decode::{self, Media, weight};
+use crate::decode::{self, BODY, Media};
+use crate::object::{self, weight};
 use crate::pool::{Hold, Pool};
 use crate::status::Failure;
+use crate::stored;
 use crate::target::{Target, Verb};
-use crate::{merge, object};
 
-/// The largest body that is read, in bytes.
-pub const BODY: usize = 3 * 1024 * 1024;
 /// The deadline of a request that is not a watch.
 pub const REQUEST: Duration = Duration::from_secs(60);
 /// The deadline of a write; its outcome is unknown to the client after that.
@@ -42,7 +41,7 @@ const MADE: usize = 2;
 // Each alone fits in what one holder gets, which is half.
 const _: () = assert!(weight::TREE + RAW * BODY <= WORK / 2);
 const _: () = assert!(
-    weight::TREE + weight::STATUS_TREE + RAW * (object::MAX_STORED + object::STATUS_ROOM)
+    weight::TREE + weight::STATUS_TREE + RAW * (stored::MAX_STORED + stored::STATUS_ROOM)
         <= STORED / 2
 );
 /// How long one of the cluster's own controllers waits for room; then it goes on without.
@@ -368,7 +367,7 @@ impl Limits {
             whole.extend_from_slice(&data);
         }
         let tree = decode::weigh(media, &whole, weight::TREE);
-        let tree = tree.map_err(|weight::TooHeavy| decode::too_heavy("body", weight::TREE))?;
+        let tree = tree.map_err(|weight::TooHeavy| Failure::too_heavy("body", weight::TREE))?;
         room.reach(RAW * whole.len() + tree).await?;
         Ok((whole.freeze(), room.hold))
     }
@@ -393,7 +392,7 @@ impl Room {
     /// As for [`Limits::decode`].
     pub async fn hold(&mut self, made: &Value) -> Result<(), Failure> {
         let tree = weight::of(made, self.most).unwrap_or(self.most);
-        self.reach(RAW * merge::length(made) + tree).await
+        self.reach(RAW * object::length(made) + tree).await
     }
 
     /// Room for copies of objects, in place of smaller ones.
@@ -405,7 +404,7 @@ impl Room {
         objects: impl IntoIterator<Item = &Value>,
     ) -> Result<(), Failure> {
         let most = self.most;
-        let copy = |object| merge::length(object) + weight::of(object, most).unwrap_or(most);
+        let copy = |object| object::length(object) + weight::of(object, most).unwrap_or(most);
         self.reach(objects.into_iter().map(copy).sum()).await
     }
 
@@ -472,14 +471,6 @@ pub const ANSWERS: usize = 64 * 1024 * 1024;
 /// Watches that read history at a time. Each holds about half a megabyte, or one change:
 /// an object before and after, 3 MiB.
 pub const REPLAYS: usize = 32;
-
-/// Refused for now, with the time after which to come again.
-pub fn too_many() -> Failure {
-    Failure::TooManyRequests {
-        message: "Too many requests, please try again later.".to_owned(),
-        retry_after: 1,
-    }
-}
 
 /// The time that a request may take: the smaller of ours and the client's `timeout`.
 /// `None` for a watch, which ends by its own rules.

@@ -1,4 +1,4 @@
-use apiserver::{args::Args, registry::Clock, run};
+use apiserver::{args::Args, clock::Clock, run};
 use clap::Parser;
 
 #[global_allocator]

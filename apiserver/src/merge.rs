@@ -4,7 +4,8 @@
 use apiservice::told::{self, Place};
 use serde_json::{Map, Value};
 
-use crate::decode::{MAX_STRICT, depth, strict, weight};
+use crate::decode::{MAX_STRICT, strict};
+use crate::object::{depth, length, weight};
 use crate::status::Failure;
 
 /// More operations than this are a 413.
@@ -64,26 +65,6 @@ impl Work {
             true => Err(Inapplicable::TooDeep),
             false => Ok(()),
         }
-    }
-}
-
-/// The length of a value as JSON, without making it.
-pub(crate) fn length(value: &Value) -> usize {
-    struct Count(usize);
-    impl std::io::Write for Count {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0 += bytes.len();
-            Ok(bytes.len())
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let mut count = Count(0);
-    match serde_json::to_writer(&mut count, value) {
-        Ok(()) => count.0,
-        // A Value always has a JSON form.
-        Err(_) => usize::MAX,
     }
 }
 
@@ -175,7 +156,7 @@ fn operation(mut fields: Map<String, Value>) -> Result<Operation, Failure> {
         Some(Value::String(text)) => Ok(Some(text)),
         Some(other) => Err(Failure::BadRequest(format!(
             "error decoding patch: json: cannot unmarshal {} into Go struct field jsonPatchOp.{name} of type string",
-            crate::decode::metadata::type_name(&other)
+            crate::object::metadata::type_name(&other)
         ))),
     };
     let op = text("op")?.unwrap_or_default();
@@ -240,7 +221,7 @@ pub fn merge(body: &[u8]) -> Result<(Patch, Vec<String>), Failure> {
     if !parsed.value.is_object() {
         return Err(Failure::BadRequest(format!(
             "error decoding patch: json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
-            crate::decode::metadata::type_name(&parsed.value)
+            crate::object::metadata::type_name(&parsed.value)
         )));
     }
     Ok((Patch::Merge(parsed.value), parsed.duplicates))

@@ -53,6 +53,7 @@ use crate::subresource::migrate::Chooser;
 use crate::subresource::{join_token, kubeconfig, migrate, scale, status};
 use crate::taking;
 use crate::target::{PARAMETERS, Target, Verb, parse_query};
+use crate::warnings::Warnings;
 use crate::{audit, options};
 
 /// The deadline of a watch: never reached, since a watch ends by its own timeout.
@@ -117,7 +118,7 @@ where
         labels: &labels,
         client: &client,
         span: span.clone(),
-        warnings: respond::Warnings::default(),
+        warnings: Warnings::default(),
         annotations: audit::Annotations::default(),
         trail: audit::Trail::default(),
         proxied,
@@ -221,7 +222,7 @@ struct Call<'a> {
     target: &'a Target,
     query: Arc<[(String, String)]>,
     caller: Option<Caller>,
-    warnings: respond::Warnings,
+    warnings: Warnings,
     /// What admission says for the audit line.
     annotations: audit::Annotations,
     trail: audit::Trail,
@@ -386,7 +387,7 @@ impl Call<'_> {
                 self.context.metrics.authenticated("failure");
                 tracing::info!(%error, "unauthorized");
                 if let Rejected::Source | Rejected::Waiting = error {
-                    return Err(limits::too_many());
+                    return Err(Failure::too_many());
                 }
                 Err(Failure::Unauthorized)
             }

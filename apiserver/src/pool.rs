@@ -14,7 +14,6 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::too_many;
 use crate::status::Failure;
 
 /// Of places, what one caller may have of all, and what is kept for new ones.
@@ -139,7 +138,7 @@ impl Pool {
             };
             let ended = victim.is_some_and(|victim| holders.end_oldest(&victim));
             if !ended {
-                return Err(too_many());
+                return Err(Failure::too_many());
             }
         }
         let place = (holders.next, CancellationToken::new());
@@ -207,7 +206,7 @@ impl Hold {
     pub fn grow(&mut self, more: usize) -> Result<(), Failure> {
         let mut holders = self.pool.shared.lock();
         if !self.pool.fits(&holders, &self.holder, more) {
-            return Err(too_many());
+            return Err(Failure::too_many());
         }
         holders.used += more;
         holders.by.entry(self.holder.clone()).or_default().amount += more;

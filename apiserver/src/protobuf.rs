@@ -31,7 +31,7 @@ use serde_json::{Value, json};
 use self::meta::{DeleteOptions, PartialObjectMetadata};
 use self::scale::Scale;
 use self::status::Status;
-use crate::decode::metadata;
+use crate::object::metadata;
 
 /// The media type of objects.
 pub const MEDIA: &str = "application/vnd.kubernetes.protobuf";
@@ -42,7 +42,7 @@ pub const MOST: usize = 16 * 1024;
 /// in two bytes, is a struct, which lists hold thrice while they grow, and a map with four
 /// entries.
 pub const WEIGHT: usize = 1024;
-const _: () = assert!(MOST * WEIGHT < crate::decode::weight::TREE);
+const _: () = assert!(MOST * WEIGHT < crate::object::weight::TREE);
 
 /// What every object begins with.
 const MAGIC: &[u8] = b"k8s\0";

@@ -17,8 +17,7 @@ use parking_lot::Mutex;
 
 use crate::authz;
 use crate::cache::{Cache, Usage};
-use crate::registry::read_failure;
-use crate::registry::write::Reader;
+use crate::reader::Reader;
 use crate::status::{Failure, Subject};
 
 /// How long a write waits for the objects to be counted after a start.
@@ -45,7 +44,7 @@ impl Default for Bounds {
         Self {
             objects: 20_000,
             objects_per_namespace: 2_000,
-            object_bytes: crate::object::MAX_STORED,
+            object_bytes: crate::stored::MAX_STORED,
             bytes: 160 << 20,
             bytes_per_namespace: 32 << 20,
         }
@@ -142,7 +141,7 @@ impl Quota {
     /// # Errors
     /// As above.
     pub fn fits_with_status(&self, bytes: usize) -> Result<(), Failure> {
-        let limit = self.bounds.object_bytes + crate::object::STATUS_ROOM;
+        let limit = self.bounds.object_bytes + crate::stored::STATUS_ROOM;
         if bytes > limit {
             return Err(Failure::TooLarge(format!("limit is {limit}")));
         }
@@ -184,7 +183,7 @@ impl Quota {
         match self.room(cache, &write, namespace, added) {
             Err(refused @ Failure::Forbidden { .. }) => {
                 // What was deleted a moment ago may not be counted yet.
-                let now = store.revision().await.map_err(read_failure)?;
+                let now = store.revision().await.map_err(Failure::of_read)?;
                 if !cache.reached(now.0, PATIENCE).await {
                     return Err(refused);
                 }

@@ -17,8 +17,8 @@ use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use kube::api::{Api, DeleteParams, ObjectMeta, PostParams, Preconditions};
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::registry::Clock;
 use crate::reviews;
 use crate::serving_pair::{self, Material};
 use crate::tls::{self, Serving};

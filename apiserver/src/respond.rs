@@ -1,86 +1,53 @@
-//! Answers: objects, lists, Tables, metadata only, warnings and compression.
+//! Answers: failures, objects, lists, Tables, metadata only, and compression.
 
 use std::sync::Arc;
 
 use apiservice::Resource;
 use apiservice::resource::Column;
-use apiservice::told;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream};
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use http_body::Body as _;
 use jiff::Timestamp;
-use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tower::{Layer, ServiceExt};
 use tower_http::CompressionLevel;
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::SizeAbove;
 
-use crate::accept::{Accept, Encoding, MetaVersion, Shape};
+use crate::accept::{self, Accept, Encoding, MetaVersion, Shape};
 use crate::audit::trail::Said;
 use crate::cache::{Item, Pace, Rest};
 use crate::live::{Kept, Live, Own};
 use crate::protobuf;
+use crate::status::Failure;
 use crate::table;
 
 /// Bodies above this many bytes are compressed for clients that can (R4.10).
 const COMPRESS_ABOVE: u64 = 128 * 1024;
 /// Lists are handed to the connection in pieces of about this size.
 const PIECE: usize = 64 * 1024;
-/// All warnings of one answer; beyond it each is cut to [`CUT_WARNING`].
-const MAX_WARNINGS: usize = 4096;
-const CUT_WARNING: usize = 256;
 
-/// More warnings than this would not fit into an answer anyway.
-const MOST_WARNINGS: usize = 100;
-
-/// Texts for the client beside the answer; clones share them.
-#[derive(Clone, Debug, Default)]
-pub struct Warnings(Arc<Mutex<Vec<String>>>);
-
-impl Warnings {
-    /// Adds a text once, cut where it is very long; those after the first hundred are
-    /// left out.
-    pub fn add(&self, text: impl Into<String>) {
-        let text = told::cut(text.into(), told::MAX_TEXT);
-        let mut texts = self.0.lock();
-        if texts.len() < MOST_WARNINGS && !texts.contains(&text) {
-            texts.push(text);
+impl Failure {
+    /// The answer to a request with these headers: the Status as YAML or protobuf if the
+    /// client prefers that, as JSON in every other case.
+    pub fn into_response(self, request: &HeaderMap) -> Response<Body> {
+        let (body, media) = accept::plain_encoding(request).encode(&self.to_status(), false);
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = self.code();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
+        if let Some(seconds) = self.retry_after() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-    }
-
-    /// What was added so far.
-    pub fn texts(&self) -> Vec<String> {
-        self.0.lock().clone()
-    }
-
-    /// Writes one `Warning` header for each text (R3.83).
-    pub fn apply(&self, headers: &mut HeaderMap) {
-        let texts = self.texts();
-        let total: usize = texts.iter().map(|text| text.chars().count()).sum();
-        let mut left = MAX_WARNINGS;
-        for text in texts {
-            let text: String = match total > MAX_WARNINGS {
-                true => text.chars().take(CUT_WARNING).collect(),
-                false => text,
-            };
-            let length = text.chars().count();
-            if length > left {
-                break;
-            }
-            left -= length;
-            // A header cannot carry line breaks; YAML's duplicate texts have them.
-            let text: String = text
-                .chars()
-                .map(|c| if c.is_control() { ' ' } else { c })
-                .collect();
-            let quoted = text.replace('\\', "\\\\").replace('"', "\\\"");
-            if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
-                headers.append(header::WARNING, value);
-            }
+        if matches!(self, Self::Forbidden { .. }) {
+            headers.insert(
+                header::X_CONTENT_TYPE_OPTIONS,
+                HeaderValue::from_static("nosniff"),
+            );
         }
+        response
     }
 }
 
@@ -484,52 +451,10 @@ fn size(response: &Response<Body>) -> Option<u64> {
         .or_else(|| response.extensions().get::<Estimate>().map(|about| about.0))
 }
 
-/// One frame of a watch: the event and a newline (R3.22).
-pub fn frame(kind: &str, object: &[u8]) -> Bytes {
-    let mut frame = BytesMut::with_capacity(object.len() + 32);
-    frame.extend_from_slice(b"{\"type\":\"");
-    frame.extend_from_slice(kind.as_bytes());
-    frame.extend_from_slice(b"\",\"object\":");
-    frame.extend_from_slice(object);
-    frame.extend_from_slice(b"}\n");
-    frame.freeze()
-}
-
-/// The bytes of PartialObjectMetadata around prepared metadata.
-pub fn partial_bytes(metadata: &str, version: MetaVersion) -> Bytes {
-    Bytes::from(format!(
-        "{{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"{}\",\"metadata\":{metadata}}}",
-        version.api_version()
-    ))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use http_body_util::BodyExt;
-
-    /// R3.83.
-    #[test]
-    fn warnings_are_quoted_once_and_cut() {
-        let warnings = Warnings::default();
-        warnings.add("unknown field \"spec.x\"");
-        warnings.add("unknown field \"spec.x\"");
-        warnings.add("a\nb");
-        let mut headers = HeaderMap::new();
-        warnings.apply(&mut headers);
-        let texts: Vec<_> = headers.get_all(header::WARNING).iter().collect();
-        assert_eq!(
-            texts,
-            ["299 - \"unknown field \\\"spec.x\\\"\"", "299 - \"a b\""]
-        );
-        let many = Warnings::default();
-        (0..20).for_each(|n| many.add(format!("{n}{}", "x".repeat(1000))));
-        let mut headers = HeaderMap::new();
-        many.apply(&mut headers);
-        assert_eq!(headers.get_all(header::WARNING).iter().count(), 16);
-        (0..200_000).for_each(|n| many.add(n.to_string()));
-        assert_eq!(many.texts().len(), MOST_WARNINGS);
-    }
 
     /// What is sent piece by piece is what the encoder makes of the whole.
     /// R3.11, R4.5.

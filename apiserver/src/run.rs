@@ -7,10 +7,11 @@ use telemetry::{Component, Exporting};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::{Args, Command, LogFormat};
+use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::policy;
 use crate::registration::{self, Place, Registration};
-use crate::registry::{Clock, ownership};
+use crate::registry::ownership;
 use crate::server;
 use crate::tls::Serving;
 

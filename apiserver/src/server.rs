@@ -38,6 +38,7 @@ use crate::authn::{Authenticator, Peer};
 use crate::authz::Authorizer;
 use crate::buckets::block;
 use crate::cache::Cache;
+use crate::clock::Clock;
 use crate::documents::Documents;
 use crate::encryption::Encryption;
 use crate::limits::{self, Limits};
@@ -50,7 +51,7 @@ use crate::policy::Policies;
 use crate::pool::{Hold, Pool};
 use crate::quota::Quota;
 use crate::registration::{Place, Registration};
-use crate::registry::{Clock, Registry};
+use crate::registry::Registry;
 use crate::store_guard::StoreGuard;
 use crate::subresource::join_token::JoinTokens;
 use crate::subresource::kubeconfig::Minter;
@@ -368,6 +369,7 @@ async fn keep_store(
         });
         context.registry.store(Some(Arc::new(Registry {
             store: store.clone().into(),
+            writable: store.clone().into(),
             cache,
             quota: quota.clone(),
             answers: Pool::new(limits::ANSWERS),

@@ -1,17 +1,15 @@
 //! The one table from failures to HTTP code, reason and message (contract 3.14).
 //!
 //! Every handler returns a [`Failure`]; nobody else writes a status code. The
-//! texts are Kubernetes' own, because tools compare them.
+//! texts are Kubernetes' own, because tools compare them. [`crate::respond`] makes an
+//! answer of one.
 
 use std::borrow::Cow;
 
 use apiservice::Resource;
 use apiservice::field;
-use axum::body::Body;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::StatusCode;
 use serde_json::{Map, Value, json};
-
-use crate::accept;
 
 /// What a failure is about: printed as `R.G "N"`, or `R "N"` in the core group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -231,6 +229,30 @@ impl Failure {
         }
     }
 
+    /// What went wrong with a read of the store.
+    pub fn of_read(error: storage::Error) -> Self {
+        match error {
+            storage::Error::InvalidKey(_) => Self::BadRequest(error.to_string()),
+            other => Self::store_unavailable(other),
+        }
+    }
+
+    /// Refused for now, with the time after which to come again.
+    pub fn too_many() -> Self {
+        Self::TooManyRequests {
+            message: "Too many requests, please try again later.".to_owned(),
+            retry_after: 1,
+        }
+    }
+
+    /// 413 for what would take more memory than it may.
+    pub fn too_heavy(what: &str, most: usize) -> Self {
+        let most = most / (1024 * 1024);
+        Self::TooLarge(format!(
+            "the {what} has too many maps and lists: it would take more than {most} MiB of memory"
+        ))
+    }
+
     /// HTTP code.
     pub fn code(&self) -> StatusCode {
         match self {
@@ -389,26 +411,6 @@ impl Failure {
         }
         status
     }
-
-    /// The answer to a request with these headers: the Status as YAML or protobuf if the
-    /// client prefers that, as JSON in every other case.
-    pub fn into_response(self, request: &HeaderMap) -> Response<Body> {
-        let (body, media) = accept::plain_encoding(request).encode(&self.to_status(), false);
-        let mut response = Response::new(Body::from(body));
-        *response.status_mut() = self.code();
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
-        if let Some(seconds) = self.retry_after() {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        if matches!(self, Self::Forbidden { .. }) {
-            headers.insert(
-                header::X_CONTENT_TYPE_OPTIONS,
-                HeaderValue::from_static("nosniff"),
-            );
-        }
-        response
-    }
 }
 
 /// `{"status":"Success"}` for a deletion that is complete (R3.62).
@@ -423,6 +425,7 @@ pub fn deleted(subject: &Subject, uid: &str) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http::{HeaderMap, header};
 
     /// R3.37, R3.43, R3.47.
     #[test]

@@ -9,7 +9,7 @@ use crate::args::Args;
 use crate::policy::{call, cel, resource_quota, source, values};
 use crate::subresource::join_token::talk;
 use crate::{
-    audit, authn, authz, cache, limits, live, namespaces, object, pipeline, reviews, server,
+    audit, authn, authz, cache, limits, live, namespaces, pipeline, reviews, server, stored,
 };
 
 /// An answer that is remembered, with its reason.
@@ -56,7 +56,7 @@ fn parts(args: &Args) -> Vec<(&'static str, usize)> {
         ("the same of controllers", controllers * limits::STORED / 2),
         ("lists of older states", limits::ANSWERS),
         ("kept by answers", live::SPARE),
-        ("replays", limits::REPLAYS * 2 * object::MAX_STORED),
+        ("replays", limits::REPLAYS * 2 * stored::MAX_STORED),
         ("changes for watches of the database", RING_BYTES),
         ("events for watchers", cache::MAX_BYTES),
         ("frames of watches", cache::frames::MAX_BYTES),

@@ -1,10 +1,11 @@
-//! What a document takes once it is a tree is what it is weighed as (`decode::weight`),
+//! What a document takes once it is a tree is what it is weighed as (`object::weight`),
 //! measured: each case is read in a process of its own, with the allocator of the server.
 
 use std::process::Command;
 
 use apiserver::audit::body::{Left, MOST, Room};
-use apiserver::decode::{self, Media, weight};
+use apiserver::decode::{self, Media};
+use apiserver::object::weight;
 use apiserver::protobuf::list;
 use apiserver::protobuf::meta::{
     ManagedFieldsEntry, ObjectMeta, OwnerReference, PartialObjectMetadata, Text,
@@ -73,7 +74,7 @@ fn largest(media: Media, piece: Piece) -> String {
     let fits = |count: usize| {
         let body = body(piece, count);
         let fits = decode::weigh(media, body.as_bytes(), weight::TREE).is_ok();
-        (fits && body.len() < apiserver::limits::BODY).then_some(body)
+        (fits && body.len() < decode::BODY).then_some(body)
     };
     let mut count = 1;
     while fits(2 * count).is_some() {

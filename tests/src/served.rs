@@ -21,7 +21,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use apiserver::args::Args;
-use apiserver::registry::Clock;
+use apiserver::clock::Clock;
 use apiserver::server::{self, Running};
 use clap::Parser;
 use k8s_openapi::api::discovery::v1::EndpointSlice;

@@ -1,5 +1,6 @@
-//! Which crate may use which, and which part of the controller may use which other
-//! (docs: explanation/architecture.md).
+//! Which crate may use which, and inside a crate which room may use which other
+//! (docs: explanation/architecture.md). A room is a module of `lib.rs`: a file, a folder, or
+//! both.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -58,71 +59,279 @@ fn crates_use_each_other_as_drawn() {
     assert_eq!(uses, drawn);
 }
 
-/// The parts of the controller; each may use those before it.
-const PARTS: [&str; 17] = [
-    "process",
-    "cluster",
-    "tenant",
-    "report",
-    "datastores",
-    "facts",
-    "assignments",
-    "fleet",
-    "context",
-    "inside",
-    "apply",
-    "observe",
-    "reconcile",
-    "migrations",
-    "supervisor",
-    "args",
-    "run",
-];
+/// How a crate is built of rooms.
+struct House {
+    name: &'static str,
+    /// Each may use those before it.
+    rooms: &'static [&'static str],
+    /// What is not so yet: a file, and the later room that it uses. Take out what you mend.
+    exceptions: &'static [(&'static str, &'static str)],
+}
 
-/// What is not so yet: a file, and the later part that it uses. Take out what you mend.
-const EXCEPTIONS: [(&str, &str); 19] = [
-    ("cluster/looks.rs", "context"),
-    ("cluster/watches.rs", "context"),
-    ("cluster/watches.rs", "datastores"),
-    ("context.rs", "apply"),
-    ("datastores.rs", "apply"),
-    ("datastores.rs", "context"),
-    ("datastores/access.rs", "context"),
-    ("datastores/access.rs", "facts"),
-    ("datastores/drain.rs", "context"),
-    ("datastores/observer.rs", "context"),
-    ("datastores/observer.rs", "facts"),
-    ("datastores/setup.rs", "args"),
-    ("fleet.rs", "context"),
-    ("process/health.rs", "context"),
-    ("process/metrics.rs", "context"),
-    ("process/metrics.rs", "datastores"),
-    ("process/metrics.rs", "fleet"),
-    ("process/metrics.rs", "report"),
-    ("process/timing.rs", "tenant"),
-];
+const APISERVER: House = House {
+    name: "apiserver",
+    rooms: &[
+        "clock",
+        "warnings",
+        "status",
+        "target",
+        "object",
+        "selector",
+        "options",
+        "protobuf",
+        "decode",
+        "accept",
+        "merge",
+        "managed",
+        "stored",
+        "table",
+        "documents",
+        "metrics",
+        "kubeconfig",
+        "reviews",
+        "review_cache",
+        "namespaces",
+        "buckets",
+        "pool",
+        "live",
+        "trust",
+        "authn",
+        "limits",
+        "authz",
+        "reader",
+        "cache",
+        "quota",
+        "audit",
+        "spans",
+        "admission",
+        "policy",
+        "respond",
+        "registry",
+        "subresource",
+        "health",
+        "store_guard",
+        "response_body",
+        "taking",
+        "pipeline",
+        "args",
+        "encryption",
+        "serving_pair",
+        "tls",
+        "registration",
+        "linger",
+        "server",
+        "run",
+    ],
+    exceptions: &[],
+};
 
-/// The parts that a file of the controller uses outside its tests: the first names of
-/// paths from the crate's root, also in `crate::{these, three::names, here}`.
-fn used(text: &str) -> BTreeSet<String> {
-    let text = text.split("#[cfg(test)]\nmod tests").next().unwrap_or(text);
+const CONTROLLER: House = House {
+    name: "controller",
+    rooms: &[
+        "process",
+        "cluster",
+        "tenant",
+        "report",
+        "datastores",
+        "facts",
+        "assignments",
+        "fleet",
+        "context",
+        "inside",
+        "apply",
+        "observe",
+        "reconcile",
+        "migrations",
+        "supervisor",
+        "args",
+        "run",
+    ],
+    exceptions: &[
+        ("cluster/looks.rs", "context"),
+        ("cluster/watches.rs", "context"),
+        ("cluster/watches.rs", "datastores"),
+        ("context.rs", "apply"),
+        ("datastores.rs", "apply"),
+        ("datastores.rs", "context"),
+        ("datastores/access.rs", "context"),
+        ("datastores/access.rs", "facts"),
+        ("datastores/drain.rs", "context"),
+        ("datastores/observer.rs", "context"),
+        ("datastores/observer.rs", "facts"),
+        ("datastores/setup.rs", "args"),
+        ("fleet.rs", "context"),
+        ("process/health.rs", "context"),
+        ("process/metrics.rs", "context"),
+        ("process/metrics.rs", "datastores"),
+        ("process/metrics.rs", "fleet"),
+        ("process/metrics.rs", "report"),
+        ("process/timing.rs", "tenant"),
+    ],
+};
+
+const STORAGE: House = House {
+    name: "storage",
+    rooms: &[
+        "error", "seal", "log", "watch", "store", "memory", "failing", "sqlite", "compact",
+        "tenancy", "moving",
+    ],
+    exceptions: &[("error.rs", "log"), ("log.rs", "watch")],
+};
+
+impl House {
+    fn source(&self) -> PathBuf {
+        root().join(self.name).join("src")
+    }
+
+    fn lib(&self) -> String {
+        std::fs::read_to_string(self.source().join("lib.rs")).unwrap()
+    }
+
+    /// The modules of `lib.rs`, without those that are there for tests.
+    fn modules(&self) -> BTreeSet<String> {
+        let modules = declared(&self.lib()).into_iter();
+        let modules = modules.filter(|(_, for_tests)| !for_tests);
+        modules.map(|(module, _)| module).collect()
+    }
+
+    /// The rooms by whose names `lib.rs` gives away what is in others: `pub use log::Entry;`.
+    fn given_away(&self) -> BTreeMap<String, String> {
+        let lib = self.lib();
+        let mut given = BTreeMap::new();
+        for item in lib.split("pub use ").skip(1) {
+            let path = item.split(';').next().unwrap();
+            if let Some((room, names)) = path.split_once("::") {
+                let names = names.trim_matches(['{', '}']).split(',');
+                given.extend(names.map(|name| (name.trim().to_owned(), room.to_owned())));
+            }
+        }
+        given
+    }
+
+    /// A file, and the later room that it uses.
+    fn backward(&self) -> BTreeSet<(String, String)> {
+        let place = |room: &str| self.rooms.iter().position(|it| *it == room);
+        let given = self.given_away();
+        let mut all = Vec::new();
+        files(&self.source(), &mut all);
+        let all = all.iter().map(|path| {
+            let name = path.strip_prefix(self.source()).unwrap();
+            let text = std::fs::read_to_string(path).unwrap();
+            (name.to_string_lossy().into_owned(), text)
+        });
+        let all: Vec<(String, String)> = all.collect();
+        let mut for_tests = BTreeSet::new();
+        for (name, text) in &all {
+            let (module, tests) = (module(name), declared(text).into_iter());
+            let tests = tests.filter(|(_, for_tests)| *for_tests);
+            for_tests.extend(tests.map(|(test, _)| format!("{module}{test}/")));
+        }
+        let mut backward = BTreeSet::new();
+        for (name, text) in &all {
+            let module = module(name);
+            let Some(mine) = module.split('/').next().and_then(place) else {
+                continue;
+            };
+            if for_tests.iter().any(|test| module.starts_with(test)) {
+                continue;
+            }
+            for other in used(text, module.matches('/').count()) {
+                let other = given.get(&other).unwrap_or(&other);
+                if place(other).is_some_and(|theirs| theirs > mine) {
+                    backward.insert((name.clone(), other.clone()));
+                }
+            }
+        }
+        backward
+    }
+
+    fn check(&self) {
+        let rooms: BTreeSet<String> = self.rooms.iter().map(|it| (*it).to_owned()).collect();
+        assert_eq!(self.modules(), rooms, "{}: rooms and lib.rs", self.name);
+        let known = self.exceptions.iter();
+        let known: BTreeSet<_> = known
+            .map(|(file, room)| ((*file).to_owned(), (*room).to_owned()))
+            .collect();
+        assert_eq!(self.backward(), known, "{}: uses a later room", self.name);
+    }
+}
+
+/// The module of a file: `tenant/pki/`, and of the crate's root nothing.
+fn module(file: &str) -> String {
+    match file.trim_end_matches(".rs").trim_end_matches("/mod") {
+        "lib" | "main" => String::new(),
+        module => format!("{module}/"),
+    }
+}
+
+/// The modules that a file declares, and whether they are there for tests only.
+fn declared(text: &str) -> Vec<(String, bool)> {
+    let mut modules = Vec::new();
+    let mut for_tests = false;
+    for line in text.lines() {
+        let item = match line.strip_prefix("pub") {
+            Some(rest) => rest
+                .trim_start_matches("(crate)")
+                .trim_start_matches("(super)"),
+            None => line,
+        };
+        if let Some(name) = item.trim_start().strip_prefix("mod ")
+            && let Some(name) = name.strip_suffix(';')
+        {
+            modules.push((name.to_owned(), for_tests));
+        }
+        for_tests = line == "#[cfg(test)]" || for_tests && line.starts_with("#[");
+    }
+    modules
+}
+
+/// The rooms that a file uses outside its tests: the first names of paths from the crate's
+/// root, also in `crate::{these, three::names, here}`. The file is so many levels below it:
+/// that many times `super` is the root as well.
+fn used(text: &str, levels: usize) -> BTreeSet<String> {
+    let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
+    let code = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
+    let code: String = code.collect::<Vec<_>>().join("\n");
     let first = |path: &str| {
         let path = path.trim_start().chars();
         path.take_while(|c| c.is_alphanumeric() || *c == '_')
-            .collect()
+            .collect::<String>()
     };
+    let supers = "super::".repeat(levels);
     let mut used = BTreeSet::new();
-    for (at, start) in text.match_indices("crate::") {
-        let rest = &text[at + start.len()..];
-        match rest.strip_prefix('{') {
-            Some(list) => {
-                let list = list.split('}').next().unwrap_or(list);
-                used.extend(list.split(',').map(first));
+    for root in ["crate::", &supers] {
+        for (at, start) in code.match_indices(root) {
+            let rest = &code[at + start.len()..];
+            match rest.strip_prefix('{') {
+                Some(list) => used.extend(listed(list).map(first)),
+                None => drop(used.insert(first(rest))),
             }
-            None => drop(used.insert(first(rest))),
         }
     }
     used
+}
+
+/// The paths of `a, b::{c, d}, e}`.
+fn listed(list: &str) -> impl Iterator<Item = &str> {
+    let mut depth = 0;
+    let depth_after = |c: char| {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        depth
+    };
+    let depths: Vec<i32> = list.chars().map(depth_after).collect();
+    let end = depths.iter().position(|it| *it < 0).unwrap_or(depths.len());
+    let end = list
+        .char_indices()
+        .nth(end)
+        .map_or(list.len(), |(at, _)| at);
+    let mut depths = depths.into_iter();
+    list[..end].split(move |c| depths.next() == Some(0) && c == ',')
 }
 
 fn files(directory: &Path, found: &mut Vec<PathBuf>) {
@@ -136,48 +345,35 @@ fn files(directory: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The parts are those of `lib.rs`, in one order without a circle.
+/// Rooms are those of `lib.rs`, in one order without a circle.
 #[test]
-fn parts_of_the_controller_use_what_comes_before_them() {
-    let source = root().join("controller/src");
-    let lib = std::fs::read_to_string(source.join("lib.rs")).unwrap();
-    let there: BTreeSet<&str> = lib
-        .lines()
-        .filter_map(|line| line.trim_start_matches("pub ").strip_prefix("mod "))
-        .map(|name| name.trim_end_matches(';'))
-        .collect();
-    assert_eq!(there, BTreeSet::from(PARTS), "PARTS and lib.rs");
-    let place = |part: &str| PARTS.iter().position(|it| *it == part);
-    let mut all = Vec::new();
-    files(&source, &mut all);
-    let mut backward = BTreeSet::new();
-    for path in all {
-        let name = path
-            .strip_prefix(&source)
-            .unwrap()
-            .to_string_lossy()
-            .into_owned();
-        let part = name.split(['/', '.']).next().unwrap();
-        let test = [
-            "testing",
-            "tests",
-            "scenarios",
-            "repairs",
-            "removals",
-            "renewals",
-            "rollouts",
-            "exposures",
-        ];
-        let stem = path.file_stem().unwrap().to_string_lossy();
-        let Some(mine) = place(part).filter(|_| !test.contains(&stem.as_ref())) else {
-            continue;
-        };
-        for other in used(&std::fs::read_to_string(&path).unwrap()) {
-            if place(&other).is_some_and(|theirs| theirs > mine) {
-                backward.insert((name.clone(), other));
-            }
-        }
+fn rooms_use_what_comes_before_them() {
+    for house in [APISERVER, CONTROLLER, STORAGE] {
+        house.check();
     }
-    let known = EXCEPTIONS.map(|(file, part)| (file.to_owned(), part.to_owned()));
-    assert_eq!(backward, BTreeSet::from(known));
+}
+
+/// The tables of the architecture page have all rooms, in that order.
+#[test]
+fn rooms_are_drawn() {
+    let page = root().join("docs/src/explanation/architecture.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    for house in [APISERVER, CONTROLLER] {
+        let chapters = page.split("\n## ");
+        let mut chapters = chapters.filter(|it| it.starts_with(&format!("{}:", house.name)));
+        let rows = chapters.next().unwrap().lines();
+        let rooms = rows.filter_map(|row| row.strip_prefix("| `")?.split('|').next());
+        let rooms = rooms.flat_map(|names| names.split(','));
+        let rooms = rooms.map(|name| name.trim_matches([' ', '`', '/']).trim_end_matches(".rs"));
+        assert_eq!(rooms.collect::<Vec<_>>(), house.rooms, "{}", house.name);
+    }
+}
+
+#[test]
+fn paths_are_read() {
+    let text = "use crate::{a, b::{c, d}, e};\nuse super::super::f::g;\n// crate::h\n\
+        fn x() { crate::i::j() }\n#[cfg(test)]\nmod tests {\n use crate::k;\n}";
+    let names = |levels| used(text, levels).into_iter().collect::<Vec<_>>();
+    assert_eq!(names(2), ["a", "b", "e", "f", "i"]);
+    assert_eq!(names(3), ["a", "b", "e", "i"]);
 }

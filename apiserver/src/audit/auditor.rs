@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures::future::join_all;
 use jiff::Timestamp;
 
+use super::args::{Args, Batch, Truncate};
 use super::backend::{Backend, Delivered, Forms, Mode, Worker};
 use super::batch::Pace;
 use super::body::Room;
@@ -14,11 +15,10 @@ use super::policy::{Policy, Verdict, file};
 use super::rotation::{Keep, Rotation};
 use super::webhook::{self, Webhook};
 use super::{backend, queue};
-use crate::args::audit::{Args, Batch, Truncate};
 use crate::authn::Identity;
 use crate::authz::Attributes;
+use crate::clock::Clock;
 use crate::metrics::Metrics;
-use crate::registry::Clock;
 
 /// Bytes of a batch where nothing else is said.
 const BATCH: usize = 10 * 1024 * 1024;

@@ -13,7 +13,7 @@ use crate::protobuf;
 use crate::protobuf::told::{self, Untold};
 
 /// Bytes of one body; of a larger one nothing is kept. The largest request has as many.
-pub const MOST: usize = crate::limits::BODY;
+pub const MOST: usize = decode::BODY;
 /// Bytes of all bodies that are kept for events which are not made yet.
 pub(crate) const ALL: usize = 16 * 1024 * 1024;
 /// Levels of a body: those that the decoder reads.

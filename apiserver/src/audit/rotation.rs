@@ -13,7 +13,7 @@ use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::registry::Clock;
+use crate::clock::Clock;
 
 /// Of the time in the name of an old file, in UTC.
 const WRITTEN: &str = "%Y-%m-%dT%H-%M-%S%.3f";

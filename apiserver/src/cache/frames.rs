@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use parking_lot::Mutex;
 
 use crate::accept::{Encoding, Shape};
@@ -66,6 +66,17 @@ impl Frames {
     pub fn bytes(&self) -> usize {
         self.0.lock().bytes
     }
+}
+
+/// One frame of a watch: the event and a newline (R3.22).
+pub fn json(kind: &str, object: &[u8]) -> Bytes {
+    let mut frame = BytesMut::with_capacity(object.len() + 32);
+    frame.extend_from_slice(b"{\"type\":\"");
+    frame.extend_from_slice(kind.as_bytes());
+    frame.extend_from_slice(b"\",\"object\":");
+    frame.extend_from_slice(object);
+    frame.extend_from_slice(b"}\n");
+    frame.freeze()
 }
 
 #[cfg(test)]

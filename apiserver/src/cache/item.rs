@@ -19,10 +19,11 @@ use crate::live::{Keeps, Live, Share};
 use crate::object;
 use crate::protobuf;
 use crate::protobuf::meta::{ObjectMeta, PartialObjectMetadata};
-use crate::respond;
 use crate::selector::Selector;
 use crate::status::Failure;
+use crate::stored;
 
+use super::frames;
 use super::labels::Labels;
 
 /// An object at one revision, as it goes over the wire, with what selectors ask.
@@ -136,7 +137,7 @@ impl Item {
 
     /// From what is stored.
     pub fn read(resource: &'static Resource, entry: &Entry, live: &Live) -> Result<Self, Failure> {
-        Ok(Self::new(&object::decode(resource, entry)?, live))
+        Ok(Self::new(&stored::decode(resource, entry)?, live))
     }
 
     /// The object.
@@ -153,8 +154,8 @@ impl Item {
             metadata: &'a RawValue,
         }
         match serde_json::from_slice::<Meta<'_>>(&self.encoded) {
-            Ok(meta) => respond::partial_bytes(meta.metadata.get(), version),
-            Err(_) => respond::partial_bytes("{}", version),
+            Ok(meta) => partial_bytes(meta.metadata.get(), version),
+            Err(_) => partial_bytes("{}", version),
         }
     }
 
@@ -283,7 +284,7 @@ pub struct Event {
 impl Event {
     /// The frame for a watcher without selectors, encoded once.
     pub fn frame(&self, live: &Live) -> Bytes {
-        let make = || live.count(respond::frame(self.kind.as_str(), &self.object.encoded));
+        let make = || live.count(frames::json(self.kind.as_str(), &self.object.encoded));
         self.frame.get_or_init(make).clone()
     }
 
@@ -352,6 +353,14 @@ impl Event {
 pub(super) fn resource_of(key: &str) -> Option<&'static Resource> {
     let plural = key.strip_prefix('/')?.split('/').next()?;
     apiservice::find(plural)
+}
+
+/// The bytes of PartialObjectMetadata around prepared metadata.
+fn partial_bytes(metadata: &str, version: MetaVersion) -> Bytes {
+    Bytes::from(format!(
+        "{{\"kind\":\"PartialObjectMetadata\",\"apiVersion\":\"{}\",\"metadata\":{metadata}}}",
+        version.api_version()
+    ))
 }
 
 #[cfg(test)]

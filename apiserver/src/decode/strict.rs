@@ -6,8 +6,8 @@ use apiservice::told::{self, Paths, Place};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::weight::{Meter, TooHeavy};
 use super::{Parsed, Unreadable};
+use crate::object::weight::{Meter, TooHeavy};
 
 /// Parses JSON; the paths of keys given twice are reported (R6.4).
 pub fn json(body: &[u8]) -> Result<Parsed, Unreadable> {
@@ -342,8 +342,8 @@ const OUT_OF_RANGE: &str = "JSON number out of range";
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::decode::weight::TREE;
     use crate::decode::{MAX_STRICT, Media, parse, weigh};
+    use crate::object::weight::{self, TREE};
     use serde_json::json;
 
     /// R4.4, R6.4.
@@ -400,7 +400,7 @@ mod tests {
             assert!((TREE / 2..TREE).contains(&weight), "{weight}");
             assert_eq!(weigh(media, many, TREE), Err(TooHeavy));
             let parsed = parse(media, fits).unwrap();
-            assert_eq!(super::super::weight::of(&parsed.value, TREE), Ok(weight));
+            assert_eq!(weight::of(&parsed.value, TREE), Ok(weight));
             assert!(matches!(parse(media, many), Err(Unreadable::TooMany)));
         }
         let failure = Unreadable::TooMany.or(|_| unreachable!());

@@ -9,7 +9,7 @@ use super::set::{Node, Set};
 const SELF: &str = ".";
 
 /// Reads FieldsV1. A stranger's may be as deep as the object that it came in; that is
-/// bounded where it is read ([`crate::decode::depth`]).
+/// bounded where it is read ([`crate::object::depth`]).
 ///
 /// # Errors
 /// The text says which key or value is wrong.

@@ -10,8 +10,8 @@ use super::set::Set;
 use super::typed::{Duplicates, Invalid};
 use super::updater::{Updater, without_identity};
 use super::value;
-use crate::decode::{depth, strict};
-use crate::object::{meta, set_meta};
+use crate::decode::strict;
+use crate::object::{depth, meta, set_meta};
 
 /// What `kubectl apply` on the client's side leaves (R5.21).
 pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -367,7 +367,7 @@ pub fn list(object: &Value) -> &[Value] {
 /// Bytes of the managers of an object, as they are written.
 pub fn length(object: &Value) -> usize {
     match object["metadata"].get("managedFields") {
-        Some(managers) => r#""managedFields":,"#.len() + crate::merge::length(managers),
+        Some(managers) => r#""managedFields":,"#.len() + crate::object::length(managers),
         None => 0,
     }
 }

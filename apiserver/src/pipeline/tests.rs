@@ -2,8 +2,8 @@ use http_body_util::BodyExt;
 
 use super::*;
 use crate::authz::{Attributes, Decision};
+use crate::clock::Clock;
 use crate::namespaces::Namespaces;
-use crate::registry::Clock;
 
 mod objects;
 mod places;

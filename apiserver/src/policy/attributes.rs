@@ -8,8 +8,8 @@ use crate::audit::Annotations;
 use crate::authn::Identity;
 use crate::authz;
 use crate::options::Query;
-use crate::respond::Warnings;
 use crate::status::{Failure, Subject};
+use crate::warnings::Warnings;
 
 /// What a request does to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -179,7 +179,7 @@ pub(super) mod tests {
     use crate::audit::Annotations;
     use crate::authn::Identity;
     use crate::policy::Operation;
-    use crate::respond::Warnings;
+    use crate::warnings::Warnings;
     use serde_json::json;
 
     /// A request by nobody in particular.

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::meta::PartialObjectMetadataList;
 use super::*;
-use crate::decode::weight;
+use crate::object::weight;
 
 fn object() -> Value {
     json!({

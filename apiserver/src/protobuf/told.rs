@@ -13,7 +13,7 @@ use super::meta::{ListMeta, PartialObjectMetadata};
 use super::scale::Scale;
 use super::status::Status;
 use super::{MOST, TypeMeta, Unknown, list, object};
-use crate::decode::{metadata, weight};
+use crate::object::{metadata, weight};
 
 /// What the values may take of which an answer consists, for each of its bytes. That is less
 /// than [`super::WEIGHT`], for clients send what they like: of an owner our encoder writes all

@@ -9,14 +9,15 @@ use crate::accept::{self, Answer};
 use crate::admission::{self, Part};
 use crate::authz::{Permit, verb};
 use crate::decode::{self, Media, Reject};
-use crate::object::{meta, set_meta};
+use crate::object::{depth, meta, set_meta};
 use crate::options::{FieldValidation, Write, WriteKind};
 use crate::registry::ownership::{self, Applied};
 use crate::registry::update::Change;
 use crate::registry::write::{Writer, Written};
 use crate::registry::{Registry, Request, get, patch};
-use crate::respond::{self, Warnings};
+use crate::respond;
 use crate::status::{Failure, Subject};
+use crate::warnings::Warnings;
 
 /// How often a creation is tried anew when the object comes and goes in between.
 const ATTEMPTS: usize = 8;
@@ -50,8 +51,8 @@ impl Config {
         if value.is_null() {
             value = Value::Object(Map::new());
         }
-        if decode::depth::exceeds(&value, decode::depth::MAX_DEPTH) {
-            return Err(Failure::BadRequest(decode::depth::message()));
+        if depth::exceeds(&value, depth::MAX_DEPTH) {
+            return Err(Failure::BadRequest(depth::message()));
         }
         decode::must_be_object(&value).map_err(|why| {
             undecoded(&format!(

@@ -14,6 +14,7 @@ use crate::registry::write::{Writer, Written};
 use crate::registry::{Registry, Request};
 use crate::respond;
 use crate::status::{Failure, Subject};
+use crate::stored;
 
 /// Attempts to find a free generated name (R3.36).
 const ATTEMPTS: usize = 8;
@@ -58,7 +59,7 @@ pub async fn run(
             Written::Nothing => break None,
             Written::Conflict(_) if generated && attempt < ATTEMPTS => {}
             Written::Conflict(current) => {
-                let current = current.and_then(|entry| object::decode(resource, &entry).ok());
+                let current = current.and_then(|entry| stored::decode(resource, &entry).ok());
                 return Err(Failure::AlreadyExists {
                     subject: Subject::of(resource, meta(new.object(), "name")),
                     deleting: current.as_ref().is_some_and(object::deleting),

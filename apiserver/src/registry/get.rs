@@ -14,9 +14,10 @@ use crate::cache::Item;
 use crate::limits::Room;
 use crate::object;
 use crate::options;
-use crate::registry::{Registry, Request, read_failure};
+use crate::registry::{Registry, Request};
 use crate::respond;
 use crate::status::{Failure, Subject};
+use crate::stored;
 
 /// How long a reader may wait for a revision that it has seen elsewhere (R3.16).
 pub const PATIENCE: Duration = Duration::from_secs(3);
@@ -70,7 +71,7 @@ pub async fn object<V>(registry: &Registry, permit: &Permit<V>) -> Result<(Value
     let entry = entry(registry, permit.resource(), permit.namespace(), name).await?;
     let room = registry.limits.decode(permit.identity(), &entry.value);
     let room = room.await?;
-    Ok((object::decode(permit.resource(), &entry)?, room))
+    Ok((stored::decode(permit.resource(), &entry)?, room))
 }
 
 /// The stored entry, or 404.
@@ -81,7 +82,7 @@ pub async fn entry(
     name: &str,
 ) -> Result<Entry, Failure> {
     let key = object::key(resource, namespace, name);
-    let (entry, _) = registry.store.get(&key).await.map_err(read_failure)?;
+    let (entry, _) = registry.store.get(&key).await.map_err(Failure::of_read)?;
     entry.ok_or_else(|| Failure::NotFound(Subject::of(resource, name)))
 }
 
@@ -97,11 +98,11 @@ pub fn name<V>(permit: &Permit<V>) -> Result<&str, Failure> {
 
 /// Waits a little until the store has reached a revision (R3.16).
 pub async fn not_older_than(registry: &Registry, wanted: u64) -> Result<(), Failure> {
-    let current = registry.store.revision().await.map_err(read_failure)?;
+    let current = registry.store.revision().await.map_err(Failure::of_read)?;
     if current.0 >= wanted || registry.cache.reached(wanted, PATIENCE).await {
         return Ok(());
     }
-    let current = registry.store.revision().await.map_err(read_failure)?.0;
+    let current = registry.store.revision().await.map_err(Failure::of_read)?.0;
     if current >= wanted {
         return Ok(());
     }

@@ -21,7 +21,7 @@ use crate::object;
 use crate::options::{Continue, List, Match};
 use crate::pool::Hold;
 use crate::registry::get::{PATIENCE, not_older_than};
-use crate::registry::{Registry, Request, read_failure};
+use crate::registry::{Registry, Request};
 use crate::respond::{self, ListMeta};
 use crate::selector::Selector;
 use crate::status::Failure;
@@ -233,7 +233,7 @@ async fn remembered_empty(
             revision,
         });
     }
-    Err(read_failure(error))
+    Err(Failure::of_read(error))
 }
 
 fn relative(namespace: Option<&str>, item: &Item) -> String {
@@ -393,6 +393,6 @@ fn range_failure(error: storage::Error, options: &List) -> Failure {
                 .unwrap_or(0),
             current: latest.0,
         },
-        (error, _) => read_failure(error),
+        (error, _) => Failure::of_read(error),
     }
 }

@@ -18,6 +18,7 @@ pub mod get;
 pub mod list;
 pub mod ownership;
 pub mod patch;
+pub mod scale;
 pub mod update;
 pub mod watch;
 pub mod write;
@@ -29,49 +30,30 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use storage::{Error, Held};
+use storage::Held;
 use tokio_util::sync::CancellationToken;
 
 use crate::audit::Annotations;
 use crate::authz::Authorizer;
 use crate::cache::Cache;
+use crate::clock::Clock;
 use crate::limits::Limits;
 use crate::namespaces::Namespaces;
 use crate::options::Query;
 use crate::policy::Policies;
 use crate::pool::Pool;
 use crate::quota::Quota;
-use crate::registry::write::Reader;
-use crate::respond::Warnings;
-use crate::status::Failure;
-
-/// The time, passed in so that tests can set it.
-#[derive(Clone)]
-pub struct Clock(Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>);
-
-impl Clock {
-    /// A clock that asks `now`.
-    pub fn new(now: impl Fn() -> jiff::Timestamp + Send + Sync + 'static) -> Self {
-        Self(Arc::new(now))
-    }
-
-    /// The time.
-    pub fn now(&self) -> jiff::Timestamp {
-        (self.0)()
-    }
-}
-
-impl std::fmt::Debug for Clock {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        out.write_str("Clock")
-    }
-}
+use crate::reader::Reader;
+use crate::registry::write::Writable;
+use crate::warnings::Warnings;
 
 /// What the verbs work with. Clones share it.
 #[derive(Clone)]
 pub struct Registry {
-    /// The objects, to be read; [`Registry::put`] writes them.
+    /// The objects, to be read.
     pub store: Reader,
+    /// The same for [`Registry::put`], which alone writes them.
+    pub writable: Writable,
     /// The same objects as bytes; its feeder runs elsewhere.
     pub cache: Arc<Cache>,
     /// Asked before something is stored.
@@ -118,13 +100,5 @@ impl Request {
     /// The query, to look parameters up in.
     pub fn query(&self) -> Query<'_> {
         Query::new(&self.query)
-    }
-}
-
-/// What went wrong with a read of the store.
-pub fn read_failure(error: Error) -> Failure {
-    match error {
-        Error::InvalidKey(_) => Failure::BadRequest(error.to_string()),
-        other => Failure::store_unavailable(other),
     }
 }

@@ -12,20 +12,11 @@ use crate::admission::Part;
 use crate::managed::managers::Managers;
 use crate::managed::{Inapplicable, Tracker, scale, tracker};
 use crate::object::set_meta;
-use crate::respond::Warnings;
 use crate::status::{Cause, Failure};
+use crate::warnings::Warnings;
 
 /// The kind that replicas are written as.
 const SCALE: &str = "Scale";
-
-/// How somebody writes.
-#[derive(Clone, Debug)]
-pub enum Author {
-    /// The whole object or a patch of it: what changes is theirs.
-    Updater(String),
-    /// A configuration, whose fields are theirs already.
-    Applier,
-}
 
 /// The endpoints of one resource.
 struct Endpoints {

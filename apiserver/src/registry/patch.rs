@@ -14,8 +14,9 @@ use crate::merge::{self, Inapplicable, Patch};
 use crate::options::{FieldValidation, Write, WriteKind};
 use crate::registry::update::Change;
 use crate::registry::{Registry, Request, apply, get};
-use crate::respond::{self, Warnings};
+use crate::respond;
 use crate::status::Failure;
+use crate::warnings::Warnings;
 
 /// The list in the 415 (R3.54); clients fall back on seeing it (R8.7).
 pub const ACCEPTED: &str =

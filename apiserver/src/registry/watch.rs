@@ -28,7 +28,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::accept::{self, Accept, Answer, Encoding, Shape};
 use crate::authz::{Permit, verb};
-use crate::cache::{Batch, Cache, Event, Item, Key, Kind, Pace, Rest};
+use crate::cache::{Batch, Cache, Event, Item, Key, Kind, Pace, Rest, frames};
+use crate::clock::Clock;
 use crate::limits;
 use crate::live::{Keeps, Kept, Live, Own};
 use crate::object;
@@ -36,8 +37,7 @@ use crate::options;
 use crate::pool::{Hold, Pool};
 use crate::protobuf;
 use crate::registry::list::{State, present};
-use crate::registry::{Clock, Registry, Request, read_failure};
-use crate::respond;
+use crate::registry::{Registry, Request};
 use crate::selector::Selector;
 use crate::status::Failure;
 use crate::table;
@@ -140,7 +140,7 @@ async fn open(
     } else {
         watcher.position = match options.version {
             Some(version) if version > 0 => version,
-            _ => registry.store.revision().await.map_err(read_failure)?.0,
+            _ => registry.store.revision().await.map_err(Failure::of_read)?.0,
         };
     }
     Ok(watcher)
@@ -169,7 +169,7 @@ enum Wake {
 /// One watch.
 struct Watcher {
     cache: Arc<Cache>,
-    store: crate::registry::write::Reader,
+    store: crate::reader::Reader,
     clock: Clock,
     shutdown: CancellationToken,
     resource: &'static Resource,
@@ -457,7 +457,7 @@ impl Watcher {
     fn frame(&mut self, kind: &str, item: &Item) -> Bytes {
         match self.accept.shape {
             Shape::Object | Shape::PartialList(_) => {
-                let frame = respond::frame(kind, &item.encoded);
+                let frame = frames::json(kind, &item.encoded);
                 self.cache.live.count(frame)
             }
             Shape::Partial(version) => {
@@ -465,7 +465,7 @@ impl Watcher {
                     Encoding::Protobuf => {
                         protobuf::watch::frame(kind, &item.partial_protobuf(version))
                     }
-                    Encoding::Json | Encoding::Yaml => respond::frame(kind, &item.partial(version)),
+                    Encoding::Json | Encoding::Yaml => frames::json(kind, &item.partial(version)),
                 };
                 self.cache.live.count(frame)
             }
@@ -503,7 +503,7 @@ impl Watcher {
             Encoding::Protobuf => {
                 protobuf::watch::frame(kind, &protobuf::encode(value).unwrap_or_default())
             }
-            Encoding::Json | Encoding::Yaml => respond::frame(kind, value.to_string().as_bytes()),
+            Encoding::Json | Encoding::Yaml => frames::json(kind, value.to_string().as_bytes()),
         }
     }
 

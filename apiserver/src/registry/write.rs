@@ -24,23 +24,21 @@
 //!
 //! # Guarantees
 //! Only this file makes an [`Admitted`], and [`Registry::put`] takes nothing else. Verbs,
-//! cache and quota have a [`Reader`] of the store, which cannot write. The tree of the
+//! cache and quota have a [`Reader`](crate::reader::Reader) of the store, which cannot write. The tree of the
 //! stored object is gone before anything is awaited with the new one in hand, unless
 //! admission is asked about both: then there is room for both.
 
 mod admitting;
-mod reader;
 
 use std::sync::Arc;
 
 use apiservice::Resource;
 use bytes::Bytes;
 use serde_json::Value;
-use storage::{Entry, Error, Expect, Held, Revision};
+use storage::{Entry, Error, Expect, Held, Revision, Store};
 use tokio::time::Instant;
 
-pub use self::reader::Reader;
-use crate::admission::{self, Part, When};
+use crate::admission::{self, Author, Part, When};
 use crate::authn::Identity;
 use crate::authz::Permit;
 use crate::cache::Writing;
@@ -50,10 +48,21 @@ use crate::object::{self, meta, set_meta};
 use crate::options::{self, Delete};
 use crate::policy::in_time;
 use crate::quota::{self, Reservation};
-use crate::registry::ownership::{self, Author};
-use crate::registry::{Registry, Request, get, read_failure};
-use crate::respond::Warnings;
+use crate::registry::{Registry, Request, get, ownership};
 use crate::status::Failure;
+use crate::stored;
+use crate::warnings::Warnings;
+
+/// The store as [`Registry::put`] has it, and nobody else: a registry gives away a
+/// [`Reader`](crate::reader::Reader) of it. Clones share it.
+#[derive(Clone)]
+pub struct Writable(Store);
+
+impl From<Store> for Writable {
+    fn from(store: Store) -> Self {
+        Self(store)
+    }
+}
 
 /// Who writes, where, and how.
 pub struct Writer<'a> {
@@ -254,7 +263,7 @@ impl<'a> Writer<'a> {
         let entry = get::entry(self.registry, self.resource, self.namespace, name).await?;
         let room = self.registry.limits.decode(self.identity, &entry.value);
         let room = room.await?;
-        let object = object::decode(self.resource, &entry).or_else(unreadable)?;
+        let object = stored::decode(self.resource, &entry).or_else(unreadable)?;
         Ok(Stored {
             entry,
             object,
@@ -271,7 +280,13 @@ impl<'a> Writer<'a> {
         admission::prepare_create(self.resource, &mut object, self.warnings)?;
         if let Some(namespace) = self.namespace {
             let name = meta(&object, "name");
-            admission::namespace_lifecycle(self.registry, self.resource, namespace, name).await?;
+            admission::namespace_lifecycle(
+                &self.registry.namespaces,
+                self.resource,
+                namespace,
+                name,
+            )
+            .await?;
         }
         self.wait_for_policies(meta(&object, "name")).await?;
         let created = self.registry.clock.now();
@@ -364,7 +379,7 @@ impl<'a> Writer<'a> {
         let now = self.registry.clock.now();
         let new = admission::prepare_delete(object, finalizers, now);
         room.hold(&new).await?;
-        let bytes = object::encode(&new)?;
+        let bytes = stored::encode(&new)?;
         // R3.69: the same bytes are an object that is already on its way.
         let action = match self.dry_run || bytes == entry.value {
             true => Action::Nothing,
@@ -407,7 +422,8 @@ impl<'a> Writer<'a> {
             replaced = Some((entry, room));
         }
         if !asked {
-            admission::borrowed(registry, self.identity, resource, new, &rights).await?;
+            admission::borrowed(&registry.authorizer, self.identity, resource, new, &rights)
+                .await?;
         }
         let bytes = self.encode(new, before, part)?;
         match replaced {
@@ -430,14 +446,14 @@ impl<'a> Writer<'a> {
                 }
             }
         };
-        let encoded = object::fits_with_managers(new)
-            .and_then(|()| object::encode(new))
+        let encoded = stored::fits_with_managers(new)
+            .and_then(|()| stored::encode(new))
             .and_then(|bytes| fits(bytes, before.all));
         match (encoded, &self.author) {
             (Err(Failure::TooLarge(_)), Author::Updater(_))
                 if tracker::take_managers(new).is_some() =>
             {
-                fits(object::encode(new)?, before.all - before.managers)
+                fits(stored::encode(new)?, before.all - before.managers)
             }
             (encoded, _) => encoded,
         }
@@ -566,19 +582,19 @@ impl Registry {
         let written = match action {
             Action::Put { bytes, expect } => {
                 let writing = self.cache.ledger.begin();
-                let put = self.store.0.put_held(&key, bytes, expect, held).await;
+                let put = self.writable.0.put_held(&key, bytes, expect, held).await;
                 let written = put.map(|entry| entry.modified);
                 note(writing, &written);
                 written
             }
             Action::Remove { at } => {
                 let writing = self.cache.ledger.begin();
-                let removed = self.store.0.delete_held(&key, at, held).await;
+                let removed = self.writable.0.delete_held(&key, at, held).await;
                 note(writing, &removed);
                 removed.map(|_| at)
             }
             Action::Look => {
-                let (current, _) = self.store.get(&key).await.map_err(read_failure)?;
+                let (current, _) = self.store.get(&key).await.map_err(Failure::of_read)?;
                 return Ok(match current {
                     None => Written::Nothing,
                     current => Written::Conflict(current),

@@ -8,8 +8,7 @@ use futures::future::BoxFuture;
 use serde_json::Value;
 
 use crate::authz::Permit;
-use crate::decode::depth;
-use crate::merge;
+use crate::object::{self, depth};
 use crate::options::{Delete, Query};
 use crate::policy::{Attributes, Making, Objects, Operation, write_options};
 use crate::registry::{Registry, Request};
@@ -175,7 +174,7 @@ impl Making for Admission<'_> {
             return Err(Failure::BadRequest(depth::message()));
         }
         self.schema.prune(object);
-        let bytes = merge::length(object);
+        let bytes = object::length(object);
         if bytes > REQUEST {
             return Err(Failure::TooLarge(format!("limit is {REQUEST}")));
         }

@@ -7,7 +7,8 @@ use apiservice::schema::Schema;
 use serde_json::Value;
 
 use crate::authz::Permit;
-use crate::decode::{self, metadata};
+use crate::decode;
+use crate::object::metadata;
 use crate::options::FieldValidation;
 use crate::registry::Request;
 use crate::status::Failure;

@@ -24,16 +24,17 @@ use serde_json::{Value, json};
 use crate::accept::{self, Answer, Shape};
 use crate::audit::{self, Mint};
 use crate::authz::{Attributes, Authorizer, Permit, verb};
+use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::options::{Write, WriteKind};
-use crate::registry::{self, Clock, Registry, Request};
+use crate::registry::{self, Registry, Request};
 use crate::respond;
-use crate::respond::Warnings;
 use crate::status::{Denied, Failure};
 use crate::subresource::admitting::{Admission, How};
 use crate::subresource::never_cached;
 use crate::subresource::tenant::{self, Signer, Tenant, endpoint};
 use crate::target::Verb;
+use crate::warnings::Warnings;
 
 use asked::Asked;
 

@@ -7,14 +7,15 @@
 
 use std::time::{Duration, Instant};
 
-use apiserver::decode::{self, Media, strict, weight};
+use apiserver::decode::{self, Media, strict};
 use apiserver::managed::fields;
 use apiserver::merge;
+use apiserver::object::{depth, weight};
 use apiserver::options::{Continue, Delete, FieldValidation, List, Query};
 use apiserver::protobuf;
-use apiserver::respond::Warnings;
 use apiserver::selector::Selector;
 use apiserver::target::{Target, parse_query};
+use apiserver::warnings::Warnings;
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseError;
 use serde_json::{Value, json};
@@ -404,7 +405,7 @@ proptest! {
                 let mut object = document();
                 // What applies can be stored: it is no deeper than what is read back.
                 if patch.apply(&mut object).is_ok() {
-                    assert!(!decode::depth::exceeds(&object, decode::depth::MAX_DEPTH));
+                    assert!(!depth::exceeds(&object, depth::MAX_DEPTH));
                 }
             }
         })?;

@@ -1,7 +1,7 @@
 //! steward-apiserver as a process that tests can kill: cargo builds it beside
 //! every test of this crate, which it does not do for programs of others.
 
-use apiserver::{args::Args, registry::Clock, run};
+use apiserver::{args::Args, clock::Clock, run};
 use clap::Parser;
 
 #[tokio::main]

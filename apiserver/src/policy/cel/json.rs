@@ -4,7 +4,7 @@ use serde_json::{Map, Number, Value};
 
 use super::value::{Object, Val};
 use super::{Budget, MEMORY, Unusable, time};
-use crate::decode::weight;
+use crate::object::weight;
 
 /// Bytes that a map or a list takes at least.
 const NODE: usize = 700;

@@ -5,10 +5,10 @@ use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 
-use crate::decode::depth;
 use crate::managed::schema::Types;
 use crate::managed::typed::Duplicates;
 use crate::merge::{self, Inapplicable};
+use crate::object::depth;
 use crate::policy::attributes::kind_of;
 use crate::policy::cel::{Budget, Form, JSON_PATCH, OBJECT, Object, Program, Unwritable, Val};
 use crate::policy::values::Bound;

@@ -18,12 +18,13 @@ use tokio_util::sync::CancellationToken;
 use crate::authn::Identity;
 use crate::authz::{Authorizer, Decision, Permit, verb};
 use crate::cache::Cache;
+use crate::clock::Clock;
 use crate::namespaces::{Namespaces, State};
 use crate::policy::Policies;
-use crate::registry::{self, Clock, Registry, Request};
-use crate::respond::Warnings;
+use crate::registry::{self, Registry, Request};
 use crate::status::Failure;
 use crate::subresource;
+use crate::warnings::Warnings;
 
 pub const TENANTS: &str = "tenantcontrolplanes";
 pub const STORES: &str = "datastores";
@@ -221,7 +222,8 @@ impl World {
             ("leaving", State::Terminating),
         ]);
         let registry = Registry {
-            store: store.into(),
+            store: store.clone().into(),
+            writable: store.into(),
             cache,
             quota: Arc::default(),
             answers: crate::pool::Pool::new(ANSWERS),

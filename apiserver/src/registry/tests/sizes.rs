@@ -157,12 +157,12 @@ async fn what_is_larger_than_it_may_be_can_still_end() {
 #[tokio::test]
 async fn the_largest_object_can_be_deleted() {
     let world = World::memory().await;
-    let mut largest = padded("a", crate::object::MAX_STORED - 5_000);
+    let mut largest = padded("a", crate::stored::MAX_STORED - 5_000);
     largest["metadata"]["finalizers"] = json!(["example.com/a"]);
     assert_eq!(create(&world, "n", largest).await.0, 201);
     let stored = world.registry.store.get("/tenantcontrolplanes/n/a").await;
     let stored = stored.unwrap().0.unwrap().value.len();
-    let rest = "x".repeat(crate::object::MAX_STORED - stored - 20);
+    let rest = "x".repeat(crate::stored::MAX_STORED - stored - 20);
     let rest = json!({"metadata": {"annotations": {"x": rest}}});
     let answer = world.patch(Call::tenants("a").body(rest.clone())).await;
     let answer = match answer.code {
@@ -183,7 +183,7 @@ async fn the_largest_object_can_be_deleted() {
 /// what the server added, managers among it, does not count.
 #[tokio::test]
 async fn the_heaviest_object_can_be_deleted() {
-    use crate::decode::weight::{self, TREE};
+    use crate::object::weight::{self, TREE};
     let world = World::memory().await;
     let heavy = |count: usize| {
         let mut object = tenant("a");
@@ -500,7 +500,8 @@ async fn what_is_stored_counts_as_work_of_whoever_changes_it() {
 /// What a configuration makes of a stored object takes more than reading it.
 #[tokio::test]
 async fn what_is_made_of_a_configuration_counts_as_work() {
-    use crate::decode::{self, Media, weight};
+    use crate::decode::{self, Media};
+    use crate::object::weight;
     let world = World::memory().await;
     assert_eq!(create(&world, "n", padded("a", 14_000)).await.0, 201);
     let applied = |name: &str| {

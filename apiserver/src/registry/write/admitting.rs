@@ -8,16 +8,15 @@ use storage::Entry;
 use tokio::sync::Mutex;
 
 use super::Writer;
-use crate::admission::{self, Part, When};
-use crate::decode::{self, Reject, depth};
+use crate::admission::{self, Author, Part, When};
+use crate::decode::{self, Reject};
 use crate::limits::Room;
-use crate::object::{self, meta, set_meta};
+use crate::object::{depth, meta, set_meta};
 use crate::options::FieldValidation;
 use crate::policy::{Attributes, Counted, Making, Objects, Operation, write_options};
-use crate::registry::ownership::{self, Author};
-use crate::registry::read_failure;
+use crate::registry::{ownership, scale};
 use crate::status::Failure;
-use crate::subresource::scale;
+use crate::stored;
 
 /// What webhooks make of an object of ours. Room is held for it twice, as it is sent and as
 /// the next one makes it anew, beside what it replaces.
@@ -33,18 +32,18 @@ impl Making for Made<'_, '_> {
     fn complete(&self, made: &mut Value) -> Result<(), Failure> {
         self.writer.complete(made)?;
         match (self.old, self.part) {
-            (None, _) => object::fits(made),
-            (Some(old), Part::Status) => object::fits_with_status(made, old),
+            (None, _) => stored::fits(made),
+            (Some(old), Part::Status) => stored::fits_with_status(made, old),
             (Some(old), Part::Main | Part::Replicas | Part::Place) => {
-                object::fits_instead(made, old)
+                stored::fits_instead(made, old)
             }
         }?;
         // What is left out there was weighed before, unless it is the webhook's.
         if self.old.is_some_and(|old| made["status"] != old["status"]) {
-            object::fits_with_status(made, &Value::Null)?;
+            stored::fits_with_status(made, &Value::Null)?;
         }
         if made["metadata"].get("managedFields") != self.managers {
-            object::fits_with_managers(made)?;
+            stored::fits_with_managers(made)?;
         }
         Ok(())
     }
@@ -65,7 +64,7 @@ impl Making for Other<'_> {
         if depth::exceeds(made, depth::MAX_DEPTH) {
             return Err(Failure::BadRequest(depth::message()));
         }
-        object::fits(made)
+        stored::fits(made)
     }
 
     fn hold<'a>(&'a self, made: &'a Value) -> BoxFuture<'a, Result<(), Failure>> {
@@ -264,7 +263,14 @@ impl<'a> Writer<'a> {
         }
         let copies = [new].into_iter().chain(old);
         let _room = registry.limits.copies(self.identity, copies).await?;
-        admission::borrowed(registry, self.identity, self.resource, new, rights).await?;
+        admission::borrowed(
+            &registry.authorizer,
+            self.identity,
+            self.resource,
+            new,
+            rights,
+        )
+        .await?;
         let policies = &registry.policies;
         if part == Part::Replicas {
             let after = scale::seen(self.resource, new)?;
@@ -293,7 +299,7 @@ impl<'a> Writer<'a> {
         let found = parking_lot::Mutex::new(None);
         let present = || {
             let look = async {
-                let (present, _) = store.get(key).await.map_err(read_failure)?;
+                let (present, _) = store.get(key).await.map_err(Failure::of_read)?;
                 let any = present.is_some();
                 *found.lock() = present;
                 Ok(any)

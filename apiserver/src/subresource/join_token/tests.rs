@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::authn::Identity;
-use crate::respond::Warnings;
+use crate::warnings::Warnings;
 
 pub(super) fn request(body: &str, query: &str) -> Request {
     Request {

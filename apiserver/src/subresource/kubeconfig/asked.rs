@@ -95,7 +95,7 @@ mod tests {
     use super::*;
     use crate::authn::Identity;
     use crate::authz::verb;
-    use crate::respond::Warnings;
+    use crate::warnings::Warnings;
 
     const LONGEST: u32 = 86_400;
 

@@ -17,8 +17,9 @@ use super::plan;
 use crate::authz::Permit;
 use crate::cache::Pace;
 use crate::object;
-use crate::registry::{Registry, Request, read_failure};
+use crate::registry::{Registry, Request};
 use crate::status::{Failure, Subject};
+use crate::stored;
 use crate::subresource::body;
 
 /// DataStores read at a time.
@@ -75,7 +76,7 @@ pub(super) async fn check<V>(
     let path = Path::new("spec").child("target");
     let invalid = |error| body::invalid(KIND, permit.name().unwrap_or_default(), vec![error]);
     let key = object::key(&data_store::RESOURCE, None, name);
-    let (entry, _) = registry.store.get(&key).await.map_err(read_failure)?;
+    let (entry, _) = registry.store.get(&key).await.map_err(Failure::of_read)?;
     let Some(entry) = entry else {
         return Err(invalid(field::Error::not_found(&path, name)));
     };
@@ -224,7 +225,7 @@ async fn read<V>(
         let page = registry
             .store
             .range(&prefix, after.as_deref(), Some(PAGE), at);
-        let page = page.await.map_err(read_failure)?;
+        let page = page.await.map_err(Failure::of_read)?;
         at = Some(page.revision);
         after = page.entries.last().map(|entry| entry.key.clone());
         for entry in &page.entries {
@@ -262,7 +263,7 @@ async fn read<V>(
 }
 
 fn decode(entry: &storage::Entry) -> Result<DataStore, Failure> {
-    let object = object::decode(&data_store::RESOURCE, entry)?;
+    let object = stored::decode(&data_store::RESOURCE, entry)?;
     serde_json::from_value(object).map_err(undecodable)
 }
 

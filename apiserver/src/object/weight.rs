@@ -2,7 +2,7 @@
 //!
 //! Bytes on the wire say little about it: `{"":0},` has seven and takes a hundred times as
 //! much, for the smallest map is a node with room for eleven entries. So a body is weighed
-//! before its tree is made, by the same reader ([`super::strict`]), which then keeps nothing,
+//! before its tree is made, by the same reader ([`crate::decode::strict`]), which then keeps nothing,
 //! and a stored object before it is read. [`crate::limits`] counts what is weighed here, and `tests/memory.rs` compares
 //! it with what a process really takes.
 
@@ -53,11 +53,11 @@ impl Meter {
     }
 
     /// Whether it is more than it may be.
-    pub(super) fn exceeded(&self) -> bool {
+    pub(crate) fn exceeded(&self) -> bool {
         self.sum > self.most
     }
 
-    pub(super) fn weighed(&self) -> Result<usize, TooHeavy> {
+    pub(crate) fn weighed(&self) -> Result<usize, TooHeavy> {
         match self.exceeded() {
             true => Err(TooHeavy),
             false => Ok(self.sum),
@@ -73,7 +73,7 @@ impl Meter {
     }
 
     /// A text of so many bytes.
-    pub(super) fn text(&mut self, length: usize) -> Result<(), TooHeavy> {
+    pub(crate) fn text(&mut self, length: usize) -> Result<(), TooHeavy> {
         match length {
             0 => Ok(()),
             _ => self.add(length + length / 4 + 16),
@@ -82,7 +82,7 @@ impl Meter {
 
     /// One more element of a list that has so many. A list doubles and is copied; what it
     /// was before is not at once of use to others.
-    pub(super) fn element(&mut self, before: usize) -> Result<(), TooHeavy> {
+    pub(crate) fn element(&mut self, before: usize) -> Result<(), TooHeavy> {
         match before {
             0 => self.add(LIST * VALUE),
             _ if before >= LIST && before.is_power_of_two() => self.add(3 * before * VALUE),
@@ -91,7 +91,7 @@ impl Meter {
     }
 
     /// One more entry of a map that has so many, without its key.
-    pub(super) fn entry(&mut self, before: usize) -> Result<(), TooHeavy> {
+    pub(crate) fn entry(&mut self, before: usize) -> Result<(), TooHeavy> {
         let bytes = match before {
             0 => NODE,
             _ if before < FIRST => 0,

@@ -1,11 +1,11 @@
-//! The store without what writes, which is all of it that a registry gives to anybody but
-//! `write.rs`.
+//! The store without what writes, which is all of it that anybody gets but
+//! `registry/write.rs`.
 
 use storage::{Entry, Error, Page, Revision, Store, Watch};
 
 /// A [`Store`] to read from. Clones share it.
 #[derive(Clone)]
-pub struct Reader(pub(super) Store);
+pub struct Reader(Store);
 
 impl From<Store> for Reader {
     fn from(store: Store) -> Self {

@@ -163,7 +163,7 @@ fn typed_value(
         (Type::Boolean, value @ Value::Bool(_)) => Ok(Some(value)),
         (Type::Boolean, other) => Err(mismatch(&other, "bool")),
         (Type::Time, Value::String(text)) => match time::read(&text) {
-            Ok(time) => Ok(Some(Value::from(crate::object::time(time)))),
+            Ok(time) => Ok(Some(Value::from(super::time(time)))),
             Err(wrong) => Err(wrong.to_string()),
         },
         (Type::Time, other) => Err(mismatch(&other, "v1.Time")),
