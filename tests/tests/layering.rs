@@ -59,7 +59,7 @@ fn crates_use_each_other_as_drawn() {
 }
 
 /// The parts of the controller; each may use those before it.
-const PARTS: [&str; 17] = [
+const PARTS: [&str; 18] = [
     "process",
     "cluster",
     "tenant",
@@ -74,6 +74,7 @@ const PARTS: [&str; 17] = [
     "observe",
     "reconcile",
     "migrations",
+    "sizes",
     "supervisor",
     "args",
     "run",

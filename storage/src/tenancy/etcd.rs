@@ -35,7 +35,7 @@ use async_trait::async_trait;
 use etcd_client::{AlarmAction, AlarmType, CompactionOptions, GetOptions};
 use tokio::sync::Mutex;
 
-use crate::tenancy::contents::Contents;
+use crate::tenancy::contents::{Contents, Usage};
 use crate::tenancy::{
     Access, Alarm, Claim, Compaction, Connection, Data, Health, Password, Stage, Tenancy,
     TenancyError,
@@ -154,6 +154,25 @@ impl Etcd {
                 async move { client.get(from, Some(options)).await }
             })
             .await
+    }
+}
+
+impl Etcd {
+    /// Reads all of the tenant, a page at a time.
+    async fn weigh(&self, claim: &Claim) -> Result<Usage, TenancyError> {
+        let (mut from, to) = span(claim);
+        let mut usage = Usage::default();
+        loop {
+            let page = self.page(from, &to, false).await?;
+            for pair in page.kvs() {
+                usage.bytes += (pair.key().len() + pair.value().len()) as u64;
+                usage.objects += 1;
+            }
+            match page.kvs().last() {
+                Some(last) if page.more() => from = after(last.key()),
+                _ => return Ok(usage),
+            }
+        }
     }
 }
 
@@ -335,20 +354,9 @@ impl Tenancy for Etcd {
 
     async fn size(&self, claim: &Claim) -> Result<u64, TenancyError> {
         claims::admit(claim)?;
-        if !claims::held(&self.link, claim).await? {
-            return Ok(0);
-        }
-        let (mut from, to) = span(claim);
-        let mut size = 0;
-        loop {
-            let page = self.page(from, &to, false).await?;
-            for pair in page.kvs() {
-                size += (pair.key().len() + pair.value().len()) as u64;
-            }
-            match page.kvs().last() {
-                Some(last) if page.more() => from = after(last.key()),
-                _ => return Ok(size),
-            }
+        match claims::held(&self.link, claim).await? {
+            true => Ok(self.weigh(claim).await?.bytes),
+            false => Ok(0),
         }
     }
 

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout};
 use super::claims::{self, Hold};
 use super::{Etcd, after as key_after, connection, span};
 use crate::tenancy::contents::{
-    Changes, Contents, ContentsError, Entry, Op, Page, Print, Prints, last_of_each, relative,
+    Changes, Contents, ContentsError, Entry, Op, Page, Print, Prints, Usage, last_of_each, relative,
 };
 use crate::tenancy::{Stage, TenancyError};
 
@@ -316,6 +316,10 @@ impl Contents for Keys<'_> {
             async move { client.get(from, Some(options)).await }
         });
         Ok(u64::try_from(counted.await?.count()).unwrap_or(0))
+    }
+
+    async fn usage(&mut self) -> Result<Usage, ContentsError> {
+        Ok(self.etcd.weigh(&self.hold.claim).await?)
     }
 
     async fn page(&mut self, after: Option<&str>, bytes: usize) -> Result<Page, ContentsError> {
