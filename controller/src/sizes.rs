@@ -59,8 +59,10 @@ async fn look(
     }
     // It may have been changed since.
     let store = NamespacedName::new("", chosen.as_str());
-    let store = ctx.caches.data_stores.get(&store);
-    let limits = limits::of(store.as_deref());
+    let Some(store) = ctx.caches.data_stores.get(&store) else {
+        return;
+    };
+    let limits = limits::of(Some(&store));
     let stale = pace.is_stale(Instant::now());
     let (before, now) = ctx.facts.update_tenant(uid, |facts| {
         let before = facts.size;

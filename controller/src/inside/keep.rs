@@ -34,7 +34,7 @@ use crate::process::observers::{VISITS, pause};
 use crate::process::places::{Place, Places};
 use crate::process::{lease, timing};
 use crate::report::progress;
-use crate::tenant::backing::limits::{self, Standing};
+use crate::tenant::backing::limits::Standing;
 use crate::tenant::backing::store as place;
 use crate::tenant::objects::is_paused;
 use crate::tenant::ran;
@@ -574,7 +574,7 @@ fn basis(
         .or_else(|| place::choose(&tenant))
         .unwrap_or_default();
     let store = ctx.caches.data_stores.get(&NamespacedName::new("", chosen));
-    let standing = size.standing(limits::of(store.as_deref()), &tenant);
+    let standing = size.standing_in(store.as_deref(), &tenant);
     let served = for_nodes.and_then(|it| Some(((it.endpoint, it.agents), it.version?)));
     let authority = pair_of(ctx, name, &names::ca(&name.name));
     let first = !ran::may_have_run(&ctx.caches, &tenant);

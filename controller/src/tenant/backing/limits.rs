@@ -59,6 +59,15 @@ impl SizeFact {
             (None, Some(_)) => Standing::Unknown,
         }
     }
+
+    /// The same to the limits of a DataStore. Of one that is not known yet, what was said
+    /// stands.
+    pub fn standing_in(&self, store: Option<&DataStore>, tenant: &TenantControlPlane) -> Standing {
+        match store {
+            Some(_) => self.standing(of(store), tenant),
+            None => self.standing.unwrap_or_else(|| said(tenant)),
+        }
+    }
 }
 
 /// The limits of a DataStore, if it has some.
@@ -321,6 +330,8 @@ mod tests {
             usage: Some(has(u64::MAX, u64::MAX)),
             standing: Some(Standing::Exceeded),
         };
+        let unread = size.standing_in(None, &Lab::ready().world.tenant);
+        assert_eq!(unread, Standing::Exceeded, "its DataStore is not known");
         let unlimited = size.standing(None, &Lab::ready().world.tenant);
         assert_eq!(unlimited, Standing::Within);
     }
