@@ -35,7 +35,7 @@ use async_trait::async_trait;
 use etcd_client::{AlarmAction, AlarmType, CompactionOptions, GetOptions};
 use tokio::sync::Mutex;
 
-use crate::tenancy::contents::{Contents, Usage};
+use crate::tenancy::contents::Contents;
 use crate::tenancy::{
     Access, Alarm, Claim, Compaction, Connection, Data, Health, Password, Stage, Tenancy,
     TenancyError,
@@ -154,25 +154,6 @@ impl Etcd {
                 async move { client.get(from, Some(options)).await }
             })
             .await
-    }
-}
-
-impl Etcd {
-    /// Reads all of the tenant, a page at a time.
-    async fn weigh(&self, claim: &Claim) -> Result<Usage, TenancyError> {
-        let (mut from, to) = span(claim);
-        let mut usage = Usage::default();
-        loop {
-            let page = self.page(from, &to, false).await?;
-            for pair in page.kvs() {
-                usage.bytes += (pair.key().len() + pair.value().len()) as u64;
-                usage.objects += 1;
-            }
-            match page.kvs().last() {
-                Some(last) if page.more() => from = after(last.key()),
-                _ => return Ok(usage),
-            }
-        }
     }
 }
 
@@ -354,9 +335,9 @@ impl Tenancy for Etcd {
 
     async fn size(&self, claim: &Claim) -> Result<u64, TenancyError> {
         claims::admit(claim)?;
-        match claims::held(&self.link, claim).await? {
-            true => Ok(self.weigh(claim).await?.bytes),
-            false => Ok(0),
+        match claims::hold(&self.link, claim).await? {
+            Some(hold) => Ok(contents::Keys::new(self, hold).weigh().await?.bytes),
+            None => Ok(0),
         }
     }
 
