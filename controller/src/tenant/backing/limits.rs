@@ -210,7 +210,7 @@ fn bytes(number: u64) -> String {
         None => format!("{number} bytes"),
         Some((bits, unit)) => {
             // In tenths, rounded down.
-            let tenths = u128::from(number) * 10 >> bits;
+            let tenths = (u128::from(number) * 10) >> bits;
             format!("{}.{} {unit}", tenths / 10, tenths % 10)
         }
     }
