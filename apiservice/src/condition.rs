@@ -16,6 +16,9 @@ pub mod tenant {
     pub const DATA_STORE_READY: &str = "DataStoreReady";
     /// The tenant's data is on its way to another DataStore. Absent unless it ever was.
     pub const MIGRATING: &str = "Migrating";
+    /// The tenant has less in its DataStore than each tenant may have there; False leaves
+    /// Ready alone. Absent without such a limit.
+    pub const STORAGE_WITHIN_LIMITS: &str = "StorageWithinLimits";
     /// All authorities, certificates, keys and kubeconfigs are there and valid.
     pub const CERTIFICATES_READY: &str = "CertificatesReady";
     /// The tenant's own webhooks, policies and quotas let the probe write; False
@@ -134,6 +137,10 @@ pub mod reason {
         DATA_STORE_ACCESS_REVOKED = "DataStoreAccessRevoked";
         /// The database takes no writes for lack of space.
         DATA_STORE_FULL = "DataStoreFull";
+        /// The tenant nears a limit of its DataStore.
+        NEAR_LIMIT = "NearLimit";
+        /// The tenant has as much in its DataStore as it may, and cannot create more.
+        LIMIT_EXCEEDED = "LimitExceeded";
         /// Another tenant holds the claim of the schema or user (rule 17).
         SCHEMA_TAKEN = "SchemaTaken";
         /// The schema or user is one that must not be used, such as `root`.

@@ -115,6 +115,59 @@ fn endpoints_and_references_are_complete() {
 }
 
 #[test]
+fn limits_of_tenants_limit_something() {
+    let with = |limits: Value| {
+        let mut object = etcd();
+        object["spec"]["tenantLimits"] = limits;
+        errors(&object, None)
+    };
+    for good in [
+        json!({"bytes": 1}),
+        json!({"objects": 5000, "warnAtPercent": 100}),
+        json!({"bytes": 1_i64 << 40, "objects": 1, "warnAtPercent": 1}),
+    ] {
+        assert_eq!(with(good.clone()), [""; 0], "{good}");
+    }
+    let at = "spec.tenantLimits";
+    for (limits, told) in [
+        (
+            json!({}),
+            "spec.tenantLimits: Invalid value: set bytes, objects or both".to_owned(),
+        ),
+        (
+            json!({"warnAtPercent": 90}),
+            "spec.tenantLimits: Invalid value: set bytes, objects or both".to_owned(),
+        ),
+        (
+            json!({"bytes": 0}),
+            format!(
+                "{at}.bytes: Invalid value: 0: {at}.bytes in body should be greater than or equal to 1"
+            ),
+        ),
+        (
+            json!({"objects": -1}),
+            format!(
+                "{at}.objects: Invalid value: -1: {at}.objects in body should be greater than or equal to 1"
+            ),
+        ),
+        (
+            json!({"bytes": 5, "warnAtPercent": 101}),
+            format!(
+                "{at}.warnAtPercent: Invalid value: 101: {at}.warnAtPercent in body should be less than or equal to 100"
+            ),
+        ),
+        (
+            json!({"bytes": 5, "warnAtPercent": 0}),
+            format!(
+                "{at}.warnAtPercent: Invalid value: 0: {at}.warnAtPercent in body should be greater than or equal to 1"
+            ),
+        ),
+    ] {
+        assert_eq!(with(limits.clone()), [told], "{limits}");
+    }
+}
+
+#[test]
 fn the_driver_stays() {
     let mut new = etcd();
     new["spec"]["driver"] = "NATS".into();

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use crate::datastores::health::StoreReport;
 use crate::process::lanes::Lanes;
+use crate::tenant::backing::limits::SizeFact;
 use crate::tenant::backing::moving;
 use crate::tenant::world::{
     AccessFact, ForNodes, Held, InsideFacts, ProbeFacts, StoreHealth, StoreProblem,
@@ -36,6 +37,8 @@ pub struct TenantFacts {
     pub for_nodes: Option<ForNodes>,
     /// What came of keeping in it what belongs there.
     pub inside: InsideFacts,
+    /// How much it has in its datastore.
+    pub size: SizeFact,
     /// What its user may do in the datastore.
     pub access: Option<AccessFact>,
     /// Its claim, once a database has confirmed it.
@@ -180,6 +183,12 @@ impl Facts {
     pub fn claimed_in(&self, uid: &str) -> Option<String> {
         let tenants = self.tenants.read();
         Some(tenants.get(uid)?.held.as_ref()?.data_store.clone())
+    }
+
+    /// How much the tenant with this uid has in its datastore.
+    pub fn size_of(&self, uid: &str) -> SizeFact {
+        let tenants = self.tenants.read();
+        tenants.get(uid).map(|facts| facts.size).unwrap_or_default()
     }
 
     /// The move of the data of the tenant with this uid, as far as this process knows of one.

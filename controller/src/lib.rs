@@ -20,5 +20,6 @@ pub mod process;
 pub mod reconcile;
 pub mod report;
 pub mod run;
+pub mod sizes;
 pub mod supervisor;
 pub mod tenant;

@@ -155,6 +155,7 @@ pub fn world(name: &NamespacedName, ctx: &Context) -> Option<World> {
         events,
         probe: facts.probe,
         inside: facts.inside,
+        size: facts.size,
         told: facts.for_nodes,
         observed_since: facts.since,
         contested,

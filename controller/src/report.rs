@@ -6,6 +6,7 @@
 
 pub mod conditions;
 pub mod diagnose;
+pub mod limits;
 pub mod objects;
 pub mod parts;
 pub mod progress;

@@ -1,5 +1,6 @@
 //! Owns the observers: for each tenant one probe, one that keeps what is inside it, one
-//! that approves its nodes' certificates, and one access check; one health check for each DataStore, one watch for each Secret
+//! that approves its nodes' certificates, one access check, one that moves its data and one
+//! that measures it; one health check for each DataStore, one watch for each Secret
 //! that a DataStore refers to. It starts and ends tasks, and knows nothing of what they
 //! find.
 
@@ -22,6 +23,7 @@ use crate::inside::{keep, probe, serving_certificates};
 use crate::migrations;
 use crate::process::metrics::Metrics;
 use crate::process::timing;
+use crate::sizes;
 
 /// The running observers.
 pub struct Supervisor {
@@ -126,6 +128,7 @@ impl Supervisor {
                 observer!(serving_certificates::run),
                 observer!(access::run),
                 observer!(migrations::run),
+                observer!(sizes::run),
             ];
             let group = Group {
                 uid,

@@ -142,6 +142,7 @@ const CONTROLLER: House = House {
         "observe",
         "reconcile",
         "migrations",
+        "sizes",
         "supervisor",
         "args",
         "run",

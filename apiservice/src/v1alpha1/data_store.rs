@@ -136,6 +136,10 @@ pub struct DataStoreSpec {
     /// How much may be assigned here. Tenants that name this DataStore come nevertheless.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub capacity: Option<DataStoreCapacity>,
+    /// How much each tenant may keep here. One that has more cannot create objects until it
+    /// has less.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tenant_limits: Option<DataStoreTenantLimits>,
     /// What keeps tenants from being assigned here that do not tolerate it, or sends away
     /// those that are here. Tenants that name this DataStore come nevertheless.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -155,6 +159,33 @@ pub struct DataStoreCapacity {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub bytes: Option<i64>,
+}
+
+/// How much each tenant may keep in a DataStore.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DataStoreTenantLimits {
+    /// Bytes of a tenant's keys and values as they are now, without their history and
+    /// whatever else the database needs for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub bytes: Option<i64>,
+    /// Objects of a tenant, which are its keys. A cluster has several hundred from the start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub objects: Option<i64>,
+    /// Percentage of a limit from which on the tenant's condition StorageWithinLimits
+    /// warns; 80 if it is left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub warn_at_percent: Option<u8>,
+}
+
+impl DataStoreTenantLimits {
+    /// Percentage of a limit from which on a tenant is warned.
+    pub fn warn_at_percent(&self) -> u8 {
+        self.warn_at_percent.unwrap_or(80)
+    }
 }
 
 /// A mark on a DataStore that keeps tenants out.

@@ -113,6 +113,17 @@ pub(super) const RULES: &[Rule] = &[
                 || at(spec, &["basicAuth"]).is_some()
         }),
     },
+    Rule {
+        path: &["spec", "tenantLimits"],
+        blame: &[],
+        cel: "has(self.bytes) || has(self.objects)",
+        message: "set bytes, objects or both",
+        holds: Holds::Now(|limits| {
+            ["bytes", "objects"]
+                .iter()
+                .any(|limit| at(limits, &[limit]).is_some())
+        }),
+    },
 ];
 
 /// Where a spec has ContentRefs, and whether their values are secret themselves.

@@ -36,8 +36,8 @@ pub use addons_status::*;
 pub use control_plane::*;
 pub use data_store::{
     BasicAuth, CertificateAuthority, ClientCertificate, ContentRef, DataStore, DataStoreCapacity,
-    DataStoreSpec, DataStoreStatus, DataStoreTaint, Driver, PendingCleanup, SecretReference,
-    TaintEffect, TlsConfig,
+    DataStoreSpec, DataStoreStatus, DataStoreTaint, DataStoreTenantLimits, Driver, PendingCleanup,
+    SecretReference, TaintEffect, TlsConfig,
 };
 pub use exposure::*;
 pub use join_token_request::*;

@@ -151,6 +151,23 @@ pub struct StorageStatus {
     /// The Secret with the client certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<SecretStatus>,
+    /// How much the tenant has there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage: Option<StorageUsageStatus>,
+}
+
+/// How much a tenant has in its DataStore. It follows when it has changed by a twentieth, or
+/// a limit of the DataStore is met or left.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct StorageUsageStatus {
+    /// Bytes of the tenant's keys and values as they are now, without their history.
+    pub bytes: i64,
+    /// The tenant's objects, which are its keys.
+    pub objects: i64,
+    /// When it last changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_update: Option<Time>,
 }
 
 /// What was made in the database for this tenant.

@@ -90,7 +90,7 @@ struct Checked {
 }
 
 /// The password of a tenant, where its database has passwords and the tenant has one.
-fn password_of(ctx: &Context, tenant: &TenantControlPlane, driver: Driver) -> Option<Password> {
+pub fn password_of(ctx: &Context, tenant: &TenantControlPlane, driver: Driver) -> Option<Password> {
     if !driver.has_passwords() {
         return None;
     }
@@ -274,7 +274,7 @@ fn has_traces(ctx: &Context, tenant: &TenantControlPlane) -> bool {
 }
 
 /// The driver of the DataStore with this name.
-fn driver(ctx: &Context, data_store: &str) -> Driver {
+pub fn driver(ctx: &Context, data_store: &str) -> Driver {
     let store = NamespacedName::new("", data_store);
     let store = ctx.caches.data_stores.get(&store);
     store.map_or(Driver::Etcd, |store| store.spec.driver)
@@ -384,7 +384,7 @@ where
 
 /// A datastore that answers. The breaker: one that does not is asked by one
 /// task only.
-fn reach(ctx: &Context, data_store: &str) -> Option<Arc<dyn Tenancy>> {
+pub fn reach(ctx: &Context, data_store: &str) -> Option<Arc<dyn Tenancy>> {
     let store = ctx
         .caches
         .data_stores

@@ -20,7 +20,7 @@ use crate::tenant::testing::{Lab, authority, start};
 /// Who is given what a field says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reaches {
-    /// The tenants' objects, and so their pods.
+    /// The tenants' objects, and so their pods; or their status.
     Tenants,
     /// We ourselves, when we ask the database; or whoever assigns tenants.
     Us,
@@ -103,6 +103,14 @@ fn table() -> Vec<Row> {
         row(client, pair(&one), pair(&other), Tenants, Free),
         row("/capacity/tenants", json!(1), json!(2), Us, Free),
         row("/capacity/bytes", json!(1), json!(2), Us, Free),
+        row(
+            "/tenantLimits",
+            json!({"bytes": 1, "objects": 1, "warnAtPercent": 50}),
+            json!({"objects": 2}),
+            // A condition of theirs, and no object.
+            Tenants,
+            Free,
+        ),
         row("/taints", taint("a"), taint("b"), Us, Free),
     ]
 }

@@ -34,6 +34,7 @@ use crate::process::observers::{VISITS, pause};
 use crate::process::places::{Place, Places};
 use crate::process::{lease, timing};
 use crate::report::progress;
+use crate::tenant::backing::limits::Standing;
 use crate::tenant::backing::store as place;
 use crate::tenant::objects::is_paused;
 use crate::tenant::ran;
@@ -519,7 +520,7 @@ fn learn(round: &Round<'_>, done: Done) -> Found {
             unsettled.is_some_and(|titles| !titles.contains(&title(&kept.value)))
         };
         if let Some(cluster) = cluster.filter(|cluster| cluster.refusals().iter().all(settled)) {
-            facts.blocked = Some(cluster.blocked());
+            facts.blocked = Some(cluster.blocked().all());
         }
         facts.problems = done.problems;
         let changed = !known.inside.is_same(&facts);
@@ -562,7 +563,18 @@ fn basis(
     registry: String,
 ) -> Basis {
     let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
-    let for_nodes = ctx.facts.tenant(uid).for_nodes;
+    let TenantFacts {
+        for_nodes,
+        held,
+        size,
+        ..
+    } = ctx.facts.tenant(uid);
+    let chosen = held.map(|held| held.data_store);
+    let chosen = chosen
+        .or_else(|| place::choose(&tenant))
+        .unwrap_or_default();
+    let store = ctx.caches.data_stores.get(&NamespacedName::new("", chosen));
+    let standing = size.standing_in(store.as_deref(), &tenant);
     let served = for_nodes.and_then(|it| Some(((it.endpoint, it.agents), it.version?)));
     let authority = pair_of(ctx, name, &names::ca(&name.name));
     let first = !ran::may_have_run(&ctx.caches, &tenant);
@@ -575,6 +587,7 @@ fn basis(
         authority: authority.cert,
         registry,
         version,
+        over_limit: standing == Standing::Exceeded,
     });
     Basis {
         first,
@@ -657,6 +670,7 @@ mod tests {
                 authority: String::new(),
                 registry: String::new(),
                 version: "v1.36.3".to_owned(),
+                over_limit: false,
             }),
         };
         let round = Round {

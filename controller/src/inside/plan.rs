@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use apiservice::endpoint::Endpoint;
 use apiservice::names;
-use apiservice::v1alpha1::{AddonImage, Konnectivity, TenantControlPlane, WritePermissions};
+use apiservice::v1alpha1::{AddonImage, Konnectivity, TenantControlPlane};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::inside::objects::{added_to_spec, is_ours, is_wholly_ours, title};
+use crate::inside::write_permissions::Blocked;
 use crate::inside::{
     coredns, konnectivity, kube_proxy, kubeadm, rbac, serving_certificates, write_permissions,
 };
@@ -46,6 +47,8 @@ pub struct Cluster {
     /// The version of Kubernetes that serves: add-ons and what nodes are told follow the
     /// control plane, and never go before it.
     pub version: String,
+    /// The tenant has as much in its DataStore as it may.
+    pub over_limit: bool,
 }
 
 impl Cluster {
@@ -60,14 +63,17 @@ impl Cluster {
     }
 
     /// The writes that are refused to the tenant's users.
-    pub fn blocked(&self) -> WritePermissions {
-        self.tenant.spec.write_permissions.unwrap_or_default()
+    pub fn blocked(&self) -> Blocked {
+        Blocked {
+            asked: self.tenant.spec.write_permissions.unwrap_or_default(),
+            over_limit: self.over_limit,
+        }
     }
 
     /// What refuses them.
     pub fn refusals(&self) -> Vec<Kept> {
         let objects = write_permissions::objects(&self.blocked()).map(Kept::whole);
-        match self.blocked().any() {
+        match self.blocked().all().any() {
             true => objects.into(),
             false => objects.map(Kept::absent).into(),
         }
@@ -91,6 +97,7 @@ impl Basis {
                 cluster.authority,
                 cluster.registry,
                 cluster.version,
+                cluster.over_limit,
             ))
         };
         self.first == other.first && of(self) == of(other)
@@ -432,7 +439,7 @@ mod tests {
     use crate::inside::held::held;
     use crate::inside::objects::path_of;
     use crate::tenant::testing::golden;
-    use apiservice::v1alpha1::{JsonPatch, TenantControlPlaneSpec};
+    use apiservice::v1alpha1::{JsonPatch, TenantControlPlaneSpec, WritePermissions};
 
     /// Before the first Ready.
     fn first() -> Basis {
@@ -463,6 +470,7 @@ mod tests {
                 authority: "an authority".to_owned(),
                 registry: "registry.k8s.io".to_owned(),
                 version: "v1.36.3".to_owned(),
+                over_limit: false,
             }),
         }
     }
@@ -609,6 +617,34 @@ mod tests {
         assert_eq!(
             set["spec"]["template"]["spec"]["containers"][0]["image"],
             "registry.k8s.io/kube-proxy:v1.36.9"
+        );
+    }
+
+    #[test]
+    fn a_tenant_beyond_its_limit_refuses_creations_until_it_is_not() {
+        let mut tenant = Tenant::default();
+        let within = later(|_| {});
+        tenant.pass(&within);
+        let mut beyond = within.clone();
+        beyond.cluster.as_mut().unwrap().over_limit = true;
+        assert!(!beyond.is_same(&within), "it is looked into at once");
+        let policy = "ValidatingAdmissionPolicy steward-write-permissions";
+        let binding = "ValidatingAdmissionPolicyBinding steward-write-permissions";
+        assert_eq!(
+            tenant.pass(&beyond),
+            [format!("create {policy}"), format!("create {binding}")]
+        );
+        // Somebody asks for it as well, and for more.
+        let asked = &mut Arc::make_mut(&mut beyond.cluster.as_mut().unwrap().tenant).spec;
+        asked.write_permissions.get_or_insert_default().block_update = true;
+        assert_eq!(tenant.pass(&beyond), [format!("apply {policy}")]);
+        beyond.cluster.as_mut().unwrap().over_limit = false;
+        tenant.pass(&beyond);
+        let rules = &tenant.live(policy)["spec"]["matchConstraints"]["resourceRules"];
+        assert_eq!(rules[0]["operations"], json!(["UPDATE"]));
+        assert_eq!(
+            tenant.pass(&within),
+            [format!("delete {policy}"), format!("delete {binding}")]
         );
     }
 

@@ -1,6 +1,7 @@
-//! What keeps a tenant from being written to, verb by verb (`spec.writePermissions`): a
-//! policy that its own API server applies, so that nothing of ours has to be reached for
-//! a write to be refused or to pass.
+//! What keeps a tenant from being written to, verb by verb, because somebody asked for it
+//! (`spec.writePermissions`) or because the tenant has as much in its DataStore as it may
+//! (`DataStore.spec.tenantLimits`): one policy for both, that its own API server applies, so
+//! that nothing of ours has to be reached for a write to be refused or to pass.
 //!
 //! The originals have a webhook for it (features 3.7), with two gaps that are not here:
 //! subresources pass, and while the operator is away everything is refused.
@@ -30,8 +31,28 @@ const EXEMPT_USERS: [&str; 3] = [
     names::USER_BOOTSTRAP,
 ];
 
+/// Which writes are refused, and why.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Blocked {
+    /// What the tenant's spec asks for.
+    pub asked: WritePermissions,
+    /// The tenant has as much in its DataStore as it may.
+    pub over_limit: bool,
+}
+
+impl Blocked {
+    /// The writes, for whatever reason.
+    pub fn all(&self) -> WritePermissions {
+        WritePermissions {
+            block_creation: self.asked.block_creation || self.over_limit,
+            ..self.asked
+        }
+    }
+}
+
 /// The policy and its binding.
-pub fn objects(blocked: &WritePermissions) -> [Value; 2] {
+pub fn objects(why: &Blocked) -> [Value; 2] {
+    let blocked = &why.all();
     let policy = json!({
         "apiVersion": API,
         "kind": "ValidatingAdmissionPolicy",
@@ -52,7 +73,7 @@ pub fn objects(blocked: &WritePermissions) -> [Value; 2] {
             "matchConditions": [{"name": "not-the-cluster-itself", "expression": others()}],
             "validations": [{
                 "expression": "false",
-                "messageExpression": told(),
+                "messageExpression": told(why),
                 "reason": "Forbidden",
             }],
         },
@@ -139,11 +160,27 @@ fn others() -> String {
     )
 }
 
-/// Which writes are blocked, and by whom.
-fn told() -> &'static str {
-    "(request.operation == 'UPDATE' ? 'updates' : request.operation == 'DELETE' || \
-     (has(request.subResource) && request.subResource == 'eviction') ? 'deletions' : 'creations') \
-     + ' are blocked in this cluster by spec.writePermissions of its TenantControlPlane'"
+/// Which writes are blocked, and by whom. Without figures: the policy stays as it is while the
+/// tenant's size changes.
+fn told(why: &Blocked) -> String {
+    const DELETES: &str = "request.operation == 'DELETE' || \
+                           (has(request.subResource) && request.subResource == 'eviction')";
+    let asked = format!(
+        "(request.operation == 'UPDATE' ? 'updates' : {DELETES} ? 'deletions' : 'creations') \
+         + ' are blocked in this cluster by spec.writePermissions of its TenantControlPlane'"
+    );
+    if !why.over_limit {
+        return asked;
+    }
+    let too = match why.asked.block_creation {
+        true => ", and by spec.writePermissions of its TenantControlPlane",
+        false => "",
+    };
+    format!(
+        "request.operation == 'UPDATE' || {DELETES} ? {asked} : 'creations are blocked in this \
+         cluster because its storage limit is exceeded{too}: delete objects that are not needed, \
+         or ask who runs it to raise spec.tenantLimits of its DataStore'"
+    )
 }
 
 #[cfg(test)]
@@ -151,11 +188,19 @@ mod tests {
     use super::*;
 
     fn rules(creation: bool, update: bool, deletion: bool) -> [Vec<String>; 2] {
-        let [policy, _] = objects(&WritePermissions {
+        let asked = WritePermissions {
             block_creation: creation,
             block_update: update,
             block_deletion: deletion,
-        });
+        };
+        refused(&Blocked {
+            asked,
+            over_limit: false,
+        })
+    }
+
+    fn refused(blocked: &Blocked) -> [Vec<String>; 2] {
+        let [policy, _] = objects(blocked);
         let constraints = &policy["spec"]["matchConstraints"];
         ["resourceRules", "excludeResourceRules"].map(|list| {
             let rules = constraints[list].as_array().unwrap().iter();
@@ -177,5 +222,33 @@ mod tests {
         assert!(!passed.contains(&eviction), "an eviction deletes a pod");
         let [blocked, _] = rules(true, true, true);
         assert_eq!(blocked.len(), 4);
+    }
+    /// It takes creations and nothing else, whatever else is asked for.
+    #[test]
+    fn a_limit_blocks_creations_beside_what_is_asked_for() {
+        let with = |asked| Blocked {
+            asked,
+            over_limit: true,
+        };
+        let [blocked, passed] = refused(&with(WritePermissions::default()));
+        assert_eq!(blocked, ["CREATE */*"]);
+        assert!(passed.contains(&"CREATE pods/eviction".to_owned()));
+        let updates = WritePermissions {
+            block_update: true,
+            ..WritePermissions::default()
+        };
+        assert_eq!(refused(&with(updates))[0], ["CREATE */*", "UPDATE */*"]);
+        let said = |asked| told(&with(asked));
+        assert!(said(updates).contains("because its storage limit is exceeded:"));
+        let creations = WritePermissions {
+            block_creation: true,
+            ..updates
+        };
+        assert!(said(creations).contains("exceeded, and by spec.writePermissions"));
+        let asked = told(&Blocked {
+            asked: creations,
+            over_limit: false,
+        });
+        assert!(!asked.contains("storage limit"));
     }
 }

@@ -15,7 +15,10 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use storage::tenancy::contents::Usage;
+
 use crate::datastores::credentials;
+use crate::facts::Facts;
 use crate::report;
 
 /// Handles of all metrics; cheap to update.
@@ -34,6 +37,8 @@ pub struct Metrics {
     store_certificates: Series<StoreCertificateLabels>,
     store_tenants: Series<StoreLabels>,
     store_bytes: Series<StoreLabels>,
+    tenant_bytes: Series<TenantLabels>,
+    tenant_objects: Series<TenantLabels>,
     rolls: Family<Labels, Gauge>,
     migrations: Family<Labels, Counter>,
 }
@@ -79,6 +84,13 @@ struct StoreLabels {
 struct StoreCertificateLabels {
     data_store: String,
     certificate: &'static str,
+}
+
+/// A tenant.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct TenantLabels {
+    namespace: String,
+    tenant: String,
 }
 
 /// A certificate of a tenant.
@@ -165,6 +177,17 @@ impl Metrics {
             "Bytes of the whole database of a DataStore when it answered last",
             store_bytes.series.clone(),
         );
+        let (tenant_bytes, tenant_objects) = (Series::new(), Series::new());
+        registry.register(
+            "tenant_storage_bytes",
+            "Bytes of a tenant's keys and values in its DataStore when they were measured last",
+            tenant_bytes.series.clone(),
+        );
+        registry.register(
+            "tenant_storage_objects",
+            "Objects of a tenant in its DataStore when they were measured last",
+            tenant_objects.series.clone(),
+        );
         registry.register(
             "certificate_expiry_timestamp_seconds",
             "When a certificate of a tenant ends, in seconds since 1970",
@@ -207,6 +230,8 @@ impl Metrics {
             store_certificates,
             store_tenants,
             store_bytes,
+            tenant_bytes,
+            tenant_objects,
             rolls,
             migrations,
         }
@@ -246,6 +271,7 @@ impl Metrics {
         let (mut ready, mut other) = (0, 0);
         let tenants = ctx.caches.tenants.all();
         self.certificates(&tenants);
+        self.sizes(&tenants, &ctx.facts);
         for tenant in tenants {
             let conditions = tenant.status.as_ref().map(|status| &status.conditions);
             match conditions {
@@ -294,6 +320,28 @@ impl Metrics {
         self.data_stores
             .get_or_create(&kind("not_ready"))
             .set(other);
+    }
+
+    /// How much these tenants have, and no others: two series for each that was measured.
+    fn sizes(&self, tenants: &[Arc<TenantControlPlane>], facts: &Facts) {
+        let measured = tenants.iter().filter_map(|tenant| {
+            let meta = &tenant.metadata;
+            let usage = facts.size_of(meta.uid.as_deref()?).usage?;
+            let labels = TenantLabels {
+                namespace: meta.namespace.clone()?,
+                tenant: meta.name.clone()?,
+            };
+            Some((labels, usage))
+        });
+        let measured: Vec<_> = measured.collect();
+        let series = |series: &Series<TenantLabels>, of: fn(&Usage) -> u64| {
+            series.set(measured.iter().map(|(labels, usage)| {
+                let value = i64::try_from(of(usage)).unwrap_or(i64::MAX);
+                (labels.clone(), value)
+            }));
+        };
+        series(&self.tenant_bytes, |usage| usage.bytes);
+        series(&self.tenant_objects, |usage| usage.objects);
     }
 
     /// The ends of all certificates of these tenants, as their status has them, and
@@ -394,5 +442,37 @@ mod tests {
         assert_eq!(series(&[two]), expected[3..]);
         assert_eq!(series(&[]), Vec::<String>::new());
         assert_eq!(series(&[one]), expected[..3]);
+    }
+
+    #[test]
+    fn sizes_come_and_go_with_their_tenants() {
+        let tenant = |name: &str| {
+            let mut tenant = TenantControlPlane::new(name, Default::default());
+            tenant.metadata.namespace = Some("ns".to_owned());
+            tenant.metadata.uid = Some(name.to_owned());
+            Arc::new(tenant)
+        };
+        let (facts, metrics) = (Facts::default(), Metrics::new());
+        facts.update_tenant("one", |facts| {
+            facts.size.usage = Some(Usage {
+                bytes: 7,
+                objects: 3,
+            });
+        });
+        let series = |tenants: &[Arc<TenantControlPlane>]| {
+            metrics.sizes(tenants, &facts);
+            let text = metrics.encode();
+            let lines = text.lines().filter(|line| line.contains("tenant_storage"));
+            let lines = lines.filter(|line| !line.starts_with('#'));
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            series(&[tenant("one"), tenant("not-measured")]),
+            [
+                "steward_controller_tenant_storage_bytes{namespace=\"ns\",tenant=\"one\"} 7",
+                "steward_controller_tenant_storage_objects{namespace=\"ns\",tenant=\"one\"} 3",
+            ]
+        );
+        assert_eq!(series(&[]), [""; 0]);
     }
 }

@@ -82,6 +82,23 @@ pub const REPAIRED_WITHIN: Duration = Duration::from_secs(2);
 
 /// Between looks at a tenant's rights in its datastore.
 pub const ACCESS_EVERY: Duration = Duration::from_secs(5);
+/// Between looks at whether a tenant's size is to be measured, or its limits were changed.
+pub const SIZE_LOOK: Duration = Duration::from_secs(5);
+/// Between measurements of a tenant without limits, of one with limits, and of one that is
+/// near one or beyond: somebody may be deleting.
+pub const SIZE_UNLIMITED: Duration = Duration::from_secs(30 * 60);
+/// See [`SIZE_UNLIMITED`].
+pub const SIZE_LIMITED: Duration = Duration::from_secs(60);
+/// See [`SIZE_UNLIMITED`].
+pub const SIZE_NEAR: Duration = Duration::from_secs(15);
+/// A measurement is followed by a pause that is as many times as long.
+pub const SIZE_PAUSE: u32 = 20;
+/// The same without a limit.
+pub const SIZE_PAUSE_UNLIMITED: u32 = 100;
+/// Deadline of one.
+pub const SIZE_DEADLINE: Duration = Duration::from_secs(60);
+/// What was measured is believed for so long, if it cannot be measured again.
+pub const SIZE_STALE: Duration = Duration::from_secs(45 * 60);
 /// Between looks at a datastore that is well.
 pub const HEALTH_EVERY: Duration = Duration::from_secs(5);
 /// Between looks at a datastore whose state is not known or just turned bad.

@@ -3,10 +3,12 @@
 use apiservice::condition::{self, Status, reason, tenant as kind};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
+use crate::report::limits as storage_limits;
 use crate::report::parts;
 use crate::report::progress;
 use crate::report::ready::{self, Judgement};
 use crate::report::routes;
+use crate::tenant::backing::limits;
 use crate::tenant::plan::{Outcome, Plan};
 use crate::tenant::{World, is_left_alone, is_paused};
 
@@ -40,6 +42,10 @@ pub fn all(
             parts::data_store(world, plan, outcomes),
         );
         say(kind::MIGRATING, parts::migrating(world));
+        say(
+            kind::STORAGE_WITHIN_LIMITS,
+            storage_limits::within(world, condition::get(before, kind::STORAGE_WITHIN_LIMITS)),
+        );
         say(
             kind::ADDRESS_ASSIGNED,
             Some(parts::address_assigned(world, plan, outcomes)),
@@ -138,10 +144,15 @@ fn order(
         )
     };
     let by_name = world.tenant.spec.control_plane.by_name();
+    let store = world.data_store.as_deref();
+    let limited = store.is_none() || limits::of(store).is_some();
     for type_ in ORDER {
         // What nobody asks for any more is not said any more.
         let new = said.iter().find(|(kind, _)| *kind == type_).map(fresh);
         if type_ == kind::EXPOSED && by_name.is_none() && new.is_none() {
+            continue;
+        }
+        if type_ == kind::STORAGE_WITHIN_LIMITS && !limited {
             continue;
         }
         let old = condition::get(before, type_);
@@ -159,12 +170,13 @@ fn order(
     found
 }
 
-const ORDER: [&str; 17] = [
+const ORDER: [&str; 18] = [
     kind::READY,
     kind::PROGRESSING,
     kind::RECONCILING,
     kind::DATA_STORE_READY,
     kind::MIGRATING,
+    kind::STORAGE_WITHIN_LIMITS,
     kind::ADDRESS_ASSIGNED,
     kind::EXPOSED,
     kind::CERTIFICATES_READY,
@@ -218,7 +230,8 @@ pub fn is_trouble(condition: &Condition) -> bool {
     .contains(&condition.type_.as_str());
     let bad = if good_when_false { "True" } else { "False" };
     let cause = is_cause(&condition.reason) || condition.reason == reason::NO_REPLICA_AVAILABLE;
-    condition.status == bad && cause || condition.reason == reason::CERTIFICATE_EXPIRING
+    let coming = [reason::CERTIFICATE_EXPIRING, reason::NEAR_LIMIT];
+    condition.status == bad && cause || coming.contains(&condition.reason.as_str())
 }
 
 /// A reason as a constant, so that events only ever carry known ones.

@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::cluster::kinds::ObjectKind;
 use crate::report::routes;
-use crate::tenant::backing::store;
+use crate::tenant::backing::{limits, store};
 use crate::tenant::network::service;
 use crate::tenant::pki::expiry;
 use crate::tenant::plan::{Object, Outcome, Plan, Step};
@@ -196,6 +196,12 @@ fn storage(written: &Written<'_>, old: StorageStatus) -> StorageStatus {
         },
         config,
         certificate: written.secret(&names::datastore_certificate(world.name()), old.certificate),
+        usage: limits::told(
+            &world.size,
+            limits::of(world.data_store.as_deref()),
+            &world.tenant,
+            &super::now(world),
+        ),
     }
 }
 

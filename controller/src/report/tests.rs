@@ -864,6 +864,74 @@ fn a_tenant_that_refuses_writes_says_so_once_it_does() {
     assert_eq!(word(&mut lab), Phase::Ready);
 }
 
+#[test]
+fn how_a_tenant_stands_to_its_limits_is_told_and_a_quiet_one_is_not_written() {
+    use crate::tenant::backing::limits::{SizeFact, Standing};
+    use apiservice::v1alpha1::DataStoreTenantLimits;
+    use storage::tenancy::contents::Usage;
+
+    let mut lab = Lab::ready();
+    let kind = condition::STORAGE_WITHIN_LIMITS;
+    let told = |lab: &Lab| {
+        let all = &lab.world.tenant.status.as_ref().unwrap().conditions;
+        let found = apiservice::condition::get(all, kind)?;
+        Some(format!("{} {}", found.status, found.reason))
+    };
+    let usage = |lab: &Lab| {
+        let storage = lab.world.tenant.status.as_ref()?.storage.clone()?;
+        Some(storage.usage?.objects)
+    };
+    // As the observer finds it.
+    let size = |lab: &mut Lab, objects| {
+        lab.world.size.usage = Some(Usage { bytes: 5, objects });
+        let limits = crate::tenant::backing::limits::of(lab.world.data_store.as_deref());
+        let standing = lab.world.size.standing(limits, &lab.world.tenant);
+        lab.world.size.standing = Some(standing);
+        let before = lab.world.tenant.status.clone();
+        lab.pass();
+        let after = lab.world.tenant.status.clone();
+        let events = super::events(before.as_ref(), after.as_ref().unwrap());
+        let events = events.iter().map(|it| it.reason);
+        (before != after, events.collect::<Vec<_>>())
+    };
+    lab.pass();
+    assert_eq!((told(&lab), usage(&lab)), (None, None));
+    size(&mut lab, 300);
+    assert_eq!((told(&lab), usage(&lab)), (None, Some(300)), "no limit");
+    assert_eq!(size(&mut lab, 310), (false, vec![]), "too little");
+
+    let limit = |lab: &mut Lab, limits| {
+        let store = Arc::make_mut(lab.world.data_store.as_mut().unwrap());
+        store.spec.tenant_limits = limits;
+    };
+    let thousand = DataStoreTenantLimits {
+        objects: Some(1000),
+        ..DataStoreTenantLimits::default()
+    };
+    limit(&mut lab, Some(thousand));
+    size(&mut lab, 310);
+    assert_eq!(told(&lab).unwrap(), "True AsExpected");
+    assert_eq!(size(&mut lab, 312), (false, vec![]), "quiet");
+    assert_eq!(size(&mut lab, 800).1, ["NearLimit"]);
+    assert_eq!(told(&lab).unwrap(), "True NearLimit");
+    assert_eq!(size(&mut lab, 1000).1, ["LimitExceeded"]);
+    assert_eq!(told(&lab).unwrap(), "False LimitExceeded");
+    assert!(lab.condition(condition::READY).starts_with("True"));
+    assert_eq!(size(&mut lab, 990), (false, vec![]), "within the margin");
+    // A controller that has just begun.
+    lab.world.size = SizeFact::default();
+    lab.pass();
+    assert_eq!(told(&lab).unwrap(), "False LimitExceeded");
+    lab.world.size.standing = Some(Standing::Exceeded);
+    lab.pass();
+    assert_eq!(told(&lab).unwrap(), "Unknown Unknown", "not for long");
+    assert_eq!(size(&mut lab, 700), (true, vec![]));
+    assert_eq!(told(&lab).unwrap(), "True AsExpected");
+    limit(&mut lab, None);
+    lab.pass();
+    assert_eq!(told(&lab), None);
+}
+
 /// Who may write status could otherwise send nodes elsewhere, and have add-ons rolled.
 #[test]
 fn nodes_are_told_what_is_and_not_what_the_status_says() {

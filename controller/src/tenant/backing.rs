@@ -1,6 +1,7 @@
 //! What holds a tenant's data.
 
 pub mod kine;
+pub mod limits;
 pub mod moving;
 pub mod password;
 pub mod settings;

@@ -139,6 +139,7 @@ impl Lab {
                 events: Vec::new(),
                 probe: ProbeFacts::default(),
                 inside: Default::default(),
+                size: Default::default(),
                 told: None,
                 observed_since: None,
                 contested: BTreeMap::new(),

@@ -22,6 +22,7 @@ use storage::tenancy::Password;
 use crate::cluster::kinds::Inventory;
 use crate::cluster::routes::Gateway;
 use crate::cluster::served::Served;
+use crate::tenant::backing::limits::SizeFact;
 use crate::tenant::pki::terms::Terms;
 use crate::tenant::plan::{Claim, ObjectKey};
 use crate::tenant::rolls::Turn;
@@ -81,6 +82,8 @@ pub struct World {
     pub probe: ProbeFacts,
     /// What came of keeping in the tenant what belongs there.
     pub inside: InsideFacts,
+    /// How much the tenant has in its DataStore, as far as it is known.
+    pub size: SizeFact,
     /// What the tenant's nodes were told last; `None` if this process has told nothing yet.
     pub told: Option<ForNodes>,
     /// Since when the probe ought to see something.

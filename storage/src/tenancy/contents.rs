@@ -109,6 +109,15 @@ impl Print {
     }
 }
 
+/// How much there is of a tenant's contents, as they are now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Of keys, with their prefix, and values.
+    pub bytes: u64,
+    /// Keys.
+    pub objects: u64,
+}
+
 /// The hash of a value.
 pub fn sha256(value: &[u8]) -> [u8; 32] {
     let mut hash = [0; 32];
@@ -144,6 +153,11 @@ pub trait Contents: Send {
 
     /// How many keys there are.
     async fn count(&mut self) -> Result<u64, ContentsError>;
+
+    /// How much there is of keys and values, without history and whatever else the datastore
+    /// needs for them: so it is less after deletions, in each of them. In pages, for a table
+    /// may be large; etcd and NATS send all values: ask rarely.
+    async fn usage(&mut self) -> Result<Usage, ContentsError>;
 
     /// The next entries after a key, as they are now: at least one, and not many more bytes
     /// than these. A key is one with which a page of this reader ended, and the last of those.

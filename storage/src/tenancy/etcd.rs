@@ -335,20 +335,9 @@ impl Tenancy for Etcd {
 
     async fn size(&self, claim: &Claim) -> Result<u64, TenancyError> {
         claims::admit(claim)?;
-        if !claims::held(&self.link, claim).await? {
-            return Ok(0);
-        }
-        let (mut from, to) = span(claim);
-        let mut size = 0;
-        loop {
-            let page = self.page(from, &to, false).await?;
-            for pair in page.kvs() {
-                size += (pair.key().len() + pair.value().len()) as u64;
-            }
-            match page.kvs().last() {
-                Some(last) if page.more() => from = after(last.key()),
-                _ => return Ok(size),
-            }
+        match claims::hold(&self.link, claim).await? {
+            Some(hold) => Ok(contents::Keys::new(self, hold).weigh().await?.bytes),
+            None => Ok(0),
         }
     }
 

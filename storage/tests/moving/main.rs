@@ -16,6 +16,7 @@ mod late;
 mod nats;
 mod pairs;
 mod tenant;
+mod usage;
 mod writer;
 
 use std::sync::{Arc, Mutex, Weak, mpsc};

@@ -1,11 +1,12 @@
-//! A tenant whose users may not write, verb by verb (`spec.writePermissions`), while the
-//! cluster itself goes on.
+//! A tenant whose users may not write, verb by verb (`spec.writePermissions`), or not create
+//! because it has as much as it may (`DataStore.spec.tenantLimits`), while the cluster itself
+//! goes on.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tests::installed::tenant_path;
+use tests::installed::{condition, data_store_path, tenant_path};
 use tests::served::Said;
 
 use crate::life::seconds;
@@ -18,6 +19,9 @@ const NAME: &str = "limited";
 const SOON: Duration = Duration::from_secs(30);
 /// What somebody removes inside is looked at every half minute.
 const LOOKED_AT: Duration = Duration::from_secs(60);
+/// One that has a limit is measured each minute, and more often near it.
+const MEASURED: Duration = Duration::from_secs(90);
+const MIB: u64 = 1 << 20;
 const POLICY: &str = "steward-write-permissions";
 const KIND: &str = "validatingadmissionpolicy";
 const BINDING: &str = "validatingadmissionpolicybinding";
@@ -139,6 +143,100 @@ async fn narrowed(users: &Users<'_>) {
         .note("a policy that was narrowed is in force again", took);
 }
 
+/// Waits until the tenant, as it is, satisfies `test`.
+async fn until(
+    stage: &Stage,
+    what: &str,
+    patience: Duration,
+    test: impl Fn(&Value) -> bool,
+) -> Value {
+    let began = Instant::now();
+    let look = async || {
+        let object = stage.it.get(&tenant_path(NAME)).await.ok()?;
+        test(&object).then_some(object)
+    };
+    let (object, _) = stage.it.until(what, patience, look).await;
+    stage.note(format!("tenant {NAME}: {what}"), seconds(began.elapsed()));
+    object
+}
+
+/// Waits until the condition about the limits has this reason; what it says.
+async fn stands(stage: &Stage, reason: &str) -> String {
+    let said = |object: &Value| condition(object, "StorageWithinLimits");
+    let is = |object: &Value| said(object).is_some_and(|it| it[1] == reason);
+    let object = until(stage, reason, MEASURED, is).await;
+    said(&object).unwrap()[2].clone()
+}
+
+/// It is warned, then refuses to create, and does so no more once enough was deleted.
+async fn filled(stage: &Stage, users: &Users<'_>) {
+    let usage = |object: &Value| object["status"]["storage"]["usage"]["bytes"].as_u64();
+    let measured = |object: &Value| usage(object).is_some();
+    let object = until(stage, "measured", MEASURED, measured).await;
+    let before = usage(&object).unwrap();
+    stage.note(
+        "bytes of a tenant with next to nothing in it",
+        before.to_string(),
+    );
+    let store = data_store_path("default");
+    // Nobody else has nearly as much.
+    let limits = json!({"spec": {"tenantLimits": {"bytes": before + 10 * MIB}}});
+    stage.it.patch(&store, &limits).await.unwrap();
+    let said = stands(stage, "AsExpected").await;
+    assert!(said.contains(" MiB (") && said.contains(" %)"), "{said}");
+
+    let file = stage.it.files().join("megabyte");
+    std::fs::write(&file, "x".repeat(1_000_000)).unwrap();
+    let file = file.display();
+    let create = |number: usize| format!("create configmap big-{number} --from-file={file}");
+    for number in 0..9 {
+        users.may(&create(number));
+    }
+    let said = stands(stage, "NearLimit").await;
+    assert!(said.contains("raise spec.tenantLimits"), "{said}");
+    users.may(&create(9));
+    users.may(&create(10));
+    let said = stands(stage, "LimitExceeded").await;
+    assert!(said.contains("Delete objects"), "{said}");
+    for reason in ["NearLimit", "LimitExceeded"] {
+        let told = async || {
+            let events = stage.events(NAME).await;
+            let is = |event: &&[String; 3]| event[0] == "Warning" && event[1] == reason;
+            events.iter().find(is).map(drop)
+        };
+        stage
+            .it
+            .until(&format!("an Event {reason}"), SOON, told)
+            .await;
+    }
+    users.until_refused(PROBE).await;
+    let limited = |object: &Value| word(object) == "WriteLimited";
+    until(stage, "WriteLimited", SOON, limited).await;
+    let refused = users.ask("create configmap more");
+    assert_ne!(refused.code, 0);
+    let words = "because its storage limit is exceeded: delete objects";
+    assert!(refused.stderr.contains(words), "{}", refused.text());
+    // All else goes on.
+    users.may("get configmap big-0");
+    users.may("annotate configmap big-0 note=x");
+    users.may("create token default");
+    users.may("-n kube-system create configmap of-the-cluster");
+    users.may("-n kube-system delete configmap of-the-cluster");
+    for number in 0..5 {
+        users.may(&format!("delete configmap big-{number}"));
+    }
+    stands(stage, "AsExpected").await;
+    let lifted = async || (users.ask(PROBE).code == 0).then_some(());
+    stage.it.until("creations pass again", SOON, lifted).await;
+    let ready = |object: &Value| word(object) == "Ready";
+    until(stage, "Ready", SOON, ready).await;
+
+    let none = json!({"spec": {"tenantLimits": null}});
+    stage.it.patch(&store, &none).await.unwrap();
+    let absent = |object: &Value| condition(object, "StorageWithinLimits").is_none();
+    until(stage, "no condition", SOON, absent).await;
+}
+
 pub async fn run(stage: &Stage) {
     let story = &stage.tenant(NAME, 1).await;
     let kubeconfig = &stage.it.kubeconfig(NAME);
@@ -201,5 +299,6 @@ pub async fn run(stage: &Stage) {
             .code,
         1
     );
+    filled(stage, &users).await;
     stage.remove(NAME).await;
 }

@@ -17,7 +17,7 @@ use sqlx::mysql::MySqlRow;
 use sqlx::postgres::PgRow;
 use tokio::time::Instant;
 
-use super::{Changes, Contents, ContentsError, Entry, Op, Page, Print, Prints, relative};
+use super::{Changes, Contents, ContentsError, Entry, Op, Page, Print, Prints, Usage, relative};
 use crate::tenancy::TenancyError;
 
 /// Rows that are looked at in one statement, before any value is read.
@@ -26,6 +26,8 @@ const ROWS: usize = 1000;
 /// to hash in one statement, about.
 const PRINTS: (usize, usize) = (500, 8000);
 const HASHED: u64 = 32 << 20;
+/// Rows that are weighed in one statement.
+const WEIGHED: usize = 5000;
 /// Revisions before the newest in which something may still be on its way.
 const UNDER_WAY: u64 = 1000;
 /// Bytes of a name, and of a value, beyond which nothing is read: no API server writes such, but
@@ -368,6 +370,49 @@ impl<S: Statements> Contents for Kine<S> {
         let span = [Value::Text(&from), Value::Text(&to)];
         let found: Vec<(i64,)> = self.session.ask("count keys", sql, &span).await?;
         Ok(found.first().map_or(0, |row| revision(row.0)))
+    }
+
+    async fn usage(&mut self) -> Result<Usage, ContentsError> {
+        let Dialect { integer, text, .. } = &self.dialect;
+        let live = format!("k.deleted = 0 and k.name <> '{}'", super::HEALTH);
+        let sum = |of: &str| {
+            format!("cast(coalesce(sum(case when {live} then {of} else 0 end), 0) as {integer})")
+        };
+        let columns = format!(
+            "cast(count(*) as {integer}), {}, {}, cast(coalesce(max(left(k.name, {})), '') as {text})",
+            sum("1"),
+            sum("octet_length(k.name) + coalesce(octet_length(k.value), 0)"),
+            LONGEST_NAME + 1
+        );
+        let mut usage = Usage::default();
+        let mut after: Option<String> = None;
+        loop {
+            let sql = self.last_rows(&columns, None, WEIGHED);
+            let (from, to) = self.span(after.as_deref());
+            let span = [Value::Text(&from), Value::Text(&to)];
+            // Rows, those that are keys, their bytes, and the last name.
+            let found: Vec<(i64, i64, i64, String)> =
+                self.session.ask("weigh keys", sql, &span).await?;
+            let Some((rows, objects, bytes, last)) = found.into_iter().next() else {
+                return Ok(usage);
+            };
+            usage.objects = usage.objects.saturating_add(revision(objects));
+            usage.bytes = usage.bytes.saturating_add(revision(bytes));
+            if revision(rows) < WEIGHED as u64 {
+                return Ok(usage);
+            }
+            refuse_too_long(&last, 1, 0)?;
+            // By no way of counting does a name come twice.
+            match last.get(self.prefix.len()..) {
+                Some(next) if after.as_deref().is_none_or(|after| after < next) => {
+                    after = Some(next.to_owned());
+                }
+                _ => {
+                    let why = format!("the names after {last:?} cannot be told");
+                    return Err(TenancyError::Other(why).into());
+                }
+            }
+        }
     }
 
     async fn page(&mut self, after: Option<&str>, bytes: usize) -> Result<Page, ContentsError> {

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout};
 use super::claims::{self, Hold};
 use super::{Etcd, after as key_after, connection, span};
 use crate::tenancy::contents::{
-    Changes, Contents, ContentsError, Entry, Op, Page, Print, Prints, last_of_each, relative,
+    Changes, Contents, ContentsError, Entry, Op, Page, Print, Prints, Usage, last_of_each, relative,
 };
 use crate::tenancy::{Stage, TenancyError};
 
@@ -27,7 +27,7 @@ const MESSAGE: usize = 32 << 20;
 /// Keys in a page: at first, and at most.
 const FIRST: i64 = 200;
 const MOST: i64 = 4000;
-/// Bytes of a page whose values are only hashed.
+/// Bytes of a page whose values are only hashed or weighed.
 const HASHED: usize = 4 << 20;
 /// Operations of a transaction; etcd takes 128 unless it is told otherwise.
 const OPERATIONS: usize = 100;
@@ -79,6 +79,28 @@ impl<'a> Keys<'a> {
             watch: None,
             ends: HashMap::new(),
             made: HashMap::new(),
+        }
+    }
+
+    /// How much there is of them. Reads all, in pages that fit into a message.
+    pub async fn weigh(&mut self) -> Result<Usage, TenancyError> {
+        let mut usage = Usage::default();
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.range(after.as_deref(), None, HASHED).await;
+            let page = page.map_err(|error| match error {
+                ContentsError::Failed(error) => error,
+                // Of now, it is never.
+                ContentsError::Compacted => TenancyError::Other(error.to_string()),
+            })?;
+            for pair in page.kvs() {
+                usage.bytes += (pair.key().len() + pair.value().len()) as u64;
+                usage.objects += 1;
+            }
+            match page.kvs().last() {
+                Some(last) if page.more() => after = Some(relative_of_any(&self.prefix, last)),
+                _ => return Ok(usage),
+            }
         }
     }
 
@@ -316,6 +338,10 @@ impl Contents for Keys<'_> {
             async move { client.get(from, Some(options)).await }
         });
         Ok(u64::try_from(counted.await?.count()).unwrap_or(0))
+    }
+
+    async fn usage(&mut self) -> Result<Usage, ContentsError> {
+        Ok(self.weigh().await?)
     }
 
     async fn page(&mut self, after: Option<&str>, bytes: usize) -> Result<Page, ContentsError> {

@@ -29,7 +29,7 @@ use super::jetstream::JetStream;
 use super::kine::{self, Keys};
 use crate::tenancy::TenancyError;
 use crate::tenancy::contents::{
-    Changes, Contents, ContentsError, Entry, Op, Page, Prints, last_of_each,
+    Changes, Contents, ContentsError, Entry, Op, Page, Prints, Usage, last_of_each,
 };
 
 mod reading;
@@ -194,11 +194,18 @@ impl Contents for Kept {
     }
 
     async fn count(&mut self) -> Result<u64, ContentsError> {
-        let mut found = 0;
+        Ok(self.usage().await?.objects)
+    }
+
+    async fn usage(&mut self) -> Result<Usage, ContentsError> {
+        let mut found = Usage::default();
         if let Some(mut feed) = self.feed(Which::Last).await? {
             loop {
                 let message = feed.next().await?;
-                found += u64::from(matches!(self.op(&message)?, Some(Op::Put(_))));
+                if let Some(Op::Put(entry)) = self.op(&message)? {
+                    found.objects += 1;
+                    found.bytes += (self.prefix.len() + entry.bytes()) as u64;
+                }
                 if feed.ends_with(message.sequence) {
                     break;
                 }
