@@ -10,6 +10,8 @@ mod fields;
 pub mod health;
 pub mod observer;
 pub mod setup;
+#[cfg(test)]
+pub mod testing;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

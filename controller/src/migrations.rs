@@ -37,6 +37,7 @@ use crate::tenant::backing::moving;
 use crate::tenant::world::Held;
 use crate::tenant::{World, deletion, is_asleep, objects};
 use apiservice::condition::reason;
+use told::HeldUp;
 
 /// The tenant that a task is about, at one moment.
 struct About<'a> {
@@ -143,7 +144,9 @@ impl About<'_> {
                 self.call_off(&tenant, &held, migration).await
             }
             Wish::Thaw => {
-                self.thaw(&held).await;
+                if let Err(why) = self.thaw(&held).await {
+                    tracing::warn!(tenant = %self.name, "writes are still refused: {why}");
+                }
                 timing::MIGRATION_LOOK
             }
         }
@@ -233,13 +236,13 @@ impl About<'_> {
     ) -> Duration {
         let target = migration.target.clone().unwrap_or_default();
         let cleared = self.clear(tenant, held, &target).await;
-        if let Err(why) = &cleared {
-            // Of one that goes, both places are removed, whichever of them serves.
-            let leaving = tenant.metadata.deletion_timestamp.is_some();
+        // Of one that goes, both places are removed, whichever of them serves.
+        let leaving = tenant.metadata.deletion_timestamp.is_some();
+        if let Err(held_up) = &cleared {
             if !leaving && self.serves_from(&held.data_store).await != Ok(true) {
-                self.tell(told::stuck(migration, &target, why));
-                return timing::MIGRATION_WAITS;
+                return self.wait_for(migration, &target, held_up);
             }
+            let why = held_up.why();
             let problem = format!("a move to DataStore {target} was called off: {why}");
             let left = Left {
                 claim: &held.claim,
@@ -251,20 +254,34 @@ impl About<'_> {
                 tracing::warn!(tenant = %self.name, "{problem}; not recorded: {why}");
             }
         }
-        if tenant.metadata.deletion_timestamp.is_none() {
-            self.thaw(held).await;
+        let frozen = held.claim.stage == Stage::Frozen || told::is_stopped(migration.phase);
+        if !leaving && let Err(why) = self.thaw(held).await {
+            // Of one that could write, there is nothing to be let through again.
+            if frozen {
+                return self.wait_for(migration, &target, &HeldUp::Otherwise(why));
+            }
+            tracing::warn!(tenant = %self.name, "whether it can write is not known: {why}");
         }
         migration.phase = Phase::Aborted;
         migration.completion_time = Some(told::time(self.ctx.now()));
-        migration.message = cleared.err().map(|why| {
+        migration.message = cleared.err().map(|held_up| {
             format!(
                 "what was copied is removed later: {}",
-                why.trim_end_matches('.')
+                held_up.why().trim_end_matches('.')
             )
         });
         self.tell_all(false, reason::MIGRATION_ABORTED, migration)
             .await;
         timing::MIGRATION_STEP
+    }
+
+    /// Says for what a tenant waits that cannot write; how long until the next look.
+    fn wait_for(&self, migration: MigrationStatus, target: &str, held_up: &HeldUp) -> Duration {
+        let name = NamespacedName::new("", target);
+        let store = self.ctx.caches.data_stores.get(&name);
+        let deleting = store.is_some_and(|it| it.metadata.deletion_timestamp.is_some());
+        self.tell(told::stuck(migration, target, held_up, deleting));
+        timing::MIGRATION_WAITS
     }
 
     /// Whether the tenant can write in this datastore: then no other one serves it.
@@ -280,43 +297,56 @@ impl About<'_> {
         tenant: &TenantControlPlane,
         held: &Held,
         target: &str,
-    ) -> Result<(), String> {
+    ) -> Result<(), HeldUp> {
         if !self.exists(target) {
             return Ok(());
         }
-        let store = self.store(target)?;
-        for claim in self.claims(store.as_ref()).await? {
+        let store = self.store(target).map_err(HeldUp::Target)?;
+        let claims = self.claims(store.as_ref()).await;
+        for claim in claims.map_err(HeldUp::Target)? {
             match claim.stage {
                 Stage::Incoming => {
-                    // What is on its way to put it in service finds another claim than it had.
-                    let claim = self
-                        .timed(store.turn(&claim, Stage::Incoming, None))
-                        .await?;
-                    self.timed(store.revoke(&claim)).await?;
-                    self.timed(store.drop_data(&claim)).await?;
-                    self.timed(store.release(&claim)).await?;
+                    let emptied = self.empty(store.as_ref(), &claim).await;
+                    emptied.map_err(HeldUp::Target)?;
                 }
                 Stage::Serving | Stage::Frozen => {
                     let leaving = tenant.metadata.deletion_timestamp.is_some();
-                    let writes = self.serves_from(&held.data_store).await?;
+                    let writes = self.serves_from(&held.data_store).await;
+                    let writes = writes.map_err(|why| of(&held.data_store, &why))?;
                     match in_use(claim.stage, writes, leaving) {
                         InUse::HasLeft => {
-                            let left = self.timed(store.turn(&claim, Stage::Left, None)).await?;
-                            self.keep_left(tenant, target, &left).await?;
+                            let left = self.timed(store.turn(&claim, Stage::Left, None)).await;
+                            let left = left.map_err(HeldUp::Target)?;
+                            let kept = self.keep_left(tenant, target, &left).await;
+                            kept.map_err(HeldUp::Otherwise)?;
                         }
                         InUse::Counts => {
                             self.hold(target, claim);
-                            return Err("the tenant is served from there already".to_owned());
+                            let why = "the tenant is served from there already".to_owned();
+                            return Err(HeldUp::Otherwise(why));
                         }
-                        InUse::Stays(why) => return Err(why.to_owned()),
+                        InUse::Stays(why) => return Err(HeldUp::Otherwise(why.to_owned())),
                     }
                 }
                 // What an earlier move has left, if the attempt has come no further than to
                 // take its record away.
-                Stage::Left => self.keep_left(tenant, target, &claim).await?,
+                Stage::Left => {
+                    let kept = self.keep_left(tenant, target, &claim).await;
+                    kept.map_err(HeldUp::Otherwise)?;
+                }
             }
         }
         Ok(())
+    }
+
+    /// Takes away what was brought to a datastore.
+    async fn empty(&self, store: &dyn Tenancy, claim: &Claim) -> Result<(), String> {
+        // What is on its way to put it in service finds another claim than it had.
+        let turned = store.turn(claim, Stage::Incoming, None);
+        let claim = self.timed(turned).await?;
+        self.timed(store.revoke(&claim)).await?;
+        self.timed(store.drop_data(&claim)).await?;
+        self.timed(store.release(&claim)).await
     }
 
     /// Records what a move has left, unless that is recorded.
@@ -348,23 +378,19 @@ impl About<'_> {
     }
 
     /// Lets the tenant write again where its data is.
-    async fn thaw(&self, held: &Held) {
-        let thawed = async {
-            let store = self.store(&held.data_store)?;
-            for claim in self.claims(store.as_ref()).await? {
-                if claim.stage == Stage::Frozen {
-                    let tenant = self.tenant().ok_or("the tenant is gone")?;
-                    let password = self.known_password(&tenant);
-                    let serving = store.turn(&claim, Stage::Serving, password.as_ref());
-                    let claim = self.timed(serving).await?;
-                    self.hold(&held.data_store, claim);
-                }
+    async fn thaw(&self, held: &Held) -> Result<(), String> {
+        let of = |why: String| format!("DataStore {}: {why}", held.data_store);
+        let store = self.store(&held.data_store)?;
+        for claim in self.claims(store.as_ref()).await.map_err(of)? {
+            if claim.stage == Stage::Frozen {
+                let tenant = self.tenant().ok_or("the tenant is gone")?;
+                let password = self.known_password(&tenant);
+                let serving = store.turn(&claim, Stage::Serving, password.as_ref());
+                let claim = self.timed(serving).await.map_err(of)?;
+                self.hold(&held.data_store, claim);
             }
-            Ok::<_, String>(())
-        };
-        if let Err(why) = thawed.await {
-            tracing::warn!(tenant = %self.name, "writes are still refused: {why}");
         }
+        Ok(())
     }
 
     /// The claim by which the tenant is served now.
@@ -384,9 +410,11 @@ impl About<'_> {
         mut migration: MigrationStatus,
         ending: &mut Option<Instant>,
     ) -> Duration {
-        if migration.phase != Phase::Switching {
-            // Another process brought it so far and could not say so.
+        if migration.phase != Phase::Switching || migration.message.is_some() {
+            // Another process brought it so far and could not say so, or what was waited for
+            // is known.
             migration.phase = Phase::Switching;
+            migration.message = None;
             self.tell(migration.clone());
         }
         let leaving = tenant.metadata.deletion_timestamp.is_some();
@@ -472,6 +500,11 @@ impl About<'_> {
         }
         Ok(None)
     }
+}
+
+/// What a DataStore has said that is not the target of the move.
+fn of(data_store: &str, why: &str) -> HeldUp {
+    HeldUp::Otherwise(format!("DataStore {data_store}: {why}"))
 }
 
 /// What a place is in which a move that is called off finds the tenant's data in use.

@@ -655,108 +655,8 @@ fn outcome(result: Result<(), StoreError>) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use async_trait::async_trait;
-    use parking_lot::Mutex;
-    use storage::tenancy::contents::Contents;
-    use storage::tenancy::{Access, Compaction, Health, Password, Stage};
-
     use super::*;
-
-    /// A database with claims, and the keys of each.
-    #[derive(Default)]
-    struct Fake(Mutex<Vec<(Claim, u64)>>);
-
-    impl Fake {
-        fn with(uids: &[&str]) -> Self {
-            let claim = |uid: &&str| Claim {
-                stage: Stage::Serving,
-                prefix: None,
-                replicas: None,
-                uid: (*uid).into(),
-                namespace: "n".into(),
-                name: "t".into(),
-                schema: format!("schema of {uid}"),
-                user: "u".into(),
-                role: None,
-            };
-            Self(Mutex::new(uids.iter().map(|uid| (claim(uid), 7)).collect()))
-        }
-
-        fn uids(&self) -> Vec<String> {
-            let claims = self.0.lock();
-            claims.iter().map(|(claim, _)| claim.uid.clone()).collect()
-        }
-    }
-
-    #[async_trait]
-    impl Tenancy for Fake {
-        async fn verify(&self) -> Result<Health, TenancyError> {
-            Err(TenancyError::Other("not asked here".into()))
-        }
-        async fn claims(&self, uid: &str) -> Result<Vec<Claim>, TenancyError> {
-            let claims = self.0.lock();
-            let its = claims.iter().filter(|(claim, _)| claim.uid == uid);
-            Ok(its.map(|(claim, _)| claim.clone()).collect())
-        }
-        async fn claimants(&self) -> Result<BTreeSet<String>, TenancyError> {
-            Ok(self.uids().into_iter().collect())
-        }
-        async fn prepare(
-            &self,
-            _: &Claim,
-            _: Option<&Password>,
-            _: Data,
-        ) -> Result<(), TenancyError> {
-            Ok(())
-        }
-        async fn check(&self, _: &Claim, _: Option<&Password>) -> Result<Access, TenancyError> {
-            Ok(Access::Exact)
-        }
-        async fn revoke(&self, _: &Claim) -> Result<(), TenancyError> {
-            Ok(())
-        }
-        async fn drop_data(&self, claim: &Claim) -> Result<(), TenancyError> {
-            for (held, keys) in self.0.lock().iter_mut() {
-                if held == claim {
-                    *keys = 0;
-                }
-            }
-            Ok(())
-        }
-        async fn remaining(&self, claim: &Claim) -> Result<u64, TenancyError> {
-            let claims = self.0.lock();
-            let found = claims.iter().find(|(held, _)| held == claim);
-            Ok(found.map_or(0, |(_, keys)| *keys))
-        }
-        async fn release(&self, claim: &Claim) -> Result<(), TenancyError> {
-            self.0.lock().retain(|(held, _)| held != claim);
-            Ok(())
-        }
-        async fn turn(
-            &self,
-            claim: &Claim,
-            to: Stage,
-            _: Option<&Password>,
-        ) -> Result<Claim, TenancyError> {
-            Ok(claim.at(to))
-        }
-        async fn contents<'a>(
-            &'a self,
-            _: &Claim,
-            _: Option<&Password>,
-        ) -> Result<Box<dyn Contents + 'a>, TenancyError> {
-            Err(TenancyError::Other("not asked here".into()))
-        }
-        fn through_kine(&self) -> bool {
-            false
-        }
-        async fn size(&self, _: &Claim) -> Result<u64, TenancyError> {
-            Ok(0)
-        }
-        async fn compact_older_than(&self, _: u64) -> Result<Compaction, TenancyError> {
-            Ok(Compaction::NotOurs)
-        }
-    }
+    use crate::datastores::testing::Fake;
 
     fn entry(user: Option<&str>) -> PendingCleanup {
         PendingCleanup {
@@ -792,7 +692,7 @@ mod tests {
             (Stage::Incoming, true, 0),
         ] {
             let store = Fake::with(&["gone"]);
-            store.0.lock()[0].0.stage = stage;
+            store.claims.lock()[0].0.stage = stage;
             clean(&store, &entry, &proofs, lives, None).await.unwrap();
             assert_eq!(store.uids().len(), expected, "{stage:?}, lives: {lives}");
         }
@@ -862,7 +762,7 @@ mod tests {
         let right = Fake::with(&["gone"]);
         assert_eq!(cleaned(&right, &owed).await, Cleaned::ButClaim);
         assert_eq!(right.uids(), ["gone"]);
-        assert_eq!(right.0.lock()[0].1, 0, "its data is removed");
+        assert_eq!(right.claims.lock()[0].1, 0, "its data is removed");
     }
 
     /// The claim is released after it was noted that nothing else is left. Whoever finds

@@ -303,6 +303,20 @@ impl Connections {
         Ok(tenancy)
     }
 
+    /// Uses this as the connection of a DataStore as it is now.
+    #[cfg(test)]
+    pub fn put(&self, store: &DataStore, caches: &Caches, tenancy: Arc<dyn Tenancy>) {
+        let Ok(connection) = resolve(store, caches) else {
+            panic!("what the connection is made of is not there")
+        };
+        let held = Held {
+            fingerprint: fingerprint(&connection),
+            tenancy,
+        };
+        let uid = store.metadata.uid.clone().unwrap_or_default();
+        self.by_uid.lock().insert(uid, held);
+    }
+
     /// Drops the connection, so that the next use makes a new one.
     pub fn drop(&self, uid: &str) {
         self.by_uid.lock().remove(uid);

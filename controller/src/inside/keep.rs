@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apiservice::names;
-use apiservice::v1alpha1::{RegistrySettings, TenantControlPlane};
+use apiservice::v1alpha1::{RegistrySettings, TenantControlPlane, WritePermissions};
 use apiservice::version::KubernetesVersion;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -149,6 +149,8 @@ struct Done {
     waits: bool,
     /// Titles of what was not read, or is not as it is to be. `None`: nothing was looked at.
     unsettled: Option<BTreeSet<String>>,
+    /// Those of them that were seen to be missing or to say something else, and stayed so.
+    differing: BTreeSet<String>,
 }
 
 /// What came of a round.
@@ -335,7 +337,8 @@ impl Keeper {
         for (kept, _) in &inside.found {
             unsettled.remove(&title(&kept.value));
         }
-        unsettled.extend(steps.iter().map(|step| title(step.object())));
+        let planned: BTreeSet<String> = steps.iter().map(|step| title(step.object())).collect();
+        unsettled.extend(planned.iter().cloned());
         let mut done = Done {
             problems,
             ..Done::default()
@@ -360,9 +363,9 @@ impl Keeper {
                 }
                 May::Later(until) => {
                     let field = match &step {
-                        Step::Apply { field, .. } | Step::Replace { field, .. } => {
-                            format!(" ({field})")
-                        }
+                        Step::Apply { field, .. }
+                        | Step::Put { field, .. }
+                        | Step::Replace { field, .. } => format!(" ({field})"),
                         _ => String::new(),
                     };
                     let about = format!("{}{field} is contested", title(step.object()));
@@ -394,6 +397,7 @@ impl Keeper {
                 Err(failure) => return Err(failure),
             }
         }
+        done.differing = planned.intersection(&unsettled).cloned().collect();
         done.unsettled = Some(unsettled);
         Ok(done)
     }
@@ -519,8 +523,16 @@ fn learn(round: &Round<'_>, done: Done) -> Found {
             let unsettled = done.unsettled.as_ref();
             unsettled.is_some_and(|titles| !titles.contains(&title(&kept.value)))
         };
-        if let Some(cluster) = cluster.filter(|cluster| cluster.refusals().iter().all(settled)) {
-            facts.blocked = Some(cluster.blocked().all());
+        // As long as one of them says something else, it may refuse nothing.
+        let differs = |kept: &plan::Kept| {
+            kept.how != How::Absent && done.differing.contains(&title(&kept.value))
+        };
+        if let Some((cluster, refusals)) = cluster.map(|cluster| (cluster, cluster.refusals())) {
+            if refusals.iter().all(settled) {
+                facts.blocked = Some(cluster.blocked().all());
+            } else if refusals.iter().any(differs) {
+                facts.blocked = Some(WritePermissions::default());
+            }
         }
         facts.problems = done.problems;
         let changed = !known.inside.is_same(&facts);
@@ -637,7 +649,6 @@ pub fn is_left_alone(tenant: &TenantControlPlane) -> bool {
 mod tests {
     use super::*;
     use apiservice::endpoint::Endpoint;
-    use apiservice::v1alpha1::WritePermissions;
     use serde_json::json;
 
     use crate::context::testing::{context, fill, nothing};
@@ -693,6 +704,20 @@ mod tests {
         assert_eq!(told(Some(binding)), None);
         let blocked = told(Some("Deployment kube-system/coredns")).unwrap();
         assert!(blocked.block_creation && !blocked.block_update);
+        assert_eq!(told(Some(binding)), Some(blocked), "it could not be read");
+
+        // Somebody has taken the effect from it, and keeps doing so.
+        let told = |title: &str| {
+            let done = Done {
+                unsettled: Some(BTreeSet::from([title.to_owned()])),
+                differing: BTreeSet::from([title.to_owned()]),
+                ..Done::default()
+            };
+            learn(&round, done);
+            ctx.facts.tenant(&uid).inside.blocked
+        };
+        assert_eq!(told("Deployment kube-system/coredns"), Some(blocked));
+        assert_eq!(told(binding), Some(WritePermissions::default()));
     }
 
     /// Who ran is not written to beyond its RBAC, whatever its status says (rule 16).

@@ -63,8 +63,9 @@ pub fn is_ours(live: &Value) -> bool {
     live["metadata"]["labels"][names::LABEL_PROJECT] == names::PROJECT
 }
 
-/// Whether a field that somebody adds to the specification is drift as well: it could take
-/// the effect from what we say. Nothing in it could be lost.
+/// Whether what somebody adds to the specification, a field or an element of a list, is drift
+/// as well: it could take the effect from what we say. Nothing in it could be lost, so it is
+/// written whole.
 pub fn is_wholly_ours(object: &Value) -> bool {
     let kinds = [
         "ValidatingAdmissionPolicy",

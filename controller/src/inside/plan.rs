@@ -184,6 +184,14 @@ pub enum Step {
         /// It replaces pods that run as they are to, or changes what they read.
         rolls: bool,
     },
+    /// There is one that is wholly ours and says something else: it is written whole, and
+    /// nothing stays of what others have put there.
+    Put {
+        /// The object, with the version that was seen.
+        object: Value,
+        /// The first field that differs.
+        field: String,
+    },
     /// Somebody else's object is in the way: it differs in what cannot be changed.
     Blocked {
         /// What we want in its place.
@@ -280,12 +288,13 @@ fn step((kept, live): &(Kept, Option<Value>)) -> Option<Step> {
         }
         How::UntilEdited(_) => marked(kept.value.clone(), kept.how),
     };
-    // Server-side apply cannot take away what somebody else has put there.
-    if is_wholly_ours(&object)
-        && let Some(field) = added_to_spec(&object, live)
-    {
-        let (uid, field) = (uid(), format!("spec.{field}"));
-        return Some(Step::Replace { object, uid, field });
+    // Server-side apply cannot take away what somebody else has put there, neither a field
+    // nor an element of a list that it merges.
+    if is_wholly_ours(&object) {
+        let added = added_to_spec(&object, live).map(|field| format!("spec.{field}"));
+        let field = added.or_else(|| drift::first(&object, live))?;
+        let object = at_version(object, live);
+        return Some(Step::Put { object, field });
     }
     let field = drift::first(&object, live)?;
     if let Some(field) = differs_for_good(&object, live) {
@@ -331,10 +340,16 @@ fn rewrites(object: &Value, live: &Value, how: How) -> bool {
 
 /// With the version that was seen, where something of the tenant's own is written again:
 /// what it has changed since is not lost.
-fn as_seen(mut object: Value, live: &Value, how: How) -> Value {
-    if matches!(how, How::AtFirst(_) | How::UntilEdited(_))
-        && let Some(version) = live["metadata"].get("resourceVersion")
-    {
+fn as_seen(object: Value, live: &Value, how: How) -> Value {
+    match how {
+        How::AtFirst(_) | How::UntilEdited(_) => at_version(object, live),
+        _ => object,
+    }
+}
+
+/// To be written only if nobody has changed it since it was seen.
+fn at_version(mut object: Value, live: &Value) -> Value {
+    if let Some(version) = live["metadata"].get("resourceVersion") {
         object["metadata"]["resourceVersion"] = version.clone();
     }
     object
@@ -367,6 +382,7 @@ impl Step {
         match self {
             Step::Create(object)
             | Step::Apply { object, .. }
+            | Step::Put { object, .. }
             | Step::Replace { object, .. }
             | Step::Blocked { object, .. }
             | Step::Delete { object, .. } => object,
@@ -426,6 +442,7 @@ impl fmt::Display for Step {
         match self {
             Step::Create(object) => write!(f, "create {}", title(object)),
             Step::Apply { object, .. } => write!(f, "apply {}", title(object)),
+            Step::Put { object, .. } => write!(f, "put {}", title(object)),
             Step::Replace { object, .. } => write!(f, "replace {}", title(object)),
             Step::Blocked { object, .. } => write!(f, "leave {}", title(object)),
             Step::Delete { object, .. } => write!(f, "delete {}", title(object)),
@@ -497,12 +514,30 @@ mod tests {
                     Step::Blocked { .. } => {}
                     step => {
                         let mut object = step.object().clone();
+                        if matches!(step, Step::Apply { .. }) {
+                            self.merge(&mut object);
+                        }
                         object["metadata"]["uid"] = json!(format!("uid of {}", title(&object)));
                         self.0.insert(title(&object), object);
                     }
                 }
             }
             steps.iter().map(ToString::to_string).collect()
+        }
+
+        /// As server-side apply does it: what others have added to these lists stays.
+        fn merge(&self, object: &mut Value) {
+            let live = &self.0[&title(object)]["spec"];
+            for (list, key) in [("matchConditions", "/name"), ("validationActions", "")] {
+                let Some(ours) = object["spec"].get_mut(list).and_then(Value::as_array_mut) else {
+                    continue;
+                };
+                for theirs in live[list].as_array().into_iter().flatten() {
+                    if !ours.iter().any(|it| it.pointer(key) == theirs.pointer(key)) {
+                        ours.push(theirs.clone());
+                    }
+                }
+            }
         }
 
         fn live(&mut self, name: &str) -> &mut Value {
@@ -668,7 +703,8 @@ mod tests {
         assert_eq!(tenant.pass(&creation), NOTHING);
         // What somebody makes weaker is put right.
         tenant.live(binding)["spec"]["validationActions"] = json!(["Audit"]);
-        assert_eq!(tenant.pass(&creation), [format!("apply {binding}")]);
+        assert_eq!(tenant.pass(&creation), [format!("put {binding}")]);
+        assert_eq!(tenant.pass(&creation), NOTHING);
         for (object, field, weaker) in [
             (policy, "/matchConstraints/excludeResourceRules", json!([])),
             (
@@ -699,31 +735,36 @@ mod tests {
             (binding, "/matchResources/excludeResourceRules", json!([{}])),
         ] {
             *tenant.live(object)["spec"].pointer_mut(field).unwrap() = weaker;
-            assert_eq!(
-                tenant.pass(&creation),
-                [format!("apply {object}")],
-                "{field}"
-            );
+            assert_eq!(tenant.pass(&creation), [format!("put {object}")], "{field}");
         }
-        // Fields that nobody but them has: apply would leave these.
+        // An element that nobody but them has: apply would leave it, as it does with fields.
+        let conditions = &mut tenant.live(policy)["spec"]["matchConditions"];
+        let never = json!({"name": "x", "expression": "false"});
+        conditions.as_array_mut().unwrap().push(never);
+        assert_eq!(tenant.pass(&creation), [format!("put {policy}")]);
+        assert_eq!(tenant.pass(&creation), NOTHING);
         for (object, field) in [
             (policy, "paramKind"),
             (policy, "variables"),
             (binding, "paramRef"),
         ] {
             tenant.live(object)["spec"][field] = json!({"name": "none"});
-            assert_eq!(
-                tenant.pass(&creation),
-                [format!("replace {object}")],
-                "{field}"
-            );
+            assert_eq!(tenant.pass(&creation), [format!("put {object}")], "{field}");
         }
+        // What was seen, and nothing that somebody has written since.
+        tenant.live(policy)["metadata"]["resourceVersion"] = json!("7");
+        tenant.live(policy)["spec"]["failurePolicy"] = json!("Ignore");
+        tenant.pass(&creation);
+        assert_eq!(
+            tenant.live(policy)["metadata"]["resourceVersion"],
+            json!("7")
+        );
         // Before what the tenant's own webhooks can hold up.
         let titles = wanted(&creation).0.into_iter();
         let titles: Vec<String> = titles.map(|kept| title(&kept.value)).take(2).collect();
         assert_eq!(titles, [policy, binding]);
         let all = blocking(|it| (it.block_creation, it.block_deletion) = (true, true));
-        assert_eq!(tenant.pass(&all), [format!("apply {policy}")]);
+        assert_eq!(tenant.pass(&all), [format!("put {policy}")]);
         let none = blocking(|_| {});
         let gone = [format!("delete {policy}"), format!("delete {binding}")];
         assert_eq!(tenant.pass(&none), gone);

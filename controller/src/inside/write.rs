@@ -81,6 +81,7 @@ async fn one(tenant: &Tenant, step: &Step, first: bool) -> Result<(), ProbeFailu
             expect(&answer)
         }
         Step::Create(object) | Step::Apply { object, .. } => apply(tenant, object).await,
+        Step::Put { object, .. } => put(tenant, object).await,
         Step::Delete { object, uid } => delete(tenant, object, uid).await,
         Step::Replace { object, uid, field } => {
             if field == "spec.clusterIP" {
@@ -138,6 +139,14 @@ async fn apply(tenant: &Tenant, object: &Value) -> Result<(), ProbeFailure> {
     let address = format!("{path}?fieldManager=steward-controller&force=true");
     let applied = tenant.call(Method::PATCH, &address, APPLY, Some(object));
     expect(&applied.await?)
+}
+
+/// In place of what there is, which refuses and allows until then what it did: a deletion
+/// would let everything pass for a moment.
+async fn put(tenant: &Tenant, object: &Value) -> Result<(), ProbeFailure> {
+    let address = format!("{}?fieldManager=steward-controller", path(object)?);
+    let put = tenant.call(Method::PUT, &address, JSON, Some(object));
+    expect(&put.await?)
 }
 
 fn path(object: &Value) -> Result<String, ProbeFailure> {
@@ -241,5 +250,26 @@ mod tests {
             )
         };
         assert_eq!(step(escalates).await, Err(Kind::Forbidden));
+    }
+
+    /// What is wholly ours is written whole, at the version that was seen.
+    #[tokio::test]
+    async fn what_is_put_is_put() {
+        let answers: Answers = |method, path| match (method.as_str(), path) {
+            (
+                "PUT",
+                "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/a?fieldManager=steward-controller",
+            ) => (200, "{}"),
+            _ => (500, "{\"message\":\"something else was asked\"}"),
+        };
+        let tenant = tenant(answers).await;
+        let object = json!({
+            "apiVersion": "admissionregistration.k8s.io/v1",
+            "kind": "ValidatingAdmissionPolicy",
+            "metadata": {"name": "a", "resourceVersion": "7"},
+        });
+        let field = "spec".to_owned();
+        let step = Step::Put { object, field };
+        carry_out(&tenant, &step, false).await.unwrap();
     }
 }

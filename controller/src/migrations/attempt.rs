@@ -12,16 +12,18 @@ use storage::tenancy::{Claim, Password, Stage};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{About, Failures, keep_no_more, told};
+use super::told::HeldUp;
+use super::{About, Failures, keep_no_more, of, told};
 use crate::cluster::caches::NamespacedName;
 use crate::context::Key;
 use crate::datastores::credentials;
+use crate::datastores::health::StoreReport;
 use crate::process::places::Places;
-use crate::process::timing;
+use crate::process::{lease, timing};
 use crate::report::diagnose::quote;
 use crate::tenant::backing::{moving, password, settings, store as place};
 use crate::tenant::objects;
-use crate::tenant::world::{AccessFact, Held};
+use crate::tenant::world::{AccessFact, Held, StoreProblemKind};
 
 /// Moves under way at a time: each reads and writes as fast as both databases let it.
 static MOVES: Places = Places::new(2, timing::ASKS_AGAIN);
@@ -30,6 +32,14 @@ static MOVES: Places = Places::new(2, timing::ASKS_AGAIN);
 struct Ends {
     source: Side,
     target: Side,
+}
+
+/// What became of a tenant that could not write.
+enum Settled {
+    /// It is served from the target.
+    Moved,
+    /// It is served from where it was, or the attempt is to say what is wrong there.
+    Writes,
 }
 
 impl About<'_> {
@@ -47,12 +57,20 @@ impl About<'_> {
                 ..Failures::default()
             };
         }
+        let source = held.data_store.as_str();
+        let said = || tenant.status.as_ref()?.migration.clone();
+        let before = || self.ctx.facts.tenant(self.uid).migration.or_else(said);
+        // Whoever cannot write is looked after before anything else, and waits for nobody's
+        // place: others may have theirs for hours.
+        let stopped = before().is_some_and(|it| told::is_stopped(it.phase));
+        if (stopped || held.claim.stage == Stage::Frozen)
+            && let Some(wait) = self.look_after(tenant, held, target, before()).await
+        {
+            return wait;
+        }
         if let Some(until) = failures.until.filter(|until| Instant::now() < *until) {
             return until.saturating_duration_since(Instant::now());
         }
-        let source = held.data_store.as_str();
-        let said = || tenant.status.as_ref()?.migration.clone();
-        let before = self.ctx.facts.tenant(self.uid).migration.or_else(said);
         // Who cleans up there after an earlier move does it before, or not at all.
         let rights = self.ctx.facts.tenant(self.uid).rights;
         let changing = rights.lock().await;
@@ -67,12 +85,7 @@ impl About<'_> {
         let (ends, _place) = match begun {
             Ok(begun) => begun,
             Err(why) => {
-                self.tell(match before {
-                    Some(before) if told::is_stopped(before.phase) => {
-                        told::stuck(before, target, &why)
-                    }
-                    before => told::pending(source, target, before, why),
-                });
+                self.tell(told::pending(source, target, before(), why));
                 return timing::MIGRATION_WAITS;
             }
         };
@@ -107,11 +120,13 @@ impl About<'_> {
                 failures.until = Some(Instant::now() + wait);
                 if let Err(why) = self.undo(&ends).await {
                     tracing::warn!(tenant = %self.name, "not all of a failed move is undone: {why}");
-                    // It may not be able to write: nothing is as urgent.
+                    // It may not be able to write. The next look is for that alone: it finds
+                    // out what is in the way, without a place that others wait for.
                     if self.serves_from(source).await != Ok(true) {
-                        failures.until = None;
-                        self.tell(told::stuck(migration, target, &why));
-                        return timing::MIGRATION_WAITS;
+                        migration.phase = MigrationPhase::Freezing;
+                        migration.failures = i32::try_from(failures.count).ok();
+                        self.tell(migration);
+                        return Duration::ZERO;
                     }
                 }
                 let why = quote(&error.to_string());
@@ -127,6 +142,121 @@ impl About<'_> {
                     .await;
                 wait
             }
+        }
+    }
+
+    /// Brings a tenant that cannot write to where it can, if that is known. How long until the
+    /// next look; `None`: it can write where its data was, and a move may begin anew.
+    async fn look_after(
+        &self,
+        tenant: &TenantControlPlane,
+        held: &Held,
+        target: &str,
+        before: Option<MigrationStatus>,
+    ) -> Option<Duration> {
+        let source = held.data_store.as_str();
+        let open = before.clone().filter(|it| !it.phase.has_ended());
+        let open = open.unwrap_or_else(|| MigrationStatus {
+            source: Some(source.to_owned()),
+            target: Some(target.to_owned()),
+            ..MigrationStatus::default()
+        });
+        // Who changes its rights meanwhile does it before, or after.
+        let rights = self.ctx.facts.tenant(self.uid).rights;
+        let _changing = rights.lock().await;
+        match self.settle(tenant, held, target, &open).await {
+            Ok(Settled::Moved) => Some(timing::MIGRATION_STEP),
+            Ok(Settled::Writes) => {
+                if told::is_stopped(open.phase) || open.phase == MigrationPhase::Switching {
+                    let why = "an attempt before was ended, and writes are let through again";
+                    self.tell(told::pending(source, target, before, why.to_owned()));
+                }
+                None
+            }
+            Err(held_up) => Some(self.wait_for(open, target, &held_up)),
+        }
+    }
+
+    /// Ends what an attempt before has left: forward if the target is in service, and back if
+    /// not.
+    async fn settle(
+        &self,
+        tenant: &TenantControlPlane,
+        held: &Held,
+        target: &str,
+        open: &MigrationStatus,
+    ) -> Result<Settled, HeldUp> {
+        let source = held.data_store.as_str();
+        let store = self.store(source).map_err(HeldUp::Otherwise)?;
+        let stored = self.claims(store.as_ref()).await;
+        let stored = stored.map_err(|why| of(source, &why))?;
+        let stored = stored.iter().find(|it| it.is_same_hold(&held.claim));
+        match stored {
+            Some(claim) if claim.stage == Stage::Frozen => {}
+            Some(claim) if claim.stage == Stage::Serving => {
+                self.hold(source, claim.clone());
+                return Ok(Settled::Writes);
+            }
+            // What is wrong with it the attempt says.
+            _ => return Ok(Settled::Writes),
+        }
+        // Pods have written there since: what is here is not to come back unless somebody
+        // asks for it.
+        let served = open.phase == MigrationPhase::Switching;
+        let older = |what: &str| {
+            HeldUp::Otherwise(format!(
+                "DataStore {target}, where the tenant was served from, {what}; restore it, or \
+                 set spec.dataStore to {source} to go back to what was there before the move"
+            ))
+        };
+        // With its finalizer somebody has taken away what it may have been put in service for.
+        if !self.exists(target) {
+            if served {
+                return Err(older("does not exist"));
+            }
+            self.thaw(held).await.map_err(HeldUp::Otherwise)?;
+            return Ok(Settled::Writes);
+        }
+        self.answers(target)?;
+        let sides = self.sides(tenant, held, target);
+        let ends = sides.map_err(HeldUp::Otherwise)?;
+        let there = self.claims(ends.target.tenancy.as_ref()).await;
+        let there = there.map_err(HeldUp::Target)?;
+        let mut there = there
+            .iter()
+            .filter(|it| it.is_same_hold(&ends.target.claim));
+        if there.any(|it| it.stage == Stage::Serving) {
+            return self.go_on(ends, target, open).await;
+        }
+        if served {
+            return Err(older("does not have its data any more"));
+        }
+        if let Err(why) = self.undo(&ends).await {
+            if self.serves_from(source).await != Ok(true) {
+                return Err(HeldUp::Otherwise(why));
+            }
+            tracing::warn!(tenant = %self.name, "not all of a move that was ended is undone: {why}");
+        }
+        self.hold(source, held.claim.at(Stage::Serving));
+        Ok(Settled::Writes)
+    }
+
+    /// The target is in service, and its rights are made sure of.
+    async fn go_on(
+        &self,
+        ends: Ends,
+        target: &str,
+        open: &MigrationStatus,
+    ) -> Result<Settled, HeldUp> {
+        let (done, migration) = self.move_data(&ends, open.clone(), target).await;
+        match done {
+            Some(Ok(report)) => {
+                self.moved(ends.target, target, migration, &report);
+                Ok(Settled::Moved)
+            }
+            Some(Err(MoveError::Target(error))) => Err(HeldUp::Target(error.to_string())),
+            Some(Err(error)) => Err(HeldUp::Otherwise(error.to_string())),
+            None => Err(HeldUp::Otherwise(lease::ENDED.to_owned())),
         }
     }
 
@@ -236,7 +366,6 @@ impl About<'_> {
     ) -> Result<Ends, String> {
         self.serves(&held.data_store)?;
         let store = self.data_store(target)?;
-        let from = self.data_store(&held.data_store)?;
         if store.metadata.deletion_timestamp.is_some() {
             return Err(format!("DataStore {target} is being deleted"));
         }
@@ -247,16 +376,28 @@ impl About<'_> {
             ));
         }
         self.serves(target)?;
-        let claim = place::moved(tenant, &held.claim, from.spec.driver, store.spec.driver);
-        let password = match store.spec.driver.has_passwords() {
-            true => Some(self.password(tenant)?),
-            false => None,
-        };
         // A copy that is still kept there must not be removed once it is in use again.
         let pending = store.status.iter().flat_map(|it| &it.pending_cleanups);
         if pending.into_iter().any(|it| it.uid == self.uid) {
             keep_no_more(self.ctx, self.uid, target).await?;
         }
+        self.sides(tenant, held, target)
+    }
+
+    /// Both ends, whatever they are like.
+    fn sides(
+        &self,
+        tenant: &TenantControlPlane,
+        held: &Held,
+        target: &str,
+    ) -> Result<Ends, String> {
+        let store = self.data_store(target)?;
+        let from = self.data_store(&held.data_store)?;
+        let claim = place::moved(tenant, &held.claim, from.spec.driver, store.spec.driver);
+        let password = match store.spec.driver.has_passwords() {
+            true => Some(self.password(tenant)?),
+            false => None,
+        };
         Ok(Ends {
             source: Side {
                 tenancy: self.store(&held.data_store)?,
@@ -283,18 +424,45 @@ impl About<'_> {
     /// Whether a DataStore can be read and written with the settings that pods are given.
     fn serves(&self, name: &str) -> Result<(), String> {
         let store = self.data_store(name)?;
-        let uid = store.metadata.uid.as_deref().unwrap_or_default();
-        let fact = self.ctx.facts.store(uid);
-        let Some(report) = &fact.report else {
-            return Err(format!("DataStore {name} has not been asked yet"));
-        };
+        let report = self.report(&store, name)?;
         let of = |why: &str| format!("DataStore {name}: {}", why.trim_end_matches('.'));
         report.health.as_ref().map_err(|it| of(&it.message))?;
         report.separates_tenants.as_ref().map_err(|why| of(why))?;
-        let wanted = settings::wanted(&credentials::fact(&store, &self.ctx.caches));
+        self.is_tried(&store, name)
+    }
+
+    /// Whether the target of a move that was ended can say if it was put in service. What it
+    /// is asked takes no space; and another database, which has taken its place, knows
+    /// nothing of it.
+    fn answers(&self, target: &str) -> Result<(), HeldUp> {
+        let store = self.data_store(target).map_err(HeldUp::Otherwise)?;
+        let report = self.report(&store, target).map_err(HeldUp::Otherwise)?;
+        match report.health {
+            Err(problem) if problem.kind != StoreProblemKind::Full => {
+                return Err(HeldUp::Target(problem.message));
+            }
+            _ => {}
+        }
+        self.is_tried(&store, target).map_err(HeldUp::Otherwise)
+    }
+
+    fn report(&self, store: &DataStore, name: &str) -> Result<StoreReport, String> {
+        let uid = store.metadata.uid.as_deref().unwrap_or_default();
+        let report = self.ctx.facts.store(uid).report;
+        report.ok_or_else(|| format!("DataStore {name} has not been asked yet"))
+    }
+
+    /// Whether its settings of now were found to work.
+    fn is_tried(&self, store: &DataStore, name: &str) -> Result<(), String> {
+        let uid = store.metadata.uid.as_deref().unwrap_or_default();
+        let fact = self.ctx.facts.store(uid);
+        let wanted = settings::wanted(&credentials::fact(store, &self.ctx.caches));
         match wanted.and_then(|wanted| fact.tried(&wanted)) {
             Some(Ok(())) => Ok(()),
-            Some(Err(problem)) => Err(of(&problem.message)),
+            Some(Err(problem)) => {
+                let why = problem.message.trim_end_matches('.');
+                Err(format!("DataStore {name}: {why}"))
+            }
             None => Err(format!("the settings of DataStore {name} are being tried")),
         }
     }
@@ -319,5 +487,261 @@ impl About<'_> {
         self.password_in_secret(tenant)
             .or_else(|| password::make(&self.ctx.entropy))
             .ok_or_else(|| "the machine has no random numbers".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+
+    use apiservice::v1alpha1::{DataStoreSpec, Driver, MigrationPhase as Phase};
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    use super::*;
+    use crate::cluster::caches::EVERYWHERE;
+    use crate::context::Context;
+    use crate::context::testing::{context, fill, nothing};
+    use crate::datastores::testing::Fake;
+    use crate::facts::Trial;
+    use crate::tenant::testing::Lab;
+    use crate::tenant::world::StoreHealth;
+
+    /// A tenant of which another process has begun to bring the data from DataStore `a` to
+    /// `b`, and which cannot write, as a leader knows it that has just begun.
+    struct Left {
+        ctx: Arc<Context>,
+        name: NamespacedName,
+        uid: String,
+        a: Arc<Fake>,
+        b: Arc<Fake>,
+    }
+
+    impl Left {
+        /// In this phase, with this stage of the claim in `b`.
+        async fn at(phase: Phase, there: Option<Stage>) -> Self {
+            let mut lab = Lab::new();
+            let tenant = lab.tenant();
+            tenant.spec.data_store = Some("b".to_owned());
+            tenant.status.get_or_insert_default().migration = Some(MigrationStatus {
+                phase,
+                source: Some("a".to_owned()),
+                target: Some("b".to_owned()),
+                ..MigrationStatus::default()
+            });
+            let frozen = place::wished(tenant, Driver::Etcd).at(Stage::Frozen);
+            let target = place::moved(tenant, &frozen, Driver::Etcd, Driver::Etcd);
+            let (ctx, _) = context(nothing, true).await;
+            fill(&ctx.caches, &lab);
+            let left = Left {
+                name: NamespacedName::of(&lab.world.tenant.metadata),
+                uid: lab.world.uid().to_owned(),
+                a: Arc::new(Fake::of([frozen.clone()])),
+                b: Arc::new(Fake::of(there.map(|stage| target.at(stage)))),
+                ctx,
+            };
+            left.stores(|_| {}, true);
+            for store in ["a", "b"] {
+                left.healthy(store);
+            }
+            left.ctx.facts.enter_tenant(&left.uid, left.ctx.now());
+            left.ctx.facts.update_tenant(&left.uid, |facts| {
+                facts.held = Some(Held {
+                    data_store: "a".to_owned(),
+                    claim: frozen,
+                });
+            });
+            left
+        }
+
+        /// The DataStores that there are, with a change of `b`.
+        fn stores(&self, change: impl Fn(&mut DataStore), with_b: bool) {
+            let store = |name: &str| {
+                let spec = DataStoreSpec {
+                    endpoints: vec![format!("{name}:2379")],
+                    ..DataStoreSpec::default()
+                };
+                let mut store = DataStore::new(name, spec);
+                store.metadata.uid = Some(format!("uid of {name}"));
+                store
+            };
+            let (a, mut b) = (store("a"), store("b"));
+            change(&mut b);
+            let (connections, caches) = (&self.ctx.connections, &self.ctx.caches);
+            connections.put(&a, caches, self.a.clone());
+            connections.put(&b, caches, self.b.clone());
+            let mut all = vec![Arc::new(a)];
+            all.extend(with_b.then(|| Arc::new(b)));
+            caches.data_stores.replace(EVERYWHERE, all);
+        }
+
+        /// It was asked, and its settings were tried.
+        fn healthy(&self, store: &str) {
+            let name = NamespacedName::new("", store);
+            let live = self.ctx.caches.data_stores.get(&name).unwrap();
+            let wanted = settings::wanted(&credentials::fact(&live, &self.ctx.caches));
+            let uid = live.metadata.uid.as_deref().unwrap();
+            self.ctx.facts.enter_store(uid);
+            self.ctx.facts.update_store(uid, |fact| {
+                fact.report = Some(StoreReport {
+                    health: Ok(StoreHealth::default()),
+                    separates_tenants: Ok(()),
+                    compacted: None,
+                });
+                fact.trial = wanted.clone().map(|fingerprint| Trial {
+                    fingerprint,
+                    result: Ok(()),
+                });
+            });
+        }
+
+        /// Somebody wants it to be there.
+        fn wish(&self, data_store: &str) {
+            let tenants = &self.ctx.caches.tenants;
+            let mut tenant = (*tenants.get(&self.name).unwrap()).clone();
+            tenant.spec.data_store = Some(data_store.to_owned());
+            tenants.replace(EVERYWHERE, vec![Arc::new(tenant)]);
+        }
+
+        /// One look, and what is said after it.
+        async fn turn(&self) -> (Phase, String) {
+            let about = About {
+                ctx: &self.ctx,
+                name: &self.name,
+                uid: &self.uid,
+            };
+            about.turn(&mut Failures::default()).await;
+            let said = self.ctx.facts.tenant(&self.uid).migration.unwrap();
+            (said.phase, said.message.unwrap_or_default())
+        }
+
+        fn source(&self) -> Vec<Stage> {
+            self.a.stages()
+        }
+    }
+
+    fn goes(store: &mut DataStore) {
+        store.metadata.deletion_timestamp = Some(Time(jiff::Timestamp::UNIX_EPOCH));
+        store.metadata.finalizers = Some(vec![names::FINALIZER_DATA_STORE.to_owned()]);
+    }
+
+    /// Seen: after a restart two other moves took both places, for hours, while a tenant whose
+    /// source was frozen could not write.
+    #[tokio::test]
+    async fn who_cannot_write_waits_for_nobodys_move() {
+        let _others = [MOVES.take("x").unwrap(), MOVES.take("y").unwrap()];
+        for there in [Some(Stage::Incoming), None] {
+            let left = Left::at(Phase::Verifying, there).await;
+            let (phase, message) = left.turn().await;
+            assert_eq!(left.source(), [Stage::Serving], "{message}");
+            assert_eq!(left.b.stages(), []);
+            assert_eq!(phase, Phase::Pending);
+            assert!(message.contains("others are being moved"), "{message}");
+            let held = left.ctx.facts.tenant(&left.uid).held.unwrap();
+            assert_eq!(held.claim.stage, Stage::Serving);
+        }
+        // The answer to the switch was lost.
+        let left = Left::at(Phase::Verifying, Some(Stage::Serving)).await;
+        assert_eq!(left.turn().await.0, Phase::Switching);
+        let held = left.ctx.facts.tenant(&left.uid).held.unwrap();
+        assert_eq!(
+            (held.data_store.as_str(), held.claim.stage),
+            ("b", Stage::Serving)
+        );
+        assert_eq!(left.source(), [Stage::Frozen]);
+    }
+
+    #[tokio::test]
+    async fn who_cannot_write_is_told_for_what_it_waits() {
+        let answers = "until DataStore b answers";
+        let left = Left::at(Phase::Freezing, Some(Stage::Incoming)).await;
+        left.a.away.store(true, Ordering::Relaxed);
+        let (phase, message) = left.turn().await;
+        assert_eq!(phase, Phase::Freezing);
+        assert!(message.starts_with("Writes are refused"), "{message}");
+        assert!(
+            message.contains("DataStore a") && !message.contains(answers),
+            "{message}"
+        );
+
+        let left = Left::at(Phase::Freezing, Some(Stage::Incoming)).await;
+        left.ctx
+            .facts
+            .update_store("uid of b", |fact| fact.report = None);
+        let (phase, message) = left.turn().await;
+        assert_eq!(phase, Phase::Freezing);
+        assert!(message.contains("has not been asked yet"), "{message}");
+        assert!(!message.contains("delete it"), "{message}");
+
+        let left = Left::at(Phase::Freezing, Some(Stage::Incoming)).await;
+        left.b.away.store(true, Ordering::Relaxed);
+        let (phase, message) = left.turn().await;
+        assert_eq!(phase, Phase::Freezing);
+        assert!(message.contains(answers), "{message}");
+        assert!(message.contains(names::FINALIZER_DATA_STORE), "{message}");
+        assert_eq!(left.source(), [Stage::Frozen]);
+
+        // Called off: what the source answers is not what the target does.
+        let left = Left::at(Phase::Freezing, Some(Stage::Incoming)).await;
+        left.wish("a");
+        left.a.away.store(true, Ordering::Relaxed);
+        let (phase, message) = left.turn().await;
+        assert_eq!(phase, Phase::Freezing, "{message}");
+        assert!(
+            message.contains("DataStore a") && !message.contains(answers),
+            "{message}"
+        );
+        left.a.away.store(false, Ordering::Relaxed);
+        assert_eq!(left.turn().await.0, Phase::Aborted);
+        assert_eq!(left.source(), [Stage::Serving]);
+    }
+
+    /// A target that may have been put in service counts until somebody says that it is gone
+    /// for good, by a deletion and by taking its finalizer away.
+    #[tokio::test]
+    async fn a_target_that_is_gone_for_good_is_waited_for_by_nobody() {
+        for wish in ["b", "a"] {
+            let left = Left::at(Phase::Freezing, Some(Stage::Incoming)).await;
+            left.wish(wish);
+            left.b.away.store(true, Ordering::Relaxed);
+            left.stores(goes, true);
+            for _ in 0..2 {
+                let (phase, message) = left.turn().await;
+                assert_eq!(phase, Phase::Freezing);
+                assert!(message.contains(names::FINALIZER_DATA_STORE), "{message}");
+                assert!(!message.contains("delete it"), "it is: {message}");
+                assert_eq!(left.source(), [Stage::Frozen], "nobody has said so");
+            }
+            left.stores(goes, false);
+            let (phase, message) = left.turn().await;
+            assert_eq!(left.source(), [Stage::Serving], "{message}");
+            match wish {
+                "a" => assert_eq!(phase, Phase::Aborted),
+                _ => {
+                    assert_eq!(phase, Phase::Pending);
+                    assert!(message.contains("does not exist"), "{message}");
+                }
+            }
+        }
+        // One that answers is asked, whatever becomes of it.
+        let left = Left::at(Phase::Freezing, Some(Stage::Incoming)).await;
+        left.stores(goes, true);
+        assert_eq!(left.turn().await.0, Phase::Pending);
+        assert_eq!(left.source(), [Stage::Serving]);
+    }
+
+    /// Pods may have written there: what the source has is older.
+    #[tokio::test]
+    async fn what_was_in_service_in_the_target_is_not_given_up_unasked() {
+        let left = Left::at(Phase::Switching, None).await;
+        left.stores(goes, false);
+        let (phase, message) = left.turn().await;
+        assert_eq!(
+            (phase, left.source()),
+            (Phase::Switching, vec![Stage::Frozen])
+        );
+        assert!(message.contains("spec.dataStore"), "{message}");
+        left.wish("a");
+        assert_eq!(left.turn().await.0, Phase::Aborted);
+        assert_eq!(left.source(), [Stage::Serving]);
     }
 }

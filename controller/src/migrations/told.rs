@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use apiservice::names;
 use apiservice::v1alpha1::{MigrationPhase, MigrationStatus};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -38,16 +39,62 @@ pub fn is_stopped(phase: MigrationPhase) -> bool {
     matches!(phase, MigrationPhase::Freezing | MigrationPhase::Verifying)
 }
 
-/// One of which nobody knows whether the target was put in service: until it answers, the
-/// source takes no writes.
-pub fn stuck(migration: MigrationStatus, target: &str, why: &str) -> MigrationStatus {
-    MigrationStatus {
-        phase: MigrationPhase::Freezing,
-        message: Some(format!(
+/// What keeps a tenant from writing whose move is to go on, or to be called off.
+#[derive(Debug)]
+pub enum HeldUp {
+    /// Whether the target was put in service is for it to say, and it does not answer.
+    Target(String),
+    /// Anything else.
+    Otherwise(String),
+}
+
+impl HeldUp {
+    /// In the words of whoever is in the way.
+    pub fn why(&self) -> &str {
+        match self {
+            HeldUp::Target(why) | HeldUp::Otherwise(why) => why,
+        }
+    }
+}
+
+/// One whose source takes no writes until something is known. `deleting`: somebody has
+/// deleted the target.
+pub fn stuck(
+    migration: MigrationStatus,
+    target: &str,
+    held_up: &HeldUp,
+    deleting: bool,
+) -> MigrationStatus {
+    let why = quote(held_up.why());
+    let why = why.trim_end_matches('.');
+    // The deletion waits for the tenant, and the finalizer is what an administrator can take
+    // away: nobody else's word says that no pod will ever be given this place.
+    let finalizer = names::FINALIZER_DATA_STORE;
+    let remedy = match deleting {
+        true => {
+            format!("It is being deleted: if it is gone for good, remove its finalizer {finalizer}")
+        }
+        false => {
+            format!("If it is gone for good, delete it, and remove its finalizer {finalizer} then")
+        }
+    };
+    let message = match held_up {
+        HeldUp::Target(_) => format!(
             "Writes are refused until DataStore {target} answers, which may have been put in \
-             service: {}. If it is gone for good, delete it.",
-            quote(why).trim_end_matches('.')
-        )),
+             service: {why}. {remedy}."
+        ),
+        HeldUp::Otherwise(_) => {
+            format!("Writes are refused until it is known where the data is: {why}.")
+        }
+    };
+    // What was in service there is older here, and that is not to be forgotten.
+    let phase = match migration.phase {
+        MigrationPhase::Switching => MigrationPhase::Switching,
+        _ => MigrationPhase::Freezing,
+    };
+    MigrationStatus {
+        phase,
+        message: Some(message),
         ..migration
     }
 }

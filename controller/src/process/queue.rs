@@ -115,7 +115,12 @@ impl<K: Clone + Eq + Hash + Ord> Queue<K> {
         }
     }
 
-    /// Keys that wait for a worker.
+    /// The keys that wait for a worker, in the order of their turns.
+    pub fn waiting(&self) -> Vec<K> {
+        self.state.lock().ready.iter().cloned().collect()
+    }
+
+    /// How many keys wait for a worker.
     pub fn depth(&self) -> usize {
         self.state.lock().ready.len()
     }

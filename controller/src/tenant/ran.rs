@@ -4,8 +4,11 @@
 //!
 //! It is kept where the tenant's keys are, as an annotation of each of their Secrets: who can
 //! change these has the tenant anyway. The status repeats it for everybody to read and is
-//! put right from it, also while the tenant sleeps. Of a tenant of an earlier release, whose
+//! put right from it, also while the tenant sleeps. Where the annotations differ, none of them
+//! outvotes the others ([`agreed`]). Of a tenant of an earlier release, whose
 //! Secrets have no such annotation yet, the status is believed once.
+
+use std::collections::BTreeMap;
 
 use apiservice::names;
 use apiservice::v1alpha1::TenantControlPlane;
@@ -14,7 +17,7 @@ use k8s_openapi::api::core::v1::Secret;
 
 use crate::cluster::caches::{Caches, NamespacedName};
 use crate::cluster::kinds::Inventory;
-use crate::tenant::objects::{self, is_controlled_by};
+use crate::tenant::objects::{self, is_controlled_by, is_paused};
 use crate::tenant::workload::versions;
 use crate::tenant::world::{PathFact, World};
 
@@ -40,18 +43,36 @@ pub fn recorded(tenant: &TenantControlPlane, owned: &Inventory) -> Record {
         names::client_ca(name),
     ];
     let secrets = keys.iter().filter_map(|name| owned.get::<Secret>(name));
-    let mut notes = secrets
-        .filter(|secret| is_controlled_by(&secret.metadata, uid))
-        .filter_map(|secret| objects::annotation(&secret.metadata, names::ANNOTATION_RAN))
-        .filter_map(|text| match text {
-            "" => Some(Record::Never),
-            version => version
-                .parse::<KubernetesVersion>()
-                .is_ok()
-                .then(|| Record::Version(version.to_owned())),
-        });
-    // They say the same, but where one was made anew or changed by somebody.
-    notes.next().unwrap_or(Record::Unknown)
+    let secrets = secrets.filter(|secret| is_controlled_by(&secret.metadata, uid));
+    let notes = secrets.filter_map(|secret| {
+        let text = objects::annotation(&secret.metadata, names::ANNOTATION_RAN)?;
+        let version = match text {
+            "" => None,
+            text => Some(text.parse::<KubernetesVersion>().ok()?),
+        };
+        Some((is_paused(&secret.metadata), version.map(|it| (it, text))))
+    });
+    // A paused one is not written: it has the note of the day on which it was paused.
+    let (paused, kept): (Vec<_>, Vec<_>) = notes.partition(|(paused, _)| *paused);
+    let notes = if kept.is_empty() { paused } else { kept };
+    agreed(notes.into_iter().map(|(_, version)| version))
+}
+
+/// What several notes say together (`None`: that it never ran). They say the same, but where
+/// one was made anew or changed by somebody, or not all of them are written yet. One that
+/// knows that it ran is believed, for nothing could be worse than new keys for it. Of
+/// different versions the one counts that most of them have, and of as many the newest.
+fn agreed<'a>(notes: impl Iterator<Item = Option<(KubernetesVersion, &'a str)>>) -> Record {
+    let mut votes: BTreeMap<KubernetesVersion, (usize, &str)> = BTreeMap::new();
+    let mut record = Record::Unknown;
+    for note in notes {
+        record = Record::Never;
+        if let Some((version, text)) = note {
+            votes.entry(version).or_insert((0, text)).0 += 1;
+        }
+    }
+    let most = votes.into_iter().max_by_key(|(_, (count, _))| *count);
+    most.map_or(record, |(_, (_, text))| Record::Version(text.to_owned()))
 }
 
 /// Whether a control plane of this uid has served before.

@@ -701,22 +701,64 @@ fn what_an_earlier_release_says_in_status_is_noted() {
     forge_version(&mut lab, None);
     assert!(lab.world.was_ready());
     // One that somebody has changed is put right by the others, and takes nothing along.
-    let annotations = lab
-        .secret_mut(&names[3])
-        .metadata
-        .annotations
-        .as_mut()
-        .unwrap();
-    annotations.insert(names::ANNOTATION_RAN.to_owned(), "v1.99.0".to_owned());
-    lab.pass();
-    assert_eq!(said_version(&lab).as_deref(), Some("v1.36.3"));
-    let annotations = lab
-        .secret_mut(&names[3])
-        .metadata
-        .annotations
-        .clone()
-        .unwrap();
-    assert_eq!(annotations[names::ANNOTATION_RAN], "v1.36.3");
+    for name in &names {
+        for changed in ["v1.99.0", "v1.1.0", ""] {
+            lab.note_of(name, changed);
+            let version = crate::tenant::ran::version(&lab.world);
+            assert_eq!(version.as_deref(), Some("v1.36.3"), "{name} {changed:?}");
+            lab.pass();
+            assert_eq!(said_version(&lab).as_deref(), Some("v1.36.3"), "{name}");
+            let annotations = lab.secret_mut(name).metadata.annotations.clone().unwrap();
+            assert_eq!(annotations[names::ANNOTATION_RAN], "v1.36.3", "{name}");
+        }
+    }
+}
+
+/// A Secret that is paused is not written, and has the note of the day on which it was.
+#[test]
+fn what_a_paused_secret_remembers_outvotes_nobody() {
+    for (paused, text) in [("ca", ""), ("ca", "v1.35.0"), ("client-ca", "v1.99.0")] {
+        let mut lab = Lab::ready();
+        let name = format!("tenant-1-{paused}");
+        lab.note_of(&name, text);
+        let annotations = lab.secret_mut(&name).metadata.annotations.as_mut().unwrap();
+        annotations.insert(names::ANNOTATION_PAUSED.to_owned(), String::new());
+        assert!(lab.world.was_ready(), "{paused} {text:?}");
+        lab.pass();
+        assert_eq!(said_version(&lab).as_deref(), Some("v1.36.3"), "{paused}");
+        // Where nobody else knows anything, it is believed.
+        for key in [
+            "ca",
+            "sa-certificate",
+            "front-proxy-ca-certificate",
+            "client-ca",
+        ] {
+            if key != paused {
+                let name = format!("tenant-1-{key}");
+                let annotations = lab.secret_mut(&name).metadata.annotations.as_mut();
+                annotations.unwrap().remove(names::ANNOTATION_RAN);
+            }
+        }
+        assert_eq!(lab.world.was_ready(), !text.is_empty());
+    }
+}
+
+/// Who is not sure that it never ran must not treat it so.
+#[test]
+fn one_that_knows_that_it_ran_is_believed() {
+    let mut lab = Lab::ready();
+    for key in ["ca", "sa-certificate", "front-proxy-ca-certificate"] {
+        lab.note_of(&format!("tenant-1-{key}"), "");
+    }
+    assert!(lab.world.was_ready());
+    // Half of them were written when a version began to run.
+    for key in ["ca", "sa-certificate"] {
+        lab.note_of(&format!("tenant-1-{key}"), "v1.36.3");
+    }
+    lab.note_of("tenant-1-front-proxy-ca-certificate", "v1.36.10");
+    lab.note_of("tenant-1-client-ca", "v1.36.10");
+    let version = crate::tenant::ran::version(&lab.world);
+    assert_eq!(version.as_deref(), Some("v1.36.10"));
 }
 
 #[test]

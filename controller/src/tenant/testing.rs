@@ -382,6 +382,16 @@ impl Lab {
         self.world.owned.get_mut(name).unwrap()
     }
 
+    /// Somebody changes what a Secret remembers of whether the tenant ran.
+    pub fn note_of(&mut self, secret: &str, text: &str) {
+        let annotations = &mut self.secret_mut(secret).metadata.annotations;
+        let annotations = annotations.get_or_insert_default();
+        annotations.insert(
+            apiservice::names::ANNOTATION_RAN.to_owned(),
+            text.to_owned(),
+        );
+    }
+
     /// The Role or the RoleBinding of rule 13.
     pub fn signer_mut<K: Owned>(&mut self) -> &mut K {
         let name = apiservice::names::kubeconfig_signer(self.world.name());

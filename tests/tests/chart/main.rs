@@ -401,6 +401,7 @@ async fn stolen(access: &Access, thief: &Thief) {
     let accounts = "not as steward-etcd-setup";
     let nodes = "share no namespace with their node";
     let windows = "no processes of a Windows node";
+    let ports = "take no port of their node";
     let volumes = "emptyDir, downwardAPI and persistentVolumeClaim alone";
     for (more, why) in [
         (
@@ -442,6 +443,14 @@ async fn stolen(access: &Access, thief: &Thief) {
         (
             json!({"containers": [{"name": "c", "image": "i", "securityContext": {"capabilities": {"add": ["SYS_ADMIN"]}}}]}),
             "add no capability",
+        ),
+        (
+            json!({"containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 80}, {"containerPort": 443, "hostPort": 443, "hostIP": "127.0.0.1"}]}]}),
+            ports,
+        ),
+        (
+            json!({"initContainers": [{"name": "c", "image": "i", "restartPolicy": "Always", "ports": [{"containerPort": 443, "hostPort": 443}]}]}),
+            ports,
         ),
     ] {
         thief.refused(&deployment("attack", more), why);

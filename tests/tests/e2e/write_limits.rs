@@ -113,16 +113,21 @@ async fn removed(users: &Users<'_>) {
         .note("a policy that was removed is in force again", took);
 }
 
-/// A binding with a parameter that is not there would let everything pass, and apply cannot
-/// take away what somebody else has put there.
+/// A binding with a parameter that is not there would let everything pass, and so would a
+/// condition that is never met, or a refusal that only warns. Apply cannot take away what
+/// somebody else has put there, neither a field nor an element of a list.
 async fn narrowed(users: &Users<'_>) {
     let kind = r#"{"spec":{"paramKind":{"apiVersion":"v1","kind":"ConfigMap"}}}"#;
     let none = r#"{"spec":{"paramRef":{"name":"none","namespace":"default","parameterNotFoundAction":"Allow"}}}"#;
-    let patch = |what: &str, patch: &str| {
-        users.may(&format!("patch {what} {POLICY} --type=merge -p {patch}"));
+    let never = r#"[{"op":"add","path":"/spec/matchConditions/-","value":{"name":"x","expression":"false"}}]"#;
+    let warns = r#"{"spec":{"validationActions":["Warn"]}}"#;
+    let patch = |what: &str, how: &str, patch: &str| {
+        users.may(&format!("patch {what} {POLICY} --type={how} -p {patch}"));
     };
-    patch(KIND, kind);
-    patch(BINDING, none);
+    patch(KIND, "merge", kind);
+    patch(KIND, "json", never);
+    patch(BINDING, "merge", none);
+    patch(BINDING, "merge", warns);
     let began = Instant::now();
     let whole = async || {
         let said = |what: &str, field: &str| {
@@ -130,9 +135,16 @@ async fn narrowed(users: &Users<'_>) {
                 "get {what} {POLICY} -o jsonpath={{.spec.{field}}}"
             ))
         };
-        let [kind, reference] = [said(KIND, "paramKind"), said(BINDING, "paramRef")];
-        let both = kind.code == 0 && reference.code == 0;
-        (both && kind.stdout.is_empty() && reference.stdout.is_empty()).then_some(())
+        let whole = [
+            (said(KIND, "paramKind"), ""),
+            (said(KIND, "matchConditions[1:].name"), ""),
+            (said(BINDING, "paramRef"), ""),
+            (said(BINDING, "validationActions[*]"), "Deny"),
+        ];
+        let all = whole
+            .iter()
+            .all(|(it, wanted)| it.code == 0 && it.stdout == *wanted);
+        all.then_some(())
     };
     let it = &users.stage.it;
     it.until("the policy is whole", LOOKED_AT, whole).await;

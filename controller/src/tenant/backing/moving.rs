@@ -97,7 +97,7 @@ pub fn told(migration: &MigrationStatus) -> String {
         Phase::Following => {
             format!("What was written meanwhile is copied {way}: {copied} objects so far")
         }
-        Phase::Freezing if migration.message.is_some() => {
+        Phase::Freezing | Phase::Switching if migration.message.is_some() => {
             migration.message.clone().unwrap_or_default()
         }
         Phase::Freezing => {
