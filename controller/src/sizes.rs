@@ -168,7 +168,10 @@ impl Pace {
 
     /// How long it is not measured again.
     fn wait(&self) -> Duration {
-        let took = self.last.as_ref().map_or(Duration::ZERO, |(.., took)| *took);
+        let took = self
+            .last
+            .as_ref()
+            .map_or(Duration::ZERO, |(.., took)| *took);
         self.every.max(took * self.times)
     }
 

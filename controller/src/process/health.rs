@@ -117,6 +117,10 @@ fn text(status: StatusCode, text: String) -> Response<Full<Bytes>> {
 }
 
 #[cfg(test)]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a server that the test waits for, and connections that are to be ended"
+)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpStream;
