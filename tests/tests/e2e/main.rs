@@ -95,7 +95,8 @@ const IF_NAMED: [&str; 1] = ["migration"];
 
 /// All of them wait most of the time, and none touches another's tenants.
 async fn side_by_side(stage: &Stage) {
-    // All of them at once would be too much for one etcd on two cores.
+    // Ten control planes that begin within a second take two cores for so long that the
+    // controller, which is compiled for tests without optimisation, comes too late.
     trouble::run(stage).await;
     futures::join!(
         fight::run(stage),
