@@ -170,7 +170,8 @@ where
             false => taking::Kind::Whole,
         },
         holder: identity.as_deref().map_or("", limits::holder).into(),
-        placed: call.placed,
+        // A watch that does not begin has given its place back.
+        placed: call.placed && (streams || !labels.is_watch()),
     });
     let response = trail.answered(response).await;
     // An event must not wait in a compressor for more of them.

@@ -21,7 +21,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apiservice::names;
-use apiservice::v1alpha1::{MigrationPhase as Phase, MigrationStatus, TenantControlPlane};
+use apiservice::v1alpha1::{
+    DataStore, MigrationPhase as Phase, MigrationStatus, TenantControlPlane,
+};
 use jiff::{SignedDuration, Timestamp};
 use storage::tenancy::{Claim, Stage, Tenancy};
 use tokio::time::Instant;
@@ -197,6 +199,24 @@ impl About<'_> {
         self.ctx.caches.data_stores.get(&name).is_some()
     }
 
+    /// Whether somebody has taken a DataStore away. That it is not seen is no proof: one that
+    /// cannot be read is left out of lists and watches.
+    ///
+    /// # Errors
+    /// What the API says instead.
+    async fn is_gone(&self, data_store: &str) -> Result<bool, String> {
+        if self.exists(data_store) {
+            return Ok(false);
+        }
+        let api: kube::Api<DataStore> = kube::Api::all(self.ctx.client.clone());
+        match self.timed(api.get_metadata_opt(data_store)).await {
+            Ok(found) => Ok(found.is_none()),
+            Err(why) => Err(format!(
+                "whether DataStore {data_store} exists cannot be told: {why}"
+            )),
+        }
+    }
+
     fn store(&self, name: &str) -> Result<Arc<dyn Tenancy>, String> {
         let found = NamespacedName::new("", name);
         let store = self.ctx.caches.data_stores.get(&found);
@@ -298,7 +318,7 @@ impl About<'_> {
         held: &Held,
         target: &str,
     ) -> Result<(), HeldUp> {
-        if !self.exists(target) {
+        if self.is_gone(target).await.map_err(HeldUp::Otherwise)? {
             return Ok(());
         }
         let store = self.store(target).map_err(HeldUp::Target)?;
@@ -461,7 +481,7 @@ impl About<'_> {
     /// Records what is left in the source, and takes the rights there away. A source that
     /// does not answer, or is gone, holds nothing up.
     async fn leave(&self, source: &str, until: Timestamp) -> Result<(), String> {
-        if !self.exists(source) {
+        if self.is_gone(source).await? {
             return Ok(());
         }
         let claim = match self.store(source) {

@@ -197,11 +197,18 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// `GET https://a` and this path.
+fn get_at(path: &str) -> Vec<u8> {
+    // Of the static table: the method, the scheme; the authority and the path as texts.
+    let length = u8::try_from(path.len()).unwrap();
+    let mut block = vec![0x82, 0x87, 0x01, 1, b'a', 0x04, length];
+    block.extend(path.as_bytes());
+    block
+}
+
 /// `GET https://a/livez`, with a header more.
 fn get(more: &[(&str, &str)]) -> Vec<u8> {
-    // Of the static table: the method, the scheme; the authority and the path as texts.
-    let mut block = vec![0x82, 0x87, 0x01, 1, b'a', 0x04, 6];
-    block.extend(b"/livez");
+    let mut block = get_at("/livez");
     for (name, value) in more {
         let length = |text: &str| u8::try_from(text.len()).unwrap();
         block.extend([0, length(name)]);
@@ -414,7 +421,12 @@ async fn answers_that_hold_no_place_are_few_for_each_source() {
     // Bodies have no room.
     let mut frames = frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]);
     let stream = |n: u32| 2 * n + 1;
-    frames.extend((0..40).flat_map(|n| frame(HEADERS, WHOLE, stream(n), &get(&[]))));
+    // Some of them are watches that do not begin.
+    let asked = |n: u32| match n % 2 {
+        0 => get(&[]),
+        _ => get_at("/apis/steward.butlerlabs.dev/v1alpha1/datastores?watch=1&timeoutSeconds=x"),
+    };
+    frames.extend((0..40).flat_map(|n| frame(HEADERS, WHOLE, stream(n), &asked(n))));
     wire.send(&frames).await;
     let mut open = Vec::new();
     for _ in 0..40 {
@@ -424,8 +436,7 @@ async fn answers_that_hold_no_place_are_few_for_each_source() {
         }
     }
     assert_eq!(open.len(), 16, "{open:?}");
-    let each = live.used() / open.len();
-    assert!(each > 1 && live.used() == each * open.len(), "{each}");
+    assert!(live.used() > open.len());
     for stream in open {
         wire.send(&frame(WINDOW_UPDATE, 0, stream, &[0, 0, 16, 0]))
             .await;

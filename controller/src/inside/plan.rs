@@ -672,7 +672,7 @@ mod tests {
         // Somebody asks for it as well, and for more.
         let asked = &mut Arc::make_mut(&mut beyond.cluster.as_mut().unwrap().tenant).spec;
         asked.write_permissions.get_or_insert_default().block_update = true;
-        assert_eq!(tenant.pass(&beyond), [format!("apply {policy}")]);
+        assert_eq!(tenant.pass(&beyond), [format!("put {policy}")]);
         beyond.cluster.as_mut().unwrap().over_limit = false;
         tenant.pass(&beyond);
         let rules = &tenant.live(policy)["spec"]["matchConstraints"]["resourceRules"];

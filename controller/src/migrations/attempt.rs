@@ -210,7 +210,7 @@ impl About<'_> {
             ))
         };
         // With its finalizer somebody has taken away what it may have been put in service for.
-        if !self.exists(target) {
+        if self.is_gone(target).await.map_err(HeldUp::Otherwise)? {
             if served {
                 return Err(older("does not exist"));
             }
@@ -500,7 +500,7 @@ mod tests {
     use super::*;
     use crate::cluster::caches::EVERYWHERE;
     use crate::context::Context;
-    use crate::context::testing::{context, fill, nothing};
+    use crate::context::testing::{Answers, context, fill, nothing};
     use crate::datastores::testing::Fake;
     use crate::facts::Trial;
     use crate::tenant::testing::Lab;
@@ -519,6 +519,11 @@ mod tests {
     impl Left {
         /// In this phase, with this stage of the claim in `b`.
         async fn at(phase: Phase, there: Option<Stage>) -> Self {
+            Left::answered(phase, there, nothing).await
+        }
+
+        /// With a management cluster that answers like this.
+        async fn answered(phase: Phase, there: Option<Stage>, answers: Answers) -> Self {
             let mut lab = Lab::new();
             let tenant = lab.tenant();
             tenant.spec.data_store = Some("b".to_owned());
@@ -530,7 +535,7 @@ mod tests {
             });
             let frozen = place::wished(tenant, Driver::Etcd).at(Stage::Frozen);
             let target = place::moved(tenant, &frozen, Driver::Etcd, Driver::Etcd);
-            let (ctx, _) = context(nothing, true).await;
+            let (ctx, _) = context(answers, true).await;
             fill(&ctx.caches, &lab);
             let left = Left {
                 name: NamespacedName::of(&lab.world.tenant.metadata),
@@ -721,6 +726,26 @@ mod tests {
                     assert!(message.contains("does not exist"), "{message}");
                 }
             }
+        }
+        // One that is not seen may be there: what cannot be read is in no list.
+        let broken: Answers = |_| {
+            let why = "unable to decode stored object";
+            let status = serde_json::json!({
+                "kind": "Status", "apiVersion": "v1", "status": "Failure", "message": why,
+                "reason": "InternalError", "code": 500,
+            });
+            (500, status)
+        };
+        for wish in ["b", "a"] {
+            let left = Left::answered(Phase::Freezing, Some(Stage::Serving), broken).await;
+            left.wish(wish);
+            left.stores(goes, false);
+            let (phase, message) = left.turn().await;
+            assert_eq!(
+                (phase, left.source()),
+                (Phase::Freezing, vec![Stage::Frozen])
+            );
+            assert!(message.contains("cannot be told"), "{message}");
         }
         // One that answers is asked, whatever becomes of it.
         let left = Left::at(Phase::Freezing, Some(Stage::Incoming)).await;

@@ -18,8 +18,8 @@ pub static VISITS: Turns = Turns::new(256, 128);
 /// them: as large a share as of the workers.
 pub static CHECKS: Turns = Turns::new(16, 4);
 /// Tenants whose size is being measured, and those of one datastore: that reads all that they
-/// have, and may take a minute.
-pub static SIZES: Turns = Turns::new(8, 2);
+/// have, and may take minutes.
+pub static SIZES: Turns = Turns::new(8, 1);
 
 /// Sleeps for so long or until woken.
 pub async fn pause(wait: Duration, wake: &Notify) {

@@ -96,7 +96,7 @@ pub const SIZE_PAUSE: u32 = 20;
 /// The same without a limit.
 pub const SIZE_PAUSE_UNLIMITED: u32 = 100;
 /// Deadline of one.
-pub const SIZE_DEADLINE: Duration = Duration::from_secs(60);
+pub const SIZE_DEADLINE: Duration = Duration::from_secs(5 * 60);
 /// What was measured is believed for so long, if it cannot be measured again.
 pub const SIZE_STALE: Duration = Duration::from_secs(45 * 60);
 /// Between looks at a datastore that is well.

@@ -156,8 +156,9 @@ pub trait Contents: Send {
 
     /// How much there is of keys and values, without history and whatever else the datastore
     /// needs for them: so it is less after deletions, in each of them. In pages, for a table
-    /// may be large; etcd and NATS send all values: ask rarely.
-    async fn usage(&mut self) -> Result<Usage, ContentsError>;
+    /// may be large; etcd and NATS send all values: ask rarely. It is added up in `so_far`,
+    /// which has a part of it for whoever stops, or if it fails.
+    async fn usage(&mut self, so_far: &mut Usage) -> Result<(), ContentsError>;
 
     /// The next entries after a key, as they are now: at least one, and not many more bytes
     /// than these. A key is one with which a page of this reader ended, and the last of those.
@@ -202,6 +203,9 @@ pub trait Contents: Send {
     /// Lets nobody read history up to this revision, which is another datastore's: a list
     /// that goes on or a watch from there has to begin anew.
     async fn seal(&mut self, revision: u64) -> Result<(), ContentsError>;
+
+    /// Takes leave of the datastore.
+    async fn close(self: Box<Self>) {}
 }
 
 /// Keys that are asked for at a time.

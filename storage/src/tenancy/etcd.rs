@@ -35,7 +35,7 @@ use async_trait::async_trait;
 use etcd_client::{AlarmAction, AlarmType, CompactionOptions, GetOptions};
 use tokio::sync::Mutex;
 
-use crate::tenancy::contents::Contents;
+use crate::tenancy::contents::{Contents, Usage};
 use crate::tenancy::{
     Access, Alarm, Claim, Compaction, Connection, Data, Health, Password, Stage, Tenancy,
     TenancyError,
@@ -336,7 +336,11 @@ impl Tenancy for Etcd {
     async fn size(&self, claim: &Claim) -> Result<u64, TenancyError> {
         claims::admit(claim)?;
         match claims::hold(&self.link, claim).await? {
-            Some(hold) => Ok(contents::Keys::new(self, hold).weigh().await?.bytes),
+            Some(hold) => {
+                let mut usage = Usage::default();
+                contents::Keys::new(self, hold).weigh(&mut usage).await?;
+                Ok(usage.bytes)
+            }
             None => Ok(0),
         }
     }

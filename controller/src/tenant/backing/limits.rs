@@ -140,6 +140,11 @@ fn shares(limits: &DataStoreTenantLimits, usage: Usage) -> Vec<Share> {
     shares
 }
 
+/// Whether one with at least so much has as much as it may.
+pub fn is_reached(limits: &DataStoreTenantLimits, usage: Usage) -> bool {
+    judge(limits, usage, Standing::Within) == Standing::Exceeded
+}
+
 /// How much of each limit is used, in words.
 pub fn figures(limits: &DataStoreTenantLimits, told: &StorageUsageStatus) -> String {
     let usage = Usage {

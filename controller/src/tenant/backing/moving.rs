@@ -30,6 +30,12 @@ pub fn is_frozen(world: &World) -> bool {
     phase(world).is_some_and(|it| matches!(it, Phase::Freezing | Phase::Verifying))
 }
 
+/// Whether nobody writes the data at this phase of a move, or pods are led from one copy to
+/// another.
+pub fn is_stopped(phase: Phase) -> bool {
+    matches!(phase, Phase::Freezing | Phase::Verifying | Phase::Switching)
+}
+
 /// Whether the data is in its new place, and pods are still to be given that.
 pub fn is_switching(world: &World) -> bool {
     phase(world) == Some(Phase::Switching)

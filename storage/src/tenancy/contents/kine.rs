@@ -95,6 +95,9 @@ pub trait Statements: Send {
 
     /// The same without values, for what cannot be prepared.
     async fn carry_out(&mut self, what: &'static str, sql: String) -> Result<(), TenancyError>;
+
+    /// Says good-bye: a server tells of connections that end without.
+    async fn close(self);
 }
 
 /// The contents of one table.
@@ -372,7 +375,11 @@ impl<S: Statements> Contents for Kine<S> {
         Ok(found.first().map_or(0, |row| revision(row.0)))
     }
 
-    async fn usage(&mut self) -> Result<Usage, ContentsError> {
+    async fn close(self: Box<Self>) {
+        self.session.close().await;
+    }
+
+    async fn usage(&mut self, so_far: &mut Usage) -> Result<(), ContentsError> {
         let Dialect { integer, text, .. } = &self.dialect;
         let live = format!("k.deleted = 0 and k.name <> '{}'", super::HEALTH);
         let sum = |of: &str| {
@@ -384,7 +391,6 @@ impl<S: Statements> Contents for Kine<S> {
             sum("octet_length(k.name) + coalesce(octet_length(k.value), 0)"),
             LONGEST_NAME + 1
         );
-        let mut usage = Usage::default();
         let mut after: Option<String> = None;
         loop {
             let sql = self.last_rows(&columns, None, WEIGHED);
@@ -394,12 +400,12 @@ impl<S: Statements> Contents for Kine<S> {
             let found: Vec<(i64, i64, i64, String)> =
                 self.session.ask("weigh keys", sql, &span).await?;
             let Some((rows, objects, bytes, last)) = found.into_iter().next() else {
-                return Ok(usage);
+                return Ok(());
             };
-            usage.objects = usage.objects.saturating_add(revision(objects));
-            usage.bytes = usage.bytes.saturating_add(revision(bytes));
+            so_far.objects = so_far.objects.saturating_add(revision(objects));
+            so_far.bytes = so_far.bytes.saturating_add(revision(bytes));
             if revision(rows) < WEIGHED as u64 {
-                return Ok(usage);
+                return Ok(());
             }
             refuse_too_long(&last, 1, 0)?;
             // By no way of counting does a name come twice.

@@ -24,9 +24,14 @@ use crate::tenancy::{Stage, TenancyError};
 
 /// What a message of etcd may take. Pages are made smaller until theirs fit.
 const MESSAGE: usize = 32 << 20;
-/// Keys in a page: at first, and at most.
+/// Keys in a page: at first, and at most. etcd makes a page in its memory whatever its size
+/// is, and how large values are is seen when they come.
 const FIRST: i64 = 200;
-const MOST: i64 = 4000;
+const MOST: i64 = 1000;
+/// The same where all values are read only to be weighed, while the tenant runs: a page with
+/// the largest values that are usual fits into a message.
+const WEIGHED: i64 = 30;
+const _: () = assert!(WEIGHED as usize * (1 << 20) < MESSAGE);
 /// Bytes of a page whose values are only hashed or weighed.
 const HASHED: usize = 4 << 20;
 /// Operations of a transaction; etcd takes 128 unless it is told otherwise.
@@ -82,11 +87,11 @@ impl<'a> Keys<'a> {
         }
     }
 
-    /// How much there is of them. Reads all, in pages that fit into a message.
-    pub async fn weigh(&mut self) -> Result<Usage, TenancyError> {
-        let mut usage = Usage::default();
+    /// How much there is of them. Reads all, in small pages.
+    pub async fn weigh(&mut self, so_far: &mut Usage) -> Result<(), TenancyError> {
         let mut after: Option<String> = None;
         loop {
+            self.limit = self.limit.min(WEIGHED);
             let page = self.range(after.as_deref(), None, HASHED).await;
             let page = page.map_err(|error| match error {
                 ContentsError::Failed(error) => error,
@@ -94,12 +99,12 @@ impl<'a> Keys<'a> {
                 ContentsError::Compacted => TenancyError::Other(error.to_string()),
             })?;
             for pair in page.kvs() {
-                usage.bytes += (pair.key().len() + pair.value().len()) as u64;
-                usage.objects += 1;
+                so_far.bytes += (pair.key().len() + pair.value().len()) as u64;
+                so_far.objects += 1;
             }
             match page.kvs().last() {
                 Some(last) if page.more() => after = Some(relative_of_any(&self.prefix, last)),
-                _ => return Ok(usage),
+                _ => return Ok(()),
             }
         }
     }
@@ -340,8 +345,8 @@ impl Contents for Keys<'_> {
         Ok(u64::try_from(counted.await?.count()).unwrap_or(0))
     }
 
-    async fn usage(&mut self) -> Result<Usage, ContentsError> {
-        Ok(self.weigh().await?)
+    async fn usage(&mut self, so_far: &mut Usage) -> Result<(), ContentsError> {
+        Ok(self.weigh(so_far).await?)
     }
 
     async fn page(&mut self, after: Option<&str>, bytes: usize) -> Result<Page, ContentsError> {

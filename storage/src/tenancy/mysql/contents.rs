@@ -118,4 +118,8 @@ impl Statements for Session {
     async fn carry_out(&mut self, what: &'static str, sql: String) -> Result<(), TenancyError> {
         Ok(self.run(what, sql).await?)
     }
+
+    async fn close(self) {
+        Session::close(self).await;
+    }
 }

@@ -138,6 +138,20 @@ impl Kept {
         self.state().await?.of_writer(place)
     }
 
+    /// What the keys of a feed take, up to its end.
+    async fn add_up(&self, feed: &mut Feed, so_far: &mut Usage) -> Result<(), TenancyError> {
+        loop {
+            let message = feed.next().await?;
+            if let Some(Op::Put(entry)) = self.op(&message)? {
+                so_far.objects += 1;
+                so_far.bytes += (self.prefix.len() + entry.bytes()) as u64;
+            }
+            if feed.ends_with(message.sequence) {
+                return Ok(());
+            }
+        }
+    }
+
     /// The messages up to the last of now; `None` where there are none.
     async fn feed(&self, which: Which) -> Result<Option<Feed>, TenancyError> {
         let State { messages, last, .. } = self.state().await?;
@@ -194,25 +208,19 @@ impl Contents for Kept {
     }
 
     async fn count(&mut self) -> Result<u64, ContentsError> {
-        Ok(self.usage().await?.objects)
+        let mut found = Usage::default();
+        self.usage(&mut found).await?;
+        Ok(found.objects)
     }
 
-    async fn usage(&mut self) -> Result<Usage, ContentsError> {
-        let mut found = Usage::default();
-        if let Some(mut feed) = self.feed(Which::Last).await? {
-            loop {
-                let message = feed.next().await?;
-                if let Some(Op::Put(entry)) = self.op(&message)? {
-                    found.objects += 1;
-                    found.bytes += (self.prefix.len() + entry.bytes()) as u64;
-                }
-                if feed.ends_with(message.sequence) {
-                    break;
-                }
-            }
-            feed.close().await;
-        }
-        Ok(found)
+    async fn usage(&mut self, so_far: &mut Usage) -> Result<(), ContentsError> {
+        let Some(mut feed) = self.feed(Which::Last).await? else {
+            return Ok(());
+        };
+        let added = self.add_up(&mut feed, so_far).await;
+        // Also of one that failed the server would remember it for minutes.
+        feed.close().await;
+        Ok(added?)
     }
 
     /// In the order of their revisions, as they were when the first page was read.
