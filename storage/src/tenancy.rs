@@ -345,3 +345,13 @@ pub(crate) fn not_to_be_turned(claim: &Claim, stored: &Claim, to: Stage) -> Tena
         ),
     })
 }
+
+/// Nothing can be done under a claim that nobody holds.
+pub(crate) fn unclaimed(claim: &Claim) -> TenancyError {
+    TenancyError::Refused(format!("schema {:?} is not claimed", claim.schema))
+}
+
+/// Others write the claim again and again.
+pub(crate) fn too_fast() -> TenancyError {
+    TenancyError::Unreachable("the claim changes faster than it can be read".to_owned())
+}

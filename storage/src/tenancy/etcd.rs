@@ -226,7 +226,8 @@ impl Tenancy for Etcd {
             ));
         }
         if !claims::held(&self.link, claim).await? {
-            turn::admit_new(claim)?;
+            claim.admit_new()?;
+            turn::admit_prefix(claim)?;
             self.refuse_unclaimed(claim).await?;
             claims::take(&self.link, claim).await?;
         }

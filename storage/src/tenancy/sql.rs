@@ -22,7 +22,7 @@ use entrance::{BY_CERTIFICATE_REFUSED, Entrance};
 
 use crate::tenancy::contents::Contents;
 use crate::tenancy::{
-    Access, Claim, Compaction, Data, Health, Password, Stage, Tenancy, TenancyError,
+    Access, Claim, Compaction, Data, Health, Password, Stage, Tenancy, TenancyError, too_fast,
 };
 
 mod client;
@@ -329,9 +329,7 @@ impl<S: Server> Sql<S> {
         if self.server.insert(session, claim).await? || self.holds(session, claim).await? {
             return Ok(());
         }
-        Err(TenancyError::Unreachable(
-            "the claim changes faster than it can be read".to_owned(),
-        ))
+        Err(too_fast())
     }
 
     async fn prepare_under(
@@ -384,7 +382,7 @@ impl<S: Server> Sql<S> {
         claim: &Claim,
         data: Data,
     ) -> Result<(), TenancyError> {
-        turn::admit_new(claim)?;
+        claim.admit_new()?;
         if data == Data::Kept && !self.server.present(session, claim).await?.database {
             return Err(TenancyError::DataLost(format!(
                 "database {:?} does not exist, and nobody has claimed it: the datastore is \
