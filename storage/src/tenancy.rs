@@ -305,10 +305,6 @@ pub trait Tenancy: Send + Sync {
     /// Whether the tenant's API server has kine before this datastore.
     fn through_kine(&self) -> bool;
 
-    /// Bytes of keys and values of the tenant, of its database where it has one. etcd reads
-    /// all of them: ask rarely.
-    async fn size(&self, claim: &Claim) -> Result<u64, TenancyError>;
-
     /// Forgets history before `revision` if nobody else has (rule 21). The
     /// caller remembers from [`Health::revision`] what was newest some minutes
     /// ago; [`crate::compact::floor`] does the arithmetic.

@@ -334,14 +334,6 @@ impl Tenancy for Etcd {
         false
     }
 
-    async fn size(&self, claim: &Claim) -> Result<u64, TenancyError> {
-        claims::admit(claim)?;
-        match claims::hold(&self.link, claim).await? {
-            Some(hold) => Ok(contents::Keys::new(self, hold).weigh().await?.bytes),
-            None => Ok(0),
-        }
-    }
-
     async fn compact_older_than(&self, revision: u64) -> Result<Compaction, TenancyError> {
         let Ok(revision @ 2..) = i64::try_from(revision) else {
             return Ok(Compaction::ByOthers);

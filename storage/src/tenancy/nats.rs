@@ -508,17 +508,6 @@ impl Tenancy for Nats {
         }
     }
 
-    async fn size(&self, claim: &Claim) -> Result<u64, TenancyError> {
-        if self.held(claim).await?.is_none()
-            || self.account(&keys::account_of(claim)).await?.is_none()
-        {
-            return Ok(0);
-        }
-        let client = self.enter_tenant(claim).await?;
-        let found = bucket::find(&self.jetstream(&client), claim).await?;
-        Ok(found.map_or(0, |bucket| bucket.bytes))
-    }
-
     async fn turn(
         &self,
         claim: &Claim,

@@ -150,8 +150,6 @@ pub trait Server: Send + Sync {
     ) -> Result<(), TenancyError>;
     /// Deletes the database, and the user if it is still there.
     async fn remove(&self, session: &mut Self::Session, claim: &Claim) -> Result<(), TenancyError>;
-    /// Bytes of the database.
-    async fn size(&self, session: &mut Self::Session, claim: &Claim) -> Result<u64, TenancyError>;
 }
 
 /// What there is of a tenant.
@@ -179,13 +177,6 @@ enum Change {
     ShutOut,
     Remove,
     Release,
-}
-
-/// What is asked about a tenant that holds its claim.
-#[derive(Clone, Copy)]
-enum Number {
-    Left,
-    Bytes,
 }
 
 /// How a claim stands.
@@ -247,15 +238,6 @@ impl<S: Server> Sql<S> {
     async fn all(&self) -> Result<Vec<Claim>, TenancyError> {
         self.read(|mut session| async move {
             let found = self.server.claims(&mut session).await;
-            (session, found)
-        })
-        .await
-    }
-
-    async fn ask(&self, claim: &Claim, number: Number) -> Result<u64, TenancyError> {
-        self.server.admit(claim)?;
-        self.read(|mut session| async move {
-            let found = self.number(&mut session, claim, number).await;
             (session, found)
         })
         .await
@@ -453,19 +435,11 @@ impl<S: Server> Sql<S> {
         self.server.access(session, &stored, password).await
     }
 
-    /// A number that is 0 without the claim.
-    async fn number(
-        &self,
-        session: &mut S::Session,
-        claim: &Claim,
-        number: Number,
-    ) -> Result<u64, TenancyError> {
-        if !self.holds(session, claim).await? {
-            return Ok(0);
-        }
-        match number {
-            Number::Left => Ok(self.server.present(session, claim).await?.count()),
-            Number::Bytes => self.server.size(session, claim).await,
+    /// How much is left, which is nothing without the claim.
+    async fn left(&self, session: &mut S::Session, claim: &Claim) -> Result<u64, TenancyError> {
+        match self.holds(session, claim).await? {
+            true => Ok(self.server.present(session, claim).await?.count()),
+            false => Ok(0),
         }
     }
 }
@@ -548,7 +522,12 @@ impl<S: Server> Tenancy for Sql<S> {
     }
 
     async fn remaining(&self, claim: &Claim) -> Result<u64, TenancyError> {
-        self.ask(claim, Number::Left).await
+        self.server.admit(claim)?;
+        self.read(|mut session| async move {
+            let left = self.left(&mut session, claim).await;
+            (session, left)
+        })
+        .await
     }
 
     async fn release(&self, claim: &Claim) -> Result<(), TenancyError> {
@@ -582,10 +561,6 @@ impl<S: Server> Tenancy for Sql<S> {
 
     fn through_kine(&self) -> bool {
         true
-    }
-
-    async fn size(&self, claim: &Claim) -> Result<u64, TenancyError> {
-        self.ask(claim, Number::Bytes).await
     }
 
     /// kine compacts its own table, as the tenant's API server asks it to.

@@ -83,7 +83,7 @@ impl<'a> Keys<'a> {
     }
 
     /// How much there is of them. Reads all, in pages that fit into a message.
-    pub async fn weigh(&mut self) -> Result<Usage, TenancyError> {
+    async fn weigh(&mut self) -> Result<Usage, TenancyError> {
         let mut usage = Usage::default();
         let mut after: Option<String> = None;
         loop {
