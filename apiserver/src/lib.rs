@@ -14,7 +14,6 @@ pub mod authn;
 pub mod authz;
 pub mod buckets;
 pub mod cache;
-pub mod clock;
 pub mod decode;
 pub mod documents;
 pub mod encryption;

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
+use apiservice::clock::Clock;
 use arc_swap::ArcSwapOption;
 use axum::body::{Body, Bytes};
 use http::Response;
@@ -38,7 +39,6 @@ use crate::authn::{Authenticator, Peer};
 use crate::authz::Authorizer;
 use crate::buckets::block;
 use crate::cache::Cache;
-use crate::clock::Clock;
 use crate::documents::Documents;
 use crate::encryption::Encryption;
 use crate::limits::{self, Limits};

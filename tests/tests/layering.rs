@@ -71,7 +71,6 @@ struct House {
 const APISERVER: House = House {
     name: "apiserver",
     rooms: &[
-        "clock",
         "warnings",
         "status",
         "target",

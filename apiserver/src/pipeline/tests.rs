@@ -1,8 +1,8 @@
+use apiservice::clock::Clock;
 use http_body_util::BodyExt;
 
 use super::*;
 use crate::authz::{Attributes, Decision};
-use crate::clock::Clock;
 use crate::namespaces::Namespaces;
 
 mod objects;

@@ -22,7 +22,7 @@ pub(crate) struct World {
 
 pub(crate) fn auditor(desk: &Desk, policy: &str) -> Arc<Auditor> {
     let policy = serde_saphyr::from_str(policy).unwrap();
-    let clock = crate::clock::Clock::new(|| "2030-01-01T00:00:00Z".parse().unwrap());
+    let clock = apiservice::clock::Clock::new(|| "2030-01-01T00:00:00Z".parse().unwrap());
     Auditor::for_test(
         policy,
         vec![desk.backend.clone()],
