@@ -171,11 +171,8 @@ const CONTROLLER: House = House {
 
 const STORAGE: House = House {
     name: "storage",
-    rooms: &[
-        "error", "seal", "log", "watch", "store", "memory", "failing", "sqlite", "compact",
-        "tenancy", "moving",
-    ],
-    exceptions: &[("error.rs", "log"), ("log.rs", "watch")],
+    rooms: &["seal", "log", "sqlite", "tenancy", "moving"],
+    exceptions: &[],
 };
 
 impl House {
