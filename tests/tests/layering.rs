@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use apiservice::v1alpha1::Driver;
 use serde_json::Value;
+use storage::tenancy::Connection;
 
 fn root() -> PathBuf {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -392,6 +394,31 @@ fn rooms_are_drawn() {
         let rooms = rooms.flat_map(|names| names.split(','));
         let rooms = rooms.map(|name| name.trim_matches([' ', '`', '/']).trim_end_matches(".rs"));
         assert_eq!(rooms.collect::<Vec<_>>(), house.rooms, "{}", house.name);
+    }
+}
+
+/// Neither of the two uses the other: what both say of a driver is the same.
+#[test]
+fn drivers_are_the_same_to_both() {
+    // Nobody is asked: they only have to look like an administrator's.
+    let credentials = "-----BEGIN NATS USER JWT-----\n-----BEGIN USER NKEY SEED-----\n";
+    let seed = "SOAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAF7TI";
+    let all = Driver::BUILT.replace(" or ", ", ");
+    for name in all.split(", ") {
+        let driver: Driver = serde_json::from_value(name.into()).unwrap();
+        assert!(driver.is_built(), "{name}");
+        let tenancy = storage::tenancy::connect(Connection {
+            driver: driver.as_str().to_owned(),
+            endpoints: vec!["127.0.0.1:1".to_owned()],
+            ca_pem: None,
+            client_cert: None,
+            client_key: None,
+            username: Some(credentials.to_owned()),
+            password: Some(seed.to_owned()),
+            deadline: Connection::DEADLINE,
+        });
+        let through_kine = tenancy.unwrap().through_kine();
+        assert_eq!(through_kine, driver.is_through_kine(), "{name}");
     }
 }
 
