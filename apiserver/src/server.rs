@@ -43,7 +43,7 @@ use crate::documents::Documents;
 use crate::encryption::Encryption;
 use crate::limits::{self, Limits};
 use crate::linger::Lingering;
-use crate::live::Live;
+use crate::live_bytes::Live;
 use crate::metrics::Metrics;
 use crate::namespaces::Namespaces;
 use crate::pipeline::{self, Context};
@@ -52,11 +52,11 @@ use crate::pool::{Hold, Pool};
 use crate::quota::Quota;
 use crate::registration::{Place, Registration};
 use crate::registry::Registry;
+use crate::sending::{About, Taken, Taking, Unread};
 use crate::store_guard::StoreGuard;
 use crate::subresource::join_token::JoinTokens;
 use crate::subresource::kubeconfig::Minter;
 use crate::subresource::migrate::Chooser;
-use crate::taking::{About, Taken, Taking, Unread};
 use crate::tls::{self, Serving};
 
 /// How long a connection may be of no use.

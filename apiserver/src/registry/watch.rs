@@ -31,7 +31,7 @@ use crate::accept::{self, Accept, Answer, Encoding, Shape};
 use crate::authz::{Permit, verb};
 use crate::cache::{Batch, Cache, Event, Item, Key, Kind, Pace, Rest, frames};
 use crate::limits;
-use crate::live::{Keeps, Kept, Live, Own};
+use crate::live_bytes::{Keeps, Kept, Live, Own};
 use crate::object;
 use crate::options;
 use crate::pool::{Hold, Pool};

@@ -372,7 +372,7 @@ async fn a_list_is_told_when_it_was_sent() {
 /// An answer as the server sends it, asked for by a client with this version of HTTP.
 #[allow(clippy::disallowed_methods, reason = "a test")]
 async fn sent(answer: Response<Body>, http2: bool) -> Bytes {
-    use crate::{live::Live, response_body::ResponseBody, taking::Unread};
+    use crate::{live_bytes::Live, response_body::ResponseBody, sending::Unread};
     use hyper_util::rt::{TokioExecutor, TokioIo};
     let taking = Unread::new(Live::default()).connection();
     let answer = answer.map(|body| {
