@@ -12,6 +12,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use apiservice::clock::Clock;
 use apiservice::told;
 use arc_swap::ArcSwapOption;
 use futures::TryStreamExt;
@@ -28,7 +29,6 @@ use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::buckets::Buckets;
-use crate::clock::Clock;
 use crate::pool::Pool;
 use crate::review_cache::ReviewCache;
 use crate::reviews;

@@ -37,7 +37,7 @@ use self::item::resource_of;
 pub use self::item::{Cached, Event, Item, Kind, Rest};
 pub use self::own_writes::{OwnWrites, Writing};
 pub use self::pace::Pace;
-use crate::live::Live;
+use crate::live_bytes::Live;
 use crate::reader::Reader;
 use crate::status::Failure;
 

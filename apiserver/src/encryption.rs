@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use apiservice::clock::Clock;
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 use storage::Store;
@@ -21,7 +22,6 @@ use storage::seal::Sealing;
 use tokio::time::Instant;
 
 use crate::args::Args;
-use crate::clock::Clock;
 use crate::metrics::Metrics;
 
 /// Bytes of the file.

@@ -2,7 +2,7 @@
 //! `steward.butlerlabs.dev` behind the aggregation layer.
 //!
 //! Follow a request in [`pipeline`]: bytes ([`server`], [`tls`], [`limits`], [`pool`],
-//! [`taking`]) ->
+//! [`sending`]) ->
 //! [`target`] -> [`authn`] -> [`authz`] -> [`registry`] -> [`respond`] or
 //! [`status`]. What is said of it afterwards is [`audit`].
 
@@ -14,7 +14,6 @@ pub mod authn;
 pub mod authz;
 pub mod buckets;
 pub mod cache;
-pub mod clock;
 pub mod decode;
 pub mod documents;
 pub mod encryption;
@@ -22,8 +21,10 @@ mod health;
 pub mod kubeconfig;
 pub mod limits;
 pub mod linger;
-pub mod live;
+pub mod live_bytes;
 pub mod managed;
+#[cfg(test)]
+mod memory_bounds;
 pub mod merge;
 pub mod metrics;
 pub mod namespaces;
@@ -43,6 +44,7 @@ pub mod review_cache;
 pub mod reviews;
 pub mod run;
 pub mod selector;
+pub mod sending;
 pub mod server;
 pub mod serving_pair;
 pub mod spans;
@@ -50,10 +52,7 @@ pub mod status;
 pub mod store_guard;
 pub mod stored;
 pub mod subresource;
-#[cfg(test)]
-mod sums;
 pub mod table;
-pub mod taking;
 pub mod target;
 pub mod tls;
 pub mod trust;

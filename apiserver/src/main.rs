@@ -1,4 +1,5 @@
-use apiserver::{args::Args, clock::Clock, run};
+use apiserver::{args::Args, run};
+use apiservice::clock::Clock;
 use clap::Parser;
 
 #[global_allocator]

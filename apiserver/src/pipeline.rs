@@ -36,7 +36,7 @@ use crate::decode;
 use crate::documents::Documents;
 use crate::health::{self, Check, Outcome};
 use crate::limits::{self, Limits, Need, Slot};
-use crate::live::Kept;
+use crate::live_bytes::Kept;
 use crate::metrics::{self, Metrics, RequestLabels};
 use crate::namespaces::Namespaces;
 use crate::policy::{Policies, late};
@@ -44,6 +44,7 @@ use crate::protobuf;
 use crate::registry::{self, Registry, Request};
 use crate::respond;
 use crate::response_body::ResponseBody;
+use crate::sending;
 use crate::spans;
 use crate::status::{Failure, Subject};
 use crate::store_guard::StoreGuard;
@@ -51,7 +52,6 @@ use crate::subresource::join_token::JoinTokens;
 use crate::subresource::kubeconfig::Minter;
 use crate::subresource::migrate::Chooser;
 use crate::subresource::{join_token, kubeconfig, migrate, scale, status};
-use crate::taking;
 use crate::target::{PARAMETERS, Target, Verb, parse_query};
 use crate::warnings::Warnings;
 use crate::{audit, options};
@@ -162,12 +162,12 @@ where
         _ => Span::none(),
     };
     let kept = response.extensions_mut().remove::<Kept>();
-    response.extensions_mut().insert(taking::About {
+    response.extensions_mut().insert(sending::About {
         bytes,
         kept: kept.unwrap_or_default(),
         kind: match streams {
-            true => taking::Kind::Watch,
-            false => taking::Kind::Whole,
+            true => sending::Kind::Watch,
+            false => sending::Kind::Whole,
         },
         holder: identity.as_deref().map_or("", limits::holder).into(),
         // A watch that does not begin has given its place back.

@@ -10,6 +10,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use apiservice::clock::Clock;
 use apiservice::pki::{self, Entropy};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -17,7 +18,6 @@ use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use kube::api::{Api, DeleteParams, ObjectMeta, PostParams, Preconditions};
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::reviews;
 use crate::serving_pair::{self, Material};

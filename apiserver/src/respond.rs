@@ -19,7 +19,7 @@ use tower_http::compression::predicate::SizeAbove;
 use crate::accept::{self, Accept, Encoding, MetaVersion, Shape};
 use crate::audit::trail::Said;
 use crate::cache::{Item, Pace, Rest};
-use crate::live::{Kept, Live, Own};
+use crate::live_bytes::{Kept, Live, Own};
 use crate::protobuf;
 use crate::status::Failure;
 use crate::table;

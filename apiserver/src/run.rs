@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use apiservice::clock::Clock;
 use telemetry::log::{Lines, Stream};
 use telemetry::{Component, Exporting};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::{Args, Command, LogFormat};
-use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::policy;
 use crate::registration::{self, Place, Registration};

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
+use apiservice::clock::Clock;
 use arc_swap::ArcSwapOption;
 use axum::body::{Body, Bytes};
 use http::Response;
@@ -38,12 +39,11 @@ use crate::authn::{Authenticator, Peer};
 use crate::authz::Authorizer;
 use crate::buckets::block;
 use crate::cache::Cache;
-use crate::clock::Clock;
 use crate::documents::Documents;
 use crate::encryption::Encryption;
 use crate::limits::{self, Limits};
 use crate::linger::Lingering;
-use crate::live::Live;
+use crate::live_bytes::Live;
 use crate::metrics::Metrics;
 use crate::namespaces::Namespaces;
 use crate::pipeline::{self, Context};
@@ -52,11 +52,11 @@ use crate::pool::{Hold, Pool};
 use crate::quota::Quota;
 use crate::registration::{Place, Registration};
 use crate::registry::Registry;
+use crate::sending::{About, Taken, Taking, Unread};
 use crate::store_guard::StoreGuard;
 use crate::subresource::join_token::JoinTokens;
 use crate::subresource::kubeconfig::Minter;
 use crate::subresource::migrate::Chooser;
-use crate::taking::{About, Taken, Taking, Unread};
 use crate::tls::{self, Serving};
 
 /// How long a connection may be of no use.

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use apiserver::cache::Cache;
-use apiserver::live::Live;
+use apiserver::live_bytes::Live;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use storage::{Expect, sqlite};

@@ -27,7 +27,7 @@ use crate::datastores::drain::Drains;
 use crate::datastores::setup;
 use crate::facts::Facts;
 use crate::fleet::Fleet;
-use crate::process::clock::{Clock, Uptime};
+use crate::process::clock::{self, Uptime};
 use crate::process::lease::{Election, Leadership};
 use crate::process::metrics::Metrics;
 use crate::process::queue::Queue;
@@ -87,7 +87,7 @@ pub fn main(command: Command) -> Result<(), Error> {
                 Command::SetupEtcd(args) => {
                     let client = client(&args.common).await?;
                     tokio::select! {
-                        done = setup::etcd(*args, client, Clock::system()) => Ok(done?),
+                        done = setup::etcd(*args, client, clock::system()) => Ok(done?),
                         () = stop.cancelled() => Ok(()),
                     }
                 }
@@ -187,7 +187,7 @@ pub async fn run(args: RunArgs, client: Client, stop: CancellationToken) -> Resu
             address: args.listen,
             source,
         })?;
-    let clock = Clock::system();
+    let clock = clock::system();
     let (election, leadership) = if args.leader_elect {
         let (election, leadership) = Election::new(
             client.clone(),

@@ -22,23 +22,13 @@
 //! * What cannot be read is an [`Error`], never an absence (rule 3).
 //! * On disk a value is as it was put, or encrypted ([`seal`]).
 
-pub mod compact;
-#[cfg(test)]
-mod conformance;
-mod error;
-pub mod failing;
 mod log;
-pub mod memory;
-#[cfg(test)]
-mod model;
 pub mod moving;
 pub mod seal;
 pub mod sqlite;
-mod store;
 pub mod tenancy;
-mod watch;
 
-pub use error::Error;
-pub use log::{Change, Entry, Expect, Held, Identity, PAGE_BYTES, Page, REPLAY_BYTES, Revision};
-pub use store::Store;
-pub use watch::{RING_BYTES, Watch, WatchItem};
+pub use log::{
+    Change, Entry, Error, Expect, Held, Identity, PAGE_BYTES, Page, REPLAY_BYTES, RING_BYTES,
+    Revision, Store, Watch, WatchItem, compact, failing, memory,
+};

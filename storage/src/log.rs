@@ -7,9 +7,23 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::Error;
 use crate::seal::Sealing;
-use crate::watch::Feed;
+use watch::Feed;
+
+pub mod compact;
+#[cfg(test)]
+pub(crate) mod conformance;
+mod error;
+pub mod failing;
+pub mod memory;
+#[cfg(test)]
+mod model;
+pub(crate) mod store;
+pub(crate) mod watch;
+
+pub use error::Error;
+pub use store::Store;
+pub use watch::{RING_BYTES, Watch, WatchItem};
 
 /// The number of a change, and of the state that it led to.
 ///
@@ -231,13 +245,13 @@ impl Bounds {
     }
 }
 
-/// What a backend owes. [`crate::Store`] is the only caller.
+/// What a backend owes. [`Store`] is the only caller.
 ///
 /// Each method sees one state of the log, never a mixture of two. A write is
 /// first on disk, then in the [`Feed`], then answered.
 #[async_trait]
 pub trait Log: Send + Sync + 'static {
-    /// Applies one write if [`crate::store::decide`] agrees.
+    /// Applies one write if [`store::decide`] agrees.
     async fn write(&self, write: Write) -> Result<Change, Error>;
     /// A key in the newest state, and which state that is.
     async fn get(&self, key: &str) -> Result<(Option<Entry>, Revision), Error>;

@@ -36,9 +36,9 @@ use sqlx::sqlite::{
 use sqlx::{ConnectOptions, Executor};
 use tracing::Instrument;
 
+use crate::log::watch::Feed;
 use crate::log::{Bounds, Changes, Log, Range, Turn, Write};
 use crate::seal::{Sealing, Seals};
-use crate::watch::Feed;
 use crate::{Change, Entry, Error, Identity, Page, Revision, Store};
 
 #[cfg(test)]

@@ -305,10 +305,6 @@ pub trait Tenancy: Send + Sync {
     /// Whether the tenant's API server has kine before this datastore.
     fn through_kine(&self) -> bool;
 
-    /// Bytes of keys and values of the tenant, of its database where it has one. etcd reads
-    /// all of them: ask rarely.
-    async fn size(&self, claim: &Claim) -> Result<u64, TenancyError>;
-
     /// Forgets history before `revision` if nobody else has (rule 21). The
     /// caller remembers from [`Health::revision`] what was newest some minutes
     /// ago; [`crate::compact::floor`] does the arithmetic.
@@ -344,4 +340,14 @@ pub(crate) fn not_to_be_turned(claim: &Claim, stored: &Claim, to: Stage) -> Tena
             to.as_str()
         ),
     })
+}
+
+/// Nothing can be done under a claim that nobody holds.
+pub(crate) fn unclaimed(claim: &Claim) -> TenancyError {
+    TenancyError::Refused(format!("schema {:?} is not claimed", claim.schema))
+}
+
+/// Others write the claim again and again.
+pub(crate) fn too_fast() -> TenancyError {
+    TenancyError::Unreachable("the claim changes faster than it can be read".to_owned())
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use clap::Parser;
 use controller::args::{Args, Command, RunArgs};
 use controller::datastores::setup;
-use controller::process::clock::Clock;
+use controller::process::clock;
 use controller::run;
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::{Value, json};
@@ -139,7 +139,7 @@ async fn etcd(served: &Served) {
             .spawn(program(served, &files, &endpoint))
             .unwrap();
     };
-    let ready = setup::etcd(*args, client.clone(), Clock::system());
+    let ready = setup::etcd(*args, client.clone(), clock::system());
     let ((), ready) = tokio::join!(start, ready);
     ready.unwrap();
 }

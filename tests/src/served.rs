@@ -21,8 +21,8 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use apiserver::args::Args;
-use apiserver::clock::Clock;
 use apiserver::server::{self, Running};
+use apiservice::clock::Clock;
 use clap::Parser;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Patch, PatchParams};

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use apiservice::clock::Clock;
 use futures::future::join_all;
 use jiff::Timestamp;
 
@@ -17,7 +18,6 @@ use super::webhook::{self, Webhook};
 use super::{backend, queue};
 use crate::authn::Identity;
 use crate::authz::Attributes;
-use crate::clock::Clock;
 use crate::metrics::Metrics;
 
 /// Bytes of a batch where nothing else is said.

@@ -9,11 +9,10 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use apiservice::clock::Clock;
 use jiff::civil::DateTime;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
-
-use crate::clock::Clock;
 
 /// Of the time in the name of an old file, in UTC.
 const WRITTEN: &str = "%Y-%m-%dT%H-%M-%S%.3f";

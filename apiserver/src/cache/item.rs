@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use storage::{Change, Entry};
 
 use crate::accept::MetaVersion;
-use crate::live::{Keeps, Live, Share};
+use crate::live_bytes::{Keeps, Live, Share};
 use crate::object;
 use crate::protobuf;
 use crate::protobuf::meta::{ObjectMeta, PartialObjectMetadata};

@@ -1,8 +1,8 @@
+use apiservice::clock::Clock;
 use http_body_util::BodyExt;
 
 use super::*;
 use crate::authz::{Attributes, Decision};
-use crate::clock::Clock;
 use crate::namespaces::Namespaces;
 
 mod objects;
@@ -124,7 +124,11 @@ async fn an_answer_counts_what_is_made_for_it() {
         ("GET", WRITABLE, true),
     ] {
         let answer = handle(context.clone(), Arc::default(), request(method, path)).await;
-        let about = answer.unwrap().extensions().get::<taking::About>().cloned();
+        let about = answer
+            .unwrap()
+            .extensions()
+            .get::<sending::About>()
+            .cloned();
         assert_eq!(about.unwrap().bytes > 0, own, "{method} {path}");
     }
 }
@@ -324,18 +328,18 @@ async fn a_watch_is_told_from_what_has_an_end() {
         .store(Some(Arc::new(world.registry.clone())));
     context.store_guard.open_for_test();
     for (query, kind, least) in [
-        ("", taking::Kind::Whole, 0),
-        ("?watch=1&resourceVersion=0", taking::Kind::Watch, 0),
-        ("/a", taking::Kind::Whole, stored),
+        ("", sending::Kind::Whole, 0),
+        ("?watch=1&resourceVersion=0", sending::Kind::Watch, 0),
+        ("/a", sending::Kind::Whole, stored),
     ] {
         let path = format!("{OURS}/namespaces/n/tenantcontrolplanes{query}");
         let peer = Arc::new(Peer::default());
         let response = handle(context.clone(), peer, request("GET", &path)).await;
         let response = response.unwrap();
         assert_eq!(response.status(), 200, "{query}");
-        let about: &taking::About = response.extensions().get().unwrap();
+        let about: &sending::About = response.extensions().get().unwrap();
         assert_eq!(about.kind, kind, "{query}");
-        if kind == taking::Kind::Watch {
+        if kind == sending::Kind::Watch {
             assert!(!response.headers().contains_key(header::CONTENT_LENGTH));
         }
         assert_eq!(&*about.holder, "system:anonymous");

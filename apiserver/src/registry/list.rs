@@ -16,7 +16,7 @@ use crate::authn::Identity;
 use crate::authz::{Permit, verb};
 use crate::cache::{Item, Pace, Snapshot};
 use crate::limits;
-use crate::live::Live;
+use crate::live_bytes::Live;
 use crate::object;
 use crate::options::{Continue, List, Match};
 use crate::pool::Hold;

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use apiservice::Resource;
+use apiservice::clock::Clock;
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream};
@@ -29,9 +30,8 @@ use tokio_util::sync::CancellationToken;
 use crate::accept::{self, Accept, Answer, Encoding, Shape};
 use crate::authz::{Permit, verb};
 use crate::cache::{Batch, Cache, Event, Item, Key, Kind, Pace, Rest, frames};
-use crate::clock::Clock;
 use crate::limits;
-use crate::live::{Keeps, Kept, Live, Own};
+use crate::live_bytes::{Keeps, Kept, Live, Own};
 use crate::object;
 use crate::options;
 use crate::pool::{Hold, Pool};

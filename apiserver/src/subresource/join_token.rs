@@ -17,6 +17,7 @@ pub(crate) mod talk;
 
 use std::sync::Arc;
 
+use apiservice::clock::Clock;
 use apiservice::names;
 use apiservice::pki::{self, Entropy, KubeconfigInput, Leaf, Pair, Usage, Validity};
 use apiservice::v1alpha1::{JoinToken, JoinTokenRequest, JoinTokenUsage};
@@ -28,7 +29,6 @@ use serde_json::{Value, json};
 use crate::accept::{self, Answer, Shape};
 use crate::audit;
 use crate::authz::{Authorizer, Permit, verb};
-use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::object;
 use crate::options::{Write, WriteKind};

@@ -12,6 +12,7 @@ mod asked;
 
 use std::sync::Arc;
 
+use apiservice::clock::Clock;
 use apiservice::names;
 use apiservice::pki::{self, Entropy, KubeconfigInput, Leaf, Pair, Usage, Validity};
 use apiservice::resource::Column;
@@ -24,7 +25,6 @@ use serde_json::{Value, json};
 use crate::accept::{self, Answer, Shape};
 use crate::audit::{self, Mint};
 use crate::authz::{Attributes, Authorizer, Permit, verb};
-use crate::clock::Clock;
 use crate::metrics::Metrics;
 use crate::options::{Write, WriteKind};
 use crate::registry::{self, Registry, Request};

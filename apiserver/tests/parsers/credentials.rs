@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use apiserver::authn::{Authenticator, Peer};
-use apiserver::clock::Clock;
+use apiservice::clock::Clock;
 use apiservice::pki::{self, Entropy, Leaf, Subject, Usage, Validity};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, HeaderValue};

@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use crate::cluster::caches::{Caches, EVERYWHERE, Namespaces};
 use crate::cluster::events::Events;
 use crate::context::Context;
-use crate::process::clock::{Clock, Uptime};
+use crate::process::clock::{self, Uptime};
 use crate::process::lease::{Election, Leadership};
 use crate::process::metrics::Metrics;
 use crate::process::queue::Queue;
@@ -54,7 +54,7 @@ pub async fn context(answers: Answers, leads: bool) -> (Arc<Context>, Arc<Mutex<
     let (address, asked) = cluster(answers).await;
     let config = Config::new(address.parse().unwrap());
     let client = Client::try_from(config).unwrap();
-    let clock = Clock::system();
+    let clock = clock::system();
     let leadership = match leads {
         true => Leadership::always(),
         false => {

@@ -131,9 +131,6 @@ impl Tenancy for Fake {
     fn through_kine(&self) -> bool {
         false
     }
-    async fn size(&self, _: &Claim) -> Result<u64, TenancyError> {
-        Ok(0)
-    }
     async fn compact_older_than(&self, _: u64) -> Result<Compaction, TenancyError> {
         Ok(Compaction::NotOurs)
     }

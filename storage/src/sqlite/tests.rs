@@ -29,7 +29,7 @@ async fn fresh() -> Opened {
     }
 }
 
-crate::conformance::suite!(fresh());
+crate::log::conformance::suite!(fresh());
 
 mod faults;
 mod seals;
@@ -47,7 +47,7 @@ mod sealed {
         }
     }
 
-    crate::conformance::suite!(fresh());
+    crate::log::conformance::suite!(fresh());
 }
 
 /// A store whose history is long: so many versions of a few keys `/k/N`, with values of so

@@ -41,9 +41,9 @@ use super::{
     ERASE, ERASE_DUE, LOG_BYTES, Looked, Quiet, Shared, database, from_sql, io, read, sealed,
     spans::Steps, to_sql,
 };
-use crate::log::Write;
+use crate::log::{Write, store};
 use crate::seal::{HEAD, SealError, Sealing, Seals};
-use crate::{Change, Error, Revision, store};
+use crate::{Change, Error, Revision};
 
 /// Writes that may wait before writers are held back.
 const QUEUE: usize = 1024;

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::TenancyError;
+
 /// What a tenant's data in a datastore is good for. The stored stage decides about rights.
 ///
 /// ```text
@@ -123,6 +125,18 @@ impl Claim {
     /// Whether two claims are on the same names for the same tenant, at whatever stage.
     pub fn is_same_hold(&self, other: &Claim) -> bool {
         (&self.uid, &self.schema, &self.user) == (&other.uid, &other.schema, &other.user)
+    }
+
+    /// Refuses to begin with what only something before leads to.
+    pub(crate) fn admit_new(&self) -> Result<(), TenancyError> {
+        match self.stage {
+            Stage::Serving | Stage::Incoming => Ok(()),
+            Stage::Frozen | Stage::Left => Err(TenancyError::Refused(format!(
+                "schema {:?} is not claimed, so that it cannot be {}",
+                self.schema,
+                self.stage.as_str()
+            ))),
+        }
     }
 
     /// What [`crate::tenancy::Tenancy::check`] says of a caller who takes the data for

@@ -35,7 +35,7 @@ use async_trait::async_trait;
 use etcd_client::{AlarmAction, AlarmType, CompactionOptions, GetOptions};
 use tokio::sync::Mutex;
 
-use crate::tenancy::contents::{Contents, Usage};
+use crate::tenancy::contents::Contents;
 use crate::tenancy::{
     Access, Alarm, Claim, Compaction, Connection, Data, Health, Password, Stage, Tenancy,
     TenancyError,
@@ -226,7 +226,8 @@ impl Tenancy for Etcd {
             ));
         }
         if !claims::held(&self.link, claim).await? {
-            turn::admit_new(claim)?;
+            claim.admit_new()?;
+            turn::admit_prefix(claim)?;
             self.refuse_unclaimed(claim).await?;
             claims::take(&self.link, claim).await?;
         }
@@ -331,18 +332,6 @@ impl Tenancy for Etcd {
 
     fn through_kine(&self) -> bool {
         false
-    }
-
-    async fn size(&self, claim: &Claim) -> Result<u64, TenancyError> {
-        claims::admit(claim)?;
-        match claims::hold(&self.link, claim).await? {
-            Some(hold) => {
-                let mut usage = Usage::default();
-                contents::Keys::new(self, hold).weigh(&mut usage).await?;
-                Ok(usage.bytes)
-            }
-            None => Ok(0),
-        }
     }
 
     async fn compact_older_than(&self, revision: u64) -> Result<Compaction, TenancyError> {

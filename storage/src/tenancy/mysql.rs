@@ -535,13 +535,4 @@ impl Server for MySql {
         self.shut_out(session, claim).await?;
         departure::drop_database(session, claim).await
     }
-
-    async fn size(&self, session: &mut Session, claim: &Claim) -> Result<u64, TenancyError> {
-        let sql = "select cast(coalesce(sum(data_length + index_length), 0) as signed)
-            from information_schema.tables where table_schema = ?";
-        let found: Vec<(i64,)> = session.rows("measure", sql, &[&claim.schema]).await?;
-        Ok(found
-            .first()
-            .map_or(0, |row| u64::try_from(row.0).unwrap_or(0)))
-    }
 }

@@ -58,7 +58,7 @@ use crate::tenancy::contents::Contents;
 use crate::tenancy::sql::names::admit_password;
 use crate::tenancy::{
     Access, Alarm, Claim, Compaction, Connection, Data, Health, Password, Stage, Tenancy,
-    TenancyError,
+    TenancyError, too_fast,
 };
 
 mod access;
@@ -267,7 +267,7 @@ impl Nats {
                 claim.schema
             ))),
             Standing::Absent => {
-                stages::admit_new(claim)?;
+                claim.admit_new()?;
                 claims.take(claim).await.map(|()| true)
             }
             standing if standing.is_whole() => Ok(false),
@@ -314,9 +314,7 @@ impl Nats {
         // Somebody was faster and took the claim away, or turned it: what was given has to go.
         let account = self.account(&keys::account_of(claim)).await?;
         self.make(&self.closed(claim), account.as_ref()).await?;
-        Err(TenancyError::Unreachable(
-            "the claim changes faster than it can be read".to_owned(),
-        ))
+        Err(too_fast())
     }
 
     /// Lets in who is to be at the stage of the claim.
@@ -508,17 +506,6 @@ impl Tenancy for Nats {
                 claim.schema
             ))),
         }
-    }
-
-    async fn size(&self, claim: &Claim) -> Result<u64, TenancyError> {
-        if self.held(claim).await?.is_none()
-            || self.account(&keys::account_of(claim)).await?.is_none()
-        {
-            return Ok(0);
-        }
-        let client = self.enter_tenant(claim).await?;
-        let found = bucket::find(&self.jetstream(&client), claim).await?;
-        Ok(found.map_or(0, |bucket| bucket.bytes))
     }
 
     async fn turn(

@@ -614,13 +614,4 @@ impl Server for PostgreSql {
         }
         Ok(())
     }
-
-    async fn size(&self, session: &mut Session, claim: &Claim) -> Result<u64, TenancyError> {
-        let sql = "select pg_catalog.pg_database_size(oid) from pg_catalog.pg_database
-            where datname = $1";
-        let found: Vec<(i64,)> = session.rows("measure", sql, &[&claim.schema]).await?;
-        Ok(found
-            .first()
-            .map_or(0, |row| u64::try_from(row.0).unwrap_or(0)))
-    }
 }

@@ -22,7 +22,7 @@ use entrance::{BY_CERTIFICATE_REFUSED, Entrance};
 
 use crate::tenancy::contents::Contents;
 use crate::tenancy::{
-    Access, Claim, Compaction, Data, Health, Password, Stage, Tenancy, TenancyError,
+    Access, Claim, Compaction, Data, Health, Password, Stage, Tenancy, TenancyError, too_fast,
 };
 
 mod client;
@@ -150,8 +150,6 @@ pub trait Server: Send + Sync {
     ) -> Result<(), TenancyError>;
     /// Deletes the database, and the user if it is still there.
     async fn remove(&self, session: &mut Self::Session, claim: &Claim) -> Result<(), TenancyError>;
-    /// Bytes of the database.
-    async fn size(&self, session: &mut Self::Session, claim: &Claim) -> Result<u64, TenancyError>;
 }
 
 /// What there is of a tenant.
@@ -179,13 +177,6 @@ enum Change {
     ShutOut,
     Remove,
     Release,
-}
-
-/// What is asked about a tenant that holds its claim.
-#[derive(Clone, Copy)]
-enum Number {
-    Left,
-    Bytes,
 }
 
 /// How a claim stands.
@@ -247,15 +238,6 @@ impl<S: Server> Sql<S> {
     async fn all(&self) -> Result<Vec<Claim>, TenancyError> {
         self.read(|mut session| async move {
             let found = self.server.claims(&mut session).await;
-            (session, found)
-        })
-        .await
-    }
-
-    async fn ask(&self, claim: &Claim, number: Number) -> Result<u64, TenancyError> {
-        self.server.admit(claim)?;
-        self.read(|mut session| async move {
-            let found = self.number(&mut session, claim, number).await;
             (session, found)
         })
         .await
@@ -329,9 +311,7 @@ impl<S: Server> Sql<S> {
         if self.server.insert(session, claim).await? || self.holds(session, claim).await? {
             return Ok(());
         }
-        Err(TenancyError::Unreachable(
-            "the claim changes faster than it can be read".to_owned(),
-        ))
+        Err(too_fast())
     }
 
     async fn prepare_under(
@@ -384,7 +364,7 @@ impl<S: Server> Sql<S> {
         claim: &Claim,
         data: Data,
     ) -> Result<(), TenancyError> {
-        turn::admit_new(claim)?;
+        claim.admit_new()?;
         if data == Data::Kept && !self.server.present(session, claim).await?.database {
             return Err(TenancyError::DataLost(format!(
                 "database {:?} does not exist, and nobody has claimed it: the datastore is \
@@ -455,19 +435,11 @@ impl<S: Server> Sql<S> {
         self.server.access(session, &stored, password).await
     }
 
-    /// A number that is 0 without the claim.
-    async fn number(
-        &self,
-        session: &mut S::Session,
-        claim: &Claim,
-        number: Number,
-    ) -> Result<u64, TenancyError> {
-        if !self.holds(session, claim).await? {
-            return Ok(0);
-        }
-        match number {
-            Number::Left => Ok(self.server.present(session, claim).await?.count()),
-            Number::Bytes => self.server.size(session, claim).await,
+    /// How much is left, which is nothing without the claim.
+    async fn left(&self, session: &mut S::Session, claim: &Claim) -> Result<u64, TenancyError> {
+        match self.holds(session, claim).await? {
+            true => Ok(self.server.present(session, claim).await?.count()),
+            false => Ok(0),
         }
     }
 }
@@ -550,7 +522,12 @@ impl<S: Server> Tenancy for Sql<S> {
     }
 
     async fn remaining(&self, claim: &Claim) -> Result<u64, TenancyError> {
-        self.ask(claim, Number::Left).await
+        self.server.admit(claim)?;
+        self.read(|mut session| async move {
+            let left = self.left(&mut session, claim).await;
+            (session, left)
+        })
+        .await
     }
 
     async fn release(&self, claim: &Claim) -> Result<(), TenancyError> {
@@ -584,10 +561,6 @@ impl<S: Server> Tenancy for Sql<S> {
 
     fn through_kine(&self) -> bool {
         true
-    }
-
-    async fn size(&self, claim: &Claim) -> Result<u64, TenancyError> {
-        self.ask(claim, Number::Bytes).await
     }
 
     /// kine compacts its own table, as the tenant's API server asks it to.

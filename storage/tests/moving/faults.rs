@@ -200,10 +200,6 @@ impl Tenancy for Failing {
         self.real.through_kine()
     }
 
-    async fn size(&self, claim: &Claim) -> Result<u64, TenancyError> {
-        self.real.size(claim).await
-    }
-
     async fn compact_older_than(&self, revision: u64) -> Result<Compaction, TenancyError> {
         self.real.compact_older_than(revision).await
     }

@@ -1,7 +1,8 @@
 //! steward-apiserver as a process that tests can kill: cargo builds it beside
 //! every test of this crate, which it does not do for programs of others.
 
-use apiserver::{args::Args, clock::Clock, run};
+use apiserver::{args::Args, run};
+use apiservice::clock::Clock;
 use clap::Parser;
 
 #[tokio::main]

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sqlx::mysql::{MySqlConnectOptions, MySqlConnection, MySqlSslMode};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
-use storage::tenancy::{self, Data};
+use storage::tenancy::{self, Data, Password};
 use tests::installed::{TENANTS, data_store_path, decoded, object_path, tenant, tenant_path};
 use tests::lab::databases::server::{ADMINISTRATOR, Kind};
 
@@ -193,7 +193,7 @@ impl Sql {
         // As an administrator it finds no claims, and changes nothing.
         let mut as_tenant = self.database.connection();
         as_tenant.username = Some(user);
-        as_tenant.password = Some(password);
+        as_tenant.password = Some(password.clone());
         let tenancy = tenancy::connect(as_tenant).unwrap();
         // MySQL says of what one may not see that it is not there.
         let answer = tenancy.claimants().await;
@@ -207,8 +207,10 @@ impl Sql {
         assert_eq!(claims.len(), 1);
         assert_eq!(claims[0].schema, schema);
         drop(tenancy.drop_data(&claims[0]).await);
-        let left = administrator.size(&claims[0]).await.unwrap();
-        assert!(left > 0, "a tenant drops databases");
+        let own = Password::new(password);
+        let contents = administrator.contents(&claims[0], Some(&own)).await;
+        let left = contents.unwrap().usage().await.unwrap();
+        assert!(left.objects > 0, "a tenant drops databases");
     }
 
     /// Tenants that name no DataStore and want this driver: as many as there is room for.

@@ -22,7 +22,7 @@ pub(crate) struct World {
 
 pub(crate) fn auditor(desk: &Desk, policy: &str) -> Arc<Auditor> {
     let policy = serde_saphyr::from_str(policy).unwrap();
-    let clock = crate::clock::Clock::new(|| "2030-01-01T00:00:00Z".parse().unwrap());
+    let clock = apiservice::clock::Clock::new(|| "2030-01-01T00:00:00Z".parse().unwrap());
     Auditor::for_test(
         policy,
         vec![desk.backend.clone()],
@@ -372,7 +372,7 @@ async fn a_list_is_told_when_it_was_sent() {
 /// An answer as the server sends it, asked for by a client with this version of HTTP.
 #[allow(clippy::disallowed_methods, reason = "a test")]
 async fn sent(answer: Response<Body>, http2: bool) -> Bytes {
-    use crate::{live::Live, response_body::ResponseBody, taking::Unread};
+    use crate::{live_bytes::Live, response_body::ResponseBody, sending::Unread};
     use hyper_util::rt::{TokioExecutor, TokioIo};
     let taking = Unread::new(Live::default()).connection();
     let answer = answer.map(|body| {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use apiservice::Resource;
+use apiservice::clock::Clock;
 use axum::body::Body;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
@@ -18,7 +19,6 @@ use tokio_util::sync::CancellationToken;
 use crate::authn::Identity;
 use crate::authz::{Authorizer, Decision, Permit, verb};
 use crate::cache::Cache;
-use crate::clock::Clock;
 use crate::namespaces::{Namespaces, State};
 use crate::policy::Policies;
 use crate::registry::{self, Registry, Request};

@@ -399,7 +399,7 @@ async fn a_list_keeps_what_the_cache_does_not_hold() {
         .open_watch(Call::tenants("").query(super::watches::WATCH_LIST))
         .await;
     let kept = |response: &http::Response<axum::body::Body>| {
-        let kept = response.extensions().get::<crate::live::Kept>();
+        let kept = response.extensions().get::<crate::live_bytes::Kept>();
         kept.unwrap().bytes()
     };
     // Two pointers.
@@ -418,7 +418,7 @@ async fn a_list_keeps_what_the_cache_does_not_hold() {
         let kept = kept(response);
         assert!((14_000..20_000).contains(&kept), "{kept}");
     }
-    let extension = list.extensions().get::<crate::live::Kept>().cloned();
+    let extension = list.extensions().get::<crate::live_bytes::Kept>().cloned();
     drop(list);
     assert_eq!(extension.unwrap().bytes(), 0);
 }
@@ -457,7 +457,7 @@ async fn a_list_keeps_the_pieces_that_were_made_for_it() {
     );
     for headers in [http::HeaderMap::new(), accepted] {
         let list = world.open_list(Call::tenants("")).await;
-        let kept = list.extensions().get::<crate::live::Kept>().cloned();
+        let kept = list.extensions().get::<crate::live_bytes::Kept>().cloned();
         let kept = kept.unwrap();
         let list = crate::respond::compress(&headers, list).await;
         let mut body = list.into_body();

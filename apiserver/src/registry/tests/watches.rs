@@ -481,7 +481,10 @@ async fn a_watch_says_what_it_keeps() {
     let second = Duration::from_secs(1);
     assert!(world.registry.cache.reached(b.version(), 5 * second).await);
     let response = world.open_watch(Call::tenants("").query(WATCH_LIST)).await;
-    let kept = response.extensions().get::<crate::live::Kept>().cloned();
+    let kept = response
+        .extensions()
+        .get::<crate::live_bytes::Kept>()
+        .cloned();
     let kept = kept.unwrap();
     // The cache holds it as well, until there is a newer one.
     assert!(kept.bytes() < 100, "{}", kept.bytes());
@@ -529,7 +532,10 @@ async fn a_watch_says_what_it_keeps_that_was_made_for_it() {
         let since = format!("resourceVersion={}", larger.version());
         let call = call.query(&since).header(header::ACCEPT, accept);
         let response = world.open_watch(call).await;
-        let kept = response.extensions().get::<crate::live::Kept>().cloned();
+        let kept = response
+            .extensions()
+            .get::<crate::live_bytes::Kept>()
+            .cloned();
         let kept = kept.unwrap();
         for on in ["no", "yes"] {
             let newer = world.patch(change(on, 500_001)).await;
@@ -553,7 +559,10 @@ async fn a_watch_says_what_it_keeps_that_was_made_for_it() {
     let version = world.patch(change("yes", 1_000)).await.version();
     let since = format!("watch=1&resourceVersion={version}");
     let response = world.open_watch(Call::tenants("").query(&since)).await;
-    let kept = response.extensions().get::<crate::live::Kept>().cloned();
+    let kept = response
+        .extensions()
+        .get::<crate::live_bytes::Kept>()
+        .cloned();
     let kept = kept.unwrap();
     for size in [1_001, 1_002, 500_000] {
         let newer = world.patch(change("yes", size)).await;

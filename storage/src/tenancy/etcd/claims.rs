@@ -7,7 +7,7 @@
 use etcd_client::{Compare, CompareOp, DeleteOptions, KeyValue, Txn, TxnOp};
 
 use super::connection::Link;
-use crate::tenancy::{Claim, TenancyError};
+use crate::tenancy::{Claim, TenancyError, too_fast};
 
 /// The keys of ours begin with this.
 pub const ROOT: &str = "/steward.butlerlabs.dev/";
@@ -163,9 +163,7 @@ pub async fn take(link: &Link, claim: &Claim) -> Result<(), TenancyError> {
             return Ok(());
         }
     }
-    Err(TenancyError::Unreachable(
-        "the claim changes faster than it can be read".to_owned(),
-    ))
+    Err(too_fast())
 }
 
 /// Deletes the claim of this uid. Nothing to do if there is none.
@@ -186,9 +184,7 @@ pub async fn give_back(link: &Link, claim: &Claim) -> Result<(), TenancyError> {
             return Ok(());
         }
     }
-    Err(TenancyError::Unreachable(
-        "the claim changes faster than it can be read".to_owned(),
-    ))
+    Err(too_fast())
 }
 
 /// Where all claims are: the first key and the first after the last, for

@@ -88,7 +88,7 @@ impl<'a> Keys<'a> {
     }
 
     /// How much there is of them. Reads all, in small pages.
-    pub async fn weigh(&mut self, so_far: &mut Usage) -> Result<(), TenancyError> {
+    async fn weigh(&mut self, so_far: &mut Usage) -> Result<(), TenancyError> {
         let mut after: Option<String> = None;
         loop {
             self.limit = self.limit.min(WEIGHED);

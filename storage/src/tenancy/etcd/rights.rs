@@ -5,7 +5,7 @@ use etcd_client::{Permission, PermissionType, RoleRevokePermissionOptions, UserA
 
 use super::connection::absent;
 use super::{Etcd, claims, prefix, span};
-use crate::tenancy::{Claim, Stage, TenancyError};
+use crate::tenancy::{Claim, Stage, TenancyError, too_fast};
 
 /// A claim that changes all the time is somebody else's work.
 const ROUNDS: usize = 5;
@@ -33,9 +33,7 @@ impl Etcd {
                 return Ok(());
             }
         }
-        Err(TenancyError::Unreachable(
-            "the claim changes faster than it can be read".to_owned(),
-        ))
+        Err(too_fast())
     }
 
     /// How user and role differ from what the stage wants.

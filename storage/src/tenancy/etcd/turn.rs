@@ -5,23 +5,13 @@ use etcd_client::Compare;
 
 use super::claims::{self, Hold};
 use super::{Etcd, after, span};
-use crate::tenancy::{Claim, Stage, TenancyError, not_to_be_turned};
+use crate::tenancy::{Claim, Stage, TenancyError, not_to_be_turned, too_fast, unclaimed};
 
 /// How often a race for the claim is run again.
 const ATTEMPTS: usize = 5;
 
-/// Refuses to begin with what only something before leads to.
-pub fn admit_new(claim: &Claim) -> Result<(), TenancyError> {
-    match claim.stage {
-        Stage::Serving | Stage::Incoming => {}
-        Stage::Frozen | Stage::Left => {
-            return Err(TenancyError::Refused(format!(
-                "schema {:?} is not claimed, so that it cannot be {}",
-                claim.schema,
-                claim.stage.as_str()
-            )));
-        }
-    }
+/// Refuses a prefix that is not of the claim's own keys.
+pub fn admit_prefix(claim: &Claim) -> Result<(), TenancyError> {
     let own = format!("/{}", claim.schema);
     match &claim.prefix {
         Some(prefix) if *prefix != own => Err(TenancyError::Refused(format!(
@@ -44,10 +34,6 @@ pub fn admit_contents(claim: &Claim, hold: Option<Hold>) -> Result<Hold, Tenancy
         ))),
         None => Ok(hold),
     }
-}
-
-fn unclaimed(claim: &Claim) -> TenancyError {
-    TenancyError::Refused(format!("schema {:?} is not claimed", claim.schema))
 }
 
 impl Etcd {
@@ -115,8 +101,6 @@ impl Etcd {
             self.settle_rights(&turned).await?;
             return Ok(turned);
         }
-        Err(TenancyError::Unreachable(
-            "the claim changes faster than it can be read".to_owned(),
-        ))
+        Err(too_fast())
     }
 }

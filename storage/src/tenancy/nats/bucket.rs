@@ -79,8 +79,6 @@ fn usual(claim: &Claim, replicas: usize) -> Value {
 pub struct Bucket {
     /// When it was made, as the server says it.
     pub made: String,
-    /// Bytes of it.
-    pub bytes: u64,
     config: Value,
 }
 
@@ -105,7 +103,6 @@ impl Bucket {
     fn read(stream: &Value) -> Self {
         Bucket {
             made: stream["created"].as_str().unwrap_or_default().to_owned(),
-            bytes: stream["state"]["bytes"].as_u64().unwrap_or(0),
             config: stream["config"].clone(),
         }
     }
@@ -212,7 +209,6 @@ mod tests {
     fn found(config: Value) -> Bucket {
         Bucket {
             made: String::new(),
-            bytes: 0,
             config,
         }
     }

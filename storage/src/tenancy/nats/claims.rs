@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::bucket::Bucket;
 use super::connection::Kept;
 use super::jetstream::{JetStream, Message};
-use crate::tenancy::{Claim, Stage, TenancyError};
+use crate::tenancy::{Claim, Stage, TenancyError, too_fast};
 
 mod index;
 mod standing;
@@ -235,9 +235,7 @@ impl<'a> Claims<'a> {
                 self.delete(at).await?;
             }
         }
-        Err(TenancyError::Unreachable(
-            "the claim changes faster than it can be read".to_owned(),
-        ))
+        Err(too_fast())
     }
 
     /// Notes when the bucket was made, and how many copies it has, unless that is noted, if the

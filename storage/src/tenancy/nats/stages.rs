@@ -11,19 +11,9 @@ use super::claims::{Claims, Standing, otherwise};
 use super::contents::Kept;
 use super::jetstream::JetStream;
 use super::{Nats, bucket, keys};
-use crate::tenancy::{Claim, Data, Password, Stage, TenancyError, not_to_be_turned};
-
-/// Refuses to begin with what only something before leads to.
-pub fn admit_new(claim: &Claim) -> Result<(), TenancyError> {
-    match claim.stage {
-        Stage::Serving | Stage::Incoming => Ok(()),
-        Stage::Frozen | Stage::Left => Err(TenancyError::Refused(format!(
-            "schema {:?} is not claimed, so that it cannot be {}",
-            claim.schema,
-            claim.stage.as_str()
-        ))),
-    }
-}
+use crate::tenancy::{
+    Claim, Data, Password, Stage, TenancyError, not_to_be_turned, too_fast, unclaimed,
+};
 
 /// What is stored of a claim that is whole.
 fn stored<'a>(claim: &Claim, standing: &'a Standing) -> Result<&'a Claim, TenancyError> {
@@ -33,10 +23,7 @@ fn stored<'a>(claim: &Claim, standing: &'a Standing) -> Result<&'a Claim, Tenanc
             schema: Some(stored),
             user: Some(_),
         } => Ok(&stored.record.claim),
-        _ => Err(TenancyError::Refused(format!(
-            "schema {:?} is not claimed",
-            claim.schema
-        ))),
+        _ => Err(unclaimed(claim)),
     }
 }
 
@@ -49,10 +36,7 @@ impl Nats {
         password: Option<&Password>,
     ) -> Result<Claim, TenancyError> {
         let Some(claims) = Nats::claims(self).await? else {
-            return Err(TenancyError::Refused(format!(
-                "schema {:?} is not claimed",
-                claim.schema
-            )));
+            return Err(unclaimed(claim));
         };
         let standing = claims.standing(claim).await?;
         let stored = stored(claim, &standing)?;
@@ -180,10 +164,6 @@ async fn mark(claims: &Claims<'_>, standing: &Standing, to: Stage) -> Result<Cla
         return Err(too_fast());
     };
     claims.mark(stored, to).await?.ok_or_else(too_fast)
-}
-
-fn too_fast() -> TenancyError {
-    TenancyError::Unreachable("the claim changes faster than it can be read".to_owned())
 }
 
 fn no_bucket(claim: &Claim) -> TenancyError {

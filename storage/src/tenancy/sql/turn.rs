@@ -2,19 +2,7 @@
 
 use super::{Server, Sql, Standing, otherwise};
 use crate::tenancy::contents::Contents;
-use crate::tenancy::{Claim, Password, Stage, TenancyError, not_to_be_turned};
-
-/// Refuses to begin with what only something before leads to.
-pub fn admit_new(claim: &Claim) -> Result<(), TenancyError> {
-    match claim.stage {
-        Stage::Serving | Stage::Incoming => Ok(()),
-        Stage::Frozen | Stage::Left => Err(TenancyError::Refused(format!(
-            "schema {:?} is not claimed, so that it cannot be {}",
-            claim.schema,
-            claim.stage.as_str()
-        ))),
-    }
-}
+use crate::tenancy::{Claim, Password, Stage, TenancyError, not_to_be_turned, unclaimed};
 
 impl<S: Server> Sql<S> {
     /// What is stored of this claim.
@@ -22,10 +10,7 @@ impl<S: Server> Sql<S> {
         match self.standing(session, claim).await? {
             Standing::Held(stored) => Ok(stored),
             Standing::Otherwise(found) => Err(TenancyError::Refused(otherwise(&found))),
-            Standing::Absent => Err(TenancyError::Refused(format!(
-                "schema {:?} is not claimed",
-                claim.schema
-            ))),
+            Standing::Absent => Err(unclaimed(claim)),
         }
     }
 

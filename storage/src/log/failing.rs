@@ -6,9 +6,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
+use crate::log::watch::Feed;
 use crate::log::{Bounds, Changes, Log, Range, Turn, Write};
 use crate::seal::Sealing;
-use crate::watch::Feed;
 use crate::{Change, Entry, Error, Identity, Page, Revision, Store};
 
 /// What fails, until it is told otherwise. Clones share it.

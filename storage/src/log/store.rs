@@ -13,9 +13,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::log::{Bounds, Log, Range, Turn, Write};
+use crate::log::{Bounds, Log, Range, Turn, Write, watch};
 use crate::seal::Sealing;
-use crate::{Change, Entry, Error, Expect, Held, Identity, Page, Revision, Watch, watch};
+use crate::{Change, Entry, Error, Expect, Held, Identity, Page, Revision, Watch};
 
 /// An ordered, watchable, compactable log of bytes. Clones share it.
 #[derive(Clone)]

@@ -12,14 +12,14 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::log::Turn;
-use crate::watch::MAX_BEHIND;
+use crate::log::watch::MAX_BEHIND;
 use crate::{Change, Entry, Error, Expect, PAGE_BYTES, Revision, Store, Watch, WatchItem};
 
 /// Makes one test of each behaviour for one backend. `$open` is an async
 /// expression that gives a value with a field `store`.
 macro_rules! suite {
     ($open:expr) => {
-        $crate::conformance::suite!($open;
+        $crate::log::conformance::suite!($open;
             an_empty_store_is_at_revision_one
             what_was_put_is_read
             values_of_any_bytes_and_size
@@ -52,7 +52,7 @@ macro_rules! suite {
         $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $name() {
             let opened = $open.await;
-            $crate::conformance::$name(opened.store.clone()).await;
+            $crate::log::conformance::$name(opened.store.clone()).await;
         })*
     };
 }

@@ -1,4 +1,5 @@
 //! Answers on their way to a client; ends those that the client does not read.
+//! Its types have their names from the other end, by which an answer is taken.
 //!
 //! # Flow
 //! [`Taken`] hands a body to the connection in small pieces, so that what the connection
@@ -27,7 +28,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use crate::live::{Kept, Live, Share};
+use crate::live_bytes::{Kept, Live, Share};
 
 /// How long an answer may wait for its client.
 pub const STALL: Duration = Duration::from_secs(60);
@@ -346,7 +347,7 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
-    use crate::live::{Keeps, Own};
+    use crate::live_bytes::{Keeps, Own};
     use crate::response_body::ResponseBody;
     type Never = std::convert::Infallible;
     use crate::pool::Pool;

@@ -1,6 +1,6 @@
 //! What can go wrong with the log.
 
-use crate::log::{Entry, Revision};
+use super::{Entry, Revision};
 
 /// Why the log did not do what it was asked.
 ///

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use parking_lot::Mutex;
 
+use crate::log::watch::Feed;
 use crate::log::{
-    Bounds, Changes, Log, PAGE_BYTES, REPLAY_BYTES, Range, Turn, Write, fitting, range_end,
+    Bounds, Changes, Log, PAGE_BYTES, REPLAY_BYTES, Range, Turn, Write, fitting, range_end, store,
 };
 use crate::seal::Sealing;
-use crate::watch::Feed;
-use crate::{Change, Entry, Error, Identity, Page, Revision, Store, store};
+use crate::{Change, Entry, Error, Identity, Page, Revision, Store};
 
 /// A store that forgets everything with the process.
 pub fn open() -> Store {
@@ -262,5 +262,5 @@ mod tests {
         }
     }
 
-    crate::conformance::suite!(open());
+    crate::log::conformance::suite!(open());
 }

@@ -7,7 +7,7 @@
 //! ([`Live::hold`]). The cache says how many of them it holds itself ([`Live::held`]).
 //! The rest is kept by answers that clients have not taken: states that were replaced
 //! since, frames of watches, pieces of lists. When that is too much, some of these
-//! answers are let go of (`taking.rs`), for which each says what it keeps ([`Kept`]): what
+//! answers are let go of (`sending.rs`), for which each says what it keeps ([`Kept`]): what
 //! was made for it carries its mark ([`Own::mark`]), wherever it is on its way.
 
 use std::sync::atomic::{AtomicUsize, Ordering};

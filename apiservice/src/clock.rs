@@ -1,8 +1,8 @@
-//! The clock that whatever asks for the time is given.
+//! The clock that whatever asks for the time is given: which one is up to whoever runs.
 
 use std::sync::Arc;
 
-/// The time, passed in so that tests can set it.
+/// The time, passed in so that tests can set it. Cheap to clone.
 #[derive(Clone)]
 pub struct Clock(Arc<dyn Fn() -> jiff::Timestamp + Send + Sync>);
 

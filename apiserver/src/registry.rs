@@ -28,6 +28,7 @@ pub(crate) mod tests;
 
 use std::sync::Arc;
 
+use apiservice::clock::Clock;
 use bytes::Bytes;
 use http::HeaderMap;
 use storage::Held;
@@ -36,7 +37,6 @@ use tokio_util::sync::CancellationToken;
 use crate::audit::Annotations;
 use crate::authz::Authorizer;
 use crate::cache::Cache;
-use crate::clock::Clock;
 use crate::limits::Limits;
 use crate::namespaces::Namespaces;
 use crate::options::Query;

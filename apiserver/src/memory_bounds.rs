@@ -1,6 +1,6 @@
-//! What the bounds come to together. Each is tested where it is kept; a limit on the memory
-//! of the process that is lower than their sum ends it when all are reached at once, which
-//! strangers can bring about.
+//! What the bounds on memory come to together. Each is tested where it is kept; a limit on
+//! the memory of the process that is lower than their sum ends it when all are reached at
+//! once, which strangers can bring about.
 
 use clap::Parser;
 use storage::{RING_BYTES, sqlite};
@@ -9,7 +9,7 @@ use crate::args::Args;
 use crate::policy::{call, cel, resource_quota, source, values};
 use crate::subresource::join_token::talk;
 use crate::{
-    audit, authn, authz, cache, limits, live, namespaces, pipeline, reviews, server, stored,
+    audit, authn, authz, cache, limits, live_bytes, namespaces, pipeline, reviews, server, stored,
 };
 
 /// An answer that is remembered, with its reason.
@@ -55,7 +55,7 @@ fn parts(args: &Args) -> Vec<(&'static str, usize)> {
         ("stored objects that are read", limits::STORED),
         ("the same of controllers", controllers * limits::STORED / 2),
         ("lists of older states", limits::ANSWERS),
-        ("kept by answers", live::SPARE),
+        ("kept by answers", live_bytes::SPARE),
         ("replays", limits::REPLAYS * 2 * stored::MAX_STORED),
         ("changes for watches of the database", RING_BYTES),
         ("events for watchers", cache::MAX_BYTES),
