@@ -164,6 +164,7 @@ const CONTROLLER: House = House {
         ("process/health.rs", "context"),
         ("process/metrics.rs", "context"),
         ("process/metrics.rs", "datastores"),
+        ("process/metrics.rs", "facts"),
         ("process/metrics.rs", "fleet"),
         ("process/metrics.rs", "report"),
         ("process/timing.rs", "tenant"),
