@@ -131,6 +131,7 @@ const CONTROLLER: House = House {
         "process",
         "cluster",
         "tenant",
+        "args",
         "report",
         "datastores",
         "facts",
@@ -144,7 +145,6 @@ const CONTROLLER: House = House {
         "migrations",
         "sizes",
         "supervisor",
-        "args",
         "run",
     ],
     exceptions: &[
@@ -159,7 +159,6 @@ const CONTROLLER: House = House {
         ("datastores/drain.rs", "context"),
         ("datastores/observer.rs", "context"),
         ("datastores/observer.rs", "facts"),
-        ("datastores/setup.rs", "args"),
         ("fleet.rs", "context"),
         ("process/health.rs", "context"),
         ("process/metrics.rs", "context"),
