@@ -7,7 +7,6 @@
 pub mod datastore;
 pub mod objects;
 mod own_kinds;
-pub mod write_history;
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use tracing::Instrument;

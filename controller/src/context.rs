@@ -9,7 +9,6 @@ use apiservice::pki::Entropy;
 use jiff::Timestamp;
 use kube::Client;
 
-use crate::apply::write_history::Writes;
 use crate::assignments::Assignments;
 use crate::cluster::caches::{Caches, NamespacedName};
 use crate::cluster::events::Events;
@@ -25,6 +24,7 @@ use crate::process::shares::Shares;
 use crate::process::timing::Failures;
 use crate::tenant::backing::store as place;
 use crate::tenant::world::Settings;
+use crate::write_history::Writes;
 
 /// What the queue holds: one object of ours to look at.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

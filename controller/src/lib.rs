@@ -23,3 +23,4 @@ pub mod run;
 pub mod sizes;
 pub mod supervisor;
 pub mod tenant;
+pub mod write_history;
