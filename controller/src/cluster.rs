@@ -3,6 +3,7 @@
 pub mod caches;
 pub mod events;
 mod kept;
+pub mod key;
 pub mod kinds;
 mod looks;
 pub mod made;

@@ -27,7 +27,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::apply;
 use crate::apply::datastore::{self, Cleaned, Proofs};
 use crate::cluster::caches::{Caches, NamespacedName, Reach, tenant_of};
-use crate::context::{Context, Key};
+use crate::cluster::key::Key;
+use crate::context::Context;
 use crate::datastores::credentials::Gap;
 pub use crate::datastores::credentials::references;
 #[cfg(test)]
@@ -228,9 +229,9 @@ pub async fn reconcile(name: &str, ctx: &Context) -> Option<Next> {
                     &[],
                     0,
                     ctx.now(),
-                    Context::spread(&key),
+                    key.spread(),
                 ),
-                false if round.goes_on() => Next(timing::backoff(0, Context::spread(&key))),
+                false if round.goes_on() => Next(timing::backoff(0, key.spread())),
                 false => Next(timing::CLEANUP_EVERY),
             };
             let drains = drain.as_ref().and_then(drain::next);
@@ -239,10 +240,7 @@ pub async fn reconcile(name: &str, ctx: &Context) -> Option<Next> {
         Err(refusal) if refusal.code == 404 => return None,
         Err(refusal) => {
             tracing::debug!(data_store = name, "cannot write: {}", refusal.message);
-            Next(timing::backoff(
-                ctx.failures.more(&key),
-                Context::spread(&key),
-            ))
+            Next(timing::backoff(ctx.failures.more(&key), key.spread()))
         }
     })
 }

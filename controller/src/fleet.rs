@@ -32,7 +32,8 @@ use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use parking_lot::Mutex;
 
 use crate::cluster::caches::{NamespacedName, Reach, tenant_of};
-use crate::context::{Context, Key};
+use crate::cluster::key::Key;
+use crate::context::Context;
 use crate::process::places::Split;
 use crate::report::progress;
 use crate::tenant::backing::store;

@@ -28,7 +28,8 @@ use tokio::time::Instant;
 
 use crate::apply::datastore::{Left, keep_no_more, keep_until};
 use crate::cluster::caches::NamespacedName;
-use crate::context::{Context, Key};
+use crate::cluster::key::Key;
+use crate::context::Context;
 use crate::observe;
 use crate::process::observers::pause;
 use crate::process::timing;

@@ -4,7 +4,8 @@
 use tracing::Instrument;
 
 use crate::cluster::caches::NamespacedName;
-use crate::context::{Context, Key};
+use crate::cluster::key::Key;
+use crate::context::Context;
 use crate::process::spans;
 use crate::process::timing::{self, Next};
 use crate::{apply, fleet, observe, report, tenant};
@@ -46,7 +47,7 @@ pub async fn reconcile(name: &NamespacedName, ctx: &Context) -> Option<Next> {
         ctx.failures.none(&key);
         0
     };
-    let spread = Context::spread(&key);
+    let spread = key.spread();
     let next = timing::next(&plan, &outcomes, failures, ctx.now(), spread);
     Some(match written {
         Ok(()) => next,

@@ -13,7 +13,8 @@ use storage::tenancy::{Password, Stage};
 use tokio::time::{Instant, sleep};
 
 use crate::cluster::caches::NamespacedName;
-use crate::context::{Context, Key};
+use crate::cluster::key::Key;
+use crate::context::Context;
 use crate::datastores::access;
 use crate::facts::TenantFacts;
 use crate::process::observers::SIZES;

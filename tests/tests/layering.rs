@@ -149,8 +149,6 @@ const CONTROLLER: House = House {
         "run",
     ],
     exceptions: &[
-        ("cluster/looks.rs", "context"),
-        ("cluster/watches.rs", "context"),
         ("cluster/watches.rs", "datastores"),
         ("datastores.rs", "apply"),
         ("datastores.rs", "context"),

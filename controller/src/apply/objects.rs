@@ -8,8 +8,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
 use crate::cluster::caches::NamespacedName;
+use crate::cluster::key::Key;
 use crate::cluster::managers::{FIELD_MANAGER, is_creation};
-use crate::context::{Context, Key};
+use crate::context::Context;
 use crate::process::contested::{Repair, Way};
 use crate::process::{lease, timing};
 use crate::tenant;

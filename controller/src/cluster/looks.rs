@@ -11,8 +11,8 @@ use kube::{Api, Resource, api::ListParams};
 use serde::de::DeserializeOwned;
 
 use crate::cluster::caches::{Cache, Cached, NamespacedName};
+use crate::cluster::key::Key;
 use crate::cluster::watches::{LISTS_OF_OTHERS, PAGE, Watches};
-use crate::context::Key;
 use crate::process::timing;
 
 /// Pages that are read of one kind: what is beyond them is seen when it changes.

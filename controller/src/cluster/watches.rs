@@ -24,11 +24,11 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::cluster::caches::{Cache, Cached, Caches, EVERYWHERE, NamespacedName, tenant_of};
+use crate::cluster::key::Key;
 use crate::cluster::kinds::ObjectKind;
 use crate::cluster::made::tenant_near;
 use crate::cluster::routes::Gateway;
 use crate::cluster::served::{self, Optional};
-use crate::context::Key;
 use crate::process::queue::Queue;
 use crate::process::timing;
 

@@ -10,8 +10,9 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
 use crate::cluster::caches::NamespacedName;
+use crate::cluster::key::Key;
 use crate::cluster::kinds::Inventory;
-use crate::context::{Context, Key};
+use crate::context::Context;
 use crate::datastores::health;
 use crate::facts::TenantFacts;
 use crate::process::observers::{CHECKS, pause};

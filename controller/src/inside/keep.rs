@@ -19,7 +19,8 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::cluster::caches::NamespacedName;
-use crate::context::{Context, Key};
+use crate::cluster::key::Key;
+use crate::context::Context;
 use crate::facts::TenantFacts;
 use crate::inside::coming::Coming;
 use crate::inside::connection::{Tenant, failure};

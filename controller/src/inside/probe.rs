@@ -13,7 +13,8 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use crate::cluster::caches::{NamespacedName, Reach};
-use crate::context::{Context, Key};
+use crate::cluster::key::Key;
+use crate::context::Context;
 use crate::facts::TenantFacts;
 use crate::inside::coming::Coming;
 use crate::inside::connection::{Credentials, Tenant, failure};
