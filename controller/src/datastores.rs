@@ -224,13 +224,7 @@ pub async fn reconcile(name: &str, ctx: &Context) -> Option<Next> {
         Ok(()) => {
             ctx.failures.none(&key);
             let next = match pending.is_empty() {
-                true => timing::next(
-                    &crate::tenant::Plan::default(),
-                    &[],
-                    0,
-                    ctx.now(),
-                    key.spread(),
-                ),
+                true => timing::resync(key.spread()),
                 false if round.goes_on() => Next(timing::backoff(0, key.spread())),
                 false => Next(timing::CLEANUP_EVERY),
             };

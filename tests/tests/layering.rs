@@ -164,7 +164,6 @@ const CONTROLLER: House = House {
         ("process/metrics.rs", "facts"),
         ("process/metrics.rs", "fleet"),
         ("process/metrics.rs", "report"),
-        ("process/timing.rs", "tenant"),
     ],
 };
 
