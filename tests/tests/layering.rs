@@ -159,11 +159,6 @@ const CONTROLLER: House = House {
         ("datastores/observer.rs", "context"),
         ("datastores/observer.rs", "facts"),
         ("fleet.rs", "context"),
-        ("process/metrics.rs", "context"),
-        ("process/metrics.rs", "datastores"),
-        ("process/metrics.rs", "facts"),
-        ("process/metrics.rs", "fleet"),
-        ("process/metrics.rs", "report"),
     ],
 };
 
