@@ -21,6 +21,7 @@ mod read_write_watch;
 pub mod serving_certificates;
 #[cfg(test)]
 mod tests;
+mod wanted;
 mod ways;
 mod write;
 mod write_permissions;
