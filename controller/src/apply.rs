@@ -123,7 +123,7 @@ async fn carried_out(ctx: &Context, world: &World, step: &Step) -> Outcome {
             data_store,
             known,
             why,
-        } => store::defer(ctx, world, claim, data_store, *known, why).await,
+        } => store::cleanups::defer(ctx, world, claim, data_store, *known, why).await,
         Step::Wait(_) => Outcome::Unchanged,
         Step::Event(event) => {
             ctx.events

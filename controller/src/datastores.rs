@@ -25,7 +25,7 @@ use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::apply;
-use crate::apply::datastore::{self, Cleaned, Proofs};
+use crate::apply::datastore::cleanups::{self, Cleaned, Proofs};
 use crate::cluster::caches::{Caches, NamespacedName, Reach, tenant_of};
 use crate::cluster::key::Key;
 use crate::context::Context;
@@ -386,7 +386,7 @@ async fn clean_up_one(
     }
     // Its pods have another DataStore.
     let running = if lives { None } else { running(ctx, entry) };
-    let done = datastore::clean_up(ctx, store, entry, proofs, lives, running).await;
+    let done = cleanups::clean_up(ctx, store, entry, proofs, lives, running).await;
     if done == Cleaned::Whole {
         if !lives {
             ctx.facts.left(&entry.uid);

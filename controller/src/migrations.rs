@@ -26,7 +26,7 @@ use jiff::{SignedDuration, Timestamp};
 use storage::tenancy::{Claim, Stage, Tenancy};
 use tokio::time::Instant;
 
-use crate::apply::datastore::{Left, keep_no_more, keep_until};
+use crate::apply::datastore::cleanups::{Left, keep_no_more, keep_until};
 use crate::cluster::caches::NamespacedName;
 use crate::cluster::key::Key;
 use crate::context::Context;
