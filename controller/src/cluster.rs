@@ -8,6 +8,7 @@ pub mod kinds;
 mod looks;
 pub mod made;
 pub mod managers;
+pub mod name;
 pub mod routes;
 pub mod served;
 mod taken;

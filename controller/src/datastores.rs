@@ -26,8 +26,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::apply;
 use crate::apply::datastore::cleanups::{self, Cleaned, Proofs};
-use crate::cluster::caches::{Caches, NamespacedName, Reach, tenant_of};
+use crate::cluster::caches::{Caches, Reach};
 use crate::cluster::key::Key;
+use crate::cluster::name::{NamespacedName, tenant_of};
 use crate::context::Context;
 use crate::datastores::credentials::Gap;
 pub use crate::datastores::credentials::references;

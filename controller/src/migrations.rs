@@ -27,8 +27,8 @@ use storage::tenancy::{Claim, Stage, Tenancy};
 use tokio::time::Instant;
 
 use crate::apply::datastore::cleanups::{Left, keep_no_more, keep_until};
-use crate::cluster::caches::NamespacedName;
 use crate::cluster::key::Key;
+use crate::cluster::name::NamespacedName;
 use crate::context::Context;
 use crate::observe;
 use crate::process::observers::pause;

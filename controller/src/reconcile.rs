@@ -6,8 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tracing::Instrument;
 
-use crate::cluster::caches::NamespacedName;
 use crate::cluster::key::Key;
+use crate::cluster::name::NamespacedName;
 use crate::context::Context;
 use crate::process::contested::CONTESTED_EVERY;
 use crate::process::spans;

@@ -17,9 +17,10 @@ use tracing::Instrument;
 
 use crate::args::{Command, CommonArgs, LogFormat, RunArgs};
 use crate::assignments::Assignments;
-use crate::cluster::caches::{Caches, NamespacedName, Namespaces};
+use crate::cluster::caches::{Caches, Namespaces};
 use crate::cluster::events::Events;
 use crate::cluster::key::Key;
+use crate::cluster::name::NamespacedName;
 use crate::cluster::watches::Watches;
 use crate::context::Context;
 use crate::datastores::credentials::Connections;

@@ -12,8 +12,8 @@ use storage::tenancy::contents::Usage;
 use storage::tenancy::{Password, Stage};
 use tokio::time::{Instant, sleep};
 
-use crate::cluster::caches::NamespacedName;
 use crate::cluster::key::Key;
+use crate::cluster::name::NamespacedName;
 use crate::context::Context;
 use crate::datastores::access;
 use crate::facts::TenantFacts;

@@ -10,8 +10,8 @@ use apiservice::{
 };
 use storage::tenancy::{Claim, Data, Stage, Tenancy, TenancyError, nats};
 
-use crate::cluster::caches::NamespacedName;
 use crate::cluster::key::Key;
+use crate::cluster::name::NamespacedName;
 use crate::context::Context;
 use crate::datastores::health::{self, access_of, problem_of};
 use crate::process::{lease, timing};

@@ -18,7 +18,7 @@ use k8s_openapi::{
         networking::v1::Ingress,
         rbac::v1::{Role, RoleBinding},
     },
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use parking_lot::{Mutex, RwLock};
 use serde_json::Value;
@@ -26,68 +26,11 @@ use tokio::sync::watch;
 
 use crate::cluster::kinds::{Found, ObjectKind, Owned};
 use crate::cluster::managers::prune_managers;
+use crate::cluster::name::{NamespacedName, tenant_of};
 use crate::cluster::routes::{Gateway, IngressRouteTcp, TlsRoute, TlsRouteV1Alpha2};
 use crate::cluster::served::{Optional, Served};
 use crate::cluster::taken::{Most, Room, Taken};
 use crate::process::queue::Queue;
-
-/// Namespace and name, of a tenant or of an object.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct NamespacedName {
-    /// Empty for cluster-scoped objects.
-    pub namespace: String,
-    pub name: String,
-}
-
-impl NamespacedName {
-    /// From its parts.
-    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self {
-            namespace: namespace.into(),
-            name: name.into(),
-        }
-    }
-
-    /// Of an object.
-    pub fn of(meta: &ObjectMeta) -> Self {
-        Self::new(
-            meta.namespace.clone().unwrap_or_default(),
-            meta.name.clone().unwrap_or_default(),
-        )
-    }
-}
-
-impl std::fmt::Display for NamespacedName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.namespace.is_empty() {
-            f.write_str(&self.name)
-        } else {
-            write!(f, "{}/{}", self.namespace, self.name)
-        }
-    }
-}
-
-/// What says that a tenant controls an object.
-pub(super) fn tenant_reference(meta: &ObjectMeta) -> Option<&OwnerReference> {
-    meta.owner_references.iter().flatten().find(|owner| {
-        owner.controller == Some(true)
-            && owner.kind == "TenantControlPlane"
-            && owner.api_version.starts_with(apiservice::GROUP)
-    })
-}
-
-/// The tenant that controls an object, else the one whose name label it
-/// carries: an object of ours stays ours when somebody takes its labels away.
-pub fn tenant_of(meta: &ObjectMeta) -> Option<NamespacedName> {
-    if let Some(owner) = tenant_reference(meta) {
-        return Some(NamespacedName::new(
-            meta.namespace.clone()?,
-            owner.name.clone(),
-        ));
-    }
-    let name = meta.labels.as_ref()?.get(apiservice::names::LABEL_NAME)?;
-    Some(NamespacedName::new(meta.namespace.clone()?, name))
-}
 
 /// Where tenants may stand.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

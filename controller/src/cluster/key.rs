@@ -1,6 +1,6 @@
 //! What the queue holds, and what a pass over it may have to wait for.
 
-use crate::cluster::caches::NamespacedName;
+use crate::cluster::name::NamespacedName;
 
 /// What the queue holds: one object of ours to look at.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -10,8 +10,9 @@ use k8s_openapi::NamespaceResourceScope;
 use kube::{Api, Resource, api::ListParams};
 use serde::de::DeserializeOwned;
 
-use crate::cluster::caches::{Cache, Cached, NamespacedName};
+use crate::cluster::caches::{Cache, Cached};
 use crate::cluster::key::Key;
+use crate::cluster::name::NamespacedName;
 use crate::cluster::watches::{LISTS_OF_OTHERS, PAGE, Watches};
 use crate::process::timing;
 

@@ -23,10 +23,11 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::cluster::caches::{Cache, Cached, Caches, EVERYWHERE, NamespacedName, tenant_of};
+use crate::cluster::caches::{Cache, Cached, Caches, EVERYWHERE};
 use crate::cluster::key::Key;
 use crate::cluster::kinds::ObjectKind;
 use crate::cluster::made::tenant_near;
+use crate::cluster::name::{NamespacedName, tenant_of};
 use crate::cluster::routes::Gateway;
 use crate::cluster::served::{self, Optional};
 use crate::process::queue::Queue;

@@ -18,8 +18,8 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::cluster::caches::NamespacedName;
 use crate::cluster::key::Key;
+use crate::cluster::name::NamespacedName;
 use crate::context::Context;
 use crate::facts::TenantFacts;
 use crate::inside::coming::Coming;

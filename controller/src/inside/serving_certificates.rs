@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use self::judge::{Claim, Comparisons, Limits, Node, Objection, Request};
-use crate::cluster::caches::NamespacedName;
+use crate::cluster::name::NamespacedName;
 use crate::context::Context;
 use crate::inside::connection::{Read, Tenant, failure};
 use crate::inside::identity;

@@ -5,7 +5,7 @@ use apiservice::names;
 use apiservice::v1alpha1::TenantControlPlane;
 use k8s_openapi::api::core::v1::{Pod, Service};
 
-use crate::cluster::caches::NamespacedName;
+use crate::cluster::name::NamespacedName;
 use crate::context::Context;
 use crate::tenant::objects::is_paused;
 use crate::tenant::world::{PathFact, ProbeFacts, ProbeFailureKind as Kind};

@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::told::HeldUp;
 use super::{About, Failures, keep_no_more, of, told};
-use crate::cluster::caches::NamespacedName;
 use crate::cluster::key::Key;
+use crate::cluster::name::NamespacedName;
 use crate::datastores::credentials;
 use crate::datastores::health::StoreReport;
 use crate::process::places::Places;

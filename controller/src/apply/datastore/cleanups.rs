@@ -16,8 +16,8 @@ use storage::tenancy::{Claim, Stage, Tenancy, TenancyError};
 
 use crate::apply;
 use crate::apply::objects::failed;
-use crate::cluster::caches::NamespacedName;
 use crate::cluster::key::Key;
+use crate::cluster::name::NamespacedName;
 use crate::context::Context;
 use crate::process::{lease, timing};
 use crate::tenant::deletion;
