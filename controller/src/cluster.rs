@@ -1,5 +1,6 @@
 //! The management cluster, as the controller works with it.
 
+pub mod cache;
 pub mod caches;
 pub mod events;
 mod kept;

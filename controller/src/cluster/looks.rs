@@ -10,7 +10,7 @@ use k8s_openapi::NamespaceResourceScope;
 use kube::{Api, Resource, api::ListParams};
 use serde::de::DeserializeOwned;
 
-use crate::cluster::caches::{Cache, Cached};
+use crate::cluster::cache::{Cache, Cached};
 use crate::cluster::key::Key;
 use crate::cluster::name::NamespacedName;
 use crate::cluster::watches::{LISTS_OF_OTHERS, PAGE, Watches};
@@ -143,7 +143,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::cluster::caches::EVERYWHERE;
+    use crate::cluster::cache::EVERYWHERE;
     use crate::context::testing::{Asked, context, fill};
     use crate::tenant::testing::Lab;
 

@@ -18,7 +18,8 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::cluster::caches::{Cache, Cached, Caches};
+use crate::cluster::cache::{Cache, Cached};
+use crate::cluster::caches::Caches;
 use crate::cluster::kept::{MESSAGE, NAME, bare, bytes, cut, end};
 use crate::cluster::name::{NamespacedName, tenant_of};
 

@@ -23,7 +23,8 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::cluster::caches::{Cache, Cached, Caches, EVERYWHERE};
+use crate::cluster::cache::{Cache, Cached, EVERYWHERE};
+use crate::cluster::caches::Caches;
 use crate::cluster::key::Key;
 use crate::cluster::kinds::ObjectKind;
 use crate::cluster::made::tenant_near;

@@ -498,7 +498,7 @@ mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     use super::*;
-    use crate::cluster::caches::EVERYWHERE;
+    use crate::cluster::cache::EVERYWHERE;
     use crate::context::Context;
     use crate::context::testing::{context, fill, nothing};
     use crate::datastores::testing::Fake;

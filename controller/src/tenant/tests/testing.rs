@@ -18,7 +18,8 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 
-use crate::cluster::caches::{Cached, Caches};
+use crate::cluster::cache::Cached;
+use crate::cluster::caches::Caches;
 use crate::cluster::kinds::{Inventory, ObjectKind, Owned};
 use crate::cluster::name::NamespacedName;
 use crate::report;
