@@ -144,7 +144,7 @@ pub fn rolled_out(world: &World) -> bool {
 }
 
 /// All pods are of the Deployment as the manifest says, ready or not.
-pub fn only_new_pods(world: &World) -> bool {
+fn only_new_pods(world: &World) -> bool {
     rolled(world).is_some_and(|(wanted, status)| status.replicas.unwrap_or(0) == wanted)
 }
 
