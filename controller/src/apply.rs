@@ -7,7 +7,6 @@
 pub mod datastore;
 pub mod objects;
 mod own_kinds;
-pub mod write_history;
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use tracing::Instrument;
@@ -124,7 +123,7 @@ async fn carried_out(ctx: &Context, world: &World, step: &Step) -> Outcome {
             data_store,
             known,
             why,
-        } => store::defer(ctx, world, claim, data_store, *known, why).await,
+        } => store::cleanups::defer(ctx, world, claim, data_store, *known, why).await,
         Step::Wait(_) => Outcome::Unchanged,
         Step::Event(event) => {
             ctx.events

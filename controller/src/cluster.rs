@@ -1,12 +1,15 @@
 //! The management cluster, as the controller works with it.
 
+pub mod cache;
 pub mod caches;
 pub mod events;
 mod kept;
+pub mod key;
 pub mod kinds;
 mod looks;
 pub mod made;
 pub mod managers;
+pub mod name;
 pub mod routes;
 pub mod served;
 mod taken;

@@ -9,10 +9,10 @@ use apiservice::pki::Entropy;
 use jiff::Timestamp;
 use kube::Client;
 
-use crate::apply::write_history::Writes;
 use crate::assignments::Assignments;
-use crate::cluster::caches::{Caches, NamespacedName};
+use crate::cluster::caches::Caches;
 use crate::cluster::events::Events;
+use crate::cluster::key::{Group, Key};
 use crate::datastores::credentials::Connections;
 use crate::datastores::drain::Drains;
 use crate::facts::Facts;
@@ -25,35 +25,7 @@ use crate::process::shares::Shares;
 use crate::process::timing::Failures;
 use crate::tenant::backing::store as place;
 use crate::tenant::world::Settings;
-
-/// What the queue holds: one object of ours to look at.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Key {
-    /// A TenantControlPlane.
-    Tenant(NamespacedName),
-    /// A DataStore, by name.
-    DataStore(String),
-}
-
-/// What a pass may have to wait for.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Group {
-    /// The datastore of a tenant.
-    Store(String),
-    /// None: the tenant has none yet.
-    Nowhere,
-    /// Any of the datastores: passes over DataStores themselves.
-    Stores,
-}
-
-impl std::fmt::Display for Key {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Tenant(name) => write!(f, "tenantcontrolplane {name}"),
-            Self::DataStore(name) => write!(f, "datastore {name}"),
-        }
-    }
-}
+use crate::write_history::Writes;
 
 /// Everything shared.
 pub struct Context {
@@ -104,14 +76,5 @@ impl Context {
     /// The time of day.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
-    }
-
-    /// A number from 0 to 1 that is always the same for a key and differs
-    /// between keys, to keep them from coming due together.
-    pub fn spread(key: &Key) -> f64 {
-        use std::hash::{DefaultHasher, Hash, Hasher};
-        let mut hasher = DefaultHasher::new();
-        key.hash(&mut hasher);
-        f64::from(u32::try_from(hasher.finish() % 1000).unwrap_or(0)) / 1000.0
     }
 }

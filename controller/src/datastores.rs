@@ -5,13 +5,11 @@ pub mod access;
 mod conditions;
 pub mod credentials;
 pub mod drain;
-#[cfg(test)]
-mod fields;
 pub mod health;
 pub mod observer;
 pub mod setup;
 #[cfg(test)]
-pub mod testing;
+pub(crate) mod tests;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,11 +25,15 @@ use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::apply;
-use crate::apply::datastore::{self, Cleaned, Proofs};
-use crate::cluster::caches::{Caches, NamespacedName, Reach, tenant_of};
-use crate::context::{Context, Key};
+use crate::apply::datastore::cleanups::{self, Cleaned, Proofs};
+use crate::cluster::caches::{Caches, Reach};
+use crate::cluster::key::Key;
+use crate::cluster::name::{NamespacedName, tenant_of};
+use crate::context::Context;
 use crate::datastores::credentials::Gap;
 pub use crate::datastores::credentials::references;
+#[cfg(test)]
+pub(crate) use crate::datastores::tests::testing;
 use crate::process::timing::{self, Next};
 use crate::tenant::backing::{moving, settings, store as place};
 use crate::tenant::world::AccessFact;
@@ -223,14 +225,8 @@ pub async fn reconcile(name: &str, ctx: &Context) -> Option<Next> {
         Ok(()) => {
             ctx.failures.none(&key);
             let next = match pending.is_empty() {
-                true => timing::next(
-                    &crate::tenant::Plan::default(),
-                    &[],
-                    0,
-                    ctx.now(),
-                    Context::spread(&key),
-                ),
-                false if round.goes_on() => Next(timing::backoff(0, Context::spread(&key))),
+                true => timing::resync(key.spread()),
+                false if round.goes_on() => Next(timing::backoff(0, key.spread())),
                 false => Next(timing::CLEANUP_EVERY),
             };
             let drains = drain.as_ref().and_then(drain::next);
@@ -239,10 +235,7 @@ pub async fn reconcile(name: &str, ctx: &Context) -> Option<Next> {
         Err(refusal) if refusal.code == 404 => return None,
         Err(refusal) => {
             tracing::debug!(data_store = name, "cannot write: {}", refusal.message);
-            Next(timing::backoff(
-                ctx.failures.more(&key),
-                Context::spread(&key),
-            ))
+            Next(timing::backoff(ctx.failures.more(&key), key.spread()))
         }
     })
 }
@@ -394,7 +387,7 @@ async fn clean_up_one(
     }
     // Its pods have another DataStore.
     let running = if lives { None } else { running(ctx, entry) };
-    let done = datastore::clean_up(ctx, store, entry, proofs, lives, running).await;
+    let done = cleanups::clean_up(ctx, store, entry, proofs, lives, running).await;
     if done == Cleaned::Whole {
         if !lives {
             ctx.facts.left(&entry.uid);
@@ -499,89 +492,4 @@ fn finalizers(store: &DataStore, held: bool) -> Option<Vec<String>> {
         return Some(all);
     }
     None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A tenant is let go on the strength of its entry: it must not be lost, or its
-    /// user, its data and its name stay for ever.
-    #[test]
-    fn what_is_recorded_during_a_clean_up_is_kept() {
-        let entry = |uid: &str| PendingCleanup {
-            not_before: None,
-            uid: uid.to_owned(),
-            message: Some("before".to_owned()),
-            ..PendingCleanup::default()
-        };
-        let mut store = DataStore::new("default", Default::default());
-        let round = Round(BTreeMap::from([
-            ("done".to_owned(), Cleaned::Whole),
-            ("failed".to_owned(), Cleaned::Not("why".to_owned())),
-            ("gone".to_owned(), Cleaned::Not("why".to_owned())),
-            ("but claim".to_owned(), Cleaned::ButClaim),
-        ]));
-        assert!(round.left_of(&store).is_empty());
-        store.status.get_or_insert_default().pending_cleanups =
-            ["done", "failed", "meanwhile"].map(entry).into();
-        let left = round.left_of(&store);
-        let left: Vec<_> = left
-            .iter()
-            .map(|entry| (entry.uid.as_str(), entry.message.as_deref().unwrap()))
-            .collect();
-        assert_eq!(left, [("failed", "why"), ("meanwhile", "before")]);
-
-        // A user is named until it is known that there may be no claim.
-        let mut named = entry("but claim");
-        named.user = Some("u".to_owned());
-        store.status.get_or_insert_default().pending_cleanups = vec![named];
-        assert!(round.goes_on() && round.left_of(&store)[0].user.is_none());
-    }
-
-    /// A clean-up that takes long each time does not keep the others from theirs.
-    #[test]
-    fn each_clean_up_is_the_first_in_some_round() {
-        assert!(in_turn(Vec::<u8>::new(), 7).is_empty());
-        assert_eq!(in_turn(vec![1, 2, 3], 4), [2, 3, 1]);
-        let firsts = (100..103).map(|turn| in_turn(vec![1, 2, 3], turn)[0]);
-        assert_eq!(firsts.collect::<BTreeSet<_>>(), BTreeSet::from([1, 2, 3]));
-    }
-
-    /// Pods are told from those of a tenant that has the name now.
-    #[test]
-    fn pods_of_the_tenant_before_are_older_than_this_one() {
-        use k8s_openapi::api::core::v1::Pod;
-        let at = |second| Time(jiff::Timestamp::from_second(second).unwrap());
-        let pod = |second| {
-            let mut pod = Pod::default();
-            pod.metadata.creation_timestamp = Some(at(second));
-            Arc::new(pod)
-        };
-        let pods = || vec![pod(1), pod(5), pod(9)];
-        assert_eq!(before(pods(), None).len(), 3);
-        assert_eq!(before(pods(), Some(&at(5))).len(), 1);
-    }
-
-    #[test]
-    fn the_finalizer_is_there_while_the_data_store_is_used() {
-        let mut store: DataStore = serde_json::from_value(serde_json::json!({
-            "apiVersion": "steward.butlerlabs.dev/v1alpha1",
-            "kind": "DataStore",
-            "metadata": {"name": "default"},
-            "spec": {"driver": "etcd", "endpoints": ["etcd:2379"]},
-        }))
-        .unwrap();
-        assert_eq!(
-            finalizers(&store, true).unwrap(),
-            [names::FINALIZER_DATA_STORE]
-        );
-        assert!(finalizers(&store, false).is_none());
-        store.metadata.finalizers = Some(vec![names::FINALIZER_DATA_STORE.into(), "x".into()]);
-        assert!(finalizers(&store, true).is_none());
-        assert_eq!(finalizers(&store, false).unwrap(), ["x"]);
-        store.metadata.deletion_timestamp = Some(Time(jiff::Timestamp::from_second(5).unwrap()));
-        assert!(finalizers(&store, true).is_none(), "held while used");
-        assert_eq!(finalizers(&store, false).unwrap(), ["x"]);
-    }
 }

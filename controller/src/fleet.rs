@@ -31,8 +31,10 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use parking_lot::Mutex;
 
-use crate::cluster::caches::{NamespacedName, Reach, tenant_of};
-use crate::context::{Context, Key};
+use crate::cluster::caches::Reach;
+use crate::cluster::key::Key;
+use crate::cluster::name::{NamespacedName, tenant_of};
+use crate::context::Context;
 use crate::process::places::Split;
 use crate::report::progress;
 use crate::tenant::backing::store;

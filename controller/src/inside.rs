@@ -14,13 +14,14 @@ mod konnectivity;
 mod kube_proxy;
 mod kubeadm;
 mod objects;
-#[cfg(test)]
-mod paused;
 mod plan;
 pub mod probe;
 mod rbac;
 mod read_write_watch;
 pub mod serving_certificates;
+#[cfg(test)]
+mod tests;
+mod wanted;
 mod ways;
 mod write;
 mod write_permissions;

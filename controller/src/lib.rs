@@ -20,6 +20,8 @@ pub mod process;
 pub mod reconcile;
 pub mod report;
 pub mod run;
+pub mod scrape;
 pub mod sizes;
 pub mod supervisor;
 pub mod tenant;
+pub mod write_history;

@@ -28,9 +28,10 @@ use jiff::{SignedDuration, Timestamp};
 use storage::tenancy::{Claim, Stage, Tenancy};
 use tokio::time::Instant;
 
-use crate::apply::datastore::{Left, keep_no_more, keep_until};
-use crate::cluster::caches::NamespacedName;
-use crate::context::{Context, Key};
+use crate::apply::datastore::cleanups::{Left, keep_no_more, keep_until};
+use crate::cluster::key::Key;
+use crate::cluster::name::NamespacedName;
+use crate::context::Context;
 use crate::observe;
 use crate::process::observers::pause;
 use crate::process::timing;

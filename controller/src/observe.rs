@@ -6,9 +6,11 @@ use std::sync::atomic::Ordering;
 use apiservice::v1alpha1::{DataStore, TenantControlPlane};
 
 use crate::assignments::Seen;
-use crate::cluster::caches::{Caches, EVERYWHERE, NamespacedName, Reach};
+use crate::cluster::cache::EVERYWHERE;
+use crate::cluster::caches::{Caches, Reach};
 use crate::cluster::kinds::Inventory;
 use crate::cluster::made::tenant_near;
+use crate::cluster::name::NamespacedName;
 use crate::cluster::routes::Gateway;
 use crate::context::Context;
 use crate::datastores::credentials;

@@ -6,6 +6,7 @@
 
 pub mod conditions;
 pub mod diagnose;
+pub mod judgement;
 pub mod limits;
 pub mod objects;
 pub mod parts;
@@ -19,7 +20,7 @@ use apiservice::condition::{self, tenant as condition_type};
 use apiservice::v1alpha1::{
     KubernetesResourcesStatus, Phase, TenantControlPlaneStatus, VersionStatus,
 };
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::tenant::backing::moving;
 use crate::tenant::network::exposure;
@@ -61,12 +62,6 @@ pub fn status(world: &World, plan: &Plan, outcomes: &[Outcome]) -> TenantControl
     status.dns_service_ips =
         crate::tenant::network::dns::addresses(&world.tenant.spec.network_profile);
     status
-}
-
-/// The instant of this pass as conditions carry it, in whole seconds.
-pub fn now(world: &World) -> Time {
-    let second = jiff::Timestamp::from_second(world.now.as_second());
-    Time(second.unwrap_or(world.now))
 }
 
 /// Version and one-word state (features 2.9), with Ready as the probe earned
@@ -157,7 +152,7 @@ pub fn events(
         let same = before.is_some_and(|before| {
             before.status == condition.status && before.reason == condition.reason
         });
-        let Some(reason) = conditions::known_reason(&condition.reason).filter(|_| !same) else {
+        let Some(reason) = judgement::known_reason(&condition.reason).filter(|_| !same) else {
             continue;
         };
         // The summary repeats the reason of what it sums up.

@@ -15,13 +15,14 @@ use tokio::{net::TcpListener, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::apply::write_history::Writes;
 use crate::args::{Command, CommonArgs, LogFormat, RunArgs};
 use crate::assignments::Assignments;
-use crate::cluster::caches::{Caches, NamespacedName, Namespaces};
+use crate::cluster::caches::{Caches, Namespaces};
 use crate::cluster::events::Events;
+use crate::cluster::key::Key;
+use crate::cluster::name::NamespacedName;
 use crate::cluster::watches::Watches;
-use crate::context::{Context, Key};
+use crate::context::Context;
 use crate::datastores::credentials::Connections;
 use crate::datastores::drain::Drains;
 use crate::datastores::setup;
@@ -36,6 +37,7 @@ use crate::process::{health, spans, timing};
 use crate::supervisor::Supervisor;
 use crate::tenant::pki::terms::BadTerms;
 use crate::tenant::world::Settings;
+use crate::write_history::Writes;
 use crate::{datastores, fleet, reconcile, report, tenant};
 
 /// How long work under way may take after a signal to stop.

@@ -12,8 +12,9 @@ use storage::tenancy::contents::Usage;
 use storage::tenancy::{Password, Stage};
 use tokio::time::{Instant, sleep};
 
-use crate::cluster::caches::NamespacedName;
-use crate::context::{Context, Key};
+use crate::cluster::key::Key;
+use crate::cluster::name::NamespacedName;
+use crate::context::Context;
 use crate::datastores::access;
 use crate::facts::TenantFacts;
 use crate::process::observers::SIZES;

@@ -15,7 +15,7 @@ use futures::FutureExt;
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
-use crate::cluster::caches::NamespacedName;
+use crate::cluster::name::NamespacedName;
 use crate::cluster::watches::Watches;
 use crate::context::Context;
 use crate::datastores::{access, observer, references};

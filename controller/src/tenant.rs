@@ -18,26 +18,12 @@ pub mod workload;
 pub mod world;
 
 #[cfg(test)]
-mod exposures;
-#[cfg(test)]
-mod memory;
-#[cfg(test)]
-mod moves;
-#[cfg(test)]
-pub(crate) mod removals;
-#[cfg(test)]
-mod repairs;
-#[cfg(test)]
-mod rollouts;
-#[cfg(test)]
-mod scenarios;
-#[cfg(test)]
-pub(crate) mod testing;
-#[cfg(test)]
-mod tunnel;
+pub(crate) mod tests;
 
 use pki::expiry::Expiry;
 pub use plan::{Outcome, Plan, Step};
+#[cfg(test)]
+pub(crate) use tests::{removals, testing};
 pub use world::World;
 
 use apiservice::names;

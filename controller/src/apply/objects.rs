@@ -7,9 +7,10 @@ use http::{Method, Request};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
-use crate::cluster::caches::NamespacedName;
+use crate::cluster::key::Key;
 use crate::cluster::managers::{FIELD_MANAGER, is_creation};
-use crate::context::{Context, Key};
+use crate::cluster::name::NamespacedName;
+use crate::context::Context;
 use crate::process::contested::{Repair, Way};
 use crate::process::{lease, timing};
 use crate::tenant;

@@ -12,8 +12,8 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::apply::objects::{Refusal, call, failed};
-use crate::cluster::caches::NamespacedName;
 use crate::cluster::managers::FIELD_MANAGER;
+use crate::cluster::name::NamespacedName;
 use crate::context::Context;
 use crate::report;
 use crate::tenant::backing::store as place;

@@ -12,8 +12,10 @@ use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, OwnerReference};
 use serde::Serialize;
 
-use crate::cluster::caches::{Cached, Caches, NamespacedName, tenant_of, tenant_reference};
+use crate::cluster::cache::Cached;
+use crate::cluster::caches::Caches;
 use crate::cluster::kinds::{ObjectKind, Owned};
+use crate::cluster::name::{NamespacedName, tenant_of, tenant_reference};
 use crate::cluster::routes::{
     Gateway, GatewaySpec, IngressRouteTcp, TlsRoute, TlsRouteStatus, TlsRouteV1Alpha2,
 };
@@ -354,7 +356,7 @@ mod tests {
     use k8s_openapi::api::rbac::v1::{PolicyRule, Subject};
 
     use super::*;
-    use crate::cluster::caches::Cache;
+    use crate::cluster::cache::Cache;
 
     const MIB: usize = 1024 * 1024;
 

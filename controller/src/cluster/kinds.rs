@@ -21,7 +21,9 @@ use kube::runtime::watcher::Config;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::cluster::caches::{AnyCache, Cached, Caches, NamespacedName};
+use crate::cluster::cache::{AnyCache, Cached};
+use crate::cluster::caches::Caches;
+use crate::cluster::name::NamespacedName;
 use crate::cluster::routes::{IngressRouteTcp, TlsRoute, TlsRouteV1Alpha2};
 use crate::cluster::watches::{Watches, tell_tenant};
 

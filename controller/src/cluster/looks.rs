@@ -10,9 +10,10 @@ use k8s_openapi::NamespaceResourceScope;
 use kube::{Api, Resource, api::ListParams};
 use serde::de::DeserializeOwned;
 
-use crate::cluster::caches::{Cache, Cached, NamespacedName};
+use crate::cluster::cache::{Cache, Cached};
+use crate::cluster::key::Key;
+use crate::cluster::name::NamespacedName;
 use crate::cluster::watches::{LISTS_OF_OTHERS, PAGE, Watches};
-use crate::context::Key;
 use crate::process::timing;
 
 /// Pages that are read of one kind: what is beyond them is seen when it changes.
@@ -142,7 +143,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::cluster::caches::EVERYWHERE;
+    use crate::cluster::cache::EVERYWHERE;
     use crate::context::testing::{Asked, context, fill};
     use crate::tenant::testing::Lab;
 

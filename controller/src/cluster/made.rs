@@ -18,8 +18,10 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
-use crate::cluster::caches::{Cache, Cached, Caches, NamespacedName, tenant_of};
+use crate::cluster::cache::{Cache, Cached};
+use crate::cluster::caches::Caches;
 use crate::cluster::kept::{MESSAGE, NAME, bare, bytes, cut, end};
+use crate::cluster::name::{NamespacedName, tenant_of};
 
 /// Pods and ReplicaSets that are held of one namespace: anybody there can make them with
 /// a tenant's label.

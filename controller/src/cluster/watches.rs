@@ -23,12 +23,14 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use crate::cluster::caches::{Cache, Cached, Caches, EVERYWHERE, NamespacedName, tenant_of};
+use crate::cluster::cache::{Cache, Cached, EVERYWHERE};
+use crate::cluster::caches::Caches;
+use crate::cluster::key::Key;
 use crate::cluster::kinds::ObjectKind;
 use crate::cluster::made::tenant_near;
+use crate::cluster::name::{NamespacedName, tenant_of};
 use crate::cluster::routes::Gateway;
 use crate::cluster::served::{self, Optional};
-use crate::context::Key;
 use crate::process::queue::Queue;
 use crate::process::timing;
 

@@ -15,7 +15,8 @@ use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::net::TcpListener;
 
-use crate::cluster::caches::{Caches, EVERYWHERE, Namespaces};
+use crate::cluster::cache::EVERYWHERE;
+use crate::cluster::caches::{Caches, Namespaces};
 use crate::cluster::events::Events;
 use crate::context::Context;
 use crate::process::clock::{self, Uptime};

@@ -9,9 +9,10 @@ use storage::tenancy::{Access, Claim, Data, Password, Stage, Tenancy};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
-use crate::cluster::caches::NamespacedName;
+use crate::cluster::key::Key;
 use crate::cluster::kinds::Inventory;
-use crate::context::{Context, Key};
+use crate::cluster::name::NamespacedName;
+use crate::context::Context;
 use crate::datastores::health;
 use crate::facts::TenantFacts;
 use crate::process::observers::{CHECKS, pause};

@@ -690,7 +690,7 @@ mod tests {
 
     #[test]
     fn how_far_the_emptying_is() {
-        use crate::cluster::caches::NamespacedName;
+        use crate::cluster::name::NamespacedName;
         let mut store = store();
         let leaver = |name: &str, state| Leaver {
             name: NamespacedName::new("n", name),

@@ -15,7 +15,8 @@ use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use storage::tenancy::{Connection, Tenancy, TenancyError};
 
-use crate::cluster::caches::{Caches, NamespacedName};
+use crate::cluster::caches::Caches;
+use crate::cluster::name::NamespacedName;
 use crate::process::timing;
 use crate::tenant::pki::terms::{Span, Terms};
 use crate::tenant::world::{CredentialsFact, StoreCredentials};

@@ -15,8 +15,9 @@ use storage::tenancy::{Tenancy, TenancyError};
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use crate::cluster::caches::NamespacedName;
-use crate::context::{Context, Key};
+use crate::cluster::key::Key;
+use crate::cluster::name::NamespacedName;
+use crate::context::Context;
 use crate::datastores;
 use crate::datastores::health::{CompactedBy, StoreReport};
 use crate::datastores::{credentials, health};

@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use crate::cluster::caches::NamespacedName;
+use crate::cluster::name::NamespacedName;
 use crate::context::Context;
 use crate::process::timing;
 

@@ -4,8 +4,8 @@ use apiservice::version::{Minor, fitting};
 use serde_json::{Value, json};
 
 use crate::inside::objects::{SYSTEM, config_map, metadata};
-use crate::inside::plan::{Cluster, Kept};
 use crate::inside::rbac::{cluster_role, cluster_role_binding, rule, service_account};
+use crate::inside::wanted::{Cluster, Kept};
 use crate::tenant::network::dns;
 
 const NAME: &str = "coredns";

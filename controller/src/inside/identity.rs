@@ -5,7 +5,7 @@ use apiservice::pki::{self, Entropy, Leaf, Pair, Subject, Usage, Validity};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 
-use crate::cluster::caches::NamespacedName;
+use crate::cluster::name::NamespacedName;
 use crate::context::Context;
 use crate::inside::connection::{Credentials, failure};
 use crate::tenant::world::{ProbeFailure, ProbeFailureKind as Kind};

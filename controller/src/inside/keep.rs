@@ -18,15 +18,17 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use crate::cluster::caches::NamespacedName;
-use crate::context::{Context, Key};
+use crate::cluster::key::Key;
+use crate::cluster::name::NamespacedName;
+use crate::context::Context;
 use crate::facts::TenantFacts;
 use crate::inside::coming::Coming;
 use crate::inside::connection::{Tenant, failure};
 use crate::inside::identity::{Writer, pair_of};
 use crate::inside::objects::title;
-use crate::inside::plan::{self, Basis, Cluster, How, Step};
-use crate::inside::ways::{Way, Ways};
+use crate::inside::plan::{self, Basis, Step};
+use crate::inside::wanted::{self, Cluster, How, Inside, Kept};
+use crate::inside::ways::{Way, Ways, is_left_alone};
 use crate::inside::write;
 use crate::process::contested::{CONTESTED_EVERY, Contest, Repair, Repaired};
 use crate::process::lanes::Lanes;
@@ -36,7 +38,6 @@ use crate::process::{lease, timing};
 use crate::report::progress;
 use crate::tenant::backing::limits::Standing;
 use crate::tenant::backing::store as place;
-use crate::tenant::objects::is_paused;
 use crate::tenant::ran;
 use crate::tenant::workload::pods;
 use crate::tenant::world::{
@@ -251,7 +252,7 @@ impl Keeper {
             // It refuses: nothing is written until somebody has mended that.
             Err(failure) if matches!(failure.kind, Kind::Forbidden | Kind::Unauthenticated) => {
                 let about = "The tenant's API lets nobody of Steward's in";
-                let problems = vec![plan::problem(about, &failure.message)];
+                let problems = vec![wanted::problem(about, &failure.message)];
                 learn(
                     round,
                     Done {
@@ -352,7 +353,7 @@ impl Keeper {
             if let Step::Blocked { object, field } = &step {
                 let about = format!("{} is not one of ours", title(object));
                 let said = format!("its {field} differs: delete it, and it is made anew");
-                done.problems.push(plan::problem(about, &said));
+                done.problems.push(wanted::problem(about, &said));
                 continue;
             }
             match self.may(&step, round) {
@@ -372,7 +373,7 @@ impl Keeper {
                     let said = format!(
                         "somebody else keeps changing it back, so the next attempt is at {until:.0}"
                     );
-                    done.problems.push(plan::problem(about, &said));
+                    done.problems.push(wanted::problem(about, &said));
                     continue;
                 }
             }
@@ -392,7 +393,7 @@ impl Keeper {
                 Err(failure) if failure.kind == Kind::Write => {
                     hanging += usize::from(began.elapsed() >= timing::STEP_DEADLINE);
                     let about = format!("Cannot {step}");
-                    done.problems.push(plan::problem(about, &failure.message));
+                    done.problems.push(wanted::problem(about, &failure.message));
                 }
                 Err(failure) => return Err(failure),
             }
@@ -436,11 +437,11 @@ impl Keeper {
     }
 
     /// Gives the place back once the pods that were replaced run, or have not for long.
-    fn leave_place(&mut self, inside: &plan::Inside) {
+    fn leave_place(&mut self, inside: &Inside) {
         let Some(rolling) = &self.rolling else {
             return;
         };
-        let of = |kept: &plan::Kept| rolling.of.contains(&title(&kept.value));
+        let of = |kept: &Kept| rolling.of.contains(&title(&kept.value));
         let all = inside.found.iter().filter(|(kept, _)| of(kept));
         let all = all.filter_map(|(_, live)| live.as_ref());
         let settled = all.filter_map(plan::is_settled).all(|settled| settled);
@@ -519,14 +520,13 @@ fn learn(round: &Round<'_>, done: Done) -> Found {
             });
         }
         // Whatever else is missing.
-        let settled = |kept: &plan::Kept| {
+        let settled = |kept: &Kept| {
             let unsettled = done.unsettled.as_ref();
             unsettled.is_some_and(|titles| !titles.contains(&title(&kept.value)))
         };
         // As long as one of them says something else, it may refuse nothing.
-        let differs = |kept: &plan::Kept| {
-            kept.how != How::Absent && done.differing.contains(&title(&kept.value))
-        };
+        let differs =
+            |kept: &Kept| kept.how != How::Absent && done.differing.contains(&title(&kept.value));
         if let Some((cluster, refusals)) = cluster.map(|cluster| (cluster, cluster.refusals())) {
             if refusals.iter().all(settled) {
                 facts.blocked = Some(cluster.blocked().all());
@@ -638,13 +638,6 @@ fn own_pods(ctx: &Context, name: &NamespacedName) -> Vec<Arc<Pod>> {
     progress::made_by(&live, &sets, ctx.caches.pods.of(name))
 }
 
-/// Nothing is written into a tenant that is paused, asleep or on its way out.
-pub fn is_left_alone(tenant: &TenantControlPlane) -> bool {
-    is_paused(&tenant.metadata)
-        || tenant.spec.control_plane.deployment.replicas == 0
-        || tenant.metadata.deletion_timestamp.is_some()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -692,7 +685,7 @@ mod tests {
         };
         let told = |unsettled: Option<&str>| {
             let done = Done {
-                problems: vec![plan::problem("Cannot create X", "no")],
+                problems: vec![wanted::problem("Cannot create X", "no")],
                 unsettled: unsettled.map(|title| BTreeSet::from([title.to_owned()])),
                 ..Done::default()
             };

@@ -7,8 +7,8 @@ use apiservice::v1alpha1::{Konnectivity, KonnectivityAgent, KonnectivityAgentMod
 use serde_json::{Value, json};
 
 use crate::inside::objects::{SYSTEM, metadata};
-use crate::inside::plan::{Cluster, Kept};
 use crate::inside::rbac::{cluster_role_binding, role, role_binding, rule, service_account, user};
+use crate::inside::wanted::{Cluster, Kept};
 use crate::tenant::workload::konnectivity;
 
 /// The Role of agents, beside that of the servers.

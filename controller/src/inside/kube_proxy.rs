@@ -5,8 +5,8 @@ use apiservice::version::KubernetesVersion;
 use serde_json::{Value, json};
 
 use crate::inside::objects::{SYSTEM, config_map, metadata, yaml};
-use crate::inside::plan::{Cluster, Kept, checksum};
 use crate::inside::rbac::{cluster_role_binding, group, role, role_binding, rule, service_account};
+use crate::inside::wanted::{Cluster, Kept, checksum};
 
 const NAME: &str = "kube-proxy";
 

@@ -7,10 +7,10 @@ use apiservice::names;
 use serde_json::{Value, json};
 
 use crate::inside::objects::{SYSTEM, config_map, yaml};
-use crate::inside::plan::{Cluster, Kept, problem};
 use crate::inside::rbac::{
     cluster_role, cluster_role_binding, group, role, role_binding, rule, user,
 };
+use crate::inside::wanted::{Cluster, Kept, problem};
 use crate::tenant::kubeadm;
 use crate::tenant::world::InsideProblem;
 

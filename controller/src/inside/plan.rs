@@ -2,20 +2,13 @@
 //! the plan for its outside.
 
 use std::fmt;
-use std::sync::Arc;
 
-use apiservice::endpoint::Endpoint;
 use apiservice::names;
-use apiservice::v1alpha1::{AddonImage, Konnectivity, TenantControlPlane};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use crate::inside::objects::{added_to_spec, is_ours, is_wholly_ours, title};
-use crate::inside::write_permissions::Blocked;
-use crate::inside::{
-    coredns, konnectivity, kube_proxy, kubeadm, rbac, serving_certificates, write_permissions,
-};
-use crate::report::diagnose::quote;
+use crate::inside::wanted::{Cluster, How, Inside, Kept, checksum};
+use crate::inside::{coredns, konnectivity, kube_proxy, kubeadm, rbac, serving_certificates};
 use crate::tenant::drift;
 use crate::tenant::world::InsideProblem;
 
@@ -29,60 +22,6 @@ pub struct Basis {
     pub anew: bool,
     /// What nodes are told, once it is known.
     pub cluster: Option<Cluster>,
-}
-
-/// A tenant as its nodes see it.
-#[derive(Clone, Debug)]
-pub struct Cluster {
-    /// The tenant as our API served it.
-    pub tenant: Arc<TenantControlPlane>,
-    /// Its API server.
-    pub endpoint: Endpoint,
-    /// The servers of its tunnel, if it is to have one.
-    pub agents: Option<Endpoint>,
-    /// PEM of the authority of its serving certificates.
-    pub authority: String,
-    /// The registry of images that are not named, without a slash at its end.
-    pub registry: String,
-    /// The version of Kubernetes that serves: add-ons and what nodes are told follow the
-    /// control plane, and never go before it.
-    pub version: String,
-    /// The tenant has as much in its DataStore as it may.
-    pub over_limit: bool,
-}
-
-impl Cluster {
-    /// Cluster DNS, if it is wanted.
-    pub fn core_dns(&self) -> Option<&AddonImage> {
-        self.tenant.spec.addons.as_ref()?.core_dns.as_ref()
-    }
-
-    /// Service addresses on the nodes, if they are wanted.
-    pub fn kube_proxy(&self) -> Option<&AddonImage> {
-        self.tenant.spec.addons.as_ref()?.kube_proxy.as_ref()
-    }
-
-    /// The writes that are refused to the tenant's users.
-    pub fn blocked(&self) -> Blocked {
-        Blocked {
-            asked: self.tenant.spec.write_permissions.unwrap_or_default(),
-            over_limit: self.over_limit,
-        }
-    }
-
-    /// What refuses them.
-    pub fn refusals(&self) -> Vec<Kept> {
-        let objects = write_permissions::objects(&self.blocked()).map(Kept::whole);
-        match self.blocked().all().any() {
-            true => objects.into(),
-            false => objects.map(Kept::absent).into(),
-        }
-    }
-
-    /// The tunnel to the nodes, if it is wanted.
-    pub fn konnectivity(&self) -> Option<&Konnectivity> {
-        self.tenant.spec.konnectivity()
-    }
 }
 
 impl Basis {
@@ -101,72 +40,6 @@ impl Basis {
             ))
         };
         self.first == other.first && of(self) == of(other)
-    }
-}
-
-/// What somebody said about something that cannot be done, cut to a quotation.
-pub fn problem(about: impl Into<String>, said: &str) -> InsideProblem {
-    InsideProblem {
-        about: about.into(),
-        said: quote(said),
-    }
-}
-
-/// What was found in a tenant.
-#[derive(Clone, Debug)]
-pub struct Inside {
-    /// What is kept there, each with the object of its name. `None`: there is none.
-    pub found: Vec<(Kept, Option<Value>)>,
-}
-
-/// An object that is kept in a tenant.
-#[derive(Clone, Debug)]
-pub struct Kept {
-    /// The object, whole.
-    pub value: Value,
-    /// How much of it is kept.
-    pub how: How,
-}
-
-/// How much of an object is kept as we want it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum How {
-    /// All that we say of it.
-    Whole,
-    /// Made where it is missing, and the tenant's from then on.
-    Seed,
-    /// But for a field (a JSON pointer) that is the tenant's once it is made.
-    AtFirst(&'static str),
-    /// But for a text (a JSON pointer) that is the tenant's once somebody has changed
-    /// it: an annotation has the checksum of what we wrote.
-    UntilEdited(&'static str),
-    /// Removed, if it is one of ours.
-    Absent,
-}
-
-impl Kept {
-    /// All that we say of it.
-    pub fn whole(value: Value) -> Self {
-        let how = How::Whole;
-        Kept { value, how }
-    }
-
-    /// See [`How::AtFirst`].
-    pub fn at_first(value: Value, field: &'static str) -> Self {
-        let how = How::AtFirst(field);
-        Kept { value, how }
-    }
-
-    /// See [`How::UntilEdited`].
-    pub fn until_edited(value: Value, field: &'static str) -> Self {
-        let how = How::UntilEdited(field);
-        Kept { value, how }
-    }
-
-    /// See [`How::Absent`].
-    pub fn absent(self) -> Self {
-        let how = How::Absent;
-        Kept { how, ..self }
     }
 }
 
@@ -415,11 +288,6 @@ fn with_theirs(mut object: Value, live: &Value, field: &str) -> Value {
     object
 }
 
-/// Of a text that goes into an object.
-pub fn checksum(text: &str) -> String {
-    hex::encode(Sha256::digest(text))
-}
-
 /// The first field that differs and that the API refuses to change.
 fn differs_for_good(object: &Value, live: &Value) -> Option<&'static str> {
     let fields: &[&str] = match object["kind"].as_str() {
@@ -456,7 +324,12 @@ mod tests {
     use crate::inside::held::held;
     use crate::inside::objects::path_of;
     use crate::tenant::testing::golden;
-    use apiservice::v1alpha1::{JsonPatch, TenantControlPlaneSpec, WritePermissions};
+    use apiservice::endpoint::Endpoint;
+    use apiservice::v1alpha1::{
+        AddonImage, JsonPatch, Konnectivity, TenantControlPlane, TenantControlPlaneSpec,
+        WritePermissions,
+    };
+    use std::sync::Arc;
 
     /// Before the first Ready.
     fn first() -> Basis {

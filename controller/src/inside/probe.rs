@@ -12,8 +12,10 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::Instrument;
 
-use crate::cluster::caches::{NamespacedName, Reach};
-use crate::context::{Context, Key};
+use crate::cluster::caches::Reach;
+use crate::cluster::key::Key;
+use crate::cluster::name::NamespacedName;
+use crate::context::Context;
 use crate::facts::TenantFacts;
 use crate::inside::coming::Coming;
 use crate::inside::connection::{Credentials, Tenant, failure};

@@ -19,14 +19,13 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use self::judge::{Claim, Comparisons, Limits, Node, Objection, Request};
-use crate::cluster::caches::NamespacedName;
+use crate::cluster::name::NamespacedName;
 use crate::context::Context;
 use crate::inside::connection::{Read, Tenant, failure};
 use crate::inside::identity;
-use crate::inside::keep::is_left_alone;
 use crate::inside::rbac::{cluster_role, cluster_role_binding, group, rule};
 use crate::inside::read_write_watch::expect;
-use crate::inside::ways::{Way, Ways};
+use crate::inside::ways::{Way, Ways, is_left_alone};
 use crate::process::lanes::Lanes;
 use crate::process::timing;
 use crate::report::diagnose::quote;

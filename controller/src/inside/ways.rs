@@ -5,8 +5,9 @@ use apiservice::names;
 use apiservice::v1alpha1::TenantControlPlane;
 use k8s_openapi::api::core::v1::{Pod, Service};
 
-use crate::cluster::caches::NamespacedName;
+use crate::cluster::name::NamespacedName;
 use crate::context::Context;
+use crate::tenant::objects::is_paused;
 use crate::tenant::world::{PathFact, ProbeFacts, ProbeFailureKind as Kind};
 
 /// One way to a tenant.
@@ -95,6 +96,13 @@ fn through(service: &Service, name: &NamespacedName) -> Option<Way> {
         address: Endpoint::new(ip, port.port).to_string(),
         host: Some(names::service_host(&name.name, &name.namespace)),
     })
+}
+
+/// Nothing is written into a tenant that is paused, asleep or on its way out.
+pub fn is_left_alone(tenant: &TenantControlPlane) -> bool {
+    is_paused(&tenant.metadata)
+        || tenant.spec.control_plane.deployment.replicas == 0
+        || tenant.metadata.deletion_timestamp.is_some()
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use crate::inside::connection::{Answer, Tenant, failure};
 use crate::inside::held::held;
 use crate::inside::objects;
-use crate::inside::plan::{Inside, Kept, Step, problem};
+use crate::inside::plan::Step;
+use crate::inside::wanted::{Inside, Kept, problem};
 use crate::process::timing;
 use crate::tenant::world::{InsideProblem, ProbeFailure, ProbeFailureKind as Kind};
 

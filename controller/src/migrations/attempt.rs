@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::told::HeldUp;
 use super::{About, Failures, keep_no_more, of, told};
-use crate::cluster::caches::NamespacedName;
-use crate::context::Key;
+use crate::cluster::key::Key;
+use crate::cluster::name::NamespacedName;
 use crate::datastores::credentials;
 use crate::datastores::health::StoreReport;
 use crate::process::places::Places;
@@ -498,7 +498,7 @@ mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     use super::*;
-    use crate::cluster::caches::EVERYWHERE;
+    use crate::cluster::cache::EVERYWHERE;
     use crate::context::Context;
     use crate::context::testing::{Answers, context, fill, nothing};
     use crate::datastores::testing::Fake;

@@ -16,15 +16,21 @@ use tokio::net::TcpListener;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::context::Context;
-
 /// Connections at a time. Kubelets and scrapers are few.
 const CONNECTIONS: usize = 64;
+
+/// What is asked at the port.
+pub trait Probed: Send + Sync + 'static {
+    /// What was not read yet: whoever lacks anything is not ready.
+    fn unsynced(&self) -> Vec<&'static str>;
+    /// All metrics as they are now, as text.
+    fn text(&self) -> String;
+}
 
 /// Serves until `stop`. The kubelet ends the controller if it gets no answer, and anybody on
 /// the network of pods may connect: so nobody is waited for. Where connections are too many,
 /// the oldest of whoever has most is closed.
-pub async fn serve(listener: TcpListener, ctx: Arc<Context>, stop: CancellationToken) {
+pub async fn serve(listener: TcpListener, probed: Arc<impl Probed>, stop: CancellationToken) {
     let mut connections = JoinSet::new();
     let mut open = Open::default();
     loop {
@@ -39,7 +45,7 @@ pub async fn serve(listener: TcpListener, ctx: Arc<Context>, stop: CancellationT
             continue;
         };
         open.make_room();
-        let ctx = ctx.clone();
+        let probed = probed.clone();
         let stop = stop.clone();
         #[allow(
             clippy::disallowed_methods,
@@ -47,9 +53,9 @@ pub async fn serve(listener: TcpListener, ctx: Arc<Context>, stop: CancellationT
         )]
         let connection = connections.spawn(async move {
             let service = hyper::service::service_fn(move |request| {
-                let ctx = ctx.clone();
+                let probed = probed.clone();
                 let stopping = stop.is_cancelled();
-                async move { Ok::<_, Infallible>(answer(&request, &ctx, stopping)) }
+                async move { Ok::<_, Infallible>(answer(&request, &*probed, stopping)) }
             });
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(hyper_util::rt::TokioTimer::new())
@@ -83,11 +89,15 @@ impl Open {
     }
 }
 
-fn answer(request: &Request<Incoming>, ctx: &Context, stopping: bool) -> Response<Full<Bytes>> {
+fn answer(
+    request: &Request<Incoming>,
+    probed: &impl Probed,
+    stopping: bool,
+) -> Response<Full<Bytes>> {
     match request.uri().path() {
         "/livez" | "/healthz" => text(StatusCode::OK, "ok".into()),
         "/readyz" => {
-            let missing = ctx.caches.unsynced();
+            let missing = probed.unsynced();
             if stopping {
                 text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n".into())
             } else if missing.is_empty() {
@@ -100,10 +110,7 @@ fn answer(request: &Request<Incoming>, ctx: &Context, stopping: bool) -> Respons
                 )
             }
         }
-        "/metrics" => {
-            ctx.metrics.refresh(ctx);
-            text(StatusCode::OK, ctx.metrics.encode())
-        }
+        "/metrics" => text(StatusCode::OK, probed.text()),
         _ => text(StatusCode::NOT_FOUND, "404 page not found\n".into()),
     }
 }
@@ -126,7 +133,19 @@ mod tests {
     use tokio::net::TcpStream;
 
     use super::*;
-    use crate::context::testing::{context, nothing};
+
+    /// Has read everything.
+    struct Ready;
+
+    impl Probed for Ready {
+        fn unsynced(&self) -> Vec<&'static str> {
+            Vec::new()
+        }
+
+        fn text(&self) -> String {
+            String::new()
+        }
+    }
 
     const ASK: &[u8] = b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n";
 
@@ -141,11 +160,10 @@ mod tests {
     /// of the kubelet.
     #[tokio::test]
     async fn a_probe_is_answered_whoever_keeps_connections_open() {
-        let (ctx, _) = context(nothing, true).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
-        let serving = tokio::spawn(serve(listener, ctx, stop.clone()));
+        let serving = tokio::spawn(serve(listener, Arc::new(Ready), stop.clone()));
         let mut kept = Vec::new();
         for _ in 0..CONNECTIONS + 10 {
             let mut connection = TcpStream::connect(address).await.unwrap();

@@ -1,8 +1,7 @@
 //! What the controller counts, in the Prometheus text format.
 
-use std::{collections::HashSet, sync::Arc};
+use std::collections::HashSet;
 
-use apiservice::v1alpha1::{DataStore, TenantControlPlane};
 use parking_lot::Mutex;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -14,12 +13,6 @@ use prometheus_client::{
     },
     registry::Registry,
 };
-
-use storage::tenancy::contents::Usage;
-
-use crate::datastores::credentials;
-use crate::facts::Facts;
-use crate::report;
 
 /// Handles of all metrics; cheap to update.
 #[derive(Debug)]
@@ -75,30 +68,30 @@ impl<L: Clone + std::hash::Hash + Eq> Series<L> {
 
 /// A DataStore.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct StoreLabels {
-    data_store: String,
+pub struct StoreLabels {
+    pub data_store: String,
 }
 
 /// A certificate that a DataStore refers to.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct StoreCertificateLabels {
-    data_store: String,
-    certificate: &'static str,
+pub struct StoreCertificateLabels {
+    pub data_store: String,
+    pub certificate: &'static str,
 }
 
 /// A tenant.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct TenantLabels {
-    namespace: String,
-    tenant: String,
+pub struct TenantLabels {
+    pub namespace: String,
+    pub tenant: String,
 }
 
 /// A certificate of a tenant.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct CertificateLabels {
-    namespace: String,
-    tenant: String,
-    certificate: &'static str,
+pub struct CertificateLabels {
+    pub namespace: String,
+    pub tenant: String,
+    pub certificate: &'static str,
 }
 
 /// One label: what kind of thing was counted.
@@ -262,107 +255,64 @@ impl Metrics {
         self.passes.get_or_create(&kind(of)).observe(seconds);
     }
 
-    /// What is read at the moment of a scrape.
-    pub fn refresh(&self, ctx: &crate::context::Context) {
-        use apiservice::condition;
-        let waiting = ctx.queue.depth() + ctx.shares.parked();
-        self.queue.set(i64::try_from(waiting).unwrap_or(i64::MAX));
-        self.leading.set(i64::from(ctx.leadership.leads()));
-        let (mut ready, mut other) = (0, 0);
-        let tenants = ctx.caches.tenants.all();
-        self.certificates(&tenants);
-        self.sizes(&tenants, &ctx.facts);
-        for tenant in tenants {
-            let conditions = tenant.status.as_ref().map(|status| &status.conditions);
-            match conditions {
-                Some(all) if condition::is_true(all, condition::tenant::READY) => ready += 1,
-                _ => other += 1,
-            }
-        }
+    /// How many objects wait for a worker.
+    pub fn queue(&self, depth: usize) {
+        self.queue.set(i64::try_from(depth).unwrap_or(i64::MAX));
+    }
+
+    /// Whether this replica leads.
+    pub fn leading(&self, leads: bool) {
+        self.leading.set(i64::from(leads));
+    }
+
+    /// How many tenants are ready, and how many are not.
+    pub fn tenants(&self, ready: i64, other: i64) {
         self.tenants.get_or_create(&kind("ready")).set(ready);
         self.tenants.get_or_create(&kind("not_ready")).set(other);
-        for (which, number) in crate::fleet::counts(ctx) {
-            let number = i64::try_from(number).unwrap_or(i64::MAX);
-            self.rolls.get_or_create(&kind(which)).set(number);
-        }
-        let (mut ready, mut other) = (0, 0);
-        let stores = ctx.caches.data_stores.all();
-        self.store_certificates.set(stores.iter().flat_map(|store| {
-            let name = store.metadata.name.clone().unwrap_or_default();
-            let all = credentials::certificates(store, &ctx.caches).into_iter();
-            all.map(move |one| {
-                let labels = StoreCertificateLabels {
-                    data_store: name.clone(),
-                    certificate: one.part,
-                };
-                (labels, one.span.not_after.as_second())
-            })
-        }));
-        let labels = |store: &DataStore| StoreLabels {
-            data_store: store.metadata.name.clone().unwrap_or_default(),
-        };
-        self.store_tenants.set(stores.iter().filter_map(|store| {
-            let tenants = store.status.as_ref()?.tenants?;
-            Some((labels(store), tenants))
-        }));
-        self.store_bytes.set(stores.iter().filter_map(|store| {
-            let uid = store.metadata.uid.as_deref().unwrap_or_default();
-            let bytes = ctx.facts.store(uid).measured?.bytes;
-            Some((labels(store), i64::try_from(bytes).unwrap_or(i64::MAX)))
-        }));
-        for store in stores {
-            match store.status.as_ref() {
-                Some(status) if status.ready => ready += 1,
-                _ => other += 1,
-            }
-        }
+    }
+
+    /// How many DataStores are ready, and how many are not.
+    pub fn data_stores(&self, ready: i64, other: i64) {
         self.data_stores.get_or_create(&kind("ready")).set(ready);
         self.data_stores
             .get_or_create(&kind("not_ready"))
             .set(other);
     }
 
-    /// How much these tenants have, and no others: two series for each that was measured.
-    fn sizes(&self, tenants: &[Arc<TenantControlPlane>], facts: &Facts) {
-        let measured = tenants.iter().filter_map(|tenant| {
-            let meta = &tenant.metadata;
-            let usage = facts.size_of(meta.uid.as_deref()?).usage?;
-            let labels = TenantLabels {
-                namespace: meta.namespace.clone()?,
-                tenant: meta.name.clone()?,
-            };
-            Some((labels, usage))
-        });
-        let measured: Vec<_> = measured.collect();
-        let series = |series: &Series<TenantLabels>, of: fn(&Usage) -> u64| {
-            series.set(measured.iter().map(|(labels, usage)| {
-                let value = i64::try_from(of(usage)).unwrap_or(i64::MAX);
-                (labels.clone(), value)
-            }));
-        };
-        series(&self.tenant_bytes, |usage| usage.bytes);
-        series(&self.tenant_objects, |usage| usage.objects);
+    /// How many tenants are at this stage of a roll.
+    pub fn rolls(&self, which: &str, number: usize) {
+        let number = i64::try_from(number).unwrap_or(i64::MAX);
+        self.rolls.get_or_create(&kind(which)).set(number);
     }
 
-    /// The ends of all certificates of these tenants, as their status has them, and
-    /// of no others: ten for each tenant.
-    fn certificates(&self, tenants: &[Arc<TenantControlPlane>]) {
-        let of = |tenant: &Arc<TenantControlPlane>| {
-            let status = tenant.status.as_ref()?;
-            let meta = &tenant.metadata;
-            let (namespace, name) = (meta.namespace.clone()?, meta.name.clone()?);
-            let ends = report::objects::certificate_ends(status).map(move |(certificate, end)| {
-                let labels = CertificateLabels {
-                    namespace: namespace.clone(),
-                    tenant: name.clone(),
-                    certificate,
-                };
-                (labels, end.as_second())
-            });
-            Some(ends.collect::<Vec<_>>())
-        };
-        let ends = tenants.iter().filter_map(of).flatten();
+    /// When certificates of tenants end: these, and no others.
+    pub fn certificates(&self, ends: impl Iterator<Item = (CertificateLabels, i64)>) {
         self.certificates.set(ends);
+    }
+
+    /// When certificates of DataStores end: these, and no others.
+    pub fn store_certificates(&self, ends: impl Iterator<Item = (StoreCertificateLabels, i64)>) {
+        self.store_certificates.set(ends);
+    }
+
+    /// How many tenants these DataStores have, and no others.
+    pub fn store_tenants(&self, numbers: impl Iterator<Item = (StoreLabels, i64)>) {
+        self.store_tenants.set(numbers);
+    }
+
+    /// How large these DataStores are, and no others.
+    pub fn store_bytes(&self, sizes: impl Iterator<Item = (StoreLabels, i64)>) {
+        self.store_bytes.set(sizes);
+    }
+
+    /// How many bytes these tenants have, and no others.
+    pub fn tenant_bytes(&self, sizes: impl Iterator<Item = (TenantLabels, i64)>) {
+        self.tenant_bytes.set(sizes);
+    }
+
+    /// How many objects these tenants have, and no others.
+    pub fn tenant_objects(&self, numbers: impl Iterator<Item = (TenantLabels, i64)>) {
+        self.tenant_objects.set(numbers);
     }
 
     /// As text.
@@ -391,88 +341,5 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("steward_controller_cluster_calls_total{kind=\"PATCH\"} 1"));
-    }
-
-    /// A series for each certificate of each tenant that there is, with the time in
-    /// its status; gone with the certificate or the tenant.
-    #[test]
-    fn ends_of_certificates_come_and_go_with_their_tenants() {
-        let tenant = |name: &str, status: serde_json::Value| {
-            let mut tenant = TenantControlPlane::new(name, Default::default());
-            tenant.metadata.namespace = Some("ns".to_owned());
-            tenant.status = serde_json::from_value(status).unwrap();
-            Arc::new(tenant)
-        };
-        let one = tenant(
-            "one",
-            serde_json::json!({
-                "certificates": {"ca": {"expires": "2036-01-01T00:00:00Z"}, "sa": {}},
-                "kubeconfig": {"admin": {"expires": "2027-01-01T00:00:00Z"}},
-                "storage": {"certificate": {"expires": "2027-01-02T00:00:00Z"}},
-            }),
-        );
-        let two = tenant(
-            "two",
-            serde_json::json!({"certificates": {"ca": {"expires": "2036-01-01T00:00:00Z"}}}),
-        );
-        let metrics = Metrics::new();
-        let series = |tenants: &[Arc<TenantControlPlane>]| {
-            metrics.certificates(tenants);
-            let text = metrics.encode();
-            let lines = text
-                .lines()
-                .filter(|line| line.contains("expiry_timestamp_seconds{"));
-            let mut lines: Vec<_> = lines.map(str::to_owned).collect();
-            lines.sort();
-            lines
-        };
-        let named = |tenant: &str, certificate: &str, end: i64| {
-            format!(
-                "steward_controller_certificate_expiry_timestamp_seconds{{namespace=\"ns\",\
-                 tenant=\"{tenant}\",certificate=\"{certificate}\"}} {end}"
-            )
-        };
-        let expected = [
-            named("one", "admin-kubeconfig", 1_798_761_600),
-            named("one", "ca", 2_082_758_400),
-            named("one", "datastore-certificate", 1_798_848_000),
-            named("two", "ca", 2_082_758_400),
-        ];
-        assert_eq!(series(&[one.clone(), two.clone()]), expected);
-        assert_eq!(series(&[two]), expected[3..]);
-        assert_eq!(series(&[]), Vec::<String>::new());
-        assert_eq!(series(&[one]), expected[..3]);
-    }
-
-    #[test]
-    fn sizes_come_and_go_with_their_tenants() {
-        let tenant = |name: &str| {
-            let mut tenant = TenantControlPlane::new(name, Default::default());
-            tenant.metadata.namespace = Some("ns".to_owned());
-            tenant.metadata.uid = Some(name.to_owned());
-            Arc::new(tenant)
-        };
-        let (facts, metrics) = (Facts::default(), Metrics::new());
-        facts.update_tenant("one", |facts| {
-            facts.size.usage = Some(Usage {
-                bytes: 7,
-                objects: 3,
-            });
-        });
-        let series = |tenants: &[Arc<TenantControlPlane>]| {
-            metrics.sizes(tenants, &facts);
-            let text = metrics.encode();
-            let lines = text.lines().filter(|line| line.contains("tenant_storage"));
-            let lines = lines.filter(|line| !line.starts_with('#'));
-            lines.map(str::to_owned).collect::<Vec<_>>()
-        };
-        assert_eq!(
-            series(&[tenant("one"), tenant("not-measured")]),
-            [
-                "steward_controller_tenant_storage_bytes{namespace=\"ns\",tenant=\"one\"} 7",
-                "steward_controller_tenant_storage_objects{namespace=\"ns\",tenant=\"one\"} 3",
-            ]
-        );
-        assert_eq!(series(&[]), [""; 0]);
     }
 }

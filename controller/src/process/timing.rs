@@ -2,12 +2,8 @@
 
 use std::{collections::HashMap, hash::Hash, time::Duration};
 
-use jiff::Timestamp;
 use kube::runtime::utils::Backoff as WatchBackoff;
 use parking_lot::Mutex;
-
-use crate::process::contested::CONTESTED_EVERY;
-use crate::tenant::plan::{EXISTS, Outcome, Plan};
 
 /// Deadline of one call to the management cluster.
 pub const CALL_DEADLINE: Duration = Duration::from_secs(15);
@@ -149,14 +145,16 @@ pub const CLEANUPS_AT_A_TIME: usize = 4;
 /// What the API found invalid is not sent again for so long.
 pub const REJECTED_FOR: jiff::SignedDuration = jiff::SignedDuration::from_secs(20);
 /// What failed for a reason that repetition rarely helps is tried again then.
-const HOPELESS_EVERY: Duration = Duration::from_secs(30);
+pub const HOPELESS_EVERY: Duration = Duration::from_secs(30);
 /// A name that someone else holds is looked at again this often: objects
 /// that are not ours are not watched.
-const NAME_TAKEN_EVERY: Duration = Duration::from_secs(20);
+pub const NAME_TAKEN_EVERY: Duration = Duration::from_secs(20);
 /// A quiet tenant is looked at again after this long, plus up to as much.
-const RESYNC: Duration = Duration::from_secs(10 * 60);
-const FIRST: Duration = Duration::from_millis(100);
-const SLOWEST: Duration = Duration::from_secs(30);
+pub const RESYNC: Duration = Duration::from_secs(10 * 60);
+/// Between attempts at what failed, at first and at most.
+pub const FIRST: Duration = Duration::from_millis(100);
+/// See [`FIRST`].
+pub const SLOWEST: Duration = Duration::from_secs(30);
 
 /// When a key is due again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -196,35 +194,9 @@ pub fn backoff(failures: u32, spread: f64) -> Duration {
         .mul_f64(1.0 - 0.2 * spread.clamp(0.0, 1.0))
 }
 
-/// True if a pass must count as a failure of its key.
-pub fn failed(outcomes: &[Outcome]) -> bool {
-    outcomes
-        .iter()
-        .any(|outcome| matches!(outcome, Outcome::Failed { retry: true, .. }))
-}
-
-/// When to look at a tenant again if nothing changes before. `failures`
-/// counts passes in a row that failed, this one included.
-pub fn next(plan: &Plan, outcomes: &[Outcome], failures: u32, now: Timestamp, spread: f64) -> Next {
-    let mut next = RESYNC + RESYNC.mul_f64(spread.clamp(0.0, 1.0));
-    for outcome in outcomes {
-        if let Outcome::Failed { reason, retry, .. } = outcome {
-            let wait = match reason.as_str() {
-                apiservice::condition::reason::CONTESTED => CONTESTED_EVERY,
-                apiservice::condition::reason::NAME_TAKEN => NAME_TAKEN_EVERY,
-                // It is in the cache now: the next plan knows it.
-                EXISTS => backoff(failures, spread),
-                _ if *retry => backoff(failures, spread),
-                _ => HOPELESS_EVERY,
-            };
-            next = next.min(wait);
-        }
-    }
-    if let Some(at) = plan.revisit {
-        let wait = Duration::try_from(at.duration_since(now)).unwrap_or_default();
-        next = next.min(wait.max(FIRST));
-    }
-    Next(next)
+/// When to look again at what is quiet.
+pub fn resync(spread: f64) -> Next {
+    Next(RESYNC + RESYNC.mul_f64(spread.clamp(0.0, 1.0)))
 }
 
 /// Between attempts of an observer that failed so often in a row: from
@@ -261,69 +233,5 @@ impl Iterator for Steps {
 impl WatchBackoff for Steps {
     fn reset(&mut self) {
         self.failures = 0;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn now() -> Timestamp {
-        Timestamp::from_second(1_800_000_000).unwrap()
-    }
-
-    fn failure(reason: &str, retry: bool) -> Outcome {
-        Outcome::Failed {
-            reason: reason.into(),
-            message: String::new(),
-            retry,
-            finding: None,
-        }
-    }
-
-    #[test]
-    fn a_quiet_tenant_is_left_alone() {
-        let Next(wait) = next(&Plan::default(), &[Outcome::Unchanged], 0, now(), 0.0);
-        assert_eq!(wait, RESYNC);
-    }
-
-    #[test]
-    fn failures_back_off_by_key() {
-        let failures = Failures::default();
-        let waits: Vec<_> = (0..12)
-            .map(|_| {
-                let count = failures.more(&"a");
-                let outcomes = [failure("ApplyFailed", true)];
-                next(&Plan::default(), &outcomes, count, now(), 0.0).0
-            })
-            .collect();
-        assert_eq!(waits[0], Duration::from_millis(100));
-        assert_eq!(waits[3], Duration::from_millis(800));
-        assert_eq!(waits[11], SLOWEST);
-        assert_eq!(failures.more(&"b"), 1);
-        failures.none(&"a");
-        assert_eq!(failures.more(&"a"), 1);
-    }
-
-    #[test]
-    fn the_nearest_reason_counts() {
-        let mut plan = Plan::default();
-        plan.revisit_at(Timestamp::from_second(1_800_000_030).unwrap());
-        let outcomes = [
-            Outcome::Done,
-            failure(apiservice::condition::reason::CONTESTED, false),
-            Outcome::NotReached,
-        ];
-        let Next(wait) = next(&plan, &outcomes, 0, now(), 0.5);
-        assert_eq!(wait, Duration::from_secs(30));
-        let Next(wait) = next(&Plan::default(), &outcomes, 0, now(), 0.5);
-        assert_eq!(wait, CONTESTED_EVERY);
-    }
-
-    #[test]
-    fn what_retrying_hardly_helps_is_tried_seldom() {
-        let outcomes = [failure("Invalid", false)];
-        let Next(wait) = next(&Plan::default(), &outcomes, 0, now(), 0.0);
-        assert_eq!(wait, HOPELESS_EVERY);
     }
 }

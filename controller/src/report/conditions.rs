@@ -3,10 +3,11 @@
 use apiservice::condition::{self, Status, reason, tenant as kind};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
+use crate::report::judgement::{self, Judgement, is_cause};
 use crate::report::limits as storage_limits;
 use crate::report::parts;
 use crate::report::progress;
-use crate::report::ready::{self, Judgement};
+use crate::report::ready;
 use crate::report::routes;
 use crate::tenant::backing::limits;
 use crate::tenant::plan::{Outcome, Plan};
@@ -133,7 +134,7 @@ fn order(
             (kind::READY, Status::True) => serves,
             _ => world.tenant.metadata.generation,
         };
-        let time = super::now(world);
+        let time = judgement::now(world);
         condition::new(
             kind,
             verdict.status,
@@ -191,33 +192,6 @@ const ORDER: [&str; 18] = [
     kind::DELETION_BLOCKED,
 ];
 
-/// Reasons that need nothing but time, or nothing at all.
-const CALM: [&str; 18] = [
-    reason::READY,
-    reason::AS_EXPECTED,
-    reason::PROVISIONING,
-    reason::UPGRADING,
-    reason::ROLLING_OUT,
-    reason::ROLL_WAITING,
-    reason::ROLLS_HALTED,
-    reason::SLEEPING,
-    reason::DELETING,
-    reason::PAUSED,
-    reason::UNKNOWN,
-    reason::ADDRESS_PENDING,
-    reason::ROUTE_PENDING,
-    reason::REPLICAS_MISSING,
-    reason::NO_REPLICA_AVAILABLE,
-    reason::MIGRATING,
-    reason::MIGRATED,
-    reason::MIGRATION_ABORTED,
-];
-
-/// Whether a reason names a cause, as opposed to a stage on the way.
-pub fn is_cause(reason: &str) -> bool {
-    !CALM.contains(&reason)
-}
-
 /// Whether people should be told: it is bad already, or will be on a known day.
 pub fn is_trouble(condition: &Condition) -> bool {
     let good_when_false = [
@@ -232,12 +206,4 @@ pub fn is_trouble(condition: &Condition) -> bool {
     let cause = is_cause(&condition.reason) || condition.reason == reason::NO_REPLICA_AVAILABLE;
     let coming = [reason::CERTIFICATE_EXPIRING, reason::NEAR_LIMIT];
     condition.status == bad && cause || coming.contains(&condition.reason.as_str())
-}
-
-/// A reason as a constant, so that events only ever carry known ones.
-pub fn known_reason(text: &str) -> Option<&'static str> {
-    condition::reason::ALL
-        .iter()
-        .copied()
-        .find(|known| *known == text)
 }

@@ -3,7 +3,7 @@
 use apiservice::condition::reason;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use crate::report::ready::Judgement;
+use crate::report::judgement::{self, Judgement};
 use crate::tenant::World;
 use crate::tenant::backing::limits::{self, MARGIN, Standing};
 
@@ -12,7 +12,7 @@ pub fn within(world: &World, before: Option<&Condition>) -> Option<Judgement> {
     let limits = limits::of(world.data_store.as_deref())?;
     let size = &world.size;
     let standing = size.standing(Some(limits), &world.tenant);
-    let told = limits::told(size, Some(limits), &world.tenant, &super::now(world));
+    let told = limits::told(size, Some(limits), &world.tenant, &judgement::now(world));
     let known = told.filter(|_| size.usage.is_some() && standing != Standing::Unknown);
     let Some(told) = known else {
         if size.standing.is_none() && before.is_some() {

@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::cluster::kinds::ObjectKind;
-use crate::report::routes;
+use crate::report::{judgement, routes};
 use crate::tenant::backing::{limits, store};
 use crate::tenant::network::service;
 use crate::tenant::pki::expiry;
@@ -77,7 +77,7 @@ pub fn fill(
                 true => old,
                 false => Some(AddonStatus {
                     enabled: is_there,
-                    last_update: Some(super::now(world)),
+                    last_update: Some(judgement::now(world)),
                 }),
             }
         };
@@ -127,7 +127,7 @@ fn konnectivity(
         same.unwrap_or_else(|| ObjectStatus {
             name: Some(object.to_owned()),
             namespace: namespace.map(str::to_owned),
-            last_update: Some(super::now(world)),
+            last_update: Some(judgement::now(world)),
         })
     };
     let system = Some("kube-system");
@@ -145,7 +145,7 @@ fn konnectivity(
         same.unwrap_or_else(|| KonnectivityAgentStatus {
             name: Some(agent.to_owned()),
             namespace: system.map(str::to_owned),
-            last_update: Some(super::now(world)),
+            last_update: Some(judgement::now(world)),
             mode: Some(mode.to_owned()),
         })
     });
@@ -200,7 +200,7 @@ fn storage(written: &Written<'_>, old: StorageStatus) -> StorageStatus {
             &world.size,
             limits::of(world.data_store.as_deref()),
             &world.tenant,
-            &super::now(world),
+            &judgement::now(world),
         ),
     }
 }
@@ -219,7 +219,7 @@ fn setup(
         last_update: old.last_update.clone(),
     };
     if new != old || old.last_update.is_none() {
-        new.last_update = Some(super::now(world));
+        new.last_update = Some(judgement::now(world));
     }
     new
 }
@@ -281,7 +281,7 @@ impl Written<'_> {
             last_update: if same {
                 old.last_update
             } else {
-                Some(super::now(self.world))
+                Some(judgement::now(self.world))
             },
             expires: expiry::ends_in_use(self.world, name, secret).map(Time),
         })
@@ -324,7 +324,7 @@ impl Written<'_> {
             last_update: if same {
                 old.last_update
             } else {
-                Some(super::now(self.world))
+                Some(judgement::now(self.world))
             },
         })
     }
@@ -344,7 +344,7 @@ pub fn resources(world: &World, before: &TenantControlPlaneStatus) -> Kubernetes
             last_update: was.last_update.clone(),
         };
         if new != was || was.last_update.is_none() {
-            new.last_update = Some(super::now(world));
+            new.last_update = Some(judgement::now(world));
         }
         new
     });

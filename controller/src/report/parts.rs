@@ -5,9 +5,9 @@ use apiservice::condition::{self, Status, reason, tenant as kind};
 use apiservice::v1alpha1::{self, MigrationPhase};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use crate::report::conditions::known_reason;
 use crate::report::diagnose::{self, quote};
-use crate::report::ready::{self, Judgement};
+use crate::report::judgement::{Judgement, known_reason};
+use crate::report::{progress, ready};
 use crate::tenant::backing::{moving, store};
 use crate::tenant::network::exposure;
 use crate::tenant::plan::{EXISTS, Finding, Object, ObjectKey, Outcome, Plan, Said, Step, Waiting};
@@ -361,7 +361,7 @@ pub fn workload(
     }
     match (world.serving(), diagnose::of_pods(world)) {
         (0, Some(trouble)) => Judgement::no(trouble.reason, trouble.message),
-        (0, None) if starting(condition::get(before, kind::WORKLOAD_AVAILABLE)) => {
+        (0, None) if ready::starting(condition::get(before, kind::WORKLOAD_AVAILABLE)) => {
             Judgement::no(reason::PROVISIONING, "The pods are starting")
         }
         (0, None) => Judgement::no(
@@ -380,13 +380,6 @@ fn deployment_refused(plan: &Plan, outcomes: &[Outcome]) -> Option<Judgement> {
     (!elsewhere).then(|| refused(reason, message, reason::POD_REJECTED))
 }
 
-/// The pods have not been there before, or the tenant slept.
-pub fn starting(before: Option<&Condition>) -> bool {
-    before.is_none_or(|before| {
-        [reason::PROVISIONING, reason::SLEEPING].contains(&before.reason.as_str())
-    })
-}
-
 /// Whether all replicas are there; one of several missing is told here only.
 pub fn replicas(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Judgement {
     let wanted = world.tenant.spec.control_plane.deployment.replicas;
@@ -397,7 +390,7 @@ pub fn replicas(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Judgement {
         return Judgement::yes(reason::SLEEPING, "No replicas are wanted");
     }
     let serving = world.serving();
-    if ready::rolled_out(world) && serving >= usize::try_from(wanted).unwrap_or(0) {
+    if progress::rolled_out(world) && serving >= usize::try_from(wanted).unwrap_or(0) {
         return Judgement::yes(
             reason::AS_EXPECTED,
             format!("{wanted} of {wanted} replicas are ready"),

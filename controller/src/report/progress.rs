@@ -4,15 +4,17 @@
 use std::sync::Arc;
 
 use apiservice::condition::{Status, get, is_true, reason, tenant as kind};
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use apiservice::v1alpha1::Component;
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentStatus, ReplicaSet};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 
 use crate::report::diagnose;
-use crate::report::ready::{self, Judgement};
+use crate::report::judgement::Judgement;
 use crate::tenant::backing::moving;
 use crate::tenant::plan::{Object, Outcome, Plan, Step, Waiting};
 use crate::tenant::rolls::Roll;
+use crate::tenant::workload::pods;
 use crate::tenant::world::{PathFact, ProbeFacts, ready_condition};
 use crate::tenant::{World, is_asleep, is_paused};
 
@@ -131,7 +133,36 @@ fn is_applied(plan: &Plan, outcomes: &[Outcome]) -> bool {
 /// A first start does not wait for the kubelet to find ready what the probe has
 /// found well: there are no pods of before.
 fn is_rolled_out(world: &World) -> bool {
-    ready::rolled_out(world) || !world.was_ready() && ready::only_new_pods(world)
+    rolled_out(world) || !world.was_ready() && only_new_pods(world)
+}
+
+/// The Deployment runs what the manifest says, and nothing older.
+pub fn rolled_out(world: &World) -> bool {
+    rolled(world).is_some_and(|(wanted, status)| {
+        status.replicas.unwrap_or(0) == wanted && status.available_replicas.unwrap_or(0) == wanted
+    })
+}
+
+/// All pods are of the Deployment as the manifest says, ready or not.
+fn only_new_pods(world: &World) -> bool {
+    rolled(world).is_some_and(|(wanted, status)| status.replicas.unwrap_or(0) == wanted)
+}
+
+/// How many pods are wanted, and the Deployment's status, if all of them have been
+/// made as the manifest says.
+fn rolled(world: &World) -> Option<(i32, &DeploymentStatus)> {
+    let live = world.deployment();
+    let live = live.filter(|live| world.ours(&live.metadata))?;
+    let (spec, status) = (live.spec.as_ref()?, live.status.as_ref()?);
+    let image = pods::image(world, Component::ApiServer);
+    let pod = spec.template.spec.as_ref()?;
+    let mut containers = pod.containers.iter();
+    let current = containers.any(|it| it.image.as_deref() == Some(image.as_str()));
+    let wanted = spec.replicas.unwrap_or(1);
+    let made = current
+        && status.observed_generation >= live.metadata.generation
+        && status.updated_replicas.unwrap_or(0) == wanted;
+    made.then_some((wanted, status))
 }
 
 /// Whether all pods that are wanted use the DataStore where the data is, and were found well.
@@ -141,7 +172,7 @@ pub fn has_switched(world: &World) -> bool {
     }
     let place = moving::given(world).zip(world.store.held.as_ref());
     let given = place.is_some_and(|(given, held)| given == held.data_store);
-    given && ready::rolled_out(world) && is_probed(world)
+    given && rolled_out(world) && is_probed(world)
 }
 
 /// The last probe that went well began after the last pod was ready.

@@ -3,63 +3,22 @@
 
 use apiservice::condition::{Status, get, reason, tenant as condition};
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::apps::v1::DeploymentStatus;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 
 use crate::cluster::kinds::ObjectKind;
-use crate::report::conditions::is_cause;
 use crate::report::diagnose::{self, quote};
+use crate::report::judgement::{Judgement, is_cause};
 use crate::report::progress;
 use crate::tenant::backing::{moving, store};
 use crate::tenant::network::{exposure, service};
-use crate::tenant::workload::{self, pods};
+use crate::tenant::workload;
 use crate::tenant::world::{
     AccessFact, PathFact, ProbeFacts, ProbeFailure, ProbeFailureKind as Kind, StoreProblemKind,
     ready_condition,
 };
 use crate::tenant::{World, is_asleep, is_paused};
-use apiservice::v1alpha1::{Component, ServiceType};
-
-/// A condition before it is put among the others.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Judgement {
-    /// Whether it holds.
-    pub status: Status,
-    /// One word for machines.
-    pub reason: &'static str,
-    /// A sentence for people; may be empty.
-    pub message: String,
-}
-
-impl Judgement {
-    /// It holds.
-    pub fn yes(reason: &'static str, message: impl Into<String>) -> Self {
-        Judgement {
-            status: Status::True,
-            reason,
-            message: message.into(),
-        }
-    }
-
-    /// It does not hold.
-    pub fn no(reason: &'static str, message: impl Into<String>) -> Self {
-        Judgement {
-            status: Status::False,
-            reason,
-            message: message.into(),
-        }
-    }
-
-    /// Nobody can tell at the moment.
-    pub fn unknown(reason: &'static str, message: impl Into<String>) -> Self {
-        Judgement {
-            status: Status::Unknown,
-            reason,
-            message: message.into(),
-        }
-    }
-}
+use apiservice::v1alpha1::ServiceType;
 
 /// A probe comes every few seconds. What it found longer ago than this, it may not
 /// find now.
@@ -425,9 +384,7 @@ fn revoked(why: &str) -> Judgement {
 /// the first that is not there yet.
 fn coming(world: &World, parts: &[(&'static str, Judgement)]) -> Judgement {
     let trouble = parts.iter().find(|(kind, verdict)| {
-        summed(kind)
-            && verdict.status == Status::False
-            && crate::report::conditions::is_cause(verdict.reason)
+        summed(kind) && verdict.status == Status::False && is_cause(verdict.reason)
     });
     if let Some((_, verdict)) = trouble {
         return verdict.clone();
@@ -455,6 +412,13 @@ pub fn first_start(world: &World) -> bool {
     let pods = world.pods.iter().filter_map(|pod| created(&pod.metadata));
     let began = created(&world.tenant.metadata).max(pods.min());
     !world.was_ready() && began.is_some_and(|began| world.now.duration_since(began) < FIRST_START)
+}
+
+/// The pods have not been there before, or the tenant slept.
+pub fn starting(before: Option<&Condition>) -> bool {
+    before.is_none_or(|before| {
+        [reason::PROVISIONING, reason::SLEEPING].contains(&before.reason.as_str())
+    })
 }
 
 /// Conditions without which a tenant cannot be Ready. A missing replica is
@@ -525,7 +489,7 @@ fn explain(
         if let Some(trouble) = diagnose::of_pods(world) {
             return Judgement::no(trouble.reason, trouble.message);
         }
-        if crate::report::parts::starting(before) {
+        if starting(before) {
             return coming(world, parts);
         }
         return Judgement::no(
@@ -596,33 +560,4 @@ fn of_store(world: &World, failure: &ProbeFailure) -> Option<Judgement> {
         ));
     }
     None
-}
-
-/// The Deployment runs what the manifest says, and nothing older.
-pub fn rolled_out(world: &World) -> bool {
-    rolled(world).is_some_and(|(wanted, status)| {
-        status.replicas.unwrap_or(0) == wanted && status.available_replicas.unwrap_or(0) == wanted
-    })
-}
-
-/// All pods are of the Deployment as the manifest says, ready or not.
-pub fn only_new_pods(world: &World) -> bool {
-    rolled(world).is_some_and(|(wanted, status)| status.replicas.unwrap_or(0) == wanted)
-}
-
-/// How many pods are wanted, and the Deployment's status, if all of them have been
-/// made as the manifest says.
-fn rolled(world: &World) -> Option<(i32, &DeploymentStatus)> {
-    let live = world.deployment();
-    let live = live.filter(|live| world.ours(&live.metadata))?;
-    let (spec, status) = (live.spec.as_ref()?, live.status.as_ref()?);
-    let image = pods::image(world, Component::ApiServer);
-    let pod = spec.template.spec.as_ref()?;
-    let mut containers = pod.containers.iter();
-    let current = containers.any(|it| it.image.as_deref() == Some(image.as_str()));
-    let wanted = spec.replicas.unwrap_or(1);
-    let made = current
-        && status.observed_generation >= live.metadata.generation
-        && status.updated_replicas.unwrap_or(0) == wanted;
-    made.then_some((wanted, status))
 }

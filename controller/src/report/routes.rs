@@ -10,9 +10,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::cluster::kinds::ObjectKind;
 use crate::cluster::routes::RouteParent;
-use crate::report::conditions::known_reason;
 use crate::report::diagnose::quote;
-use crate::report::ready::{self, Judgement};
+use crate::report::judgement::{Judgement, known_reason};
+use crate::report::ready;
 use crate::tenant::World;
 use crate::tenant::network::gateway::{self, Route, is_asked, is_current};
 use crate::tenant::network::{ingress, routes};

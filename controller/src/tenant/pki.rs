@@ -5,6 +5,3 @@ pub mod certificates;
 pub mod expiry;
 pub mod kubeconfig;
 pub mod terms;
-
-#[cfg(test)]
-mod renewals;

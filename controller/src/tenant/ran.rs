@@ -15,8 +15,9 @@ use apiservice::v1alpha1::TenantControlPlane;
 use apiservice::version::KubernetesVersion;
 use k8s_openapi::api::core::v1::Secret;
 
-use crate::cluster::caches::{Caches, NamespacedName};
+use crate::cluster::caches::Caches;
 use crate::cluster::kinds::Inventory;
+use crate::cluster::name::NamespacedName;
 use crate::tenant::objects::{self, is_controlled_by, is_paused};
 use crate::tenant::workload::versions;
 use crate::tenant::world::{PathFact, World};

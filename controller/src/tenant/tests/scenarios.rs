@@ -893,8 +893,8 @@ fn deletion() {
 /// known, every one is asked for it by uid.
 #[test]
 fn a_deletion_looks_for_its_claim_in_every_data_store() {
-    use super::deletion::asked;
-    use super::world::Elsewhere;
+    use crate::tenant::deletion::asked;
+    use crate::tenant::world::Elsewhere;
     let mut lab = Lab::ready();
     deleted(&mut lab);
     lab.world.pods.clear();
@@ -940,7 +940,7 @@ fn a_deletion_looks_for_its_claim_in_every_data_store() {
 /// tenant goes all the same, and what it has is removed when the right one is back.
 #[test]
 fn a_deletion_in_the_wrong_database_is_made_up_for() {
-    use super::deletion::{asked, misses_claim};
+    use crate::tenant::deletion::{asked, misses_claim};
     let recorded = |plan: &crate::tenant::plan::Plan| {
         plan.steps.iter().find_map(|step| match step {
             Step::DeferDeletion {
@@ -1028,7 +1028,7 @@ fn a_tenant_that_was_refused_is_looked_for_when_it_is_deleted() {
 /// finds no claim then is not to wait for one.
 #[test]
 fn a_claim_that_was_released_is_not_missed() {
-    use super::deletion::misses_claim;
+    use crate::tenant::deletion::misses_claim;
     let mut lab = Lab::ready();
     deleted(&mut lab);
     lab.pass();

@@ -10,7 +10,7 @@ use apiservice::names::ANNOTATION_PAUSED;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
-use crate::cluster::caches::NamespacedName;
+use crate::cluster::name::NamespacedName;
 use crate::context::Context;
 use crate::context::testing::{context, fill, nothing};
 use crate::inside::{keep, probe};

@@ -10,9 +10,9 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
-use super::conditions::{StoreWorld, status};
-use super::credentials;
 use crate::cluster::caches::Caches;
+use crate::datastores::conditions::{StoreWorld, status};
+use crate::datastores::credentials;
 use crate::tenant::pki::terms::Terms;
 use crate::tenant::removals::{fingerprint, remove, set, settle};
 use crate::tenant::testing::{Lab, authority, start};

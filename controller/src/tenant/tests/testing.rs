@@ -18,8 +18,10 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 
-use crate::cluster::caches::{Cached, Caches, NamespacedName};
+use crate::cluster::cache::Cached;
+use crate::cluster::caches::Caches;
 use crate::cluster::kinds::{Inventory, ObjectKind, Owned};
+use crate::cluster::name::NamespacedName;
 use crate::report;
 use crate::tenant::plan::{Object, Outcome, Plan, Step};
 use crate::tenant::rolls::{Roll, Turn};

@@ -9,7 +9,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::cluster::caches::{Cache, Cached, Caches};
+use crate::cluster::cache::{Cache, Cached};
+use crate::cluster::caches::Caches;
 use crate::tenant::plan::Object;
 use crate::tenant::testing::Lab;
 

@@ -1,0 +1,12 @@
+//! Tenants, pass by pass, in a world that is in memory.
+
+mod exposures;
+mod memory;
+mod moves;
+pub(crate) mod removals;
+mod renewals;
+mod repairs;
+mod rollouts;
+mod scenarios;
+pub(crate) mod testing;
+mod tunnel;
