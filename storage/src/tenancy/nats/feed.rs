@@ -20,6 +20,12 @@ use crate::tenancy::TenancyError;
 /// Messages that are asked for at a time, and bytes of them.
 const MESSAGES: usize = 500;
 const BYTES: usize = 2 << 20;
+/// The same where they are the last ones of their subjects, of any size: a message for which a
+/// request has no room, or no time, is lost to such a consumer. The server takes it from the
+/// list of those that are to come and puts back the number alone, which that list does not look
+/// at (nats-server 2.14, `loopAndGatherMsgs` and `getNextMsg`). So these requests have neither
+/// bytes nor an end, and are small.
+const LAST_MESSAGES: usize = 30;
 /// What a message takes besides its body.
 const AROUND: usize = 64 << 10;
 /// The server forgets a consumer that nobody asks for so long.
@@ -56,6 +62,7 @@ pub struct Feed {
     inbox: String,
     stream: String,
     consumer: String,
+    which: Which,
     /// Up to which number.
     last: u64,
     /// How many are still to come of those that were asked for.
@@ -102,6 +109,7 @@ impl Feed {
             inbox,
             stream: stream.to_owned(),
             consumer,
+            which,
             last,
             open: 0,
             count: 0,
@@ -127,7 +135,7 @@ impl Feed {
                         continue;
                     }
                     // What was asked for has come to its end, with less than that.
-                    if self.open == MESSAGES && self.count == begin {
+                    if self.open == self.batch() && self.count == begin {
                         return Err(silent("no message comes"));
                     }
                     self.open = 0;
@@ -135,7 +143,13 @@ impl Feed {
                 }
             }
             let place = message.reply.as_deref().and_then(place);
-            let Some((sequence, count, at)) = place else {
+            let Some(Place {
+                sequence,
+                count,
+                at,
+                pending,
+            }) = place
+            else {
                 return Err(silent("a message does not say its number"));
             };
             if count != self.count.saturating_add(1) {
@@ -143,6 +157,9 @@ impl Feed {
             }
             self.count = count;
             self.open = self.open.saturating_sub(1);
+            if sequence == self.last && pending > 0 {
+                self.nothing_is_left_out().await?;
+            }
             return Ok(Delivered {
                 subject: message.subject.to_string(),
                 sequence,
@@ -166,13 +183,34 @@ impl Feed {
         }
     }
 
+    /// Messages of a request.
+    fn batch(&self) -> usize {
+        match self.which {
+            Which::Last => LAST_MESSAGES,
+            Which::After(_) => MESSAGES,
+        }
+    }
+
+    /// More are to come after the last one: so somebody has written them since, or some were
+    /// left out before.
+    async fn nothing_is_left_out(&self) -> Result<(), TenancyError> {
+        let jetstream = JetStream::new(&self.client, self.deadline);
+        let stream = jetstream.stream(&self.stream).await?;
+        let newest = stream.and_then(|stream| stream["state"]["last_seq"].as_u64());
+        match newest {
+            Some(newest) if newest > self.last => Ok(()),
+            _ => Err(silent("messages were left out")),
+        }
+    }
+
     async fn ask(&mut self) -> Result<(), TenancyError> {
-        let largest = self.client.server_info().max_payload;
-        let request = json!({
-            "batch": MESSAGES,
-            "expires": u64::try_from(self.deadline.as_nanos()).unwrap_or(u64::MAX),
-            "max_bytes": BYTES.max(largest.saturating_add(AROUND)),
-        });
+        let mut request = json!({ "batch": self.batch() });
+        if let Which::After(_) = self.which {
+            let largest = self.client.server_info().max_payload;
+            let expires = u64::try_from(self.deadline.as_nanos()).unwrap_or(u64::MAX);
+            request["expires"] = json!(expires);
+            request["max_bytes"] = json!(BYTES.max(largest.saturating_add(AROUND)));
+        }
         let subject = format!(
             "$JS.API.CONSUMER.MSG.NEXT.{}.{}",
             self.stream, self.consumer
@@ -182,7 +220,7 @@ impl Feed {
             .client
             .publish_with_reply(subject, self.inbox.clone(), payload);
         asked.await.map_err(|error| silent(&causes(&error)))?;
-        self.open = MESSAGES;
+        self.open = self.batch();
         Ok(())
     }
 
@@ -194,7 +232,7 @@ impl Feed {
             404 | 408 => Ok(true),
             // It comes after the last of them, where bytes are left.
             409 if text.contains("Batch Completed") => Ok(false),
-            409 if text.contains("MaxBytes") && self.open < MESSAGES => Ok(true),
+            409 if text.contains("MaxBytes") && self.open < self.batch() => Ok(true),
             409 if text.contains("MaxBytes") => Err(TenancyError::Refused(format!(
                 "stream {} has a message that is larger than the server's max_payload",
                 self.stream
@@ -208,10 +246,22 @@ fn silent(why: &str) -> TenancyError {
     TenancyError::Unreachable(format!("read a bucket: {why}"))
 }
 
-/// Number in the stream, number of the delivery, and seconds, of the subject by which a message
-/// would be acknowledged: `$JS.ACK`, then domain and account in some servers, and then stream,
-/// consumer, times delivered, the two numbers, nanoseconds, and how many are left.
-fn place(reply: &str) -> Option<(u64, u64, u64)> {
+/// What the subject says by which a message would be acknowledged.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    /// Number in the stream.
+    sequence: u64,
+    /// Number of the delivery.
+    count: u64,
+    /// Seconds since 1970.
+    at: u64,
+    /// How many are to come after it, as far as is known.
+    pending: u64,
+}
+
+/// `$JS.ACK`, then domain and account in some servers, and then stream, consumer, times
+/// delivered, the two numbers, nanoseconds, and how many are left.
+fn place(reply: &str) -> Option<Place> {
     let parts: Vec<&str> = reply.split('.').collect();
     let first = match parts.len() {
         9 => 5,
@@ -219,11 +269,12 @@ fn place(reply: &str) -> Option<(u64, u64, u64)> {
         _ => return None,
     };
     let number = |index: usize| parts.get(index)?.parse::<u64>().ok();
-    Some((
-        number(first)?,
-        number(first + 1)?,
-        number(first + 2)? / 1_000_000_000,
-    ))
+    Some(Place {
+        sequence: number(first)?,
+        count: number(first + 1)?,
+        at: number(first + 2)? / 1_000_000_000,
+        pending: number(first + 3)?,
+    })
 }
 
 #[cfg(test)]
@@ -233,9 +284,15 @@ mod tests {
     #[test]
     fn where_a_message_is() {
         let short = "$JS.ACK.KV_s.c.1.17.3.1700000000123456789.5";
-        assert_eq!(place(short), Some((17, 3, 1_700_000_000)));
+        let expected = Some(Place {
+            sequence: 17,
+            count: 3,
+            at: 1_700_000_000,
+            pending: 5,
+        });
+        assert_eq!(place(short), expected);
         let long = "$JS.ACK.hub.ACC.KV_s.c.1.17.3.1700000000123456789.5.x";
-        assert_eq!(place(long), Some((17, 3, 1_700_000_000)));
+        assert_eq!(place(long), expected);
         for bad in ["", "$JS.ACK.KV_s.c.1.17", "$JS.ACK.KV_s.c.1.x.3.17.5"] {
             assert_eq!(place(bad), None, "{bad}");
         }
