@@ -111,7 +111,7 @@ fn child() {
     let body = std::fs::read(&path).unwrap();
     let extension = path.rsplit_once('.').map(|(_, extension)| extension);
     let media = match extension {
-        Some("yaml") => Media::Yaml,
+        Some("yaml" | "weighed") => Media::Yaml,
         Some("json") => Media::Json,
         Some("pb" | "answer") => Media::Protobuf,
         _ => Media::Either,
@@ -122,6 +122,7 @@ fn child() {
     // What cannot be read to its end took something as well.
     let read: Box<dyn std::any::Any> = match extension {
         Some("answer") => Box::new(Room::default().record(media, &body, false)),
+        Some("weighed") => Box::new(decode::weigh(media, &body, weight::TREE).ok()),
         _ => Box::new(decode::parse(media, &body)),
     };
     let took = status("VmHWM:").saturating_sub(before);
@@ -153,6 +154,32 @@ fn took_as(name: &str, body: &[u8]) -> usize {
     assert!(child.status.success(), "{child:?}");
     let told = directory.path().join(format!("{name}.took"));
     std::fs::read_to_string(told).unwrap().parse().unwrap()
+}
+
+/// Keys for which the reader of YAML keeps all that is below them, level by level: integers,
+/// where the last of equal keys wins, and what is merged.
+#[test]
+fn what_a_reader_keeps_for_a_key_is_not_kept_at_each_level() {
+    const LEVELS: usize = 60;
+    let list = "[],".repeat(100_000);
+    // A key given twice, before all or after it.
+    for (name, key, first, last) in [
+        ("integers", "{1: ", "", ", a: 0, a: 0"),
+        ("integers after all", "{1: ", "a: 0, a: 0, ", ""),
+        ("written otherwise", "{? 0x1 : ", "", ", a: 0, a: 0"),
+        ("with tags", "{!!int \"1\": ", "", ", a: 0, a: 0"),
+        ("alone", "{1: ", "", ""),
+        ("merged", "{<<: ", "", ""),
+        ("merged, and twice", "{<<: ", "", ", a: 0, a: 0"),
+    ] {
+        let (open, close) = (key.repeat(LEVELS - 1), "}".repeat(LEVELS - 1));
+        let body = format!("{{{first}b: {open}[{list}]{close}{last}}}");
+        for extension in ["body.yaml", "body.weighed"] {
+            let took = took_as(extension, body.as_bytes());
+            eprintln!("{name}, {extension}: {} KiB", took / 1024);
+            assert!(took < 128 * MIB, "{name}, {extension}: {} MiB", took / MIB);
+        }
+    }
 }
 
 #[test]

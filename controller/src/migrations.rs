@@ -21,9 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apiservice::names;
-use apiservice::v1alpha1::{
-    DataStore, MigrationPhase as Phase, MigrationStatus, TenantControlPlane,
-};
+use apiservice::v1alpha1::{MigrationPhase as Phase, MigrationStatus, TenantControlPlane};
 use jiff::{SignedDuration, Timestamp};
 use storage::tenancy::{Claim, Stage, Tenancy};
 use tokio::time::Instant;
@@ -32,6 +30,7 @@ use crate::apply::datastore::cleanups::{Left, keep_no_more, keep_until};
 use crate::cluster::key::Key;
 use crate::cluster::name::NamespacedName;
 use crate::context::Context;
+use crate::datastores::access;
 use crate::observe;
 use crate::process::observers::pause;
 use crate::process::timing;
@@ -195,27 +194,8 @@ impl About<'_> {
         }
     }
 
-    fn exists(&self, data_store: &str) -> bool {
-        let name = NamespacedName::new("", data_store);
-        self.ctx.caches.data_stores.get(&name).is_some()
-    }
-
-    /// Whether somebody has taken a DataStore away. That it is not seen is no proof: one that
-    /// cannot be read is left out of lists and watches.
-    ///
-    /// # Errors
-    /// What the API says instead.
     async fn is_gone(&self, data_store: &str) -> Result<bool, String> {
-        if self.exists(data_store) {
-            return Ok(false);
-        }
-        let api: kube::Api<DataStore> = kube::Api::all(self.ctx.client.clone());
-        match self.timed(api.get_metadata_opt(data_store)).await {
-            Ok(found) => Ok(found.is_none()),
-            Err(why) => Err(format!(
-                "whether DataStore {data_store} exists cannot be told: {why}"
-            )),
-        }
+        access::is_taken_away(self.ctx, data_store).await
     }
 
     fn store(&self, name: &str) -> Result<Arc<dyn Tenancy>, String> {

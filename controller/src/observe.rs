@@ -141,6 +141,7 @@ pub fn world(name: &NamespacedName, ctx: &Context) -> Option<World> {
         settings: ctx.settings.clone(),
         data_store,
         data_stores_known: caches.data_stores.synced(EVERYWHERE),
+        data_store_unseen: None,
         assignment,
         store,
         deferred,

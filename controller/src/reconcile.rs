@@ -9,6 +9,7 @@ use tracing::Instrument;
 use crate::cluster::key::Key;
 use crate::cluster::name::NamespacedName;
 use crate::context::Context;
+use crate::datastores::access;
 use crate::process::contested::CONTESTED_EVERY;
 use crate::process::spans;
 use crate::process::timing::{self, Next};
@@ -27,6 +28,14 @@ pub async fn reconcile(name: &NamespacedName, ctx: &Context) -> Option<Next> {
         ctx.failures.none(&key);
         return None;
     };
+    if let Some(data_store) = tenant::deletion::taken_for_gone(&world) {
+        world.data_store_unseen = match access::is_taken_away(ctx, &data_store).await {
+            Ok(true) => None,
+            // The next pass sees it.
+            Ok(false) => Some(format!("DataStore {data_store} is not seen yet")),
+            Err(why) => Some(why),
+        };
+    }
     ctx.facts.update_tenant(world.uid(), |known| {
         known.tell_nodes(report::for_nodes(&world));
     });

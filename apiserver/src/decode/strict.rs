@@ -65,6 +65,9 @@ pub fn yaml(body: &[u8]) -> Result<Parsed, Unreadable> {
         Err(None) => Err(Unreadable::TooMany),
         // Whatever was wrong: if it goes away with the last key winning, it
         // was a key given twice.
+        Err(Some(strict)) if !last_wins_is_cheap(body) => {
+            Err(Unreadable::Syntax(strict.to_string()))
+        }
         Err(Some(strict)) => {
             let value = parsed(LastWins).map_err(|error| match error {
                 Some(error) => Unreadable::Syntax(error.to_string()),
@@ -93,12 +96,57 @@ pub fn yaml_duplicates(body: &[u8]) -> Vec<String> {
 /// # Errors
 /// When that is more than `most`; it is read no further.
 pub fn weigh_yaml(body: &[u8], most: usize) -> Result<usize, TooHeavy> {
-    use serde_saphyr::DuplicateKeyPolicy::LastWins;
-    let mut meter = Meter::new(most);
-    // What is wrong with it is told by whoever makes the tree.
-    let mut keeper = Keeper::weighing(&mut meter);
-    let _ = with_first(body, LastWins, Seed::root(&mut keeper));
-    meter.weighed()
+    use serde_saphyr::DuplicateKeyPolicy::{Error, LastWins};
+    let weigh = |policy| {
+        let mut meter = Meter::new(most);
+        let mut keeper = Keeper::weighing(&mut meter);
+        let read = with_first(body, policy, Seed::root(&mut keeper));
+        (read.is_ok(), meter)
+    };
+    // What is wrong with it is told by whoever makes the tree, in the same two ways.
+    let (whole, meter) = weigh(Error);
+    let twice = !whole && !meter.exceeded() && last_wins_is_cheap(body);
+    match twice {
+        true => weigh(LastWins).1.weighed(),
+        false => meter.weighed(),
+    }
+}
+
+/// Bytes of a document that are kept once more by the reader, for each key that makes it keep
+/// what is below.
+const KEPT: usize = 1024 * 1024;
+/// Such keys in the smallest document.
+const KEEPING: usize = 64;
+
+/// How many keys may make the reader keep all that is in their map, which it does anew at each
+/// level: 88 bytes for each event, of which there is one in every two bytes.
+fn keeping_keys(body: &[u8]) -> usize {
+    (KEPT / body.len().max(1)).clamp(1, KEEPING)
+}
+
+/// Whether the document can be read with the last of equal keys winning. Where a key is an
+/// integer the reader keeps its whole map for that, since `1` and `0x1` are the same; whatever
+/// may be one is counted, however it is written.
+fn last_wins_is_cheap(body: &[u8]) -> bool {
+    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || b"_+-.".contains(byte);
+    let mut keys = 0;
+    // Tags, aliases, anchors and keys that are no scalars.
+    if body.iter().any(|byte| b"?!*&".contains(byte)) {
+        keys += KEEPING;
+    }
+    for (at, byte) in body.iter().enumerate() {
+        if *byte != b':' {
+            continue;
+        }
+        let before = body[..at].trim_ascii_end();
+        let word = before.iter().rev().take_while(|byte| is_word(byte)).count();
+        let first = before[before.len() - word..].first();
+        keys += usize::from(first.is_some_and(|it| it.is_ascii_digit() || b"+-".contains(it)));
+        if keys > KEEPING {
+            return false;
+        }
+    }
+    keys <= keeping_keys(body)
 }
 
 fn duplicate_key(error: &serde_saphyr::Error) -> String {
@@ -135,6 +183,8 @@ fn with_first<'de, S: DeserializeSeed<'de>>(
         budget: serde_saphyr::budget! {
             max_total_scalar_bytes: 2 * body.len() + SLACK,
             max_anchors: ANCHORS,
+            // What is merged is kept, level by level, as well.
+            max_merge_keys: keeping_keys(body),
             max_recorded_anchor_bytes: 2 * body.len() + SLACK,
             max_recorded_anchor_events: RECORDED + body.len() / BYTES_FOR_RECORDED,
         },

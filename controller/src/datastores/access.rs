@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use apiservice::names::{self, key};
-use apiservice::v1alpha1::{Driver, MigrationPhase as Phase, MigrationStatus, TenantControlPlane};
+use apiservice::v1alpha1::{
+    DataStore, Driver, MigrationPhase as Phase, MigrationStatus, TenantControlPlane,
+};
 use storage::tenancy::{Access, Claim, Data, Password, Stage, Tenancy};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
@@ -272,6 +274,29 @@ fn is_frozen(facts: &TenantFacts) -> bool {
 fn has_traces(ctx: &Context, tenant: &TenantControlPlane) -> bool {
     let name = NamespacedName::of(&tenant.metadata);
     place::may_have_claimed(tenant, &Inventory::gather(&ctx.caches, &name))
+}
+
+/// Whether somebody has taken a DataStore away. That it is not seen is no proof: one that
+/// cannot be read is left out of lists and watches.
+///
+/// # Errors
+/// What the API says instead, in a sentence.
+pub async fn is_taken_away(ctx: &Context, data_store: &str) -> Result<bool, String> {
+    let seen = NamespacedName::new("", data_store);
+    if ctx.caches.data_stores.get(&seen).is_some() {
+        return Ok(false);
+    }
+    let api: kube::Api<DataStore> = kube::Api::all(ctx.client.clone());
+    let asked = api.get_metadata_opt(data_store);
+    let asked = tokio::time::timeout(timing::CALL_DEADLINE, asked).await;
+    let why = match asked {
+        Ok(Ok(found)) => return Ok(found.is_none()),
+        Ok(Err(why)) => why.to_string(),
+        Err(_) => "no answer in time".to_owned(),
+    };
+    Err(format!(
+        "whether DataStore {data_store} exists cannot be told: {why}"
+    ))
 }
 
 /// The driver of the DataStore with this name.

@@ -156,6 +156,16 @@ enum Leftover {
     NotYetKnown,
 }
 
+/// The DataStore that a deletion would take for gone, with all that is in it, because it is not
+/// seen.
+pub fn taken_for_gone(world: &World) -> Option<String> {
+    world.tenant.metadata.deletion_timestamp.as_ref()?;
+    match place(world) {
+        Leftover::Gone { data_store } => Some(data_store),
+        _ => None,
+    }
+}
+
 fn place(world: &World) -> Leftover {
     if world.deferred {
         return Leftover::Recorded;
@@ -166,9 +176,13 @@ fn place(world: &World) -> Leftover {
         return Leftover::Nothing;
     };
     if world.data_store.is_none() {
+        let unseen = world.data_store_unseen.clone();
         return match (world.data_stores_known, has_been_granted(world)) {
             (false, _) => Leftover::NotYetKnown,
-            (true, true) => Leftover::Gone { data_store },
+            (true, true) => match unseen {
+                Some(why) => Leftover::OutOfReach { data_store, why },
+                None => Leftover::Gone { data_store },
+            },
             (true, false) => Leftover::Nothing,
         };
     }

@@ -44,6 +44,8 @@ pub struct World {
     /// False while the cache of DataStores has not been filled, so that an
     /// absent one is not yet known to be missing.
     pub data_stores_known: bool,
+    /// Why that DataStore, which is not seen, cannot be taken for one that was deleted.
+    pub data_store_unseen: Option<String>,
     /// Why the objects in the tenant's namespace can be neither seen nor written, in a
     /// sentence; none of them is below then. A tenant that is not being deleted is left
     /// alone.

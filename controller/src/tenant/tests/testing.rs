@@ -116,6 +116,7 @@ impl Lab {
                 settings: Arc::new(settings),
                 data_store: Some(Arc::new(DataStore::new("default", spec))),
                 data_stores_known: true,
+                data_store_unseen: None,
                 assignment: None,
                 unreached: None,
                 store: StoreFacts {

@@ -24,8 +24,9 @@ const BYTES: usize = 2 << 20;
 /// request has no room, or no time, is lost to such a consumer. The server takes it from the
 /// list of those that are to come and puts back the number alone, which that list does not look
 /// at (nats-server 2.14, `loopAndGatherMsgs` and `getNextMsg`). So these requests have neither
-/// bytes nor an end, and are small.
+/// bytes nor an end, and as few messages as the largest that the server takes allow.
 const LAST_MESSAGES: usize = 30;
+const LAST_BYTES: usize = 16 << 20;
 /// What a message takes besides its body.
 const AROUND: usize = 64 << 10;
 /// The server forgets a consumer that nobody asks for so long.
@@ -63,6 +64,8 @@ pub struct Feed {
     stream: String,
     consumer: String,
     which: Which,
+    /// Messages of a request.
+    batch: usize,
     /// Up to which number.
     last: u64,
     /// How many are still to come of those that were asked for.
@@ -110,6 +113,10 @@ impl Feed {
             stream: stream.to_owned(),
             consumer,
             which,
+            batch: match which {
+                Which::Last => last_messages(client.server_info().max_payload),
+                Which::After(_) => MESSAGES,
+            },
             last,
             open: 0,
             count: 0,
@@ -135,7 +142,7 @@ impl Feed {
                         continue;
                     }
                     // What was asked for has come to its end, with less than that.
-                    if self.open == self.batch() && self.count == begin {
+                    if self.open == self.batch && self.count == begin {
                         return Err(silent("no message comes"));
                     }
                     self.open = 0;
@@ -183,14 +190,6 @@ impl Feed {
         }
     }
 
-    /// Messages of a request.
-    fn batch(&self) -> usize {
-        match self.which {
-            Which::Last => LAST_MESSAGES,
-            Which::After(_) => MESSAGES,
-        }
-    }
-
     /// More are to come after the last one: so somebody has written them since, or some were
     /// left out before.
     async fn nothing_is_left_out(&self) -> Result<(), TenancyError> {
@@ -204,7 +203,7 @@ impl Feed {
     }
 
     async fn ask(&mut self) -> Result<(), TenancyError> {
-        let mut request = json!({ "batch": self.batch() });
+        let mut request = json!({ "batch": self.batch });
         if let Which::After(_) = self.which {
             let largest = self.client.server_info().max_payload;
             let expires = u64::try_from(self.deadline.as_nanos()).unwrap_or(u64::MAX);
@@ -220,7 +219,7 @@ impl Feed {
             .client
             .publish_with_reply(subject, self.inbox.clone(), payload);
         asked.await.map_err(|error| silent(&causes(&error)))?;
-        self.open = self.batch();
+        self.open = self.batch;
         Ok(())
     }
 
@@ -232,7 +231,7 @@ impl Feed {
             404 | 408 => Ok(true),
             // It comes after the last of them, where bytes are left.
             409 if text.contains("Batch Completed") => Ok(false),
-            409 if text.contains("MaxBytes") && self.open < self.batch() => Ok(true),
+            409 if text.contains("MaxBytes") && self.open < self.batch => Ok(true),
             409 if text.contains("MaxBytes") => Err(TenancyError::Refused(format!(
                 "stream {} has a message that is larger than the server's max_payload",
                 self.stream
@@ -240,6 +239,11 @@ impl Feed {
             code => Err(silent(&format!("{code} {text}"))),
         }
     }
+}
+
+/// How many last messages are asked for at a time of a server that takes so large ones.
+fn last_messages(max_payload: usize) -> usize {
+    (LAST_BYTES / max_payload.max(1)).clamp(1, LAST_MESSAGES)
 }
 
 fn silent(why: &str) -> TenancyError {
@@ -280,6 +284,13 @@ fn place(reply: &str) -> Option<Place> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn few_large_messages_are_on_their_way() {
+        for (payload, expected) in [(0, 30), (1 << 20, 16), (4 << 20, 4), (64 << 20, 1)] {
+            assert_eq!(last_messages(payload), expected);
+        }
+    }
 
     #[test]
     fn where_a_message_is() {
