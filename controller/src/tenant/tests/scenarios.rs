@@ -889,6 +889,27 @@ fn deletion() {
     story.end("deletion");
 }
 
+/// A DataStore that cannot be read is in no list: what is in it is not given up for that.
+#[test]
+fn a_deletion_gives_up_what_is_in_a_data_store_only_if_that_was_deleted() {
+    use crate::tenant::deletion::taken_for_gone;
+    let mut lab = Lab::ready();
+    assert_eq!(taken_for_gone(&lab.world), None);
+    lab.world.data_store = None;
+    assert_eq!(taken_for_gone(&lab.world), None, "it is not being deleted");
+    deleted(&mut lab);
+    lab.world.pods.clear();
+    lab.lose_deployment();
+    assert_eq!(taken_for_gone(&lab.world).as_deref(), Some("default"));
+    let gone = |lab: &Lab| lab.plan().to_string().contains("is gone");
+    assert!(gone(&lab), "{}", lab.plan());
+    lab.world.data_store_unseen = Some("it cannot be read".to_owned());
+    assert_eq!(taken_for_gone(&lab.world), None);
+    assert!(!gone(&lab), "{}", lab.plan());
+    let steps = lab.plan().to_string();
+    assert!(steps.contains("it cannot be read"), "{steps}");
+}
+
 /// rules 17 and 18: status may name any DataStore, or none. Until the claim is
 /// known, every one is asked for it by uid.
 #[test]
