@@ -483,7 +483,7 @@ async fn serve(
         Some(place)
     };
     let shared = place.is_none();
-    let from = block(source).to_string();
+    let from: Arc<str> = block(source).to_string().into();
     let _excessive = match peer.is_excessive() {
         false => None,
         true => match door.excessive.enter(&from) {
@@ -556,7 +556,7 @@ async fn answered(
     answer: Handling,
     busy: Busy,
     answers: Taking,
-    unplaced: Option<(Pool, String)>,
+    unplaced: Option<(Pool, Arc<str>)>,
 ) -> Result<Response<Asked>, Infallible> {
     let mut response = answer.await?;
     let about: About = response.extensions_mut().remove().unwrap_or_default();

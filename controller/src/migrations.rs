@@ -255,7 +255,7 @@ impl About<'_> {
                 tracing::warn!(tenant = %self.name, "{problem}; not recorded: {why}");
             }
         }
-        let frozen = held.claim.stage == Stage::Frozen || told::is_stopped(migration.phase);
+        let frozen = held.claim.stage == Stage::Frozen || moving::stops_writes(migration.phase);
         if !leaving && let Err(why) = self.thaw(held).await {
             // Of one that could write, there is nothing to be let through again.
             if frozen {

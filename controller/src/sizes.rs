@@ -2,12 +2,13 @@
 //! nears a limit: to measure is to have the datastore read all that the tenant has.
 //!
 //! A measurement has its turn and its deadline, and a pause after it that grows with the time
-//! that it took: a datastore spends a few percent of one processor on a tenant at most, and without a limit a percent.
+//! that it took: a datastore spends a few percent of one processor on a tenant at most, and
+//! one percent where there is no limit.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use apiservice::v1alpha1::TenantControlPlane;
+use apiservice::v1alpha1::{MigrationPhase, TenantControlPlane};
 use storage::tenancy::contents::Usage;
 use storage::tenancy::{Password, Stage};
 use tokio::time::{Instant, sleep};
@@ -98,8 +99,11 @@ fn measurable<'a>(
     facts: &'a TenantFacts,
 ) -> Option<&'a Held> {
     let held = facts.held.as_ref()?;
-    let stopped = facts.migration.as_ref().map(|it| it.phase);
-    let writes = held.claim.stage == Stage::Serving && !stopped.is_some_and(moving::is_stopped);
+    let moves = facts.migration.as_ref().is_some_and(|it| {
+        // Or pods are led from one copy to the other.
+        moving::stops_writes(it.phase) || it.phase == MigrationPhase::Switching
+    });
+    let writes = held.claim.stage == Stage::Serving && !moves;
     (writes && ran::may_have_run(&ctx.caches, tenant)).then_some(held)
 }
 

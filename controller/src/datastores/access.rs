@@ -263,8 +263,7 @@ fn learn_of_move(
 /// that looks after the rights.
 fn is_frozen(facts: &TenantFacts) -> bool {
     let migration = facts.migration.as_ref();
-    let stopped =
-        migration.is_some_and(|it| matches!(it.phase, Phase::Freezing | Phase::Verifying));
+    let stopped = migration.is_some_and(|it| moving::stops_writes(it.phase));
     let held = facts.held.as_ref();
     stopped || held.is_some_and(|held| held.claim.stage == Stage::Frozen)
 }

@@ -62,7 +62,7 @@ impl About<'_> {
         let before = || self.ctx.facts.tenant(self.uid).migration.or_else(said);
         // Whoever cannot write is looked after before anything else, and waits for nobody's
         // place: others may have theirs for hours.
-        let stopped = before().is_some_and(|it| told::is_stopped(it.phase));
+        let stopped = before().is_some_and(|it| moving::stops_writes(it.phase));
         if (stopped || held.claim.stage == Stage::Frozen)
             && let Some(wait) = self.look_after(tenant, held, target, before()).await
         {
@@ -167,7 +167,7 @@ impl About<'_> {
         match self.settle(tenant, held, target, &open).await {
             Ok(Settled::Moved) => Some(timing::MIGRATION_STEP),
             Ok(Settled::Writes) => {
-                if told::is_stopped(open.phase) || open.phase == MigrationPhase::Switching {
+                if moving::stops_writes(open.phase) || open.phase == MigrationPhase::Switching {
                     let why = "an attempt before was ended, and writes are let through again";
                     self.tell(told::pending(source, target, before, why.to_owned()));
                 }

@@ -34,11 +34,6 @@ pub fn pending(
     }
 }
 
-/// Whether writes are refused in this phase.
-pub fn is_stopped(phase: MigrationPhase) -> bool {
-    matches!(phase, MigrationPhase::Freezing | MigrationPhase::Verifying)
-}
-
 /// What keeps a tenant from writing whose move is to go on, or to be called off.
 #[derive(Debug)]
 pub enum HeldUp {

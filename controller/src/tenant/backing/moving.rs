@@ -27,13 +27,12 @@ pub fn is_under_way(migration: Option<&MigrationStatus>) -> bool {
 /// Whether nobody may write the data now, so that the copy can be completed. Rights and
 /// pods are left as they are meanwhile.
 pub fn is_frozen(world: &World) -> bool {
-    phase(world).is_some_and(|it| matches!(it, Phase::Freezing | Phase::Verifying))
+    phase(world).is_some_and(stops_writes)
 }
 
-/// Whether nobody writes the data at this phase of a move, or pods are led from one copy to
-/// another.
-pub fn is_stopped(phase: Phase) -> bool {
-    matches!(phase, Phase::Freezing | Phase::Verifying | Phase::Switching)
+/// Whether nobody may write the data at this phase of a move.
+pub fn stops_writes(phase: Phase) -> bool {
+    matches!(phase, Phase::Freezing | Phase::Verifying)
 }
 
 /// Whether the data is in its new place, and pods are still to be given that.
