@@ -6,7 +6,7 @@ use clap::Parser;
 use storage::{RING_BYTES, sqlite};
 
 use crate::args::Args;
-use crate::policy::{call, cel, resource_quota, source, values};
+use crate::policy::{call, cel, params, resource_quota, source, values};
 use crate::subresource::join_token::talk;
 use crate::{
     audit, authn, authz, cache, limits, live_bytes, namespaces, pipeline, reviews, server, stored,
@@ -83,6 +83,10 @@ fn parts(args: &Args) -> Vec<(&'static str, usize)> {
         ("policies and webhooks", source::BYTES),
         ("evaluations", values::AT_ONCE * cel::MEMORY as usize),
         ("answers of webhooks", call::LARGE),
+        (
+            "parameters of policies",
+            params::PLACES * (params::ANSWER + params::TREE),
+        ),
         ("ResourceQuotas", resource_quota::BYTES),
         ("labels of namespaces", namespaces::LABELS),
         (

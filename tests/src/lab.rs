@@ -37,6 +37,7 @@ pub mod directories;
 pub mod edge;
 pub mod error;
 pub mod gateway_api;
+pub mod go;
 pub mod images;
 mod load_balancers;
 pub mod local_service;

@@ -440,7 +440,7 @@ impl PolicySet<Policy> {
             }
         };
         let namespace = namespace_of(definition, request.namespaces, attributes).await?;
-        for params in &params {
+        for params in params.all() {
             attributes.in_time()?;
             let key = key(definition, binding, params);
             let values = Values {

@@ -1,27 +1,44 @@
 //! Parameters of policies: objects of any kind, read when they are needed with the rights of
 //! this server.
+//!
+//! # Guarantees
+//! * What is read for a binding takes at most [`ANSWER`] bytes and [`TREE`], and in all
+//!   [`PLACES`] times as much: who comes later waits, as long as its request may take.
+//! * A server that does not answer takes no place.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use k8s_openapi::api::admissionregistration::v1 as api;
-use kube::api::{Api, DynamicObject, ListParams};
-use kube::core::GroupVersionKind;
+use kube::api::{Api, DynamicObject, GetParams, ListParams};
+use kube::client::Body;
+use kube::core::{GroupVersionKind, Request, Status};
 use kube::discovery::{ApiResource, Scope};
 use parking_lot::Mutex;
+use serde::Deserialize;
 use serde_json::Value;
-use tokio::time::Instant;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, timeout};
 
 use super::rules::Selector;
+use crate::decode::{self, Media};
 use crate::reviews;
 
-/// How long all that is asked for one binding may take.
+/// How long each answer may take, or how long it may be on its way.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Kinds of parameters that are remembered, and for how long.
 const KINDS: usize = 64;
 const REMEMBERED: Duration = Duration::from_secs(60);
 /// Parameters that one binding may select.
 const MOST: u32 = 50;
+/// Bytes of an answer, and of the tree that is made of it: those of 50 objects in a list as
+/// well as those of one.
+pub(crate) const ANSWER: usize = 3 * 1024 * 1024;
+pub(crate) const TREE: usize = 12 * 1024 * 1024;
+/// Bindings whose parameters are held at a time.
+pub(crate) const PLACES: usize = 4;
 
 /// The kind of a policy's parameters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -57,10 +74,25 @@ struct Served {
     since: Instant,
 }
 
+/// What a binding is evaluated with, and its place.
+#[derive(Debug)]
+pub struct Held<'a> {
+    all: Vec<Value>,
+    _place: Option<SemaphorePermit<'a>>,
+}
+
+impl Held<'_> {
+    /// Each in turn; never empty unless a binding selects nothing.
+    pub fn all(&self) -> &[Value] {
+        &self.all
+    }
+}
+
 /// See the module.
 pub struct Params {
     client: Option<kube::Client>,
     kinds: Mutex<HashMap<ParamKind, Served>>,
+    places: Semaphore,
 }
 
 impl Params {
@@ -69,6 +101,7 @@ impl Params {
         Self {
             client,
             kinds: Mutex::default(),
+            places: Semaphore::new(PLACES),
         }
     }
 
@@ -81,29 +114,47 @@ impl Params {
         kind: Option<&ParamKind>,
         by: Option<&api::ParamRef>,
         namespace: Option<&str>,
-    ) -> Result<Vec<Value>, String> {
+    ) -> Result<Held<'_>, String> {
         let (Some(kind), Some(by)) = (kind, by) else {
-            return Ok(vec![Value::Null]);
+            return Ok(Held {
+                all: vec![Value::Null],
+                _place: None,
+            });
         };
         let unknown = || format!("paramKind kind `{}` not known", kind.shown());
-        let client = self.client.as_ref().ok_or_else(unknown)?;
-        let found = async {
-            let served = self.served(client, kind).await?;
-            let api = scoped(client, &served, by, namespace)?;
-            find(&api, by).await
-        };
-        let found = tokio::time::timeout(PATIENCE, found).await;
-        let found = found.map_err(|_| {
+        let late = |_| {
             format!(
                 "paramKind kind `{}` not yet synced to use for admission",
                 kind.shown()
             )
-        })??;
-        if found.is_empty() && by.parameter_not_found_action.as_deref() == Some("Deny") {
+        };
+        let client = self.client.as_ref().ok_or_else(unknown)?;
+        let asked = async {
+            let served = self.served(client, kind).await?;
+            let api = scoped(client, &served, by, namespace)?;
+            let wanted = Wanted::new(&api, by)?;
+            let answer = client.send(wanted.request).await;
+            let answer = answer.map_err(|why| reviews::describe(&why))?;
+            Ok::<_, String>((wanted.by_name, answer))
+        };
+        let (by_name, answer) = timeout(PATIENCE, asked).await.map_err(late)??;
+        // It is never closed.
+        let place = self.places.acquire().await.map_err(|why| why.to_string())?;
+        let (status, body) = (answer.status(), Limited::new(answer.into_body(), ANSWER));
+        let body = timeout(PATIENCE, body.collect()).await.map_err(late)?;
+        let body = body.map_err(|why| match why.is::<LengthLimitError>() {
+            true => too_much(),
+            false => why.to_string(),
+        })?;
+        let all = read(by_name, status, &body.to_bytes())?;
+        if all.is_empty() && by.parameter_not_found_action.as_deref() == Some("Deny") {
             let why = "no params found for policy binding with `Deny` parameterNotFoundAction";
             return Err(why.to_owned());
         }
-        Ok(found)
+        Ok(Held {
+            all,
+            _place: Some(place),
+        })
     }
 
     async fn served(&self, client: &kube::Client, kind: &ParamKind) -> Result<Served, String> {
@@ -165,45 +216,76 @@ fn scoped(
     }
 }
 
-async fn find(api: &Api<DynamicObject>, by: &api::ParamRef) -> Result<Vec<Value>, String> {
-    let failed = |why: kube::Error| reviews::describe(&why);
-    let value = |object: DynamicObject| serde_json::to_value(object).unwrap_or_default();
-    match (
-        by.name.as_deref().filter(|name| !name.is_empty()),
-        &by.selector,
-    ) {
-        (Some(_), Some(_)) => {
-            Err("paramRef.name and paramRef.selector are mutually exclusive".to_owned())
-        }
-        (Some(name), None) => {
-            let found = api.get_opt(name).await.map_err(failed)?;
-            Ok(found.map(value).into_iter().collect())
-        }
-        (None, Some(selector)) => {
-            let selector = Selector::new(Some(selector))?;
-            let page = ListParams::default()
-                .limit(MOST)
-                .labels(&selector.to_string());
-            let list = api.list(&page).await.map_err(failed)?;
-            if list
-                .metadata
-                .continue_
-                .is_some_and(|token| !token.is_empty())
-            {
-                return Err(format!("the binding selects more than {MOST} parameters"));
+/// A binding's parameters as they are asked for.
+struct Wanted {
+    by_name: bool,
+    request: http::Request<Body>,
+}
+
+impl Wanted {
+    fn new(api: &Api<DynamicObject>, by: &api::ParamRef) -> Result<Self, String> {
+        let asks = Request::new(api.resource_url());
+        let name = by.name.as_deref().filter(|name| !name.is_empty());
+        let request = match (name, &by.selector) {
+            (Some(_), Some(_)) => {
+                return Err("paramRef.name and paramRef.selector are mutually exclusive".to_owned());
             }
-            let types = list.types.clone();
-            let items = list.items.into_iter().map(|mut item| {
-                // Items of a list say no kind themselves.
-                if item.types.is_none() {
-                    let mut types = types.clone();
-                    types.kind = types.kind.trim_end_matches("List").to_owned();
-                    item.types = Some(types);
-                }
-                value(item)
-            });
-            Ok(items.collect())
-        }
-        (None, None) => Err("one of name or selector must be provided".to_owned()),
+            (Some(name), None) => asks.get(name, &GetParams::default()),
+            (None, Some(selector)) => {
+                let selector = Selector::new(Some(selector))?.to_string();
+                asks.list(&ListParams::default().limit(MOST).labels(&selector))
+            }
+            (None, None) => return Err("one of name or selector must be provided".to_owned()),
+        };
+        let request = request.map_err(|why| why.to_string())?;
+        Ok(Self {
+            by_name: name.is_some(),
+            request: request.map(Body::from),
+        })
     }
 }
+
+/// The parameters of an answer: an object, or the items of a list.
+fn read(by_name: bool, status: http::StatusCode, body: &Bytes) -> Result<Vec<Value>, String> {
+    decode::weigh(Media::Json, body, TREE).map_err(|_| too_much())?;
+    let said = serde_json::from_slice::<Value>(body);
+    if !status.is_success() {
+        if by_name && status == http::StatusCode::NOT_FOUND {
+            return Ok(Vec::new());
+        }
+        let told = said.ok().and_then(|said| Status::deserialize(said).ok());
+        return Err(match told {
+            Some(told) => reviews::describe(&kube::Error::Api(told.boxed())),
+            None => format!("the server answered {status}"),
+        });
+    }
+    let mut said = said.map_err(|why| why.to_string())?;
+    if by_name {
+        return Ok(vec![said]);
+    }
+    let more = said["metadata"]["continue"].as_str();
+    if more.is_some_and(|token| !token.is_empty()) {
+        return Err(format!("the binding selects more than {MOST} parameters"));
+    }
+    let (version, kind) = (said["apiVersion"].take(), said["kind"].as_str());
+    let kind = kind.map_or("", |kind| kind.trim_end_matches("List"));
+    let kind = Value::from(kind);
+    let Value::Array(mut items) = said["items"].take() else {
+        return Ok(Vec::new());
+    };
+    // Items of a list say no kind themselves.
+    for item in items.iter_mut().filter_map(Value::as_object_mut) {
+        item.entry("apiVersion").or_insert_with(|| version.clone());
+        item.entry("kind").or_insert_with(|| kind.clone());
+    }
+    Ok(items)
+}
+
+fn too_much() -> String {
+    format!(
+        "the parameters of the binding are too large: at most {ANSWER} bytes, and {TREE} once they are read"
+    )
+}
+
+#[cfg(test)]
+mod tests;

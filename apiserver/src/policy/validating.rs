@@ -290,7 +290,7 @@ impl PolicySet<Policy> {
                     }
                 };
                 let namespace = namespace_of(&policy.definition, namespaces, attributes).await?;
-                for params in &params {
+                for params in params.all() {
                     let null = Value::Null;
                     let values = Values {
                         object: objects.new.unwrap_or(&null),

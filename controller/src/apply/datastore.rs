@@ -43,7 +43,7 @@ pub async fn grant(ctx: &Context, world: &World, grant: &Grant) -> Outcome {
         };
         timed(
             ctx,
-            timing::STORE_DEADLINE,
+            timing::STORE_WRITE,
             store.prepare(&claim, password.as_ref(), data),
         )
         .await?;
@@ -144,7 +144,7 @@ pub async fn revoke(ctx: &Context, world: &World, claim: &Claim) -> Outcome {
         let mut found = 0;
         for store in asked(ctx, world)? {
             for claim in all_of(ctx, store.as_ref(), claim).await? {
-                timed(ctx, timing::STORE_DEADLINE, store.revoke(&claim)).await?;
+                timed(ctx, timing::STORE_WRITE, store.revoke(&claim)).await?;
                 found += 1;
             }
         }
@@ -229,7 +229,7 @@ pub async fn release(ctx: &Context, world: &World, claim: &Claim) -> Outcome {
     let result = async {
         for store in asked(ctx, world)? {
             for claim in all_of(ctx, store.as_ref(), claim).await? {
-                timed(ctx, timing::STORE_DEADLINE, store.release(&claim)).await?;
+                timed(ctx, timing::STORE_WRITE, store.release(&claim)).await?;
             }
         }
         Ok(())

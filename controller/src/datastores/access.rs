@@ -197,7 +197,7 @@ async fn renew(
         return false;
     }
     let work = tenancy.prepare(claim, with, Data::Kept);
-    let work = tokio::time::timeout(timing::STORE_DEADLINE, work);
+    let work = tokio::time::timeout(timing::STORE_WRITE, work);
     let tenant = format!("{}/{}", claim.namespace, claim.name);
     match ctx.leadership.hold(work).await {
         Some(Ok(Ok(()))) => {

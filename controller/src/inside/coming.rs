@@ -1,5 +1,7 @@
 //! Whether a tenant may be about to come up, and is therefore looked at often.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use crate::cluster::name::NamespacedName;
@@ -38,9 +40,33 @@ impl Coming {
         news
     }
 
-    /// For a while after anything about it changed that could bring it up.
-    pub fn is(&self) -> bool {
-        self.since
-            .is_some_and(|since| since.elapsed() < timing::COMING_FOR)
+    /// How long to wait between looks, for a while after anything about it changed that could
+    /// bring it up: a part of what that has taken so far. Where many begin at once, each takes
+    /// long because the others do, and looks as frequent as at first would keep them from it.
+    pub fn pace(&self) -> Option<Duration> {
+        let since = self.since?.elapsed();
+        let pace = (since / timing::PROBE_PART).max(timing::PROBE_COMING);
+        (since < timing::COMING_FOR).then(|| pace.min(timing::PROBE_DOWN))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_takes_long_is_looked_at_less_often() {
+        let mut coming = Coming::default();
+        assert_eq!(coming.pace(), None);
+        coming.since = Some(Instant::now());
+        assert_eq!(coming.pace(), Some(timing::PROBE_COMING));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert_eq!(coming.pace(), Some(timing::PROBE_COMING));
+        tokio::time::advance(Duration::from_secs(18)).await;
+        assert_eq!(coming.pace(), Some(Duration::from_secs(1)));
+        tokio::time::advance(Duration::from_secs(40)).await;
+        assert_eq!(coming.pace(), Some(timing::PROBE_DOWN));
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!(coming.pace(), None);
     }
 }

@@ -456,13 +456,14 @@ impl Keeper {
         if found != Found::Failed {
             self.failures = 0;
         }
-        match found {
+        let coming = self.coming.pace().filter(|_| first);
+        match (found, coming) {
             // What it is made of may change before, and is told of.
-            Found::Complete if self.rolling.is_some() => timing::PROBE_READY,
-            Found::Complete => timing::INSIDE_EVERY,
-            Found::NoWay | Found::Failed if first && self.coming.is() => timing::PROBE_COMING,
-            Found::NoWay => timing::PROBE_DOWN,
-            Found::Failed => {
+            (Found::Complete, _) if self.rolling.is_some() => timing::PROBE_READY,
+            (Found::Complete, _) => timing::INSIDE_EVERY,
+            (Found::NoWay | Found::Failed, Some(pace)) => pace,
+            (Found::NoWay, None) => timing::PROBE_DOWN,
+            (Found::Failed, None) => {
                 self.failures = self.failures.saturating_add(1);
                 let (first, slowest) = (timing::PROBE_DOWN, timing::INSIDE_EVERY);
                 timing::observer_backoff(first, slowest, self.failures)

@@ -20,7 +20,7 @@ use crate::facts::TenantFacts;
 use crate::inside::coming::Coming;
 use crate::inside::connection::{Credentials, Tenant, failure};
 use crate::inside::identity::{client_certificate, pair_of};
-use crate::inside::read_write_watch::exercise;
+use crate::inside::read_write_watch::{exercise, readers_read};
 use crate::inside::ways::{Way, Ways, is_at_fault};
 use crate::process::lanes::Lanes;
 use crate::process::observers::{PROBES, pause};
@@ -204,13 +204,14 @@ impl Probe {
         let was_well = path_is_well(&before.endpoint);
         let inside_was_well = path_is_well(&before.service);
         let lanes = ctx.facts.tenant(uid).lanes;
-        let look = || look_at(ctx, name, &endpoint, &credentials, &lanes);
+        let is_first = !tenant.was_ready();
+        let look = || look_at(ctx, name, &endpoint, &credentials, &lanes, is_first);
         let through_service = || async {
             let service = ways.service.as_ref()?;
             if service.address == address {
                 return None;
             }
-            Some(look_at(ctx, name, service, &credentials, &lanes).await)
+            Some(look_at(ctx, name, service, &credentials, &lanes, is_first).await)
         };
         let outside = before
             .endpoint
@@ -301,9 +302,9 @@ impl Probe {
         } else {
             self.failures.saturating_add(1)
         };
-        match (rests, self.coming.is()) {
+        match (rests, self.coming.pace()) {
             (true, _) => timing::PROBE_READY,
-            (_, true) => timing::PROBE_COMING,
+            (_, Some(pace)) => pace,
             _ if self.reached => timing::PROBE_DOWN,
             _ => timing::observer_backoff(timing::PROBE_DOWN, timing::NEVER_REACHED, self.failures),
         }
@@ -468,6 +469,7 @@ async fn look_at(
     way: &Way,
     credentials: &Credentials,
     lanes: &Lanes,
+    is_first: bool,
 ) -> Seen {
     let address = way.address.as_str();
     // A wait for others is no silence of the tenant.
@@ -487,7 +489,10 @@ async fn look_at(
         };
         *stage.lock() = Kind::Silent;
         admission = Some(exercise(&tenant, started, &stage).await?);
-        Ok(())
+        match is_first {
+            true => readers_read(&tenant).await,
+            false => Ok(()),
+        }
     };
     let result = match tokio::time::timeout(timing::PROBE_DEADLINE, work).await {
         Ok(result) => result,
@@ -594,7 +599,7 @@ mod tests {
         let mut probe = Probe::default();
         for _ in 0..3 {
             let wait = probe.round(&ctx, &name, lab.world.uid()).await;
-            assert!(probe.coming.is(), "it may come up at any time");
+            assert!(probe.coming.pace().is_some(), "it may come up at any time");
             assert_eq!(wait, timing::PROBE_DOWN);
         }
     }

@@ -26,8 +26,8 @@ pub fn bindings() -> Vec<Value> {
 }
 
 /// The default roles that a first start needs before the tenant has written its own:
-/// everybody may ask for the health of the API server, those who are known who they are
-/// and what they may, and [`view`] gives what it will.
+/// everybody may ask for the health of the API server, those who are known who they are,
+/// what they may and what there is, and [`view`] gives what it will.
 /// From then on they are the tenant's.
 pub fn default_roles() -> Vec<Value> {
     let name = "system:public-info-viewer";
@@ -35,13 +35,10 @@ pub fn default_roles() -> Vec<Value> {
         "nonResourceURLs": ["/healthz", "/livez", "/readyz", "/version", "/version/"],
         "verbs": ["get"],
     }]);
-    let binding = json!({
-        "apiVersion": RBAC_V1,
-        "kind": "ClusterRoleBinding",
-        "metadata": default_metadata(name),
-        "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": name},
-        "subjects": [group("system:authenticated"), group("system:unauthenticated")],
-    });
+    let everybody = [
+        group("system:authenticated"),
+        group("system:unauthenticated"),
+    ];
     let basic = "system:basic-user";
     let asked = |group: &str, resources: &[&str]| rule(group, resources, &["create"]);
     let ask = json!([
@@ -51,26 +48,51 @@ pub fn default_roles() -> Vec<Value> {
         ),
         asked("authentication.k8s.io", &["selfsubjectreviews"]),
     ]);
-    let everybody = json!({
-        "apiVersion": RBAC_V1,
-        "kind": "ClusterRoleBinding",
-        "metadata": default_metadata(basic),
-        "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": basic},
-        "subjects": [group("system:authenticated")],
-    });
+    let discovery = "system:discovery";
+    let what_there_is = json!([{
+        "nonResourceURLs": [
+            "/api", "/api/*", "/apis", "/apis/*", "/healthz", "/livez", "/openapi",
+            "/openapi/*", "/readyz", "/version", "/version/",
+        ],
+        "verbs": ["get"],
+    }]);
     vec![
         default_role(name, rules),
-        binding,
+        default_binding(name, &everybody),
         default_role(basic, ask),
-        everybody,
+        default_binding(basic, &everybody[..1]),
+        default_role(discovery, what_there_is),
+        default_binding(discovery, &everybody[..1]),
+        aggregated("system:aggregate-to-view", "view"),
         view(),
     ]
 }
 
+/// Whom a default role is given to.
+fn default_binding(name: &str, subjects: &[Value]) -> Value {
+    json!({
+        "apiVersion": RBAC_V1,
+        "kind": "ClusterRoleBinding",
+        "metadata": default_metadata(name),
+        "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": name},
+        "subjects": subjects,
+    })
+}
+
 /// The role `view` as the tenant's controller manager puts it together some ten
-/// seconds later; until then it would give nothing. Discovery is in it because
-/// the default role for that comes a second later as well.
+/// seconds later; until then it would give nothing.
 fn view() -> Value {
+    let mut role = aggregated("view", "edit");
+    role["aggregationRule"] = json!({"clusterRoleSelectors": [
+        {"matchLabels": {"rbac.authorization.k8s.io/aggregate-to-view": "true"}},
+    ]});
+    role
+}
+
+/// A default role that may read, and is a part of another. That of which `view` is put
+/// together is written as well: a controller manager that comes before it would take all
+/// rules from `view`.
+fn aggregated(name: &str, to: &str) -> Value {
     let read = |group: &str, resources: &[&str]| rule(group, resources, &["get", "list", "watch"]);
     let core = [
         "bindings",
@@ -109,24 +131,33 @@ fn view() -> Value {
         "statefulsets/status",
     ];
     let rules = json!([
-        {
-            "nonResourceURLs": ["/api", "/api/*", "/apis", "/apis/*", "/openapi", "/openapi/*"],
-            "verbs": ["get"],
-        },
         read("", &core),
         read("apps", &apps),
-        read("autoscaling", &["horizontalpodautoscalers", "horizontalpodautoscalers/status"]),
-        read("batch", &["cronjobs", "cronjobs/status", "jobs", "jobs/status"]),
+        read(
+            "autoscaling",
+            &[
+                "horizontalpodautoscalers",
+                "horizontalpodautoscalers/status"
+            ]
+        ),
+        read(
+            "batch",
+            &["cronjobs", "cronjobs/status", "jobs", "jobs/status"]
+        ),
         read("discovery.k8s.io", &["endpointslices"]),
         read("events.k8s.io", &["events"]),
-        read("networking.k8s.io", &["ingresses", "ingresses/status", "networkpolicies"]),
-        read("policy", &["poddisruptionbudgets", "poddisruptionbudgets/status"]),
+        read(
+            "networking.k8s.io",
+            &["ingresses", "ingresses/status", "networkpolicies"]
+        ),
+        read(
+            "policy",
+            &["poddisruptionbudgets", "poddisruptionbudgets/status"]
+        ),
     ]);
-    let mut role = default_role("view", rules);
-    role["metadata"]["labels"]["rbac.authorization.k8s.io/aggregate-to-edit"] = json!("true");
-    role["aggregationRule"] = json!({"clusterRoleSelectors": [
-        {"matchLabels": {"rbac.authorization.k8s.io/aggregate-to-view": "true"}},
-    ]});
+    let mut role = default_role(name, rules);
+    let label = format!("rbac.authorization.k8s.io/aggregate-to-{to}");
+    role["metadata"]["labels"][label] = json!("true");
     role
 }
 
@@ -224,4 +255,32 @@ pub fn user(name: &str) -> Value {
 /// A ServiceAccount.
 pub fn service_account(namespace: &str, name: &str) -> Value {
     json!({"kind": "ServiceAccount", "namespace": namespace, "name": name})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A controller manager puts `view` together of what its selector finds, as soon as it
+    /// runs: there is all of it, though the API server has not written its own roles yet.
+    #[test]
+    fn view_stays_what_it_is_when_it_is_put_together() {
+        let roles = default_roles();
+        let view = roles.iter().find(|role| role["metadata"]["name"] == "view");
+        let view = view.unwrap();
+        let selector = &view["aggregationRule"]["clusterRoleSelectors"][0]["matchLabels"];
+        let selected = |role: &&Value| {
+            let wanted = selector.as_object().unwrap();
+            let mut wanted = wanted.iter();
+            wanted.all(|(label, value)| role["metadata"]["labels"][label] == *value)
+        };
+        let rules: Vec<&Value> = roles
+            .iter()
+            .filter(selected)
+            .flat_map(|role| role["rules"].as_array().unwrap())
+            .collect();
+        let has: Vec<&Value> = view["rules"].as_array().unwrap().iter().collect();
+        assert_eq!(rules, has);
+        assert!(!has.is_empty());
+    }
 }

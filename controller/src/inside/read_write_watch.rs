@@ -118,6 +118,35 @@ pub async fn exercise(
     }
 }
 
+/// Whether the group of those who may read may do so: a kubeconfig that is asked for with the
+/// first Ready works at once. What an API server knows of roles comes to it bit by bit.
+///
+/// # Errors
+/// It may not, or there is no answer.
+pub async fn readers_read(tenant: &Tenant) -> Result<(), ProbeFailure> {
+    let review = json!({
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {
+            "user": names::USER_CONTROLLER,
+            "groups": [names::GROUP_VIEW],
+            "resourceAttributes": {"verb": "list", "resource": "namespaces"},
+        },
+    });
+    let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
+    let answer = tenant
+        .call(Method::POST, path, "application/json", Some(&review))
+        .await?;
+    match answer.body["status"]["allowed"].as_bool() {
+        Some(false) => {
+            let message = format!("{} may not read yet", names::GROUP_VIEW);
+            Err(failure(Kind::Forbidden, message))
+        }
+        // Whoever does not answer that question keeps no tenant from being used.
+        Some(true) | None => Ok(()),
+    }
+}
+
 /// How the usual cycle ends. `None`: its write has no answer, while the cycle that no
 /// admission is asked about went well. Where the write was answered, what is late is
 /// not admission.

@@ -13,7 +13,11 @@ pub const LOOK_DEADLINE: Duration = Duration::from_secs(3);
 pub const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Between looks at which optional kinds the management cluster serves.
 pub const OPTIONAL_EVERY: Duration = Duration::from_secs(10);
-/// Deadline of one step in a datastore.
+/// Deadline of a step in a datastore that writes claims, users and rights. Who does not
+/// answer ends it sooner, by [`STORE_REQUEST`]; who is slow gets there, and is not asked for
+/// all of it again and again.
+pub const STORE_WRITE: Duration = Duration::from_secs(20);
+/// Deadline of one look at a datastore.
 pub const STORE_DEADLINE: Duration = Duration::from_secs(4);
 /// An answer that took as long may have been held up here.
 pub const STORE_LATE: Duration = Duration::from_millis(2_500);
@@ -26,8 +30,10 @@ pub const DROP_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Between probes of a tenant that is Ready.
 pub const PROBE_READY: Duration = Duration::from_secs(4);
-/// Between probes of a tenant that is coming up.
+/// Between probes of a tenant that is coming up, at first.
 pub const PROBE_COMING: Duration = Duration::from_millis(150);
+/// Later the pause is such a part of what it has taken until then.
+pub const PROBE_PART: u32 = 20;
 /// Between probes of a tenant that has been down for a while, and the first wait
 /// for one that never answered.
 pub const PROBE_DOWN: Duration = Duration::from_secs(2);

@@ -453,6 +453,7 @@ fn image(directories: &Directories, action: ImageAction) -> Result<()> {
                 entrypoint,
                 user,
                 files,
+                environment: Vec::new(),
             };
             let work = tempfile::tempdir().map_err(|source| Error::Io {
                 action: "create a temporary directory".into(),

@@ -12,6 +12,7 @@ use super::command;
 use super::control_plane::{self, Told};
 use super::directories::{Directories, RunDirectory};
 use super::error::{Doing, Error, Result};
+use super::go;
 use super::network::{self, Addresses};
 use super::node;
 use super::packages::Packages;
@@ -379,7 +380,8 @@ impl Lab {
             .arg("--kubeconfig")
             .arg(self.kubeconfig())
             .args(arguments)
-            .env("KUBECACHEDIR", self.kubectl_cache());
+            .env("KUBECACHEDIR", self.kubectl_cache())
+            .env(go::VARIABLE, go::growth());
         command
     }
 }

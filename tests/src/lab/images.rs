@@ -11,6 +11,7 @@ use super::archive::{self, Content, Image, Layer};
 use super::command::run;
 use super::directories::{self, Directories, RunDirectory};
 use super::error::{Doing, Error, Result};
+use super::go;
 use super::packages::Packages;
 use super::programs::{COREDNS, ETCD, KINE, KONNECTIVITY, KUBERNETES, key};
 
@@ -87,6 +88,7 @@ pub(crate) fn node_archive(directories: &Directories) -> PathBuf {
         BUSYBOX_NAMES.join(" "),
         COREDNS_OF_KUBEADM.to_owned(),
         format!("{PROXY_TOOLS:?}"),
+        go::environment().join(" "),
     ];
     let key = key(parts.iter().map(String::as_str));
     directories.cache.join(format!("images-{key}.tar"))
@@ -147,7 +149,7 @@ pub fn build_for_node(directories: &Directories, say: &mut dyn FnMut(&str)) -> R
         layers: vec![layer],
         entrypoint: vec![entrypoint.to_owned()],
         user: String::new(),
-        environment: Vec::new(),
+        environment: go::environment(),
     };
     let version = KUBERNETES.version();
     let mut images: Vec<Image> = KUBERNETES_IMAGES
@@ -179,7 +181,7 @@ pub fn build_for_node(directories: &Directories, say: &mut dyn FnMut(&str)) -> R
             layers: vec![2],
             entrypoint: vec!["/coredns".to_owned()],
             user: String::new(),
-            environment: Vec::new(),
+            environment: go::environment(),
         },
         image(PAUSE.to_owned(), 3, "/pause"),
         image(BUSYBOX.to_owned(), 4, "/bin/sh"),
@@ -233,6 +235,7 @@ pub fn build_kine(directories: &Directories, archive: &Path) -> Result<()> {
         entrypoint: vec!["/bin/kine".to_owned()],
         user: String::new(),
         files: vec![(program, "/bin/kine".to_owned())],
+        environment: go::environment(),
     };
     build(&recipe, archive)
 }
@@ -351,6 +354,8 @@ pub struct Recipe {
     /// Files of the machine and their absolute paths in the image. A program
     /// brings the shared libraries that it asks for.
     pub files: Vec<(PathBuf, String)>,
+    /// `NAME=VALUE`
+    pub environment: Vec<String>,
 }
 
 /// Builds an image that holds the given files, their libraries, certificates
@@ -409,7 +414,7 @@ pub fn build(recipe: &Recipe, archive: &Path) -> Result<()> {
         layers: vec![0],
         entrypoint: recipe.entrypoint.clone(),
         user: recipe.user.clone(),
-        environment: Vec::new(),
+        environment: recipe.environment.clone(),
     };
     archive::write(archive, &[layer], &[image])
 }

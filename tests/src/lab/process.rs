@@ -15,6 +15,7 @@ use super::cgroup::Cgroup;
 use super::command;
 use super::directories::{self, RunDirectory};
 use super::error::{Doing, Error, Result};
+use super::go;
 
 /// A process that cannot be mistaken for a later one with the same id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -176,6 +177,7 @@ impl Program {
             shell.arg(format!("--mount={}", of(holder, "mnt")));
         }
         shell.arg("--").args(&self.command);
+        shell.env(go::VARIABLE, go::growth());
         for (name, value) in &self.environment {
             shell.env(name, value);
         }
