@@ -38,7 +38,7 @@ const MOST: u32 = 50;
 pub(crate) const ANSWER: usize = 3 * 1024 * 1024;
 pub(crate) const TREE: usize = 12 * 1024 * 1024;
 /// Bindings whose parameters are held at a time.
-pub(crate) const PLACES: usize = 4;
+pub(crate) const PLACES: usize = 2;
 
 /// The kind of a policy's parameters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
