@@ -722,4 +722,4 @@ fn describe(leaf: &CertificateDer<'_>) -> Result<(Identity, Timestamp), String> 
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

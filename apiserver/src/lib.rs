@@ -9,6 +9,7 @@
 pub mod accept;
 pub mod admission;
 pub mod args;
+pub mod aside;
 pub mod audit;
 pub mod authn;
 pub mod authz;

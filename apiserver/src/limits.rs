@@ -32,6 +32,10 @@ pub(crate) const WATCHES: usize = 2_000;
 pub(crate) const BODIES: usize = 400;
 /// Questions to the cluster about callers' rights.
 pub(crate) const QUESTIONS: usize = 200;
+/// Requests that wait for the audit log, and those among them of callers without
+/// credentials, beside the former. Whoever has another place needs none.
+pub(crate) const LOGGED: usize = 400;
+pub(crate) const LOGGED_STRANGERS: usize = 100;
 /// Bytes of URL and headers that a request may have without being counted, and by how much
 /// more is counted: the texts are kept as they came, decoded, for authorization and for audit.
 pub(crate) const HEAD: usize = 4 * 1024;
@@ -65,6 +69,9 @@ pub struct Limits {
     /// The cluster's own controllers, and room for what each has under way.
     system: Arc<HashMap<String, Pool>>,
     questions: Pool,
+    /// Requests that wait for the audit log.
+    logged: Pool,
+    logged_strangers: Pool,
     /// Room for bodies.
     work: Pool,
     /// Room for stored objects.
@@ -126,6 +133,8 @@ impl Limits {
             system_writes: Pool::new((writes / 4).max(1)),
             system: Arc::new(system.collect()),
             questions: Pool::places(QUESTIONS),
+            logged: Pool::places(LOGGED),
+            logged_strangers: Pool::places(LOGGED_STRANGERS),
             work: Pool::new(WORK),
             stored: Pool::new(STORED),
             watches: Pool::places(WATCHES),
@@ -174,6 +183,25 @@ impl Limits {
             true => Ok(None),
             false => self.watches.displace(holder(identity)).map(Some),
         }
+    }
+
+    /// A place for a request that waits for the audit log.
+    ///
+    /// # Errors
+    /// 429 when the caller has its share of them.
+    pub fn log(&self, identity: &Identity) -> Result<Slot, Failure> {
+        match self.is_exempt(identity) {
+            true => Ok(None),
+            false => self.logged.enter(holder(identity)).map(Some),
+        }
+    }
+
+    /// The same for a caller without credentials, by where it comes from.
+    ///
+    /// # Errors
+    /// 429 when others from there have their share of them.
+    pub fn log_from(&self, source: &str) -> Result<Slot, Failure> {
+        self.logged_strangers.enter(source).map(Some)
     }
 
     /// Room for the selectors of a watch, as long as it lasts.

@@ -38,11 +38,13 @@ fn parts(args: &Args) -> Vec<(&'static str, usize)> {
     let answers = args.max_requests_inflight + args.max_mutating_requests_inflight;
     let streams = answers + limits::WATCHES;
     let others_window = server::OTHERS_WINDOW as usize;
-    // Those with places, and those that wait: for a revision, a body, an answer about rights
-    // or about a token.
+    // Those with places, and those that wait: for a revision, a body, the audit log, an answer
+    // about rights or about a token.
     let requests = answers
         + args.max_requests_inflight
         + limits::BODIES
+        + limits::LOGGED
+        + limits::LOGGED_STRANGERS
         + limits::QUESTIONS
         + authn::WAITING
         + authn::LANE

@@ -15,6 +15,7 @@
 
 use std::any::Any;
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
@@ -115,18 +116,21 @@ where
         target: &target,
         query: query.into(),
         caller: None,
+        source: peer.source().filter(|_| !proxied).map(block),
         labels: &labels,
         client: &client,
         span: span.clone(),
         warnings: Warnings::default(),
         annotations: audit::Annotations::default(),
         trail: audit::Trail::default(),
-        proxied,
         began,
         audit_id: &audit_id,
         open: None,
+        head: None,
         place: Held::default(),
         placed: false,
+        under_way: Held::default(),
+        counted: false,
         left: context.audit.is_none(),
     };
 
@@ -145,6 +149,16 @@ where
     };
     call.warnings.apply(response.headers_mut());
     call.left = false;
+    // Who has no place needs one to wait for the log, and does not wait without.
+    let waits = !call.counted && call.trail.waits_to_end();
+    let _logged = match waits.then(|| call.place_at_log()) {
+        Some(Err(_)) => {
+            call.trail.hurry();
+            None
+        }
+        Some(Ok(place)) => place,
+        None => None,
+    };
     let trail = std::mem::take(&mut call.trail);
     let annotations = call.annotations.clone();
     let identity = call.caller.take().map(|caller| caller.identity);
@@ -227,8 +241,8 @@ struct Call<'a> {
     /// What admission says for the audit line.
     annotations: audit::Annotations,
     trail: audit::Trail,
-    /// It came over a connection of the front proxy.
-    proxied: bool,
+    /// Where it comes from, if that is not the front proxy.
+    source: Option<IpAddr>,
     began: Instant,
     audit_id: &'a str,
     labels: &'a RequestLabels,
@@ -236,6 +250,9 @@ struct Call<'a> {
     client: &'a str,
     /// Of the whole request.
     span: Span,
+    /// Room for a URL and headers that are long, held until the answer begins: what waits has
+    /// them.
+    head: Slot,
     /// The place of a watch, held until its stream ends.
     open: Slot,
     /// That of any other request, held until its answer was taken; of a watch what its
@@ -243,6 +260,10 @@ struct Call<'a> {
     place: Held,
     /// Whether it has taken a place, or needs none.
     placed: bool,
+    /// The place that a watch has among reads until its answer begins.
+    under_way: Held,
+    /// Whether it is counted among the requests under way.
+    counted: bool,
     /// Whether it leaves a line without an answer.
     left: bool,
 }
@@ -272,6 +293,11 @@ impl Call<'_> {
             Ok(caller) => caller,
             Err(failure) => {
                 self.begin(peer, parts, None);
+                let waits = self.trail.waits_to_end();
+                let place = waits.then(|| self.place_at_log());
+                if let Some(Err(_)) = place {
+                    self.trail.hurry();
+                }
                 self.trail.unrecognised(&failure).await;
                 return Err(failure);
             }
@@ -297,16 +323,16 @@ impl Call<'_> {
         B: http_body::Body<Data = Bytes>,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        self.trail.received().await?;
-        refuse_impersonation(&caller, &parts.headers)?;
+        let impersonation = refuse_impersonation(&caller, &parts.headers);
+        // Before anything is waited for.
+        parts.headers = needed(&parts.headers);
+        self.received(&caller, parts).await?;
+        impersonation?;
         if self.query.len() > PARAMETERS {
             return Err(Failure::BadRequest(format!(
                 "the query has more than {PARAMETERS} parameters"
             )));
         }
-        parts.headers = needed(&parts.headers);
-        // Until the answer begins.
-        let _head = self.context.limits.head(&caller.identity, parts).await?;
         let due = self.due();
         let authorized = self.authorize(caller.identity.clone());
         let authorized = authorized.instrument(spans::step("authorization"));
@@ -318,7 +344,7 @@ impl Call<'_> {
                 if !health::is_check(path) {
                     let identity = authorized.identity();
                     self.place = Held::new(self.context.limits.enter(identity, Need::Read)?);
-                    self.placed = true;
+                    (self.placed, self.counted) = (true, true);
                 }
                 self.document(path, parts)
             }
@@ -326,6 +352,45 @@ impl Call<'_> {
                 let verb = spans::verb(&self.seen(parts));
                 let carried_out = self.resource(&authorized, parts, body);
                 carried_out.instrument(verb).await
+            }
+        }
+    }
+
+    /// Says that the request has come. Whoever waits for that holds a place and room for what
+    /// is long; who has its share of them is refused, and of strangers and probes, who go on,
+    /// the event is not waited for.
+    async fn received(&mut self, caller: &Caller, parts: &Parts) -> Result<(), Failure> {
+        let head = self.context.limits.head(&caller.identity, parts).await;
+        let head = head.map(|head| self.head = head);
+        let place = match self.trail.waits_to_begin() {
+            true => self.place_at_log(),
+            false => Ok(None),
+        };
+        let probe =
+            matches!(self.target, Target::NonResource { path, .. } if health::is_check(path));
+        let refused = match (head, &place) {
+            (Err(failure), _) => Err(failure),
+            (Ok(()), Err(failure)) if caller.is_somebody() && !probe => Err(failure.clone()),
+            (Ok(()), _) => Ok(()),
+        };
+        if refused.is_err() || place.is_err() {
+            self.trail.hurry();
+        }
+        let recorded = self.trail.received().await;
+        refused.and(recorded)
+    }
+
+    /// A place among those who wait for the log.
+    ///
+    /// # Errors
+    /// 429 when whoever asks has its share of them.
+    fn place_at_log(&self) -> Result<Slot, Failure> {
+        let limits = &self.context.limits;
+        match self.caller.as_ref().filter(|caller| caller.is_somebody()) {
+            Some(caller) => limits.log(&caller.identity),
+            None => {
+                let source = self.source.map(|source| source.to_string());
+                limits.log_from(&source.unwrap_or_default())
             }
         }
     }
@@ -362,13 +427,10 @@ impl Call<'_> {
     }
 
     async fn authenticate(&mut self, peer: &Peer, parts: &mut Parts) -> Result<Caller, Failure> {
-        let _head = match peer.source().filter(|_| !self.proxied) {
-            Some(source) => {
-                let source = block(source).to_string();
-                self.context.limits.head_from(&source, parts)?
-            }
-            None => None,
-        };
+        if let Some(source) = self.source {
+            let limits = &self.context.limits;
+            self.head = limits.head_from(&source.to_string(), parts)?;
+        }
         let headers = &mut parts.headers;
         let asked = self.context.authenticator.authenticate(peer, headers);
         let Ok(answered) = tokio::time::timeout_at(self.due(), asked).await else {
@@ -439,13 +501,17 @@ impl Call<'_> {
             work.negotiate(&parts.headers, &body)?;
             // The body first: who sends it slowly waits for itself alone.
             let (body, room) = self.body(identity, verb, parts, body).await?;
-            self.trail.sent(verb, &parts.headers, &body);
+            self.trail.sent(verb, &parts.headers, &body).await;
             let need = Need::of(verb, self.waits());
             let place = self.context.limits.enter(identity, need)?;
             let place = Held::new((place, self.context.metrics.enter(verb)));
-            if verb != Verb::Watch {
-                self.place = place.clone();
-                self.placed = true;
+            self.counted = true;
+            match verb {
+                Verb::Watch => self.under_way = place.clone(),
+                _ => {
+                    self.place = place.clone();
+                    self.placed = true;
+                }
             }
             self.context.store_guard.ready()?;
             let registry = self.context.registry.load_full();

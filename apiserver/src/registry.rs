@@ -34,6 +34,7 @@ use http::HeaderMap;
 use storage::Held;
 use tokio_util::sync::CancellationToken;
 
+use crate::aside;
 use crate::audit::Annotations;
 use crate::authz::Authorizer;
 use crate::cache::Cache;
@@ -100,5 +101,10 @@ impl Request {
     /// The query, to look parameters up in.
     pub fn query(&self) -> Query<'_> {
         Query::new(&self.query)
+    }
+
+    /// Does what takes as long as the body is: of a long one beside the workers.
+    pub async fn read<T>(&self, read: impl FnOnce() -> T) -> T {
+        aside::documents(self.body.len(), read).await
     }
 }

@@ -124,6 +124,7 @@ const APISERVER: House = House {
         "buckets",
         "pool",
         "live_bytes",
+        "aside",
         "trust",
         "authn",
         "limits",

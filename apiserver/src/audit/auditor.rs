@@ -49,7 +49,7 @@ pub struct Auditor {
 
 /// What an event is handed over with.
 #[must_use = "blocking backends are waited for"]
-pub struct Handed(Vec<Delivered>);
+pub struct Handed<'a>(Vec<Delivered<'a>>);
 
 impl Auditor {
     /// What the flags ask for, and the tasks behind it; nothing without a policy or without
@@ -127,8 +127,13 @@ impl Auditor {
         verdict
     }
 
+    /// Whether requests wait for their events.
+    pub fn is_blocking(&self) -> bool {
+        self.backends.iter().any(|to| to.is_blocking())
+    }
+
     /// Hands an event to all backends.
-    pub fn hand(&self, event: &Event) -> Handed {
+    pub fn hand<'e>(&self, event: &'e Event) -> Handed<'e> {
         debug_assert_ne!(event.level, Level::None);
         self.metrics.audit_event();
         let mut forms = Forms::of(event);
@@ -136,11 +141,13 @@ impl Auditor {
         Handed(backends.filter_map(|to| to.offer(&mut forms)).collect())
     }
 
-    /// Hands over an event for which nobody can wait.
-    pub fn let_go(&self, event: &Event) {
+    /// Hands over an event for which nobody waits. False: one must not be gone past.
+    pub fn let_go(&self, event: &Event) -> bool {
         self.metrics.audit_event();
         let mut forms = Forms::of(event);
-        self.backends.iter().for_each(|to| to.let_go(&mut forms));
+        let backends = self.backends.iter();
+        let lost = backends.filter(|to| !to.let_go(&mut forms));
+        lost.count() == 0
     }
 
     /// Counts a request that was refused because it could not be recorded.
@@ -149,7 +156,7 @@ impl Auditor {
     }
 }
 
-impl Handed {
+impl Handed<'_> {
     /// Waits for the backends that are waited for. False: one must not be gone past.
     pub async fn delivered(self) -> bool {
         join_all(self.0)

@@ -75,14 +75,23 @@ pub struct Losses {
 }
 
 /// An event in the forms that backends take. Made when the first asks.
+#[derive(Debug)]
 pub struct Forms<'a> {
     event: &'a Event,
     whole: Option<Encoded>,
     truncated: Option<Encoded>,
 }
 
-/// Whether an event was delivered, once that is known.
-pub type Delivered = BoxFuture<'static, bool>;
+/// Whether an event was delivered, once that is known. It is encoded anew for whoever had to
+/// wait for room.
+pub type Delivered<'a> = BoxFuture<'a, bool>;
+
+/// Which form of an event.
+#[derive(Clone, Copy, Debug)]
+enum Form {
+    Whole,
+    Truncated,
+}
 
 impl Backend {
     /// A backend that holds `capacity` events at most.
@@ -113,28 +122,39 @@ impl Backend {
         (backend, worker)
     }
 
+    /// Whether requests wait for it.
+    pub fn is_blocking(&self) -> bool {
+        self.mode != Mode::Batch
+    }
+
     /// Hands an event over. If the request waits for it, here is for what; whoever drops that
-    /// takes back what is not queued yet.
-    pub fn offer(self: &Arc<Self>, forms: &mut Forms<'_>) -> Option<Delivered> {
+    /// takes back what is not queued yet. Whoever waits for room holds no copy of the event;
+    /// callers without credentials do not wait for it.
+    pub fn offer<'e>(self: &Arc<Self>, forms: &mut Forms<'e>) -> Option<Delivered<'e>> {
         let form = self.fitting(forms)?;
-        if self.mode == Mode::Batch {
-            self.leave(forms, &form);
+        if !self.is_blocking() {
+            self.leave(forms, form);
             return None;
         }
         let strict = self.mode == Mode::BlockingStrict;
         let (told, delivered) = oneshot::channel();
-        let queued = self.queue.offer(&form, Some(told));
-        let waits = queued == Err(Refused::Full);
-        if queued.is_err() && !waits {
-            self.lose(Refused::Closed);
+        let encoded = forms.encoded(form);
+        let need = encoded.need();
+        let queued = self.queue.offer(encoded, Some(told));
+        let waits = queued == Err(Refused::Full) && !encoded.stranger;
+        if let (Err(why), false) = (queued, waits) {
+            self.lose(why);
             return Some(std::future::ready(!strict).boxed());
         }
+        let event = forms.event;
         let mut unqueued = Unqueued(waits.then(|| self.clone()));
         let waiting = async move {
             let mut delivered = delivered;
             if let Some(backend) = &unqueued.0 {
+                let room = backend.queue.room(need).await.ok()?;
                 let (told, later) = oneshot::channel();
-                backend.queue.wait(&form, Some(told)).await.ok()?;
+                let encoded = Forms::of(event).encoded(form).event.clone();
+                backend.queue.push(encoded, Some(told), room).ok()?;
                 unqueued.is_queued();
                 delivered = later;
             }
@@ -145,34 +165,33 @@ impl Backend {
         Some(waiting.map(ended).boxed())
     }
 
-    /// Hands an event over for which nobody waits.
-    pub fn let_go(&self, forms: &mut Forms<'_>) {
-        if let Some(form) = self.fitting(forms) {
-            self.leave(forms, &form);
-        }
+    /// Hands an event over for which nobody waits. False: it is lost, and must not be.
+    pub fn let_go(&self, forms: &mut Forms<'_>) -> bool {
+        let queued = self.fitting(forms).map(|form| self.leave(forms, form));
+        queued != Some(false) || self.mode != Mode::BlockingStrict
     }
 
-    fn leave(&self, forms: &mut Forms<'_>, form: &Encoded) {
-        let mut queued = self.queue.offer(form, None);
-        if queued == Err(Refused::Full) && form.bodies {
+    /// Whether it is queued.
+    fn leave(&self, forms: &mut Forms<'_>, form: Form) -> bool {
+        let encoded = forms.encoded(form);
+        let bodies = encoded.bodies;
+        let mut queued = self.queue.offer(encoded, None);
+        if queued == Err(Refused::Full) && bodies {
             // Who did what is said in any case.
-            queued = self.queue.offer(forms.truncated(), None);
+            queued = self.queue.offer(forms.encoded(Form::Truncated), None);
         }
-        if let Err(why) = queued {
-            self.lose(why);
-        }
+        queued.map_err(|why| self.lose(why)).is_ok()
     }
 
-    /// The event as this backend may have it.
-    fn fitting(&self, forms: &mut Forms<'_>) -> Option<Encoded> {
+    /// The form in which this backend may have the event.
+    fn fitting(&self, forms: &mut Forms<'_>) -> Option<Form> {
         let Some(largest) = self.largest else {
-            return Some(forms.whole().clone());
+            return Some(Form::Whole);
         };
-        if forms.whole().event.len() <= largest {
-            return Some(forms.whole().clone());
-        }
-        if forms.truncated().event.len() <= largest {
-            return Some(forms.truncated().clone());
+        let mut both = [Form::Whole, Form::Truncated].into_iter();
+        let fits = both.find(|form| forms.encoded(*form).event.len() <= largest);
+        if fits.is_some() {
+            return fits;
         }
         let why = "event is too large even after truncating";
         self.losses.count(TRUNCATE, 1, why);
@@ -207,6 +226,13 @@ impl<'a> Forms<'a> {
             event,
             whole: None,
             truncated: None,
+        }
+    }
+
+    fn encoded(&mut self, form: Form) -> &Encoded {
+        match form {
+            Form::Whole => self.whole(),
+            Form::Truncated => self.truncated(),
         }
     }
 

@@ -1,9 +1,11 @@
 //! Bodies as events have them: JSON on one line, few enough to be held.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::RawValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -102,20 +104,60 @@ pub struct Meta {
 
 /// What the body of a creation or an update says of itself; nothing if it cannot be read.
 pub fn meta(media: Media, body: &[u8]) -> Meta {
-    #[derive(Default, Deserialize)]
-    #[serde(default)]
-    struct Object {
-        metadata: Option<Meta>,
-    }
-    let object: Option<Object> = match media {
-        Media::Json => serde_json::from_slice(body).ok(),
-        Media::Yaml | Media::Either | Media::Protobuf => decode::parse(media, body)
-            .ok()
-            .and_then(|parsed| serde_json::from_value(parsed.value).ok()),
+    let meta = match media {
+        Media::Json => meta_of_json(body),
+        Media::Yaml | Media::Either | Media::Protobuf => {
+            decode::parse(media, body).ok().and_then(|mut parsed| {
+                let metadata = parsed.value.get_mut("metadata")?.take();
+                serde_json::from_value(metadata).ok()
+            })
+        }
     };
-    object
-        .and_then(|object| object.metadata)
-        .unwrap_or_default()
+    meta.unwrap_or_default()
+}
+
+/// No tree is made of the rest. A field that is given twice is what it is given as last, as
+/// for the decoder.
+fn meta_of_json(body: &[u8]) -> Option<Meta> {
+    let object = std::str::from_utf8(body).ok()?;
+    let [metadata] = last(object, ["metadata"])?;
+    let names = ["name", "namespace", "uid", "resourceVersion"];
+    let fields = last(metadata?.get(), names)?.map(|field| match field {
+        Some(field) => serde_json::from_str::<Option<String>>(field.get()),
+        None => Ok(None),
+    });
+    let [name, namespace, uid, resource_version] = fields;
+    Some(Meta {
+        name: name.ok()?,
+        namespace: namespace.ok()?,
+        uid: uid.ok()?,
+        resource_version: resource_version.ok()?,
+    })
+}
+
+/// Fields of an object, each as it is given last; nothing if it is no object.
+fn last<'j, const N: usize>(json: &'j str, names: [&str; N]) -> Option<[Option<&'j RawValue>; N]> {
+    struct Fields<'n, const N: usize>([&'n str; N]);
+    impl<'j, const N: usize> Visitor<'j> for Fields<'_, N> {
+        type Value = [Option<&'j RawValue>; N];
+
+        fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+            out.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'j>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+            let mut fields = [None; N];
+            while let Some((name, value)) = map.next_entry::<String, &RawValue>()? {
+                if let Some(place) = self.0.iter().position(|known| *known == name) {
+                    fields[place] = Some(value);
+                }
+            }
+            Ok(fields)
+        }
+    }
+    let mut reader = serde_json::Deserializer::from_str(json);
+    let fields = reader.deserialize_map(Fields(names)).ok()?;
+    reader.end().ok().map(|()| fields)
 }
 
 /// The document on one line.
@@ -335,11 +377,25 @@ mod tests {
         assert_eq!(meta(Media::Json, body), expected);
         let body = b"metadata: {name: a, uid: u, resourceVersion: '7'}";
         assert_eq!(meta(Media::Yaml, body), expected);
+        // Of what is given twice the last, as for the decoder.
+        for body in [
+            r#"{"metadata":{"name":"x","name":"a","uid":1,"uid":"u","resourceVersion":"7"}}"#,
+            r#"{"metadata":{"name":"x","namespace":"n"},"metadata":{"name":"a","uid":"u","resourceVersion":"7"}}"#,
+            r#"{"metadata":1,"m\u0065tadata":{"n\u0061me":"a","uid":"u","resourceVersion":"7"}}"#,
+        ] {
+            assert_eq!(meta(Media::Json, body.as_bytes()), expected, "{body}");
+            let read = decode::parse(Media::Json, body.as_bytes()).unwrap().value;
+            assert_eq!(read["metadata"]["name"], "a", "{body}");
+            assert_eq!(read["metadata"].get("namespace"), None, "{body}");
+        }
         for none in [
             "",
             "[]",
             r#"{"metadata":null}"#,
             r#"{"metadata":{"name":1}}"#,
+            r#"{"metadata":{"name":"a"}} {}"#,
+            r#"{"metadata":{"name":"a"}, "spec": }"#,
+            r#"{"metadata":{"name":"a"},"metadata":null}"#,
         ] {
             assert_eq!(
                 meta(Media::Json, none.as_bytes()),

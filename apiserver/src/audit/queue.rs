@@ -25,13 +25,38 @@ pub struct Encoded {
     pub stranger: bool,
 }
 
+impl Encoded {
+    pub fn need(&self) -> Need {
+        Need {
+            bytes: self.event.len(),
+            bodies: self.bodies,
+            stranger: self.stranger,
+        }
+    }
+}
+
+/// What an event needs room for: whoever waits for it does not keep the event as well.
+#[derive(Clone, Copy, Debug)]
+pub struct Need {
+    bytes: usize,
+    bodies: bool,
+    stranger: bool,
+}
+
+/// Room for one event.
+#[derive(Debug)]
+#[must_use = "it is given back when it is dropped"]
+pub struct Room {
+    _permits: Vec<OwnedSemaphorePermit>,
+}
+
 /// One that is.
 #[derive(Debug)]
 pub struct Queued {
     pub event: Bytes,
     /// Told whether it was delivered.
     pub told: Option<oneshot::Sender<bool>>,
-    _room: Vec<OwnedSemaphorePermit>,
+    _room: Room,
 }
 
 /// Why an event is not queued.
@@ -101,54 +126,60 @@ impl Queue {
         encoded: &Encoded,
         told: Option<oneshot::Sender<bool>>,
     ) -> Result<(), Refused> {
-        let room = self.needs(encoded).into_iter().map(|(pool, permits)| {
-            let permit = pool.clone().try_acquire_many_owned(permits);
-            permit.map_err(|_| Refused::Full)
-        });
-        self.push(encoded, told, room.collect::<Result<_, _>>()?)
+        let room = self
+            .needs(encoded.need())
+            .into_iter()
+            .map(|(pool, permits)| {
+                let permit = pool.clone().try_acquire_many_owned(permits);
+                permit.map_err(|_| Refused::Full)
+            });
+        let room = Room {
+            _permits: room.collect::<Result<_, _>>()?,
+        };
+        self.push(encoded.event.clone(), told, room)
     }
 
-    /// Takes an event as soon as there is room.
+    /// Waits for room.
     ///
     /// # Errors
     /// When nobody takes events any more.
-    pub async fn wait(
-        &self,
-        encoded: &Encoded,
-        told: Option<oneshot::Sender<bool>>,
-    ) -> Result<(), Refused> {
+    pub async fn room(&self, need: Need) -> Result<Room, Refused> {
         let mut room = Vec::new();
         // Always in this order, so that nobody waits for who waits for them.
-        for (pool, permits) in self.needs(encoded) {
+        for (pool, permits) in self.needs(need) {
             let permit = pool.clone().acquire_many_owned(permits).await;
             room.push(permit.map_err(|_| Refused::Closed)?);
         }
-        self.push(encoded, told, room)
+        Ok(Room { _permits: room })
     }
 
     /// The shares first: who waits for one of them holds nothing of what is everybody's.
-    fn needs(&self, encoded: &Encoded) -> Vec<(&Arc<Semaphore>, u32)> {
-        let most = |most: usize| encoded.event.len().min(most) as u32;
+    fn needs(&self, need: Need) -> Vec<(&Arc<Semaphore>, u32)> {
+        let most = |most: usize| need.bytes.min(most) as u32;
         let mut needs = Vec::new();
-        if encoded.stranger {
+        if need.stranger {
             needs.push((&self.strangers.places, 1));
             needs.push((&self.strangers.bytes, most(OF_STRANGERS)));
         }
-        if encoded.bodies {
+        if need.bodies {
             needs.push((&self.bodies, most(WITH_BODIES)));
         }
         needs.extend([(&self.all.places, 1), (&self.all.bytes, most(BYTES))]);
         needs
     }
 
-    fn push(
+    /// Takes an event for which there is room.
+    ///
+    /// # Errors
+    /// When nobody takes events any more.
+    pub fn push(
         &self,
-        encoded: &Encoded,
+        event: Bytes,
         told: Option<oneshot::Sender<bool>>,
-        room: Vec<OwnedSemaphorePermit>,
+        room: Room,
     ) -> Result<(), Refused> {
         let queued = Queued {
-            event: encoded.event.clone(),
+            event,
             told,
             _room: room,
         };
@@ -233,8 +264,8 @@ pub(crate) mod tests {
         for _ in 0..2 {
             queue.offer(&of_stranger(1), None).unwrap();
         }
-        let event = of_stranger(1);
-        let mut waiting: Vec<_> = (0..6).map(|_| Box::pin(queue.wait(&event, None))).collect();
+        let need = of_stranger(1).need();
+        let mut waiting: Vec<_> = (0..6).map(|_| Box::pin(queue.room(need))).collect();
         for one in &mut waiting {
             assert!(futures::poll!(one.as_mut()).is_pending());
         }
@@ -249,7 +280,10 @@ pub(crate) mod tests {
         let (queue, mut incoming) = Queue::new(1);
         queue.offer(&encoded(1, false), None).unwrap();
         let event = encoded(2, true);
-        let waiting = queue.wait(&event, None);
+        let waiting = async {
+            let room = queue.room(event.need()).await?;
+            queue.push(event.event.clone(), None, room)
+        };
         let taking = async {
             tokio::task::yield_now().await;
             incoming.recv().await.map(|queued| queued.event.len())

@@ -22,6 +22,7 @@ use super::event::{Event, Level, ObjectRef, Stage, User};
 use super::recording::Recording;
 use super::{Annotations, secrets};
 use super::{body, bounds};
+use crate::aside;
 use crate::authn::Identity;
 use crate::authz::{Attributes, Decision};
 use crate::decode::{self, Media};
@@ -101,10 +102,35 @@ impl Trail {
             watch: matches!(seen.target, Target::Resource(path) if path.verb == Verb::Watch),
             panicked: false,
             done: false,
+            hurried: false,
             annotations: annotations.clone(),
             began: seen.began,
             took: vec![("authentication", seen.began.elapsed())],
         })))
+    }
+
+    /// Whether the request will wait for its first event.
+    pub fn waits_to_begin(&self) -> bool {
+        let open = self.0.as_ref();
+        open.is_some_and(|open| open.waits(Stage::RequestReceived))
+    }
+
+    /// Whether it will wait for one about its answer.
+    pub fn waits_to_end(&self) -> bool {
+        let stages = [
+            Stage::ResponseStarted,
+            Stage::ResponseComplete,
+            Stage::Panic,
+        ];
+        let open = self.0.as_ref();
+        open.is_some_and(|open| stages.into_iter().any(|stage| open.waits(stage)))
+    }
+
+    /// From here on nobody waits for what is said: it is lost where there is no room.
+    pub fn hurry(&mut self) {
+        if let Some(open) = &mut self.0 {
+            open.hurried = true;
+        }
     }
 
     /// Says that the request has come.
@@ -144,20 +170,12 @@ impl Trail {
     }
 
     /// Notes what was sent.
-    pub fn sent(&mut self, verb: Verb, headers: &HeaderMap, body: &Bytes) {
+    pub async fn sent(&mut self, verb: Verb, headers: &HeaderMap, body: &Bytes) {
         let Some(open) = &mut self.0 else { return };
         let Some(media) = readable(verb, headers).filter(|_| !body.is_empty()) else {
             return;
         };
-        let whole = matches!(verb, Verb::Create | Verb::Update);
-        if let Some(object) = open.event.object_ref.as_mut().filter(|_| whole) {
-            object.complete(body::meta(media, body));
-        }
-        if open.verdict.level >= Level::Request {
-            // Of a patch it is part of what somebody wants.
-            let managed = !whole || !open.verdict.omit_managed_fields;
-            open.event.request_object = open.record(media, body, managed);
-        }
+        aside::documents(body.len(), || open.sent(verb, media, body)).await;
     }
 
     /// Notes why the request is not carried out.

@@ -69,6 +69,13 @@ fn peer(authority: &Pair, name: &str, groups: &[&str]) -> Peer {
     Peer::new(&[CertificateDer::from_pem_slice(pair.cert.as_bytes()).unwrap()])
 }
 
+/// Who recognises these users of a cluster, and they.
+pub(crate) fn recognised<const N: usize>(users: [&str; N]) -> (Arc<Authenticator>, [Peer; N]) {
+    let world = World::new();
+    let peers = users.map(|user| peer(&world.users, user, &[]));
+    (world.authenticator(now()), peers)
+}
+
 /// A certificate of `name` with this key, signed with another one in the name of `issuer`.
 fn certificate(
     (name, key): (&str, &rcgen::KeyPair),

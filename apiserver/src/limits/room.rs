@@ -11,6 +11,7 @@ use http_body_util::BodyExt;
 use serde_json::Value;
 
 use super::{Limits, Slot, exempt, holder, long_head};
+use crate::aside;
 use crate::authn::Identity;
 use crate::decode::{self, BODY, Media};
 use crate::object::{self, weight};
@@ -141,7 +142,8 @@ impl Limits {
             room.reach(RAW * (whole.len() + data.len())).await?;
             whole.extend_from_slice(&data);
         }
-        let tree = decode::weigh(media, &whole, weight::TREE);
+        let weigh = || decode::weigh(media, &whole, weight::TREE);
+        let tree = aside::documents(whole.len(), weigh).await;
         let tree = tree.map_err(|weight::TooHeavy| Failure::too_heavy("body", weight::TREE))?;
         room.reach(RAW * whole.len() + tree).await?;
         Ok((whole.freeze(), room.hold))

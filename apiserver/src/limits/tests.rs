@@ -21,6 +21,25 @@ fn fill(limits: &Limits, who: &Identity, need: Need) -> Vec<Slot> {
         .collect()
 }
 
+/// R9.12.
+#[test]
+fn places_at_the_log_are_an_eighth_of_a_caller_and_apart_of_strangers() {
+    let limits = Limits::new(1, 1, "s");
+    let all = |who: Identity| -> Vec<Slot> {
+        let places = std::iter::from_fn(|| limits.log(&who).ok());
+        places.take(1000).collect()
+    };
+    let held = all(user("a", "g"));
+    assert_eq!(held.len(), LOGGED / 8);
+    assert!(limits.log(&user("b", "g")).is_ok());
+    // An administrator is not counted.
+    assert_eq!(all(user("c", "system:masters")).len(), 1000);
+    let strangers = std::iter::from_fn(|| limits.log_from("10.0.0.1").ok());
+    let strangers: Vec<_> = strangers.collect();
+    assert_eq!(strangers.len(), 16);
+    assert!(limits.log_from("10.0.0.2").is_ok());
+}
+
 /// R9.1.
 #[test]
 fn places_are_given_back_and_masters_need_none() {

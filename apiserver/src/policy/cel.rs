@@ -26,6 +26,7 @@ mod functions;
 mod iterate;
 mod json;
 mod lists;
+mod pattern;
 mod quantity;
 mod strings;
 mod syntax;

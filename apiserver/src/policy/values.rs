@@ -2,16 +2,14 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
 
 use serde_json::Value;
-use tokio::runtime::{Handle, RuntimeFlavor};
-use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use super::attributes::Attributes;
 use super::cel::{Budget, Resolve, Unusable, Val};
 use super::definition::{Definition, Variables};
+use crate::aside::Places;
 use crate::namespaces::{Namespaces, Unlabelled};
 use crate::status::Failure;
 
@@ -118,14 +116,10 @@ fn ends(why: String) -> String {
     format!("{}{end}", apiservice::told::cut(why, MOST))
 }
 
-/// Evaluations at a time at most: each may take [`super::cel::MEMORY`], however large the
-/// machine is.
-pub(crate) const AT_ONCE: usize = 4;
-/// Evaluations at a time: each takes a processor.
-static PLACES: LazyLock<Semaphore> = LazyLock::new(|| {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    Semaphore::new(processors.min(AT_ONCE))
-});
+/// Evaluations at a time at most: each may take [`super::cel::MEMORY`].
+#[cfg(test)]
+pub(crate) const AT_ONCE: usize = crate::aside::AT_ONCE;
+static PLACES: Places = Places::new();
 
 /// Evaluates a policy, or the conditions of a webhook, while other tasks of this worker of the runtime go on elsewhere.
 ///
@@ -142,14 +136,7 @@ pub async fn evaluate<T>(
 /// Does what may take long while other tasks of this worker go on elsewhere; nothing if it
 /// cannot begin in time.
 pub(super) async fn aside<T>(until: Instant, work: impl FnOnce() -> T) -> Option<T> {
-    let place = tokio::time::timeout_at(until, PLACES.acquire()).await;
-    // The semaphore is never closed.
-    let _place = place.ok()?.ok()?;
-    match Handle::current().runtime_flavor() {
-        RuntimeFlavor::MultiThread => Some(tokio::task::block_in_place(work)),
-        // There is no other worker.
-        _ => Some(work()),
-    }
+    tokio::time::timeout_at(until, PLACES.run(work)).await.ok()
 }
 
 /// The namespace of a request, for a policy that looks at it.

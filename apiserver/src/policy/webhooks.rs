@@ -33,8 +33,10 @@ use super::reinvoked::{Reinvoked, Round};
 use super::review::{self, Unusable, Verdict};
 use super::source::{All, NotReady, Source};
 use super::values::evaluate;
+use crate::aside;
 use crate::merge;
 use crate::metrics::Metrics;
+use crate::object;
 use crate::status::Failure;
 
 /// All that is there.
@@ -457,7 +459,10 @@ async fn apply(
         code: 503,
     };
     let internal = |why: String| Refused::Failure(Failure::Internal(why));
-    let (patch, _) = merge::json(&verdict.patch).map_err(|why| {
+    // A short patch may take long on a long object.
+    let length = verdict.patch.len() + object.as_ref().map_or(0, object::length);
+    let parsed = aside::documents(length, || merge::json(&verdict.patch)).await;
+    let (patch, _) = parsed.map_err(|why| {
         unasked(format!(
             "received undecodable patch in webhook response: {why}"
         ))
@@ -477,10 +482,11 @@ async fn apply(
             verdict.patch_type
         )));
     }
-    let mut patched = object.clone();
-    patch
-        .apply(&mut patched)
-        .map_err(|why| internal(why.to_string()))?;
+    let patched = aside::documents(length, || {
+        let mut patched = object.clone();
+        patch.apply(&mut patched).map(|()| patched)
+    });
+    let mut patched = patched.await.map_err(|why| internal(why.to_string()))?;
     making.complete(&mut patched).map_err(Refused::Failure)?;
     let changed = patched != *object;
     *object = patched;

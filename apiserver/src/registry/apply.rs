@@ -109,7 +109,10 @@ pub async fn run(
         permit,
         request,
         options,
-        config: Config::read(request)?.normalized(permit.resource()),
+        config: request
+            .read(|| Config::read(request))
+            .await?
+            .normalized(permit.resource()),
         part,
         name,
     };
@@ -159,7 +162,7 @@ impl Apply<'_> {
         // Beside the configuration there is the object until it is stored.
         let limits = &registry.limits;
         let _room = limits.make(permit.identity(), &self.config.value).await?;
-        let mut new = self.applied(None)?;
+        let mut new = self.request.read(|| self.applied(None)).await?;
         let uid = meta(&new, "uid");
         if !uid.is_empty() {
             let uid = told::short(uid, told::MAX_PATH);

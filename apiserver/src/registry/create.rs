@@ -34,13 +34,17 @@ pub async fn run(
     let resource = permit.resource();
     let media = decode::media(&request.headers)?;
     let options = Write::parse(query, WriteKind::Create)?;
-    let mut object = decode::object(
-        resource,
-        media,
-        &request.body,
-        options.field_validation,
-        &request.warnings,
-    )?;
+    let validation = options.field_validation;
+    let read = || {
+        decode::object(
+            resource,
+            media,
+            &request.body,
+            validation,
+            &request.warnings,
+        )
+    };
+    let mut object = request.read(read).await?;
     admission::match_namespace(resource, &mut object, permit.namespace())?;
     let writer = Writer::new(registry, &permit, request, options.dry_run);
     let mut new = writer.prepare_create(object).await?;

@@ -27,7 +27,7 @@ pub async fn run(
     request: &Request,
 ) -> Result<Response<Body>, Failure> {
     let accept = accept::negotiate(&request.headers, &request.query(), Answer::Object)?;
-    let options = options(request)?;
+    let options = request.read(|| options(request)).await?;
     let name = get::name(&permit)?;
     let resource = permit.resource();
     match one(

@@ -31,7 +31,7 @@ pub async fn run(
     let accept = accept::negotiate(&request.headers, &query, Answer::List)?;
     let resource = permit.resource();
     let selection = List::parse(query, resource)?;
-    let options = delete::options(request)?;
+    let options = request.read(|| delete::options(request)).await?;
     let list = list::collect(registry, &permit, &selection).await?;
     let room = Semaphore::new(AT_ONCE);
     stream::iter(list.items.iter().map(Ok))

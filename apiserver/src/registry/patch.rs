@@ -45,7 +45,7 @@ pub async fn patch(
     let accept = accept::negotiate(&request.headers, &query, Answer::Object)?;
     let resource = permit.resource();
     let name = get::name(permit)?;
-    let (patch, strict) = parse(request)?;
+    let (patch, strict) = request.read(|| parse(request)).await?;
     let options = Write::parse(query, WriteKind::Patch)?;
     let change = Change::new(registry, permit, request, part, options.dry_run)?;
     let stored = change

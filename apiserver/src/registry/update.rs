@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::accept::{self, Answer};
 use crate::admission::{self, Part};
+use crate::aside;
 use crate::authz::{Permit, verb};
 use crate::decode;
 use crate::object::{self, meta};
@@ -43,13 +44,17 @@ pub async fn put(
     let media = decode::media(&request.headers)?;
     let name = get::name(permit)?;
     let options = Write::parse(query, WriteKind::Update)?;
-    let mut object = decode::object(
-        resource,
-        media,
-        &request.body,
-        options.field_validation,
-        &request.warnings,
-    )?;
+    let validation = options.field_validation;
+    let read = || {
+        decode::object(
+            resource,
+            media,
+            &request.body,
+            validation,
+            &request.warnings,
+        )
+    };
+    let mut object = request.read(read).await?;
     admission::match_name(&object, name)?;
     admission::match_namespace(resource, &mut object, permit.namespace())?;
     let change = Change::new(registry, permit, request, part, options.dry_run)?;
@@ -73,6 +78,7 @@ pub async fn put(
 pub struct Change<'a> {
     registry: &'a Registry,
     writer: Writer<'a>,
+    request: &'a Request,
     resource: &'static Resource,
     name: &'a str,
     part: Part,
@@ -92,6 +98,7 @@ impl<'a> Change<'a> {
         Ok(Self {
             registry,
             writer: Writer::new(registry, permit, request, dry_run),
+            request,
             resource: permit.resource(),
             name: get::name(permit)?,
             part,
@@ -108,7 +115,8 @@ impl<'a> Change<'a> {
         }
     }
 
-    /// Reads the object, has `build` make the new one, admits and stores it;
+    /// Reads the object, has `build` make the new one (of long documents beside the workers:
+    /// what is short to say may be long to do), admits and stores it;
     /// starts over if somebody else wrote in between. The new object carries
     /// the resourceVersion that its maker started from, so that a client's own
     /// version becomes a conflict and not a repetition (R3.53).
@@ -124,7 +132,8 @@ impl<'a> Change<'a> {
             if let Some(config) = self.config {
                 old.make_room(config).await?;
             }
-            let mut new = build(old.object())?;
+            let length = old.length() + self.request.body.len();
+            let mut new = aside::documents(length, || build(old.object())).await?;
             if admission::required_version(self.resource, &new)? != old.revision() {
                 return Err(modified());
             }

@@ -39,6 +39,7 @@ use storage::{Entry, Error, Expect, Held, Revision, Store};
 use tokio::time::Instant;
 
 use crate::admission::{self, Author, Part, When};
+use crate::aside;
 use crate::authn::Identity;
 use crate::authz::Permit;
 use crate::cache::Writing;
@@ -100,6 +101,11 @@ impl Stored {
     /// As for [`Writer::read`].
     pub async fn make_room(&mut self, config: &Value) -> Result<(), Failure> {
         self.room.make(&self.object, config).await
+    }
+
+    /// Bytes that it has as it is stored.
+    pub fn length(&self) -> usize {
+        self.entry.value.len()
     }
 
     /// The revision that it was written at.
@@ -290,7 +296,7 @@ impl<'a> Writer<'a> {
         }
         self.wait_for_policies(meta(&object, "name")).await?;
         let created = self.registry.clock.now();
-        self.own(None, &mut object, Part::Main, created);
+        self.own(None, &mut object, Part::Main, created).await;
         let room = self.mutate(None, &mut object, Part::Main).await?;
         let uid = uuid::Uuid::new_v4().to_string();
         set_meta(&mut object, "uid", Some(Value::from(uid)));
@@ -335,7 +341,8 @@ impl<'a> Writer<'a> {
             }
             Part::Status => admission::prepare_status(new, &old.object, &self.author)?,
         }
-        self.own(Some(&old.object), new, part, self.registry.clock.now());
+        let now = self.registry.clock.now();
+        self.own(Some(&old), new, part, now).await;
         let _room = self.mutate(Some(&old.object), new, part).await?;
         if part.is_spec() {
             admission::count_generation(self.resource, new, &old.object);
@@ -345,9 +352,12 @@ impl<'a> Writer<'a> {
     }
 
     /// Records whose fields they are.
-    fn own(&self, old: Option<&Value>, new: &mut Value, part: Part, now: jiff::Timestamp) {
+    async fn own(&self, old: Option<&Stored>, new: &mut Value, part: Part, now: jiff::Timestamp) {
         if let Author::Updater(manager) = &self.author {
-            ownership::record(self.resource, part, old, new, manager, now);
+            let length = old.map_or(0, Stored::length) + self.request.body.len();
+            let old = old.map(Stored::object);
+            let record = || ownership::record(self.resource, part, old, new, manager, now);
+            aside::documents(length, record).await;
         }
     }
 

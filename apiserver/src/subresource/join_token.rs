@@ -103,7 +103,8 @@ pub async fn create(
 ) -> Result<Response<Body>, Failure> {
     let accept = accept::negotiate(&request.headers, &request.query(), Answer::Made)?;
     let write = Write::parse(request.query(), WriteKind::Create)?;
-    let asked = Asked::parse(request, &permit, tokens.longest)?;
+    let read = || Asked::parse(request, &permit, tokens.longest);
+    let asked = request.read(read).await?;
     let object = registry::get::object(registry, &permit).await?;
     let schema = JoinTokenRequest::schema();
     let admission = Admission::new(
@@ -151,7 +152,7 @@ pub async fn delete(
     request: &Request,
 ) -> Result<Response<Body>, Failure> {
     let accept = accept::negotiate(&request.headers, &request.query(), Answer::Made)?;
-    let revoked = revoked::Revoked::parse(request)?;
+    let revoked = request.read(|| revoked::Revoked::parse(request)).await?;
     let (_, tenant) = of(registry, &permit).await?;
     let mut secrets = tokens.secrets(&tenant).await?;
     let failed = |problem| tenant.failure(problem, Doing::Delete);

@@ -140,7 +140,8 @@ pub async fn create(
 ) -> Result<Response<Body>, Failure> {
     let accept = accept::negotiate(&request.headers, &request.query(), Answer::Made)?;
     let write = Write::parse(request.query(), WriteKind::Create)?;
-    let asked = Asked::parse(request, &permit, minter.longest)?;
+    let read = || Asked::parse(request, &permit, minter.longest);
+    let asked = request.read(read).await?;
     if let Some(message) = taken(&permit) {
         return Err(Failure::Denied(Box::new(Denied {
             message: format!("kubeconfigs are forbidden: {message}"),

@@ -71,7 +71,7 @@ pub async fn create(
 ) -> Result<Response<Body>, Failure> {
     let accept = accept::negotiate(&request.headers, &request.query(), Answer::Made)?;
     let write = Write::parse(request.query(), WriteKind::Create)?;
-    let asked = Asked::parse(request, &permit)?;
+    let asked = request.read(|| Asked::parse(request, &permit)).await?;
     let decided = decide(chooser, registry, &permit, request, asked, write.dry_run).await?;
     let (stored, changed) = set(registry, &permit, request, &decided, write.dry_run).await?;
     if let Some(choice) = decided.choice {
@@ -95,7 +95,7 @@ pub async fn delete(
     request: &Request,
 ) -> Result<Response<Body>, Failure> {
     let accept = accept::negotiate(&request.headers, &request.query(), Answer::Made)?;
-    let options = deletes::options(request)?;
+    let options = request.read(|| deletes::options(request)).await?;
     let (resource, name) = (permit.resource(), gets::name(&permit)?);
     let check = |object: &Value| {
         deletes::check_preconditions(resource, name, object, &options)?;

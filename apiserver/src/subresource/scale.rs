@@ -50,8 +50,8 @@ pub async fn update(
     let media = decode::any_media(&request.headers)?;
     let name = get::name(&permit)?;
     let options = Write::parse(query, WriteKind::Update)?;
-    let parsed = decode::parse(media, &request.body)
-        .map_err(|error| error.unrecognized("Scale", &request.body))?;
+    let parsed = request.read(|| decode::parse(media, &request.body)).await;
+    let parsed = parsed.map_err(|error| error.unrecognized("Scale", &request.body))?;
     let mut scale = parsed.value;
     complete(
         &mut scale,
@@ -84,7 +84,7 @@ pub async fn patch(
     let query = request.query();
     let accept = accept::negotiate(&request.headers, &query, Answer::Scale)?;
     let name = get::name(&permit)?;
-    let (patch, strict) = patches::parse(request)?;
+    let (patch, strict) = request.read(|| patches::parse(request)).await?;
     let options = Write::parse(query, WriteKind::Patch)?;
     let paths = paths(&permit)?;
     let change = Change::new(registry, &permit, request, Part::Replicas, options.dry_run)?;
@@ -117,7 +117,7 @@ async fn apply(
     let accept = accept::negotiate(&request.headers, &query, Answer::Scale)?;
     let options = Write::parse(query, WriteKind::Apply)?;
     let name = get::name(permit)?;
-    let config = Config::read(request)?;
+    let config = request.read(|| Config::read(request)).await?;
     let paths = paths(permit)?;
     let resource = permit.resource();
     let by = Applied {

@@ -30,7 +30,7 @@ impl Taken {
         Ok(())
     }
 
-    fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.events.lock().len()
     }
 }
@@ -38,7 +38,7 @@ impl Taken {
 pub(crate) struct Desk {
     pub(crate) backend: Arc<Backend>,
     pub(crate) worker: Worker,
-    taken: Taken,
+    pub(crate) taken: Taken,
     pub(crate) metrics: Arc<Metrics>,
     stop: CancellationToken,
 }
@@ -194,7 +194,8 @@ async fn requests_wait_where_that_is_wanted() {
             metrics,
             stop,
         } = desk(mode, 2, None);
-        let offer = || backend.offer(&mut Forms::of(&event())).unwrap();
+        let event = event();
+        let offer = || backend.offer(&mut Forms::of(&event)).unwrap();
         let asking = async {
             assert!(offer().await);
             assert_eq!(taken.count(), 1);
@@ -230,6 +231,43 @@ async fn requests_wait_where_that_is_wanted() {
         assert_eq!(taken.count(), 7);
         assert_eq!(offer().await, gone_past);
     }
+}
+
+/// R9.12: an event that waits for room is what it was when there is some; that of a caller
+/// without credentials does not wait for it.
+#[tokio::test(start_paused = true)]
+async fn who_waits_for_room_is_told_as_it_is() {
+    let Desk {
+        backend,
+        worker,
+        taken,
+        metrics,
+        stop,
+    } = desk(Mode::Blocking, 1, Some(500));
+    let (known, whole, cut) = (event(), large(10), large(1000));
+    let mut nobody = event();
+    nobody.user = Default::default();
+    let mut offers: Vec<_> = [&known, &whole, &cut]
+        .map(|event| backend.offer(&mut Forms::of(event)).unwrap())
+        .into();
+    for one in &mut offers {
+        assert!(futures::poll!(one).is_pending());
+    }
+    let stranger = backend.offer(&mut Forms::of(&nobody)).unwrap();
+    assert_eq!(stranger.now_or_never(), Some(true));
+    assert_eq!(errors(&metrics, BUFFERED), "1");
+    let asking = async {
+        let delivered = futures::future::join_all(offers).await;
+        assert_eq!(delivered, [true; 3]);
+        stop.cancel();
+    };
+    tokio::join!(worker.run(stop.clone()), asking);
+    let events = taken.events.lock();
+    let bodies = events
+        .iter()
+        .map(|event| event.get("requestObject").is_some());
+    assert_eq!(bodies.collect::<Vec<_>>(), [false, true, false]);
+    assert_eq!(errors(&metrics, BUFFERED), "1");
 }
 
 /// R9.7: the end does not wait for who does not answer.

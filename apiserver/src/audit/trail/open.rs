@@ -9,12 +9,13 @@ use tokio::time::Instant;
 
 use super::latency;
 use crate::audit::auditor::Auditor;
-use crate::audit::body::{Left, Recorded};
+use crate::audit::body::{self, Left, Recorded};
 use crate::audit::event::{Event, Level, Stage};
 use crate::audit::policy::Verdict;
 use crate::audit::{Annotations, secrets};
 use crate::decode::Media;
 use crate::protobuf;
+use crate::target::Verb;
 
 /// What is known so far.
 pub(super) struct Open {
@@ -26,6 +27,8 @@ pub(super) struct Open {
     pub(super) panicked: bool,
     /// Nothing more is said.
     pub(super) done: bool,
+    /// Nobody waits for what is said.
+    pub(super) hurried: bool,
     /// What admission says.
     pub(super) annotations: Annotations,
     pub(super) began: Instant,
@@ -53,9 +56,16 @@ impl Open {
     /// recorded and must be.
     pub(super) async fn stage(&mut self, stage: Stage) -> bool {
         match self.make(stage) {
+            true if self.hurried => self.auditor.let_go(&self.event),
             true => self.auditor.hand(&self.event).delivered().await,
             false => true,
         }
+    }
+
+    /// Whether somebody will wait for the event of a stage.
+    pub(super) fn waits(&self, stage: Stage) -> bool {
+        let omitted = self.verdict.omit_stages.contains(&stage);
+        !omitted && !self.done && !self.hurried && self.auditor.is_blocking()
     }
 
     /// False: nothing is said of this stage.
@@ -98,6 +108,19 @@ impl Open {
             secrets::unquote(&mut status);
         }
         self.event.answered(status);
+    }
+
+    /// Takes over what was sent.
+    pub(super) fn sent(&mut self, verb: Verb, media: Media, body: &[u8]) {
+        let whole = matches!(verb, Verb::Create | Verb::Update);
+        if let Some(object) = self.event.object_ref.as_mut().filter(|_| whole) {
+            object.complete(body::meta(media, body));
+        }
+        if self.verdict.level >= Level::Request {
+            // Of a patch it is part of what somebody wants.
+            let managed = !whole || !self.verdict.omit_managed_fields;
+            self.event.request_object = self.record(media, body, managed);
+        }
     }
 
     pub(super) fn code(&mut self, code: StatusCode) {

@@ -1,13 +1,16 @@
 use std::convert::Infallible;
 
 use axum::body::Body;
+use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use http::Request;
+use tokio_util::sync::CancellationToken;
 
 use super::super::backend::Mode;
 use super::super::backend::tests::{Desk, desk};
 use super::*;
-use crate::authn::Peer;
+use crate::authn::{self, Peer};
+use crate::metrics::Metrics;
 use crate::pipeline::{self, Context};
 
 const OURS: &str = "/apis/steward.butlerlabs.dev/v1alpha1";
@@ -301,6 +304,91 @@ async fn a_request_that_cannot_be_recorded_is_refused_where_that_is_wanted() {
         let line = format!("apiserver_audit_requests_rejected_total {rejected}");
         assert!(metrics.contains(&line), "{mode:?}: {metrics}");
     }
+}
+
+/// A server whose log takes nothing once so many events are on their way.
+fn stalled(capacity: usize) -> World {
+    let mut world = world(Mode::Blocking, ALL);
+    let desk = desk(Mode::Blocking, capacity, None);
+    let mut context = Arc::into_inner(world.context).unwrap();
+    context.audit = Some(auditor(&desk, ALL));
+    world.context = Arc::new(context);
+    World { desk, ..world }
+}
+
+/// Those that are not answered, as far as they can be.
+async fn pending<T>(mut asking: Vec<BoxFuture<'_, T>>) -> Vec<BoxFuture<'_, T>> {
+    for _ in 0..20 {
+        let mut left = Vec::new();
+        for mut one in asking {
+            if futures::poll!(one.as_mut()).is_pending() {
+                left.push(one);
+            }
+        }
+        asking = left;
+        tokio::task::yield_now().await;
+    }
+    asking
+}
+
+fn lost(metrics: &Metrics) -> usize {
+    let text = metrics.encode().unwrap();
+    let start = "apiserver_audit_error_total{plugin=\"buffered\"} ";
+    let line = text.lines().find_map(|line| line.strip_prefix(start));
+    line.map_or(0, |lost| lost.parse().unwrap())
+}
+
+/// R9.12: a log that takes nothing holds few requests of callers without credentials, whatever
+/// they send.
+#[tokio::test]
+async fn strangers_do_not_pile_up_at_the_log() {
+    for (capacity, most) in [(4, 1), (100_000, 16)] {
+        let world = stalled(capacity);
+        let asking = (0..1000).map(|n| {
+            let mut asked = request("GET", TENANTS, "");
+            let headers = asked.headers_mut();
+            headers.insert("x-long", "x".repeat(60 * 1024).parse().unwrap());
+            if n % 2 == 0 {
+                headers.insert(header::AUTHORIZATION, "Bearer abc".parse().unwrap());
+            }
+            let peer = Peer::default().at("10.0.0.1".parse().unwrap());
+            pipeline::handle(world.context.clone(), Arc::new(peer), asked).boxed()
+        });
+        let waiting = pending(asking.collect()).await;
+        assert_eq!(waiting.len(), most, "{capacity}");
+        // Of whom nobody waits for, the event is queued all the same, where there is room.
+        assert_eq!(lost(&world.desk.metrics) > 0, capacity == 4, "{capacity}");
+    }
+}
+
+/// R9.12: nor many of one user, of which those that are not refused wait until it was taken
+/// what they are.
+#[tokio::test]
+async fn requests_of_one_user_that_wait_for_the_log_are_few() {
+    let mut world = stalled(4);
+    let (authenticator, peers) = authn::tests::recognised(["jane", "bob"]);
+    let [jane, bob] = peers.map(Arc::new);
+    let context = Arc::get_mut(&mut world.context).unwrap();
+    context.authenticator = authenticator;
+    let ask = |who: &Arc<Peer>| {
+        let asked = request("GET", TENANTS, "");
+        pipeline::handle(world.context.clone(), who.clone(), asked).boxed()
+    };
+    let waiting = pending((0..1000).map(|_| ask(&jane)).collect()).await;
+    assert_eq!(waiting.len(), 50);
+    assert!(lost(&world.desk.metrics) >= 950);
+    let others = pending(vec![ask(&bob)]).await;
+    assert_eq!(others.len(), 1);
+    let (before, stop) = (lost(&world.desk.metrics), CancellationToken::new());
+    let asking = async {
+        let answers = futures::future::join_all(waiting.into_iter().chain(others));
+        assert!(answers.await.iter().all(Result::is_ok));
+        // Both stages of each.
+        assert_eq!(world.desk.taken.count(), 2 * 51);
+        stop.cancel();
+    };
+    tokio::join!(world.desk.worker.run(stop.clone()), asking);
+    assert_eq!(lost(&world.desk.metrics), before);
 }
 
 /// The trail of a request that is answered by hand.

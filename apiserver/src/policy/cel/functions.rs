@@ -82,11 +82,16 @@ const KNOWN: &[&str] = &[
     "isIP",
     "ip",
     "family",
+    "ip.isCanonical",
     "isLoopback",
     "isUnspecified",
+    "isGlobalUnicast",
+    "isLinkLocalUnicast",
+    "isLinkLocalMulticast",
     "isCIDR",
     "cidr",
     "prefixLength",
+    "masked",
     "containsIP",
     "containsCIDR",
     "quantity",
@@ -319,6 +324,9 @@ fn convert<'a>(run: &Run<'_, 'a>, name: &str, value: &Val<'a>) -> Evaluated<'a> 
             },
             |number| Ok(Val::Int(number)),
         ),
+        ("int", Val::Duration(duration)) => {
+            i64::try_from(duration.as_nanos()).map_or_else(|_| range(), |n| Ok(Val::Int(n)))
+        }
         ("int", Val::Time(time)) => Ok(Val::Int(time.as_second())),
         ("uint", Val::Int(number)) => {
             u64::try_from(*number).map_or_else(|_| range(), |n| Ok(Val::Uint(n)))

@@ -12,7 +12,11 @@ pub fn call<'a>(run: &Run<'_, 'a>, name: &str, args: &[Val<'a>]) -> Option<Evalu
         ("sum", [list]) if list.is_list() => Some(sum(run, list)),
         ("min" | "max", [list]) if list.is_list() => Some(extreme(run, name, list)),
         ("sort", [list]) if list.is_list() => Some(sort(run, list)),
-        ("flatten", [list]) if list.is_list() => Some(flatten(run, list)),
+        ("flatten", [list]) if list.is_list() => Some(flatten(run, list, 1)),
+        ("flatten", [list, Val::Int(levels)]) if list.is_list() => {
+            Some(flatten(run, list, *levels))
+        }
+        ("reverse", [list]) if list.is_list() => Some(reverse(run, list)),
         ("distinct", [list]) if list.is_list() => Some(distinct(run, list)),
         ("slice", [list, Val::Int(from), Val::Int(to)]) if list.is_list() => {
             Some(slice(run, list, *from, *to))
@@ -48,23 +52,48 @@ fn sum<'a>(run: &Run<'_, 'a>, list: &Val<'a>) -> Evaluated<'a> {
     })
 }
 
-fn flatten<'a>(run: &Run<'_, 'a>, list: &Val<'a>) -> Evaluated<'a> {
+/// Lists in the list become their items, so many levels of them.
+fn flatten<'a>(run: &Run<'_, 'a>, list: &Val<'a>, levels: i64) -> Evaluated<'a> {
+    let Ok(levels) = usize::try_from(levels) else {
+        return error("level must be non-negative");
+    };
     let mut flat = Vec::new();
+    flatten_into(run, &mut flat, list, levels)?;
+    Val::list(flat)
+}
+
+/// No deeper than values are nested.
+fn flatten_into<'a>(
+    run: &Run<'_, 'a>,
+    flat: &mut Vec<Val<'a>>,
+    list: &Val<'a>,
+    levels: usize,
+) -> Result<(), Unusable> {
     for item in list.listed() {
-        // Twice: a list that grows has room for as many again.
-        match item.length().filter(|_| item.is_list()) {
-            Some(length) => {
+        match item.is_list() && levels > 0 {
+            true => {
                 run.budget.take(1)?;
-                run.budget.items(length.saturating_mul(2))?;
-                flat.extend(item.listed());
+                flatten_into(run, flat, &item, levels - 1)?;
             }
-            None => {
+            false => {
+                // Twice: a list that grows has room for as many again.
                 run.budget.items(2)?;
                 flat.push(item);
             }
         }
     }
-    Val::list(flat)
+    Ok(())
+}
+
+fn reverse<'a>(run: &Run<'_, 'a>, list: &Val<'a>) -> Evaluated<'a> {
+    let length = list.length().unwrap_or(0);
+    run.budget.items(length)?;
+    Val::list(
+        (0..length)
+            .rev()
+            .filter_map(|place| list.at(place))
+            .collect(),
+    )
 }
 
 fn distinct<'a>(run: &Run<'_, 'a>, list: &Val<'a>) -> Evaluated<'a> {
@@ -85,7 +114,16 @@ fn slice<'a>(run: &Run<'_, 'a>, list: &Val<'a>, from: i64, to: i64) -> Evaluated
             run.budget.items(to - from)?;
             Val::list((from..to).filter_map(|place| list.at(place)).collect())
         }
-        _ => error("cannot slice: indices are out of range"),
+        _ => error(format!(
+            "cannot slice({from}, {to}), {}",
+            match (from, to) {
+                _ if from < 0 || to < 0 => "negative indexes not supported".to_owned(),
+                _ if from > to => {
+                    "start index must be less than or equal to end index".to_owned()
+                }
+                _ => format!("list is length {length}"),
+            }
+        )),
     }
 }
 

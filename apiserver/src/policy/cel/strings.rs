@@ -1,7 +1,7 @@
 //! Functions of texts and lists of them.
 
 use super::value::{Unusable, Val, overload};
-use super::{Budget, Evaluated, Pattern, Run, error};
+use super::{Budget, Evaluated, Pattern, Run, error, pattern};
 
 /// Bytes that a regular expression may be compiled to. It is tried with the first of them
 /// that is enough: what compiling and matching take grows with it.
@@ -30,12 +30,14 @@ impl<'a> Run<'_, 'a> {
         if pattern.len() > LONGEST {
             return Err(broken(std::format!("it has more than {LONGEST} bytes")));
         }
+        self.budget.look(pattern.len())?;
+        let translated = pattern::translated(pattern).map_err(broken)?;
         let mut compiled = Err("it is too large".to_owned());
         for size in SIZES {
             let steps = 100 + 10 * pattern.len() + size / 4;
             self.budget.take(steps as u64)?;
             self.budget.allocate(size)?;
-            let built = regex::RegexBuilder::new(pattern)
+            let built = regex::RegexBuilder::new(&translated)
                 .size_limit(size)
                 .dfa_size_limit(CACHE.max(size))
                 .build();
@@ -91,9 +93,12 @@ fn find_all<'a>(run: &Run<'_, 'a>, text: &str, pattern: &str, most: usize) -> Ev
     Val::list(all)
 }
 
-/// A place in a text, counted in characters, as one in bytes.
-fn place(text: &str, at: i64) -> Option<usize> {
-    let at = usize::try_from(at).ok()?;
+/// A place in a text, counted in characters, as one in bytes; nothing behind its end.
+fn position(text: &str, at: i64) -> Option<usize> {
+    place(text, usize::try_from(at).ok()?)
+}
+
+fn place(text: &str, at: usize) -> Option<usize> {
     let mut starts = text.char_indices().map(|(start, _)| start);
     let mut places = starts.by_ref().chain([text.len()]);
     places.nth(at)
@@ -133,7 +138,7 @@ pub fn call<'a>(run: &Run<'_, 'a>, name: &str, args: &[Val<'a>]) -> Option<Evalu
             };
             find_all(run, text, pattern, most)
         }
-        ("charAt", [Val::Text(text), Val::Int(at)]) => match place(text, *at) {
+        ("charAt", [Val::Text(text), Val::Int(at)]) => match position(text, *at) {
             Some(start) => {
                 let one = text[start..].chars().next();
                 Ok(Val::text(one.map(String::from).unwrap_or_default()))
@@ -141,7 +146,23 @@ pub fn call<'a>(run: &Run<'_, 'a>, name: &str, args: &[Val<'a>]) -> Option<Evalu
             None => out_of_range(*at),
         },
         ("indexOf" | "lastIndexOf", [Val::Text(text), Val::Text(part), rest @ ..]) => {
-            index_of(name, text, part, rest)
+            match rest {
+                [] if name == "indexOf" => Ok(index_of(text, part, 0)),
+                [] => Ok(last_index_of(text, part, usize::MAX)),
+                [Val::Int(at)] => match usize::try_from(*at) {
+                    Err(_) => out_of_range(*at),
+                    Ok(at) if name == "indexOf" => Ok(index_of(text, part, at)),
+                    // Nothing begins behind the end, and nothing is looked for there.
+                    Ok(at)
+                        if !part.is_empty()
+                            && place(text, at).is_none_or(|at| at == text.len()) =>
+                    {
+                        Ok(Val::Int(-1))
+                    }
+                    Ok(at) => Ok(last_index_of(text, part, at)),
+                },
+                _ => return None,
+            }
         }
         ("lowerAscii", [Val::Text(text)]) => run.made(text.len(), || text.to_ascii_lowercase()),
         ("upperAscii", [Val::Text(text)]) => run.made(text.len(), || text.to_ascii_uppercase()),
@@ -167,14 +188,18 @@ pub fn call<'a>(run: &Run<'_, 'a>, name: &str, args: &[Val<'a>]) -> Option<Evalu
             split(run, text, by, most)
         }
         ("substring", [Val::Text(text), Val::Int(from), rest @ ..]) => {
-            let to = match rest {
-                [] => Some(text.len()),
-                [Val::Int(to)] => place(text, *to),
+            let (to, end) = match rest {
+                [] => (i64::MAX, Some(text.len())),
+                [Val::Int(to)] => (*to, position(text, *to)),
                 _ => return None,
             };
-            match (place(text, *from), to) {
-                (Some(from), Some(to)) if from <= to => run.text(&text[from..to]),
-                _ => out_of_range(*from),
+            match (position(text, *from), end) {
+                _ if *from > to => error(std::format!(
+                    "invalid substring range. start: {from}, end: {to}"
+                )),
+                (Some(start), Some(end)) => run.text(&text[start..end]),
+                (None, _) => out_of_range(*from),
+                (_, None) => out_of_range(to),
             }
         }
         ("jsonpatch.escapeKey", [Val::Text(text)]) => {
@@ -183,11 +208,8 @@ pub fn call<'a>(run: &Run<'_, 'a>, name: &str, args: &[Val<'a>]) -> Option<Evalu
             room.map(|()| Val::text(text.replace('~', "~0").replace('/', "~1")))
         }
         ("strings.quote", [Val::Text(text)]) => {
-            let made = text
-                .chars()
-                .map(|one| one.escape_debug().len())
-                .sum::<usize>();
-            run.made(made + 2, || std::format!("{:?}", &**text))
+            // Each character becomes two at most.
+            run.made(2 * text.len() + 2, || quoted(text))
         }
         ("join", [list, rest @ ..]) if list.is_list() => {
             let by = match rest {
@@ -202,26 +224,50 @@ pub fn call<'a>(run: &Run<'_, 'a>, name: &str, args: &[Val<'a>]) -> Option<Evalu
     })
 }
 
-fn index_of<'a>(name: &str, text: &str, part: &str, rest: &[Val<'a>]) -> Evaluated<'a> {
-    let found = match (name, rest) {
-        ("indexOf", []) => text.find(part),
-        ("lastIndexOf", []) => text.rfind(part),
-        ("indexOf", [Val::Int(from)]) => {
-            let Some(from) = place(text, *from) else {
-                return out_of_range(*from);
-            };
-            text[from..].find(part).map(|at| at + from)
-        }
-        ("lastIndexOf", [Val::Int(from)]) => {
-            let Some(from) = place(text, *from) else {
-                return out_of_range(*from);
-            };
-            let end = (from + part.len()).min(text.len());
-            text.get(..end).and_then(|text| text.rfind(part))
-        }
-        _ => return Err(overload()),
+/// Where a part is found first that begins at this character or later. The empty one is found
+/// where it is looked for, or at the end.
+fn index_of<'a>(text: &str, part: &str, from: usize) -> Val<'a> {
+    let from = match place(text, from) {
+        None if part.is_empty() => Some(text.len()),
+        from => from,
     };
-    Ok(Val::Int(found.map_or(-1, |at| characters(text, at))))
+    let found = from.and_then(|from| Some(text[from..].find(part)? + from));
+    Val::Int(found.map_or(-1, |at| characters(text, at)))
+}
+
+/// Where it is found last that begins at this character or before.
+fn last_index_of<'a>(text: &str, part: &str, from: usize) -> Val<'a> {
+    let end = place(text, from).and_then(|from| from.checked_add(part.len()));
+    let end = end.unwrap_or(text.len()).min(text.len());
+    // In the middle of a character no part ends: whatever is found ends before it.
+    let end = (0..=end).rev().find(|end| text.is_char_boundary(*end));
+    let found = text[..end.unwrap_or(0)].rfind(part);
+    Val::Int(found.map_or(-1, |at| characters(text, at)))
+}
+
+/// As Go writes it.
+fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for one in text.chars() {
+        let escaped = match one {
+            '\x07' => 'a',
+            '\x08' => 'b',
+            '\x0C' => 'f',
+            '\n' => 'n',
+            '\r' => 'r',
+            '\t' => 't',
+            '\x0B' => 'v',
+            '\\' | '"' => one,
+            other => {
+                quoted.push(other);
+                continue;
+            }
+        };
+        quoted.extend(['\\', escaped]);
+    }
+    quoted.push('"');
+    quoted
 }
 
 fn split<'a>(run: &Run<'_, 'a>, text: &str, by: &str, most: usize) -> Evaluated<'a> {

@@ -93,6 +93,46 @@ fn expressions() {
         "'a' + 'b' == 'ab' && [1] + [2] == [1, 2] && b'a' == bytes('a')",
         "5 / 2 == 2 && -5 % 3 == -2 && 2 * 3 - 1 == 5",
         "object == object && object.spec.items[0] == {'name': 'one', 'n': 1}",
+        // As Go's regular expressions: ASCII, and no sets of sets.
+        "!'٤'.matches('^\\\\d$') && 'é'.matches('\\\\W') && '&'.matches('[!@&&#]')",
+        "'aé 1'.find('\\\\w+') == 'a' && 'é1 ٤2'.findAll('\\\\d') == ['1', '2']",
+        "'a.b'.matches('^\\\\Qa.b\\\\E$') && 'a1'.matches('^[[:alpha:]][[:digit:]]$')",
+        "'abc'.findAll('[a-c]', -1).size() == 3 && 'abc'.findAll('[a-c]', 0) == []",
+        // Durations as a whole, times by their parts.
+        "duration('1m1s5ms').getMilliseconds() == 61005 && duration('90s').getSeconds() == 90",
+        "duration('-90m').getHours() == -1 && duration('-90m').getMinutes() == -90",
+        "timestamp('2026-01-04T23:04:05.678Z').getMilliseconds() == 678",
+        "timestamp('2026-01-04T23:04:05Z').getDayOfWeek() == 0 && int(duration('2s')) == 2000000000",
+        "timestamp('2026-01-04T23:04:05Z').getHours('+05:30') == 4",
+        "timestamp('2026-01-04T23:04:05Z').getMinutes('05:30') == 34",
+        "timestamp('2026-01-04T23:04:05Z').getDate('02:00') == 5",
+        "timestamp('2026-01-04T00:04:05Z').getDayOfYear('-00:30') == 2",
+        "timestamp('2026-01-04T00:04:05Z').getHours('-08:15') == 15",
+        "timestamp('2026-07-04T00:04:05Z').getHours('Europe/Berlin') == 2",
+        "timestamp('2026-07-04T00:04:05Z').getHours('') == 0",
+        // Characters, and not bytes.
+        "'bé'.lastIndexOf('b', 1) == 0 && 'aéé'.lastIndexOf('é', 0) == -1",
+        "'aéé'.lastIndexOf('é', 1) == 1 && 'aéé'.lastIndexOf('é') == 2 && 'é'.lastIndexOf('é', 1) == -1",
+        "'abc'.indexOf('c', 7) == -1 && 'abc'.indexOf('', 2) == 2 && 'abc'.indexOf('', 7) == 3",
+        "'abc'.lastIndexOf('', 2) == 2 && 'abc'.lastIndexOf('') == 3 && ''.lastIndexOf('a') == -1",
+        "'éab'.indexOf('b', 1) == 2 && 'a'.lastIndexOf('abc', 0) == -1",
+        "'abc'.charAt(3) == '' && 'aéb'.substring(1) == 'éb' && 'aéb'.substring(3) == ''",
+        "'aéb'.split('') == ['a', 'é', 'b'] && 'aéb'.split('', 2) == ['a', 'éb'] && ''.split('') == []",
+        "'a,b'.split(',', 0) == [] && 'a,b'.split(',', -1) == ['a', 'b'] && ''.split(',') == ['']",
+        "'aé'.replace('', '-') == '-a-é-' && 'aa'.replace('a', 'b', -1) == 'bb' && 'a'.replace('a', 'b', 0) == 'a'",
+        "ip.isCanonical('10.0.0.1') && ip.isCanonical('2001:db8::1') && !ip.isCanonical('2001:DB8:0::1')",
+        "ip.isCanonical('::1.2.3.4') == false && ip.isCanonical('1:0:2:3:4:5:6:7')",
+        "ip('10.0.0.1').isGlobalUnicast() && !ip('255.255.255.255').isGlobalUnicast()",
+        "!ip('224.0.0.1').isGlobalUnicast() && !ip('fe80::1').isGlobalUnicast() && ip('fd00::1').isGlobalUnicast()",
+        "ip('169.254.1.1').isLinkLocalUnicast() && ip('fe80::1').isLinkLocalUnicast() && !ip('fd80::1').isLinkLocalUnicast()",
+        "ip('224.0.0.1').isLinkLocalMulticast() && !ip('224.0.1.1').isLinkLocalMulticast() && ip('ff02::1').isLinkLocalMulticast()",
+        "cidr('192.168.3.1/24').masked() == cidr('192.168.3.0/24') && cidr('1.2.3.4/0').masked() == cidr('0.0.0.0/0')",
+        "string(cidr('2001:db8::1/32').masked()) == '2001:db8::/32' && cidr('::1/128').masked() == cidr('::1/128')",
+        "!isCIDR('10.0.0.0/08') && !isCIDR('10.0.0.0/+8') && isCIDR('10.0.0.0/0')",
+        "[1, 2, 3].reverse() == [3, 2, 1] && [].reverse() == [] && object.spec.ports.reverse() == [443, 80]",
+        "[1, [2, [3, [4]]]].flatten() == [1, 2, [3, [4]]] && [1, [2, [3, [4]]]].flatten(2) == [1, 2, 3, [4]]",
+        "[1, [2]].flatten(0) == [1, [2]] && [1, [2, [3]]].flatten(9) == [1, 2, 3]",
+        "strings.quote('a\\\"b\\nc\\'é') == '\"a\\\\\\\"b\\\\nc\\'é\"'",
     ];
     for source in cases {
         assert_eq!(truth(source), Ok(true), "{source}");
@@ -141,6 +181,42 @@ fn errors_are_in_the_words_of_kubernetes() {
         (
             "object.spec.ports.all(p, p.x)",
             "expression 'object.spec.ports.all(p, p.x)' resulted in error: no such key: x",
+        ),
+        (
+            "'a'.matches('a**')",
+            "expression ''a'.matches('a**')' resulted in error: error parsing regexp: invalid nested repetition operator: `**`",
+        ),
+        (
+            "'abc'.substring(2, 1) == ''",
+            "expression ''abc'.substring(2, 1) == ''' resulted in error: invalid substring range. start: 2, end: 1",
+        ),
+        (
+            "'abc'.substring(1, 4) == ''",
+            "expression ''abc'.substring(1, 4) == ''' resulted in error: index out of range: 4",
+        ),
+        (
+            "'abc'.indexOf('a', -1) == 0",
+            "expression ''abc'.indexOf('a', -1) == 0' resulted in error: index out of range: -1",
+        ),
+        (
+            "[1].flatten(-1) == [1]",
+            "expression '[1].flatten(-1) == [1]' resulted in error: level must be non-negative",
+        ),
+        (
+            "timestamp('2026-01-04T00:04:05Z').getHours('02:75') == 0",
+            "expression 'timestamp('2026-01-04T00:04:05Z').getHours('02:75') == 0' resulted in error: timezone offset minutes out of range [0, 59]: 02:75",
+        ),
+        (
+            "timestamp('2026-01-04T00:04:05Z').getHours('Z') == 0",
+            "expression 'timestamp('2026-01-04T00:04:05Z').getHours('Z') == 0' resulted in error: unknown time zone Z",
+        ),
+        (
+            "timestamp('9999-01-01T00:00:00Z') - timestamp('0001-01-01T00:00:00Z') == duration('1s')",
+            "expression 'timestamp('9999-01-01T00:00:00Z') - timestamp('0001-01-01T00:00:00Z') == duration('1s')' resulted in error: integer overflow",
+        ),
+        (
+            "timestamp(-62135596801) == object",
+            "expression 'timestamp(-62135596801) == object' resulted in error: timestamp overflow",
         ),
         (
             "other == 1",
@@ -299,6 +375,8 @@ fn bytes_of_values_are_bounded() {
         "lists.range(600000).size() > 0",
         "object.l.map(a, object.l + object.l).size() > 0",
         "object.l.map(a, object.l).flatten().size() > 0",
+        "[object.l.map(a, object.l)].flatten(2).size() > 0",
+        "object.l.map(a, object.l.reverse()).size() > 0",
         "object.l.map(a, object.l.slice(0, 2000)).size() > 0",
         "object.l.map(a, object.l.sort()).size() > 0",
         "object.t.split('').map(a, object.t.split('')).size() > 0",

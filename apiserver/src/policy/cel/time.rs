@@ -1,9 +1,9 @@
 //! Times and durations.
 
 use jiff::tz::TimeZone;
-use jiff::{SignedDuration, Timestamp};
+use jiff::{SignedDuration, Timestamp, Zoned};
 
-use super::value::{Unusable, Val, overload};
+use super::value::{Val, overload};
 use super::{Evaluated, error};
 
 /// A duration as CEL writes it.
@@ -23,8 +23,7 @@ pub fn call<'a>(name: &str, args: &[Val<'a>]) -> Option<Evaluated<'a>> {
         }
         ("timestamp", [time @ Val::Time(_)]) => return Some(Ok(time.clone())),
         ("timestamp", [Val::Int(seconds)]) => {
-            let time = Timestamp::from_second(*seconds);
-            return Some(time.map(Val::Time).map_err(|_| range()));
+            return Some(timed(Timestamp::from_second(*seconds).ok()));
         }
         ("duration", [Val::Text(text)]) => {
             return Some(match apiservice::duration::parse(text) {
@@ -35,19 +34,19 @@ pub fn call<'a>(name: &str, args: &[Val<'a>]) -> Option<Evaluated<'a>> {
         ("duration", [of @ Val::Duration(_)]) => return Some(Ok(of.clone())),
         ("_+_", [Val::Time(time), Val::Duration(more)])
         | ("_+_", [Val::Duration(more), Val::Time(time)]) => {
-            return Some(time.checked_add(*more).map(Val::Time).map_err(|_| range()));
+            return Some(timed(time.checked_add(*more).ok()));
         }
         ("_-_", [Val::Time(time), Val::Duration(less)]) => {
-            return Some(time.checked_sub(*less).map(Val::Time).map_err(|_| range()));
+            return Some(timed(time.checked_sub(*less).ok()));
         }
         ("_-_", [Val::Time(time), Val::Time(other)]) => {
-            return Some(Ok(Val::Duration(time.duration_since(*other))));
+            return Some(lasting(Some(time.duration_since(*other))));
         }
         ("_+_", [Val::Duration(one), Val::Duration(other)]) => {
-            return Some(one.checked_add(*other).map(Val::Duration).ok_or_else(range));
+            return Some(lasting(one.checked_add(*other)));
         }
         ("_-_", [Val::Duration(one), Val::Duration(other)]) => {
-            return Some(one.checked_sub(*other).map(Val::Duration).ok_or_else(range));
+            return Some(lasting(one.checked_sub(*other)));
         }
         _ => {}
     }
@@ -58,31 +57,55 @@ pub fn call<'a>(name: &str, args: &[Val<'a>]) -> Option<Evaluated<'a>> {
                 "getHours" => milliseconds / 3_600_000,
                 "getMinutes" => milliseconds / 60_000,
                 "getSeconds" => milliseconds / 1_000,
-                "getMilliseconds" => milliseconds % 1_000,
+                // All of them, unlike those of a time.
+                "getMilliseconds" => milliseconds,
                 _ => return None,
             })))
         }
-        [Val::Time(time)] => part(name, *time, TimeZone::UTC),
-        [Val::Time(time), Val::Text(zone)] => {
-            if !name.starts_with("get") {
-                return None;
-            }
-            let utc = matches!(&**zone, "UTC" | "Z" | "");
-            let zone = match utc {
-                true => TimeZone::UTC,
-                false => match TimeZone::get(zone) {
-                    Ok(zone) => zone,
-                    Err(_) => return Some(error(format!("unknown time zone {}", &**zone))),
-                },
-            };
-            part(name, *time, zone)
-        }
+        [Val::Time(time)] => part(name, &time.to_zoned(TimeZone::UTC)),
+        [Val::Time(time), Val::Text(zone)] if name.starts_with("get") => match clock(*time, zone) {
+            Ok(time) => part(name, &time),
+            Err(why) => Some(error(why)),
+        },
         _ => None,
     }
 }
 
-fn part<'a>(name: &str, time: Timestamp, zone: TimeZone) -> Option<Evaluated<'a>> {
-    let time = time.to_zoned(zone);
+/// What clocks show in a zone: one with a name, or so many hours and minutes from UTC.
+fn clock(time: Timestamp, zone: &str) -> Result<Zoned, String> {
+    let Some((hours, minutes)) = zone.split_once(':') else {
+        let found = match zone {
+            "" | "UTC" => Some(TimeZone::UTC),
+            // Names are files to Go, and are spelled in one way.
+            zone => TimeZone::get(zone)
+                .ok()
+                .filter(|found| found.iana_name() == Some(zone)),
+        };
+        let found = found.ok_or_else(|| format!("unknown time zone {zone}"));
+        return found.map(|zone| time.to_zoned(zone));
+    };
+    let number = |text: &str| {
+        let number = text.parse::<i64>();
+        number.map_err(|_| format!("strconv.Atoi: parsing {text:?}: invalid syntax"))
+    };
+    let (hours, minutes) = (number(hours)?, number(minutes)?);
+    if !(0..60).contains(&minutes) {
+        return Err(format!(
+            "timezone offset minutes out of range [0, 59]: {zone}"
+        ));
+    }
+    let minutes = match zone.starts_with('-') {
+        true => -minutes,
+        false => minutes,
+    };
+    let hours = hours.checked_mul(3600);
+    let offset = hours.and_then(|hours| hours.checked_add(60 * minutes));
+    let there = offset.and_then(|offset| time.checked_add(SignedDuration::from_secs(offset)).ok());
+    let there = there.ok_or_else(|| TIME.to_owned())?;
+    Ok(there.to_zoned(TimeZone::UTC))
+}
+
+fn part<'a>(name: &str, time: &Zoned) -> Option<Evaluated<'a>> {
     let number = match name {
         "getFullYear" => i64::from(time.year()),
         "getMonth" => i64::from(time.month()) - 1,
@@ -100,6 +123,21 @@ fn part<'a>(name: &str, time: Timestamp, zone: TimeZone) -> Option<Evaluated<'a>
     Some(Ok(Val::Int(number)))
 }
 
-fn range() -> Unusable {
-    Unusable::Error("range error converting time or duration".to_owned())
+/// What is said of a time before the year 1, or after 9999.
+const TIME: &str = "timestamp overflow";
+/// The first second of the year 1.
+const FIRST: i64 = -62_135_596_800;
+
+fn timed<'a>(time: Option<Timestamp>) -> Evaluated<'a> {
+    let time = time.filter(|time| time.as_second() >= FIRST);
+    time.map_or_else(|| error(TIME), |time| Ok(Val::Time(time)))
+}
+
+/// A duration has as many nanoseconds as an integer holds.
+fn lasting<'a>(duration: Option<SignedDuration>) -> Evaluated<'a> {
+    let duration = duration.filter(|duration| i64::try_from(duration.as_nanos()).is_ok());
+    duration.map_or_else(
+        || error("integer overflow"),
+        |duration| Ok(Val::Duration(duration)),
+    )
 }

@@ -1,7 +1,44 @@
+use std::sync::Arc;
+use std::time::Instant;
+
 use http::header;
 use serde_json::{Value, json};
 
 use super::harness::{Call, World, tenant};
+
+/// What is short to say and long to do holds up nobody, however often one caller asks for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn long_patches_keep_no_worker_from_others() {
+    let world = Arc::new(World::memory().await);
+    world.tenant("a").await;
+    let mut operations = vec![json!({"op": "add", "path": "/x", "value": vec![0; 60_000]})];
+    let there = json!({"op": "move", "from": "/x", "path": "/y"});
+    let back = json!({"op": "move", "from": "/y", "path": "/x"});
+    operations.extend([there, back].into_iter().cycle().take(300));
+    operations.push(json!({"op": "remove", "path": "/x"}));
+    let patch = Call::tenants("a")
+        .header(header::CONTENT_TYPE, "application/json-patch+json")
+        .body(json!(operations));
+    let (world, patch) = (&world, &patch);
+    let patching = || {
+        let (world, patch) = (world.clone(), patch.clone());
+        tokio::spawn(async move { world.patch(patch).await.code })
+    };
+    let began = Instant::now();
+    assert_eq!(patching().await.unwrap(), 200);
+    let one = began.elapsed();
+    let under_way: Vec<_> = (0..12).map(|_| patching()).collect();
+    let mut took = Vec::new();
+    for _ in 0..5 {
+        let (world, began) = (world.clone(), Instant::now());
+        let read = async move { world.get(Call::tenants("a").by("bob")).await.code };
+        assert_eq!(tokio::spawn(read).await.unwrap(), 200);
+        took.push(began.elapsed());
+    }
+    assert!(under_way.iter().any(|patch| !patch.is_finished()));
+    took.sort();
+    assert!(took[2] < one / 2, "{took:?}, of {one:?}");
+}
 
 /// R3.34, R3.37, R3.38, R3.39, R3.40.
 #[tokio::test]
