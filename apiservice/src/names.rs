@@ -71,6 +71,9 @@ pub const ANNOTATION_GENERATION: &str = "steward.butlerlabs.dev/generation";
 /// Annotation of the Deployment: a fingerprint of the DataStore's settings that its
 /// pods run with.
 pub const ANNOTATION_DATA_STORE: &str = "steward.butlerlabs.dev/datastore";
+/// Annotation of the Deployment: the DataStore in use, where its name is too long for
+/// [`LABEL_POD_DATASTORE`].
+pub const ANNOTATION_DATA_STORE_NAME: &str = "steward.butlerlabs.dev/datastore-name";
 /// Annotation of the Deployment: when its pods were last rolled for a reason other than
 /// the tenant's spec, and whether it was ready, not ready or down then.
 pub const ANNOTATION_ROLL: &str = "steward.butlerlabs.dev/roll";

@@ -3,13 +3,18 @@
 //! certificate, a broken selector or a cut route, which a connection that is
 //! kept alive would outlive.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{SocketAddr, ToSocketAddrs},
+    sync::Arc,
+    time::Duration,
+};
 
 use apiservice::endpoint::Endpoint;
 use apiservice::pki::Pair;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{Method, Request, StatusCode, header};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Body;
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
@@ -22,12 +27,16 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 
 use crate::process::lanes::Lanes;
+use crate::process::observers::LOOKUPS;
 use crate::process::timing;
 use crate::tenant::world::{ProbeFailure, ProbeFailureKind as Kind};
 
 /// Bytes of an answer of a tenant, or of an event. What is asked for has a few thousand;
 /// whoever serves at a tenant's address may send more, for as long as one listens.
 const ANSWER: usize = 256 * 1024;
+
+/// Bytes that a tenant may send before they are read: the least that HTTP/2 begins with.
+const WINDOW: u32 = 65_535;
 
 /// With what to speak to a tenant: its authority, and who we are.
 #[derive(Clone)]
@@ -113,9 +122,10 @@ impl Answer {
 }
 
 impl Tenant {
-    /// Connects to `host:port` and checks that the server's certificate is of
-    /// the tenant's authority and for `name` (default: the host).
+    /// Connects to `host:port` of a tenant in `namespace` and checks that the server's
+    /// certificate is of the tenant's authority and for `name` (default: the host).
     pub async fn connect(
+        namespace: &str,
         address: &str,
         name: Option<&str>,
         credentials: &Credentials,
@@ -125,10 +135,9 @@ impl Tenant {
             .parse()
             .map_err(|error| failure(Kind::Unresolvable, format!("{address}: {error}")))?;
         let host = endpoint.host.as_str();
-        let addresses: Vec<SocketAddr> = tokio::net::lookup_host(address)
+        let addresses = resolve(namespace, address)
             .await
-            .map_err(|error| failure(Kind::Unresolvable, format!("{host}: {error}")))?
-            .collect();
+            .map_err(|error| failure(Kind::Unresolvable, format!("{host}: {error}")))?;
         let server = ServerName::try_from(name.unwrap_or(host).to_owned())
             .map_err(|error| failure(Kind::Unresolvable, format!("{host}: {error}")))?;
         let addresses = addresses.as_slice();
@@ -153,6 +162,10 @@ impl Tenant {
             .map(|certificate| certificate.to_vec());
         let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
+            // Of what nobody has read yet, each frame is kept, of one byte each if the tenant
+            // likes.
+            .initial_stream_window_size(WINDOW)
+            .initial_connection_window_size(WINDOW)
             .keep_alive_interval(Duration::from_secs(5))
             .handshake(TokioIo::new(stream))
             .await
@@ -187,15 +200,13 @@ impl Tenant {
     ) -> Result<Answer, ProbeFailure> {
         let response = self.send(method, path, content_type, body).await?;
         let status = response.status();
-        let body = Limited::new(response.into_body(), ANSWER).collect();
-        let body = body.await.map_err(|error| {
-            let kind = match error.is::<LengthLimitError>() {
-                true => Kind::Read,
-                false => Kind::Silent,
-            };
-            failure(kind, format!("the answer to {path}: {error}"))
+        let body = whole(response.into_body(), ANSWER).await;
+        let body =
+            body.map_err(|error| failure(Kind::Silent, format!("the answer to {path}: {error}")))?;
+        let body = body.ok_or_else(|| {
+            let message = format!("the answer to {path} has more than {ANSWER} bytes");
+            failure(Kind::Read, message)
         })?;
-        let body = body.to_bytes();
         Ok(Answer {
             status,
             body: serde_json::from_slice(&body).unwrap_or_default(),
@@ -211,9 +222,9 @@ impl Tenant {
     ) -> Result<Read<T>, ProbeFailure> {
         let response = self.send(Method::GET, path, "", None).await?;
         let status = response.status();
-        let bytes = match Limited::new(response.into_body(), limit).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(error) if error.is::<LengthLimitError>() => return Ok(Read::TooLarge),
+        let bytes = match whole(response.into_body(), limit).await {
+            Ok(Some(body)) => body,
+            Ok(None) => return Ok(Read::TooLarge),
             Err(error) => {
                 let message = format!("the answer to {path}: {error}");
                 return Err(failure(Kind::Silent, message));
@@ -248,7 +259,7 @@ impl Tenant {
         }
         Ok(Watch {
             body: response.into_body(),
-            rest: vec![],
+            lines: Lines::default(),
         })
     }
 
@@ -332,6 +343,21 @@ where
     first.await
 }
 
+/// The addresses of `host:port`. The system cannot be told to stop looking for those of a name,
+/// which takes a thread: the turn is held until it has, whoever waits.
+async fn resolve(namespace: &str, address: &str) -> std::io::Result<Vec<SocketAddr>> {
+    if let Ok(address) = address.parse() {
+        return Ok(vec![address]);
+    }
+    let turn = LOOKUPS.take(namespace).await;
+    let address = address.to_owned();
+    let found = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        Ok(address.to_socket_addrs()?.collect())
+    });
+    found.await?
+}
+
 /// Opens a TCP connection to one of the addresses, beginning with that of this
 /// number.
 async fn dial(
@@ -350,18 +376,70 @@ async fn dial(
     Err(last)
 }
 
+/// All of a body in one piece; `None` if it has more than `most` bytes.
+///
+/// Frames are as small as the other side likes, one byte each: kept one by one, they take many
+/// times what is in them.
+async fn whole<B>(mut body: B, most: usize) -> Result<Option<Vec<u8>>, B::Error>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let mut all = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else {
+            continue;
+        };
+        if all.len() + data.len() > most {
+            return Ok(None);
+        }
+        all.extend_from_slice(&data);
+    }
+    Ok(Some(all))
+}
+
+/// What has come of a watch and was not read yet.
+#[derive(Default)]
+struct Lines {
+    rest: BytesMut,
+    /// So much of it has no end of a line.
+    searched: usize,
+}
+
+impl Lines {
+    /// Takes in what comes next, unless a line has more than [`ANSWER`] bytes then.
+    fn add(&mut self, data: &[u8]) -> Result<(), ProbeFailure> {
+        if self.rest.len() + data.len() > ANSWER {
+            let message = format!("an event of more than {ANSWER} bytes");
+            return Err(failure(Kind::Watch, message));
+        }
+        self.rest.extend_from_slice(data);
+        Ok(())
+    }
+
+    /// The next line, if all of it is there.
+    fn next(&mut self) -> Option<BytesMut> {
+        let new = &self.rest[self.searched..];
+        let Some(end) = new.iter().position(|byte| *byte == b'\n') else {
+            self.searched = self.rest.len();
+            return None;
+        };
+        let line = self.rest.split_to(self.searched + end + 1);
+        self.searched = 0;
+        Some(line)
+    }
+}
+
 /// The lines of a watch.
 pub struct Watch {
     body: hyper::body::Incoming,
-    rest: Vec<u8>,
+    lines: Lines,
 }
 
 impl Watch {
     /// The next event; `None` at its end.
     pub async fn next(&mut self) -> Result<Option<Value>, ProbeFailure> {
         loop {
-            if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.rest.drain(..=end).collect();
+            if let Some(line) = self.lines.next() {
                 return serde_json::from_slice(&line)
                     .map(Some)
                     .map_err(|error| failure(Kind::Watch, format!("not JSON: {error}")));
@@ -373,11 +451,7 @@ impl Watch {
                     let Ok(data) = frame.into_data() else {
                         continue;
                     };
-                    if self.rest.len() + data.len() > ANSWER {
-                        let message = format!("an event of more than {ANSWER} bytes");
-                        return Err(failure(Kind::Watch, message));
-                    }
-                    self.rest.extend_from_slice(&data);
+                    self.lines.add(&data)?;
                 }
             }
         }
@@ -424,9 +498,11 @@ pub(crate) mod tests {
 
     use super::*;
     use apiservice::pki::{self, Entropy, Leaf, Subject, Usage, Validity};
+    use futures::{FutureExt, StreamExt};
     use rustls::ServerConfig;
     use std::convert::Infallible;
     use std::sync::LazyLock;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
     use tokio::net::TcpListener;
 
     fn validity() -> Validity {
@@ -463,7 +539,7 @@ pub(crate) mod tests {
         let (servers, clients) = (authority(), authority());
         let address = serve_with(&servers, &clients, answers).await;
         let me = Credentials::new(&servers.cert, &leaf(&clients, Usage::Client)).unwrap();
-        let connected = Tenant::connect(&address, None, &me, &Lanes::default()).await;
+        let connected = Tenant::connect("n", &address, None, &me, &Lanes::default()).await;
         connected.unwrap()
     }
 
@@ -532,7 +608,7 @@ pub(crate) mod tests {
     }
 
     async fn kind_of(address: &str, name: Option<&str>, credentials: &Credentials) -> Option<Kind> {
-        match Tenant::connect(address, name, credentials, &Lanes::default()).await {
+        match Tenant::connect("n", address, name, credentials, &Lanes::default()).await {
             Err(failure) => Some(failure.kind),
             Ok(tenant) => tenant
                 .call(Method::GET, "/version", "", None)
@@ -564,6 +640,28 @@ pub(crate) mod tests {
         assert_eq!(kind_of(&nobody, None, &me).await, Some(Kind::Refused));
     }
 
+    /// With DNS away, each of a thousand names held a thread for longer than its probe lasts.
+    #[tokio::test]
+    async fn a_name_waits_for_its_turn_and_an_address_does_not() {
+        let turns: Vec<_> = std::iter::repeat_with(|| LOOKUPS.take("busy").now_or_never())
+            .map_while(Option::flatten)
+            .collect();
+        assert_eq!(turns.len(), 32);
+        let soon = Duration::from_millis(50);
+        let name = tokio::time::timeout(soon, resolve("busy", "localhost:6443"));
+        assert!(name.await.is_err());
+        for (namespace, address) in [
+            ("busy", "127.0.0.1:6443"),
+            ("busy", "[::1]:6443"),
+            ("other", "localhost:6443"),
+        ] {
+            let found = resolve(namespace, address).await.unwrap();
+            assert!(found.iter().all(|it| it.port() == 6443), "{found:?}");
+        }
+        drop(turns);
+        assert!(resolve("busy", "localhost:6443").await.is_ok());
+    }
+
     #[tokio::test]
     async fn a_replica_that_hangs_is_passed_over() {
         let (ours, clients) = (authority(), authority());
@@ -586,7 +684,7 @@ pub(crate) mod tests {
             }
         });
         let lanes = Lanes::default();
-        let connect = Tenant::connect(&address, None, &me, &lanes);
+        let connect = Tenant::connect("n", &address, None, &me, &lanes);
         let connected = tokio::time::timeout(timing::CONNECT_DEADLINE, connect).await;
         assert!(connected.unwrap().is_ok());
     }
@@ -594,7 +692,6 @@ pub(crate) mod tests {
     /// Two paths of one tenant, neither of which answers.
     #[tokio::test(start_paused = true)]
     async fn a_tenant_that_does_not_answer_is_sent_two_connections_at_a_time() {
-        use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
         struct Running<'a>(&'a AtomicUsize);
         impl Drop for Running<'_> {
             fn drop(&mut self) {
@@ -625,7 +722,7 @@ pub(crate) mod tests {
         let (ours, clients) = (authority(), authority());
         let address = serve(&ours, &clients).await;
         let me = Credentials::new(&ours.cert, &leaf(&clients, Usage::Client)).unwrap();
-        let tenant = Tenant::connect(&address, None, &me, &Lanes::default())
+        let tenant = Tenant::connect("n", &address, None, &me, &Lanes::default())
             .await
             .unwrap();
         assert!(tenant.serving_certificate.is_some());
@@ -653,6 +750,67 @@ pub(crate) mod tests {
         let mut watch = tenant.watch("/long").await.unwrap();
         let refused = watch.next().await.unwrap_err();
         assert_eq!(refused.kind, Kind::Watch, "{refused:?}");
-        assert!(watch.rest.len() <= ANSWER);
+        assert!(watch.lines.rest.len() <= ANSWER);
+    }
+
+    /// A frame of a body of which it is known when it is given up.
+    struct Frame(Arc<AtomicUsize>);
+
+    impl Frame {
+        fn of(living: &Arc<AtomicUsize>) -> Bytes {
+            living.fetch_add(1, SeqCst);
+            Bytes::from_owner(Frame(living.clone()))
+        }
+    }
+
+    impl AsRef<[u8]> for Frame {
+        fn as_ref(&self) -> &[u8] {
+            b"x"
+        }
+    }
+
+    impl Drop for Frame {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, SeqCst);
+        }
+    }
+
+    /// A frame of one byte takes forty times that, as long as it is kept.
+    #[tokio::test]
+    async fn an_answer_in_small_frames_takes_no_more_than_its_bytes() {
+        let living = Arc::new(AtomicUsize::new(0));
+        for (count, fits) in [(ANSWER, true), (ANSWER + 1, false)] {
+            let frames = futures::stream::iter(0..count).map(|_| {
+                assert!(living.load(SeqCst) < 2, "those before are kept");
+                Ok::<_, Infallible>(hyper::body::Frame::data(Frame::of(&living)))
+            });
+            let read = whole(http_body_util::StreamBody::new(frames), ANSWER).await;
+            let read = read.unwrap().map(|all| all.len());
+            assert_eq!(read, fits.then_some(ANSWER));
+        }
+        assert_eq!(living.load(SeqCst), 0);
+    }
+
+    /// Searched from its beginning after each frame, such a line took minutes.
+    #[test]
+    fn a_line_in_small_frames_is_searched_once() {
+        let begun = std::time::Instant::now();
+        let mut lines = Lines::default();
+        for _ in 1..ANSWER {
+            lines.add(b"x").unwrap();
+            assert!(lines.next().is_none());
+        }
+        lines.add(b"\n").unwrap();
+        assert_eq!(lines.next().map(|line| line.len()), Some(ANSWER));
+        assert!(lines.next().is_none());
+        lines.add(b"{}\n{}\n{").unwrap();
+        assert_eq!(lines.next().as_deref(), Some(b"{}\n".as_slice()));
+        assert_eq!(lines.next().as_deref(), Some(b"{}\n".as_slice()));
+        assert!(lines.next().is_none());
+        assert!(
+            begun.elapsed() < Duration::from_secs(10),
+            "{:?}",
+            begun.elapsed()
+        );
     }
 }

@@ -279,9 +279,9 @@ impl Keeper {
         for writer in Writer::of(first, round.basis.anew) {
             let credentials = writer.credentials(ctx, round.name)?;
             let lanes = self.lanes.clone();
+            let (namespace, host) = (&round.name.namespace, way.host.as_deref());
             let visit = async {
-                let connect =
-                    Tenant::connect(&way.address, way.host.as_deref(), &credentials, &lanes);
+                let connect = Tenant::connect(namespace, &way.address, host, &credentials, &lanes);
                 let connect = tokio::time::timeout(timing::CONNECT_DEADLINE, connect);
                 let Ok(tenant) = connect.await else {
                     let message = format!("{}: no connection in time", way.address);

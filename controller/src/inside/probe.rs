@@ -479,7 +479,8 @@ async fn look_at(
     let stage = Mutex::new(Kind::TimedOut);
     let mut admission = None;
     let work = async {
-        let connect = Tenant::connect(address, way.host.as_deref(), credentials, lanes);
+        let (namespace, host) = (&name.namespace, way.host.as_deref());
+        let connect = Tenant::connect(namespace, address, host, credentials, lanes);
         let tenant = match tokio::time::timeout(timing::CONNECT_DEADLINE, connect).await {
             Ok(connected) => connected?,
             Err(_) => {

@@ -15,7 +15,6 @@ use http::Method;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 
 use self::judge::{Claim, Comparisons, Limits, Node, Objection, Request};
@@ -27,6 +26,7 @@ use crate::inside::rbac::{cluster_role, cluster_role_binding, group, rule};
 use crate::inside::read_write_watch::expect;
 use crate::inside::ways::{Way, Ways, is_left_alone};
 use crate::process::lanes::Lanes;
+use crate::process::observers::LOOKS;
 use crate::process::timing;
 use crate::report::diagnose::quote;
 use crate::tenant::ran;
@@ -41,8 +41,6 @@ const APPROVED: &str = "StewardAutoApproved";
 /// Reason of the Event about a request that is not approved.
 const NOT_APPROVED: &str = "ServingCertificateNotApproved";
 
-/// Tenants whose requests are read at a time, each with at most [`BYTES`] in memory.
-static LOOKS: Semaphore = Semaphore::const_new(8);
 /// Objects of one page, and bytes of it: more than one object of any API server has.
 const PAGE: usize = 50;
 const BYTES: usize = 4 << 20;
@@ -168,7 +166,8 @@ impl Approver<'_> {
         let work = async {
             let credentials = identity::serving_certificates(ctx, self.name)?;
             let host = way.host.as_deref();
-            let connect = Tenant::connect(&way.address, host, &credentials, &self.lanes);
+            let namespace = &self.name.namespace;
+            let connect = Tenant::connect(namespace, &way.address, host, &credentials, &self.lanes);
             let connect = timeout(timing::CONNECT_DEADLINE, connect).await;
             let late = |_| failure(Kind::TimedOut, "no connection in time");
             let connection = connect.map_err(late)??;
@@ -183,10 +182,10 @@ impl Approver<'_> {
                     return Ok(());
                 }
                 // A wait for others is no silence of the tenant.
-                let permit = LOOKS.acquire().await;
+                let look = LOOKS.take(&self.name.namespace).await;
                 let late = |_| failure(Kind::Silent, "the tenant's API does not answer");
                 let turn = timeout(timing::APPROVAL_TURN, self.turn(&connection, tenant)).await;
-                drop(permit);
+                drop(look);
                 let turn = turn.map_err(late)??;
                 tokio::time::sleep(timing::APPROVAL_PAUSE).await;
                 let (first, slowest) = timing::APPROVAL_AGAIN;

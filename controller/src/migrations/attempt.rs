@@ -324,7 +324,8 @@ impl About<'_> {
         let whole = self.tenant().and_then(|tenant| {
             let asked = objects::annotation(&tenant.metadata, names::ANNOTATION_MIGRATION_TIMEOUT);
             let asked = apiservice::duration::parse(asked?)?;
-            Duration::try_from(asked).ok().filter(|it| !it.is_zero())
+            let asked = Duration::try_from(asked).ok().filter(|it| !it.is_zero());
+            asked.map(|asked| asked.min(timing::MIGRATION_LONGEST))
         });
         Limits {
             whole: Some(whole.unwrap_or(timing::MIGRATION_WHOLE)),
@@ -627,6 +628,31 @@ mod tests {
     fn goes(store: &mut DataStore) {
         store.metadata.deletion_timestamp = Some(Time(jiff::Timestamp::UNIX_EPOCH));
         store.metadata.finalizers = Some(vec![names::FINALIZER_DATA_STORE.to_owned()]);
+    }
+
+    /// A clock that is to go on for longer than it can stopped each attempt with a panic.
+    #[tokio::test]
+    async fn an_attempt_has_an_end_whatever_somebody_asks_for() {
+        let left = Left::at(Phase::Copying, None).await;
+        let about = About {
+            ctx: &left.ctx,
+            name: &left.name,
+            uid: &left.uid,
+        };
+        for (asked, expected) in [
+            ("72h", Duration::from_secs(72 * 60 * 60)),
+            ("2562047788015215h", timing::MIGRATION_LONGEST),
+            ("0s", timing::MIGRATION_WHOLE),
+            ("-1h", timing::MIGRATION_WHOLE),
+        ] {
+            let tenants = &left.ctx.caches.tenants;
+            let mut tenant = (*tenants.get(&left.name).unwrap()).clone();
+            let annotations = tenant.metadata.annotations.get_or_insert_default();
+            let name = names::ANNOTATION_MIGRATION_TIMEOUT;
+            annotations.insert(name.to_owned(), asked.to_owned());
+            tenants.replace(EVERYWHERE, vec![Arc::new(tenant)]);
+            assert_eq!(about.limits().whole, Some(expected), "{asked}");
+        }
     }
 
     /// Seen: after a restart two other moves took both places, for hours, while a tenant whose

@@ -14,6 +14,12 @@ use crate::process::turns::Turns;
 pub static PROBES: Turns = Turns::new(512, 256);
 /// Tenants that are looked into at once, and those of one namespace.
 pub static VISITS: Turns = Turns::new(256, 128);
+/// Tenants whose nodes' requests for certificates are read at a time, each with a few MiB in
+/// memory, and those of one namespace.
+pub static LOOKS: Turns = Turns::new(8, 4);
+/// Names of hosts at which tenants are reached that are looked up at once, and those of the
+/// tenants of one namespace. Each takes a thread for as long as DNS is silent.
+pub static LOOKUPS: Turns = Turns::new(64, 32);
 /// Questions to datastores about tenants' rights under way at once, and those to one of
 /// them: as large a share as of the workers.
 pub static CHECKS: Turns = Turns::new(16, 4);

@@ -119,6 +119,8 @@ pub const MIGRATION_STEP: Duration = Duration::from_millis(250);
 pub const MIGRATION_PODS_END: Duration = Duration::from_secs(90);
 /// How long a move may take whose tenant says nothing of it: others wait for its place.
 pub const MIGRATION_WHOLE: Duration = Duration::from_secs(12 * 60 * 60);
+/// The same, whatever a tenant says of it.
+pub const MIGRATION_LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// Between reports of how much is copied.
 pub const MIGRATION_TOLD: Duration = Duration::from_secs(1);
 /// Between attempts at a move that failed, at first and at most.

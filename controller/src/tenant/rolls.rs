@@ -215,10 +215,9 @@ fn has_other_keys(tenant: &str, wanted: &Deployment, live: &Deployment) -> bool 
 /// Its data is in another DataStore than the one that its pods use, which they can only
 /// read.
 fn has_moved(world: &World, wanted: &Deployment, live: &Deployment) -> bool {
-    let place = |of: &Deployment| label(of, names::LABEL_POD_DATASTORE).cloned();
     moving::is_switching(world)
-        || place(wanted)
-            .zip(place(live))
+        || moving::given_by(wanted)
+            .zip(moving::given_by(live))
             .is_some_and(|(now, before)| now != before)
 }
 

@@ -129,6 +129,11 @@ fn wanted(world: &World, keys: &Keys, place: &Backing, exposure: &Exposure) -> D
         let annotations = metadata.annotations.get_or_insert_default();
         annotations.insert(names::ANNOTATION_DATA_STORE.to_owned(), settings);
     }
+    let name = place.data_store.as_ref();
+    if let Some(name) = name.filter(|name| !moving::fits_a_label(name)) {
+        let annotations = metadata.annotations.get_or_insert_default();
+        annotations.insert(names::ANNOTATION_DATA_STORE_NAME.to_owned(), name.clone());
+    }
     Deployment {
         metadata,
         spec: Some(DeploymentSpec {
@@ -178,8 +183,8 @@ fn template_meta(world: &World, keys: &Keys, place: &Backing) -> ObjectMeta {
     for (part, checksum) in &keys.checksums {
         labels.insert(names::pod_hash_label(part), checksum.clone());
     }
-    // A label holds 63 characters, the name of a DataStore up to 253.
-    if let Some(name) = place.data_store.as_ref().filter(|name| name.len() <= 63) {
+    let name = place.data_store.as_ref();
+    if let Some(name) = name.filter(|name| moving::fits_a_label(name)) {
         labels.insert(names::LABEL_POD_DATASTORE.to_owned(), name.clone());
     }
     let mut annotations = BTreeMap::new();

@@ -76,6 +76,14 @@ enum Fenced {
     Serves,
 }
 
+/// Waits for an instant; for ever, where there is none or the clock does not go so far.
+async fn pass(until: Option<Instant>) {
+    match until {
+        Some(until) => sleep_until(until).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// What is known of one move.
 pub struct Job<'a> {
     source: &'a Side,
@@ -152,18 +160,8 @@ impl<'a> Job<'a> {
         work: impl Future<Output = Result<T, Stop>>,
     ) -> Result<T, Stop> {
         let (begun, frozen) = clocks;
-        let whole = async {
-            match limits.whole {
-                Some(whole) => sleep_until(begun + whole).await,
-                None => std::future::pending().await,
-            }
-        };
-        let freeze = async {
-            match frozen {
-                Some(since) => sleep_until(since + limits.freeze).await,
-                None => std::future::pending().await,
-            }
-        };
+        let whole = pass(limits.whole.and_then(|whole| begun.checked_add(whole)));
+        let freeze = pass(frozen.and_then(|since| since.checked_add(limits.freeze)));
         tokio::select! {
             biased;
             () = stop.cancelled() => Err(MoveError::Aborted.into()),
@@ -513,6 +511,29 @@ fn refusal(error: TenancyError) -> MoveError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Somebody's bound may be beyond the end of the clock.
+    #[tokio::test(start_paused = true)]
+    async fn time_that_never_passes_stops_nothing() {
+        let now = Instant::now();
+        let stop = CancellationToken::new();
+        let work = async || {
+            tokio::time::sleep(Duration::from_secs(60)).await;
+            Ok(())
+        };
+        let done = async |whole, freeze| {
+            let limits = Limits {
+                whole: Some(whole),
+                freeze,
+                ..Limits::default()
+            };
+            let clocks = (now, Some(now));
+            Job::within(&limits, clocks, &stop, work()).await.is_ok()
+        };
+        assert!(done(Duration::MAX, Duration::MAX).await);
+        let now = Duration::ZERO;
+        assert!(!done(now, Duration::MAX).await && !done(Duration::MAX, now).await);
+    }
 
     #[test]
     fn a_busy_tenant_is_not_followed_for_ever() {

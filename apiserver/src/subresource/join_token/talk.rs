@@ -20,7 +20,8 @@ use apiservice::told;
 use bytes::Bytes;
 use futures::future::{Either, select};
 use http::{Method, Request, header};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Body;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
@@ -445,15 +446,9 @@ impl Secrets {
             let unanswered = |error: hyper::Error| Problem::Unanswered(chain(&error));
             let response = sender.send_request(request).await.map_err(unanswered)?;
             let code = response.status().as_u16();
-            let body = Limited::new(response.into_body(), ANSWER).collect().await;
-            let body = body.map_err(|error| match error.is::<LengthLimitError>() {
-                true => Problem::TooLong,
-                false => Problem::Unanswered(error.to_string()),
-            })?;
-            Ok(Said {
-                code,
-                body: body.to_bytes(),
-            })
+            let body = whole(response.into_body(), ANSWER).await;
+            let body = body.map_err(unanswered)?.ok_or(Problem::TooLong)?;
+            Ok(Said { code, body })
         };
         let driving = async {
             if let Some(open) = connection {
@@ -477,10 +472,31 @@ impl Secrets {
     }
 }
 
+/// All of a body in one piece; `None` if it has more than `most` bytes.
+///
+/// Chunks are as small as the tenant likes, one byte each: kept one by one, they take many
+/// times what is in them.
+async fn whole<B>(mut body: B, most: usize) -> Result<Option<Vec<u8>>, B::Error>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let mut all = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else {
+            continue;
+        };
+        if all.len() + data.len() > most {
+            return Ok(None);
+        }
+        all.extend_from_slice(&data);
+    }
+    Ok(Some(all))
+}
+
 /// An answer.
 struct Said {
     code: u16,
-    body: Bytes,
+    body: Vec<u8>,
 }
 
 /// What is read of a Status.

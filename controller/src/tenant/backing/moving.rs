@@ -4,6 +4,7 @@
 use apiservice::condition::reason;
 use apiservice::names;
 use apiservice::v1alpha1::{MigrationPhase as Phase, MigrationStatus, TenantControlPlane};
+use k8s_openapi::api::apps::v1::Deployment;
 
 use crate::tenant::backing::store;
 use crate::tenant::{World, objects};
@@ -42,10 +43,24 @@ pub fn is_switching(world: &World) -> bool {
 
 /// The DataStore that new pods of the tenant are given, as its Deployment says.
 pub fn given(world: &World) -> Option<&str> {
-    let live = world.deployment()?;
-    let template = live.spec.as_ref()?.template.metadata.as_ref()?;
-    let labels = template.labels.as_ref()?;
-    labels.get(names::LABEL_POD_DATASTORE).map(String::as_str)
+    given_by(world.deployment()?)
+}
+
+/// The DataStore that new pods of a Deployment are given.
+pub fn given_by(of: &Deployment) -> Option<&str> {
+    let label = || {
+        let template = of.spec.as_ref()?.template.metadata.as_ref()?;
+        let labels = template.labels.as_ref()?;
+        labels.get(names::LABEL_POD_DATASTORE).map(String::as_str)
+    };
+    let noted = || objects::annotation(&of.metadata, names::ANNOTATION_DATA_STORE_NAME);
+    label().or_else(noted)
+}
+
+/// Whether a label holds the name of a DataStore, which has up to 253 characters. A longer one
+/// is noted on the Deployment itself: what is written into the template rolls its pods.
+pub fn fits_a_label(data_store: &str) -> bool {
+    data_store.len() <= 63
 }
 
 /// Whether the tenant works as before, or nearly so, with its data being moved.

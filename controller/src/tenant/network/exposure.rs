@@ -2,6 +2,7 @@
 //! was observed, and of nothing else. Service, certificates, kubeconfigs, kubeadm's
 //! objects, flags, status and probe all say what it says.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use apiservice::condition::{get, reason, tenant as condition};
@@ -15,7 +16,7 @@ use crate::tenant::network::names::AlternativeNames;
 use crate::tenant::network::ranges::first_address;
 use crate::tenant::network::routes::{self, Way};
 use crate::tenant::plan::Waiting;
-use crate::tenant::workload;
+use crate::tenant::workload::{self, flags};
 use crate::tenant::world::{PathFact, World};
 
 /// Where a tenant is reached, by whom, and under which names.
@@ -271,7 +272,7 @@ fn cluster_ip(service: &Service) -> Option<IpAddr> {
 }
 
 /// What a Service is reached at by itself: its addresses in the cluster, and those and the
-/// names of its load balancer.
+/// names of its load balancer, in an order that does not change.
 fn addresses(service: &Service) -> impl Iterator<Item = &str> {
     let spec = service.spec.iter();
     let inside = spec.flat_map(|it| it.cluster_ips.iter().flatten().map(String::as_str));
@@ -279,14 +280,16 @@ fn addresses(service: &Service) -> impl Iterator<Item = &str> {
     let balancer = status.filter_map(|it| it.load_balancer.as_ref());
     let entries = balancer.flat_map(|it| it.ingress.iter().flatten());
     let outside = entries.flat_map(|it| [it.ip.as_deref(), it.hostname.as_deref()]);
-    inside.chain(outside.flatten()).filter(|it| *it != "None")
+    let outside: BTreeSet<&str> = outside.flatten().collect();
+    inside.chain(outside).filter(|it| *it != "None")
 }
 
 /// As many addresses of a Service are put into a certificate at most.
 const MOST_ADDRESSES: usize = 16;
 
-/// The first address of a load balancer. A name is as good as an address: it
-/// goes into the certificate, and whoever runs the load balancer keeps it.
+/// The address of a load balancer: the one in use for as long as it is reported, for the
+/// order is not always the same, else the first. A name is as good as an address: it goes
+/// into the certificate, and whoever runs the load balancer keeps it.
 fn load_balancer(world: &World, service: Option<&Service>) -> Result<String, Waiting> {
     let Some(service) = service else {
         return Err(pending("The Service is being created"));
@@ -295,12 +298,18 @@ fn load_balancer(world: &World, service: Option<&Service>) -> Result<String, Wai
         .status
         .as_ref()
         .and_then(|status| status.load_balancer.as_ref());
-    let mut entries = status
+    let entries = status
         .into_iter()
         .flat_map(|status| status.ingress.iter().flatten());
-    let found = entries.find_map(|entry| entry.ip.clone().or_else(|| entry.hostname.clone()));
-    if let Some(found) = found.filter(|found| !found.is_empty()) {
-        return Ok(found);
+    let reported = entries.flat_map(|entry| [entry.ip.as_deref(), entry.hostname.as_deref()]);
+    let reported: Vec<&str> = reported.flatten().filter(|it| !it.is_empty()).collect();
+    let used = in_use(world);
+    let mut used = used.iter().filter_map(|used| {
+        let mut reported = reported.iter();
+        reported.find(|reported| is_same_host(used, reported))
+    });
+    if let Some(found) = used.next().or(reported.first()) {
+        return Ok((*found).to_owned());
     }
     let late = silent_since(service)
         .is_some_and(|since| world.now.duration_since(since) >= world.settings.address_patience);
@@ -332,6 +341,25 @@ fn load_balancer(world: &World, service: Option<&Service>) -> Result<String, Wai
         problem: late,
         finding: None,
     })
+}
+
+/// Hosts at which the tenant may be reached by now, the likeliest first: what clients were
+/// told, and what its pods announce where the spec does not say that.
+fn in_use(world: &World) -> Vec<String> {
+    let status = world.tenant.status.as_ref();
+    let told = status.and_then(|it| it.control_plane_endpoint.as_deref());
+    let told = told.and_then(|it| it.parse::<Endpoint>().ok());
+    let announced = world.tenant.spec.network_profile.announced_address();
+    let live = world.deployment().filter(|live| world.ours(&live.metadata));
+    let live = live.filter(|_| announced.is_none());
+    let live = live.and_then(|live| flags::api_server_argument(live, "advertise-address"));
+    let told = told.map(|it| it.host);
+    told.into_iter().chain(live.map(str::to_owned)).collect()
+}
+
+fn is_same_host(one: &str, other: &str) -> bool {
+    let address = |host: &str| host.parse::<IpAddr>().ok();
+    one == other || address(one).is_some() && address(one) == address(other)
 }
 
 /// Since when a load balancer could have answered.

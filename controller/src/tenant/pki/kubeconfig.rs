@@ -273,9 +273,35 @@ fn pair(
     Ok(pki::sign(authority, &leaf, entropy)?)
 }
 
+/// Bytes, nodes and levels of a kubeconfig that is read: several times what ours have.
+const TEXT: usize = 64 * 1024;
+const NODES: usize = 1_000;
+const LEVELS: usize = 16;
+
+/// A kubeconfig as somebody may have written it: whoever may edit Secrets of the namespace.
+/// What merged keys and aliases stand for is kept by the reader, level by level; ours have
+/// neither.
+fn read(text: &str) -> Option<Value> {
+    use serde_saphyr::MergeKeyPolicy::AsOrdinary;
+    if text.len() > TEXT {
+        return None;
+    }
+    let options = serde_saphyr::options! {
+        merge_keys: AsOrdinary,
+        with_snippet: false,
+        budget: serde_saphyr::budget! {
+            max_nodes: NODES,
+            max_depth: LEVELS,
+            max_aliases: 0,
+            max_anchors: 0,
+        },
+    };
+    serde_saphyr::from_str_with_options(text, options).ok()
+}
+
 /// The client certificate inside a kubeconfig.
 pub fn embedded(text: &str) -> Option<Pair> {
-    let config: Value = serde_saphyr::from_str(text).ok()?;
+    let config = read(text)?;
     let user = config.pointer("/users/0/user")?;
     let field = |name: &str| {
         let bytes = STANDARD.decode(user.get(name)?.as_str()?).ok()?;

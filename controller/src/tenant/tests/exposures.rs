@@ -101,6 +101,53 @@ fn balanced() -> Lab {
     lab
 }
 
+/// Some load balancers report their addresses in another order each time, for all Services.
+#[test]
+fn an_address_stays_for_as_long_as_it_is_reported() {
+    let mut lab = balanced();
+    let report = |lab: &mut Lab, entries: Value| {
+        let status = json!({"loadBalancer": {"ingress": entries}});
+        lab.service_mut().status = serde_json::from_value(status).ok();
+    };
+    report(
+        &mut lab,
+        json!([{"ip": "2001:DB8::7"}, {"ip": "192.0.2.7"}]),
+    );
+    assert!(lab.plan().is_quiet(), "{}", brief(&lab.plan()));
+    // What the status says may be lost; the pods announce it.
+    let mut emptied = lab.clone();
+    let status = emptied.tenant().status.as_mut().unwrap();
+    status.control_plane_endpoint = None;
+    assert_eq!(of(&emptied).published.to_string(), "192.0.2.7:6443");
+
+    // A name that was told, beside an address.
+    let mut named = lab.clone();
+    let status = named.tenant().status.as_mut().unwrap();
+    status.control_plane_endpoint = Some("lb.example.com:6443".to_owned());
+    report(
+        &mut named,
+        json!([{"ip": "192.0.2.9"}, {"hostname": "lb.example.com"}]),
+    );
+    assert_eq!(of(&named).published.to_string(), "lb.example.com:6443");
+
+    report(
+        &mut lab,
+        json!([{"ip": "192.0.2.9"}, {"ip": "2001:db8::7"}]),
+    );
+    let plan = lab.pass();
+    assert!(plan.rolls, "the one in use is gone: {}", brief(&plan));
+    assert_eq!(endpoint(&lab), "192.0.2.9:6443");
+
+    // More than go into the certificate.
+    let entry = |n: usize| json!({"ip": format!("192.0.2.{}", 100 + n)});
+    let mut entries: Vec<Value> = (0..40).map(entry).collect();
+    report(&mut lab, json!(entries));
+    let names = of(&lab).names;
+    entries[1..].reverse();
+    report(&mut lab, json!(entries));
+    assert_eq!(of(&lab).names, names);
+}
+
 /// `Ready` is about what serves: while a change rolls out and the pods of before serve, it
 /// keeps the previous generation, also where the change is the place itself.
 #[test]

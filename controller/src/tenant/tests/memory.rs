@@ -1,7 +1,9 @@
 //! What a tenant costs in the controller's memory: all that the caches hold of it.
 
+use std::process::Command;
 use std::sync::Arc;
 
+use apiservice::names;
 use apiservice::v1alpha1::TenantControlPlane;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{Event, Pod};
@@ -11,8 +13,114 @@ use serde_json::{Value, json};
 
 use crate::cluster::cache::{Cache, Cached};
 use crate::cluster::caches::Caches;
+use crate::tenant::objects;
+use crate::tenant::pki::kubeconfig;
 use crate::tenant::plan::Object;
 use crate::tenant::testing::Lab;
+
+/// What the child reads; see [`child`].
+const BODY: &str = "STEWARD_TEST_KUBECONFIG";
+const MIB: usize = 1024 * 1024;
+
+fn status(field: &str) -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with(field)).unwrap();
+    let kib = line.split_whitespace().nth(1).unwrap();
+    kib.parse::<usize>().unwrap() * 1024
+}
+
+/// Reads a kubeconfig in a process of its own, and says what that took.
+#[test]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "how a test tells itself its case"
+)]
+fn child() {
+    let Ok(path) = std::env::var(BODY) else {
+        return;
+    };
+    let text = std::fs::read_to_string(&path).unwrap();
+    // The reader's own pages.
+    kubeconfig::embedded("users: [{user: {}}]");
+    // The largest it has been is what it is now.
+    std::fs::write("/proc/self/clear_refs", "5").unwrap();
+    let before = status("VmRSS:");
+    let read = kubeconfig::embedded(&text);
+    let took = status("VmHWM:").saturating_sub(before);
+    std::fs::write(format!("{path}.took"), format!("{took} {}", read.is_some())).unwrap();
+}
+
+/// Bytes that reading it took, and whether there is a certificate.
+fn took(text: &str) -> (usize, bool) {
+    let directory = std::env::temp_dir();
+    let name = format!("steward-kubeconfig-{}", std::process::id());
+    let path = directory.join(name);
+    std::fs::write(&path, text).unwrap();
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "tenant::tests::memory::child"])
+        .env(BODY, &path)
+        .output()
+        .unwrap();
+    assert!(child.status.success(), "{child:?}");
+    let told = directory.join(format!("{}.took", path.display()));
+    let found = std::fs::read_to_string(&told).unwrap();
+    for file in [path, told] {
+        std::fs::remove_file(file).unwrap();
+    }
+    let (took, there) = found.split_once(' ').unwrap();
+    (took.parse().unwrap(), there == "true")
+}
+
+/// Whoever may edit Secrets of a namespace writes there what they like, as much as is held of
+/// one. A value of 128 KiB took hundreds of MiB.
+#[test]
+fn a_kubeconfig_that_somebody_wrote_takes_little_memory() {
+    let lab = Lab::ready();
+    let secret = lab.world.secret(&names::admin_kubeconfig("tenant-1"));
+    let ours = objects::text(secret.unwrap(), names::key::ADMIN_CONF).unwrap();
+    let (_, there) = took(&ours);
+    assert!(there, "{ours}");
+    let list = |bytes: usize, item: &str| item.repeat(bytes / item.len());
+    for (name, more) in [
+        (
+            "merged keys",
+            format!(
+                "{{b: {}[{}]{}}}",
+                "{<<: ".repeat(14),
+                list(30_000, "[],"),
+                "}".repeat(14)
+            ),
+        ),
+        (
+            "many merged keys",
+            format!(
+                "{}[{}]{}",
+                "{<<: ".repeat(60),
+                list(120_000, "[],"),
+                "}".repeat(60)
+            ),
+        ),
+        (
+            "integers",
+            format!(
+                "{}[{}]{}",
+                "{1: ".repeat(14),
+                list(30_000, "[],"),
+                "}".repeat(14)
+            ),
+        ),
+        (
+            "aliases",
+            format!("[&a [{}], {}]", list(3_000, "x,"), list(30_000, "*a,")),
+        ),
+        ("maps", format!("[{}]", list(120_000, "{a: 0},"))),
+    ] {
+        let (took, there) = took(&format!("{ours}x: {more}\n"));
+        eprintln!("{name}: {} KiB", took / 1024);
+        assert!(took < 8 * MIB, "{name}: {} MiB", took / MIB);
+        assert!(!there, "{name}");
+    }
+}
 
 const TENANTS: usize = 100;
 const WARNINGS: usize = 10;

@@ -8,6 +8,7 @@ use apiservice::v1alpha1::{DataStore, Driver, MigrationPhase as Phase, Migration
 use apiservice::v1alpha1::{DataStoreSpec, Phase as Word, TlsConfig};
 use k8s_openapi::api::core::v1::Secret;
 
+use crate::report::progress::has_switched;
 use crate::tenant::backing::store;
 use crate::tenant::plan::{Object, Plan, Step};
 use crate::tenant::rolls::{Turn, Wait};
@@ -35,6 +36,10 @@ fn asked() -> Lab {
 
 /// The data is in service in PostgreSQL, and nothing else knows it yet.
 fn moved(lab: &mut Lab) {
+    moved_to(lab, THERE);
+}
+
+fn moved_to(lab: &mut Lab, there: &str) {
     let spec = DataStoreSpec {
         driver: Driver::PostgreSQL,
         endpoints: vec!["db-0.example:5432".to_owned()],
@@ -47,11 +52,11 @@ fn moved(lab: &mut Lab) {
     let known = Arc::make_mut(known);
     known.endpoints = spec.endpoints.clone();
     known.authority_key = None;
-    lab.world.data_store = Some(Arc::new(DataStore::new(THERE, spec)));
+    lab.world.data_store = Some(Arc::new(DataStore::new(there, spec)));
     let from = &store::held(&lab.world).unwrap().claim;
     let claim = store::moved(&lab.world.tenant, from, Driver::Etcd, Driver::PostgreSQL);
     lab.world.store.held = Some(Held {
-        data_store: THERE.to_owned(),
+        data_store: there.to_owned(),
         claim: claim.at(Stage::Serving),
     });
     lab.world.store.access = Some(AccessFact::Granted);
@@ -188,6 +193,40 @@ fn pods_are_given_the_new_place_at_once() {
         status.storage.unwrap().data_store_name.as_deref(),
         Some(THERE)
     );
+}
+
+/// A label holds 63 characters, and the move ends when the pods are known to have the target.
+#[test]
+fn the_name_of_the_target_may_be_long() {
+    for name in [
+        THERE.to_owned(),
+        "x".repeat(63),
+        "x".repeat(64),
+        "x".repeat(253),
+    ] {
+        let mut lab = asked();
+        lab.pass();
+        moved_to(&mut lab, &name);
+        assert!(!has_switched(&lab.seen()));
+        lab.pass();
+        assert!(!has_switched(&lab.seen()), "its pods are not there");
+        lab.run_pods();
+        lab.later(5);
+        assert!(has_switched(&lab.seen()), "{name}");
+
+        // What a release of before has written is not rolled for the name.
+        lab.world.migration = Some(migration(Phase::Completed));
+        lab.pass();
+        assert!(lab.pass().is_quiet());
+        let before = lab.deployment_mut().spec.clone();
+        let annotations = lab.deployment_mut().metadata.annotations.as_mut().unwrap();
+        let noted = annotations.remove(names::ANNOTATION_DATA_STORE_NAME);
+        assert_eq!(noted.is_some(), name.len() > 63, "{name}");
+        let plan = lab.pass();
+        assert_eq!(plan.is_quiet(), noted.is_none(), "{name}");
+        assert!(!plan.rolls && plan.roll.is_none(), "{name}");
+        assert_eq!(lab.deployment_mut().spec, before);
+    }
 }
 
 /// New pods that do not come up are no longer a matter of the move alone.

@@ -6,6 +6,7 @@ use apiservice::pki::{self, Entropy, Leaf, Subject, Usage, Validity};
 use apiservice::v1alpha1::JoinTokenUsage;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use futures::StreamExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use rustls::ServerConfig;
@@ -178,6 +179,35 @@ async fn lists_of_tenants_are_bounded() {
     assert_eq!(long.list().await.unwrap_err(), Problem::TooLong);
     let mut none = secrets(|_, _, _| Some((200, json!({"items": null}).to_string()))).await;
     assert_eq!(none.list().await.unwrap(), Listed::default());
+}
+
+/// A chunk of one byte takes forty times that, as long as it is kept.
+#[tokio::test]
+async fn an_answer_in_small_chunks_takes_no_more_than_its_bytes() {
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    static LIVING: AtomicUsize = AtomicUsize::new(0);
+    struct Chunk;
+    impl AsRef<[u8]> for Chunk {
+        fn as_ref(&self) -> &[u8] {
+            b"x"
+        }
+    }
+    impl Drop for Chunk {
+        fn drop(&mut self) {
+            LIVING.fetch_sub(1, SeqCst);
+        }
+    }
+    for (count, fits) in [(ANSWER, true), (ANSWER + 1, false)] {
+        let chunks = futures::stream::iter(0..count).map(|_| {
+            assert!(LIVING.fetch_add(1, SeqCst) < 2, "those before are kept");
+            let chunk = hyper::body::Frame::data(Bytes::from_owner(Chunk));
+            Ok::<_, Infallible>(chunk)
+        });
+        let read = whole(http_body_util::StreamBody::new(chunks), ANSWER).await;
+        let read = read.unwrap().map(|all| all.len());
+        assert_eq!(read, fits.then_some(ANSWER));
+    }
+    assert_eq!(LIVING.load(SeqCst), 0);
 }
 
 fn minted() -> (Token, Value) {
