@@ -700,7 +700,7 @@ fn policies() -> Vec<Scenario> {
                     {"expression": r"object == null || '\u00e9'.matches('\\W') && 'a\u00e9_1 b'.findAll('\\w+') == ['a', '_1', 'b'] && '&'.matches('[!@&&#]')"},
                     {"expression": r"object == null || 'a.b'.matches('^\\Qa.b\\E$') && 'b\u00e9'.lastIndexOf('b', 1) == 0 && 'ab'.indexOf('b', 7) == -1"},
                     {"expression": "object == null || duration('61s').getMilliseconds() == 61000 && timestamp('2026-01-04T23:04:05Z').getHours('+05:30') == 4"},
-                    {"expression": "object == null || ip.isCanonical('10.0.0.1') && ip('10.0.0.1').isGlobalUnicast() && cidr('10.1.2.3/8').masked() == cidr('10.0.0.0/8') && [1, [2, [3]]].flatten(2).reverse() == [3, 2, 1]"}]})],
+                    {"expression": "object == null || ip.isCanonical('10.0.0.1') && ip('10.0.0.1').isGlobalUnicast() && cidr('10.1.2.3/8').masked() == cidr('10.0.0.0/8') && [[[1]], [[2, 3]]].flatten(2).reverse() == [3, 2, 1] && [[1], [2]].flatten() == [1, 2]"}]})],
             DRY,
         ),
         Scenario {
