@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs all tests and adds up the results of all test programs into target/logs/totals.txt,
+# totals.sh COMMAND...: runs `cargo test` on all packages and adds up the results of all test programs into target/logs/totals.txt,
 # with what the failed ones said: it stands at the end, whatever is cut from the middle of
 # a long log.
 #
@@ -10,7 +10,8 @@ cd "$(dirname "$0")/../.."
 logs=${CARGO_TARGET_DIR:-target}/logs
 mkdir -p "$logs"
 # Always all packages: other ones would be compiled with other features.
-cargo_test() { cargo test --locked --no-fail-fast --workspace "$@"; }
+command=("$@")
+cargo_test() { "${command[@]}" "$@"; }
 
 cargo_test --no-run 2>&1 | tee "$logs/compile.log"
 code=${PIPESTATUS[0]}
