@@ -2,6 +2,7 @@
 
 mod fields;
 pub(crate) mod testing;
+mod tries;
 
 use super::*;
 

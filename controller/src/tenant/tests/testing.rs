@@ -129,6 +129,7 @@ impl Lab {
                     unclaimed: false,
                 },
                 deferred: false,
+                tried: None,
                 elsewhere: Vec::new(),
                 migration: None,
                 owned: Inventory::default(),
