@@ -382,6 +382,9 @@ async fn clean_up_one(
     let tenant = tenants.iter().find(|tenant| is(tenant));
     let tried = tenant.is_some_and(|tenant| is_of_a_try(ctx, store, entry, tenant));
     let lives = tenant.is_some();
+    if tenant.is_some_and(|tenant| has_come_back(ctx, store, entry, tenant)) {
+        return Some(Cleaned::Whole);
+    }
     if lives && !tried && !is_past(ctx, store, entry) {
         return None;
     }
@@ -423,12 +426,33 @@ fn is_of_a_try(
     tenant: &TenantControlPlane,
 ) -> bool {
     let facts = ctx.facts.tenant(&entry.uid);
-    let elsewhere = |held: &Held| Some(&held.data_store) != store.metadata.name.as_ref();
+    let here = store.metadata.name.as_ref();
+    let elsewhere = |held: &Held| Some(&held.data_store) != here;
+    // Whoever moves its data says what is left of that, and until when.
+    let said = tenant.status.as_ref().and_then(|it| it.migration.as_ref());
+    let moves = [facts.migration.as_ref(), said].into_iter().flatten();
+    let mut ends = moves.flat_map(|it| [it.source.as_ref(), it.target.as_ref()]);
     entry.not_before.is_none()
         && entry.user.is_none()
         && tenant.metadata.deletion_timestamp.is_none()
         && facts.held.as_ref().is_some_and(elsewhere)
         && facts.access == Some(AccessFact::Granted)
+        && ends.all(|end| end != here)
+}
+
+/// Whether an entry is about a tenant that has come back after a first try, and has its place
+/// here.
+fn has_come_back(
+    ctx: &Context,
+    store: &DataStore,
+    entry: &PendingCleanup,
+    tenant: &TenantControlPlane,
+) -> bool {
+    let facts = ctx.facts.tenant(&entry.uid);
+    let here = |held: &Held| Some(&held.data_store) == store.metadata.name.as_ref();
+    entry.not_before.is_none()
+        && tenant.metadata.deletion_timestamp.is_none()
+        && facts.held.as_ref().is_some_and(here)
 }
 
 /// Whether what a tenant has left behind when its data was moved is kept no longer: nobody

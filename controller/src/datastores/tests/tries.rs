@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use apiservice::v1alpha1::{DataStoreSpec, TenantControlPlane};
+use apiservice::v1alpha1::{DataStoreSpec, MigrationStatus, TenantControlPlane};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
@@ -14,7 +14,7 @@ use crate::observe;
 use crate::tenant::backing::store as place;
 use crate::tenant::plan::{Outcome, Plan, Step};
 use crate::tenant::testing::Lab;
-use crate::tenant::world::{StoreHealth, World};
+use crate::tenant::world::{AccessFact, Held, StoreHealth, World};
 
 fn store(name: &str) -> DataStore {
     let spec = DataStoreSpec {
@@ -228,6 +228,48 @@ async fn who_comes_back_after_a_first_try_keeps_what_is_there() {
     it.cleaned("a").await;
     assert_eq!(it.a.uids(), [uid]);
     assert!(it.b.uids().is_empty());
+}
+
+/// What was found to be there, and what a move has left, is not what a first try has.
+#[tokio::test]
+async fn what_is_or_was_in_use_is_not_what_a_first_try_has_left() {
+    let it = Try::cut_off().await;
+    it.change(named("b"));
+    it.pass().await;
+    let uid = it.world().uid().to_owned();
+    let held = |data_store: &str| {
+        let claim = it.a.claims.lock()[0].0.clone();
+        it.ctx.facts.update_tenant(&uid, |facts| {
+            facts.access = Some(AccessFact::Granted);
+            facts.held = Some(Held {
+                data_store: data_store.to_owned(),
+                claim,
+            });
+        });
+    };
+    let entries = || {
+        let store = it.ctx.caches.data_stores.get(&NamespacedName::new("", "a"));
+        pending(&store.unwrap()).len()
+    };
+    held("b");
+    for known in [true, false] {
+        let migration = Some(MigrationStatus {
+            source: Some("a".to_owned()),
+            target: Some("b".to_owned()),
+            ..MigrationStatus::default()
+        });
+        it.ctx.facts.update_tenant(&uid, |facts| {
+            facts.migration = migration.clone().filter(|_| known);
+        });
+        it.change(|tenant| {
+            tenant.status.get_or_insert_default().migration = migration.filter(|_| !known);
+        });
+        it.cleaned("a").await;
+        assert_eq!((it.a.uids().len(), entries()), (1, 1), "{known}");
+    }
+    held("a");
+    it.cleaned("a").await;
+    assert_eq!((it.a.uids().len(), entries()), (1, 0));
 }
 
 /// A controller that ends in the middle of a try has written no report.
