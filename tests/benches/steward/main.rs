@@ -89,6 +89,8 @@ const PARTS: [&str; 4] = ["tenant-start", "create", "list-memory", "watch"];
 #[tokio::main]
 async fn main() -> ExitCode {
     let settings = Settings::parse();
+    // Memory is compared, too.
+    tests::lab::go::by_default();
     let end = tokio::select! {
         end = run(&settings) => end,
         _ = tokio::signal::ctrl_c() => Err(Failure::Said("interrupted; nothing is left".into())),
