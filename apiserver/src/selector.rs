@@ -243,6 +243,30 @@ mod tests {
     }
 
     /// R3.8.
+    /// A word that ended where nothing is passed over was empty, and the next one as well, until
+    /// no memory was left.
+    #[test]
+    fn every_character_is_part_of_something() {
+        for character in (0..=0x300).filter_map(char::from_u32) {
+            let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+            for text in [
+                format!("{character}"),
+                format!("a{character}"),
+                format!("a{character}=b"),
+                format!("a in ({character}b)"),
+            ] {
+                // An answer is all that is asked for.
+                let _ = Selector::parse(&text, "", true);
+                let _ = Selector::parse("", &text, true);
+            }
+            assert!(std::time::Instant::now() < end, "{character:?}");
+        }
+        for blank in ['\u{b}', '\u{c}', '\u{85}', '\u{a0}'] {
+            let text = format!("a{blank}=b");
+            assert!(Selector::parse(&text, "", true).is_err(), "{blank:?}");
+        }
+    }
+
     #[test]
     fn field_selectors() {
         let ok = [

@@ -132,8 +132,13 @@ fn ends_within(certificate: &str, hours: i64, now: Timestamp) -> bool {
     })
 }
 
+/// One that is to begin is none: the clock was wrong when it was made. Our own verifier does
+/// not look at that of an authority, and others do.
 fn authority_is_good(authority: &Pair, now: Timestamp) -> bool {
-    !ends_within(&authority.cert, AUTHORITY_MARGIN, now) && pki::key_matches(authority)
+    let begins = pki::inspect(&authority.cert).map(|info| info.not_before);
+    begins.is_ok_and(|begins| begins <= now)
+        && !ends_within(&authority.cert, AUTHORITY_MARGIN, now)
+        && pki::key_matches(authority)
 }
 
 fn leaf_is_good(material: &Material, dns_names: &[String], now: Timestamp) -> bool {
@@ -228,6 +233,18 @@ mod tests {
         assert_eq!(count(&next.bundle("", now)), 2);
         assert_eq!(count(&next.bundle(&first.authority.cert, now)), 2);
         assert_eq!(count(&next.bundle(&first.authority.cert, after(3660))), 1);
+    }
+
+    /// As one does that is made while the machine's clock is years ahead.
+    #[test]
+    fn an_authority_that_is_to_begin_is_replaced() {
+        let names = dns_names("ns", "svc");
+        let ahead = made(after(3000));
+        let next = renew(Some(&ahead), &names, after(1), &Entropy).unwrap();
+        let next = next.unwrap();
+        assert_ne!(next.authority.cert, ahead.authority.cert);
+        assert!(authority_is_good(&next.authority, after(1)));
+        assert!(leaf_is_good(&next, &names, after(1)));
     }
 
     #[test]

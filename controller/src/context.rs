@@ -23,7 +23,6 @@ use crate::process::metrics::Metrics;
 use crate::process::queue::Queue;
 use crate::process::shares::Shares;
 use crate::process::timing::Failures;
-use crate::tenant::backing::store as place;
 use crate::tenant::world::Settings;
 use crate::write_history::Writes;
 
@@ -65,11 +64,7 @@ impl Context {
             Key::Tenant(name) => name,
         };
         let tenant = self.caches.tenants.get(name);
-        let store = tenant.and_then(|tenant| {
-            let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
-            let claimed = self.facts.claimed_in(uid);
-            claimed.or_else(|| place::choose(&tenant))
-        });
+        let store = tenant.and_then(|tenant| self.facts.data_store_of(&tenant));
         store.map_or(Group::Nowhere, Group::Store)
     }
 

@@ -125,7 +125,7 @@ pub async fn reconcile(name: &str, ctx: &Context) -> Option<Next> {
     if !ctx.caches.synced() || !ctx.leadership.leads() {
         return None;
     }
-    let store = ctx.caches.data_stores.get(&NamespacedName::new("", name))?;
+    let store = ctx.caches.data_store(name)?;
     let paused = store
         .metadata
         .annotations
@@ -146,7 +146,7 @@ pub async fn reconcile(name: &str, ctx: &Context) -> Option<Next> {
     // meanwhile must not be lost. What is written is made from the state that
     // the write is conditional on, with nothing to wait for in between.
     let read = || {
-        let current = ctx.caches.data_stores.get(&NamespacedName::new("", name));
+        let current = ctx.caches.data_store(name);
         current.filter(|current| current.metadata.uid.as_deref() == Some(&uid))
     };
     let mut store = read()?;
@@ -243,12 +243,7 @@ pub async fn reconcile(name: &str, ctx: &Context) -> Option<Next> {
 /// The tenants whose data is there or is to be there.
 pub fn placed(ctx: &Context, store: &str) -> Vec<Arc<TenantControlPlane>> {
     let mut tenants = ctx.caches.tenants.all();
-    tenants.retain(|tenant| {
-        let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
-        let chosen = ctx.facts.claimed_in(uid);
-        let chosen = chosen.or_else(|| place::choose(tenant));
-        chosen.as_deref() == Some(store)
-    });
+    tenants.retain(|tenant| ctx.facts.data_store_of(tenant).as_deref() == Some(store));
     tenants
 }
 
@@ -256,9 +251,7 @@ pub fn placed(ctx: &Context, store: &str) -> Vec<Arc<TenantControlPlane>> {
 fn users(ctx: &Context, store: &str) -> Vec<String> {
     let moving = ctx.caches.tenants.all().into_iter();
     let moving = moving.filter(|tenant| {
-        let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
-        let said = || tenant.status.as_ref()?.migration.clone();
-        let migration = ctx.facts.migration_of(uid).or_else(said);
+        let migration = ctx.facts.migration_of(tenant);
         let migration = migration.filter(|it| moving::is_moving(it.phase));
         let ends = migration.map(|it| [it.source, it.target]);
         ends.is_some_and(|ends| ends.iter().flatten().any(|end| end == store))
@@ -412,7 +405,7 @@ async fn clean_up_one(
 fn is_wanted_here(ctx: &Context, store: &DataStore, entry: &PendingCleanup) -> bool {
     let name = store.metadata.name.clone().unwrap_or_default();
     let facts = ctx.facts.tenant(&entry.uid);
-    let now = ctx.caches.data_stores.get(&NamespacedName::new("", &name));
+    let now = ctx.caches.data_store(&name);
     let recorded = now.is_some_and(|now| pending(&now).iter().any(|it| it.uid == entry.uid));
     !recorded || facts.is_or_comes_to(&name)
 }

@@ -3,7 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use apiservice::v1alpha1::MigrationStatus;
+use apiservice::v1alpha1::{MigrationStatus, TenantControlPlane};
 use jiff::Timestamp;
 use parking_lot::RwLock;
 use storage::tenancy::Password;
@@ -13,6 +13,7 @@ use crate::datastores::health::StoreReport;
 use crate::process::lanes::Lanes;
 use crate::tenant::backing::limits::SizeFact;
 use crate::tenant::backing::moving;
+use crate::tenant::backing::store as place;
 use crate::tenant::world::{
     AccessFact, ForNodes, Held, InsideFacts, ProbeFacts, StoreHealth, StoreProblem,
 };
@@ -191,9 +192,18 @@ impl Facts {
         tenants.get(uid).map(|facts| facts.size).unwrap_or_default()
     }
 
-    /// The move of the data of the tenant with this uid, as far as this process knows of one.
-    pub fn migration_of(&self, uid: &str) -> Option<MigrationStatus> {
-        self.tenants.read().get(uid)?.migration.clone()
+    /// Name of the DataStore that has a tenant's data, or else is to have it.
+    pub fn data_store_of(&self, tenant: &TenantControlPlane) -> Option<String> {
+        let claimed = self.claimed_in(tenant.metadata.uid.as_deref().unwrap_or_default());
+        claimed.or_else(|| place::choose(tenant))
+    }
+
+    /// The move of a tenant's data as this process knows of it, or else as it was told.
+    pub fn migration_of(&self, tenant: &TenantControlPlane) -> Option<MigrationStatus> {
+        let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
+        let tenants = self.tenants.read();
+        let known = tenants.get(uid).and_then(|it| it.migration.clone());
+        known.or_else(|| tenant.status.as_ref()?.migration.clone())
     }
 
     /// When it was first seen that this tenant is being deleted; `now` if that

@@ -37,7 +37,6 @@ use crate::cluster::name::{NamespacedName, tenant_of};
 use crate::context::Context;
 use crate::process::places::Split;
 use crate::report::progress;
-use crate::tenant::backing::store;
 use crate::tenant::plan::{FleetRoll, Object, Outcome, Plan, Step};
 use crate::tenant::rolls::{Before, HOLD, Limits, Roll, Turn, Wait};
 use crate::tenant::world::ProbeFacts;
@@ -444,11 +443,7 @@ pub fn holders(ctx: &Context) -> Vec<Holder> {
 }
 
 fn store_of(ctx: &Context, tenant: &TenantControlPlane) -> String {
-    let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
-    let claimed = ctx.facts.claimed_in(uid);
-    claimed
-        .or_else(|| store::choose(tenant))
-        .unwrap_or_default()
+    ctx.facts.data_store_of(tenant).unwrap_or_default()
 }
 
 /// Whether it is this tenant's turn for the roll that its plan asks for.

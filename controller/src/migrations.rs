@@ -130,10 +130,8 @@ impl About<'_> {
         let Some(tenant) = self.tenant() else {
             return timing::MIGRATION_LOOK;
         };
-        let facts = self.ctx.facts.tenant(self.uid);
-        let said = || tenant.status.as_ref()?.migration.clone();
-        let said = facts.migration.or_else(said);
-        let Some(held) = facts.held else {
+        let said = self.ctx.facts.migration_of(&tenant);
+        let Some(held) = self.ctx.facts.tenant(self.uid).held else {
             self.without_data(&tenant, said);
             return timing::MIGRATION_LOOK;
         };

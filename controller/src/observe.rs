@@ -50,9 +50,7 @@ pub fn world(name: &NamespacedName, ctx: &Context) -> Option<World> {
     let chosen = held
         .map(|held| held.data_store.clone())
         .or_else(|| tenant::backing::store::choose(&tenant));
-    let data_store = chosen
-        .as_ref()
-        .and_then(|chosen| caches.data_stores.get(&NamespacedName::new("", chosen)));
+    let data_store = chosen.as_ref().and_then(|chosen| caches.data_store(chosen));
     let unplaced = match &chosen {
         None => true,
         // Where nothing is claimed yet, another one will do.
@@ -222,7 +220,7 @@ fn trial(
 /// asked.
 fn tried_in(caches: &Caches, tenant: &TenantControlPlane, given: &str) -> Option<String> {
     let tried = tenant::backing::store::tried(tenant, given)?;
-    let store = caches.data_stores.get(&NamespacedName::new("", tried))?;
+    let store = caches.data_store(tried)?;
     let uid = tenant.metadata.uid.as_deref()?;
     let asked = store.spec.driver.is_built() && !is_recorded(&store, uid);
     asked.then(|| tried.to_owned())

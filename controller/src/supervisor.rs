@@ -140,7 +140,7 @@ impl Supervisor {
 
     /// Brings a DataStore's observers in line with the cache.
     pub fn data_store(&self, ctx: &Arc<Context>, name: &str) {
-        let store = ctx.caches.data_stores.get(&NamespacedName::new("", name));
+        let store = ctx.caches.data_store(name);
         let uid = store.and_then(|store| store.metadata.uid.clone());
         let mut tasks = self.tasks.lock();
         self.secrets(ctx, &mut tasks);

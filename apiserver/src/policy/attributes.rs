@@ -51,6 +51,11 @@ pub struct Attributes<'a> {
 }
 
 impl Attributes<'_> {
+    /// Among whom what all share is divided.
+    pub fn caller(&self) -> &str {
+        crate::limits::holder(self.identity)
+    }
+
     /// Group, version and kind of what is written.
     pub fn kind(&self) -> (&'static str, &'static str, &'static str) {
         kind_of(self.resource, self.subresource)

@@ -429,7 +429,10 @@ impl PolicySet<Policy> {
         let (attributes, definition) = (request.attributes, &policy.definition);
         let kind = definition.param_kind.as_ref();
         let by = binding.params.as_ref();
-        let params = self.params.collect(kind, by, attributes.namespace).await;
+        let params = self
+            .params
+            .collect(kind, by, attributes.namespace, attributes.caller())
+            .await;
         attributes.in_time()?;
         let mut done = Done::default();
         let params = match params {

@@ -3,10 +3,12 @@
 //!
 //! # Guarantees
 //! * What is read for a binding takes at most [`ANSWER`] bytes and [`TREE`], and in all
-//!   [`PLACES`] times as much: who comes later waits, as long as its request may take.
+//!   [`PLACES`] times as much: who comes later waits, as long as its request may take. A
+//!   caller has one place at a time, and others come before its next.
 //! * A server that does not answer takes no place.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,7 +21,7 @@ use kube::discovery::{ApiResource, Scope};
 use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedMutexGuard, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
 
 use super::rules::Selector;
@@ -78,7 +80,8 @@ struct Served {
 #[derive(Debug)]
 pub struct Held<'a> {
     all: Vec<Value>,
-    _place: Option<SemaphorePermit<'a>>,
+    /// Of all, and of the caller: given back in this order.
+    _place: Option<(SemaphorePermit<'a>, OwnedMutexGuard<()>)>,
 }
 
 impl Held<'_> {
@@ -93,7 +96,12 @@ pub struct Params {
     client: Option<kube::Client>,
     kinds: Mutex<HashMap<ParamKind, Served>>,
     places: Semaphore,
+    /// Whose turn it is, of each caller that has one or waits for it.
+    turns: Mutex<HashMap<String, Arc<Turn>>>,
 }
+
+/// The requests of one caller, one after the other.
+type Turn = tokio::sync::Mutex<()>;
 
 impl Params {
     /// From a cluster.
@@ -102,6 +110,7 @@ impl Params {
             client,
             kinds: Mutex::default(),
             places: Semaphore::new(PLACES),
+            turns: Mutex::default(),
         }
     }
 
@@ -114,6 +123,7 @@ impl Params {
         kind: Option<&ParamKind>,
         by: Option<&api::ParamRef>,
         namespace: Option<&str>,
+        caller: &str,
     ) -> Result<Held<'_>, String> {
         let (Some(kind), Some(by)) = (kind, by) else {
             return Ok(Held {
@@ -138,6 +148,7 @@ impl Params {
             Ok::<_, String>((wanted.by_name, answer))
         };
         let (by_name, answer) = timeout(PATIENCE, asked).await.map_err(late)??;
+        let turn = self.turn(caller).lock_owned().await;
         // It is never closed.
         let place = self.places.acquire().await.map_err(|why| why.to_string())?;
         let (status, body) = (answer.status(), Limited::new(answer.into_body(), ANSWER));
@@ -153,8 +164,15 @@ impl Params {
         }
         Ok(Held {
             all,
-            _place: Some(place),
+            _place: Some((place, turn)),
         })
+    }
+
+    /// The turn of a caller. Those that nobody waits for any more are forgotten.
+    fn turn(&self, caller: &str) -> Arc<Turn> {
+        let mut turns = self.turns.lock();
+        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        turns.entry(caller.to_owned()).or_default().clone()
     }
 
     async fn served(&self, client: &kube::Client, kind: &ParamKind) -> Result<Served, String> {
@@ -260,6 +278,9 @@ fn read(by_name: bool, status: http::StatusCode, body: &Bytes) -> Result<Vec<Val
         });
     }
     let mut said = said.map_err(|why| why.to_string())?;
+    if !said.is_object() {
+        return Err("the answer is no object".to_owned());
+    }
     if by_name {
         return Ok(vec![said]);
     }

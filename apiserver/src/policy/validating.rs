@@ -278,6 +278,7 @@ impl PolicySet<Policy> {
                     policy.definition.param_kind.as_ref(),
                     binding.params.as_ref(),
                     attributes.namespace,
+                    attributes.caller(),
                 );
                 let params = params.await;
                 attributes.in_time()?;

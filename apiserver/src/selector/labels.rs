@@ -33,19 +33,22 @@ impl Token {
 }
 
 const SPECIAL: &str = "=!(),><";
+/// What stands between words and ends them. One list for both: a word that ends at what is not
+/// passed over is empty, again and again.
+const BLANKS: [char; 4] = [' ', '\t', '\r', '\n'];
 
 fn lex(text: &str) -> Vec<Token> {
     let mut tokens = Vec::new();
     let mut rest = text;
     loop {
-        rest = rest.trim_start_matches([' ', '\t', '\r', '\n']);
+        rest = rest.trim_start_matches(BLANKS);
         let Some(first) = rest.chars().next() else {
             tokens.push(Token::End);
             return tokens;
         };
         if !SPECIAL.contains(first) {
             let end = rest
-                .find(|c: char| SPECIAL.contains(c) || c.is_ascii_whitespace())
+                .find(|c: char| SPECIAL.contains(c) || BLANKS.contains(&c))
                 .unwrap_or(rest.len());
             tokens.push(Token::Word(rest[..end].to_owned()));
             rest = &rest[end..];

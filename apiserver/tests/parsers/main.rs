@@ -153,6 +153,10 @@ const SELECTOR: &[&str] = &[
     "x=",
     ">1",
     "<",
+    "\t",
+    "\u{b}",
+    "\u{c}",
+    "\u{a0}",
 ];
 const QUERY: &[&str] = &[
     "limit=",
@@ -163,6 +167,7 @@ const QUERY: &[&str] = &[
     "resourceVersion=",
     "resourceVersionMatch=Exact",
     "labelSelector=",
+    "%0C",
     "fieldSelector=",
     "%",
     "%2",

@@ -66,7 +66,7 @@ impl Namespaces {
 }
 
 impl Cached for TenantControlPlane {
-    /// By the DataStore that it uses, or would.
+    /// A label of a tenant's objects that somebody put on it says nothing.
     fn group(&self) -> Option<NamespacedName> {
         None
     }
@@ -169,6 +169,11 @@ impl Caches {
             namespaces,
             ..Self::default()
         }
+    }
+
+    /// A DataStore as it was seen last.
+    pub fn data_store(&self, name: &str) -> Option<Arc<DataStore>> {
+        self.data_stores.get(&NamespacedName::new("", name))
     }
 
     /// An object as it is held; `None` if it is not.

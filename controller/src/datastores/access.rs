@@ -410,10 +410,7 @@ where
 /// A datastore that answers. The breaker: one that does not is asked by one
 /// task only.
 pub fn reach(ctx: &Context, data_store: &str) -> Option<Arc<dyn Tenancy>> {
-    let store = ctx
-        .caches
-        .data_stores
-        .get(&NamespacedName::new("", data_store))?;
+    let store = ctx.caches.data_store(data_store)?;
     let uid = store.metadata.uid.as_deref().unwrap_or_default();
     let health = ctx.facts.store(uid).health;
     if !answers(health.as_ref()) {

@@ -231,7 +231,9 @@ fn tenants(ctx: &Context, store: &DataStore) -> Vec<Arc<TenantControlPlane>> {
         .collect();
     let mut tenants = ctx.caches.tenants.all();
     tenants.retain(|tenant| {
-        let leaves = migration(ctx, tenant)
+        let leaves = ctx
+            .facts
+            .migration_of(tenant)
             .is_some_and(|it| it.source.as_deref() == Some(name) && moving::is_moving(it.phase));
         let stays = tenant.metadata.deletion_timestamp.is_some();
         !stays && (leaves || here.contains(&tenant.metadata.uid))
@@ -239,16 +241,10 @@ fn tenants(ctx: &Context, store: &DataStore) -> Vec<Arc<TenantControlPlane>> {
     tenants
 }
 
-fn migration(ctx: &Context, tenant: &TenantControlPlane) -> Option<MigrationStatus> {
-    let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
-    let said = || tenant.status.as_ref()?.migration.clone();
-    ctx.facts.migration_of(uid).or_else(said)
-}
-
 /// How far a tenant is.
 fn seen(ctx: &Context, store: &DataStore, tenant: &TenantControlPlane, well: bool) -> State {
     let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
-    let migration = migration(ctx, tenant);
+    let migration = ctx.facts.migration_of(tenant);
     let asked = ctx.drains.0.lock().tenants.get(uid).cloned();
     let target = tenant.spec.data_store.as_deref();
     let target = target.map(|target| trouble(ctx, target));
@@ -269,7 +265,7 @@ fn seen(ctx: &Context, store: &DataStore, tenant: &TenantControlPlane, well: boo
 
 /// Why a DataStore cannot take a tenant now.
 fn trouble(ctx: &Context, name: &str) -> Option<String> {
-    let Some(store) = ctx.caches.data_stores.get(&NamespacedName::new("", name)) else {
+    let Some(store) = ctx.caches.data_store(name) else {
         return Some(format!(
             "DataStore {name}, to which it is to go, does not exist"
         ));

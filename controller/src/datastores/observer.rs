@@ -75,7 +75,7 @@ struct Seen {
 
 /// `None`: it cannot be asked, because its material is not known.
 async fn look(ctx: &Context, name: &str, uid: &str, compaction: &mut Compaction) -> Option<Seen> {
-    let store = ctx.caches.data_stores.get(&NamespacedName::new("", name))?;
+    let store = ctx.caches.data_store(name)?;
     if store.metadata.uid.as_deref() != Some(uid)
         || datastores::material_gap(&store, &ctx.caches).is_some()
     {

@@ -35,6 +35,13 @@ use crate::tenant::world::{ProbeFailure, ProbeFailureKind as Kind};
 /// whoever serves at a tenant's address may send more, for as long as one listens.
 const ANSWER: usize = 256 * 1024;
 
+/// Marks that an answer may have of which a tree is made: each value has one of its own, and
+/// takes up to 700 bytes, of which the text need have three. The largest object that is kept
+/// in a tenant has some hundreds.
+const MARKS: usize = 8 * 1024;
+/// Bytes of a longer answer for each of its marks, on average.
+const SPARSE: usize = 8;
+
 /// Bytes that a tenant may send before they are read: the least that HTTP/2 begins with.
 const WINDOW: u32 = 65_535;
 
@@ -207,6 +214,10 @@ impl Tenant {
             let message = format!("the answer to {path} has more than {ANSWER} bytes");
             failure(Kind::Read, message)
         })?;
+        if marks(&body) > MARKS {
+            let message = format!("the answer to {path} has too many values");
+            return Err(failure(Kind::Read, message));
+        }
         Ok(Answer {
             status,
             body: serde_json::from_slice(&body).unwrap_or_default(),
@@ -214,7 +225,8 @@ impl Tenant {
     }
 
     /// Reads as much of an answer as `T` takes of it, unless it is longer than `limit`
-    /// bytes. What `T` does not take costs no memory.
+    /// bytes or has more values than such an answer has. What `T` does not take costs no
+    /// memory.
     pub async fn read<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -230,10 +242,12 @@ impl Tenant {
                 return Err(failure(Kind::Silent, message));
             }
         };
+        let marks = marks(&bytes);
         if !status.is_success() {
+            let told = (marks <= MARKS).then(|| serde_json::from_slice(&bytes).ok());
             let answer = Answer {
                 status,
-                body: serde_json::from_slice(&bytes[..bytes.len().min(ANSWER)]).unwrap_or_default(),
+                body: told.flatten().unwrap_or_default(),
             };
             let kind = match status {
                 StatusCode::UNAUTHORIZED => Kind::Unauthenticated,
@@ -241,6 +255,9 @@ impl Tenant {
                 _ => Kind::Read,
             };
             return Err(failure(kind, answer.message()));
+        }
+        if marks > limit / SPARSE {
+            return Ok(Read::TooLarge);
         }
         serde_json::from_slice(&bytes)
             .map(Read::There)
@@ -397,6 +414,12 @@ where
     Ok(Some(all))
 }
 
+/// How many values JSON may have, at most: each follows one of these, or is in a text.
+fn marks(text: &[u8]) -> usize {
+    let is_mark = |byte: &&u8| matches!(byte, b'[' | b'{' | b',' | b':');
+    text.iter().filter(is_mark).count()
+}
+
 /// What has come of a watch and was not read yet.
 #[derive(Default)]
 struct Lines {
@@ -440,6 +463,9 @@ impl Watch {
     pub async fn next(&mut self) -> Result<Option<Value>, ProbeFailure> {
         loop {
             if let Some(line) = self.lines.next() {
+                if marks(&line) > MARKS {
+                    return Err(failure(Kind::Watch, "an event has too many values"));
+                }
                 return serde_json::from_slice(&line)
                     .map(Some)
                     .map_err(|error| failure(Kind::Watch, format!("not JSON: {error}")));
@@ -751,6 +777,30 @@ pub(crate) mod tests {
         let refused = watch.next().await.unwrap_err();
         assert_eq!(refused.kind, Kind::Watch, "{refused:?}");
         assert!(watch.lines.rest.len() <= ANSWER);
+    }
+
+    /// Of the bytes that it may have, each could become a hundred in a tree.
+    #[tokio::test]
+    async fn an_answer_of_nothing_but_values_is_not_made_a_tree() {
+        static MANY: LazyLock<String> = LazyLock::new(|| {
+            let values = vec!["{}"; MARKS / 2].join(",");
+            format!("{{\"items\":[{values}]}}\n")
+        });
+        let tenant = tenant(|_, path| match path.contains("fails") {
+            true => (403, &MANY),
+            false => (200, &MANY),
+        });
+        let tenant = tenant.await;
+        let refused = tenant.call(Method::GET, "/", "", None).await.unwrap_err();
+        assert_eq!(refused.kind, Kind::Read, "{refused:?}");
+        let mut watch = tenant.watch("/").await.unwrap();
+        assert_eq!(watch.next().await.unwrap_err().kind, Kind::Watch);
+        let long = MANY.len() * SPARSE;
+        let read = |path: &'static str, limit| tenant.read::<Value>(path, limit);
+        assert!(matches!(read("/", MANY.len()).await, Ok(Read::TooLarge)));
+        assert!(matches!(read("/", long).await, Ok(Read::There(_))));
+        let failed = read("/fails", long).await.err().unwrap();
+        assert_eq!(failed.message, "HTTP 403 Forbidden");
     }
 
     /// A frame of a body of which it is known when it is given up.

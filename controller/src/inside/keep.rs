@@ -586,7 +586,7 @@ fn basis(
     let chosen = chosen
         .or_else(|| place::choose(&tenant))
         .unwrap_or_default();
-    let store = ctx.caches.data_stores.get(&NamespacedName::new("", chosen));
+    let store = ctx.caches.data_store(&chosen);
     let standing = size.standing_in(store.as_deref(), &tenant);
     let served = for_nodes.and_then(|it| Some(((it.endpoint, it.agents), it.version?)));
     let authority = pair_of(ctx, name, &names::ca(&name.name));

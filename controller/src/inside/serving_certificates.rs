@@ -5,6 +5,8 @@
 pub mod judge;
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
 use apiservice::endpoint::Endpoint;
@@ -13,7 +15,7 @@ use apiservice::pki;
 use apiservice::v1alpha1::TenantControlPlane;
 use http::Method;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Deserializer, Error as _, SeqAccess, Visitor};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
@@ -106,8 +108,43 @@ pub async fn run(ctx: Arc<Context>, name: NamespacedName, uid: String) {
 #[derive(Deserialize)]
 struct Page<T> {
     metadata: PageMetadata,
-    #[serde(default = "Vec::new")]
+    #[serde(default = "Vec::new", deserialize_with = "of_a_page")]
     items: Vec<T>,
+}
+
+/// No more objects than were asked for: an empty one has two bytes, and takes hundreds.
+fn of_a_page<'de, D, T>(reader: D) -> Result<Vec<T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct Items<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Items<T> {
+        type Value = Vec<T>;
+
+        fn expecting(&self, words: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(words, "at most {PAGE} objects")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut given: A) -> Result<Vec<T>, A::Error> {
+            let mut items = Vec::new();
+            while let Some(item) = given.next_element()? {
+                if items.len() == PAGE {
+                    return Err(A::Error::invalid_length(PAGE + 1, &self));
+                }
+                items.push(item);
+            }
+            Ok(items)
+        }
+
+        /// As a server in Go writes an empty list.
+        fn visit_unit<E>(self) -> Result<Vec<T>, E> {
+            Ok(Vec::new())
+        }
+    }
+
+    reader.deserialize_any(Items(PhantomData))
 }
 
 #[derive(Default, Deserialize)]

@@ -58,8 +58,7 @@ impl About<'_> {
             };
         }
         let source = held.data_store.as_str();
-        let said = || tenant.status.as_ref()?.migration.clone();
-        let before = || self.ctx.facts.tenant(self.uid).migration.or_else(said);
+        let before = || self.ctx.facts.migration_of(tenant);
         // Whoever cannot write is looked after before anything else, and waits for nobody's
         // place: others may have theirs for hours.
         let stopped = before().is_some_and(|it| moving::stops_writes(it.phase));
@@ -414,11 +413,7 @@ impl About<'_> {
     }
 
     fn data_store(&self, name: &str) -> Result<Arc<DataStore>, String> {
-        let found = self
-            .ctx
-            .caches
-            .data_stores
-            .get(&NamespacedName::new("", name));
+        let found = self.ctx.caches.data_store(name);
         found.ok_or_else(|| format!("DataStore {name} does not exist"))
     }
 

@@ -432,6 +432,7 @@ fn work_costs_as_much_as_it_is_long() {
         ("bytes(object.t) == bytes(object.t)", 30_000),
         ("object.t.matches('^x+$')", 400_000),
         ("'a'.matches('[a-z]{1000}') || true", 8_000),
+        ("'a'.matches('(?i)[a-z][0-9]')", 20_000),
         ("1999 in object.l", 2_000),
         ("object.l.indexOf(1999) == 1999", 2_000),
         ("object.l.distinct().slice(0, 1).size() == 1 || true", 1),
@@ -457,6 +458,14 @@ fn work_costs_as_much_as_it_is_long() {
             .unwrap_err()
             .contains("more than 16384 bytes")
     );
+    // Classes without case are made of all their characters: a second for a thousand.
+    let began = std::time::Instant::now();
+    for flags in ["i", "mi", "i-s"] {
+        let pattern = format!("'a'.matches('(?{flags}){}')", "[\\\\Wa]".repeat(2_000));
+        let refused = truth(&pattern).unwrap_err();
+        assert!(refused.contains("cost limit"), "{refused}");
+    }
+    assert!(began.elapsed().as_secs() < 5, "{:?}", began.elapsed());
     // Keys are looked up, and not searched.
     let keys = "lists.range(40000).transformMap(i, v, v)";
     let began = std::time::Instant::now();

@@ -84,8 +84,17 @@ fn cluster(listed: Value) -> (Params, Arc<AtomicUsize>) {
 }
 
 async fn collect<'a>(params: &'a Params, by: &api::ParamRef) -> Result<Held<'a>, String> {
+    collect_for(params, by, "somebody").await
+}
+
+async fn collect_for<'a>(
+    params: &'a Params,
+    by: &api::ParamRef,
+    caller: &str,
+) -> Result<Held<'a>, String> {
     let kind = config_maps();
-    params.collect(Some(&kind), Some(by), Some("tenants")).await
+    let collected = params.collect(Some(&kind), Some(by), Some("tenants"), caller);
+    collected.await
 }
 
 #[tokio::test]
@@ -124,22 +133,51 @@ async fn parameters_have_a_bound() {
     assert_eq!(heavy, too_much());
     let more = collect(&params, &labelled()).await.unwrap_err();
     assert_eq!(more, "the binding selects more than 50 parameters");
+    for said in [json!([]), json!("x"), json!(1)] {
+        let (params, _) = cluster(said);
+        let none = collect(&params, &labelled()).await.unwrap_err();
+        assert_eq!(none, "the answer is no object");
+    }
 }
 
 /// So many are held at a time; the next one comes when one of them is gone.
 #[tokio::test]
 async fn so_many_are_held_at_a_time() {
     let (params, _) = cluster(json!({}));
+    let (params, small) = (&params, named("small"));
     let mut held = Vec::new();
-    for _ in 0..PLACES {
-        held.push(collect(&params, &named("small")).await.unwrap());
+    for number in 0..PLACES {
+        held.push(
+            collect_for(params, &small, &number.to_string())
+                .await
+                .unwrap(),
+        );
     }
-    let small = named("small");
-    let next = collect(&params, &small);
+    let next = collect_for(params, &small, "next");
     let mut next = std::pin::pin!(next);
     let waits = timeout(Duration::from_millis(200), &mut next).await;
     assert!(waits.is_err(), "{waits:?}");
     held.clear();
     let next = timeout(Duration::from_secs(5), next).await.unwrap();
     assert_eq!(next.unwrap().all().len(), 1);
+}
+
+/// However many requests of one caller wait, somebody else comes next.
+#[tokio::test]
+async fn a_caller_has_one_place_at_a_time() {
+    let (params, _) = cluster(json!({}));
+    let (params, small) = (&params, named("small"));
+    let first = collect_for(params, &small, "greedy").await.unwrap();
+    let others = (0..20).map(|_| collect_for(params, &small, "greedy"));
+    let others = futures::future::select_all(others.map(Box::pin));
+    let mut others = std::pin::pin!(others);
+    let waits = timeout(Duration::from_millis(200), &mut others).await;
+    assert!(waits.is_err(), "it has more than one");
+    let other = collect_for(params, &small, "other");
+    let other = timeout(Duration::from_secs(5), other).await.unwrap();
+    assert_eq!(other.unwrap().all().len(), 1);
+    drop(first);
+    let next = timeout(Duration::from_secs(5), others).await.unwrap().0;
+    assert_eq!(next.unwrap().all().len(), 1);
+    assert!(params.turns.lock().len() <= 2);
 }

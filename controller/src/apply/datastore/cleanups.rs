@@ -93,11 +93,7 @@ pub async fn defer(
     known: bool,
     why: &str,
 ) -> Outcome {
-    let Some(store) = ctx
-        .caches
-        .data_stores
-        .get(&NamespacedName::new("", data_store))
-    else {
+    let Some(store) = ctx.caches.data_store(data_store) else {
         return Outcome::Failed {
             reason: reason::DATA_STORE_NOT_FOUND.into(),
             message: format!("DataStore {data_store} is not there to record the clean-up on"),

@@ -111,11 +111,7 @@ impl Try {
     }
 
     async fn cleaned(&self, name: &str) {
-        let store = self
-            .ctx
-            .caches
-            .data_stores
-            .get(&NamespacedName::new("", name));
+        let store = self.ctx.caches.data_store(name);
         let store = store.unwrap();
         let left = clean_up(&self.ctx, &store).await.left_of(&store);
         let mut store = (*store).clone();
@@ -168,7 +164,7 @@ async fn what_a_first_try_has_left_is_removed_once_the_tenant_is_elsewhere() {
     it.cleaned("a").await;
     assert!(it.a.uids().is_empty());
     assert_eq!(it.b.uids().len(), 1);
-    let store = it.ctx.caches.data_stores.get(&NamespacedName::new("", "a"));
+    let store = it.ctx.caches.data_store("a");
     assert!(pending(&store.unwrap()).is_empty());
 }
 
@@ -223,7 +219,7 @@ async fn who_comes_back_after_a_first_try_keeps_what_is_there() {
     let uid = it.world().uid().to_owned();
     let held = it.ctx.facts.tenant(&uid).held.unwrap();
     assert_eq!(held.data_store, "a");
-    let store = it.ctx.caches.data_stores.get(&NamespacedName::new("", "a"));
+    let store = it.ctx.caches.data_store("a");
     assert!(pending(&store.unwrap()).is_empty());
     it.cleaned("a").await;
     assert_eq!(it.a.uids(), [uid]);
@@ -248,7 +244,7 @@ async fn what_is_or_was_in_use_is_not_what_a_first_try_has_left() {
         });
     };
     let entries = || {
-        let store = it.ctx.caches.data_stores.get(&NamespacedName::new("", "a"));
+        let store = it.ctx.caches.data_store("a");
         pending(&store.unwrap()).len()
     };
     held("b");
