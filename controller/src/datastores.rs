@@ -36,7 +36,7 @@ pub use crate::datastores::credentials::references;
 pub(crate) use crate::datastores::tests::testing;
 use crate::process::timing::{self, Next};
 use crate::tenant::backing::{moving, settings, store as place};
-use crate::tenant::world::{AccessFact, Held};
+use crate::tenant::world::AccessFact;
 use crate::tenant::{deletion, objects, ran};
 
 /// The DataStores that a change of this tenant may concern.
@@ -372,13 +372,8 @@ async fn clean_up_one(
     // finalizer back; then it is the tenant's own deletion that cleans up.
     let tenants = ctx.caches.tenants.all();
     let is = |tenant: &Arc<TenantControlPlane>| tenant.metadata.uid.as_deref() == Some(&entry.uid);
-    let tenant = tenants.iter().find(|tenant| is(tenant));
-    let tried = tenant.is_some_and(|tenant| is_of_a_try(ctx, store, entry, tenant));
-    let lives = tenant.is_some();
-    if tenant.is_some_and(|tenant| has_come_back(ctx, store, entry, tenant)) {
-        return Some(Cleaned::Whole);
-    }
-    if lives && !tried && !is_past(ctx, store, entry) {
+    let lives = tenants.iter().any(is);
+    if lives && !is_past(ctx, store, entry) {
         return None;
     }
     // A move that has begun meanwhile brings it here again.
@@ -389,7 +384,7 @@ async fn clean_up_one(
     }
     // Its pods have another DataStore.
     let running = if lives { None } else { running(ctx, entry) };
-    let done = cleanups::clean_up(ctx, store, entry, proofs, lives && !tried, running).await;
+    let done = cleanups::clean_up(ctx, store, entry, proofs, lives, running).await;
     if done == Cleaned::Whole {
         if !lives {
             ctx.facts.left(&entry.uid);
@@ -408,44 +403,6 @@ fn is_wanted_here(ctx: &Context, store: &DataStore, entry: &PendingCleanup) -> b
     let now = ctx.caches.data_store(&name);
     let recorded = now.is_some_and(|now| pending(&now).iter().any(|it| it.uid == entry.uid));
     !recorded || facts.is_or_comes_to(&name)
-}
-
-/// Whether an entry is about what a first try may have left of a tenant that has its place in
-/// another DataStore by now: it was never served from here.
-fn is_of_a_try(
-    ctx: &Context,
-    store: &DataStore,
-    entry: &PendingCleanup,
-    tenant: &TenantControlPlane,
-) -> bool {
-    let facts = ctx.facts.tenant(&entry.uid);
-    let here = store.metadata.name.as_ref();
-    let elsewhere = |held: &Held| Some(&held.data_store) != here;
-    // Whoever moves its data says what is left of that, and until when.
-    let said = tenant.status.as_ref().and_then(|it| it.migration.as_ref());
-    let moves = [facts.migration.as_ref(), said].into_iter().flatten();
-    let mut ends = moves.flat_map(|it| [it.source.as_ref(), it.target.as_ref()]);
-    entry.not_before.is_none()
-        && entry.user.is_none()
-        && tenant.metadata.deletion_timestamp.is_none()
-        && facts.held.as_ref().is_some_and(elsewhere)
-        && facts.access == Some(AccessFact::Granted)
-        && ends.all(|end| end != here)
-}
-
-/// Whether an entry is about a tenant that has come back after a first try, and has its place
-/// here.
-fn has_come_back(
-    ctx: &Context,
-    store: &DataStore,
-    entry: &PendingCleanup,
-    tenant: &TenantControlPlane,
-) -> bool {
-    let facts = ctx.facts.tenant(&entry.uid);
-    let here = |held: &Held| Some(&held.data_store) == store.metadata.name.as_ref();
-    entry.not_before.is_none()
-        && tenant.metadata.deletion_timestamp.is_none()
-        && facts.held.as_ref().is_some_and(here)
 }
 
 /// Whether what a tenant has left behind when its data was moved is kept no longer: nobody

@@ -82,18 +82,8 @@ pub fn world(name: &NamespacedName, ctx: &Context) -> Option<World> {
         .then(|| ctx.assignments.decide(&seen, &tenant));
     let said = tenant.status.as_ref().and_then(|it| it.migration.clone());
     let migration = facts.migration.clone().or(said);
-    let given = match &assignment {
-        Some(decided) => decided.as_ref().ok().map(|it| it.data_store.as_str()),
-        None => chosen.as_deref(),
-    };
-    let tried = given.filter(|_| facts.held.is_none());
-    let tried = tried.and_then(|given| tried_in(caches, &tenant, given));
-    let elsewhere = match deleting && (may_have_claimed || tried.is_some()) {
-        true => {
-            let mut found = elsewhere(ctx, &uid, data_store.as_deref(), &facts);
-            found.retain(|it| may_have_claimed || tried.as_ref() == Some(&it.data_store));
-            found
-        }
+    let elsewhere = match deleting && may_have_claimed {
+        true => elsewhere(ctx, &uid, data_store.as_deref(), &facts),
         false => Vec::new(),
     };
     let store = match &data_store {
@@ -153,7 +143,6 @@ pub fn world(name: &NamespacedName, ctx: &Context) -> Option<World> {
         assignment,
         store,
         deferred,
-        tried,
         elsewhere,
         migration,
         owned,
@@ -215,24 +204,6 @@ fn trial(
     ctx.facts.store(uid).tried(&wanted)
 }
 
-/// The DataStore where a first try may have left something of a tenant that is to be `given`
-/// another, as long as it is not to be cleaned up for it already. One that is gone cannot be
-/// asked.
-fn tried_in(caches: &Caches, tenant: &TenantControlPlane, given: &str) -> Option<String> {
-    let tried = tenant::backing::store::tried(tenant, given)?;
-    let store = caches.data_store(tried)?;
-    let uid = tenant.metadata.uid.as_deref()?;
-    let asked = store.spec.driver.is_built() && !is_recorded(&store, uid);
-    asked.then(|| tried.to_owned())
-}
-
-/// Whether a DataStore is to be cleaned up for this uid.
-fn is_recorded(store: &DataStore, uid: &str) -> bool {
-    let status = store.status.iter();
-    let mut pending = status.flat_map(|status| &status.pending_cleanups);
-    pending.any(|pending| pending.uid == uid)
-}
-
 /// The DataStores besides this one that may have a claim of this uid, without
 /// those that are to be cleaned up for it already.
 fn elsewhere(
@@ -252,12 +223,19 @@ fn elsewhere(
             Some(problem.map_or(Ok(()), |problem| Err(problem.message)))
         }
     };
+    let recorded = |store: &DataStore| {
+        let mut pending = store
+            .status
+            .iter()
+            .flat_map(|status| &status.pending_cleanups);
+        pending.any(|pending| pending.uid == uid)
+    };
     let mut found: Vec<_> = ctx
         .caches
         .data_stores
         .all()
         .iter()
-        .filter(|store| store.spec.driver.is_built() && !is_recorded(store, uid))
+        .filter(|store| store.spec.driver.is_built() && !recorded(store))
         .filter(|store| Some(&store.metadata.name) != but.map(|but| &but.metadata.name))
         .filter_map(|store| {
             Some(Elsewhere {

@@ -10,7 +10,6 @@ use apiservice::{
 };
 use storage::tenancy::{Claim, Data, Stage, Tenancy, TenancyError, nats};
 
-use crate::apply::own_kinds;
 use crate::cluster::key::Key;
 use crate::cluster::name::NamespacedName;
 use crate::context::Context;
@@ -37,7 +36,6 @@ pub async fn grant(ctx: &Context, world: &World, grant: &Grant) -> Outcome {
         if found.is_empty() && !place::may_start_empty(world) {
             return Ok(None);
         }
-        begin(ctx, world, found.is_empty()).await?;
         let claim = health::settle(claim, &found);
         let data = match place::may_start_empty(world) {
             true => Data::New,
@@ -101,28 +99,6 @@ pub async fn grant(ctx: &Context, world: &World, grant: &Grant) -> Outcome {
         },
         result => outcome(result.map(|_| ())),
     }
-}
-
-/// What is noted before anything is made in a datastore: where that is, and that what is there
-/// is not to be removed any more. `first`: there is no claim.
-async fn begin(ctx: &Context, world: &World, first: bool) -> Result<(), StoreError> {
-    let unnoted = |message: String| {
-        let kind = Kind::Unhealthy;
-        StoreError::Other(StoreProblem { kind, message })
-    };
-    let Some(store) = &world.data_store else {
-        return Ok(());
-    };
-    let name = store.metadata.name.as_deref().unwrap_or_default();
-    if world.deferred {
-        let taken_back = cleanups::keep_no_more(ctx, world.uid(), name).await;
-        taken_back.map_err(unnoted)?;
-    }
-    if first && place::held(world).is_none() {
-        let noted = own_kinds::note_place(ctx, world, name).await;
-        noted.map_err(|refusal| unnoted(refusal.message))?;
-    }
-    Ok(())
 }
 
 /// What is stored of a claim after its grant. In NATS that is more than was asked for: how many

@@ -87,35 +87,6 @@ fn current(ctx: &Context, world: &World) -> Arc<TenantControlPlane> {
     current.unwrap_or_else(|| world.tenant.clone())
 }
 
-/// Notes in the status where something is to be made of a tenant. A first try that is cut off
-/// may have left its claim there, whatever the spec says afterwards.
-pub async fn note_place(ctx: &Context, world: &World, data_store: &str) -> Result<(), Refusal> {
-    let tenant = current(ctx, world);
-    let mut status = tenant.status.clone().unwrap_or_default();
-    if place::settled(&tenant) || !place::note_place(&mut status, data_store) {
-        return Ok(());
-    }
-    let Some(change) = status_patch(&tenant.metadata, tenant.status.as_ref(), &status) else {
-        return Ok(());
-    };
-    let path = tenant_path(world.namespace(), world.name());
-    let written = patch(ctx, &format!("{path}/status"), &change).await?;
-    if let Ok(tenant) = serde_json::from_value::<TenantControlPlane>(written) {
-        hold(ctx, tenant);
-    }
-    Ok(())
-}
-
-/// Whether a status is the one that was observed, with what [`note_place`] notes.
-fn is_noted(current: &TenantControlPlane, world: &World) -> bool {
-    let store = world.data_store.as_ref();
-    let Some(name) = store.and_then(|store| store.metadata.name.as_deref()) else {
-        return false;
-    };
-    let mut noted = world.tenant.status.clone().unwrap_or_default();
-    place::note_place(&mut noted, name) && current.status.as_ref() == Some(&noted)
-}
-
 /// Notes in the status that nothing of a tenant is left in its datastore but the claim.
 pub async fn note_empty(ctx: &Context, world: &World, claim: &Claim) -> Outcome {
     let tenant = current(ctx, world);
@@ -244,7 +215,7 @@ pub async fn status(
     }
     // The status was made from the one that was observed. If that has been written
     // since, it is made again: the write is conditional on what is there now.
-    if current.status != world.tenant.status && !is_noted(&current, world) {
+    if current.status != world.tenant.status {
         return Err(());
     }
     // Nothing is left to say about a tenant that was just let go.
@@ -430,30 +401,5 @@ mod tests {
         fill(&ctx.caches, &lab);
         assert_eq!(status(&ctx, &world, wanted).await, Err(()), "again");
         assert_eq!(writes().len(), 1);
-    }
-
-    /// A first start takes no second pass for it.
-    #[tokio::test]
-    async fn a_place_that_was_noted_in_this_pass_is_not_written_meanwhile() {
-        let mut lab = Lab::new();
-        let world = lab.world.clone();
-        let (ctx, asked) = context(written, true).await;
-        fill(&ctx.caches, &lab);
-        assert!(note_place(&ctx, &world, "default").await.is_ok());
-        let change = asked.lock()[0].body["status"].clone();
-        assert_eq!(change, json!({"storage": {"dataStoreName": "default"}}));
-        let noted = serde_json::from_value(change).unwrap();
-        lab.tenant().status = Some(noted);
-        fill(&ctx.caches, &lab);
-        let mut wanted = TenantControlPlaneStatus::default();
-        place::note_place(&mut wanted, "default");
-        wanted.control_plane_endpoint = Some("192.0.2.9:6443".into());
-        assert_eq!(status(&ctx, &world, wanted.clone()).await, Ok(()));
-        let change = asked.lock()[1].body["status"].clone();
-        assert_eq!(change, json!({"controlPlaneEndpoint": "192.0.2.9:6443"}));
-        // Another one than this pass would note.
-        lab.tenant().status.as_mut().unwrap().storage = None;
-        fill(&ctx.caches, &lab);
-        assert_eq!(status(&ctx, &world, wanted).await, Err(()));
     }
 }

@@ -2,7 +2,6 @@
 
 mod fields;
 pub(crate) mod testing;
-mod tries;
 
 use super::*;
 

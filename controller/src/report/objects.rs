@@ -188,11 +188,7 @@ fn storage(written: &Written<'_>, old: StorageStatus) -> StorageStatus {
                 .assignment
                 .filter(|_| world.tenant.spec.data_store.is_none()),
         },
-        data_store_name: match &world.tried {
-            // Known to nobody else until it is recorded there.
-            Some(tried) if !written.recorded() => Some(tried.clone()),
-            _ => chosen.or(old.data_store_name),
-        },
+        data_store_name: chosen.or(old.data_store_name),
         setup: if written.granted() {
             Some(setup(world, checksum, old.setup))
         } else {
@@ -236,15 +232,6 @@ struct Written<'a> {
 }
 
 impl Written<'_> {
-    /// Whether it is recorded where something may have been left.
-    fn recorded(&self) -> bool {
-        let mut steps = self.plan.steps.iter().zip(self.outcomes);
-        steps.any(|(step, outcome)| {
-            matches!(step, Step::DeferDeletion { .. })
-                && matches!(outcome, Outcome::Done | Outcome::Unchanged)
-        })
-    }
-
     fn done(&self) -> impl Iterator<Item = &Step> {
         self.plan
             .steps

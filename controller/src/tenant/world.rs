@@ -55,9 +55,6 @@ pub struct World {
     /// The deletion of this tenant's data is already recorded on the DataStore
     /// (rule 18), so that the finalizer need not wait.
     pub deferred: bool,
-    /// The DataStore where a first try may have left something, if it is not the one that the
-    /// tenant is to be given, and that is not recorded there yet.
-    pub tried: Option<String>,
     /// The other DataStores that may have the claim of a tenant that is being
     /// deleted; none once the claim is known.
     pub elsewhere: Vec<Elsewhere>,

@@ -16,10 +16,6 @@ pub struct Fake {
     pub claims: Mutex<Vec<(Claim, u64)>>,
     /// It does not answer.
     pub away: AtomicBool,
-    /// What is granted is claimed.
-    pub claiming: AtomicBool,
-    /// It has claimed what is granted, and its answer is lost.
-    pub torn: AtomicBool,
 }
 
 impl Fake {
@@ -43,7 +39,7 @@ impl Fake {
     pub fn of(claims: impl IntoIterator<Item = Claim>) -> Self {
         Self {
             claims: Mutex::new(claims.into_iter().map(|claim| (claim, 7)).collect()),
-            ..Self::default()
+            away: AtomicBool::new(false),
         }
     }
 
@@ -81,23 +77,8 @@ impl Tenancy for Fake {
         self.answers()?;
         Ok(self.uids().into_iter().collect())
     }
-    async fn prepare(
-        &self,
-        claim: &Claim,
-        _: Option<&Password>,
-        _: Data,
-    ) -> Result<(), TenancyError> {
-        self.answers()?;
-        let torn = self.torn.load(Ordering::Relaxed);
-        let mut claims = self.claims.lock();
-        let has = claims.iter().any(|(held, _)| held == claim);
-        if !has && (torn || self.claiming.load(Ordering::Relaxed)) {
-            claims.push((claim.clone(), 0));
-        }
-        match torn {
-            true => Err(TenancyError::Other("connection lost".into())),
-            false => Ok(()),
-        }
+    async fn prepare(&self, _: &Claim, _: Option<&Password>, _: Data) -> Result<(), TenancyError> {
+        self.answers()
     }
     async fn check(&self, _: &Claim, _: Option<&Password>) -> Result<Access, TenancyError> {
         self.answers()?;

@@ -78,13 +78,6 @@ pub fn choose(tenant: &TenantControlPlane) -> Option<String> {
     named.filter(|name| !name.is_empty()).or(recorded)
 }
 
-/// The DataStore where a first try may have left something of a tenant that is to be `given`
-/// another. Its status names one before anything is made there.
-pub fn tried<'a>(tenant: &'a TenantControlPlane, given: &str) -> Option<&'a str> {
-    let recorded = storage(tenant)?.data_store_name.as_deref()?;
-    (!settled(tenant) && recorded != given).then_some(recorded)
-}
-
 /// Whether a tenant that has no data yet is where it was assigned.
 pub fn is_assigned(tenant: &TenantControlPlane) -> bool {
     let named = tenant.spec.data_store.as_ref();
@@ -234,15 +227,6 @@ pub fn note_empty(status: &mut TenantControlPlaneStatus, claim: &Claim) {
     setup.user = None;
 }
 
-/// Notes in a status where something is to be made of a tenant, before it is; false if that
-/// is there already.
-pub fn note_place(status: &mut TenantControlPlaneStatus, data_store: &str) -> bool {
-    let storage = status.storage.get_or_insert_default();
-    let known = storage.data_store_name.as_deref() == Some(data_store);
-    storage.data_store_name = Some(data_store.to_owned());
-    !known
-}
-
 /// Plans claim, grant, credentials and client certificate.
 pub fn plan(world: &World, entropy: &Entropy, expiry: &Expiry, plan: &mut Plan) -> Backing {
     let claim = claim(world);
@@ -252,15 +236,8 @@ pub fn plan(world: &World, entropy: &Entropy, expiry: &Expiry, plan: &mut Plan) 
         user: claim.user.clone(),
         ..Backing::default()
     };
-    if let Some(tried) = &world.tried {
-        leave(world, tried, &claim, plan);
-    }
     if let Some(decided) = &world.assignment {
         assigned(world, decided, plan);
-        return place;
-    }
-    // Nothing is made elsewhere before that is noted.
-    if world.tried.is_some() {
         return place;
     }
     let data_store = match usable(world, place.data_store.as_deref()) {
@@ -304,21 +281,6 @@ pub fn plan(world: &World, entropy: &Entropy, expiry: &Expiry, plan: &mut Plan) 
     place.endpoints = settings.endpoints;
     place.settings = settings.fingerprint;
     place
-}
-
-/// A first try may have left something in a DataStore, which is the tenant's no more. That is
-/// known to nobody else, and would keep the names there for ever.
-fn leave(world: &World, tried: &str, claim: &Claim, plan: &mut Plan) {
-    plan.push(Step::DeferDeletion {
-        claim: claim.clone(),
-        data_store: tried.to_owned(),
-        known: false,
-        why: "a first try may have left something; the tenant is given another DataStore"
-            .to_owned(),
-    });
-    let message = format!("What may have been left in DataStore {tried} is to be removed there");
-    plan.push(Step::Wait(waiting(reason::PROVISIONING, message, false)));
-    plan.revisit_at(world.now);
 }
 
 /// A pass that assigns a DataStore does nothing else with it: nothing is claimed before

@@ -129,7 +129,6 @@ impl Lab {
                     unclaimed: false,
                 },
                 deferred: false,
-                tried: None,
                 elsewhere: Vec::new(),
                 migration: None,
                 owned: Inventory::default(),
