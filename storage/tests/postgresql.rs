@@ -513,6 +513,7 @@ async fn drift_is_seen_and_repaired() {
         "alter role u valid until '2020-01-01'",
         "alter role u set search_path = nowhere",
         "alter role u in database a set default_transaction_read_only = on",
+        "alter role u in database b set work_mem = '1MB'",
         "alter role u password null",
         "alter role u password 'other'",
         "grant more to u",

@@ -19,7 +19,7 @@ pub static VISITS: Turns = Turns::new(256, 128);
 pub static LOOKS: Turns = Turns::new(8, 4);
 /// Names of hosts at which tenants are reached that are looked up at once, and those of the
 /// tenants of one namespace. Each takes a thread for as long as DNS is silent.
-pub static LOOKUPS: Turns = Turns::new(64, 32);
+pub static LOOKUPS: Turns = Turns::new(256, 32);
 /// Questions to datastores about tenants' rights under way at once, and those to one of
 /// them: as large a share as of the workers.
 pub static CHECKS: Turns = Turns::new(16, 4);

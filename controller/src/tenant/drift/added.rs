@@ -149,11 +149,12 @@ fn unwanted(live: &Value, path: &mut Vec<String>) -> Option<String> {
 
 fn list(wanted: &[Value], live: &[Value], path: &mut Vec<String>) -> Option<String> {
     if let Some(key) = merge_key(wanted, path.last().map_or("", String::as_str)) {
-        return live.iter().find_map(|element| {
+        return live.iter().enumerate().find_map(|(index, element)| {
             let id = element.get(key).unwrap_or(&Value::Null);
-            let found = wanted
-                .iter()
-                .find(|candidate| candidate.get(key) == Some(id));
+            let is_it = |candidate: &&Value| candidate.get(key) == Some(id);
+            // Of variables with one name the last counts.
+            let again = live[..index].iter().any(|before| is_it(&before));
+            let found = wanted.iter().find(is_it).filter(|_| !again);
             within(path, &format!("[{key}={id}]"), |path| match found {
                 Some(wanted) => walk(Some(wanted), element, path),
                 None => Some(path.join(".")),
@@ -204,7 +205,7 @@ mod tests {
     type Change = fn(&mut Value);
 
     /// What somebody may put into a Deployment, and how it is named.
-    const ADDITIONS: [(&str, Change); 19] = [
+    const ADDITIONS: [(&str, Change); 20] = [
         ("spec.paused", |it| it["paused"] = json!(true)),
         ("spec.minReadySeconds", |it| {
             it["minReadySeconds"] = json!(9)
@@ -259,6 +260,15 @@ mod tests {
                     .as_array_mut()
                     .unwrap();
                 list.push(json!({"name": "q", "containerPort": 2}));
+            },
+        ),
+        (
+            "spec.template.spec.containers.[name=\"one\"].ports.[name=\"p\"]",
+            |it| {
+                let list = it["template"]["spec"]["containers"][0]["ports"]
+                    .as_array_mut()
+                    .unwrap();
+                list.push(json!({"name": "p", "containerPort": 2}));
             },
         ),
         (

@@ -43,8 +43,9 @@ pub struct Found {
     pub login: bool,
     pub connections: i32,
     pub expires: bool,
-    /// Settings of sessions, which the tenant itself can make.
-    pub settings: bool,
+    /// Where it has settings of sessions, which the tenant itself can make: in a database of
+    /// this name, its own or not, or in all.
+    pub settings: Vec<Option<String>>,
     /// Roles whose rights it has.
     pub member_of: Vec<String>,
     /// Roles of others that have its rights.
@@ -68,7 +69,7 @@ pub async fn find(session: &mut Session, claim: &Claim) -> Result<Found, Tenancy
     let schema = [claim.schema.as_str()];
     let mut found = Found::default();
 
-    let role: Vec<(Vec<String>, bool, i32, bool, bool)> =
+    let role: Vec<(Vec<String>, bool, i32, bool, Vec<Option<String>>)> =
         session.rows("look at the user", ROLE, &user).await?;
     for row in role {
         (
@@ -192,14 +193,17 @@ fn of_role(found: &Found, claim: &Claim) -> Vec<Repair> {
         let why = format!("the password of user {name:?} expires");
         repairs.push(Repair::new(why, alter("valid until 'infinity'")));
     }
-    if found.settings {
-        let database = identifier(&claim.schema);
-        repairs.push(Repair::new(
-            format!("user {name:?} has settings of its own"),
-            alter(&format!(
-                "reset all; alter role {user} in database {database} reset all"
-            )),
-        ));
+    for database in &found.settings {
+        repairs.push(match database {
+            None => Repair::new(
+                format!("user {name:?} has settings of its own"),
+                alter("reset all"),
+            ),
+            Some(database) => Repair::new(
+                format!("user {name:?} has settings of its own in database {database:?}"),
+                alter(&format!("in database {} reset all", identifier(database))),
+            ),
+        });
     }
     for role in &found.member_of {
         repairs.push(Repair::new(
@@ -390,7 +394,9 @@ select pg_catalog.array_remove(array[
        rolcanlogin,
        rolconnlimit,
        rolvaliduntil is not null and rolvaliduntil <> 'infinity',
-       exists (select from pg_catalog.pg_db_role_setting where setrole = r.oid)
+       array(select d.datname::text from pg_catalog.pg_db_role_setting s
+           left join pg_catalog.pg_database d on d.oid = s.setdatabase
+           where s.setrole = r.oid order by 1)
 from pg_catalog.pg_roles r where rolname = $1";
 
 const MEMBER_OF: &str = "\
