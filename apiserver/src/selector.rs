@@ -242,7 +242,6 @@ mod tests {
         assert!(Selector::parse("a=-", "", true).is_err());
     }
 
-    /// R3.8.
     /// A word that ended where nothing is passed over was empty, and the next one as well, until
     /// no memory was left.
     #[test]
@@ -267,6 +266,7 @@ mod tests {
         }
     }
 
+    /// R3.8.
     #[test]
     fn field_selectors() {
         let ok = [
