@@ -50,6 +50,7 @@ fn lex(text: &str) -> Vec<Token> {
             let end = rest
                 .find(|c: char| SPECIAL.contains(c) || BLANKS.contains(&c))
                 .unwrap_or(rest.len());
+            debug_assert!(end > 0, "what begins a word ends none");
             tokens.push(Token::Word(rest[..end].to_owned()));
             rest = &rest[end..];
             continue;
