@@ -56,7 +56,7 @@ type Part = for<'a> fn(&'a Stage) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 /// In this order: the first compares the machine with what it was before any
 /// tenant, `rights` judges all that was done, the last takes rights away.
-const PARTS: [(&str, Part); 16] = [
+const PARTS: [(&str, Part); 17] = [
     ("life", |stage| Box::pin(life::run(stage))),
     ("ready", |stage| Box::pin(ready::run(stage))),
     ("isolation", |stage| Box::pin(isolation::run(stage))),
@@ -65,11 +65,10 @@ const PARTS: [(&str, Part); 16] = [
         Box::pin(side_by_side(stage))
     }),
     ("cases", |stage| Box::pin(cases::run(stage))),
-    ("workers_sql", |stage| {
-        Box::pin(both(workers::run(stage), sql::run(stage)))
-    }),
+    ("workers", |stage| Box::pin(workers::run(stage))),
     ("tunnel", |stage| Box::pin(tunnel::run(stage))),
     ("exposure", |stage| Box::pin(exposure::run(stage))),
+    ("sql", |stage| Box::pin(sql::run(stage))),
     ("nats", |stage| Box::pin(sql::nats(stage))),
     ("migration", |stage| Box::pin(migration::run(stage))),
     ("drift", |stage| Box::pin(drift::run(stage))),
@@ -80,23 +79,19 @@ const PARTS: [(&str, Part); 16] = [
 ];
 
 /// Parts of which nothing is left in somebody's cluster, and what they need of ours.
-const ONLY_IN_LAB: [(&str, &str); 7] = [
+const ONLY_IN_LAB: [(&str, &str); 8] = [
     ("rights", AUDIT_LOG),
     ("cases", cases::ADDRESSES),
-    ("workers_sql", workers::HOSTS),
+    ("workers", workers::HOSTS),
     ("tunnel", workers::HOSTS),
     ("exposure", exposure::EDGE),
+    ("sql", database::DATABASES),
     ("nats", database::DATABASES),
     ("migration", database::DATABASES),
 ];
 
 /// Run by `make test-long`.
 const IF_NAMED: [&str; 1] = ["migration"];
-
-/// Two that wait often, each with tenants and databases of its own.
-async fn both(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
-    futures::join!(one, other);
-}
 
 /// All of them wait most of the time, and none touches another's tenants.
 async fn side_by_side(stage: &Stage) {
