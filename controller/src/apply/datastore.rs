@@ -253,7 +253,7 @@ fn asked(ctx: &Context, world: &World) -> Result<Vec<Arc<dyn Tenancy>>, StoreErr
     let stores = deletion::asked(world).into_iter();
     stores
         .map(|name| {
-            let store = ctx.caches.data_store(name);
+            let store = ctx.caches.data_store(&name);
             connect(ctx, store.as_deref())
         })
         .collect()

@@ -106,6 +106,7 @@ pub async fn run(ctx: Arc<Context>, name: NamespacedName, uid: String) {
 
 /// One page of a list.
 #[derive(Deserialize)]
+#[serde(bound = "T: Deserialize<'de>")]
 struct Page<T> {
     metadata: PageMetadata,
     #[serde(default = "Vec::new", deserialize_with = "of_a_page")]

@@ -69,8 +69,9 @@ pub async fn find(session: &mut Session, claim: &Claim) -> Result<Found, Tenancy
     let schema = [claim.schema.as_str()];
     let mut found = Found::default();
 
-    let role: Vec<(Vec<String>, bool, i32, bool, Vec<Option<String>>)> =
-        session.rows("look at the user", ROLE, &user).await?;
+    // Attributes, login, connections, an end of the password, places of settings.
+    type Role = (Vec<String>, bool, i32, bool, Vec<Option<String>>);
+    let role: Vec<Role> = session.rows("look at the user", ROLE, &user).await?;
     for row in role {
         (
             found.attributes,
