@@ -432,7 +432,7 @@ fn work_costs_as_much_as_it_is_long() {
         ("bytes(object.t) == bytes(object.t)", 30_000),
         ("object.t.matches('^x+$')", 400_000),
         ("'a'.matches('[a-z]{1000}') || true", 8_000),
-        ("'a'.matches('(?i)[a-z][0-9]')", 20_000),
+        ("'a1'.matches('(?i)[a-z][0-9]')", 20_000),
         ("1999 in object.l", 2_000),
         ("object.l.indexOf(1999) == 1999", 2_000),
         ("object.l.distinct().slice(0, 1).size() == 1 || true", 1),
@@ -463,7 +463,8 @@ fn work_costs_as_much_as_it_is_long() {
     for flags in ["i", "mi", "i-s"] {
         let pattern = format!("'a'.matches('(?{flags}){}')", "[\\\\Wa]".repeat(2_000));
         let refused = truth(&pattern).unwrap_err();
-        assert!(refused.contains("cost limit"), "{refused}");
+        let cost = refused.contains("cost limit exceeded") || refused.contains("cost budget");
+        assert!(cost, "{refused}");
     }
     assert!(began.elapsed().as_secs() < 5, "{:?}", began.elapsed());
     // Keys are looked up, and not searched.

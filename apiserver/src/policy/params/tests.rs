@@ -109,6 +109,7 @@ async fn parameters_are_an_object_or_those_of_a_list() {
     let two = json!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "two"}});
     assert_eq!(both.all().len(), 2);
     assert_eq!(both.all()[1], two);
+    drop(both);
     assert!(
         collect(&params, &named("none"))
             .await
