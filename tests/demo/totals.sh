@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# totals.sh COMMAND...: runs `cargo test` on all packages and adds up the results of all test programs into target/logs/totals.txt,
-# with what the failed ones said: it stands at the end, whatever is cut from the middle of
-# a long log.
+# totals.sh COMMAND...: runs `cargo test` of all packages and adds up the results of all
+# test programs into target/logs/totals.txt, with what the failed ones said: it stands at
+# the end, whatever is cut from the middle of a long log.
 #
 # The crates' own tests run beside those of package `tests` that need no pods: both wait
 # often. What runs pods comes after them and alone: it has deadlines.
