@@ -134,6 +134,18 @@ impl TenantFacts {
             || moving::is_under_way(migration) && target == Some(data_store)
     }
 
+    /// See [`Facts::data_store_of`].
+    pub fn data_store_of(&self, tenant: &TenantControlPlane) -> Option<String> {
+        let held = self.held.as_ref().map(|held| held.data_store.clone());
+        held.or_else(|| place::choose(tenant))
+    }
+
+    /// See [`Facts::migration_of`].
+    pub fn migration_of(&self, tenant: &TenantControlPlane) -> Option<MigrationStatus> {
+        let known = self.migration.clone();
+        known.or_else(|| tenant.status.as_ref()?.migration.clone())
+    }
+
     /// Takes in what a pass knows for nodes. While nothing is known, or no pod serves,
     /// what was known stands.
     pub fn tell_nodes(&mut self, found: Option<ForNodes>) {
@@ -194,16 +206,21 @@ impl Facts {
 
     /// Name of the DataStore that has a tenant's data, or else is to have it.
     pub fn data_store_of(&self, tenant: &TenantControlPlane) -> Option<String> {
-        let claimed = self.claimed_in(tenant.metadata.uid.as_deref().unwrap_or_default());
-        claimed.or_else(|| place::choose(tenant))
+        self.of(tenant, |facts| facts.data_store_of(tenant))
     }
 
     /// The move of a tenant's data as this process knows of it, or else as it was told.
     pub fn migration_of(&self, tenant: &TenantControlPlane) -> Option<MigrationStatus> {
+        self.of(tenant, |facts| facts.migration_of(tenant))
+    }
+
+    /// What is asked of the facts about a tenant, without a copy of all of them.
+    fn of<R>(&self, tenant: &TenantControlPlane, ask: impl FnOnce(&TenantFacts) -> R) -> R {
         let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
-        let tenants = self.tenants.read();
-        let known = tenants.get(uid).and_then(|it| it.migration.clone());
-        known.or_else(|| tenant.status.as_ref()?.migration.clone())
+        match self.tenants.read().get(uid) {
+            Some(facts) => ask(facts),
+            None => ask(&TenantFacts::default()),
+        }
     }
 
     /// When it was first seen that this tenant is being deleted; `now` if that

@@ -130,8 +130,9 @@ impl About<'_> {
         let Some(tenant) = self.tenant() else {
             return timing::MIGRATION_LOOK;
         };
-        let said = self.ctx.facts.migration_of(&tenant);
-        let Some(held) = self.ctx.facts.tenant(self.uid).held else {
+        let facts = self.ctx.facts.tenant(self.uid);
+        let said = facts.migration_of(&tenant);
+        let Some(held) = facts.held else {
             self.without_data(&tenant, said);
             return timing::MIGRATION_LOOK;
         };

@@ -47,9 +47,7 @@ pub fn world(name: &NamespacedName, ctx: &Context) -> Option<World> {
     let facts = ctx.facts.tenant(&uid);
     let deleting = tenant.metadata.deletion_timestamp.is_some();
     let held = facts.held.as_ref();
-    let chosen = held
-        .map(|held| held.data_store.clone())
-        .or_else(|| tenant::backing::store::choose(&tenant));
+    let chosen = facts.data_store_of(&tenant);
     let data_store = chosen.as_ref().and_then(|chosen| caches.data_store(chosen));
     let unplaced = match &chosen {
         None => true,
@@ -80,8 +78,7 @@ pub fn world(name: &NamespacedName, ctx: &Context) -> Option<World> {
     };
     let assignment = (unplaced && !deleting && caches.data_stores.synced(EVERYWHERE))
         .then(|| ctx.assignments.decide(&seen, &tenant));
-    let said = tenant.status.as_ref().and_then(|it| it.migration.clone());
-    let migration = facts.migration.clone().or(said);
+    let migration = facts.migration_of(&tenant);
     let elsewhere = match deleting && may_have_claimed {
         true => elsewhere(ctx, &uid, data_store.as_deref(), &facts),
         false => Vec::new(),

@@ -21,7 +21,7 @@ use crate::facts::TenantFacts;
 use crate::process::observers::SIZES;
 use crate::process::timing;
 use crate::tenant::backing::limits::{self, SizeFact, Standing};
-use crate::tenant::backing::{moving, store as place};
+use crate::tenant::backing::moving;
 use crate::tenant::ran;
 use crate::tenant::world::Held;
 
@@ -49,8 +49,7 @@ async fn look(
     pace: &mut Pace,
 ) {
     let facts = ctx.facts.tenant(uid);
-    let chosen = facts.held.as_ref().map(|held| held.data_store.clone());
-    let Some(chosen) = chosen.or_else(|| place::choose(tenant)) else {
+    let Some(chosen) = facts.data_store_of(tenant) else {
         return;
     };
     let mut measured = None;

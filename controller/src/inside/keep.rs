@@ -576,16 +576,11 @@ fn basis(
     registry: String,
 ) -> Basis {
     let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
+    let facts = ctx.facts.tenant(uid);
+    let chosen = facts.data_store_of(&tenant).unwrap_or_default();
     let TenantFacts {
-        for_nodes,
-        held,
-        size,
-        ..
-    } = ctx.facts.tenant(uid);
-    let chosen = held.map(|held| held.data_store);
-    let chosen = chosen
-        .or_else(|| place::choose(&tenant))
-        .unwrap_or_default();
+        for_nodes, size, ..
+    } = facts;
     let store = ctx.caches.data_store(&chosen);
     let standing = size.standing_in(store.as_deref(), &tenant);
     let served = for_nodes.and_then(|it| Some(((it.endpoint, it.agents), it.version?)));
