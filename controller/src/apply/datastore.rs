@@ -330,3 +330,44 @@ fn outcome(result: Result<(), StoreError>) -> Outcome {
         finding: None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use apiservice::v1alpha1::DataStoreSpec;
+    use serde_json::json;
+
+    use super::*;
+    use crate::context::testing::context;
+    use crate::datastores::testing::Fake;
+    use crate::tenant::testing::Lab;
+
+    /// A grant has a dozen answers. Given up after a few of them and begun anew, it never ended
+    /// in a datastore that takes a second for each.
+    #[tokio::test(start_paused = true)]
+    async fn a_datastore_that_is_slow_gets_there() {
+        let spec = DataStoreSpec {
+            endpoints: vec!["a:2379".to_owned()],
+            ..DataStoreSpec::default()
+        };
+        let mut store = DataStore::new("a", spec);
+        store.metadata.uid = Some("uid of a".to_owned());
+        let mut lab = Lab::new();
+        lab.tenant().spec.data_store = Some("a".to_owned());
+        lab.world.data_store = Some(Arc::new(store.clone()));
+        let (ctx, _) = context(|_| (404, json!({})), true).await;
+        let fake = Arc::new(Fake::default());
+        ctx.connections.put(&store, &ctx.caches, fake.clone());
+        let wanted = Grant {
+            claim: place::wished(&lab.world.tenant, Driver::Etcd),
+            password: None,
+        };
+        for (seconds, expected) in [(12, None), (60, Some("no answer within 20 s"))] {
+            *fake.slow.lock() = Duration::from_secs(seconds);
+            let told = match grant(&ctx, &lab.world, &wanted).await {
+                Outcome::Failed { message, .. } => Some(message),
+                _ => None,
+            };
+            assert_eq!(told.as_deref(), expected, "{seconds} s");
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -16,6 +17,8 @@ pub struct Fake {
     pub claims: Mutex<Vec<(Claim, u64)>>,
     /// It does not answer.
     pub away: AtomicBool,
+    /// How long a grant takes, of several answers.
+    pub slow: Mutex<Duration>,
 }
 
 impl Fake {
@@ -39,7 +42,7 @@ impl Fake {
     pub fn of(claims: impl IntoIterator<Item = Claim>) -> Self {
         Self {
             claims: Mutex::new(claims.into_iter().map(|claim| (claim, 7)).collect()),
-            away: AtomicBool::new(false),
+            ..Self::default()
         }
     }
 
@@ -78,6 +81,8 @@ impl Tenancy for Fake {
         Ok(self.uids().into_iter().collect())
     }
     async fn prepare(&self, _: &Claim, _: Option<&Password>, _: Data) -> Result<(), TenancyError> {
+        let slow = *self.slow.lock();
+        tokio::time::sleep(slow).await;
         self.answers()
     }
     async fn check(&self, _: &Claim, _: Option<&Password>) -> Result<Access, TenancyError> {
