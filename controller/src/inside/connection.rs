@@ -414,10 +414,20 @@ where
     Ok(Some(all))
 }
 
-/// How many values JSON may have, at most: each follows one of these, or is in a text.
-fn marks(text: &[u8]) -> usize {
-    let is_mark = |byte: &&u8| matches!(byte, b'[' | b'{' | b',' | b':');
-    text.iter().filter(is_mark).count()
+/// How many values JSON may have, at most: each but the first follows one of these. What is in
+/// texts, as a long Corefile is, does not count.
+fn marks(json: &[u8]) -> usize {
+    let (mut marks, mut in_text, mut escaped) = (0, false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = in_text,
+            b'"' => in_text = !in_text,
+            b'[' | b'{' | b',' | b':' if !in_text => marks += 1,
+            _ => {}
+        }
+    }
+    marks
 }
 
 /// What has come of a watch and was not read yet.
@@ -801,6 +811,18 @@ pub(crate) mod tests {
         assert!(matches!(read("/", long).await, Ok(Read::There(_))));
         let failed = read("/fails", long).await.err().unwrap();
         assert_eq!(failed.message, "HTTP 403 Forbidden");
+    }
+
+    #[test]
+    fn values_are_counted_and_not_what_is_in_texts() {
+        for (json, expected) in [
+            (r#"{"a":[1,{}],"b":"c"}"#, 7),
+            (r#"{"Corefile":"a:[{,:\"b:{\\"}"#, 2),
+            (r#""\\",1"#, 1),
+            ("", 0),
+        ] {
+            assert_eq!(marks(json.as_bytes()), expected, "{json}");
+        }
     }
 
     /// A frame of a body of which it is known when it is given up.

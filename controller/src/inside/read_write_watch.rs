@@ -321,6 +321,28 @@ mod tests {
         found.map_err(|failure| failure.kind)
     }
 
+    /// Whoever answers nothing of use about that keeps no tenant from being used.
+    #[tokio::test]
+    async fn readers_are_asked_about_before_a_tenant_is_ready() {
+        let asked = async |answers: Answers| readers_read(&tenant(answers).await).await;
+        let may = asked(|method, path| {
+            assert_eq!(
+                (method, path.contains("subjectaccessreviews")),
+                (&Method::POST, true)
+            );
+            (201, r#"{"status":{"allowed":true}}"#)
+        });
+        assert_eq!(may.await.map_err(|it| it.kind), Ok(()));
+        let may_not = asked(|_, _| (201, r#"{"status":{"allowed":false}}"#)).await;
+        assert_eq!(may_not.unwrap_err().kind, Kind::Forbidden);
+        for strange in [
+            asked(|_, _| (403, r#"{"message":"a webhook"}"#)).await,
+            asked(|_, _| (404, "")).await,
+        ] {
+            assert!(strange.is_ok(), "{strange:?}");
+        }
+    }
+
     /// A write whose answer was lost.
     #[tokio::test]
     async fn what_was_made_in_between_is_no_refusal() {
