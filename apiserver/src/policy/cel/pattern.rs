@@ -68,17 +68,27 @@ const SCRIPTS: &str = "
     taile taitham taiviet takri tamil tangsa tangut telugu thaana thai tibetan tifinagh tirhuta
     toto ugaritic vai vithkuqi wancho warangciti yezidi yi zanabazarsquare";
 
+/// An expression in the syntax of the crate.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Translated {
+    pub pattern: String,
+    /// Classes of characters that are compared without case: the crate looks up each of their
+    /// characters, up to a million.
+    pub folded: usize,
+}
+
 /// The same expression in the syntax of the crate.
 ///
 /// # Errors
 /// What Go says of one that it does not read, without what it begins with.
-pub fn translated(pattern: &str) -> Result<String, String> {
+pub fn translated(pattern: &str) -> Result<Translated, String> {
     Reader {
         whole: pattern,
         rest: pattern,
         out: String::with_capacity(2 * pattern.len()),
         flags: Flags::default(),
         folds: false,
+        folded: 0,
         groups: Vec::new(),
         atom: None,
         repeated: 1,
@@ -123,6 +133,7 @@ struct Reader<'p> {
     flags: Flags,
     /// Whether letters of both cases are the same in what is written next.
     folds: bool,
+    folded: usize,
     groups: Vec<Group>,
     atom: Option<Atom>,
     /// How often something of this group is repeated.
@@ -148,7 +159,7 @@ fn write(out: &mut String, one: char) {
 }
 
 impl<'p> Reader<'p> {
-    fn read(mut self) -> Result<String, String> {
+    fn read(mut self) -> Result<Translated, String> {
         while let Some(first) = self.rest.chars().next() {
             let at = self.rest;
             let after = &at[first.len_utf8()..];
@@ -188,7 +199,10 @@ impl<'p> Reader<'p> {
             self.operator = operator;
         }
         match self.groups.is_empty() {
-            true => Ok(self.out),
+            true => Ok(Translated {
+                pattern: self.out,
+                folded: self.folded,
+            }),
             false => Err(wrong("missing closing )", self.whole)),
         }
     }
@@ -198,6 +212,10 @@ impl<'p> Reader<'p> {
         if self.folds != self.flags.fold {
             self.folds = self.flags.fold;
             self.out.push_str(if self.folds { "(?i)" } else { "(?-i)" });
+        }
+        if self.folds {
+            let classes = ["[", r"\p", r"\P"].map(|begin| written.matches(begin).count());
+            self.folded += classes.iter().sum::<usize>();
         }
         self.atom = Some(Atom {
             start: self.out.len(),

@@ -10,8 +10,7 @@ const SIZES: [usize; 4] = [4 << 10, 32 << 10, 256 << 10, 1 << 20];
 const LONGEST: usize = 16 * 1024;
 /// Bytes that matching may keep for one.
 const CACHE: usize = 256 * 1024;
-/// Steps for a class of characters that is compared without case: each character of it is
-/// looked up, up to a million.
+/// Steps for a class of characters that is compared without case.
 const FOLDED: usize = 10_000;
 /// Regular expressions that are kept with a budget.
 const PATTERNS: usize = 32;
@@ -19,19 +18,6 @@ const PATTERNS: usize = 32;
 /// A number as CEL writes it.
 pub fn double(value: f64) -> String {
     format!("{value}")
-}
-
-/// How many classes of a regular expression may be compared without case.
-fn folded(pattern: &str) -> usize {
-    let mut groups = pattern.split("(?").skip(1);
-    let ignores_case = groups.any(|group| {
-        let flags = group.split([':', ')']).next().unwrap_or_default();
-        flags.split('-').next().unwrap_or_default().contains('i')
-    });
-    match ignores_case {
-        true => pattern.matches(['[', 'p', 'P']).count(),
-        false => 0,
-    }
 }
 
 impl<'a> Run<'_, 'a> {
@@ -48,13 +34,13 @@ impl<'a> Run<'_, 'a> {
         }
         self.budget.look(pattern.len())?;
         let translated = pattern::translated(pattern).map_err(broken)?;
-        self.budget.take((FOLDED * folded(&translated)) as u64)?;
+        self.budget.take((FOLDED * translated.folded) as u64)?;
         let mut compiled = Err("it is too large".to_owned());
         for size in SIZES {
             let steps = 100 + 10 * pattern.len() + size / 4;
             self.budget.take(steps as u64)?;
             self.budget.allocate(size)?;
-            let built = regex::RegexBuilder::new(&translated)
+            let built = regex::RegexBuilder::new(&translated.pattern)
                 .size_limit(size)
                 .dfa_size_limit(CACHE.max(size))
                 .build();

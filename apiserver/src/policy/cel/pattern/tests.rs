@@ -3,8 +3,8 @@ use super::translated;
 /// All that is found, as the tests of this file have it.
 fn found(pattern: &str, text: &str) -> String {
     let translated = translated(pattern).unwrap_or_else(|why| panic!("{pattern}: {why}"));
-    let regex = regex::Regex::new(&translated);
-    let regex = regex.unwrap_or_else(|why| panic!("{pattern}: {translated}: {why}"));
+    let regex = regex::Regex::new(&translated.pattern);
+    let regex = regex.unwrap_or_else(|why| panic!("{pattern}: {translated:?}: {why}"));
     let found = regex.find_iter(text).map(|found| found.as_str());
     found.collect::<Vec<_>>().join("|")
 }
@@ -166,8 +166,24 @@ fn long_expressions_are_read_in_their_length() {
         "\\x{0000",
     ] {
         let pattern = part.repeat(16 * 1024 / part.len());
-        let written = translated(&pattern).map_or(0, |written| written.len());
+        let written = translated(&pattern).map_or(0, |written| written.pattern.len());
         assert!(written < 16 * pattern.len(), "{part}: {written}");
     }
     assert!(began.elapsed().as_secs() < 10, "{:?}", began.elapsed());
+}
+
+/// As many as are written where case says nothing; letters are none.
+#[test]
+fn classes_without_case_are_counted() {
+    for (pattern, expected) in [
+        ("[a-z][0-9]", 0),
+        ("(?i)pipe|(app)+", 0),
+        ("(?i)[a-z][0-9]", 2),
+        ("(?i:[a])[b]", 1),
+        ("(?mi)a(?-i)[b]", 0),
+        (r"(?i)[\Wa]\pL\d", 4),
+    ] {
+        let counted = translated(pattern).map(|it| it.folded);
+        assert_eq!(counted, Ok(expected), "{pattern}");
+    }
 }
