@@ -58,3 +58,4 @@ pub mod target;
 pub mod tls;
 pub mod trust;
 pub mod warnings;
+pub mod whole_body;

@@ -125,6 +125,7 @@ const APISERVER: House = House {
         "pool",
         "live_bytes",
         "aside",
+        "whole_body",
         "trust",
         "authn",
         "limits",

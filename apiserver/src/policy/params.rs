@@ -11,8 +11,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use k8s_openapi::api::admissionregistration::v1 as api;
 use kube::api::{Api, DynamicObject, GetParams, ListParams};
 use kube::client::Body;
@@ -25,8 +23,10 @@ use tokio::sync::{OwnedMutexGuard, Semaphore, SemaphorePermit};
 use tokio::time::{Instant, timeout};
 
 use super::rules::Selector;
+use crate::aside;
 use crate::decode::{self, Media};
 use crate::reviews;
+use crate::whole_body::whole;
 
 /// How long each answer may take, or how long it may be on its way.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -151,13 +151,10 @@ impl Params {
         let turn = self.turn(caller).lock_owned().await;
         // It is never closed.
         let place = self.places.acquire().await.map_err(|why| why.to_string())?;
-        let (status, body) = (answer.status(), Limited::new(answer.into_body(), ANSWER));
-        let body = timeout(PATIENCE, body.collect()).await.map_err(late)?;
-        let body = body.map_err(|why| match why.is::<LengthLimitError>() {
-            true => too_much(),
-            false => why.to_string(),
-        })?;
-        let all = read(by_name, status, &body.to_bytes())?;
+        let (status, body) = (answer.status(), whole(answer.into_body(), ANSWER));
+        let body = timeout(PATIENCE, body).await.map_err(late)?;
+        let body = body.map_err(|why| why.to_string())?.ok_or_else(too_much)?;
+        let all = aside::documents(body.len(), || read(by_name, status, &body)).await?;
         if all.is_empty() && by.parameter_not_found_action.as_deref() == Some("Deny") {
             let why = "no params found for policy binding with `Deny` parameterNotFoundAction";
             return Err(why.to_owned());
@@ -264,7 +261,7 @@ impl Wanted {
 }
 
 /// The parameters of an answer: an object, or the items of a list.
-fn read(by_name: bool, status: http::StatusCode, body: &Bytes) -> Result<Vec<Value>, String> {
+fn read(by_name: bool, status: http::StatusCode, body: &[u8]) -> Result<Vec<Value>, String> {
     decode::weigh(Media::Json, body, TREE).map_err(|_| too_much())?;
     let said = serde_json::from_slice::<Value>(body);
     if !status.is_success() {

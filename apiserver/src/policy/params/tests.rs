@@ -2,6 +2,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bytes::Bytes;
 use futures::{StreamExt, stream};
 use http_body::Frame;
 use http_body_util::StreamBody;

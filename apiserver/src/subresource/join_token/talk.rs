@@ -20,8 +20,7 @@ use apiservice::told;
 use bytes::Bytes;
 use futures::future::{Either, select};
 use http::{Method, Request, header};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Body;
+use http_body_util::Full;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject;
@@ -40,6 +39,7 @@ use super::Listed;
 use super::secret::{self, Found, Stored, Token};
 use crate::pool::Pool;
 use crate::status::Failure;
+use crate::whole_body::whole;
 
 /// Bytes of an answer. A token has about a thousand.
 pub(crate) const ANSWER: usize = 256 * 1024;
@@ -470,27 +470,6 @@ impl Secrets {
             .await
             .unwrap_or_else(|_| Err(late()))
     }
-}
-
-/// All of a body in one piece; `None` if it has more than `most` bytes.
-///
-/// Chunks are as small as the tenant likes, one byte each: kept one by one, they take many
-/// times what is in them.
-async fn whole<B>(mut body: B, most: usize) -> Result<Option<Vec<u8>>, B::Error>
-where
-    B: Body<Data = Bytes> + Unpin,
-{
-    let mut all = Vec::new();
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame?.into_data() else {
-            continue;
-        };
-        if all.len() + data.len() > most {
-            return Ok(None);
-        }
-        all.extend_from_slice(&data);
-    }
-    Ok(Some(all))
 }
 
 /// An answer.

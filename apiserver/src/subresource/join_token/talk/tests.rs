@@ -7,6 +7,7 @@ use apiservice::v1alpha1::JoinTokenUsage;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use futures::StreamExt;
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use rustls::ServerConfig;
