@@ -62,25 +62,13 @@ impl Work {
         let above = path.matches('/').count();
         let left = depth::MAX_DEPTH.checked_sub(above);
         let mut steps = 0;
-        let deep = left.is_none_or(|left| walk(value, left, &mut steps));
+        let mut count = |value: &Value| steps += if value.is_object() { 1 + MAP } else { 1 };
+        let deep = left.is_none_or(|left| depth::walk(value, left, &mut count));
         self.step(steps)?;
         match deep {
             true => Err(Inapplicable::TooDeep),
             false => Ok(()),
         }
-    }
-}
-
-/// As [`depth::exceeds`], and counts what looking takes.
-fn walk(value: &Value, levels: usize, steps: &mut usize) -> bool {
-    *steps += 1;
-    match value {
-        Value::Array(items) => levels == 0 || items.iter().any(|v| walk(v, levels - 1, steps)),
-        Value::Object(fields) => {
-            *steps += MAP;
-            levels == 0 || fields.values().any(|v| walk(v, levels - 1, steps))
-        }
-        _ => false,
     }
 }
 

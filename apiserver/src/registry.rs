@@ -28,9 +28,11 @@ pub(crate) mod tests;
 
 use std::sync::Arc;
 
+use apiservice::Resource;
 use apiservice::clock::Clock;
 use bytes::Bytes;
 use http::HeaderMap;
+use serde_json::Value;
 use storage::Held;
 use tokio_util::sync::CancellationToken;
 
@@ -38,14 +40,16 @@ use crate::aside;
 use crate::audit::Annotations;
 use crate::authz::Authorizer;
 use crate::cache::Cache;
+use crate::decode;
 use crate::limits::Limits;
 use crate::namespaces::Namespaces;
-use crate::options::Query;
+use crate::options::{FieldValidation, Query};
 use crate::policy::Policies;
 use crate::pool::Pool;
 use crate::quota::Quota;
 use crate::reader::Reader;
 use crate::registry::write::Writable;
+use crate::status::Failure;
 use crate::warnings::Warnings;
 
 /// What the verbs work with. Clones share it.
@@ -101,6 +105,20 @@ impl Request {
     /// The query, to look parameters up in.
     pub fn query(&self) -> Query<'_> {
         Query::new(&self.query)
+    }
+
+    /// The body as an object of a kind.
+    ///
+    /// # Errors
+    /// As [`decode::object`].
+    pub async fn object(
+        &self,
+        resource: &'static Resource,
+        media: decode::Media,
+        validation: FieldValidation,
+    ) -> Result<Value, Failure> {
+        let read = || decode::object(resource, media, &self.body, validation, &self.warnings);
+        self.read(read).await
     }
 
     /// Does what takes as long as the body is: of a long one beside the workers.

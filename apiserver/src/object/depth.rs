@@ -10,12 +10,12 @@ pub const MAX_DEPTH: usize = 64;
 /// Whether a value has more than `levels` levels of lists and maps. Looks no
 /// deeper than that, so it is safe on any value.
 pub fn exceeds(value: &Value, levels: usize) -> bool {
-    walk(value, levels, &mut 0)
+    walk(value, levels, &mut |_| ())
 }
 
-/// As [`exceeds`], and counts the values that were looked at.
-pub fn walk(value: &Value, levels: usize, seen: &mut usize) -> bool {
-    *seen += 1;
+/// As [`exceeds`], and shows each value that it looks at.
+pub fn walk(value: &Value, levels: usize, seen: &mut impl FnMut(&Value)) -> bool {
+    seen(value);
     match value {
         Value::Array(items) => levels == 0 || items.iter().any(|v| walk(v, levels - 1, seen)),
         Value::Object(fields) => levels == 0 || fields.values().any(|v| walk(v, levels - 1, seen)),

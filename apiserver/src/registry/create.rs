@@ -34,17 +34,9 @@ pub async fn run(
     let resource = permit.resource();
     let media = decode::media(&request.headers)?;
     let options = Write::parse(query, WriteKind::Create)?;
-    let validation = options.field_validation;
-    let read = || {
-        decode::object(
-            resource,
-            media,
-            &request.body,
-            validation,
-            &request.warnings,
-        )
-    };
-    let mut object = request.read(read).await?;
+    let mut object = request
+        .object(resource, media, options.field_validation)
+        .await?;
     admission::match_namespace(resource, &mut object, permit.namespace())?;
     let writer = Writer::new(registry, &permit, request, options.dry_run);
     let mut new = writer.prepare_create(object).await?;

@@ -44,17 +44,9 @@ pub async fn put(
     let media = decode::media(&request.headers)?;
     let name = get::name(permit)?;
     let options = Write::parse(query, WriteKind::Update)?;
-    let validation = options.field_validation;
-    let read = || {
-        decode::object(
-            resource,
-            media,
-            &request.body,
-            validation,
-            &request.warnings,
-        )
-    };
-    let mut object = request.read(read).await?;
+    let mut object = request
+        .object(resource, media, options.field_validation)
+        .await?;
     admission::match_name(&object, name)?;
     admission::match_namespace(resource, &mut object, permit.namespace())?;
     let change = Change::new(registry, permit, request, part, options.dry_run)?;

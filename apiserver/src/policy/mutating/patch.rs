@@ -191,8 +191,9 @@ fn merged(object: &Value, mut config: Value, kind: Kind<'_>) -> Result<Value, St
         return Err(depth::message());
     }
     let mut values = 0;
-    depth::walk(&config, depth::MAX_DEPTH, &mut values);
-    depth::walk(object, depth::MAX_DEPTH, &mut values);
+    for document in [&config, object] {
+        depth::walk(document, depth::MAX_DEPTH, &mut |_| values += 1);
+    }
     if values > MOST_VALUES {
         return Err("the object or the configuration has too many values".to_owned());
     }
