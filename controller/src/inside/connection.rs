@@ -29,6 +29,7 @@ use tokio::net::TcpStream;
 use crate::process::lanes::Lanes;
 use crate::process::observers::LOOKUPS;
 use crate::process::timing;
+use crate::process::turns::Turn;
 use crate::tenant::world::{ProbeFailure, ProbeFailureKind as Kind};
 
 /// Bytes of an answer of a tenant, or of an event. What is asked for has a few thousand;
@@ -128,21 +129,55 @@ impl Answer {
     }
 }
 
+/// `host:port` of a tenant, with a turn to look the host up if it is a name. The turn is
+/// waited for here, before any clock runs: a wait for others is no silence of the tenant.
+pub struct Address {
+    text: String,
+    turn: Option<Turn<'static>>,
+}
+
+impl Address {
+    /// Of a tenant in `namespace`.
+    pub async fn of(namespace: &str, text: &str) -> Self {
+        let turn = match text.parse::<SocketAddr>() {
+            Ok(_) => None,
+            Err(_) => LOOKUPS.take(namespace).await,
+        };
+        let text = text.to_owned();
+        Self { text, turn }
+    }
+
+    /// Where that is. The system cannot be told to stop looking for a name, which takes a
+    /// thread: the turn is held until it has, whoever waits.
+    async fn resolve(self) -> std::io::Result<Vec<SocketAddr>> {
+        if let Ok(address) = self.text.parse() {
+            return Ok(vec![address]);
+        }
+        let found = tokio::task::spawn_blocking(move || {
+            let _turn = self.turn;
+            Ok(self.text.to_socket_addrs()?.collect())
+        });
+        found.await?
+    }
+}
+
 impl Tenant {
-    /// Connects to `host:port` of a tenant in `namespace` and checks that the server's
-    /// certificate is of the tenant's authority and for `name` (default: the host).
+    /// Connects to a tenant and checks that the server's certificate is of the tenant's
+    /// authority and for `name` (default: the host).
     pub async fn connect(
-        namespace: &str,
-        address: &str,
+        to: Address,
         name: Option<&str>,
         credentials: &Credentials,
         lanes: &Lanes,
     ) -> Result<Self, ProbeFailure> {
+        let address = to.text.clone();
+        let address = address.as_str();
         let endpoint: Endpoint = address
             .parse()
             .map_err(|error| failure(Kind::Unresolvable, format!("{address}: {error}")))?;
         let host = endpoint.host.as_str();
-        let addresses = resolve(namespace, address)
+        let addresses = to
+            .resolve()
             .await
             .map_err(|error| failure(Kind::Unresolvable, format!("{host}: {error}")))?;
         let server = ServerName::try_from(name.unwrap_or(host).to_owned())
@@ -360,21 +395,6 @@ where
     first.await
 }
 
-/// The addresses of `host:port`. The system cannot be told to stop looking for those of a name,
-/// which takes a thread: the turn is held until it has, whoever waits.
-async fn resolve(namespace: &str, address: &str) -> std::io::Result<Vec<SocketAddr>> {
-    if let Ok(address) = address.parse() {
-        return Ok(vec![address]);
-    }
-    let turn = LOOKUPS.take(namespace).await;
-    let address = address.to_owned();
-    let found = tokio::task::spawn_blocking(move || {
-        let _turn = turn;
-        Ok(address.to_socket_addrs()?.collect())
-    });
-    found.await?
-}
-
 /// Opens a TCP connection to one of the addresses, beginning with that of this
 /// number.
 async fn dial(
@@ -570,12 +590,25 @@ pub(crate) mod tests {
     /// What a server answers to a method and a path with its query.
     pub(crate) type Answers = fn(&Method, &str) -> (u16, &'static str);
 
+    async fn to(address: &str) -> Address {
+        Address::of("n", address).await
+    }
+
+    /// Who may be known to some tenant.
+    pub(crate) fn somebody() -> Credentials {
+        let authority = authority();
+        Credentials::new(&authority.cert, &leaf(&authority, Usage::Client)).unwrap()
+    }
+
+    /// Held by tests that take all turns to look names up.
+    pub(crate) static NAMES: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
     /// A connection to a tenant that answers so.
     pub(crate) async fn tenant(answers: Answers) -> Tenant {
         let (servers, clients) = (authority(), authority());
         let address = serve_with(&servers, &clients, answers).await;
         let me = Credentials::new(&servers.cert, &leaf(&clients, Usage::Client)).unwrap();
-        let connected = Tenant::connect("n", &address, None, &me, &Lanes::default()).await;
+        let connected = Tenant::connect(to(&address).await, None, &me, &Lanes::default()).await;
         connected.unwrap()
     }
 
@@ -644,7 +677,7 @@ pub(crate) mod tests {
     }
 
     async fn kind_of(address: &str, name: Option<&str>, credentials: &Credentials) -> Option<Kind> {
-        match Tenant::connect("n", address, name, credentials, &Lanes::default()).await {
+        match Tenant::connect(to(address).await, name, credentials, &Lanes::default()).await {
             Err(failure) => Some(failure.kind),
             Ok(tenant) => tenant
                 .call(Method::GET, "/version", "", None)
@@ -679,23 +712,25 @@ pub(crate) mod tests {
     /// With DNS away, each of a thousand names held a thread for longer than its probe lasts.
     #[tokio::test]
     async fn a_name_waits_for_its_turn_and_an_address_does_not() {
+        let _names = NAMES.lock().await;
         let turns: Vec<_> = std::iter::repeat_with(|| LOOKUPS.take("busy").now_or_never())
             .map_while(Option::flatten)
             .collect();
         assert_eq!(turns.len(), 32);
-        let soon = Duration::from_millis(50);
-        let name = tokio::time::timeout(soon, resolve("busy", "localhost:6443"));
-        assert!(name.await.is_err());
+        let name = Address::of("busy", "localhost:6443");
+        assert!(name.now_or_never().is_none());
         for (namespace, address) in [
             ("busy", "127.0.0.1:6443"),
             ("busy", "[::1]:6443"),
             ("other", "localhost:6443"),
         ] {
-            let found = resolve(namespace, address).await.unwrap();
+            let address = Address::of(namespace, address).await;
+            let found = address.resolve().await.unwrap();
             assert!(found.iter().all(|it| it.port() == 6443), "{found:?}");
         }
         drop(turns);
-        assert!(resolve("busy", "localhost:6443").await.is_ok());
+        let name = Address::of("busy", "localhost:6443").await;
+        assert!(name.resolve().await.is_ok());
     }
 
     #[tokio::test]
@@ -720,7 +755,7 @@ pub(crate) mod tests {
             }
         });
         let lanes = Lanes::default();
-        let connect = Tenant::connect("n", &address, None, &me, &lanes);
+        let connect = Tenant::connect(to(&address).await, None, &me, &lanes);
         let connected = tokio::time::timeout(timing::CONNECT_DEADLINE, connect).await;
         assert!(connected.unwrap().is_ok());
     }
@@ -758,7 +793,7 @@ pub(crate) mod tests {
         let (ours, clients) = (authority(), authority());
         let address = serve(&ours, &clients).await;
         let me = Credentials::new(&ours.cert, &leaf(&clients, Usage::Client)).unwrap();
-        let tenant = Tenant::connect("n", &address, None, &me, &Lanes::default())
+        let tenant = Tenant::connect(to(&address).await, None, &me, &Lanes::default())
             .await
             .unwrap();
         assert!(tenant.serving_certificate.is_some());

@@ -23,7 +23,7 @@ use crate::cluster::name::NamespacedName;
 use crate::context::Context;
 use crate::facts::TenantFacts;
 use crate::inside::coming::Coming;
-use crate::inside::connection::{Tenant, failure};
+use crate::inside::connection::{Address, Tenant, failure};
 use crate::inside::identity::{Writer, pair_of};
 use crate::inside::objects::title;
 use crate::inside::plan::{self, Basis, Step};
@@ -279,9 +279,10 @@ impl Keeper {
         for writer in Writer::of(first, round.basis.anew) {
             let credentials = writer.credentials(ctx, round.name)?;
             let lanes = self.lanes.clone();
-            let (namespace, host) = (&round.name.namespace, way.host.as_deref());
+            let host = way.host.as_deref();
+            let address = Address::of(&round.name.namespace, &way.address).await;
             let visit = async {
-                let connect = Tenant::connect(namespace, &way.address, host, &credentials, &lanes);
+                let connect = Tenant::connect(address, host, &credentials, &lanes);
                 let connect = tokio::time::timeout(timing::CONNECT_DEADLINE, connect);
                 let Ok(tenant) = connect.await else {
                     let message = format!("{}: no connection in time", way.address);

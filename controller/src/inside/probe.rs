@@ -18,7 +18,7 @@ use crate::cluster::name::NamespacedName;
 use crate::context::Context;
 use crate::facts::TenantFacts;
 use crate::inside::coming::Coming;
-use crate::inside::connection::{Credentials, Tenant, failure};
+use crate::inside::connection::{Address, Credentials, Tenant, failure};
 use crate::inside::identity::{client_certificate, pair_of};
 use crate::inside::read_write_watch::{exercise, readers_read};
 use crate::inside::ways::{Way, Ways, is_at_fault};
@@ -474,13 +474,13 @@ async fn look_at(
     let address = way.address.as_str();
     // A wait for others is no silence of the tenant.
     let _turn = PROBES.take(&name.namespace).await;
+    let to = Address::of(&name.namespace, address).await;
     let started = ctx.now();
     let begun = Instant::now();
     let stage = Mutex::new(Kind::TimedOut);
     let mut admission = None;
     let work = async {
-        let (namespace, host) = (&name.namespace, way.host.as_deref());
-        let connect = Tenant::connect(namespace, address, host, credentials, lanes);
+        let connect = Tenant::connect(to, way.host.as_deref(), credentials, lanes);
         let tenant = match tokio::time::timeout(timing::CONNECT_DEADLINE, connect).await {
             Ok(connected) => connected?,
             Err(_) => {
@@ -529,7 +529,9 @@ async fn look_at(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::context::testing::{fill, nothing};
+    use crate::context::testing::{context, fill, nothing};
+    use crate::inside::connection::tests::{NAMES, somebody};
+    use crate::process::observers::LOOKUPS;
     use jiff::Timestamp;
 
     fn fact(result: Result<(), Kind>) -> PathFact {
@@ -559,6 +561,32 @@ mod tests {
         outside.learn(&fact(Ok(())));
         outside.learn(&fact(Err(Kind::TimedOut)));
         assert!(outside.is_due(), "a way that is cut is watched");
+    }
+
+    /// With the names of others unanswered, a tenant that is well was called silent.
+    #[tokio::test]
+    async fn a_wait_for_the_names_of_others_is_no_silence() {
+        let _names = NAMES.lock().await;
+        let mut others = Vec::new();
+        for group in 0..8 {
+            for _ in 0..32 {
+                others.push(LOOKUPS.take(&format!("others-{group}")).await);
+            }
+        }
+        let (ctx, _) = context(nothing, true).await;
+        let name = NamespacedName::new("n", "t");
+        let way = Way {
+            address: "localhost:1".to_owned(),
+            host: None,
+        };
+        let (credentials, lanes) = (somebody(), Lanes::default());
+        let look = look_at(&ctx, &name, &way, &credentials, &lanes, false);
+        let mut look = std::pin::pin!(look);
+        let long = timing::PROBE_DEADLINE + Duration::from_millis(500);
+        assert!(tokio::time::timeout(long, &mut look).await.is_err());
+        drop(others);
+        let seen = look.await.fact.result.unwrap_err();
+        assert_eq!(seen.kind, Kind::Refused, "{seen:?}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -22,7 +22,7 @@ use tokio::time::{Instant, timeout};
 use self::judge::{Claim, Comparisons, Limits, Node, Objection, Request};
 use crate::cluster::name::NamespacedName;
 use crate::context::Context;
-use crate::inside::connection::{Read, Tenant, failure};
+use crate::inside::connection::{Address, Read, Tenant, failure};
 use crate::inside::identity;
 use crate::inside::rbac::{cluster_role, cluster_role_binding, group, rule};
 use crate::inside::read_write_watch::expect;
@@ -204,8 +204,8 @@ impl Approver<'_> {
         let work = async {
             let credentials = identity::serving_certificates(ctx, self.name)?;
             let host = way.host.as_deref();
-            let namespace = &self.name.namespace;
-            let connect = Tenant::connect(namespace, &way.address, host, &credentials, &self.lanes);
+            let address = Address::of(&self.name.namespace, &way.address).await;
+            let connect = Tenant::connect(address, host, &credentials, &self.lanes);
             let connect = timeout(timing::CONNECT_DEADLINE, connect).await;
             let late = |_| failure(Kind::TimedOut, "no connection in time");
             let connection = connect.map_err(late)??;
