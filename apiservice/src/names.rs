@@ -249,8 +249,6 @@ pub mod component {
     pub const CA: &str = "ca";
     /// The authority of minted user certificates.
     pub const CLIENT_CA: &str = "client-ca";
-    /// The bundle of both client authorities.
-    pub const CLIENT_CA_BUNDLE: &str = "client-ca-bundle";
     /// The front-proxy authority.
     pub const FRONT_PROXY_CA: &str = "front-proxy-ca-certificate";
     /// The front-proxy client.
@@ -289,8 +287,6 @@ pub mod component {
     pub const GATEWAY_ROUTES: &str = "gateway_routes";
     /// The one for the tunnel's agents.
     pub const KONNECTIVITY_GATEWAY_ROUTES: &str = "konnectivity_gateway_routes";
-    /// The job that moves data between datastores.
-    pub const MIGRATE: &str = "migrate";
 }
 
 /// Keys of the Secrets and ConfigMaps.

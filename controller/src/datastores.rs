@@ -314,7 +314,7 @@ async fn clean_up(ctx: &Context, store: &DataStore) -> Round {
     let began = tokio::time::Instant::now();
     let turn = ctx.now().as_second() / timing::CLEANUP_EVERY.as_secs().cast_signed();
     let entries = in_turn(pending(store), turn);
-    // Every change of a tenant leads here, and what proves a database asks for all of them.
+    // This runs at each change of a tenant, and to gather proofs is to walk through all tenants.
     if entries.is_empty() {
         return Round::default();
     }

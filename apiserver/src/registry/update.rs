@@ -107,9 +107,9 @@ impl<'a> Change<'a> {
         }
     }
 
-    /// Reads the object, has `build` make the new one (of long documents beside the workers:
-    /// what is short to say may be long to do), admits and stores it;
-    /// starts over if somebody else wrote in between. The new object carries
+    /// Reads the object, has `build` make the new one, admits and stores it; starts over if
+    /// somebody else wrote in between. Of long documents `build` runs beside the workers,
+    /// however short the request: a short patch may be long work. The new object carries
     /// the resourceVersion that its maker started from, so that a client's own
     /// version becomes a conflict and not a repetition (R3.53).
     ///

@@ -25,8 +25,8 @@ use crate::tenant::world::{AccessFact, Held, StoreProblem, StoreProblemKind as K
 pub async fn grant(ctx: &Context, world: &World, grant: &Grant) -> Outcome {
     let Grant { claim, password } = grant;
     let rights = ctx.facts.tenant(world.uid()).rights;
-    // A look at them ends by its own deadline.
-    let _asking = tokio::time::timeout(timing::STORE_DEADLINE, rights.lock()).await;
+    // A look may be giving the rights anew, and ends by its own deadlines.
+    let _asking = tokio::time::timeout(timing::ACCESS_DEADLINE, rights.lock()).await;
     let result = async {
         let store = connection(ctx, world)?;
         let mut found = timed(ctx, timing::STORE_DEADLINE, store.claims(&claim.uid)).await?;

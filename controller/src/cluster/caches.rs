@@ -66,7 +66,7 @@ impl Namespaces {
 }
 
 impl Cached for TenantControlPlane {
-    /// A label of a tenant's objects that somebody put on it says nothing.
+    /// None: a tenant is part of nothing, whatever labels somebody puts on it.
     fn group(&self) -> Option<NamespacedName> {
         None
     }

@@ -40,9 +40,9 @@ impl Coming {
         news
     }
 
-    /// How long to wait between looks, for a while after anything about it changed that could
-    /// bring it up: a part of what that has taken so far. Where many begin at once, each takes
-    /// long because the others do, and looks as frequent as at first would keep them from it.
+    /// How long to wait between looks, while the tenant may be coming up; `None` once that is
+    /// over. A twentieth of the time so far: where many start at once, looking as often as at
+    /// first would slow all of them down.
     pub fn pace(&self) -> Option<Duration> {
         let since = self.since?.elapsed();
         let pace = (since / timing::PROBE_PART).max(timing::PROBE_COMING);

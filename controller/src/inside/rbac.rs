@@ -30,11 +30,12 @@ pub fn bindings() -> Vec<Value> {
 /// what they may and what there is, and [`view`] gives what it will.
 /// From then on they are the tenant's.
 pub fn default_roles() -> Vec<Value> {
-    let name = "system:public-info-viewer";
-    let rules = json!([{
+    let health = "system:public-info-viewer";
+    let ask_for_health = json!([{
         "nonResourceURLs": ["/healthz", "/livez", "/readyz", "/version", "/version/"],
         "verbs": ["get"],
     }]);
+    let known = [group("system:authenticated")];
     let everybody = [
         group("system:authenticated"),
         group("system:unauthenticated"),
@@ -57,12 +58,12 @@ pub fn default_roles() -> Vec<Value> {
         "verbs": ["get"],
     }]);
     vec![
-        default_role(name, rules),
-        default_binding(name, &everybody),
+        default_role(health, ask_for_health),
+        default_binding(health, &everybody),
         default_role(basic, ask),
-        default_binding(basic, &everybody[..1]),
+        default_binding(basic, &known),
         default_role(discovery, what_there_is),
-        default_binding(discovery, &everybody[..1]),
+        default_binding(discovery, &known),
         aggregated("system:aggregate-to-view", "view"),
         view(),
     ]

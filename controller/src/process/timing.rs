@@ -13,17 +13,20 @@ pub const LOOK_DEADLINE: Duration = Duration::from_secs(3);
 pub const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// Between looks at which optional kinds the management cluster serves.
 pub const OPTIONAL_EVERY: Duration = Duration::from_secs(10);
-/// Deadline of a step in a datastore that writes claims, users and rights. Who does not
-/// answer ends it sooner, by [`STORE_REQUEST`]; who is slow gets there, and is not asked for
-/// all of it again and again.
+/// Deadline of a step in a datastore that writes claims, users and rights. A datastore that is
+/// silent ends it sooner, by [`STORE_REQUEST`]; one that is slow gets to the end, and is not
+/// asked for all of it again.
 pub const STORE_WRITE: Duration = Duration::from_secs(20);
 /// Deadline of one look at a datastore.
 pub const STORE_DEADLINE: Duration = Duration::from_secs(4);
+/// How long a look at a tenant's rights may take that gives them anew: a look, the writes, and
+/// another look.
+pub const ACCESS_DEADLINE: Duration = Duration::from_secs(4 + 20 + 4);
 /// An answer that took as long may have been held up here.
 pub const STORE_LATE: Duration = Duration::from_millis(2_500);
 /// Deadline of the question that is asked once more then.
 pub const STORE_AGAIN: Duration = Duration::from_secs(2);
-/// Deadline of one request within such a step.
+/// Deadline of one request to a datastore, within any of these.
 pub const STORE_REQUEST: Duration = Duration::from_secs(3);
 /// Deadline of a step that deletes a tenant's data.
 pub const DROP_DEADLINE: Duration = Duration::from_secs(60);
@@ -32,7 +35,7 @@ pub const DROP_DEADLINE: Duration = Duration::from_secs(60);
 pub const PROBE_READY: Duration = Duration::from_secs(4);
 /// Between probes of a tenant that is coming up, at first.
 pub const PROBE_COMING: Duration = Duration::from_millis(150);
-/// Later the pause is such a part of what it has taken until then.
+/// Later, the part of the time it has taken so far that is waited between probes.
 pub const PROBE_PART: u32 = 20;
 /// Between probes of a tenant that has been down for a while, and the first wait
 /// for one that never answered.
@@ -59,6 +62,10 @@ pub const NEVER_REACHED: Duration = Duration::from_secs(60);
 pub const CONNECT_DEADLINE: Duration = Duration::from_millis(1500);
 /// Between looks at what is kept in a tenant.
 pub const INSIDE_EVERY: Duration = Duration::from_secs(30);
+/// Deadline of one look at what is kept in a tenant, with the writes that it leads to.
+pub const VISIT_DEADLINE: Duration = Duration::from_secs(20);
+/// Deadline of one write in it: a webhook of the tenant's may hang.
+pub const STEP_DEADLINE: Duration = Duration::from_secs(3);
 /// Between looks at whether a tenant asks for the approval of its nodes' certificates.
 pub const APPROVAL_ASKED_EVERY: Duration = Duration::from_secs(5);
 /// How long one connection for that is used: its certificate is good for five minutes.
@@ -72,10 +79,6 @@ pub const APPROVAL_PAUSE: Duration = Duration::from_millis(500);
 pub const APPROVAL_AGAIN: (Duration, Duration) = (Duration::from_secs(3), Duration::from_secs(120));
 /// How long a few Events about requests that are not in order have to do.
 pub const APPROVAL_EVENTS: Duration = Duration::from_secs(600);
-/// Deadline of one such look, with the writes that it leads to.
-pub const VISIT_DEADLINE: Duration = Duration::from_secs(20);
-/// Deadline of one of these writes: a webhook of the tenant's may hang.
-pub const STEP_DEADLINE: Duration = Duration::from_secs(3);
 /// How long a tenant keeps its place while pods of its add-ons are replaced and do not
 /// come up.
 pub const ROLL_HELD_FOR: Duration = Duration::from_secs(10 * 60);

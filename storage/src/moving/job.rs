@@ -76,10 +76,10 @@ enum Fenced {
     Serves,
 }
 
-/// Waits for an instant; for ever, where there is none or the clock does not go so far.
-async fn pass(until: Option<Instant>) {
-    match until {
-        Some(until) => sleep_until(until).await,
+/// Waits until an instant; for ever if there is none, or the clock does not go that far.
+async fn until(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => sleep_until(instant).await,
         None => std::future::pending().await,
     }
 }
@@ -160,8 +160,8 @@ impl<'a> Job<'a> {
         work: impl Future<Output = Result<T, Stop>>,
     ) -> Result<T, Stop> {
         let (begun, frozen) = clocks;
-        let whole = pass(limits.whole.and_then(|whole| begun.checked_add(whole)));
-        let freeze = pass(frozen.and_then(|since| since.checked_add(limits.freeze)));
+        let whole = until(limits.whole.and_then(|whole| begun.checked_add(whole)));
+        let freeze = until(frozen.and_then(|since| since.checked_add(limits.freeze)));
         tokio::select! {
             biased;
             () = stop.cancelled() => Err(MoveError::Aborted.into()),

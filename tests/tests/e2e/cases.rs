@@ -4,8 +4,8 @@ use tests::cases::{Place, run_all};
 
 use crate::stage::Stage;
 
-/// Each has a tenant or two coming up, which two processors can bear. With four they are
-/// never idle, and on a machine of half the speed everything comes after its deadline.
+/// Each brings up a tenant or two. Three at a time is what two processors bear: with four
+/// they are never idle, and on a machine half as fast every deadline is missed.
 const AT_ONCE: usize = 3;
 
 /// What they need of the lab: tenants are reached at addresses of the cluster.

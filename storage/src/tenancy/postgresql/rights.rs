@@ -43,8 +43,8 @@ pub struct Found {
     pub login: bool,
     pub connections: i32,
     pub expires: bool,
-    /// Where it has settings of sessions, which the tenant itself can make: in a database of
-    /// this name, its own or not, or in all.
+    /// Databases in which the role has settings for its sessions (`None`: all of them). A
+    /// tenant can make such settings itself.
     pub settings: Vec<Option<String>>,
     /// Roles whose rights it has.
     pub member_of: Vec<String>,
