@@ -103,7 +103,7 @@ pub enum Unreadable {
     Syntax(String),
     /// Protobuf: with what it says of itself.
     Message(protobuf::Unreadable),
-    /// Its tree would take more memory than [`weight::TREE`].
+    /// Its tree would take more memory than [`weight::BODY_TREE`].
     TooMany,
 }
 
@@ -114,7 +114,7 @@ impl Unreadable {
             // The decoder may quote the body.
             Self::Syntax(text) => failure(&told::cut(text, told::MAX_TEXT)),
             Self::Message(message) => failure(&told::cut(message.text, told::MAX_TEXT)),
-            Self::TooMany => Failure::too_heavy("body", weight::TREE),
+            Self::TooMany => Failure::too_heavy("body", weight::BODY_TREE),
         }
     }
 

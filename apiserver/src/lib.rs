@@ -57,5 +57,6 @@ pub mod table;
 pub mod target;
 pub mod tls;
 pub mod trust;
+pub mod turns;
 pub mod warnings;
 pub mod whole_body;

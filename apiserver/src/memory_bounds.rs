@@ -6,10 +6,12 @@ use clap::Parser;
 use storage::{RING_BYTES, sqlite};
 
 use crate::args::Args;
-use crate::policy::{call, cel, params, resource_quota, source, values};
+use crate::object::weight;
+use crate::policy::{call, cel, params, resource_quota, source};
 use crate::subresource::join_token::talk;
 use crate::{
-    audit, authn, authz, cache, limits, live_bytes, namespaces, pipeline, reviews, server, stored,
+    aside, audit, authn, authz, cache, limits, live_bytes, namespaces, pipeline, reviews, run,
+    server, stored,
 };
 
 /// An answer that is remembered, with its reason.
@@ -83,7 +85,15 @@ fn parts(args: &Args) -> Vec<(&'static str, usize)> {
         ),
         ("pages of the database", sqlite::CACHED_BYTES),
         ("policies and webhooks", source::BYTES),
-        ("evaluations", values::AT_ONCE * cel::MEMORY as usize),
+        (
+            "objects that are made by writes",
+            aside::AT_ONCE * (weight::TREE + weight::STATUS_TREE + weight::BODY_TREE),
+        ),
+        (
+            "objects as trees, for answers",
+            run::WORKERS * (weight::TREE + weight::STATUS_TREE),
+        ),
+        ("evaluations", aside::AT_ONCE * cel::MEMORY as usize),
         ("answers of webhooks", call::LARGE),
         (
             "parameters of policies",
@@ -129,6 +139,15 @@ fn all_bounds_together_fit_in_the_memory_of_the_chart() {
     let args = Args::parse_from(["x", "--max-bytes", bytes]);
     let parts = parts(&args);
     let all: usize = parts.iter().map(|(_, bytes)| bytes).sum();
+    let page = include_str!("../../docs/src/explanation/limits.md");
+    let told = number(page, "All bounds of memory above come to ");
+    let told = told.split(' ').next().unwrap().replace(',', "");
+    let told: usize = told.parse().unwrap();
+    assert!(
+        told.abs_diff(all / MIB) <= 8,
+        "{} MiB, and limits.md says {told}",
+        all / MIB
+    );
     assert!(
         all <= limit * MIB,
         "{} MiB of {limit}: {:#?}",

@@ -501,7 +501,8 @@ impl Call<'_> {
             work.negotiate(&parts.headers, &body)?;
             // The body first: who sends it slowly waits for itself alone.
             let (body, room) = self.body(identity, verb, parts, body).await?;
-            self.trail.sent(verb, &parts.headers, &body).await;
+            let caller = limits::holder(identity);
+            self.trail.sent(caller, verb, &parts.headers, &body).await;
             let need = Need::of(verb, self.waits());
             let place = self.context.limits.enter(identity, need)?;
             let place = Held::new((place, self.context.metrics.enter(verb)));
@@ -526,6 +527,7 @@ impl Call<'_> {
                 query: self.query.clone(),
                 body,
                 path: parts.uri.path().to_owned(),
+                caller: caller.to_owned(),
                 deadline,
                 warnings: self.warnings.clone(),
                 annotations: self.annotations.clone(),

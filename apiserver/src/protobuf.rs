@@ -37,12 +37,12 @@ use crate::object::metadata;
 pub const MEDIA: &str = "application/vnd.kubernetes.protobuf";
 /// Bytes of a body that is read. DeleteOptions and a Scale have hundreds; two bytes of an
 /// owner become a map of values.
-pub const MOST: usize = 16 * 1024;
+pub const MOST: usize = 8 * 1024;
 /// What the values may take of which a body consists, for each of its bytes: an empty owner,
 /// in two bytes, is a struct, which lists hold thrice while they grow, and a map with four
 /// entries.
 pub const WEIGHT: usize = 1024;
-const _: () = assert!(MOST * WEIGHT < crate::object::weight::TREE);
+const _: () = assert!(MOST * WEIGHT < crate::object::weight::BODY_TREE);
 
 /// What every object begins with.
 const MAGIC: &[u8] = b"k8s\0";

@@ -91,6 +91,8 @@ pub struct Request {
     pub body: Bytes,
     /// The path of the URL.
     pub path: String,
+    /// By whom places are held ([`crate::limits::holder`]).
+    pub caller: String,
     /// When the answer is due.
     pub deadline: tokio::time::Instant,
     /// Become Warning headers of whatever the answer is.
@@ -123,6 +125,6 @@ impl Request {
 
     /// Does what takes as long as the body is: of a long one beside the workers.
     pub async fn read<T>(&self, read: impl FnOnce() -> T) -> T {
-        aside::documents(self.body.len(), read).await
+        aside::documents(&self.caller, self.body.len(), read).await
     }
 }

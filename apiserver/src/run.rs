@@ -5,6 +5,7 @@ use std::sync::Arc;
 use apiservice::clock::Clock;
 use telemetry::log::{Lines, Stream};
 use telemetry::{Component, Exporting};
+use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::args::{Args, Command, LogFormat};
@@ -18,6 +19,8 @@ use crate::tls::Serving;
 /// Why the process ends with an error.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    #[error("no threads can be started: {0}")]
+    Runtime(std::io::Error),
     #[error(transparent)]
     Server(#[from] server::Error),
     #[error(transparent)]
@@ -28,6 +31,22 @@ pub enum Error {
     Tracing(#[from] telemetry::Error),
     #[error("signals cannot be received: {0}")]
     Signals(#[from] std::io::Error),
+}
+
+/// Workers at most that serve requests, however large the machine is: each may have an object
+/// as a tree of values at hand, to answer with it in another form than the stored one.
+pub(crate) const WORKERS: usize = 8;
+
+/// What everything runs on.
+///
+/// # Errors
+/// When threads cannot be started.
+pub fn runtime() -> std::io::Result<Runtime> {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    runtime::Builder::new_multi_thread()
+        .worker_threads(processors.min(WORKERS))
+        .enable_all()
+        .build()
 }
 
 /// Does what the arguments say, until it is done or a signal ends it.

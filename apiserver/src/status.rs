@@ -203,6 +203,35 @@ fn qualified(kind: &str, group: &str) -> String {
 }
 
 impl Failure {
+    /// Whether the text may have something in it of what was sent, or of what was to be
+    /// stored.
+    pub fn may_quote(&self) -> bool {
+        match self {
+            Self::BadRequest(_)
+            | Self::Conflict { .. }
+            | Self::ApplyConflict { .. }
+            | Self::Denied(_)
+            | Self::Unexplained(_)
+            | Self::TooLarge(_)
+            | Self::Invalid { .. }
+            | Self::Internal(_) => true,
+            Self::Unauthorized
+            | Self::Forbidden { .. }
+            | Self::NotFound(_)
+            | Self::UnknownPath
+            | Self::MethodNotAllowed { .. }
+            | Self::NotAcceptable(_)
+            | Self::AlreadyExists { .. }
+            | Self::Expired { .. }
+            | Self::UnsupportedMediaType(_)
+            | Self::Unprocessable
+            | Self::TooManyRequests { .. }
+            | Self::Unavailable { .. }
+            | Self::Timeout(_)
+            | Self::TooLargeVersion { .. } => false,
+        }
+    }
+
     /// 422 for an object of one of our kinds.
     pub fn invalid(resource: &Resource, name: &str, errors: Vec<field::Error>) -> Self {
         Self::Invalid {

@@ -1081,6 +1081,35 @@ async fn an_administrator_who_is_no_superuser() {
             "{drift}"
         );
     }
+    // What the tenant has set itself, of what the administrator's session does not know.
+    for of in ["", "in database a "] {
+        let set = "set plpgsql.extra_warnings = 'none'";
+        run(
+            &mut own,
+            &format!("do $$begin end$$; alter role u {of}{set}"),
+        )
+        .await;
+        let seen = tenancy.check(&a, Some(&secret())).await.unwrap();
+        assert!(matches!(seen, Access::Differs(_)), "{of}{seen:?}");
+        let prepared = tenancy.prepare(&a, Some(&secret()), Data::New).await;
+        assert_eq!(prepared, Ok(()), "{of}");
+        assert_eq!(tenancy.check(&a, Some(&secret())).await, Ok(Access::Exact));
+    }
+    // A new password does not wait for what cannot be mended.
+    run(&mut root, "create table left_here (id int)").await;
+    run(&mut root, "alter table left_here owner to u").await;
+    let other = Password::new("b0bacafe-1111-4222-8333-444455556666");
+    let refused = tenancy.prepare(&a, Some(&other), Data::New).await;
+    assert!(
+        matches!(&refused, Err(TenancyError::Refused(why)) if why.contains("\"postgres\"")),
+        "{refused:?}"
+    );
+    assert!(tenant(&server, &a).await.is_err());
+    let changed = enter(&server, &a.user, other.expose(), &a.schema).await;
+    assert!(changed.is_ok(), "{changed:?}");
+    run(&mut root, "drop table left_here").await;
+    let prepared = tenancy.prepare(&a, Some(&secret()), Data::New).await;
+    assert_eq!(prepared, Ok(()));
     // It freezes and thaws: a role of its making keeps the table meanwhile.
     let password = secret();
     let frozen = tenancy.turn(&a, Stage::Frozen, Some(&password)).await;

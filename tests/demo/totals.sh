@@ -20,10 +20,11 @@ if [ "$code" != 0 ]; then
   exit "$code"
 fi
 clusters=() crates=(--lib --bins)
-for name in $(sed -nE 's,^ *Executable tests/([a-z0-9_]+)(\.rs|/main\.rs) .*,\1,p' "$logs/compile.log" | sort -u); do
-  case $name in
-    e2e) ;;
-    api_* | chart | clients_* | lab | layering | managed_fields) clusters+=(--test "$name") ;;
+for path in */tests/*.rs */tests/*/main.rs; do
+  name=${path#*/tests/} name=${name%/main.rs} name=${name%.rs}
+  case $path in
+    tests/tests/e2e/*) ;;
+    tests/*) clusters+=(--test "$name") ;;
     *) crates+=(--test "$name") ;;
   esac
 done

@@ -124,6 +124,7 @@ const APISERVER: House = House {
         "buckets",
         "pool",
         "live_bytes",
+        "turns",
         "aside",
         "whole_body",
         "trust",

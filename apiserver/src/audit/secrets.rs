@@ -22,15 +22,16 @@ pub fn are_carried(attributes: &Attributes) -> bool {
         Some(Part::Kubeconfig | Part::JoinToken) => true,
         Some(Part::Status | Part::Scale(_) | Part::Migrate) | None => false,
     };
-    credential || attributes.resource == KEYS
+    credential || are_kept(&attributes.resource)
 }
 
-/// Takes out of a Status what may quote the body of a request that carries secrets: why it
-/// cannot be read or is not valid.
+/// Whether objects of this plural may have keys in them.
+pub fn are_kept(plural: &str) -> bool {
+    plural == KEYS
+}
+
+/// Takes out of a Status what may quote the body of a request that carries secrets.
 pub fn unquote(status: &mut Value) {
-    if !matches!(status["code"].as_u64(), Some(400 | 422)) {
-        return;
-    }
     if let Some(status) = status.as_object_mut() {
         status.remove("message");
     }
@@ -109,9 +110,6 @@ mod tests {
         let mut plain = json!({"code": 400, "message": "x"});
         unquote(&mut plain);
         assert_eq!(plain, json!({"code": 400}));
-        let mut other = json!({"code": 404, "message": "not found"});
-        unquote(&mut other);
-        assert_eq!(other["message"], "not found");
     }
 
     #[test]

@@ -169,19 +169,19 @@ impl Trail {
         note("reason", reason);
     }
 
-    /// Notes what was sent.
-    pub async fn sent(&mut self, verb: Verb, headers: &HeaderMap, body: &Bytes) {
+    /// Notes what a caller has sent.
+    pub async fn sent(&mut self, caller: &str, verb: Verb, headers: &HeaderMap, body: &Bytes) {
         let Some(open) = &mut self.0 else { return };
         let Some(media) = readable(verb, headers).filter(|_| !body.is_empty()) else {
             return;
         };
-        aside::documents(body.len(), || open.sent(verb, media, body)).await;
+        aside::documents(caller, body.len(), || open.sent(verb, media, body)).await;
     }
 
     /// Notes why the request is not carried out.
     pub fn failed(&mut self, failure: &Failure) {
         if let Some(open) = &mut self.0 {
-            open.said(failure.to_status());
+            open.refused(failure);
         }
     }
 

@@ -393,7 +393,7 @@ const OUT_OF_RANGE: &str = "JSON number out of range";
 mod tests {
     use super::*;
     use crate::decode::{MAX_STRICT, Media, parse, weigh};
-    use crate::object::weight::{self, TREE};
+    use crate::object::weight::{self, BODY_TREE as TREE};
     use serde_json::json;
 
     /// R4.4, R6.4.
@@ -421,12 +421,12 @@ mod tests {
     fn duplicates_are_reported_up_to_the_cap() {
         let body = format!(
             "{{\"k\":[{}]}}",
-            vec![r#"{"a":"one","a":2,"b":"three"}"#; 25_000].join(",")
+            vec![r#"{"a":"one","a":2,"b":"three"}"#; 12_000].join(",")
         );
         let parsed = json(body.as_bytes()).unwrap();
         assert_eq!(parsed.duplicates.len(), MAX_STRICT);
         assert_eq!(parsed.duplicates[99], "duplicate field \"k[99].a\"");
-        assert_eq!(parsed.value["k"][24_999]["a"], 2);
+        assert_eq!(parsed.value["k"][11_999]["a"], 2);
     }
 
     /// Six bytes that take a hundred times as much: refused before there is a tree of them,
@@ -438,12 +438,12 @@ mod tests {
         let maps = |count: usize| format!("[{}]", vec!["{a: {b: 0}}"; count].join(", "));
         let block = |count: usize| format!("a:\n{}", "- b:\n    c: d\n".repeat(count));
         for (media, fits, many) in [
-            (Media::Json, list(500), list(1_000)),
-            (Media::Json, list(500), list(1_000) + "]"),
-            (Media::Yaml, maps(14_000), maps(20_000)),
-            (Media::Yaml, block(14_000), block(20_000)),
+            (Media::Json, list(250), list(500)),
+            (Media::Json, list(250), list(500) + "]"),
+            (Media::Yaml, maps(7_500), maps(20_000)),
+            (Media::Yaml, block(7_500), block(20_000)),
             // An error after it is no way around.
-            (Media::Yaml, maps(14_000), maps(20_000) + "\n]"),
+            (Media::Yaml, maps(7_500), maps(20_000) + "\n]"),
         ] {
             let (fits, many) = (fits.as_bytes(), many.as_bytes());
             let weight = weigh(media, fits, TREE).unwrap();
@@ -457,7 +457,7 @@ mod tests {
         assert_eq!(failure.code().as_u16(), 413);
         assert_eq!(
             failure.to_string(),
-            "Request entity too large: the body has too many maps and lists: it would take more than 24 MiB of memory"
+            "Request entity too large: the body has too many maps and lists: it would take more than 12 MiB of memory"
         );
         assert!(matches!(json(b"{"), Err(Unreadable::Syntax(_))));
     }

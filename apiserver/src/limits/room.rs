@@ -21,7 +21,7 @@ use crate::stored;
 
 /// Bytes that bodies under way may take, and the trees of values that are made of them
 /// ([`weight`]).
-pub(crate) const WORK: usize = 96 * 1024 * 1024;
+pub(crate) const WORK: usize = 64 * 1024 * 1024;
 /// The same of stored objects that are read as trees of values, or made anew.
 pub(crate) const STORED: usize = 64 * 1024 * 1024;
 /// What is held of a document beside its tree, in its own size: a buffer that grows doubles,
@@ -31,9 +31,10 @@ const RAW: usize = 2;
 /// and the sets of its fields and of those that have owners.
 const MADE: usize = 2;
 // Each alone fits in what one holder gets, which is half.
-const _: () = assert!(weight::TREE + RAW * BODY <= WORK / 2);
+const _: () = assert!(weight::BODY_TREE + RAW * BODY <= WORK / 2);
+// A stored object and what takes its place.
 const _: () = assert!(
-    weight::TREE + weight::STATUS_TREE + RAW * (stored::MAX_STORED + stored::STATUS_ROOM)
+    2 * (weight::TREE + weight::STATUS_TREE + RAW * (stored::MAX_STORED + stored::STATUS_ROOM))
         <= STORED / 2
 );
 /// How long one of the cluster's own controllers waits for room; then it goes on without.
@@ -142,9 +143,10 @@ impl Limits {
             room.reach(RAW * (whole.len() + data.len())).await?;
             whole.extend_from_slice(&data);
         }
-        let weigh = || decode::weigh(media, &whole, weight::TREE);
-        let tree = aside::documents(whole.len(), weigh).await;
-        let tree = tree.map_err(|weight::TooHeavy| Failure::too_heavy("body", weight::TREE))?;
+        let weigh = || decode::weigh(media, &whole, weight::BODY_TREE);
+        let tree = aside::documents(holder(identity), whole.len(), weigh).await;
+        let tree =
+            tree.map_err(|weight::TooHeavy| Failure::too_heavy("body", weight::BODY_TREE))?;
         room.reach(RAW * whole.len() + tree).await?;
         Ok((whole.freeze(), room.hold))
     }
@@ -172,6 +174,12 @@ impl Room {
         self.reach(RAW * object::length(made) + tree).await
     }
 
+    /// Bytes for an object beside what it takes the place of.
+    pub fn both(&self, made: &Value) -> usize {
+        let tree = weight::of(made, self.most).unwrap_or(self.most);
+        self.held + RAW * object::length(made) + tree
+    }
+
     /// Room for copies of objects, in place of smaller ones.
     ///
     /// # Errors
@@ -196,7 +204,10 @@ impl Room {
     }
 
     /// Makes it at least so many bytes; what is more than one holder gets is all of that.
-    async fn reach(&mut self, bytes: usize) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    /// As for [`Limits::decode`].
+    pub async fn reach(&mut self, bytes: usize) -> Result<(), Failure> {
         let bytes = bytes.min(self.most);
         let more = bytes.saturating_sub(self.held);
         let Some(hold) = self.hold.as_mut().filter(|_| more > 0) else {

@@ -224,7 +224,7 @@ async fn a_body_beyond_the_limit_is_413() {
 async fn copies_count_as_stored_objects() {
     let limits = Limits::new(1, 1, "s");
     let (a, b) = (user("a", "g"), user("b", "g"));
-    let text = heavy(weight::TREE - 1_000_000);
+    let text = heavy(24_000_000);
     let object: Value = serde_json::from_str(&text).unwrap();
     let held = limits.copies(&a, [&object]).await.unwrap();
     let refused = limits.copies(&a, [&object]).await.unwrap_err();
@@ -243,22 +243,24 @@ async fn bodies_are_counted_by_what_they_are_as_trees() {
     let limits = Limits::new(1, 1, "s");
     let (a, b) = (user("a", "g"), user("b", "g"));
     let read = |who, bytes| limits.read(who, Media::Json, Body::from(heavy(bytes)));
-    let (body, held) = read(&a, weight::TREE - 1_000_000).await.unwrap();
-    assert!(body.len() < weight::TREE / 50);
-    // One caller has one such body under way; others have theirs.
-    let second = read(&a, weight::TREE - 1_000_000).await;
-    let second = [second, read(&a, weight::TREE - 1_000_000).await];
-    let refused = second.iter().filter_map(|read| read.as_ref().err());
+    let (body, held) = read(&a, weight::BODY_TREE - 1_000_000).await.unwrap();
+    assert!(body.len() < weight::BODY_TREE / 50);
+    // One caller has a few such bodies under way; others have theirs.
+    let mut more = Vec::new();
+    for _ in 0..3 {
+        more.push(read(&a, weight::BODY_TREE - 1_000_000).await);
+    }
+    let refused = more.iter().filter_map(|read| read.as_ref().err());
     assert!(refused.clone().count() > 0);
     assert!(
         refused
             .clone()
             .all(|refused| refused.retry_after() == Some(1))
     );
-    drop(second);
-    let other = read(&b, weight::TREE - 1_000_000).await.unwrap();
+    drop(more);
+    let other = read(&b, weight::BODY_TREE - 1_000_000).await.unwrap();
     drop((held, other));
-    let failure = read(&a, 2 * weight::TREE).await.unwrap_err();
+    let failure = read(&a, 2 * weight::BODY_TREE).await.unwrap_err();
     assert_eq!(failure.code().as_u16(), 413);
     assert!(limits.work.is_unused());
     // The same as YAML.
@@ -300,10 +302,10 @@ async fn bodies_of_others_are_in_no_administrators_way() {
     let mut held = Vec::new();
     for n in 0..40 {
         let who = user(&format!("u{n}"), "g");
-        let body = Body::from(heavy(weight::TREE / 4));
+        let body = Body::from(heavy(weight::BODY_TREE / 4));
         held.extend(limits.read(&who, Media::Json, body).await.ok());
     }
-    let read = |who| limits.read(who, Media::Json, Body::from(heavy(weight::TREE / 2)));
+    let read = |who| limits.read(who, Media::Json, Body::from(heavy(weight::BODY_TREE / 2)));
     let new = user("new", "g");
     read(&new).await.unwrap_err();
     let master = user("m", "system:masters");
@@ -315,19 +317,20 @@ async fn bodies_of_others_are_in_no_administrators_way() {
 #[tokio::test(start_paused = true)]
 async fn the_clusters_own_controllers_are_not_refused() {
     let limits = Limits::new(1, 1, "s");
-    let large = heavy(weight::TREE - 1_000_000);
+    let large = heavy(10_500_000);
     let read = |who| limits.read(who, Media::Json, Body::from(large.clone()));
     let ours = user("system:serviceaccount:s:steward-controller", "g");
     let began = tokio::time::Instant::now();
     let first = read(&ours).await.unwrap();
     let collector = user(CONTROLLERS[1], "g");
     read(&collector).await.unwrap();
+    let beside = [read(&ours).await.unwrap(), read(&ours).await.unwrap()];
     assert!(began.elapsed().is_zero());
     read(&ours).await.unwrap();
     limits.decode(&ours, large.as_bytes()).await.unwrap();
     assert!(began.elapsed() >= 2 * SYSTEM_WAIT);
     let second = read(&ours);
-    let (second, ()) = futures::future::join(second, async { drop(first) }).await;
+    let (second, ()) = futures::future::join(second, async { drop((first, beside)) }).await;
     assert!(second.is_ok() && began.elapsed() < 3 * SYSTEM_WAIT);
 }
 

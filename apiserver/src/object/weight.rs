@@ -8,10 +8,11 @@
 
 use serde_json::Value;
 
-/// Bytes that the tree of a body, or of a stored object without its status, may take. An
-/// object of a MiB that has nothing but entries like `{"name":"LOG_LEVEL","value":"debug"}`
-/// takes 20 MiB.
-pub const TREE: usize = 24 * 1024 * 1024;
+/// Bytes that the tree of a body may take: room for a patch of ten thousand operations.
+pub const BODY_TREE: usize = 12 * 1024 * 1024;
+/// The same of a stored object without its status: room for 1.5 MiB of text and eight
+/// thousand maps.
+pub const TREE: usize = 8 * 1024 * 1024;
 /// The same of a status.
 pub const STATUS_TREE: usize = 3 * 1024 * 1024;
 
@@ -42,7 +43,7 @@ pub struct Meter {
 
 impl Default for Meter {
     fn default() -> Self {
-        Meter::new(TREE)
+        Meter::new(BODY_TREE)
     }
 }
 

@@ -1,6 +1,7 @@
 //! DeleteOptions.
 
 use apiservice::field::{self, Path};
+use apiservice::told::{MAX_PATH, short};
 use serde_json::{Value, json};
 
 use super::{Query, invalid_options, validate_dry_run};
@@ -63,9 +64,9 @@ impl Delete {
         let kind = object.get("kind").and_then(Value::as_str).unwrap_or("");
         if !matches!(kind, "" | "DeleteOptions") {
             let version = object.get("apiVersion").and_then(Value::as_str);
+            let [kind, version] = [kind, version.unwrap_or("")].map(|it| short(it, MAX_PATH));
             return Err(Failure::BadRequest(format!(
-                "{kind} in version {:?} cannot be handled as a DeleteOptions",
-                version.unwrap_or("")
+                "{kind} in version {version:?} cannot be handled as a DeleteOptions"
             )));
         }
         let text = |value: Option<&Value>, name: &str| match value {

@@ -2,15 +2,15 @@
 //!
 //! # Guarantees
 //! * An answer has at most [`ANSWER`] bytes. Of all that are on their way, what is more than
-//!   [`SMALL`] waits for room: first of its webhook, then that which all share. One that
-//!   stalls holds up its own answers.
+//!   [`SMALL`] waits for room: first of its webhook, then that which all share, and has it
+//!   until what it says is done. One that stalls holds up its own answers.
 //! * A webhook is asked by at most [`CALLS`] requests at a time; more wait for their turn
 //!   within their own time, and hold up nobody who asks another.
 //! * Nothing is followed that an answer points to.
 
 use std::convert::Infallible;
 use std::error::Error as StdError;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -26,7 +26,7 @@ use k8s_openapi::api::admissionregistration::v1::WebhookClientConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Bytes of an answer (R7.8).
 pub const ANSWER: usize = 3 * 1024 * 1024;
@@ -44,7 +44,11 @@ const IDLE_TIME: Duration = Duration::from_secs(90);
 /// Bytes of what an answer without success says that are passed on.
 const WORDS: usize = 2048;
 
-static ROOM: Semaphore = Semaphore::const_new(LARGE);
+static ROOM: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(LARGE)));
+
+/// What a large answer holds of the room, of its webhook's and of that of all.
+#[derive(Debug)]
+pub struct Room(#[allow(dead_code, reason = "held")] [OwnedSemaphorePermit; 2]);
 
 type Pieces = stream::Iter<std::vec::IntoIter<Result<Frame<Bytes>, Infallible>>>;
 type Connector = hyper_rustls::HttpsConnector<HttpConnector>;
@@ -55,7 +59,7 @@ pub struct Endpoint {
     /// Why nobody can be asked there, or who.
     peer: Result<Peer, String>,
     turns: Semaphore,
-    large: Semaphore,
+    large: Arc<Semaphore>,
 }
 
 #[derive(Debug)]
@@ -81,15 +85,19 @@ impl Endpoint {
         Self {
             peer: Peer::new(config),
             turns: Semaphore::new(CALLS),
-            large: Semaphore::new(ONES),
+            large: Arc::new(Semaphore::new(ONES)),
         }
     }
 
-    /// The answer to what is posted. It takes at most `time`.
+    /// The answer to what is posted, with the room that it takes. It takes at most `time`.
     ///
     /// # Errors
     /// Why there is none.
-    pub async fn post(&self, pieces: Vec<Bytes>, time: Duration) -> Result<Bytes, Unanswered> {
+    pub async fn post(
+        &self,
+        pieces: Vec<Bytes>,
+        time: Duration,
+    ) -> Result<(Bytes, Option<Room>), Unanswered> {
         let peer = self.peer.as_ref();
         let peer = peer.map_err(|why| Unanswered::NoClient(why.clone()))?;
         // The whole seconds that are left, as Kubernetes tells them.
@@ -102,11 +110,11 @@ impl Endpoint {
             let answer = peer.ask(&url, pieces).await.map_err(failed)?;
             let status = answer.status();
             let plain = is_text(answer.headers());
-            let body = read(answer.into_body(), &self.large, &ROOM)
+            let (body, room) = read(answer.into_body(), &self.large, &ROOM)
                 .await
                 .map_err(failed)?;
             match status {
-                status if status.is_success() => Ok(body),
+                status if status.is_success() => Ok((body, room)),
                 status => Err(Unanswered::Failed(refused(status, plain, &body))),
             }
         };
@@ -253,13 +261,17 @@ fn roots(bundle: Option<Vec<u8>>) -> Result<Arc<RootCertStore>, String> {
 }
 
 /// The whole answer.
-async fn read<B>(body: B, ones: &Semaphore, all: &Semaphore) -> Result<Bytes, String>
+async fn read<B>(
+    body: B,
+    ones: &Arc<Semaphore>,
+    all: &Arc<Semaphore>,
+) -> Result<(Bytes, Option<Room>), String>
 where
     B: http_body::Body<Data = Bytes>,
 {
     let mut body = std::pin::pin!(body);
     let mut whole = BytesMut::new();
-    let mut room: Option<(SemaphorePermit<'_>, SemaphorePermit<'_>)> = None;
+    let mut room = None;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| "unexpected EOF".to_owned())?;
         let Ok(data) = frame.into_data() else {
@@ -273,14 +285,13 @@ where
             // For all that it may become: who waits for more while holding some could wait
             // for another that does the same.
             let closed = |_| "there is no room".to_owned();
-            let own = ones.acquire().await.map_err(closed)?;
-            let shared = all.acquire_many(ANSWER as u32).await.map_err(closed)?;
-            room = Some((own, shared));
+            let own = ones.clone().acquire_owned().await.map_err(closed)?;
+            let shared = all.clone().acquire_many_owned(ANSWER as u32);
+            room = Some(Room([own, shared.await.map_err(closed)?]));
         }
         whole.extend_from_slice(&data);
     }
-    drop(room);
-    Ok(whole.freeze())
+    Ok((whole.freeze(), room))
 }
 
 /// Whether an answer is for people.
@@ -320,8 +331,9 @@ mod tests {
     /// Ten large answers of one webhook that never end leave room for those of others.
     #[tokio::test(start_paused = true)]
     async fn stalled_answers_stop_nobody_elses() {
-        let all = Semaphore::new(4 * ANSWER);
-        let (stalled, other) = (Semaphore::new(ONES), Semaphore::new(ONES));
+        let room = |most| Arc::new(Semaphore::new(most));
+        let all = room(4 * ANSWER);
+        let (stalled, other) = (room(ONES), room(ONES));
         let piece = || Ok::<_, Infallible>(Frame::data(Bytes::from(vec![0; 2 * SMALL])));
         let ends = || StreamBody::new(stream::iter([piece()]));
         let never = || StreamBody::new(stream::iter([piece()]).chain(stream::pending()));
@@ -333,7 +345,13 @@ mod tests {
         let whole = async { tokio::time::timeout(Duration::from_secs(9), whole).await };
         tokio::select! {
             _ = ten => panic!("they never end"),
-            whole = whole => assert_eq!(whole.unwrap().unwrap().len(), 2 * SMALL),
+            whole = whole => {
+                let (whole, held) = whole.unwrap().unwrap();
+                assert_eq!(whole.len(), 2 * SMALL);
+                // It is held for as long as the answer is of use.
+                assert_eq!(all.available_permits() % ANSWER, 0);
+                assert!(held.is_some());
+            }
         }
         // Those that left gave it back.
         assert_eq!(all.available_permits(), 4 * ANSWER);

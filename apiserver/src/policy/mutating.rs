@@ -34,6 +34,7 @@ use super::reinvoked::{Reinvoked, Round};
 use super::source::{Configured, NotReady};
 use super::values::{Bound, Values, evaluate, namespace_of};
 use super::webhooks::{Making, Objects, holds};
+use crate::audit::secrets;
 use crate::namespaces::Namespaces;
 use crate::status::Failure;
 
@@ -323,6 +324,11 @@ impl Refusals {
     fn answer(self, attributes: &Attributes<'_>) -> Result<(), Failure> {
         // Once for a request, however many there are.
         if let (count, Some(first)) = &self.ignored {
+            // It may quote the object.
+            let first = match secrets::are_kept(attributes.resource.plural) {
+                true => "",
+                false => first.as_str(),
+            };
             tracing::warn!(count, first, "mutating policies failed and are passed over");
         }
         let reason = match (self.misconfigured.is_empty(), self.failed.is_empty()) {

@@ -8,7 +8,6 @@
 //! * A server that does not answer takes no place.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::admissionregistration::v1 as api;
@@ -26,6 +25,7 @@ use super::rules::Selector;
 use crate::aside;
 use crate::decode::{self, Media};
 use crate::reviews;
+use crate::turns::Turns;
 use crate::whole_body::whole;
 
 /// How long each answer may take, or how long it may be on its way.
@@ -96,12 +96,9 @@ pub struct Params {
     client: Option<kube::Client>,
     kinds: Mutex<HashMap<ParamKind, Served>>,
     places: Semaphore,
-    /// Whose turn it is, of each caller that has one or waits for it.
-    turns: Mutex<HashMap<String, Arc<Turn>>>,
+    /// The requests of one caller, one after the other.
+    turns: Turns<String>,
 }
-
-/// The requests of one caller, one after the other.
-type Turn = tokio::sync::Mutex<()>;
 
 impl Params {
     /// From a cluster.
@@ -110,7 +107,7 @@ impl Params {
             client,
             kinds: Mutex::default(),
             places: Semaphore::new(PLACES),
-            turns: Mutex::default(),
+            turns: Turns::default(),
         }
     }
 
@@ -148,13 +145,14 @@ impl Params {
             Ok::<_, String>((wanted.by_name, answer))
         };
         let (by_name, answer) = timeout(PATIENCE, asked).await.map_err(late)??;
-        let turn = self.turn(caller).lock_owned().await;
+        // Those that nobody waits for are forgotten.
+        let turn = self.turns.of(caller.to_owned(), 0).lock_owned().await;
         // It is never closed.
         let place = self.places.acquire().await.map_err(|why| why.to_string())?;
         let (status, body) = (answer.status(), whole(answer.into_body(), ANSWER));
         let body = timeout(PATIENCE, body).await.map_err(late)?;
         let body = body.map_err(|why| why.to_string())?.ok_or_else(too_much)?;
-        let all = aside::documents(body.len(), || read(by_name, status, &body)).await?;
+        let all = aside::documents(caller, body.len(), || read(by_name, status, &body)).await?;
         if all.is_empty() && by.parameter_not_found_action.as_deref() == Some("Deny") {
             let why = "no params found for policy binding with `Deny` parameterNotFoundAction";
             return Err(why.to_owned());
@@ -163,13 +161,6 @@ impl Params {
             all,
             _place: Some((place, turn)),
         })
-    }
-
-    /// The turn of a caller. Those that nobody waits for any more are forgotten.
-    fn turn(&self, caller: &str) -> Arc<Turn> {
-        let mut turns = self.turns.lock();
-        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
-        turns.entry(caller.to_owned()).or_default().clone()
     }
 
     async fn served(&self, client: &kube::Client, kind: &ParamKind) -> Result<Served, String> {

@@ -11,8 +11,7 @@
 //! * Without an answer of the cluster nothing is created.
 //! * An update or a deletion is never held up.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -20,13 +19,13 @@ use k8s_openapi::api::core::v1::ResourceQuota;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 use kube::ResourceExt;
 use kube::api::{Api, ListParams, PostParams};
-use parking_lot::Mutex;
 use tokio::time::Instant;
 
 use super::attributes::Attributes;
 use super::cel::Quantity;
 use crate::reviews;
 use crate::status::Failure;
+use crate::turns::Turns;
 
 /// All that counting one creation may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -47,12 +46,9 @@ pub(crate) const BYTES: usize = 4 * 1024 * 1024;
 /// See the module.
 pub struct ResourceQuotas {
     client: Option<kube::Client>,
-    turns: Mutex<HashMap<(String, &'static str), Arc<Turn>>>,
+    /// Whose turn it is in a namespace, and since when it is known to have no quota.
+    turns: Turns<(String, &'static str), Option<Instant>>,
 }
-
-/// Whose turn it is in a namespace, and since when it is known to have no quota.
-#[derive(Default)]
-struct Turn(tokio::sync::Mutex<Option<Instant>>);
 
 /// Says whether there is an object of the name already.
 pub type Present<'a> = dyn Fn() -> BoxFuture<'a, Result<bool, Failure>> + Sync + 'a;
@@ -88,7 +84,7 @@ impl ResourceQuotas {
     pub fn new(client: Option<kube::Client>) -> Self {
         Self {
             client,
-            turns: Mutex::default(),
+            turns: Turns::default(),
         }
     }
 
@@ -106,9 +102,11 @@ impl ResourceQuotas {
         let (Some(client), Some(namespace)) = (&self.client, attributes.namespace) else {
             return Ok(Counted::None);
         };
-        let turn = self.turn(namespace, attributes.resource.plural);
+        let key = (namespace.to_owned(), attributes.resource.plural);
+        // Those that nobody waits for say nothing that could not be asked again.
+        let turn = self.turns.of(key, NAMESPACES);
         let counted = async {
-            let mut none_since = turn.0.lock().await;
+            let mut none_since = turn.lock().await;
             if none_since.is_some_and(|since| since.elapsed() < REMEMBERED) {
                 return Ok(Counted::None);
             }
@@ -123,18 +121,6 @@ impl ResourceQuotas {
             let why = "resource quota evaluation timed out";
             Err(Failure::Internal(why.to_owned()))
         })
-    }
-
-    fn turn(&self, namespace: &str, plural: &'static str) -> Arc<Turn> {
-        let mut turns = self.turns.lock();
-        if turns.len() >= NAMESPACES {
-            // Those that nobody waits for say nothing that could not be asked again.
-            turns.retain(|_, turn| Arc::strong_count(turn) > 1);
-        }
-        turns
-            .entry((namespace.to_owned(), plural))
-            .or_default()
-            .clone()
     }
 }
 
@@ -419,11 +405,12 @@ mod tests {
     #[test]
     fn turns_are_bounded() {
         let quotas = ResourceQuotas::new(None);
-        let kept = quotas.turn("kept", "x");
+        let turn = |namespace: &str| quotas.turns.of((namespace.to_owned(), "x"), NAMESPACES);
+        let kept = turn("kept");
         for n in 0..3 * NAMESPACES {
-            quotas.turn(&n.to_string(), "x");
+            turn(&n.to_string());
         }
-        assert!(quotas.turns.lock().len() <= NAMESPACES);
-        assert!(Arc::ptr_eq(&kept, &quotas.turn("kept", "x")));
+        assert!(quotas.turns.remembered() <= NAMESPACES);
+        assert!(std::sync::Arc::ptr_eq(&kept, &turn("kept")));
     }
 }

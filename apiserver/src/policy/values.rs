@@ -4,12 +4,12 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use serde_json::Value;
-use tokio::time::Instant;
 
 use super::attributes::Attributes;
 use super::cel::{Budget, Resolve, Unusable, Val};
 use super::definition::{Definition, Variables};
 use crate::aside::Places;
+use crate::limits;
 use crate::namespaces::{Namespaces, Unlabelled};
 use crate::status::Failure;
 
@@ -116,10 +116,8 @@ fn ends(why: String) -> String {
     format!("{}{end}", apiservice::told::cut(why, MOST))
 }
 
-/// Evaluations at a time at most: each may take [`super::cel::MEMORY`].
-#[cfg(test)]
-pub(crate) const AT_ONCE: usize = crate::aside::AT_ONCE;
-static PLACES: Places = Places::new();
+/// Each evaluation may take [`super::cel::MEMORY`].
+pub(super) static PLACES: Places = Places::new();
 
 /// Evaluates a policy, or the conditions of a webhook, while other tasks of this worker of the runtime go on elsewhere.
 ///
@@ -129,14 +127,9 @@ pub async fn evaluate<T>(
     attributes: &Attributes<'_>,
     work: impl FnOnce() -> T,
 ) -> Result<T, Failure> {
-    let done = aside(attributes.deadline, work).await;
+    let caller = limits::holder(attributes.identity);
+    let done = PLACES.run_by(attributes.deadline, caller, work).await;
     done.ok_or_else(|| attributes.refused("no time was left to evaluate policies and conditions"))
-}
-
-/// Does what may take long while other tasks of this worker go on elsewhere; nothing if it
-/// cannot begin in time.
-pub(super) async fn aside<T>(until: Instant, work: impl FnOnce() -> T) -> Option<T> {
-    tokio::time::timeout_at(until, PLACES.run(work)).await.ok()
 }
 
 /// The namespace of a request, for a policy that looks at it.

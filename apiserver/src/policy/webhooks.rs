@@ -24,7 +24,7 @@ use tokio::time::Instant;
 use tracing::{Instrument, Span, trace_span};
 
 use super::attributes::Attributes;
-use super::call::Unanswered;
+use super::call::{Room, Unanswered};
 use super::cel::{self, Budget, Named, Val};
 use super::hooks::{Condition, Configuration, Hook, NAMES, Version};
 use super::labels::NamespaceLabels;
@@ -34,6 +34,7 @@ use super::review::{self, Unusable, Verdict};
 use super::source::{All, NotReady, Source};
 use super::values::evaluate;
 use crate::aside;
+use crate::limits;
 use crate::merge;
 use crate::metrics::Metrics;
 use crate::object;
@@ -209,7 +210,10 @@ impl Webhooks {
     ) -> Result<bool, Failure> {
         let began = Instant::now();
         let answered = match self.ask(hook, attributes, written, true).await {
-            Ok(verdict) => apply(hook, &verdict, object, making).await,
+            Ok((verdict, _room)) => {
+                let caller = limits::holder(attributes.identity);
+                apply(caller, hook, &verdict, object, making).await
+            }
             Err(refused) => Err(refused),
         };
         self.observe(Kind::Admit, hook, attributes, began.elapsed(), &answered);
@@ -268,7 +272,7 @@ impl Webhooks {
             async move {
                 let began = Instant::now();
                 let answered = self.ask(hook, attributes, written, false).await;
-                let answered = answered.and_then(|verdict| allowed(hook, &verdict));
+                let answered = answered.and_then(|(verdict, _)| allowed(hook, &verdict));
                 self.observe(
                     Kind::Validating,
                     hook,
@@ -362,7 +366,7 @@ impl Webhooks {
         attributes: &Attributes<'_>,
         written: &Written,
         mutating: bool,
-    ) -> Result<Verdict, Refused> {
+    ) -> Result<(Verdict, Option<Room>), Refused> {
         attributes.in_time().map_err(Refused::Failure)?;
         if attributes.dry_run && !hook.takes_dry_runs {
             let why = format!("admission webhook {:?} does not support dry run", hook.name);
@@ -391,7 +395,7 @@ impl Webhooks {
         let answer = asking
             .instrument(span(hook, attributes, &uid, mutating))
             .await;
-        let answer = answer.map_err(|why| match why {
+        let (answer, room) = answer.map_err(|why| match why {
             Unanswered::NoClient(why) => unasked(format!("could not get REST client: {why}"), 500),
             Unanswered::Failed(why) => unasked(format!("failed to call webhook: {why}"), 503),
         })?;
@@ -405,7 +409,7 @@ impl Webhooks {
         for warning in &verdict.warnings {
             attributes.warnings.add(warning.as_str());
         }
-        Ok(verdict)
+        Ok((verdict, room))
     }
 }
 
@@ -445,6 +449,7 @@ fn allowed(hook: &Hook, verdict: &Verdict) -> Result<(), Refused> {
 
 /// Does what an answer says, and tells whether that changed anything.
 async fn apply(
+    caller: &str,
     hook: &Hook,
     verdict: &Verdict,
     object: &mut Option<Value>,
@@ -461,36 +466,37 @@ async fn apply(
     let internal = |why: String| Refused::Failure(Failure::Internal(why));
     // A short patch may take long on a long object.
     let length = verdict.patch.len() + object.as_ref().map_or(0, object::length);
-    let parsed = aside::documents(length, || merge::json(&verdict.patch)).await;
-    let (patch, _) = parsed.map_err(|why| {
-        unasked(format!(
-            "received undecodable patch in webhook response: {why}"
-        ))
-    })?;
-    if patch.is_empty() {
-        return Ok(false);
-    }
-    let Some(object) = object else {
-        return Err(internal(format!(
-            "admission webhook {:?} attempted to modify the object, which is not supported for this operation",
-            hook.name
-        )));
-    };
-    if verdict.patch_type != "JSONPatch" {
-        return Err(unasked(format!(
-            "unsupported patch type {:?}",
-            verdict.patch_type
-        )));
-    }
-    let patched = aside::documents(length, || {
+    let patched = || {
+        let (patch, _) = merge::json(&verdict.patch).map_err(|why| {
+            unasked(format!(
+                "received undecodable patch in webhook response: {why}"
+            ))
+        })?;
+        if patch.is_empty() {
+            return Ok(false);
+        }
+        let Some(object) = object.as_mut() else {
+            return Err(internal(format!(
+                "admission webhook {:?} attempted to modify the object, which is not supported for this operation",
+                hook.name
+            )));
+        };
+        if verdict.patch_type != "JSONPatch" {
+            return Err(unasked(format!(
+                "unsupported patch type {:?}",
+                verdict.patch_type
+            )));
+        }
         let mut patched = object.clone();
-        patch.apply(&mut patched).map(|()| patched)
-    });
-    let mut patched = patched.await.map_err(|why| internal(why.to_string()))?;
-    making.complete(&mut patched).map_err(Refused::Failure)?;
-    let changed = patched != *object;
-    *object = patched;
-    if changed {
+        let applied = patch.apply(&mut patched);
+        applied.map_err(|why| internal(why.to_string()))?;
+        making.complete(&mut patched).map_err(Refused::Failure)?;
+        let changed = patched != *object;
+        *object = patched;
+        Ok(changed)
+    };
+    let changed = aside::documents(caller, length, patched).await?;
+    if let Some(object) = object.as_ref().filter(|_| changed) {
         // Before the next is asked: none adds to what is too large already.
         making.hold(object).await.map_err(Refused::Failure)?;
     }

@@ -151,15 +151,15 @@ fn the_heaviest_bodies_are_not_heavier_than_they_are_weighed() {
         // Before it is tidied it is heaviest.
         let value = serde_json::to_value(&message).unwrap();
         let tree = weight::of(&value, usize::MAX).unwrap();
-        let most = crate::decode::weigh(crate::decode::Media::Protobuf, &body, weight::TREE);
+        let most = crate::decode::weigh(crate::decode::Media::Protobuf, &body, weight::BODY_TREE);
         assert!(
             3 * structs + tree <= most.unwrap(),
             "{piece:?}: {structs} {tree}"
         );
     }
-    let more = vec![0; weight::TREE / WEIGHT + 1];
+    let more = vec![0; weight::BODY_TREE / WEIGHT + 1];
     let media = crate::decode::Media::Protobuf;
-    assert!(crate::decode::weigh(media, &more, weight::TREE).is_err());
+    assert!(crate::decode::weigh(media, &more, weight::BODY_TREE).is_err());
 }
 
 /// R4.6: a list in pieces is the list, also without items.

@@ -1,7 +1,7 @@
 //! Answers of this server as JSON, for events of audit.
 //!
 //! # Guarantees
-//! No tree of values is made that is heavier than [`weight::TREE`], however long the answer
+//! No tree of values is made that is heavier than [`weight::BODY_TREE`], however long the answer
 //! is: a list is written item by item, and what is too large for that is not read.
 
 use bytes::{Buf, Bytes};
@@ -54,7 +54,7 @@ pub fn json(bytes: &[u8], most: usize) -> Result<String, Untold> {
 /// Whether the values of a message of so many bytes may be made. What a client may send in
 /// any case may come back.
 fn weigh(bytes: usize) -> Result<(), Untold> {
-    match bytes <= MOST || bytes.saturating_mul(WEIGHT) <= weight::TREE {
+    match bytes <= MOST || bytes.saturating_mul(WEIGHT) <= weight::BODY_TREE {
         true => Ok(()),
         false => Err(Untold::TooMuch),
     }

@@ -1,6 +1,6 @@
 //! DELETE (contract 3.10).
 
-use apiservice::Resource;
+use apiservice::{Resource, told};
 use axum::body::Body;
 use http::{Response, StatusCode};
 use serde_json::Value;
@@ -145,6 +145,7 @@ pub fn check_preconditions(
     };
     let (uid, version) = (meta(object, "uid"), meta(object, "resourceVersion"));
     if let Some(wanted) = options.uid.as_deref().filter(|wanted| *wanted != uid) {
+        let wanted = told::short(wanted, told::MAX_PATH);
         return Err(conflict(format!(
             "the UID in the precondition ({wanted}) does not match the UID in record ({uid}). The object might have been deleted and then recreated"
         )));
@@ -154,6 +155,7 @@ pub fn check_preconditions(
         .as_deref()
         .filter(|wanted| *wanted != version)
     {
+        let wanted = told::short(wanted, told::MAX_PATH);
         return Err(conflict(format!(
             "the ResourceVersion in the precondition ({wanted}) does not match the ResourceVersion in record ({version}). The object might have been modified"
         )));

@@ -1,14 +1,13 @@
 //! UPDATE (contract 3.8), and the loop that every change of a stored object
 //! goes through, be it a PUT, a patch, a status or a scale.
 
-use apiservice::Resource;
+use apiservice::{Resource, told};
 use axum::body::Body;
 use http::{Response, StatusCode};
 use serde_json::Value;
 
 use crate::accept::{self, Answer};
 use crate::admission::{self, Part};
-use crate::aside;
 use crate::authz::{Permit, verb};
 use crate::decode;
 use crate::object::{self, meta};
@@ -70,7 +69,6 @@ pub async fn put(
 pub struct Change<'a> {
     registry: &'a Registry,
     writer: Writer<'a>,
-    request: &'a Request,
     resource: &'static Resource,
     name: &'a str,
     part: Part,
@@ -90,7 +88,6 @@ impl<'a> Change<'a> {
         Ok(Self {
             registry,
             writer: Writer::new(registry, permit, request, dry_run),
-            request,
             resource: permit.resource(),
             name: get::name(permit)?,
             part,
@@ -108,9 +105,7 @@ impl<'a> Change<'a> {
     }
 
     /// Reads the object, has `build` make the new one, admits and stores it; starts over if
-    /// somebody else wrote in between. Of long documents `build` runs beside the workers,
-    /// however short the request: a short patch may be long work. The new object carries
-    /// the resourceVersion that its maker started from, so that a client's own
+    /// somebody else wrote in between. The new object carries the resourceVersion that its maker started from, so that a client's own
     /// version becomes a conflict and not a repetition (R3.53).
     ///
     /// Returns the object as stored.
@@ -124,18 +119,20 @@ impl<'a> Change<'a> {
             if let Some(config) = self.config {
                 old.make_room(config).await?;
             }
-            let length = old.length() + self.request.body.len();
-            let mut new = aside::documents(length, || build(old.object())).await?;
-            if admission::required_version(self.resource, &new)? != old.revision() {
-                return Err(modified());
-            }
-            let admitted = self.writer.admit_update(old, &mut new, self.part).await?;
-            match self.registry.put(admitted).await? {
-                Written::At(revision) => {
-                    object::set_version(&mut new, revision.0);
-                    return Ok(new);
+            let revision = old.revision();
+            let build = |old: &Value| {
+                let new = build(old)?;
+                match admission::required_version(self.resource, &new)? == revision {
+                    true => Ok(new),
+                    false => Err(modified()),
                 }
-                Written::Nothing => return Ok(new),
+            };
+            let changed = self.writer.prepare_update(&mut old, self.part, build);
+            let mut changed = changed.await?;
+            let admitted = self.writer.admit_update(old, &mut changed).await?;
+            match self.registry.put(admitted).await? {
+                Written::At(revision) => return Ok(changed.into_object(Some(revision))),
+                Written::Nothing => return Ok(changed.into_object(None)),
                 Written::Conflict(_) => {}
             }
         }
@@ -159,6 +156,7 @@ pub fn check_uid<V>(
         return Ok(());
     }
     let key = object::key(permit.resource(), permit.namespace(), name);
+    let wanted = told::short(wanted, told::MAX_PATH);
     Err(Failure::Conflict {
         subject: Subject::of(permit.resource(), name),
         message: format!(

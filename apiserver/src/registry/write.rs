@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! prepare   what the server owns in the object, and what the part leaves as it is
-//! own       whose fields they are by now (R5.9)
+//! own       whose fields they are by now (R5.9); of a change in one piece with what
+//!           builds it, for its tree is not counted before
 //! mutate    what the cluster's admission makes of it; prepared again     400 to 500
 //! validate  schema, rules and our own types, against the stored object;       422
 //!           warnings
@@ -164,6 +165,22 @@ impl New {
     }
 }
 
+/// A change of a stored object in which the server has set what is its own.
+pub struct Changed {
+    object: Value,
+    part: Part,
+}
+
+impl Changed {
+    /// The object, with its resourceVersion if it was stored.
+    pub fn into_object(mut self, stored: Option<Revision>) -> Value {
+        if let Some(revision) = stored {
+            object::set_version(&mut self.object, revision.0);
+        }
+        self.object
+    }
+}
+
 /// What may be written, and all that is held until the store is through with it.
 #[must_use = "nothing is written before it is put"]
 pub struct Admitted {
@@ -296,7 +313,8 @@ impl<'a> Writer<'a> {
         }
         self.wait_for_policies(meta(&object, "name")).await?;
         let created = self.registry.clock.now();
-        self.own(None, &mut object, Part::Main, created).await;
+        let own = || self.own(None, &mut object, Part::Main, created);
+        aside::documents(&self.request.caller, self.request.body.len(), own).await;
         let room = self.mutate(None, &mut object, Part::Main).await?;
         let uid = uuid::Uuid::new_v4().to_string();
         set_meta(&mut object, "uid", Some(Value::from(uid)));
@@ -323,7 +341,48 @@ impl<'a> Writer<'a> {
         Ok(admitted)
     }
 
-    /// A change of one part. Afterwards `new` is what is answered: the rest of it is taken
+    /// Has `build` make a change of one part, and prepares it: what the server owns, and
+    /// whose fields they are. Of long documents all of it is done beside the workers, in one
+    /// piece, however short the request: a short patch may be long work. The tree that it
+    /// makes is counted before anything is waited for with it.
+    ///
+    /// # Errors
+    /// Those of `build`; 400 and 422 for what cannot be stored; 429 while what the caller
+    /// has under way takes all of its share.
+    pub async fn prepare_update(
+        &self,
+        old: &mut Stored,
+        part: Part,
+        build: impl FnOnce(&Value) -> Result<Value, Failure>,
+    ) -> Result<Changed, Failure> {
+        let now = self.registry.clock.now();
+        let Stored {
+            entry,
+            object: stored,
+            room,
+        } = old;
+        let prepare = || {
+            let mut object = build(stored)?;
+            match part {
+                Part::Main | Part::Replicas | Part::Place => {
+                    let (when, warnings) = (When::Sent, self.warnings);
+                    let new = &mut object;
+                    admission::prepare_update(self.resource, new, stored, when, warnings)?;
+                }
+                Part::Status => admission::prepare_status(&mut object, stored, &self.author)?,
+            }
+            self.own(Some(stored), &mut object, part, now);
+            let takes = room.both(&object);
+            Ok::<_, Failure>((object, takes))
+        };
+        let length = entry.value.len() + self.request.body.len();
+        let caller = &self.request.caller;
+        let (object, takes) = aside::documents(caller, length, prepare).await?;
+        room.reach(takes).await?;
+        Ok(Changed { object, part })
+    }
+
+    /// A change that was prepared. Afterwards it is what is answered: the rest of it is taken
     /// from the stored object.
     ///
     /// # Errors
@@ -331,18 +390,10 @@ impl<'a> Writer<'a> {
     pub async fn admit_update(
         &self,
         old: Stored,
-        new: &mut Value,
-        part: Part,
+        changed: &mut Changed,
     ) -> Result<Admitted, Failure> {
-        match part {
-            Part::Main | Part::Replicas | Part::Place => {
-                let (when, warnings) = (When::Sent, self.warnings);
-                admission::prepare_update(self.resource, new, &old.object, when, warnings)?;
-            }
-            Part::Status => admission::prepare_status(new, &old.object, &self.author)?,
-        }
-        let now = self.registry.clock.now();
-        self.own(Some(&old), new, part, now).await;
+        let Changed { object: new, part } = changed;
+        let part = *part;
         let _room = self.mutate(Some(&old.object), new, part).await?;
         if part.is_spec() {
             admission::count_generation(self.resource, new, &old.object);
@@ -352,12 +403,9 @@ impl<'a> Writer<'a> {
     }
 
     /// Records whose fields they are.
-    async fn own(&self, old: Option<&Stored>, new: &mut Value, part: Part, now: jiff::Timestamp) {
+    fn own(&self, old: Option<&Value>, new: &mut Value, part: Part, now: jiff::Timestamp) {
         if let Author::Updater(manager) = &self.author {
-            let length = old.map_or(0, Stored::length) + self.request.body.len();
-            let old = old.map(Stored::object);
-            let record = || ownership::record(self.resource, part, old, new, manager, now);
-            aside::documents(length, record).await;
+            ownership::record(self.resource, part, old, new, manager, now);
         }
     }
 

@@ -346,7 +346,7 @@ proptest! {
         // It reads what serde reads, and nothing else.
         let read = serde_json::from_str::<Value>(&text);
         prop_assert_eq!(parsed.is_ok(), read.is_ok(), "{:?}", text);
-        let weighed = bounded(&text, || strict::weigh_json(text.as_bytes(), weight::TREE))?;
+        let weighed = bounded(&text, || strict::weigh_json(text.as_bytes(), weight::BODY_TREE))?;
         if let (Ok(parsed), Ok(read)) = (parsed, read) {
             let (weighed, is_whole) = weighed.map_or((usize::MAX, true), |weighed| weighed);
             prop_assert!(is_whole);
@@ -357,7 +357,7 @@ proptest! {
 
     #[test]
     fn yaml(text in words(YAML)) {
-        let weighed = bounded(&text, || strict::weigh_yaml(text.as_bytes(), weight::TREE))?;
+        let weighed = bounded(&text, || strict::weigh_yaml(text.as_bytes(), weight::BODY_TREE))?;
         if let Ok(parsed) = bounded(&text, || strict::yaml(text.as_bytes()))? {
             prop_assert!(weight::of(&parsed.value, usize::MAX).ok() <= weighed.ok(), "{:?}", text);
         }
@@ -367,7 +367,7 @@ proptest! {
     #[test]
     fn what_is_weighed_is_what_is_made(text in any_document()) {
         for media in [Media::Json, Media::Yaml, Media::Either] {
-            let weighed = decode::weigh(media, text.as_bytes(), weight::TREE);
+            let weighed = decode::weigh(media, text.as_bytes(), weight::BODY_TREE);
             if let Ok(parsed) = decode::parse(media, text.as_bytes()) {
                 let made = weight::of(&parsed.value, usize::MAX).ok();
                 prop_assert!(made <= weighed.ok(), "{:?} {:?}", media, text);

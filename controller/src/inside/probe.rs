@@ -62,6 +62,30 @@ struct Probe {
     /// It has answered on some way.
     reached: bool,
     outside: Outside,
+    readers: Readers,
+}
+
+/// Whether it is asked before the first Ready what readers may. An authorizer of the tenant's
+/// own may never have heard of them: that is waited for no longer than roles take to become
+/// known.
+#[derive(Default)]
+struct Readers {
+    /// When it was first seen to work.
+    works_since: Option<Instant>,
+}
+
+impl Readers {
+    /// Takes in whether it works.
+    fn learn(&mut self, works: bool) {
+        if works {
+            self.works_since.get_or_insert_with(Instant::now);
+        }
+    }
+
+    fn are_waited_for(&self) -> bool {
+        let since = self.works_since.map(|since| since.elapsed());
+        since.is_none_or(|since| since < timing::READERS_WITHIN)
+    }
 }
 
 /// The way to the published endpoint, which may not exist from here.
@@ -204,14 +228,14 @@ impl Probe {
         let was_well = path_is_well(&before.endpoint);
         let inside_was_well = path_is_well(&before.service);
         let lanes = ctx.facts.tenant(uid).lanes;
-        let is_first = !tenant.was_ready();
-        let look = || look_at(ctx, name, &endpoint, &credentials, &lanes, is_first);
+        let readers = !tenant.was_ready() && self.readers.are_waited_for();
+        let look = || look_at(ctx, name, &endpoint, &credentials, &lanes, readers);
         let through_service = || async {
             let service = ways.service.as_ref()?;
             if service.address == address {
                 return None;
             }
-            Some(look_at(ctx, name, service, &credentials, &lanes, is_first).await)
+            Some(look_at(ctx, name, service, &credentials, &lanes, readers).await)
         };
         let outside = before
             .endpoint
@@ -267,6 +291,7 @@ impl Probe {
             admission = admission.take().or(inside.admission);
             inside.fact
         });
+        self.readers.learn(admission.is_some());
         let inside_well = path_is_well(&service);
         let well = fact.result.is_ok() || is_at_fault(&fact) && inside_well;
         let inside_since = service
@@ -469,7 +494,7 @@ async fn look_at(
     way: &Way,
     credentials: &Credentials,
     lanes: &Lanes,
-    is_first: bool,
+    readers: bool,
 ) -> Seen {
     let address = way.address.as_str();
     // A wait for others is no silence of the tenant.
@@ -490,7 +515,7 @@ async fn look_at(
         };
         *stage.lock() = Kind::Silent;
         admission = Some(exercise(&tenant, started, &stage).await?);
-        match is_first {
+        match readers {
             true => readers_read(&tenant).await,
             false => Ok(()),
         }
@@ -587,6 +612,21 @@ mod tests {
         drop(others);
         let seen = look.await.fact.result.unwrap_err();
         assert_eq!(seen.kind, Kind::Refused, "{seen:?}");
+    }
+
+    /// With a webhook that authorizes, which knows no group of ours, a tenant never became
+    /// Ready.
+    #[tokio::test(start_paused = true)]
+    async fn readers_are_waited_for_as_long_as_roles_take() {
+        let mut readers = Readers::default();
+        tokio::time::advance(Duration::from_secs(60)).await;
+        readers.learn(false);
+        assert!(readers.are_waited_for(), "it did not work until now");
+        readers.learn(true);
+        assert!(readers.are_waited_for());
+        tokio::time::advance(timing::READERS_WITHIN).await;
+        readers.learn(true);
+        assert!(!readers.are_waited_for());
     }
 
     #[tokio::test(start_paused = true)]

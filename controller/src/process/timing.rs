@@ -82,6 +82,8 @@ pub const APPROVAL_EVENTS: Duration = Duration::from_secs(600);
 /// How long a tenant keeps its place while pods of its add-ons are replaced and do not
 /// come up.
 pub const ROLL_HELD_FOR: Duration = Duration::from_secs(10 * 60);
+/// How long a tenant that works is not called Ready because its readers may not read.
+pub const READERS_WITHIN: Duration = Duration::from_secs(10);
 /// How long a probe that met no bindings waits for them.
 pub const REPAIRED_WITHIN: Duration = Duration::from_secs(2);
 

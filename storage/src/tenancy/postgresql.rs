@@ -437,6 +437,8 @@ impl Server for PostgreSql {
             };
         }
         let new = self.create(session, claim).await?;
+        // First: whoever has a former one can do things that are not to be mended.
+        self.settle_password(session, claim, password, new).await?;
         self.mend_outside(session, claim).await?;
         let mut inside = self.inside(session, claim).await?;
         let mended = self.mend_inside(&mut inside, claim).await;
@@ -445,7 +447,7 @@ impl Server for PostgreSql {
             // It begins anew.
             place::note(session, claim, false).await?;
         }
-        self.settle_password(session, claim, password, new).await
+        Ok(())
     }
 
     async fn mark(

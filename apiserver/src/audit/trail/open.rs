@@ -15,6 +15,7 @@ use crate::audit::policy::Verdict;
 use crate::audit::{Annotations, secrets};
 use crate::decode::Media;
 use crate::protobuf;
+use crate::status::Failure;
 use crate::target::Verb;
 
 /// What is known so far.
@@ -93,6 +94,15 @@ impl Open {
         Stage::ResponseComplete
     }
 
+    /// Takes over why the request is not carried out.
+    pub(super) fn refused(&mut self, failure: &Failure) {
+        let mut status = failure.to_status();
+        if self.secret && failure.may_quote() {
+            secrets::unquote(&mut status);
+        }
+        self.said(status);
+    }
+
     /// Takes over a Status: in parts, and as the answer.
     pub(super) fn said(&mut self, mut status: Value) {
         if self.verdict.level >= Level::RequestResponse && self.event.object_ref.is_some() {
@@ -103,9 +113,6 @@ impl Open {
             status.remove("kind");
             status.remove("apiVersion");
             status.insert("metadata".to_owned(), json!({}));
-        }
-        if self.secret {
-            secrets::unquote(&mut status);
         }
         self.event.answered(status);
     }

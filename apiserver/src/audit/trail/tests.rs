@@ -12,6 +12,7 @@ use super::*;
 use crate::authn::{self, Peer};
 use crate::metrics::Metrics;
 use crate::pipeline::{self, Context};
+use crate::status::Denied;
 
 const OURS: &str = "/apis/steward.butlerlabs.dev/v1alpha1";
 const TENANTS: &str = "/apis/steward.butlerlabs.dev/v1alpha1/namespaces/a/tenantcontrolplanes";
@@ -207,14 +208,45 @@ async fn bodies_with_secrets_are_in_no_event() {
             assert!(!event.to_string().contains("hunter2"), "{event}");
         }
     }
+    let quoted = || "got &{hunter2}".to_owned();
+    let denied = |code| {
+        Failure::Denied(Box::new(Denied {
+            message: quoted(),
+            code,
+            details: Some(json!({"causes": [{"message": quoted()}]})),
+            ..Denied::default()
+        }))
+    };
+    let conflict = Failure::ApplyConflict {
+        message: quoted(),
+        causes: Vec::new(),
+    };
+    for failure in [
+        Failure::BadRequest(quoted()),
+        // A configuration that does not fit the schema.
+        Failure::Unexplained(quoted()),
+        Failure::TooLarge(quoted()),
+        Failure::Internal(quoted()),
+        conflict,
+        denied(401),
+        denied(403),
+        denied(500),
+    ] {
+        let mut trail = trail(&world, "POST", &format!("{OURS}/datastores"));
+        trail.failed(&failure);
+        let answer = trail.answered(Response::new(Body::empty())).await;
+        drop(answer);
+        let events = world.desk.events();
+        assert_eq!(stages(&events), ["ResponseComplete"]);
+        let status = &events[0]["responseStatus"];
+        assert_eq!(status["status"], "Failure", "{failure:?}");
+        assert!(!events[0].to_string().contains("hunter2"), "{}", events[0]);
+    }
     let mut trail = trail(&world, "POST", &format!("{OURS}/datastores"));
-    trail.failed(&Failure::BadRequest("cannot read hunter2".to_owned()));
-    let answer = trail.answered(Response::new(Body::empty())).await;
-    drop(answer);
-    let events = world.desk.events();
-    assert_eq!(stages(&events), ["ResponseComplete"]);
-    assert_eq!(events[0]["responseStatus"]["reason"], "BadRequest");
-    assert!(!events[0].to_string().contains("hunter2"), "{}", events[0]);
+    trail.failed(&Failure::too_many());
+    drop(trail.answered(Response::new(Body::empty())).await);
+    let status = world.desk.events()[0]["responseStatus"].clone();
+    assert!(status["message"].as_str().is_some(), "it quotes nothing");
 }
 
 /// R9.11: whoever is not recognised leaves one event.

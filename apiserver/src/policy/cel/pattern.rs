@@ -75,6 +75,8 @@ pub struct Translated {
     /// Classes of characters that are compared without case: the crate looks up each of their
     /// characters, up to a million.
     pub folded: usize,
+    /// Classes by their name in Unicode, of which each has up to some hundred ranges.
+    pub named: usize,
 }
 
 /// The same expression in the syntax of the crate.
@@ -89,6 +91,7 @@ pub fn translated(pattern: &str) -> Result<Translated, String> {
         flags: Flags::default(),
         folds: false,
         folded: 0,
+        named: 0,
         groups: Vec::new(),
         atom: None,
         repeated: 1,
@@ -134,6 +137,7 @@ struct Reader<'p> {
     /// Whether letters of both cases are the same in what is written next.
     folds: bool,
     folded: usize,
+    named: usize,
     groups: Vec<Group>,
     atom: Option<Atom>,
     /// How often something of this group is repeated.
@@ -202,6 +206,7 @@ impl<'p> Reader<'p> {
             true => Ok(Translated {
                 pattern: self.out,
                 folded: self.folded,
+                named: self.named,
             }),
             false => Err(wrong("missing closing )", self.whole)),
         }
@@ -213,9 +218,11 @@ impl<'p> Reader<'p> {
             self.folds = self.flags.fold;
             self.out.push_str(if self.folds { "(?i)" } else { "(?-i)" });
         }
+        let count = |begin: &str| written.matches(begin).count();
+        let named = count(r"\p") + count(r"\P");
+        self.named += named;
         if self.folds {
-            let classes = ["[", r"\p", r"\P"].map(|begin| written.matches(begin).count());
-            self.folded += classes.iter().sum::<usize>();
+            self.folded += count("[") + named;
         }
         self.atom = Some(Atom {
             start: self.out.len(),

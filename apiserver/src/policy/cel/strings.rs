@@ -10,6 +10,10 @@ const SIZES: [usize; 4] = [4 << 10, 32 << 10, 256 << 10, 1 << 20];
 const LONGEST: usize = 16 * 1024;
 /// Bytes that matching may keep for one.
 const CACHE: usize = 256 * 1024;
+/// Ranges of a class that Unicode names (the largest has 736), and bytes of one. They are made
+/// again for each of the sizes, after those before are gone.
+const RANGES: usize = 736;
+const RANGE: usize = 8;
 /// Steps for a class of characters that is compared without case.
 const FOLDED: usize = 10_000;
 /// Regular expressions that are kept with a budget.
@@ -35,6 +39,8 @@ impl<'a> Run<'_, 'a> {
         self.budget.look(pattern.len())?;
         let translated = pattern::translated(pattern).map_err(broken)?;
         self.budget.take((FOLDED * translated.folded) as u64)?;
+        self.budget.take((RANGES * translated.named) as u64)?;
+        self.budget.allocate(RANGES * RANGE * translated.named)?;
         let mut compiled = Err("it is too large".to_owned());
         for size in SIZES {
             let steps = 100 + 10 * pattern.len() + size / 4;

@@ -467,6 +467,14 @@ fn work_costs_as_much_as_it_is_long() {
         assert!(cost, "{refused}");
     }
     assert!(began.elapsed().as_secs() < 5, "{:?}", began.elapsed());
+    // Six thousand bytes of ranges in three of a pattern, before it is compiled.
+    for class in [r"\\pC", r"\\PC", r"\\p{L}", r"[\\pC]"] {
+        let pattern = format!("'a'.matches('{}')", class.repeat(3_000));
+        let refused = truth(&pattern).unwrap_err();
+        let cost = refused.contains("cost limit exceeded") || refused.contains("cost budget");
+        assert!(cost, "{class}: {refused}");
+        assert_eq!(truth(&format!("'a'.matches('{class}|a')")), Ok(true));
+    }
     // Keys are looked up, and not searched.
     let keys = "lists.range(40000).transformMap(i, v, v)";
     let began = std::time::Instant::now();

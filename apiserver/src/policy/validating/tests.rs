@@ -1,7 +1,7 @@
 use super::*;
 use crate::policy::params::Params;
 use crate::policy::source::Source;
-use crate::policy::values::aside;
+use crate::policy::values::PLACES;
 use serde_json::json;
 
 fn policy(spec: Value) -> Policy {
@@ -282,7 +282,8 @@ fn an_evaluation_keeps_no_worker_from_others() {
         tokio::spawn(async move { sender.send(()) });
         // Only the other task ends it, and there is no other worker.
         let wait = std::time::Duration::from_secs(20);
-        aside(until, move || receiver.recv_timeout(wait).is_ok()).await
+        let waits = move || receiver.recv_timeout(wait).is_ok();
+        PLACES.run_by(until, "somebody", waits).await
     });
     assert_eq!(runtime.block_on(both).unwrap(), Some(true));
 }

@@ -273,10 +273,10 @@ async fn each_patch_is_weighed() {
     let making = Bounded::default();
     let mut object = Some(json!({"a": []}));
     for _ in 0..2 {
-        let applied = apply(&config.hooks[0], &verdict, &mut object, &making).await;
+        let applied = apply("alice", &config.hooks[0], &verdict, &mut object, &making).await;
         assert!(applied.unwrap());
     }
-    let applied = apply(&config.hooks[0], &verdict, &mut object, &making).await;
+    let applied = apply("alice", &config.hooks[0], &verdict, &mut object, &making).await;
     let too_large = |why: &Refused| matches!(why, Refused::Failure(Failure::TooLarge(_)));
     assert!(applied.is_err_and(|why| too_large(&why)));
     assert_eq!(*making.0.lock(), [1, 2]);

@@ -168,6 +168,7 @@ impl Call {
             query: self.query.as_slice().into(),
             body: self.body.clone(),
             path: String::new(),
+            caller: "alice".to_owned(),
             deadline: match self.late {
                 true => tokio::time::Instant::now(),
                 false => tokio::time::Instant::now() + Duration::from_secs(30),

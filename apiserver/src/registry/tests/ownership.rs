@@ -585,7 +585,7 @@ async fn who_writes_the_status_takes_no_ownership() {
     let world = World::memory().await;
     let created = base(&world).await;
     let entry = json!([{"manager": "base", "operation": "Apply", "apiVersion": VERSION,
-        "fieldsType": "FieldsV1", "fieldsV1": vec![vec![0; 65_000]; 3]}]);
+        "fieldsType": "FieldsV1", "fieldsV1": vec![vec![0; 30_000]; 3]}]);
     for list in [entry, json!([]), json!([{}])] {
         let body = json!({"metadata": {"managedFields": list}, "status": {}});
         let call = Call::tenants("a").part("status").body(body);

@@ -192,8 +192,8 @@ async fn the_heaviest_object_can_be_deleted() {
         object["spec"]["controlPlane"]["deployment"]["tolerations"] = tolerations.into();
         object
     };
-    let one = weight::of(&heavy(20_001), TREE).unwrap() - weight::of(&heavy(20_000), TREE).unwrap();
-    let mut count = 20_000;
+    let one = weight::of(&heavy(5_001), TREE).unwrap() - weight::of(&heavy(5_000), TREE).unwrap();
+    let mut count = 5_000;
     let left = |count| weight::of(&heavy(count), TREE).map(|weight| TREE - weight);
     while let Ok(left) = left(count)
         && left > 2 * one
@@ -495,6 +495,39 @@ async fn what_is_stored_counts_as_work_of_whoever_changes_it() {
     assert_eq!(world.get(scale()).await.code, 200);
     assert_eq!(world.patch(note()).await.code, 200);
     assert_eq!(world.delete(Call::tenants("a")).await.code, 200);
+}
+
+/// What is made of a stored object is there beside it: it is counted before anything is
+/// waited for with both at hand.
+#[tokio::test]
+async fn what_a_change_makes_counts_beside_what_is_stored() {
+    use crate::decode::{self, Media};
+    use crate::object::weight;
+    let world = World::memory().await;
+    assert_eq!(create(&world, "n", padded("a", 900_000)).await.0, 201);
+    let noted = |n: &str| json!({"metadata": {"annotations": {"n": n}}});
+    let note = |n| Call::tenants("a").body(noted(n));
+    let permit = note("1").permit::<crate::authz::verb::Patch>();
+    let stored = world.registry.store.get("/tenantcontrolplanes/n/a").await;
+    let stored = stored.unwrap().0.unwrap().value;
+    let tree = decode::weigh(Media::Json, &stored, weight::TREE).unwrap();
+    let takes = 2 * stored.len() + tree;
+    for (more, code) in [(takes / 2, 429), (takes + 100_000, 200)] {
+        // Room for what is stored is left, and so much more.
+        let rest = 32 * 1024 * 1024 - takes - more;
+        let text = format!("{:?}", "x".repeat(rest * 4 / 13));
+        let held = world
+            .registry
+            .limits
+            .decode(permit.identity(), text.as_bytes());
+        let held = held.await.unwrap();
+        assert_eq!(world.patch(note("1")).await.code, code);
+        let mut whole = world.get(Call::tenants("a")).await.body;
+        whole["metadata"]["annotations"] = json!({"n": "2"});
+        let put = Call::tenants("a").body(whole);
+        assert_eq!(world.update(put).await.code, code);
+        drop(held);
+    }
 }
 
 /// What a configuration makes of a stored object takes more than reading it.

@@ -740,7 +740,7 @@ async fn what_takes_too_much_memory_is_refused_on_every_path() {
         assert_eq!(told.code, 200, "{}", told.body["message"]);
         assert_eq!(world.delete(before()).await.code, 200);
 
-        object["spec"]["kubernetes"]["kubelet"]["configurationJSONPatches"] = content(17_000);
+        object["spec"]["kubernetes"]["kubelet"]["configurationJSONPatches"] = content(9_000);
         let fits = world.create(Call::tenants("").body(object)).await;
         assert_eq!(fits.code, 201, "{}", fits.body);
         // Neither the patch is heavy, nor what is there, nor the copy.

@@ -10,6 +10,7 @@ pub(super) fn request(body: &str, query: &str) -> Request {
         query: crate::target::parse_query(Some(query)).into(),
         body: body.to_owned().into(),
         path: String::new(),
+        caller: "alice".to_owned(),
         deadline: tokio::time::Instant::now() + Duration::from_secs(30),
         warnings: Warnings::default(),
         annotations: Default::default(),

@@ -106,6 +106,7 @@ mod tests {
             query: Arc::default(),
             body: body.to_string().into(),
             path: String::new(),
+            caller: "alice".to_owned(),
             deadline: tokio::time::Instant::now() + Duration::from_secs(30),
             warnings: Warnings::default(),
             annotations: Default::default(),

@@ -198,11 +198,14 @@ fn of_role(found: &Found, claim: &Claim) -> Vec<Repair> {
         repairs.push(match database {
             None => Repair::new(
                 format!("user {name:?} has settings of its own"),
-                alter("reset all"),
+                reset(alter("reset all")),
             ),
             Some(database) => Repair::new(
                 format!("user {name:?} has settings of its own in database {database:?}"),
-                alter(&format!("in database {} reset all", identifier(database))),
+                reset(alter(&format!(
+                    "in database {} reset all",
+                    identifier(database)
+                ))),
             ),
         });
     }
@@ -228,6 +231,12 @@ fn of_role(found: &Found, claim: &Claim) -> Vec<Repair> {
         });
     }
     repairs
+}
+
+/// A reset of settings that takes away those of PL/pgSQL, too. A tenant's sessions know them,
+/// and a server leaves those that a session does not know to superusers.
+fn reset(statement: String) -> String {
+    format!("do $$begin end$$; {statement}")
 }
 
 /// How rights inside of the database differ from those of the stage, asked by the
