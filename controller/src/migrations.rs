@@ -266,7 +266,8 @@ impl About<'_> {
         migration.completion_time = Some(told::time(self.ctx.now()));
         migration.message = cleared.err().map(|held_up| {
             format!(
-                "what was copied is removed later: {}",
+                "what the move has brought to DataStore {target:?} is removed later, unless it is \
+                 what serves: {}",
                 held_up.why().trim_end_matches('.')
             )
         });

@@ -267,14 +267,30 @@ impl Held {
     }
 }
 
+/// What is to be done where the tenant's data serves in both datastores. Of one that was moved
+/// before, the names are the same in both; so are they where there is one database.
+fn both_serve(source: &str, target: &str) -> String {
+    let only = "only a person can tell which is to be kept; release the claim of the other";
+    match source == target {
+        true => format!(
+            "the tenant's data serves through both DataStores, as schema {source:?}. If both lead \
+             to the same database, nothing is to be moved and no claim to be released: name the \
+             former DataStore again. If not, {only}"
+        ),
+        false => format!(
+            "the tenant's data serves in both datastores, as schema {source:?} and {target:?}: \
+             {only}"
+        ),
+    }
+}
+
 /// The target serves. Its rights are made sure of: who put it in service may have been ended
 /// in between.
 async fn finished(source: &Side, target: &Side, held: Held) -> Result<Report, MoveError> {
     if !matches!(held.source.stage, Stage::Frozen | Stage::Left) {
-        return Err(MoveError::Refused(format!(
-            "the tenant's data serves in both datastores, as schema {:?} and {:?}: only a person \
-             can tell which is to be kept; release the claim of the other",
-            source.claim.schema, target.claim.schema
+        return Err(MoveError::Refused(both_serve(
+            &source.claim.schema,
+            &target.claim.schema,
         )));
     }
     let claim = target.claim.at(Stage::Serving);

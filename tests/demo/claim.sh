@@ -44,7 +44,12 @@ write_claim() {
 standing() {
   local pid there=yes
   if [ "$CLUSTER" = lab ]; then
-    there=$($LAB list 2>/dev/null | awk -F '\t' '$1 == "demo" { print ($2 == "up" || $2 == "starting") ? "yes" : "ruin" }')
+    if [ -x "${LAB%% *}" ] || command -v "${LAB%% *}" >/dev/null; then
+      there=$($LAB list 2>/dev/null | awk -F '\t' '$1 == "demo" { print ($2 == "up" || $2 == "starting") ? "yes" : "ruin" }')
+    else
+      # The lab is not built yet.
+      there=$([ -d "$(dirname "$claim")/runs/demo" ] && echo yes || true)
+    fi
   fi
   if [ ! -s "$claim" ]; then
     [ "$CLUSTER" = lab ] && [ "$there" = yes ] && echo unknown || echo free
@@ -82,11 +87,8 @@ refuse_running() {
   die "A demo is running: process $(word pid "$claim") of $(word clone "$claim"), for $(age). Wait for its end, or press Ctrl-C there."
 }
 
-# take_claim: for this process; refuses if somebody has it.
-take_claim() {
-  mkdir -p "$(dirname "$claim")"
-  exec 9> "$claim.lock"
-  flock 9
+# Refuses if somebody has it; says what is removed first if its process was killed.
+refuse_held() {
   case $(standing) in
     running) refuse_running ;;
     kept) die "A demo is kept (KEEP=1) by $(word clone "$claim"), for $(age)$(at_address). To take it away: $(way_out)" ;;
@@ -94,8 +96,17 @@ take_claim() {
     dead)
       # What a killed run left in somebody's cluster goes when somebody says so.
       [ "$CLUSTER" = lab ] || [ -z "$(marks)" ] \
-        || die "A demo that was killed $(age) ago left things in the cluster$(at_address). To take them away: $(way_out)" ;;
+        || die "A demo that was killed $(age) ago left things in the cluster$(at_address). To take them away: $(way_out)"
+      [ "$CLUSTER" != lab ] || note "A demo that began $(age) ago was killed (process $(word pid "$claim")): what it left is removed first." ;;
   esac
+}
+
+# take_claim: for this process; refuses if somebody has it.
+take_claim() {
+  mkdir -p "$(dirname "$claim")"
+  exec 9> "$claim.lock"
+  flock 9
+  refuse_held
   write_claim no
   claimed=yes
   exec 9>&-

@@ -24,6 +24,8 @@
 #   FORCE             1: take away the kept demo of another clone, and forget one
 #                     whose cluster does not answer any more
 set -euo pipefail
+# What containers run as must be able to read what is made for them.
+umask 022
 
 CLUSTER=${CLUSTER:-lab}
 KEEP=${KEEP:-0}
@@ -511,7 +513,8 @@ check_settings() {
 }
 
 case "${1:-up}" in
-  check) check_settings ;;
+  # Before anything is compiled.
+  check) check_settings; refuse_held ;;
   up) check_settings; demo ;;
   down)
     cd "$top"

@@ -73,6 +73,9 @@ compare() {
 # be True, and a few are True while something is under way or in the way.
 unwell='{{range .items}}{{.kind}}/{{.metadata.name}}{{"\n"}}{{range .status.conditions}}{{$usual := "True"}}{{if or (eq .type "Progressing") (eq .type "Reconciling") (eq .type "Paused") (eq .type "DeletionBlocked")}}{{$usual = "False"}}{{else if eq .type "DataStoreAllowedDeletion"}}{{$usual = .status}}{{end}}{{if and (ne .status $usual) (ne .reason "AsExpected")}}{{"  "}}{{.type}}={{.status}} {{.reason}}: {{.message}}{{"\n"}}{{end}}{{end}}{{end}}'
 
+# What containers that do not run said last.
+ended='{{range .items}}{{$pod := .metadata.name}}{{range .status.containerStatuses}}{{$name := .name}}{{with .state.waiting}}{{with .message}}{{"  "}}{{$pod}}, {{$name}}: {{.}}{{"\n"}}{{end}}{{end}}{{with .lastState.terminated}}{{with .message}}{{"  "}}{{$pod}}, {{$name}}: {{.}}{{"\n"}}{{end}}{{end}}{{end}}{{end}}'
+
 # Why, in the cluster's own words; the whole of it goes into files.
 diagnose() {
   local out
@@ -100,6 +103,7 @@ diagnose() {
   echo "What the cluster says:" >&2
   kubectl get tcp,datastores -A -o go-template="$unwell" >&2 2>/dev/null || true
   kubectl get pods -A --no-headers 2>/dev/null | awk '$4 != "Running" && $4 != "Completed" { print "  pod " $1 "/" $2 ": " $4 }' >&2 || true
+  kubectl get pods -A -o go-template="$ended" >&2 2>/dev/null || true
   local log
   for log in "$out"/*.log; do
     [ -s "$log" ] && { echo "The end of $log:"; tail -n 4 "$log" | cut -c1-400 | sed 's/^/  /'; } >&2

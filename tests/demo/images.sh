@@ -4,6 +4,8 @@
 #   images.sh TAG DIRECTORY
 # PROFILE=dev takes the build that the tests use, which saves minutes from cold.
 set -euo pipefail
+# Whoever runs it in a container is not who built it.
+umask 022
 cd "$(dirname "$0")/../.."
 tag=$1 directory=$2
 target=${CARGO_TARGET_DIR:-target}

@@ -6,6 +6,7 @@
 # The crates' own tests run beside those of package `tests` that need no pods: both wait
 # often. What runs pods comes after them and alone: it has deadlines.
 set -uo pipefail
+umask 022
 cd "$(dirname "$0")/../.."
 logs=${CARGO_TARGET_DIR:-target}/logs
 mkdir -p "$logs"

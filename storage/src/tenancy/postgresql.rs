@@ -437,9 +437,16 @@ impl Server for PostgreSql {
             };
         }
         let new = self.create(session, claim).await?;
-        // First: whoever has a former one can do things that are not to be mended.
-        self.settle_password(session, claim, password, new).await?;
-        self.mend_outside(session, claim).await?;
+        let mended = self.mend_outside(session, claim).await;
+        if matches!(mended, Err(TenancyError::Refused(_))) {
+            // Whoever has a former password can do what is not to be mended: a new one does
+            // not wait for that.
+            let settled = self.settle_password(session, claim, password, new).await;
+            if let Err(error) = settled {
+                tracing::debug!(%error, schema = claim.schema, "the password is not settled");
+            }
+        }
+        mended?;
         let mut inside = self.inside(session, claim).await?;
         let mended = self.mend_inside(&mut inside, claim).await;
         inside.close().await;
@@ -447,7 +454,7 @@ impl Server for PostgreSql {
             // It begins anew.
             place::note(session, claim, false).await?;
         }
-        Ok(())
+        self.settle_password(session, claim, password, new).await
     }
 
     async fn mark(

@@ -6,6 +6,7 @@
 )]
 
 use std::net::IpAddr;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 
@@ -118,6 +119,9 @@ enum Action {
         address: IpAddr,
         #[arg(long)]
         manifest: PathBuf,
+        /// The name of its DataStore.
+        #[arg(long)]
+        data_store: String,
     },
     /// Tend a run; started with each.
     #[command(hide = true)]
@@ -217,6 +221,10 @@ enum ImageAction {
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    if let Err(error) = open_up() {
+        eprintln!("lab: {error}");
+        return ExitCode::FAILURE;
+    }
     match run(Arguments::parse().command).await {
         Ok(code) => code,
         Err(error) => {
@@ -224,6 +232,22 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Begins again with the usual mask for new files, unless it has that: what containers and
+/// databases run as must be able to read what root makes for them.
+fn open_up() -> std::io::Result<()> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let mask = status.lines().find_map(|line| line.strip_prefix("Umask:"));
+    if mask.is_none_or(|mask| mask.trim() == "0022") {
+        return Ok(());
+    }
+    let mut again = Command::new("/bin/sh");
+    again.args(["-c", r#"umask 022 && exec "$@""#, "lab"]);
+    again
+        .arg(std::env::current_exe()?)
+        .args(std::env::args_os().skip(1));
+    Err(again.exec())
 }
 
 fn say(line: &str) {
@@ -287,7 +311,8 @@ async fn run(action: Action) -> Result<ExitCode> {
             kind,
             address,
             manifest,
-        } => beside::serve(&directories, kind.into(), address, &manifest)?,
+            data_store,
+        } => beside::serve(&directories, kind.into(), address, &manifest, &data_store)?,
         Action::Image(action) => image(&directories, action)?,
         Action::Agent { name } => agent::run(&name.name).await?,
     }

@@ -19,8 +19,9 @@ use super::running::{Driver, Names, Place, Running};
 const COMING: Duration = Duration::from_secs(60);
 
 /// Fetches what is needed, loads kine into the cluster, starts a database of its own
-/// process, and gives the manifest of its DataStore, which is called `default`, and of the
-/// Secret with its administrator.
+/// process, and gives the manifest of its DataStore and of the Secret with its administrator.
+/// The DataStore of the first one is called `default`, those of others as their kind. One that
+/// is there already is given again.
 pub fn start(lab: &Lab, driver: Driver, say: &mut dyn FnMut(&str)) -> Result<String> {
     let directories = lab.directories();
     {
@@ -31,20 +32,35 @@ pub fn start(lab: &Lab, driver: Driver, say: &mut dyn FnMut(&str)) -> Result<Str
         }
         KINE.build(directories, say)?;
     }
+    let name = driver.name().to_lowercase();
+    let directory = lab.directory().path().join("databases");
+    let manifest = directory.join(&name).join("datastore.json");
+    let read =
+        || std::fs::read_to_string(&manifest).doing(|| format!("read {}", manifest.display()));
+    if manifest.exists() {
+        return read();
+    }
+    let is_first = !directory.exists();
+    directories::create(&directory.join(&name))?;
     let image = lab.directory().path().join("kine.tar");
     images::build_kine(directories, &image)?;
     lab.load_image(&image)?;
-    let manifest = lab.directory().path().join("datastore.json");
     let own = std::env::current_exe().doing(|| "find the lab's own program".into())?;
-    let program = Program::new("database", own).args([
+    let program = Program::new(&format!("database-{name}"), own).args([
         "serve-database".into(),
         "--kind".into(),
-        driver.name().to_lowercase().into(),
+        name.clone().into(),
         "--address".into(),
         // It runs in the network of the run.
         lab.addresses().node().to_string().into(),
         "--manifest".into(),
         manifest.clone().into_os_string(),
+        "--data-store".into(),
+        if is_first {
+            "default".into()
+        } else {
+            name.clone().into()
+        },
     ]);
     let process = lab.spawn(program)?;
     let began = Instant::now();
@@ -52,13 +68,13 @@ pub fn start(lab: &Lab, driver: Driver, say: &mut dyn FnMut(&str)) -> Result<Str
         process.check()?;
         if began.elapsed() > COMING {
             return Err(Error::Refused(format!(
-                "the database does not answer within {} s; `lab logs database` has what it says",
+                "the database does not answer within {} s; `lab logs database-{name}` has what it says",
                 COMING.as_secs()
             )));
         }
         std::thread::sleep(Duration::from_millis(100));
     }
-    std::fs::read_to_string(&manifest).doing(|| format!("read {}", manifest.display()))
+    read()
 }
 
 /// Runs a database until this process ends.
@@ -67,6 +83,7 @@ pub fn serve(
     driver: Driver,
     address: IpAddr,
     manifest: &Path,
+    data_store: &str,
 ) -> Result<()> {
     // What tenants write goes with the run.
     let place = Place {
@@ -76,9 +93,13 @@ pub fn serve(
     };
     let server =
         Running::start(directories, driver, place).doing(|| "start the database".into())?;
+    let secret = match data_store {
+        "default" => "database-admin".to_owned(),
+        other => format!("database-admin-{other}"),
+    };
     let names = Names {
-        data_store: "default",
-        secret: "database-admin",
+        data_store,
+        secret: &secret,
         namespace: "steward-system",
         address,
     };
