@@ -32,6 +32,7 @@ use crate::cluster::name::NamespacedName;
 use crate::context::Context;
 use crate::datastores::access;
 use crate::observe;
+use crate::process::lease::Unfinished;
 use crate::process::observers::pause;
 use crate::process::timing;
 use crate::report::progress;
@@ -212,11 +213,11 @@ impl About<'_> {
         &self,
         work: impl Future<Output = Result<R, E>>,
     ) -> Result<R, String> {
-        let work = tokio::time::timeout(timing::DROP_DEADLINE, work);
-        match self.ctx.leadership.hold(work).await {
-            Some(Ok(done)) => done.map_err(|error| error.to_string()),
-            Some(Err(_)) => Err("the datastore does not answer".to_owned()),
-            None => Err(crate::process::lease::ENDED.to_owned()),
+        let leadership = &self.ctx.leadership;
+        match leadership.within(timing::DROP_DEADLINE, work).await {
+            Ok(done) => done.map_err(|error| error.to_string()),
+            Err(Unfinished::Late(_)) => Err("the datastore does not answer".to_owned()),
+            Err(ended) => Err(ended.to_string()),
         }
     }
 

@@ -14,7 +14,7 @@ use crate::cluster::key::Key;
 use crate::cluster::name::NamespacedName;
 use crate::context::Context;
 use crate::datastores::health::{self, access_of, problem_of};
-use crate::process::{lease, timing};
+use crate::process::timing;
 use crate::tenant::backing::store as place;
 use crate::tenant::deletion;
 use crate::tenant::plan::{Grant, Outcome};
@@ -278,16 +278,11 @@ async fn timed<R>(
     deadline: Duration,
     work: impl Future<Output = Result<R, TenancyError>>,
 ) -> Result<R, StoreError> {
-    let work = tokio::time::timeout(deadline, work);
-    match ctx.leadership.hold(work).await {
-        None => Err(StoreError::Other(StoreProblem {
+    match ctx.leadership.within(deadline, work).await {
+        Ok(result) => result.map_err(StoreError::Tenancy),
+        Err(unfinished) => Err(StoreError::Other(StoreProblem {
             kind: Kind::Unreachable,
-            message: lease::ENDED.into(),
-        })),
-        Some(Ok(result)) => result.map_err(StoreError::Tenancy),
-        Some(Err(_)) => Err(StoreError::Other(StoreProblem {
-            kind: Kind::Unreachable,
-            message: format!("no answer within {} s", deadline.as_secs()),
+            message: unfinished.to_string(),
         })),
     }
 }

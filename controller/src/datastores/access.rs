@@ -197,17 +197,16 @@ async fn renew(
         return false;
     }
     let work = tenancy.prepare(claim, with, Data::Kept);
-    let work = tokio::time::timeout(timing::STORE_WRITE, work);
     let tenant = format!("{}/{}", claim.namespace, claim.name);
-    match ctx.leadership.hold(work).await {
-        Some(Ok(Ok(()))) => {
+    match ctx.leadership.within(timing::STORE_WRITE, work).await {
+        Ok(Ok(())) => {
             tracing::info!(tenant, ?found, "rights in the DataStore are renewed");
             return true;
         }
-        Some(Ok(Err(error))) => {
+        Ok(Err(error)) => {
             tracing::warn!(tenant, ?found, %error, "rights in the DataStore are not renewed");
         }
-        Some(Err(_)) | None => {}
+        Err(_) => {}
     }
     false
 }

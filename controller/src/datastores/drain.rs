@@ -24,8 +24,9 @@ use tokio::time::Instant;
 
 use crate::cluster::name::NamespacedName;
 use crate::context::Context;
+use crate::process::lease::Unfinished;
 use crate::process::places::Split;
-use crate::process::{lease, timing};
+use crate::process::timing;
 use crate::report::diagnose::quote;
 use crate::tenant::backing::moving;
 use crate::tenant::objects;
@@ -406,17 +407,16 @@ async fn request(
     });
     let params = PostParams::default();
     let call = tenants.create_subresource::<Value, Value>("migrate", &name.name, &params, &body);
-    let call = tokio::time::timeout(timing::CALL_DEADLINE, call);
     let silent = |why: &str| Err((0, why.to_owned()));
-    match ctx.leadership.hold(call).await {
-        Some(Ok(Ok(answer))) => match answer["spec"]["target"].as_str() {
+    match ctx.leadership.within(timing::CALL_DEADLINE, call).await {
+        Ok(Ok(answer)) => match answer["spec"]["target"].as_str() {
             Some(target) => Ok(target.to_owned()),
             None => silent("the API server does not say where it goes"),
         },
-        Some(Ok(Err(kube::Error::Api(status)))) => Err((status.code, status.message.clone())),
-        Some(Ok(Err(error))) => silent(&error.to_string()),
-        Some(Err(_)) => silent("the API server does not answer"),
-        None => silent(lease::ENDED),
+        Ok(Err(kube::Error::Api(status))) => Err((status.code, status.message.clone())),
+        Ok(Err(error)) => silent(&error.to_string()),
+        Err(Unfinished::Late(_)) => silent("the API server does not answer"),
+        Err(ended) => silent(&ended.to_string()),
     }
 }
 

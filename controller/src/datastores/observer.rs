@@ -22,6 +22,7 @@ use crate::datastores;
 use crate::datastores::health::{CompactedBy, StoreReport};
 use crate::datastores::{credentials, health};
 use crate::facts::{Measured, Trial};
+use crate::process::lease::Unfinished;
 use crate::process::observers::pause;
 use crate::process::{spans, timing};
 use crate::tenant::backing::{settings, store as place};
@@ -334,11 +335,7 @@ impl Compaction {
             return;
         };
         let work = tenancy.compact_older_than(before);
-        let work = tokio::time::timeout(timing::DROP_DEADLINE, work);
-        let Some(done) = ctx.leadership.hold(work).await else {
-            return;
-        };
-        match done {
+        match ctx.leadership.within(timing::DROP_DEADLINE, work).await {
             Ok(Ok(done)) => {
                 self.by = match done {
                     storage::tenancy::Compaction::ByUs => Some(CompactedBy::Us),
@@ -348,7 +345,10 @@ impl Compaction {
                 tracing::debug!(data_store = name, ?done, "compaction");
             }
             Ok(Err(error)) => tracing::warn!(data_store = name, "cannot compact: {error}"),
-            Err(_) => tracing::warn!(data_store = name, "cannot compact: no answer"),
+            Err(Unfinished::Late(_)) => {
+                tracing::warn!(data_store = name, "cannot compact: no answer");
+            }
+            Err(Unfinished::Ended) => {}
         }
     }
 }

@@ -32,9 +32,10 @@ use crate::inside::ways::{Way, Ways, is_left_alone};
 use crate::inside::write;
 use crate::process::contested::{CONTESTED_EVERY, Contest, Repair, Repaired};
 use crate::process::lanes::Lanes;
+use crate::process::lease::Unfinished;
 use crate::process::observers::{VISITS, pause};
 use crate::process::places::{Place, Places};
-use crate::process::{lease, timing};
+use crate::process::timing;
 use crate::report::progress;
 use crate::tenant::backing::limits::Standing;
 use crate::tenant::backing::store as place;
@@ -289,14 +290,11 @@ impl Keeper {
                 };
                 self.put_right(&tenant?, round).await
             };
-            let visit = tokio::time::timeout(timing::VISIT_DEADLINE, visit);
-            let visit = match ctx.leadership.hold(visit).await {
-                None => return Err(failure(Kind::Unasked, lease::ENDED)),
-                Some(Ok(visit)) => visit,
-                Some(Err(_)) => {
-                    return Err(failure(Kind::Silent, "the tenant's API does not answer"));
-                }
-            };
+            let visit = ctx.leadership.within(timing::VISIT_DEADLINE, visit).await;
+            let visit = visit.map_err(|unfinished| match unfinished {
+                Unfinished::Ended => failure(Kind::Unasked, unfinished.to_string()),
+                Unfinished::Late(_) => failure(Kind::Silent, "the tenant's API does not answer"),
+            })?;
             match visit {
                 Err(failure) if failure.kind == Kind::Forbidden => {
                     refused.get_or_insert(failure);

@@ -18,8 +18,9 @@ use crate::cluster::key::Key;
 use crate::cluster::name::NamespacedName;
 use crate::datastores::credentials;
 use crate::datastores::health::StoreReport;
+use crate::process::lease::Unfinished;
 use crate::process::places::Places;
-use crate::process::{lease, timing};
+use crate::process::timing;
 use crate::report::diagnose::quote;
 use crate::tenant::backing::{moving, password, settings, store as place};
 use crate::tenant::objects;
@@ -255,7 +256,7 @@ impl About<'_> {
             }
             Some(Err(MoveError::Target(error))) => Err(HeldUp::Target(error.to_string())),
             Some(Err(error)) => Err(HeldUp::Otherwise(error.to_string())),
-            None => Err(HeldUp::Otherwise(lease::ENDED.to_owned())),
+            None => Err(HeldUp::Otherwise(Unfinished::Ended.to_string())),
         }
     }
 

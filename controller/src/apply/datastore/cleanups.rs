@@ -19,7 +19,8 @@ use crate::apply::objects::failed;
 use crate::cluster::key::Key;
 use crate::cluster::name::NamespacedName;
 use crate::context::Context;
-use crate::process::{lease, timing};
+use crate::process::lease::Unfinished;
+use crate::process::timing;
 use crate::tenant::deletion;
 use crate::tenant::plan::Outcome;
 use crate::tenant::world::World;
@@ -271,15 +272,12 @@ pub async fn clean_up(
         Err(error) => return Cleaned::Not(error.to_string()),
     };
     let work = clean(tenancy.as_ref(), pending, proofs, lives, running);
-    let work = tokio::time::timeout(timing::DROP_DEADLINE, work);
-    let Some(done) = ctx.leadership.hold(work).await else {
-        return Cleaned::Not(lease::ENDED.into());
-    };
-    match done {
+    match ctx.leadership.within(timing::DROP_DEADLINE, work).await {
         Ok(Ok(cleaned)) => cleaned,
         Ok(Err(TenancyError::SchemaTaken { .. })) => Cleaned::Whole,
         Ok(Err(error)) => Cleaned::Not(error.to_string()),
-        Err(_) => Cleaned::Not("the datastore does not answer".into()),
+        Err(Unfinished::Late(_)) => Cleaned::Not("the datastore does not answer".into()),
+        Err(ended) => Cleaned::Not(ended.to_string()),
     }
 }
 
