@@ -307,15 +307,20 @@ fn declared(text: &str) -> Vec<(String, bool)> {
     modules
 }
 
-/// The rooms that a file uses outside its tests: the first names of paths from the crate's
-/// root, also in `crate::{these, three::names, here}`. The file is so many levels below it:
-/// that many times `super` is the root as well.
-fn used(text: &str, levels: usize) -> BTreeSet<String> {
+/// A file without its tests and comments.
+fn code(text: &str) -> String {
     let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
     let code = text
         .lines()
         .filter(|line| !line.trim_start().starts_with("//"));
-    let code: String = code.collect::<Vec<_>>().join("\n");
+    code.collect::<Vec<_>>().join("\n")
+}
+
+/// The rooms that a file uses outside its tests: the first names of paths from the crate's
+/// root, also in `crate::{these, three::names, here}`. The file is so many levels below it:
+/// that many times `super` is the root as well.
+fn used(text: &str, levels: usize) -> BTreeSet<String> {
+    let code = code(text);
     let first = |path: &str| {
         let path = path.trim_start().chars();
         path.take_while(|c| c.is_alphanumeric() || *c == '_')
@@ -414,6 +419,29 @@ fn drivers_are_the_same_to_both() {
         let through_kine = tenancy.unwrap().through_kine();
         assert_eq!(through_kine, driver.is_through_kine(), "{name}");
     }
+}
+
+/// A further driver is a row there, and a module of `storage::tenancy`.
+#[test]
+fn drivers_are_told_apart_in_one_place() {
+    let names = Driver::BUILT.replace(" or ", ", ");
+    let named = names.split(", ").map(|name| {
+        let driver: Driver = serde_json::from_value(name.into()).unwrap();
+        format!("Driver::{driver:?}")
+    });
+    let named: Vec<String> = named.collect();
+    let mut all = Vec::new();
+    files(&CONTROLLER.source(), &mut all);
+    let tells = |path: &PathBuf| {
+        let text = std::fs::read_to_string(path).unwrap();
+        let code = code(&text);
+        named.iter().any(|name| code.contains(name.as_str()))
+    };
+    all.retain(tells);
+    let in_tests = |path: &PathBuf| path.iter().any(|it| it == "tests" || it == "tests.rs");
+    all.retain(|path| !in_tests(path));
+    let home = CONTROLLER.source().join("tenant/backing/drivers.rs");
+    assert_eq!(all, [home]);
 }
 
 #[test]

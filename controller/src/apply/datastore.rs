@@ -4,17 +4,15 @@ pub mod cleanups;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use apiservice::{
-    condition::reason,
-    v1alpha1::{DataStore, Driver},
-};
-use storage::tenancy::{Claim, Data, Stage, Tenancy, TenancyError, nats};
+use apiservice::{condition::reason, v1alpha1::DataStore};
+use storage::tenancy::{Claim, Data, Stage, Tenancy, TenancyError};
 
 use crate::cluster::key::Key;
 use crate::cluster::name::NamespacedName;
 use crate::context::Context;
 use crate::datastores::health::{self, access_of, problem_of};
 use crate::process::timing;
+use crate::tenant::backing::drivers;
 use crate::tenant::backing::store as place;
 use crate::tenant::deletion;
 use crate::tenant::plan::{Grant, Outcome};
@@ -101,15 +99,14 @@ pub async fn grant(ctx: &Context, world: &World, grant: &Grant) -> Outcome {
     }
 }
 
-/// What is stored of a claim after its grant. In NATS that is more than was asked for: how many
-/// copies the bucket has.
+/// What is stored of a claim after its grant, which may be more than was asked for.
 async fn stored(
     ctx: &Context,
     store: &dyn Tenancy,
     world: &World,
     claim: Claim,
 ) -> Result<Claim, StoreError> {
-    if place::driver(world) != Driver::NATS {
+    if drivers::row(place::driver(world)).stored.is_none() {
         return Ok(claim);
     }
     let found = timed(ctx, timing::STORE_DEADLINE, store.claims(&claim.uid)).await?;
@@ -118,14 +115,15 @@ async fn stored(
 
 /// Whether what is held is what the rest of the plan was made for.
 fn is_planned(held: &Claim, planned: &Claim, world: &World) -> bool {
-    let endpoints = world.data_store.as_ref().map_or(0, |store| {
-        store.spec.driver.endpoints(&store.spec.endpoints).len()
-    });
-    let resolved = |claim: &Claim| Claim {
-        replicas: Some(nats::copies(claim, endpoints)),
-        ..claim.clone()
+    let driver = place::driver(world);
+    let Some(stored) = drivers::row(driver).stored else {
+        return held == planned;
     };
-    resolved(held) == resolved(planned)
+    let endpoints = world
+        .data_store
+        .as_ref()
+        .map_or(0, |store| driver.endpoints(&store.spec.endpoints).len());
+    stored(held, endpoints) == stored(planned, endpoints)
 }
 
 /// Everything that the store has claimed for the uid of `claim`.
@@ -328,7 +326,7 @@ fn outcome(result: Result<(), StoreError>) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use apiservice::v1alpha1::DataStoreSpec;
+    use apiservice::v1alpha1::{DataStoreSpec, Driver};
     use serde_json::json;
 
     use super::*;

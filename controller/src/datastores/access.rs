@@ -19,7 +19,7 @@ use crate::datastores::health;
 use crate::facts::TenantFacts;
 use crate::process::observers::{CHECKS, pause};
 use crate::process::timing;
-use crate::tenant::backing::{moving, password, store as place};
+use crate::tenant::backing::{drivers, moving, password, store as place};
 use crate::tenant::objects;
 use crate::tenant::world::{AccessFact, Held, StoreHealth, StoreProblem, StoreProblemKind};
 
@@ -301,13 +301,13 @@ pub async fn is_taken_away(ctx: &Context, data_store: &str) -> Result<bool, Stri
 pub fn driver(ctx: &Context, data_store: &str) -> Driver {
     let store = NamespacedName::new("", data_store);
     let store = ctx.caches.data_stores.get(&store);
-    store.map_or(Driver::Etcd, |store| store.spec.driver)
+    store.map_or_else(Driver::default, |store| store.spec.driver)
 }
 
 /// The driver of the DataStore where a tenant is said to be.
 fn driver_of(ctx: &Context, tenant: &TenantControlPlane) -> Driver {
     let chosen = place::choose(tenant);
-    chosen.map_or(Driver::Etcd, |chosen| driver(ctx, &chosen))
+    chosen.map_or_else(Driver::default, |chosen| driver(ctx, &chosen))
 }
 
 /// Looks for the claim of this uid, first where the tenant is said to be, then
@@ -332,10 +332,9 @@ async fn search(
         let tenancy = reach(ctx, &data_store)?;
         let _turn = CHECKS.take(&data_store).await;
         let work = async {
-            // Mostly it has what it asked for, which is quickly seen. A database has few
-            // claims, and the names of what was moved there may be others.
+            // Mostly it has what it asked for, which is quickly seen.
             if Some(data_store.as_str()) == chosen
-                && driver(ctx, &data_store) == Driver::Etcd
+                && drivers::row(driver(ctx, &data_store)).has_many_claims
                 && tenancy.check(wished, None).await == Ok(Access::Exact)
             {
                 return Ok(vec![wished.clone()]);

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use crate::datastores::credentials::{Certificate, Gap};
 use crate::datastores::drain::{Drain, Leaver, State};
 use crate::datastores::health::{CompactedBy, StoreReport};
-use crate::tenant::backing::wiring;
+use crate::tenant::backing::drivers;
 use crate::tenant::pki::terms::Terms;
 use crate::tenant::world::StoreProblemKind;
 
@@ -203,10 +203,7 @@ fn asked(report: &StoreReport, driver: Driver) -> Vec<Part> {
                 Err(why) => (
                     types::VERSION_SUPPORTED,
                     Status::False,
-                    match driver {
-                        Driver::Etcd => reason::VERSION_TOO_OLD,
-                        _ => reason::TENANTS_NOT_SEPARATED,
-                    },
+                    drivers::row(driver).not_separated,
                     why.clone(),
                 ),
             });
@@ -264,7 +261,7 @@ fn asked(report: &StoreReport, driver: Driver) -> Vec<Part> {
                         types::SPACE_AVAILABLE,
                         Status::False,
                         reason::DATA_STORE_FULL,
-                        format!("{message}. {}.", wiring::remedy_of_full(driver)),
+                        format!("{message}. {}.", drivers::row(driver).remedy_of_full),
                     ));
                 }
                 StoreProblemKind::Unhealthy => parts.push((

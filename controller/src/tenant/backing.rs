@@ -1,5 +1,6 @@
 //! What holds a tenant's data.
 
+pub mod drivers;
 pub mod kine;
 pub mod limits;
 pub mod moving;

@@ -12,7 +12,7 @@ use apiservice::v1alpha1::{
 };
 
 use crate::cluster::kinds::Inventory;
-use crate::tenant::backing::{moving, password, settings, wiring};
+use crate::tenant::backing::{drivers, moving, password, settings};
 use crate::tenant::network::names::AlternativeNames;
 use crate::tenant::objects::{self, Data};
 use crate::tenant::pki::certificates::{self, LeafSpec};
@@ -115,7 +115,7 @@ pub fn claim(world: &World) -> Claim {
 /// The driver of the tenant's DataStore; etcd's where there is none.
 pub fn driver(world: &World) -> Driver {
     let data_store = world.data_store.as_deref();
-    data_store.map_or(Driver::Etcd, |store| store.spec.driver)
+    data_store.map_or_else(Driver::default, |store| store.spec.driver)
 }
 
 /// The names that a tenant without a claim asks for: from the spec, else made
@@ -584,7 +584,7 @@ pub fn explain(world: &World, problem: &StoreProblem) -> Waiting {
         ),
         StoreProblemKind::Full => (
             reason::DATA_STORE_FULL,
-            wiring::remedy_of_full(driver(world)),
+            drivers::row(driver(world)).remedy_of_full,
         ),
         StoreProblemKind::Insecure => (
             reason::AUTHENTICATION_DISABLED,
@@ -646,10 +646,12 @@ fn config(
         (key::DB_USER.to_owned(), claim.user.clone().into_bytes()),
         (key::DB_PASSWORD.to_owned(), secret.unwrap_or_default()),
     ]);
-    if let (Driver::NATS, Some(password)) = (driver(world), password)
-        && let Ok(file) = storage::tenancy::nats::credentials(claim, password)
+    let kine = drivers::row(driver(world)).kine.as_ref();
+    let file = kine.and_then(|kine| kine.credentials);
+    if let (Some(file), Some(password)) = (file, password)
+        && let Some(content) = (file.make)(claim, password)
     {
-        data.insert(key::NATS_CREDENTIALS.to_owned(), file.into_bytes());
+        data.insert(file.key.to_owned(), content.into_bytes());
     }
     let name = names::datastore_config(world.name());
     if let Some(checksum) = crate::tenant::objects::paused_checksum(world, &name) {

@@ -3,7 +3,6 @@
 //! asks for the driver.
 
 use apiservice::names::{self, key};
-use apiservice::v1alpha1::Driver;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Container, Volume, VolumeMount, VolumeProjection};
 
@@ -50,14 +49,6 @@ pub fn endpoints(live: &Deployment) -> Option<Vec<String>> {
     )
 }
 
-/// What to do about a database that takes no more writes.
-pub fn remedy_of_full(driver: Driver) -> &'static str {
-    match driver {
-        Driver::Etcd => "Compact and defragment it or raise its quota, then disarm the alarm",
-        _ => "Make room on its volume",
-    }
-}
-
 fn etcd(world: &World, place: &Backing) -> Wiring {
     let servers: Vec<String> = place
         .endpoints
@@ -99,6 +90,8 @@ pub fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
 
 #[cfg(test)]
 mod tests {
+    use apiservice::v1alpha1::Driver;
+
     use super::*;
     use crate::tenant::testing::Lab;
 
