@@ -7,6 +7,7 @@
 pub mod datastore;
 pub mod objects;
 mod own_kinds;
+pub mod turns;
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use tracing::Instrument;

@@ -26,98 +26,17 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::apply;
 use crate::apply::datastore::cleanups::{self, Cleaned, Proofs};
-use crate::cluster::caches::{Caches, Reach};
+use crate::cluster::caches::Reach;
+use crate::cluster::concerned::{pending, tenants_of};
 use crate::cluster::key::Key;
 use crate::cluster::name::{NamespacedName, tenant_of};
 use crate::context::Context;
-use crate::datastores::credentials::Gap;
-pub use crate::datastores::credentials::references;
 #[cfg(test)]
 pub(crate) use crate::datastores::tests::testing;
 use crate::process::timing::{self, Next};
+use crate::tenant::backing::facts::AccessFact;
 use crate::tenant::backing::{moving, settings, store as place};
-use crate::tenant::world::AccessFact;
 use crate::tenant::{deletion, objects, ran};
-
-/// The DataStores that a change of this tenant may concern.
-pub fn stores_of(caches: &Caches, tenant: &TenantControlPlane) -> Vec<String> {
-    let named: BTreeSet<String> = tenant
-        .spec
-        .data_store
-        .iter()
-        .chain(
-            tenant
-                .status
-                .iter()
-                .filter_map(|status| status.storage.as_ref()?.data_store_name.as_ref()),
-        )
-        .cloned()
-        .collect();
-    let lost = || {
-        let is_there = |name: &String| {
-            let name = NamespacedName::new("", name.as_str());
-            caches.data_stores.get(&name).is_some()
-        };
-        place::is_assigned(tenant) && !named.iter().any(is_there)
-    };
-    if !named.is_empty() && !lost() {
-        return named.into_iter().collect();
-    }
-    caches
-        .data_stores
-        .all()
-        .iter()
-        .filter_map(|store| store.metadata.name.clone())
-        .collect()
-}
-
-/// The tenants that a change of this DataStore may concern.
-pub fn tenants_of(caches: &Caches, store: &str) -> Vec<NamespacedName> {
-    caches
-        .tenants
-        .all()
-        .iter()
-        .filter(|tenant| stores_of(caches, tenant).iter().any(|name| name == store))
-        .map(|tenant| NamespacedName::of(&tenant.metadata))
-        .collect()
-}
-
-/// The tenants that a change of this DataStore concerns, from what it was before, if that is
-/// known: all in it, if it is something that is given to them. Who else comes and goes there,
-/// its size, and what is removed from it change all the time, and concern those alone that
-/// still wait for a place, or that are named.
-pub fn concerned(
-    caches: &Caches,
-    store: &DataStore,
-    before: Option<&DataStore>,
-) -> Vec<NamespacedName> {
-    let same = before.is_some_and(|before| {
-        before.spec == store.spec
-            && before.metadata.uid == store.metadata.uid
-            && before.metadata.annotations == store.metadata.annotations
-            && before.metadata.labels == store.metadata.labels
-            && before.metadata.deletion_timestamp == store.metadata.deletion_timestamp
-    });
-    let (now, then) = (pending(store), before.map_or_else(Vec::new, pending));
-    let differs = |uid: &str| {
-        let of = |all: &[PendingCleanup]| all.iter().find(|it| it.uid == uid).cloned();
-        of(&now) != of(&then)
-    };
-    let waits_or_is_named = |name: &NamespacedName| {
-        let tenant = caches.tenants.get(name);
-        tenant.is_some_and(|it| {
-            place::choose(&it).is_none() || it.metadata.uid.as_deref().is_some_and(differs)
-        })
-    };
-    let mut tenants = tenants_of(caches, store.metadata.name.as_deref().unwrap_or_default());
-    tenants.retain(|name| !same || waits_or_is_named(name));
-    tenants
-}
-
-/// What is missing of the material, if anything.
-pub fn material_gap(store: &DataStore, caches: &Caches) -> Option<Gap> {
-    credentials::resolve(store, caches).err()
-}
 
 /// Looks at one DataStore and writes what is to be written. `None`: it is
 /// gone, or this replica does not lead.
@@ -179,7 +98,7 @@ pub async fn reconcile(name: &str, ctx: &Context) -> Option<Next> {
             store.metadata.deletion_timestamp.is_some() && used_by.is_empty() && pending.is_empty();
         let facts = conditions::StoreWorld {
             store: &store,
-            gap: material_gap(&store, &ctx.caches),
+            gap: credentials::gap(&store, &ctx.caches),
             certificates: &credentials::certificates(&store, &ctx.caches),
             terms: &ctx.settings.certificates,
             report: report.as_ref(),
@@ -240,13 +159,6 @@ pub async fn reconcile(name: &str, ctx: &Context) -> Option<Next> {
     })
 }
 
-/// The tenants whose data is there or is to be there.
-pub fn placed(ctx: &Context, store: &str) -> Vec<Arc<TenantControlPlane>> {
-    let mut tenants = ctx.caches.tenants.all();
-    tenants.retain(|tenant| ctx.facts.data_store_of(tenant).as_deref() == Some(store));
-    tenants
-}
-
 /// The names of those whose data is there, is to be there, or is on its way from or to it.
 fn users(ctx: &Context, store: &str) -> Vec<String> {
     let moving = ctx.caches.tenants.all().into_iter();
@@ -256,7 +168,7 @@ fn users(ctx: &Context, store: &str) -> Vec<String> {
         let ends = migration.map(|it| [it.source, it.target]);
         ends.is_some_and(|ends| ends.iter().flatten().any(|end| end == store))
     });
-    let tenants = placed(ctx, store).into_iter().chain(moving);
+    let tenants = ctx.seen().placed(store).into_iter().chain(moving);
     let names: BTreeSet<String> = tenants
         .map(|tenant| NamespacedName::of(&tenant.metadata).to_string())
         .collect();
@@ -303,11 +215,6 @@ impl Round {
     }
 }
 
-fn pending(store: &DataStore) -> Vec<PendingCleanup> {
-    let status = store.status.as_ref();
-    status.map_or_else(Vec::new, |status| status.pending_cleanups.clone())
-}
-
 /// Some clean-ups at a time, each time others first, for as long as a worker can be
 /// spared: what has not had its turn has it in the next round.
 async fn clean_up(ctx: &Context, store: &DataStore) -> Round {
@@ -348,7 +255,7 @@ fn in_turn<T>(mut entries: Vec<T>, turn: i64) -> Vec<T> {
 /// its place in the wrong one.
 fn proofs(ctx: &Context, store: &DataStore, entries: &[PendingCleanup]) -> Proofs {
     let name = store.metadata.name.as_deref().unwrap_or_default();
-    let tenants = placed(ctx, name).into_iter();
+    let tenants = ctx.seen().placed(name).into_iter();
     // One that may begin anew has no data that the right database must have.
     let tenants = tenants
         .filter(|tenant| ran::has_run(&ctx.caches, tenant) && !place::is_to_start_empty(tenant));

@@ -9,14 +9,14 @@ use parking_lot::RwLock;
 use storage::tenancy::Password;
 use tokio::sync::Notify;
 
-use crate::datastores::health::StoreReport;
+use crate::cluster::caches::Caches;
+use crate::cluster::chosen;
 use crate::process::lanes::Lanes;
+use crate::tenant::backing::facts::StoreReport;
+use crate::tenant::backing::facts::{AccessFact, Held, StoreHealth, StoreProblem};
 use crate::tenant::backing::limits::SizeFact;
 use crate::tenant::backing::moving;
-use crate::tenant::backing::store as place;
-use crate::tenant::world::{
-    AccessFact, ForNodes, Held, InsideFacts, ProbeFacts, StoreHealth, StoreProblem,
-};
+use crate::tenant::world::{ForNodes, InsideFacts, ProbeFacts, Settings};
 
 /// All facts.
 #[derive(Debug, Default)]
@@ -106,6 +106,24 @@ pub struct StoreFact {
     pub wake: Arc<Notify>,
 }
 
+/// What decisions about several tenants and DataStores look at.
+#[derive(Clone, Copy)]
+pub struct Seen<'a> {
+    pub caches: &'a Caches,
+    pub facts: &'a Facts,
+    pub settings: &'a Settings,
+    pub now: Timestamp,
+}
+
+impl Seen<'_> {
+    /// The tenants whose data is in a DataStore or is to be there.
+    pub fn placed(&self, store: &str) -> Vec<Arc<TenantControlPlane>> {
+        let mut tenants = self.caches.tenants.all();
+        tenants.retain(|tenant| self.facts.data_store_of(tenant).as_deref() == Some(store));
+        tenants
+    }
+}
+
 impl StoreFact {
     /// What came of trying these settings, if they were the last to be tried.
     pub fn tried(&self, fingerprint: &str) -> Option<Result<(), StoreProblem>> {
@@ -137,7 +155,7 @@ impl TenantFacts {
     /// See [`Facts::data_store_of`].
     pub fn data_store_of(&self, tenant: &TenantControlPlane) -> Option<String> {
         let held = self.held.as_ref().map(|held| held.data_store.clone());
-        held.or_else(|| place::choose(tenant))
+        held.or_else(|| chosen::choose(tenant))
     }
 
     /// See [`Facts::migration_of`].
@@ -271,8 +289,8 @@ mod tests {
     use apiservice::v1alpha1::MigrationPhase;
 
     use super::*;
+    use crate::tenant::backing::facts::StoreProblemKind;
     use crate::tenant::testing;
-    use crate::tenant::world::StoreProblemKind;
 
     /// A clean-up that was begun before a move came back empties nothing that is in use.
     #[test]

@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 
 use apiservice::v1alpha1::{DataStore, TenantControlPlane};
 
-use crate::assignments::Seen;
 use crate::cluster::cache::EVERYWHERE;
 use crate::cluster::caches::{Caches, Reach};
+use crate::cluster::chosen;
 use crate::cluster::kinds::Inventory;
 use crate::cluster::made::tenant_near;
 use crate::cluster::name::NamespacedName;
@@ -17,13 +17,14 @@ use crate::datastores::credentials;
 use crate::facts::TenantFacts;
 use crate::process::contested::Way;
 use crate::tenant;
+use crate::tenant::backing::facts::{CredentialsFact, Elsewhere, StoreFacts, StoreProblem};
 use crate::tenant::rolls::Turn;
-use crate::tenant::world::{CredentialsFact, Elsewhere, StoreFacts, StoreProblem, World};
+use crate::tenant::world::World;
 
 /// Whether the DataStore that was assigned to a tenant takes no new ones any more. One
 /// that the tenant names is its own affair.
 fn is_to_be_assigned_again(tenant: &TenantControlPlane, store: Option<&DataStore>) -> bool {
-    if !tenant::backing::store::is_assigned(tenant) {
+    if !chosen::is_assigned(tenant) {
         return false;
     }
     store.is_none_or(|store| store.metadata.deletion_timestamp.is_some())
@@ -71,13 +72,8 @@ pub fn world(name: &NamespacedName, ctx: &Context) -> Option<World> {
         facts.held.is_none() && tenant::backing::store::may_have_claimed(&tenant, &owned);
     // Its data may be somewhere: that is looked for first.
     let unplaced = unplaced && (!may_have_claimed || facts.nowhere);
-    let seen = Seen {
-        caches,
-        facts: &ctx.facts,
-        settings: &ctx.settings,
-    };
     let assignment = (unplaced && !deleting && caches.data_stores.synced(EVERYWHERE))
-        .then(|| ctx.assignments.decide(&seen, &tenant));
+        .then(|| ctx.assignments.decide(&ctx.seen(), &tenant));
     let migration = facts.migration_of(&tenant);
     let elsewhere = match deleting && may_have_claimed {
         true => elsewhere(ctx, &uid, data_store.as_deref(), &facts),

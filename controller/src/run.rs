@@ -38,7 +38,7 @@ use crate::supervisor::Supervisor;
 use crate::tenant::pki::terms::BadTerms;
 use crate::tenant::world::Settings;
 use crate::write_history::Writes;
-use crate::{datastores, fleet, reconcile, report, tenant};
+use crate::{apply, datastores, reconcile, report, tenant};
 
 /// How long work under way may take after a signal to stop.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -429,7 +429,7 @@ async fn follow_ages(ctx: Arc<Context>, stop: CancellationToken) {
             () = tokio::time::sleep(timing::AGES_EVERY) => {}
         }
         // Places come free by time as well.
-        fleet::call(&ctx).await;
+        apply::turns::call(&ctx).await;
         for tenant in ctx.caches.tenants.all() {
             let conditions = tenant.status.as_ref().map(|status| &status.conditions);
             let ready =

@@ -20,10 +20,10 @@ use crate::datastores::access;
 use crate::facts::TenantFacts;
 use crate::process::observers::SIZES;
 use crate::process::timing;
+use crate::tenant::backing::facts::Held;
 use crate::tenant::backing::limits::{self, SizeFact, Standing};
 use crate::tenant::backing::moving;
 use crate::tenant::ran;
-use crate::tenant::world::Held;
 
 /// Measures one tenant until the task is ended.
 pub async fn run(ctx: Arc<Context>, name: NamespacedName, uid: String) {

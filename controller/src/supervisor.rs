@@ -15,10 +15,11 @@ use futures::FutureExt;
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
+use crate::cluster::concerned::references;
 use crate::cluster::name::NamespacedName;
 use crate::cluster::watches::Watches;
 use crate::context::Context;
-use crate::datastores::{access, observer, references};
+use crate::datastores::{access, observer};
 use crate::inside::{keep, probe, serving_certificates};
 use crate::migrations;
 use crate::process::metrics::Metrics;

@@ -165,11 +165,11 @@ const CONTROLLER: House = House {
         "tenant",
         "args",
         "report",
-        "datastores",
         "facts",
         "assignments",
         "fleet",
         "write_history",
+        "datastores",
         "context",
         "inside",
         "apply",
@@ -182,15 +182,11 @@ const CONTROLLER: House = House {
         "run",
     ],
     exceptions: &[
-        ("cluster/watches.rs", "datastores"),
         ("datastores.rs", "apply"),
         ("datastores.rs", "context"),
         ("datastores/access.rs", "context"),
-        ("datastores/access.rs", "facts"),
         ("datastores/drain.rs", "context"),
         ("datastores/observer.rs", "context"),
-        ("datastores/observer.rs", "facts"),
-        ("fleet.rs", "context"),
     ],
 };
 

@@ -13,10 +13,11 @@ use crate::context::Context;
 use crate::datastores::health::{self, access_of, problem_of};
 use crate::process::timing;
 use crate::tenant::backing::drivers;
+use crate::tenant::backing::facts::{AccessFact, Held, StoreProblem, StoreProblemKind as Kind};
 use crate::tenant::backing::store as place;
 use crate::tenant::deletion;
 use crate::tenant::plan::{Grant, Outcome};
-use crate::tenant::world::{AccessFact, Held, StoreProblem, StoreProblemKind as Kind, World};
+use crate::tenant::world::World;
 
 /// Claims schema and user and grants the user its keys (rule 17). A tenant that
 /// has claimed other names already gets those, and is planned again with them.

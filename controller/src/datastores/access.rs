@@ -11,6 +11,7 @@ use storage::tenancy::{Access, Claim, Data, Password, Stage, Tenancy};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
+use crate::cluster::chosen;
 use crate::cluster::key::Key;
 use crate::cluster::kinds::Inventory;
 use crate::cluster::name::NamespacedName;
@@ -19,9 +20,11 @@ use crate::datastores::health;
 use crate::facts::TenantFacts;
 use crate::process::observers::{CHECKS, pause};
 use crate::process::timing;
+use crate::tenant::backing::facts::{
+    AccessFact, Held, StoreHealth, StoreProblem, StoreProblemKind,
+};
 use crate::tenant::backing::{drivers, moving, password, store as place};
 use crate::tenant::objects;
-use crate::tenant::world::{AccessFact, Held, StoreHealth, StoreProblem, StoreProblemKind};
 
 /// Checks one tenant's rights until the task is ended.
 pub async fn run(ctx: Arc<Context>, name: NamespacedName, uid: String) {
@@ -117,7 +120,7 @@ async fn check(ctx: &Context, name: &NamespacedName, uid: &str) -> Option<Checke
     }
     if tenant.metadata.uid.as_deref() != Some(uid)
         || tenant.metadata.deletion_timestamp.is_some()
-        || (known.is_none() && !place::settled(&tenant) && !has_traces(ctx, &tenant))
+        || (known.is_none() && !chosen::settled(&tenant) && !has_traces(ctx, &tenant))
     {
         return None;
     }
@@ -146,7 +149,7 @@ async fn check(ctx: &Context, name: &NamespacedName, uid: &str) -> Option<Checke
         Some(held) => (held.data_store.clone(), held.claim.clone()),
         // None anywhere: whether it may be made is for the datastore to say.
         None => (
-            place::choose(&tenant)?,
+            chosen::choose(&tenant)?,
             place::wished(&tenant, driver_of(ctx, &tenant)),
         ),
     };
@@ -306,7 +309,7 @@ pub fn driver(ctx: &Context, data_store: &str) -> Driver {
 
 /// The driver of the DataStore where a tenant is said to be.
 fn driver_of(ctx: &Context, tenant: &TenantControlPlane) -> Driver {
-    let chosen = place::choose(tenant);
+    let chosen = chosen::choose(tenant);
     chosen.map_or_else(Driver::default, |chosen| driver(ctx, &chosen))
 }
 
@@ -318,7 +321,7 @@ async fn search(
     tenant: &TenantControlPlane,
     uid: &str,
 ) -> Result<Option<(Held, Option<String>)>, ()> {
-    let chosen = place::choose(tenant);
+    let chosen = chosen::choose(tenant);
     let wished = place::wished(tenant, driver_of(ctx, tenant));
     let stores = ctx.caches.data_stores.all();
     let mut names: Vec<String> = stores

@@ -9,10 +9,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::datastores::credentials::{Certificate, Gap};
 use crate::datastores::drain::{Drain, Leaver, State};
-use crate::datastores::health::{CompactedBy, StoreReport};
 use crate::tenant::backing::drivers;
+use crate::tenant::backing::facts::StoreProblemKind;
+use crate::tenant::backing::facts::{CompactedBy, StoreReport};
 use crate::tenant::pki::terms::Terms;
-use crate::tenant::world::StoreProblemKind;
 
 /// What the status of a DataStore is made of.
 pub struct StoreWorld<'a> {
@@ -497,7 +497,7 @@ fn drained(drain: &Drain) -> Part {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tenant::world::{StoreHealth, StoreProblem};
+    use crate::tenant::backing::facts::{StoreHealth, StoreProblem};
 
     fn store() -> DataStore {
         serde_json::from_value(serde_json::json!({

@@ -225,7 +225,9 @@ pub async fn turn(ctx: &Context, store: &DataStore, well: bool) -> Option<Drain>
 /// their pods.
 fn tenants(ctx: &Context, store: &DataStore) -> Vec<Arc<TenantControlPlane>> {
     let name = store.metadata.name.as_deref().unwrap_or_default();
-    let here: HashSet<Option<String>> = super::placed(ctx, name)
+    let here: HashSet<Option<String>> = ctx
+        .seen()
+        .placed(name)
         .iter()
         .filter(|tenant| is_sent_away(tenant, store))
         .map(|tenant| tenant.metadata.uid.clone())

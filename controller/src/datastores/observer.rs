@@ -15,20 +15,20 @@ use storage::tenancy::{Tenancy, TenancyError};
 use tokio::time::Instant;
 use tracing::Instrument;
 
+use crate::cluster::concerned::tenants_of;
 use crate::cluster::key::Key;
 use crate::cluster::name::NamespacedName;
 use crate::context::Context;
-use crate::datastores;
-use crate::datastores::health::{CompactedBy, StoreReport};
 use crate::datastores::{credentials, health};
 use crate::facts::{Measured, Trial};
 use crate::process::lease::Unfinished;
 use crate::process::observers::pause;
 use crate::process::{spans, timing};
+use crate::tenant::backing::facts::{CompactedBy, StoreReport};
+use crate::tenant::backing::facts::{CredentialsFact, StoreProblem, StoreProblemKind};
 use crate::tenant::backing::{settings, store as place};
 use crate::tenant::pki::{authorities, certificates};
 use crate::tenant::ran;
-use crate::tenant::world::{CredentialsFact, StoreProblem, StoreProblemKind};
 
 /// How long the certificate lives that tries an authority.
 const TRIAL_LIFE: SignedDuration = SignedDuration::from_mins(5);
@@ -77,8 +77,7 @@ struct Seen {
 /// `None`: it cannot be asked, because its material is not known.
 async fn look(ctx: &Context, name: &str, uid: &str, compaction: &mut Compaction) -> Option<Seen> {
     let store = ctx.caches.data_store(name)?;
-    if store.metadata.uid.as_deref() != Some(uid)
-        || datastores::material_gap(&store, &ctx.caches).is_some()
+    if store.metadata.uid.as_deref() != Some(uid) || credentials::gap(&store, &ctx.caches).is_some()
     {
         return None;
     }
@@ -218,7 +217,7 @@ async fn knows_its_tenants(
     name: &str,
     store: &DataStore,
 ) -> Result<(), StoreProblem> {
-    let tenants = datastores::placed(ctx, name);
+    let tenants = ctx.seen().placed(name);
     let here: BTreeMap<&str, &TenantControlPlane> = tenants
         .iter()
         .map(|tenant| {
@@ -290,7 +289,7 @@ fn publish(ctx: &Context, name: &str, uid: &str, seen: Seen) {
     });
     if changed {
         ctx.queue.add(Key::DataStore(name.to_owned()));
-        for tenant in datastores::tenants_of(&ctx.caches, name) {
+        for tenant in tenants_of(&ctx.caches, name) {
             ctx.queue.add(Key::Tenant(tenant));
         }
     }

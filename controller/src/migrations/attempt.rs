@@ -17,14 +17,14 @@ use super::{About, Failures, keep_no_more, of, told};
 use crate::cluster::key::Key;
 use crate::cluster::name::NamespacedName;
 use crate::datastores::credentials;
-use crate::datastores::health::StoreReport;
 use crate::process::lease::Unfinished;
 use crate::process::places::Places;
 use crate::process::timing;
 use crate::report::diagnose::quote;
+use crate::tenant::backing::facts::StoreReport;
+use crate::tenant::backing::facts::{AccessFact, Held, StoreProblemKind};
 use crate::tenant::backing::{moving, password, settings, store as place};
 use crate::tenant::objects;
-use crate::tenant::world::{AccessFact, Held, StoreProblemKind};
 
 /// Moves under way at a time: each reads and writes as fast as both databases let it.
 static MOVES: Places = Places::new(2, timing::ASKS_AGAIN);
@@ -500,8 +500,8 @@ mod tests {
     use crate::context::testing::{Answers, context, fill, nothing};
     use crate::datastores::testing::Fake;
     use crate::facts::Trial;
+    use crate::tenant::backing::facts::StoreHealth;
     use crate::tenant::testing::Lab;
-    use crate::tenant::world::StoreHealth;
 
     /// A tenant of which another process has begun to bring the data from DataStore `a` to
     /// `b`, and which cannot write, as a leader knows it that has just begun.

@@ -14,11 +14,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::cluster::kinds::ObjectKind;
 use crate::report::{judgement, routes};
+use crate::tenant::backing::facts::AccessFact;
 use crate::tenant::backing::{limits, store};
 use crate::tenant::network::service;
 use crate::tenant::pki::expiry;
 use crate::tenant::plan::{Object, Outcome, Plan, Step};
-use crate::tenant::world::AccessFact;
 use crate::tenant::{World, objects};
 
 /// Writes storage, certificates, kubeconfigs and the kubeadm configuration.

@@ -5,14 +5,16 @@ use apiservice::condition::{self, Status, reason, tenant as kind};
 use apiservice::v1alpha1::{self, MigrationPhase};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
+use crate::cluster::chosen;
 use crate::report::diagnose::{self, quote};
 use crate::report::judgement::{Judgement, known_reason};
 use crate::report::{progress, ready};
+use crate::tenant::backing::facts::{AccessFact, StoreProblem};
 use crate::tenant::backing::{moving, store};
 use crate::tenant::network::exposure;
 use crate::tenant::plan::{EXISTS, Finding, Object, ObjectKey, Outcome, Plan, Said, Step, Waiting};
 use crate::tenant::workload::{flags, pods};
-use crate::tenant::world::{AccessFact, Admission, ProbeFailureKind, StoreProblem};
+use crate::tenant::world::{Admission, ProbeFailureKind};
 use crate::tenant::{World, is_asleep, is_paused};
 
 /// The first wait of a type: trouble before patience.
@@ -99,7 +101,7 @@ pub fn data_store(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Option<Ju
         Some(AccessFact::Granted) => Some(in_order(world, &name)),
         _ if granted => Some(in_order(world, &name)),
         // Not asked yet: what was said stays.
-        None if store::settled(&world.tenant) => None,
+        None if chosen::settled(&world.tenant) => None,
         _ => Some(Judgement::no(
             reason::PROVISIONING,
             format!("A place in DataStore {name} is being made"),

@@ -10,12 +10,12 @@ use crate::cluster::kinds::ObjectKind;
 use crate::report::diagnose::{self, quote};
 use crate::report::judgement::{Judgement, is_cause};
 use crate::report::progress;
+use crate::tenant::backing::facts::{AccessFact, StoreProblemKind};
 use crate::tenant::backing::{moving, store};
 use crate::tenant::network::{exposure, service};
 use crate::tenant::workload;
 use crate::tenant::world::{
-    AccessFact, PathFact, ProbeFacts, ProbeFailure, ProbeFailureKind as Kind, StoreProblemKind,
-    ready_condition,
+    PathFact, ProbeFacts, ProbeFailure, ProbeFailureKind as Kind, ready_condition,
 };
 use crate::tenant::{World, is_asleep, is_paused};
 use apiservice::v1alpha1::ServiceType;

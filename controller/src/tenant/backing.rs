@@ -1,6 +1,7 @@
 //! What holds a tenant's data.
 
 pub mod drivers;
+pub mod facts;
 pub mod kine;
 pub mod limits;
 pub mod moving;

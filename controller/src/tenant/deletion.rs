@@ -12,11 +12,13 @@ use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use crate::cluster::chosen;
 use crate::cluster::kinds::ObjectKind;
+use crate::tenant::backing::facts::CredentialsFact;
 use crate::tenant::backing::{moving, store};
 use crate::tenant::has_finalizer;
 use crate::tenant::plan::{EventStep, ObjectKey, Plan, Step, Waiting};
-use crate::tenant::world::{CredentialsFact, World};
+use crate::tenant::world::World;
 
 /// How long names stay claimed for pods that do not end: twice as long as
 /// Kubernetes gives them. Those of a node that is gone never end; their user is
@@ -209,7 +211,7 @@ fn place(world: &World) -> Leftover {
 /// Status is a hint here and no more: what is taken away and released is what
 /// the database has claimed for this uid.
 fn has_been_granted(world: &World) -> bool {
-    store::held(world).is_some() || store::settled(&world.tenant)
+    store::held(world).is_some() || chosen::settled(&world.tenant)
 }
 
 /// Pods that still run would write into what is being deleted.

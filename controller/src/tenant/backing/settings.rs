@@ -10,9 +10,10 @@ use apiservice::names::{self, key};
 use apiservice::pki::Pair;
 use sha2::{Digest, Sha256};
 
+use crate::tenant::backing::facts::{CredentialsFact, StoreProblem, StoreProblemKind};
 use crate::tenant::backing::{moving, wiring};
 use crate::tenant::plan::{Plan, Step, Waiting};
-use crate::tenant::world::{CredentialsFact, StoreProblem, StoreProblemKind, World};
+use crate::tenant::world::World;
 use crate::tenant::{is_asleep, objects, rolls};
 
 /// What reaches the pods.

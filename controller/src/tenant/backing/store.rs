@@ -7,11 +7,13 @@ use apiservice::assignment::{Assigned, Unassigned};
 use apiservice::condition::{reason, tenant as condition};
 use apiservice::names::{self, key};
 use apiservice::pki::{Entropy, Pair, Usage};
-use apiservice::v1alpha1::{
-    DataStore, Driver, StorageStatus, TenantControlPlane, TenantControlPlaneStatus,
-};
+use apiservice::v1alpha1::{DataStore, Driver, TenantControlPlane, TenantControlPlaneStatus};
 
+use crate::cluster::chosen;
 use crate::cluster::kinds::Inventory;
+use crate::tenant::backing::facts::{
+    AccessFact, CredentialsFact, Held, StoreCredentials, StoreProblem, StoreProblemKind,
+};
 use crate::tenant::backing::{drivers, moving, password, settings};
 use crate::tenant::network::names::AlternativeNames;
 use crate::tenant::objects::{self, Data};
@@ -19,9 +21,7 @@ use crate::tenant::pki::certificates::{self, LeafSpec};
 use crate::tenant::pki::expiry::Expiry;
 use crate::tenant::plan::{Claim, EventStep, Grant, Plan, Step, Waiting};
 use crate::tenant::ran;
-use crate::tenant::world::{
-    AccessFact, CredentialsFact, Held, StoreCredentials, StoreProblem, StoreProblemKind, World,
-};
+use crate::tenant::world::World;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -67,32 +67,15 @@ pub struct Files {
     pub client: bool,
 }
 
-/// The DataStore of a tenant: the one where its data is, else the one that the
-/// spec names, else the one that was assigned to it.
-pub fn choose(tenant: &TenantControlPlane) -> Option<String> {
-    let recorded = storage(tenant).and_then(|storage| storage.data_store_name.clone());
-    if settled(tenant) && recorded.is_some() {
-        return recorded;
-    }
-    let named = tenant.spec.data_store.clone();
-    named.filter(|name| !name.is_empty()).or(recorded)
-}
-
-/// Whether a tenant that has no data yet is where it was assigned.
-pub fn is_assigned(tenant: &TenantControlPlane) -> bool {
-    let named = tenant.spec.data_store.as_ref();
-    !settled(tenant) && named.is_none_or(String::is_empty) && choose(tenant).is_some()
-}
-
 /// The DataStore of a tenant: the one that has its claim; until that is known,
-/// what [`choose`] says.
+/// what [`chosen::choose`] says.
 pub fn data_store(world: &World) -> Option<String> {
     if let Some(held) = held(world) {
         return Some(held.data_store.clone());
     }
     match &world.assignment {
         Some(decided) => decided.as_ref().ok().map(|it| it.data_store.clone()),
-        None => choose(&world.tenant),
+        None => chosen::choose(&world.tenant),
     }
 }
 
@@ -176,17 +159,6 @@ pub fn moved(tenant: &TenantControlPlane, claim: &Claim, from: Driver, to: Drive
     }
 }
 
-fn storage(tenant: &TenantControlPlane) -> Option<&StorageStatus> {
-    tenant.status.as_ref()?.storage.as_ref()
-}
-
-/// Whether status says that the grant was made once. Good for knowing whom to
-/// ask before anything is claimed, and for nothing that pods are given.
-pub fn settled(tenant: &TenantControlPlane) -> bool {
-    let setup = storage(tenant).and_then(|storage| storage.setup.as_ref());
-    setup.is_some_and(|setup| setup.schema.is_some())
-}
-
 /// Whether there is a trace of a claim: status says so, or what is made right after
 /// the grant is there. A tenant without one has nothing in any database but the one
 /// where it would have begun.
@@ -201,7 +173,7 @@ pub fn may_have_claimed(tenant: &TenantControlPlane, owned: &Inventory) -> bool 
     let mut found = secrets.iter().filter_map(|name| owned.get::<Secret>(name));
     // Secrets are removed first, and the Deployment is only ever made after them.
     let deployment = owned.get::<Deployment>(&names::workload(name));
-    settled(tenant)
+    chosen::settled(tenant)
         || ran::was_ready(tenant, owned)
         || found.any(|secret| ours(&secret.metadata))
         || deployment.is_some_and(|deployment| ours(&deployment.metadata))
@@ -211,7 +183,7 @@ pub fn may_have_claimed(tenant: &TenantControlPlane, owned: &Inventory) -> bool 
 /// was found, or status names the user that was made there. Where there is no claim then,
 /// it is not because it was released: [`note_empty`] comes before that.
 pub fn has_data(world: &World) -> bool {
-    let setup = storage(&world.tenant).and_then(|storage| storage.setup.as_ref());
+    let setup = chosen::storage(&world.tenant).and_then(|storage| storage.setup.as_ref());
     match setup {
         Some(setup) if setup.schema.is_some() => setup.user.is_some(),
         _ => held(world).is_some(),
@@ -339,7 +311,7 @@ fn usable<'a>(world: &'a World, name: Option<&str>) -> Result<&'a DataStore, Wai
         return Err(waiting(reason, message, problem));
     };
     // Whose data is there, or may be, stays until its deletion.
-    let is_new = held(world).is_none() && !settled(&world.tenant);
+    let is_new = held(world).is_none() && !chosen::settled(&world.tenant);
     if data_store.metadata.deletion_timestamp.is_some() && is_new {
         let message = format!(
             "DataStore {name} is being deleted and takes no new tenants. Set spec.dataStore to \
@@ -428,7 +400,7 @@ fn grant(world: &World, plan: &mut Plan, claim: &Claim, password: Option<&Passwo
             false
         }
         None => {
-            unknown = settled(&world.tenant);
+            unknown = chosen::settled(&world.tenant);
             !unknown
         }
     };

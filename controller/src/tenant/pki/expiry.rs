@@ -16,12 +16,13 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, Secret};
 
 use crate::cluster::kinds::ObjectKind;
+use crate::tenant::backing::facts::CredentialsFact;
 use crate::tenant::objects;
 use crate::tenant::pki::kubeconfig;
 use crate::tenant::pki::terms::{self, AGAIN, Span, Terms};
 use crate::tenant::plan::{Plan, Step, Waiting};
 use crate::tenant::rolls;
-use crate::tenant::world::{CredentialsFact, World};
+use crate::tenant::world::World;
 
 /// An authority that ends within this is reported.
 const WARNING: SignedDuration = SignedDuration::from_hours(90 * 24);

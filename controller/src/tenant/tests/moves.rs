@@ -9,11 +9,12 @@ use apiservice::v1alpha1::{DataStoreSpec, Phase as Word, TlsConfig};
 use k8s_openapi::api::core::v1::Secret;
 
 use crate::report::progress::has_switched;
+use crate::tenant::backing::facts::{AccessFact, CredentialsFact, Held};
 use crate::tenant::backing::store;
 use crate::tenant::plan::{Object, Plan, Step};
 use crate::tenant::rolls::{Turn, Wait};
 use crate::tenant::testing::Lab;
-use crate::tenant::world::{AccessFact, CredentialsFact, Held, ProbeFailureKind};
+use crate::tenant::world::ProbeFailureKind;
 use storage::tenancy::{Claim, Password, Stage};
 
 const THERE: &str = "postgres";

@@ -10,11 +10,10 @@ use k8s_openapi::api::core::v1::{LoadBalancerIngress, LoadBalancerStatus, Secret
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::cluster::kinds::ObjectKind;
+use crate::tenant::backing::facts::{AccessFact, CredentialsFact, StoreProblem, StoreProblemKind};
 use crate::tenant::plan::{Claim, Grant, Object, Step};
 use crate::tenant::testing::{Lab, brief, golden};
-use crate::tenant::world::{
-    AccessFact, CredentialsFact, ProbeFailureKind, StoreProblem, StoreProblemKind,
-};
+use crate::tenant::world::ProbeFailureKind;
 
 fn granting(claim: Claim) -> Step {
     Step::Grant(Grant {
@@ -914,8 +913,8 @@ fn a_deletion_gives_up_what_is_in_a_data_store_only_if_that_was_deleted() {
 /// known, every one is asked for it by uid.
 #[test]
 fn a_deletion_looks_for_its_claim_in_every_data_store() {
+    use crate::tenant::backing::facts::Elsewhere;
     use crate::tenant::deletion::asked;
-    use crate::tenant::world::Elsewhere;
     let mut lab = Lab::ready();
     deleted(&mut lab);
     lab.world.pods.clear();

@@ -23,12 +23,12 @@ use crate::cluster::caches::Caches;
 use crate::cluster::kinds::{Inventory, ObjectKind, Owned};
 use crate::cluster::name::NamespacedName;
 use crate::report;
+use crate::tenant::backing::facts::{
+    AccessFact, CredentialsFact, Held, StoreCredentials, StoreFacts, StoreHealth,
+};
 use crate::tenant::plan::{Object, Outcome, Plan, Step};
 use crate::tenant::rolls::{Roll, Turn};
-use crate::tenant::world::{
-    AccessFact, CredentialsFact, Held, PathFact, ProbeFacts, ProbeFailure, ProbeFailureKind,
-    Settings, StoreCredentials, StoreFacts, StoreHealth, World,
-};
+use crate::tenant::world::{PathFact, ProbeFacts, ProbeFailure, ProbeFailureKind, Settings, World};
 use kube::ResourceExt;
 use storage::tenancy::{Claim, Stage};
 
