@@ -16,6 +16,8 @@ use crate::tenant::backing::facts::StoreReport;
 use crate::tenant::backing::facts::{AccessFact, Held, StoreHealth, StoreProblem};
 use crate::tenant::backing::limits::SizeFact;
 use crate::tenant::backing::moving;
+use crate::tenant::backing::store as place;
+use crate::tenant::ran;
 use crate::tenant::world::{ForNodes, InsideFacts, ProbeFacts, Settings};
 
 /// All facts.
@@ -120,6 +122,16 @@ impl Seen<'_> {
     pub fn placed(&self, store: &str) -> Vec<Arc<TenantControlPlane>> {
         let mut tenants = self.caches.tenants.all();
         tenants.retain(|tenant| self.facts.data_store_of(tenant).as_deref() == Some(store));
+        tenants
+    }
+
+    /// Those of them that the right database knows: they were Ready with it. One that may
+    /// begin anew has no data that it must have.
+    pub fn proven(&self, store: &str) -> Vec<Arc<TenantControlPlane>> {
+        let mut tenants = self.placed(store);
+        tenants.retain(|tenant| {
+            ran::has_run(self.caches, tenant) && !place::is_to_start_empty(tenant)
+        });
         tenants
     }
 }
@@ -255,6 +267,17 @@ impl Facts {
     /// Changes what is known about a tenant.
     pub fn update_tenant<R>(&self, uid: &str, change: impl FnOnce(&mut TenantFacts) -> R) -> R {
         change(self.tenants.write().entry(uid.into()).or_default())
+    }
+
+    /// Names that were refused to a tenant may be free: it asks again. Whether some were.
+    pub fn ask_again(&self, uid: &str) -> bool {
+        self.update_tenant(uid, |facts| {
+            let refused = facts.access.as_ref().is_some_and(AccessFact::is_refused);
+            if refused {
+                facts.access = None;
+            }
+            refused
+        })
     }
 
     /// Begins to know about a DataStore.

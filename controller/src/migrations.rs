@@ -26,12 +26,12 @@ use jiff::{SignedDuration, Timestamp};
 use storage::tenancy::{Claim, Stage, Tenancy};
 use tokio::time::Instant;
 
-use crate::apply::datastore::cleanups::{Left, keep_no_more, keep_until};
+use crate::apply::pending::{Left, keep_no_more, keep_until};
 use crate::cluster::key::Key;
 use crate::cluster::name::NamespacedName;
 use crate::context::Context;
-use crate::datastores::access;
 use crate::observe;
+use crate::observers::access;
 use crate::process::lease::Unfinished;
 use crate::process::observers::pause;
 use crate::process::timing;

@@ -1,5 +1,7 @@
 //! Gathers the world of a tenant from caches and facts, without I/O.
 
+pub mod data_store;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -89,15 +91,11 @@ pub fn world(name: &NamespacedName, ctx: &Context) -> Option<World> {
             StoreFacts {
                 trial: trial(ctx, store, &credentials),
                 credentials,
-                health: match facts.cleanup_problem {
-                    Some(problem) if tenant.metadata.deletion_timestamp.is_some() => {
-                        Some(Err(problem))
-                    }
-                    _ => {
-                        let uid = store.metadata.uid.as_deref().unwrap_or_default();
-                        ctx.facts.store(uid).health
-                    }
+                health: {
+                    let uid = store.metadata.uid.as_deref().unwrap_or_default();
+                    ctx.facts.store(uid).health
                 },
+                cleanup: facts.cleanup_problem.filter(|_| deleting),
                 access: facts.access,
                 held: facts.held,
                 password: facts.password,

@@ -1,6 +1,8 @@
 //! One pass over one tenant. It takes no hint of what changed, so that the
 //! path after a crash is the path of every day.
 
+pub mod data_store;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,7 +11,7 @@ use tracing::Instrument;
 use crate::cluster::key::Key;
 use crate::cluster::name::NamespacedName;
 use crate::context::Context;
-use crate::datastores::access;
+use crate::observers::access;
 use crate::process::contested::CONTESTED_EVERY;
 use crate::process::spans;
 use crate::process::timing::{self, Next};

@@ -38,7 +38,7 @@ use crate::supervisor::Supervisor;
 use crate::tenant::pki::terms::BadTerms;
 use crate::tenant::world::Settings;
 use crate::write_history::Writes;
-use crate::{apply, datastores, reconcile, report, tenant};
+use crate::{apply, reconcile, report, tenant};
 
 /// How long work under way may take after a signal to stop.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -383,7 +383,9 @@ async fn pass(ctx: &Arc<Context>, supervisor: &Supervisor, key: &Key) -> Option<
                 supervisor.data_store(ctx, name);
             }
             let span = spans::round("Reconcile", spans::STORES, "", name);
-            datastores::reconcile(name, ctx).instrument(span).await
+            reconcile::data_store::reconcile(name, ctx)
+                .instrument(span)
+                .await
         }
     }
 }

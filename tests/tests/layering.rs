@@ -173,6 +173,7 @@ const CONTROLLER: House = House {
         "context",
         "inside",
         "apply",
+        "observers",
         "observe",
         "reconcile",
         "migrations",
@@ -181,13 +182,7 @@ const CONTROLLER: House = House {
         "supervisor",
         "run",
     ],
-    exceptions: &[
-        ("datastores.rs", "apply"),
-        ("datastores.rs", "context"),
-        ("datastores/access.rs", "context"),
-        ("datastores/drain.rs", "context"),
-        ("datastores/observer.rs", "context"),
-    ],
+    exceptions: &[],
 };
 
 const STORAGE: House = House {

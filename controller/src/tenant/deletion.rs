@@ -188,13 +188,13 @@ fn place(world: &World) -> Leftover {
             (true, false) => Leftover::Nothing,
         };
     }
-    match (&world.store.credentials, &world.store.health) {
+    match (&world.store.credentials, world.store.cleanup_problem()) {
         (CredentialsFact::Unknown, _) => Leftover::NotYetKnown,
         (CredentialsFact::Missing { what, .. }, _) => Leftover::OutOfReach {
             data_store,
             why: what.clone(),
         },
-        (CredentialsFact::Known(_), Some(Err(problem))) => Leftover::OutOfReach {
+        (CredentialsFact::Known(_), Some(problem)) => Leftover::OutOfReach {
             data_store,
             why: problem.message.clone(),
         },

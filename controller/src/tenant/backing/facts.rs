@@ -23,6 +23,9 @@ pub struct StoreFacts {
     /// The claim that a database has for this tenant's uid; `None` until it was
     /// found. Nothing else says which names pods are given (rule 17).
     pub held: Option<Held>,
+    /// While the tenant is deleted: why its clean-up does not go through, whatever the
+    /// database says of itself.
+    pub cleanup: Option<StoreProblem>,
     /// While the tenant is deleted: no datastore that could be asked has a claim of it.
     pub unclaimed: bool,
 }
@@ -172,5 +175,21 @@ impl StoreReport {
             separates_tenants: Ok(()),
             compacted: None,
         }
+    }
+}
+
+impl StoreFacts {
+    /// Why nothing can be cleaned up in the database now.
+    pub fn cleanup_problem(&self) -> Option<&StoreProblem> {
+        let health = self.health.as_ref();
+        let unwell = || health.and_then(|health| health.as_ref().err());
+        self.cleanup.as_ref().or_else(unwell)
+    }
+}
+
+impl AccessFact {
+    /// Names were refused, which may be free another time.
+    pub fn is_refused(&self) -> bool {
+        matches!(self, AccessFact::Taken { .. } | AccessFact::Refused(_))
     }
 }

@@ -995,6 +995,12 @@ fn a_deletion_in_the_wrong_database_is_made_up_for() {
         message: "deadline exceeded".to_owned(),
     }));
     assert_eq!(recorded(&restarted.plan()), owed);
+    // Nor does one help that is well, and fails at what is asked of it.
+    let problem = restarted.world.store.health.replace(Ok(Default::default()));
+    assert_eq!(recorded(&restarted.plan()), None);
+    restarted.world.store.cleanup = problem.clone().and_then(Result::err);
+    assert_eq!(recorded(&restarted.plan()), owed);
+    restarted.world.store.health = problem;
 
     // One that never had a claim has nothing to miss.
     let mut lab = Lab::new();

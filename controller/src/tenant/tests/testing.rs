@@ -126,6 +126,7 @@ impl Lab {
                     trial: Some(Ok(())),
                     access: None,
                     held: None,
+                    cleanup: None,
                     unclaimed: false,
                 },
                 deferred: false,

@@ -26,9 +26,8 @@ use crate::process::observers::pause;
 use crate::process::{spans, timing};
 use crate::tenant::backing::facts::{CompactedBy, StoreReport};
 use crate::tenant::backing::facts::{CredentialsFact, StoreProblem, StoreProblemKind};
-use crate::tenant::backing::{settings, store as place};
+use crate::tenant::backing::settings;
 use crate::tenant::pki::{authorities, certificates};
-use crate::tenant::ran;
 
 /// How long the certificate lives that tries an authority.
 const TRIAL_LIFE: SignedDuration = SignedDuration::from_mins(5);
@@ -217,7 +216,7 @@ async fn knows_its_tenants(
     name: &str,
     store: &DataStore,
 ) -> Result<(), StoreProblem> {
-    let tenants = ctx.seen().placed(name);
+    let tenants = ctx.seen().proven(name);
     let here: BTreeMap<&str, &TenantControlPlane> = tenants
         .iter()
         .map(|tenant| {
@@ -225,9 +224,6 @@ async fn knows_its_tenants(
                 tenant.metadata.uid.as_deref().unwrap_or_default(),
                 &**tenant,
             )
-        })
-        .filter(|(_, tenant)| {
-            ran::has_run(&ctx.caches, tenant) && !place::is_to_start_empty(tenant)
         })
         .collect();
     if here.is_empty() {

@@ -1,7 +1,5 @@
 //! Writes to tenants' datastores, each with a deadline.
 
-pub mod cleanups;
-
 use std::{future::Future, sync::Arc, time::Duration};
 
 use apiservice::{condition::reason, v1alpha1::DataStore};

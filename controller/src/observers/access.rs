@@ -61,10 +61,7 @@ pub async fn run(ctx: Arc<Context>, name: NamespacedName, uid: String) {
 /// gone. The plan does so when nothing is known.
 fn ask_again(ctx: &Context, name: &NamespacedName, uid: &str, refused: &mut Option<Instant>) {
     let known = ctx.facts.tenant(uid).access;
-    if !matches!(
-        known,
-        Some(AccessFact::Taken { .. } | AccessFact::Refused(_))
-    ) {
+    if !known.as_ref().is_some_and(AccessFact::is_refused) {
         *refused = None;
         return;
     }
