@@ -96,9 +96,7 @@ pub struct Measured {
 /// About one DataStore.
 #[derive(Debug, Clone, Default)]
 pub struct StoreFact {
-    /// The last answer.
-    pub health: Option<Result<StoreHealth, StoreProblem>>,
-    /// The same with what only the DataStore's own conditions tell.
+    /// What the last look found.
     pub report: Option<StoreReport>,
     /// What was measured with it.
     pub measured: Option<Measured>,
@@ -137,6 +135,11 @@ impl Seen<'_> {
 }
 
 impl StoreFact {
+    /// The last answer.
+    pub fn health(&self) -> Option<Result<StoreHealth, StoreProblem>> {
+        self.report.as_ref().map(|report| report.health.clone())
+    }
+
     /// What came of trying these settings, if they were the last to be tried.
     pub fn tried(&self, fingerprint: &str) -> Option<Result<(), StoreProblem>> {
         let trial = self.trial.as_ref();

@@ -37,9 +37,9 @@ use crate::facts::Seen;
 use crate::process::places::Split;
 use crate::report::progress;
 use crate::tenant::plan::{FleetRoll, Object, Outcome, Plan, Step};
-use crate::tenant::rolls::{Before, HOLD, Limits, Roll, Turn, Wait};
+use crate::tenant::turns::{Before, HOLD, Limits, Roll, Turn, Wait};
 use crate::tenant::world::ProbeFacts;
-use crate::tenant::{World, rolls};
+use crate::tenant::{World, objects, rolls};
 
 /// The same of one that was not Ready before either: it tells nothing about the change,
 /// and only must not start together with all others.
@@ -412,15 +412,17 @@ pub fn holders(seen: &Seen<'_>) -> Vec<Holder> {
         let name = tenant_of(&live.metadata)?;
         let tenant = seen.caches.tenants.get(&name)?;
         let uid = tenant.metadata.uid.as_deref()?;
-        let mut owners = live.metadata.owner_references.iter().flatten();
-        let ours = owners.any(|owner| owner.controller == Some(true) && owner.uid == uid);
-        let asleep = tenant.spec.control_plane.deployment.replicas == 0;
+        let ours = objects::is_controlled_by(&live.metadata, uid);
         // Nobody sees whether it comes back, and it is not the roll that took it away.
         let unseen = matches!(
             seen.caches.reach(&name.namespace),
             Reach::NotServed(_) | Reach::Refused(_)
         );
-        if !ours || asleep || unseen || tenant.metadata.deletion_timestamp.is_some() {
+        if !ours
+            || objects::is_asleep(&tenant)
+            || unseen
+            || tenant.metadata.deletion_timestamp.is_some()
+        {
             return None;
         }
         let probe = seen.facts.tenant(uid).probe;

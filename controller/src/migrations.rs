@@ -38,7 +38,7 @@ use crate::process::timing;
 use crate::report::progress;
 use crate::tenant::backing::facts::Held;
 use crate::tenant::backing::moving;
-use crate::tenant::{World, deletion, is_asleep, objects};
+use crate::tenant::{World, deletion, objects};
 use apiservice::condition::reason;
 use told::HeldUp;
 
@@ -537,7 +537,7 @@ fn in_use(stage: Stage, writes: bool, leaving: bool) -> InUse {
 /// copy is, and they would end what they run.
 fn has_ended(world: &World) -> bool {
     let live = world.deployment().and_then(|live| live.spec.as_ref());
-    let replicas = match is_asleep(world) {
+    let replicas = match world.is_asleep() {
         true => 0,
         false => live.and_then(|spec| spec.replicas).unwrap_or(1),
     };

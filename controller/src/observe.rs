@@ -20,7 +20,7 @@ use crate::facts::TenantFacts;
 use crate::process::contested::Way;
 use crate::tenant;
 use crate::tenant::backing::facts::{CredentialsFact, Elsewhere, StoreFacts, StoreProblem};
-use crate::tenant::rolls::Turn;
+use crate::tenant::turns::Turn;
 use crate::tenant::world::World;
 
 /// Whether the DataStore that was assigned to a tenant takes no new ones any more. One
@@ -93,7 +93,7 @@ pub fn world(name: &NamespacedName, ctx: &Context) -> Option<World> {
                 credentials,
                 health: {
                     let uid = store.metadata.uid.as_deref().unwrap_or_default();
-                    ctx.facts.store(uid).health
+                    ctx.facts.store(uid).health()
                 },
                 cleanup: facts.cleanup_problem.filter(|_| deleting),
                 access: facts.access,
@@ -208,7 +208,7 @@ fn elsewhere(
         CredentialsFact::Missing { what, .. } => Some(Err(what)),
         CredentialsFact::Known(_) => {
             let uid = store.metadata.uid.as_deref().unwrap_or_default();
-            let health = ctx.facts.store(uid).health;
+            let health = ctx.facts.store(uid).health();
             let problem = health.and_then(Result::err);
             let problem = facts.cleanup_problem.clone().or(problem);
             Some(problem.map_or(Ok(()), |problem| Err(problem.message)))

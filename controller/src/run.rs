@@ -328,7 +328,7 @@ fn settings(args: &RunArgs) -> Result<Settings, Error> {
         kine_image: args.kine_image.clone(),
         management_domain: args.cluster_domain.clone(),
         certificates: args.certificates.terms()?,
-        rolls: crate::tenant::rolls::Limits {
+        rolls: crate::tenant::turns::Limits {
             together: args.rolls_together.into(),
         },
         ..Settings::default()

@@ -2,6 +2,9 @@
 //! (docs: explanation/architecture.md). A room is a module of `lib.rs`: a file, a folder, or
 //! both.
 
+#[path = "layering/circles.rs"]
+mod circles;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,6 +12,8 @@ use std::process::Command;
 use apiservice::v1alpha1::Driver;
 use serde_json::Value;
 use storage::tenancy::Connection;
+
+use circles::Modules;
 
 fn root() -> PathBuf {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -221,10 +226,8 @@ impl House {
         given
     }
 
-    /// A file, and the later room that it uses.
-    fn backward(&self) -> BTreeSet<(String, String)> {
-        let place = |room: &str| self.rooms.iter().position(|it| *it == room);
-        let given = self.given_away();
+    /// Its files, by their names.
+    fn texts(&self) -> Vec<(String, String)> {
         let mut all = Vec::new();
         files(&self.source(), &mut all);
         let all = all.iter().map(|path| {
@@ -232,7 +235,14 @@ impl House {
             let text = std::fs::read_to_string(path).unwrap();
             (name.to_string_lossy().into_owned(), text)
         });
-        let all: Vec<(String, String)> = all.collect();
+        all.collect()
+    }
+
+    /// A file, and the later room that it uses.
+    fn backward(&self) -> BTreeSet<(String, String)> {
+        let place = |room: &str| self.rooms.iter().position(|it| *it == room);
+        let given = self.given_away();
+        let all = self.texts();
         let mut for_tests = BTreeSet::new();
         for (name, text) in &all {
             let (module, tests) = (module(name), declared(text).into_iter());
@@ -368,6 +378,15 @@ fn files(directory: &Path, found: &mut Vec<PathBuf>) {
 fn rooms_use_what_comes_before_them() {
     for house in [APISERVICE, STORAGE, APISERVER, CONTROLLER] {
         house.check();
+    }
+}
+
+/// No files of a room use each other in a circle that goes through several of its folders.
+#[test]
+fn files_use_each_other_in_no_circle() {
+    for house in [APISERVICE, CONTROLLER] {
+        let found = Modules::of(&house.texts()).in_circles();
+        assert!(found.is_empty(), "{}: {found:?}", house.name);
     }
 }
 

@@ -10,6 +10,7 @@ use crate::cluster::name::NamespacedName;
 use crate::context::Context;
 use crate::datastores::health::{self, access_of, problem_of};
 use crate::process::timing;
+use crate::tenant::backing::claim;
 use crate::tenant::backing::drivers;
 use crate::tenant::backing::facts::{AccessFact, Held, StoreProblem, StoreProblemKind as Kind};
 use crate::tenant::backing::store as place;
@@ -105,7 +106,7 @@ async fn stored(
     world: &World,
     claim: Claim,
 ) -> Result<Claim, StoreError> {
-    if drivers::row(place::driver(world)).stored.is_none() {
+    if drivers::row(claim::driver(world)).stored.is_none() {
         return Ok(claim);
     }
     let found = timed(ctx, timing::STORE_DEADLINE, store.claims(&claim.uid)).await?;
@@ -114,7 +115,7 @@ async fn stored(
 
 /// Whether what is held is what the rest of the plan was made for.
 fn is_planned(held: &Claim, planned: &Claim, world: &World) -> bool {
-    let driver = place::driver(world);
+    let driver = claim::driver(world);
     let Some(stored) = drivers::row(driver).stored else {
         return held == planned;
     };
@@ -350,7 +351,7 @@ mod tests {
         let fake = Arc::new(Fake::default());
         ctx.connections.put(&store, &ctx.caches, fake.clone());
         let wanted = Grant {
-            claim: place::wished(&lab.world.tenant, Driver::Etcd),
+            claim: claim::wished(&lab.world.tenant, Driver::Etcd),
             password: None,
         };
         for (seconds, expected) in [(12, None), (60, Some("no answer within 20 s"))] {

@@ -281,7 +281,7 @@ fn trouble(seen: &Seen<'_>, name: &str) -> Option<String> {
         ));
     };
     let uid = store.metadata.uid.as_deref().unwrap_or_default();
-    let well = matches!(seen.facts.store(uid).health, Some(Ok(_)));
+    let well = matches!(seen.facts.store(uid).health(), Some(Ok(_)));
     (!well).then(|| format!("DataStore {name}, to which it is to go, is not Ready"))
 }
 

@@ -40,7 +40,7 @@ use crate::report::progress;
 use crate::tenant::backing::limits::Standing;
 use crate::tenant::backing::store as place;
 use crate::tenant::ran;
-use crate::tenant::workload::pods;
+use crate::tenant::workload::containers;
 use crate::tenant::world::{
     Addons, InsideProblem, ProbeFacts, ProbeFailure, ProbeFailureKind as Kind, is_ready,
 };
@@ -605,7 +605,7 @@ fn basis(
 /// The registry that all of these pods have their API server from, if they agree.
 fn registry_of(pods: &[Arc<Pod>], image_name: &str) -> Option<String> {
     let registry = |pod: &Arc<Pod>| {
-        let (image, _tag) = pods::api_server_image(pod)?.rsplit_once(':')?;
+        let (image, _tag) = containers::api_server_image(pod)?.rsplit_once(':')?;
         Some(
             image
                 .strip_suffix(image_name)?

@@ -21,9 +21,10 @@ use crate::process::lease::Unfinished;
 use crate::process::places::Places;
 use crate::process::timing;
 use crate::report::diagnose::quote;
+use crate::tenant::backing::claim;
 use crate::tenant::backing::facts::StoreReport;
 use crate::tenant::backing::facts::{AccessFact, Held, StoreProblemKind};
-use crate::tenant::backing::{moving, password, settings, store as place};
+use crate::tenant::backing::{moving, password, settings};
 use crate::tenant::objects;
 
 /// Moves under way at a time: each reads and writes as fast as both databases let it.
@@ -394,7 +395,7 @@ impl About<'_> {
     ) -> Result<Ends, String> {
         let store = self.data_store(target)?;
         let from = self.data_store(&held.data_store)?;
-        let claim = place::moved(tenant, &held.claim, from.spec.driver, store.spec.driver);
+        let claim = claim::moved(tenant, &held.claim, from.spec.driver, store.spec.driver);
         let password = match store.spec.driver.has_passwords() {
             true => Some(self.password(tenant)?),
             false => None,
@@ -530,8 +531,8 @@ mod tests {
                 target: Some("b".to_owned()),
                 ..MigrationStatus::default()
             });
-            let frozen = place::wished(tenant, Driver::Etcd).at(Stage::Frozen);
-            let target = place::moved(tenant, &frozen, Driver::Etcd, Driver::Etcd);
+            let frozen = claim::wished(tenant, Driver::Etcd).at(Stage::Frozen);
+            let target = claim::moved(tenant, &frozen, Driver::Etcd, Driver::Etcd);
             let (ctx, _) = context(answers, true).await;
             fill(&ctx.caches, &lab);
             let left = Left {

@@ -23,7 +23,7 @@ use crate::process::timing;
 use crate::tenant::backing::facts::{
     AccessFact, Held, StoreHealth, StoreProblem, StoreProblemKind,
 };
-use crate::tenant::backing::{drivers, moving, password, store as place};
+use crate::tenant::backing::{claim, drivers, moving, password, store as place};
 use crate::tenant::objects;
 
 /// Checks one tenant's rights until the task is ended.
@@ -147,7 +147,7 @@ async fn check(ctx: &Context, name: &NamespacedName, uid: &str) -> Option<Checke
         // None anywhere: whether it may be made is for the datastore to say.
         None => (
             chosen::choose(&tenant)?,
-            place::wished(&tenant, driver_of(ctx, &tenant)),
+            claim::wished(&tenant, driver_of(ctx, &tenant)),
         ),
     };
     let tenancy = reach(ctx, &data_store)?;
@@ -319,7 +319,7 @@ async fn search(
     uid: &str,
 ) -> Result<Option<(Held, Option<String>)>, ()> {
     let chosen = chosen::choose(tenant);
-    let wished = place::wished(tenant, driver_of(ctx, tenant));
+    let wished = claim::wished(tenant, driver_of(ctx, tenant));
     let stores = ctx.caches.data_stores.all();
     let mut names: Vec<String> = stores
         .iter()
@@ -410,7 +410,7 @@ where
 pub fn reach(ctx: &Context, data_store: &str) -> Option<Arc<dyn Tenancy>> {
     let store = ctx.caches.data_store(data_store)?;
     let uid = store.metadata.uid.as_deref().unwrap_or_default();
-    let health = ctx.facts.store(uid).health;
+    let health = ctx.facts.store(uid).health();
     if !answers(health.as_ref()) {
         return None;
     }

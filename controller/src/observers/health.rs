@@ -82,7 +82,7 @@ async fn look(ctx: &Context, name: &str, uid: &str, compaction: &mut Compaction)
     }
     let settings = || settings::wanted(&credentials::fact(&store, &ctx.caches));
     let fingerprinted = settings();
-    let before = ctx.facts.store(uid).health;
+    let before = ctx.facts.store(uid).health();
     let was_well = before.is_some_and(|before| before.is_ok());
     let (report, measured) = ask(ctx, name, &store, compaction, was_well).await;
     let seen = |report, trial| Seen {
@@ -278,7 +278,6 @@ fn publish(ctx: &Context, name: &str, uid: &str, seen: Seen) {
     let changed = ctx.facts.update_store(uid, |fact| {
         let learnt = trial.is_some_and(|trial| fact.learn(trial));
         let changed = learnt || fact.report.as_ref() != Some(&report);
-        fact.health = Some(report.health.clone());
         fact.measured = measured.or(fact.measured);
         fact.report = Some(report);
         changed

@@ -1,5 +1,7 @@
 //! What holds a tenant's data.
 
+pub mod backed;
+pub mod claim;
 pub mod drivers;
 pub mod facts;
 pub mod kine;

@@ -24,7 +24,7 @@ use crate::tenant::backing::facts::{Elsewhere, StoreFacts};
 use crate::tenant::backing::limits::SizeFact;
 use crate::tenant::pki::terms::Terms;
 use crate::tenant::plan::ObjectKey;
-use crate::tenant::rolls::Turn;
+use crate::tenant::turns::{Limits, Turn};
 use crate::tenant::{objects, ran};
 
 /// Everything that [`crate::tenant::plan()`] may know about one tenant.
@@ -96,6 +96,9 @@ pub struct World {
     pub turn: Turn,
 }
 
+/// The image of an installation that names no other: kine's own release.
+pub const KINE_IMAGE: &str = "rancher/kine:v0.16.4";
+
 /// What the administrator of the operator chose; the same for all tenants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -116,7 +119,7 @@ pub struct Settings {
     /// How long a load balancer may take before its silence is reported.
     pub address_patience: jiff::SignedDuration,
     /// Tenants whose pods are rolled at a time for a reason other than their own spec.
-    pub rolls: crate::tenant::rolls::Limits,
+    pub rolls: Limits,
 }
 
 impl Default for Settings {
@@ -126,11 +129,11 @@ impl Default for Settings {
             api_server_service_account: "steward-apiserver".into(),
             default_data_store: None,
             registry: "registry.k8s.io".into(),
-            kine_image: crate::tenant::backing::kine::IMAGE.into(),
+            kine_image: KINE_IMAGE.into(),
             certificates: Terms::default(),
             management_domain: "cluster.local".into(),
             address_patience: jiff::SignedDuration::from_secs(15),
-            rolls: crate::tenant::rolls::Limits::default(),
+            rolls: Limits::default(),
         }
     }
 }
@@ -346,6 +349,33 @@ impl World {
     /// Whether `meta` is controlled by this tenant's uid.
     pub fn ours(&self, meta: &ObjectMeta) -> bool {
         self.ownership(meta) == Ownership::Ours
+    }
+
+    /// The pause annotation stops everything, deletion included (features 2.13).
+    pub fn is_paused(&self) -> bool {
+        objects::is_paused(&self.tenant.metadata)
+    }
+
+    /// Zero replicas, as asked.
+    pub fn is_asleep(&self) -> bool {
+        objects::is_asleep(&self.tenant)
+    }
+
+    /// Somebody deletes the tenant.
+    pub fn is_leaving(&self) -> bool {
+        self.tenant.metadata.deletion_timestamp.is_some()
+    }
+
+    /// Whether nothing is done for the tenant, nor anything said of its parts, because they
+    /// cannot be seen. Its deletion needs nothing but its place in the datastore.
+    pub fn is_left_alone(&self) -> bool {
+        self.unreached.is_some() && !self.is_leaving()
+    }
+
+    /// Whether our finalizer is on the tenant.
+    pub fn has_finalizer(&self) -> bool {
+        let mut finalizers = self.tenant.metadata.finalizers.iter().flatten();
+        finalizers.any(|finalizer| finalizer == apiservice::names::FINALIZER)
     }
 
     /// Pods that pass their readiness probe.

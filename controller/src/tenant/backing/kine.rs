@@ -11,11 +11,13 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use storage::tenancy::Claim;
 
+use crate::tenant::backing::backed::Backing;
+use crate::tenant::backing::claim;
 use crate::tenant::backing::drivers::{self, Credentials, Place};
-use crate::tenant::backing::store::{self, Backing};
 use crate::tenant::backing::wiring::{Wiring, mount};
-use crate::tenant::workload::flags::{self, Flags};
-use crate::tenant::workload::{pods, volumes};
+use crate::tenant::workload::arguments::{self, Flags};
+use crate::tenant::workload::containers;
+use crate::tenant::workload::files;
 use crate::tenant::world::World;
 
 /// The API server's `--etcd-servers`.
@@ -33,9 +35,6 @@ const METRICS: i32 = 2381;
 /// has a hundred for all.
 const CONNECTIONS: usize = 8;
 
-/// The image of an installation that names no other: kine's own release.
-pub const IMAGE: &str = "rancher/kine:v0.16.4";
-
 /// What comes into the pods.
 pub fn wiring(world: &World, place: &Backing) -> Wiring {
     let socket = Volume {
@@ -48,13 +47,13 @@ pub fn wiring(world: &World, place: &Backing) -> Wiring {
     };
     let mut all = vec![socket];
     if place.files.authority {
-        all.push(volumes::from_secret(
+        all.push(files::from_secret(
             volume::KINE_CERTIFICATES,
             names::datastore_certificate(world.name()),
         ));
     }
     if let Some(file) = credentials(place) {
-        all.push(volumes::one_of_secret(
+        all.push(files::one_of_secret(
             volume::KINE_CREDENTIALS,
             names::datastore_config(world.name()),
             file.key,
@@ -99,8 +98,8 @@ fn sidecar(world: &World, place: &Backing) -> Container {
             }]
         }),
         liveness_probe: listens.then(liveness),
-        resources: Some(pods::resources(world, Component::Kine)),
-        security_context: Some(pods::container_security(&[])),
+        resources: Some(containers::resources(world, Component::Kine)),
+        security_context: Some(containers::container_security(&[])),
         volume_mounts: Some(mounts),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         // A sidecar as Kubernetes has them: it ends after the API server, which needs it
@@ -139,7 +138,7 @@ fn arguments(world: &World, place: &Backing) -> Vec<String> {
         .as_ref();
     let extra = extra.map_or(&[][..], |extra| extra.of(Component::Kine));
     let (managed, defaults) = layers(place);
-    flags::layers_of(Component::Kine, managed, defaults, extra)
+    arguments::layers_of(Component::Kine, managed, defaults, extra)
 }
 
 fn layers(place: &Backing) -> (Flags, Flags) {
@@ -180,7 +179,7 @@ fn environment(world: &World, place: &Backing) -> Vec<EnvVar> {
         from_secret(key::DB_PASSWORD),
         EnvVar {
             name: ENDPOINT.to_owned(),
-            value: Some(endpoint(place, &store::claim(world))),
+            value: Some(endpoint(place, &claim::claim(world))),
             ..EnvVar::default()
         },
     ]
@@ -228,7 +227,7 @@ mod tests {
     use apiservice::v1alpha1::Driver;
 
     use super::*;
-    use crate::tenant::backing::store::Files;
+    use crate::tenant::backing::backed::Files;
     use crate::tenant::testing::{Lab, claim};
 
     fn place(driver: Driver) -> Backing {

@@ -274,7 +274,7 @@ fn client_certificates() {
 #[test]
 fn another_client_certificate_is_tried_as_well() {
     use crate::tenant::backing::facts::{StoreProblem, StoreProblemKind};
-    use crate::tenant::rolls::{Turn, Wait};
+    use crate::tenant::turns::{Turn, Wait};
     let pair = |text: &str| apiservice::pki::Pair {
         cert: format!("cert {text}"),
         key: format!("key {text}"),
@@ -348,7 +348,7 @@ fn what_the_spec_says_of_kine() {
     );
     let limits = kine.resources.as_ref().unwrap().limits.as_ref().unwrap();
     assert_eq!(limits["memory"].0, "64Mi");
-    let server = crate::tenant::workload::pods::image(&lab.world, Component::ApiServer);
+    let server = crate::tenant::workload::containers::image(&lab.world, Component::ApiServer);
     assert_ne!(kine.image.as_ref(), Some(&server));
 }
 
@@ -561,7 +561,7 @@ fn lost_data_is_not_replaced_by_none() {
     annotations.insert(apiservice::names::ANNOTATION_START_EMPTY.to_owned(), uid);
     let pods = pod_annotation(&lab);
     lab.later(10);
-    lab.turn = crate::tenant::rolls::Turn::Waits(crate::tenant::rolls::Wait::ForOthers);
+    lab.turn = crate::tenant::turns::Turn::Waits(crate::tenant::turns::Wait::ForOthers);
     let plan = lab.pass();
     assert!(grant(&plan).is_some(), "somebody decided");
     // What runs still has in mind what was there.
@@ -574,7 +574,7 @@ fn lost_data_is_not_replaced_by_none() {
 /// The database has the new password at once, so pods do not wait for their turn.
 #[test]
 fn another_password_waits_for_nobody() {
-    use crate::tenant::rolls::{Turn, Wait};
+    use crate::tenant::turns::{Turn, Wait};
     let mut lab = placed(Driver::PostgreSQL);
     lab.bring_ready();
     let noted = |lab: &Lab| {

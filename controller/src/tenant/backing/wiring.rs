@@ -6,10 +6,11 @@ use apiservice::names::{self, key};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Container, Volume, VolumeMount, VolumeProjection};
 
+use crate::tenant::backing::backed::Backing;
 use crate::tenant::backing::kine;
-use crate::tenant::backing::store::Backing;
-use crate::tenant::workload::flags::{self, Flags};
-use crate::tenant::workload::volumes::{self, PKI};
+use crate::tenant::workload::arguments::{self, Flags};
+use crate::tenant::workload::files;
+use crate::tenant::workload::files::PKI;
 use crate::tenant::world::World;
 
 /// What comes into the pods for the database.
@@ -37,7 +38,7 @@ pub fn of(world: &World, place: &Backing) -> Wiring {
 
 /// The `host:port`s that the pods of a Deployment are given.
 pub fn endpoints(live: &Deployment) -> Option<Vec<String>> {
-    let servers = flags::api_server_argument(live, "etcd-servers")?;
+    let servers = arguments::api_server_argument(live, "etcd-servers")?;
     if servers == kine::SERVER {
         return kine::endpoints(live);
     }
@@ -66,7 +67,7 @@ fn etcd(world: &World, place: &Backing) -> Wiring {
             ("etcd-prefix", place.prefix.clone()),
             ("etcd-servers", servers.join(",")),
         ],
-        pki: vec![volumes::secret(
+        pki: vec![files::secret(
             &names::datastore_certificate(world.name()),
             &[
                 (key::CA_CRT, Some("etcd/ca.crt")),

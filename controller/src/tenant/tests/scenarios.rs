@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{LoadBalancerIngress, LoadBalancerStatus, Secret
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::cluster::kinds::ObjectKind;
+use crate::tenant::backing::claim;
 use crate::tenant::backing::facts::{AccessFact, CredentialsFact, StoreProblem, StoreProblemKind};
 use crate::tenant::plan::{Claim, Grant, Object, Step};
 use crate::tenant::testing::{Lab, brief, golden};
@@ -198,7 +199,7 @@ fn until_the_claim_is_found_what_is_there_stays() {
 #[test]
 fn pods_are_given_the_names_of_the_claim() {
     let mut lab = Lab::new();
-    let mut claim = crate::tenant::backing::store::wished(&lab.world.tenant, Driver::Etcd);
+    let mut claim = claim::wished(&lab.world.tenant, Driver::Etcd);
     claim.schema = "claimed".to_owned();
     claim.user = "claimant".to_owned();
     lab.carry_out(&granting(claim));
@@ -1138,10 +1139,10 @@ fn names_are_held_until_the_pods_have_ended() {
 #[test]
 fn a_tenant_created_again_has_another_user() {
     let lab = Lab::ready();
-    let first = crate::tenant::backing::store::claim(&lab.world);
+    let first = claim::claim(&lab.world);
     let mut heir = Lab::new();
     heir.tenant().metadata.uid = Some("another-uid".to_owned());
-    let next = crate::tenant::backing::store::claim(&heir.world);
+    let next = claim::claim(&heir.world);
     assert_eq!(first.schema, next.schema);
     assert_ne!(first.user, next.user);
     assert_ne!(first.role(), next.role());
@@ -1150,7 +1151,7 @@ fn a_tenant_created_again_has_another_user() {
         let mut lab = Lab::new();
         lab.tenant().metadata.uid = Some(uid.to_owned());
         lab.spec().data_store_username = Some("given".to_owned());
-        crate::tenant::backing::store::claim(&lab.world).user
+        claim::claim(&lab.world).user
     };
     assert_eq!(named("one-uid"), "given_oneuid");
     assert_eq!(named("another-uid"), "given_anotheruid");
@@ -1181,7 +1182,7 @@ fn a_given_user_is_the_tenants_own_in_certificate_secret_and_status() {
 #[test]
 fn a_tenant_of_an_earlier_version_keeps_its_user() {
     let mut lab = Lab::new();
-    let mut claim = crate::tenant::backing::store::wished(&lab.world.tenant, Driver::Etcd);
+    let mut claim = claim::wished(&lab.world.tenant, Driver::Etcd);
     // Be it made from its names or given.
     claim.user = "given".to_owned();
     lab.spec().data_store_username = Some(claim.user.clone());
@@ -1194,7 +1195,7 @@ fn a_tenant_of_an_earlier_version_keeps_its_user() {
     let data = secret.data.as_ref().unwrap();
     assert_eq!(data["DB_USER"].0, claim.user.as_bytes());
     assert!(lab.plan().is_quiet(), "{}", lab.plan());
-    assert_eq!(crate::tenant::backing::store::claim(&lab.world), claim);
+    assert_eq!(claim::claim(&lab.world), claim);
 }
 
 #[test]
@@ -1317,7 +1318,7 @@ fn a_name_that_is_taken() {
 
     let mut lab = Lab::ready();
     lab.tenant().metadata.uid = Some("uid-of-the-heir".to_owned());
-    let claim = crate::tenant::backing::store::wished(&lab.world.tenant, Driver::Etcd);
+    let claim = claim::wished(&lab.world.tenant, Driver::Etcd);
     lab.carry_out(&granting(claim));
     story.lab = lab;
     story.pass("all that a deleted tenant of this name left");

@@ -27,7 +27,7 @@ use crate::tenant::backing::facts::{
     AccessFact, CredentialsFact, Held, StoreCredentials, StoreFacts, StoreHealth,
 };
 use crate::tenant::plan::{Object, Outcome, Plan, Step};
-use crate::tenant::rolls::{Roll, Turn};
+use crate::tenant::turns::{Roll, Turn};
 use crate::tenant::world::{PathFact, ProbeFacts, ProbeFailure, ProbeFailureKind, Settings, World};
 use kube::ResourceExt;
 use storage::tenancy::{Claim, Stage};
@@ -232,7 +232,7 @@ impl Lab {
         }
         let given = Turn::Given(Roll {
             at: self.world.now,
-            before: crate::tenant::rolls::Before::Ready,
+            before: crate::tenant::turns::Before::Ready,
         });
         world.turn = match &self.turn {
             Turn::Unasked => given,
