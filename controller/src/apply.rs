@@ -4,20 +4,23 @@
 //! Steps of one stage run side by side; a stage begins when all steps of the
 //! stages before it went well.
 
-pub mod datastore;
+mod claims;
+pub mod data_store;
 pub mod objects;
 mod own_kinds;
+pub mod pending;
+pub mod turns;
 
 use futures::{FutureExt, StreamExt, future::BoxFuture, stream};
 use tracing::Instrument;
 
-use crate::apply::{datastore as store, own_kinds as own};
+use crate::apply::own_kinds as own;
 use crate::context::Context;
 use crate::process::spans;
 use crate::tenant::plan::{Grant, Object, Outcome, Plan, Step};
 use crate::tenant::world::World;
 
-pub use crate::apply::own_kinds::{finalize_store, status, store_status};
+pub use crate::apply::own_kinds::{status, store_status};
 
 /// Steps under way at once for one tenant.
 const TOGETHER: usize = 12;
@@ -113,17 +116,17 @@ async fn carried_out(ctx: &Context, world: &World, step: &Step) -> Outcome {
             outcome => outcome,
         },
         Step::ClearReplaceRequest(names) => own::replaced(ctx, world, names).await,
-        Step::Grant(grant) => store::grant(ctx, world, grant).await,
-        Step::RevokeAccess(claim) => store::revoke(ctx, world, claim).await,
-        Step::DropData(claim) => store::drop_data(ctx, world, claim).await,
+        Step::Grant(grant) => claims::grant(ctx, world, grant).await,
+        Step::RevokeAccess(claim) => claims::revoke(ctx, world, claim).await,
+        Step::DropData(claim) => claims::drop_data(ctx, world, claim).await,
         Step::NoteEmpty(claim) => own::note_empty(ctx, world, claim).await,
-        Step::ReleaseClaim(claim) => store::release(ctx, world, claim).await,
+        Step::ReleaseClaim(claim) => claims::release(ctx, world, claim).await,
         Step::DeferDeletion {
             claim,
             data_store,
             known,
             why,
-        } => store::cleanups::defer(ctx, world, claim, data_store, *known, why).await,
+        } => pending::defer(ctx, world, claim, data_store, *known, why).await,
         Step::Wait(_) => Outcome::Unchanged,
         Step::Event(event) => {
             ctx.events

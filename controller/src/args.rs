@@ -124,7 +124,7 @@ pub struct RunArgs {
     #[arg(long, default_value = "registry.k8s.io")]
     pub image_registry: String,
     /// Image of kine, which tenants with a SQL database have in their pods.
-    #[arg(long, default_value = crate::tenant::backing::kine::IMAGE)]
+    #[arg(long, default_value = crate::tenant::world::KINE_IMAGE)]
     pub kine_image: String,
     /// DNS domain of the management cluster.
     #[arg(long, default_value = "cluster.local")]
@@ -219,7 +219,7 @@ mod tests {
         assert_eq!(listed.run.tenant_namespaces, ["a", "b"]);
         assert_eq!(
             usize::from(args.run.rolls_together),
-            crate::tenant::rolls::Limits::default().together
+            crate::tenant::turns::Limits::default().together
         );
         let args = Args::parse_from(["steward-controller", "run", "--default-data-store="]);
         let Some(Command::Run(run)) = args.command else {

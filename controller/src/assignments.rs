@@ -11,22 +11,13 @@ use apiservice::assignment::{self, Assigned, Candidate, Unassigned};
 use apiservice::v1alpha1::{DataStore, TenantControlPlane};
 use parking_lot::Mutex;
 
-use crate::cluster::caches::Caches;
-use crate::facts::{Facts, StoreFact};
-use crate::tenant::backing::store as place;
-use crate::tenant::world::Settings;
+use crate::cluster::chosen;
+use crate::facts::{Seen, StoreFact};
 
 /// Where tenants were sent whose status does not say so yet, by uid.
 #[derive(Default)]
 pub struct Assignments {
     sent: Mutex<BTreeMap<String, String>>,
-}
-
-/// What a decision looks at.
-pub struct Seen<'a> {
-    pub caches: &'a Caches,
-    pub facts: &'a Facts,
-    pub settings: &'a Settings,
 }
 
 impl Assignments {
@@ -64,10 +55,10 @@ fn count(seen: &Seen<'_>, own: &str, sent: &mut BTreeMap<String, String>) -> BTr
         if uid == own {
             continue;
         }
-        let chosen = place::choose(&tenant);
+        let chosen = chosen::choose(&tenant);
         let known = seen.facts.claimed_in(uid).or_else(|| match sent.get(uid) {
             // Sent elsewhere than its status says, which is to follow.
-            Some(_) if place::is_assigned(&tenant) => None,
+            Some(_) if chosen::is_assigned(&tenant) => None,
             _ => chosen.clone(),
         });
         let there = known.or_else(|| {

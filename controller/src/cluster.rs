@@ -2,6 +2,8 @@
 
 pub mod cache;
 pub mod caches;
+pub mod chosen;
+pub mod concerned;
 pub mod events;
 mod kept;
 pub mod key;

@@ -15,7 +15,7 @@ use crate::cluster::events::Events;
 use crate::cluster::key::{Group, Key};
 use crate::datastores::credentials::Connections;
 use crate::datastores::drain::Drains;
-use crate::facts::Facts;
+use crate::facts::{Facts, Seen};
 use crate::fleet::Fleet;
 use crate::process::clock::Clock;
 use crate::process::lease::Leadership;
@@ -66,6 +66,16 @@ impl Context {
         let tenant = self.caches.tenants.get(name);
         let store = tenant.and_then(|tenant| self.facts.data_store_of(&tenant));
         store.map_or(Group::Nowhere, Group::Store)
+    }
+
+    /// What is seen now.
+    pub fn seen(&self) -> Seen<'_> {
+        Seen {
+            caches: &self.caches,
+            facts: &self.facts,
+            settings: &self.settings,
+            now: self.now(),
+        }
     }
 
     /// The time of day.

@@ -9,14 +9,16 @@ use parking_lot::RwLock;
 use storage::tenancy::Password;
 use tokio::sync::Notify;
 
-use crate::datastores::health::StoreReport;
+use crate::cluster::caches::Caches;
+use crate::cluster::chosen;
 use crate::process::lanes::Lanes;
+use crate::tenant::backing::facts::StoreReport;
+use crate::tenant::backing::facts::{AccessFact, Held, StoreHealth, StoreProblem};
 use crate::tenant::backing::limits::SizeFact;
 use crate::tenant::backing::moving;
 use crate::tenant::backing::store as place;
-use crate::tenant::world::{
-    AccessFact, ForNodes, Held, InsideFacts, ProbeFacts, StoreHealth, StoreProblem,
-};
+use crate::tenant::ran;
+use crate::tenant::world::{ForNodes, InsideFacts, ProbeFacts, Settings};
 
 /// All facts.
 #[derive(Debug, Default)]
@@ -94,9 +96,7 @@ pub struct Measured {
 /// About one DataStore.
 #[derive(Debug, Clone, Default)]
 pub struct StoreFact {
-    /// The last answer.
-    pub health: Option<Result<StoreHealth, StoreProblem>>,
-    /// The same with what only the DataStore's own conditions tell.
+    /// What the last look found.
     pub report: Option<StoreReport>,
     /// What was measured with it.
     pub measured: Option<Measured>,
@@ -106,7 +106,40 @@ pub struct StoreFact {
     pub wake: Arc<Notify>,
 }
 
+/// What decisions about several tenants and DataStores look at.
+#[derive(Clone, Copy)]
+pub struct Seen<'a> {
+    pub caches: &'a Caches,
+    pub facts: &'a Facts,
+    pub settings: &'a Settings,
+    pub now: Timestamp,
+}
+
+impl Seen<'_> {
+    /// The tenants whose data is in a DataStore or is to be there.
+    pub fn placed(&self, store: &str) -> Vec<Arc<TenantControlPlane>> {
+        let mut tenants = self.caches.tenants.all();
+        tenants.retain(|tenant| self.facts.data_store_of(tenant).as_deref() == Some(store));
+        tenants
+    }
+
+    /// Those of them that the right database knows: they were Ready with it. One that may
+    /// begin anew has no data that it must have.
+    pub fn proven(&self, store: &str) -> Vec<Arc<TenantControlPlane>> {
+        let mut tenants = self.placed(store);
+        tenants.retain(|tenant| {
+            ran::has_run(self.caches, tenant) && !place::is_to_start_empty(tenant)
+        });
+        tenants
+    }
+}
+
 impl StoreFact {
+    /// The last answer.
+    pub fn health(&self) -> Option<Result<StoreHealth, StoreProblem>> {
+        self.report.as_ref().map(|report| report.health.clone())
+    }
+
     /// What came of trying these settings, if they were the last to be tried.
     pub fn tried(&self, fingerprint: &str) -> Option<Result<(), StoreProblem>> {
         let trial = self.trial.as_ref();
@@ -137,7 +170,7 @@ impl TenantFacts {
     /// See [`Facts::data_store_of`].
     pub fn data_store_of(&self, tenant: &TenantControlPlane) -> Option<String> {
         let held = self.held.as_ref().map(|held| held.data_store.clone());
-        held.or_else(|| place::choose(tenant))
+        held.or_else(|| chosen::choose(tenant))
     }
 
     /// See [`Facts::migration_of`].
@@ -239,6 +272,17 @@ impl Facts {
         change(self.tenants.write().entry(uid.into()).or_default())
     }
 
+    /// Names that were refused to a tenant may be free: it asks again. Whether some were.
+    pub fn ask_again(&self, uid: &str) -> bool {
+        self.update_tenant(uid, |facts| {
+            let refused = facts.access.as_ref().is_some_and(AccessFact::is_refused);
+            if refused {
+                facts.access = None;
+            }
+            refused
+        })
+    }
+
     /// Begins to know about a DataStore.
     pub fn enter_store(&self, uid: &str) {
         self.stores.write().entry(uid.into()).or_default();
@@ -271,8 +315,8 @@ mod tests {
     use apiservice::v1alpha1::MigrationPhase;
 
     use super::*;
+    use crate::tenant::backing::facts::StoreProblemKind;
     use crate::tenant::testing;
-    use crate::tenant::world::StoreProblemKind;
 
     /// A clean-up that was begun before a move came back empties nothing that is in use.
     #[test]

@@ -24,7 +24,7 @@ use std::{
 };
 
 use apiservice::{
-    condition::{self, reason, tenant as kind},
+    condition::{self, tenant as kind},
     v1alpha1::TenantControlPlane,
 };
 use jiff::{SignedDuration, Timestamp};
@@ -32,15 +32,14 @@ use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
 use parking_lot::Mutex;
 
 use crate::cluster::caches::Reach;
-use crate::cluster::key::Key;
 use crate::cluster::name::{NamespacedName, tenant_of};
-use crate::context::Context;
+use crate::facts::Seen;
 use crate::process::places::Split;
 use crate::report::progress;
 use crate::tenant::plan::{FleetRoll, Object, Outcome, Plan, Step};
-use crate::tenant::rolls::{Before, HOLD, Limits, Roll, Turn, Wait};
+use crate::tenant::turns::{Before, HOLD, Limits, Roll, Turn, Wait};
 use crate::tenant::world::ProbeFacts;
-use crate::tenant::{World, rolls};
+use crate::tenant::{World, objects, rolls};
 
 /// The same of one that was not Ready before either: it tells nothing about the change,
 /// and only must not start together with all others.
@@ -232,6 +231,18 @@ struct Given {
     store: String,
 }
 
+/// Who is to be called because a place is free for them, or because it has to be told that
+/// nobody goes on; and who holds all others up.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Call {
+    /// Who is to come.
+    pub called: Vec<NamespacedName>,
+    /// Who holds all others up.
+    pub stuck: Vec<Holder>,
+    /// How many these are.
+    pub others: usize,
+}
+
 /// What a tenant that asks for a place says of itself.
 #[derive(Clone, Debug)]
 pub struct Asking {
@@ -354,14 +365,7 @@ impl Fleet {
         self.0.lock().waiting.len()
     }
 
-    /// Who is to be called because a place is free for them, or because it has to be told
-    /// that nobody goes on; and who holds all others up, with how many these are.
-    fn call(
-        &self,
-        shown: &[Holder],
-        limits: Limits,
-        now: Timestamp,
-    ) -> (Vec<NamespacedName>, Vec<Holder>, usize) {
+    fn call(&self, shown: &[Holder], limits: Limits, now: Timestamp) -> Call {
         let mut state = self.0.lock();
         state.forget_unused(now);
         let holders = state.holders(shown);
@@ -385,7 +389,11 @@ impl Fleet {
         }
         let mut stuck = holders;
         stuck.retain(|it| halted && it.late);
-        (called, stuck, state.waiting.len())
+        Call {
+            called,
+            stuck,
+            others: state.waiting.len(),
+        }
     }
 }
 
@@ -397,31 +405,33 @@ fn late(holders: &[Holder]) -> Vec<String> {
 }
 
 /// The places that Deployments show.
-pub fn holders(ctx: &Context) -> Vec<Holder> {
-    let now = ctx.now();
+pub fn holders(seen: &Seen<'_>) -> Vec<Holder> {
+    let now = seen.now;
     let rolled = |live: &Deployment| {
         let roll = Roll::of(live)?;
         let name = tenant_of(&live.metadata)?;
-        let tenant = ctx.caches.tenants.get(&name)?;
+        let tenant = seen.caches.tenants.get(&name)?;
         let uid = tenant.metadata.uid.as_deref()?;
-        let mut owners = live.metadata.owner_references.iter().flatten();
-        let ours = owners.any(|owner| owner.controller == Some(true) && owner.uid == uid);
-        let asleep = tenant.spec.control_plane.deployment.replicas == 0;
+        let ours = objects::is_controlled_by(&live.metadata, uid);
         // Nobody sees whether it comes back, and it is not the roll that took it away.
         let unseen = matches!(
-            ctx.caches.reach(&name.namespace),
+            seen.caches.reach(&name.namespace),
             Reach::NotServed(_) | Reach::Refused(_)
         );
-        if !ours || asleep || unseen || tenant.metadata.deletion_timestamp.is_some() {
+        if !ours
+            || objects::is_asleep(&tenant)
+            || unseen
+            || tenant.metadata.deletion_timestamp.is_some()
+        {
             return None;
         }
-        let probe = ctx.facts.tenant(uid).probe;
-        let sets = ctx.caches.replica_sets.of(&name);
-        let pods = progress::made_by(live, &sets, ctx.caches.pods.of(&name));
+        let probe = seen.facts.tenant(uid).probe;
+        let sets = seen.caches.replica_sets.of(&name);
+        let pods = progress::made_by(live, &sets, seen.caches.pods.of(&name));
         let settled = is_settled(&tenant, live, &roll, &probe, &pods);
         Some((roll, settled, name, tenant))
     };
-    let all = ctx.caches.deployments.all();
+    let all = seen.caches.deployments.all();
     let rolled: Vec<_> = all.iter().filter_map(|live| rolled(live)).collect();
     let failed: Vec<&str> = rolled
         .iter()
@@ -433,7 +443,7 @@ pub fn holders(ctx: &Context) -> Vec<Holder> {
             let vain = in_vain(&failed, &name.namespace);
             Some(Holder {
                 late: place(roll, *settled, vain, now)?,
-                store: store_of(ctx, tenant),
+                store: store_of(seen, tenant),
                 name: name.clone(),
                 uid: tenant.metadata.uid.clone()?,
                 before: roll.before,
@@ -442,95 +452,76 @@ pub fn holders(ctx: &Context) -> Vec<Holder> {
     rolled.iter().filter_map(holder).collect()
 }
 
-fn store_of(ctx: &Context, tenant: &TenantControlPlane) -> String {
-    ctx.facts.data_store_of(tenant).unwrap_or_default()
+fn store_of(seen: &Seen<'_>, tenant: &TenantControlPlane) -> String {
+    seen.facts.data_store_of(tenant).unwrap_or_default()
 }
 
-/// Whether it is this tenant's turn for the roll that its plan asks for.
-pub fn turn(ctx: &Context, world: &World, roll: FleetRoll) -> Turn {
-    let uid = world.uid();
-    if roll.by.is_some_and(|by| by <= world.now) {
-        ctx.fleet.leave(uid);
-        return Turn::NotNeeded;
-    }
-    let live = world.deployment();
-    let shown = holders(ctx);
-    let holds = shown.iter().any(|it| it.uid == uid);
-    let asking = Asking {
-        waiting: Waiting {
-            uid: uid.to_owned(),
-            name: NamespacedName::of(&world.tenant.metadata),
-            store: store_of(ctx, &world.tenant),
-            since: rolls::waiting_since(world).unwrap_or(world.now),
-            before: match live {
-                Some(live) if is_serving(&world.tenant, live) => Before::Ready,
-                _ if world.pods_known && world.serving() == 0 => Before::Down,
-                _ => Before::Trouble,
+impl Fleet {
+    /// Whether it is this tenant's turn for the roll that its plan asks for.
+    pub fn turn(&self, seen: &Seen<'_>, world: &World, roll: FleetRoll) -> Turn {
+        let uid = world.uid();
+        if roll.by.is_some_and(|by| by <= world.now) {
+            self.leave(uid);
+            return Turn::NotNeeded;
+        }
+        let live = world.deployment();
+        let shown = holders(seen);
+        let holds = shown.iter().any(|it| it.uid == uid);
+        let asking = Asking {
+            waiting: Waiting {
+                uid: uid.to_owned(),
+                name: NamespacedName::of(&world.tenant.metadata),
+                store: store_of(seen, &world.tenant),
+                since: rolls::waiting_since(world).unwrap_or(world.now),
+                before: match live {
+                    Some(live) if is_serving(&world.tenant, live) => Before::Ready,
+                    _ if world.pods_known && world.serving() == 0 => Before::Down,
+                    _ => Before::Trouble,
+                },
             },
-        },
-        generation: live.and_then(|live| live.metadata.generation),
-        rolling: live.and_then(Roll::of).filter(|_| holds),
-    };
-    ctx.fleet
-        .ask(asking, &shown, world.settings.rolls, world.now)
-}
-
-/// Takes note of what became of a plan that was given a turn.
-pub fn done(ctx: &Context, world: &World, plan: &Plan, outcomes: &[Outcome]) {
-    if !matches!(world.turn, Turn::Given(_)) {
-        return;
+            generation: live.and_then(|live| live.metadata.generation),
+            rolling: live.and_then(Roll::of).filter(|_| holds),
+        };
+        self.ask(asking, &shown, world.settings.rolls, world.now)
     }
-    let mut steps = plan.steps.iter().zip(outcomes);
-    let written = steps.find_map(|(step, outcome)| match step {
-        Step::Create(object) | Step::Apply(object)
-            if matches!(object.as_ref(), Object::Deployment(_)) =>
-        {
-            Some(matches!(outcome, Outcome::Done | Outcome::Unchanged))
+
+    /// Takes note of what became of a plan that was given a turn.
+    pub fn done(&self, world: &World, plan: &Plan, outcomes: &[Outcome]) {
+        if !matches!(world.turn, Turn::Given(_)) {
+            return;
         }
-        _ => None,
-    });
-    match written {
-        Some(true) => ctx.fleet.written(world.uid()),
-        // It has to ask again, behind the others.
-        _ => ctx.fleet.leave(world.uid()),
-    }
-}
-
-/// Calls those whose turn it is, and tells who holds all others up.
-pub async fn call(ctx: &Context) {
-    if ctx.fleet.waiting() == 0 || !ctx.leadership.leads() {
-        return;
-    }
-    let (called, stuck, others) = ctx.fleet.call(&holders(ctx), ctx.settings.rolls, ctx.now());
-    for name in called {
-        ctx.queue.add(Key::Tenant(name));
-    }
-    for holder in stuck {
-        let tenant = ctx.caches.tenants.all().into_iter();
-        let mut tenant = tenant.filter(|it| it.metadata.uid.as_deref() == Some(&holder.uid));
-        if let Some(tenant) = tenant.next() {
-            let message = "Its pods were rolled for a reason other than its spec. It was Ready \
-                           before and is not since, so other tenants wait.";
-            let told = ctx
-                .events
-                .tell(tenant.as_ref(), true, reason::ROLLS_HALTED, message);
-            if told.await {
-                let tenant = holder.name;
-                tracing::warn!(%tenant, others, "rolls are halted: {message}");
+        let mut steps = plan.steps.iter().zip(outcomes);
+        let written = steps.find_map(|(step, outcome)| match step {
+            Step::Create(object) | Step::Apply(object)
+                if matches!(object.as_ref(), Object::Deployment(_)) =>
+            {
+                Some(matches!(outcome, Outcome::Done | Outcome::Unchanged))
             }
+            _ => None,
+        });
+        match written {
+            Some(true) => self.written(world.uid()),
+            // It has to ask again, behind the others.
+            _ => self.leave(world.uid()),
         }
     }
-}
 
-/// How many tenants wait, are being rolled, and hold the others up.
-pub fn counts(ctx: &Context) -> [(&'static str, usize); 3] {
-    let holders = holders(ctx);
-    let late = holders.iter().filter(|it| it.late).count();
-    [
-        ("waiting", ctx.fleet.waiting()),
-        ("rolling", holders.len()),
-        ("late", late),
-    ]
+    /// Whom to call now, if anybody waits.
+    pub fn next_call(&self, seen: &Seen<'_>) -> Option<Call> {
+        let waits = self.waiting() > 0;
+        waits.then(|| self.call(&holders(seen), seen.settings.rolls, seen.now))
+    }
+
+    /// How many tenants wait, are being rolled, and hold the others up.
+    pub fn counts(&self, seen: &Seen<'_>) -> [(&'static str, usize); 3] {
+        let holders = holders(seen);
+        let late = holders.iter().filter(|it| it.late).count();
+        [
+            ("waiting", self.waiting()),
+            ("rolling", holders.len()),
+            ("late", late),
+        ]
+    }
 }
 
 #[cfg(test)]
@@ -818,7 +809,7 @@ mod tests {
         // The first is written; Deployments show it until it is well.
         fleet.written("uid of a");
         let shown = [holder("a", "gold")];
-        let called = |shown: &[Holder], second| fleet.call(shown, LIMITS, at(second)).0;
+        let called = |shown: &[Holder], second| fleet.call(shown, LIMITS, at(second)).called;
         assert!(called(&shown, 6).is_empty());
         assert_eq!(
             called(&[], 7),
@@ -860,16 +851,23 @@ mod tests {
         for name in ["c", "d"] {
             fleet.ask(asking(name, "gold", 0), &shown, LIMITS, at(0));
         }
-        assert!(fleet.call(&shown, LIMITS, at(1)).0.is_empty());
+        assert!(fleet.call(&shown, LIMITS, at(1)).called.is_empty());
         shown[1].late = true;
-        let (called, stuck, others) = fleet.call(&shown, LIMITS, at(130));
+        let Call {
+            called,
+            stuck,
+            others,
+        } = fleet.call(&shown, LIMITS, at(130));
         assert_eq!(called.len(), 2, "all are told");
         assert_eq!((stuck, others), (vec![shown[1].clone()], 2));
-        assert!(fleet.call(&shown, LIMITS, at(131)).0.is_empty(), "once");
+        assert!(
+            fleet.call(&shown, LIMITS, at(131)).called.is_empty(),
+            "once"
+        );
         let turn = fleet.ask(asking("c", "gold", 131), &shown, LIMITS, at(131));
         assert_eq!(turn, Turn::Waits(Wait::Halted(vec!["n/b".to_owned()])));
         // After a while the place is free: they go on, as slowly.
-        let (called, stuck, _) = fleet.call(&shown[..1], LIMITS, at(601));
+        let Call { called, stuck, .. } = fleet.call(&shown[..1], LIMITS, at(601));
         assert!(called.contains(&NamespacedName::new("n", "c")) && stuck.is_empty());
         assert!(given(&fleet.ask(
             asking("c", "gold", 0),
@@ -892,7 +890,7 @@ mod tests {
         for (name, since) in [("a", 0), ("b", 1)] {
             fleet.ask(asking(name, "gold", since), &shown, LIMITS, at(since));
         }
-        let called = |second| fleet.call(&shown[..1], LIMITS, at(second)).0;
+        let called = |second| fleet.call(&shown[..1], LIMITS, at(second)).called;
         assert_eq!(called(2), [NamespacedName::new("n", "a")]);
         assert_eq!(
             called(40),

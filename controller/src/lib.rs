@@ -16,6 +16,7 @@ pub mod fleet;
 pub mod inside;
 pub mod migrations;
 pub mod observe;
+pub mod observers;
 pub mod process;
 pub mod reconcile;
 pub mod report;

@@ -26,18 +26,19 @@ use jiff::{SignedDuration, Timestamp};
 use storage::tenancy::{Claim, Stage, Tenancy};
 use tokio::time::Instant;
 
-use crate::apply::datastore::cleanups::{Left, keep_no_more, keep_until};
+use crate::apply::pending::{Left, keep_no_more, keep_until};
 use crate::cluster::key::Key;
 use crate::cluster::name::NamespacedName;
 use crate::context::Context;
-use crate::datastores::access;
 use crate::observe;
+use crate::observers::access;
+use crate::process::lease::Unfinished;
 use crate::process::observers::pause;
 use crate::process::timing;
 use crate::report::progress;
+use crate::tenant::backing::facts::Held;
 use crate::tenant::backing::moving;
-use crate::tenant::world::Held;
-use crate::tenant::{World, deletion, is_asleep, objects};
+use crate::tenant::{World, deletion, objects};
 use apiservice::condition::reason;
 use told::HeldUp;
 
@@ -212,11 +213,11 @@ impl About<'_> {
         &self,
         work: impl Future<Output = Result<R, E>>,
     ) -> Result<R, String> {
-        let work = tokio::time::timeout(timing::DROP_DEADLINE, work);
-        match self.ctx.leadership.hold(work).await {
-            Some(Ok(done)) => done.map_err(|error| error.to_string()),
-            Some(Err(_)) => Err("the datastore does not answer".to_owned()),
-            None => Err(crate::process::lease::ENDED.to_owned()),
+        let leadership = &self.ctx.leadership;
+        match leadership.within(timing::DROP_DEADLINE, work).await {
+            Ok(done) => done.map_err(|error| error.to_string()),
+            Err(Unfinished::Late(_)) => Err("the datastore does not answer".to_owned()),
+            Err(ended) => Err(ended.to_string()),
         }
     }
 
@@ -537,7 +538,7 @@ fn in_use(stage: Stage, writes: bool, leaving: bool) -> InUse {
 /// copy is, and they would end what they run.
 fn has_ended(world: &World) -> bool {
     let live = world.deployment().and_then(|live| live.spec.as_ref());
-    let replicas = match is_asleep(world) {
+    let replicas = match world.is_asleep() {
         true => 0,
         false => live.and_then(|spec| spec.replicas).unwrap_or(1),
     };

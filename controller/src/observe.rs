@@ -1,13 +1,15 @@
 //! Gathers the world of a tenant from caches and facts, without I/O.
 
+pub mod data_store;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use apiservice::v1alpha1::{DataStore, TenantControlPlane};
 
-use crate::assignments::Seen;
 use crate::cluster::cache::EVERYWHERE;
 use crate::cluster::caches::{Caches, Reach};
+use crate::cluster::chosen;
 use crate::cluster::kinds::Inventory;
 use crate::cluster::made::tenant_near;
 use crate::cluster::name::NamespacedName;
@@ -17,13 +19,14 @@ use crate::datastores::credentials;
 use crate::facts::TenantFacts;
 use crate::process::contested::Way;
 use crate::tenant;
-use crate::tenant::rolls::Turn;
-use crate::tenant::world::{CredentialsFact, Elsewhere, StoreFacts, StoreProblem, World};
+use crate::tenant::backing::facts::{CredentialsFact, Elsewhere, StoreFacts, StoreProblem};
+use crate::tenant::turns::Turn;
+use crate::tenant::world::World;
 
 /// Whether the DataStore that was assigned to a tenant takes no new ones any more. One
 /// that the tenant names is its own affair.
 fn is_to_be_assigned_again(tenant: &TenantControlPlane, store: Option<&DataStore>) -> bool {
-    if !tenant::backing::store::is_assigned(tenant) {
+    if !chosen::is_assigned(tenant) {
         return false;
     }
     store.is_none_or(|store| store.metadata.deletion_timestamp.is_some())
@@ -71,13 +74,8 @@ pub fn world(name: &NamespacedName, ctx: &Context) -> Option<World> {
         facts.held.is_none() && tenant::backing::store::may_have_claimed(&tenant, &owned);
     // Its data may be somewhere: that is looked for first.
     let unplaced = unplaced && (!may_have_claimed || facts.nowhere);
-    let seen = Seen {
-        caches,
-        facts: &ctx.facts,
-        settings: &ctx.settings,
-    };
     let assignment = (unplaced && !deleting && caches.data_stores.synced(EVERYWHERE))
-        .then(|| ctx.assignments.decide(&seen, &tenant));
+        .then(|| ctx.assignments.decide(&ctx.seen(), &tenant));
     let migration = facts.migration_of(&tenant);
     let elsewhere = match deleting && may_have_claimed {
         true => elsewhere(ctx, &uid, data_store.as_deref(), &facts),
@@ -93,15 +91,11 @@ pub fn world(name: &NamespacedName, ctx: &Context) -> Option<World> {
             StoreFacts {
                 trial: trial(ctx, store, &credentials),
                 credentials,
-                health: match facts.cleanup_problem {
-                    Some(problem) if tenant.metadata.deletion_timestamp.is_some() => {
-                        Some(Err(problem))
-                    }
-                    _ => {
-                        let uid = store.metadata.uid.as_deref().unwrap_or_default();
-                        ctx.facts.store(uid).health
-                    }
+                health: {
+                    let uid = store.metadata.uid.as_deref().unwrap_or_default();
+                    ctx.facts.store(uid).health()
                 },
+                cleanup: facts.cleanup_problem.filter(|_| deleting),
                 access: facts.access,
                 held: facts.held,
                 password: facts.password,
@@ -214,7 +208,7 @@ fn elsewhere(
         CredentialsFact::Missing { what, .. } => Some(Err(what)),
         CredentialsFact::Known(_) => {
             let uid = store.metadata.uid.as_deref().unwrap_or_default();
-            let health = ctx.facts.store(uid).health;
+            let health = ctx.facts.store(uid).health();
             let problem = health.and_then(Result::err);
             let problem = facts.cleanup_problem.clone().or(problem);
             Some(problem.map_or(Ok(()), |problem| Err(problem.message)))

@@ -1,6 +1,8 @@
 //! One pass over one tenant. It takes no hint of what changed, so that the
 //! path after a crash is the path of every day.
 
+pub mod data_store;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,12 +11,12 @@ use tracing::Instrument;
 use crate::cluster::key::Key;
 use crate::cluster::name::NamespacedName;
 use crate::context::Context;
-use crate::datastores::access;
+use crate::observers::access;
 use crate::process::contested::CONTESTED_EVERY;
 use crate::process::spans;
 use crate::process::timing::{self, Next};
 use crate::tenant::plan::{EXISTS, Outcome, Plan};
-use crate::{apply, fleet, observe, report, tenant};
+use crate::{apply, observe, report, tenant};
 
 /// Observe, plan, apply, report, write. `None`: the tenant is gone, or this
 /// replica does not lead and therefore only watches.
@@ -43,18 +45,18 @@ pub async fn reconcile(name: &NamespacedName, ctx: &Context) -> Option<Next> {
     match plan.roll {
         // It takes a turn: asked for once it is known that one is needed.
         Some(roll) => {
-            world.turn = fleet::turn(ctx, &world, roll);
+            world.turn = ctx.fleet.turn(&ctx.seen(), &world, roll);
             plan = tenant::plan(&world, &ctx.entropy);
         }
         None => ctx.fleet.leave(world.uid()),
     }
     let outcomes = apply::apply(ctx, &world, &plan).await;
-    fleet::done(ctx, &world, &plan, &outcomes);
+    ctx.fleet.done(&world, &plan, &outcomes);
     let status = report::status(&world, &plan, &outcomes);
     let written = apply::status(ctx, &world, status);
     let span = spans::step("Status", || "write the status".to_owned());
     let written = written.instrument(span).await;
-    fleet::call(ctx).await;
+    apply::turns::call(ctx).await;
     let failures = if failed(&outcomes) || written.is_err() {
         ctx.failures.more(&key)
     } else {

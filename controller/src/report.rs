@@ -22,13 +22,13 @@ use apiservice::v1alpha1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
+use crate::tenant::World;
 use crate::tenant::backing::moving;
 use crate::tenant::network::exposure;
 use crate::tenant::plan::{EventStep, Outcome, Plan};
 use crate::tenant::ran;
 use crate::tenant::workload::versions;
 use crate::tenant::world::ForNodes;
-use crate::tenant::{World, is_asleep, is_left_alone, is_paused};
 
 /// The status after a pass. `outcomes` has one entry for each step.
 pub fn status(world: &World, plan: &Plan, outcomes: &[Outcome]) -> TenantControlPlaneStatus {
@@ -39,12 +39,12 @@ pub fn status(world: &World, plan: &Plan, outcomes: &[Outcome]) -> TenantControl
     let ready = condition::is_true(&conditions, condition_type::READY);
     status.conditions = conditions;
     status.migration = world.migration.clone().or(status.migration);
-    let deleting = world.tenant.metadata.deletion_timestamp.is_some();
-    if !deleting && !is_paused(world) && !is_left_alone(world) {
+    let deleting = world.is_leaving();
+    if !deleting && !world.is_paused() && !world.is_left_alone() {
         objects::fill(world, plan, outcomes, &mut status);
     }
     let version = version(world, &before, ready);
-    if is_left_alone(world) {
+    if world.is_left_alone() {
         let resources = before.kubernetes_resources.unwrap_or_default();
         status.kubernetes_resources = Some(KubernetesResourcesStatus {
             version: Some(version),
@@ -71,7 +71,7 @@ pub fn status(world: &World, plan: &Plan, outcomes: &[Outcome]) -> TenantControl
 /// is stored. Before the first Ready there is none: nobody has stored anything.
 fn version(world: &World, before: &TenantControlPlaneStatus, ready: bool) -> VersionStatus {
     let installed = ran::version(world);
-    if is_asleep(world) {
+    if world.is_asleep() {
         return VersionStatus {
             version: installed,
             status: Phase::Sleeping,

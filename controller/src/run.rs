@@ -38,7 +38,7 @@ use crate::supervisor::Supervisor;
 use crate::tenant::pki::terms::BadTerms;
 use crate::tenant::world::Settings;
 use crate::write_history::Writes;
-use crate::{datastores, fleet, reconcile, report, tenant};
+use crate::{apply, reconcile, report, tenant};
 
 /// How long work under way may take after a signal to stop.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -328,7 +328,7 @@ fn settings(args: &RunArgs) -> Result<Settings, Error> {
         kine_image: args.kine_image.clone(),
         management_domain: args.cluster_domain.clone(),
         certificates: args.certificates.terms()?,
-        rolls: crate::tenant::rolls::Limits {
+        rolls: crate::tenant::turns::Limits {
             together: args.rolls_together.into(),
         },
         ..Settings::default()
@@ -383,7 +383,9 @@ async fn pass(ctx: &Arc<Context>, supervisor: &Supervisor, key: &Key) -> Option<
                 supervisor.data_store(ctx, name);
             }
             let span = spans::round("Reconcile", spans::STORES, "", name);
-            datastores::reconcile(name, ctx).instrument(span).await
+            reconcile::data_store::reconcile(name, ctx)
+                .instrument(span)
+                .await
         }
     }
 }
@@ -429,7 +431,7 @@ async fn follow_ages(ctx: Arc<Context>, stop: CancellationToken) {
             () = tokio::time::sleep(timing::AGES_EVERY) => {}
         }
         // Places come free by time as well.
-        fleet::call(&ctx).await;
+        apply::turns::call(&ctx).await;
         for tenant in ctx.caches.tenants.all() {
             let conditions = tenant.status.as_ref().map(|status| &status.conditions);
             let ready =

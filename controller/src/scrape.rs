@@ -13,7 +13,7 @@ use crate::process::health::Probed;
 use crate::process::metrics::{
     CertificateLabels, Metrics, StoreCertificateLabels, StoreLabels, TenantLabels,
 };
-use crate::{fleet, report};
+use crate::report;
 
 impl Probed for Context {
     fn unsynced(&self) -> Vec<&'static str> {
@@ -44,7 +44,7 @@ fn refresh(ctx: &Context) {
         }
     }
     metrics.tenants(ready, other);
-    for (which, number) in fleet::counts(ctx) {
+    for (which, number) in ctx.fleet.counts(&ctx.seen()) {
         metrics.rolls(which, number);
     }
     let (mut ready, mut other) = (0, 0);

@@ -16,14 +16,14 @@ use tokio::time::{Instant, sleep};
 use crate::cluster::key::Key;
 use crate::cluster::name::NamespacedName;
 use crate::context::Context;
-use crate::datastores::access;
 use crate::facts::TenantFacts;
+use crate::observers::access;
 use crate::process::observers::SIZES;
 use crate::process::timing;
+use crate::tenant::backing::facts::Held;
 use crate::tenant::backing::limits::{self, SizeFact, Standing};
 use crate::tenant::backing::moving;
 use crate::tenant::ran;
-use crate::tenant::world::Held;
 
 /// Measures one tenant until the task is ended.
 pub async fn run(ctx: Arc<Context>, name: NamespacedName, uid: String) {

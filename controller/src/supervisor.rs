@@ -15,12 +15,13 @@ use futures::FutureExt;
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
+use crate::cluster::concerned::references;
 use crate::cluster::name::NamespacedName;
 use crate::cluster::watches::Watches;
 use crate::context::Context;
-use crate::datastores::{access, observer, references};
 use crate::inside::{keep, probe, serving_certificates};
 use crate::migrations;
+use crate::observers::{access, health};
 use crate::process::metrics::Metrics;
 use crate::process::timing;
 use crate::sizes;
@@ -158,7 +159,7 @@ impl Supervisor {
             let about = (ctx.clone(), name.to_owned(), uid.clone());
             let task = start(&ctx.metrics, move || {
                 let (ctx, name, uid) = about.clone();
-                observer::run(ctx, name, uid)
+                health::run(ctx, name, uid)
             });
             let group = Group {
                 uid,

@@ -13,7 +13,10 @@ pub mod pki;
 pub mod plan;
 pub mod ran;
 pub mod rolls;
+pub mod running;
 pub mod signer_role;
+mod taken;
+pub mod turns;
 pub mod workload;
 pub mod world;
 
@@ -26,7 +29,6 @@ pub use plan::{Outcome, Plan, Step};
 pub(crate) use tests::{removals, testing};
 pub use world::World;
 
-use apiservice::names;
 use apiservice::pki::Entropy;
 
 /// Plans one pass for one tenant.
@@ -43,20 +45,20 @@ use apiservice::pki::Entropy;
 /// wanted gives a plan without writes.
 pub fn plan(world: &World, entropy: &Entropy) -> Plan {
     let mut plan = Plan::default();
-    if is_left_alone(world) {
+    if world.is_left_alone() {
         return plan;
     }
-    if is_paused(world) {
-        if world.tenant.metadata.deletion_timestamp.is_none() {
+    if world.is_paused() {
+        if !world.is_leaving() {
             Expiry::of(world).tell(world, &mut plan, true);
         }
         return plan;
     }
-    if world.tenant.metadata.deletion_timestamp.is_some() {
+    if world.is_leaving() {
         deletion::plan(world, &mut plan);
         return plan.sorted();
     }
-    if !has_finalizer(world) {
+    if !world.has_finalizer() {
         plan.push(Step::AddFinalizer);
     }
     network::service::plan(world, &mut plan);
@@ -69,28 +71,6 @@ pub fn plan(world: &World, entropy: &Entropy) -> Plan {
     workload::konnectivity::plan(world, &mut plan);
     workload::plan(world, &keys, &store, &mut plan);
     expiry.tell(world, &mut plan, false);
-    objects::name_the_taken(world, &mut plan);
+    taken::name_all(world, &mut plan);
     plan.sorted()
-}
-
-/// The pause annotation stops everything, deletion included (features 2.13).
-pub fn is_paused(world: &World) -> bool {
-    objects::is_paused(&world.tenant.metadata)
-}
-
-/// Whether nothing is done for the tenant, nor anything said of its parts, because they
-/// cannot be seen. Its deletion needs nothing but its place in the datastore.
-pub fn is_left_alone(world: &World) -> bool {
-    world.unreached.is_some() && world.tenant.metadata.deletion_timestamp.is_none()
-}
-
-/// Whether our finalizer is on the tenant.
-pub fn has_finalizer(world: &World) -> bool {
-    let mut finalizers = world.tenant.metadata.finalizers.iter().flatten();
-    finalizers.any(|finalizer| finalizer == names::FINALIZER)
-}
-
-/// Zero replicas, as asked.
-pub fn is_asleep(world: &World) -> bool {
-    world.tenant.spec.control_plane.deployment.replicas == 0
 }

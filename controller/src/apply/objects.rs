@@ -12,7 +12,8 @@ use crate::cluster::managers::{FIELD_MANAGER, is_creation};
 use crate::cluster::name::NamespacedName;
 use crate::context::Context;
 use crate::process::contested::{Repair, Way};
-use crate::process::{lease, timing};
+use crate::process::lease::Unfinished;
+use crate::process::timing;
 use crate::tenant;
 use crate::tenant::plan::{EXISTS, Finding, Object, ObjectKey, ObjectKind, Outcome, Said};
 use crate::tenant::world::{Ownership, World};
@@ -47,20 +48,20 @@ pub async fn call(
         })?;
     ctx.metrics.calls(method.as_str());
     let call = ctx.client.request::<Value>(request);
-    let call = tokio::time::timeout(timing::CALL_DEADLINE, call);
-    match ctx.leadership.hold(call).await {
-        None => Err(Refusal {
+    let unfinished = |reason: &str, message: String| {
+        Err(Refusal {
             code: 0,
-            reason: "NotLeading".into(),
-            message: lease::ENDED.into(),
-        }),
-        Some(Ok(Ok(value))) => Ok(value),
-        Some(Ok(Err(error))) => Err(refusal(error)),
-        Some(Err(_)) => Err(Refusal {
-            code: 0,
-            reason: "ApplyFailed".into(),
-            message: "the management cluster's API does not answer".into(),
-        }),
+            reason: reason.into(),
+            message,
+        })
+    };
+    match ctx.leadership.within(timing::CALL_DEADLINE, call).await {
+        Ok(answer) => answer.map_err(refusal),
+        Err(ended @ Unfinished::Ended) => unfinished("NotLeading", ended.to_string()),
+        Err(Unfinished::Late(_)) => unfinished(
+            "ApplyFailed",
+            "the management cluster's API does not answer".into(),
+        ),
     }
 }
 

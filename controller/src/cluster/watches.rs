@@ -25,6 +25,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::cluster::cache::{Cache, Cached, EVERYWHERE};
 use crate::cluster::caches::Caches;
+use crate::cluster::concerned;
 use crate::cluster::key::Key;
 use crate::cluster::kinds::ObjectKind;
 use crate::cluster::made::tenant_near;
@@ -71,7 +72,7 @@ impl Watches {
                     caches.meet(&NamespacedName::of(&tenant.metadata));
                     queue.add(Key::Tenant(NamespacedName::of(&tenant.metadata)));
                     for tenant in iter::once(tenant).chain(before) {
-                        for store in crate::datastores::stores_of(caches, tenant) {
+                        for store in concerned::stores_of(caches, tenant) {
                             queue.add(Key::DataStore(store));
                         }
                     }
@@ -418,9 +419,9 @@ impl Watches {
     /// Tells the DataStores that refer to a Secret, and their tenants.
     fn tell_users(&self, name: &NamespacedName) {
         for store in self.caches.data_stores.all() {
-            if crate::datastores::references(&store).contains(name) {
+            if concerned::references(&store).contains(name) {
                 let store = store.metadata.name.clone().unwrap_or_default();
-                for tenant in crate::datastores::tenants_of(&self.caches, &store) {
+                for tenant in concerned::tenants_of(&self.caches, &store) {
                     self.queue.add(Key::Tenant(tenant));
                 }
                 self.queue.add(Key::DataStore(store));
@@ -447,7 +448,7 @@ fn tell_data_store(
     before: Option<&DataStore>,
 ) {
     let name = store.metadata.name.clone().unwrap_or_default();
-    for tenant in crate::datastores::concerned(caches, store, before) {
+    for tenant in concerned::concerned(caches, store, before) {
         queue.add(Key::Tenant(tenant));
     }
     queue.add(Key::DataStore(name));

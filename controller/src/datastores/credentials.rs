@@ -2,7 +2,7 @@
 //! keeps one connection for each DataStore, made anew when any of it changes.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::HashMap,
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
 };
@@ -18,8 +18,8 @@ use storage::tenancy::{Connection, Tenancy, TenancyError};
 use crate::cluster::caches::Caches;
 use crate::cluster::name::NamespacedName;
 use crate::process::timing;
+use crate::tenant::backing::facts::{CredentialsFact, StoreCredentials};
 use crate::tenant::pki::terms::{Span, Terms};
-use crate::tenant::world::{CredentialsFact, StoreCredentials};
 
 /// Why the material of a DataStore cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,33 +37,9 @@ pub enum Gap {
     },
 }
 
-/// The Secrets that a DataStore refers to.
-pub fn references(store: &DataStore) -> BTreeSet<NamespacedName> {
-    let spec = &store.spec;
-    let tls = spec.tls_config.iter().flat_map(|tls| {
-        let authority = &tls.certificate_authority;
-        let client = tls
-            .client_certificate
-            .iter()
-            .flat_map(|client| [&client.certificate, &client.private_key]);
-        std::iter::once(&authority.certificate)
-            .chain(&authority.private_key)
-            .chain(client)
-    });
-    let basic = spec
-        .basic_auth
-        .iter()
-        .flat_map(|auth| [&auth.username, &auth.password]);
-    tls.chain(basic)
-        .filter(|content| content.inline().is_none())
-        .filter_map(|content| {
-            let reference = content.secret_reference.as_ref()?;
-            Some(NamespacedName::new(
-                reference.namespace.clone()?,
-                reference.name.clone()?,
-            ))
-        })
-        .collect()
+/// What is missing of the material, if anything.
+pub fn gap(store: &DataStore, caches: &Caches) -> Option<Gap> {
+    resolve(store, caches).err()
 }
 
 /// What a plan may know of the material.
@@ -339,6 +315,7 @@ fn fingerprint(connection: &Connection) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::concerned::references;
     use k8s_openapi::{ByteString, api::core::v1::Secret};
 
     fn store() -> DataStore {

@@ -13,19 +13,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use apiservice::assignment;
-use apiservice::condition::reason;
 use apiservice::v1alpha1::{DataStore, MigrationPhase, MigrationStatus, TenantControlPlane};
-use kube::Api;
-use kube::api::PostParams;
 use parking_lot::Mutex;
-use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use crate::cluster::name::NamespacedName;
-use crate::context::Context;
+use crate::datastores::plan::{Plan, Step};
+use crate::datastores::world::World;
+use crate::facts::Seen;
 use crate::process::places::Split;
-use crate::process::{lease, timing};
+use crate::process::timing;
 use crate::report::diagnose::quote;
 use crate::tenant::backing::moving;
 use crate::tenant::objects;
@@ -45,10 +43,10 @@ const FOLLOWS: Duration = Duration::from_secs(10);
 
 /// What became of requests.
 #[derive(Default)]
-pub struct Drains(Mutex<Known>);
+pub struct Drains(Mutex<Memory>);
 
 #[derive(Default)]
-struct Known {
+struct Memory {
     /// By the uid of the tenant.
     tenants: BTreeMap<String, Asked>,
     /// That there is no room, by the uid of the DataStore and what is asked for.
@@ -71,8 +69,9 @@ struct Asked {
     answer: Answer,
 }
 
+/// What the API server says.
 #[derive(Debug, Clone, PartialEq)]
-enum Answer {
+pub enum Answer {
     /// To this DataStore.
     Goes(String),
     /// Why not.
@@ -111,9 +110,9 @@ impl Asked {
 }
 
 /// A tenant that is to leave, and how far that is.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Leaver {
-    pub name: NamespacedName,
+    pub tenant: Arc<TenantControlPlane>,
     pub state: State,
 }
 
@@ -131,7 +130,7 @@ pub enum State {
 }
 
 /// What a DataStore is that is to be emptied.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Drain {
     /// The taints, as messages have them.
     pub taints: String,
@@ -171,67 +170,72 @@ impl Drain {
 }
 
 impl Leaver {
+    /// Who it is.
+    pub fn name(&self) -> NamespacedName {
+        NamespacedName::of(&self.tenant.metadata)
+    }
+
     fn of(&self) -> &str {
-        &self.name.namespace
+        self.tenant
+            .metadata
+            .namespace
+            .as_deref()
+            .unwrap_or_default()
+    }
+
+    /// One of this name.
+    #[cfg(test)]
+    pub fn named(namespace: &str, name: &str, state: State) -> Self {
+        let mut tenant = TenantControlPlane::new(name, Default::default());
+        tenant.metadata.namespace = Some(namespace.to_owned());
+        let tenant = Arc::new(tenant);
+        Self { tenant, state }
     }
 }
 
-/// Sends away who is to leave. None: nothing says that it is to be emptied. `well`: the
-/// database can be read, without which nothing can be moved.
-pub async fn turn(ctx: &Context, store: &DataStore, well: bool) -> Option<Drain> {
+/// Who is to leave, and how far that is. None: nothing says that it is to be emptied. `well`:
+/// the database can be read, without which nothing can be moved.
+pub fn of(drains: &Drains, seen: &Seen<'_>, store: &DataStore, well: bool) -> Option<Drain> {
     let executes = store.spec.taints.iter().filter(|taint| taint.executes());
     let taints: Vec<&str> = executes.map(|taint| taint.key.as_str()).collect();
     if taints.is_empty() {
         return None;
     }
-    let tenants = tenants(ctx, store);
-    ctx.drains.forget(ctx);
-    let leavers = tenants
-        .iter()
-        .map(|tenant| Leaver {
-            name: NamespacedName::of(&tenant.metadata),
-            state: seen(ctx, store, tenant, well),
-        })
-        .collect();
-    let mut drain = Drain {
+    let tenants = tenants(seen, store);
+    drains.forget(seen);
+    let leavers = tenants.into_iter().map(|tenant| Leaver {
+        state: how_far(drains, seen, store, &tenant, well),
+        tenant,
+    });
+    Some(Drain {
         taints: taints.join(", "),
-        leavers,
-    };
-    for position in drain.turn() {
-        let (leaver, tenant) = (&mut drain.leavers[position], &tenants[position]);
-        // Another one may have been told that there is no room.
-        leaver.state = match ctx.drains.no_room(store, tenant) {
-            Some(why) => State::Waits(why),
-            None => match ask(ctx, store, tenant).await {
-                Some(Answer::Goes(target)) => State::Goes(target),
-                Some(Answer::Refused(why) | Answer::NoRoom(why)) => State::Waits(why),
-                // It was changed meanwhile, and may tolerate the taint by now.
-                None => State::Due,
-            },
-        };
+        leavers: leavers.collect(),
+    })
+}
+
+/// Plans who is sent away now.
+pub fn plan(world: &World, plan: &mut Plan) {
+    let drain = world.drain.as_ref().filter(|_| !world.done.sent);
+    for position in drain.map_or_else(Vec::new, Drain::turn) {
+        let leaver = drain.and_then(|drain| drain.leavers.get(position));
+        let tenant = leaver.map(|leaver| leaver.tenant.clone());
+        plan.steps.extend(tenant.map(Step::SendAway));
     }
-    for (leaver, tenant) in drain.leavers.iter_mut().zip(&tenants) {
-        if leaver.state == State::Due
-            && let Some(why) = ctx.drains.no_room(store, tenant)
-        {
-            leaver.state = State::Waits(why);
-        }
-    }
-    Some(drain)
 }
 
 /// Those that are to leave, with those that have left it with their data and not yet with
 /// their pods.
-fn tenants(ctx: &Context, store: &DataStore) -> Vec<Arc<TenantControlPlane>> {
+fn tenants(seen: &Seen<'_>, store: &DataStore) -> Vec<Arc<TenantControlPlane>> {
     let name = store.metadata.name.as_deref().unwrap_or_default();
-    let here: HashSet<Option<String>> = super::placed(ctx, name)
+    let here: HashSet<Option<String>> = seen
+        .placed(name)
         .iter()
         .filter(|tenant| is_sent_away(tenant, store))
         .map(|tenant| tenant.metadata.uid.clone())
         .collect();
-    let mut tenants = ctx.caches.tenants.all();
+    let mut tenants = seen.caches.tenants.all();
     tenants.retain(|tenant| {
-        let leaves = ctx
+        let leaves = seen
             .facts
             .migration_of(tenant)
             .is_some_and(|it| it.source.as_deref() == Some(name) && moving::is_moving(it.phase));
@@ -242,20 +246,26 @@ fn tenants(ctx: &Context, store: &DataStore) -> Vec<Arc<TenantControlPlane>> {
 }
 
 /// How far a tenant is.
-fn seen(ctx: &Context, store: &DataStore, tenant: &TenantControlPlane, well: bool) -> State {
+fn how_far(
+    drains: &Drains,
+    seen: &Seen<'_>,
+    store: &DataStore,
+    tenant: &TenantControlPlane,
+    well: bool,
+) -> State {
     let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
-    let migration = ctx.facts.migration_of(tenant);
-    let asked = ctx.drains.0.lock().tenants.get(uid).cloned();
+    let migration = seen.facts.migration_of(tenant);
+    let asked = drains.0.lock().tenants.get(uid).cloned();
     let target = tenant.spec.data_store.as_deref();
-    let target = target.map(|target| trouble(ctx, target));
-    let known = Seen {
+    let target = target.map(|target| trouble(seen, target));
+    let known = Known {
         migration: migration.as_ref(),
         asked: asked.as_ref(),
         target: target.flatten(),
         well,
     };
     match state(tenant, store, &known) {
-        State::Due => match ctx.drains.no_room(store, tenant) {
+        State::Due => match drains.no_room(store, tenant) {
             Some(why) => State::Waits(why),
             None => State::Due,
         },
@@ -264,14 +274,14 @@ fn seen(ctx: &Context, store: &DataStore, tenant: &TenantControlPlane, well: boo
 }
 
 /// Why a DataStore cannot take a tenant now.
-fn trouble(ctx: &Context, name: &str) -> Option<String> {
-    let Some(store) = ctx.caches.data_store(name) else {
+fn trouble(seen: &Seen<'_>, name: &str) -> Option<String> {
+    let Some(store) = seen.caches.data_store(name) else {
         return Some(format!(
             "DataStore {name}, to which it is to go, does not exist"
         ));
     };
     let uid = store.metadata.uid.as_deref().unwrap_or_default();
-    let well = matches!(ctx.facts.store(uid).health, Some(Ok(_)));
+    let well = matches!(seen.facts.store(uid).health(), Some(Ok(_)));
     (!well).then(|| format!("DataStore {name}, to which it is to go, is not Ready"))
 }
 
@@ -290,7 +300,7 @@ fn is_sent_away(tenant: &TenantControlPlane, store: &DataStore) -> bool {
 }
 
 /// What is known of a tenant beside its object.
-struct Seen<'a> {
+struct Known<'a> {
     /// The last move of its data.
     migration: Option<&'a MigrationStatus>,
     /// The last request to it.
@@ -302,7 +312,7 @@ struct Seen<'a> {
 }
 
 /// How far a tenant is, from what is known of it.
-fn state(tenant: &TenantControlPlane, store: &DataStore, known: &Seen<'_>) -> State {
+fn state(tenant: &TenantControlPlane, store: &DataStore, known: &Known<'_>) -> State {
     let here = store.metadata.name.as_deref();
     let wanted = tenant.spec.data_store.as_deref();
     let wanted = wanted.filter(|name| !name.is_empty() && Some(*name) != here);
@@ -350,30 +360,8 @@ fn state(tenant: &TenantControlPlane, store: &DataStore, known: &Seen<'_>) -> St
     }
 }
 
-/// Asks for a move of the tenant's data to wherever there is room. None: it is another one
-/// than was read.
-async fn ask(ctx: &Context, store: &DataStore, tenant: &TenantControlPlane) -> Option<Answer> {
-    let name = NamespacedName::of(&tenant.metadata);
-    let answer = match request(ctx, &name, tenant).await {
-        Ok(target) => Answer::Goes(target),
-        Err((code, why)) => refusal(code, &why)?,
-    };
-    if let Answer::Goes(target) = &answer {
-        let from = store.metadata.name.as_deref().unwrap_or_default();
-        let message = format!(
-            "DataStore {from} is being emptied (taint with effect NoExecute): the data goes to \
-             DataStore {target}"
-        );
-        tracing::info!(tenant = %name, "{message}");
-        let events = &ctx.events;
-        events.tell(tenant, false, reason::DRAINING, &message).await;
-    }
-    ctx.drains.note(store, tenant, &answer);
-    Some(answer)
-}
-
 /// What a refusal of the API server says. None: the tenant was changed meanwhile.
-fn refusal(code: u16, message: &str) -> Option<Answer> {
+pub fn refusal(code: u16, message: &str) -> Option<Answer> {
     if code != CONFLICT {
         return Some(Answer::Refused(quote(message)));
     }
@@ -390,36 +378,6 @@ fn refusal(code: u16, message: &str) -> Option<Answer> {
     )
 }
 
-/// Where the API server sends it.
-async fn request(
-    ctx: &Context,
-    name: &NamespacedName,
-    tenant: &TenantControlPlane,
-) -> Result<String, (u16, String)> {
-    let tenants: Api<TenantControlPlane> = Api::namespaced(ctx.client.clone(), &name.namespace);
-    let body = json!({
-        "metadata": {
-            "name": name.name, "uid": tenant.metadata.uid,
-            "resourceVersion": tenant.metadata.resource_version,
-        },
-        "spec": {},
-    });
-    let params = PostParams::default();
-    let call = tenants.create_subresource::<Value, Value>("migrate", &name.name, &params, &body);
-    let call = tokio::time::timeout(timing::CALL_DEADLINE, call);
-    let silent = |why: &str| Err((0, why.to_owned()));
-    match ctx.leadership.hold(call).await {
-        Some(Ok(Ok(answer))) => match answer["spec"]["target"].as_str() {
-            Some(target) => Ok(target.to_owned()),
-            None => silent("the API server does not say where it goes"),
-        },
-        Some(Ok(Err(kube::Error::Api(status)))) => Err((status.code, status.message.clone())),
-        Some(Ok(Err(error))) => silent(&error.to_string()),
-        Some(Err(_)) => silent("the API server does not answer"),
-        None => silent(lease::ENDED),
-    }
-}
-
 /// What a tenant asks of a DataStore, as a digest: it may be as long as an object.
 fn wish(tenant: &TenantControlPlane) -> Wish {
     let wish = tenant.spec.data_store_assignment.as_ref();
@@ -428,7 +386,8 @@ fn wish(tenant: &TenantControlPlane) -> Wish {
 }
 
 impl Drains {
-    fn note(&self, store: &DataStore, tenant: &TenantControlPlane, answer: &Answer) {
+    /// Takes note of an answer.
+    pub fn note(&self, store: &DataStore, tenant: &TenantControlPlane, answer: &Answer) {
         let from = store.metadata.uid.clone().unwrap_or_default();
         let uid = tenant.metadata.uid.clone().unwrap_or_default();
         let now = Instant::now();
@@ -453,7 +412,7 @@ impl Drains {
     }
 
     /// Why there is no room for tenants that ask for the same, if that was told lately.
-    fn no_room(&self, store: &DataStore, tenant: &TenantControlPlane) -> Option<String> {
+    pub fn no_room(&self, store: &DataStore, tenant: &TenantControlPlane) -> Option<String> {
         let known = self.0.lock();
         if known.wishes.is_empty() {
             return None;
@@ -464,12 +423,12 @@ impl Drains {
     }
 
     /// Nothing is remembered of what is gone.
-    fn forget(&self, ctx: &Context) {
+    fn forget(&self, seen: &Seen<'_>) {
         let mut known = self.0.lock();
         if known.tenants.is_empty() && known.wishes.is_empty() {
             return;
         }
-        let tenants = ctx.caches.tenants.all();
+        let tenants = seen.caches.tenants.all();
         let uids: HashSet<&str> = tenants
             .iter()
             .filter_map(|it| it.metadata.uid.as_deref())
@@ -483,6 +442,7 @@ impl Drains {
 #[cfg(test)]
 mod tests {
     use apiservice::names;
+    use serde_json::json;
 
     use super::*;
 
@@ -505,8 +465,8 @@ mod tests {
         tenant
     }
 
-    fn known<'a>(asked: Option<&'a Asked>, migration: Option<&'a MigrationStatus>) -> Seen<'a> {
-        Seen {
+    fn known<'a>(asked: Option<&'a Asked>, migration: Option<&'a MigrationStatus>) -> Known<'a> {
+        Known {
             migration,
             asked,
             target: None,
@@ -678,10 +638,7 @@ mod tests {
 
     #[test]
     fn a_namespace_leaves_half_to_others() {
-        let leaver = |namespace: &str, state| Leaver {
-            name: NamespacedName::new(namespace, "t"),
-            state,
-        };
+        let leaver = |namespace: &str, state| Leaver::named(namespace, "t", state);
         let drain = |leavers| Drain {
             taints: "leaving".into(),
             leavers,
@@ -729,10 +686,7 @@ mod tests {
             taints: "leaving".into(),
             leavers: states
                 .into_iter()
-                .map(|state| Leaver {
-                    name: NamespacedName::new("n", "t"),
-                    state,
-                })
+                .map(|state| Leaver::named("n", "t", state))
                 .collect(),
         };
         assert_eq!(next(&drain(vec![])), None);

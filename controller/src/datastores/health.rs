@@ -3,38 +3,9 @@
 use storage::tenancy::{Access, Alarm, Claim, Health, TenancyError};
 
 use crate::datastores::credentials::ConnectError;
-use crate::tenant::world::{AccessFact, StoreHealth, StoreProblem, StoreProblemKind as Kind};
-
-/// What one look at a datastore found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoreReport {
-    /// Whether tenants can be served.
-    pub health: Result<StoreHealth, StoreProblem>,
-    /// Whether its version keeps tenants apart; why not (rule 21).
-    pub separates_tenants: Result<(), String>,
-    /// Who compacts it, once that is known.
-    pub compacted: Option<CompactedBy>,
-}
-
-/// Who forgets old history.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CompactedBy {
-    /// The server or somebody else.
-    Others,
-    /// Nobody but the controller (rule 21).
-    Us,
-}
-
-impl StoreReport {
-    /// It cannot serve.
-    pub fn failed(problem: StoreProblem) -> Self {
-        Self {
-            health: Err(problem),
-            separates_tenants: Ok(()),
-            compacted: None,
-        }
-    }
-}
+use crate::tenant::backing::facts::{
+    AccessFact, CompactedBy, StoreHealth, StoreProblem, StoreProblemKind as Kind, StoreReport,
+};
 
 /// From an answer.
 pub fn report(health: &Health, compacted: Option<CompactedBy>) -> StoreReport {

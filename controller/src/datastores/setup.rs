@@ -29,7 +29,7 @@ use crate::args::SetupEtcdArgs;
 use crate::cluster::managers::FIELD_MANAGER;
 use crate::process::clock::Clock;
 use crate::process::timing;
-use crate::tenant::pki::authorities::AUTHORITY_LIFE;
+use crate::tenant::pki::terms::AUTHORITY_LIFE;
 use crate::tenant::pki::terms::{BadTerms, SKEW, Span, Terms};
 
 const CA_CRT: &str = "ca.crt";

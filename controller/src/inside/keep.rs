@@ -32,14 +32,15 @@ use crate::inside::ways::{Way, Ways, is_left_alone};
 use crate::inside::write;
 use crate::process::contested::{CONTESTED_EVERY, Contest, Repair, Repaired};
 use crate::process::lanes::Lanes;
+use crate::process::lease::Unfinished;
 use crate::process::observers::{VISITS, pause};
 use crate::process::places::{Place, Places};
-use crate::process::{lease, timing};
+use crate::process::timing;
 use crate::report::progress;
 use crate::tenant::backing::limits::Standing;
 use crate::tenant::backing::store as place;
 use crate::tenant::ran;
-use crate::tenant::workload::pods;
+use crate::tenant::workload::containers;
 use crate::tenant::world::{
     Addons, InsideProblem, ProbeFacts, ProbeFailure, ProbeFailureKind as Kind, is_ready,
 };
@@ -290,14 +291,11 @@ impl Keeper {
                 };
                 self.put_right(&tenant?, round).await
             };
-            let visit = tokio::time::timeout(timing::VISIT_DEADLINE, visit);
-            let visit = match ctx.leadership.hold(visit).await {
-                None => return Err(failure(Kind::Unasked, lease::ENDED)),
-                Some(Ok(visit)) => visit,
-                Some(Err(_)) => {
-                    return Err(failure(Kind::Silent, "the tenant's API does not answer"));
-                }
-            };
+            let visit = ctx.leadership.within(timing::VISIT_DEADLINE, visit).await;
+            let visit = visit.map_err(|unfinished| match unfinished {
+                Unfinished::Ended => failure(Kind::Unasked, unfinished.to_string()),
+                Unfinished::Late(_) => failure(Kind::Silent, "the tenant's API does not answer"),
+            })?;
             match visit {
                 Err(failure) if failure.kind == Kind::Forbidden => {
                     refused.get_or_insert(failure);
@@ -608,7 +606,7 @@ fn basis(
 /// The registry that all of these pods have their API server from, if they agree.
 fn registry_of(pods: &[Arc<Pod>], image_name: &str) -> Option<String> {
     let registry = |pod: &Arc<Pod>| {
-        let (image, _tag) = pods::api_server_image(pod)?.rsplit_once(':')?;
+        let (image, _tag) = containers::api_server_image(pod)?.rsplit_once(':')?;
         Some(
             image
                 .strip_suffix(image_name)?

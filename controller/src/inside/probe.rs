@@ -25,7 +25,7 @@ use crate::inside::ways::{Way, Ways, is_at_fault};
 use crate::process::lanes::Lanes;
 use crate::process::observers::{PROBES, pause};
 use crate::process::{spans, timing};
-use crate::tenant::objects::is_paused;
+use crate::tenant::objects::{is_asleep, is_paused};
 use crate::tenant::world::{
     Admission, PathFact, ProbeFacts, ProbeFailure, ProbeFailureKind as Kind,
 };
@@ -164,8 +164,7 @@ impl Probe {
                 .update_tenant(uid, |facts| facts.since = Some(now));
             return timing::PROBE_DOWN;
         }
-        let asleep = tenant.spec.control_plane.deployment.replicas == 0;
-        if asleep || tenant.metadata.deletion_timestamp.is_some() {
+        if is_asleep(&tenant) || tenant.metadata.deletion_timestamp.is_some() {
             self.publish(ctx, name, uid, ProbeFacts::default());
             return timing::PROBE_DOWN;
         }

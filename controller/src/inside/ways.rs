@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Pod, Service};
 
 use crate::cluster::name::NamespacedName;
 use crate::context::Context;
-use crate::tenant::objects::is_paused;
+use crate::tenant::objects::{is_asleep, is_paused};
 use crate::tenant::world::{PathFact, ProbeFacts, ProbeFailureKind as Kind};
 
 /// One way to a tenant.
@@ -100,9 +100,7 @@ fn through(service: &Service, name: &NamespacedName) -> Option<Way> {
 
 /// Nothing is written into a tenant that is paused, asleep or on its way out.
 pub fn is_left_alone(tenant: &TenantControlPlane) -> bool {
-    is_paused(&tenant.metadata)
-        || tenant.spec.control_plane.deployment.replicas == 0
-        || tenant.metadata.deletion_timestamp.is_some()
+    is_paused(&tenant.metadata) || is_asleep(tenant) || tenant.metadata.deletion_timestamp.is_some()
 }
 
 #[cfg(test)]

@@ -17,13 +17,15 @@ use super::{About, Failures, keep_no_more, of, told};
 use crate::cluster::key::Key;
 use crate::cluster::name::NamespacedName;
 use crate::datastores::credentials;
-use crate::datastores::health::StoreReport;
+use crate::process::lease::Unfinished;
 use crate::process::places::Places;
-use crate::process::{lease, timing};
+use crate::process::timing;
 use crate::report::diagnose::quote;
-use crate::tenant::backing::{moving, password, settings, store as place};
+use crate::tenant::backing::claim;
+use crate::tenant::backing::facts::StoreReport;
+use crate::tenant::backing::facts::{AccessFact, Held, StoreProblemKind};
+use crate::tenant::backing::{moving, password, settings};
 use crate::tenant::objects;
-use crate::tenant::world::{AccessFact, Held, StoreProblemKind};
 
 /// Moves under way at a time: each reads and writes as fast as both databases let it.
 static MOVES: Places = Places::new(2, timing::ASKS_AGAIN);
@@ -255,7 +257,7 @@ impl About<'_> {
             }
             Some(Err(MoveError::Target(error))) => Err(HeldUp::Target(error.to_string())),
             Some(Err(error)) => Err(HeldUp::Otherwise(error.to_string())),
-            None => Err(HeldUp::Otherwise(lease::ENDED.to_owned())),
+            None => Err(HeldUp::Otherwise(Unfinished::Ended.to_string())),
         }
     }
 
@@ -393,7 +395,7 @@ impl About<'_> {
     ) -> Result<Ends, String> {
         let store = self.data_store(target)?;
         let from = self.data_store(&held.data_store)?;
-        let claim = place::moved(tenant, &held.claim, from.spec.driver, store.spec.driver);
+        let claim = claim::moved(tenant, &held.claim, from.spec.driver, store.spec.driver);
         let password = match store.spec.driver.has_passwords() {
             true => Some(self.password(tenant)?),
             false => None,
@@ -499,8 +501,8 @@ mod tests {
     use crate::context::testing::{Answers, context, fill, nothing};
     use crate::datastores::testing::Fake;
     use crate::facts::Trial;
+    use crate::tenant::backing::facts::StoreHealth;
     use crate::tenant::testing::Lab;
-    use crate::tenant::world::StoreHealth;
 
     /// A tenant of which another process has begun to bring the data from DataStore `a` to
     /// `b`, and which cannot write, as a leader knows it that has just begun.
@@ -529,8 +531,8 @@ mod tests {
                 target: Some("b".to_owned()),
                 ..MigrationStatus::default()
             });
-            let frozen = place::wished(tenant, Driver::Etcd).at(Stage::Frozen);
-            let target = place::moved(tenant, &frozen, Driver::Etcd, Driver::Etcd);
+            let frozen = claim::wished(tenant, Driver::Etcd).at(Stage::Frozen);
+            let target = claim::moved(tenant, &frozen, Driver::Etcd, Driver::Etcd);
             let (ctx, _) = context(answers, true).await;
             fill(&ctx.caches, &lab);
             let left = Left {

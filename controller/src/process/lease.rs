@@ -35,7 +35,15 @@ const CALL: Duration = Duration::from_secs(4);
 const LOOK: Duration = Duration::from_secs(1);
 
 /// Why work was not done, or not to its end.
-pub const ENDED: &str = "this replica does not lead any more";
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unfinished {
+    /// The Lease ended before it.
+    #[error("this replica does not lead any more")]
+    Ended,
+    /// It took longer than this.
+    #[error("no answer within {} s", .0.as_secs())]
+    Late(Duration),
+}
 
 /// What to do about the Lease.
 #[derive(Debug, PartialEq, Eq)]
@@ -184,6 +192,22 @@ impl Leadership {
             biased;
             () = self.lost() => None,
             result = work => result,
+        }
+    }
+
+    /// The same within a deadline.
+    ///
+    /// # Errors
+    /// It was not done, or nobody knows.
+    pub async fn within<R>(
+        &self,
+        deadline: Duration,
+        work: impl Future<Output = R>,
+    ) -> Result<R, Unfinished> {
+        let work = tokio::time::timeout(deadline, work);
+        match self.hold(work).await {
+            None => Err(Unfinished::Ended),
+            Some(done) => done.map_err(|_| Unfinished::Late(deadline)),
         }
     }
 
@@ -500,6 +524,13 @@ mod tests {
 
         sender.send_replace(after(RENEW_DEADLINE));
         assert_eq!(leadership.hold(work(9)).await, Some(()));
+        let seconds = Duration::from_secs;
+        sender.send_replace(after(RENEW_DEADLINE));
+        assert_eq!(leadership.within(seconds(9), work(8)).await, Ok(()));
+        sender.send_replace(after(RENEW_DEADLINE));
+        let late = leadership.within(seconds(7), work(8)).await;
+        assert_eq!(late, Err(Unfinished::Late(seconds(7))));
+        sender.send_replace(after(RENEW_DEADLINE));
         let start = Instant::now();
         let lose = async {
             sender.send_replace(None);

@@ -9,9 +9,9 @@ use crate::report::parts;
 use crate::report::progress;
 use crate::report::ready;
 use crate::report::routes;
+use crate::tenant::World;
 use crate::tenant::backing::limits;
 use crate::tenant::plan::{Outcome, Plan};
-use crate::tenant::{World, is_left_alone, is_paused};
 
 /// All conditions, Ready first; transition times are kept from `before`.
 pub fn all(
@@ -20,10 +20,10 @@ pub fn all(
     outcomes: &[Outcome],
     before: &[Condition],
 ) -> Vec<Condition> {
-    if is_left_alone(world) {
+    if world.is_left_alone() {
         return left_alone(world, before);
     }
-    let deleting = world.tenant.metadata.deletion_timestamp.is_some();
+    let deleting = world.is_leaving();
     let mut parts: Vec<(&'static str, Judgement)> = Vec::new();
     let mut say = |kind, verdict: Option<Judgement>| parts.extend(verdict.map(|it| (kind, it)));
     if deleting {
@@ -52,7 +52,7 @@ pub fn all(
             Some(parts::address_assigned(world, plan, outcomes)),
         );
         say(kind::EXPOSED, routes::exposed(world, plan, outcomes));
-        if is_paused(world) {
+        if world.is_paused() {
             say(
                 kind::CERTIFICATES_READY,
                 parts::certificates_at_rest(plan, condition::get(before, kind::CERTIFICATES_READY)),

@@ -14,11 +14,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::cluster::kinds::ObjectKind;
 use crate::report::{judgement, routes};
-use crate::tenant::backing::{limits, store};
+use crate::tenant::backing::claim;
+use crate::tenant::backing::facts::AccessFact;
+use crate::tenant::backing::limits;
 use crate::tenant::network::service;
 use crate::tenant::pki::expiry;
 use crate::tenant::plan::{Object, Outcome, Plan, Step};
-use crate::tenant::world::AccessFact;
 use crate::tenant::{World, objects};
 
 /// Writes storage, certificates, kubeconfigs and the kubeadm configuration.
@@ -172,7 +173,7 @@ fn some<T: Default + PartialEq>(value: T) -> Option<T> {
 
 fn storage(written: &Written<'_>, old: StorageStatus) -> StorageStatus {
     let world = written.world;
-    let chosen = store::data_store(world);
+    let chosen = claim::data_store(world);
     let driver = world
         .data_store
         .as_deref()
@@ -210,7 +211,7 @@ fn setup(
     checksum: Option<String>,
     old: Option<StorageSetupStatus>,
 ) -> StorageSetupStatus {
-    let claim = store::claim(world);
+    let claim = claim::claim(world);
     let old = old.unwrap_or_default();
     let mut new = StorageSetupStatus {
         schema: Some(claim.schema),
@@ -251,7 +252,7 @@ impl Written<'_> {
     }
 
     fn granted(&self) -> bool {
-        let confirmed = store::held(self.world).is_some();
+        let confirmed = claim::held(self.world).is_some();
         confirmed && self.world.store.access == Some(AccessFact::Granted)
             || self.done().any(|step| matches!(step, Step::Grant(_)))
     }

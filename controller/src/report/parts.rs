@@ -5,15 +5,19 @@ use apiservice::condition::{self, Status, reason, tenant as kind};
 use apiservice::v1alpha1::{self, MigrationPhase};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
+use crate::cluster::chosen;
 use crate::report::diagnose::{self, quote};
 use crate::report::judgement::{Judgement, known_reason};
 use crate::report::{progress, ready};
+use crate::tenant::World;
+use crate::tenant::backing::claim;
+use crate::tenant::backing::facts::{AccessFact, StoreProblem};
 use crate::tenant::backing::{moving, store};
 use crate::tenant::network::exposure;
 use crate::tenant::plan::{EXISTS, Finding, Object, ObjectKey, Outcome, Plan, Said, Step, Waiting};
-use crate::tenant::workload::{flags, pods};
-use crate::tenant::world::{AccessFact, Admission, ProbeFailureKind, StoreProblem};
-use crate::tenant::{World, is_asleep, is_paused};
+use crate::tenant::workload::containers;
+use crate::tenant::workload::flags;
+use crate::tenant::world::{Admission, ProbeFailureKind};
 
 /// The first wait of a type: trouble before patience.
 fn waiting<'a>(plan: &'a Plan, type_: &str) -> Option<&'a Waiting> {
@@ -71,7 +75,7 @@ pub fn data_store(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Option<Ju
             },
         );
     }
-    let name = store::data_store(world).unwrap_or_default();
+    let name = claim::data_store(world).unwrap_or_default();
     if let Some(Err(problem)) = &world.store.health {
         let problem: &StoreProblem = problem;
         let told = store::explain(world, problem);
@@ -99,7 +103,7 @@ pub fn data_store(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Option<Ju
         Some(AccessFact::Granted) => Some(in_order(world, &name)),
         _ if granted => Some(in_order(world, &name)),
         // Not asked yet: what was said stays.
-        None if store::settled(&world.tenant) => None,
+        None if chosen::settled(&world.tenant) => None,
         _ => Some(Judgement::no(
             reason::PROVISIONING,
             format!("A place in DataStore {name} is being made"),
@@ -108,7 +112,7 @@ pub fn data_store(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Option<Ju
 }
 
 fn in_order(world: &World, name: &str) -> Judgement {
-    let claim = store::claim(world);
+    let claim = claim::claim(world);
     let said = format!(
         "Schema {} and user {} in DataStore {name}",
         claim.schema, claim.user
@@ -340,14 +344,14 @@ pub fn workload(
     {
         return verdict;
     }
-    if is_asleep(world) {
+    if world.is_asleep() {
         return Judgement::no(reason::SLEEPING, "No replicas are wanted");
     }
     if world
         .deployment()
         .is_none_or(|live| !world.ours(&live.metadata))
     {
-        return if is_paused(world) {
+        return if world.is_paused() {
             Judgement::no(
                 reason::PAUSED,
                 "There is no Deployment, and none is made while the tenant is paused",
@@ -422,7 +426,7 @@ pub fn endpoint(world: &World, before: Option<&Condition>) -> Option<Judgement> 
     if never_reached && world.was_ready() && !answers {
         return None;
     }
-    if is_asleep(world) {
+    if world.is_asleep() {
         return Some(Judgement::unknown(
             reason::SLEEPING,
             "Nothing answers while the tenant sleeps",
@@ -536,7 +540,7 @@ fn to_come(world: &World) -> String {
 /// told as well, if the spec alone does not tell.
 pub fn supported(world: &World) -> Judgement {
     let mut verdict = acted_upon(world);
-    if let Some(told) = pods::told_of_registry(world) {
+    if let Some(told) = containers::told_of_registry(world) {
         let said = std::mem::take(&mut verdict.message);
         verdict.message = match said.is_empty() {
             true => told,
@@ -573,7 +577,7 @@ fn acted_upon(world: &World) -> Judgement {
 
 /// Absent until the tenant is paused for the first time.
 pub fn paused(world: &World, before: &[Condition]) -> Option<Judgement> {
-    if is_paused(world) {
+    if world.is_paused() {
         return Some(Judgement::yes(
             reason::PAUSED,
             format!(

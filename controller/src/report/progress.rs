@@ -11,12 +11,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 
 use crate::report::diagnose;
 use crate::report::judgement::Judgement;
+use crate::tenant::World;
 use crate::tenant::backing::moving;
 use crate::tenant::plan::{Object, Outcome, Plan, Step, Waiting};
-use crate::tenant::rolls::Roll;
-use crate::tenant::workload::pods;
+use crate::tenant::turns::Roll;
+use crate::tenant::workload::containers;
 use crate::tenant::world::{PathFact, ProbeFacts, ready_condition};
-use crate::tenant::{World, is_asleep, is_paused};
 
 /// True until what serves is the current generation, False from then on: a replica
 /// that goes missing later is no progress. `summary` is Ready of this pass, if it
@@ -53,7 +53,7 @@ pub fn progressing(
     if said.is_none() && get(before, kind::READY).is_some_and(carried_out) {
         return reached();
     }
-    if is_paused(world) {
+    if world.is_paused() {
         let message = "What the spec asks for since is not acted upon while the tenant is paused";
         return Judgement::yes(reason::PAUSED, message);
     }
@@ -61,7 +61,7 @@ pub fn progressing(
         Some(summary) => summary.status == Status::True,
         None => is_true(before, kind::READY),
     };
-    let well = is_asleep(world) || ready && is_probed(world);
+    let well = world.is_asleep() || ready && is_probed(world);
     let waits = if !is_applied(plan, outcomes) {
         "The objects of the management cluster are not as the spec asks yet".to_owned()
     } else if !is_rolled_out(world) {
@@ -154,7 +154,7 @@ fn rolled(world: &World) -> Option<(i32, &DeploymentStatus)> {
     let live = world.deployment();
     let live = live.filter(|live| world.ours(&live.metadata))?;
     let (spec, status) = (live.spec.as_ref()?, live.status.as_ref()?);
-    let image = pods::image(world, Component::ApiServer);
+    let image = containers::image(world, Component::ApiServer);
     let pod = spec.template.spec.as_ref()?;
     let mut containers = pod.containers.iter();
     let current = containers.any(|it| it.image.as_deref() == Some(image.as_str()));
@@ -167,7 +167,7 @@ fn rolled(world: &World) -> Option<(i32, &DeploymentStatus)> {
 
 /// Whether all pods that are wanted use the DataStore where the data is, and were found well.
 pub fn has_switched(world: &World) -> bool {
-    if is_asleep(world) {
+    if world.is_asleep() {
         return true;
     }
     let place = moving::given(world).zip(world.store.held.as_ref());

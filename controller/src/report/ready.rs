@@ -10,14 +10,15 @@ use crate::cluster::kinds::ObjectKind;
 use crate::report::diagnose::{self, quote};
 use crate::report::judgement::{Judgement, is_cause};
 use crate::report::progress;
+use crate::tenant::World;
+use crate::tenant::backing::claim;
+use crate::tenant::backing::facts::{AccessFact, StoreProblemKind};
 use crate::tenant::backing::{moving, store};
 use crate::tenant::network::{exposure, service};
-use crate::tenant::workload;
+use crate::tenant::workload::live;
 use crate::tenant::world::{
-    AccessFact, PathFact, ProbeFacts, ProbeFailure, ProbeFailureKind as Kind, StoreProblemKind,
-    ready_condition,
+    PathFact, ProbeFacts, ProbeFailure, ProbeFailureKind as Kind, ready_condition,
 };
-use crate::tenant::{World, is_asleep, is_paused};
 use apiservice::v1alpha1::ServiceType;
 
 /// A probe comes every few seconds. What it found longer ago than this, it may not
@@ -46,7 +47,7 @@ pub fn ready(
         None => get(earlier, condition::READY).is_some_and(|before| before.status != "False"),
     };
     // While a tenant is paused, nobody probes it, and what was seen last stands.
-    if ready && !is_paused(world) && is_overdue(&world.probe, world.observed_since, world.now) {
+    if ready && !world.is_paused() && is_overdue(&world.probe, world.observed_since, world.now) {
         return Some(Judgement::unknown(
             reason::PROBE_OVERDUE,
             format!(
@@ -61,7 +62,7 @@ pub fn ready(
 /// The same while the data cannot be written for a moment, which no probe need have met
 /// yet: nobody writes while the copy is completed, and pods of before can only read.
 fn moved(world: &World, found: Option<Judgement>) -> Option<Judgement> {
-    let serves = !is_asleep(world) && world.tenant.metadata.deletion_timestamp.is_none();
+    let serves = !world.is_asleep() && !world.is_leaving();
     let migration = world.migration.as_ref().filter(|_| serves);
     let Some(migration) = migration.filter(|_| is_held_by_move(world)) else {
         return found;
@@ -92,13 +93,13 @@ fn found(
     earlier: &[Condition],
 ) -> Option<Judgement> {
     let before = get(earlier, condition::READY);
-    if world.tenant.metadata.deletion_timestamp.is_some() {
+    if world.is_leaving() {
         return Some(Judgement::no(
             reason::DELETING,
             "The tenant is being deleted",
         ));
     }
-    if is_asleep(world) {
+    if world.is_asleep() {
         return Some(Judgement::no(
             reason::SLEEPING,
             "Asleep: spec.controlPlane.deployment.replicas is 0. Data, address and certificates stay.",
@@ -222,8 +223,7 @@ pub fn is_moving_elsewhere(world: &World, before: Option<&Condition>) -> bool {
 fn is_settled(world: &World, patience: SignedDuration) -> bool {
     let since = |pod: &Pod| Some(ready_condition(pod)?.last_transition_time.as_ref()?.0);
     let last = world.pods.iter().filter_map(|pod| since(pod)).max();
-    workload::is_rolled_out(world)
-        && last.is_none_or(|last| world.now.duration_since(last) >= patience)
+    live::is_rolled_out(world) && last.is_none_or(|last| world.now.duration_since(last) >= patience)
 }
 
 /// What is known to be missing of what leads clients to the tenant by its name.
@@ -329,7 +329,7 @@ pub fn passes_inside(world: &World, failure: &ProbeFailure) -> bool {
 /// What is known to be broken, whatever the last probe said.
 fn broken(world: &World) -> Option<Judgement> {
     if service::selector_changed(world) {
-        let left = is_paused(world)
+        let left = world.is_paused()
             || world
                 .contested
                 .keys()
@@ -531,7 +531,7 @@ fn of_store(world: &World, failure: &ProbeFailure) -> Option<Judgement> {
     match &world.store.access {
         Some(AccessFact::Revoked(why)) => return Some(revoked(why)),
         Some(AccessFact::Unclaimed) => {
-            let name = store::data_store(world).unwrap_or_default();
+            let name = claim::data_store(world).unwrap_or_default();
             let told = store::data_not_found(world, &name);
             return Some(Judgement::no(told.reason, told.message));
         }

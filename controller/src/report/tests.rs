@@ -11,11 +11,11 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use crate::tenant::backing::facts::{AccessFact, StoreProblem, StoreProblemKind};
 use crate::tenant::plan::{Outcome, Step};
 use crate::tenant::testing::{Lab, pod};
 use crate::tenant::world::{
-    AccessFact, Addons, Admission, InsideFacts, InsideProblem, ProbeFailureKind as Kind,
-    StoreProblem, StoreProblemKind,
+    Addons, Admission, InsideFacts, InsideProblem, ProbeFailureKind as Kind,
 };
 
 fn unready(lab: &mut Lab) {

@@ -1,5 +1,9 @@
 //! What holds a tenant's data.
 
+pub mod backed;
+pub mod claim;
+pub mod drivers;
+pub mod facts;
 pub mod kine;
 pub mod limits;
 pub mod moving;

@@ -12,11 +12,13 @@ use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use crate::cluster::chosen;
 use crate::cluster::kinds::ObjectKind;
+use crate::tenant::backing::claim;
+use crate::tenant::backing::facts::CredentialsFact;
 use crate::tenant::backing::{moving, store};
-use crate::tenant::has_finalizer;
 use crate::tenant::plan::{EventStep, ObjectKey, Plan, Step, Waiting};
-use crate::tenant::world::{CredentialsFact, World};
+use crate::tenant::world::World;
 
 /// How long names stay claimed for pods that do not end: twice as long as
 /// Kubernetes gives them. Those of a node that is gone never end; their user is
@@ -31,7 +33,7 @@ pub const UNSEEN_END: SignedDuration = SignedDuration::from_secs(120);
 /// reached, or knows nothing of a tenant that has data, the work is recorded on the
 /// DataStore and the tenant does not wait for it.
 pub fn plan(world: &World, plan: &mut Plan) {
-    if !has_finalizer(world) {
+    if !world.has_finalizer() {
         return;
     }
     if !is_orphaning(world) {
@@ -47,7 +49,7 @@ pub fn plan(world: &World, plan: &mut Plan) {
     if unknown || matches!(place, Leftover::NotYetKnown) {
         return;
     }
-    let claim = store::claim(world);
+    let claim = claim::claim(world);
     let has_data = store::has_data(world);
     let defer = |plan: &mut Plan, data_store: &str, known: bool, why: &str| {
         plan.push(Step::DeferDeletion {
@@ -76,7 +78,7 @@ pub fn plan(world: &World, plan: &mut Plan) {
         plan.push(Step::RevokeAccess(claim.clone()));
         if world.unreached.is_some() {
             for name in asked {
-                let known = has_data && store::data_store(world).as_ref() == Some(&name);
+                let known = has_data && claim::data_store(world).as_ref() == Some(&name);
                 defer(plan, &name, known, UNSEEN);
             }
             plan.push(Step::ReleaseFinalizer);
@@ -113,7 +115,7 @@ fn called_off(world: &World) -> Option<Waiting> {
 /// its own, and all that can be asked while nobody knows which has the claim.
 pub fn asked(world: &World) -> Vec<String> {
     let own = match place(world) {
-        Leftover::Here => store::data_store(world),
+        Leftover::Here => claim::data_store(world),
         _ => None,
     };
     let others = world.elsewhere.iter();
@@ -172,7 +174,7 @@ fn place(world: &World) -> Leftover {
     }
     // Also for a tenant that was refused: a try that ended half-way may have left its claim,
     // and what stands under it. Where there is none, the search costs a few reads.
-    let Some(data_store) = store::data_store(world) else {
+    let Some(data_store) = claim::data_store(world) else {
         return Leftover::Nothing;
     };
     if world.data_store.is_none() {
@@ -186,13 +188,13 @@ fn place(world: &World) -> Leftover {
             (true, false) => Leftover::Nothing,
         };
     }
-    match (&world.store.credentials, &world.store.health) {
+    match (&world.store.credentials, world.store.cleanup_problem()) {
         (CredentialsFact::Unknown, _) => Leftover::NotYetKnown,
         (CredentialsFact::Missing { what, .. }, _) => Leftover::OutOfReach {
             data_store,
             why: what.clone(),
         },
-        (CredentialsFact::Known(_), Some(Err(problem))) => Leftover::OutOfReach {
+        (CredentialsFact::Known(_), Some(problem)) => Leftover::OutOfReach {
             data_store,
             why: problem.message.clone(),
         },
@@ -209,7 +211,7 @@ fn place(world: &World) -> Leftover {
 /// Status is a hint here and no more: what is taken away and released is what
 /// the database has claimed for this uid.
 fn has_been_granted(world: &World) -> bool {
-    store::held(world).is_some() || store::settled(&world.tenant)
+    claim::held(world).is_some() || chosen::settled(&world.tenant)
 }
 
 /// Pods that still run would write into what is being deleted.
@@ -308,7 +310,7 @@ fn ours(world: &World, kind: ObjectKind, meta: &ObjectMeta) -> Option<(ObjectKey
 }
 
 fn left_behind(world: &World, data_store: &str) -> String {
-    let claim = store::claim(world);
+    let claim = claim::claim(world);
     format!(
         "DataStore {data_store} is gone, so schema {} and user {} could not be removed from its \
          database. Remove them there if it still exists.",

@@ -6,7 +6,7 @@ use apiservice::names;
 use apiservice::v1alpha1::TenantControlPlane;
 use serde_json::{Value, json};
 
-use crate::tenant::backing::store::Backing;
+use crate::tenant::backing::backed::Backing;
 use crate::tenant::network::exposure::Exposure;
 use crate::tenant::objects;
 use crate::tenant::plan::Plan;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use apiservice::condition::{reason, tenant as condition};
 use apiservice::names;
-use apiservice::v1alpha1::AdditionalMetadata;
+use apiservice::v1alpha1::{AdditionalMetadata, TenantControlPlane};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -15,9 +15,7 @@ use serde_json::Value;
 use sha2::Sha256;
 
 use crate::tenant::drift;
-use crate::tenant::network::routes;
 use crate::tenant::plan::{Finding, Object, ObjectKey, ObjectKind, Plan, Said, Step, Waiting};
-use crate::tenant::workload::konnectivity;
 use crate::tenant::world::{Ownership, World};
 
 /// The values of a Secret by key.
@@ -244,6 +242,11 @@ pub fn is_paused(meta: &ObjectMeta) -> bool {
     annotation(meta, names::ANNOTATION_PAUSED).is_some()
 }
 
+/// Whether no pod of a tenant is to run, as asked: zero replicas.
+pub fn is_asleep(tenant: &TenantControlPlane) -> bool {
+    tenant.spec.control_plane.deployment.replicas == 0
+}
+
 /// The checksum of a Secret of ours that is to be left as it is.
 pub fn paused_checksum(world: &World, name: &str) -> Option<String> {
     let live = world.secret(name)?;
@@ -266,58 +269,6 @@ pub const FREE_THE_NAME: &str = "Delete or rename it, or give the tenant another
 
 /// The same where a tenant that is gone left it.
 pub const LEFT_BEHIND: &str = "The garbage collector takes it away; if it stays, delete it.";
-
-/// The order in which they are told of.
-const TOLD: [ObjectKind; ObjectKind::ALL.len()] = [
-    ObjectKind::Service,
-    ObjectKind::Deployment,
-    ObjectKind::Secret,
-    ObjectKind::ConfigMap,
-    ObjectKind::Role,
-    ObjectKind::RoleBinding,
-    ObjectKind::Ingress,
-    ObjectKind::TlsRoute,
-    ObjectKind::TlsRouteV1Alpha2,
-    ObjectKind::IngressRouteTcp,
-];
-
-/// Names every object that has a name of ours and is not ours. What depends on
-/// one that is taken is not planned at all, and would be told of only when
-/// that one is free.
-pub fn name_the_taken(world: &World, plan: &mut Plan) {
-    let all = TOLD.into_iter();
-    let named = |kind: ObjectKind| {
-        kind.names(world.name())
-            .into_iter()
-            .map(move |name| (kind, name))
-    };
-    let tunnel = konnectivity::objects_of(world.name());
-    let routes: Vec<_> = routes::wanted(world)
-        .iter()
-        .map(|object| (object.kind(), object.key().name))
-        .collect();
-    let is_wanted = |object: &(ObjectKind, String)| match routes::KINDS.contains(&object.0) {
-        true => routes.contains(object),
-        false => world.tenant.spec.konnectivity().is_some() || !tunnel.contains(object),
-    };
-    for (kind, name) in all.flat_map(named).filter(is_wanted) {
-        let Some(meta) = world.owned.meta(kind, &name) else {
-            continue;
-        };
-        let key = ObjectKey {
-            kind,
-            namespace: world.namespace().to_owned(),
-            name,
-        };
-        if world.ownership(meta) == Ownership::Foreign {
-            let waiting = taken(world, &key, meta);
-            let told = |step: &Step| matches!(step, Step::Wait(known) if *known == waiting);
-            if !plan.steps.iter().any(told) {
-                plan.push(Step::Wait(waiting));
-            }
-        }
-    }
-}
 
 /// The condition of rule 20 for an object that is not ours.
 pub fn taken(world: &World, key: &ObjectKey, meta: &ObjectMeta) -> Waiting {

@@ -19,8 +19,7 @@ use crate::cluster::caches::Caches;
 use crate::cluster::kinds::Inventory;
 use crate::cluster::name::NamespacedName;
 use crate::tenant::objects::{self, is_controlled_by, is_paused};
-use crate::tenant::workload::versions;
-use crate::tenant::world::{PathFact, World};
+use crate::tenant::world::World;
 
 /// What is remembered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,19 +107,4 @@ pub fn version(world: &World) -> Option<String> {
         Record::Never => None,
         Record::Version(version) => Some(version),
     }
-}
-
-/// What is to be remembered from now on, as it stands in the annotation: a version once a
-/// pod serves and a probe gets through. Where only the way inside leads there, it is for the
-/// report to say when that is enough to be Ready; without a pod that serves it says so for
-/// nothing.
-pub fn note(world: &World) -> String {
-    let works = |path: &Option<PathFact>| path.as_ref().is_some_and(|path| path.result.is_ok());
-    let probe = &world.probe;
-    let answers = works(&probe.endpoint) || works(&probe.service) && world.tenant.was_ready();
-    let before = version(world);
-    let ran = versions::ran(world).filter(|_| answers || before.is_some());
-    // What earns Ready is remembered, whatever image a pod says that it has.
-    let wanted = || versions::only(world).filter(|_| answers);
-    ran.or(before).or_else(wanted).unwrap_or_default()
 }

@@ -7,14 +7,12 @@
 //! address at which it is reached. What comes to many tenants together (a
 //! change of their DataStore, another template of a new release, renewed certificates)
 //! rolls a few of them at a time. Who is next is decided in `fleet.rs`; here it is
-//! known as [`Turn`].
+//! known as [`crate::tenant::turns::Turn`].
 
 use apiservice::condition::{self, reason, tenant as kind};
-use apiservice::names::{self, component};
-use jiff::{SignedDuration, Timestamp};
+use apiservice::names;
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{PodTemplateSpec, Secret};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -22,76 +20,11 @@ use crate::cluster::kinds::ObjectKind;
 use crate::tenant::backing::{moving, wiring};
 use crate::tenant::pki::{certificates, expiry};
 use crate::tenant::plan::{Plan, Step, Waiting};
-use crate::tenant::workload::flags;
+use crate::tenant::running::{carried, live};
+use crate::tenant::turns::{HOLD, Turn, Wait};
+use crate::tenant::workload::arguments;
 use crate::tenant::world::World;
-use crate::tenant::{drift, is_asleep, objects};
-
-/// How long a tenant that is not Ready after its roll keeps its place; twice as long for
-/// each that has failed so and has not become Ready since.
-pub const HOLD: SignedDuration = SignedDuration::from_mins(10);
-
-/// How many places there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// In all.
-    pub together: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits { together: 4 }
-    }
-}
-
-impl Limits {
-    /// For the tenants of one DataStore: half of all, one at least.
-    pub fn of_one_store(self) -> usize {
-        self.together.div_ceil(2)
-    }
-}
-
-/// Whose turn it is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Turn {
-    /// Nobody has asked: a plan that needs a turn says so, and is made again.
-    #[default]
-    Unasked,
-    /// This tenant's.
-    Given(Roll),
-    /// It needs none: its pods are being rolled by somebody else already.
-    NotNeeded,
-    /// Others'.
-    Waits(Wait),
-}
-
-/// A roll that was given a turn.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Roll {
-    /// When.
-    pub at: Timestamp,
-    /// How the tenant was.
-    pub before: Before,
-}
-
-/// How a tenant was before a roll.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Before {
-    /// Ready, and not being rolled: if it is not Ready after the roll, that is why.
-    Ready,
-    /// Not Ready, with pods that served.
-    Trouble,
-    /// No pod of it served: a roll cost it nothing, and may have been what it needed.
-    Down,
-}
-
-/// Why others go first.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wait {
-    /// They are being rolled.
-    ForOthers,
-    /// These were Ready before their roll and are not after it.
-    Halted(Vec<String>),
-}
+use crate::tenant::{drift, objects};
 
 /// What applying a Deployment would do to the pods, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,37 +42,6 @@ pub enum Change {
     Fleet(Option<Timestamp>),
 }
 
-impl Roll {
-    /// As the Deployment's annotation has it, in whole seconds.
-    pub fn text(&self) -> String {
-        let second = Timestamp::from_second(self.at.as_second()).unwrap_or(self.at);
-        let before = match self.before {
-            Before::Ready => "ready",
-            Before::Trouble => "not-ready",
-            Before::Down => "down",
-        };
-        format!("{second} {before}")
-    }
-
-    /// What [`Roll::text`] wrote.
-    pub fn parse(text: &str) -> Option<Self> {
-        let (at, before) = text.split_once(' ')?;
-        Some(Roll {
-            at: at.parse().ok()?,
-            before: match before {
-                "ready" => Before::Ready,
-                "down" => Before::Down,
-                _ => Before::Trouble,
-            },
-        })
-    }
-
-    /// The last roll of a Deployment by turn.
-    pub fn of(live: &Deployment) -> Option<Self> {
-        Self::parse(objects::annotation(&live.metadata, names::ANNOTATION_ROLL)?)
-    }
-}
-
 /// The hash of a pod template as it is wanted.
 pub fn template(wanted: &Deployment) -> Option<String> {
     let template = &wanted.spec.as_ref()?.template;
@@ -154,7 +56,7 @@ pub fn change(world: &World, plan: &Plan, wanted: &Deployment) -> Change {
         return Change::First;
     };
     let asleep = live.spec.as_ref().is_some_and(|it| it.replicas == Some(0));
-    if asleep || is_asleep(world) || same(wanted, live) {
+    if asleep || world.is_asleep() || same(wanted, live) {
         return Change::None;
     }
     let applied = objects::annotation(&live.metadata, names::ANNOTATION_TEMPLATE);
@@ -174,11 +76,6 @@ pub fn change(world: &World, plan: &Plan, wanted: &Deployment) -> Change {
     } else {
         Change::Fleet(renewed_by(world, wanted, live))
     }
-}
-
-fn live(world: &World) -> Option<&Deployment> {
-    let live = world.deployment();
-    live.filter(|live| world.ours(&live.metadata))
 }
 
 /// Whether the pods would stay.
@@ -244,62 +141,6 @@ fn has_another_password(wanted: &Deployment, live: &Deployment) -> bool {
         && wiring::endpoints(wanted) == wiring::endpoints(live)
 }
 
-/// The checksum of a leaf that pods are made with.
-fn carried<'a>(of: &'a Deployment, part: &str) -> Option<&'a str> {
-    carried_by(&of.spec.as_ref()?.template, part)
-}
-
-fn carried_by<'a>(template: &'a PodTemplateSpec, part: &str) -> Option<&'a str> {
-    let meta = template.metadata.as_ref()?;
-    if part == component::DATASTORE_CERTIFICATE {
-        return objects::annotation(meta, names::ANNOTATION_STORAGE_CERTIFICATE);
-    }
-    let labels = meta.labels.as_ref()?;
-    labels.get(&names::pod_hash_label(part)).map(String::as_str)
-}
-
-/// When the first of the certificates ends that pods run with which were made before
-/// `secret` was given what it holds of this part now. `None`: all have that, or nobody
-/// has noted it.
-///
-/// The pods of before are those of older ReplicaSets, which have the annotations that the
-/// Deployment had then.
-pub fn held_until(world: &World, part: &str, secret: &Secret) -> Option<Timestamp> {
-    let live = live(world)?;
-    let now = objects::annotation(&secret.metadata, names::ANNOTATION_CHECKSUM);
-    let is_behind = |template: &PodTemplateSpec| {
-        carried_by(template, part).is_some_and(|held| {
-            // Of a paused Secret, whatever is in it.
-            now != Some(held) && held != objects::checksum(&objects::data(secret))
-        })
-    };
-    let end = |meta: &ObjectMeta| {
-        let end = objects::annotation(meta, names::ANNOTATION_CERTIFICATES_END)?;
-        end.parse().ok()
-    };
-    let spec = live.spec.as_ref()?;
-    let wanted = spec.replicas != Some(0) && is_behind(&spec.template);
-    let wanted = wanted.then(|| end(&live.metadata)).flatten();
-    let sets = world.replica_sets.iter().filter(|set| {
-        let mut owners = set.metadata.owner_references.iter().flatten();
-        let ours = owners.any(|owner| Some(&owner.uid) == live.metadata.uid.as_ref());
-        let runs = set
-            .status
-            .as_ref()
-            .is_some_and(|status| status.replicas > 0);
-        let template = set.spec.as_ref().and_then(|spec| spec.template.as_ref());
-        ours && runs && template.is_some_and(is_behind)
-    });
-    sets.filter_map(|set| end(&set.metadata))
-        .chain(wanted)
-        .min()
-}
-
-/// Whether the pods of this tenant mount a leaf.
-pub fn is_mounted(world: &World, part: &str) -> bool {
-    live(world).is_some_and(|live| carried(live, part).is_some())
-}
-
 /// A leaf was made anew because somebody asked, or because what was there was of no use:
 /// the pods need it now, and other tenants do not.
 fn has_own_cause(world: &World, plan: &Plan, wanted: &Deployment, live: &Deployment) -> bool {
@@ -313,7 +154,7 @@ fn has_own_cause(world: &World, plan: &Plan, wanted: &Deployment, live: &Deploym
 
 /// The tenant is reached elsewhere than where its API server says.
 fn has_another_address(wanted: &Deployment, live: &Deployment) -> bool {
-    let address = |of| flags::api_server_argument(of, "advertise-address");
+    let address = |of| arguments::api_server_argument(of, "advertise-address");
     let both = address(wanted).zip(address(live));
     both.is_some_and(|(wanted, live)| wanted != live)
 }

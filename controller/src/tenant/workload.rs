@@ -1,9 +1,13 @@
 //! The Deployment of a tenant, built whole and written in one step (features
 //! 2.8), so that one change of the manifest is one roll.
 
+pub mod arguments;
+pub mod containers;
+pub mod files;
 pub mod flags;
 pub mod konnectivity;
 pub mod kubelet_probes;
+pub mod live;
 pub mod pods;
 pub mod versions;
 pub mod volumes;
@@ -18,8 +22,8 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use crate::tenant::backing::backed::Backing;
 use crate::tenant::backing::moving;
-use crate::tenant::backing::store::Backing;
 use crate::tenant::network::exposure::Exposure;
 use crate::tenant::network::service;
 use crate::tenant::objects;
@@ -76,25 +80,6 @@ fn begun(world: &World) -> Option<&str> {
         .filter(|live| world.ours(&live.metadata))?;
     let template = live.spec.as_ref()?.template.metadata.as_ref()?;
     objects::annotation(template, names::ANNOTATION_STORAGE_BEGUN)
-}
-
-/// Whether all pods listen on the port that is wanted.
-pub fn listens_at_port(world: &World) -> bool {
-    let Some(live) = world.deployment().filter(|live| world.ours(&live.metadata)) else {
-        return true;
-    };
-    let wanted = world.tenant.spec.network_profile.port.to_string();
-    flags::api_server_argument(live, "secure-port") == Some(wanted.as_str()) && is_rolled_out(world)
-}
-
-/// Whether all pods are of the Deployment as it is now.
-pub fn is_rolled_out(world: &World) -> bool {
-    let Some(live) = world.deployment().filter(|live| world.ours(&live.metadata)) else {
-        return true;
-    };
-    let status = live.status.clone().unwrap_or_default();
-    status.observed_generation >= live.metadata.generation
-        && status.replicas.unwrap_or(0) == status.updated_replicas.unwrap_or(0)
 }
 
 /// Nobody rolls a tenant back by hand, for the Deployment would be put right; one

@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use apiservice::assignment::{Assigned, Unassigned};
 use apiservice::endpoint::Endpoint;
-use apiservice::pki::Pair;
 use apiservice::v1alpha1::{
     DataStore, KonnectivityAgentMode, MigrationStatus, TenantControlPlane, WritePermissions,
 };
@@ -17,15 +16,15 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{Event, Pod, PodCondition, Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use storage::tenancy::Password;
 
 use crate::cluster::kinds::Inventory;
 use crate::cluster::routes::Gateway;
 use crate::cluster::served::Served;
+use crate::tenant::backing::facts::{Elsewhere, StoreFacts};
 use crate::tenant::backing::limits::SizeFact;
 use crate::tenant::pki::terms::Terms;
-use crate::tenant::plan::{Claim, ObjectKey};
-use crate::tenant::rolls::Turn;
+use crate::tenant::plan::ObjectKey;
+use crate::tenant::turns::{Limits, Turn};
 use crate::tenant::{objects, ran};
 
 /// Everything that [`crate::tenant::plan()`] may know about one tenant.
@@ -39,7 +38,7 @@ pub struct World {
     pub settings: Arc<Settings>,
     /// Which DataStore this pass assigns, or why none; `None` if the tenant has one.
     pub assignment: Option<Result<Assigned, Unassigned>>,
-    /// The DataStore that [`crate::tenant::backing::store::choose`] names, if it exists.
+    /// The DataStore that [`crate::cluster::chosen::choose`] names, if it exists.
     pub data_store: Option<Arc<DataStore>>,
     /// False while the cache of DataStores has not been filled, so that an
     /// absent one is not yet known to be missing.
@@ -97,6 +96,9 @@ pub struct World {
     pub turn: Turn,
 }
 
+/// The image of an installation that names no other: kine's own release.
+pub const KINE_IMAGE: &str = "rancher/kine:v0.16.4";
+
 /// What the administrator of the operator chose; the same for all tenants.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -117,7 +119,7 @@ pub struct Settings {
     /// How long a load balancer may take before its silence is reported.
     pub address_patience: jiff::SignedDuration,
     /// Tenants whose pods are rolled at a time for a reason other than their own spec.
-    pub rolls: crate::tenant::rolls::Limits,
+    pub rolls: Limits,
 }
 
 impl Default for Settings {
@@ -127,151 +129,13 @@ impl Default for Settings {
             api_server_service_account: "steward-apiserver".into(),
             default_data_store: None,
             registry: "registry.k8s.io".into(),
-            kine_image: crate::tenant::backing::kine::IMAGE.into(),
+            kine_image: KINE_IMAGE.into(),
             certificates: Terms::default(),
             management_domain: "cluster.local".into(),
             address_patience: jiff::SignedDuration::from_secs(15),
-            rolls: crate::tenant::rolls::Limits::default(),
+            rolls: Limits::default(),
         }
     }
-}
-
-/// What is known about the tenant's DataStore.
-#[derive(Clone, Debug, Default)]
-pub struct StoreFacts {
-    /// Certificates and credentials that the DataStore's references lead to.
-    pub credentials: CredentialsFact,
-    /// The last answer of the database; `None` until it was asked.
-    pub health: Option<Result<StoreHealth, StoreProblem>>,
-    /// Whether the settings that the DataStore has now were found to work; `None` until
-    /// they were tried. Once they worked, that stands.
-    pub trial: Option<Result<(), StoreProblem>>,
-    /// What the tenant's user may do there; `None` until it was asked.
-    pub access: Option<AccessFact>,
-    /// The password with which the tenant's user was let in last, where it has one.
-    pub password: Option<Password>,
-    /// The claim that a database has for this tenant's uid; `None` until it was
-    /// found. Nothing else says which names pods are given (rule 17).
-    pub held: Option<Held>,
-    /// While the tenant is deleted: no datastore that could be asked has a claim of it.
-    pub unclaimed: bool,
-}
-
-/// A DataStore that is not the one that status and spec name: those who may write
-/// status could name another than the one that has the claim.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Elsewhere {
-    /// Its name.
-    pub data_store: String,
-    /// Whether it can be asked, else why not; `None` if that is not known yet.
-    pub reach: Option<Result<(), String>>,
-}
-
-/// A claim that was found in a database under the tenant's uid.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Held {
-    /// Name of the DataStore of that database.
-    pub data_store: String,
-    /// The claim as it stands there.
-    pub claim: Claim,
-}
-
-/// The material behind a DataStore.
-#[derive(Clone, Debug, Default)]
-pub enum CredentialsFact {
-    /// The caches are not filled yet.
-    #[default]
-    Unknown,
-    /// Everything that the DataStore refers to was found and read.
-    Known(Arc<StoreCredentials>),
-    /// A referenced Secret or key is not there or cannot be read.
-    Missing {
-        /// What is wrong, for example `Secret steward-system/etcd-certs does not exist`.
-        what: String,
-        /// What to do, as it continues that sentence after a colon.
-        remedy: String,
-    },
-}
-
-/// Certificates of a DataStore, resolved from its references.
-#[derive(Clone, PartialEq, Eq)]
-pub struct StoreCredentials {
-    /// `host:port`, without a scheme.
-    pub endpoints: Vec<String>,
-    /// PEM of the authority that signs the database's serving certificate.
-    pub authority: String,
-    /// PEM of that authority's key; etcd tenants' certificates are signed by it.
-    pub authority_key: Option<String>,
-    /// PEM of our own client certificate and its key, where tenants of this driver are
-    /// given a copy: where they prove by a password who they are.
-    pub client: Option<Pair>,
-}
-
-/// The key never appears in a log.
-impl std::fmt::Debug for StoreCredentials {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Material")
-            .field("endpoints", &self.endpoints)
-            .field(
-                "authority_key",
-                &self.authority_key.as_ref().map(|_| "present"),
-            )
-            .finish_non_exhaustive()
-    }
-}
-
-/// A database that answered.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StoreHealth {
-    /// Its version as it reports it.
-    pub version: String,
-    /// Things that work but should not stay so (too old, nobody compacts), in
-    /// the words of a condition.
-    pub warnings: Vec<String>,
-}
-
-/// Why a database cannot serve its tenants.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StoreProblem {
-    /// What kind of trouble it is.
-    pub kind: StoreProblemKind,
-    /// The database's or the network's own words.
-    pub message: String,
-}
-
-/// What kind of trouble a database has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StoreProblemKind {
-    /// No connection, or no answer within the deadline.
-    Unreachable,
-    /// The certificate or password is refused.
-    Unauthenticated,
-    /// The database takes no more writes (etcd alarm NOSPACE).
-    Full,
-    /// Authentication is off: nothing would separate tenants.
-    Insecure,
-    /// It answers, but not as a healthy database does.
-    Unhealthy,
-}
-
-/// What the tenant's user may do in the database.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AccessFact {
-    /// Exactly its own keys or tables.
-    Granted,
-    /// The claim is ours, but the user, role or grant is not there (any more).
-    Revoked(String),
-    /// The datastore knows nothing of the tenant.
-    Unclaimed,
-    /// The claim is there, and the data is not: a sentence about what is missing.
-    Lost(String),
-    /// Schema or user belong to another uid (rule 17).
-    Taken {
-        /// `namespace/name (uid)` of the owner as its claim names it.
-        by: String,
-    },
-    /// The names may not be used at all (`root` and the like).
-    Refused(String),
 }
 
 /// What the tenant's own API answered to a client with a fresh certificate of
@@ -485,6 +349,33 @@ impl World {
     /// Whether `meta` is controlled by this tenant's uid.
     pub fn ours(&self, meta: &ObjectMeta) -> bool {
         self.ownership(meta) == Ownership::Ours
+    }
+
+    /// The pause annotation stops everything, deletion included (features 2.13).
+    pub fn is_paused(&self) -> bool {
+        objects::is_paused(&self.tenant.metadata)
+    }
+
+    /// Zero replicas, as asked.
+    pub fn is_asleep(&self) -> bool {
+        objects::is_asleep(&self.tenant)
+    }
+
+    /// Somebody deletes the tenant.
+    pub fn is_leaving(&self) -> bool {
+        self.tenant.metadata.deletion_timestamp.is_some()
+    }
+
+    /// Whether nothing is done for the tenant, nor anything said of its parts, because they
+    /// cannot be seen. Its deletion needs nothing but its place in the datastore.
+    pub fn is_left_alone(&self) -> bool {
+        self.unreached.is_some() && !self.is_leaving()
+    }
+
+    /// Whether our finalizer is on the tenant.
+    pub fn has_finalizer(&self) -> bool {
+        let mut finalizers = self.tenant.metadata.finalizers.iter().flatten();
+        finalizers.any(|finalizer| finalizer == apiservice::names::FINALIZER)
     }
 
     /// Pods that pass their readiness probe.

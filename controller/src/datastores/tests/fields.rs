@@ -7,13 +7,12 @@ use apiservice::v1alpha1::{DataStore, Driver, data_store};
 use apiservice::{Resource, names};
 use base64::Engine;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
 use crate::cluster::caches::Caches;
-use crate::datastores::conditions::{StoreWorld, status};
 use crate::datastores::credentials;
-use crate::tenant::pki::terms::Terms;
+use crate::datastores::report::status;
+use crate::datastores::world::World;
 use crate::tenant::removals::{fingerprint, remove, set, settle};
 use crate::tenant::testing::{Lab, authority, start};
 
@@ -203,19 +202,10 @@ fn give(lab: &mut Lab, store: &DataStore) {
 
 fn told(store: &DataStore) -> apiservice::v1alpha1::DataStoreStatus {
     let caches = Caches::default();
-    let certificates = credentials::certificates(store, &caches);
-    status(&StoreWorld {
-        store,
+    status(&World {
         gap: credentials::resolve(store, &caches).err(),
-        certificates: &certificates,
-        terms: &Terms::default(),
-        report: None,
-        bytes: None,
-        kept: None,
-        used_by: &[],
-        pending: &[],
-        drain: None,
-        now: Time(start()),
+        certificates: credentials::certificates(store, &caches),
+        ..World::of(store.clone(), start())
     })
 }
 

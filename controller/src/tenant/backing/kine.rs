@@ -2,7 +2,7 @@
 //! (features 2.8). They speak over a socket in a volume of the pod.
 
 use apiservice::names::{self, container, key, volume};
-use apiservice::v1alpha1::{Component, Driver};
+use apiservice::v1alpha1::Component;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{
     Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource, HTTPGetAction, Probe,
@@ -11,10 +11,13 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use storage::tenancy::Claim;
 
-use crate::tenant::backing::store::{self, Backing};
+use crate::tenant::backing::backed::Backing;
+use crate::tenant::backing::claim;
+use crate::tenant::backing::drivers::{self, Credentials, Place};
 use crate::tenant::backing::wiring::{Wiring, mount};
-use crate::tenant::workload::flags::{self, Flags};
-use crate::tenant::workload::{pods, volumes};
+use crate::tenant::workload::arguments::{self, Flags};
+use crate::tenant::workload::containers;
+use crate::tenant::workload::files;
 use crate::tenant::world::World;
 
 /// The API server's `--etcd-servers`.
@@ -23,7 +26,7 @@ pub const SERVER: &str = "unix:///uds/kine";
 const SOCKET: &str = "/uds";
 /// Where authority and client certificate of the database are.
 const CERTIFICATES: &str = "/certs";
-/// Where the file is with which it enters an account of NATS.
+/// Where the file is with which it enters its database, if it needs one.
 const CREDENTIALS: &str = "/credentials";
 /// Metrics, and with them the sign that kine has its database. Not its own default,
 /// 8080, which a container of the user may have.
@@ -31,9 +34,6 @@ const METRICS: i32 = 2381;
 /// Connections to the database that one kine has at most: a database of the usual settings
 /// has a hundred for all.
 const CONNECTIONS: usize = 8;
-
-/// The image of an installation that names no other: kine's own release.
-pub const IMAGE: &str = "rancher/kine:v0.16.4";
 
 /// What comes into the pods.
 pub fn wiring(world: &World, place: &Backing) -> Wiring {
@@ -47,16 +47,16 @@ pub fn wiring(world: &World, place: &Backing) -> Wiring {
     };
     let mut all = vec![socket];
     if place.files.authority {
-        all.push(volumes::from_secret(
+        all.push(files::from_secret(
             volume::KINE_CERTIFICATES,
             names::datastore_certificate(world.name()),
         ));
     }
-    if place.driver == Driver::NATS {
-        all.push(volumes::one_of_secret(
+    if let Some(file) = credentials(place) {
+        all.push(files::one_of_secret(
             volume::KINE_CREDENTIALS,
             names::datastore_config(world.name()),
-            key::NATS_CREDENTIALS,
+            file.key,
         ));
     }
     Wiring {
@@ -76,7 +76,7 @@ fn sidecar(world: &World, place: &Backing) -> Container {
     if place.files.authority {
         mounts.push(mount(volume::KINE_CERTIFICATES, CERTIFICATES, true));
     }
-    if place.driver == Driver::NATS {
+    if credentials(place).is_some() {
         mounts.push(mount(volume::KINE_CREDENTIALS, CREDENTIALS, true));
     }
     let arguments = arguments(world, place);
@@ -98,8 +98,8 @@ fn sidecar(world: &World, place: &Backing) -> Container {
             }]
         }),
         liveness_probe: listens.then(liveness),
-        resources: Some(pods::resources(world, Component::Kine)),
-        security_context: Some(pods::container_security(&[])),
+        resources: Some(containers::resources(world, Component::Kine)),
+        security_context: Some(containers::container_security(&[])),
         volume_mounts: Some(mounts),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         // A sidecar as Kubernetes has them: it ends after the API server, which needs it
@@ -138,7 +138,7 @@ fn arguments(world: &World, place: &Backing) -> Vec<String> {
         .as_ref();
     let extra = extra.map_or(&[][..], |extra| extra.of(Component::Kine));
     let (managed, defaults) = layers(place);
-    flags::layers_of(Component::Kine, managed, defaults, extra)
+    arguments::layers_of(Component::Kine, managed, defaults, extra)
 }
 
 fn layers(place: &Backing) -> (Flags, Flags) {
@@ -179,7 +179,7 @@ fn environment(world: &World, place: &Backing) -> Vec<EnvVar> {
         from_secret(key::DB_PASSWORD),
         EnvVar {
             name: ENDPOINT.to_owned(),
-            value: Some(endpoint(place, &store::claim(world))),
+            value: Some(endpoint(place, &claim::claim(world))),
             ..EnvVar::default()
         },
     ]
@@ -190,50 +190,24 @@ const ENDPOINT: &str = "KINE_ENDPOINT";
 /// What the kubelet fills in.
 const LOGIN: &str = "$(DB_USER):$(DB_PASSWORD)@";
 
-/// How an endpoint of NATS begins.
-const NATS: &str = "nats://";
-
 /// Names of databases need no escaping: those that would are refused
 /// (`storage::tenancy`).
 fn endpoint(place: &Backing, claim: &Claim) -> String {
-    let Backing {
-        endpoints, schema, ..
-    } = place;
-    match place.driver {
-        // The driver for Go takes one address.
-        Driver::MySQL => {
-            let first = endpoints.first().map_or("", String::as_str);
-            format!("mysql://{LOGIN}tcp({first})/{schema}")
-        }
-        // What applies to all stands with the first. Without `noEmbed` kine would run a NATS
-        // of its own.
-        Driver::NATS => {
-            let replicas = storage::tenancy::nats::copies(claim, endpoints.len());
-            let file = key::NATS_CREDENTIALS;
-            let query = format!(
-                "?bucket={schema}&noEmbed&replicas={replicas}&credsFile={CREDENTIALS}/{file}"
-            );
-            let (first, others) = match endpoints.split_first() {
-                Some((first, others)) => (first.as_str(), others),
-                None => ("", &[][..]),
-            };
-            let others: String = others.iter().map(|at| format!(",{NATS}{at}")).collect();
-            format!("{NATS}{first}{query}{others}")
-        }
-        // Go takes no list with IPv6 addresses where a URL has its host.
-        _ => {
-            let (hosts, ports): (Vec<_>, Vec<_>) = endpoints
-                .iter()
-                .filter_map(|at| at.rsplit_once(':'))
-                .map(|(host, port)| (host.trim_matches(['[', ']']), port))
-                .unzip();
-            format!(
-                "postgres://{LOGIN}/{schema}?host={}&port={}&target_session_attrs=read-write",
-                hosts.join(","),
-                ports.join(",")
-            )
-        }
-    }
+    let Some(kine) = &drivers::row(place.driver).kine else {
+        return String::new();
+    };
+    (kine.endpoint)(&Place {
+        endpoints: &place.endpoints,
+        claim,
+        schema: &place.schema,
+        login: LOGIN,
+        files: CREDENTIALS,
+    })
+}
+
+/// The file with which it enters the tenant's database, if it needs one.
+fn credentials(place: &Backing) -> Option<Credentials> {
+    drivers::row(place.driver).kine.as_ref()?.credentials
 }
 
 /// The `host:port`s in the environment of a Deployment's kine.
@@ -244,34 +218,16 @@ pub fn endpoints(live: &Deployment) -> Option<Vec<String>> {
     let mut variables = kine.env.iter().flatten();
     let variable = variables.find(|it| it.name == ENDPOINT)?;
     let value = variable.value.as_ref()?;
-    if value.starts_with(NATS) {
-        let servers = value.split(',').filter_map(|at| at.strip_prefix(NATS));
-        let servers = servers.map(|at| at.split('?').next().unwrap_or(at).to_owned());
-        return Some(servers.collect());
-    }
-    let (_, rest) = value.split_once(LOGIN)?;
-    if let Some(host) = rest.strip_prefix("tcp(") {
-        return Some(vec![host.split_once(')')?.0.to_owned()]);
-    }
-    let (_, query) = rest.split_once('?')?;
-    let list = |name: &str| {
-        let mut all = query.split('&');
-        all.find_map(|it| it.strip_prefix(name)?.strip_prefix('='))
-    };
-    let both = list("host")?.split(',').zip(list("port")?.split(','));
-    Some(
-        both.map(|(host, port)| match host.contains(':') {
-            true => format!("[{host}]:{port}"),
-            false => format!("{host}:{port}"),
-        })
-        .collect(),
-    )
+    let mut kines = drivers::ALL.iter().filter_map(|row| row.kine.as_ref());
+    kines.find_map(|kine| (kine.endpoints)(value))
 }
 
 #[cfg(test)]
 mod tests {
+    use apiservice::v1alpha1::Driver;
+
     use super::*;
-    use crate::tenant::backing::store::Files;
+    use crate::tenant::backing::backed::Files;
     use crate::tenant::testing::{Lab, claim};
 
     fn place(driver: Driver) -> Backing {

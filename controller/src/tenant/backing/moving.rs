@@ -6,7 +6,7 @@ use apiservice::names;
 use apiservice::v1alpha1::{MigrationPhase as Phase, MigrationStatus, TenantControlPlane};
 use k8s_openapi::api::apps::v1::Deployment;
 
-use crate::tenant::backing::store;
+use crate::tenant::backing::claim;
 use crate::tenant::{World, objects};
 
 /// The DataStore to which the tenant's data is to be moved from where it is (`from`).
@@ -83,7 +83,7 @@ fn phase(world: &World) -> Option<Phase> {
 /// Why the spec is not what serves yet: its DataStore is another than the one in use. A
 /// reason and a sentence.
 pub fn awaited(world: &World) -> Option<(&'static str, String)> {
-    let from = &store::held(world)?.data_store;
+    let from = &claim::held(world)?.data_store;
     if let Some(migration) = world.migration.as_ref().filter(|it| is_moving(it.phase)) {
         return Some((reason::MIGRATING, told(migration)));
     }

@@ -10,10 +10,11 @@ use apiservice::names::{self, key};
 use apiservice::pki::Pair;
 use sha2::{Digest, Sha256};
 
+use crate::tenant::backing::facts::{CredentialsFact, StoreProblem, StoreProblemKind};
 use crate::tenant::backing::{moving, wiring};
 use crate::tenant::plan::{Plan, Step, Waiting};
-use crate::tenant::world::{CredentialsFact, StoreProblem, StoreProblemKind, World};
-use crate::tenant::{is_asleep, objects, rolls};
+use crate::tenant::world::World;
+use crate::tenant::{objects, rolls};
 
 /// What reaches the pods.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,7 +109,7 @@ fn is_of_another(world: &World, name: &str) -> bool {
 fn running(world: &World) -> Option<Settings> {
     let live = world.deployment();
     let live = live.filter(|live| world.ours(&live.metadata))?;
-    if is_asleep(world) || live.spec.as_ref()?.replicas == Some(0) {
+    if world.is_asleep() || live.spec.as_ref()?.replicas == Some(0) {
         return None;
     }
     let endpoints = wiring::endpoints(live)?;

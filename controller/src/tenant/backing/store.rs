@@ -7,185 +7,27 @@ use apiservice::assignment::{Assigned, Unassigned};
 use apiservice::condition::{reason, tenant as condition};
 use apiservice::names::{self, key};
 use apiservice::pki::{Entropy, Pair, Usage};
-use apiservice::v1alpha1::{
-    DataStore, Driver, StorageStatus, TenantControlPlane, TenantControlPlaneStatus,
-};
+use apiservice::v1alpha1::{DataStore, Driver, TenantControlPlane, TenantControlPlaneStatus};
 
+use crate::cluster::chosen;
 use crate::cluster::kinds::Inventory;
-use crate::tenant::backing::{moving, password, settings, wiring};
+use crate::tenant::backing::backed::{Backing, Files};
+use crate::tenant::backing::claim;
+use crate::tenant::backing::facts::{
+    AccessFact, CredentialsFact, StoreCredentials, StoreProblem, StoreProblemKind,
+};
+use crate::tenant::backing::{drivers, moving, password, settings};
 use crate::tenant::network::names::AlternativeNames;
 use crate::tenant::objects::{self, Data};
 use crate::tenant::pki::certificates::{self, LeafSpec};
 use crate::tenant::pki::expiry::Expiry;
 use crate::tenant::plan::{Claim, EventStep, Grant, Plan, Step, Waiting};
 use crate::tenant::ran;
-use crate::tenant::world::{
-    AccessFact, CredentialsFact, Held, StoreCredentials, StoreProblem, StoreProblemKind, World,
-};
+use crate::tenant::world::World;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use storage::tenancy::{Password, Stage};
-
-/// What the workload needs to know about the tenant's data.
-#[derive(Clone, Debug, Default)]
-pub struct Backing {
-    /// Name of the DataStore.
-    pub data_store: Option<String>,
-    /// What kind of database it is. Outside this folder nobody asks.
-    pub driver: Driver,
-    /// What the Secret with the tenant's certificate holds.
-    pub files: Files,
-    /// `host:port` of the database that the pods are given; empty if the DataStore is
-    /// not there.
-    pub endpoints: Vec<String>,
-    /// The fingerprint of these settings.
-    pub settings: Option<String>,
-    /// Database, bucket or key prefix.
-    pub schema: String,
-    /// What all keys begin with, without the last slash.
-    pub prefix: String,
-    /// The tenant's user in the database.
-    pub user: String,
-    /// Checksums of the two Secrets, if they are there or planned.
-    pub config_checksum: Option<String>,
-    /// The second of them.
-    pub certificate_checksum: Option<String>,
-    /// The tenant has its rights in the database, or gets them before the
-    /// Deployment is written.
-    pub granted: bool,
-    /// An empty database is made in this pass in place of one that was lost.
-    pub anew: bool,
-}
-
-/// What there is to prove who the database is, and who its client.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Files {
-    /// The authority of the database's certificate.
-    pub authority: bool,
-    /// A client certificate and its key.
-    pub client: bool,
-}
-
-/// The DataStore of a tenant: the one where its data is, else the one that the
-/// spec names, else the one that was assigned to it.
-pub fn choose(tenant: &TenantControlPlane) -> Option<String> {
-    let recorded = storage(tenant).and_then(|storage| storage.data_store_name.clone());
-    if settled(tenant) && recorded.is_some() {
-        return recorded;
-    }
-    let named = tenant.spec.data_store.clone();
-    named.filter(|name| !name.is_empty()).or(recorded)
-}
-
-/// Whether a tenant that has no data yet is where it was assigned.
-pub fn is_assigned(tenant: &TenantControlPlane) -> bool {
-    let named = tenant.spec.data_store.as_ref();
-    !settled(tenant) && named.is_none_or(String::is_empty) && choose(tenant).is_some()
-}
-
-/// The DataStore of a tenant: the one that has its claim; until that is known,
-/// what [`choose`] says.
-pub fn data_store(world: &World) -> Option<String> {
-    if let Some(held) = held(world) {
-        return Some(held.data_store.clone());
-    }
-    match &world.assignment {
-        Some(decided) => decided.as_ref().ok().map(|it| it.data_store.clone()),
-        None => choose(&world.tenant),
-    }
-}
-
-/// The claim that a database has confirmed for this uid.
-pub fn held(world: &World) -> Option<&Held> {
-    let held = world.store.held.as_ref();
-    held.filter(|held| held.claim.uid == world.uid())
-}
-
-/// The names in the database: those of the confirmed claim, else those that
-/// the tenant wishes for. Never those in status: whoever writes it could
-/// choose another tenant's (rule 17).
-pub fn claim(world: &World) -> Claim {
-    match held(world) {
-        Some(held) => held.claim.clone(),
-        None => wished(&world.tenant, driver(world)),
-    }
-}
-
-/// The driver of the tenant's DataStore; etcd's where there is none.
-pub fn driver(world: &World) -> Driver {
-    let data_store = world.data_store.as_deref();
-    data_store.map_or(Driver::Etcd, |store| store.spec.driver)
-}
-
-/// The names that a tenant without a claim asks for: from the spec, else made
-/// from namespace and name. The user always has the uid in it: whoever had the same
-/// name given before may have kept a certificate for it (rule 17).
-pub fn wished(tenant: &TenantControlPlane, driver: Driver) -> Claim {
-    let limits = driver.name_limits();
-    let meta = &tenant.metadata;
-    let namespace = meta.namespace.clone().unwrap_or_default();
-    let name = meta.name.clone().unwrap_or_default();
-    let given = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
-    let uid = meta.uid.clone().unwrap_or_default();
-    let schema = given(&tenant.spec.data_store_schema)
-        .unwrap_or_else(|| names::schema_within(&namespace, &name, limits));
-    Claim {
-        stage: Stage::Serving,
-        // In etcd it follows from the schema. Behind kine it could be any; with this one,
-        // values that are encrypted for their keys can be moved to etcd as they are.
-        prefix: driver.is_through_kine().then(|| format!("/{schema}")),
-        user: match given(&tenant.spec.data_store_username) {
-            Some(given) => names::user(&given, &uid, limits),
-            None => names::default_user(&namespace, &name, &uid, limits),
-        },
-        role: Some(Claim::role_of(&schema, &uid)),
-        replicas: None,
-        uid,
-        schema,
-        namespace,
-        name,
-    }
-}
-
-/// The names under which the data of a tenant is brought from where it has `claim` to a
-/// DataStore of another driver, or the same: those that it wishes for there, with the keys
-/// as they are.
-pub fn moved(tenant: &TenantControlPlane, claim: &Claim, from: Driver, to: Driver) -> Claim {
-    let prefix = claim.prefix(from.is_through_kine());
-    let wished = Claim {
-        stage: Stage::Incoming,
-        ..wished(tenant, to)
-    };
-    if to.is_through_kine() {
-        return Claim {
-            prefix: Some(prefix),
-            ..wished
-        };
-    }
-    // The prefix of all who have none of their own.
-    let own = prefix.strip_prefix('/');
-    let own = own.filter(|own| !own.is_empty() && !own.contains('/') && *own != "registry");
-    match own {
-        Some(schema) => Claim {
-            role: Some(Claim::role_of(schema, &wished.uid)),
-            schema: schema.to_owned(),
-            ..wished
-        },
-        None => wished,
-    }
-}
-
-fn storage(tenant: &TenantControlPlane) -> Option<&StorageStatus> {
-    tenant.status.as_ref()?.storage.as_ref()
-}
-
-/// Whether status says that the grant was made once. Good for knowing whom to
-/// ask before anything is claimed, and for nothing that pods are given.
-pub fn settled(tenant: &TenantControlPlane) -> bool {
-    let setup = storage(tenant).and_then(|storage| storage.setup.as_ref());
-    setup.is_some_and(|setup| setup.schema.is_some())
-}
 
 /// Whether there is a trace of a claim: status says so, or what is made right after
 /// the grant is there. A tenant without one has nothing in any database but the one
@@ -201,7 +43,7 @@ pub fn may_have_claimed(tenant: &TenantControlPlane, owned: &Inventory) -> bool 
     let mut found = secrets.iter().filter_map(|name| owned.get::<Secret>(name));
     // Secrets are removed first, and the Deployment is only ever made after them.
     let deployment = owned.get::<Deployment>(&names::workload(name));
-    settled(tenant)
+    chosen::settled(tenant)
         || ran::was_ready(tenant, owned)
         || found.any(|secret| ours(&secret.metadata))
         || deployment.is_some_and(|deployment| ours(&deployment.metadata))
@@ -211,10 +53,10 @@ pub fn may_have_claimed(tenant: &TenantControlPlane, owned: &Inventory) -> bool 
 /// was found, or status names the user that was made there. Where there is no claim then,
 /// it is not because it was released: [`note_empty`] comes before that.
 pub fn has_data(world: &World) -> bool {
-    let setup = storage(&world.tenant).and_then(|storage| storage.setup.as_ref());
+    let setup = chosen::storage(&world.tenant).and_then(|storage| storage.setup.as_ref());
     match setup {
         Some(setup) if setup.schema.is_some() => setup.user.is_some(),
-        _ => held(world).is_some(),
+        _ => claim::held(world).is_some(),
     }
 }
 
@@ -229,9 +71,9 @@ pub fn note_empty(status: &mut TenantControlPlaneStatus, claim: &Claim) {
 
 /// Plans claim, grant, credentials and client certificate.
 pub fn plan(world: &World, entropy: &Entropy, expiry: &Expiry, plan: &mut Plan) -> Backing {
-    let claim = claim(world);
+    let claim = claim::claim(world);
     let mut place = Backing {
-        data_store: data_store(world),
+        data_store: claim::data_store(world),
         schema: claim.schema.clone(),
         user: claim.user.clone(),
         ..Backing::default()
@@ -264,7 +106,7 @@ pub fn plan(world: &World, entropy: &Entropy, expiry: &Expiry, plan: &mut Plan) 
     if password.is_none() && place.driver.has_passwords() {
         plan.push(Step::Wait(unusable_password(world)));
         place.endpoints = settings.endpoints;
-        place.granted = held(world).is_some();
+        place.granted = claim::held(world).is_some();
         return place;
     }
     place.granted = grant(world, plan, &claim, password.as_ref());
@@ -339,7 +181,7 @@ fn usable<'a>(world: &'a World, name: Option<&str>) -> Result<&'a DataStore, Wai
         return Err(waiting(reason, message, problem));
     };
     // Whose data is there, or may be, stays until its deletion.
-    let is_new = held(world).is_none() && !settled(&world.tenant);
+    let is_new = claim::held(world).is_none() && !chosen::settled(&world.tenant);
     if data_store.metadata.deletion_timestamp.is_some() && is_new {
         let message = format!(
             "DataStore {name} is being deleted and takes no new tenants. Set spec.dataStore to \
@@ -390,7 +232,7 @@ fn files_there(world: &World) -> Files {
 /// Plans what is missing of claim and grant; whether the tenant will hold its
 /// rights once the plan is carried out.
 fn grant(world: &World, plan: &mut Plan, claim: &Claim, password: Option<&Password>) -> bool {
-    let confirmed = held(world).is_some();
+    let confirmed = claim::held(world).is_some();
     // Whoever moves the data has taken the right to write, and gives it back.
     if confirmed && (moving::is_frozen(world) || claim.stage == Stage::Frozen) {
         return true;
@@ -411,7 +253,7 @@ fn grant(world: &World, plan: &mut Plan, claim: &Claim, password: Option<&Passwo
         Some(AccessFact::Revoked(_)) => true,
         Some(AccessFact::Unclaimed) if may_start_empty(world) => true,
         Some(AccessFact::Unclaimed) => {
-            let name = data_store(world).unwrap_or_default();
+            let name = claim::data_store(world).unwrap_or_default();
             plan.push(Step::Wait(data_not_found(world, &name)));
             return false;
         }
@@ -428,7 +270,7 @@ fn grant(world: &World, plan: &mut Plan, claim: &Claim, password: Option<&Passwo
             false
         }
         None => {
-            unknown = settled(&world.tenant);
+            unknown = chosen::settled(&world.tenant);
             !unknown
         }
     };
@@ -481,7 +323,7 @@ pub fn data_not_found(world: &World, name: &str) -> Waiting {
 
 /// The claim is there, and the data is not.
 pub fn data_lost(world: &World, what: &str) -> Waiting {
-    let name = data_store(world).unwrap_or_default();
+    let name = claim::data_store(world).unwrap_or_default();
     let message = format!(
         "DataStore {name} has lost the data of this tenant, which was Ready: {what}. Nothing is \
          made in its place. Restore it; to begin with an empty one, annotate the tenant with \
@@ -521,7 +363,7 @@ pub const TAKEN: &str = "schema or user belongs to ";
 /// Names that `by` (`NAMESPACE/NAME (UID)`) holds. Who may see this tenant need not be told
 /// of those in other namespaces: the controller's log names them.
 pub fn taken(world: &World, by: &str) -> Waiting {
-    let claim = claim(world);
+    let claim = claim::claim(world);
     let (holder, remedy) = if by.starts_with(&format!("{} (", former(world))) {
         (by, FORMER_GOES)
     } else if by.starts_with(&format!("{}/", world.namespace())) {
@@ -572,7 +414,7 @@ pub fn explain_failure(world: &World, reason: &str, message: &str) -> Option<Wai
 
 /// A database's trouble in the words of a condition.
 pub fn explain(world: &World, problem: &StoreProblem) -> Waiting {
-    let name = data_store(world).unwrap_or_default();
+    let name = claim::data_store(world).unwrap_or_default();
     let (reason, remedy) = match problem.kind {
         StoreProblemKind::Unreachable => (
             reason::DATA_STORE_UNREACHABLE,
@@ -584,7 +426,7 @@ pub fn explain(world: &World, problem: &StoreProblem) -> Waiting {
         ),
         StoreProblemKind::Full => (
             reason::DATA_STORE_FULL,
-            wiring::remedy_of_full(driver(world)),
+            drivers::row(claim::driver(world)).remedy_of_full,
         ),
         StoreProblemKind::Insecure => (
             reason::AUTHENTICATION_DISABLED,
@@ -646,10 +488,12 @@ fn config(
         (key::DB_USER.to_owned(), claim.user.clone().into_bytes()),
         (key::DB_PASSWORD.to_owned(), secret.unwrap_or_default()),
     ]);
-    if let (Driver::NATS, Some(password)) = (driver(world), password)
-        && let Ok(file) = storage::tenancy::nats::credentials(claim, password)
+    let kine = drivers::row(claim::driver(world)).kine.as_ref();
+    let file = kine.and_then(|kine| kine.credentials);
+    if let (Some(file), Some(password)) = (file, password)
+        && let Some(content) = (file.make)(claim, password)
     {
-        data.insert(key::NATS_CREDENTIALS.to_owned(), file.into_bytes());
+        data.insert(file.key.to_owned(), content.into_bytes());
     }
     let name = names::datastore_config(world.name());
     if let Some(checksum) = crate::tenant::objects::paused_checksum(world, &name) {
@@ -698,7 +542,7 @@ fn certificate(
     let trusted = world
         .secret(&name)
         .and_then(|live| crate::tenant::objects::text(live, key::CA_CRT));
-    let is_copy = driver(world).has_passwords() && credentials.authority_key.is_none();
+    let is_copy = claim::driver(world).has_passwords() && credentials.authority_key.is_none();
     let waits = kept && (is_copy || trusted.as_ref() != Some(&credentials.authority));
     // If nothing is there, what is known now is better than nothing.
     if waits && let Some(checksum) = there() {

@@ -5,9 +5,10 @@ use apiservice::v1alpha1::{Component, Driver};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 
+use crate::cluster::chosen;
+use crate::tenant::backing::facts::CredentialsFact;
 use crate::tenant::plan::{Grant, Plan, Step};
 use crate::tenant::testing::{Lab, golden};
-use crate::tenant::world::CredentialsFact;
 
 const CONFIG: &str = "tenant-1-datastore-config";
 
@@ -272,8 +273,8 @@ fn client_certificates() {
 /// to work and it is their turn: whatever starts meanwhile needs what was there.
 #[test]
 fn another_client_certificate_is_tried_as_well() {
-    use crate::tenant::rolls::{Turn, Wait};
-    use crate::tenant::world::{StoreProblem, StoreProblemKind};
+    use crate::tenant::backing::facts::{StoreProblem, StoreProblemKind};
+    use crate::tenant::turns::{Turn, Wait};
     let pair = |text: &str| apiservice::pki::Pair {
         cert: format!("cert {text}"),
         key: format!("key {text}"),
@@ -347,7 +348,7 @@ fn what_the_spec_says_of_kine() {
     );
     let limits = kine.resources.as_ref().unwrap().limits.as_ref().unwrap();
     assert_eq!(limits["memory"].0, "64Mi");
-    let server = crate::tenant::workload::pods::image(&lab.world, Component::ApiServer);
+    let server = crate::tenant::workload::containers::image(&lab.world, Component::ApiServer);
     assert_ne!(kine.image.as_ref(), Some(&server));
 }
 
@@ -356,7 +357,6 @@ mod assigned {
     use apiservice::condition::{self, reason, tenant as types};
 
     use super::*;
-    use crate::tenant::backing::store;
 
     fn unplaced() -> Lab {
         let mut lab = Lab::new();
@@ -395,7 +395,10 @@ mod assigned {
             .unwrap();
         assert_eq!(storage.data_store_name.as_deref(), Some("default"));
         assert_eq!(storage.assignment, Some(decided("default").message));
-        assert_eq!(store::choose(&lab.world.tenant).as_deref(), Some("default"));
+        assert_eq!(
+            chosen::choose(&lab.world.tenant).as_deref(),
+            Some("default")
+        );
 
         lab.world.assignment = None;
         let plan = lab.pass();
@@ -431,7 +434,7 @@ mod assigned {
             "0/1 DataStores are available: 1 is not Ready. Provide a DataStore that can take the \
              tenant, or name one in spec.dataStore."
         );
-        assert_eq!(store::choose(&lab.world.tenant), None);
+        assert_eq!(chosen::choose(&lab.world.tenant), None);
     }
 
     /// A name in the spec is the user's own choice, and where data is is where it is.
@@ -440,25 +443,28 @@ mod assigned {
         let mut lab = unplaced();
         lab.world.assignment = Some(Ok(decided("default")));
         lab.pass();
-        assert!(store::is_assigned(&lab.world.tenant));
+        assert!(chosen::is_assigned(&lab.world.tenant));
         lab.spec().data_store = Some("other".to_owned());
-        assert_eq!(store::choose(&lab.world.tenant).as_deref(), Some("other"));
-        assert!(!store::is_assigned(&lab.world.tenant));
+        assert_eq!(chosen::choose(&lab.world.tenant).as_deref(), Some("other"));
+        assert!(!chosen::is_assigned(&lab.world.tenant));
         lab.spec().data_store = None;
         lab.world.assignment = None;
         for _ in 0..3 {
             lab.pass();
         }
-        assert!(!store::is_assigned(&lab.world.tenant), "its data is there");
+        assert!(!chosen::is_assigned(&lab.world.tenant), "its data is there");
         lab.spec().data_store = Some("other".to_owned());
-        assert_eq!(store::choose(&lab.world.tenant).as_deref(), Some("default"));
+        assert_eq!(
+            chosen::choose(&lab.world.tenant).as_deref(),
+            Some("default")
+        );
     }
 }
 
 /// A slip in a DataStore reaches no pod: neither its arguments nor its volumes.
 #[test]
 fn tls_that_does_not_work_is_given_to_nobody() {
-    use crate::tenant::world::{StoreProblem, StoreProblemKind};
+    use crate::tenant::backing::facts::{StoreProblem, StoreProblemKind};
     let mut lab = Lab::with(Driver::PostgreSQL);
     let store = std::sync::Arc::make_mut(lab.world.data_store.as_mut().unwrap());
     store.spec.tls_config = None;
@@ -526,7 +532,7 @@ fn pod_annotation(lab: &Lab) -> Option<String> {
 fn lost_data_is_not_replaced_by_none() {
     use apiservice::condition::{self, reason, tenant as types};
     let lost = || {
-        Some(crate::tenant::world::AccessFact::Lost(
+        Some(crate::tenant::backing::facts::AccessFact::Lost(
             "database \"a\" does not exist".into(),
         ))
     };
@@ -555,7 +561,7 @@ fn lost_data_is_not_replaced_by_none() {
     annotations.insert(apiservice::names::ANNOTATION_START_EMPTY.to_owned(), uid);
     let pods = pod_annotation(&lab);
     lab.later(10);
-    lab.turn = crate::tenant::rolls::Turn::Waits(crate::tenant::rolls::Wait::ForOthers);
+    lab.turn = crate::tenant::turns::Turn::Waits(crate::tenant::turns::Wait::ForOthers);
     let plan = lab.pass();
     assert!(grant(&plan).is_some(), "somebody decided");
     // What runs still has in mind what was there.
@@ -568,7 +574,7 @@ fn lost_data_is_not_replaced_by_none() {
 /// The database has the new password at once, so pods do not wait for their turn.
 #[test]
 fn another_password_waits_for_nobody() {
-    use crate::tenant::rolls::{Turn, Wait};
+    use crate::tenant::turns::{Turn, Wait};
     let mut lab = placed(Driver::PostgreSQL);
     lab.bring_ready();
     let noted = |lab: &Lab| {

@@ -3,14 +3,14 @@
 //! asks for the driver.
 
 use apiservice::names::{self, key};
-use apiservice::v1alpha1::Driver;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Container, Volume, VolumeMount, VolumeProjection};
 
+use crate::tenant::backing::backed::Backing;
 use crate::tenant::backing::kine;
-use crate::tenant::backing::store::Backing;
-use crate::tenant::workload::flags::{self, Flags};
-use crate::tenant::workload::volumes::{self, PKI};
+use crate::tenant::workload::arguments::{self, Flags};
+use crate::tenant::workload::files;
+use crate::tenant::workload::files::PKI;
 use crate::tenant::world::World;
 
 /// What comes into the pods for the database.
@@ -38,7 +38,7 @@ pub fn of(world: &World, place: &Backing) -> Wiring {
 
 /// The `host:port`s that the pods of a Deployment are given.
 pub fn endpoints(live: &Deployment) -> Option<Vec<String>> {
-    let servers = flags::api_server_argument(live, "etcd-servers")?;
+    let servers = arguments::api_server_argument(live, "etcd-servers")?;
     if servers == kine::SERVER {
         return kine::endpoints(live);
     }
@@ -48,14 +48,6 @@ pub fn endpoints(live: &Deployment) -> Option<Vec<String>> {
             .map(|at| at.strip_prefix("https://").unwrap_or(at).to_owned())
             .collect(),
     )
-}
-
-/// What to do about a database that takes no more writes.
-pub fn remedy_of_full(driver: Driver) -> &'static str {
-    match driver {
-        Driver::Etcd => "Compact and defragment it or raise its quota, then disarm the alarm",
-        _ => "Make room on its volume",
-    }
 }
 
 fn etcd(world: &World, place: &Backing) -> Wiring {
@@ -75,7 +67,7 @@ fn etcd(world: &World, place: &Backing) -> Wiring {
             ("etcd-prefix", place.prefix.clone()),
             ("etcd-servers", servers.join(",")),
         ],
-        pki: vec![volumes::secret(
+        pki: vec![files::secret(
             &names::datastore_certificate(world.name()),
             &[
                 (key::CA_CRT, Some("etcd/ca.crt")),
@@ -99,6 +91,8 @@ pub fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
 
 #[cfg(test)]
 mod tests {
+    use apiservice::v1alpha1::Driver;
+
     use super::*;
     use crate::tenant::testing::Lab;
 

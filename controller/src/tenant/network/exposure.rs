@@ -16,7 +16,8 @@ use crate::tenant::network::names::AlternativeNames;
 use crate::tenant::network::ranges::first_address;
 use crate::tenant::network::routes::{self, Way};
 use crate::tenant::plan::Waiting;
-use crate::tenant::workload::{self, flags};
+use crate::tenant::workload::arguments;
+use crate::tenant::workload::live;
 use crate::tenant::world::{PathFact, World};
 
 /// Where a tenant is reached, by whom, and under which names.
@@ -216,7 +217,7 @@ fn answered(world: &World, published: &str, way: Way, fact: &PathFact) -> Former
         Way::Proven(_) | Way::NotWanted => {}
     }
     if fact.result.is_ok() {
-        let told = told_since(world, published).filter(|_| workload::is_rolled_out(world));
+        let told = told_since(world, published).filter(|_| live::is_rolled_out(world));
         return match told.and_then(|it| it.checked_add(TOLD_FOR).ok()) {
             Some(until) if world.now >= until => Former::Goes,
             until => Former::Stays(until),
@@ -352,7 +353,7 @@ fn in_use(world: &World) -> Vec<String> {
     let announced = world.tenant.spec.network_profile.announced_address();
     let live = world.deployment().filter(|live| world.ours(&live.metadata));
     let live = live.filter(|_| announced.is_none());
-    let live = live.and_then(|live| flags::api_server_argument(live, "advertise-address"));
+    let live = live.and_then(|live| arguments::api_server_argument(live, "advertise-address"));
     let told = told.map(|it| it.host);
     told.into_iter().chain(live.map(str::to_owned)).collect()
 }

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use crate::tenant::network::exposure;
 use crate::tenant::objects;
 use crate::tenant::plan::{Object, Plan};
-use crate::tenant::workload;
+use crate::tenant::workload::live;
 use crate::tenant::world::World;
 
 /// Keeps the Service.
@@ -86,7 +86,7 @@ fn ports(world: &World, former: Option<&ServiceSpec>) -> Vec<ServicePort> {
     // While pods listen on one port and others on another, each is found by the name that
     // the port has in all of them.
     let target = match moved {
-        Some(_) if !workload::listens_at_port(world) => {
+        Some(_) if !live::listens_at_port(world) => {
             IntOrString::String(names::PORT_API_SERVER.to_owned())
         }
         _ => IntOrString::Int(network.port),
@@ -169,7 +169,7 @@ fn moved_from(world: &World) -> Option<i32> {
     let known = named(names::PORT_API_SERVER).filter(|it| it.port != wanted);
     let known = known.or_else(|| named(names::PORT_API_SERVER_FORMER));
     let port = known?.port;
-    let stays = !workload::listens_at_port(world) && world.serving() > 0
+    let stays = !live::listens_at_port(world) && world.serving() > 0
         || exposure::former(world) != exposure::Former::Goes;
     let more = &spec.control_plane.service.additional_ports;
     let tunnel = spec.konnectivity().map(|it| it.server.port);

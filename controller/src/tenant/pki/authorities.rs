@@ -13,13 +13,10 @@ use k8s_openapi::api::core::v1::Secret;
 
 use crate::cluster::kinds::ObjectKind;
 use crate::tenant::objects::{self, Data, Standing};
-use crate::tenant::pki::terms::SKEW;
+use crate::tenant::pki::terms::{AUTHORITY_LIFE, SKEW};
 use crate::tenant::plan::{EventStep, Object, ObjectKey, Plan, Step, Waiting};
-use crate::tenant::ran;
+use crate::tenant::workload::versions;
 use crate::tenant::world::World;
-
-/// Authorities live for ten years.
-pub const AUTHORITY_LIFE: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
 
 /// What signs a tenant's certificates; `None` where it is lost or not ours.
 #[derive(Clone, Default)]
@@ -289,7 +286,7 @@ fn keep(world: &World, plan: &mut Plan, kind: &Kind, data: Data) -> String {
     let checksum = objects::checksum(&data);
     let mut wanted = objects::secret(world, &name, kind.component, data);
     let annotations = wanted.metadata.annotations.get_or_insert_default();
-    annotations.insert(names::ANNOTATION_RAN.to_owned(), ran::note(world));
+    annotations.insert(names::ANNOTATION_RAN.to_owned(), versions::to_note(world));
     let live = world.owned.get::<Secret>(&name).map(AsRef::as_ref);
     // Keys are written against the version that was read, never blindly.
     wanted.metadata.resource_version = live.and_then(|live| live.metadata.resource_version.clone());

@@ -18,7 +18,7 @@ use crate::tenant::pki::expiry::Expiry;
 use crate::tenant::pki::kubeconfig;
 use crate::tenant::pki::terms::{Span, Terms};
 use crate::tenant::plan::{Object, Plan, Step, Waiting};
-use crate::tenant::rolls;
+use crate::tenant::running;
 use crate::tenant::world::World;
 
 /// What the pods mount, as far as it is known in this pass.
@@ -215,7 +215,7 @@ pub fn keep(
     let held = live.and_then(|secret| held(secret, wish));
     let own_cause = match live {
         Some(live) => edited || held.as_ref().is_none_or(|it| broken(world, wish, live, it)),
-        None => rolls::is_mounted(world, wish.part),
+        None => running::is_mounted(world, wish.part),
     };
     let kept =
         held.filter(|pair| !edited && !expiry.renews(&wish.secret) && good(world, wish, pair));

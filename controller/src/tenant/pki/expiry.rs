@@ -16,12 +16,13 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Pod, Secret};
 
 use crate::cluster::kinds::ObjectKind;
+use crate::tenant::backing::facts::CredentialsFact;
 use crate::tenant::objects;
 use crate::tenant::pki::kubeconfig;
 use crate::tenant::pki::terms::{self, AGAIN, Span, Terms};
 use crate::tenant::plan::{Plan, Step, Waiting};
-use crate::tenant::rolls;
-use crate::tenant::world::{CredentialsFact, World};
+use crate::tenant::running;
+use crate::tenant::world::World;
 
 /// An authority that ends within this is reported.
 const WARNING: SignedDuration = SignedDuration::from_hours(90 * 24);
@@ -175,7 +176,7 @@ pub fn ends_in_use(world: &World, name: &str, secret: &Secret) -> Option<Timesta
 /// Pods that are younger than that have it, whatever their labels say: somebody may
 /// have restarted them while the tenant was paused.
 fn held_until(world: &World, part: &str, name: &str, secret: &Secret) -> Option<Timestamp> {
-    let end = rolls::held_until(world, part, secret)?;
+    let end = running::held_until(world, part, secret)?;
     let tenant = world.name();
     let kind = KINDS.iter().find(|kind| (kind.secret)(tenant) == name)?;
     let issued = kind.span(secret)?.issued();

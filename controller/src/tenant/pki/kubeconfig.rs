@@ -14,7 +14,7 @@ use crate::tenant::pki::authorities;
 use crate::tenant::pki::certificates::{self, Unsigned};
 use crate::tenant::pki::expiry::Expiry;
 use crate::tenant::plan::{Plan, Step};
-use crate::tenant::rolls;
+use crate::tenant::running;
 use crate::tenant::world::World;
 
 /// One Secret with kubeconfigs.
@@ -187,7 +187,7 @@ fn keep(
         |live: &Secret| certificates::edited(live, keys()) || certificates::asked(Some(live));
     let own_cause = match (live, kind.part) {
         (Some(live), _) => edited(live) || is_broken(world, live, kind, authority),
-        (None, part) => part.is_some_and(|part| rolls::is_mounted(world, part)),
+        (None, part) => part.is_some_and(|part| running::is_mounted(world, part)),
     };
     let trusted = live.filter(|live| !edited(live) && !expiry.renews(&name));
     let source = kind.source(world, plan);

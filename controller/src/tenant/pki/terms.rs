@@ -14,7 +14,8 @@ use apiservice::pki::Validity;
 use jiff::{SignedDuration, Timestamp};
 use md5::{Digest, Md5};
 
-use crate::tenant::pki::authorities::AUTHORITY_LIFE;
+/// Authorities live for ten years.
+pub const AUTHORITY_LIFE: SignedDuration = SignedDuration::from_hours(10 * 365 * 24);
 
 /// Certificates are valid from a little earlier, for clocks that lag.
 pub const SKEW: SignedDuration = SignedDuration::from_mins(5);

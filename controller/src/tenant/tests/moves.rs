@@ -9,11 +9,12 @@ use apiservice::v1alpha1::{DataStoreSpec, Phase as Word, TlsConfig};
 use k8s_openapi::api::core::v1::Secret;
 
 use crate::report::progress::has_switched;
-use crate::tenant::backing::store;
+use crate::tenant::backing::claim;
+use crate::tenant::backing::facts::{AccessFact, CredentialsFact, Held};
 use crate::tenant::plan::{Object, Plan, Step};
-use crate::tenant::rolls::{Turn, Wait};
 use crate::tenant::testing::Lab;
-use crate::tenant::world::{AccessFact, CredentialsFact, Held, ProbeFailureKind};
+use crate::tenant::turns::{Turn, Wait};
+use crate::tenant::world::ProbeFailureKind;
 use storage::tenancy::{Claim, Password, Stage};
 
 const THERE: &str = "postgres";
@@ -53,8 +54,8 @@ fn moved_to(lab: &mut Lab, there: &str) {
     known.endpoints = spec.endpoints.clone();
     known.authority_key = None;
     lab.world.data_store = Some(Arc::new(DataStore::new(there, spec)));
-    let from = &store::held(&lab.world).unwrap().claim;
-    let claim = store::moved(&lab.world.tenant, from, Driver::Etcd, Driver::PostgreSQL);
+    let from = &claim::held(&lab.world).unwrap().claim;
+    let claim = claim::moved(&lab.world.tenant, from, Driver::Etcd, Driver::PostgreSQL);
     lab.world.store.held = Some(Held {
         data_store: there.to_owned(),
         claim: claim.at(Stage::Serving),
@@ -298,32 +299,32 @@ fn a_deletion_waits_for_the_end_of_a_move() {
 fn keys_stay_as_they_are() {
     let lab = Lab::ready();
     let tenant = &lab.world.tenant;
-    let etcd = store::wished(tenant, Driver::Etcd);
+    let etcd = claim::wished(tenant, Driver::Etcd);
     assert_eq!(
         (etcd.prefix(false), etcd.prefix.clone()),
         ("/tenants_tenant_1".to_owned(), None)
     );
-    let there = store::moved(tenant, &etcd, Driver::Etcd, Driver::PostgreSQL);
+    let there = claim::moved(tenant, &etcd, Driver::Etcd, Driver::PostgreSQL);
     assert_eq!(there.stage, Stage::Incoming);
     assert_eq!(there.prefix(true), etcd.prefix(false));
-    let back = store::moved(tenant, &there, Driver::PostgreSQL, Driver::Etcd);
+    let back = claim::moved(tenant, &there, Driver::PostgreSQL, Driver::Etcd);
     assert_eq!(back, etcd.at(Stage::Incoming));
 
     // One that began in SQL, and one of before.
-    let sql = store::wished(tenant, Driver::MySQL);
-    let there = store::moved(tenant, &sql, Driver::MySQL, Driver::Etcd);
+    let sql = claim::wished(tenant, Driver::MySQL);
+    let there = claim::moved(tenant, &sql, Driver::MySQL, Driver::Etcd);
     assert_eq!(there.prefix(false), sql.prefix(true));
     let old = Claim {
         prefix: None,
         replicas: None,
         ..sql
     };
-    let there = store::moved(tenant, &old, Driver::MySQL, Driver::Etcd);
+    let there = claim::moved(tenant, &old, Driver::MySQL, Driver::Etcd);
     assert_eq!(
         there.prefix(false),
         "/tenants_tenant_1",
         "never all tenants' own"
     );
-    let there = store::moved(tenant, &old, Driver::MySQL, Driver::PostgreSQL);
+    let there = claim::moved(tenant, &old, Driver::MySQL, Driver::PostgreSQL);
     assert_eq!(there.prefix(true), "/registry");
 }

@@ -14,12 +14,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference,
 use kube::ResourceExt;
 
 use crate::cluster::kinds::ObjectKind;
+use crate::tenant::backing::claim;
+use crate::tenant::backing::facts::CredentialsFact;
 use crate::tenant::objects;
 use crate::tenant::pki::authorities;
 use crate::tenant::plan::Step;
-use crate::tenant::rolls::{Turn, Wait};
 use crate::tenant::testing::{Lab, brief};
-use crate::tenant::world::CredentialsFact;
+use crate::tenant::turns::{Turn, Wait};
 
 fn secret<'a>(lab: &'a mut Lab, name: &str) -> &'a mut Secret {
     lab.secret_mut(name)
@@ -495,8 +496,8 @@ fn a_renewal_waits_for_no_other() {
 #[test]
 fn a_database_that_is_down_holds_up_no_renewal() {
     let mut lab = Lab::ready();
-    lab.world.store.health = Some(Err(crate::tenant::world::StoreProblem {
-        kind: crate::tenant::world::StoreProblemKind::Unreachable,
+    lab.world.store.health = Some(Err(crate::tenant::backing::facts::StoreProblem {
+        kind: crate::tenant::backing::facts::StoreProblemKind::Unreachable,
         message: "connection refused".to_owned(),
     }));
     lab.later(343 * DAY);
@@ -665,7 +666,7 @@ fn a_certificate_that_serves_is_kept() {
     let store = objects::data(secret(&mut lab, "tenant-1-datastore-certificate"));
     let cert = String::from_utf8(store["server.crt"].clone()).unwrap();
     let info = pki::inspect(&cert).unwrap();
-    let user = crate::tenant::backing::store::claim(&lab.world).user;
+    let user = claim::claim(&lab.world).user;
     assert_eq!(info.subject.common_name, user);
     assert!(info.subject.organizations.is_empty(), "rule 21");
     let authority = String::from_utf8(store["ca.crt"].clone()).unwrap();

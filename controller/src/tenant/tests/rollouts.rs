@@ -12,12 +12,11 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 
 use crate::cluster::kinds::ObjectKind;
+use crate::tenant::backing::facts::{AccessFact, CredentialsFact, StoreProblem, StoreProblemKind};
 use crate::tenant::plan::{Object, Plan, Step};
-use crate::tenant::rolls::{Before, Roll, Turn, Wait};
 use crate::tenant::testing::{Lab, brief};
-use crate::tenant::world::{
-    AccessFact, CredentialsFact, ProbeFailureKind, StoreProblem, StoreProblemKind,
-};
+use crate::tenant::turns::{Before, Roll, Turn, Wait};
+use crate::tenant::world::ProbeFailureKind;
 
 const WRONG: &str = "etcd-0.etcd.steward-system.svc:2380";
 

@@ -10,11 +10,11 @@ use k8s_openapi::api::core::v1::{LoadBalancerIngress, LoadBalancerStatus, Secret
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::cluster::kinds::ObjectKind;
+use crate::tenant::backing::claim;
+use crate::tenant::backing::facts::{AccessFact, CredentialsFact, StoreProblem, StoreProblemKind};
 use crate::tenant::plan::{Claim, Grant, Object, Step};
 use crate::tenant::testing::{Lab, brief, golden};
-use crate::tenant::world::{
-    AccessFact, CredentialsFact, ProbeFailureKind, StoreProblem, StoreProblemKind,
-};
+use crate::tenant::world::ProbeFailureKind;
 
 fn granting(claim: Claim) -> Step {
     Step::Grant(Grant {
@@ -199,7 +199,7 @@ fn until_the_claim_is_found_what_is_there_stays() {
 #[test]
 fn pods_are_given_the_names_of_the_claim() {
     let mut lab = Lab::new();
-    let mut claim = crate::tenant::backing::store::wished(&lab.world.tenant, Driver::Etcd);
+    let mut claim = claim::wished(&lab.world.tenant, Driver::Etcd);
     claim.schema = "claimed".to_owned();
     claim.user = "claimant".to_owned();
     lab.carry_out(&granting(claim));
@@ -914,8 +914,8 @@ fn a_deletion_gives_up_what_is_in_a_data_store_only_if_that_was_deleted() {
 /// known, every one is asked for it by uid.
 #[test]
 fn a_deletion_looks_for_its_claim_in_every_data_store() {
+    use crate::tenant::backing::facts::Elsewhere;
     use crate::tenant::deletion::asked;
-    use crate::tenant::world::Elsewhere;
     let mut lab = Lab::ready();
     deleted(&mut lab);
     lab.world.pods.clear();
@@ -996,6 +996,12 @@ fn a_deletion_in_the_wrong_database_is_made_up_for() {
         message: "deadline exceeded".to_owned(),
     }));
     assert_eq!(recorded(&restarted.plan()), owed);
+    // Nor does one help that is well, and fails at what is asked of it.
+    let problem = restarted.world.store.health.replace(Ok(Default::default()));
+    assert_eq!(recorded(&restarted.plan()), None);
+    restarted.world.store.cleanup = problem.clone().and_then(Result::err);
+    assert_eq!(recorded(&restarted.plan()), owed);
+    restarted.world.store.health = problem;
 
     // One that never had a claim has nothing to miss.
     let mut lab = Lab::new();
@@ -1133,10 +1139,10 @@ fn names_are_held_until_the_pods_have_ended() {
 #[test]
 fn a_tenant_created_again_has_another_user() {
     let lab = Lab::ready();
-    let first = crate::tenant::backing::store::claim(&lab.world);
+    let first = claim::claim(&lab.world);
     let mut heir = Lab::new();
     heir.tenant().metadata.uid = Some("another-uid".to_owned());
-    let next = crate::tenant::backing::store::claim(&heir.world);
+    let next = claim::claim(&heir.world);
     assert_eq!(first.schema, next.schema);
     assert_ne!(first.user, next.user);
     assert_ne!(first.role(), next.role());
@@ -1145,7 +1151,7 @@ fn a_tenant_created_again_has_another_user() {
         let mut lab = Lab::new();
         lab.tenant().metadata.uid = Some(uid.to_owned());
         lab.spec().data_store_username = Some("given".to_owned());
-        crate::tenant::backing::store::claim(&lab.world).user
+        claim::claim(&lab.world).user
     };
     assert_eq!(named("one-uid"), "given_oneuid");
     assert_eq!(named("another-uid"), "given_anotheruid");
@@ -1176,7 +1182,7 @@ fn a_given_user_is_the_tenants_own_in_certificate_secret_and_status() {
 #[test]
 fn a_tenant_of_an_earlier_version_keeps_its_user() {
     let mut lab = Lab::new();
-    let mut claim = crate::tenant::backing::store::wished(&lab.world.tenant, Driver::Etcd);
+    let mut claim = claim::wished(&lab.world.tenant, Driver::Etcd);
     // Be it made from its names or given.
     claim.user = "given".to_owned();
     lab.spec().data_store_username = Some(claim.user.clone());
@@ -1189,7 +1195,7 @@ fn a_tenant_of_an_earlier_version_keeps_its_user() {
     let data = secret.data.as_ref().unwrap();
     assert_eq!(data["DB_USER"].0, claim.user.as_bytes());
     assert!(lab.plan().is_quiet(), "{}", lab.plan());
-    assert_eq!(crate::tenant::backing::store::claim(&lab.world), claim);
+    assert_eq!(claim::claim(&lab.world), claim);
 }
 
 #[test]
@@ -1312,7 +1318,7 @@ fn a_name_that_is_taken() {
 
     let mut lab = Lab::ready();
     lab.tenant().metadata.uid = Some("uid-of-the-heir".to_owned());
-    let claim = crate::tenant::backing::store::wished(&lab.world.tenant, Driver::Etcd);
+    let claim = claim::wished(&lab.world.tenant, Driver::Etcd);
     lab.carry_out(&granting(claim));
     story.lab = lab;
     story.pass("all that a deleted tenant of this name left");

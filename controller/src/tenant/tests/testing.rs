@@ -23,12 +23,12 @@ use crate::cluster::caches::Caches;
 use crate::cluster::kinds::{Inventory, ObjectKind, Owned};
 use crate::cluster::name::NamespacedName;
 use crate::report;
-use crate::tenant::plan::{Object, Outcome, Plan, Step};
-use crate::tenant::rolls::{Roll, Turn};
-use crate::tenant::world::{
-    AccessFact, CredentialsFact, Held, PathFact, ProbeFacts, ProbeFailure, ProbeFailureKind,
-    Settings, StoreCredentials, StoreFacts, StoreHealth, World,
+use crate::tenant::backing::facts::{
+    AccessFact, CredentialsFact, Held, StoreCredentials, StoreFacts, StoreHealth,
 };
+use crate::tenant::plan::{Object, Outcome, Plan, Step};
+use crate::tenant::turns::{Roll, Turn};
+use crate::tenant::world::{PathFact, ProbeFacts, ProbeFailure, ProbeFailureKind, Settings, World};
 use kube::ResourceExt;
 use storage::tenancy::{Claim, Stage};
 
@@ -126,6 +126,7 @@ impl Lab {
                     trial: Some(Ok(())),
                     access: None,
                     held: None,
+                    cleanup: None,
                     unclaimed: false,
                 },
                 deferred: false,
@@ -231,7 +232,7 @@ impl Lab {
         }
         let given = Turn::Given(Roll {
             at: self.world.now,
-            before: crate::tenant::rolls::Before::Ready,
+            before: crate::tenant::turns::Before::Ready,
         });
         world.turn = match &self.turn {
             Turn::Unasked => given,

@@ -24,9 +24,9 @@ use serde_json::json;
 use crate::cluster::kinds::ObjectKind;
 use crate::tenant::objects;
 use crate::tenant::plan::{ObjectKey, Plan, Step};
-use crate::tenant::workload::flags::{self, Flags};
-use crate::tenant::workload::pods;
-use crate::tenant::workload::volumes::{PKI, READABLE};
+use crate::tenant::workload::arguments::{self, Flags};
+use crate::tenant::workload::containers;
+use crate::tenant::workload::files::{PKI, READABLE};
 use crate::tenant::world::World;
 
 /// Where its kubeconfig is mounted.
@@ -174,7 +174,7 @@ pub fn container(world: &World, tunnel: &Konnectivity) -> Container {
             &KonnectivityServer::default().image,
             server.version.as_deref(),
             &world.tenant.spec.kubernetes.version,
-            pods::registry(world),
+            containers::registry(world),
         )),
         image_pull_policy: Some("IfNotPresent".to_owned()),
         command: Some(vec!["/proxy-server".to_owned()]),
@@ -208,7 +208,7 @@ pub fn container(world: &World, tunnel: &Konnectivity) -> Container {
             server
                 .security_context
                 .clone()
-                .unwrap_or_else(|| pods::container_security(&[])),
+                .unwrap_or_else(|| containers::container_security(&[])),
         ),
         volume_mounts: Some(vec![
             mount(volume::KONNECTIVITY_KUBECONFIG, CONFIG, true),
@@ -222,7 +222,7 @@ pub fn container(world: &World, tunnel: &Konnectivity) -> Container {
 
 fn arguments(server: &KonnectivityServer) -> Vec<String> {
     let (managed, defaults) = layers(server.port);
-    flags::layers(managed, defaults, &server.extra_args)
+    arguments::layers(managed, defaults, &server.extra_args)
 }
 
 fn layers(port: i32) -> (Flags, Flags) {

@@ -5,8 +5,9 @@ use apiservice::version::KubernetesVersion;
 use k8s_openapi::api::core::v1::Pod;
 
 use crate::tenant::World;
-use crate::tenant::workload::pods;
-use crate::tenant::world::is_ready;
+use crate::tenant::ran;
+use crate::tenant::workload::containers;
+use crate::tenant::world::{PathFact, is_ready};
 
 /// The newest version of which a pod has served. An older one beside it, as in an
 /// upgrade that goes on, does not count: the newer one has written as well.
@@ -28,6 +29,21 @@ pub fn only(world: &World) -> Option<String> {
         .then(|| as_wanted(world, &first))
 }
 
+/// What is to be remembered from now on, as it stands in the annotation: a version once a
+/// pod serves and a probe gets through. Where only the way inside leads there, it is for the
+/// report to say when that is enough to be Ready; without a pod that serves it says so for
+/// nothing.
+pub fn to_note(world: &World) -> String {
+    let works = |path: &Option<PathFact>| path.as_ref().is_some_and(|path| path.result.is_ok());
+    let probe = &world.probe;
+    let answers = works(&probe.endpoint) || works(&probe.service) && world.tenant.was_ready();
+    let before = ran::version(world);
+    let ran = self::ran(world).filter(|_| answers || before.is_some());
+    // What earns Ready is remembered, whatever image a pod says that it has.
+    let wanted = || only(world).filter(|_| answers);
+    ran.or(before).or_else(wanted).unwrap_or_default()
+}
+
 /// In the words of the manifest, which may leave out the "v".
 fn as_wanted(world: &World, version: &KubernetesVersion) -> String {
     let wanted = &world.tenant.spec.kubernetes.version;
@@ -44,8 +60,8 @@ fn of(world: &World, pod: &Pod) -> Option<KubernetesVersion> {
     if pod.metadata.deletion_timestamp.is_some() {
         return None;
     }
-    let image = pods::api_server_image(pod)?;
-    if image == pods::image(world, Component::ApiServer) {
+    let image = containers::api_server_image(pod)?;
+    if image == containers::image(world, Component::ApiServer) {
         return world.tenant.spec.kubernetes.version.parse().ok();
     }
     let registry = &world.tenant.spec.control_plane.deployment.registry_settings;

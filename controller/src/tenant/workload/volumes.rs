@@ -3,25 +3,14 @@
 
 use apiservice::names::{self, key, volume};
 use apiservice::v1alpha1::Component;
-use k8s_openapi::api::core::v1::{
-    KeyToPath, ProjectedVolumeSource, SecretProjection, SecretVolumeSource, Volume, VolumeMount,
-    VolumeProjection,
-};
+use k8s_openapi::api::core::v1::{ProjectedVolumeSource, Volume, VolumeMount, VolumeProjection};
 
 use crate::tenant::backing::wiring::Wiring;
+use crate::tenant::workload::files::{
+    CONTROLLER_MANAGER_CONFIG, PKI, READABLE, SCHEDULER_CONFIG, from_secret, secret,
+};
 use crate::tenant::workload::konnectivity;
 use crate::tenant::world::World;
-
-/// Where certificates and keys are mounted.
-pub const PKI: &str = "/etc/kubernetes/pki";
-/// Where the scheduler's kubeconfig is mounted.
-pub const SCHEDULER_CONFIG: &str = "/etc/kubernetes";
-/// Where the controller manager's kubeconfig is mounted. Not /etc/kubernetes,
-/// below which its certificates are another volume.
-pub const CONTROLLER_MANAGER_CONFIG: &str = "/etc/kubernetes/kubeconfig";
-
-/// Readable by owner and group.
-pub(super) const READABLE: i32 = 0o440;
 
 /// The mounts of one container, the user's last.
 pub fn mounts(world: &World, component: Component, wiring: &Wiring) -> Vec<VolumeMount> {
@@ -144,57 +133,12 @@ pub fn all(world: &World, wiring: &Wiring) -> Vec<Volume> {
     all
 }
 
-/// Keys of a Secret as files of a projected volume, some under another name.
-pub fn secret(name: &str, items: &[(&str, Option<&str>)]) -> VolumeProjection {
-    let items = items.iter().map(|(key, path)| KeyToPath {
-        key: (*key).to_owned(),
-        path: path.unwrap_or(key).to_owned(),
-        mode: None,
-    });
-    VolumeProjection {
-        secret: Some(SecretProjection {
-            name: name.to_owned(),
-            items: Some(items.collect()),
-            optional: None,
-        }),
-        ..VolumeProjection::default()
-    }
-}
-
 fn projected(name: &str, sources: Vec<VolumeProjection>) -> Volume {
     Volume {
         name: name.to_owned(),
         projected: Some(ProjectedVolumeSource {
             default_mode: Some(READABLE),
             sources: Some(sources),
-        }),
-        ..Volume::default()
-    }
-}
-
-/// A volume with all of a Secret.
-pub fn from_secret(name: &str, secret: String) -> Volume {
-    of_secret(name, secret, None)
-}
-
-/// One key of a Secret as a volume.
-pub fn one_of_secret(name: &str, secret: String, key: &str) -> Volume {
-    let item = KeyToPath {
-        key: key.to_owned(),
-        path: key.to_owned(),
-        mode: None,
-    };
-    of_secret(name, secret, Some(vec![item]))
-}
-
-fn of_secret(name: &str, secret: String, items: Option<Vec<KeyToPath>>) -> Volume {
-    Volume {
-        name: name.to_owned(),
-        secret: Some(SecretVolumeSource {
-            secret_name: Some(secret),
-            default_mode: Some(READABLE),
-            items,
-            ..SecretVolumeSource::default()
         }),
         ..Volume::default()
     }

@@ -15,19 +15,19 @@ use storage::tenancy::{Tenancy, TenancyError};
 use tokio::time::Instant;
 use tracing::Instrument;
 
+use crate::cluster::concerned::tenants_of;
 use crate::cluster::key::Key;
 use crate::cluster::name::NamespacedName;
 use crate::context::Context;
-use crate::datastores;
-use crate::datastores::health::{CompactedBy, StoreReport};
 use crate::datastores::{credentials, health};
 use crate::facts::{Measured, Trial};
+use crate::process::lease::Unfinished;
 use crate::process::observers::pause;
 use crate::process::{spans, timing};
-use crate::tenant::backing::{settings, store as place};
+use crate::tenant::backing::facts::{CompactedBy, StoreReport};
+use crate::tenant::backing::facts::{CredentialsFact, StoreProblem, StoreProblemKind};
+use crate::tenant::backing::settings;
 use crate::tenant::pki::{authorities, certificates};
-use crate::tenant::ran;
-use crate::tenant::world::{CredentialsFact, StoreProblem, StoreProblemKind};
 
 /// How long the certificate lives that tries an authority.
 const TRIAL_LIFE: SignedDuration = SignedDuration::from_mins(5);
@@ -76,14 +76,13 @@ struct Seen {
 /// `None`: it cannot be asked, because its material is not known.
 async fn look(ctx: &Context, name: &str, uid: &str, compaction: &mut Compaction) -> Option<Seen> {
     let store = ctx.caches.data_store(name)?;
-    if store.metadata.uid.as_deref() != Some(uid)
-        || datastores::material_gap(&store, &ctx.caches).is_some()
+    if store.metadata.uid.as_deref() != Some(uid) || credentials::gap(&store, &ctx.caches).is_some()
     {
         return None;
     }
     let settings = || settings::wanted(&credentials::fact(&store, &ctx.caches));
     let fingerprinted = settings();
-    let before = ctx.facts.store(uid).health;
+    let before = ctx.facts.store(uid).health();
     let was_well = before.is_some_and(|before| before.is_ok());
     let (report, measured) = ask(ctx, name, &store, compaction, was_well).await;
     let seen = |report, trial| Seen {
@@ -217,7 +216,7 @@ async fn knows_its_tenants(
     name: &str,
     store: &DataStore,
 ) -> Result<(), StoreProblem> {
-    let tenants = datastores::placed(ctx, name);
+    let tenants = ctx.seen().proven(name);
     let here: BTreeMap<&str, &TenantControlPlane> = tenants
         .iter()
         .map(|tenant| {
@@ -225,9 +224,6 @@ async fn knows_its_tenants(
                 tenant.metadata.uid.as_deref().unwrap_or_default(),
                 &**tenant,
             )
-        })
-        .filter(|(_, tenant)| {
-            ran::has_run(&ctx.caches, tenant) && !place::is_to_start_empty(tenant)
         })
         .collect();
     if here.is_empty() {
@@ -282,14 +278,13 @@ fn publish(ctx: &Context, name: &str, uid: &str, seen: Seen) {
     let changed = ctx.facts.update_store(uid, |fact| {
         let learnt = trial.is_some_and(|trial| fact.learn(trial));
         let changed = learnt || fact.report.as_ref() != Some(&report);
-        fact.health = Some(report.health.clone());
         fact.measured = measured.or(fact.measured);
         fact.report = Some(report);
         changed
     });
     if changed {
         ctx.queue.add(Key::DataStore(name.to_owned()));
-        for tenant in datastores::tenants_of(&ctx.caches, name) {
+        for tenant in tenants_of(&ctx.caches, name) {
             ctx.queue.add(Key::Tenant(tenant));
         }
     }
@@ -334,11 +329,7 @@ impl Compaction {
             return;
         };
         let work = tenancy.compact_older_than(before);
-        let work = tokio::time::timeout(timing::DROP_DEADLINE, work);
-        let Some(done) = ctx.leadership.hold(work).await else {
-            return;
-        };
-        match done {
+        match ctx.leadership.within(timing::DROP_DEADLINE, work).await {
             Ok(Ok(done)) => {
                 self.by = match done {
                     storage::tenancy::Compaction::ByUs => Some(CompactedBy::Us),
@@ -348,7 +339,10 @@ impl Compaction {
                 tracing::debug!(data_store = name, ?done, "compaction");
             }
             Ok(Err(error)) => tracing::warn!(data_store = name, "cannot compact: {error}"),
-            Err(_) => tracing::warn!(data_store = name, "cannot compact: no answer"),
+            Err(Unfinished::Late(_)) => {
+                tracing::warn!(data_store = name, "cannot compact: no answer");
+            }
+            Err(Unfinished::Ended) => {}
         }
     }
 }

@@ -1,24 +1,22 @@
 //! Writes to tenants' datastores, each with a deadline.
 
-pub mod cleanups;
-
 use std::{future::Future, sync::Arc, time::Duration};
 
-use apiservice::{
-    condition::reason,
-    v1alpha1::{DataStore, Driver},
-};
-use storage::tenancy::{Claim, Data, Stage, Tenancy, TenancyError, nats};
+use apiservice::{condition::reason, v1alpha1::DataStore};
+use storage::tenancy::{Claim, Data, Stage, Tenancy, TenancyError};
 
 use crate::cluster::key::Key;
 use crate::cluster::name::NamespacedName;
 use crate::context::Context;
 use crate::datastores::health::{self, access_of, problem_of};
-use crate::process::{lease, timing};
+use crate::process::timing;
+use crate::tenant::backing::claim;
+use crate::tenant::backing::drivers;
+use crate::tenant::backing::facts::{AccessFact, Held, StoreProblem, StoreProblemKind as Kind};
 use crate::tenant::backing::store as place;
 use crate::tenant::deletion;
 use crate::tenant::plan::{Grant, Outcome};
-use crate::tenant::world::{AccessFact, Held, StoreProblem, StoreProblemKind as Kind, World};
+use crate::tenant::world::World;
 
 /// Claims schema and user and grants the user its keys (rule 17). A tenant that
 /// has claimed other names already gets those, and is planned again with them.
@@ -101,15 +99,14 @@ pub async fn grant(ctx: &Context, world: &World, grant: &Grant) -> Outcome {
     }
 }
 
-/// What is stored of a claim after its grant. In NATS that is more than was asked for: how many
-/// copies the bucket has.
+/// What is stored of a claim after its grant, which may be more than was asked for.
 async fn stored(
     ctx: &Context,
     store: &dyn Tenancy,
     world: &World,
     claim: Claim,
 ) -> Result<Claim, StoreError> {
-    if place::driver(world) != Driver::NATS {
+    if drivers::row(claim::driver(world)).stored.is_none() {
         return Ok(claim);
     }
     let found = timed(ctx, timing::STORE_DEADLINE, store.claims(&claim.uid)).await?;
@@ -118,14 +115,15 @@ async fn stored(
 
 /// Whether what is held is what the rest of the plan was made for.
 fn is_planned(held: &Claim, planned: &Claim, world: &World) -> bool {
-    let endpoints = world.data_store.as_ref().map_or(0, |store| {
-        store.spec.driver.endpoints(&store.spec.endpoints).len()
-    });
-    let resolved = |claim: &Claim| Claim {
-        replicas: Some(nats::copies(claim, endpoints)),
-        ..claim.clone()
+    let driver = claim::driver(world);
+    let Some(stored) = drivers::row(driver).stored else {
+        return held == planned;
     };
-    resolved(held) == resolved(planned)
+    let endpoints = world
+        .data_store
+        .as_ref()
+        .map_or(0, |store| driver.endpoints(&store.spec.endpoints).len());
+    stored(held, endpoints) == stored(planned, endpoints)
 }
 
 /// Everything that the store has claimed for the uid of `claim`.
@@ -278,16 +276,11 @@ async fn timed<R>(
     deadline: Duration,
     work: impl Future<Output = Result<R, TenancyError>>,
 ) -> Result<R, StoreError> {
-    let work = tokio::time::timeout(deadline, work);
-    match ctx.leadership.hold(work).await {
-        None => Err(StoreError::Other(StoreProblem {
+    match ctx.leadership.within(deadline, work).await {
+        Ok(result) => result.map_err(StoreError::Tenancy),
+        Err(unfinished) => Err(StoreError::Other(StoreProblem {
             kind: Kind::Unreachable,
-            message: lease::ENDED.into(),
-        })),
-        Some(Ok(result)) => result.map_err(StoreError::Tenancy),
-        Some(Err(_)) => Err(StoreError::Other(StoreProblem {
-            kind: Kind::Unreachable,
-            message: format!("no answer within {} s", deadline.as_secs()),
+            message: unfinished.to_string(),
         })),
     }
 }
@@ -333,7 +326,7 @@ fn outcome(result: Result<(), StoreError>) -> Outcome {
 
 #[cfg(test)]
 mod tests {
-    use apiservice::v1alpha1::DataStoreSpec;
+    use apiservice::v1alpha1::{DataStoreSpec, Driver};
     use serde_json::json;
 
     use super::*;
@@ -358,7 +351,7 @@ mod tests {
         let fake = Arc::new(Fake::default());
         ctx.connections.put(&store, &ctx.caches, fake.clone());
         let wanted = Grant {
-            claim: place::wished(&lab.world.tenant, Driver::Etcd),
+            claim: claim::wished(&lab.world.tenant, Driver::Etcd),
             password: None,
         };
         for (seconds, expected) in [(12, None), (60, Some("no answer within 20 s"))] {

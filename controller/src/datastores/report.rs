@@ -1,58 +1,34 @@
-//! The conditions of a DataStore, from what is known of it. Pure.
+//! The status of a DataStore, from what is known of it. Pure.
 
 use apiservice::{
     condition::{self, Status, data_store as types, reason},
-    names,
-    v1alpha1::{DataStore, DataStoreStatus, Driver, PendingCleanup},
+    v1alpha1::{DataStoreStatus, Driver, PendingCleanup},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::datastores::credentials::{Certificate, Gap};
+use crate::datastores::deletion;
 use crate::datastores::drain::{Drain, Leaver, State};
-use crate::datastores::health::{CompactedBy, StoreReport};
-use crate::tenant::backing::wiring;
-use crate::tenant::pki::terms::Terms;
-use crate::tenant::world::StoreProblemKind;
-
-/// What the status of a DataStore is made of.
-pub struct StoreWorld<'a> {
-    pub store: &'a DataStore,
-    pub gap: Option<Gap>,
-    pub certificates: &'a [Certificate],
-    pub terms: &'a Terms,
-    pub report: Option<&'a StoreReport>,
-    /// Of the whole database, when it answered last.
-    pub bytes: Option<u64>,
-    /// Why those of now do not work, where pods of tenants keep settings of before.
-    pub kept: Option<&'a str>,
-    pub used_by: &'a [String],
-    pub pending: &'a [PendingCleanup],
-    /// If it is to be emptied.
-    pub drain: Option<&'a Drain>,
-    pub now: Time,
-}
+use crate::datastores::world::World;
+use crate::tenant::backing::drivers;
+use crate::tenant::backing::facts::StoreProblemKind;
+use crate::tenant::backing::facts::{CompactedBy, StoreReport};
 
 /// The status of a DataStore.
-pub fn status(world: &StoreWorld<'_>) -> DataStoreStatus {
+pub fn status(world: &World) -> DataStoreStatus {
     let generation = world.store.metadata.generation;
+    let pending = world.pending();
     let old = world.store.status.clone().unwrap_or_default();
     let mut conditions = old.conditions;
     let before = condition::get(&conditions, types::READY).cloned();
     let valid_before = condition::get(&conditions, types::VALID).cloned();
     let mut put = |one: (&'static str, Status, &str, String)| {
         let (type_, status, reason, message) = one;
-        let new = condition::new(
-            type_,
-            status,
-            reason,
-            message,
-            generation,
-            world.now.clone(),
-        );
+        let new = condition::new(type_, status, reason, message, generation, Time(world.now));
         condition::set(&mut conditions, new);
     };
     let mut parts = vec![valid(world)];
-    if let Some(report) = world.report {
+    if let Some(report) = &world.report {
         parts.extend(asked(report, world.store.spec.driver));
     }
     let ready = ready(world, &parts);
@@ -72,20 +48,20 @@ pub fn status(world: &StoreWorld<'_>) -> DataStoreStatus {
             put(part);
         }
     }
-    put(allowed_deletion(world));
-    put(cleanup_pending(world));
-    if let Some(drain) = world.drain {
+    put(allowed_deletion(world, &pending));
+    put(cleanup_pending(world, &pending));
+    if let Some(drain) = &world.drain {
         put(drained(drain));
     }
     // A condition that says nothing bad and never did is noise.
     conditions.retain(|one: &Condition| {
-        one.type_ != types::CLEANUP_PENDING || one.status == "True" || !world.pending.is_empty()
+        one.type_ != types::CLEANUP_PENDING || one.status == "True" || !pending.is_empty()
     });
     if world.drain.is_none() {
         conditions.retain(|one| one.type_ != types::DRAINED);
     }
     DataStoreStatus {
-        used_by: world.used_by.to_vec(),
+        used_by: world.used_by.clone(),
         observed_generation: generation,
         ready: if stands {
             old.ready
@@ -94,6 +70,7 @@ pub fn status(world: &StoreWorld<'_>) -> DataStoreStatus {
         },
         version: world
             .report
+            .as_ref()
             .and_then(|report| Some(report.health.as_ref().ok()?.version.clone()))
             .or(old.version),
         tenants: i64::try_from(world.used_by.len()).ok(),
@@ -101,7 +78,7 @@ pub fn status(world: &StoreWorld<'_>) -> DataStoreStatus {
             Some(bytes) => Some(about(old.size, bytes)),
             None => old.size,
         },
-        pending_cleanups: world.pending.to_vec(),
+        pending_cleanups: pending,
         conditions,
     }
 }
@@ -118,9 +95,21 @@ fn about(told: Option<i64>, bytes: u64) -> i64 {
     }
 }
 
+/// Whether a status says another thing of Ready than the one before. That nothing is known yet
+/// is no news.
+pub fn is_news(before: Option<&DataStoreStatus>, status: &DataStoreStatus) -> bool {
+    let ready = |status: &DataStoreStatus| {
+        let ready = condition::get(&status.conditions, types::READY)?;
+        Some((ready.status.clone(), ready.reason.clone()))
+    };
+    let now = ready(status);
+    let known = now.as_ref().is_some_and(|(status, _)| status != "Unknown");
+    known && before.and_then(ready) != now
+}
+
 type Part = (&'static str, Status, &'static str, String);
 
-fn valid(world: &StoreWorld<'_>) -> Part {
+fn valid(world: &World) -> Part {
     match &world.gap {
         None => lasting(world),
         Some(Gap::Unknown) => (
@@ -143,13 +132,13 @@ fn valid(world: &StoreWorld<'_>) -> Part {
 }
 
 /// What is there, and what of it ends soon. We renew none of it.
-fn lasting(world: &StoreWorld<'_>) -> Part {
-    let now = world.now.0;
+fn lasting(world: &World) -> Part {
+    let now = world.now;
     let ended = |one: &Certificate| one.span.not_after <= now;
     let soon = world
         .certificates
         .iter()
-        .filter(|one| one.warns(world.terms) <= now);
+        .filter(|one| one.warns(&world.terms) <= now);
     let told: Vec<String> = soon
         .map(|one| {
             let verb = if ended(one) { "ended" } else { "ends" };
@@ -203,10 +192,7 @@ fn asked(report: &StoreReport, driver: Driver) -> Vec<Part> {
                 Err(why) => (
                     types::VERSION_SUPPORTED,
                     Status::False,
-                    match driver {
-                        Driver::Etcd => reason::VERSION_TOO_OLD,
-                        _ => reason::TENANTS_NOT_SEPARATED,
-                    },
+                    drivers::row(driver).not_separated,
                     why.clone(),
                 ),
             });
@@ -264,7 +250,7 @@ fn asked(report: &StoreReport, driver: Driver) -> Vec<Part> {
                         types::SPACE_AVAILABLE,
                         Status::False,
                         reason::DATA_STORE_FULL,
-                        format!("{message}. {}.", wiring::remedy_of_full(driver)),
+                        format!("{message}. {}.", drivers::row(driver).remedy_of_full),
                     ));
                 }
                 StoreProblemKind::Unhealthy => parts.push((
@@ -279,7 +265,7 @@ fn asked(report: &StoreReport, driver: Driver) -> Vec<Part> {
     parts
 }
 
-fn ready(world: &StoreWorld<'_>, parts: &[Part]) -> Part {
+fn ready(world: &World, parts: &[Part]) -> Part {
     if !world.store.spec.driver.is_built() {
         let driver = world.store.spec.driver.as_str();
         return (
@@ -291,12 +277,13 @@ fn ready(world: &StoreWorld<'_>, parts: &[Part]) -> Part {
             ),
         );
     }
-    if world.store.metadata.deletion_timestamp.is_some() {
+    if world.is_deleted() {
+        let awaited = deletion::awaited(world);
         return (
             types::READY,
             Status::False,
             reason::DELETING,
-            deleting(world),
+            awaited.unwrap_or_else(|| "It is being deleted.".to_owned()),
         );
     }
     let decides = [
@@ -310,7 +297,11 @@ fn ready(world: &StoreWorld<'_>, parts: &[Part]) -> Part {
         .iter()
         .find(|part| decides.contains(&part.0) && part.1 == Status::False);
     if let Some((_, _, reason, message)) = bad {
-        let kept = world.kept.map(|_| format!(" {KEPT}")).unwrap_or_default();
+        let kept = world
+            .kept
+            .as_ref()
+            .map(|_| format!(" {KEPT}"))
+            .unwrap_or_default();
         return (
             types::READY,
             Status::False,
@@ -318,7 +309,7 @@ fn ready(world: &StoreWorld<'_>, parts: &[Part]) -> Part {
             format!("{message}{kept}"),
         );
     }
-    if let Some(why) = world.kept {
+    if let Some(why) = &world.kept {
         return (
             types::READY,
             Status::False,
@@ -345,23 +336,8 @@ fn ready(world: &StoreWorld<'_>, parts: &[Part]) -> Part {
 /// What the pods of tenants have meanwhile.
 const KEPT: &str = "Pods of tenants keep the settings that they run with until these work.";
 
-/// What its deletion waits for.
-fn deleting(world: &StoreWorld<'_>) -> String {
-    if !world.used_by.is_empty() {
-        return "It is being deleted, and goes with the last tenant that uses it.".into();
-    }
-    if !world.pending.is_empty() {
-        return format!(
-            "It is being deleted, and goes when the data of tenants that have left is removed. If the \
-             database is gone for good, remove its finalizer {}.",
-            names::FINALIZER_DATA_STORE
-        );
-    }
-    "It is being deleted.".into()
-}
-
-fn allowed_deletion(world: &StoreWorld<'_>) -> Part {
-    if world.used_by.is_empty() && !world.pending.is_empty() {
+fn allowed_deletion(world: &World, pending: &[PendingCleanup]) -> Part {
+    if world.used_by.is_empty() && !pending.is_empty() {
         return (
             types::ALLOWED_DELETION,
             Status::False,
@@ -395,13 +371,13 @@ fn allowed_deletion(world: &StoreWorld<'_>) -> Part {
     )
 }
 
-fn cleanup_pending(world: &StoreWorld<'_>) -> Part {
+fn cleanup_pending(world: &World, pending: &[PendingCleanup]) -> Part {
     // Nothing is to be done about what is kept on purpose.
     let is_kept = |entry: &&PendingCleanup| {
         let until = entry.not_before.as_ref();
-        until.is_some_and(|until| until.0 > world.now.0)
+        until.is_some_and(|until| until.0 > world.now)
     };
-    let (kept, due): (Vec<_>, Vec<_>) = world.pending.iter().partition(is_kept);
+    let (kept, due): (Vec<_>, Vec<_>) = pending.iter().partition(is_kept);
     let kept = match kept.len() {
         0 => String::new(),
         1 => " A copy of the data of 1 tenant that was moved elsewhere is kept for a time.".into(),
@@ -455,11 +431,11 @@ fn drained(drain: &Drain) -> Part {
         return (types::DRAINED, Status::True, reason::DRAINED, message);
     }
     let waits = |leaver: &Leaver| match &leaver.state {
-        State::Waits(why) => Some(format!("{}: {}", leaver.name, why.trim_end_matches('.'))),
+        State::Waits(why) => Some(format!("{}: {}", leaver.name(), why.trim_end_matches('.'))),
         State::Due | State::Goes(_) | State::Starts(_) => None,
     };
     let starts = |leaver: &Leaver| match &leaver.state {
-        State::Starts(target) => Some(format!("{} in {target}", leaver.name)),
+        State::Starts(target) => Some(format!("{} in {target}", leaver.name())),
         _ => None,
     };
     let starting: Vec<String> = drain.leavers.iter().filter_map(starts).collect();
@@ -499,8 +475,11 @@ fn drained(drain: &Drain) -> Part {
 
 #[cfg(test)]
 mod tests {
+    use apiservice::names;
+    use apiservice::v1alpha1::DataStore;
+
     use super::*;
-    use crate::tenant::world::{StoreHealth, StoreProblem};
+    use crate::tenant::backing::facts::{StoreHealth, StoreProblem};
 
     fn store() -> DataStore {
         serde_json::from_value(serde_json::json!({
@@ -528,21 +507,10 @@ mod tests {
         (condition.status.clone(), condition.reason.clone())
     }
 
-    static TERMS: std::sync::LazyLock<Terms> = std::sync::LazyLock::new(Terms::default);
-
-    fn world<'a>(store: &'a DataStore, report: Option<&'a StoreReport>) -> StoreWorld<'a> {
-        StoreWorld {
-            store,
-            gap: None,
-            certificates: &[],
-            terms: &TERMS,
-            report,
-            bytes: None,
-            kept: None,
-            used_by: &[],
-            pending: &[],
-            drain: None,
-            now: Time(jiff::Timestamp::from_second(1).unwrap()),
+    fn world(store: &DataStore, report: Option<&StoreReport>) -> World {
+        World {
+            report: report.cloned(),
+            ..World::of(store.clone(), jiff::Timestamp::from_second(1).unwrap())
         }
     }
 
@@ -576,8 +544,8 @@ mod tests {
         let (store, well) = (store(), healthy());
         let told = |certificates: &[Certificate], at: i64| {
             let mut world = world(&store, Some(&well));
-            world.certificates = certificates;
-            world.now = Time(day(at));
+            world.certificates = certificates.to_vec();
+            world.now = day(at);
             let status = super::status(&world);
             let valid = condition::get(&status.conditions, types::VALID).unwrap();
             let ready = condition::is_true(&status.conditions, types::READY);
@@ -655,21 +623,21 @@ mod tests {
             message: "connection refused".into(),
         });
         let mut world = world(&store, Some(&unreachable));
-        let ready = |world: &StoreWorld<'_>| {
+        let ready = |world: &World| {
             let status = super::status(world);
             condition::get(&status.conditions, types::READY)
                 .unwrap()
                 .clone()
         };
         assert!(!ready(&world).message.contains("Pods of tenants keep"));
-        world.kept = Some("connection refused");
+        world.kept = Some("connection refused".into());
         let told = ready(&world);
         assert_eq!(told.reason, reason::DATA_STORE_UNREACHABLE);
         assert!(told.message.contains("Pods of tenants keep"), "{told:?}");
 
         // We are let in, and the tenants' authority would not be.
         let well = healthy();
-        world.report = Some(&well);
+        world.report = Some(well);
         let told = ready(&world);
         let expected = ("False", reason::DATA_STORE_CHANGE_NOT_VERIFIED);
         assert_eq!((told.status.as_str(), told.reason.as_str()), expected);
@@ -681,7 +649,7 @@ mod tests {
         let store = store();
         let used = ["a/b".to_owned(), "c/d".to_owned()];
         let mut world = world(&store, None);
-        world.used_by = &used;
+        world.used_by = used.into();
         let status = super::status(&world);
         let condition = condition::get(&status.conditions, types::ALLOWED_DELETION).unwrap();
         assert_eq!(condition.status, "False");
@@ -690,12 +658,8 @@ mod tests {
 
     #[test]
     fn how_far_the_emptying_is() {
-        use crate::cluster::name::NamespacedName;
         let mut store = store();
-        let leaver = |name: &str, state| Leaver {
-            name: NamespacedName::new("n", name),
-            state,
-        };
+        let leaver = |name: &str, state| Leaver::named("n", name, state);
         let mut drain = Drain {
             taints: "leaving".into(),
             leavers: vec![
@@ -707,7 +671,7 @@ mod tests {
         };
         let of = |store: &DataStore, drain: Option<&Drain>| {
             let mut world = world(store, None);
-            world.drain = drain;
+            world.drain = drain.cloned();
             super::status(&world)
         };
         let said = |status: &DataStoreStatus| {
@@ -741,14 +705,13 @@ mod tests {
     fn what_a_deletion_waits_for_is_told() {
         let mut store = store();
         store.metadata.deletion_timestamp = Some(Time(jiff::Timestamp::UNIX_EPOCH));
-        let pending = [PendingCleanup {
+        store.status.get_or_insert_default().pending_cleanups = vec![PendingCleanup {
             not_before: None,
             uid: "1".into(),
             schema: Some("a_b".into()),
             ..PendingCleanup::default()
         }];
-        let mut world = world(&store, None);
-        world.pending = &pending;
+        let world = world(&store, None);
         let status = super::status(&world);
         let find = |type_| condition::get(&status.conditions, type_).unwrap();
         let allowed = find(types::ALLOWED_DELETION);

@@ -11,6 +11,7 @@ use storage::tenancy::{Access, Claim, Data, Password, Stage, Tenancy};
 use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
+use crate::cluster::chosen;
 use crate::cluster::key::Key;
 use crate::cluster::kinds::Inventory;
 use crate::cluster::name::NamespacedName;
@@ -19,9 +20,11 @@ use crate::datastores::health;
 use crate::facts::TenantFacts;
 use crate::process::observers::{CHECKS, pause};
 use crate::process::timing;
-use crate::tenant::backing::{moving, password, store as place};
+use crate::tenant::backing::facts::{
+    AccessFact, Held, StoreHealth, StoreProblem, StoreProblemKind,
+};
+use crate::tenant::backing::{claim, drivers, moving, password, store as place};
 use crate::tenant::objects;
-use crate::tenant::world::{AccessFact, Held, StoreHealth, StoreProblem, StoreProblemKind};
 
 /// Checks one tenant's rights until the task is ended.
 pub async fn run(ctx: Arc<Context>, name: NamespacedName, uid: String) {
@@ -58,10 +61,7 @@ pub async fn run(ctx: Arc<Context>, name: NamespacedName, uid: String) {
 /// gone. The plan does so when nothing is known.
 fn ask_again(ctx: &Context, name: &NamespacedName, uid: &str, refused: &mut Option<Instant>) {
     let known = ctx.facts.tenant(uid).access;
-    if !matches!(
-        known,
-        Some(AccessFact::Taken { .. } | AccessFact::Refused(_))
-    ) {
+    if !known.as_ref().is_some_and(AccessFact::is_refused) {
         *refused = None;
         return;
     }
@@ -117,7 +117,7 @@ async fn check(ctx: &Context, name: &NamespacedName, uid: &str) -> Option<Checke
     }
     if tenant.metadata.uid.as_deref() != Some(uid)
         || tenant.metadata.deletion_timestamp.is_some()
-        || (known.is_none() && !place::settled(&tenant) && !has_traces(ctx, &tenant))
+        || (known.is_none() && !chosen::settled(&tenant) && !has_traces(ctx, &tenant))
     {
         return None;
     }
@@ -146,8 +146,8 @@ async fn check(ctx: &Context, name: &NamespacedName, uid: &str) -> Option<Checke
         Some(held) => (held.data_store.clone(), held.claim.clone()),
         // None anywhere: whether it may be made is for the datastore to say.
         None => (
-            place::choose(&tenant)?,
-            place::wished(&tenant, driver_of(ctx, &tenant)),
+            chosen::choose(&tenant)?,
+            claim::wished(&tenant, driver_of(ctx, &tenant)),
         ),
     };
     let tenancy = reach(ctx, &data_store)?;
@@ -197,17 +197,16 @@ async fn renew(
         return false;
     }
     let work = tenancy.prepare(claim, with, Data::Kept);
-    let work = tokio::time::timeout(timing::STORE_WRITE, work);
     let tenant = format!("{}/{}", claim.namespace, claim.name);
-    match ctx.leadership.hold(work).await {
-        Some(Ok(Ok(()))) => {
+    match ctx.leadership.within(timing::STORE_WRITE, work).await {
+        Ok(Ok(())) => {
             tracing::info!(tenant, ?found, "rights in the DataStore are renewed");
             return true;
         }
-        Some(Ok(Err(error))) => {
+        Ok(Err(error)) => {
             tracing::warn!(tenant, ?found, %error, "rights in the DataStore are not renewed");
         }
-        Some(Err(_)) | None => {}
+        Err(_) => {}
     }
     false
 }
@@ -302,13 +301,13 @@ pub async fn is_taken_away(ctx: &Context, data_store: &str) -> Result<bool, Stri
 pub fn driver(ctx: &Context, data_store: &str) -> Driver {
     let store = NamespacedName::new("", data_store);
     let store = ctx.caches.data_stores.get(&store);
-    store.map_or(Driver::Etcd, |store| store.spec.driver)
+    store.map_or_else(Driver::default, |store| store.spec.driver)
 }
 
 /// The driver of the DataStore where a tenant is said to be.
 fn driver_of(ctx: &Context, tenant: &TenantControlPlane) -> Driver {
-    let chosen = place::choose(tenant);
-    chosen.map_or(Driver::Etcd, |chosen| driver(ctx, &chosen))
+    let chosen = chosen::choose(tenant);
+    chosen.map_or_else(Driver::default, |chosen| driver(ctx, &chosen))
 }
 
 /// Looks for the claim of this uid, first where the tenant is said to be, then
@@ -319,8 +318,8 @@ async fn search(
     tenant: &TenantControlPlane,
     uid: &str,
 ) -> Result<Option<(Held, Option<String>)>, ()> {
-    let chosen = place::choose(tenant);
-    let wished = place::wished(tenant, driver_of(ctx, tenant));
+    let chosen = chosen::choose(tenant);
+    let wished = claim::wished(tenant, driver_of(ctx, tenant));
     let stores = ctx.caches.data_stores.all();
     let mut names: Vec<String> = stores
         .iter()
@@ -333,10 +332,9 @@ async fn search(
         let tenancy = reach(ctx, &data_store)?;
         let _turn = CHECKS.take(&data_store).await;
         let work = async {
-            // Mostly it has what it asked for, which is quickly seen. A database has few
-            // claims, and the names of what was moved there may be others.
+            // Mostly it has what it asked for, which is quickly seen.
             if Some(data_store.as_str()) == chosen
-                && driver(ctx, &data_store) == Driver::Etcd
+                && drivers::row(driver(ctx, &data_store)).has_many_claims
                 && tenancy.check(wished, None).await == Ok(Access::Exact)
             {
                 return Ok(vec![wished.clone()]);
@@ -412,7 +410,7 @@ where
 pub fn reach(ctx: &Context, data_store: &str) -> Option<Arc<dyn Tenancy>> {
     let store = ctx.caches.data_store(data_store)?;
     let uid = store.metadata.uid.as_deref().unwrap_or_default();
-    let health = ctx.facts.store(uid).health;
+    let health = ctx.facts.store(uid).health();
     if !answers(health.as_ref()) {
         return None;
     }
