@@ -370,7 +370,7 @@ fn type_meta(resource: &'static Resource, value: &mut Value) -> Result<(), Rejec
         return Err(Reject::Failure(Failure::invalid(
             resource,
             &name,
-            vec![error],
+            error.into(),
         )));
     }
     value["apiVersion"] = Value::from(expected);

@@ -79,6 +79,7 @@ const APISERVICE: House = House {
         "duration",
         "clock",
         "names",
+        "forms",
         "condition",
         "endpoint",
         "pki",
@@ -87,8 +88,8 @@ const APISERVICE: House = House {
         "field",
         "schema",
         "rule",
-        "meta",
         "resource",
+        "meta",
         "v1alpha1",
         "assignment",
         "crd",
@@ -96,7 +97,7 @@ const APISERVICE: House = House {
         "openapi",
         "registration",
     ],
-    exceptions: &[("meta.rs", "resource")],
+    exceptions: &[],
 };
 
 const APISERVER: House = House {

@@ -119,6 +119,6 @@ pub fn invalid(document: &str, error: &str) -> Failure {
         kind: String::new(),
         group: String::new(),
         name: String::new(),
-        errors: vec![field::Error::invalid(&Path::new("patch"), document, error)],
+        errors: field::Error::invalid(&Path::new("patch"), document, error).into(),
     }
 }

@@ -46,10 +46,10 @@ impl Asked {
         Self::check(body, longest).map_err(|errors| body::invalid(KIND, name, errors))
     }
 
-    fn check(body: &Value, longest: u32) -> Result<Asked, Vec<field::Error>> {
+    fn check(body: &Value, longest: u32) -> Result<Asked, field::Errors> {
         let spec = &body["spec"];
         let path = Path::new("spec");
-        let mut errors = Vec::new();
+        let mut errors = field::Errors::new();
         let role = match &spec["role"] {
             Value::Null => KubeconfigRole::default(),
             Value::String(text) if text == "admin" => KubeconfigRole::Admin,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use apiservice::field::{self, Path};
-use apiservice::meta::subdomain_complaints;
+use apiservice::forms::subdomain_complaints;
 use apiservice::v1alpha1::MigrationRequest;
 use serde_json::{Value, json};
 
@@ -58,9 +58,9 @@ impl Asked {
         }
     }
 
-    fn errors(&self) -> Vec<field::Error> {
+    fn errors(&self) -> field::Errors {
         let path = Path::new("spec");
-        let mut errors = Vec::new();
+        let mut errors = field::Errors::new();
         if let Some(target) = &self.target {
             let path = path.child("target");
             let complaints = subdomain_complaints(target).into_iter();

@@ -5,13 +5,12 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::field::{Error, Path};
-use crate::meta::subdomain_complaints;
+use crate::endpoint::ends_in_number;
+use crate::field::{Error, Errors, Path};
+use crate::forms::subdomain_complaints;
 use crate::resource::BorrowedRight;
 use crate::rule::{Holds, Rule, at};
-
-use super::tenant_control_plane_checks::ends_in_number;
-use super::{DataStoreSpec, Driver, annotations};
+use crate::v1alpha1::{DataStoreSpec, Driver, annotations};
 
 const SPEC: &[&str] = &["spec"];
 
@@ -188,19 +187,19 @@ fn decoded(object: &Value) -> Result<DataStoreSpec, serde_json::Error> {
 }
 
 /// Field rules that are not published.
-pub(super) fn check(new: &Value, old: Option<&Value>) -> Vec<Error> {
+pub(super) fn check(new: &Value, old: Option<&Value>) -> Errors {
     if old.is_some_and(|old| old["spec"] == new["spec"]) {
-        return Vec::new();
+        return Errors::new();
     }
     let spec = match decoded(new) {
         Ok(spec) => spec,
         Err(error) => {
-            return vec![Error::invalid_whole(&Path::new("spec"), error.to_string())];
+            return Errors::from(Error::invalid_whole(&Path::new("spec"), error.to_string()));
         }
     };
     // What was stored by another version may not decode; then all is new.
     let before = old.and_then(|old| decoded(old).ok()).unwrap_or_default();
-    let mut errors = Vec::new();
+    let mut errors = Errors::new();
     endpoints(&spec.endpoints, &before.endpoints, &mut errors);
     let references = references(&new["spec"]).into_iter();
     for reference in references.filter(|reference| !reference.is_inline) {
@@ -218,7 +217,7 @@ pub(super) fn check(new: &Value, old: Option<&Value>) -> Vec<Error> {
 }
 
 /// What was there before is not blamed again.
-fn endpoints(new: &[String], old: &[String], errors: &mut Vec<Error>) {
+fn endpoints(new: &[String], old: &[String], errors: &mut Errors) {
     let path = Path::new("spec.endpoints");
     let count = |list: &[String], wanted: &str| list.iter().filter(|one| *one == wanted).count();
     for (position, endpoint) in new.iter().enumerate() {

@@ -5,9 +5,9 @@ use std::collections::HashSet;
 
 use serde_json::Value;
 
-use super::{KonnectivityServer, TenantControlPlane};
 use crate::resource::{BorrowedRight, OtherRight};
 use crate::rule::at;
+use crate::v1alpha1::{KonnectivityServer, TenantControlPlane};
 
 /// Fields below `spec.controlPlane.deployment` that decide what runs in the pods, with
 /// which rights, where, and what the cluster makes of them: labels and annotations

@@ -1,11 +1,10 @@
 //! `status` of a TenantControlPlane.
 
-use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{AddonsStatus, KubernetesResourcesStatus, MigrationStatus};
+use crate::v1alpha1::{AddonsStatus, KubernetesResourcesStatus, MigrationStatus};
 
 /// What is known of a tenant's control plane.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -64,35 +63,6 @@ impl TenantControlPlaneStatus {
             .version
             .as_deref()
             .filter(|version| !version.is_empty())
-    }
-}
-
-/// A tenant cannot become Ready faster than this: its API server alone takes longer.
-const TOO_SOON: SignedDuration = SignedDuration::from_secs(1);
-
-impl super::TenantControlPlane {
-    /// A control plane of this uid has served before. The version is recorded when
-    /// a tenant becomes Ready for the first time and is never removed.
-    pub fn was_ready(&self) -> bool {
-        let status = self.status.as_ref();
-        status.is_some_and(|status| status.installed_version().is_some())
-            && !self.never_ready_since_creation()
-    }
-
-    /// Ready has been False since the tenant was created, told by a release that
-    /// recorded a version for a tenant that was created asleep, although it never
-    /// ran. Releases since then always write the condition Progressing.
-    fn never_ready_since_creation(&self) -> bool {
-        let conditions = self.status.as_ref().map_or(&[][..], |it| &it.conditions);
-        let of = |kind| conditions.iter().find(move |it| it.type_ == kind);
-        if of(crate::condition::tenant::PROGRESSING).is_some() {
-            return false;
-        }
-        let ready = of(crate::condition::tenant::READY).filter(|ready| ready.status == "False");
-        let created = self.metadata.creation_timestamp.as_ref();
-        ready.zip(created).is_some_and(|(ready, created)| {
-            ready.last_transition_time.0.duration_since(created.0) <= TOO_SOON
-        })
     }
 }
 

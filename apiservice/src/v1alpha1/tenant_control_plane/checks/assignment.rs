@@ -3,13 +3,13 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelectorRequirement;
 
-use super::{DataStoreToleration, TenantControlPlaneSpec, TolerationOperator};
-use crate::field::{Error, Path};
+use crate::field::{Error, Errors, Path};
+use crate::v1alpha1::{DataStoreToleration, TenantControlPlaneSpec, TolerationOperator};
 
 pub(super) fn check(
     new: &TenantControlPlaneSpec,
     old: Option<&TenantControlPlaneSpec>,
-    errors: &mut Vec<Error>,
+    errors: &mut Errors,
 ) {
     if old.is_some_and(|old| old.data_store_assignment == new.data_store_assignment) {
         return;
@@ -30,7 +30,7 @@ pub(super) fn check(
     }
 }
 
-fn requirement(path: &Path, expression: &LabelSelectorRequirement, errors: &mut Vec<Error>) {
+fn requirement(path: &Path, expression: &LabelSelectorRequirement, errors: &mut Errors) {
     let values = expression.values.as_ref().is_some_and(|it| !it.is_empty());
     let at = path.child("values");
     match expression.operator.as_str() {
@@ -51,7 +51,7 @@ fn requirement(path: &Path, expression: &LabelSelectorRequirement, errors: &mut 
     }
 }
 
-fn toleration(path: &Path, it: &DataStoreToleration, errors: &mut Vec<Error>) {
+fn toleration(path: &Path, it: &DataStoreToleration, errors: &mut Errors) {
     let empty = |text: &Option<String>| text.as_ref().is_none_or(String::is_empty);
     match it.operator {
         TolerationOperator::Equal if empty(&it.key) => errors.push(Error::invalid(
@@ -81,7 +81,7 @@ mod tests {
             serde_json::from_value::<TenantControlPlaneSpec>(spec).unwrap()
         };
         let of = |new: &TenantControlPlaneSpec, old: Option<&TenantControlPlaneSpec>| {
-            let mut errors = Vec::new();
+            let mut errors = Errors::new();
             check(new, old, &mut errors);
             errors.iter().map(Error::to_string).collect::<Vec<_>>()
         };

@@ -3,10 +3,10 @@
 
 use serde_json::Value;
 
-use crate::field::Error;
+use crate::field::Errors;
 use crate::rule::{Holds, Rule, at};
 
-use super::tenant_control_plane_checks as checks;
+use super::checks;
 
 const SPEC: &[&str] = &["spec"];
 
@@ -232,11 +232,11 @@ pub(super) fn normalize(object: &mut Value) {
 }
 
 /// The checks that are not published.
-pub(super) fn check(new: &Value, old: Option<&Value>) -> Vec<Error> {
+pub(super) fn check(new: &Value, old: Option<&Value>) -> Errors {
     checks::check(new, old)
 }
 
 /// The checks that are made whatever else is wrong.
-pub(super) fn check_parts(new: &Value, old: Option<&Value>) -> Vec<Error> {
+pub(super) fn check_parts(new: &Value, old: Option<&Value>) -> Errors {
     checks::check_parts(new, old)
 }

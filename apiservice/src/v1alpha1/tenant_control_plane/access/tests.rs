@@ -2,8 +2,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::super::control_plane::Deployment;
 use super::borrowed;
+use crate::v1alpha1::Deployment;
 
 /// What a field of `spec.controlPlane.deployment` is to rule 8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

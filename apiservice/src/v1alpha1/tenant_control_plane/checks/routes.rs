@@ -5,15 +5,15 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
-use super::tenant_control_plane_checks::ends_in_number;
-use super::{ByName, Gateway, Ingress, TenantControlPlaneSpec};
-use crate::field::{Error, Path};
-use crate::meta::{label_complaints, subdomain_complaints};
+use crate::endpoint::ends_in_number;
+use crate::field::{Error, Errors, Path};
+use crate::forms::{label_complaints, subdomain_complaints};
+use crate::v1alpha1::{ByName, Gateway, Ingress, TenantControlPlaneSpec};
 
 pub(super) fn check(
     new: &TenantControlPlaneSpec,
     old: Option<&TenantControlPlaneSpec>,
-    errors: &mut Vec<Error>,
+    errors: &mut Errors,
 ) {
     let path = Path::new("spec.controlPlane");
     let before = old.map(|old| &old.control_plane);
@@ -30,7 +30,7 @@ pub(super) fn check(
     tunnel(new, old, errors);
 }
 
-fn ingress(path: &Path, wanted: &Ingress, errors: &mut Vec<Error>) {
+fn ingress(path: &Path, wanted: &Ingress, errors: &mut Errors) {
     if let Some(class) = &wanted.ingress_class_name {
         for complaint in subdomain_complaints(class) {
             let path = path.child("ingressClassName");
@@ -53,7 +53,7 @@ fn ingress(path: &Path, wanted: &Ingress, errors: &mut Vec<Error>) {
     }
 }
 
-fn gateway(path: &Path, wanted: &Gateway, errors: &mut Vec<Error>) {
+fn gateway(path: &Path, wanted: &Gateway, errors: &mut Errors) {
     let name = path.child("hostname");
     if let Some(host) = wanted.hostname.as_deref().filter(|text| !text.is_empty()) {
         hostname(&name, host, host, errors);
@@ -73,7 +73,7 @@ fn gateway(path: &Path, wanted: &Gateway, errors: &mut Vec<Error>) {
 }
 
 /// What is wrong with a name that clients dial.
-fn hostname(path: &Path, value: &str, host: &str, errors: &mut Vec<Error>) {
+fn hostname(path: &Path, value: &str, host: &str, errors: &mut Errors) {
     if host.starts_with('*') {
         let detail = "must be a name that clients can dial, not a wildcard";
         return errors.push(Error::invalid(path, value, detail));
@@ -94,11 +94,7 @@ fn host_complaints(host: &str) -> impl Iterator<Item = String> {
 }
 
 /// The name for the tunnel's agents is made of the one for clients, and may be too long.
-fn tunnel(
-    new: &TenantControlPlaneSpec,
-    old: Option<&TenantControlPlaneSpec>,
-    errors: &mut Vec<Error>,
-) {
+fn tunnel(new: &TenantControlPlaneSpec, old: Option<&TenantControlPlaneSpec>, errors: &mut Errors) {
     let name = |spec: &TenantControlPlaneSpec| -> Option<(&str, String, String)> {
         spec.konnectivity()?;
         let way = spec.control_plane.by_name()?;
