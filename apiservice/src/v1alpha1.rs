@@ -20,6 +20,7 @@ pub mod kubernetes;
 pub mod migration_request;
 pub mod migration_status;
 pub mod network_profile;
+pub mod object_status;
 pub mod resources_status;
 pub mod tenant_control_plane;
 
@@ -38,6 +39,7 @@ pub use kubernetes::*;
 pub use migration_request::*;
 pub use migration_status::*;
 pub use network_profile::*;
+pub use object_status::*;
 pub use resources_status::*;
 pub use tenant_control_plane::status::*;
 pub use tenant_control_plane::{

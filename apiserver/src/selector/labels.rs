@@ -2,7 +2,7 @@
 
 use apiservice::forms;
 
-use super::{Operator, Requirement};
+use super::terms::{Operator, Requirement};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Token {

@@ -8,8 +8,8 @@ use super::error::Error;
 /// As many errors are told of one object, and how many more there are.
 pub const MAX_ERRORS: usize = 100;
 
-/// Errors that are kept of one object: each takes more than what it is about, and is told in
-/// part (as a text of which there are equals, it is told once).
+/// Errors that are kept of one object. Each takes more memory than what it is about. More are
+/// kept than are told, because equal ones are told once.
 const MAX_KEPT: usize = 10 * MAX_ERRORS;
 
 /// All that is wrong with one object, as it was found. Beyond [`MAX_KEPT`] errors are only

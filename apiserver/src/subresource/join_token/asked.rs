@@ -4,12 +4,13 @@ use apiservice::field::{self, Path};
 use apiservice::v1alpha1::{JoinTokenRequest, JoinTokenUsage};
 use serde_json::{Value, json};
 
-use super::KIND;
 use crate::authz::Permit;
 use crate::registry::Request;
 use crate::status::Failure;
 use crate::subresource::body::{self, seconds};
 
+/// The kind of what is sent.
+pub(super) const KIND: &str = "JoinTokenRequest";
 /// Seconds.
 const SHORTEST: i64 = 60;
 /// The group that may join nodes.

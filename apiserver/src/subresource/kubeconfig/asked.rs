@@ -4,12 +4,13 @@ use apiservice::field::{self, Path};
 use apiservice::v1alpha1::{KubeconfigRequest, KubeconfigRole};
 use serde_json::Value;
 
-use super::KIND;
 use crate::authz::Permit;
 use crate::registry::Request;
 use crate::status::Failure;
 use crate::subresource::body::{self, seconds};
 
+/// The kind of what is sent.
+pub(super) const KIND: &str = "KubeconfigRequest";
 /// Seconds; as for a TokenRequest.
 const SHORTEST: i64 = 600;
 

@@ -7,7 +7,6 @@ use apiservice::forms::subdomain_complaints;
 use apiservice::v1alpha1::MigrationRequest;
 use serde_json::{Value, json};
 
-use super::KIND;
 use crate::authz::Permit;
 use crate::object::meta;
 use crate::options::go_duration;
@@ -15,6 +14,8 @@ use crate::registry::Request;
 use crate::status::Failure;
 use crate::subresource::body;
 
+/// The kind of what is sent.
+pub(super) const KIND: &str = "MigrationRequest";
 /// The longest time for which a DataStore keeps what was moved elsewhere: a year.
 const LONGEST: Duration = Duration::from_secs(8760 * 60 * 60);
 

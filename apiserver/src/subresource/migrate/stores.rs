@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::KIND;
+use super::asked::KIND;
 use super::plan;
 use crate::authz::Permit;
 use crate::cache::Pace;
