@@ -2,6 +2,9 @@
 //! (docs: explanation/architecture.md). A room is a module of `lib.rs`: a file, a folder, or
 //! both.
 
+#[path = "layering/circles.rs"]
+mod circles;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -373,6 +376,19 @@ fn files(directory: &Path, found: &mut Vec<PathBuf>) {
 fn rooms_use_what_comes_before_them() {
     for house in [APISERVICE, STORAGE, APISERVER, CONTROLLER] {
         house.check();
+    }
+}
+
+/// What a file uses does not lead back to it, but where it is known to.
+#[test]
+fn files_go_round_in_known_circles_only() {
+    for (name, known) in circles::KNOWN {
+        let known = known
+            .iter()
+            .map(|circle| circle.iter().map(|file| (*file).to_owned()));
+        let known: BTreeSet<Vec<String>> = known.map(Iterator::collect).collect();
+        let found = circles::of(&root().join(name).join("src"));
+        assert_eq!(found, known, "{name}: circles, and those of circles::KNOWN");
     }
 }
 
