@@ -9,6 +9,8 @@
 //! schema     which types are merged how, from OpenAPI
 //! typed      judge, compare, merge, prune values of these types
 //! managers   metadata.managedFields
+//! written    the managers of an object, as they stand in it
+//! last_applied  what kubectl leaves there without server-side apply
 //! updater    how ownership moves
 //! tracker    the same for one endpoint of a kind, with names, times and annotations
 //! scale      the managers of replicas, seen through a Scale
@@ -21,6 +23,7 @@
 
 pub mod conflict;
 pub mod fields;
+pub mod last_applied;
 pub mod managers;
 pub mod path;
 mod plain;
@@ -31,6 +34,7 @@ pub mod tracker;
 pub mod typed;
 pub mod updater;
 pub mod value;
+pub mod written;
 
 pub use self::conflict::Conflicts;
 pub use self::tracker::{Inapplicable, Tracker};

@@ -62,7 +62,7 @@ fn syntax(function: &str, value: &str) -> String {
     format!("strconv.{function}: parsing {value:?}: invalid syntax")
 }
 
-fn invalid_options(kind: &str, errors: Vec<field::Error>) -> Result<(), Failure> {
+fn invalid_options(kind: &str, errors: field::Errors) -> Result<(), Failure> {
     if errors.is_empty() {
         return Ok(());
     }
@@ -110,10 +110,15 @@ pub enum WriteKind {
 impl Write {
     /// Parses and validates; 422 in the name of the options type.
     pub fn parse(query: Query<'_>, kind: WriteKind) -> Result<Self, Failure> {
-        let mut errors = Vec::new();
+        let mut errors = field::Errors::new();
+        let manager = query.text("fieldManager");
+        if kind == WriteKind::Apply && manager.is_empty() {
+            let path = Path::new("fieldManager");
+            let why = "is required for apply patch";
+            errors.push(field::Error::required(&path, why));
+        }
         let dry_run: Vec<&str> = query.all("dryRun").collect();
         validate_dry_run(&dry_run, &mut errors);
-        let manager = query.text("fieldManager");
         validate_manager(manager, &mut errors);
         let text = query.text("fieldValidation");
         let field_validation = match text {
@@ -130,11 +135,6 @@ impl Write {
                 FieldValidation::default()
             }
         };
-        if kind == WriteKind::Apply && manager.is_empty() {
-            let path = Path::new("fieldManager");
-            let why = "is required for apply patch";
-            errors.insert(0, field::Error::required(&path, why));
-        }
         if kind == WriteKind::Patch && query.first("force").is_some() {
             // Server-side apply is the only patch that may be forced.
             errors.push(field::Error::forbidden(
@@ -183,7 +183,7 @@ pub fn is_printable(character: char) -> bool {
     character == ' ' || !(character.is_control() || character.is_whitespace() || hidden)
 }
 
-fn validate_dry_run(values: &[&str], errors: &mut Vec<field::Error>) {
+fn validate_dry_run(values: &[&str], errors: &mut field::Errors) {
     if values.iter().any(|value| *value != "All") {
         errors.push(field::Error::not_supported(
             &Path::new("dryRun"),
@@ -193,7 +193,7 @@ fn validate_dry_run(values: &[&str], errors: &mut Vec<field::Error>) {
     }
 }
 
-fn validate_manager(manager: &str, errors: &mut Vec<field::Error>) {
+fn validate_manager(manager: &str, errors: &mut field::Errors) {
     let path = Path::new("fieldManager");
     if manager.len() > MAX_MANAGER {
         errors.push(field::Error::too_long(&path, MAX_MANAGER as u64));

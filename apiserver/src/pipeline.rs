@@ -128,9 +128,8 @@ where
         open: None,
         head: None,
         place: Held::default(),
-        placed: false,
         under_way: Held::default(),
-        counted: false,
+        counted: Counted::Nowhere,
         left: context.audit.is_none(),
     };
 
@@ -150,7 +149,7 @@ where
     call.warnings.apply(response.headers_mut());
     call.left = false;
     // Who has no place needs one to wait for the log, and does not wait without.
-    let waits = !call.counted && call.trail.waits_to_end();
+    let waits = call.counted != Counted::UnderWay && call.trail.waits_to_end();
     let _logged = match waits.then(|| call.place_at_log()) {
         Some(Err(_)) => {
             call.trail.hurry();
@@ -185,7 +184,7 @@ where
         },
         holder: identity.as_deref().map_or("", limits::holder).into(),
         // A watch that does not begin has given its place back.
-        placed: call.placed && (streams || !labels.is_watch()),
+        placed: call.counted != Counted::Nowhere && (streams || !labels.is_watch()),
     });
     let response = trail.answered(response).await;
     // An event must not wait in a compressor for more of them.
@@ -231,6 +230,17 @@ where
 #[derive(Clone, Copy)]
 struct Shared;
 
+/// Among which requests one is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Counted {
+    /// Among none: it has no place yet.
+    Nowhere,
+    /// Among the watches that are open, and not among what is under way.
+    AsOpen,
+    /// Among those that are under way.
+    UnderWay,
+}
+
 /// One request on its way.
 struct Call<'a> {
     context: &'a Context,
@@ -258,12 +268,9 @@ struct Call<'a> {
     /// That of any other request, held until its answer was taken; of a watch what its
     /// selectors take.
     place: Held,
-    /// Whether it has taken a place, or needs none.
-    placed: bool,
     /// The place that a watch has among reads until its answer begins.
     under_way: Held,
-    /// Whether it is counted among the requests under way.
-    counted: bool,
+    counted: Counted,
     /// Whether it leaves a line without an answer.
     left: bool,
 }
@@ -344,7 +351,7 @@ impl Call<'_> {
                 if !health::is_check(path) {
                     let identity = authorized.identity();
                     self.place = Held::new(self.context.limits.enter(identity, Need::Read)?);
-                    (self.placed, self.counted) = (true, true);
+                    self.counted = Counted::UnderWay;
                 }
                 self.document(path, parts)
             }
@@ -496,7 +503,7 @@ impl Call<'_> {
                 self.open = self.context.limits.watch(identity)?;
                 let selectors = self.context.limits.selectors(identity, self.target)?;
                 self.place = Held::new(selectors);
-                self.placed = true;
+                self.counted = Counted::AsOpen;
             }
             work.negotiate(&parts.headers, &body)?;
             // The body first: who sends it slowly waits for itself alone.
@@ -506,13 +513,10 @@ impl Call<'_> {
             let need = Need::of(verb, self.waits());
             let place = self.context.limits.enter(identity, need)?;
             let place = Held::new((place, self.context.metrics.enter(verb)));
-            self.counted = true;
+            self.counted = Counted::UnderWay;
             match verb {
                 Verb::Watch => self.under_way = place.clone(),
-                _ => {
-                    self.place = place.clone();
-                    self.placed = true;
-                }
+                _ => self.place = place.clone(),
             }
             self.context.store_guard.ready()?;
             let registry = self.context.registry.load_full();
@@ -732,7 +736,7 @@ impl Work {
         }
         match self {
             Work::Patch(_) => {
-                let accepted = registry::patch::ACCEPTED.to_owned();
+                let accepted = registry::apply::ACCEPTED.to_owned();
                 Err(Failure::UnsupportedMediaType(accepted))
             }
             _ => decode::media(headers).map(|_| ()),

@@ -9,17 +9,20 @@
 //!
 //! ```text
 //! attributes  who does what to which object
+//! asked       the same with its objects, as everybody is asked
 //! rules       which configurations are about it          pure
 //! review      what is asked, what is answered            pure
 //! cel         conditions and policies                    pure
-//! matching    which requests a policy is about               pure
+//! conditions  whether anybody is asked                   pure
+//! hooks       webhooks as the cluster has them
+//! matching    which requests a policy is about           pure
 //! definition  what policies of both kinds have in common
 //! values      what their expressions are evaluated with
 //! params      objects of any kind, for the same
 //! mutating    MutatingAdmissionPolicies
 //! validating  ValidatingAdmissionPolicies
 //! webhooks    in what order they are asked
-//! reinvoked   who is asked once more                         pure
+//! reinvoked   who is asked once more                     pure
 //! resource_quota  objects are counted
 //! call        HTTPS
 //! source      the configurations, by list and watch
@@ -30,9 +33,11 @@
 //! failure policy. Nothing is held while somebody is asked but the place, the room and the
 //! objects of the one request: a webhook that writes to this server waits for nothing of it.
 
+pub mod asked;
 pub mod attributes;
 pub mod call;
 pub mod cel;
+pub mod conditions;
 pub mod definition;
 pub mod hooks;
 pub mod labels;
@@ -53,16 +58,18 @@ use std::sync::Arc;
 use k8s_openapi::api::admissionregistration::{v1, v1beta1};
 use serde_json::Value;
 
+use self::asked::Change;
+pub use self::asked::{Making, Objects};
 pub use self::attributes::{Attributes, Operation, in_time, late, write_options};
 use self::definition::PolicySet;
+use self::hooks::Kind;
 use self::labels::NamespaceLabels;
 use self::params::Params;
 use self::reinvoked::{Reinvoked, Round};
 pub use self::resource_quota::Counted;
 use self::resource_quota::{Present, ResourceQuotas};
 use self::source::{NotReady, Source};
-use self::webhooks::{Kind, Webhooks};
-pub use self::webhooks::{Making, Objects};
+use self::webhooks::Webhooks;
 use crate::metrics::Metrics;
 use crate::namespaces::Namespaces;
 use crate::status::Failure;
@@ -182,7 +189,7 @@ impl Policies {
     pub async fn may_mutate(&self, attributes: &Attributes<'_>) -> Result<bool, Failure> {
         let policies = mutating::concern(&self.mutating, attributes).await;
         let policies = policies.map_err(|why| not_ready(attributes, why))?;
-        let webhooks = self.webhooks.concern(Kind::Admit, attributes).await;
+        let webhooks = self.webhooks.concern(Kind::Mutating, attributes).await;
         let webhooks = webhooks.map_err(|why| not_ready(attributes, why))?;
         Ok(policies || webhooks)
     }
@@ -215,7 +222,7 @@ impl Policies {
         making: &dyn Making,
     ) -> Result<bool, Failure> {
         let labels = NamespaceLabels::new(&self.namespaces, attributes.namespace);
-        let request = mutating::Request {
+        let change = Change {
             attributes,
             namespaces: &self.namespaces,
             labels: &labels,
@@ -228,7 +235,7 @@ impl Policies {
             let by_policies = match object {
                 Some(object) => {
                     let policies = (round, &mut policies);
-                    self.mutating.mutate(&request, object, policies).await?
+                    self.mutating.mutate(&change, object, policies).await?
                 }
                 // There is nothing that a policy could change.
                 None => mutating::Done::default(),
@@ -238,7 +245,7 @@ impl Policies {
             }
             let by_webhooks = self
                 .webhooks
-                .mutate(&request, object, (round, &mut webhooks))
+                .mutate(&change, object, (round, &mut webhooks))
                 .await?;
             if by_webhooks {
                 policies.others_changed_it();

@@ -3,46 +3,18 @@
 
 mod fields;
 mod labels;
+mod terms;
 
 use std::borrow::Cow;
 
 use crate::status::Failure;
+use terms::{Field, FieldTerm, Requirement};
 
 /// Both selectors of a list or watch; the empty one selects everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selector {
     labels: Vec<Requirement>,
     fields: Vec<FieldTerm>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Requirement {
-    key: String,
-    operator: Operator,
-    values: Vec<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Operator {
-    Exists,
-    DoesNotExist,
-    In,
-    NotIn,
-    GreaterThan,
-    LessThan,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Field {
-    Name,
-    Namespace,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct FieldTerm {
-    field: Field,
-    equal: bool,
-    value: String,
 }
 
 /// Requirements of a selector, each of which is asked of every object.
@@ -106,35 +78,6 @@ impl Selector {
             .iter()
             .find(|term| term.field == Field::Name && term.equal)
             .map(|term| term.value.as_str())
-    }
-}
-
-impl Requirement {
-    /// Values are sorted.
-    fn has(&self, value: &str) -> bool {
-        let value = self.values.binary_search_by(|it| it.as_str().cmp(value));
-        value.is_ok()
-    }
-
-    /// Whether an object whose label this is, or that has none, is selected.
-    fn matches(&self, value: Option<&str>) -> bool {
-        let number = |text: &str| text.parse::<i64>().ok();
-        match self.operator {
-            Operator::Exists => value.is_some(),
-            Operator::DoesNotExist => value.is_none(),
-            Operator::In => value.is_some_and(|value| self.has(value)),
-            Operator::NotIn => value.is_none_or(|value| !self.has(value)),
-            Operator::GreaterThan | Operator::LessThan => {
-                let bound = self.values.first().and_then(|text| number(text));
-                match (value.and_then(number), bound) {
-                    (Some(value), Some(bound)) if self.operator == Operator::GreaterThan => {
-                        value > bound
-                    }
-                    (Some(value), Some(bound)) => value < bound,
-                    _ => false,
-                }
-            }
-        }
     }
 }
 

@@ -169,13 +169,13 @@ pub enum Failure {
     #[error(
         "{} {name:?} is invalid: {}",
         qualified(kind, group),
-        field::summary(errors)
+        errors.summary()
     )]
     Invalid {
         kind: String,
         group: String,
         name: String,
-        errors: Vec<field::Error>,
+        errors: field::Errors,
     },
     /// A patch that does not apply; Kubernetes drops the text (R3.56).
     #[error("the server rejected our request due to an error in our request")]
@@ -233,7 +233,7 @@ impl Failure {
     }
 
     /// 422 for an object of one of our kinds.
-    pub fn invalid(resource: &Resource, name: &str, errors: Vec<field::Error>) -> Self {
+    pub fn invalid(resource: &Resource, name: &str, errors: field::Errors) -> Self {
         Self::Invalid {
             kind: resource.kind.to_owned(),
             group: apiservice::GROUP.to_owned(),

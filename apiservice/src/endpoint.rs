@@ -59,6 +59,12 @@ impl FromStr for Endpoint {
     }
 }
 
+/// Whether a name ends as an IPv4 address does, and so cannot be a DNS name.
+pub(crate) fn ends_in_number(host: &str) -> bool {
+    let last = host.rsplit('.').next().unwrap_or_default();
+    !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -18,6 +18,7 @@ pub mod discovery;
 pub mod duration;
 pub mod endpoint;
 pub mod field;
+pub mod forms;
 pub mod meta;
 pub mod names;
 pub mod number;

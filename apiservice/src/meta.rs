@@ -1,166 +1,24 @@
 //! Validation of `metadata`, in Kubernetes' words (contract 3.12).
 
 use std::collections::HashSet;
-use std::sync::LazyLock;
 
-use regex::Regex;
 use serde_json::{Map, Value};
 
-use crate::field::{Error, MAX_ERRORS, Path};
+use crate::field::{Error, Errors, MAX_ERRORS, Path};
+use crate::forms::{NameRule, label_complaints, label_value_complaints, qualified_name_complaints};
 use crate::resource::{Resource, Scope};
-
-/// What names a kind takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NameRule {
-    /// A DNS subdomain, as most kinds.
-    Subdomain,
-    /// A DNS label that begins with a letter, because a Service gets the name.
-    ServiceLabel,
-}
-
-const LABEL: &str = "[a-z0-9]([-a-z0-9]*[a-z0-9])?";
-const SUBDOMAIN: &str = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
-const SERVICE_LABEL: &str = "[a-z]([-a-z0-9]*[a-z0-9])?";
-const QUALIFIED: &str = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]";
-const LABEL_VALUE: &str = "(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?";
-
-const LABEL_TEXT: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character";
-const SUBDOMAIN_TEXT: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character";
-const SERVICE_LABEL_TEXT: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character";
-const QUALIFIED_TEXT: &str = "must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
-const LABEL_VALUE_TEXT: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character";
 
 /// All annotations of an object together, keys and values, in bytes.
 const ANNOTATIONS_MAX: usize = 256 * 1024;
 
-/// A text that must match a pattern as a whole.
-struct Form {
-    pattern: &'static str,
-    regex: LazyLock<Option<Regex>>,
-}
-
-macro_rules! form {
-    ($pattern:expr) => {
-        Form {
-            pattern: $pattern,
-            // The patterns above are constants that a test compiles.
-            regex: LazyLock::new(|| Regex::new(&format!("^(?:{})$", $pattern)).ok()),
-        }
-    };
-}
-
-static LABEL_FORM: Form = form!(LABEL);
-static SUBDOMAIN_FORM: Form = form!(SUBDOMAIN);
-static SERVICE_LABEL_FORM: Form = form!(SERVICE_LABEL);
-static QUALIFIED_FORM: Form = form!(QUALIFIED);
-static LABEL_VALUE_FORM: Form = form!(LABEL_VALUE);
-
-impl Form {
-    fn takes(&self, text: &str) -> bool {
-        self.regex
-            .as_ref()
-            .is_some_and(|regex| regex.is_match(text))
-    }
-
-    /// The complaint about a text, if it does not match.
-    fn complaint(&self, text: &str, words: &str, examples: &[&str]) -> Option<String> {
-        (!self.takes(text)).then(|| {
-            let examples: Vec<String> = examples.iter().map(|one| format!("'{one}'")).collect();
-            format!(
-                "{words} (e.g. {}, regex used for validation is '{}')",
-                examples.join(",  or "),
-                self.pattern
-            )
-        })
-    }
-}
-
-fn too_long(max: usize) -> String {
-    format!("must be no more than {max} bytes")
-}
-
-/// What is wrong with a DNS-1123 label, such as a namespace's name.
-pub fn label_complaints(text: &str) -> Vec<String> {
-    let long = (text.len() > 63).then(|| too_long(63));
-    let form = LABEL_FORM.complaint(text, LABEL_TEXT, &["my-name", "123-abc"]);
-    long.into_iter().chain(form).collect()
-}
-
-/// What is wrong with a DNS-1123 subdomain.
-pub fn subdomain_complaints(text: &str) -> Vec<String> {
-    let long = (text.len() > 253).then(|| too_long(253));
-    let form = SUBDOMAIN_FORM.complaint(text, SUBDOMAIN_TEXT, &["example.com"]);
-    long.into_iter().chain(form).collect()
-}
-
-/// What is wrong with the key of a label or annotation, or with a finalizer.
-pub fn qualified_name_complaints(text: &str) -> Vec<String> {
-    let parts: Vec<&str> = text.split('/').collect();
-    let examples = ["MyName", "my.name", "123-abc"];
-    let mut all = Vec::new();
-    let name = match parts.as_slice() {
-        [name] => name,
-        [prefix, name] => {
-            if prefix.is_empty() {
-                all.push("prefix part must be non-empty".to_owned());
-            } else {
-                let complaints = subdomain_complaints(prefix);
-                all.extend(complaints.iter().map(|one| format!("prefix part {one}")));
-            }
-            name
-        }
-        _ => {
-            let form = Form::complaint(&QUALIFIED_FORM, "/", QUALIFIED_TEXT, &examples);
-            return vec![format!(
-                "a valid label key {} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')",
-                form.unwrap_or_default()
-            )];
-        }
-    };
-    if name.is_empty() {
-        all.push("name part must be non-empty".to_owned());
-    } else if name.len() > 63 {
-        all.push(format!("name part {}", too_long(63)));
-    }
-    if let Some(form) = QUALIFIED_FORM.complaint(name, QUALIFIED_TEXT, &examples) {
-        all.push(format!("name part {form}"));
-    }
-    all
-}
-
-/// What is wrong with the value of a label.
-pub fn label_value_complaints(text: &str) -> Vec<String> {
-    let long = (text.len() > 63).then(|| too_long(63));
-    let examples = ["MyValue", "my_value", "12345"];
-    let form = LABEL_VALUE_FORM.complaint(text, LABEL_VALUE_TEXT, &examples);
-    long.into_iter().chain(form).collect()
-}
-
-impl NameRule {
-    /// What is wrong with a name; `prefix` if something will be appended.
-    pub fn complaints(self, name: &str, prefix: bool) -> Vec<String> {
-        // A prefix may end in a dash, since more follows.
-        let masked = match name.strip_suffix('-') {
-            Some(start) if prefix && !start.is_empty() => format!("{start}a"),
-            _ => name.to_owned(),
-        };
-        match self {
-            Self::Subdomain => subdomain_complaints(&masked),
-            Self::ServiceLabel => {
-                let long = (masked.len() > 63).then(|| too_long(63));
-                let examples = ["my-name", "abc-123"];
-                let form = SERVICE_LABEL_FORM.complaint(&masked, SERVICE_LABEL_TEXT, &examples);
-                long.into_iter().chain(form).collect()
-            }
-        }
-    }
-}
+/// As many second controllers are complained about: each complaint shows the whole list.
+const MAX_CONTROLLERS: usize = 2;
 
 /// What is wrong with the metadata of an object: on create when `old` is
 /// `None`, else on the change from it.
-pub fn validate_metadata(meta: &Value, old: Option<&Value>, resource: &Resource) -> Vec<Error> {
+pub fn validate_metadata(meta: &Value, old: Option<&Value>, resource: &Resource) -> Errors {
     let path = Path::new("metadata");
-    let mut errors = Vec::new();
+    let mut errors = Errors::new();
     match old {
         None => created(meta, resource.scope, resource.name_rule, &path, &mut errors),
         Some(old) => updated(meta, old, &path, &mut errors),
@@ -173,7 +31,7 @@ pub fn validate_metadata(meta: &Value, old: Option<&Value>, resource: &Resource)
 }
 
 /// R3.80: what a client says about managers and could be read.
-fn managers(meta: &Value, path: &Path, errors: &mut Vec<Error>) {
+fn managers(meta: &Value, path: &Path, errors: &mut Errors) {
     let list = meta.get("managedFields").and_then(Value::as_array);
     for (position, entry) in list.into_iter().flatten().enumerate() {
         let path = path.index(position);
@@ -191,7 +49,7 @@ fn managers(meta: &Value, path: &Path, errors: &mut Vec<Error>) {
             let path = path.child("subresource");
             errors.push(Error::too_long(&path, MAX_SUBRESOURCE as u64));
         }
-        if errors.len() >= MAX_ERRORS {
+        if errors.is_full() {
             return;
         }
     }
@@ -214,7 +72,7 @@ fn texts<'a>(meta: &'a Value, field: &str) -> Vec<&'a str> {
         .collect()
 }
 
-fn created(meta: &Value, scope: Scope, rule: NameRule, path: &Path, errors: &mut Vec<Error>) {
+fn created(meta: &Value, scope: Scope, rule: NameRule, path: &Path, errors: &mut Errors) {
     let generate = text(meta, "generateName");
     if !generate.is_empty() {
         for complaint in rule.complaints(generate, true) {
@@ -250,7 +108,7 @@ fn created(meta: &Value, scope: Scope, rule: NameRule, path: &Path, errors: &mut
     }
 }
 
-fn updated(meta: &Value, old: &Value, path: &Path, errors: &mut Vec<Error>) {
+fn updated(meta: &Value, old: &Value, path: &Path, errors: &mut Errors) {
     if old
         .get("deletionTimestamp")
         .is_some_and(|time| !time.is_null())
@@ -292,7 +150,7 @@ fn updated(meta: &Value, old: &Value, path: &Path, errors: &mut Vec<Error>) {
     }
 }
 
-fn maps(meta: &Value, path: &Path, errors: &mut Vec<Error>) {
+fn maps(meta: &Value, path: &Path, errors: &mut Errors) {
     let none = Map::new();
     let map = |field: &str| meta.get(field).and_then(Value::as_object).unwrap_or(&none);
     let labels = path.child("labels");
@@ -304,6 +162,9 @@ fn maps(meta: &Value, path: &Path, errors: &mut Vec<Error>) {
         for complaint in label_value_complaints(value) {
             errors.push(Error::invalid(&labels, value, complaint));
         }
+        if errors.is_full() {
+            return;
+        }
     }
     let annotations = path.child("annotations");
     let mut size = 0;
@@ -312,18 +173,25 @@ fn maps(meta: &Value, path: &Path, errors: &mut Vec<Error>) {
             errors.push(Error::invalid(&annotations, key.as_str(), complaint));
         }
         size += key.len() + value.as_str().map_or(0, str::len);
+        if errors.is_full() {
+            return;
+        }
     }
     if size > ANNOTATIONS_MAX {
         errors.push(Error::too_long(&annotations, ANNOTATIONS_MAX as u64));
     }
 }
 
-fn owners(meta: &Value, path: &Path, errors: &mut Vec<Error>) {
+fn owners(meta: &Value, path: &Path, errors: &mut Errors) {
     let Some(references) = meta.get("ownerReferences").and_then(Value::as_array) else {
         return;
     };
     let mut controller: Option<String> = None;
+    let mut controllers = 0;
     for reference in references {
+        if errors.is_full() || controllers == MAX_CONTROLLERS {
+            return;
+        }
         let api_version = text(reference, "apiVersion");
         // The version is what follows the group; "v1" has no group.
         if api_version.rsplit('/').next().is_none_or(str::is_empty) {
@@ -352,17 +220,21 @@ fn owners(meta: &Value, path: &Path, errors: &mut Vec<Error>) {
                         "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {this}"
                     );
                     errors.push(Error::invalid(path, references.clone(), detail));
+                    controllers += 1;
                 }
             }
         }
     }
 }
 
-fn finalizers(meta: &Value, path: &Path, errors: &mut Vec<Error>) {
+fn finalizers(meta: &Value, path: &Path, errors: &mut Errors) {
     let all = texts(meta, "finalizers");
     for &name in &all {
         for complaint in qualified_name_complaints(name) {
             errors.push(Error::invalid(path, name, complaint));
+        }
+        if errors.is_full() {
+            return;
         }
     }
     if all.contains(&"orphan") && all.contains(&"foregroundDeletion") {
@@ -374,6 +246,7 @@ fn finalizers(meta: &Value, path: &Path, errors: &mut Vec<Error>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::forms::subdomain_complaints;
     use serde_json::json;
 
     fn texts_of(meta: Value, old: Option<Value>) -> Vec<String> {
@@ -463,7 +336,7 @@ mod tests {
         let mut new = old.clone();
         new["finalizers"] = json!(names(100_000));
         let began = std::time::Instant::now();
-        let mut errors = Vec::new();
+        let mut errors = Errors::new();
         updated(&new, &old, &Path::new("metadata"), &mut errors);
         assert_eq!(errors.len(), 1);
         assert!(errors[0].detail.len() < 5_000);
@@ -484,5 +357,35 @@ mod tests {
                 "metadata.uid: Invalid value: \"2\": field is immutable",
             ]
         );
+    }
+
+    #[test]
+    fn metadata_is_judged_until_enough_is_wrong_with_it() {
+        let wrong = |n: usize| format!("-{n}");
+        let names: Vec<String> = (0..100_000).map(wrong).collect();
+        let map: serde_json::Map<String, Value> = names
+            .iter()
+            .map(|name| (name.clone(), Value::from("v")))
+            .collect();
+        let owner =
+            json!({"apiVersion": "v1", "kind": "K", "name": "n", "uid": "u", "controller": true});
+        let tenants = crate::find("tenantcontrolplanes").unwrap();
+        let base = json!({"name": "a", "namespace": "n"});
+        for (field, value) in [
+            ("labels", Value::from(map.clone())),
+            ("annotations", Value::from(map)),
+            ("finalizers", Value::from(names)),
+            ("ownerReferences", Value::from(vec![json!({}); 20_000])),
+            ("ownerReferences", Value::from(vec![owner.clone(); 20_000])),
+        ] {
+            let mut metadata = base.clone();
+            metadata[field] = value;
+            let errors = validate_metadata(&metadata, None, tenants);
+            assert!(
+                (1..=1000).contains(&errors.len()),
+                "{field} {}",
+                errors.len()
+            );
+        }
     }
 }

@@ -11,8 +11,7 @@ use serde_json::{Value, json};
 use crate::resource::Resource;
 use crate::{GROUP, VERSION};
 
-/// The name of the schema of a Scale.
-pub const SCALE: &str = "io.k8s.api.autoscaling.v1.Scale";
+pub use schemas::SCALE;
 
 /// The name of the schema of a resource's kind.
 pub fn schema_name(resource: &Resource) -> String {

@@ -5,8 +5,8 @@ use std::collections::HashSet;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::field::{Error, ErrorKind, Path};
-use crate::meta::NameRule;
+use crate::field::{Error, ErrorKind, Errors, Path};
+use crate::forms::NameRule;
 use crate::rule::Rule;
 use crate::schema::Schema;
 use crate::{GROUP, VERSION, told};
@@ -167,10 +167,10 @@ pub(crate) struct Behaviour {
     /// Rewritings before decoding (rule 6).
     pub(crate) normalize: fn(&mut Value),
     /// Field rules that CEL cannot say.
-    pub(crate) check: fn(&Value, Option<&Value>) -> Vec<Error>,
+    pub(crate) check: fn(&Value, Option<&Value>) -> Errors,
     /// Those of them that stand for themselves: they are checked even when the
     /// shape is wrong elsewhere, and must bear with any shape.
-    pub(crate) check_parts: fn(&Value, Option<&Value>) -> Vec<Error>,
+    pub(crate) check_parts: fn(&Value, Option<&Value>) -> Errors,
     /// Warnings (rules 9, 10).
     pub(crate) warnings: fn(&Value, Option<&Value>) -> Vec<String>,
     /// Borrowed rights (rule 8).
@@ -257,7 +257,7 @@ impl Resource {
     /// Field rules are checked only when the shape is right; an error says so
     /// when they are not (R6.18). An object without errors is one of the types of this
     /// crate, whatever the schema says of it.
-    pub fn validate(&self, new: &Value, old: Option<&Value>) -> Vec<Error> {
+    pub fn validate(&self, new: &Value, old: Option<&Value>) -> Errors {
         let mut errors = self.validate_shape(new, old);
         let blocked = errors.iter().any(|error| {
             matches!(
@@ -271,7 +271,7 @@ impl Resource {
         });
         let parts = (self.behaviour.check_parts)(new, old);
         if blocked {
-            errors.extend(parts);
+            errors.append(parts);
             errors.push(Error::invalid(
                 &Path::root(),
                 Value::Null,
@@ -285,16 +285,16 @@ impl Resource {
         if shape_is_right {
             match self.undecodable(new, old) {
                 Some(error) => errors.push(error),
-                None => errors.extend((self.behaviour.check)(new, old)),
+                None => errors.append((self.behaviour.check)(new, old)),
             }
         }
-        errors.extend(parts);
+        errors.append(parts);
         errors
     }
 
     /// What is wrong with a write of the status; the rest of the object is the
     /// stored one.
-    pub fn validate_status(&self, new: &Value, old: &Value) -> Vec<Error> {
+    pub fn validate_status(&self, new: &Value, old: &Value) -> Errors {
         let mut errors = self.validate_shape(new, Some(old));
         if errors.is_empty() {
             errors.extend(self.undecodable(new, Some(old)));
@@ -317,7 +317,7 @@ impl Resource {
         (self.behaviour.decode)(&changed.collect()).err()
     }
 
-    fn validate_shape(&self, new: &Value, old: Option<&Value>) -> Vec<Error> {
+    fn validate_shape(&self, new: &Value, old: Option<&Value>) -> Errors {
         match old {
             None => self.schema().validate(new, &Path::root()),
             Some(old) => self.schema().validate_update(new, old, &Path::root()),

@@ -57,7 +57,7 @@ impl Schema {
     }
 
     /// What is wrong with the object below `path`, in Kubernetes' words (R6.11).
-    pub fn validate(&self, object: &Value, path: &field::Path) -> Vec<field::Error> {
+    pub fn validate(&self, object: &Value, path: &field::Path) -> field::Errors {
         validate::validate(&self.root, object, None, path)
     }
 
@@ -68,7 +68,7 @@ impl Schema {
         object: &Value,
         old: &Value,
         path: &field::Path,
-    ) -> Vec<field::Error> {
+    ) -> field::Errors {
         validate::validate(&self.root, object, Some(old), path)
     }
 
@@ -87,20 +87,6 @@ impl Schema {
                     .or_else(|| schema.get("additionalProperties")),
                 name => schema.get("properties")?.get(name),
             })
-    }
-}
-
-/// The name that validation uses for the type of a value.
-fn type_name(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "boolean",
-        // What is no int64 Kubernetes reads as a float64.
-        Value::Number(number) if !number.is_i64() => "number",
-        Value::Number(_) => "integer",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
     }
 }
 

@@ -13,7 +13,6 @@ pub mod addons_status;
 mod annotations;
 pub mod control_plane;
 pub mod data_store;
-mod data_store_rules;
 pub mod exposure;
 pub mod join_token_request;
 pub mod kubeconfig_request;
@@ -21,15 +20,9 @@ pub mod kubernetes;
 pub mod migration_request;
 pub mod migration_status;
 pub mod network_profile;
+pub mod object_status;
 pub mod resources_status;
 pub mod tenant_control_plane;
-mod tenant_control_plane_access;
-mod tenant_control_plane_assignment;
-mod tenant_control_plane_checks;
-mod tenant_control_plane_routes;
-mod tenant_control_plane_rules;
-pub mod tenant_control_plane_status;
-mod tenant_control_plane_warnings;
 
 pub use addons::*;
 pub use addons_status::*;
@@ -46,13 +39,13 @@ pub use kubernetes::*;
 pub use migration_request::*;
 pub use migration_status::*;
 pub use network_profile::*;
+pub use object_status::*;
 pub use resources_status::*;
+pub use tenant_control_plane::status::*;
 pub use tenant_control_plane::{
     DataStoreAssignment, DataStoreOverride, DataStoreToleration, TenantControlPlane,
-    TenantControlPlaneSpec, TolerationOperator, WritePermissions,
+    TenantControlPlaneSpec, TolerationOperator, WritePermissions, unsupported,
 };
-pub use tenant_control_plane_status::*;
-pub use tenant_control_plane_warnings::unsupported;
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! Whatever is admitted is one of the types that controllers read: with one object that is
 //! not, they list none at all.
 
-use apiservice::field::{Error, Path};
+use apiservice::field::{Error, Errors, Path};
 use apiservice::v1alpha1::{DataStore, TenantControlPlane};
 use apiservice::{RESOURCES, Resource, number};
 use serde_json::{Value, json};
@@ -253,7 +253,7 @@ fn what_is_as_it_was_is_not_blamed() {
     let mut new = old.clone();
     new["metadata"]["labels"] = json!({"a": "b"});
     new["status"] = json!({"observedGeneration": 1});
-    let texts = |errors: Vec<Error>| errors.iter().map(Error::to_string).collect::<Vec<_>>();
+    let texts = |errors: Errors| errors.iter().map(Error::to_string).collect::<Vec<_>>();
     assert_eq!(texts(resource.validate(&new, Some(&old))), [""; 0]);
     assert_eq!(texts(resource.validate_status(&new, &old)), [""; 0]);
     new["spec"]["controlPlane"]["deployment"]["replicas"] = json!(3);

@@ -1,6 +1,5 @@
 //! The manifests that users of earlier versions have apply unchanged.
 
-use apiservice::field::summary;
 use apiservice::v1alpha1::{Component, DataStore, Driver, ServiceType, TenantControlPlane};
 use serde_json::{Value, json};
 
@@ -12,9 +11,9 @@ fn admitted(plural: &str, yaml: &str) -> (Value, Vec<String>) {
     assert_eq!(resource.schema().prune(&mut object), Vec::<String>::new());
     resource.default(&mut object);
     let errors = resource.validate(&object, None);
-    assert!(errors.is_empty(), "{}", summary(&errors));
+    assert!(errors.is_empty(), "{}", errors.summary());
     let metadata = apiservice::meta::validate_metadata(&object["metadata"], None, resource);
-    assert!(metadata.is_empty(), "{}", summary(&metadata));
+    assert!(metadata.is_empty(), "{}", metadata.summary());
     let mut again = object.clone();
     resource.normalize(&mut again);
     resource.default(&mut again);

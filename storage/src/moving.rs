@@ -19,139 +19,20 @@
 //! Revisions of keys (each is as if it was just created) and history. Behind kine a lease has
 //! its whole time again, since kine does not note when a key was written.
 
-use std::sync::Arc;
-use std::time::Duration;
+mod compare;
+mod copy;
+mod error;
+mod job;
+mod progress;
+mod side;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::tenancy::{Claim, Password, Stage, Tenancy, TenancyError};
-
-mod compare;
-mod copy;
-mod job;
-
-/// A datastore, and the tenant's claim there.
-#[derive(Clone)]
-pub struct Side {
-    /// The datastore.
-    pub tenancy: Arc<dyn Tenancy>,
-    /// The names. Its stage is of no account: the stored one is.
-    pub claim: Claim,
-    /// Of the tenant's user, where the driver authenticates by password.
-    pub password: Option<Password>,
-}
-
-/// What is being done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Phase {
-    /// The target is claimed, emptied and raised.
-    Preparing,
-    /// All keys are copied.
-    Copying,
-    /// What was written meanwhile is.
-    Following,
-    /// Writes end; what had been written is copied.
-    Freezing,
-    /// Both sides are compared.
-    Verifying,
-    /// The target is put in service.
-    Switching,
-}
-
-/// How far it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
-    /// What is being done.
-    pub phase: Phase,
-    /// Keys of the source when they were counted, if they were.
-    pub total_keys: Option<u64>,
-    /// Keys that were written to the target, some of them more than once.
-    pub copied_keys: u64,
-    /// Bytes of them.
-    pub copied_bytes: u64,
-    /// How long the tenant has not been able to write.
-    pub frozen_for: Option<Duration>,
-}
-
-/// How long it may take.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// How long the tenant may not be able to write.
-    pub freeze: Duration,
-    /// How long all of it may take.
-    pub whole: Option<Duration>,
-    /// How many revisions the target is ahead at the beginning. `None`: a few
-    /// thousand, and more when the source overtakes them. A SQL database is raised for
-    /// nothing, etcd by a write for each.
-    pub margin: Option<u64>,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            freeze: Duration::from_secs(30),
-            whole: None,
-            margin: None,
-        }
-    }
-}
-
-/// What was done.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Report {
-    /// It had been done before: the target serves, and nothing else is known.
-    pub done_before: bool,
-    /// Keys on both sides.
-    pub keys: u64,
-    /// Bytes of keys and values.
-    pub bytes: u64,
-    /// SHA-256 over all keys in their order, each with the SHA-256 of its value and whether
-    /// it has a lease, in hexadecimal digits.
-    pub digest: String,
-    /// From the beginning to the freeze.
-    pub copying: Duration,
-    /// How long the tenant could not write, up to where the target served.
-    pub frozen: Duration,
-    /// The newest of the source when it was frozen.
-    pub source_revision: u64,
-    /// What the target was raised to: all its keys have greater ones.
-    pub target_revision: u64,
-    /// Keys that were found different in the comparison, and mended.
-    pub mended: u64,
-    /// How often the copy was begun anew.
-    pub begun_anew: u32,
-}
-
-/// Why nothing was moved. Unless it says so, the source serves as before.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum MoveError {
-    /// It was told to stop.
-    #[error("the move was stopped")]
-    Aborted,
-    /// The source failed.
-    #[error("the datastore that the tenant is to leave: {0}")]
-    Source(TenancyError),
-    /// The target failed. If that was in [`Phase::Switching`], or before the target was claimed
-    /// and an attempt before has frozen the source, whether the target serves cannot be known:
-    /// the source stays frozen, and the next attempt finds out.
-    #[error("the datastore that the tenant is to move to: {0}")]
-    Target(TenancyError),
-    /// It cannot be done, unless somebody changes something. The sentence says what.
-    #[error("{0}")]
-    Refused(String),
-    /// The tenant could write again before it was done.
-    #[error(
-        "the tenant could not write for {0:?}, which is as long as it may last, and writes again; \
-         move it when it does less, or allow more time"
-    )]
-    FrozenTooLong(Duration),
-    /// It took longer than it may.
-    #[error("the move was not done within {0:?}; allow more time, or move when less is written")]
-    TookTooLong(Duration),
-    /// The two sides were not the same at last.
-    #[error("{0}")]
-    Differs(String),
-}
+use crate::tenancy::{Stage, TenancyError};
+pub use error::MoveError;
+pub use progress::{Limits, Phase, Progress, Report};
+pub use side::Side;
+use side::{Held, clear, stored, thaw};
 
 /// Moves the tenant's data from `source` to `target`. `told` is called for each step, and
 /// often while keys are copied; it must not block. `stop` ends it up to where the target is
@@ -215,55 +96,6 @@ pub async fn undo(source: &Side, target: &Side) -> Result<(), TenancyError> {
     match &incoming {
         Some(claim) => clear(target, claim).await,
         None => Ok(()),
-    }
-}
-
-/// Lets a frozen source serve.
-async fn thaw(source: &Side) -> Result<(), TenancyError> {
-    match stored(source).await? {
-        Some(claim) if claim.stage == Stage::Frozen => {
-            let password = source.password.as_ref();
-            let turned = source.tenancy.turn(&claim, Stage::Serving, password);
-            turned.await.map(drop)
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Takes an incoming target away.
-async fn clear(target: &Side, claim: &Claim) -> Result<(), TenancyError> {
-    target.tenancy.revoke(claim).await?;
-    target.tenancy.drop_data(claim).await?;
-    target.tenancy.release(claim).await
-}
-
-/// What is stored of a side's claim.
-async fn stored(side: &Side) -> Result<Option<Claim>, TenancyError> {
-    let found = side.tenancy.claims(&side.claim.uid).await?;
-    let mut found = found.into_iter();
-    Ok(found.find(|found| found.is_same_hold(&side.claim)))
-}
-
-/// At which stages the two sides are.
-struct Held {
-    source: Claim,
-    target: Option<Stage>,
-}
-
-impl Held {
-    async fn find(source: &Side, target: &Side) -> Result<Self, MoveError> {
-        let held = stored(source).await.map_err(MoveError::Source)?;
-        let Some(held) = held else {
-            return Err(MoveError::Refused(format!(
-                "the datastore that the tenant is to leave has no claim of it on schema {:?}",
-                source.claim.schema
-            )));
-        };
-        let found = stored(target).await.map_err(MoveError::Target)?;
-        Ok(Held {
-            source: held,
-            target: found.map(|claim| claim.stage),
-        })
     }
 }
 

@@ -19,70 +19,40 @@
 //! The directory lies on a file system that honours `fsync` and `flock`; network
 //! file systems often do not.
 
-use std::fs::{File, TryLockError};
-use std::path::{Path, PathBuf};
+mod convert;
+#[cfg(test)]
+mod faults;
+mod files;
+mod read;
+mod reopening;
+mod schema;
+mod sealed;
+mod shared;
+mod spans;
+mod turns;
+mod writer;
+
+use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use async_trait::async_trait;
-use futures::FutureExt;
 use parking_lot::Mutex;
-use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
-    SqliteSynchronous,
-};
-use sqlx::{ConnectOptions, Executor};
+use sqlx::ConnectOptions;
+use sqlx::sqlite::{SqlitePool, SqlitePoolOptions};
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument;
 
 use crate::log::watch::Feed;
 use crate::log::{Bounds, Changes, Log, Range, Turn, Write};
 use crate::seal::{Sealing, Seals};
 use crate::{Change, Entry, Error, Identity, Page, Revision, Store};
-
-#[cfg(test)]
-mod faults;
-mod read;
-mod reopening;
-mod schema;
-mod sealed;
-mod spans;
-mod writer;
-
-/// The file in the data directory that holds the log.
-pub const FILE: &str = "steward.db";
-/// SQLite's write-ahead log of it.
-const LOG: &str = "steward.db-wal";
-/// The write-ahead log shrinks back to this after a burst.
-const LOG_BYTES: u64 = 64 * 1024 * 1024;
-/// The file in the data directory that is locked while the store is open.
-pub const LOCK: &str = "lock";
-
-/// How long one statement waits for another connection. Readers do not block in
-/// WAL mode; this covers the moments in which a checkpoint resets the log.
-const BUSY: Duration = Duration::from_secs(10);
-/// How long a read waits for a free connection before it is refused.
-const QUEUE: Duration = Duration::from_secs(10);
-/// What was deleted or written anew is not left to be read in the file: it may be what a
-/// value was before it was encrypted.
-const ERASE: (&str, &str) = ("secure_delete", "ON");
-/// The file in the data directory that says that values were encrypted, and what they were
-/// before may still be in the files.
-const ERASE_DUE: &str = "erase";
-const READERS: u32 = 4;
-/// KiB of pages that each connection keeps.
-const CACHED_KIB: usize = 8 * 1024;
-/// Bytes of pages that readers and the writer keep.
-pub const CACHED_BYTES: usize = (READERS as usize + 1) * CACHED_KIB * 1024;
-/// Of them, those that may be looking through history.
-const HISTORIANS: usize = 2;
-/// Of these, those that may be reading older states: watches go on beside them.
-const LISTS: usize = 1;
-/// One more is for who feeds a cache.
-const FEEDERS: usize = 1;
-// One is left for the present.
-const _: () = assert!(LISTS < HISTORIANS && HISTORIANS + FEEDERS < READERS as usize);
+use convert::{database, io};
+pub use files::{CACHED_BYTES, FILE, LOCK};
+use files::{ERASE, LOG, READERS, lock, options, spill_into};
+use shared::{Looked, Shared};
+use turns::{QUEUE, Turns};
 
 /// Opens the store in `directory`, which is made if it does not exist.
 ///
@@ -109,107 +79,6 @@ struct Sqlite {
     shared: Arc<Shared>,
     readers: SqlitePool,
     writer: writer::Handle,
-}
-
-/// Turns to look through history, which is long: few do at a time, and reads of now go
-/// before.
-struct Turns {
-    lists: Arc<Semaphore>,
-    shared: Arc<Semaphore>,
-    feeders: Arc<Semaphore>,
-    /// Where everybody who has a turn goes in, and there is room for all of them.
-    gate: Arc<Semaphore>,
-}
-
-impl Default for Turns {
-    fn default() -> Self {
-        let turns = |count| Arc::new(Semaphore::new(count));
-        Turns {
-            lists: turns(LISTS),
-            shared: turns(HISTORIANS),
-            feeders: turns(FEEDERS),
-            gate: turns(HISTORIANS + FEEDERS),
-        }
-    }
-}
-
-impl Turns {
-    /// Waits until these have one to give, one after the other.
-    async fn wait(of: &[&Arc<Semaphore>]) -> Result<Vec<OwnedSemaphorePermit>, Error> {
-        let all = async {
-            let mut turns = Vec::with_capacity(of.len());
-            for turn in of {
-                let turn = Arc::clone(turn).acquire_owned().await;
-                turns.push(turn.map_err(|_| Error::Closed)?);
-            }
-            Ok(turns)
-        };
-        let turns = tokio::time::timeout(QUEUE, all).await;
-        turns.map_err(|_| database(sqlx::Error::PoolTimedOut))?
-    }
-
-    /// To read an older state.
-    async fn list(&self, turn: Turn) -> Result<Vec<OwnedSemaphorePermit>, Error> {
-        match turn {
-            Turn::Shared => Self::wait(&[&self.lists, &self.shared, &self.gate]).await,
-            Turn::Feeder => Self::wait(&[&self.feeders, &self.gate]).await,
-        }
-    }
-
-    /// To read changes.
-    async fn changes(&self, turn: Turn) -> Result<Vec<OwnedSemaphorePermit>, Error> {
-        match turn {
-            Turn::Shared => Self::wait(&[&self.shared, &self.gate]).await,
-            Turn::Feeder => Self::wait(&[&self.feeders, &self.gate]).await,
-        }
-    }
-
-    /// Comes back when nobody looks through history any more. From now on nobody begins to,
-    /// however many wait for a turn already.
-    fn quiet(&self) -> impl Future<Output = Quiet> + Send + use<> {
-        let all = u32::try_from(HISTORIANS + FEEDERS).unwrap_or(u32::MAX);
-        // It is never closed.
-        Arc::clone(&self.gate).acquire_many_owned(all).map(Quiet)
-    }
-}
-
-/// Nobody looks through history while this is held.
-struct Quiet(
-    #[expect(dead_code, reason = "held, and given back")]
-    Result<OwnedSemaphorePermit, tokio::sync::AcquireError>,
-);
-
-/// Which values were found to be readable.
-struct Looked {
-    upto: Revision,
-    /// How often values had been brought to another form before.
-    rewritten: u64,
-}
-
-/// What the writer and everybody else share.
-struct Shared {
-    feed: Feed,
-    turns: Turns,
-    seals: Seals,
-    identity: Identity,
-    /// A copy of what the database says, for those who cannot wait.
-    compacted: AtomicU64,
-    /// How often values were brought to another form where they stand.
-    rewritten: AtomicU64,
-    directory: PathBuf,
-    /// Held until the writer is done too; taken out by `close`.
-    lock: Mutex<Option<File>>,
-    /// What the disk is to do next.
-    #[cfg(test)]
-    faults: faults::Faults,
-}
-
-impl Shared {
-    /// Bytes of the write-ahead log; none if that cannot be said.
-    fn log_size(&self) -> u64 {
-        let log = std::fs::metadata(self.directory.join(LOG));
-        log.map_or(0, |metadata| metadata.len())
-    }
 }
 
 impl Sqlite {
@@ -399,98 +268,6 @@ impl Log for Sqlite {
         self.readers.close().await;
         self.shared.lock.lock().take();
     }
-}
-
-fn options(directory: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(directory.join(FILE))
-        .create_if_missing(true)
-        .page_size(8192)
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .busy_timeout(BUSY)
-        .row_buffer_size(1024)
-        .pragma("journal_size_limit", LOG_BYTES.to_string())
-        .pragma("cache_size", format!("-{CACHED_KIB}"))
-        .disable_statement_logging()
-}
-
-/// Has temporary files lie in the data directory, for it may be the only one that can be
-/// written, and what is sorted or made anew is as large as the store. It holds for all of
-/// the process, as long as the directory is there.
-async fn spill_into(connection: &mut SqliteConnection, directory: &Path) -> Result<(), Error> {
-    let directory = std::path::absolute(directory).map_err(|e| io(directory, &e))?;
-    // Pragmas take no parameters, and SQLite only texts.
-    let Some(name) = directory.to_str() else {
-        tracing::warn!(
-            ?directory,
-            "temporary files are put elsewhere: its name is no text"
-        );
-        return Ok(());
-    };
-    let set = format!(
-        "PRAGMA temp_store_directory = '{}'",
-        name.replace('\'', "''")
-    );
-    let set = connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(set)));
-    set.await.map_err(database)?;
-    Ok(())
-}
-
-/// Takes the directory for this process. The kernel gives it back when the
-/// process ends.
-fn lock(directory: &Path) -> Result<File, Error> {
-    let path = directory.join(LOCK);
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(|e| io(&path, &e))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::InUse(format!(
-            "another process holds {}",
-            path.display()
-        ))),
-        Err(TryLockError::Error(e)) => Err(io(&path, &e)),
-    }
-}
-
-fn io(path: &Path, error: &std::io::Error) -> Error {
-    Error::Unavailable(format!("{}: {error}", path.display()))
-}
-
-/// What an error of the database means to the users of the log.
-fn database(error: sqlx::Error) -> Error {
-    // SQLite's primary result codes.
-    const CORRUPT: i32 = 11;
-    const CONSTRAINT: i32 = 19;
-    const NOT_A_DATABASE: i32 = 26;
-    if let sqlx::Error::PoolClosed = error {
-        return Error::Closed;
-    }
-    let code = error
-        .as_database_error()
-        .and_then(|e| e.code()?.parse::<i32>().ok())
-        .map(|extended| extended & 0xff);
-    match code {
-        // A constraint can only fail if the table contradicts the counter.
-        Some(CORRUPT | CONSTRAINT | NOT_A_DATABASE) => Error::Corrupt(error.to_string()),
-        _ if matches!(error, sqlx::Error::ColumnDecode { .. }) => Error::Corrupt(error.to_string()),
-        _ => Error::Unavailable(error.to_string()),
-    }
-}
-
-/// Revisions are stored as SQLite's signed integers.
-fn to_sql(revision: Revision) -> i64 {
-    i64::try_from(revision.0).unwrap_or(i64::MAX)
-}
-
-fn from_sql(revision: i64) -> Result<Revision, Error> {
-    u64::try_from(revision)
-        .map(Revision)
-        .map_err(|_| Error::Corrupt(format!("revision {revision} is negative")))
 }
 
 #[cfg(test)]

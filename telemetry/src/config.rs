@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::Path;
 
-use apiservice::field::{self, Path as Field, summary};
+use apiservice::field::{self, Path as Field};
 use serde::Deserialize;
 
 /// Versions under which k8s.io/apiserver has registered the kind.
@@ -77,7 +77,7 @@ pub fn read(file: &Path) -> Result<Configuration, crate::Error> {
     let errors = validate(&config);
     match errors.is_empty() {
         true => Ok(config),
-        false => Err(crate::Error::Invalid(summary(&errors))),
+        false => Err(crate::Error::Invalid(errors.summary())),
     }
 }
 
@@ -117,8 +117,8 @@ fn unread(error: &serde_saphyr::Error) -> String {
     format!("{place}{what}")
 }
 
-fn validate(config: &Configuration) -> Vec<field::Error> {
-    let mut errors = Vec::new();
+fn validate(config: &Configuration) -> field::Errors {
+    let mut errors = field::Errors::new();
     if let Some(rate) = config.sampling_rate_per_million {
         let path = Field::new("samplingRatePerMillion");
         if rate < 0 {

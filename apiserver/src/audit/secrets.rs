@@ -1,6 +1,7 @@
 //! Requests whose bodies are never in an event, whatever the policy says (R9.11, R8.31).
 
-use apiservice::resource::Part;
+use apiservice::resource::{Part, Resource};
+use apiservice::v1alpha1::data_store;
 use serde_json::Value;
 
 use crate::authz::Attributes;
@@ -8,7 +9,7 @@ use crate::target::percent_decode;
 
 /// The kind that may have keys in it (rule 10): it is treated as the policies that Kubernetes
 /// recommends treat Secrets.
-const KEYS: &str = "datastores";
+static KEYS: &Resource = &data_store::RESOURCE;
 
 /// Whether bodies of such requests carry secrets, or may.
 pub fn are_carried(attributes: &Attributes) -> bool {
@@ -27,7 +28,7 @@ pub fn are_carried(attributes: &Attributes) -> bool {
 
 /// Whether objects of this plural may have keys in them.
 pub fn are_kept(plural: &str) -> bool {
-    plural == KEYS
+    plural == KEYS.plural
 }
 
 /// Takes out of a Status what may quote the body of a request that carries secrets.

@@ -1,7 +1,16 @@
-use apiservice::pki::{self, Entropy, Leaf, Pair, Subject, Usage, Validity};
-use jiff::SignedDuration;
-use rustls::pki_types::pem::PemObject;
+use std::time::Duration;
 
+use apiservice::pki::{self, Entropy, Leaf, Pair, Subject, Usage, Validity};
+use http::HeaderName;
+use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use sha2::{Digest, Sha256};
+
+use super::identity::{ANONYMOUS, AUTHENTICATED};
+use super::lane::LANE_PACE;
+use super::peer::CREDENTIAL_ID;
 use super::*;
 
 fn now() -> Timestamp {
@@ -489,18 +498,26 @@ async fn invalid_tokens_are_limited_by_where_they_come_from() {
 
     // From the same address, what was valid is asked about again when the answer is too
     // old, and what nobody knows is asked about as well.
-    while authenticator.failures.take("10.0.0.1".parse().unwrap()) {}
-    authenticator.tokens.forget();
+    while authenticator
+        .tokens
+        .failures
+        .take("10.0.0.1".parse().unwrap())
+    {}
+    authenticator.tokens.answers.forget();
     let before = count();
     ask("10.0.0.1", "good".to_owned()).await.unwrap();
     assert_eq!(count(), before + 1);
-    let places = [(); LANE].map(|()| authenticator.lane.turns.try_acquire().unwrap());
-    authenticator.tokens.forget();
+    let places = [(); LANE].map(|()| authenticator.tokens.lane.turns.try_acquire().unwrap());
+    authenticator.tokens.answers.forget();
     let good = ask("10.0.0.1", "good".to_owned());
     let good = tokio::time::timeout(Duration::from_secs(5), good).await;
     good.expect("it waits for nobody").unwrap();
     drop(places);
-    while authenticator.failures.take("10.0.0.1".parse().unwrap()) {}
+    while authenticator
+        .tokens
+        .failures
+        .take("10.0.0.1".parse().unwrap())
+    {}
     for n in 0..30 {
         ask("10.0.0.1", format!("good-new{n}")).await.unwrap();
     }
@@ -508,9 +525,9 @@ async fn invalid_tokens_are_limited_by_where_they_come_from() {
     for n in 0..2 * TOKEN_CAPACITY as u32 {
         let mut key = [0; 32];
         key[..4].copy_from_slice(&n.to_be_bytes());
-        authenticator.remember(key);
+        authenticator.tokens.remember(key);
     }
-    assert!(authenticator.good.lock().len() <= TOKEN_CAPACITY);
+    assert!(authenticator.tokens.good.lock().len() <= TOKEN_CAPACITY);
 }
 
 /// Many requests with one token while the cluster does not answer: it was valid, and is
@@ -526,11 +543,11 @@ async fn who_waits_for_the_review_of_a_known_token_holds_a_place() {
     let authenticator = Authenticator::new(Some(client), Clock::new(move || at));
     let ask = |token: &'static str| {
         let key = Sha256::digest(token.as_bytes()).into();
-        authenticator.remember(key);
+        authenticator.tokens.remember(key);
         let authenticator = authenticator.clone();
         Box::pin(async move {
             let source = "10.0.0.1".parse().ok();
-            authenticator.review(token, source).await
+            authenticator.tokens.review(token, source).await
         })
     };
     let mut waiting = Vec::new();
@@ -565,7 +582,7 @@ fn nobody_is_nobody_whoever_says_so() {
         ("jane", UNAUTHENTICATED, Via::FrontProxy, false),
         (ANONYMOUS, UNAUTHENTICATED, Via::Nothing, false),
     ] {
-        let caller = caller(identity(user, group), via);
+        let caller = Caller::new(identity(user, group), via);
         assert_eq!(caller.is_somebody(), somebody, "{user} {group} {via:?}");
     }
 }

@@ -1,5 +1,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use apiservice::told;
 use http::Method;
 
 use super::*;
@@ -323,9 +324,9 @@ fn questions_are_told_apart() {
     let mut seen = std::collections::HashSet::new();
     for identity in &identities {
         for attributes in &attributes {
-            let question = question(identity, attributes);
+            let question = question::question(identity, attributes);
             assert!(seen.insert(question), "{identity:?} {attributes:?}");
-            assert_eq!(question, super::question(&identity.clone(), attributes));
+            assert_eq!(question, question::question(&identity.clone(), attributes));
         }
     }
 }

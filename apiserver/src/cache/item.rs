@@ -1,6 +1,5 @@
 //! Objects and their changes as they go over the wire.
 
-use std::fmt::Write;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -24,7 +23,7 @@ use crate::status::Failure;
 use crate::stored;
 
 use super::frames;
-use super::labels::Labels;
+use super::labels::{Labels, write};
 
 /// An object at one revision, as it goes over the wire, with what selectors ask.
 #[derive(Debug)]
@@ -238,12 +237,6 @@ fn map(value: &Value, text: &mut String, mut each: impl FnMut(&str, &Value, &mut
         each(field, value, text);
     }
     text.push_str(if fields.is_empty() { "{}" } else { "}" });
-}
-
-/// Writes a value as JSON.
-pub(super) fn write(value: &Value, text: &mut String) {
-    // A text takes everything.
-    let _ = write!(text, "{value}");
 }
 
 /// What happened to an object, before selectors.

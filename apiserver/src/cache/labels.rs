@@ -6,6 +6,7 @@
 //! is looked through.
 
 use std::borrow::Cow;
+use std::fmt::Write;
 
 use serde_json::{Map, Value};
 
@@ -51,7 +52,7 @@ impl Labels {
             }
             text.push('}');
         } else {
-            super::item::write(&Value::Object(labels.clone()), text);
+            write(&Value::Object(labels.clone()), text);
         }
         Labels {
             start,
@@ -102,6 +103,12 @@ fn quoted(text: &[u8]) -> (&[u8], &[u8]) {
 fn position(text: &str) -> u32 {
     // Objects are much smaller; of a larger one, the labels would not be found.
     u32::try_from(text.len()).unwrap_or(u32::MAX)
+}
+
+/// Writes a value as JSON.
+pub(super) fn write(value: &Value, text: &mut String) {
+    // A text takes everything.
+    let _ = write!(text, "{value}");
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use apiservice::told::{self, Paths, Place};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use super::{Parsed, Unreadable};
+use super::parsed::{Parsed, Unreadable};
 use crate::object::weight::{Meter, TooHeavy};
 
 /// Parses JSON; the paths of keys given twice are reported (R6.4).

@@ -1,7 +1,7 @@
 //! Reading an EncryptionConfiguration (apiserver.config.k8s.io/v1), as kube-apiserver reads
 //! it (R9.19). Pure.
 
-use apiservice::field::{Error, Path};
+use apiservice::field::{Error, Errors, Path};
 use apiservice::resource::Resource;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -75,7 +75,7 @@ pub fn parse(text: &str, served: &[&'static Resource]) -> Result<Sealing, String
         return Err(format!("its apiVersion is not {VERSION}"));
     }
     let root = Path::new("resources");
-    let mut errors = Vec::new();
+    let mut errors = Errors::new();
     if file.resources.is_empty() {
         errors.push(Error::required(&root, "at least one resources is required"));
     }
@@ -133,7 +133,7 @@ fn rule(
     path: &Path,
     of: &ResourceConfiguration,
     served: &[&'static Resource],
-    errors: &mut Vec<Error>,
+    errors: &mut Errors,
 ) -> Option<Rule> {
     let (resources, providers) = (path.child("resources"), path.child("providers"));
     if of.resources.is_empty() {
@@ -187,7 +187,7 @@ fn complaint(resource: &str) -> Option<&'static str> {
     across.then_some("encrypting the same resource across groups is not supported")
 }
 
-fn provider(path: &Path, of: &Provider, errors: &mut Vec<Error>) -> Vec<Key> {
+fn provider(path: &Path, of: &Provider, errors: &mut Errors) -> Vec<Key> {
     type Make = fn(&[u8]) -> Option<Cipher>;
     const AES: &str = "[16 24 32]";
     let kinds: [(&str, &Option<Keys>, Make, &str); 3] = [

@@ -4,25 +4,22 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::conflict::Conflicts;
+use super::last_applied;
 use super::managers::{Entry, Id, Managers, Owned};
 use super::schema::Types;
 use super::set::Set;
 use super::typed::{Duplicates, Invalid};
 use super::updater::{Updater, without_identity};
-use super::value;
+use super::written::{self, count, list, take_managers, values, without_managers};
 use crate::decode::strict;
 use crate::object::{depth, meta, set_meta};
 
-/// What `kubectl apply` on the client's side leaves (R5.21).
-pub const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// Who owns what was there before anybody applied.
 const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 /// Who moves from client-side to server-side apply.
 const KUBECTL: &str = "kubectl";
 /// What a manager without a name is called.
 const UNKNOWN: &str = "unknown";
-/// Bytes that an object may have in its annotations.
-const MAX_ANNOTATIONS: usize = 256 * 1024;
 /// Bytes that the configuration that was applied last may take as a tree.
 const LAST_APPLIED_TREE: usize = 8 * 1024 * 1024;
 
@@ -99,7 +96,7 @@ impl Tracker {
             // to be stored with its managers (R3.88). Who writes a subresource has no say in
             // what becomes of those of the rest.
             if !self.subresource.is_empty() {
-                set_meta(new, "managedFields", live.and_then(stored_managers));
+                set_meta(new, "managedFields", live.and_then(written::copied));
             }
             return;
         }
@@ -228,8 +225,8 @@ impl Tracker {
             }
         }
         let mut new = new.unwrap_or(live);
-        if manager == KUBECTL && last_applied(&new).is_some() {
-            set_last_applied(&mut new, config);
+        if manager == KUBECTL && last_applied::get(&new).is_some() {
+            last_applied::set(&mut new, config);
         }
         set_meta(&mut new, "managedFields", managers.encode());
         Ok(new)
@@ -250,7 +247,7 @@ impl Tracker {
             let new = updater.apply(live, config, &mut managers, applier, force)?;
             Ok((new, managers))
         };
-        let moves = !force && applier.manager == KUBECTL && last_applied(live).is_some();
+        let moves = !force && applier.manager == KUBECTL && last_applied::get(live).is_some();
         let again = moves.then(|| managers.clone());
         let conflicts: Conflicts = match run(managers, force) {
             Ok(applied) => return Ok(applied),
@@ -270,7 +267,7 @@ impl Tracker {
 
     /// The fields that are as the annotation of client-side apply has them.
     fn unchanged_since_last_applied(&self, live: &Value) -> Option<Set> {
-        let text = last_applied(live)?.as_bytes();
+        let text = last_applied::get(live)?.as_bytes();
         strict::weigh_json(text, LAST_APPLIED_TREE).ok()?;
         let last: Value = serde_json::from_slice(text).ok()?;
         if last["apiVersion"] != *self.api_version || depth::exceeds(&last, depth::MAX_DEPTH) {
@@ -318,141 +315,11 @@ impl Tracker {
     }
 }
 
-/// How many values an object has without its managers; nothing for more than `most`.
-fn values(object: &Value, most: usize) -> Option<usize> {
-    let metadata = others(&object["metadata"], "managedFields");
-    let all = others(object, "metadata").chain(metadata);
-    count(all.map(|(_, value)| value), most)
-}
-
-/// The fields of a map but one.
-fn others<'a>(value: &'a Value, without: &str) -> impl Iterator<Item = (&'a String, &'a Value)> {
-    let fields = value.as_object().into_iter().flatten();
-    fields.filter(move |(name, _)| *name != without)
-}
-
-/// How many values there are, and in them; nothing for more than `most`.
-fn count<'a>(values: impl IntoIterator<Item = &'a Value>, most: usize) -> Option<usize> {
-    fn has_room(value: &Value, left: &mut usize) -> bool {
-        let Some(fewer) = left.checked_sub(1) else {
-            return false;
-        };
-        *left = fewer;
-        match value {
-            Value::Array(list) => list.iter().all(|value| has_room(value, left)),
-            Value::Object(map) => map.values().all(|value| has_room(value, left)),
-            _ => true,
-        }
-    }
-    let mut left = most;
-    let mut values = values.into_iter();
-    let fits = values.all(|value| has_room(value, &mut left));
-    fits.then(|| most - left)
-}
-
 /// `G/V, Kind=K`.
 fn group_version_kind(version: &str, kind: &str) -> String {
     match version.contains('/') {
         true => format!("{version}, Kind={kind}"),
         false => format!("/{version}, Kind={kind}"),
-    }
-}
-
-/// The managers of an object, as they are written.
-pub fn list(object: &Value) -> &[Value] {
-    let list = object["metadata"]["managedFields"].as_array();
-    list.map_or(&[], Vec::as_slice)
-}
-
-/// Bytes of the managers of an object, as they are written.
-pub fn length(object: &Value) -> usize {
-    match object["metadata"].get("managedFields") {
-        Some(managers) => r#""managedFields":,"#.len() + crate::object::length(managers),
-        None => 0,
-    }
-}
-
-/// Takes the managers out of an object.
-pub fn take_managers(object: &mut Value) -> Option<Value> {
-    let metadata = object.get_mut("metadata")?.as_object_mut()?;
-    metadata.remove("managedFields")
-}
-
-fn stored_managers(object: &Value) -> Option<Value> {
-    object["metadata"].get("managedFields").cloned()
-}
-
-/// A copy of the object without its managers.
-fn without_managers(object: &Value) -> Value {
-    let copied = |(name, value): (&String, &Value)| (name.clone(), value.clone());
-    let mut copy: Map<String, Value> = others(object, "metadata").map(copied).collect();
-    if object["metadata"].is_object() {
-        let metadata = others(&object["metadata"], "managedFields").map(copied);
-        copy.insert("metadata".to_owned(), Value::Object(metadata.collect()));
-    }
-    Value::Object(copy)
-}
-
-/// If the managers of two objects differ in times only, and the objects in nothing else,
-/// the new one takes those of the old one: what changes nothing is not written (R5.26).
-pub fn keep_times(old: &Value, new: &mut Value) {
-    let (before, after) = (list(old), list(new));
-    if before.len() != after.len() || before == after {
-        return;
-    }
-    let same = |(a, b): (&Value, &Value)| same_but(a, b, &["time"]);
-    if !before.iter().zip(after).all(same) || !same_but(old, new, &["metadata", "managedFields"]) {
-        return;
-    }
-    let before = Value::from(before.to_vec());
-    set_meta(new, "managedFields", Some(before));
-}
-
-/// Whether two maps are equal but for what is at a path.
-fn same_but(left: &Value, right: &Value, path: &[&str]) -> bool {
-    let Some((name, rest)) = path.split_first() else {
-        return true;
-    };
-    if !left.is_object() || !right.is_object() {
-        return left == right;
-    }
-    if !others(left, name).eq(others(right, name)) {
-        return false;
-    }
-    match (left.get(*name), right.get(*name)) {
-        (Some(left), Some(right)) => same_but(left, right, rest),
-        (left, right) => rest.is_empty() || left == right,
-    }
-}
-
-fn last_applied(object: &Value) -> Option<&str> {
-    let text = object["metadata"]["annotations"].get(LAST_APPLIED)?;
-    text.as_str().filter(|text| !text.is_empty())
-}
-
-/// Keeps the annotation in step with what is applied on the server's side. If the
-/// annotations would be too large with it, it goes.
-fn set_last_applied(object: &mut Value, config: &Value) {
-    let mut config = config.clone();
-    if let Some(annotations) = config["metadata"]
-        .get_mut("annotations")
-        .and_then(Value::as_object_mut)
-    {
-        annotations.remove(LAST_APPLIED);
-    }
-    let Some(annotations) = object["metadata"]["annotations"].as_object_mut() else {
-        return;
-    };
-    let mut text = String::new();
-    value::write_json(&mut text, &config);
-    text.push('\n');
-    annotations.insert(LAST_APPLIED.to_owned(), Value::String(text));
-    let size: usize = annotations
-        .iter()
-        .map(|(key, value)| key.len() + value.as_str().map_or(0, str::len))
-        .sum();
-    if size > MAX_ANNOTATIONS {
-        annotations.remove(LAST_APPLIED);
     }
 }
 

@@ -45,7 +45,7 @@ impl List {
         let version = query.text("resourceVersion");
         let matched = query.text("resourceVersionMatch");
         let token = query.text("continue");
-        let mut errors = Vec::new();
+        let mut errors = field::Errors::new();
         let path = Path::new("resourceVersionMatch");
         if !matched.is_empty() {
             if version.is_empty() {
@@ -157,7 +157,7 @@ impl Watch {
         let text = query.text("resourceVersion");
         let matched = query.text("resourceVersionMatch");
         let send = query.boolean("sendInitialEvents");
-        let mut errors = Vec::new();
+        let mut errors = field::Errors::new();
         let path = Path::new("resourceVersionMatch");
         if send.is_some() && matched != "NotOlderThan" {
             errors.push(field::Error::forbidden(
@@ -193,7 +193,7 @@ impl Watch {
             kind: resource.plural.to_owned(),
             group: apiservice::GROUP.to_owned(),
             name: String::new(),
-            errors: vec![error],
+            errors: error.into(),
         })?;
         // R3.7: unset and "0" begin with the present objects unless told not to.
         let from_start = matches!(version, None | Some(0));

@@ -154,7 +154,7 @@ impl Delete {
         uid: Option<String>,
         resource_version: Option<String>,
     ) -> Result<Self, Failure> {
-        let mut errors = Vec::new();
+        let mut errors = field::Errors::new();
         let path = Path::new("propagationPolicy");
         if let (Some(_), Some(policy)) = (orphan_dependents, policy) {
             errors.push(field::Error::invalid(

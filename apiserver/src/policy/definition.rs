@@ -7,10 +7,11 @@ use std::sync::Arc;
 use k8s_openapi::api::admissionregistration::v1 as api;
 use serde_json::{Value, json};
 
+use super::asked::Asked;
 use super::attributes::Attributes;
 use super::cel::Program;
-use super::hooks::Condition;
-use super::matching::{Asked, Matching, may_concern_us};
+use super::conditions::Condition;
+use super::matching::{Matching, may_concern_us};
 use super::params::{ParamKind, Params};
 use super::source::{All, NotReady, Source};
 use crate::status::{Denied, Failure};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::admissionregistration::v1 as api;
 
 use super::call::Endpoint;
-use super::cel::Program;
+use super::conditions::Condition;
 use super::rules::{Rule, Selector};
 use super::source::Configured;
 
@@ -33,22 +33,22 @@ impl Version {
     }
 }
 
-/// A condition with its name.
-#[derive(Clone, Debug)]
-pub struct Condition {
-    pub name: String,
-    pub program: Program,
+/// What a webhook may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Change the object.
+    Mutating,
+    /// Refuse the request.
+    Validating,
 }
 
-impl Condition {
-    /// Of what a configuration says, over these names.
-    pub fn all(conditions: Option<Vec<api::MatchCondition>>, names: &[&str]) -> Vec<Self> {
-        let conditions = conditions.unwrap_or_default().into_iter();
-        let condition = |condition: api::MatchCondition| Condition {
-            program: Program::compile(&condition.expression, names),
-            name: condition.name,
-        };
-        conditions.map(condition).collect()
+impl Kind {
+    /// As metrics name it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Mutating => "admit",
+            Self::Validating => "validating",
+        }
     }
 }
 

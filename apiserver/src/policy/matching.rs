@@ -2,10 +2,9 @@
 
 use k8s_openapi::api::admissionregistration::v1 as api;
 
+use super::asked::{Asked, Objects};
 use super::attributes::Attributes;
-use super::labels::NamespaceLabels;
 use super::rules::{Rule, Selector};
-use super::webhooks::Objects;
 use crate::status::Failure;
 
 /// See the module.
@@ -15,14 +14,6 @@ pub struct Matching {
     excluded: Vec<Rule>,
     namespaces: Selector,
     objects: Selector,
-}
-
-/// A request, as it is looked at by policies of either kind.
-#[derive(Clone, Copy)]
-pub struct Asked<'a> {
-    pub attributes: &'a Attributes<'a>,
-    pub labels: &'a NamespaceLabels<'a>,
-    pub objects: Objects<'a>,
 }
 
 fn rules(rules: Option<Vec<api::NamedRuleWithOperations>>) -> Vec<Rule> {

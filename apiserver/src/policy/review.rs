@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
-use super::hooks::Version;
+use super::hooks::{Kind, Version};
 use crate::status::Denied;
 
 /// Bytes of the details of a refusal; longer ones are left out.
@@ -121,12 +121,7 @@ impl Verdict {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn read(
-        answer: &[u8],
-        version: Version,
-        uid: &str,
-        mutating: bool,
-    ) -> Result<Self, Unusable> {
+    pub fn read(kind: Kind, answer: &[u8], version: Version, uid: &str) -> Result<Self, Unusable> {
         let review: Review<'_> = serde_json::from_slice(answer).map_err(|why| {
             Unusable::Undecoded(format!(
                 "couldn't get version/kind; json parse error: {why}"
@@ -161,18 +156,20 @@ impl Verdict {
                         "expected webhook response of {expected}, Kind=AdmissionReview, got {got}"
                     ));
                 }
-                let why = match (mutating, patch.is_empty(), response.patch_type.as_deref()) {
-                    (true, false, None) => {
+                let why = match (kind, patch.is_empty(), response.patch_type.as_deref()) {
+                    (Kind::Mutating, false, None) => {
                         Some("webhook returned response.patch but not response.patchType")
                     }
-                    (true, true, Some(_)) => {
+                    (Kind::Mutating, true, Some(_)) => {
                         Some("webhook returned response.patchType but not response.patch")
                     }
-                    (true, false, Some("")) => {
+                    (Kind::Mutating, false, Some("")) => {
                         Some("webhook returned invalid response.patchType of \"\"")
                     }
-                    (false, false, _) => Some("validating webhook may not return response.patch"),
-                    (false, true, Some(_)) => {
+                    (Kind::Validating, false, _) => {
+                        Some("validating webhook may not return response.patch")
+                    }
+                    (Kind::Validating, true, Some(_)) => {
                         Some("validating webhook may not return response.patchType")
                     }
                     _ => None,
@@ -189,7 +186,10 @@ impl Verdict {
         Ok(Self {
             allowed: response.allowed.unwrap_or(false),
             status: response.status.map(status),
-            patch: if mutating { patch } else { Vec::new() },
+            patch: match kind {
+                Kind::Mutating => patch,
+                Kind::Validating => Vec::new(),
+            },
             patch_type,
             warnings,
             annotations: annotations.into_iter().take(TOLD).collect(),
@@ -229,9 +229,9 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn read(response: Value, mutating: bool) -> Result<Verdict, Unusable> {
+    fn read(response: Value, kind: Kind) -> Result<Verdict, Unusable> {
         let answer = json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "response": response});
-        Verdict::read(answer.to_string().as_bytes(), Version::V1, "u", mutating)
+        Verdict::read(kind, answer.to_string().as_bytes(), Version::V1, "u")
     }
 
     #[test]
@@ -248,47 +248,47 @@ mod tests {
 
     #[test]
     fn answers() {
-        let invalid = |response, mutating| match read(response, mutating) {
+        let invalid = |response, kind| match read(response, kind) {
             Err(Unusable::Invalid(why)) => why,
             other => panic!("{other:?}"),
         };
         assert_eq!(
-            invalid(json!({"uid": "v"}), true),
+            invalid(json!({"uid": "v"}), Kind::Mutating),
             "expected response.uid=\"u\", got \"v\""
         );
         let cases = [
             (
                 json!({"uid": "u", "patch": "W10="}),
-                true,
+                Kind::Mutating,
                 "webhook returned response.patch but not response.patchType",
             ),
             (
                 json!({"uid": "u", "patchType": "JSONPatch"}),
-                true,
+                Kind::Mutating,
                 "webhook returned response.patchType but not response.patch",
             ),
             (
                 json!({"uid": "u", "patch": "W10="}),
-                false,
+                Kind::Validating,
                 "validating webhook may not return response.patch",
             ),
             (
                 json!({"uid": "u", "patchType": "JSONPatch"}),
-                false,
+                Kind::Validating,
                 "validating webhook may not return response.patchType",
             ),
         ];
-        for (response, mutating, why) in cases {
-            assert_eq!(invalid(response, mutating), why);
+        for (response, kind, why) in cases {
+            assert_eq!(invalid(response, kind), why);
         }
         let allowed = read(
             json!({"uid": "u", "allowed": true, "warnings": ["w"]}),
-            false,
+            Kind::Validating,
         )
         .unwrap();
         assert!(allowed.allowed && allowed.warnings == ["w"]);
         assert!(matches!(
-            read(json!({"uid": "u", "allowed": "x"}), false),
+            read(json!({"uid": "u", "allowed": "x"}), Kind::Validating),
             Err(Unusable::Undecoded(_))
         ));
     }
@@ -300,11 +300,11 @@ mod tests {
         let causes = vec![json!({"message": "y".repeat(100)}); 10_000];
         let warnings = vec![long.as_str(); 3];
         let many: Vec<&str> = std::iter::repeat_n("w", 100_000).collect();
-        let verdict = read(json!({"uid": "u", "warnings": many}), false).unwrap();
+        let verdict = read(json!({"uid": "u", "warnings": many}), Kind::Validating).unwrap();
         assert_eq!(verdict.warnings.len(), TOLD);
         let verdict = read(
             json!({"uid": "u", "warnings": warnings, "status": {"message": long, "reason": long, "details": {"causes": causes}}}),
-            false,
+            Kind::Validating,
         );
         let denied = denied("w", verdict.unwrap().status);
         assert!(denied.message.len() <= MESSAGE + 8 && denied.details.is_none());

@@ -4,8 +4,8 @@
 use bytes::{Bytes, BytesMut};
 use prost::Message;
 
+use super::envelope::{MAGIC, Unknown, field, field_len};
 use super::meta::{ListMeta, PartialObjectMetadata};
-use super::{MAGIC, Unknown, field, field_len};
 
 pub(super) const KIND: &str = "PartialObjectMetadataList";
 const TYPE_META: u32 = 1;

@@ -1,9 +1,10 @@
 //! What `tests/tests/clients_protobuf` judges with Kubernetes' own decoder is judged here as
 //! far as that goes without it.
 
-use bytes::Buf;
+use bytes::{Buf, BytesMut};
 use serde_json::json;
 
+use super::envelope::{MAGIC, field};
 use super::meta::PartialObjectMetadataList;
 use super::*;
 use crate::object::weight;

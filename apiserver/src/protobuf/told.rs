@@ -9,10 +9,11 @@ use prost::Message;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 use serde_json::{Value, json};
 
+use super::envelope::{MOST, TypeMeta, Unknown, object};
+use super::list;
 use super::meta::{ListMeta, PartialObjectMetadata};
 use super::scale::Scale;
 use super::status::Status;
-use super::{MOST, TypeMeta, Unknown, list, object};
 use crate::object::{metadata, weight};
 
 /// What the values may take of which an answer consists, for each of its bytes. That is less

@@ -3,7 +3,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{field, field_len};
+use super::envelope::{field, field_len};
 
 /// The media type of the stream.
 pub const MEDIA: &str = "application/vnd.kubernetes.protobuf;stream=watch";

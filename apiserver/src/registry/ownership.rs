@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::admission::Part;
 use crate::managed::managers::Managers;
-use crate::managed::{Inapplicable, Tracker, scale, tracker};
+use crate::managed::{Inapplicable, Tracker, scale, written};
 use crate::object::set_meta;
 use crate::status::{Cause, Failure};
 use crate::warnings::Warnings;
@@ -226,5 +226,5 @@ pub fn scale_paths(resource: &'static Resource) -> Option<&'static ScalePaths> {
 
 /// What changes nothing but times is not written (R5.26).
 pub fn settle(old: &Value, new: &mut Value) {
-    tracker::keep_times(old, new);
+    written::keep_times(old, new);
 }

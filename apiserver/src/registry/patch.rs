@@ -18,10 +18,6 @@ use crate::respond;
 use crate::status::Failure;
 use crate::warnings::Warnings;
 
-/// The list in the 415 (R3.54); clients fall back on seeing it (R8.7).
-pub const ACCEPTED: &str =
-    "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
-
 /// Answers with the patched object.
 pub async fn run(
     registry: &Registry,
@@ -77,10 +73,10 @@ pub async fn patch(
 pub fn parse(request: &Request) -> Result<(Patch, Vec<String>), Failure> {
     let encoded = request.headers.contains_key(header::CONTENT_ENCODING);
     match decode::content_type(&request.headers).as_str() {
-        _ if encoded => Err(Failure::UnsupportedMediaType(ACCEPTED.to_owned())),
+        _ if encoded => Err(Failure::UnsupportedMediaType(apply::ACCEPTED.to_owned())),
         "application/json-patch+json" => merge::json(&request.body),
         "application/merge-patch+json" => merge::merge(&request.body),
-        _ => Err(Failure::UnsupportedMediaType(ACCEPTED.to_owned())),
+        _ => Err(Failure::UnsupportedMediaType(apply::ACCEPTED.to_owned())),
     }
 }
 
@@ -119,6 +115,6 @@ pub fn invalid(document: &str, error: &str) -> Failure {
         kind: String::new(),
         group: String::new(),
         name: String::new(),
-        errors: vec![field::Error::invalid(&Path::new("patch"), document, error)],
+        errors: field::Error::invalid(&Path::new("patch"), document, error).into(),
     }
 }

@@ -100,7 +100,7 @@ pub fn scaled(paths: &ScalePaths, old: &Value, scale: &Value) -> Result<Value, F
             kind: "Scale".to_owned(),
             group: "autoscaling".to_owned(),
             name: meta(scale, "name").to_owned(),
-            errors: vec![field::Error::invalid(&path, replicas, why)],
+            errors: field::Error::invalid(&path, replicas, why).into(),
         });
     }
     let mut new = old.clone();

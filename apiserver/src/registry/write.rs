@@ -45,7 +45,7 @@ use crate::authn::Identity;
 use crate::authz::Permit;
 use crate::cache::Writing;
 use crate::limits::Room;
-use crate::managed::tracker;
+use crate::managed::written;
 use crate::object::{self, meta, set_meta};
 use crate::options::{self, Delete};
 use crate::policy::in_time;
@@ -127,7 +127,7 @@ impl Before {
         let all = stored.entry.value.len();
         Self {
             all,
-            managers: tracker::length(&stored.object).min(all),
+            managers: written::length(&stored.object).min(all),
         }
     }
 }
@@ -509,7 +509,7 @@ impl<'a> Writer<'a> {
             .and_then(|bytes| fits(bytes, before.all));
         match (encoded, &self.author) {
             (Err(Failure::TooLarge(_)), Author::Updater(_))
-                if tracker::take_managers(new).is_some() =>
+                if written::take_managers(new).is_some() =>
             {
                 fits(stored::encode(new)?, before.all - before.managers)
             }

@@ -1,6 +1,6 @@
 //! The grammar of field selectors (R3.8), with Kubernetes' error texts.
 
-use super::{Field, FieldTerm};
+use super::terms::{Field, FieldTerm};
 
 /// The terms of a selector; all must hold.
 pub fn parse(text: &str, namespaced: bool) -> Result<Vec<FieldTerm>, String> {

@@ -1,8 +1,8 @@
 //! The grammar of label selectors (R3.9), with Kubernetes' error texts.
 
-use apiservice::meta;
+use apiservice::forms;
 
-use super::{Operator, Requirement};
+use super::terms::{Operator, Requirement};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Token {
@@ -245,7 +245,7 @@ fn value_set(parser: &mut Parser) -> Result<Vec<String>, String> {
 }
 
 fn check_key(key: &str) -> Result<(), String> {
-    let complaints = meta::qualified_name_complaints(key);
+    let complaints = forms::qualified_name_complaints(key);
     if complaints.is_empty() {
         return Ok(());
     }
@@ -261,7 +261,7 @@ fn check_values(operator: Operator, key: &str, values: &[String]) -> Result<(), 
                 "values[{position}]: Invalid value: {value:?}: for 'Gt', 'Lt' operators, the value must be an integer"
             ));
         }
-        let complaints = meta::label_value_complaints(value);
+        let complaints = forms::label_value_complaints(value);
         if !complaints.is_empty() {
             let complaints = complaints.join("; ");
             return Err(format!(

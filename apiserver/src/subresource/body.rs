@@ -56,8 +56,9 @@ pub(super) fn read<V>(
         "the namespace of the object",
     )?;
     // The limits of the fields have texts of their own.
-    let mut errors = schema.validate(&body, &Path::root());
-    errors.retain(|error| error.kind == ErrorKind::TypeInvalid);
+    let errors = schema.validate(&body, &Path::root());
+    let of_type = |error: &field::Error| error.kind == ErrorKind::TypeInvalid;
+    let errors: field::Errors = errors.into_iter().filter(of_type).collect();
     match errors.is_empty() {
         true => Ok(Some(body)),
         false => Err(invalid(kind, name, errors)),
@@ -79,7 +80,7 @@ fn bounded(value: &mut Value) {
 }
 
 /// 422.
-pub(super) fn invalid(kind: &str, name: &str, errors: Vec<field::Error>) -> Failure {
+pub(super) fn invalid(kind: &str, name: &str, errors: field::Errors) -> Failure {
     Failure::Invalid {
         kind: kind.to_owned(),
         group: apiservice::GROUP.to_owned(),

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use apiservice::clock::Clock;
 use apiservice::names;
 use apiservice::pki::{self, Entropy, KubeconfigInput, Leaf, Pair, Usage, Validity};
-use apiservice::v1alpha1::{JoinToken, JoinTokenRequest, JoinTokenUsage};
+use apiservice::v1alpha1::{JoinTokenRequest, JoinTokenUsage};
 use axum::body::Body;
 use http::{Response, StatusCode};
 use jiff::{SignedDuration, Timestamp};
@@ -39,11 +39,10 @@ use crate::subresource::admitting::{Admission, How};
 use crate::subresource::never_cached;
 use crate::subresource::tenant::{self, Signer, Tenant};
 
-use asked::Asked;
+use asked::{Asked, KIND};
 use secret::Token;
 use talk::{Gate, Problem, Secrets, Way};
 
-const KIND: &str = "JoinTokenRequest";
 /// How often an id that is taken is replaced by another.
 const IDS: usize = 5;
 /// How long the certificate is valid with which a tenant is spoken to.
@@ -467,14 +466,6 @@ impl Tenant {
 /// Whether RBAC of the tenant said it, in its words about our user.
 fn is_missing_right(message: &str) -> bool {
     message.contains(&format!("User {:?} cannot ", names::USER_JOIN_TOKENS))
-}
-
-/// A list as it is told.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Listed {
-    tokens: Vec<JoinToken>,
-    /// There are others.
-    more: bool,
 }
 
 #[cfg(test)]

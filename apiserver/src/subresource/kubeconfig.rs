@@ -36,9 +36,8 @@ use crate::subresource::tenant::{self, Signer, Tenant, endpoint};
 use crate::target::Verb;
 use crate::warnings::Warnings;
 
-use asked::Asked;
+use asked::{Asked, KIND};
 
-const KIND: &str = "KubeconfigRequest";
 /// The verb that lets a reader have a certificate of role view.
 const VIEW: &str = "view";
 /// For tenants whose clocks are behind ours.

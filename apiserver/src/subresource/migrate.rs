@@ -39,7 +39,6 @@ use plan::Refused;
 use stores::Choice;
 pub use stores::Chooser;
 
-const KIND: &str = "MigrationRequest";
 /// Annotation of the audit line: where the data goes.
 const AUDIT_TARGET: &str = "steward.butlerlabs.dev/migration-target";
 

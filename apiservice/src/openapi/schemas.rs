@@ -15,6 +15,9 @@ use crate::v1alpha1::{
 };
 use crate::{GROUP, RESOURCES, VERSION};
 
+/// The name of the schema of a Scale.
+pub const SCALE: &str = "io.k8s.api.autoscaling.v1.Scale";
+
 const META: &str = "io.k8s.apimachinery.pkg.apis.meta.v1";
 /// What the status of a request for a credential is.
 const GRANTED: &str = "What is granted.";
@@ -32,7 +35,7 @@ pub(super) fn meta(kind: &str) -> String {
 
 /// The name of `Scale`.
 pub(super) fn scale() -> String {
-    super::SCALE.to_owned()
+    SCALE.to_owned()
 }
 
 /// A reference to a schema.

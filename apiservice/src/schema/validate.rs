@@ -7,19 +7,14 @@ use serde_json::{Map, Value};
 
 use super::format::Format;
 use super::node::{Kind, ListType, Node};
-use super::type_name;
-use crate::field::{Error, MAX_ERRORS, Path};
+use crate::field::{Error, Errors, Path};
 use crate::told;
 
-/// Errors that are kept of one object: they are many times larger than what they are
-/// about, and beyond [`MAX_ERRORS`] they are only counted.
-const MAX_KEPT: usize = 10 * MAX_ERRORS;
-
-pub(super) fn validate(node: &Node, value: &Value, old: Option<&Value>, path: &Path) -> Vec<Error> {
-    let mut errors = Vec::new();
-    let mut duplicates = Vec::new();
+pub(super) fn validate(node: &Node, value: &Value, old: Option<&Value>, path: &Path) -> Errors {
+    let mut errors = Errors::new();
+    let mut duplicates = Errors::new();
     walk(node, value, old, path, &mut errors, &mut duplicates);
-    errors.append(&mut duplicates);
+    errors.append(duplicates);
     errors
 }
 
@@ -30,10 +25,10 @@ fn walk(
     value: &Value,
     old: Option<&Value>,
     path: &Path,
-    errors: &mut Vec<Error>,
-    duplicates: &mut Vec<Error>,
+    errors: &mut Errors,
+    duplicates: &mut Errors,
 ) {
-    if old == Some(value) || errors.len() + duplicates.len() >= MAX_KEPT {
+    if old == Some(value) || errors.is_full() || duplicates.is_full() {
         return;
     }
     if value.is_null() && node.nullable {
@@ -82,7 +77,7 @@ fn walk(
     }
 }
 
-fn string(node: &Node, text: &str, path: &Path, errors: &mut Vec<Error>) {
+fn string(node: &Node, text: &str, path: &Path, errors: &mut Errors) {
     // Lengths are counted in characters, though the message says bytes. Only
     // the first of these faults is told.
     let length = text.chars().count() as u64;
@@ -107,7 +102,7 @@ fn string(node: &Node, text: &str, path: &Path, errors: &mut Vec<Error>) {
     }
 }
 
-fn number(node: &Node, value: &Value, path: &Path, errors: &mut Vec<Error>) {
+fn number(node: &Node, value: &Value, path: &Path, errors: &mut Errors) {
     let Some(number) = value.as_f64() else {
         return;
     };
@@ -133,8 +128,8 @@ fn array(
     list: &[Value],
     old: Option<&Value>,
     path: &Path,
-    errors: &mut Vec<Error>,
-    duplicates: &mut Vec<Error>,
+    errors: &mut Errors,
+    duplicates: &mut Errors,
 ) {
     let old = old.and_then(Value::as_array);
     if let Some(items) = &node.items {
@@ -185,7 +180,7 @@ impl<'a> Counterparts<'a> {
     }
 }
 
-fn repeated(list_type: &ListType, list: &[Value], path: &Path, duplicates: &mut Vec<Error>) {
+fn repeated(list_type: &ListType, list: &[Value], path: &Path, duplicates: &mut Errors) {
     let identities: Vec<Value> = match list_type {
         ListType::Atomic => return,
         ListType::Set => list.to_vec(),
@@ -193,7 +188,7 @@ fn repeated(list_type: &ListType, list: &[Value], path: &Path, duplicates: &mut 
     };
     let mut seen = HashSet::with_capacity(identities.len());
     for (position, identity) in identities.into_iter().enumerate() {
-        if duplicates.len() >= MAX_KEPT {
+        if duplicates.is_full() {
             break;
         }
         if !seen.insert(identity.to_string()) {
@@ -215,8 +210,8 @@ fn object(
     fields: &Map<String, Value>,
     old: Option<&Value>,
     path: &Path,
-    errors: &mut Vec<Error>,
-    duplicates: &mut Vec<Error>,
+    errors: &mut Errors,
+    duplicates: &mut Errors,
 ) {
     for (name, value) in fields {
         if let Some(field) = node.field(name) {
@@ -228,5 +223,19 @@ fn object(
         if !fields.contains_key(name) {
             errors.push(Error::required(&path.child(name), ""));
         }
+    }
+}
+
+/// The name that validation uses for the type of a value.
+fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        // What is no int64 Kubernetes reads as a float64.
+        Value::Number(number) if !number.is_i64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
     }
 }

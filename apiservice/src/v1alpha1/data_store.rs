@@ -1,6 +1,8 @@
 //! DataStore: a database for tenants.
 
-use std::sync::LazyLock;
+mod driver;
+mod row;
+mod rules;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -8,102 +10,8 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::data_store_rules as rules;
-use crate::meta::NameRule;
-use crate::names::NameLimits;
-use crate::resource::{Behaviour, Column, Part, Resource, Scope, Subresource, decodes};
-use crate::rule::kind_schema;
-use crate::schema::{Schema, of_type};
-
-/// The row of this kind.
-pub static RESOURCE: Resource = Resource {
-    plural: "datastores",
-    singular: "datastore",
-    kind: "DataStore",
-    list_kind: "DataStoreList",
-    scope: Scope::Cluster,
-    short_names: &[],
-    categories: &[],
-    name_rule: NameRule::Subdomain,
-    columns: &[
-        Column {
-            name: "Driver",
-            json_path: ".spec.driver",
-            kind: "string",
-            format: "",
-            description: "Kind of database",
-            priority: 0,
-        },
-        Column {
-            name: "Ready",
-            json_path: ".status.ready",
-            kind: "boolean",
-            format: "",
-            description: "Whether tenants can be placed here",
-            priority: 0,
-        },
-        Column {
-            name: "Tenants",
-            json_path: ".status.tenants",
-            kind: "integer",
-            format: "int64",
-            description: "How many tenants are kept here",
-            priority: 0,
-        },
-        Column {
-            name: "Version",
-            json_path: ".status.version",
-            kind: "string",
-            format: "",
-            description: "Version of the database",
-            priority: 1,
-        },
-        Column {
-            name: "Size",
-            json_path: ".status.size",
-            kind: "integer",
-            format: "int64",
-            description: "Bytes of the database, about",
-            priority: 1,
-        },
-        Column {
-            name: "Age",
-            json_path: ".metadata.creationTimestamp",
-            kind: "date",
-            format: "",
-            description: "Time since the object was created",
-            priority: 0,
-        },
-    ],
-    subresources: &[Subresource {
-        part: Part::Status,
-        kind: "DataStore",
-        group: "",
-        version: "",
-        verbs: &["get", "patch", "update"],
-    }],
-    behaviour: Behaviour {
-        schema: || &SCHEMA,
-        decode: decodes::<DataStore>,
-        rules: rules::RULES,
-        normalize: |_| {},
-        check: rules::check,
-        check_parts: |_, _| Vec::new(),
-        warnings: rules::warnings,
-        borrowed: rules::borrowed,
-    },
-};
-
-static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
-    kind_schema(
-        "DataStore is a database for tenants.",
-        of_type::<DataStoreSpec>(),
-        of_type::<DataStoreStatus>(),
-        rules::RULES,
-    )
-    // The schema is the same in every run; a test compiles it.
-    .unwrap_or_else(|error| panic!("schema of DataStore: {error}"))
-});
+pub use driver::Driver;
+pub use row::RESOURCE;
 
 /// A database for tenants, and how to reach it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema, CustomResource)]
@@ -231,83 +139,6 @@ pub enum TaintEffect {
     #[serde(other)]
     #[schemars(skip)]
     Unrecognized,
-}
-
-/// A kind of database.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-pub enum Driver {
-    /// etcd.
-    #[default]
-    #[serde(rename = "etcd")]
-    Etcd,
-    /// MySQL and MariaDB, through kine.
-    MySQL,
-    /// PostgreSQL, through kine.
-    PostgreSQL,
-    /// NATS JetStream, through kine.
-    NATS,
-    /// A value that this version does not know.
-    #[serde(other)]
-    #[schemars(skip)]
-    Unrecognized,
-}
-
-impl Driver {
-    /// As it stands in the object.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Etcd => "etcd",
-            Self::MySQL => "MySQL",
-            Self::PostgreSQL => "PostgreSQL",
-            Self::NATS => "NATS",
-            Self::Unrecognized => "Unrecognized",
-        }
-    }
-
-    /// Whether this version runs tenants on it, and moves their data from and to it. Rule 9:
-    /// the change that builds a driver adds it here, and the Warning and the condition about it
-    /// go.
-    pub fn is_built(self) -> bool {
-        matches!(
-            self,
-            Self::Etcd | Self::PostgreSQL | Self::MySQL | Self::NATS
-        )
-    }
-
-    /// The drivers of [`Driver::is_built`], as a sentence has them.
-    pub const BUILT: &str = "etcd, PostgreSQL, MySQL or NATS";
-
-    /// Whether kine stands between a tenant's API server and the database.
-    pub fn is_through_kine(self) -> bool {
-        self != Self::Etcd
-    }
-
-    /// Whether a tenant's user proves by a password who it is. In etcd it does by its
-    /// certificate. With NATS the password is what its key is made of.
-    pub fn has_passwords(self) -> bool {
-        self != Self::Etcd
-    }
-
-    /// The endpoints that are used. kine takes one of a MySQL: what it does not use is not
-    /// used by anybody, so that what was tried is what pods get.
-    pub fn endpoints(self, all: &[String]) -> &[String] {
-        match self {
-            Self::MySQL => &all[..all.len().min(1)],
-            _ => all,
-        }
-    }
-
-    /// How long names may be: a key of etcd takes any, the common name of a certificate
-    /// has 64 characters at most; a name in PostgreSQL has 63 bytes, a database in MySQL
-    /// 64 characters and a user 32.
-    pub fn name_limits(self) -> NameLimits {
-        let (schema, user) = match self {
-            Self::MySQL => (63, 32),
-            Self::PostgreSQL | Self::NATS => (63, 63),
-            Self::Etcd | Self::Unrecognized => (255, 63),
-        };
-        NameLimits { schema, user }
-    }
 }
 
 /// User name and password.

@@ -5,9 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::AdditionalMetadata;
-use super::tenant_control_plane_checks::ends_in_number;
-use crate::endpoint::Endpoint;
-use crate::meta::{label_complaints, subdomain_complaints};
+use crate::endpoint::{Endpoint, ends_in_number};
+use crate::forms::{label_complaints, subdomain_complaints};
 
 /// The Service in front of a control plane.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

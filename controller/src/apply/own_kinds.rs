@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use apiservice::{
     names,
-    v1alpha1::{DataStore, DataStoreStatus, TenantControlPlane, TenantControlPlaneStatus},
+    v1alpha1::{
+        DataStore, DataStoreStatus, TenantControlPlane, TenantControlPlaneStatus,
+        tenant_control_plane,
+    },
 };
 use http::Method;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -25,9 +28,10 @@ const MERGE: &str = "application/merge-patch+json";
 
 fn tenant_path(namespace: &str, name: &str) -> String {
     format!(
-        "/apis/{}/{}/namespaces/{namespace}/tenantcontrolplanes/{name}",
+        "/apis/{}/{}/namespaces/{namespace}/{}/{name}",
         apiservice::GROUP,
-        apiservice::VERSION
+        apiservice::VERSION,
+        tenant_control_plane::RESOURCE.plural
     )
 }
 

@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, atomic::AtomicBool},
 };
 
-use apiservice::v1alpha1::{DataStore, TenantControlPlane};
+use apiservice::v1alpha1::{DataStore, TenantControlPlane, data_store, tenant_control_plane};
 use k8s_openapi::api::{
     apps::v1::{Deployment, ReplicaSet},
     core::v1::{ConfigMap, Event, Pod, Secret, Service},
@@ -246,8 +246,14 @@ impl Caches {
     /// The kinds that are still being waited for.
     pub fn unsynced(&self) -> Vec<&'static str> {
         let own = [
-            ("tenantcontrolplanes", self.tenants.synced(EVERYWHERE)),
-            ("datastores", self.data_stores.synced(EVERYWHERE)),
+            (
+                tenant_control_plane::RESOURCE.plural,
+                self.tenants.synced(EVERYWHERE),
+            ),
+            (
+                data_store::RESOURCE.plural,
+                self.data_stores.synced(EVERYWHERE),
+            ),
         ];
         let places = self.namespaces.places();
         let others = self.decided_on().into_iter().map(|(kind, cache)| {

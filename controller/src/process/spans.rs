@@ -9,12 +9,13 @@
 //! Probe datastores                a look at a datastore
 //! ```
 
+use apiservice::v1alpha1::{data_store, tenant_control_plane};
 use tracing::field::Empty;
 use tracing::{Span, trace_span};
 
 /// Resources, as spans name them.
-pub const TENANTS: &str = "tenantcontrolplanes";
-pub const STORES: &str = "datastores";
+pub const TENANTS: &str = tenant_control_plane::RESOURCE.plural;
+pub const STORES: &str = data_store::RESOURCE.plural;
 /// Bytes of what a step says of itself.
 const STEP: usize = 256;
 

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use aws_lc_rs::digest::{Context, SHA256};
 
 use super::copy::Both;
-use super::job::{Stop, of_source, of_target};
+use super::error::{Stop, of_source, of_target};
 use crate::tenancy::contents::{Contents, ContentsError, Print};
 
 /// Keys that differ and are remembered. There may be more; those are found the next time.

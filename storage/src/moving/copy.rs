@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::MoveError;
-use super::job::{Stop, of_source, of_target};
+use super::error::{MoveError, Stop, of_source, of_target};
 use crate::tenancy::contents::{Contents, MOST_KEYS, Op, Page};
 
 /// Bytes that are read at a time.

@@ -7,8 +7,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::compare::{self, Same};
 use super::copy::{Both, Rewrite};
-use super::{Held, Limits, MoveError, Phase, Progress, Report, Side, clear, stored, thaw};
-use crate::tenancy::contents::ContentsError;
+use super::error::{MoveError, Stop, of_source, of_target};
+use super::progress::{Limits, Phase, Progress, Report};
+use super::side::{Held, Side, clear, stored, thaw};
 use crate::tenancy::{Claim, Data, Stage, TenancyError};
 
 /// How often a copy is begun, all in all.
@@ -31,39 +32,6 @@ const SHORT: Duration = Duration::from_secs(3);
 /// time, or hardly less than the one before, in which as much had been written.
 fn is_close(took: Duration, before: Duration) -> bool {
     took < LITTLE || took < SHORT && took.as_secs_f64() > 0.7 * before.as_secs_f64()
-}
-
-/// Why a copy was not finished.
-pub enum Stop {
-    /// The source has forgotten changes that were still to be followed.
-    Compacted,
-    /// The source has come to revisions that the copy has.
-    Overtaken,
-    Failed(MoveError),
-}
-
-impl From<MoveError> for Stop {
-    fn from(error: MoveError) -> Self {
-        Stop::Failed(error)
-    }
-}
-
-/// What the source failed with.
-pub fn of_source(error: ContentsError) -> Stop {
-    match error {
-        ContentsError::Compacted => Stop::Compacted,
-        ContentsError::Failed(TenancyError::Refused(why)) => MoveError::Refused(why).into(),
-        ContentsError::Failed(error) => MoveError::Source(error).into(),
-    }
-}
-
-/// What the target failed with.
-pub fn of_target(error: ContentsError) -> Stop {
-    match error {
-        ContentsError::Compacted => Stop::Compacted,
-        ContentsError::Failed(TenancyError::Refused(why)) => MoveError::Refused(why).into(),
-        ContentsError::Failed(error) => MoveError::Target(error).into(),
-    }
 }
 
 /// What the target is once nothing that was on its way there can put it in service.

@@ -8,7 +8,7 @@ use futures::TryStreamExt;
 use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Connection, Row};
 
-use super::{database, from_sql, to_sql};
+use super::convert::{database, from_sql, to_sql};
 use crate::log::{Bounds, Changes, PAGE_BYTES, REPLAY_BYTES, Range, fitting, range_end};
 use crate::seal::{Seals, marked};
 use crate::{Change, Entry, Error, Page, Revision};

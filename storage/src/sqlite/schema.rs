@@ -11,7 +11,7 @@
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection, Executor, Row};
 
-use super::{database, from_sql};
+use super::convert::{database, from_sql};
 use crate::log::Bounds;
 use crate::{Error, Identity, Revision};
 
@@ -84,7 +84,7 @@ pub async fn prepare(connection: &mut SqliteConnection) -> Result<Opened, Error>
         if step == 0 {
             sqlx::query("INSERT INTO store VALUES (1, ?, ?, 0)")
                 .bind(uuid::Uuid::new_v4().to_string())
-                .bind(super::to_sql(Revision::FIRST))
+                .bind(super::convert::to_sql(Revision::FIRST))
                 .execute(&mut *transaction)
                 .await
                 .map_err(database)?;

@@ -12,8 +12,8 @@ use futures::TryStreamExt;
 use sqlx::sqlite::SqliteConnection;
 use sqlx::{Connection, Executor};
 
+use super::convert::{database, to_sql};
 use super::read::{bounds, column, number};
-use super::{database, to_sql};
 use crate::seal::{HEAD, SealError, Sealing, is_marked};
 use crate::{Error, Revision};
 

@@ -12,7 +12,9 @@ use bytes::Bytes;
 use sqlx::{ConnectOptions, Connection};
 use tempfile::TempDir;
 
-use super::{FILE, HISTORIANS, LOCK, LOG, Sqlite, options};
+use super::files::{LOG, options};
+use super::turns::HISTORIANS;
+use super::{FILE, LOCK, Sqlite};
 use crate::log::Turn;
 use crate::{Error, Expect, Revision, Store, sqlite};
 
@@ -534,7 +536,7 @@ async fn the_log_is_bounded_while_the_past_is_read() {
                     let mut transaction = reader.begin().await.unwrap();
                     super::read::bounds(&mut transaction).await?;
                     tokio::time::sleep(LONG).await;
-                    transaction.commit().await.map_err(super::database)
+                    transaction.commit().await.map_err(super::convert::database)
                 });
                 read.await.unwrap();
                 reads += 1;

@@ -34,13 +34,15 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use super::convert::{database, from_sql, io, to_sql};
 #[cfg(test)]
 use super::faults::Fault;
+use super::files::{ERASE, ERASE_DUE, LOG_BYTES};
 use super::reopening::Reopening;
-use super::{
-    ERASE, ERASE_DUE, LOG_BYTES, Looked, Quiet, Shared, database, from_sql, io, read, sealed,
-    spans::Steps, to_sql,
-};
+use super::shared::{Looked, Shared};
+use super::spans::Steps;
+use super::turns::Quiet;
+use super::{read, sealed};
 use crate::log::{Write, store};
 use crate::seal::{HEAD, SealError, Sealing, Seals};
 use crate::{Change, Error, Revision};

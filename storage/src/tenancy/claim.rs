@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::TenancyError;
+use super::error::TenancyError;
 
 /// What a tenant's data in a datastore is good for. The stored stage decides about rights.
 ///
@@ -151,6 +151,29 @@ impl Claim {
             )
         })
     }
+}
+
+/// Why a claim does not go to another stage.
+pub(crate) fn not_to_be_turned(claim: &Claim, stored: &Claim, to: Stage) -> TenancyError {
+    TenancyError::Refused(match claim.stage_differs(stored) {
+        Some(why) => format!("{why}, and cannot become {}", to.as_str()),
+        None => format!(
+            "schema {:?} is {} and cannot become {}",
+            claim.schema,
+            stored.stage.as_str(),
+            to.as_str()
+        ),
+    })
+}
+
+/// Nothing can be done under a claim that nobody holds.
+pub(crate) fn unclaimed(claim: &Claim) -> TenancyError {
+    TenancyError::Refused(format!("schema {:?} is not claimed", claim.schema))
+}
+
+/// Others write the claim again and again.
+pub(crate) fn too_fast() -> TenancyError {
+    TenancyError::Unreachable("the claim changes faster than it can be read".to_owned())
 }
 
 #[cfg(test)]

@@ -29,139 +29,29 @@
 //! * Each change of users or roles makes requests under way fail once with
 //!   "revision of auth store is old"; clients repeat them.
 
-use std::collections::BTreeSet;
-
-use async_trait::async_trait;
-use etcd_client::{AlarmAction, AlarmType, CompactionOptions, GetOptions};
-use tokio::sync::Mutex;
-
-use crate::tenancy::contents::Contents;
-use crate::tenancy::{
-    Access, Alarm, Claim, Compaction, Connection, Data, Health, Password, Stage, Tenancy,
-    TenancyError,
-};
-
 mod advisories;
 mod bootstrap;
 mod claims;
 mod connection;
 mod contents;
+mod database;
 mod diagnose;
+mod range;
 mod rights;
 mod turn;
 
+use std::collections::BTreeSet;
+
+use async_trait::async_trait;
+use etcd_client::{AlarmAction, AlarmType, CompactionOptions, GetOptions};
+
+use crate::tenancy::contents::Contents;
+use crate::tenancy::{
+    Access, Alarm, Claim, Compaction, Data, Health, Password, Stage, Tenancy, TenancyError,
+};
 pub use bootstrap::bootstrap;
 use claims::Standing;
-use connection::Link;
-
-/// Keys deleted or measured at a time.
-const PAGE: i64 = 500;
-
-/// Administration of one etcd.
-pub struct Etcd {
-    link: Link,
-    /// Users and roles are not part of a transaction: one after the other, so that nobody
-    /// carries out what was decided at another stage of the claim.
-    rights: Mutex<()>,
-}
-
-impl Etcd {
-    /// See [`crate::tenancy::connect`].
-    pub fn new(connection: Connection) -> Result<Self, TenancyError> {
-        Ok(Etcd {
-            link: Link::new(connection)?,
-            rights: Mutex::default(),
-        })
-    }
-
-    /// What was there before anybody claimed the names belongs to someone else.
-    async fn refuse_unclaimed(&self, claim: &Claim) -> Result<(), TenancyError> {
-        let found = self.leftovers(claim).await?;
-        let mut what = Vec::new();
-        if found.keys > 0 {
-            what.push(format!("{} keys under {}", found.keys, prefix(claim)));
-        }
-        if found.user {
-            what.push(format!("the user {:?}", claim.user));
-        }
-        if found.role {
-            what.push(format!("the role {:?}", claim.role()));
-        }
-        if what.is_empty() {
-            return Ok(());
-        }
-        Err(TenancyError::Refused(format!(
-            "the datastore already holds {}, which no tenant control plane has claimed; \
-             choose another schema and user, or remove them",
-            what.join(" and ")
-        )))
-    }
-
-    async fn leftovers(&self, claim: &Claim) -> Result<Leftovers, TenancyError> {
-        let (from, to) = span(claim);
-        let keys = self
-            .link
-            .ask("count keys", |mut client| {
-                let options = GetOptions::new().with_range(to.clone()).with_count_only();
-                let from = from.clone();
-                async move { client.get(from, Some(options)).await }
-            })
-            .await?
-            .count();
-        Ok(Leftovers {
-            keys: u64::try_from(keys).unwrap_or(0),
-            user: self.roles_of(&claim.user).await?.is_some(),
-            role: self.permissions_of(claim.role()).await?.is_some(),
-        })
-    }
-
-    /// All claims that there are, of whomever.
-    async fn claim_pairs(&self) -> Result<Vec<claims::Pair>, TenancyError> {
-        let mut pairs = Vec::new();
-        for (mut from, to) in claims::spans() {
-            loop {
-                let page = self.page(from, &to, false).await?;
-                for pair in page.kvs() {
-                    pairs.push((
-                        pair.create_revision(),
-                        pair.key().to_vec(),
-                        pair.value().to_vec(),
-                    ));
-                }
-                match page.kvs().last() {
-                    Some(last) if page.more() => from = after(last.key()),
-                    _ => break,
-                }
-            }
-        }
-        Ok(pairs)
-    }
-
-    /// The next keys of the tenant, in order.
-    async fn page(
-        &self,
-        from: Vec<u8>,
-        to: &[u8],
-        keys_only: bool,
-    ) -> Result<etcd_client::GetResponse, TenancyError> {
-        self.link
-            .ask("list keys", |mut client| {
-                let mut options = GetOptions::new().with_range(to).with_limit(PAGE);
-                if keys_only {
-                    options = options.with_keys_only();
-                }
-                let from = from.clone();
-                async move { client.get(from, Some(options)).await }
-            })
-            .await
-    }
-}
-
-struct Leftovers {
-    keys: u64,
-    user: bool,
-    role: bool,
-}
+pub use database::Etcd;
 
 #[async_trait]
 impl Tenancy for Etcd {
@@ -359,59 +249,6 @@ impl Tenancy for Etcd {
             Ok(_) => Ok(Compaction::ByUs),
             Err(error) if connection::is_compacted(&error) => Ok(Compaction::ByOthers),
             Err(error) => Err(error),
-        }
-    }
-}
-
-fn prefix(claim: &Claim) -> String {
-    format!("/{}/", claim.schema)
-}
-
-/// The first key of the tenant and the first after its last. `0` follows `/`.
-fn span(claim: &Claim) -> (Vec<u8>, Vec<u8>) {
-    let schema = &claim.schema;
-    (format!("/{schema}/").into(), format!("/{schema}0").into())
-}
-
-/// The key right after this one.
-fn after(key: &[u8]) -> Vec<u8> {
-    let mut after = key.to_vec();
-    after.push(0);
-    after
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn named(schema: &str) -> Claim {
-        Claim {
-            uid: "1".to_owned(),
-            namespace: "n".to_owned(),
-            name: "t".to_owned(),
-            schema: schema.to_owned(),
-            user: "u".to_owned(),
-            role: None,
-            stage: Stage::Serving,
-            prefix: None,
-            replicas: None,
-        }
-    }
-
-    proptest! {
-        /// Ranges of different schemas have no key in common, and no range
-        /// reaches the claims.
-        #[test]
-        fn ranges_do_not_meet(a in "[^/\\p{Cc}]{1,8}", b in "[^/\\p{Cc}]{1,8}", key in ".{0,8}") {
-            let claims = (named(&a), named(&b));
-            prop_assume!(a != b && claims::admit(&claims.0).is_ok() && claims::admit(&claims.1).is_ok());
-            let (a, b) = (span(&claims.0), span(&claims.1));
-            prop_assert!(a.1 <= b.0 || b.1 <= a.0);
-            prop_assert!(!(a.0.as_slice()..a.1.as_slice()).contains(&claims::ROOT.as_bytes()));
-            let inside = [a.0.clone(), key.into_bytes()].concat();
-            prop_assert!(a.0 <= inside && inside < a.1);
         }
     }
 }

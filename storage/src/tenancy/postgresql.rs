@@ -51,6 +51,7 @@ mod entrance;
 mod failure;
 mod freeze;
 mod handshake;
+mod join;
 mod names;
 mod place;
 mod rights;
@@ -58,7 +59,8 @@ mod scram;
 
 use connection::{Link, Login, Session};
 use failure::Failure;
-use names::{identifier, literal};
+use join::join;
+use names::{KEEPER, identifier, literal};
 pub use rights::CONNECTIONS;
 use rights::Repair;
 
@@ -163,7 +165,7 @@ impl PostgreSql {
                 join(session, &claim.user).await?;
                 // Where the server has one, it may be the owner. If it is another
                 // administrator's, it is not, and this cannot be done.
-                if let Err(failure) = join(session, rights::KEEPER).await {
+                if let Err(failure) = join(session, KEEPER).await {
                     tracing::debug!(error = %failure.error, "cannot join the keeper of tables");
                 }
             }
@@ -310,17 +312,6 @@ fn no_password() -> String {
 fn reasons(repairs: Vec<Repair>) -> Option<String> {
     let why: Vec<_> = repairs.into_iter().map(|repair| repair.why).collect();
     (!why.is_empty()).then(|| why.join("; "))
-}
-
-/// Only a member of a role may give it something or end its sessions, or a superuser.
-async fn join(session: &mut Session, user: &str) -> Result<(), Failure> {
-    let sql = "select not pg_catalog.pg_has_role(current_user, oid, 'usage')
-        from pg_catalog.pg_roles where rolname = $1";
-    if session.holds("look at roles", sql, &[user]).await? {
-        let sql = format!("grant {} to current_user", identifier(user));
-        session.run("join the user's role", sql).await?;
-    }
-    Ok(())
 }
 
 #[async_trait]

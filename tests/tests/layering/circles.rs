@@ -1,189 +1,113 @@
-//! Which files of a room use each other in a circle that goes through several of its folders:
-//! none of these can be read without the others.
+//! Circles of files: where what a file uses leads back to it, none of them can be read, or
+//! changed, without the others.
+//!
+//! A file uses what the paths in it lead to, outside of its tests. A name that a file only
+//! gives on (`pub use`) belongs to the file that has it, and giving it on is no use of it: so a
+//! page with the words of a folder can stand above those that work with them. The crate's root
+//! is left out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
-use super::{code, declared, listed, module};
+use super::{files, module};
 
-/// The modules of a crate, each by its path (`tenant/pki/terms`), with what they use.
-pub struct Modules {
-    /// Without those that are there for tests.
-    code: BTreeMap<String, String>,
-    /// The names by which a module gives away what is in others.
-    given: BTreeMap<(String, String), Vec<String>>,
+/// The circles that there are. Take out what you mend; none is to be added.
+pub const KNOWN: [(&str, &[&[&str]]); 4] = [
+    ("apiservice", &[]),
+    (
+        "storage",
+        &[
+            &["log.rs", "log/error.rs", "log/watch.rs"],
+            &["seal.rs", "seal/cipher.rs"],
+        ],
+    ),
+    (
+        "apiserver",
+        &[
+            &["audit/recording.rs", "audit/trail.rs"],
+            &[
+                "policy/cel.rs",
+                "policy/cel/address.rs",
+                "policy/cel/functions.rs",
+                "policy/cel/lists.rs",
+                "policy/cel/quantity.rs",
+                "policy/cel/strings.rs",
+                "policy/cel/syntax.rs",
+                "policy/cel/time.rs",
+                "policy/cel/value.rs",
+            ],
+            &["registry.rs", "registry/get.rs", "registry/write.rs"],
+        ],
+    ),
+    ("controller", &[]),
+];
+
+type Segments = Vec<String>;
+
+/// What is found in one file.
+#[derive(Default)]
+struct Page {
+    file: String,
+    /// Where it stands among modules: `tenant`, `pki`.
+    here: Segments,
+    children: BTreeSet<String>,
+    /// Names that it brings in: where they lead. So do those that it gives on.
+    names: BTreeMap<String, Segments>,
+    /// Modules of which it has, or gives on, everything.
+    globs: Vec<Segments>,
+    /// Its own items.
+    items: BTreeSet<String>,
+    /// What it uses, from the crate's root.
+    used: Vec<Segments>,
+    /// Modules that are there for tests.
+    tests: Vec<Segments>,
 }
 
-impl Modules {
-    /// Of files, by their names.
-    pub fn of(files: &[(String, String)]) -> Self {
-        let path = |name: &str| module(name).trim_end_matches('/').to_owned();
-        let mut for_tests = BTreeSet::new();
-        for (name, text) in files {
-            let tests = declared(text).into_iter().filter(|(_, tests)| *tests);
-            for_tests.extend(tests.map(|(test, _)| format!("{}/{test}", path(name))));
-        }
-        let is_test = |path: &str| {
-            let of = |test: &String| path == test || path.starts_with(&format!("{test}/"));
-            path.is_empty() || for_tests.iter().any(of)
-        };
-        let all = files.iter().map(|(name, text)| (path(name), code(text)));
-        let mut modules = Self {
-            code: all.filter(|(path, _)| !is_test(path)).collect(),
-            given: BTreeMap::new(),
-        };
-        for (module, code) in modules.code.clone() {
-            let (own, given) = split(&code);
-            for path in modules.paths(&module, &given) {
-                if let Some(name) = path.last() {
-                    let name = (module.clone(), name.clone());
-                    modules.given.insert(name, path);
-                }
-            }
-            modules.code.insert(module, own);
-        }
-        modules
-    }
-
-    /// Those that are in a circle with one of another folder of their room.
-    pub fn in_circles(&self) -> BTreeSet<String> {
-        let uses: BTreeMap<&str, BTreeSet<String>> = self
-            .code
-            .iter()
-            .map(|(module, code)| (module.as_str(), self.used(module, code)))
-            .collect();
-        let reach: BTreeMap<&str, BTreeSet<&str>> = uses
-            .keys()
-            .map(|module| (*module, reached(&uses, module)))
-            .collect();
-        let mut found = BTreeSet::new();
-        for (one, from) in &reach {
-            let back = from.iter().filter(|other| reach[*other].contains(one));
-            let folder = self.folder(one);
-            if back.into_iter().any(|other| self.folder(other) != folder) {
-                found.insert((*one).to_owned());
-            }
-        }
-        found
-    }
-
-    /// A module that has others below it is of their folder.
-    fn folder<'a>(&self, module: &'a str) -> &'a str {
-        let below = format!("{module}/");
-        match self.code.keys().any(|other| other.starts_with(&below)) {
-            true => module,
-            false => module.rsplit_once('/').map_or("", |(folder, _)| folder),
-        }
-    }
-
-    /// The other modules of its room that a module uses.
-    fn used(&self, module: &str, code: &str) -> BTreeSet<String> {
-        let room = |path: &str| path.split('/').next().unwrap_or_default().to_owned();
-        let found = self.paths(module, code).into_iter();
-        let found = found.filter_map(|path| self.resolve(&path));
-        found
-            .filter(|other| other != module && room(other) == room(module))
-            .collect()
-    }
-
-    /// The module in which what a path names is.
-    fn resolve(&self, path: &[String]) -> Option<String> {
-        let known = (1..=path.len()).rev();
-        let known = known.map(|length| (length, path[..length].join("/")));
-        let mut known = known.filter(|(_, module)| self.code.contains_key(module));
-        let (length, module) = known.next()?;
-        let name = path.get(length).cloned();
-        let given = name.and_then(|name| self.given.get(&(module.clone(), name)));
-        match given {
-            Some(given) if given[..] != *path => self.resolve(given),
-            _ => Some(module),
-        }
-    }
-
-    /// The paths of a module's code, each from the crate's root.
-    fn paths(&self, module: &str, code: &str) -> Vec<Vec<String>> {
-        let own: Vec<String> = module.split('/').map(str::to_owned).collect();
-        let below = format!("{module}/");
-        let children = self.code.keys().filter_map(|it| it.strip_prefix(&below));
-        let mut starts: Vec<(String, Vec<String>)> = children
-            .filter(|child| !child.contains('/'))
-            .map(|child| (format!("{child}::"), own.clone()))
-            .collect();
-        starts.push(("crate::".to_owned(), Vec::new()));
-        starts.push(("self::".to_owned(), own.clone()));
-        for up in 1..=own.len() {
-            starts.push(("super::".repeat(up), own[..own.len() - up].to_vec()));
-        }
-        let mut paths = Vec::new();
-        for (start, root) in starts {
-            let keyword = ["crate::", "self::"].contains(&start.as_str());
-            let keyword = keyword || start.starts_with("super::");
-            for (at, _) in code.match_indices(&start) {
-                let before = code[..at].chars().next_back();
-                let inside = |c: char| c.is_alphanumeric() || "_:.".contains(c);
-                if before.is_some_and(inside) {
-                    continue;
-                }
-                let rest = match keyword {
-                    true => &code[at + start.len()..],
-                    false => &code[at..],
-                };
-                // It is one of those that go further up.
-                if rest.starts_with("super::") {
-                    continue;
-                }
-                expand(rest, &root, &mut paths);
-            }
-        }
-        paths
-    }
+/// The circles of a crate's files, each in the order of names.
+pub fn of(source: &Path) -> BTreeSet<Vec<String>> {
+    let mut all = Vec::new();
+    files(source, &mut all);
+    let pages = all.iter().map(|path| {
+        let file = path.strip_prefix(source).unwrap().to_string_lossy();
+        Page::read(&file, &std::fs::read_to_string(path).unwrap())
+    });
+    let pages: BTreeMap<Segments, Page> = pages
+        .filter(|page| page.file != "main.rs")
+        .map(|page| (page.here.clone(), page))
+        .collect();
+    let tests: Vec<&Segments> = pages.values().flat_map(|page| &page.tests).collect();
+    let is_test = |module: &Segments| tests.iter().any(|test| module.starts_with(test));
+    let uses: BTreeMap<&str, BTreeSet<&str>> = pages
+        .values()
+        .filter(|page| !page.here.is_empty() && !is_test(&page.here))
+        .map(|page| {
+            let used = page.used.iter().map(|path| home(path.clone(), &pages));
+            let used = used.filter(|home| !home.is_empty() && !is_test(home));
+            let used = used.map(|home| pages[&home].file.as_str());
+            let others = used.filter(|file| *file != page.file);
+            (page.file.as_str(), others.collect())
+        })
+        .collect();
+    let reached: BTreeMap<&str, BTreeSet<&str>> = uses
+        .keys()
+        .map(|file| (*file, reach(file, &uses)))
+        .collect();
+    let circles = reached.iter().filter(|(file, all)| all.contains(*file));
+    circles
+        .map(|(file, all)| {
+            let around = all.iter().filter(|other| reached[*other].contains(file));
+            around.map(|other| (*other).to_owned()).collect()
+        })
+        .collect()
 }
 
-/// The paths that begin with a text, also those of `a::{b, c::d}`.
-fn expand(text: &str, root: &[String], paths: &mut Vec<Vec<String>>) {
-    let text = text.trim_start();
-    if let Some(list) = text.strip_prefix('{') {
-        for path in listed(list).filter(|path| !path.trim().is_empty()) {
-            expand(path, root, paths);
-        }
-        return;
-    }
-    let end = text.find(|c: char| !c.is_alphanumeric() && c != '_');
-    let (name, rest) = text.split_at(end.unwrap_or(text.len()));
-    let mut path = root.to_vec();
-    if !name.is_empty() && name != "self" {
-        path.push(name.to_owned());
-    }
-    match rest.strip_prefix("::") {
-        Some(rest) => expand(rest, &path, paths),
-        None => paths.push(path),
-    }
-}
-
-/// Code without what it gives away (`pub use`), and that.
-fn split(code: &str) -> (String, String) {
-    let (mut own, mut given) = (String::new(), String::new());
-    let mut rest = code;
-    while let Some(at) = rest
-        .find("pub use ")
-        .or_else(|| rest.find("pub(crate) use "))
-    {
-        let end = rest[at..].find(';').map_or(rest.len(), |end| at + end + 1);
-        own.push_str(&rest[..at]);
-        given.push_str(rest[at..end].trim_start_matches("pub(crate) "));
-        given.push('\n');
-        rest = &rest[end..];
-    }
-    own.push_str(rest);
-    (own, given)
-}
-
-/// Everything that a module uses, and what that uses, and so on.
-fn reached<'a>(uses: &'a BTreeMap<&'a str, BTreeSet<String>>, module: &str) -> BTreeSet<&'a str> {
-    let mut found: BTreeSet<&str> = BTreeSet::new();
-    let mut next = vec![module];
-    while let Some(module) = next.pop() {
-        for other in &uses[module] {
-            if found.insert(other) {
+/// What a file leads to.
+fn reach<'a>(from: &str, uses: &BTreeMap<&'a str, BTreeSet<&'a str>>) -> BTreeSet<&'a str> {
+    let mut found = BTreeSet::new();
+    let mut next = vec![from];
+    while let Some(file) = next.pop() {
+        for other in uses.get(file).into_iter().flatten() {
+            if found.insert(*other) {
                 next.push(other);
             }
         }
@@ -191,37 +115,331 @@ fn reached<'a>(uses: &'a BTreeMap<&'a str, BTreeSet<String>>, module: &str) -> B
     found
 }
 
+/// The module that has what a path leads to: names that are given on are followed.
+fn home(mut path: Segments, pages: &BTreeMap<Segments, Page>) -> Segments {
+    // No more often than somebody gives a name on.
+    for _ in 0..8 {
+        let depth = (0..=path.len())
+            .rev()
+            .find(|n| pages.contains_key(&path[..*n]));
+        let depth = depth.unwrap_or(0);
+        let Some(page) = pages.get(&path[..depth]) else {
+            return Vec::new();
+        };
+        let Some(name) = path.get(depth) else {
+            return path;
+        };
+        let given = match page.names.get(name) {
+            Some(to) => Some(to.clone()),
+            None if page.items.contains(name) => None,
+            None => page.globs.iter().find_map(|of| {
+                let there = pages.get(of)?.items.contains(name);
+                there.then(|| [of.clone(), vec![name.clone()]].concat())
+            }),
+        };
+        let Some(mut to) = given else {
+            return path[..depth].to_vec();
+        };
+        to.extend_from_slice(&path[depth + 1..]);
+        if to == path {
+            return path[..depth].to_vec();
+        }
+        path = to;
+    }
+    panic!("{} is given on and on", path.join("::"));
+}
+
+impl Page {
+    fn read(file: &str, text: &str) -> Self {
+        let here = module(file);
+        let here = here.split('/').filter(|it| !it.is_empty());
+        let mut page = Page {
+            file: file.to_owned(),
+            here: here.map(str::to_owned).collect(),
+            ..Page::default()
+        };
+        let words = words(text);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let code = page.without_tests(&words);
+        for at in 0..code.len() {
+            if let ["mod", name, ";"] = code[at..].get(..3).unwrap_or_default() {
+                page.children.insert((*name).to_owned());
+            }
+        }
+        let rest = page.imports(&code);
+        page.paths(&rest);
+        page
+    }
+
+    /// Takes out what is there for tests.
+    fn without_tests<'w>(&mut self, words: &[&'w str]) -> Vec<&'w str> {
+        let mut code = Vec::new();
+        let mut at = 0;
+        while at < words.len() {
+            if words[at..].starts_with(&["#", "[", "cfg", "("]) {
+                let end = at + words[at..].iter().position(|word| *word == "]").unwrap();
+                let condition = &words[at..end];
+                if condition.contains(&"test") && !condition.contains(&"not") {
+                    at = end + 1;
+                    let item = &words[at..];
+                    let item = &item[..item_length(item)];
+                    if let [.., "mod", name, ";"] = item {
+                        self.tests
+                            .push([&self.here[..], &[(*name).to_owned()]].concat());
+                    }
+                    at += item.len();
+                    continue;
+                }
+            }
+            code.push(words[at]);
+            at += 1;
+        }
+        code
+    }
+
+    /// Reads what is imported and given on, and leaves the rest.
+    fn imports<'w>(&mut self, code: &[&'w str]) -> Vec<&'w str> {
+        let mut rest = Vec::new();
+        let mut at = 0;
+        while at < code.len() {
+            if code[at] != "use" {
+                rest.push(code[at]);
+                at += 1;
+                continue;
+            }
+            let end = at + code[at..].iter().position(|word| *word == ";").unwrap();
+            let gives = at > 0 && matches!(code[at - 1], "pub" | ")");
+            for (path, name) in tree(&code[at + 1..end]) {
+                let Some(path) = self.absolute(&path) else {
+                    continue;
+                };
+                match name.as_str() {
+                    "*" => self.globs.push(path),
+                    _ => {
+                        if !gives {
+                            self.used.push(path.clone());
+                        }
+                        self.names.insert(name, path);
+                    }
+                }
+            }
+            at = end + 1;
+        }
+        rest
+    }
+
+    /// Reads the paths in the code.
+    fn paths(&mut self, code: &[&str]) {
+        let is_name = |word: &str| word.starts_with(|c: char| c.is_alphabetic() || c == '_');
+        for (at, word) in code.iter().enumerate() {
+            if !is_name(word) || at > 0 && code[at - 1] == "::" {
+                continue;
+            }
+            let mut path = vec![(*word).to_owned()];
+            for pair in code[at + 1..].chunks_exact(2) {
+                match pair {
+                    ["::", name] if is_name(name) => path.push((*name).to_owned()),
+                    _ => break,
+                }
+            }
+            if path.len() > 1
+                && let Some(path) = self.absolute(&path)
+            {
+                self.used.push(path);
+            }
+            let item = at > 0
+                && matches!(
+                    code[at - 1],
+                    "struct" | "enum" | "fn" | "const" | "static" | "type" | "trait"
+                );
+            if item {
+                self.items.insert((*word).to_owned());
+            }
+        }
+    }
+
+    /// The path from the crate's root; nothing for one of another crate.
+    fn absolute(&self, path: &[String]) -> Option<Segments> {
+        let first = path.first()?;
+        let rest = &path[1..];
+        match first.as_str() {
+            "crate" => Some(rest.to_vec()),
+            "self" => Some([&self.here[..], rest].concat()),
+            "super" => {
+                let supers = path.iter().take_while(|it| *it == "super").count();
+                let above = self.here.len().checked_sub(supers)?;
+                Some([&self.here[..above], &path[supers..]].concat())
+            }
+            name => match self.names.get(name) {
+                Some(to) => Some([&to[..], rest].concat()),
+                None if self.children.contains(name) => Some([&self.here[..], path].concat()),
+                None => None,
+            },
+        }
+    }
+}
+
+/// How many words an item has, with its attributes: to its `;`, or the end of its braces.
+fn item_length(words: &[&str]) -> usize {
+    let mut depth = 0_usize;
+    for (at, word) in words.iter().enumerate() {
+        match *word {
+            "{" | "(" | "[" => depth += 1,
+            ")" | "]" => depth = depth.saturating_sub(1),
+            "}" if depth <= 1 => return at + usize::from(depth == 1),
+            "}" => depth -= 1,
+            ";" | "," if depth == 0 => return at + 1,
+            _ => {}
+        }
+    }
+    words.len()
+}
+
+/// The paths of `a::{b, c as d, e::{self, f}}`, each with the name that it gets.
+fn tree(words: &[&str]) -> Vec<(Segments, String)> {
+    let mut path = Segments::new();
+    let mut at = 0;
+    while at < words.len() {
+        match words[at] {
+            "::" => {}
+            "{" => {
+                let inside = &words[at + 1..words.len() - 1];
+                let branches = branches(inside).into_iter().flat_map(tree);
+                return branches
+                    .map(|(rest, name)| match rest.as_slice() {
+                        [own] if own == "self" => (path.clone(), path[path.len() - 1].clone()),
+                        _ => ([path.clone(), rest].concat(), name),
+                    })
+                    .collect();
+            }
+            "*" => return vec![(path, "*".to_owned())],
+            "as" => return vec![(path, words[at + 1].to_owned())],
+            name => path.push(name.to_owned()),
+        }
+        at += 1;
+    }
+    let name = path.last().cloned();
+    name.map(|name| (path, name)).into_iter().collect()
+}
+
+/// What stands between commas.
+fn branches<'s, 'w>(words: &'s [&'w str]) -> Vec<&'s [&'w str]> {
+    let mut depth = 0;
+    words
+        .split(|word| {
+            match *word {
+                "{" => depth += 1,
+                "}" => depth -= 1,
+                _ => {}
+            }
+            depth == 0 && *word == ","
+        })
+        .filter(|branch| !branch.is_empty())
+        .collect()
+}
+
+/// Names, `::` and single signs; without comments and texts.
+fn words(text: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let taken = if rest.starts_with("//") {
+            rest.find('\n').unwrap_or(rest.len())
+        } else if let Some(raw) = raw_text(rest) {
+            raw
+        } else if first == '"' {
+            quoted(rest, '"')
+        } else if first == '\'' {
+            match rest[1..].chars().next() {
+                Some('\\') => quoted(rest, '\''),
+                Some(letter) if rest[1 + letter.len_utf8()..].starts_with('\'') => {
+                    2 + letter.len_utf8()
+                }
+                _ => 1,
+            }
+        } else if first.is_alphanumeric() || first == '_' {
+            let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_'));
+            let end = end.unwrap_or(rest.len());
+            words.push(rest[..end].to_owned());
+            end
+        } else if rest.starts_with("::") {
+            words.push("::".to_owned());
+            2
+        } else {
+            if !first.is_whitespace() {
+                words.push(first.to_string());
+            }
+            first.len_utf8()
+        };
+        rest = &rest[taken..];
+    }
+    words
+}
+
+/// How long a raw text is that stands here.
+fn raw_text(rest: &str) -> Option<usize> {
+    let start = ["r", "br"].iter().find(|it| {
+        let after = rest.strip_prefix(**it).unwrap_or_default();
+        after.trim_start_matches('#').starts_with('"')
+    })?;
+    let hashes = rest[start.len()..].find('"')?;
+    let end = format!("\"{}", "#".repeat(hashes));
+    let inside = start.len() + hashes + 1;
+    Some(inside + rest[inside..].find(&end)? + end.len())
+}
+
+/// How long a text or a letter in these quotes is.
+fn quoted(rest: &str, quote: char) -> usize {
+    let mut escaped = false;
+    for (at, letter) in rest.char_indices().skip(1) {
+        match letter {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            _ if letter == quote => return at + 1,
+            _ => {}
+        }
+    }
+    rest.len()
+}
+
 #[test]
-fn circles_are_found() {
-    let file = |name: &str, text: &str| (name.to_owned(), text.to_owned());
-    let files = |back: &str| {
-        [
-            file(
-                "room.rs",
-                "pub mod a;\npub mod b;\nmod c;\n#[cfg(test)]\nmod tests;\n",
-            ),
-            file(
-                "room/a.rs",
-                "pub mod x;\nmod y;\npub use y::Why;\nfn f() { x::g() }",
-            ),
-            file(
-                "room/a/x.rs",
-                "use crate::room::{b, c::Sea};\n// crate::room::a::y",
-            ),
-            file("room/a/y.rs", "use super::super::c;"),
-            file("room/b.rs", back),
-            file("room/c.rs", ""),
-            file("room/tests.rs", "use super::a::x; use super::b;"),
-            file("other.rs", "use crate::room::a;"),
-        ]
+fn files_are_read() {
+    let page = Page::read(
+        "a/b.rs",
+        "mod c;\n#[cfg(test)]\nmod tests;\nuse super::{d::{self, E as F}, g};\npub use c::H;\n\
+         use std::fmt;\n// crate::i\nfn x<'a>(_: &'a str) { crate::j::k(\"crate::l\"); d::m(); \
+         c::n(); fmt::o(); let _ = ('{', r#\"super::p\"#); }\n\
+         #[cfg(test)]\nmod more {\n use crate::q;\n}\nuse crate::r::*;",
+    );
+    let paths =
+        |paths: &[Segments]| -> Vec<String> { paths.iter().map(|path| path.join("::")).collect() };
+    let used = ["a::d", "a::d::E", "a::g", "j::k", "a::d::m", "a::b::c::n"];
+    assert_eq!(paths(&page.used), used);
+    assert_eq!(paths(&page.globs), ["r"]);
+    assert_eq!(paths(&page.tests), ["a::b::tests"]);
+    assert_eq!(page.names["F"].join("::"), "a::d::E");
+    assert_eq!(page.names["H"].join("::"), "a::b::c::H");
+    assert_eq!(page.items, BTreeSet::from(["x".to_owned()]));
+}
+
+#[test]
+fn names_that_are_given_on_are_followed() {
+    let pages = [
+        Page::read("a.rs", "mod b; mod c; pub use b::One; pub use c::*;"),
+        Page::read("a/b.rs", "use super::Two; pub struct One;"),
+        Page::read("a/c.rs", "pub struct Two;"),
+        Page::read(
+            "d.rs",
+            "use crate::a::{One, Three}; fn e() { crate::a::Two::new() }",
+        ),
+    ];
+    let pages = pages.into_iter().map(|page| (page.here.clone(), page));
+    let pages: BTreeMap<_, _> = pages.collect();
+    let homes = |file: &str| -> Vec<String> {
+        let used = pages[&vec![file.to_owned()]].used.iter();
+        used.map(|path| home(path.clone(), &pages).join("/"))
+            .collect()
     };
-    let found = |back: &str| Modules::of(&files(back)).in_circles().into_iter().collect();
-    let none: Vec<String> = found("use crate::other;");
-    assert!(none.is_empty(), "{none:?}");
-    // What is given away is where it stands.
-    assert!(Vec::<String>::is_empty(&found("use crate::room::a::Why;")));
-    let circle: Vec<String> = found("use crate::room::a;");
-    assert_eq!(circle, ["room/a", "room/a/x", "room/b"]);
-    let circle: Vec<String> = found("use super::{c, a::x::{self}};");
-    assert_eq!(circle, ["room/a/x", "room/b"]);
+    assert_eq!(homes("d"), ["a/b", "a", "a/c"]);
+    assert!(homes("a").is_empty());
 }

@@ -4,7 +4,7 @@
 use std::path::{Path as FilePath, PathBuf};
 
 use apiservice::field::{self, Path};
-use apiservice::meta;
+use apiservice::forms;
 use serde_json::{Map, Value};
 
 use super::Policy;
@@ -87,7 +87,7 @@ fn parse(bytes: &[u8]) -> Result<(Policy, Vec<String>), String> {
     is_a_policy(&value).map_err(|why| format!("failed decoding: {why}"))?;
     let problems = problems(&value);
     if !problems.is_empty() {
-        return Err(field::summary(&problems));
+        return Err(problems.summary());
     }
     strict.extend(unknown_fields(&value));
     let policy: Policy =
@@ -120,16 +120,16 @@ fn is_a_policy(value: &Value) -> Result<(), String> {
 }
 
 /// What is not valid. Values of another type are told when it is decoded.
-fn problems(value: &Value) -> Vec<field::Error> {
+fn problems(value: &Value) -> field::Errors {
     let mut found = stages(&value["omitStages"], &Path::new("omitStages"));
     let rules = value["rules"].as_array().into_iter().flatten();
     for (position, rule) in rules.enumerate() {
         let path = Path::new("rules").index(position);
         found.extend(level(&rule["level"], &path.child("level")));
         let urls = path.child("nonResourceURLs");
-        found.extend(paths(&rule["nonResourceURLs"], &urls));
-        found.extend(resources(&rule["resources"], &path.child("resources")));
-        found.extend(stages(&rule["omitStages"], &path.child("omitStages")));
+        found.append(paths(&rule["nonResourceURLs"], &urls));
+        found.append(resources(&rule["resources"], &path.child("resources")));
+        found.append(stages(&rule["omitStages"], &path.child("omitStages")));
         let some = |key: &str| rule[key].as_array().is_some_and(|list| !list.is_empty());
         if some("nonResourceURLs") && (some("resources") || some("namespaces")) {
             found.push(field::Error::invalid(
@@ -150,7 +150,7 @@ fn level(value: &Value, path: &Path) -> Option<field::Error> {
     }
 }
 
-fn stages(value: &Value, path: &Path) -> Vec<field::Error> {
+fn stages(value: &Value, path: &Path) -> field::Errors {
     let invalid = texts(value).filter(|(_, stage)| !STAGES.contains(stage));
     let detail = || format!("allowed stages are {}", STAGES.join(","));
     invalid
@@ -158,8 +158,8 @@ fn stages(value: &Value, path: &Path) -> Vec<field::Error> {
         .collect()
 }
 
-fn paths(value: &Value, path: &Path) -> Vec<field::Error> {
-    let mut found = Vec::new();
+fn paths(value: &Value, path: &Path) -> field::Errors {
+    let mut found = field::Errors::new();
     for (position, url) in texts(value).filter(|(_, url)| *url != "*") {
         let mut invalid = |detail: &str| {
             found.push(field::Error::invalid(&path.index(position), url, detail));
@@ -177,14 +177,14 @@ fn paths(value: &Value, path: &Path) -> Vec<field::Error> {
     found
 }
 
-fn resources(value: &Value, path: &Path) -> Vec<field::Error> {
-    let mut found = Vec::new();
+fn resources(value: &Value, path: &Path) -> field::Errors {
+    let mut found = field::Errors::new();
     // Kubernetes names the list and not the entry.
     for entry in value.as_array().into_iter().flatten() {
         let group = entry["group"].as_str().unwrap_or_default();
         let complaints = match group {
             "" | "*" => Vec::new(),
-            group => meta::subdomain_complaints(group),
+            group => forms::subdomain_complaints(group),
         };
         if !complaints.is_empty() {
             let detail = complaints.join(",");

@@ -1,11 +1,19 @@
 use std::sync::Arc;
 
+use apiservice::told;
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use k8s_openapi::api::admissionregistration::{v1 as api, v1beta1};
 use serde_json::json;
 
+use super::policy::Outcome;
 use super::*;
+use crate::namespaces::Namespaces;
+use crate::policy::asked::Making;
+use crate::policy::cel;
+use crate::policy::labels::NamespaceLabels;
 use crate::policy::rules::tests::with_attributes;
+use crate::policy::source::Configured;
 
 /// Takes what is made as it is, up to a size.
 struct AsItIs(usize);
@@ -55,7 +63,7 @@ fn changed_within(
     let asked = (Operation::Create, "tenantcontrolplanes", "");
     with_attributes(asked, |attributes| {
         let labels = NamespaceLabels::new(&namespaces, None);
-        let request = Request {
+        let request = Change {
             attributes,
             namespaces: &namespaces,
             labels: &labels,

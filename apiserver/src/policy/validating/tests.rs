@@ -1,6 +1,9 @@
+use k8s_openapi::api::admissionregistration::v1 as api;
+
 use super::*;
+use crate::policy::cel::{self, Unusable};
 use crate::policy::params::Params;
-use crate::policy::source::Source;
+use crate::policy::source::{Configured, Source};
 use crate::policy::values::PLACES;
 use serde_json::json;
 

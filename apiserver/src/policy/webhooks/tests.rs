@@ -1,58 +1,10 @@
+use futures::future::BoxFuture;
 use serde_json::json;
 
 use super::*;
 use crate::policy::Operation;
-use crate::policy::cel::Program;
+use crate::policy::review::Verdict;
 use crate::policy::rules::tests::with_attributes;
-
-fn condition(source: &str) -> Condition {
-    Condition {
-        name: "c".to_owned(),
-        program: Program::compile(source, &NAMES),
-    }
-}
-
-/// R7.7: one that does not hold decides, whatever is wrong with others.
-#[test]
-fn conditions() {
-    let object = json!({"metadata": {"name": "a"}});
-    let null = Value::Null;
-    let variables = [
-        ("object", Val::from(&object)),
-        ("oldObject", Val::from(&null)),
-        ("request", Val::Null),
-    ];
-    let cases: [(&[&str], Result<bool, &str>); 6] = [
-        (&[], Ok(true)),
-        (
-            &["object.metadata.name == 'a'", "oldObject == null"],
-            Ok(true),
-        ),
-        (&["object.metadata.name == 'b'"], Ok(false)),
-        (&["object.x.y", "object.metadata.name == 'b'"], Ok(false)),
-        (
-            &["object.x == 1", "object.metadata.name == 'a'"],
-            Err("expression 'object.x == 1' resulted in error: no such key: x"),
-        ),
-        (
-            &["object.x == 1", "object.y == 1"],
-            Err(
-                "[expression 'object.x == 1' resulted in error: no such key: x, expression 'object.y == 1' resulted in error: no such key: y]",
-            ),
-        ),
-    ];
-    for (sources, expected) in cases {
-        let conditions: Vec<_> = sources.iter().copied().map(condition).collect();
-        let held = holds(&conditions, &Named(&variables), soon());
-        assert_eq!(held, expected.map_err(str::to_owned), "{sources:?}");
-    }
-    let condition = condition("object.metadata.name");
-    assert!(holds(&[condition], &Named(&variables), soon()).is_err());
-}
-
-fn soon() -> std::time::Instant {
-    std::time::Instant::now() + Duration::from_secs(30)
-}
 
 #[test]
 fn a_request_has_what_kubernetes_says_of_it() {
@@ -216,7 +168,7 @@ async fn nobody_gets_past_a_webhook_by_a_short_timeout() {
         let validated = webhooks.validate(&attributes, &labels, objects).await;
         attributes.deadline = Instant::now() + Duration::from_millis(time);
         let mut object = Some(object.clone());
-        let request = Request {
+        let request = Change {
             attributes: &attributes,
             namespaces: &namespaces,
             labels: &labels,

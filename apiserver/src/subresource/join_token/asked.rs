@@ -4,12 +4,13 @@ use apiservice::field::{self, Path};
 use apiservice::v1alpha1::{JoinTokenRequest, JoinTokenUsage};
 use serde_json::{Value, json};
 
-use super::KIND;
 use crate::authz::Permit;
 use crate::registry::Request;
 use crate::status::Failure;
 use crate::subresource::body::{self, seconds};
 
+/// The kind of what is sent.
+pub(super) const KIND: &str = "JoinTokenRequest";
 /// Seconds.
 const SHORTEST: i64 = 60;
 /// The group that may join nodes.
@@ -53,9 +54,9 @@ impl Asked {
         Self::check(&body["spec"], longest).map_err(|errors| body::invalid(KIND, name, errors))
     }
 
-    fn check(spec: &Value, longest: u32) -> Result<Asked, Vec<field::Error>> {
+    fn check(spec: &Value, longest: u32) -> Result<Asked, field::Errors> {
         let path = Path::new("spec");
-        let mut errors = Vec::new();
+        let mut errors = field::Errors::new();
         let granted = match seconds(&spec["ttlSeconds"]) {
             None => longest,
             Some(wanted) if wanted >= SHORTEST => {
@@ -109,7 +110,7 @@ impl Asked {
     }
 }
 
-fn usages(value: &Value, path: &Path, errors: &mut Vec<field::Error>) -> Vec<JoinTokenUsage> {
+fn usages(value: &Value, path: &Path, errors: &mut field::Errors) -> Vec<JoinTokenUsage> {
     let Value::Array(given) = value else {
         return JoinTokenUsage::ALL.to_vec();
     };
@@ -129,12 +130,7 @@ fn usages(value: &Value, path: &Path, errors: &mut Vec<field::Error>) -> Vec<Joi
         .collect()
 }
 
-fn groups(
-    value: &Value,
-    lets_in: bool,
-    path: &Path,
-    errors: &mut Vec<field::Error>,
-) -> Vec<String> {
+fn groups(value: &Value, lets_in: bool, path: &Path, errors: &mut field::Errors) -> Vec<String> {
     let Value::Array(given) = value else {
         let default = lets_in.then(|| JOINING.to_owned());
         return default.into_iter().collect();

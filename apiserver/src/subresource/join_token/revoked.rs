@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::KIND;
+use super::asked::KIND;
 use super::secret::{is_id, is_secret};
 use crate::decode;
 use crate::options::Delete;

@@ -17,6 +17,7 @@ use std::time::Duration;
 use apiservice::names;
 use apiservice::pki::Pair;
 use apiservice::told;
+use apiservice::v1alpha1::JoinToken;
 use bytes::Bytes;
 use futures::future::{Either, select};
 use http::{Method, Request, header};
@@ -35,7 +36,6 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::Listed;
 use super::secret::{self, Found, Stored, Token};
 use crate::pool::Pool;
 use crate::status::Failure;
@@ -595,6 +595,14 @@ fn chain(error: &dyn std::error::Error) -> String {
         next = cause.source();
     }
     text
+}
+
+/// A list as it is told.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Listed {
+    pub(super) tokens: Vec<JoinToken>,
+    /// There are others.
+    pub(super) more: bool,
 }
 
 #[cfg(test)]

@@ -4,12 +4,13 @@ use apiservice::field::{self, Path};
 use apiservice::v1alpha1::{KubeconfigRequest, KubeconfigRole};
 use serde_json::Value;
 
-use super::KIND;
 use crate::authz::Permit;
 use crate::registry::Request;
 use crate::status::Failure;
 use crate::subresource::body::{self, seconds};
 
+/// The kind of what is sent.
+pub(super) const KIND: &str = "KubeconfigRequest";
 /// Seconds; as for a TokenRequest.
 const SHORTEST: i64 = 600;
 
@@ -46,10 +47,10 @@ impl Asked {
         Self::check(body, longest).map_err(|errors| body::invalid(KIND, name, errors))
     }
 
-    fn check(body: &Value, longest: u32) -> Result<Asked, Vec<field::Error>> {
+    fn check(body: &Value, longest: u32) -> Result<Asked, field::Errors> {
         let spec = &body["spec"];
         let path = Path::new("spec");
-        let mut errors = Vec::new();
+        let mut errors = field::Errors::new();
         let role = match &spec["role"] {
             Value::Null => KubeconfigRole::default(),
             Value::String(text) if text == "admin" => KubeconfigRole::Admin,

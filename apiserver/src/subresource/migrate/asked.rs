@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use apiservice::field::{self, Path};
-use apiservice::meta::subdomain_complaints;
+use apiservice::forms::subdomain_complaints;
 use apiservice::v1alpha1::MigrationRequest;
 use serde_json::{Value, json};
 
-use super::KIND;
 use crate::authz::Permit;
 use crate::object::meta;
 use crate::options::go_duration;
@@ -15,6 +14,8 @@ use crate::registry::Request;
 use crate::status::Failure;
 use crate::subresource::body;
 
+/// The kind of what is sent.
+pub(super) const KIND: &str = "MigrationRequest";
 /// The longest time for which a DataStore keeps what was moved elsewhere: a year.
 const LONGEST: Duration = Duration::from_secs(8760 * 60 * 60);
 
@@ -58,9 +59,9 @@ impl Asked {
         }
     }
 
-    fn errors(&self) -> Vec<field::Error> {
+    fn errors(&self) -> field::Errors {
         let path = Path::new("spec");
-        let mut errors = Vec::new();
+        let mut errors = field::Errors::new();
         if let Some(target) = &self.target {
             let path = path.child("target");
             let complaints = subdomain_complaints(target).into_iter();

@@ -4,7 +4,7 @@ use apiservice::names::ANNOTATION_MIGRATION_SOURCE_RETENTION as RETENTION;
 use apiservice::v1alpha1::MigrationPhase;
 use serde_json::{Map, Value, json};
 
-use super::KIND;
+use super::asked::KIND;
 
 /// Why nothing is written.
 #[derive(Clone, Debug, PartialEq, Eq)]

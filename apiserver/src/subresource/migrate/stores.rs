@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
-use super::KIND;
+use super::asked::KIND;
 use super::plan;
 use crate::authz::Permit;
 use crate::cache::Pace;
@@ -74,7 +74,8 @@ pub(super) async fn check<V>(
     name: &str,
 ) -> Result<(), Failure> {
     let path = Path::new("spec").child("target");
-    let invalid = |error| body::invalid(KIND, permit.name().unwrap_or_default(), vec![error]);
+    let invalid =
+        |error: field::Error| body::invalid(KIND, permit.name().unwrap_or_default(), error.into());
     let key = object::key(&data_store::RESOURCE, None, name);
     let (entry, _) = registry.store.get(&key).await.map_err(Failure::of_read)?;
     let Some(entry) = entry else {

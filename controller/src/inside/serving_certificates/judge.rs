@@ -9,7 +9,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 
-use apiservice::meta::subdomain_complaints;
+use apiservice::forms::subdomain_complaints;
 use apiservice::pki::{self, RequestInfo};
 use ipnet::IpNet;
 use serde::Deserialize;

@@ -5,7 +5,7 @@ use futures::StreamExt;
 use super::*;
 use crate::WatchItem;
 use crate::seal::{Cipher, Key, Rule, Sealing};
-use crate::sqlite::Looked;
+use crate::sqlite::shared::Looked;
 
 /// For all values; none: as they are.
 pub fn with(keys: &[Option<u8>]) -> Sealing {
@@ -340,7 +340,7 @@ async fn nothing_counts_as_erased_while_the_log_is_read() {
     let directory = TempDir::new().unwrap();
     let store = sqlite::open(directory.path()).await.unwrap();
     history(&store).await;
-    let mark = directory.path().join(crate::sqlite::ERASE_DUE);
+    let mark = directory.path().join(crate::sqlite::files::ERASE_DUE);
     let mut reader = options(directory.path()).connect().await.unwrap();
     let mut reading = reader.begin().await.unwrap();
     let read = sqlx::query("SELECT count(*) FROM version");

@@ -6,19 +6,19 @@
 //! that does not come by a row of its own after a second, and who follows waits as long. A
 //! compaction deletes rows and notes up to which in the row `compact_rev_key`.
 
+mod dialect;
+
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use sqlx::FromRow;
-use sqlx::mysql::MySqlRow;
-use sqlx::postgres::PgRow;
 use tokio::time::Instant;
 
 use super::{Changes, Contents, ContentsError, Entry, Op, Page, Print, Prints, Usage, relative};
 use crate::tenancy::TenancyError;
+pub use dialect::{Dialect, Keys, Statements, Value};
 
 /// Rows that are looked at in one statement, before any value is read.
 const ROWS: usize = 1000;
@@ -36,69 +36,6 @@ const LONGEST_NAME: usize = 2000;
 const LONGEST_VALUE: i64 = 8 << 20;
 /// A number that has not come by then will not: kine fills it.
 const COMES_WITHIN: Duration = Duration::from_secs(1);
-
-/// How a database says it.
-pub struct Dialect {
-    /// kine's table.
-    pub table: String,
-    /// The type of whole numbers of 64 bits in a cast.
-    pub integer: &'static str,
-    /// The type of texts in a cast.
-    pub text: &'static str,
-    /// The SHA-256 of an expression, as bytes.
-    pub sha256: fn(&str) -> String,
-    /// A parameter, counted from one.
-    pub parameter: fn(usize) -> String,
-    /// Makes the next row have a greater number than this.
-    pub raise: fn(&str, u64) -> String,
-    /// Bytes of a key, and whether they are more than ASCII.
-    pub keys: Keys,
-}
-
-/// Which keys fit into the table.
-#[derive(Clone, Copy)]
-pub struct Keys {
-    /// Bytes.
-    pub longest: usize,
-    /// Whether others than ASCII are.
-    pub ascii: bool,
-}
-
-/// A value in a statement.
-#[derive(Clone, Copy)]
-pub enum Value<'a> {
-    Text(&'a str),
-    Integer(i64),
-    Bytes(&'a [u8]),
-}
-
-/// A connection to the database with the table.
-#[async_trait]
-pub trait Statements: Send {
-    /// Asks.
-    async fn ask<T>(
-        &mut self,
-        what: &'static str,
-        sql: String,
-        values: &[Value<'_>],
-    ) -> Result<Vec<T>, TenancyError>
-    where
-        T: for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, MySqlRow> + Send + Unpin;
-
-    /// Changes something.
-    async fn change(
-        &mut self,
-        what: &'static str,
-        sql: String,
-        values: &[Value<'_>],
-    ) -> Result<(), TenancyError>;
-
-    /// The same without values, for what cannot be prepared.
-    async fn carry_out(&mut self, what: &'static str, sql: String) -> Result<(), TenancyError>;
-
-    /// Says good-bye: a server tells of connections that end without.
-    async fn close(self);
-}
 
 /// The contents of one table.
 pub struct Kine<S> {

@@ -16,7 +16,9 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::{Instant, timeout};
 
 use super::claims::{self, Hold};
-use super::{Etcd, after as key_after, connection, span};
+use super::connection;
+use super::database::Etcd;
+use super::range::{after as key_after, span};
 use crate::tenancy::contents::{
     Changes, Contents, ContentsError, Entry, Op, Page, Print, Prints, Usage, last_of_each, relative,
 };

@@ -3,8 +3,10 @@
 
 use etcd_client::{Permission, PermissionType, RoleRevokePermissionOptions, UserAddOptions};
 
+use super::claims;
 use super::connection::absent;
-use super::{Etcd, claims, prefix, span};
+use super::database::Etcd;
+use super::range::{prefix, span};
 use crate::tenancy::{Claim, Stage, TenancyError, too_fast};
 
 /// A claim that changes all the time is somebody else's work.

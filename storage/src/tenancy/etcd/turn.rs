@@ -4,7 +4,8 @@
 use etcd_client::Compare;
 
 use super::claims::{self, Hold};
-use super::{Etcd, after, span};
+use super::database::Etcd;
+use super::range::{after, span};
 use crate::tenancy::{Claim, Stage, TenancyError, not_to_be_turned, too_fast, unclaimed};
 
 /// How often a race for the claim is run again.

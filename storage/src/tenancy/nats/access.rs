@@ -3,7 +3,9 @@
 use super::account::{Found, Wanted};
 use super::bucket::{self, Bucket};
 use super::claims::Standing;
-use super::{Nats, credentials, keys, system};
+use super::lost::lost;
+use super::server::Nats;
+use super::{credentials, keys, system};
 use crate::tenancy::{Access, Claim, Password, Stage, TenancyError};
 
 impl Nats {
@@ -106,17 +108,4 @@ impl Nats {
 fn is_noted(standing: &Standing, bucket: Option<&Bucket>) -> bool {
     let noted = standing.record().and_then(|record| record.claim.replicas);
     bucket.is_none_or(|bucket| noted == Some(bucket.copies()))
-}
-
-/// What is missing of a tenant's data.
-pub fn lost(claim: &Claim, standing: &Standing, bucket: Option<&Bucket>) -> Option<String> {
-    let noted = standing.record().and_then(|record| record.made.as_deref());
-    match (bucket, noted) {
-        (None, _) => Some(format!("the bucket {:?} does not exist", claim.schema)),
-        (Some(bucket), Some(made)) if bucket.made != made => Some(format!(
-            "the bucket {:?} was made anew at {}; the one with the data was made at {made}",
-            claim.schema, bucket.made
-        )),
-        (Some(_), _) => None,
-    }
 }

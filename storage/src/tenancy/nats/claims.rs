@@ -10,40 +10,27 @@ use std::time::Duration;
 
 use async_nats::Client;
 use futures::{StreamExt, TryStreamExt, stream};
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use super::bucket::Bucket;
 use super::connection::Kept;
-use super::jetstream::{JetStream, Message};
+use super::jetstream::JetStream;
 use crate::tenancy::{Claim, Stage, TenancyError, too_fast};
 
 mod index;
+mod layout;
+mod record;
 mod standing;
 
 pub use index::Entered;
+use layout::{NAME, READERS, config, span};
+pub use record::{Record, Stored};
+use record::{read, subject_of_schema, subject_of_user};
 pub use standing::{Names, Standing, otherwise};
 
-/// The stream.
-const NAME: &str = "steward_claims";
-/// Requests under way at a time when all claims are read.
-const READERS: u64 = 32;
 /// Subjects of names that are taken. Both have a message for a claim that is whole.
 const NAMES: [&str; 2] = ["claims.schema.>", "claims.user.>"];
 /// How often a claim is tried that others change meanwhile.
 const ATTEMPTS: usize = 5;
-
-/// A claim as it is stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
-    /// The claim.
-    #[serde(flatten)]
-    pub claim: Claim,
-    /// When the tenant's bucket was made, as the server says it: another one is not the one
-    /// with the data. Stands with the schema.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub made: Option<String>,
-}
 
 /// What became of a note.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,21 +41,6 @@ pub enum Noted {
     Turned,
     /// There is no such claim.
     Gone,
-}
-
-/// A record and where it stands.
-#[derive(Debug, Clone)]
-pub struct Stored {
-    pub record: Record,
-    sequence: u64,
-}
-
-fn subject_of_schema(claim: &Claim) -> String {
-    format!("claims.schema.{}", hex::encode(&claim.schema))
-}
-
-fn subject_of_user(claim: &Claim) -> String {
-    format!("claims.user.{}", hex::encode(&claim.user))
 }
 
 /// The stream, by one connection.
@@ -316,41 +288,4 @@ impl<'a> Claims<'a> {
         let deleted = self.jetstream().delete_message(NAME, sequence).await;
         self.kept.unless_silent(deleted)
     }
-}
-
-fn config(replicas: usize) -> Value {
-    json!({
-        // What a follower says may be old.
-        "allow_direct": false,
-        "description": "Whose names of buckets and users are",
-        "discard": "old",
-        "max_age": 0,
-        "max_bytes": -1,
-        "max_consumers": -1,
-        "max_msgs": -1,
-        "max_msgs_per_subject": 1,
-        "metadata": index::metadata(),
-        "name": NAME,
-        "num_replicas": replicas,
-        "retention": "limits",
-        "storage": "file",
-        "subjects": ["claims.>"],
-    })
-}
-
-/// The numbers of the first and of the last message.
-fn span(stream: &Value) -> (u64, u64) {
-    let state = |name: &str| stream["state"][name].as_u64().unwrap_or(0);
-    (state("first_seq"), state("last_seq"))
-}
-
-fn read(message: &Message) -> Result<Stored, TenancyError> {
-    let record = serde_json::from_slice(&message.payload).map_err(|e| {
-        let subject = &message.subject;
-        TenancyError::Other(format!("the claim at {subject} cannot be read: {e}"))
-    })?;
-    Ok(Stored {
-        record,
-        sequence: message.sequence,
-    })
 }

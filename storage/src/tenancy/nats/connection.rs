@@ -37,7 +37,7 @@ impl Link {
 
     /// Copies of data: a list of three servers is a cluster.
     pub fn replicas(&self) -> usize {
-        super::replicas(self.servers.len())
+        super::copies::replicas(self.servers.len())
     }
 
     /// A connection with these credentials (a file's text).

@@ -10,7 +10,8 @@ use super::bucket::Bucket;
 use super::claims::{Claims, Standing, otherwise};
 use super::contents::Kept;
 use super::jetstream::JetStream;
-use super::{Nats, bucket, keys};
+use super::server::Nats;
+use super::{bucket, keys};
 use crate::tenancy::{
     Claim, Data, Password, Stage, TenancyError, not_to_be_turned, too_fast, unclaimed,
 };

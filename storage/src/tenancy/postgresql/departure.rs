@@ -4,8 +4,9 @@
 
 use super::connection::{Link, Session};
 use super::failure::Failure;
+use super::join::join;
 use super::names::{identifier, literal};
-use super::{join, place};
+use super::place;
 use crate::tenancy::{Claim, TenancyError};
 
 /// A tenant can give again what is taken away while we go round.

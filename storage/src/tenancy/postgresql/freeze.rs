@@ -7,8 +7,9 @@
 
 use super::connection::Session;
 use super::failure::Failure;
+use super::join::join;
 use super::names::literal;
-use super::{contents, departure, join, rights};
+use super::{contents, departure, rights};
 use crate::tenancy::{Claim, TenancyError};
 
 /// How long others may hold the table, in milliseconds. The tenant's transactions that hold

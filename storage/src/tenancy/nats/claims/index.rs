@@ -12,22 +12,17 @@
 //! to write entries from then on.
 
 use futures::{StreamExt, TryStreamExt, stream};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::Mutex;
 
-use super::{Claims, NAME, READERS, Record, Stored, span};
+use super::Claims;
+use super::layout::{NAME, NOTED, READERS, span};
+use super::record::{Record, Stored};
 use crate::tenancy::{Claim, TenancyError};
 
-/// In the stream's metadata: that each claim has its entry.
-const NOTED: (&str, &str) = ("steward.butlerlabs.dev/claims", "by-uid");
 /// In how many steps entries are added that are missing. What was done of them counts, also
 /// where the deadline of a request comes before the end.
 const STEPS: u64 = 16;
-
-/// Of a stream in which all claims have entries.
-pub fn metadata() -> Value {
-    json!({ NOTED.0: NOTED.1 })
-}
 
 /// How far it is known that claims have their entries.
 #[derive(Default)]

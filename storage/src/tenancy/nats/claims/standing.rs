@@ -1,6 +1,6 @@
 //! How a claim stands, by what is found with its names.
 
-use super::{Record, Stored};
+use super::record::{Record, Stored};
 use crate::tenancy::{Claim, TenancyError};
 
 /// How a claim stands.
