@@ -39,7 +39,42 @@ pub const KNOWN: [(&str, &[&[&str]]); 4] = [
             &["registry.rs", "registry/get.rs", "registry/write.rs"],
         ],
     ),
-    ("controller", &[]),
+    (
+        "controller",
+        &[
+            &["apply.rs", "apply/pending.rs"],
+            &[
+                "cluster/cache.rs",
+                "cluster/caches.rs",
+                "cluster/concerned.rs",
+                "cluster/kept.rs",
+                "cluster/kinds.rs",
+                "cluster/made.rs",
+                "cluster/served.rs",
+                "cluster/watches.rs",
+            ],
+            &[
+                "datastores/cleanups.rs",
+                "datastores/deletion.rs",
+                "datastores/drain.rs",
+                "datastores/plan.rs",
+                "datastores/world.rs",
+            ],
+            &["tenant/backing/kine.rs", "tenant/backing/wiring.rs"],
+            &["tenant/network/exposure.rs", "tenant/network/routes.rs"],
+            &[
+                "tenant/objects.rs",
+                "tenant/ran.rs",
+                "tenant/turns.rs",
+                "tenant/world.rs",
+            ],
+            &[
+                "tenant/pki/certificates.rs",
+                "tenant/pki/expiry.rs",
+                "tenant/pki/kubeconfig.rs",
+            ],
+        ],
+    ),
 ];
 
 type Segments = Vec<String>;
