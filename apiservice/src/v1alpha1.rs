@@ -28,6 +28,7 @@ mod tenant_control_plane_assignment;
 mod tenant_control_plane_checks;
 mod tenant_control_plane_routes;
 mod tenant_control_plane_rules;
+mod tenant_control_plane_sizes;
 pub mod tenant_control_plane_status;
 mod tenant_control_plane_warnings;
 
@@ -51,6 +52,7 @@ pub use tenant_control_plane::{
     DataStoreAssignment, DataStoreOverride, DataStoreToleration, TenantControlPlane,
     TenantControlPlaneSpec, TolerationOperator, WritePermissions,
 };
+pub use tenant_control_plane_sizes::too_large;
 pub use tenant_control_plane_status::*;
 pub use tenant_control_plane_warnings::unsupported;
 

@@ -32,7 +32,7 @@ use apiservice::pki::Entropy;
 /// Plans one pass for one tenant.
 ///
 /// # Flow
-/// Out of reach: nothing but a deletion. Paused: nothing but what ends meanwhile. Being deleted: [`deletion::plan`]. Else the finalizer, the
+/// Out of reach, or too heavy: nothing but a deletion. Paused: nothing but what ends meanwhile. Being deleted: [`deletion::plan`]. Else the finalizer, the
 /// Service, authorities, and the place in the datastore, none of which waits
 /// for another; then, as soon as there is an address, the leaves and
 /// kubeconfigs; then, as soon as all Secrets and the grant are planned or
@@ -79,9 +79,11 @@ pub fn is_paused(world: &World) -> bool {
 }
 
 /// Whether nothing is done for the tenant, nor anything said of its parts, because they
-/// cannot be seen. Its deletion needs nothing but its place in the datastore.
+/// cannot be seen, or because not all of its spec is held. Its deletion needs nothing but its
+/// place in the datastore.
 pub fn is_left_alone(world: &World) -> bool {
-    world.unreached.is_some() && world.tenant.metadata.deletion_timestamp.is_none()
+    (world.unreached.is_some() || world.tenant.spec.is_cut)
+        && world.tenant.metadata.deletion_timestamp.is_none()
 }
 
 /// Whether our finalizer is on the tenant.

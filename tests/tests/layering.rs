@@ -74,6 +74,7 @@ const APISERVICE: House = House {
     name: "apiservice",
     rooms: &[
         "told",
+        "bulk",
         "number",
         "time",
         "duration",

@@ -85,6 +85,7 @@ pub static RESOURCE: Resource = Resource {
     behaviour: Behaviour {
         schema: || &SCHEMA,
         decode: decodes::<DataStore>,
+        sizes: |_, _| Vec::new(),
         rules: rules::RULES,
         normalize: |_| {},
         check: rules::check,
@@ -125,7 +126,7 @@ pub struct DataStoreSpec {
     /// changed.
     pub driver: Driver,
     /// Where the database listens, each as host:port without a scheme.
-    #[schemars(length(min = 1), extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(min = 1, max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub endpoints: Vec<String>,
     /// User name and password with all rights.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -143,7 +144,7 @@ pub struct DataStoreSpec {
     /// What keeps tenants from being assigned here that do not tolerate it, or sends away
     /// those that are here. Tenants that name this DataStore come nevertheless.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = 256), extend("x-kubernetes-list-type" = "atomic"))]
     pub taints: Vec<DataStoreTaint>,
 }
 

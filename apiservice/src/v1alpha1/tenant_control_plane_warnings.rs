@@ -1,7 +1,6 @@
 //! What a requester should know of a TenantControlPlane that goes through.
 
 use ipnet::IpNet;
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::{

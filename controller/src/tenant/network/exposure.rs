@@ -262,7 +262,7 @@ fn alternative_names(world: &World, needed: &AlternativeNames, place: &Place) ->
             found.add(&first.to_string());
         }
     }
-    found.extend(network.cert_sans.iter().map(String::as_str));
+    found.extend(network.certificate_names());
     found
 }
 
