@@ -3,7 +3,7 @@
 pub mod cache;
 pub mod caches;
 pub mod events;
-mod kept;
+pub mod kept;
 pub mod key;
 pub mod kinds;
 mod looks;

@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::Sha256;
 
+use crate::cluster::kept;
 use crate::tenant::drift;
 use crate::tenant::network::routes;
 use crate::tenant::plan::{Finding, Object, ObjectKey, ObjectKind, Plan, Said, Step, Waiting};
@@ -212,7 +213,8 @@ fn wish(object: &Object) -> Result<Value, serde_json::Error> {
 /// else's where the object is ours as a whole.
 fn drifted<T: Serialize>(wanted: &Object, live: &T) -> Option<String> {
     match (wish(wanted), serde_json::to_value(live)) {
-        (Ok(wish), Ok(live)) => {
+        (Ok(mut wish), Ok(live)) => {
+            kept::comparable(&mut wish, &live);
             drift::first(&wish, &live).or_else(|| drift::added(wanted.kind(), &wish, &live))
         }
         _ => Some("the whole object".to_owned()),

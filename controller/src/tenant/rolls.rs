@@ -18,6 +18,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::cluster::kept;
 use crate::cluster::kinds::ObjectKind;
 use crate::tenant::backing::{moving, wiring};
 use crate::tenant::pki::{certificates, expiry};
@@ -187,6 +188,11 @@ fn same(wanted: &Deployment, live: &Deployment) -> bool {
     let (Ok(wish), Ok(there)) = (template(wanted), template(live)) else {
         return false;
     };
+    let whole = serde_json::to_value(wanted).unwrap_or_default();
+    if kept::is_beyond(&whole, Some(&live.metadata)) {
+        let applied = objects::annotation(&live.metadata, names::ANNOTATION_TEMPLATE);
+        return applied.is_some() && applied == self::template(wanted).as_deref();
+    }
     let whole = |template: Value| serde_json::json!({"spec": {"template": template}});
     let (wish, there) = (whole(wish), whole(there));
     drift::first(&wish, &there).is_none()

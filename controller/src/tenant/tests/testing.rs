@@ -376,6 +376,14 @@ impl Lab {
         self.world.owned.get_mut(&name).unwrap()
     }
 
+    /// From now on the Deployment is as its cache holds it.
+    pub fn hold_deployment(&mut self) {
+        let caches = Caches::default();
+        caches.tenants.put(self.world.tenant.clone());
+        let held = caches.kept(self.deployment_mut().clone()).unwrap();
+        *self.deployment_mut() = Deployment::clone(&held);
+    }
+
     pub fn service_mut(&mut self) -> &mut Service {
         let name = self.world.name().to_owned();
         self.world.owned.get_mut(&name).unwrap()
