@@ -456,13 +456,13 @@ fn what_objects_are_made_of_is_no_larger_than_what_can_be_held_of_them() {
         (
             "spec.controlPlane.deployment",
             "/spec/controlPlane/deployment/podAdditionalMetadata",
-            98_304,
+            90_112,
             &annotations,
         ),
         (
             "spec.controlPlane.deployment",
             "/spec/controlPlane/deployment/registrySettings/registry",
-            98_304 / 4,
+            90_112 / 4,
             &|bytes| json!("x".repeat(bytes)),
         ),
         (
@@ -505,7 +505,7 @@ fn what_objects_are_made_of_is_no_larger_than_what_can_be_held_of_them() {
         let large = with(of(most * 11 / 10));
         let told = texts(&resource.validate(&large, None));
         let bytes = if part.ends_with("deployment") {
-            98_304
+            90_112
         } else {
             65_536
         };

@@ -20,7 +20,7 @@ struct Made {
 
 const KIB: usize = 1024;
 /// What pods are made of; what is ours in them comes to it.
-pub(super) const PODS: usize = 96 * KIB;
+pub(super) const PODS: usize = 88 * KIB;
 /// What others are made of.
 pub(super) const OTHERS: usize = 64 * KIB;
 
@@ -69,7 +69,7 @@ fn kept(spec: &Value, path: &[&str]) -> usize {
 }
 
 /// What the pods are made of. The registry and resources of all are in each of our four
-/// containers.
+/// containers, and a spread constraint is given a selector where it has none.
 fn pods(spec: &Value) -> usize {
     let deployment = at(spec, &["controlPlane", "deployment"]).and_then(Value::as_object);
     let fields = deployment.into_iter().flatten();
@@ -81,7 +81,11 @@ fn pods(spec: &Value) -> usize {
             _ => 1,
         };
         let list = Value::Object([(name.clone(), value.clone())].into_iter().collect());
-        times * bulk::as_kept(&list)
+        let selectors = match (name.as_str(), value) {
+            ("topologySpreadConstraints", Value::Array(list)) => 256 * list.len(),
+            _ => 0,
+        };
+        selectors + times * bulk::as_kept(&list)
     });
     own.sum::<usize>()
         + kept(spec, &["addons", "konnectivity", "server"])

@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 use apiservice::bulk;
 use apiservice::v1alpha1::TenantControlPlane;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Container, PodSpec, Secret, Service};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Container, PodSpec, Secret, Service, ServicePort, ServiceSpec,
+};
 use k8s_openapi::api::networking::v1::Ingress;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, OwnerReference};
@@ -62,11 +64,12 @@ impl Cached for Service {
             if is_large(&service.status) {
                 service.status = None;
             }
-            let is_cut = is_large(&service.spec);
-            if is_cut {
-                service.spec = None;
+            if !is_large(&service.spec) {
+                return false;
             }
-            is_cut
+            let spec = service.spec.take().map(addresses_of_ours);
+            service.spec = spec.filter(|spec| !is_large(spec));
+            true
         })
     }
 }
@@ -365,9 +368,26 @@ fn containers_of_ours(pod: PodSpec) -> PodSpec {
     }
 }
 
+/// Where a Service leads and how it is reached, with the ports of ours.
+fn addresses_of_ours(spec: ServiceSpec) -> ServiceSpec {
+    use apiservice::names::{PORT_API_SERVER, PORT_API_SERVER_FORMER, PORT_KONNECTIVITY};
+    let ours = [PORT_API_SERVER, PORT_API_SERVER_FORMER, PORT_KONNECTIVITY];
+    let is_ours = |it: &ServicePort| it.name.as_deref().is_some_and(|it| ours.contains(&it));
+    let ports = spec.ports.into_iter().flatten().filter(is_ours);
+    ServiceSpec {
+        ports: Some(ports.collect()),
+        type_: spec.type_,
+        selector: spec.selector,
+        cluster_ip: spec.cluster_ip,
+        cluster_ips: spec.cluster_ips,
+        load_balancer_class: spec.load_balancer_class,
+        ..ServiceSpec::default()
+    }
+}
+
 /// Names the parts of an object that are not held as a whole. It is never written: what
 /// comes over the wire under this key is taken out.
-const HELD_WITHOUT: &str = "held-without.steward.butlerlabs.dev/parts";
+pub const HELD_WITHOUT: &str = "held-without.steward.butlerlabs.dev/parts";
 
 fn note_cut(meta: &mut ObjectMeta, parts: &[(&str, bool)]) {
     let cut: Vec<&str> = parts.iter().filter(|it| it.1).map(|it| it.0).collect();
@@ -379,37 +399,53 @@ fn note_cut(meta: &mut ObjectMeta, parts: &[(&str, bool)]) {
     }
 }
 
-/// Whether a part of an object is not held as a whole.
-fn is_cut(annotations: Option<&str>, part: &str) -> bool {
-    annotations.is_some_and(|cut| cut.split(',').any(|it| it == part))
+/// How much of the spec of an object is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spec {
+    /// All.
+    Whole,
+    /// A part, and so much is wanted that nobody need have changed it: an older release took
+    /// what it is made of. It is as it was written, as far as anybody can tell.
+    Beyond,
+    /// A part, and it is larger than it is wanted: it is to be put right.
+    Enlarged,
 }
 
-/// Whether so much is wanted of the spec of an object that what is there can be larger than
-/// what is held, although nobody has changed it: an older release took what it is made of.
-/// Then it is as it was written, as far as anybody can tell.
-pub fn is_beyond(wanted: &Value, held: Option<&ObjectMeta>) -> bool {
-    let annotations = held.and_then(|it| it.annotations.as_ref());
+/// How much of the spec of an object is held that is wanted so.
+pub fn spec_of(wanted: &Value, held: &ObjectMeta) -> Spec {
+    let annotations = held.annotations.as_ref();
     let cut = annotations.and_then(|it| it.get(HELD_WITHOUT));
-    is_cut(cut.map(String::as_str), "spec") && bulk::as_kept(&wanted["spec"]) > PART
+    match cut.is_some_and(|cut| is_named(cut, "spec")) {
+        false => Spec::Whole,
+        true if bulk::as_kept(&wanted["spec"]) > PART => Spec::Beyond,
+        true => Spec::Enlarged,
+    }
 }
 
-/// Takes out of an object, as it is wanted, what cannot be compared with what is held of
-/// it. What is larger than it is wanted stays, is not there, and is put right.
-pub fn comparable(wanted: &mut Value, held: &Value) {
-    let annotations = &held["metadata"]["annotations"];
-    let Some(cut) = annotations[HELD_WITHOUT].as_str() else {
+fn is_named(cut: &str, part: &str) -> bool {
+    cut.split(',').any(|it| it == part)
+}
+
+/// Takes out of an object, as it is wanted, what cannot be compared with what is held of it.
+pub fn leave_comparable(wanted: &mut Value, held: &ObjectMeta) {
+    let annotations = held.annotations.as_ref();
+    let Some(cut) = annotations.and_then(|it| it.get(HELD_WITHOUT)) else {
         return;
     };
     for part in ["annotations", "labels"] {
-        if is_cut(Some(cut), part)
+        if is_named(cut, part)
             && let Some(map) = wanted["metadata"][part].as_object_mut()
         {
             map.retain(|key, _| apiservice::names::is_ours(key));
         }
     }
-    let beyond = is_cut(Some(cut), "spec") && bulk::as_kept(&wanted["spec"]) > PART;
-    if beyond && let Some(object) = wanted.as_object_mut() {
-        object.remove("spec");
+    if spec_of(wanted, held) == Spec::Beyond
+        && let Some(object) = wanted.as_object_mut()
+    {
+        let spec = object.get_mut("spec").and_then(Value::as_object_mut);
+        if spec.and_then(|spec| spec.remove("template")).is_none() {
+            object.remove("spec");
+        }
     }
 }
 
@@ -496,7 +532,7 @@ mod tests {
     use apiservice::names;
     use k8s_openapi::ByteString;
     use k8s_openapi::api::apps::v1::DeploymentSpec;
-    use k8s_openapi::api::core::v1::{EnvVar, PodTemplateSpec, ServiceSpec};
+    use k8s_openapi::api::core::v1::{EnvVar, PodTemplateSpec};
     use k8s_openapi::api::rbac::v1::{PolicyRule, Subject};
 
     use super::*;
@@ -650,7 +686,10 @@ mod tests {
         let held = caches(Some("u")).kept(secret.clone()).unwrap();
         let data = held.data.as_ref().unwrap();
         assert_eq!((data["k"].0.len(), data["a"].0.len()), (8_000, 0));
-        assert_eq!(held.metadata.annotations.as_ref().unwrap().len(), 1);
+        let held = held.metadata.annotations.as_ref().unwrap();
+        assert_eq!(held.len(), 2);
+        assert_eq!(held[names::ANNOTATION_APPLIED], "h");
+        assert_eq!(held[HELD_WITHOUT], "annotations");
     }
 
     /// Another tenant of the name has come: what was held is judged anew.
@@ -761,10 +800,13 @@ mod tests {
 
         let mut service: Service =
             serde_json::from_value(serde_json::json!({"spec": {"ports": []}})).unwrap();
-        let port = k8s_openapi::api::core::v1::ServicePort::default();
+        let port = ServicePort::default();
         service.spec.as_mut().unwrap().ports = Some(vec![port; 5_000]);
         service.metadata = own(labelled("a"));
-        assert_eq!(caches.kept(service).unwrap().spec, None);
+        service.spec.as_mut().unwrap().cluster_ip = Some("10.0.0.1".to_owned());
+        let held = caches.kept(service).unwrap().spec.clone().unwrap();
+        assert_eq!(held.ports, Some(vec![]));
+        assert_eq!(held.cluster_ip.as_deref(), Some("10.0.0.1"));
     }
 
     #[test]

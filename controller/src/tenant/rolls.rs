@@ -189,9 +189,13 @@ fn same(wanted: &Deployment, live: &Deployment) -> bool {
         return false;
     };
     let whole = serde_json::to_value(wanted).unwrap_or_default();
-    if kept::is_beyond(&whole, Some(&live.metadata)) {
-        let applied = objects::annotation(&live.metadata, names::ANNOTATION_TEMPLATE);
-        return applied.is_some() && applied == self::template(wanted).as_deref();
+    let applied = objects::annotation(&live.metadata, names::ANNOTATION_TEMPLATE);
+    match kept::spec_of(&whole, &live.metadata) {
+        kept::Spec::Whole => {}
+        kept::Spec::Beyond => {
+            return applied.is_some() && applied == self::template(wanted).as_deref();
+        }
+        kept::Spec::Enlarged => return false,
     }
     let whole = |template: Value| serde_json::json!({"spec": {"template": template}});
     let (wish, there) = (whole(wish), whole(there));

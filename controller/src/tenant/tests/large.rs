@@ -132,11 +132,10 @@ fn pass_held(lab: &mut Lab) -> crate::tenant::Plan {
 pub(super) fn largest() -> impl Iterator<Item = (&'static str, usize, Value)> {
     FAMILIES.into_iter().map(|(name, family)| {
         let of = |count: usize| tenant(|spec| family(spec, count));
-        let (mut fits, mut beyond) = (1, 100_000);
-        assert!(
-            is_admitted(&of(fits)) && !is_admitted(&of(beyond)),
-            "{name}"
-        );
+        assert!(is_admitted(&of(1)), "{name}");
+        let mut doubled = (1..18).map(|power| 1 << power);
+        let mut beyond = doubled.find(|it| !is_admitted(&of(*it))).unwrap();
+        let mut fits = beyond / 2;
         while beyond - fits > 1 {
             let half = fits.midpoint(beyond);
             match is_admitted(&of(half)) {
