@@ -103,6 +103,8 @@ pub mod reason {
         /// The tenant's namespace is not one of those in which this installation may
         /// have tenants.
         NAMESPACE_NOT_SERVED = "NamespaceNotServed";
+        /// The spec, or a part of it, is larger than it may be; an older release took it.
+        SPEC_TOO_LARGE = "SpecTooLarge";
         /// Not looked at yet.
         UNKNOWN = "Unknown";
         /// No DataStore is named, and none can take the tenant.

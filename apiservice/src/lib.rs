@@ -11,6 +11,7 @@
 
 pub mod admission_plugins;
 pub mod assignment;
+pub mod bulk;
 pub mod clock;
 pub mod condition;
 pub mod crd;

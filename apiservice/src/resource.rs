@@ -1,5 +1,6 @@
 //! A kind as a row: how it is called, where it lives, what it is judged by.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use serde::de::DeserializeOwned;
@@ -9,7 +10,7 @@ use crate::field::{Error, ErrorKind, Errors, Path};
 use crate::forms::NameRule;
 use crate::rule::Rule;
 use crate::schema::Schema;
-use crate::{GROUP, VERSION, told};
+use crate::{GROUP, VERSION, bulk, told};
 
 /// Whether objects of a kind live in namespaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -160,6 +161,8 @@ pub struct Resource {
 pub(crate) struct Behaviour {
     /// The schema.
     pub(crate) schema: fn() -> &'static Schema,
+    /// Parts that are larger than they may be, which is found out before anything is decoded.
+    pub(crate) sizes: fn(&Value, Option<&Value>) -> Vec<Error>,
     /// Rules that are published in the schema as well.
     pub(crate) rules: &'static [Rule],
     /// Decodes it as the types of this crate, as controllers do ([`decodes`]).
@@ -190,6 +193,31 @@ pub(crate) fn decodes<T: DeserializeOwned>(object: &Value) -> Result<(), Error> 
         Error::invalid_whole(&path, why)
     });
     wrong.map_or(Ok(()), Err)
+}
+
+/// A spec that takes more than it may once it is read as types ([`bulk`]), and more than the
+/// one that is stored.
+fn too_heavy(new: &Value, old: Option<&Value>) -> Option<Error> {
+    let weight = bulk::weight(&new["spec"]);
+    if weight <= bulk::MOST || old.is_some_and(|old| weight <= bulk::weight(&old["spec"])) {
+        return None;
+    }
+    let mut error = Error::too_long(&Path::new("spec"), bulk::MOST as u64);
+    error.detail.push_str(
+        " as it is read, whatever its texts are: 48 for each value, and 512 more for each map \
+         in a list",
+    );
+    Some(error)
+}
+
+/// An object of which no more is made when it is decoded than may be.
+fn readable(object: &Value) -> Cow<'_, Value> {
+    if bulk::weight(&object["spec"]) <= bulk::MOST {
+        return Cow::Borrowed(object);
+    }
+    let mut object = object.clone();
+    bulk::cut(&mut object["spec"]);
+    Cow::Owned(object)
 }
 
 /// How many rights one object may borrow (rule 8): named Secrets and ConfigMaps, for the
@@ -259,6 +287,8 @@ impl Resource {
     /// crate, whatever the schema says of it.
     pub fn validate(&self, new: &Value, old: Option<&Value>) -> Errors {
         let mut errors = self.validate_shape(new, old);
+        errors.extend(too_heavy(new, old));
+        errors.extend((self.behaviour.sizes)(new, old));
         let blocked = errors.iter().any(|error| {
             matches!(
                 error.kind,
@@ -269,9 +299,8 @@ impl Resource {
                     | ErrorKind::TypeInvalid
             )
         });
-        let parts = (self.behaviour.check_parts)(new, old);
         if blocked {
-            errors.append(parts);
+            errors.append((self.behaviour.check_parts)(new, old));
             errors.push(Error::invalid(
                 &Path::root(),
                 Value::Null,
@@ -282,13 +311,16 @@ impl Resource {
         let shape_is_right = errors.is_empty();
         let rules = self.behaviour.rules.iter();
         errors.extend(rules.filter_map(|rule| rule.check(new, old)));
+        // What an older release stored may be heavier than what is read of it as types.
+        let (read, before) = (readable(new), old.map(readable));
+        let before = before.as_deref();
         if shape_is_right {
-            match self.undecodable(new, old) {
+            match self.undecodable(&read, before) {
                 Some(error) => errors.push(error),
-                None => errors.append((self.behaviour.check)(new, old)),
+                None => errors.append((self.behaviour.check)(&read, before)),
             }
         }
-        errors.append(parts);
+        errors.append((self.behaviour.check_parts)(&read, before));
         errors
     }
 
@@ -297,6 +329,7 @@ impl Resource {
     pub fn validate_status(&self, new: &Value, old: &Value) -> Errors {
         let mut errors = self.validate_shape(new, Some(old));
         if errors.is_empty() {
+            // The spec is the stored one, and is not decoded.
             errors.extend(self.undecodable(new, Some(old)));
         }
         errors
@@ -327,7 +360,7 @@ impl Resource {
     /// What the requester should know about a write that goes through (rules 9
     /// and 10).
     pub fn warnings(&self, new: &Value, old: Option<&Value>) -> Vec<String> {
-        (self.behaviour.warnings)(new, old)
+        (self.behaviour.warnings)(&readable(new), old.map(readable).as_deref())
     }
 
     /// The rights that the requester must hold beside the one to write (rule

@@ -44,7 +44,7 @@ pub use resources_status::*;
 pub use tenant_control_plane::status::*;
 pub use tenant_control_plane::{
     DataStoreAssignment, DataStoreOverride, DataStoreToleration, TenantControlPlane,
-    TenantControlPlaneSpec, TolerationOperator, WritePermissions, unsupported,
+    TenantControlPlaneSpec, TolerationOperator, WritePermissions, too_large, unsupported,
 };
 
 use std::collections::BTreeMap;

@@ -301,3 +301,224 @@ fn lists_of_what_is_large_are_short() {
         );
     }
 }
+
+const HEAVY: &str = "spec: Too long: may not be more than 524288 bytes";
+
+fn tenant(deployment: Value) -> Value {
+    let resource = apiservice::find("tenantcontrolplanes").unwrap();
+    let mut object = base(resource);
+    object["spec"]["controlPlane"]["deployment"] = deployment;
+    completed(resource, object)
+}
+
+fn texts(errors: &[Error]) -> Vec<String> {
+    errors.iter().map(ToString::to_string).collect()
+}
+
+/// Three bytes of text are half a kilobyte as a type.
+#[test]
+fn what_takes_too_much_as_types_is_refused_before_it_is_decoded() {
+    let resource = apiservice::find("tenantcontrolplanes").unwrap();
+    let empty = |count: usize| vec![json!({}); count];
+    let container = |more: Value| {
+        let mut container = json!({"name": "c", "image": "i"});
+        container
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        json!({"additionalContainers": [container]})
+    };
+    let terms = |terms: Vec<Value>| {
+        let selector = json!({"nodeSelectorTerms": terms});
+        json!({"affinity": {"nodeAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": selector,
+        }}})
+    };
+    type Kind<'a> = (&'a str, &'a dyn Fn(usize) -> Value);
+    let kinds: [Kind<'_>; 6] = [
+        (
+            "sources",
+            &|count| json!({"additionalVolumes": [{"name": "v", "projected": {"sources": empty(count)}}]}),
+        ),
+        ("envFrom", &|count| {
+            container(json!({"envFrom": empty(count)}))
+        }),
+        ("env", &|count| {
+            let env = (0..count).map(|it| json!({"name": format!("n{it}")}));
+            container(json!({"env": env.collect::<Vec<_>>()}))
+        }),
+        ("args", &|count| {
+            container(json!({"args": vec!["a"; 10 * count]}))
+        }),
+        ("terms", &|count| terms(empty(count))),
+        ("labels", &|count| {
+            let labels = (0..10 * count).map(|it| (format!("n{it}"), json!("v")));
+            json!({"podAdditionalMetadata": {"labels": labels.collect::<serde_json::Map<_, _>>()}})
+        }),
+    ];
+    for (kind, of) in kinds {
+        let few = texts(&resource.validate(&tenant(of(700)), None));
+        assert!(
+            !few.iter().any(|it| it.starts_with(HEAVY)),
+            "{kind}: {few:?}"
+        );
+        let heavy = tenant(of(5_000));
+        let told = texts(&resource.validate(&heavy, None));
+        assert!(
+            told.iter().any(|it| it.starts_with(HEAVY)),
+            "{kind}: {told:?}"
+        );
+        assert!(
+            told.last()
+                .unwrap()
+                .contains("some validation rules were not checked")
+        );
+        // Whoever reads it makes no more of it, and knows.
+        let read: TenantControlPlane = serde_json::from_value(heavy.clone()).unwrap();
+        assert!(read.spec.is_cut, "{kind}");
+        let made = serde_json::to_value(&read.spec).unwrap();
+        assert!(
+            apiservice::bulk::weight(&made) < apiservice::bulk::MOST + 8192,
+            "{kind}"
+        );
+
+        // An older release took it: it stays, and shrinks, and becomes no larger.
+        let mut new = heavy.clone();
+        new["metadata"]["labels"] = json!({"a": "b"});
+        new["spec"]["controlPlane"]["deployment"]["replicas"] = json!(100);
+        new["spec"]["kubernetes"]["version"] = json!("v1.36.2");
+        assert_eq!(
+            texts(&resource.validate(&new, Some(&heavy))),
+            [""; 0],
+            "{kind}"
+        );
+        assert_eq!(
+            texts(&resource.validate_status(&new, &heavy)),
+            [""; 0],
+            "{kind}"
+        );
+        assert_eq!(resource.warnings(&new, Some(&heavy)), [""; 0], "{kind}");
+        let less = tenant(of(4_000));
+        assert_eq!(
+            texts(&resource.validate(&less, Some(&heavy))),
+            [""; 0],
+            "{kind}"
+        );
+        let more = texts(&resource.validate(&tenant(of(5_001)), Some(&heavy)));
+        assert!(
+            more.iter().any(|it| it.starts_with(HEAVY)),
+            "{kind}: {more:?}"
+        );
+        // What is said of the part that is decoded is said as before.
+        new["spec"]["kubernetes"]["version"] = json!("v9.0.0");
+        let told = texts(&resource.validate(&new, Some(&heavy)));
+        assert!(
+            told[0].starts_with("spec.kubernetes.version: Invalid value"),
+            "{told:?}"
+        );
+    }
+    let read: TenantControlPlane = serde_json::from_value(tenant(json!({}))).unwrap();
+    assert!(!read.spec.is_cut);
+}
+
+#[test]
+fn lists_that_were_longer_may_become_shorter() {
+    let resource = apiservice::find("tenantcontrolplanes").unwrap();
+    let of = |count: usize| {
+        let mut object = tenant(json!({}));
+        let names: Vec<String> = (0..count).map(|it| format!("n{it}.example.com")).collect();
+        object["spec"]["networkProfile"]["certSANs"] = json!(names);
+        object
+    };
+    let too_many = ["spec.networkProfile.certSANs: Too many: 1001: must have at most 1000 items"];
+    let told = |new: usize, old: usize| {
+        let mut told = texts(&resource.validate(&of(new), Some(&of(old))));
+        told.truncate(1);
+        told
+    };
+    assert_eq!(told(1001, 1), too_many);
+    assert_eq!(told(1001, 1000), too_many);
+    assert_eq!(told(1001, 1002), [""; 0]);
+    assert_eq!(told(1000, 1), [""; 0]);
+}
+
+/// What pods, a Service, an Ingress, a route and a certificate are made of.
+#[test]
+fn what_objects_are_made_of_is_no_larger_than_what_can_be_held_of_them() {
+    let resource = apiservice::find("tenantcontrolplanes").unwrap();
+    let annotations = |bytes: usize| json!({"annotations": {"a/b": "x".repeat(bytes)}});
+    let names = |bytes: usize| {
+        let names = (0..bytes / 200).map(|it| format!("n{it}.{}", "x.".repeat(95) + "com"));
+        json!(names.collect::<Vec<_>>())
+    };
+    type Part<'a> = (&'a str, &'a str, usize, &'a dyn Fn(usize) -> Value);
+    let parts: [Part<'_>; 6] = [
+        (
+            "spec.controlPlane.deployment",
+            "/spec/controlPlane/deployment/podAdditionalMetadata",
+            90_112,
+            &annotations,
+        ),
+        (
+            "spec.controlPlane.deployment",
+            "/spec/controlPlane/deployment/registrySettings/registry",
+            90_112 / 4,
+            &|bytes| json!("x".repeat(bytes)),
+        ),
+        (
+            "spec.controlPlane.service",
+            "/spec/controlPlane/service/additionalMetadata",
+            65_536,
+            &annotations,
+        ),
+        (
+            "spec.controlPlane.ingress",
+            "/spec/controlPlane/ingress/additionalMetadata",
+            65_536,
+            &annotations,
+        ),
+        (
+            "spec.controlPlane.gateway",
+            "/spec/controlPlane/gateway/additionalMetadata",
+            65_536,
+            &annotations,
+        ),
+        (
+            "spec.networkProfile.certSANs",
+            "/spec/networkProfile/certSANs",
+            65_536,
+            &names,
+        ),
+    ];
+    for (part, pointer, most, of) in parts {
+        let with = |value: Value| {
+            let mut object = tenant(json!({}));
+            let mut at = &mut object;
+            for name in pointer.split('/').skip(1) {
+                at = &mut at[name];
+            }
+            *at = value;
+            object
+        };
+        let fits = with(of(most * 9 / 10));
+        assert_eq!(texts(&resource.validate(&fits, None)), [""; 0], "{pointer}");
+        let large = with(of(most * 11 / 10));
+        let told = texts(&resource.validate(&large, None));
+        let bytes = if part.ends_with("deployment") {
+            90_112
+        } else {
+            65_536
+        };
+        let why = format!("{part}: Too long: may not be more than {bytes} bytes as the");
+        assert!(told[0].starts_with(&why), "{told:?}");
+        let read: TenantControlPlane = serde_json::from_value(large.clone()).unwrap();
+        assert_eq!(apiservice::v1alpha1::too_large(&read.spec), [part]);
+        // An older release took it.
+        let mut scaled = large.clone();
+        scaled["spec"]["controlPlane"]["deployment"]["replicas"] = json!(1000);
+        assert_eq!(texts(&resource.validate(&scaled, Some(&large))), [""; 0]);
+        assert_eq!(texts(&resource.validate(&fits, Some(&large))), [""; 0]);
+        let larger = with(of(most * 12 / 10));
+        assert!(texts(&resource.validate(&larger, Some(&large)))[0].starts_with(&why));
+    }
+}

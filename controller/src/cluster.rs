@@ -5,7 +5,7 @@ pub mod caches;
 pub mod chosen;
 pub mod concerned;
 pub mod events;
-mod kept;
+pub mod kept;
 pub mod key;
 pub mod kinds;
 mod looks;

@@ -34,7 +34,7 @@ use apiservice::pki::Entropy;
 /// Plans one pass for one tenant.
 ///
 /// # Flow
-/// Out of reach: nothing but a deletion. Paused: nothing but what ends meanwhile. Being deleted: [`deletion::plan`]. Else the finalizer, the
+/// Out of reach, or too heavy: nothing but a deletion. Paused: nothing but what ends meanwhile. Being deleted: [`deletion::plan`]. Else the finalizer, the
 /// Service, authorities, and the place in the datastore, none of which waits
 /// for another; then, as soon as there is an address, the leaves and
 /// kubeconfigs; then, as soon as all Secrets and the grant are planned or

@@ -42,7 +42,8 @@ pub struct Writes {
 }
 
 impl Writes {
-    /// Reads or changes the memory of a tenant.
+    /// Reads or changes the memory of a tenant. All tenants wait meanwhile: whatever takes
+    /// time is done before.
     pub fn of<T>(&self, uid: &str, work: impl FnOnce(&mut Memory) -> T) -> T {
         let mut tenants = self.tenants.lock();
         if let Some(memory) = tenants.get_mut(uid) {

@@ -77,6 +77,7 @@ const APISERVICE: House = House {
     name: "apiservice",
     rooms: &[
         "told",
+        "bulk",
         "number",
         "time",
         "duration",

@@ -67,6 +67,7 @@ pub struct KonnectivityServer {
     pub resources: Option<ResourceRequirements>,
     /// Further arguments, each as --flag=value.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 512))]
     pub extra_args: Vec<String>,
     /// Security settings of the container.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -125,10 +126,11 @@ pub struct KonnectivityAgent {
     pub image: String,
     /// Taints that the agents tolerate.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = 256), extend("x-kubernetes-list-type" = "atomic"))]
     pub tolerations: Vec<Toleration>,
     /// Further arguments, each as --flag=value.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 512))]
     pub extra_args: Vec<String>,
     /// Run the agents in the nodes' network.
     pub host_network: bool,
@@ -183,7 +185,7 @@ pub struct TcpProxy {
     pub resources: Option<ResourceRequirements>,
     /// Entries for the hosts file of the proxy, where DNS does not help.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = 256), extend("x-kubernetes-list-type" = "atomic"))]
     pub host_aliases: Vec<HostAlias>,
     /// Address of the API server for the proxy, instead of the published one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -217,7 +219,7 @@ pub struct WorkerBootstrap {
     /// Networks of the nodes: only addresses from here are approved in their
     /// certificate requests.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = 256), extend("x-kubernetes-list-type" = "atomic"))]
     pub allowed_subnets: Vec<String>,
 }
 
@@ -251,7 +253,7 @@ pub struct Talos {
     pub resources: Option<ResourceRequirements>,
     /// Further names and addresses in the server's certificate.
     #[serde(rename = "certSANs", skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = 1000), extend("x-kubernetes-list-type" = "atomic"))]
     pub cert_sans: Vec<String>,
 }
 

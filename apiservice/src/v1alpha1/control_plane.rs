@@ -61,7 +61,7 @@ pub struct Deployment {
     pub strategy: DeploymentStrategy,
     /// Taints that the pods tolerate.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = 256), extend("x-kubernetes-list-type" = "atomic"))]
     pub tolerations: Vec<Toleration>,
     /// Which nodes and neighbours the pods want.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -69,7 +69,7 @@ pub struct Deployment {
     /// How the pods spread. A constraint without labelSelector counts the pods
     /// of this control plane.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = 256), extend("x-kubernetes-list-type" = "atomic"))]
     pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
     /// Resources of the containers. Given flat (limits, requests, claims), they
     /// hold for each component without an entry of its own.
@@ -242,15 +242,19 @@ impl ComponentsResources {
 pub struct ComponentsExtraArgs {
     /// Arguments of the API server.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 512))]
     pub api_server: Vec<String>,
     /// Arguments of the controller manager.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 512))]
     pub controller_manager: Vec<String>,
     /// Arguments of the scheduler.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 512))]
     pub scheduler: Vec<String>,
     /// Arguments of kine.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 512))]
     pub kine: Vec<String>,
 }
 
@@ -336,12 +340,15 @@ pub fn managed_flags(component: Component) -> &'static [&'static str] {
 pub struct ComponentsVolumeMounts {
     /// Mounts of the API server.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
     pub api_server: Vec<VolumeMount>,
     /// Mounts of the controller manager.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
     pub controller_manager: Vec<VolumeMount>,
     /// Mounts of the scheduler.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 256))]
     pub scheduler: Vec<VolumeMount>,
 }
 

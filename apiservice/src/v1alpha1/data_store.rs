@@ -33,7 +33,7 @@ pub struct DataStoreSpec {
     /// changed.
     pub driver: Driver,
     /// Where the database listens, each as host:port without a scheme.
-    #[schemars(length(min = 1), extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(min = 1, max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub endpoints: Vec<String>,
     /// User name and password with all rights.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -51,7 +51,7 @@ pub struct DataStoreSpec {
     /// What keeps tenants from being assigned here that do not tolerate it, or sends away
     /// those that are here. Tenants that name this DataStore come nevertheless.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = 256), extend("x-kubernetes-list-type" = "atomic"))]
     pub taints: Vec<DataStoreTaint>,
 }
 

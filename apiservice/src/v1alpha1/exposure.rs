@@ -20,7 +20,7 @@ pub struct Service {
     pub additional_metadata: Option<AdditionalMetadata>,
     /// Ports beside those of the control plane.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "atomic"))]
     pub additional_ports: Vec<AdditionalPort>,
     /// Whether a LoadBalancer Service gets node ports. Only with serviceType
     /// LoadBalancer.

@@ -18,7 +18,7 @@ pub struct Kubernetes {
     /// Admission plug-ins to enable. NodeRestriction is always on; a plug-in
     /// that the version does not have is left out. A string of names with
     /// commas is taken as well, and stored as a list.
-    #[schemars(extend(
+    #[schemars(length(max = 64), extend(
         "x-kubernetes-list-type" = "atomic",
         "items" = {"type": "string", "enum": admission_plugins::all_names()}
     ))]
@@ -54,7 +54,7 @@ pub struct Kubelet {
         rename = "configurationJSONPatches",
         skip_serializing_if = "Vec::is_empty"
     )]
-    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "atomic"))]
     pub configuration_json_patches: Vec<JsonPatch>,
     /// Kubelets ask the tenant's authority for their serving certificates, and Steward
     /// approves what each asks for itself. Without it kubelets sign their own, which
@@ -87,7 +87,7 @@ pub struct ServingCertificates {
     /// Empty: any network. A node says itself which addresses it has, so this is what
     /// keeps one from asking for an address that no other node has.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = 256), extend("x-kubernetes-list-type" = "atomic"))]
     pub allowed_subnets: Vec<String>,
 }
 

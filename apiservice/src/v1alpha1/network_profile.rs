@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::tenant_control_plane::sizes::OTHERS;
+
 /// Addresses and names of the tenant cluster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -26,7 +28,7 @@ pub struct NetworkProfile {
     pub port: i32,
     /// Further names and addresses in the certificate of the API server.
     #[serde(rename = "certSANs", skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = 1000), extend("x-kubernetes-list-type" = "atomic"))]
     pub cert_sans: Vec<String>,
     /// Range of Service addresses. Deprecated: use serviceCidrs.
     pub service_cidr: String,
@@ -52,7 +54,7 @@ pub struct NetworkProfile {
     /// Which implementation serves a LoadBalancer Service. Only with serviceType
     /// LoadBalancer. It cannot be changed.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1))]
+    #[schemars(length(min = 1, max = 317))]
     pub load_balancer_class: Option<String>,
     /// From where the load balancer takes connections. Only with serviceType
     /// LoadBalancer.
@@ -90,6 +92,19 @@ impl NetworkProfile {
     /// The ranges of pod addresses in force.
     pub fn pod_ranges(&self) -> Vec<&str> {
         ranges(&self.pod_cidrs, &self.pod_cidr)
+    }
+
+    /// Names and addresses that are put into certificates: as many as there may be. An older
+    /// release took more.
+    pub fn certificate_names(&self) -> impl Iterator<Item = &str> {
+        let mut left = OTHERS;
+        let names = self.cert_sans.iter().map(String::as_str);
+        names.take_while(move |name| {
+            // With the quotes and the comma of JSON.
+            let rest = left.checked_sub(name.len() + 3);
+            left = rest.unwrap_or(0);
+            rest.is_some()
+        })
     }
 
     /// The fixed address, if one is set; an empty string is none.

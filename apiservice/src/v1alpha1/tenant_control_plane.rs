@@ -5,21 +5,26 @@ mod checks;
 mod readiness;
 mod row;
 mod rules;
+pub(super) mod sizes;
 pub mod status;
 mod unsupported;
 mod warnings;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use kube::CustomResource;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
 
 use super::{
     Addons, ControlPlane, Driver, Konnectivity, Kubernetes, NetworkProfile, TaintEffect,
     TenantControlPlaneStatus,
 };
+use crate::bulk;
 use crate::endpoint::Endpoint;
 pub use row::RESOURCE;
+pub use sizes::too_large;
 pub use unsupported::unsupported;
 
 /// What a tenant's control plane shall be.
@@ -37,9 +42,13 @@ pub use unsupported::unsupported;
     derive = "PartialEq",
     schema = "disabled"
 )]
-#[serde(rename_all = "camelCase", default)]
+#[serde(rename_all = "camelCase", default, remote = "Self")]
 #[schemars(extend("required" = ["controlPlane", "kubernetes"]))]
 pub struct TenantControlPlaneSpec {
+    /// It was heavier than a spec may be ([`bulk::MOST`]), as an older release took it, and
+    /// what is here is not all of it: nothing may be done by it.
+    #[serde(skip)]
+    pub is_cut: bool,
     /// Name of the DataStore that keeps the tenant's data. Without it, one is
     /// assigned; the one in use is in status.storage.dataStoreName. It can be changed,
     /// which is not acted upon yet, and cannot be removed again.
@@ -66,7 +75,7 @@ pub struct TenantControlPlaneSpec {
     pub data_store_username: Option<String>,
     /// API resources that are kept in other DataStores. Not acted upon yet.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = 256), extend("x-kubernetes-list-type" = "atomic"))]
     pub data_store_overrides: Vec<DataStoreOverride>,
     /// Makes the tenant cluster read-only, verb by verb, for all but nodes, its own
     /// controllers, and the namespaces kube-system and kube-node-lease.
@@ -83,6 +92,43 @@ pub struct TenantControlPlaneSpec {
     pub addons: Option<Addons>,
 }
 
+/// However heavy it is, no more than [`bulk::MOST`] is made of it.
+impl<'de> Deserialize<'de> for TenantControlPlaneSpec {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let mut value = Value::deserialize(from)?;
+        let is_cut = bulk::cut(&mut value);
+        // The one of all fields, which is not of the trait.
+        let read = Self::deserialize(value).map_err(D::Error::custom)?;
+        Ok(Self { is_cut, ..read })
+    }
+}
+
+impl Serialize for TenantControlPlaneSpec {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, to)
+    }
+}
+
+/// An object whose fields are decoded where they are, so that an error names the one that
+/// cannot be. It is light enough.
+#[derive(Deserialize)]
+struct AsSent {
+    #[serde(rename = "metadata", default)]
+    _metadata: ObjectMeta,
+    #[serde(rename = "spec")]
+    _spec: WholeSpec,
+    #[serde(rename = "status")]
+    _status: Option<TenantControlPlaneStatus>,
+}
+
+struct WholeSpec;
+
+impl<'de> Deserialize<'de> for WholeSpec {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        TenantControlPlaneSpec::deserialize(from).map(|_| WholeSpec)
+    }
+}
+
 impl TenantControlPlaneSpec {
     /// The tunnel to nodes that the API server cannot reach, if it is wanted.
     pub fn konnectivity(&self) -> Option<&Konnectivity> {
@@ -92,6 +138,10 @@ impl TenantControlPlaneSpec {
     /// The networks of nodes whose requests for serving certificates are approved; empty:
     /// any. `None`: nobody asked for approval.
     pub fn approved_subnets(&self) -> Option<&[String]> {
+        // What is left of the networks would be taken for all.
+        if self.is_cut {
+            return None;
+        }
         if let Some(wanted) = &self.kubernetes.kubelet.serving_certificates {
             return Some(&wanted.allowed_subnets);
         }
@@ -140,7 +190,7 @@ pub struct DataStoreAssignment {
     pub drivers: Vec<Driver>,
     /// Taints that do not keep the tenant out.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    #[schemars(length(max = 256), extend("x-kubernetes-list-type" = "atomic"))]
     pub tolerations: Vec<DataStoreToleration>,
 }
 

@@ -463,6 +463,8 @@ fn fingerprint(object: &Object, body: &Value) -> u64 {
 fn wrote(ctx: &Context, world: &World, object: &Object, body: &Value, written: Value, way: Way) {
     let key = object.key();
     let content = fingerprint(object, body);
+    // Not under the lock, which is that of all tenants.
+    let drifted = tenant::objects::drifted_in(object, &written).is_some();
     ctx.writes.of(world.uid(), |memory| {
         if let Some(version) = written["metadata"]["resourceVersion"].as_str() {
             memory.written.insert(key.clone(), version.to_owned());
@@ -473,7 +475,7 @@ fn wrote(ctx: &Context, world: &World, object: &Object, body: &Value, written: V
             memory.contest.expect(change, content);
         }
         memory.contest.wrote((key.clone(), way), content, ctx.now());
-        if tenant::objects::drifted_in(object, &written).is_some() {
+        if drifted {
             let change = (key.clone(), Way::Change);
             memory.contest.overruled(change, content, ctx.now());
         }
@@ -524,6 +526,63 @@ mod tests {
             panic!("a refusal is a failure")
         };
         assert!(retry);
+    }
+
+    /// The memory of all tenants is under one lock.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_large_object_is_not_compared_while_others_wait() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        use std::time::{Duration, Instant};
+
+        use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec};
+        use k8s_openapi::api::core::v1::{Container, EnvVar, PodSpec};
+
+        let (ctx, _) =
+            crate::context::testing::context(crate::context::testing::nothing, true).await;
+        let lab = crate::tenant::testing::Lab::ready();
+        let env = (0..60_000).map(|it| EnvVar {
+            name: format!("n{it}"),
+            ..EnvVar::default()
+        });
+        let container = Container {
+            name: "c".to_owned(),
+            env: Some(env.collect()),
+            ..Container::default()
+        };
+        let mut spec = DeploymentSpec::default();
+        spec.template.spec = Some(PodSpec {
+            containers: vec![container],
+            ..PodSpec::default()
+        });
+        let object = Object::Deployment(Deployment {
+            spec: Some(spec),
+            ..Deployment::default()
+        });
+        let body = object.value().unwrap();
+        let started = Instant::now();
+        assert_eq!(tenant::objects::drifted_in(&object, &body), None);
+        let takes = started.elapsed();
+        let longest_wait = || {
+            let done = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                let waits = scope.spawn(|| {
+                    let mut longest = Duration::ZERO;
+                    while !done.load(Ordering::Relaxed) {
+                        let asked = Instant::now();
+                        ctx.writes.of("another", |_| ());
+                        longest = longest.max(asked.elapsed());
+                        std::thread::yield_now();
+                    }
+                    longest
+                });
+                wrote(&ctx, &lab.world, &object, &body, body.clone(), Way::Change);
+                done.store(true, Ordering::Relaxed);
+                waits.join().unwrap()
+            })
+        };
+        // Whoever else has the machine may hold up a thread.
+        let least = (0..5).map(|_| longest_wait()).min().unwrap();
+        assert!(least < takes / 2, "{least:?} of {takes:?}");
     }
 
     #[test]

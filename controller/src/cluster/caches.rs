@@ -65,12 +65,6 @@ impl Namespaces {
     }
 }
 
-impl Cached for TenantControlPlane {
-    /// None: a tenant is part of nothing, whatever labels somebody puts on it.
-    fn group(&self) -> Option<NamespacedName> {
-        None
-    }
-}
 impl Cached for DataStore {
     fn group(&self) -> Option<NamespacedName> {
         None

@@ -5,12 +5,19 @@
 //! nobody but whoever makes them. Everything that a list or a watch says, and every answer
 //! to a write, comes through [`Cached::keep`].
 
+use std::collections::BTreeMap;
+
+use apiservice::bulk;
+use apiservice::v1alpha1::TenantControlPlane;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Container, PodSpec, Secret, Service, ServicePort, ServiceSpec,
+};
 use k8s_openapi::api::networking::v1::Ingress;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, OwnerReference};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::cluster::cache::Cached;
 use crate::cluster::caches::Caches;
@@ -20,11 +27,24 @@ use crate::cluster::routes::{
     Gateway, GatewaySpec, IngressRouteTcp, TlsRoute, TlsRouteStatus, TlsRouteV1Alpha2,
 };
 
+/// Its spec is light ([`bulk`]), or cut.
+impl Cached for TenantControlPlane {
+    fn keep(&mut self, _: &Caches) -> bool {
+        trim_metadata(&mut self.metadata);
+        true
+    }
+
+    /// None: a tenant is part of nothing, whatever labels somebody puts on it.
+    fn group(&self) -> Option<NamespacedName> {
+        None
+    }
+}
 impl Cached for Secret {
     fn keep(&mut self, caches: &Caches) -> bool {
         keep_owned(self, caches, |secret| {
             let data = secret.data.iter_mut().flat_map(|data| data.iter_mut());
             empty_the_largest(data.map(|(_, value)| &mut value.0));
+            false
         })
     }
 }
@@ -34,34 +54,42 @@ impl Cached for ConfigMap {
             map.binary_data = None;
             let data = map.data.iter_mut().flat_map(|data| data.values_mut());
             empty_the_largest(data);
+            false
         })
     }
 }
 impl Cached for Service {
     fn keep(&mut self, caches: &Caches) -> bool {
         keep_owned(self, caches, |service| {
-            if is_large(&service.spec) {
-                service.spec = None;
-            }
             if is_large(&service.status) {
                 service.status = None;
             }
+            if !is_large(&service.spec) {
+                return false;
+            }
+            let spec = service.spec.take().map(addresses_of_ours);
+            service.spec = spec.filter(|spec| !is_large(spec));
+            true
         })
     }
 }
 impl Cached for Deployment {
     fn keep(&mut self, caches: &Caches) -> bool {
         keep_owned(self, caches, |deployment| {
-            if let Some(spec) = &mut deployment.spec
-                && is_large(spec)
-            {
-                // Not what is wanted, and so put right.
-                spec.template.spec = None;
-                spec.template.metadata = None;
-            }
             if is_large(&deployment.status) {
                 deployment.status = None;
             }
+            let is_large_spec = |it: &&mut _| takes_more(it, POD);
+            let Some(spec) = deployment.spec.as_mut().filter(is_large_spec) else {
+                return false;
+            };
+            let (template, pod) = (&mut spec.template.metadata, &mut spec.template.spec);
+            *template = template.take().map(of_ours).filter(|it| !is_large(it));
+            *pod = pod
+                .take()
+                .map(containers_of_ours)
+                .filter(|it| !is_large(it));
+            true
         })
     }
 }
@@ -71,6 +99,7 @@ impl Cached for Role {
             if is_large(&role.rules) {
                 role.rules = None;
             }
+            false
         })
     }
 }
@@ -80,18 +109,21 @@ impl Cached for RoleBinding {
             if is_large(&binding.subjects) {
                 binding.subjects = None;
             }
+            false
         })
     }
 }
 impl Cached for Ingress {
     fn keep(&mut self, caches: &Caches) -> bool {
         keep_owned(self, caches, |ingress| {
-            if is_large(&ingress.spec) {
-                ingress.spec = None;
-            }
             if is_large(&ingress.status) {
                 ingress.status = None;
             }
+            let is_cut = is_large(&ingress.spec);
+            if is_cut {
+                ingress.spec = None;
+            }
+            is_cut
         })
     }
 }
@@ -102,6 +134,7 @@ impl Cached for TlsRoute {
                 route.spec = Default::default();
             }
             trim_route(&mut route.status);
+            false
         })
     }
 }
@@ -112,6 +145,7 @@ impl Cached for TlsRouteV1Alpha2 {
                 route.spec = Default::default();
             }
             trim_route(&mut route.status);
+            false
         })
     }
 }
@@ -121,6 +155,7 @@ impl Cached for IngressRouteTcp {
             if is_large(&route.spec) {
                 route.spec = Default::default();
             }
+            false
         })
     }
 }
@@ -175,13 +210,27 @@ const PARENTS: usize = 32;
 /// Conditions of a Gateway, or of one parent of a route, that are held.
 const CONDITIONS: usize = 16;
 
-/// Bytes of one part of an object of a tenant that are held. Ours have a tenth of it.
-const PART: usize = 128 * 1024;
+/// Bytes of one part of an object of a tenant that are held. Ours have a tenth of it, and
+/// what a spec may ask for fits (`v1alpha1::too_large`).
+pub const PART: usize = 128 * 1024;
+
+/// Bytes that a Deployment's spec takes as types ([`bulk::weight`]), in [`PART`] bytes of text
+/// with what the API fills in: a map counts there as 32 bytes and what is filled into it, and
+/// here as what an element of a list takes with that. Parts of other kinds have few elements.
+const POD: usize = 6 * bulk::MOST;
 
 /// Whether a part of an object is larger than any of ours. What is taken out for it is
 /// not as it is wanted, and is put right.
 fn is_large(part: &impl Serialize) -> bool {
-    counted(part, PART).is_err()
+    takes_more(part, bulk::MOST)
+}
+
+/// Whether a part has more than [`PART`] bytes of text, or more than these as types: three
+/// bytes of text, an empty map in a list, may be half a kilobyte.
+fn takes_more(part: &impl Serialize, most: usize) -> bool {
+    const LIGHT: usize = 2 * 1024;
+    let heavy = || serde_json::to_value(part).is_ok_and(|part| bulk::weight(&part) > most);
+    counted(part, PART).map_or(true, |bytes| bytes > LIGHT && heavy())
 }
 
 /// Bytes of an object as text.
@@ -237,11 +286,24 @@ enum Standing {
 /// What anybody can make with our labels, each of a MiB, is held only as far as it
 /// matters: as a whole if a tenant that is there controls it, and as a name if it has a
 /// name of such a tenant's.
-fn keep_owned<K: Owned + Default>(object: &mut K, caches: &Caches, trim: fn(&mut K)) -> bool {
+///
+/// `trim` takes out what is larger than any of ours, and says whether that was of its spec.
+fn keep_owned<K: Owned + Default>(
+    object: &mut K,
+    caches: &Caches,
+    trim: fn(&mut K) -> bool,
+) -> bool {
     match standing(caches, K::KIND, object.meta()) {
         Standing::Tenants => {
-            trim_metadata(object.meta_mut());
-            trim(object);
+            let spec = trim(object);
+            let meta = object.meta_mut();
+            let [annotations, labels] = trim_metadata(meta);
+            let parts = [
+                ("spec", spec),
+                ("annotations", annotations),
+                ("labels", labels),
+            ];
+            note_cut(meta, &parts);
             true
         }
         Standing::InTheWay => {
@@ -254,18 +316,136 @@ fn keep_owned<K: Owned + Default>(object: &mut K, caches: &Caches, trim: fn(&mut
     }
 }
 
-/// Leaves the annotations of others out where they are too many to be held.
-fn trim_metadata(meta: &mut ObjectMeta) {
+/// Leaves the annotations and labels of others out where they are too many to be held, and
+/// says of each whether they are.
+fn trim_metadata(meta: &mut ObjectMeta) -> [bool; 2] {
     meta.owner_references = controller_of(meta).map(|owner| vec![owner]);
-    if is_large(&meta.annotations)
-        && let Some(annotations) = &mut meta.annotations
-    {
-        annotations.retain(|key, _| apiservice::names::is_ours(key));
+    [&mut meta.annotations, &mut meta.labels].map(|map| {
+        let is_cut = is_large(map);
+        if is_cut && let Some(map) = map {
+            map.retain(|key, _| apiservice::names::is_ours(key));
+        }
+        is_cut
+    })
+}
+
+/// Labels and annotations of ours in the metadata of a template: by them is known which
+/// DataStore and which certificates pods are given.
+fn of_ours(meta: ObjectMeta) -> ObjectMeta {
+    let ours = |map: Option<BTreeMap<String, String>>| {
+        let all = map.into_iter().flatten();
+        Some(
+            all.filter(|(key, _)| apiservice::names::is_ours(key))
+                .collect(),
+        )
+    };
+    ObjectMeta {
+        labels: ours(meta.labels),
+        annotations: ours(meta.annotations),
+        ..ObjectMeta::default()
     }
-    if is_large(&meta.labels)
-        && let Some(labels) = &mut meta.labels
+}
+
+/// Our own containers, with what is read of them.
+fn containers_of_ours(pod: PodSpec) -> PodSpec {
+    let ours = |all: Vec<Container>| -> Vec<Container> {
+        let ours = all
+            .into_iter()
+            .filter(|it| apiservice::names::container::ALL.contains(&it.name.as_str()));
+        ours.map(|it| Container {
+            name: it.name,
+            image: it.image,
+            args: it.args,
+            env: it.env,
+            ..Container::default()
+        })
+        .collect()
+    };
+    PodSpec {
+        containers: ours(pod.containers),
+        init_containers: pod.init_containers.map(ours),
+        ..PodSpec::default()
+    }
+}
+
+/// Where a Service leads and how it is reached, with the ports of ours.
+fn addresses_of_ours(spec: ServiceSpec) -> ServiceSpec {
+    use apiservice::names::{PORT_API_SERVER, PORT_API_SERVER_FORMER, PORT_KONNECTIVITY};
+    let ours = [PORT_API_SERVER, PORT_API_SERVER_FORMER, PORT_KONNECTIVITY];
+    let is_ours = |it: &ServicePort| it.name.as_deref().is_some_and(|it| ours.contains(&it));
+    let ports = spec.ports.into_iter().flatten().filter(is_ours);
+    ServiceSpec {
+        ports: Some(ports.collect()),
+        type_: spec.type_,
+        selector: spec.selector,
+        cluster_ip: spec.cluster_ip,
+        cluster_ips: spec.cluster_ips,
+        load_balancer_class: spec.load_balancer_class,
+        ..ServiceSpec::default()
+    }
+}
+
+/// Names the parts of an object that are not held as a whole. It is never written: what
+/// comes over the wire under this key is taken out.
+pub const HELD_WITHOUT: &str = "held-without.steward.butlerlabs.dev/parts";
+
+fn note_cut(meta: &mut ObjectMeta, parts: &[(&str, bool)]) {
+    let cut: Vec<&str> = parts.iter().filter(|it| it.1).map(|it| it.0).collect();
+    if !cut.is_empty() {
+        let annotations = meta.annotations.get_or_insert_default();
+        annotations.insert(HELD_WITHOUT.to_owned(), cut.join(","));
+    } else if let Some(annotations) = &mut meta.annotations {
+        annotations.remove(HELD_WITHOUT);
+    }
+}
+
+/// How much of the spec of an object is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spec {
+    /// All.
+    Whole,
+    /// A part, and so much is wanted that nobody need have changed it: an older release took
+    /// what it is made of. It is as it was written, as far as anybody can tell.
+    Beyond,
+    /// A part, and it is larger than it is wanted: it is to be put right.
+    Enlarged,
+}
+
+/// How much of the spec of an object is held that is wanted so.
+pub fn spec_of(wanted: &Value, held: &ObjectMeta) -> Spec {
+    let annotations = held.annotations.as_ref();
+    let cut = annotations.and_then(|it| it.get(HELD_WITHOUT));
+    match cut.is_some_and(|cut| is_named(cut, "spec")) {
+        false => Spec::Whole,
+        true if bulk::as_kept(&wanted["spec"]) > PART => Spec::Beyond,
+        true => Spec::Enlarged,
+    }
+}
+
+fn is_named(cut: &str, part: &str) -> bool {
+    cut.split(',').any(|it| it == part)
+}
+
+/// Takes out of an object, as it is wanted, what cannot be compared with what is held of it.
+pub fn leave_comparable(wanted: &mut Value, held: &ObjectMeta) {
+    let annotations = held.annotations.as_ref();
+    let Some(cut) = annotations.and_then(|it| it.get(HELD_WITHOUT)) else {
+        return;
+    };
+    for part in ["annotations", "labels"] {
+        if is_named(cut, part)
+            && let Some(map) = wanted["metadata"][part].as_object_mut()
+        {
+            map.retain(|key, _| apiservice::names::is_ours(key));
+        }
+    }
+    if spec_of(wanted, held) == Spec::Beyond
+        && let Some(object) = wanted.as_object_mut()
     {
-        labels.retain(|key, _| apiservice::names::is_ours(key));
+        let spec = object.get_mut("spec").and_then(Value::as_object_mut);
+        if spec.and_then(|spec| spec.remove("template")).is_none() {
+            object.remove("spec");
+        }
     }
 }
 
@@ -349,10 +529,10 @@ fn standing(caches: &Caches, kind: ObjectKind, meta: &ObjectMeta) -> Standing {
 mod tests {
     use std::sync::Arc;
 
-    use apiservice::v1alpha1::TenantControlPlane;
+    use apiservice::names;
     use k8s_openapi::ByteString;
     use k8s_openapi::api::apps::v1::DeploymentSpec;
-    use k8s_openapi::api::core::v1::{Container, EnvVar, PodSpec, PodTemplateSpec, ServiceSpec};
+    use k8s_openapi::api::core::v1::{EnvVar, PodTemplateSpec};
     use k8s_openapi::api::rbac::v1::{PolicyRule, Subject};
 
     use super::*;
@@ -506,7 +686,10 @@ mod tests {
         let held = caches(Some("u")).kept(secret.clone()).unwrap();
         let data = held.data.as_ref().unwrap();
         assert_eq!((data["k"].0.len(), data["a"].0.len()), (8_000, 0));
-        assert_eq!(held.metadata.annotations.as_ref().unwrap().len(), 1);
+        let held = held.metadata.annotations.as_ref().unwrap();
+        assert_eq!(held.len(), 2);
+        assert_eq!(held[names::ANNOTATION_APPLIED], "h");
+        assert_eq!(held[HELD_WITHOUT], "annotations");
     }
 
     /// Another tenant of the name has come: what was held is judged anew.
@@ -552,6 +735,78 @@ mod tests {
         caches.tenants.put(next);
         caches.meet(&name);
         assert!(caches.secrets.is_empty());
+    }
+
+    /// Whoever may write a tenant's objects finds types that are many times their text.
+    #[test]
+    fn what_is_large_as_types_is_not_held_either() {
+        let caches = caches(Some("u"));
+        let own = |mut meta: ObjectMeta| {
+            meta.owner_references = Some(vec![owner("u")]);
+            meta
+        };
+        let volumes = |sources: usize| {
+            let sources = vec![serde_json::json!({}); sources];
+            serde_json::json!([{"name": "v", "projected": {"sources": sources}}])
+        };
+        let deployment = |sources: usize| -> Arc<Deployment> {
+            let mut object: Deployment = serde_json::from_value(serde_json::json!({
+                "spec": {"selector": {}, "template": {
+                    "metadata": {"labels": {names::LABEL_POD_DATASTORE: "d", "other": "o"}},
+                    "spec": {"volumes": volumes(sources), "containers": [
+                        {"name": "kube-apiserver", "args": ["--secure-port=6443"], "tty": true},
+                        {"name": "other"},
+                    ]},
+                }},
+            }))
+            .unwrap();
+            object.metadata = own(labelled("a"));
+            caches.kept(object).unwrap()
+        };
+        let held = deployment(40_000);
+        let text = serde_json::to_value(&held.spec).unwrap();
+        assert!(bulk::weight(&text) < 10_000, "{text}");
+        let template = &text["template"];
+        let labels = serde_json::json!({names::LABEL_POD_DATASTORE: "d"});
+        assert_eq!(template["metadata"]["labels"], labels);
+        let containers = serde_json::json!([
+            {"name": "kube-apiserver", "args": ["--secure-port=6443"]},
+        ]);
+        assert_eq!(template["spec"]["containers"], containers);
+        assert!(
+            held.metadata
+                .annotations
+                .as_ref()
+                .unwrap()
+                .contains_key(HELD_WITHOUT)
+        );
+        let fits = deployment(1_000);
+        let pod = fits.spec.as_ref().unwrap().template.spec.as_ref().unwrap();
+        assert_eq!(pod.containers.len(), 2);
+
+        // The note is ours: what somebody writes there means nothing.
+        let mut forged = Deployment::clone(&fits);
+        forged
+            .metadata
+            .annotations
+            .get_or_insert_default()
+            .insert(HELD_WITHOUT.to_owned(), "spec".to_owned());
+        let held = caches.kept(forged).unwrap();
+        let annotations = held.metadata.annotations.clone().unwrap_or_default();
+        assert_ne!(
+            annotations.get(HELD_WITHOUT).map(String::as_str),
+            Some("spec")
+        );
+
+        let mut service: Service =
+            serde_json::from_value(serde_json::json!({"spec": {"ports": []}})).unwrap();
+        let port = ServicePort::default();
+        service.spec.as_mut().unwrap().ports = Some(vec![port; 5_000]);
+        service.metadata = own(labelled("a"));
+        service.spec.as_mut().unwrap().cluster_ip = Some("10.0.0.1".to_owned());
+        let held = caches.kept(service).unwrap().spec.clone().unwrap();
+        assert_eq!(held.ports, Some(vec![]));
+        assert_eq!(held.cluster_ip.as_deref(), Some("10.0.0.1"));
     }
 
     #[test]

@@ -66,7 +66,7 @@ impl Watches {
             self.watch(
                 Api::all(self.client.clone()),
                 EVERYWHERE,
-                Config::default(),
+                Config::default().page_size(PAGE),
                 |caches| &caches.tenants,
                 |caches, queue, tenant, before| {
                     caches.meet(&NamespacedName::of(&tenant.metadata));
@@ -81,7 +81,7 @@ impl Watches {
             self.watch(
                 Api::all(self.client.clone()),
                 EVERYWHERE,
-                Config::default(),
+                Config::default().page_size(PAGE),
                 |caches| &caches.data_stores,
                 tell_data_store,
             ),

@@ -77,9 +77,9 @@ fn cut(wanted: &Value, live: &Value, name: &str) -> Value {
         }
         (Value::Array(wanted), Value::Array(live)) => match drift::merge_key(wanted, name) {
             Some(key) => {
-                let of = |element: &Value| live.iter().find(|it| it.get(key) == element.get(key));
+                let live = drift::by_key(live, key);
                 let found = wanted.iter().filter_map(|element| {
-                    let found = of(element)?;
+                    let found = live.get(element.get(key)?)?;
                     Some(cut(element, found, ""))
                 });
                 Value::Array(found.collect())

@@ -98,9 +98,13 @@ fn through(service: &Service, name: &NamespacedName) -> Option<Way> {
     })
 }
 
-/// Nothing is written into a tenant that is paused, asleep or on its way out.
+/// Nothing is written into a tenant that is paused, asleep or on its way out, or of whose
+/// spec not all is held.
 pub fn is_left_alone(tenant: &TenantControlPlane) -> bool {
-    is_paused(&tenant.metadata) || is_asleep(tenant) || tenant.metadata.deletion_timestamp.is_some()
+    is_paused(&tenant.metadata)
+        || tenant.spec.is_cut
+        || is_asleep(tenant)
+        || tenant.metadata.deletion_timestamp.is_some()
 }
 
 #[cfg(test)]

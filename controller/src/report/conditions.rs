@@ -96,14 +96,25 @@ pub fn all(
     order(world, summary, parts, before, serves)
 }
 
-/// Of a tenant that is out of reach nobody can tell anything, whatever was said before.
+/// Of a tenant that is out of reach nobody can tell anything, whatever was said before; nor
+/// of one whose spec is not known as a whole.
 fn left_alone(world: &World, before: &[Condition]) -> Vec<Condition> {
-    let why = world.unreached.as_deref().unwrap_or_default();
+    let (reason, why) = match &world.unreached {
+        Some(why) => (reason::NAMESPACE_NOT_SERVED, why.clone()),
+        None => (
+            reason::SPEC_TOO_LARGE,
+            format!(
+                "The spec, which an older release took, becomes more than {} KiB where it is read; \
+                 until it is made smaller it is not known as a whole",
+                apiservice::bulk::MOST / 1024
+            ),
+        ),
+    };
     let message = format!(
         "{why}: nothing is done for this tenant. Its pods go on as they are, until their \
          certificates end. It can be deleted."
     );
-    let unknown = Judgement::unknown(reason::NAMESPACE_NOT_SERVED, message);
+    let unknown = Judgement::unknown(reason, message);
     let parts = ORDER.into_iter().filter(|part| match *part {
         kind::READY => true,
         kind::PAUSED => false,

@@ -561,6 +561,18 @@ fn acted_upon(world: &World) -> Judgement {
             ),
         );
     }
+    let too_large = v1alpha1::too_large(&world.tenant.spec);
+    if !too_large.is_empty() {
+        return Judgement::no(
+            reason::SPEC_TOO_LARGE,
+            format!(
+                "Larger than it may be, as an older release took it: {}. What others change in \
+                 the objects that are made of it is not put right, and of certSANs only the first \
+                 are in the certificate. Make it smaller",
+                too_large.join(", ")
+            ),
+        );
+    }
     let dropped = flags::dropped_plugins(world);
     if !dropped.is_empty() {
         return Judgement::no(

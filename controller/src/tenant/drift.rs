@@ -6,10 +6,14 @@
 //! pods of a Deployment are, the second is whether anything is there that we do
 //! not want ([`added`]); [`defaults`] has what the API puts there itself.
 
+use std::collections::{HashMap, HashSet};
+
 use serde_json::{Map, Value};
 
 mod added;
 mod defaults;
+#[cfg(test)]
+mod searched;
 
 pub use added::{added, reduced};
 
@@ -60,9 +64,10 @@ fn walk(wanted: &Value, live: Option<&Value>, path: &mut Vec<String>) -> Option<
 
 fn list(wanted: &[Value], live: &[Value], path: &mut Vec<String>) -> Option<String> {
     if let Some(key) = merge_key(wanted, path.last().map_or("", String::as_str)) {
+        let live = by_key(live, key);
         return wanted.iter().find_map(|element| {
             let id = element.get(key)?;
-            let found = live.iter().find(|candidate| candidate.get(key) == Some(id));
+            let found = live.get(id).copied();
             within(path, &format!("[{key}={id}]"), |path| {
                 walk(element, found, path)
             })
@@ -87,16 +92,22 @@ fn list(wanted: &[Value], live: &[Value], path: &mut Vec<String>) -> Option<Stri
 pub fn merge_key(elements: &[Value], list: &str) -> Option<&'static str> {
     let keys = ASSOCIATIVE.iter().filter(|(name, _)| *name == list);
     keys.map(|(_, key)| *key).find(|key| {
-        let mut seen: Vec<&Value> = Vec::with_capacity(elements.len());
-        !elements.is_empty()
-            && elements.iter().all(|element| match element.get(key) {
-                Some(value) if !seen.contains(&value) => {
-                    seen.push(value);
-                    true
-                }
-                _ => false,
-            })
+        let mut seen: HashSet<&Value> = HashSet::with_capacity(elements.len());
+        let mut values = elements.iter().map(|element| element.get(key));
+        !elements.is_empty() && values.all(|value| value.is_some_and(|it| seen.insert(it)))
     })
+}
+
+/// The elements of a list by what tells them apart, of several with one value the first.
+/// Looked up and not searched: users make lists as long as they like.
+pub fn by_key<'a>(elements: &'a [Value], key: &str) -> HashMap<&'a Value, &'a Value> {
+    let mut found = HashMap::with_capacity(elements.len());
+    for element in elements {
+        if let Some(value) = element.get(key) {
+            found.entry(value).or_insert(element);
+        }
+    }
+    found
 }
 
 fn within<T>(path: &mut Vec<String>, key: &str, inner: impl FnOnce(&mut Vec<String>) -> T) -> T {

@@ -48,7 +48,8 @@ fn cluster(world: &World, exposure: &Exposure, place: &Backing) -> Value {
         .collect();
     let version = &world.tenant.spec.kubernetes.version;
     let mut cluster = configuration(&world.tenant, version, &exposure.clients);
-    cluster["apiServer"] = json!({"certSANs": world.tenant.spec.network_profile.cert_sans});
+    let names = world.tenant.spec.network_profile.certificate_names();
+    cluster["apiServer"] = json!({"certSANs": names.collect::<Vec<_>>()});
     cluster["etcd"] = json!({"external": {"endpoints": endpoints}});
     cluster
 }

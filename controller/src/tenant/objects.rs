@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::Sha256;
 
+use crate::cluster::kept;
 use crate::tenant::drift;
 use crate::tenant::plan::{Finding, Object, ObjectKey, ObjectKind, Plan, Said, Step, Waiting};
 use crate::tenant::world::{Ownership, World};
@@ -173,7 +174,7 @@ pub fn keep<T: Serialize>(
         return;
     }
     if annotation(meta, names::ANNOTATION_APPLIED) == Some(hash.as_str())
-        && drifted(&wanted, live).is_none()
+        && drifted(&wanted, meta, live).is_none()
     {
         return;
     }
@@ -182,7 +183,11 @@ pub fn keep<T: Serialize>(
     let held = world.contested.get(&key).filter(|at| **at > world.now);
     if let Some(at) = held.filter(|_| same_wish) {
         plan.revisit_at(*at);
-        return plan.push(Step::Wait(contested(&key, drifted(&wanted, live), *at)));
+        return plan.push(Step::Wait(contested(
+            &key,
+            drifted(&wanted, meta, live),
+            *at,
+        )));
     }
     plan.push(Step::Apply(Box::new(wanted)));
 }
@@ -208,13 +213,18 @@ fn wish(object: &Object) -> Result<Value, serde_json::Error> {
 
 /// The path of the first field that is not as we want it, or that is somebody
 /// else's where the object is ours as a whole.
-fn drifted<T: Serialize>(wanted: &Object, live: &T) -> Option<String> {
-    match (wish(wanted), serde_json::to_value(live)) {
-        (Ok(wish), Ok(live)) => {
-            drift::first(&wish, &live).or_else(|| drift::added(wanted.kind(), &wish, &live))
-        }
-        _ => Some("the whole object".to_owned()),
-    }
+fn drifted<T: Serialize>(wanted: &Object, meta: &ObjectMeta, live: &T) -> Option<String> {
+    let (Ok(mut wish), Ok(live)) = (wish(wanted), serde_json::to_value(live)) else {
+        return Some("the whole object".to_owned());
+    };
+    let held = kept::spec_of(&wish, meta);
+    kept::leave_comparable(&mut wish, meta);
+    let first = drift::first(&wish, &live);
+    first.or_else(|| match held {
+        kept::Spec::Whole => drift::added(wanted.kind(), &wish, &live),
+        kept::Spec::Beyond => None,
+        kept::Spec::Enlarged => Some("spec".to_owned()),
+    })
 }
 
 /// The same of an object as it came over the wire. Fields that this version

@@ -16,6 +16,7 @@ use k8s_openapi::api::apps::v1::Deployment;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::cluster::kept;
 use crate::cluster::kinds::ObjectKind;
 use crate::tenant::backing::{moving, wiring};
 use crate::tenant::pki::{certificates, expiry};
@@ -84,6 +85,15 @@ fn same(wanted: &Deployment, live: &Deployment) -> bool {
     let (Ok(wish), Ok(there)) = (template(wanted), template(live)) else {
         return false;
     };
+    let whole = serde_json::to_value(wanted).unwrap_or_default();
+    let applied = objects::annotation(&live.metadata, names::ANNOTATION_TEMPLATE);
+    match kept::spec_of(&whole, &live.metadata) {
+        kept::Spec::Whole => {}
+        kept::Spec::Beyond => {
+            return applied.is_some() && applied == self::template(wanted).as_deref();
+        }
+        kept::Spec::Enlarged => return false,
+    }
     let whole = |template: Value| serde_json::json!({"spec": {"template": template}});
     let (wish, there) = (whole(wish), whole(there));
     drift::first(&wish, &there).is_none()

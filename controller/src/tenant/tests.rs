@@ -1,6 +1,7 @@
 //! Tenants, pass by pass, in a world that is in memory.
 
 mod exposures;
+mod large;
 mod memory;
 mod moves;
 pub(crate) mod removals;

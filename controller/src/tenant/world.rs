@@ -367,9 +367,10 @@ impl World {
     }
 
     /// Whether nothing is done for the tenant, nor anything said of its parts, because they
-    /// cannot be seen. Its deletion needs nothing but its place in the datastore.
+    /// cannot be seen, or because not all of its spec is held. Its deletion needs nothing but
+    /// its place in the datastore.
     pub fn is_left_alone(&self) -> bool {
-        self.unreached.is_some() && !self.is_leaving()
+        (self.unreached.is_some() || self.tenant.spec.is_cut) && !self.is_leaving()
     }
 
     /// Whether our finalizer is on the tenant.

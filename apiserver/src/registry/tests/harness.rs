@@ -430,6 +430,11 @@ impl Events {
     }
 }
 
+/// What makes a tenant large: a text of which nothing is made.
+pub fn padding(text: &str) -> Value {
+    json!([{"resource": format!("/{text}"), "dataStore": "d"}])
+}
+
 /// The least that is a TenantControlPlane.
 pub fn tenant(name: &str) -> Value {
     json!({

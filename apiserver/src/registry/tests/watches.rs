@@ -4,7 +4,7 @@ use http::header;
 use http_body_util::BodyExt;
 use serde_json::json;
 
-use super::harness::{Call, World, tenant};
+use super::harness::{Call, World, padding, tenant};
 
 pub(super) const WATCH_LIST: &str =
     "watch=1&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";
@@ -456,8 +456,7 @@ async fn a_watch_does_not_sleep_over_what_comes_after_a_batch() {
     for name in ["a0", "a1", "a2"] {
         let mut large = tenant(name);
         large["metadata"]["annotations"] = json!({"pad": "x".repeat(200_000)});
-        let arguments = vec![format!("--pad={}", "x".repeat(900_000))];
-        large["spec"]["controlPlane"]["deployment"]["extraArgs"] = json!({"apiServer": arguments});
+        large["spec"]["dataStoreOverrides"] = padding(&"x".repeat(900_000));
         assert_eq!(world.create(Call::tenants("").body(large)).await.code, 201);
     }
     let b = world.create(Call::tenants("").body(tenant("b"))).await;
@@ -474,8 +473,7 @@ async fn a_watch_does_not_sleep_over_what_comes_after_a_batch() {
 async fn a_watch_says_what_it_keeps() {
     let world = World::memory().await;
     let mut large = tenant("a");
-    let arguments = vec![format!("--pad={}", "x".repeat(500_000))];
-    large["spec"]["controlPlane"]["deployment"]["extraArgs"] = json!({"apiServer": arguments});
+    large["spec"]["dataStoreOverrides"] = padding(&"x".repeat(500_000));
     world.create(Call::tenants("").body(large)).await;
     let b = world.tenant("b").await;
     let second = Duration::from_secs(1);
@@ -513,11 +511,11 @@ async fn a_watch_says_what_it_keeps_that_was_made_for_it() {
     let cache = world.registry.cache.clone();
     let second = Duration::from_secs(1);
     let change = |on: &str, size: usize| {
-        let arguments = vec![format!("--pad={}", "x".repeat(size))];
+        let padding = padding(&"x".repeat(size));
         let note = "y".repeat(size.min(200_000));
         Call::tenants("a").body(json!({
             "metadata": {"labels": {"on": on}, "annotations": {"n": note}},
-            "spec": {"controlPlane": {"deployment": {"extraArgs": {"apiServer": arguments}}}},
+            "spec": {"dataStoreOverrides": padding},
         }))
     };
     world.tenant("a").await;

@@ -741,8 +741,16 @@ async fn what_takes_too_much_memory_is_refused_on_every_path() {
         assert_eq!(world.delete(before()).await.code, 200);
 
         object["spec"]["kubernetes"]["kubelet"]["configurationJSONPatches"] = content(9_000);
-        let fits = world.create(Call::tenants("").body(object)).await;
-        assert_eq!(fits.code, 201, "{}", fits.body);
+        let fits = world.create(Call::tenants("").body(object.clone())).await;
+        assert_eq!(fits.code, 422, "as types: {}", fits.body["message"]);
+        object["metadata"]["namespace"] = "n".into();
+        object["metadata"]["uid"] = "u".into();
+        let value = object.to_string().into();
+        let key = "/tenantcontrolplanes/n/b";
+        store
+            .put(key, value, storage::Expect::Absent)
+            .await
+            .unwrap();
         // Neither the patch is heavy, nor what is there, nor the copy.
         let list = "/spec/kubernetes/kubelet/configurationJSONPatches";
         let from = format!("{list}/0/value");

@@ -80,6 +80,7 @@ pub static RESOURCE: Resource = Resource {
     behaviour: Behaviour {
         schema: || &SCHEMA,
         decode: decodes::<DataStore>,
+        sizes: |_, _| Vec::new(),
         rules: rules::RULES,
         normalize: |_| {},
         check: rules::check,

@@ -1,5 +1,6 @@
 //! What the schema of a DataStore cannot say.
 
+use std::collections::HashMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::Deserialize;
@@ -219,11 +220,16 @@ pub(super) fn check(new: &Value, old: Option<&Value>) -> Errors {
 /// What was there before is not blamed again.
 fn endpoints(new: &[String], old: &[String], errors: &mut Errors) {
     let path = Path::new("spec.endpoints");
-    let count = |list: &[String], wanted: &str| list.iter().filter(|one| *one == wanted).count();
+    let mut counted: HashMap<&str, usize> = HashMap::new();
+    old.iter()
+        .for_each(|it| *counted.entry(it).or_default() += 1);
+    let mut seen: HashMap<&str, usize> = HashMap::new();
     for (position, endpoint) in new.iter().enumerate() {
         let path = path.index(position);
-        let so_far = count(&new[..=position], endpoint);
-        let before = count(old, endpoint);
+        let so_far = seen.entry(endpoint).or_default();
+        *so_far += 1;
+        let so_far = *so_far;
+        let before = counted.get(endpoint.as_str()).copied().unwrap_or(0);
         if before == 0
             && so_far == 1
             && let Some(detail) = endpoint_complaint(endpoint)
@@ -379,5 +385,32 @@ mod tests {
         let mut new = object.clone();
         new["spec"]["capacity"] = json!({"bytes": 1});
         assert_eq!(check(&new, Some(&object)).len(), 1);
+    }
+
+    #[test]
+    fn many_endpoints_are_looked_up() {
+        let many: Vec<String> = (0..60_000).map(|it| format!("n{it}:2379")).collect();
+        let started = std::time::Instant::now();
+        let told = |new: &[String], old: &[String]| {
+            let mut errors = Errors::new();
+            endpoints(new, old, &mut errors);
+            let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+            texts.join("; ")
+        };
+        assert_eq!(told(&many, &[]), "");
+        assert_eq!(told(&many, &many), "");
+        assert!(started.elapsed() < std::time::Duration::from_secs(10));
+        let of = |list: &[&str]| -> Vec<String> { list.iter().map(ToString::to_string).collect() };
+        let twice = of(&["a:1", "b", "a:1", "b"]);
+        assert_eq!(
+            told(&twice, &[]),
+            "spec.endpoints[1]: Invalid value: \"b\": must be host:port, for example \
+             etcd.example.com:2379; spec.endpoints[2]: Duplicate value: \"a:1\"; \
+             spec.endpoints[3]: Duplicate value: \"b\""
+        );
+        assert_eq!(
+            told(&twice, &of(&["b", "b", "a:1"])),
+            "spec.endpoints[2]: Duplicate value: \"a:1\""
+        );
     }
 }

@@ -2,12 +2,12 @@
 
 use std::sync::LazyLock;
 
-use super::{access, rules, warnings};
+use super::{AsSent, access, rules, sizes, warnings};
 use crate::forms::NameRule;
 use crate::resource::{Behaviour, Column, Part, Resource, ScalePaths, Scope, Subresource, decodes};
 use crate::rule::kind_schema;
 use crate::schema::{Schema, of_type};
-use crate::v1alpha1::{TenantControlPlane, TenantControlPlaneSpec, TenantControlPlaneStatus};
+use crate::v1alpha1::{TenantControlPlaneSpec, TenantControlPlaneStatus};
 
 /// The row of this kind.
 pub static RESOURCE: Resource = Resource {
@@ -23,7 +23,8 @@ pub static RESOURCE: Resource = Resource {
     subresources: SUBRESOURCES,
     behaviour: Behaviour {
         schema: || &SCHEMA,
-        decode: decodes::<TenantControlPlane>,
+        decode: decodes::<AsSent>,
+        sizes: sizes::check,
         rules: rules::RULES,
         normalize: rules::normalize,
         check: rules::check,

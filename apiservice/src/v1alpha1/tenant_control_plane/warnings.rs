@@ -4,7 +4,6 @@ mod exposure;
 mod left_out;
 mod networks;
 
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::unsupported;

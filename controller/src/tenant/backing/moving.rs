@@ -10,13 +10,14 @@ use crate::tenant::backing::claim;
 use crate::tenant::{World, objects};
 
 /// The DataStore to which the tenant's data is to be moved from where it is (`from`).
-/// None while the tenant is paused or being deleted: then nothing is begun, and what was
-/// begun is called off.
+/// None while the tenant is paused or being deleted, or not all of its spec is held: then
+/// nothing is begun, and what was begun is called off.
 pub fn target(tenant: &TenantControlPlane, from: &str) -> Option<String> {
     let named = tenant.spec.data_store.clone();
     let named = named.filter(|name| !name.is_empty() && name != from)?;
     let stays =
         tenant.metadata.deletion_timestamp.is_some() || objects::is_paused(&tenant.metadata);
+    let stays = stays || tenant.spec.is_cut;
     (!stays).then_some(named)
 }
 

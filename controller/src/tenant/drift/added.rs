@@ -1,9 +1,11 @@
 //! What somebody put into an object of ours where nothing of others belongs.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 
 use crate::cluster::kinds::ObjectKind;
-use crate::tenant::drift::{defaults, merge_key, within};
+use crate::tenant::drift::{by_key, defaults, merge_key, within};
 
 /// The parts of an object that are ours as a whole, by kind. Elsewhere others
 /// may have fields of their own: labels, annotations and finalizers of the
@@ -91,8 +93,9 @@ fn keep(after: &mut Value, before: &Value, path: &mut Vec<String>) {
             let Some(key) = merge_key(after, path.last().map_or("", String::as_str)) else {
                 return;
             };
+            let before = by_key(before, key);
             for element in after {
-                let same = before.iter().find(|it| it.get(key) == element.get(key));
+                let same = element.get(key).and_then(|id| before.get(id));
                 if let Some(before) = same {
                     within(path, "[]", |path| keep(element, before, path));
                 }
@@ -149,12 +152,15 @@ fn unwanted(live: &Value, path: &mut Vec<String>) -> Option<String> {
 
 fn list(wanted: &[Value], live: &[Value], path: &mut Vec<String>) -> Option<String> {
     if let Some(key) = merge_key(wanted, path.last().map_or("", String::as_str)) {
-        return live.iter().enumerate().find_map(|(index, element)| {
-            let id = element.get(key).unwrap_or(&Value::Null);
-            let is_it = |candidate: &&Value| candidate.get(key) == Some(id);
+        let wanted = by_key(wanted, key);
+        let mut seen = HashSet::with_capacity(live.len());
+        return live.iter().find_map(|element| {
+            let given = element.get(key);
+            let id = given.unwrap_or(&Value::Null);
             // Of variables with one name the last counts.
-            let again = live[..index].iter().any(|before| is_it(&before));
-            let found = wanted.iter().find(is_it).filter(|_| !again);
+            let again = seen.contains(id);
+            seen.extend(given);
+            let found = wanted.get(id).copied().filter(|_| !again);
             within(path, &format!("[{key}={id}]"), |path| match found {
                 Some(wanted) => walk(Some(wanted), element, path),
                 None => Some(path.join(".")),

@@ -250,8 +250,8 @@ fn alternative_names(world: &World, needed: &AlternativeNames, place: &Place) ->
         "kubernetes.default.svc.{}",
         network.cluster_domain
     ));
-    found.extend(needed.dns.iter().map(String::as_str));
-    needed.ip.iter().for_each(|ip| found.add(&ip.to_string()));
+    found.extend(needed.dns().iter().map(String::as_str));
+    needed.ip().iter().for_each(|ip| found.add(&ip.to_string()));
     found.add(&place.direct);
     // Of ways on which clients still come, too.
     found.extend(routes::former_hosts(world).iter().map(String::as_str));
@@ -263,7 +263,7 @@ fn alternative_names(world: &World, needed: &AlternativeNames, place: &Place) ->
             found.add(&first.to_string());
         }
     }
-    found.extend(network.cert_sans.iter().map(String::as_str));
+    found.extend(network.certificate_names());
     found
 }
 

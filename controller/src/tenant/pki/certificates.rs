@@ -333,8 +333,8 @@ fn good(world: &World, wish: &LeafSpec<'_>, pair: &Pair) -> bool {
         return false;
     };
     info.subject == wish.subject
-        && same_set(&info.dns_names, &wish.names.dns)
-        && same_set(&info.ip_addresses, &wish.names.ip)
+        && same_set(&info.dns_names, wish.names.dns())
+        && same_set(&info.ip_addresses, wish.names.ip())
         && pki::key_matches(pair)
         && signed_by(world, pair, &info, &wish.authority.cert, wish.usage)
 }
@@ -356,10 +356,14 @@ fn broken(world: &World, wish: &LeafSpec<'_>, live: &Secret, pair: &Pair) -> boo
             && !signed_by(world, pair, &info, &wish.authority.cert, wish.usage)
         || !wish
             .needed
-            .ip
+            .ip()
             .iter()
             .all(|it| info.ip_addresses.contains(it))
-        || !wish.needed.dns.iter().all(|it| info.dns_names.contains(it))
+        || !wish
+            .needed
+            .dns()
+            .iter()
+            .all(|it| info.dns_names.contains(it))
 }
 
 fn same_set<T: Ord>(one: &[T], other: &[T]) -> bool {
@@ -428,8 +432,8 @@ fn sign(
     let leaf = Leaf {
         subject: wish.subject.clone(),
         usage: wish.usage,
-        dns_names: wish.names.dns.clone(),
-        ip_addresses: wish.names.ip.clone(),
+        dns_names: wish.names.dns().to_vec(),
+        ip_addresses: wish.names.ip().to_vec(),
         validity: validity(world, expiry.terms(), wish.authority)?,
     };
     Ok(pki::sign(wish.authority, &leaf, entropy)?)

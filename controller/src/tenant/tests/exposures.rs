@@ -253,7 +253,7 @@ fn an_ingress_leads_to_the_tenant_by_its_name() {
     assert_eq!(agents, "t-konnectivity.example.com:8443");
     assert_eq!(exposure.advertise.to_string(), "10.0.0.10");
     for name in ["t.example.com", "t-konnectivity.example.com"] {
-        assert!(exposure.needed.dns.iter().any(|it| it == name), "{name}");
+        assert!(exposure.needed.dns().iter().any(|it| it == name), "{name}");
     }
     let told = for_nodes(&lab.seen()).unwrap();
     assert_eq!(told.endpoint.to_string(), "t.example.com:8443");
@@ -665,7 +665,7 @@ fn a_load_balancer_stays_until_the_name_answers() {
     lab.pass();
     assert_eq!(endpoint(&lab), "t.example.com:443");
     let names = of(&lab).names;
-    let has = |address: &str| names.ip.contains(&address.parse().unwrap());
+    let has = |address: &str| names.ip().contains(&address.parse().unwrap());
     assert!(has("192.0.2.7") && has("2001:db8::7"), "{names:?}");
     assert_eq!(service_type(&lab), "LoadBalancer");
     // While the pods are replaced, and while the name leads nowhere yet.
@@ -681,7 +681,7 @@ fn a_load_balancer_stays_until_the_name_answers() {
     assert_eq!(service_type(&lab), "ClusterIP");
     lab.service_mut().status = None;
     lab.pass();
-    assert!(!of(&lab).names.ip.contains(&"192.0.2.7".parse().unwrap()));
+    assert!(!of(&lab).names.ip().contains(&"192.0.2.7".parse().unwrap()));
 }
 
 #[test]
@@ -699,12 +699,12 @@ fn an_ingress_stays_until_the_load_balancer_answers() {
     lab.service_mut().status = serde_json::from_value::<ServiceStatus>(status).ok();
     assert_eq!(deleted(&lab.pass()), [""; 0]);
     assert_eq!(endpoint(&lab), "lb.example.com:6443");
-    assert!(of(&lab).names.dns.contains(&"t.example.com".to_owned()));
+    assert!(of(&lab).names.dns().contains(&"t.example.com".to_owned()));
     answers(&mut lab);
     assert_eq!(deleted(&lab.pass()), ["Ingress tenants/tenant-1"]);
     assert!(!lab.told().contains("Exposed"), "{}", lab.told());
     lab.pass();
-    assert!(!of(&lab).names.dns.contains(&"t.example.com".to_owned()));
+    assert!(!of(&lab).names.dns().contains(&"t.example.com".to_owned()));
 }
 
 #[test]
@@ -718,12 +718,12 @@ fn a_name_of_before_leads_to_the_tenant_until_the_new_one_answers() {
     lab.pass();
     let hosts = |lab: &Lab| rules(lab).into_iter().map(|it| it.0).collect::<Vec<_>>();
     assert_eq!(hosts(&lab), ["new.example.com", "old.example.com"]);
-    assert!(of(&lab).names.dns.contains(&"old.example.com".to_owned()));
+    assert!(of(&lab).names.dns().contains(&"old.example.com".to_owned()));
     assert!(lab.plan().is_quiet(), "{}", brief(&lab.plan()));
     answers(&mut lab);
     lab.pass();
     assert_eq!(hosts(&lab), ["new.example.com"]);
-    assert!(!of(&lab).names.dns.contains(&"old.example.com".to_owned()));
+    assert!(!of(&lab).names.dns().contains(&"old.example.com".to_owned()));
 
     // From an Ingress to a Gateway, and from one name of that to another.
     serve(&mut lab, [true, false]);

@@ -17,9 +17,13 @@ use crate::tenant::objects;
 use crate::tenant::pki::kubeconfig;
 use crate::tenant::plan::Object;
 use crate::tenant::testing::Lab;
+use crate::tenant::tests::large;
 
 /// What the child reads; see [`child`].
 const BODY: &str = "STEWARD_TEST_KUBECONFIG";
+/// The same for [`child_of_tenants`].
+const TENANT: &str = "STEWARD_TEST_TENANT";
+const COPIES: usize = 20;
 const MIB: usize = 1024 * 1024;
 
 fn status(field: &str) -> usize {
@@ -50,15 +54,40 @@ fn child() {
     std::fs::write(format!("{path}.took"), format!("{took} {}", read.is_some())).unwrap();
 }
 
-/// Bytes that reading it took, and whether there is a certificate.
-fn took(text: &str) -> (usize, bool) {
+/// Reads a tenant a number of times in a process of its own, and says what that took.
+#[test]
+#[allow(
+    clippy::disallowed_methods,
+    reason = "how a test tells itself its case"
+)]
+fn child_of_tenants() {
+    let Ok(path) = std::env::var(TENANT) else {
+        return;
+    };
+    let text = std::fs::read_to_string(&path).unwrap();
+    let caches = Caches::default();
+    let read = || {
+        let tenant = serde_json::from_str::<TenantControlPlane>(&text).unwrap();
+        caches.kept(tenant).unwrap()
+    };
+    // The reader's own pages.
+    let first = read();
+    let before = status("VmRSS:");
+    let held: Vec<_> = (0..COPIES).map(|_| read()).collect();
+    let took = status("VmRSS:").saturating_sub(before);
+    std::fs::write(format!("{path}.took"), format!("{}", took / held.len())).unwrap();
+    drop(first);
+}
+
+/// What a child says that is given this.
+fn said(child: &str, variable: &str, text: &str) -> String {
     let directory = std::env::temp_dir();
-    let name = format!("steward-kubeconfig-{}", std::process::id());
+    let name = format!("steward-{child}-{}", std::process::id());
     let path = directory.join(name);
     std::fs::write(&path, text).unwrap();
     let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "tenant::tests::memory::child"])
-        .env(BODY, &path)
+        .args(["--exact", &format!("tenant::tests::memory::{child}")])
+        .env(variable, &path)
         .output()
         .unwrap();
     assert!(child.status.success(), "{child:?}");
@@ -67,8 +96,35 @@ fn took(text: &str) -> (usize, bool) {
     for file in [path, told] {
         std::fs::remove_file(file).unwrap();
     }
+    found
+}
+
+/// Bytes that reading it took, and whether there is a certificate.
+fn took(text: &str) -> (usize, bool) {
+    let found = said("child", BODY, text);
     let (took, there) = found.split_once(' ').unwrap();
     (took.parse().unwrap(), there == "true")
+}
+
+/// `explanation/limits.md` tells the figure.
+#[test]
+fn the_heaviest_tenants_take_no_more_memory_than_is_said() {
+    let bytes_of = |tenant: &Value| -> usize {
+        let said = said("child_of_tenants", TENANT, &tenant.to_string());
+        said.parse().unwrap()
+    };
+    for (name, count, tenant) in large::largest() {
+        let bytes = bytes_of(&tenant);
+        eprintln!("{name}: {} KiB of {count}", bytes / 1024);
+        assert!(bytes < MIB, "{name}: {bytes} bytes of {count}");
+    }
+    // Of an older release.
+    let mut heavy = large::tenant(|_| {});
+    let sources = json!({"sources": vec![json!({}); 250_000]});
+    let volumes = json!([{"name": "v", "projected": sources}]);
+    heavy["spec"]["controlPlane"]["deployment"]["additionalVolumes"] = volumes;
+    let bytes = bytes_of(&heavy);
+    assert!(bytes < MIB, "{bytes}");
 }
 
 /// Whoever may edit Secrets of a namespace writes there what they like, as much as is held of

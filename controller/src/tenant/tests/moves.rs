@@ -230,6 +230,32 @@ fn the_name_of_the_target_may_be_long() {
     }
 }
 
+/// The label of the target is held, whatever else an older release let be in the template.
+#[test]
+fn a_move_ends_whose_pods_are_larger_than_what_is_held() {
+    let mut lab = asked();
+    let large = k8s_openapi::api::core::v1::Container {
+        name: "large".to_owned(),
+        image: Some("i".to_owned()),
+        args: Some(vec!["x".repeat(200_000)]),
+        ..Default::default()
+    };
+    lab.spec().control_plane.deployment.additional_containers = vec![large];
+    lab.pass();
+    lab.hold_deployment();
+    moved(&mut lab);
+    lab.pass();
+    lab.hold_deployment();
+    assert!(!has_switched(&lab.seen()), "its pods are not there");
+    lab.run_pods();
+    lab.later(5);
+    assert!(has_switched(&lab.seen()));
+    lab.world.migration = Some(migration(Phase::Completed));
+    lab.pass();
+    lab.hold_deployment();
+    assert!(lab.pass().is_quiet());
+}
+
 /// New pods that do not come up are no longer a matter of the move alone.
 #[test]
 fn what_keeps_new_pods_from_serving_is_told() {

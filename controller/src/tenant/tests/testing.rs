@@ -20,6 +20,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference,
 
 use crate::cluster::cache::Cached;
 use crate::cluster::caches::Caches;
+use crate::cluster::kept;
 use crate::cluster::kinds::{Inventory, ObjectKind, Owned};
 use crate::cluster::name::NamespacedName;
 use crate::report;
@@ -375,6 +376,19 @@ impl Lab {
     pub fn deployment_mut(&mut self) -> &mut Deployment {
         let name = self.world.name().to_owned();
         self.world.owned.get_mut(&name).unwrap()
+    }
+
+    /// From now on the Deployment is as its cache holds it.
+    pub fn hold_deployment(&mut self) {
+        let mut annotations = self.deployment_mut().metadata.annotations.iter().flatten();
+        if annotations.any(|(name, _)| name == kept::HELD_WITHOUT) {
+            // Nothing was written since.
+            return;
+        }
+        let caches = Caches::default();
+        caches.tenants.put(self.world.tenant.clone());
+        let held = caches.kept(self.deployment_mut().clone()).unwrap();
+        *self.deployment_mut() = Deployment::clone(&held);
     }
 
     pub fn service_mut(&mut self) -> &mut Service {
