@@ -3,6 +3,7 @@
 pub mod cache;
 pub mod caches;
 pub mod events;
+mod follow;
 mod kept;
 pub mod key;
 pub mod kinds;
@@ -10,6 +11,7 @@ mod looks;
 pub mod made;
 pub mod managers;
 pub mod name;
+pub mod pieces;
 pub mod routes;
 pub mod served;
 mod taken;

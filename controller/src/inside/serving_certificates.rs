@@ -46,6 +46,8 @@ const NOT_APPROVED: &str = "ServingCertificateNotApproved";
 /// Objects of one page, and bytes of it: more than one object of any API server has.
 const PAGE: usize = 50;
 const BYTES: usize = 4 << 20;
+/// Bytes of what is kept of a page until the next one: its version, and where that begins.
+const TOKEN: usize = 4 * 1024;
 /// Requests of one tenant that are looked at in a turn. What nobody approves is removed
 /// after a day by the tenant's controller manager.
 const REQUESTS_AT_ONCE: usize = 10_000;
@@ -256,7 +258,7 @@ impl Approver<'_> {
         let mut pending = Pending::default();
         let mut refusals = Refusals::new(&self.told);
         let see = |request: Request| {
-            if !request.is_pending() {
+            if !request.is_pending() || !request.is_of_a_server() {
                 return;
             }
             match judge::claim(&request, &limits) {
@@ -519,6 +521,15 @@ async fn pages<T: DeserializeOwned>(
                 return Err(failure(Kind::Read, message));
             }
         };
+        if page
+            .metadata
+            .resource_version
+            .len()
+            .max(page.metadata.r#continue.len())
+            > TOKEN
+        {
+            return Err(failure(Kind::Read, format!("{path} has no version")));
+        }
         seen += page.items.len();
         page.items.into_iter().for_each(&mut see);
         next = page.metadata.r#continue;
@@ -590,6 +601,40 @@ mod tests {
         assert_eq!(refusals.events.len(), EVENTS_OF_A_TURN);
         assert!(refusals.events.iter().all(|it| it.len() < 1024));
         assert_eq!(refusals.there.len(), 100);
+    }
+
+    /// What is remembered of requests and pages, thousands of them, is as short as with any
+    /// API server.
+    #[tokio::test]
+    async fn names_and_versions_are_short() {
+        let request = |change: fn(&mut Request)| {
+            let mut request = Request::default();
+            change(&mut request);
+            request.is_of_a_server()
+        };
+        assert!(request(|it| it.metadata.name = "a".repeat(253)));
+        assert!(!request(|it| it.metadata.name = "a".repeat(5_000)));
+        assert!(!request(|it| it.metadata.uid = "a".repeat(5_000)));
+        assert!(!request(
+            |it| it.metadata.resource_version = "a".repeat(5_000)
+        ));
+        assert!(!request(|it| it.spec.username = "a".repeat(5_000)));
+        let answers: Answers = |_, path| {
+            static PAGES: LazyLock<[String; 2]> = LazyLock::new(|| {
+                ["resourceVersion", "continue"].map(|field| {
+                    json!({"metadata": {field: "x".repeat(TOKEN + 1)}, "items": []}).to_string()
+                })
+            });
+            match path.starts_with("/version") {
+                true => (200, &PAGES[0]),
+                false => (200, &PAGES[1]),
+            }
+        };
+        let tenant = tenant(answers).await;
+        for path in ["/version", "/continue"] {
+            let read = pages(&tenant, (path, "s"), 1, String::new(), |_: Request| {});
+            assert_eq!(read.await.unwrap_err().kind, Kind::Read, "{path}");
+        }
     }
 
     #[test]

@@ -26,6 +26,8 @@ const USAGES: [&str; 3] = ["digital signature", "key encipherment", "server auth
 /// a few hundred characters.
 const NAMES: usize = 64;
 const LENGTH: usize = 8 * 1024;
+/// Bytes of its name, its uid, and the name of who asks.
+const NAME: usize = 1024;
 
 /// A CertificateSigningRequest, as far as it is read.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -73,6 +75,17 @@ pub struct RequestCondition {
 }
 
 impl Request {
+    /// Whether what is remembered of it is as short as API servers have it.
+    pub fn is_of_a_server(&self) -> bool {
+        let Metadata {
+            name,
+            uid,
+            resource_version,
+        } = &self.metadata;
+        let all = [name, uid, resource_version, &self.spec.username];
+        all.iter().all(|it| it.len() <= NAME)
+    }
+
     /// Nobody has approved or denied it.
     pub fn is_pending(&self) -> bool {
         self.spec.signer_name == SIGNER && self.status.conditions.is_empty()
