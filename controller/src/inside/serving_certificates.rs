@@ -54,6 +54,8 @@ const REQUESTS_AT_ONCE: usize = 10_000;
 /// Of them, those of one node and of all nodes that are compared with Nodes in a turn.
 const OF_ONE_NODE: usize = 16;
 const OF_ALL_NODES: usize = 2_000;
+/// Names and addresses in all that these ask for. Each takes some hundred bytes.
+const NAMES: usize = 4 * OF_ALL_NODES;
 /// Nodes of one tenant that are compared with.
 const NODES_AT_ONCE: usize = 20_000;
 /// The role and the binding of whoever approves.
@@ -395,6 +397,7 @@ struct Pending {
     all: Vec<Asked>,
     claims: Comparisons,
     of_node: HashMap<String, usize>,
+    names: usize,
     /// There are more, for a later turn.
     more: bool,
 }
@@ -404,11 +407,13 @@ impl Pending {
     /// keep the others waiting.
     fn add(&mut self, request: Asked, claim: Claim) {
         let of_node = self.of_node.entry(claim.node.clone()).or_default();
-        if *of_node >= OF_ONE_NODE || self.all.len() >= OF_ALL_NODES {
+        let names = self.names + claim.names();
+        if *of_node >= OF_ONE_NODE || self.all.len() >= OF_ALL_NODES || names > NAMES {
             self.more = true;
             return;
         }
         *of_node += 1;
+        self.names = names;
         self.all.push(request);
         self.claims.add(claim);
     }
@@ -593,6 +598,13 @@ mod tests {
             pending.add(request, claim);
         }
         assert_eq!(pending.all.len(), OF_ALL_NODES);
+        let mut pending = Pending::default();
+        for number in 0..OF_ALL_NODES {
+            let claim = Claim::with_names(&number.to_string(), 64);
+            pending.add(asked(&number.to_string(), 0).0, claim);
+        }
+        assert!(pending.more);
+        assert_eq!(pending.all.len(), NAMES / 64);
         let told = BTreeSet::from(["busy-0".to_owned()]);
         let mut refusals = Refusals::new(&told);
         for number in 0..100 {

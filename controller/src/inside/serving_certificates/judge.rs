@@ -136,6 +136,13 @@ pub struct Claim {
     info: RequestInfo,
 }
 
+impl Claim {
+    /// How many names and addresses it asks for.
+    pub fn names(&self) -> usize {
+        self.info.dns_names.len() + self.info.ip_addresses.len()
+    }
+}
+
 /// Why a request is not approved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Objection {
@@ -147,6 +154,14 @@ pub enum Objection {
 
 #[cfg(test)]
 impl Claim {
+    /// Of a node, for so many names.
+    pub fn with_names(node: &str, names: usize) -> Self {
+        let mut claim = Self::of(node);
+        let names = (0..names).map(|number| format!("{number}.{node}"));
+        claim.info.dns_names = names.collect();
+        claim
+    }
+
     /// Of a node, for nothing.
     pub fn of(node: &str) -> Self {
         let subject = pki::Subject {
@@ -325,7 +340,7 @@ impl Comparisons {
     pub fn see(&mut self, node: &Node) {
         let name = &node.metadata.name;
         let said = &node.status.addresses;
-        if said.len() > ADDRESSES {
+        if said.len() > ADDRESSES || name.len() > NAME {
             return;
         }
         let addresses: HashSet<IpAddr> = said
