@@ -353,10 +353,51 @@ pub mod key {
     pub const KONNECTIVITY_SERVER_CONF: &str = "konnectivity-server.conf";
     /// `<tcp>-konnectivity-egress-selector-configuration`.
     pub const EGRESS_SELECTOR: &str = "egress-selector-configuration.yaml";
+    /// `<tcp>-kubeadmconfig`.
+    pub const INIT_CONFIGURATION: &str = "InitConfiguration";
+    /// `<tcp>-kubeadmconfig`.
+    pub const CLUSTER_CONFIGURATION: &str = "ClusterConfiguration";
     /// `<tcp>-datastore-certificate`.
     pub const DATASTORE_CRT: &str = "server.crt";
     /// `<tcp>-datastore-certificate`.
     pub const DATASTORE_KEY: &str = "server.key";
+
+    /// All of them.
+    pub const ALL: [&str; 33] = [
+        INIT_CONFIGURATION,
+        CLUSTER_CONFIGURATION,
+        CA_CRT,
+        CA_KEY,
+        SERVER_CA_CRT,
+        CLIENT_CA_BUNDLE_CRT,
+        TLS_CRT,
+        TLS_KEY,
+        FRONT_PROXY_CA_CRT,
+        FRONT_PROXY_CA_KEY,
+        FRONT_PROXY_CLIENT_CRT,
+        FRONT_PROXY_CLIENT_KEY,
+        SA_PUB,
+        SA_KEY,
+        API_SERVER_CRT,
+        API_SERVER_KEY,
+        API_SERVER_KUBELET_CLIENT_CRT,
+        API_SERVER_KUBELET_CLIENT_KEY,
+        ADMIN_CONF,
+        ADMIN_SVC,
+        SUPER_ADMIN_CONF,
+        SUPER_ADMIN_SVC,
+        CONTROLLER_MANAGER_CONF,
+        SCHEDULER_CONF,
+        DB_CONNECTION_STRING,
+        DB_SCHEMA,
+        DB_USER,
+        DB_PASSWORD,
+        NATS_CREDENTIALS,
+        KONNECTIVITY_SERVER_CONF,
+        EGRESS_SELECTOR,
+        DATASTORE_CRT,
+        DATASTORE_KEY,
+    ];
 }
 
 /// The Service, Deployment and Ingress of a tenant.

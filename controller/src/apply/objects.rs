@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::cluster::key::Key;
 use crate::cluster::managers::{FIELD_MANAGER, is_creation};
 use crate::cluster::name::NamespacedName;
+use crate::cluster::pieces::{self, Bounds};
 use crate::context::Context;
 use crate::process::contested::{Repair, Way};
 use crate::process::lease::Unfinished;
@@ -27,7 +28,8 @@ pub struct Refusal {
     pub message: String,
 }
 
-/// One call, with a deadline, and over when another replica may begin.
+/// One call, with a deadline, and over when another replica may begin. Fields of the answer
+/// that are too large to be read are `null`.
 pub async fn call(
     ctx: &Context,
     method: Method,
@@ -47,7 +49,8 @@ pub async fn call(
             message: error.to_string(),
         })?;
     ctx.metrics.calls(method.as_str());
-    let call = ctx.client.request::<Value>(request);
+    // Whoever may write where our objects are makes one as large as they like.
+    let call = pieces::answer(&ctx.client, request, Bounds::at(path));
     let unfinished = |reason: &str, message: String| {
         Err(Refusal {
             code: 0,
@@ -282,11 +285,15 @@ async fn take_out(
     uid: &str,
 ) -> Result<Option<ObjectMeta>, Refusal> {
     let live = call(ctx, Method::GET, address, "application/json", None).await?;
-    let needed = tenant::objects::needs_taking_out(object, &live);
+    // What is too large to be compared is replaced as a whole: what the API server fills in,
+    // as the addresses of a Service, it fills in again as it was.
+    let whole = live["spec"].is_null();
+    let needed = whole || tenant::objects::needs_taking_out(object, &live);
     let reduced = match object.value() {
-        Ok(wanted) if needed && live["metadata"]["uid"] == uid => {
-            tenant::drift::reduced(object.kind(), &wanted, &live)
-        }
+        Ok(wanted) if needed && live["metadata"]["uid"] == uid => match whole {
+            true => json!({"spec": wanted["spec"]}),
+            false => tenant::drift::reduced(object.kind(), &wanted, &live),
+        },
         _ => return Ok(None),
     };
     if reduced == live {
@@ -313,10 +320,10 @@ fn created_by_us(meta: &ObjectMeta) -> bool {
 async fn adopt_fields(ctx: &Context, address: &str, body: &mut Value) -> Result<(), Refusal> {
     let live = call(ctx, Method::GET, address, "application/json", None).await?;
     let before = live["metadata"]["resourceVersion"].clone();
-    let mut entries = live["metadata"]["managedFields"]
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
+    // None if others manage so many fields that it is not read.
+    let Some(mut entries) = live["metadata"]["managedFields"].as_array().cloned() else {
+        return Ok(());
+    };
     let is = |entry: &Value, operation: &str| {
         entry["manager"] == FIELD_MANAGER
             && entry["operation"] == operation
@@ -503,6 +510,8 @@ fn held(ctx: &Context, key: &ObjectKey) -> Option<ObjectMeta> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::context::testing::{Asked, context, fill};
+    use crate::tenant::testing::Lab;
 
     #[test]
     fn refusals_have_their_own_reasons() {
@@ -583,6 +592,40 @@ mod tests {
         // Whoever else has the machine may hold up a thread.
         let least = (0..5).map(|_| longest_wait()).min().unwrap();
         assert!(least < takes / 2, "{least:?} of {takes:?}");
+    }
+
+    /// Somebody has put 12,000 variables into a Deployment of ours.
+    #[tokio::test]
+    async fn what_is_too_large_to_be_compared_is_replaced() {
+        fn deployment(lab: &Lab) -> Value {
+            let wanted = lab.world.deployment().unwrap().clone();
+            Object::Deployment(wanted).value().unwrap()
+        }
+        let answers = |asked: &Asked| {
+            let mut live = deployment(&Lab::ready());
+            live["metadata"]["resourceVersion"] = json!("77");
+            if asked.method == "GET" {
+                let container = &mut live["spec"]["template"]["spec"]["containers"][0];
+                container["env"] = json!(vec![json!({"name": "A"}); 12_000]);
+            }
+            (200, live)
+        };
+        let (ctx, asked) = context(answers, true).await;
+        let lab = Lab::ready();
+        fill(&ctx.caches, &lab);
+        let wanted = lab.world.deployment().unwrap().clone();
+        let outcome = apply(&ctx, &lab.world, &Object::Deployment(wanted)).await;
+        assert!(matches!(outcome, Outcome::Done), "{outcome:?}");
+        let asked = asked.lock();
+        let patch = asked.iter().find(|it| it.body.is_array()).unwrap();
+        assert_eq!(
+            patch.body[0]["value"], "77",
+            "if nobody has changed it since"
+        );
+        let spec = (&patch.body[1]["path"], &patch.body[1]["value"]);
+        assert_eq!(spec, (&json!("/spec"), &deployment(&lab)["spec"]));
+        let applied = asked.iter().filter(|it| it.path.contains("force=true"));
+        assert_eq!(applied.count(), 1);
     }
 
     #[test]

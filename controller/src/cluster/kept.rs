@@ -1,7 +1,7 @@
 //! What is held of the objects of the management cluster.
 //!
 //! Anybody can make objects with our labels, of a MiB each and by the thousand. Each is
-//! cut to what is read before it is held, and most are not held at all, so that they cost
+//! cut while it is read (`pieces.rs`), and then to what is read of it before it is held, and most are not held at all, so that they cost
 //! nobody but whoever makes them. Everything that a list or a watch says, and every answer
 //! to a write, comes through [`Cached::keep`].
 

@@ -122,7 +122,7 @@ macro_rules! kinds {
             /// `None` if it does not decode.
             pub fn known(self, live: &Value) -> Option<Value> {
                 fn of<K: Owned>(live: &Value) -> Option<Value> {
-                    serde_json::to_value(serde_json::from_value::<K>(live.clone()).ok()?).ok()
+                    serde_json::to_value(K::deserialize(live).ok()?).ok()
                 }
                 match self {
                     $(ObjectKind::$kind => of::<$kind>(live),)*

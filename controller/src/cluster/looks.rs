@@ -7,12 +7,14 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::NamespaceResourceScope;
-use kube::{Api, Resource, api::ListParams};
+use kube::{Resource, api::ListParams, core::Request};
 use serde::de::DeserializeOwned;
 
 use crate::cluster::cache::{Cache, Cached};
+use crate::cluster::follow::path;
 use crate::cluster::key::Key;
 use crate::cluster::name::NamespacedName;
+use crate::cluster::pieces::{Bounds, Page};
 use crate::cluster::watches::{LISTS_OF_OTHERS, PAGE, Watches};
 use crate::process::timing;
 
@@ -111,23 +113,27 @@ impl Watches {
             + std::fmt::Debug
             + DeserializeOwned,
     {
-        let api: Api<K> = Api::namespaced(self.client.clone(), place);
         let mut params = params.clone().limit(PAGE);
         let mut news = false;
         for _ in 0..PAGES {
-            // The same turns as of the watches: a page may have 30 MiB.
+            // The same turns as of the watches.
             let _turn = LISTS_OF_OTHERS.acquire().await;
-            let page = api.list(&params);
-            let Ok(page) = tokio::time::timeout(timing::CALL_DEADLINE, page).await else {
+            let request = Request::new(path::<K>(place)).list(&params);
+            let request = request.map_err(kube::Error::BuildRequest)?;
+            let read = async {
+                let (client, bounds) = (&self.client, Bounds::STRANGERS);
+                let mut page = Page::open(client, request, bounds, timing::LIST_PATIENCE).await?;
+                while let Some(object) = page.next::<K>().await? {
+                    if let Some(object) = self.caches.kept(object) {
+                        news |= cache.put(object);
+                    }
+                }
+                Ok::<_, kube::Error>(page.next_page())
+            };
+            let Ok(next) = tokio::time::timeout(timing::CALL_DEADLINE, read).await else {
                 return Err(kube::Error::Service("no answer in time".into()));
             };
-            let page = page?;
-            for object in page.items {
-                if let Some(object) = self.caches.kept(object) {
-                    news |= cache.put(object);
-                }
-            }
-            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            match next? {
                 Some(token) => params = params.continue_token(&token),
                 None => break,
             }

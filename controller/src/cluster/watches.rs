@@ -13,12 +13,9 @@ use apiservice::v1alpha1::{DataStore, TenantControlPlane};
 use futures::{StreamExt, future::BoxFuture};
 use k8s_openapi::api::core::v1::{Event as CoreEvent, Secret};
 use kube::{
-    Api, Client,
+    Client,
     core::NamespaceResourceScope,
-    runtime::{
-        WatchStreamExt,
-        watcher::{self, Config, Event},
-    },
+    runtime::watcher::{self, Config, Event},
 };
 use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -26,18 +23,20 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::cluster::cache::{Cache, Cached, EVERYWHERE};
 use crate::cluster::caches::Caches;
 use crate::cluster::concerned;
+use crate::cluster::follow::{follow, path};
 use crate::cluster::key::Key;
 use crate::cluster::kinds::ObjectKind;
 use crate::cluster::made::tenant_near;
 use crate::cluster::name::{NamespacedName, tenant_of};
+use crate::cluster::pieces::{self, Bounds};
 use crate::cluster::routes::Gateway;
 use crate::cluster::served::{self, Optional};
 use crate::process::queue::Queue;
 use crate::process::timing;
 
-/// Objects of a page: before one is judged and cut, it may have 1.5 MiB.
+/// Objects of a page, of some MiB each, which the API server has in its memory.
 pub(super) const PAGE: u32 = 20;
-/// One list at a time, for the same reason. Those of pods and Events may take long, and
+/// One list at a time, for its sake as well. Those of pods and Events may take long, and
 /// nothing waits for them.
 static LISTS_OF_OWNED: Semaphore = Semaphore::const_new(1);
 pub(super) static LISTS_OF_OTHERS: Semaphore = Semaphore::const_new(1);
@@ -64,7 +63,6 @@ impl Watches {
     pub fn all(&self) -> Vec<BoxFuture<'static, ()>> {
         let mut all = vec![
             self.watch(
-                Api::all(self.client.clone()),
                 EVERYWHERE,
                 Config::default().page_size(PAGE),
                 |caches| &caches.tenants,
@@ -79,7 +77,6 @@ impl Watches {
                 },
             ),
             self.watch(
-                Api::all(self.client.clone()),
                 EVERYWHERE,
                 Config::default().page_size(PAGE),
                 |caches| &caches.data_stores,
@@ -213,17 +210,11 @@ impl Watches {
             + std::fmt::Debug
             + DeserializeOwned,
     {
-        let client = self.client.clone();
-        let api = match place {
-            EVERYWHERE => Api::all(client),
-            namespace => Api::namespaced(client, namespace),
-        };
-        self.watch(api, place, config, cache, tell)
+        self.watch(place, config, cache, tell)
     }
 
     fn watch<K>(
         &self,
-        api: Api<K>,
         place: &str,
         config: Config,
         cache: fn(&Caches) -> &Cache<K>,
@@ -250,11 +241,8 @@ impl Watches {
                 None => &LISTS_OF_OTHERS,
             };
             let mut turn: Option<SemaphorePermit<'static>> = None;
-            let start = || {
-                watcher::watcher(api.clone(), config.clone())
-                    .backoff(timing::watch_backoff())
-                    .boxed()
-            };
+            let bounds = Bounds::at(&path::<K>(&place));
+            let start = || follow::<K>(this.client.clone(), &place, &config, bounds);
             let mut stream = start();
             let mut list = vec![];
             let mut trouble = Trouble::new(match place.as_str() {
@@ -365,11 +353,8 @@ impl Watches {
             return false;
         }
         let name = NamespacedName::of(object.meta());
-        let path = format!("{}/{}", K::url_path(&(), Some(&name.namespace)), name.name);
-        let Ok(request) = http::Request::get(path).body(vec![]) else {
-            return false;
-        };
-        let call = self.client.request::<K>(request);
+        let path = format!("{}/{}", path::<K>(&name.namespace), name.name);
+        let call = pieces::get::<K>(&self.client, path);
         match tokio::time::timeout(timing::LOOK_DEADLINE, call).await {
             Ok(Ok(found)) if found.meta().uid == object.meta().uid => {
                 let found = self.caches.kept(found);
@@ -383,11 +368,9 @@ impl Watches {
     pub fn secret(&self, name: NamespacedName) -> BoxFuture<'static, ()> {
         let this = self.clone();
         Box::pin(async move {
-            let api: Api<Secret> = Api::namespaced(this.client.clone(), &name.namespace);
             let config = Config::default().fields(&format!("metadata.name={}", name.name));
-            let mut stream = watcher::watcher(api, config)
-                .backoff(timing::watch_backoff())
-                .boxed();
+            let (client, place) = (this.client.clone(), &name.namespace);
+            let mut stream = follow::<Secret>(client, place, &config, Bounds::REFERENCED);
             let mut trouble = Trouble::new(format!("secret {name}"));
             let mut found = None;
             while let Some(event) = stream.next().await {

@@ -146,3 +146,29 @@ pub fn fill(caches: &Caches, lab: &Lab) {
         found.kind().cache(caches).remember(value, caches);
     }
 }
+
+/// What this process has in its memory (`VmRSS:`), or has had at most (`VmHWM:`), in bytes.
+pub fn memory(field: &str) -> usize {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|line| line.starts_with(field)).unwrap();
+    let kib = line.split_whitespace().nth(1).unwrap();
+    kib.parse::<usize>().unwrap() * 1024
+}
+
+/// From now on: the most that this process has had is what it has, which is returned.
+pub fn measure() -> usize {
+    std::fs::write("/proc/self/clear_refs", "5").unwrap();
+    memory("VmRSS:")
+}
+
+/// Runs one test in a process of its own, where the environment says so, and what it says.
+pub fn alone(test: &str, variable: &str, value: &str) -> String {
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(variable, value)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&child.stderr).into_owned();
+    assert!(child.status.success(), "{said}");
+    said
+}

@@ -27,7 +27,7 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 
 use crate::process::lanes::Lanes;
-use crate::process::observers::LOOKUPS;
+use crate::process::observers::{ANSWERS, LOOKUPS};
 use crate::process::timing;
 use crate::process::turns::Turn;
 use crate::tenant::world::{ProbeFailure, ProbeFailureKind as Kind};
@@ -42,6 +42,13 @@ const ANSWER: usize = 256 * 1024;
 const MARKS: usize = 8 * 1024;
 /// Bytes of a longer answer for each of its marks, on average.
 const SPARSE: usize = 8;
+
+/// Bytes of an answer, or of an event, that anybody may send; for more of them there are turns:
+/// whoever sends slowly has us hold what came for as long as we wait.
+const SHORT: usize = 16 * 1024;
+
+/// Bytes of what a tenant says that are kept. Failures are remembered.
+const SAID: usize = 4 * 1024;
 
 /// Bytes that a tenant may send before they are read: the least that HTTP/2 begins with.
 const WINDOW: u32 = 65_535;
@@ -90,6 +97,8 @@ impl Credentials {
 pub struct Tenant {
     sender: SendRequest<Full<Bytes>>,
     authority: String,
+    /// Where the tenant is, whose tenants share turns.
+    namespace: String,
     /// Subject of the certificate that the server presented, in DER.
     pub serving_certificate: Option<Vec<u8>>,
     driver: tokio::task::JoinHandle<()>,
@@ -123,7 +132,7 @@ impl Answer {
     /// The words of a Kubernetes Status, or the code.
     pub fn message(&self) -> String {
         match self.body.get("message").and_then(Value::as_str) {
-            Some(message) => message.to_owned(),
+            Some(message) => message[..message.floor_char_boundary(SAID)].to_owned(),
             None => format!("HTTP {}", self.status),
         }
     }
@@ -133,6 +142,7 @@ impl Answer {
 /// waited for here, before any clock runs: a wait for others is no silence of the tenant.
 pub struct Address {
     text: String,
+    namespace: String,
     turn: Option<Turn<'static>>,
 }
 
@@ -143,8 +153,11 @@ impl Address {
             Ok(_) => None,
             Err(_) => LOOKUPS.take(namespace).await,
         };
-        let text = text.to_owned();
-        Self { text, turn }
+        Self {
+            text: text.to_owned(),
+            namespace: namespace.to_owned(),
+            turn,
+        }
     }
 
     /// Where that is. The system cannot be told to stop looking for a name, which takes a
@@ -170,7 +183,7 @@ impl Tenant {
         credentials: &Credentials,
         lanes: &Lanes,
     ) -> Result<Self, ProbeFailure> {
-        let address = to.text.clone();
+        let (address, namespace) = (to.text.clone(), to.namespace.clone());
         let address = address.as_str();
         let endpoint: Endpoint = address
             .parse()
@@ -226,6 +239,7 @@ impl Tenant {
         Ok(Self {
             sender,
             authority: address.to_owned(),
+            namespace,
             serving_certificate,
             driver,
             ended,
@@ -242,7 +256,8 @@ impl Tenant {
     ) -> Result<Answer, ProbeFailure> {
         let response = self.send(method, path, content_type, body).await?;
         let status = response.status();
-        let body = whole(response.into_body(), ANSWER).await;
+        let mut room = Room::of(&self.namespace);
+        let body = whole(response.into_body(), ANSWER, Some(&mut room)).await;
         let body =
             body.map_err(|error| failure(Kind::Silent, format!("the answer to {path}: {error}")))?;
         let body = body.ok_or_else(|| {
@@ -261,7 +276,7 @@ impl Tenant {
 
     /// Reads as much of an answer as `T` takes of it, unless it is longer than `limit`
     /// bytes or has more values than such an answer has. What `T` does not take costs no
-    /// memory.
+    /// memory. Whoever asks has a turn for it.
     pub async fn read<T: DeserializeOwned>(
         &self,
         path: &str,
@@ -269,7 +284,7 @@ impl Tenant {
     ) -> Result<Read<T>, ProbeFailure> {
         let response = self.send(Method::GET, path, "", None).await?;
         let status = response.status();
-        let bytes = match whole(response.into_body(), limit).await {
+        let bytes = match whole(response.into_body(), limit, None).await {
             Ok(Some(body)) => body,
             Ok(None) => return Ok(Read::TooLarge),
             Err(error) => {
@@ -312,6 +327,7 @@ impl Tenant {
         Ok(Watch {
             body: response.into_body(),
             lines: Lines::default(),
+            room: Room::of(&self.namespace),
         })
     }
 
@@ -417,7 +433,11 @@ async fn dial(
 ///
 /// Frames are as small as the other side likes, one byte each: kept one by one, they take many
 /// times what is in them.
-async fn whole<B>(mut body: B, most: usize) -> Result<Option<Vec<u8>>, B::Error>
+async fn whole<B>(
+    mut body: B,
+    most: usize,
+    mut room: Option<&mut Room>,
+) -> Result<Option<Vec<u8>>, B::Error>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -429,9 +449,34 @@ where
         if all.len() + data.len() > most {
             return Ok(None);
         }
+        if let Some(room) = &mut room {
+            room.make(all.len() + data.len()).await;
+        }
         all.extend_from_slice(&data);
     }
     Ok(Some(all))
+}
+
+/// The room for an answer that is not short, as long as it is there.
+struct Room {
+    namespace: String,
+    turn: Option<Turn<'static>>,
+}
+
+impl Room {
+    fn of(namespace: &str) -> Self {
+        Self {
+            namespace: namespace.to_owned(),
+            turn: None,
+        }
+    }
+
+    /// Waits for it, if there are so many bytes.
+    async fn make(&mut self, bytes: usize) {
+        if bytes > SHORT && self.turn.is_none() {
+            self.turn = ANSWERS.take(&self.namespace).await;
+        }
+    }
 }
 
 /// How many values JSON may have, at most: each but the first follows one of these. What is in
@@ -478,7 +523,15 @@ impl Lines {
         };
         let line = self.rest.split_to(self.searched + end + 1);
         self.searched = 0;
+        if line.len() > SHORT {
+            // Or the room of the line stays, as long as there is anything behind it.
+            self.rest = BytesMut::from(&self.rest[..]);
+        }
         Some(line)
+    }
+
+    fn is_short(&self) -> bool {
+        self.rest.len() <= SHORT
     }
 }
 
@@ -486,6 +539,7 @@ impl Lines {
 pub struct Watch {
     body: hyper::body::Incoming,
     lines: Lines,
+    room: Room,
 }
 
 impl Watch {
@@ -493,6 +547,9 @@ impl Watch {
     pub async fn next(&mut self) -> Result<Option<Value>, ProbeFailure> {
         loop {
             if let Some(line) = self.lines.next() {
+                if self.lines.is_short() {
+                    self.room.turn = None;
+                }
                 if marks(&line) > MARKS {
                     return Err(failure(Kind::Watch, "an event has too many values"));
                 }
@@ -507,6 +564,7 @@ impl Watch {
                     let Ok(data) = frame.into_data() else {
                         continue;
                     };
+                    self.room.make(self.lines.rest.len() + data.len()).await;
                     self.lines.add(&data)?;
                 }
             }
@@ -516,10 +574,12 @@ impl Watch {
 
 /// A failure in one's own words.
 pub fn failure(kind: Kind, message: impl Into<String>) -> ProbeFailure {
-    ProbeFailure {
-        kind,
-        message: message.into(),
+    let mut message = message.into();
+    if message.len() > SAID {
+        message.truncate(message.floor_char_boundary(SAID));
+        message.shrink_to_fit();
     }
+    ProbeFailure { kind, message }
 }
 
 fn connect_failure(address: SocketAddr, error: &std::io::Error) -> ProbeFailure {
@@ -586,6 +646,9 @@ pub(crate) mod tests {
         };
         pki::sign(authority, &leaf, &Entropy).unwrap()
     }
+
+    /// The code of an answer that never comes.
+    pub(crate) const SILENT: u16 = 299;
 
     /// What a server answers to a method and a path with its query.
     pub(crate) type Answers = fn(&Method, &str) -> (u16, &'static str);
@@ -662,6 +725,9 @@ pub(crate) mod tests {
                             let uri = request.uri().path_and_query().map(ToString::to_string);
                             let (code, body) = answers(request.method(), &uri.unwrap_or_default());
                             let _: hyper::body::Incoming = request.into_body();
+                            if code == SILENT {
+                                std::future::pending::<()>().await;
+                            }
                             let mut response =
                                 http::Response::new(Full::new(Bytes::from_static(body.as_bytes())));
                             *response.status_mut() = StatusCode::from_u16(code).unwrap();
@@ -824,6 +890,39 @@ pub(crate) mod tests {
         assert!(watch.lines.rest.len() <= ANSWER);
     }
 
+    /// Whoever sends slowly has us hold what came: 256 tenants of one namespace, each with two
+    /// answers of 256 KiB along two ways.
+    #[tokio::test]
+    async fn long_answers_have_turns_and_short_ones_need_none() {
+        static LONG: LazyLock<String> =
+            LazyLock::new(|| format!("{{\"a\":\"{}\"}}\n", "x".repeat(2 * SHORT)));
+        let tenant = tenant(|_, path| match path {
+            "/short" => (200, "{\"n\":1}\n"),
+            _ => (200, LONG.as_str()),
+        });
+        let tenant = tenant.await;
+        let turns: Vec<_> = std::iter::repeat_with(|| ANSWERS.take("n").now_or_never())
+            .map_while(Option::flatten)
+            .collect();
+        assert!(turns.len() <= 16, "{}", turns.len());
+        let call = |path| tenant.call(Method::GET, path, "", None);
+        let patience = Duration::from_millis(300);
+        assert!(call("/short").await.is_ok());
+        assert!(tenant.watch("/short").await.unwrap().next().await.is_ok());
+        let waits = tokio::time::timeout(patience, call("/long")).await;
+        assert!(waits.is_err());
+        let mut watch = tenant.watch("/long").await.unwrap();
+        assert!(tokio::time::timeout(patience, watch.next()).await.is_err());
+        drop(turns);
+        assert!(call("/long").await.is_ok());
+        let mut watch = tenant.watch("/long").await.unwrap();
+        assert!(watch.next().await.unwrap().is_some());
+        assert!(watch.room.turn.is_none() && watch.lines.rest.capacity() < SHORT);
+        // What is said of a failure is short.
+        let said = failure(Kind::Read, "ä".repeat(ANSWER)).message;
+        assert!(said.len() <= SAID && said.capacity() <= SAID);
+    }
+
     /// Of the bytes that it may have, each could become a hundred in a tree.
     #[tokio::test]
     async fn an_answer_of_nothing_but_values_is_not_made_a_tree() {
@@ -891,7 +990,7 @@ pub(crate) mod tests {
                 assert!(living.load(SeqCst) < 2, "those before are kept");
                 Ok::<_, Infallible>(hyper::body::Frame::data(Frame::of(&living)))
             });
-            let read = whole(http_body_util::StreamBody::new(frames), ANSWER).await;
+            let read = whole(http_body_util::StreamBody::new(frames), ANSWER, None).await;
             let read = read.unwrap().map(|all| all.len());
             assert_eq!(read, fits.then_some(ANSWER));
         }

@@ -12,6 +12,8 @@ use crate::tenant::drift;
 
 /// Maps of which an added key is drift as well.
 const ATOMIC_MAPS: [&str; 3] = ["selector", "matchLabels", "nodeSelector"];
+/// Bytes of a text that are held, or what tells it from the one that is wanted.
+const TEXT: usize = 1024;
 /// What is read of the metadata and the status of whatever is kept.
 const METADATA: [&str; 4] = ["uid", "generation", "resourceVersion", "deletionTimestamp"];
 const STATUS: [&str; 6] = [
@@ -30,14 +32,14 @@ pub fn held(wanted: &Value, live: &Value) -> Value {
     if is_wholly_ours(wanted)
         && let Some(field) = added_to_spec(wanted, live)
     {
-        kept["spec"][field.as_str()] = Value::Null;
+        kept["spec"][beginning(field, TEXT)] = Value::Null;
     }
     let fields = |from: &Value, names: &[&str]| -> Map<String, Value> {
         let found = names.iter().filter_map(|name| {
             let value = from
                 .get(name)
                 .filter(|it| !it.is_object() && !it.is_array())?;
-            Some(((*name).to_owned(), value.clone()))
+            Some(((*name).to_owned(), scalar(value, TEXT)))
         });
         found.collect()
     };
@@ -53,7 +55,7 @@ pub fn held(wanted: &Value, live: &Value) -> Value {
         ("annotations", names::ANNOTATION_CHECKSUM),
     ] {
         if let Some(value) = live["metadata"][map].get(key).filter(|it| it.is_string()) {
-            kept["metadata"][map][key] = value.clone();
+            kept["metadata"][map][key] = scalar(value, TEXT);
         }
     }
     kept
@@ -71,7 +73,8 @@ fn cut(wanted: &Value, live: &Value, name: &str) -> Value {
             if ATOMIC_MAPS.contains(&name)
                 && let Some(added) = added
             {
-                kept.insert(added.clone(), Value::Null);
+                // No key of ours is as long.
+                kept.insert(beginning(added, TEXT).to_owned(), Value::Null);
             }
             Value::Object(kept)
         }
@@ -95,8 +98,21 @@ fn cut(wanted: &Value, live: &Value, name: &str) -> Value {
             }
         },
         (_, Value::Object(_) | Value::Array(_)) => Value::Null,
-        (_, scalar) => scalar.clone(),
+        // One that is longer than what is wanted stays longer.
+        (wanted, live) => scalar(live, wanted.as_str().map_or(0, str::len) + TEXT),
     }
+}
+
+/// Texts are as long as an answer may be, and there are tens of objects.
+fn scalar(value: &Value, most: usize) -> Value {
+    match value {
+        Value::String(text) => Value::String(beginning(text, most).to_owned()),
+        other => other.clone(),
+    }
+}
+
+fn beginning(text: &str, most: usize) -> &str {
+    &text[..text.floor_char_boundary(most)]
 }
 
 #[cfg(test)]
@@ -169,6 +185,38 @@ mod tests {
             let before = drift::first(&wanted, &changed);
             assert_eq!(before.as_deref(), Some(field));
             assert_eq!(drift::first(&wanted, &held(&wanted, &changed)), before);
+        }
+    }
+
+    /// Texts and names of 250 KiB in each of fifty objects are MiB, of each of 128 visits.
+    #[test]
+    fn of_long_texts_the_beginning_is_held() {
+        let long = || "ä".repeat(125_000);
+        let wanted = json!({
+            "kind": "ConfigMap",
+            "metadata": {"name": "a", "labels": {"a": "b"}},
+            "data": {"Corefile": "x".repeat(TEXT), "b": ""},
+            "spec": {"selector": {"a": "b"}},
+        });
+        let live = json!({
+            "kind": long(),
+            "metadata": {
+                "name": "a", "uid": long(), "generation": long(), "resourceVersion": long(),
+                "deletionTimestamp": long(),
+                "labels": {"a": long(), names::LABEL_PROJECT: long()},
+                "annotations": {names::ANNOTATION_CHECKSUM: long()},
+            },
+            "data": {"Corefile": "x".repeat(250_000), "b": long()},
+            "spec": {"selector": {"a": "b", long(): long()}, long(): long()},
+            "status": {"numberAvailable": long()},
+        });
+        let held = held(&wanted, &live);
+        let bytes = held.to_string().len();
+        assert!(bytes < 16 * 1024, "{bytes}");
+        for field in ["kind", "metadata", "data", "spec"] {
+            let whole = drift::first(&wanted[field], &live[field]);
+            assert_eq!(drift::first(&wanted[field], &held[field]), whole, "{field}");
+            assert!(whole.is_some(), "{field}");
         }
     }
 }

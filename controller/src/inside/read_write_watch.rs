@@ -13,6 +13,8 @@ use crate::tenant::world::{Admission, ProbeFailure, ProbeFailureKind as Kind};
 
 /// Name of the objects that the probe writes in the tenant.
 const PROBE: &str = "steward-probe";
+/// Bytes of a revision, which has some twenty.
+const VERSION: usize = 128;
 const MERGE: &str = "application/merge-patch+json";
 /// How long the tenant's own admission may take, before an object is tried that it
 /// is not asked about: a webhook that nothing answers takes ten seconds and more.
@@ -184,20 +186,25 @@ async fn watch_and_write<W, A>(
     tokio::try_join!(watch, write)
 }
 
+/// The revision of an object or of a list. All that is kept of an answer while the next one is
+/// waited for, and of a length that one has.
+fn version(of: &Value) -> Option<String> {
+    let version = of["metadata"]["resourceVersion"].as_str()?;
+    (version.len() <= VERSION).then(|| version.to_owned())
+}
+
 /// Reads an object, writes it, and waits for a watch to tell of the write.
 async fn cycle(tenant: &Tenant, subject: &Subject, stage: &Mutex<Kind>) -> Result<(), Failed> {
     let collection = &subject.collection;
     let selector = format!("fieldSelector=metadata.name%3D{PROBE}");
-    let list = tenant
-        .call(Method::GET, &format!("{collection}?{selector}"), "", None)
-        .await?;
-    expect(&list, Kind::Read)?;
-    let version = list.body["metadata"]["resourceVersion"]
-        .as_str()
-        .unwrap_or("0");
-    let exists = list.body["items"]
-        .as_array()
-        .is_some_and(|items| !items.is_empty());
+    let (version, exists) = {
+        let list = format!("{collection}?{selector}");
+        let list = tenant.call(Method::GET, &list, "", None).await?;
+        expect(&list, Kind::Read)?;
+        let items = list.body["items"].as_array();
+        (version(&list.body), items.is_some_and(|it| !it.is_empty()))
+    };
+    let version = version.as_deref().unwrap_or("0");
     let watch =
         format!("{collection}?{selector}&watch=true&resourceVersion={version}&timeoutSeconds=10");
     let path = format!("{collection}/{PROBE}");
@@ -221,17 +228,18 @@ async fn cycle(tenant: &Tenant, subject: &Subject, stage: &Mutex<Kind>) -> Resul
             refused: failure.kind != Kind::Unauthenticated,
             failure,
         })?;
-        Ok(answer)
+        Ok(self::version(&answer.body))
     };
     let watch = async { tenant.watch(&watch).await.map_err(Failed::from) };
-    let (mut events, written) = watch_and_write(watch, write, stage).await?;
-    let ours = &written.body["metadata"]["resourceVersion"];
+    let (mut events, ours) = watch_and_write(watch, write, stage).await?;
     while let Some(event) = events.next().await? {
         if event["type"] == "ERROR" {
             let message = event["object"]["message"].as_str().unwrap_or("unknown");
             return Err(failure(Kind::Watch, format!("the watch ends: {message}")).into());
         }
-        if &event["object"]["metadata"]["resourceVersion"] == ours {
+        if self::version(&event["object"]) == ours {
+            drop(event);
+            drop(events);
             if subject.passing {
                 // What is left is written again and removed the next time.
                 let _ = tenant.call(Method::DELETE, &path, "", None).await;
@@ -272,8 +280,11 @@ fn storage_speaks(message: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
-    use crate::inside::connection::tests::{Answers, tenant};
+    use crate::context::testing::{alone, measure, memory};
+    use crate::inside::connection::tests::{Answers, SILENT, tenant};
 
     #[test]
     fn causes_are_told_apart() {
@@ -319,6 +330,60 @@ mod tests {
         let stage = Mutex::new(Kind::Silent);
         let found = exercise(&tenant, Timestamp::UNIX_EPOCH, &stage).await;
         found.map_err(|failure| failure.kind)
+    }
+
+    const PROBES: &str = "STEWARD_TEST_PROBES";
+    const MIB: usize = 1024 * 1024;
+
+    /// Probes of tenants that answer at length, and whose watches say nothing.
+    #[tokio::test]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "how a test tells itself its case"
+    )]
+    async fn child() {
+        if std::env::var(PROBES).is_err() {
+            return;
+        }
+        let answers: Answers = |method, path| {
+            static LONG: LazyLock<String> = LazyLock::new(|| {
+                let items = vec![r#"{"a":0}"#; 2_000].join(",");
+                format!(r#"{{"metadata":{{"resourceVersion":"1"}},"items":[{items}]}}"#)
+            });
+            match *method {
+                Method::GET if path.contains("watch=true") => (SILENT, ""),
+                _ => (200, &LONG),
+            }
+        };
+        let mut tenants = Vec::new();
+        for _ in 0..24 {
+            tenants.push(tenant(answers).await);
+        }
+        let stages = tenants.iter().map(|_| Mutex::new(Kind::Silent));
+        let stages: Vec<_> = stages.collect();
+        let before = measure();
+        let probes = tenants.iter().zip(&stages);
+        let probes = probes.map(|(tenant, stage)| exercise(tenant, Timestamp::UNIX_EPOCH, stage));
+        let all = futures::future::join_all(probes);
+        let ended = tokio::time::timeout(Duration::from_secs(4), all).await;
+        assert!(ended.is_err());
+        assert!(stages.iter().all(|stage| *stage.lock() == Kind::Watch));
+        eprintln!("took {}", memory("VmHWM:").saturating_sub(before));
+    }
+
+    /// Of what a tenant answers, a text of some KiB that becomes MiB, only the revision waits
+    /// for the next answer.
+    #[test]
+    fn a_probe_holds_nothing_of_an_answer_while_it_waits() {
+        let said = alone("inside::read_write_watch::tests::child", PROBES, "24");
+        let took = said.lines().find_map(|line| line.strip_prefix("took "));
+        let took: usize = took.unwrap().parse().unwrap();
+        eprintln!("{} KiB", took / 1024);
+        assert!(took < 24 * MIB, "{} MiB", took / MIB);
+
+        let of = |text: String| version(&json!({"metadata": {"resourceVersion": text}}));
+        assert_eq!(of("7".into()).as_deref(), Some("7"));
+        assert_eq!(of("7".repeat(VERSION + 1)), None);
     }
 
     /// Whoever answers nothing of use about that keeps no tenant from being used.

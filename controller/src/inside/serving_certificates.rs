@@ -46,12 +46,16 @@ const NOT_APPROVED: &str = "ServingCertificateNotApproved";
 /// Objects of one page, and bytes of it: more than one object of any API server has.
 const PAGE: usize = 50;
 const BYTES: usize = 4 << 20;
+/// Bytes of what is kept of a page until the next one: its version, and where that begins.
+const TOKEN: usize = 4 * 1024;
 /// Requests of one tenant that are looked at in a turn. What nobody approves is removed
 /// after a day by the tenant's controller manager.
 const REQUESTS_AT_ONCE: usize = 10_000;
 /// Of them, those of one node and of all nodes that are compared with Nodes in a turn.
 const OF_ONE_NODE: usize = 16;
 const OF_ALL_NODES: usize = 2_000;
+/// Names and addresses in all that these ask for. Each takes some hundred bytes.
+const NAMES: usize = 4 * OF_ALL_NODES;
 /// Nodes of one tenant that are compared with.
 const NODES_AT_ONCE: usize = 20_000;
 /// The role and the binding of whoever approves.
@@ -256,7 +260,7 @@ impl Approver<'_> {
         let mut pending = Pending::default();
         let mut refusals = Refusals::new(&self.told);
         let see = |request: Request| {
-            if !request.is_pending() {
+            if !request.is_pending() || !request.is_of_a_server() {
                 return;
             }
             match judge::claim(&request, &limits) {
@@ -393,6 +397,7 @@ struct Pending {
     all: Vec<Asked>,
     claims: Comparisons,
     of_node: HashMap<String, usize>,
+    names: usize,
     /// There are more, for a later turn.
     more: bool,
 }
@@ -402,11 +407,13 @@ impl Pending {
     /// keep the others waiting.
     fn add(&mut self, request: Asked, claim: Claim) {
         let of_node = self.of_node.entry(claim.node.clone()).or_default();
-        if *of_node >= OF_ONE_NODE || self.all.len() >= OF_ALL_NODES {
+        let names = self.names + claim.names();
+        if *of_node >= OF_ONE_NODE || self.all.len() >= OF_ALL_NODES || names > NAMES {
             self.more = true;
             return;
         }
         *of_node += 1;
+        self.names = names;
         self.all.push(request);
         self.claims.add(claim);
     }
@@ -519,6 +526,15 @@ async fn pages<T: DeserializeOwned>(
                 return Err(failure(Kind::Read, message));
             }
         };
+        if page
+            .metadata
+            .resource_version
+            .len()
+            .max(page.metadata.r#continue.len())
+            > TOKEN
+        {
+            return Err(failure(Kind::Read, format!("{path} has no version")));
+        }
         seen += page.items.len();
         page.items.into_iter().for_each(&mut see);
         next = page.metadata.r#continue;
@@ -582,6 +598,13 @@ mod tests {
             pending.add(request, claim);
         }
         assert_eq!(pending.all.len(), OF_ALL_NODES);
+        let mut pending = Pending::default();
+        for number in 0..OF_ALL_NODES {
+            let claim = Claim::with_names(&number.to_string(), 64);
+            pending.add(asked(&number.to_string(), 0).0, claim);
+        }
+        assert!(pending.more);
+        assert_eq!(pending.all.len(), NAMES / 64);
         let told = BTreeSet::from(["busy-0".to_owned()]);
         let mut refusals = Refusals::new(&told);
         for number in 0..100 {
@@ -590,6 +613,40 @@ mod tests {
         assert_eq!(refusals.events.len(), EVENTS_OF_A_TURN);
         assert!(refusals.events.iter().all(|it| it.len() < 1024));
         assert_eq!(refusals.there.len(), 100);
+    }
+
+    /// What is remembered of requests and pages, thousands of them, is as short as with any
+    /// API server.
+    #[tokio::test]
+    async fn names_and_versions_are_short() {
+        let request = |change: fn(&mut Request)| {
+            let mut request = Request::default();
+            change(&mut request);
+            request.is_of_a_server()
+        };
+        assert!(request(|it| it.metadata.name = "a".repeat(253)));
+        assert!(!request(|it| it.metadata.name = "a".repeat(5_000)));
+        assert!(!request(|it| it.metadata.uid = "a".repeat(5_000)));
+        assert!(!request(
+            |it| it.metadata.resource_version = "a".repeat(5_000)
+        ));
+        assert!(!request(|it| it.spec.username = "a".repeat(5_000)));
+        let answers: Answers = |_, path| {
+            static PAGES: LazyLock<[String; 2]> = LazyLock::new(|| {
+                ["resourceVersion", "continue"].map(|field| {
+                    json!({"metadata": {field: "x".repeat(TOKEN + 1)}, "items": []}).to_string()
+                })
+            });
+            match path.starts_with("/version") {
+                true => (200, &PAGES[0]),
+                false => (200, &PAGES[1]),
+            }
+        };
+        let tenant = tenant(answers).await;
+        for path in ["/version", "/continue"] {
+            let read = pages(&tenant, (path, "s"), 1, String::new(), |_: Request| {});
+            assert_eq!(read.await.unwrap_err().kind, Kind::Read, "{path}");
+        }
     }
 
     #[test]

@@ -76,10 +76,11 @@ async fn one(tenant: &Tenant, step: &Step, first: bool) -> Result<(), ProbeFailu
             // Cheaper for it than its first server-side apply, for which it builds its
             // whole schema.
             let answer = create(tenant, object).await?;
-            if answer.status == StatusCode::CONFLICT {
-                return apply(tenant, object).await;
+            if answer.status != StatusCode::CONFLICT {
+                return expect(&answer);
             }
-            expect(&answer)
+            drop(answer);
+            apply(tenant, object).await
         }
         Step::Create(object) | Step::Apply { object, .. } => apply(tenant, object).await,
         Step::Put { object, .. } => put(tenant, object).await,

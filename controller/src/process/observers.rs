@@ -17,6 +17,9 @@ pub static VISITS: Turns = Turns::new(256, 128);
 /// Tenants whose nodes' requests for certificates are read at a time, each with a few MiB in
 /// memory, and those of one namespace.
 pub static LOOKS: Turns = Turns::new(8, 4);
+/// Answers of tenants, of 256 KiB at most, that are longer than usual and are read at once, and
+/// those of one namespace.
+pub static ANSWERS: Turns = Turns::new(64, 16);
 /// Names of hosts at which tenants are reached that are looked up at once, and those of the
 /// tenants of one namespace. Each takes a thread for as long as DNS is silent.
 pub static LOOKUPS: Turns = Turns::new(256, 32);

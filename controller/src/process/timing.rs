@@ -220,6 +220,12 @@ pub fn observer_backoff(first: Duration, slowest: Duration, failures: u32) -> Du
         .min(slowest)
 }
 
+/// How long a list may say nothing: a little longer than an API server gives itself for one.
+pub const LIST_PATIENCE: Duration = Duration::from_secs(65);
+
+/// The same of a watch, which is asked to last for 290 seconds.
+pub const WATCH_PATIENCE: Duration = Duration::from_secs(295);
+
 /// Between attempts of a watch. Short, because our own API server's restart
 /// takes seconds.
 pub fn watch_backoff() -> impl WatchBackoff {

@@ -87,7 +87,7 @@ mod tests {
     use tokio::time::{Instant, sleep};
 
     use super::*;
-    use crate::process::observers::{CHECKS, LOOKS, LOOKUPS, PROBES, SIZES, VISITS};
+    use crate::process::observers::{ANSWERS, CHECKS, LOOKS, LOOKUPS, PROBES, SIZES, VISITS};
 
     /// A thousand of one group that are answered late, and one of another.
     async fn waits(turns: &'static Turns, late: Duration) -> Duration {
@@ -109,7 +109,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_group_that_is_slow_leaves_turns_to_others() {
-        for turns in [&CHECKS, &LOOKS, &LOOKUPS, &PROBES, &SIZES, &VISITS] {
+        for turns in [
+            &ANSWERS, &CHECKS, &LOOKS, &LOOKUPS, &PROBES, &SIZES, &VISITS,
+        ] {
             assert_eq!(waits(turns, Duration::from_secs(4)).await, Duration::ZERO);
         }
         // As it would be without shares.

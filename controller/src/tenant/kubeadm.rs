@@ -19,9 +19,12 @@ pub fn plan(world: &World, exposure: Option<&Exposure>, place: &Backing, plan: &
     let Some(exposure) = exposure else { return };
     let name = names::kubeadm_config(world.name());
     let data = [
-        ("InitConfiguration".to_owned(), init(exposure).to_string()),
         (
-            "ClusterConfiguration".to_owned(),
+            names::key::INIT_CONFIGURATION.to_owned(),
+            init(exposure).to_string(),
+        ),
+        (
+            names::key::CLUSTER_CONFIGURATION.to_owned(),
             cluster(world, exposure, place).to_string(),
         ),
     ];

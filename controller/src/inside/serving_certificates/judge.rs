@@ -26,6 +26,8 @@ const USAGES: [&str; 3] = ["digital signature", "key encipherment", "server auth
 /// a few hundred characters.
 const NAMES: usize = 64;
 const LENGTH: usize = 8 * 1024;
+/// Bytes of its name, its uid, and the name of who asks.
+const NAME: usize = 1024;
 
 /// A CertificateSigningRequest, as far as it is read.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -73,6 +75,17 @@ pub struct RequestCondition {
 }
 
 impl Request {
+    /// Whether what is remembered of it is as short as API servers have it.
+    pub fn is_of_a_server(&self) -> bool {
+        let Metadata {
+            name,
+            uid,
+            resource_version,
+        } = &self.metadata;
+        let all = [name, uid, resource_version, &self.spec.username];
+        all.iter().all(|it| it.len() <= NAME)
+    }
+
     /// Nobody has approved or denied it.
     pub fn is_pending(&self) -> bool {
         self.spec.signer_name == SIGNER && self.status.conditions.is_empty()
@@ -123,6 +136,13 @@ pub struct Claim {
     info: RequestInfo,
 }
 
+impl Claim {
+    /// How many names and addresses it asks for.
+    pub fn names(&self) -> usize {
+        self.info.dns_names.len() + self.info.ip_addresses.len()
+    }
+}
+
 /// Why a request is not approved.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Objection {
@@ -134,6 +154,14 @@ pub enum Objection {
 
 #[cfg(test)]
 impl Claim {
+    /// Of a node, for so many names.
+    pub fn with_names(node: &str, names: usize) -> Self {
+        let mut claim = Self::of(node);
+        let names = (0..names).map(|number| format!("{number}.{node}"));
+        claim.info.dns_names = names.collect();
+        claim
+    }
+
     /// Of a node, for nothing.
     pub fn of(node: &str) -> Self {
         let subject = pki::Subject {
@@ -312,7 +340,7 @@ impl Comparisons {
     pub fn see(&mut self, node: &Node) {
         let name = &node.metadata.name;
         let said = &node.status.addresses;
-        if said.len() > ADDRESSES {
+        if said.len() > ADDRESSES || name.len() > NAME {
             return;
         }
         let addresses: HashSet<IpAddr> = said

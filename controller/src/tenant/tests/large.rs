@@ -11,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde_json::{Value, json};
 
 use crate::cluster::kept::PART;
+use crate::cluster::pieces;
 use crate::tenant::objects;
 use crate::tenant::plan::{ObjectKind, Step};
 use crate::tenant::testing::Lab;
@@ -147,8 +148,8 @@ pub(super) fn largest() -> impl Iterator<Item = (&'static str, usize, Value)> {
     })
 }
 
-#[test]
-fn what_is_admitted_makes_pods_that_can_be_held() {
+#[tokio::test]
+async fn what_is_admitted_makes_pods_that_can_be_held() {
     for (name, fits, largest) in largest() {
         let largest: TenantControlPlane = serde_json::from_value(largest).unwrap();
         assert!(!largest.spec.is_cut, "{name}");
@@ -165,6 +166,10 @@ fn what_is_admitted_makes_pods_that_can_be_held() {
             lab.hold_deployment();
             let held = serde_json::to_value(&lab.deployment_mut().spec).unwrap();
             assert_eq!(held, wanted, "{name}");
+            // And that are read as a whole.
+            let live = json!({"metadata": {"name": "a"}, "spec": wanted});
+            let read = pieces::tests::read(&live.to_string(), pieces::Bounds::STRANGERS).await;
+            assert!(read == live, "{name}: {kept} bytes");
         }
     }
 }
