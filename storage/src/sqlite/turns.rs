@@ -13,7 +13,7 @@ use crate::log::Turn;
 
 /// How long a read waits for a free connection before it is refused.
 pub(super) const QUEUE: Duration = Duration::from_secs(10);
-/// Of them, those that may be looking through history.
+/// Of the connections that read, those that may be looking through history.
 pub(super) const HISTORIANS: usize = 2;
 /// Of these, those that may be reading older states: watches go on beside them.
 const LISTS: usize = 1;
