@@ -10,6 +10,9 @@ use serde_json::Value;
 
 /// Bytes that a spec may take once it is read as types, without its texts.
 pub const MOST: usize = 512 * 1024;
+/// Bytes, as the management cluster may keep them, of the part of a tenant of which anything
+/// but its pods is made there.
+pub const OTHERS: usize = 64 * 1024;
 /// What a map that is the element of a list is counted as: the largest type of which there
 /// may be many, a source of a projected volume, has 496 bytes.
 const ELEMENT: usize = 512;

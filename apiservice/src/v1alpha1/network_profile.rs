@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::tenant_control_plane::sizes::OTHERS;
+use crate::bulk::OTHERS;
 
 /// Addresses and names of the tenant cluster.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -5,7 +5,7 @@ mod checks;
 mod readiness;
 mod row;
 mod rules;
-pub(super) mod sizes;
+mod sizes;
 pub mod status;
 mod unsupported;
 mod warnings;

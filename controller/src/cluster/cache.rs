@@ -11,11 +11,9 @@ use serde_json::Value;
 
 use crate::cluster::caches::Caches;
 use crate::cluster::kinds::{Found, Owned};
+pub use crate::cluster::name::EVERYWHERE;
 use crate::cluster::name::{NamespacedName, tenant_of};
 use crate::cluster::taken::{Most, Room, Taken};
-
-/// The whole cluster, as the place of a list.
-pub const EVERYWHERE: &str = "";
 
 /// What came of a list.
 #[derive(Debug, Clone, PartialEq, Eq)]

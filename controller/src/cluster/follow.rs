@@ -11,7 +11,7 @@ use kube::runtime::watcher::{Config, Error, Event};
 use kube::{Client, Resource, core::Request};
 use serde::de::DeserializeOwned;
 
-use crate::cluster::cache::EVERYWHERE;
+use crate::cluster::name::EVERYWHERE;
 use crate::cluster::pieces::{Bounds, Change, Changes, Page};
 use crate::process::timing;
 

@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use crate::bulk;
+use crate::bulk::{self, OTHERS};
 use crate::field::{Error, Path};
 use crate::rule::at;
 
@@ -21,8 +21,6 @@ struct Made {
 const KIB: usize = 1024;
 /// What pods are made of; what is ours in them comes to it.
 pub(super) const PODS: usize = 88 * KIB;
-/// What others are made of.
-pub(in crate::v1alpha1) const OTHERS: usize = 64 * KIB;
 
 const ALL: [Made; 7] = [
     Made {
