@@ -57,6 +57,21 @@ pub enum Decision {
     Deny { reason: String },
 }
 
+/// A decision, and what went wrong on the way to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reviewed {
+    pub decision: Decision,
+    /// Empty if nothing did.
+    pub error: String,
+}
+
+impl From<Decision> for Reviewed {
+    fn from(decision: Decision) -> Self {
+        let error = String::new();
+        Self { decision, error }
+    }
+}
+
 /// A digest of who asks and what.
 type Question = [u8; 32];
 
@@ -64,7 +79,7 @@ type Question = [u8; 32];
 pub struct Authorizer {
     source: Source,
     /// By digests of the questions, which are as long as callers like.
-    memo: ReviewCache<Question, Decision, Failure>,
+    memo: ReviewCache<Question, Reviewed, Failure>,
 }
 
 enum Source {
@@ -120,6 +135,23 @@ impl Authorizer {
         }
     }
 
+    /// What the cluster says of a question that is not about a request to this server, at most
+    /// 10 s old: no path of it is open to all. Whoever asks waits, and has to see to it that
+    /// not too many do.
+    ///
+    /// # Errors
+    /// `Internal` when the cluster cannot be asked.
+    pub async fn reviewed(
+        &self,
+        identity: &Identity,
+        attributes: &Attributes,
+    ) -> Result<Reviewed, Failure> {
+        match is_master(identity) {
+            true => Ok(Decision::allow().into()),
+            false => self.remembered(identity, attributes, || Ok(None)).await,
+        }
+    }
+
     /// The answer to one question, at most 10 s old.
     ///
     /// # Errors
@@ -141,9 +173,19 @@ impl Authorizer {
         if let Some(decision) = locally(identity, attributes) {
             return Ok(decision);
         }
+        let reviewed = self.remembered(identity, attributes, place).await?;
+        Ok(reviewed.decision)
+    }
+
+    async fn remembered(
+        &self,
+        identity: &Identity,
+        attributes: &Attributes,
+        place: impl FnOnce() -> Result<Slot, Failure>,
+    ) -> Result<Reviewed, Failure> {
         let ask = || async {
             let answer = self.ask(identity, attributes).await;
-            answer.map(Decision::short).map_err(Failure::Internal)
+            answer.map(Reviewed::short).map_err(Failure::Internal)
         };
         let question = question(identity, attributes);
         if let Some(known) = self.memo.known(&question) {
@@ -165,10 +207,11 @@ impl Authorizer {
     ) -> Result<Decision, Failure> {
         match locally(identity, attributes) {
             Some(decision) => Ok(decision),
-            None => self
-                .ask(identity, attributes)
-                .await
-                .map_err(Failure::Internal),
+            None => {
+                let reviewed = self.ask(identity, attributes).await;
+                let reviewed = reviewed.map_err(Failure::Internal)?;
+                Ok(reviewed.decision)
+            }
         }
     }
 
@@ -194,7 +237,7 @@ impl Authorizer {
         }
     }
 
-    async fn ask(&self, identity: &Identity, attributes: &Attributes) -> Result<Decision, String> {
+    async fn ask(&self, identity: &Identity, attributes: &Attributes) -> Result<Reviewed, String> {
         #[allow(
             clippy::infallible_destructuring_match,
             reason = "tests have a second source"
@@ -202,7 +245,7 @@ impl Authorizer {
         let client = match &self.source {
             Source::Cluster(client) => client,
             #[cfg(test)]
-            Source::Test(decide) => return Ok(decide(identity, attributes)),
+            Source::Test(decide) => return Ok(decide(identity, attributes).into()),
         };
         let review = SubjectAccessReview {
             spec: attributes.review(identity),
@@ -213,9 +256,13 @@ impl Authorizer {
             .status
             .unwrap_or_default();
         let reason = status.reason.unwrap_or_default();
-        Ok(match status.allowed && !status.denied.unwrap_or_default() {
+        let decision = match status.allowed && !status.denied.unwrap_or_default() {
             true => Decision::Allow { reason },
             false => Decision::Deny { reason },
+        };
+        Ok(Reviewed {
+            decision,
+            error: status.evaluation_error.unwrap_or_default(),
         })
     }
 }
@@ -226,7 +273,11 @@ fn locally(identity: &Identity, attributes: &Attributes) -> Option<Decision> {
         .path
         .as_deref()
         .is_some_and(|path| OPEN_PATHS.contains(&path));
-    (open || identity.groups.iter().any(|group| group == MASTERS)).then(Decision::allow)
+    (open || is_master(identity)).then(Decision::allow)
+}
+
+fn is_master(identity: &Identity) -> bool {
+    identity.groups.iter().any(|group| group == MASTERS)
 }
 
 /// The digest of a question. Each text goes with its length, and each list with its
@@ -280,6 +331,16 @@ fn question(identity: &Identity, attributes: &Attributes) -> Question {
     digest.finalize().into()
 }
 
+impl Reviewed {
+    /// The same with no more of its texts than is told.
+    fn short(self) -> Self {
+        Self {
+            decision: self.decision.short(),
+            error: told::cut(self.error, told::MAX_TEXT),
+        }
+    }
+}
+
 impl Decision {
     /// The same with no more of its reason than is told.
     fn short(self) -> Self {
@@ -302,6 +363,12 @@ impl Decision {
 
     pub fn is_allowed(&self) -> bool {
         matches!(self, Decision::Allow { .. })
+    }
+
+    /// Why.
+    pub fn into_reason(self) -> String {
+        let (Decision::Allow { reason } | Decision::Deny { reason }) = self;
+        reason
     }
 }
 

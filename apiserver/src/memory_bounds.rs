@@ -6,7 +6,7 @@ use clap::Parser;
 use storage::{RING_BYTES, sqlite};
 
 use crate::args::Args;
-use crate::policy::{call, cel, params, resource_quota, source, values};
+use crate::policy::{call, cel, params, questions, resource_quota, source, values};
 use crate::subresource::join_token::talk;
 use crate::{
     audit, authn, authz, cache, limits, live_bytes, namespaces, pipeline, reviews, server, stored,
@@ -84,6 +84,7 @@ fn parts(args: &Args) -> Vec<(&'static str, usize)> {
         ("pages of the database", sqlite::CACHED_BYTES),
         ("policies and webhooks", source::BYTES),
         ("evaluations", values::AT_ONCE * cel::MEMORY as usize),
+        ("questions of policies", questions::ROOM),
         ("answers of webhooks", call::LARGE),
         (
             "parameters of policies",

@@ -13,6 +13,7 @@
 //! review      what is asked, what is answered            pure
 //! cel         conditions and policies                    pure
 //! matching    which requests a policy is about               pure
+//! questions   what expressions ask the authorizer
 //! definition  what policies of both kinds have in common
 //! values      what their expressions are evaluated with
 //! params      objects of any kind, for the same
@@ -39,6 +40,7 @@ pub mod labels;
 pub mod matching;
 pub mod mutating;
 pub mod params;
+pub mod questions;
 pub mod reinvoked;
 pub mod resource_quota;
 pub mod review;
@@ -57,12 +59,14 @@ pub use self::attributes::{Attributes, Operation, in_time, late, write_options};
 use self::definition::PolicySet;
 use self::labels::NamespaceLabels;
 use self::params::Params;
+use self::questions::{Asking, Questions};
 use self::reinvoked::{Reinvoked, Round};
 pub use self::resource_quota::Counted;
 use self::resource_quota::{Present, ResourceQuotas};
 use self::source::{NotReady, Source};
 use self::webhooks::{Kind, Webhooks};
 pub use self::webhooks::{Making, Objects};
+use crate::authz::Authorizer;
 use crate::metrics::Metrics;
 use crate::namespaces::Namespaces;
 use crate::status::Failure;
@@ -70,6 +74,7 @@ use crate::status::Failure;
 /// See the module.
 pub struct Policies {
     namespaces: Arc<Namespaces>,
+    asking: Asking,
     webhooks: Webhooks,
     mutating: PolicySet<mutating::Policy>,
     validating: PolicySet<validating::Policy>,
@@ -81,11 +86,13 @@ impl Policies {
     pub fn new(
         client: kube::Client,
         namespaces: Arc<Namespaces>,
+        authorizer: Arc<Authorizer>,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         let params = Arc::new(Params::new(Some(client.clone())));
         Arc::new(Self {
             namespaces,
+            asking: Asking::new(authorizer),
             webhooks: Webhooks {
                 mutating: Source::default(),
                 validating: Source::default(),
@@ -102,6 +109,7 @@ impl Policies {
     pub(crate) fn none(namespaces: Arc<Namespaces>) -> Arc<Self> {
         Arc::new(Self {
             namespaces,
+            asking: Asking::new(Authorizer::for_test(|_, _| crate::authz::Decision::allow())),
             webhooks: Webhooks {
                 mutating: Source::known(Default::default()),
                 validating: Source::known(Default::default()),
@@ -215,11 +223,13 @@ impl Policies {
         making: &dyn Making,
     ) -> Result<bool, Failure> {
         let labels = NamespaceLabels::new(&self.namespaces, attributes.namespace);
+        let questions = Questions::new(attributes, &self.asking);
         let request = mutating::Request {
             attributes,
             namespaces: &self.namespaces,
             labels: &labels,
             old,
+            questions: &questions,
             making,
         };
         let (mut policies, mut webhooks) = (Reinvoked::default(), Reinvoked::default());
@@ -261,11 +271,15 @@ impl Policies {
         objects: Objects<'_>,
     ) -> Result<(), Failure> {
         let labels = NamespaceLabels::new(&self.namespaces, attributes.namespace);
+        let questions = Questions::new(attributes, &self.asking);
         let policies = &self.validating;
         policies
-            .validate(attributes, &self.namespaces, &labels, objects)
+            .validate(attributes, &self.namespaces, &labels, objects, &questions)
             .await?;
-        self.webhooks.validate(attributes, &labels, objects).await
+        let webhooks = &self.webhooks;
+        webhooks
+            .validate(attributes, &labels, objects, &questions)
+            .await
     }
 }
 

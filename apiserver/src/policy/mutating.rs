@@ -30,9 +30,10 @@ use super::definition::{
 };
 use super::labels::NamespaceLabels;
 use super::matching::{Asked, may_concern_us};
+use super::questions::{Questions, evaluate};
 use super::reinvoked::{Reinvoked, Round};
 use super::source::{Configured, NotReady};
-use super::values::{Bound, Values, evaluate, namespace_of};
+use super::values::{Bound, Values, namespace_of};
 use super::webhooks::{Making, Objects, holds};
 use crate::namespaces::Namespaces;
 use crate::status::Failure;
@@ -44,6 +45,7 @@ pub struct Request<'a> {
     pub namespaces: &'a Namespaces,
     pub labels: &'a NamespaceLabels<'a>,
     pub old: Option<&'a Value>,
+    pub questions: &'a Questions<'a>,
     /// What makes an object of what they made of it.
     pub making: &'a dyn Making,
 }
@@ -76,7 +78,8 @@ pub struct Done {
 struct Outcome {
     /// Whether it was evaluated, and not only its conditions.
     ran: bool,
-    changed: bool,
+    /// The object, if it was changed.
+    changed: Option<Value>,
     /// Whether any of its mutations succeeded.
     applied: bool,
     errors: Vec<String>,
@@ -121,7 +124,7 @@ impl Policy {
         }
     }
 
-    /// Changes the object as it says; what it says of the object before stays if one of its
+    /// What it makes of the object; what it says of the object before stays if one of its
     /// mutations fails. `values` are those of the expressions beside the object; `due` is
     /// whether it is to change anything if its conditions hold.
     ///
@@ -131,10 +134,10 @@ impl Policy {
         &self,
         request: &Request<'_>,
         values: &Values<'_>,
-        object: &mut Value,
+        object: &Value,
         due: bool,
     ) -> Result<Outcome, Failure> {
-        let until = request.attributes.deadline.into_std();
+        let until = values.until;
         let budget = Budget::new(cel::POLICY).ending(until);
         let mut outcome = Outcome::default();
         let variables = &self.definition.variables;
@@ -153,19 +156,25 @@ impl Policy {
         for mutation in &self.mutations {
             // Each has its own steps; bytes and time are of all of them.
             budget.again(cel::POLICY);
+            let current = outcome.changed.as_ref().unwrap_or(object);
             let made = {
-                let values = values.of(object);
+                let values = values.of(current);
                 let bound = Bound::new(variables, &values);
                 mutation.patch(&bound, &budget)
             };
-            let made = made.and_then(|patch| patch.apply(object, request.attributes.kind()));
+            if request.questions.has_open() {
+                // Those after it would ask about an object that there will not be.
+                break;
+            }
+            let made = made.and_then(|patch| patch.apply(current, request.attributes.kind()));
             match made {
                 Ok(None) => outcome.applied = true,
                 Ok(Some(mut made)) => {
                     request.making.complete(&mut made)?;
                     outcome.applied = true;
-                    outcome.changed |= made != *object;
-                    *object = made;
+                    if made != *current {
+                        outcome.changed = Some(made);
+                    }
                 }
                 Err(why) => outcome.errors.push(told::cut(why, told::MAX_TEXT)),
             }
@@ -452,15 +461,17 @@ impl PolicySet<Policy> {
                 request: invoked,
                 params,
                 namespace: &namespace,
+                questions: Some(request.questions),
                 until: attributes.deadline.into_std(),
             };
             let due = reinvoked.is_due(round, &key);
-            let outcome = evaluate(attributes, || policy.change(request, &values, object, due));
-            let outcome = outcome.await??;
+            let change = |until| policy.change(request, &values.ending(until), object, due);
+            let outcome = evaluate(request.questions, change).await??;
             refusals.failed(definition, binding, &outcome.errors);
-            done.changed |= outcome.changed;
+            done.changed |= outcome.changed.is_some();
             done.again |= outcome.applied;
-            if outcome.changed {
+            if let Some(changed) = outcome.changed {
+                *object = changed;
                 reinvoked.others_changed_it();
                 // Before the next is asked: none adds to what is too large already.
                 request.making.hold(object).await?;

@@ -3,8 +3,9 @@
 //! # Flow
 //! A policy that is about a request is evaluated once for each binding that is, and for
 //! each of its parameters. What was asked of the cluster for it (parameters, the namespace)
-//! is asked before; the evaluation itself waits for nothing, and keeps no other request from
-//! the worker that it runs on.
+//! is asked before, and what its expressions ask the authorizer between two evaluations; the
+//! evaluation itself waits for nothing, and keeps no other request from the worker that it
+//! runs on.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,8 +21,9 @@ use super::definition::{
 };
 use super::labels::NamespaceLabels;
 use super::matching::{Asked, may_concern_us};
+use super::questions::{Questions, evaluate};
 use super::source::{Configured, NotReady};
-use super::values::{Bound, Values, evaluate, namespace_of};
+use super::values::{Bound, Values, namespace_of};
 use super::webhooks::{Objects, holds};
 use crate::namespaces::Namespaces;
 use crate::status::Failure;
@@ -92,18 +94,21 @@ impl Policy {
             failure_policy: spec.failure_policy,
             param_kind: spec.param_kind,
         });
-        let mut compile = |source: &str| definition.compile(source, &NAMES);
         let validations = spec.validations.unwrap_or_default().into_iter();
         let validations = validations.map(|validation| Validation {
-            program: compile(&validation.expression),
+            program: definition.compile(&validation.expression, &NAMES),
             message: validation.message.unwrap_or_default(),
-            message_program: validation.message_expression.as_deref().map(&mut compile),
+            message_program: validation
+                .message_expression
+                .map(|source| definition.compile_message(&source)),
             reason: validation.reason.unwrap_or_default(),
         });
         let validations = validations.collect();
         let annotations = spec.audit_annotations.unwrap_or_default().into_iter();
-        let annotations =
-            annotations.map(|annotation| (annotation.key, compile(&annotation.value_expression)));
+        let annotations = annotations.map(|annotation| {
+            let program = definition.compile(&annotation.value_expression, &NAMES);
+            (annotation.key, program)
+        });
         let annotations = annotations.collect();
         Self {
             definition,
@@ -128,6 +133,9 @@ impl Policy {
         };
         let budget = Budget::new(cel::POLICY).ending(values.until);
         let bound = Bound::new(&self.definition.variables, values);
+        // What says something asks nobody, and has variables of its own.
+        let of_texts = values.of_texts();
+        let saying = Bound::new(&self.definition.variables, &of_texts);
         // Conditions have their own budget.
         let without_namespace = values.of_conditions();
         let variables = &self.definition.variables;
@@ -144,7 +152,7 @@ impl Policy {
                 Err(why @ Unusable::OutOfBudget) => return failed(why.to_string()),
                 Err(_) if ignores_failures => continue,
                 Err(why) => Err(why.to_string()),
-                Ok(_) => Ok(validation.message(&bound, &budget)),
+                Ok(_) => Ok(validation.message(&saying, &budget)),
             };
             let reason = match message {
                 Ok(_) => validation.reason.clone(),
@@ -160,7 +168,7 @@ impl Policy {
         }
         budget.again(cel::POLICY);
         for (key, program) in &self.annotations {
-            match program.evaluate(&bound, &budget) {
+            match program.evaluate(&saying, &budget) {
                 Ok(Val::Text(text)) if text.trim().is_empty() => {}
                 Ok(Val::Text(text)) => {
                     let text = apiservice::told::cut(text.trim().to_owned(), ANNOTATION);
@@ -251,6 +259,7 @@ impl PolicySet<Policy> {
         namespaces: &Namespaces,
         labels: &NamespaceLabels<'_>,
         objects: Objects<'_>,
+        questions: &Questions<'_>,
     ) -> Result<(), Failure> {
         let unknown = |why: NotReady| attributes.refused(&why.to_string());
         let Some((policies, bindings)) = self.about(attributes).await.map_err(unknown)? else {
@@ -299,9 +308,11 @@ impl PolicySet<Policy> {
                         request: &request,
                         params,
                         namespace: &namespace,
+                        questions: Some(questions),
                         until: attributes.deadline.into_std(),
                     };
-                    let decided = evaluate(attributes, || policy.decide(&values)).await?;
+                    let decide = |until| policy.decide(&values.ending(until));
+                    let decided = evaluate(questions, decide).await?;
                     act(
                         attributes,
                         policy,

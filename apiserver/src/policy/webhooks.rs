@@ -25,14 +25,14 @@ use tracing::{Instrument, Span, trace_span};
 
 use super::attributes::Attributes;
 use super::call::Unanswered;
-use super::cel::{self, Budget, Named, Val};
+use super::cel::{self, Answer, Budget, Named, Question, Resolve, Val};
 use super::hooks::{Condition, Configuration, Hook, NAMES, Version};
 use super::labels::NamespaceLabels;
 use super::mutating::Request;
+use super::questions::{Questions, evaluate};
 use super::reinvoked::{Reinvoked, Round};
 use super::review::{self, Unusable, Verdict};
 use super::source::{All, NotReady, Source};
-use super::values::evaluate;
 use crate::aside;
 use crate::merge;
 use crate::metrics::Metrics;
@@ -155,6 +155,7 @@ impl Webhooks {
             attributes,
             labels,
             old,
+            questions,
             making,
             ..
         } = *request;
@@ -170,7 +171,7 @@ impl Webhooks {
                     new: object.as_ref(),
                     old,
                 };
-                if !matches(hook, attributes, labels, objects).await? {
+                if !matches(hook, attributes, labels, objects, questions).await? {
                     continue;
                 }
                 let key = [hook.configuration.to_string(), hook.name.clone()];
@@ -247,12 +248,13 @@ impl Webhooks {
         attributes: &Attributes<'_>,
         labels: &NamespaceLabels<'_>,
         objects: Objects<'_>,
+        questions: &Questions<'_>,
     ) -> Result<(), Failure> {
         let all = self.all(Kind::Validating, attributes).await;
         let all = all.map_err(|why| attributes.refused(&why.to_string()))?;
         let mut relevant = Vec::new();
         for hook in all.values().flat_map(|config| &config.hooks) {
-            if matches(hook, attributes, labels, objects).await? {
+            if matches(hook, attributes, labels, objects, questions).await? {
                 relevant.push(hook.clone());
             }
         }
@@ -503,6 +505,7 @@ async fn matches(
     attributes: &Attributes<'_>,
     labels: &NamespaceLabels<'_>,
     objects: Objects<'_>,
+    questions: &Questions<'_>,
 ) -> Result<bool, Failure> {
     if !hook.rules.iter().any(|rule| rule.matches(attributes)) {
         return Ok(false);
@@ -521,20 +524,40 @@ async fn matches(
     }
     let request = Value::Object(attributes.to_request(""));
     let null = Value::Null;
-    let until = attributes.deadline.into_std();
-    let held = evaluate(attributes, || {
+    let held = evaluate(questions, |until| {
         let variables = [
             (NAMES[0], Val::from(objects.new.unwrap_or(&null))),
             (NAMES[1], Val::from(objects.old.unwrap_or(&null))),
             (NAMES[2], Val::from(&request)),
+            (NAMES[3], questions.variable()),
         ];
-        holds(&hook.conditions, &Named(&variables), until)
+        let subjects = Subjects {
+            named: Named(&variables),
+            questions,
+        };
+        holds(&hook.conditions, &subjects, until)
     });
     match held.await? {
         Ok(held) => Ok(held),
         // What was cut off by the request's own time was not passed over by anybody.
         Err(_) if hook.ignores_failures => attributes.in_time().map(|()| false),
         Err(why) => attributes.in_time().and(Err(attributes.refused(&why))),
+    }
+}
+
+/// What conditions of a webhook are about.
+struct Subjects<'n, 'a> {
+    named: Named<'n, 'a>,
+    questions: &'n Questions<'n>,
+}
+
+impl<'a> Resolve<'a> for Subjects<'_, 'a> {
+    fn resolve(&self, name: &str) -> Option<Result<Val<'a>, cel::Unusable>> {
+        self.named.resolve(name)
+    }
+
+    fn ask(&self, question: Question) -> Result<Arc<Answer>, cel::Unusable> {
+        self.questions.answer(question)
     }
 }
 

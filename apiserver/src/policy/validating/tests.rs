@@ -21,6 +21,7 @@ fn decide(policy: &Policy, object: &Value, params: &Value) -> Decided {
         request: &request,
         params,
         namespace: &json!({"metadata": {"labels": {"env": "prod"}}}),
+        questions: None,
         until: std::time::Instant::now() + cel::TIME,
     })
 }
@@ -299,6 +300,7 @@ fn an_evaluation_ends_when_the_answer_is_due() {
         request: &null,
         params: &null,
         namespace: &null,
+        questions: None,
         until,
     });
     assert_eq!(decided.refusals.len(), 1);
