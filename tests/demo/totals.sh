@@ -23,7 +23,7 @@ clusters=() crates=(--lib --bins)
 for name in $(sed -nE 's,^ *Executable tests/([a-z0-9_]+)(\.rs|/main\.rs) .*,\1,p' "$logs/compile.log" | sort -u); do
   case $name in
     e2e) ;;
-    api_* | chart | clients_* | lab | layering | managed_fields) clusters+=(--test "$name") ;;
+    api_* | chart | clients_* | expressions | lab | layering | managed_fields) clusters+=(--test "$name") ;;
     *) crates+=(--test "$name") ;;
   esac
 done

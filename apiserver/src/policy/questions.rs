@@ -176,9 +176,15 @@ impl<'a> Questions<'a> {
                 reason: reviewed.decision.into_reason(),
                 error: reviewed.error,
             })),
-            Err(why) => Err(Unusable::Error(format!(
-                "the authorizer could not be asked: {why}"
-            ))),
+            Err(failure) => {
+                let why = match failure {
+                    Failure::Internal(why) => why,
+                    other => other.to_string(),
+                };
+                Err(Unusable::Error(format!(
+                    "the authorizer could not be asked: {why}"
+                )))
+            }
         }
     }
 }
@@ -223,7 +229,8 @@ pub async fn evaluate<T>(
         }
         drop(done);
         left = left.saturating_sub(took);
-        questions.ask().await?;
+        // Apart: a call of kube-apiserver is large, and few requests make one here.
+        Box::pin(questions.ask()).await?;
     }
 }
 

@@ -153,7 +153,6 @@ const KNOWN: &[&str] = &[
     "getMilliseconds",
 ];
 
-const ONE_NANOSECOND: jiff::SignedDuration = jiff::SignedDuration::from_nanos(1);
 /// Steps to look up a time zone.
 const ZONE: u64 = 2_000;
 
@@ -219,8 +218,7 @@ pub fn call<'a>(run: &Run<'_, 'a>, name: &str, values: Vec<Val<'a>>) -> Evaluate
                 Val::Null | Val::Bool(false) | Val::Int(0) | Val::Uint(0) => true,
                 Val::Double(value) => *value == 0.0,
                 Val::Duration(value) => value.is_zero(),
-                // The first moment that there is.
-                Val::Time(time) => time::timed(time.checked_sub(ONE_NANOSECOND).ok()).is_err(),
+                Val::Time(time) => time::is_first(*time),
                 other => other.size() == Some(0),
             };
             match zero {

@@ -125,6 +125,11 @@ const TIME: &str = "timestamp overflow";
 /// The first second of the year 1.
 const FIRST: i64 = -62_135_596_800;
 
+/// Whether it is the first moment that there is, which is Go's zero of a time.
+pub fn is_first(time: Timestamp) -> bool {
+    Timestamp::from_second(FIRST).is_ok_and(|first| time == first)
+}
+
 /// A time, if it is one of the years that there are.
 pub fn timed<'a>(time: Option<Timestamp>) -> Evaluated<'a> {
     let time = time.filter(|time| time.as_second() >= FIRST);

@@ -1,6 +1,5 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use futures::FutureExt;
 use serde_json::{Value, json};
 
 use super::*;
@@ -10,6 +9,12 @@ use crate::policy::cel::{Budget, Program, Resolve};
 use crate::policy::definition::{Definition, NAMES, Said, Variables};
 use crate::policy::rules::tests::with_attributes;
 use crate::policy::values::{Bound, Values};
+
+/// One with a clock, and no other worker.
+fn runtime() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_time().build().unwrap()
+}
 
 /// Who may do what is what the verb begins with; each question is heard.
 fn judge(asked: &Arc<Mutex<Vec<String>>>) -> Asking {
@@ -83,8 +88,7 @@ fn said(asking: &Asking, variables: &Variables, sources: &[&str]) -> Vec<String>
                 });
                 said.collect()
             });
-            // There is no other worker, and nothing to wait for.
-            said.now_or_never().unwrap().unwrap()
+            runtime().block_on(said).unwrap()
         },
     )
 }
@@ -248,7 +252,7 @@ fn the_room_of_questions_is_shared() {
                     };
                     questions.answer(question).is_ok()
                 };
-                evaluate(questions, work).now_or_never().unwrap()
+                runtime().block_on(evaluate(questions, work))
             };
             let mut held = Vec::new();
             let refused = loop {
@@ -443,7 +447,7 @@ fn all_rounds_have_the_time_of_one() {
                     questions.answer(question).unwrap_err();
                 }
             };
-            evaluate(&questions, work).now_or_never().unwrap().unwrap();
+            runtime().block_on(evaluate(&questions, work)).unwrap();
             assert!((4..=6).contains(&round), "{round}");
         },
     );
