@@ -33,7 +33,7 @@ pub const MOST: usize = 100;
 /// Bytes of their texts.
 pub const BYTES: usize = 64 * 1024;
 /// What the questions of all requests may take, with their answers.
-pub const ROOM: usize = 8 * 1024 * 1024;
+pub const ROOM: usize = 4 * 1024 * 1024;
 /// What one takes beside its texts: those of an answer, and its places.
 const ONE: usize = 2 * told::MAX_TEXT + 2 * size_of::<Question>() + size_of::<Answer>();
 
