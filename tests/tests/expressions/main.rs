@@ -95,7 +95,10 @@ impl<'a> Resolve<'a> for Subjects<'a> {
         Ok(Arc::new(Answer {
             allowed: question.verb.starts_with("get"),
             reason: texts.join("|"),
-            error: failed.then(|| "broken".to_owned()).unwrap_or_default(),
+            error: match failed {
+                true => "broken".to_owned(),
+                false => String::new(),
+            },
         }))
     }
 }
