@@ -24,7 +24,7 @@ use crate::status::Failure;
 use crate::target::{Target, Verb};
 pub use permit::{Authorized, Permit, verb};
 use question::Question;
-pub use question::{Attributes, Decision};
+pub use question::{Attributes, Decision, Reviewed};
 pub use refusal::{forbidden, refused};
 
 const LIFETIME: Duration = Duration::from_secs(10);
@@ -38,7 +38,7 @@ const OPEN_PATHS: [&str; 3] = ["/healthz", "/readyz", "/livez"];
 pub struct Authorizer {
     source: Source,
     /// By digests of the questions, which are as long as callers like.
-    memo: ReviewCache<Question, Decision, Failure>,
+    memo: ReviewCache<Question, Reviewed, Failure>,
 }
 
 enum Source {
@@ -94,6 +94,23 @@ impl Authorizer {
         }
     }
 
+    /// What the cluster says of a question that is not about a request to this server, at most
+    /// 10 s old: no path of it is open to all. Whoever asks waits, and has to see to it that
+    /// not too many do.
+    ///
+    /// # Errors
+    /// `Internal` when the cluster cannot be asked.
+    pub async fn reviewed(
+        &self,
+        identity: &Identity,
+        attributes: &Attributes,
+    ) -> Result<Reviewed, Failure> {
+        match is_master(identity) {
+            true => Ok(Decision::allow().into()),
+            false => self.remembered(identity, attributes, || Ok(None)).await,
+        }
+    }
+
     /// The answer to one question, at most 10 s old.
     ///
     /// # Errors
@@ -115,9 +132,19 @@ impl Authorizer {
         if let Some(decision) = locally(identity, attributes) {
             return Ok(decision);
         }
+        let reviewed = self.remembered(identity, attributes, place).await?;
+        Ok(reviewed.decision)
+    }
+
+    async fn remembered(
+        &self,
+        identity: &Identity,
+        attributes: &Attributes,
+        place: impl FnOnce() -> Result<Slot, Failure>,
+    ) -> Result<Reviewed, Failure> {
         let ask = || async {
             let answer = self.ask(identity, attributes).await;
-            answer.map(Decision::short).map_err(Failure::Internal)
+            answer.map(Reviewed::short).map_err(Failure::Internal)
         };
         let question = question::question(identity, attributes);
         if let Some(known) = self.memo.known(&question) {
@@ -139,10 +166,11 @@ impl Authorizer {
     ) -> Result<Decision, Failure> {
         match locally(identity, attributes) {
             Some(decision) => Ok(decision),
-            None => self
-                .ask(identity, attributes)
-                .await
-                .map_err(Failure::Internal),
+            None => {
+                let reviewed = self.ask(identity, attributes).await;
+                let reviewed = reviewed.map_err(Failure::Internal)?;
+                Ok(reviewed.decision)
+            }
         }
     }
 
@@ -161,7 +189,7 @@ impl Authorizer {
         }
     }
 
-    async fn ask(&self, identity: &Identity, attributes: &Attributes) -> Result<Decision, String> {
+    async fn ask(&self, identity: &Identity, attributes: &Attributes) -> Result<Reviewed, String> {
         #[allow(
             clippy::infallible_destructuring_match,
             reason = "tests have a second source"
@@ -169,7 +197,7 @@ impl Authorizer {
         let client = match &self.source {
             Source::Cluster(client) => client,
             #[cfg(test)]
-            Source::Test(decide) => return Ok(decide(identity, attributes)),
+            Source::Test(decide) => return Ok(decide(identity, attributes).into()),
         };
         let review = SubjectAccessReview {
             spec: attributes.review(identity),
@@ -180,9 +208,13 @@ impl Authorizer {
             .status
             .unwrap_or_default();
         let reason = status.reason.unwrap_or_default();
-        Ok(match status.allowed && !status.denied.unwrap_or_default() {
+        let decision = match status.allowed && !status.denied.unwrap_or_default() {
             true => Decision::Allow { reason },
             false => Decision::Deny { reason },
+        };
+        Ok(Reviewed {
+            decision,
+            error: status.evaluation_error.unwrap_or_default(),
         })
     }
 }
@@ -193,7 +225,11 @@ fn locally(identity: &Identity, attributes: &Attributes) -> Option<Decision> {
         .path
         .as_deref()
         .is_some_and(|path| OPEN_PATHS.contains(&path));
-    (open || identity.groups.iter().any(|group| group == MASTERS)).then(Decision::allow)
+    (open || is_master(identity)).then(Decision::allow)
+}
+
+fn is_master(identity: &Identity) -> bool {
+    identity.groups.iter().any(|group| group == MASTERS)
 }
 
 #[cfg(test)]

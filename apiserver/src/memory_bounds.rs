@@ -7,7 +7,7 @@ use storage::{RING_BYTES, sqlite};
 
 use crate::args::Args;
 use crate::object::weight;
-use crate::policy::{call, cel, params, resource_quota, source};
+use crate::policy::{call, cel, params, questions, resource_quota, source};
 use crate::subresource::join_token::talk;
 use crate::{
     aside, audit, authn, authz, cache, limits, live_bytes, namespaces, pipeline, reviews, run,
@@ -94,6 +94,7 @@ fn parts(args: &Args) -> Vec<(&'static str, usize)> {
             run::WORKERS * (weight::TREE + weight::STATUS_TREE),
         ),
         ("evaluations", aside::AT_ONCE * cel::MEMORY as usize),
+        ("questions of policies", questions::ROOM),
         ("answers of webhooks", call::LARGE),
         (
             "parameters of policies",

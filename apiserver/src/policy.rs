@@ -16,6 +16,7 @@
 //! conditions  whether anybody is asked                   pure
 //! hooks       webhooks as the cluster has them
 //! matching    which requests a policy is about           pure
+//! questions   what expressions ask the authorizer
 //! definition  what policies of both kinds have in common
 //! values      what their expressions are evaluated with
 //! params      objects of any kind, for the same
@@ -44,6 +45,7 @@ pub mod labels;
 pub mod matching;
 pub mod mutating;
 pub mod params;
+pub mod questions;
 pub mod reinvoked;
 pub mod resource_quota;
 pub mod review;
@@ -65,11 +67,13 @@ use self::definition::PolicySet;
 use self::hooks::Kind;
 use self::labels::NamespaceLabels;
 use self::params::Params;
+use self::questions::{Asking, Questions};
 use self::reinvoked::{Reinvoked, Round};
 pub use self::resource_quota::Counted;
 use self::resource_quota::{Present, ResourceQuotas};
 use self::source::{NotReady, Source};
 use self::webhooks::Webhooks;
+use crate::authz::Authorizer;
 use crate::metrics::Metrics;
 use crate::namespaces::Namespaces;
 use crate::status::Failure;
@@ -77,6 +81,7 @@ use crate::status::Failure;
 /// See the module.
 pub struct Policies {
     namespaces: Arc<Namespaces>,
+    asking: Asking,
     webhooks: Webhooks,
     mutating: PolicySet<mutating::Policy>,
     validating: PolicySet<validating::Policy>,
@@ -88,11 +93,13 @@ impl Policies {
     pub fn new(
         client: kube::Client,
         namespaces: Arc<Namespaces>,
+        authorizer: Arc<Authorizer>,
         metrics: Arc<Metrics>,
     ) -> Arc<Self> {
         let params = Arc::new(Params::new(Some(client.clone())));
         Arc::new(Self {
             namespaces,
+            asking: Asking::new(authorizer),
             webhooks: Webhooks {
                 mutating: Source::default(),
                 validating: Source::default(),
@@ -109,6 +116,7 @@ impl Policies {
     pub(crate) fn none(namespaces: Arc<Namespaces>) -> Arc<Self> {
         Arc::new(Self {
             namespaces,
+            asking: Asking::new(Authorizer::for_test(|_, _| crate::authz::Decision::allow())),
             webhooks: Webhooks {
                 mutating: Source::known(Default::default()),
                 validating: Source::known(Default::default()),
@@ -222,11 +230,13 @@ impl Policies {
         making: &dyn Making,
     ) -> Result<bool, Failure> {
         let labels = NamespaceLabels::new(&self.namespaces, attributes.namespace);
+        let questions = Questions::new(attributes, &self.asking);
         let change = Change {
             attributes,
             namespaces: &self.namespaces,
             labels: &labels,
             old,
+            questions: &questions,
             making,
         };
         let (mut policies, mut webhooks) = (Reinvoked::default(), Reinvoked::default());
@@ -268,11 +278,15 @@ impl Policies {
         objects: Objects<'_>,
     ) -> Result<(), Failure> {
         let labels = NamespaceLabels::new(&self.namespaces, attributes.namespace);
+        let questions = Questions::new(attributes, &self.asking);
         let policies = &self.validating;
         policies
-            .validate(attributes, &self.namespaces, &labels, objects)
+            .validate(attributes, &self.namespaces, &labels, objects, &questions)
             .await?;
-        self.webhooks.validate(attributes, &labels, objects).await
+        let webhooks = &self.webhooks;
+        webhooks
+            .validate(attributes, &labels, objects, &questions)
+            .await
     }
 }
 

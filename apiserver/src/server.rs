@@ -217,7 +217,12 @@ pub async fn start(args: &Args, client: kube::Client, clock: Clock) -> Result<Ru
         ),
         audit: auditor,
         metrics: metrics.clone(),
-        policies: Policies::new(client.clone(), namespaces.clone(), metrics.clone()),
+        policies: Policies::new(
+            client.clone(),
+            namespaces.clone(),
+            authorizer.clone(),
+            metrics.clone(),
+        ),
         namespaces,
         store_guard: StoreGuard::new(
             client.clone(),

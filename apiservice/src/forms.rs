@@ -75,6 +75,10 @@ fn too_long(max: usize) -> String {
 pub fn label_complaints(text: &str) -> Vec<String> {
     let long = (text.len() > 63).then(|| too_long(63));
     let form = LABEL_FORM.complaint(text, LABEL_TEXT, &["my-name", "123-abc"]);
+    let form = form.map(|form| match SUBDOMAIN_FORM.takes(text) {
+        true => "must not contain dots".to_owned(),
+        false => form,
+    });
     long.into_iter().chain(form).collect()
 }
 

@@ -96,7 +96,7 @@ pub enum Decision {
 
 impl Decision {
     /// The same with no more of its reason than is told.
-    pub(super) fn short(self) -> Self {
+    fn short(self) -> Self {
         let short = |reason| told::cut(reason, told::MAX_TEXT);
         match self {
             Decision::Allow { reason } => Decision::Allow {
@@ -116,6 +116,37 @@ impl Decision {
 
     pub fn is_allowed(&self) -> bool {
         matches!(self, Decision::Allow { .. })
+    }
+
+    /// Why.
+    pub fn into_reason(self) -> String {
+        let (Decision::Allow { reason } | Decision::Deny { reason }) = self;
+        reason
+    }
+}
+
+/// A decision, and what went wrong on the way to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reviewed {
+    pub decision: Decision,
+    /// Empty if nothing did.
+    pub error: String,
+}
+
+impl From<Decision> for Reviewed {
+    fn from(decision: Decision) -> Self {
+        let error = String::new();
+        Self { decision, error }
+    }
+}
+
+impl Reviewed {
+    /// The same with no more of its texts than is told.
+    pub(super) fn short(self) -> Self {
+        Self {
+            decision: self.decision.short(),
+            error: told::cut(self.error, told::MAX_TEXT),
+        }
     }
 }
 

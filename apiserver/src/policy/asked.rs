@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::attributes::Attributes;
 use super::labels::NamespaceLabels;
+use super::questions::Questions;
 use crate::namespaces::Namespaces;
 use crate::status::Failure;
 
@@ -30,6 +31,7 @@ pub struct Change<'a> {
     pub namespaces: &'a Namespaces,
     pub labels: &'a NamespaceLabels<'a>,
     pub old: Option<&'a Value>,
+    pub questions: &'a Questions<'a>,
     /// What makes an object of what they made of it.
     pub making: &'a dyn Making,
 }

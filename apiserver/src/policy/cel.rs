@@ -17,29 +17,34 @@
 //!   policy says what becomes of it.
 //!
 //! # Limits
-//! Types are known when an expression is evaluated, not before. `authorizer`, URLs,
-//! semantic versions and named formats are not there; `docs/src/reference/admission.md` has
-//! the list.
+//! Types are known when an expression is evaluated, not before.
 
 mod address;
+mod authorizer;
+mod formats;
 mod functions;
 mod iterate;
 mod json;
 mod lists;
+mod message;
 mod pattern;
 mod quantity;
+mod semver;
 mod strings;
 mod syntax;
 mod time;
+mod url;
 mod value;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use self::authorizer::{Answer, Question, ResourceCheck, Who};
 pub use self::json::{Form, Unwritable};
 pub use self::quantity::Quantity;
-pub use self::value::{JSON_PATCH, OBJECT, Object, Unusable, Val};
+pub use self::value::{JSON_PATCH, OBJECT, Object, Text, Unusable, Val};
 use syntax::Expr;
 
 /// Levels of an expression, and of what is evaluated.
@@ -82,6 +87,14 @@ pub trait Resolve<'a> {
     /// The same.
     fn variable(&self, _name: &str, _budget: &Budget) -> Option<Result<Val<'a>, Unusable>> {
         None
+    }
+
+    /// What the authorizer says.
+    ///
+    /// # Errors
+    /// [`Unusable::Unasked`] if it was not asked yet; why it cannot be.
+    fn ask(&self, _question: Question) -> Result<Arc<Answer>, Unusable> {
+        Err(value::overload())
     }
 }
 
@@ -410,7 +423,10 @@ impl<'a> Run<'_, 'a> {
                     };
                     made.extend(value.map(|value| (field.clone(), value)));
                 }
-                Val::object(name.clone(), made)
+                match message::fields(name) {
+                    Some(_) => message::make(name, made, self.budget),
+                    None => Val::object(name.clone(), made),
+                }
             }
             Expr::Fold(fold) => self.fold(fold, scope, below),
             Expr::Each(each) => self.each(each, scope, below),
@@ -477,7 +493,7 @@ impl<'a> Run<'_, 'a> {
             // Errors are neither.
             ("@not_strictly_false", [of]) => Ok(match eval(of) {
                 Ok(Val::Bool(false)) => Val::Bool(false),
-                Err(Unusable::OutOfBudget) => return Err(Unusable::OutOfBudget),
+                Err(why) if why.ends_all() => return Err(why),
                 _ => Val::Bool(true),
             }),
             ("_+_", [Expr::Ident(list), Expr::List(more)]) if scope.find(list).is_some() => {
@@ -519,15 +535,17 @@ impl<'a> Run<'_, 'a> {
             _ => Err(value::overload()),
         };
         let left = bool_of(self.eval(left, scope, depth));
-        if let Err(Unusable::OutOfBudget) = left {
-            return Err(Unusable::OutOfBudget);
+        if let Err(why) = &left
+            && why.ends_all()
+        {
+            return left.map(Val::Bool);
         }
         if matches!(left, Ok(value) if value == decisive) {
             return Ok(Val::Bool(decisive));
         }
         let right = bool_of(self.eval(right, scope, depth));
         match (left, right) {
-            (_, Err(Unusable::OutOfBudget)) => Err(Unusable::OutOfBudget),
+            (_, Err(why)) if why.ends_all() => Err(why),
             (_, Ok(value)) if value == decisive => Ok(Val::Bool(decisive)),
             (Err(why), _) | (_, Err(why)) => Err(why),
             (Ok(_), Ok(value)) => Ok(Val::Bool(value)),

@@ -17,14 +17,17 @@ use super::source::{All, NotReady, Source};
 use crate::status::{Denied, Failure};
 
 /// Names that expressions of policies may use.
-pub const NAMES: [&str; 6] = [
+pub const NAMES: [&str; 7] = [
     "object",
     "oldObject",
     "request",
     "params",
     "namespaceObject",
     "variables",
+    AUTHORIZER,
 ];
+/// The one that expressions of messages may not use.
+const AUTHORIZER: &str = "authorizer";
 
 /// What the cluster has of a policy, of either kind.
 pub struct Said {
@@ -95,6 +98,12 @@ impl Definition {
     pub fn compile(&mut self, source: &str, names: &[&str]) -> Program {
         self.looks_at_namespace |= looks(source);
         Program::compile(source, names)
+    }
+
+    /// The expression of a message.
+    pub fn compile_message(&mut self, source: &str) -> Program {
+        let names = NAMES.into_iter().filter(|name| *name != AUTHORIZER);
+        self.compile(source, &names.collect::<Vec<_>>())
     }
 
     /// Whether it is about a request, as far as the rules say.

@@ -11,7 +11,7 @@ use super::rules::{Rule, Selector};
 use super::source::Configured;
 
 /// Names that conditions of webhooks may use.
-pub const NAMES: [&str; 3] = ["object", "oldObject", "request"];
+pub const NAMES: [&str; 4] = ["object", "oldObject", "request", "authorizer"];
 
 /// How long an answer is waited for, unless the configuration says otherwise.
 const TIMEOUT: i32 = 10;

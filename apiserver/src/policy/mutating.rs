@@ -26,9 +26,10 @@ use self::refusals::Refusals;
 use super::asked::{Asked, Change, Objects};
 use super::attributes::{Attributes, Operation};
 use super::definition::{Binding, Definition, Misconfigured, PolicySet, in_force};
+use super::questions::evaluate;
 use super::reinvoked::{Reinvoked, Round};
 use super::source::NotReady;
-use super::values::{Values, evaluate, namespace_of};
+use super::values::{Values, namespace_of};
 use crate::status::Failure;
 
 /// What policies did in one round.
@@ -161,15 +162,17 @@ impl PolicySet<Policy> {
                 request: invoked,
                 params,
                 namespace: &namespace,
+                questions: Some(request.questions),
                 until: attributes.deadline.into_std(),
             };
             let due = reinvoked.is_due(round, &key);
-            let outcome = evaluate(attributes, || policy.change(request, &values, object, due));
-            let outcome = outcome.await??;
+            let change = |until| policy.change(request, &values.ending(until), object, due);
+            let outcome = evaluate(request.questions, change).await??;
             refusals.failed(definition, binding, &outcome.errors);
-            done.changed |= outcome.changed;
+            done.changed |= outcome.changed.is_some();
             done.again |= outcome.applied;
-            if outcome.changed {
+            if let Some(changed) = outcome.changed {
+                *object = changed;
                 reinvoked.others_changed_it();
                 // Before the next is asked: none adds to what is too large already.
                 request.making.hold(object).await?;

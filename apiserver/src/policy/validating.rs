@@ -3,8 +3,9 @@
 //! # Flow
 //! A policy that is about a request is evaluated once for each binding that is, and for
 //! each of its parameters. What was asked of the cluster for it (parameters, the namespace)
-//! is asked before; the evaluation itself waits for nothing, and keeps no other request from
-//! the worker that it runs on.
+//! is asked before, and what its expressions ask the authorizer between two evaluations; the
+//! evaluation itself waits for nothing, and keeps no other request from the worker that it
+//! runs on.
 
 mod policy;
 
@@ -20,8 +21,9 @@ use super::asked::{Asked, Objects};
 use super::attributes::Attributes;
 use super::definition::{self, Binding, Misconfigured, PolicySet, in_force};
 use super::labels::NamespaceLabels;
+use super::questions::{Questions, evaluate};
 use super::source::NotReady;
-use super::values::{Values, evaluate, namespace_of};
+use super::values::{Values, namespace_of};
 use crate::namespaces::Namespaces;
 use crate::status::Failure;
 
@@ -46,6 +48,7 @@ impl PolicySet<Policy> {
         namespaces: &Namespaces,
         labels: &NamespaceLabels<'_>,
         objects: Objects<'_>,
+        questions: &Questions<'_>,
     ) -> Result<(), Failure> {
         let unknown = |why: NotReady| attributes.refused(&why.to_string());
         let Some((policies, bindings)) = self.about(attributes).await.map_err(unknown)? else {
@@ -94,9 +97,11 @@ impl PolicySet<Policy> {
                         request: &request,
                         params,
                         namespace: &namespace,
+                        questions: Some(questions),
                         until: attributes.deadline.into_std(),
                     };
-                    let decided = evaluate(attributes, || policy.decide(&values)).await?;
+                    let decide = |until| policy.decide(&values.ending(until));
+                    let decided = evaluate(questions, decide).await?;
                     act(
                         attributes,
                         policy,

@@ -2,14 +2,14 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::attributes::Attributes;
-use super::cel::{Budget, Resolve, Unusable, Val};
+use super::cel::{Answer, Budget, Question, Resolve, Unusable, Val};
 use super::definition::{Definition, Variables};
-use crate::aside::Places;
-use crate::limits;
+use super::questions::Questions;
 use crate::namespaces::{Namespaces, Unlabelled};
 use crate::status::Failure;
 
@@ -21,7 +21,9 @@ pub struct Values<'a> {
     pub request: &'a Value,
     pub params: &'a Value,
     pub namespace: &'a Value,
-    /// When the answer is due.
+    /// What is asked about the user of the request; expressions that may not ask have none.
+    pub questions: Option<&'a Questions<'a>>,
+    /// When evaluating has to end.
     pub until: std::time::Instant,
 }
 
@@ -43,6 +45,20 @@ impl Values<'_> {
             namespace: &Value::Null,
             ..*self
         }
+    }
+
+    /// The same for expressions that may not ask the authorizer: by Kubernetes those are the
+    /// ones that say something, and not the ones that decide.
+    pub fn of_texts(&self) -> Self {
+        Self {
+            questions: None,
+            ..*self
+        }
+    }
+
+    /// The same for an evaluation that has to end by then.
+    pub fn ending(&self, until: std::time::Instant) -> Self {
+        Self { until, ..*self }
     }
 }
 
@@ -76,9 +92,18 @@ impl<'a> Resolve<'a> for Bound<'_, 'a> {
             "request" => values.request,
             "params" => values.params,
             "namespaceObject" => values.namespace,
+            "authorizer" => {
+                let questions = values.questions.map(Questions::variable);
+                return Some(questions.ok_or_else(unbound));
+            }
             _ => return None,
         };
         Some(Ok(Val::from(value)))
+    }
+
+    fn ask(&self, question: Question) -> Result<Arc<Answer>, Unusable> {
+        let questions = self.values.questions.ok_or_else(unbound)?;
+        questions.answer(question)
     }
 
     fn variable(&self, name: &str, budget: &Budget) -> Option<Result<Val<'a>, Unusable>> {
@@ -98,11 +123,16 @@ impl<'a> Resolve<'a> for Bound<'_, 'a> {
             Unusable::Uncompiled(why) => Unusable::Error(format!(
                 "composited variable {name:?} fails to compile: {why}"
             )),
-            other @ Unusable::OutOfBudget => other,
+            other @ (Unusable::OutOfBudget | Unusable::Unasked) => other,
         });
         self.known.borrow_mut().insert(index, value.clone());
         Some(value)
     }
+}
+
+/// What Kubernetes says where there is no authorizer.
+fn unbound() -> Unusable {
+    Unusable::Error("no such attribute(s): authorizer".to_owned())
 }
 
 /// Without its middle, if it is longer than what is told of one error.
@@ -114,22 +144,6 @@ fn ends(why: String) -> String {
     let from = (why.len() - MOST..).find(|at| why.is_char_boundary(*at));
     let end = why[from.unwrap_or(why.len())..].to_owned();
     format!("{}{end}", apiservice::told::cut(why, MOST))
-}
-
-/// Each evaluation may take [`super::cel::MEMORY`].
-pub(super) static PLACES: Places = Places::new();
-
-/// Evaluates a policy, or the conditions of a webhook, while other tasks of this worker of the runtime go on elsewhere.
-///
-/// # Errors
-/// 403 if that cannot begin in time.
-pub async fn evaluate<T>(
-    attributes: &Attributes<'_>,
-    work: impl FnOnce() -> T,
-) -> Result<T, Failure> {
-    let caller = limits::holder(attributes.identity);
-    let done = PLACES.run_by(attributes.deadline, caller, work).await;
-    done.ok_or_else(|| attributes.refused("no time was left to evaluate policies and conditions"))
 }
 
 /// The namespace of a request, for a policy that looks at it.

@@ -28,6 +28,7 @@ use super::asked::{Change, Making, Objects};
 use super::attributes::Attributes;
 use super::hooks::{Configuration, Hook, Kind};
 use super::labels::NamespaceLabels;
+use super::questions::Questions;
 use super::reinvoked::{Reinvoked, Round};
 use super::source::{All, NotReady, Source};
 use crate::limits;
@@ -94,6 +95,7 @@ impl Webhooks {
             attributes,
             labels,
             old,
+            questions,
             making,
             ..
         } = *request;
@@ -109,7 +111,7 @@ impl Webhooks {
                     new: object.as_ref(),
                     old,
                 };
-                if !matches(hook, attributes, labels, objects).await? {
+                if !matches(hook, attributes, labels, objects, questions).await? {
                     continue;
                 }
                 let key = [hook.configuration.to_string(), hook.name.clone()];
@@ -189,12 +191,13 @@ impl Webhooks {
         attributes: &Attributes<'_>,
         labels: &NamespaceLabels<'_>,
         objects: Objects<'_>,
+        questions: &Questions<'_>,
     ) -> Result<(), Failure> {
         let all = self.all(Kind::Validating, attributes).await;
         let all = all.map_err(|why| attributes.refused(&why.to_string()))?;
         let mut relevant = Vec::new();
         for hook in all.values().flat_map(|config| &config.hooks) {
-            if matches(hook, attributes, labels, objects).await? {
+            if matches(hook, attributes, labels, objects, questions).await? {
                 relevant.push(hook.clone());
             }
         }

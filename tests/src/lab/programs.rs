@@ -181,6 +181,19 @@ pub static MANAGED_FIELDS: GoProgram = GoProgram {
     expected: Duration::from_secs(30),
 };
 
+/// What Kubernetes makes of expressions of admission, to compare ours with.
+pub static EXPRESSIONS: GoProgram = GoProgram {
+    name: "expressions",
+    links: &[],
+    package: ".",
+    module: "k8s.io/apiserver",
+    variables: &[],
+    go_mod: source!("expressions", "go.mod"),
+    go_sum: source!("expressions", "go.sum"),
+    main: Some(source!("expressions", "main.go")),
+    expected: Duration::from_secs(40),
+};
+
 /// Flux's library for sets of objects, Argo CD's for a cluster, controller-runtime, and Helm 4:
 /// clients that judge our API, for tests of it.
 pub static FLUX: GoProgram = GoProgram {
@@ -488,7 +501,14 @@ mod tests {
 
     #[test]
     fn every_program_has_a_version() {
-        let of_tests = [&INFORMER, &COLLECTOR, &MANAGED_FIELDS, &KINE, &NATS];
+        let of_tests = [
+            &INFORMER,
+            &COLLECTOR,
+            &MANAGED_FIELDS,
+            &EXPRESSIONS,
+            &KINE,
+            &NATS,
+        ];
         let clients = [&FLUX, &ARGO_CD, &CONTROLLER_RUNTIME, &HELM_4];
         for program in ALL.into_iter().chain(of_tests).chain(clients) {
             assert!(program.version().starts_with('v'), "{}", program.name);

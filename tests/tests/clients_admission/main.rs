@@ -3,6 +3,7 @@
 //! asked is the same, and so is what clients are answered (contract 7).
 #![allow(clippy::disallowed_methods, reason = "tests")]
 
+mod asking;
 mod audited;
 mod hook;
 mod mutations;
@@ -92,10 +93,18 @@ impl Pair {
         let mut wrong = String::new();
         // Nothing is learnt from a policy that is not there.
         let calls = scenario.calls.iter().filter(|_| refused.is_empty());
-        for call in calls {
+        for (at, call) in calls.enumerate() {
             let [theirs, ours] = sides;
-            let (a, b) = tokio::join!(theirs.answer(*call), ours.answer(*call));
+            let (a, b) = tokio::join!(
+                theirs.answer(scenario.user, *call),
+                ours.answer(scenario.user, *call)
+            );
             let mut told = side::difference("answer", &a, &b);
+            if let Some(code) = scenario.codes.get(at)
+                && a["code"] != *code
+            {
+                told.push(format!("not {code} as it has to be: {a}\n"));
+            }
             let [mut a, mut b] = sides.map(|side| side.asked(&self.webhook));
             if scenario.unordered {
                 a.sort_by_key(Value::to_string);
@@ -131,7 +140,7 @@ async fn webhooks_are_asked_as_by_kube_apiserver() {
     let pair = Pair::start().await;
     let only = std::env::var("SCENARIO").unwrap_or_default();
     let mut wrong = String::new();
-    for scenario in scenarios::all() {
+    for scenario in scenarios::all().into_iter().chain(asking::all()) {
         if scenario.name.contains(&only) {
             wrong += &pair.differences(&scenario).await;
         }

@@ -65,17 +65,29 @@ impl Side {
         }
     }
 
-    pub async fn call(&self, (method, path, media, body): (&str, &str, &str, &str)) -> Answer {
+    pub async fn call(&self, call: (&str, &str, &str, &str)) -> Answer {
+        self.call_as("", call).await
+    }
+
+    /// The same as another user, unless none is named.
+    async fn call_as(
+        &self,
+        user: &str,
+        (method, path, media, body): (&str, &str, &str, &str),
+    ) -> Answer {
         let path = match path.starts_with("/apis") || path.starts_with("/api/") {
             true => path.to_owned(),
             false => format!("{COLLECTION}{path}"),
         };
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header("user-agent", "tester/1.0 (x)")
-            .header("content-type", media)
-            .body(Body::from(body.as_bytes().to_vec()));
+            .header("content-type", media);
+        if !user.is_empty() {
+            request = request.header("impersonate-user", user);
+        }
+        let request = request.body(Body::from(body.as_bytes().to_vec()));
         let response = self.client.send(request.unwrap()).await.unwrap();
         let code = response.status().as_u16();
         let warnings = response.headers().get_all("warning").iter();
@@ -90,8 +102,8 @@ impl Side {
     }
 
     /// Code, warnings and body, without what no two servers have in common.
-    pub async fn answer(&self, call: Call) -> Value {
-        let mut answer = self.call(call).await;
+    pub async fn answer(&self, user: &str, call: Call) -> Value {
+        let mut answer = self.call_as(user, call).await;
         settle(&mut answer.body);
         self.normal(json!({
             "code": answer.code, "warnings": answer.warnings, "body": answer.body,
@@ -421,6 +433,10 @@ pub struct Scenario {
     /// What is made before these, on both sides; it stays.
     pub setup: &'static [Call],
     pub calls: &'static [Call],
+    /// Who calls, if not the administrator.
+    pub user: &'static str,
+    /// What is answered to the first calls, where that has to be told from an accident.
+    pub codes: &'static [u16],
     /// Whether the order in which they are asked is not said.
     pub unordered: bool,
     /// Where the two differ, and why.

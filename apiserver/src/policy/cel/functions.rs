@@ -4,7 +4,10 @@ use std::cmp::Ordering;
 use std::rc::Rc;
 
 use super::value::{Val, no_overload};
-use super::{Evaluated, Run, address, error, lists, quantity, strings, time};
+use super::{
+    Evaluated, Run, address, authorizer, error, formats, lists, quantity, semver, strings, time,
+    url,
+};
 
 /// All that may be called.
 const KNOWN: &[&str] = &[
@@ -66,6 +69,8 @@ const KNOWN: &[&str] = &[
     "max",
     "flatten",
     "distinct",
+    "first",
+    "last",
     "sort",
     "slice",
     "lists.range",
@@ -75,6 +80,8 @@ const KNOWN: &[&str] = &[
     "optional.of",
     "optional.none",
     "optional.ofNonZeroValue",
+    "optional.unwrap",
+    "unwrapOpt",
     "hasValue",
     "value",
     "or",
@@ -105,6 +112,35 @@ const KNOWN: &[&str] = &[
     "isLessThan",
     "isGreaterThan",
     "compareTo",
+    "url",
+    "isURL",
+    "getScheme",
+    "getHost",
+    "getHostname",
+    "getPort",
+    "getEscapedPath",
+    "getQuery",
+    "semver",
+    "isSemver",
+    "major",
+    "minor",
+    "patch",
+    "format.named",
+    "validate",
+    "path",
+    "group",
+    "serviceAccount",
+    "resource",
+    "subresource",
+    "namespace",
+    "name",
+    "fieldSelector",
+    "labelSelector",
+    "check",
+    "allowed",
+    "errored",
+    "error",
+    "reason",
     "getFullYear",
     "getMonth",
     "getDate",
@@ -122,7 +158,8 @@ const ZONE: u64 = 2_000;
 
 /// Whether there is such a function.
 pub fn is_known(name: &str) -> bool {
-    KNOWN.contains(&name)
+    let format = || name.strip_prefix("format.").and_then(formats::named);
+    KNOWN.contains(&name) || format().is_some()
 }
 
 /// Calls a function; of a method, the first value is what it is called on.
@@ -142,6 +179,10 @@ pub fn call<'a>(run: &Run<'_, 'a>, name: &str, values: Vec<Val<'a>>) -> Evaluate
             .or_else(|| time::call(name, &values))
             .or_else(|| quantity::call(name, &values))
             .or_else(|| address::call(name, &values))
+            .or_else(|| url::call(run, name, &values))
+            .or_else(|| semver::call(run, name, &values))
+            .or_else(|| formats::call(run, name, &values))
+            .or_else(|| authorizer::call(run, name, &values))
             .or_else(|| lists::call(run, name, &values))
     };
     if let Some(value) = libraries() {
@@ -176,6 +217,8 @@ pub fn call<'a>(run: &Run<'_, 'a>, name: &str, values: Vec<Val<'a>>) -> Evaluate
             let zero = match value {
                 Val::Null | Val::Bool(false) | Val::Int(0) | Val::Uint(0) => true,
                 Val::Double(value) => *value == 0.0,
+                Val::Duration(value) => value.is_zero(),
+                Val::Time(time) => time::is_first(*time),
                 other => other.size() == Some(0),
             };
             match zero {

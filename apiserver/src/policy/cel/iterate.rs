@@ -1,7 +1,7 @@
 //! Comprehensions.
 
 use super::syntax::{Each, Fold, What};
-use super::{Evaluated, Run, Scope, Unusable, Val, value};
+use super::{Evaluated, Run, Scope, Unusable, Val, lists, value};
 
 impl<'a> Run<'_, 'a> {
     pub(super) fn fold(&self, fold: &Fold, scope: &Scope<'_, 'a>, depth: usize) -> Evaluated<'a> {
@@ -49,6 +49,9 @@ impl<'a> Run<'_, 'a> {
                 _ => value::no_overload(),
             };
         }
+        if each.what == What::SortBy {
+            return self.sort_by(each, &range, scope, depth);
+        }
         let pairs = range.pairs().ok_or_else(value::overload)?;
         self.budget.take(range.length().unwrap_or(0) as u64)?;
         let (mut list, mut map, mut count) = (Vec::new(), Vec::new(), 0);
@@ -63,7 +66,7 @@ impl<'a> Run<'_, 'a> {
             }
             let made = self.eval(&each.body, &inner, depth);
             match (each.what, made) {
-                (_, Err(Unusable::OutOfBudget)) => return Err(Unusable::OutOfBudget),
+                (_, Err(why)) if why.ends_all() => return Err(why),
                 (What::All, Ok(Val::Bool(false))) => return Ok(Val::Bool(false)),
                 (What::Exists, Ok(Val::Bool(true))) => return Ok(Val::Bool(true)),
                 (What::All | What::Exists, Ok(Val::Bool(_))) => {}
@@ -78,6 +81,11 @@ impl<'a> Run<'_, 'a> {
                     self.budget.items(4)?;
                     map.push((key, made));
                 }
+                (What::TransformMapEntry, Ok(made)) if made.is_map() => {
+                    self.budget
+                        .items(made.length().unwrap_or(0).saturating_mul(4))?;
+                    map.extend(made.pairs().into_iter().flatten());
+                }
                 (_, Ok(_)) => return value::no_overload(),
                 (_, Err(why)) => return Err(why),
             }
@@ -85,9 +93,42 @@ impl<'a> Run<'_, 'a> {
         match (each.what, failed) {
             (What::TransformList, _) => Val::list(list),
             (What::TransformMap, _) => Val::map(map, self.budget),
+            (What::TransformMapEntry, _) => Val::map(map, self.budget).map_err(|why| match why {
+                Unusable::Error(why) => Unusable::Error(twice(why)),
+                other => other,
+            }),
             (What::ExistsOne, _) => Ok(Val::Bool(count == 1)),
             (_, Some(why)) => Err(why),
             (what, None) => Ok(Val::Bool(what == What::All)),
         }
+    }
+
+    /// The items of a list in the order of what is made of each.
+    fn sort_by(
+        &self,
+        each: &Each,
+        range: &Val<'a>,
+        scope: &Scope<'_, 'a>,
+        depth: usize,
+    ) -> Evaluated<'a> {
+        if !range.is_list() {
+            return value::no_overload();
+        }
+        let mut keys = Vec::new();
+        for item in range.listed() {
+            // Twice: a list that grows has room for as many again.
+            self.budget.items(2)?;
+            let inner = scope.with(&each.value, item);
+            keys.push(self.eval(&each.body, &inner, depth)?);
+        }
+        lists::sorted(self, range, keys)
+    }
+}
+
+/// What Kubernetes says when two entries are made with one key.
+fn twice(why: String) -> String {
+    match why.strip_prefix("Failed with repeated key: ") {
+        Some(key) => format!("insert failed: key {key} already exists"),
+        None => why,
     }
 }

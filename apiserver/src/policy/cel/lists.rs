@@ -21,6 +21,12 @@ pub fn call<'a>(run: &Run<'_, 'a>, name: &str, args: &[Val<'a>]) -> Option<Evalu
         ("slice", [list, Val::Int(from), Val::Int(to)]) if list.is_list() => {
             Some(slice(run, list, *from, *to))
         }
+        ("first", [list]) if list.is_list() => Some(optional(list.at(0))),
+        ("last", [list]) if list.is_list() => {
+            let last = list.length().unwrap_or(0).checked_sub(1);
+            Some(optional(last.and_then(|last| list.at(last))))
+        }
+        ("optional.unwrap" | "unwrapOpt", [list]) if list.is_list() => Some(unwrap(run, list)),
         ("lists.range", [Val::Int(count)]) => Some(range(run, *count)),
         ("indexOf" | "lastIndexOf", [list, item]) if list.is_list() => {
             Some(index_of(run, name, list, item))
@@ -107,6 +113,21 @@ fn distinct<'a>(run: &Run<'_, 'a>, list: &Val<'a>) -> Evaluated<'a> {
     Val::list(kept)
 }
 
+fn optional<'a>(value: Option<Val<'a>>) -> Evaluated<'a> {
+    value.map_or(Ok(Val::Optional(None)), Val::some)
+}
+
+/// What those of the optionals hold that hold something.
+fn unwrap<'a>(run: &Run<'_, 'a>, list: &Val<'a>) -> Evaluated<'a> {
+    let mut held = Vec::new();
+    for item in list.listed() {
+        // Twice: a list that grows has room for as many again.
+        run.budget.items(2)?;
+        held.extend(item.optional()?);
+    }
+    Val::list(held)
+}
+
 fn slice<'a>(run: &Run<'_, 'a>, list: &Val<'a>, from: i64, to: i64) -> Evaluated<'a> {
     let length = list.length().unwrap_or(0);
     match (usize::try_from(from), usize::try_from(to)) {
@@ -165,29 +186,47 @@ fn extreme<'a>(run: &Run<'_, 'a>, name: &str, list: &Val<'a>) -> Evaluated<'a> {
 }
 
 fn sort<'a>(run: &Run<'_, 'a>, list: &Val<'a>) -> Evaluated<'a> {
-    let length = list.length().unwrap_or(0);
-    // Twice: sorting takes as much again.
-    run.budget.items(length.saturating_mul(2))?;
-    let mut items: Vec<Val<'a>> = list.listed().collect();
-    let Some(first) = items.first() else {
-        return Val::list(items);
+    run.budget.items(list.length().unwrap_or(0))?;
+    sorted(run, list, list.listed().collect())
+}
+
+/// The items of a list in the order of their keys, of which there are as many.
+///
+/// # Errors
+/// For keys that have no order, or are of several types.
+pub fn sorted<'a>(run: &Run<'_, 'a>, list: &Val<'a>, keys: Vec<Val<'a>>) -> Evaluated<'a> {
+    // Places, and the items in their new order.
+    run.budget.items(keys.len().saturating_mul(2))?;
+    let Some(first) = keys.first() else {
+        return Ok(list.clone());
     };
+    if first
+        .order(first, run.budget)
+        .is_err_and(|why| !why.ends_all())
+    {
+        return error("list elements must be comparable");
+    }
     let mut bytes = 0_usize;
-    for item in &items {
-        item.order(first, run.budget)?;
-        bytes = bytes.saturating_add(item.bytes());
+    for key in &keys {
+        run.budget.take(1)?;
+        if key.type_name() != first.type_name() {
+            return error("list elements must have the same type");
+        }
+        bytes = bytes.saturating_add(key.bytes());
     }
     // What all comparisons take, before the first: a sort cannot be ended.
-    let rounds = u64::from(length.ilog2()) + 1;
-    run.budget.take(rounds * length as u64)?;
+    let rounds = u64::from(keys.len().ilog2()) + 1;
+    run.budget.take(rounds.saturating_mul(keys.len() as u64))?;
     run.budget.take(rounds.saturating_mul(bytes as u64 / 10))?;
     // What is no number comes first: there has to be some order.
     let no_number = |value: &Val<'a>| matches!(value, Val::Double(number) if number.is_nan());
-    items.sort_by(|a, b| {
+    let mut places: Vec<usize> = (0..keys.len()).collect();
+    places.sort_by(|a, b| {
+        let (a, b) = (&keys[*a], &keys[*b]);
         let known = a.order_uncounted(b).ok().flatten();
         known.unwrap_or_else(|| no_number(b).cmp(&no_number(a)))
     });
-    Val::list(items)
+    Val::list(places.into_iter().filter_map(|at| list.at(at)).collect())
 }
 
 fn has<'a>(

@@ -19,9 +19,21 @@ const FOLDED: usize = 10_000;
 /// Regular expressions that are kept with a budget.
 const PATTERNS: usize = 32;
 
-/// A number as CEL writes it.
+/// A number as Go writes it: with an exponent from a million on.
 pub fn double(value: f64) -> String {
-    format!("{value}")
+    if !value.is_finite() {
+        let infinite = if value > 0.0 { "+Inf" } else { "-Inf" };
+        return if value.is_nan() { "NaN" } else { infinite }.to_owned();
+    }
+    let text = std::format!("{value:e}");
+    let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    match exponent.parse::<i32>() {
+        Ok(exponent) if !(-4..6).contains(&exponent) => {
+            let sign = if exponent < 0 { '-' } else { '+' };
+            std::format!("{digits}e{sign}{:02}", exponent.abs())
+        }
+        _ => std::format!("{value}"),
+    }
 }
 
 impl<'a> Run<'_, 'a> {
@@ -78,7 +90,7 @@ impl<'a> Run<'_, 'a> {
     }
 
     /// A copy of a text.
-    fn text(&self, text: &str) -> Evaluated<'a> {
+    pub(super) fn text(&self, text: &str) -> Evaluated<'a> {
         self.budget.copy(text.len())?;
         Ok(Val::text(text))
     }
@@ -385,32 +397,126 @@ fn clause(
     let part = match (verb, value) {
         ('s', value) => return as_text(made, value, 0),
         ('d', Val::Int(_) | Val::Uint(_)) => value.shown(),
-        ('f', Val::Double(number)) => std::format!("{number:.decimals$}"),
-        ('f', Val::Int(number)) => std::format!("{:.decimals$}", *number as f64),
-        ('e', Val::Double(number)) => std::format!("{number:.decimals$e}"),
-        ('b', Val::Int(number)) => std::format!("{number:b}"),
+        ('f', Val::Double(number)) => grouped(*number, decimals),
+        ('e', Val::Double(number)) => scientific(*number),
+        ('f' | 'e', Val::Text(text)) => match &**text {
+            "NaN" => grouped(f64::NAN, 0),
+            "Infinity" => grouped(f64::INFINITY, 0),
+            "-Infinity" => grouped(f64::NEG_INFINITY, 0),
+            _ => return Err(unformatted(verb, value)),
+        },
+        ('b', Val::Int(number)) => signed(*number, std::format!("{:b}", number.unsigned_abs())),
+        ('b', Val::Uint(number)) => std::format!("{number:b}"),
         ('b', Val::Bool(value)) => u8::from(*value).to_string(),
-        ('x', Val::Int(number)) => std::format!("{number:x}"),
-        ('X', Val::Int(number)) => std::format!("{number:X}"),
-        ('o', Val::Int(number)) => std::format!("{number:o}"),
-        ('x' | 'X', Val::Text(text)) => {
-            made.budget.copy(2 * text.len())?;
+        ('x', Val::Int(number)) => signed(*number, std::format!("{:x}", number.unsigned_abs())),
+        ('X', Val::Int(number)) => signed(*number, std::format!("{:X}", number.unsigned_abs())),
+        ('o', Val::Int(number)) => signed(*number, std::format!("{:o}", number.unsigned_abs())),
+        ('x', Val::Uint(number)) => std::format!("{number:x}"),
+        ('X', Val::Uint(number)) => std::format!("{number:X}"),
+        ('o', Val::Uint(number)) => std::format!("{number:o}"),
+        ('x' | 'X', Val::Text(_) | Val::Bytes(_)) => {
+            let bytes = match value {
+                Val::Text(text) => text.as_bytes(),
+                Val::Bytes(bytes) => bytes,
+                _ => &[],
+            };
+            made.budget.copy(2 * bytes.len())?;
             match verb {
-                'x' => hex::encode(text.as_bytes()),
-                _ => hex::encode_upper(text.as_bytes()),
+                'x' => hex::encode(bytes),
+                _ => hex::encode_upper(bytes),
             }
         }
-        _ => {
-            return Err(Unusable::Error(std::format!(
-                "could not evaluate formatting clause: %{verb} of {}",
-                value.type_name()
-            )));
-        }
+        _ => return Err(unformatted(verb, value)),
     };
     made.push(&part)
 }
 
-/// A value in a formatted text.
+/// Why a value is not formatted so.
+fn unformatted(verb: char, value: &Val<'_>) -> Unusable {
+    let wanted = match verb {
+        's' => {
+            "string clause can only be used on strings, bools, bytes, ints, doubles, maps, lists, types, durations, and timestamps"
+        }
+        'd' => "decimal clause can only be used on integers",
+        'f' => "fixed-point clause can only be used on doubles",
+        'e' => "scientific clause can only be used on doubles",
+        'b' => "only integers and bools can be formatted as binary",
+        'x' | 'X' => "only integers, byte buffers, and strings can be formatted as hex",
+        'o' => "octal clause can only be used on integers",
+        _ => {
+            return Unusable::Error(std::format!(
+                "could not parse formatting clause: unrecognized formatting clause {:?}",
+                verb.to_string()
+            ));
+        }
+    };
+    let given = value.type_name();
+    Unusable::Error(std::format!(
+        "error during formatting: {wanted}, was given {given}"
+    ))
+}
+
+/// Digits of a number without its sign, with it.
+fn signed(number: i64, digits: String) -> String {
+    match number < 0 {
+        true => std::format!("-{digits}"),
+        false => digits,
+    }
+}
+
+/// As Kubernetes writes numbers for people: `1,234.50`.
+fn grouped(number: f64, decimals: usize) -> String {
+    if number.is_nan() {
+        return "NaN".to_owned();
+    }
+    let sign = if number < 0.0 { "-" } else { "" };
+    if number.is_infinite() {
+        return std::format!("{sign}∞");
+    }
+    let digits = std::format!("{:.decimals$}", number.abs());
+    let (whole, part) = match digits.find('.') {
+        Some(at) => digits.split_at(at),
+        None => (digits.as_str(), ""),
+    };
+    let mut text = sign.to_owned();
+    for (at, digit) in whole.chars().enumerate() {
+        if at > 0 && (whole.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text.push_str(part);
+    text
+}
+
+/// `1.500000×10⁰³`, with six decimals whatever was asked for, as Kubernetes writes it.
+fn scientific(number: f64) -> String {
+    if !number.is_finite() {
+        return grouped(number, 0);
+    }
+    let text = std::format!("{number:.6e}");
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let (sign, exponent) = match exponent.strip_prefix('-') {
+        Some(exponent) => ("⁻", exponent),
+        None => ("", exponent),
+    };
+    let digits = std::format!("{exponent:0>2}");
+    let raised = digits.chars().map(|digit| match digit {
+        '0' => '⁰',
+        '1' => '¹',
+        '2' => '²',
+        '3' => '³',
+        '4' => '⁴',
+        '5' => '⁵',
+        '6' => '⁶',
+        '7' => '⁷',
+        '8' => '⁸',
+        _ => '⁹',
+    });
+    std::format!("{mantissa}×10{sign}{}", raised.collect::<String>())
+}
+
+/// A value in a formatted text; within a list or a map it is written as in an expression.
 fn as_text(made: &mut Made<'_>, value: &Val<'_>, depth: usize) -> Result<(), Unusable> {
     made.budget.take(1)?;
     if depth > super::MAX_DEPTH {
@@ -426,37 +532,69 @@ fn as_text(made: &mut Made<'_>, value: &Val<'_>, depth: usize) -> Result<(), Unu
         }
         return made.push("]");
     }
+    // Of what is not a text, and stands within something.
+    let named = |made: &mut Made<'_>, name: &str, text: &str| match depth {
+        0 => made.push(text),
+        _ => {
+            made.push(name)?;
+            made.push("(\"")?;
+            made.push(text)?;
+            made.push("\")")
+        }
+    };
     match value {
-        Val::Text(text) => made.push(text),
+        Val::Text(text) if depth == 0 => made.push(text),
+        Val::Text(text) => {
+            // Each character becomes two at most.
+            made.budget.copy(2 * text.len() + 2)?;
+            made.push(&quoted(text))
+        }
         Val::Map(_) | Val::Json(_) => {
             let mut entries = Vec::new();
             for (key, value) in value.pairs().into_iter().flatten() {
-                let mut entry = Made::new(made.budget);
-                as_text(&mut entry, &key, depth + 1)?;
-                entry.push(": ")?;
-                as_text(&mut entry, &value, depth + 1)?;
-                made.budget.allocate(2 * size_of::<String>())?;
-                entries.push(entry.text);
+                let (mut name, mut text) = (Made::new(made.budget), Made::new(made.budget));
+                as_text(&mut name, &key, depth + 1)?;
+                as_text(&mut text, &value, depth + 1)?;
+                made.budget.allocate(4 * size_of::<String>())?;
+                entries.push((name.text, text.text));
             }
             // What comparing them takes; keys are few times the same.
             let rounds = u64::from(entries.len().max(1).ilog2()) + 1;
             made.budget.take(rounds * entries.len() as u64)?;
             entries.sort();
             made.push("{")?;
-            for (at, entry) in entries.iter().enumerate() {
+            for (at, (name, text)) in entries.iter().enumerate() {
                 if at > 0 {
                     made.push(", ")?;
                 }
-                made.push(entry)?;
+                made.push(name)?;
+                made.push(":")?;
+                made.push(text)?;
             }
             made.push("}")
         }
-        Val::Time(time) => made.push(&time.to_string()),
-        Val::Duration(duration) => made.push(&super::time::shown(*duration)),
+        Val::Time(time) => named(made, "timestamp", &time.to_string()),
+        Val::Duration(duration) => named(made, "duration", &super::time::shown(*duration)),
         Val::Bytes(bytes) => {
             made.budget.copy(3 * bytes.len())?;
-            made.push(&String::from_utf8_lossy(bytes))
+            let text = String::from_utf8_lossy(bytes);
+            match depth {
+                0 => made.push(&text),
+                _ => {
+                    made.budget.copy(2 * text.len() + 2)?;
+                    made.push("b")?;
+                    made.push(&quoted(&text))
+                }
+            }
         }
-        other => made.push(&other.shown()),
+        Val::Double(number) if depth > 0 && number.is_finite() => {
+            made.push(&std::format!("{number:.6}"))
+        }
+        Val::Double(number) if depth > 0 => made.push(&quoted(&double(*number))),
+        Val::Type(name) => made.push(name),
+        Val::Null | Val::Bool(_) | Val::Int(_) | Val::Uint(_) | Val::Double(_) => {
+            made.push(&value.shown())
+        }
+        other => Err(unformatted('s', other)),
     }
 }

@@ -8,7 +8,7 @@ use cel::common::ast::{self, EntryExpr, IdedExpr, LiteralValue};
 use cel::parser::Parser;
 
 use super::value::{self, JSON_PATCH, OBJECT, Text, Val};
-use super::{MAX_DEPTH, functions};
+use super::{MAX_DEPTH, functions, message};
 
 /// A part of an expression.
 #[derive(Clone, Debug)]
@@ -34,7 +34,7 @@ pub enum Expr {
     /// Items, with whether they are optional.
     List(Vec<(Expr, bool)>),
     Map(Vec<(Expr, Expr, bool)>),
-    /// An object of a named type; fields with whether they are optional.
+    /// An object of a named type, or a message; fields with whether they are optional.
     Object {
         name: Arc<str>,
         fields: Vec<(Arc<str>, Expr, bool)>,
@@ -60,8 +60,8 @@ pub struct Fold {
     pub result: Expr,
 }
 
-/// A macro that the parser leaves as it is: over keys (or positions) and values, or over the
-/// value of an optional.
+/// A macro that the parser leaves as it is: over keys (or positions) and values, over the
+/// value of an optional, or over items that are sorted.
 #[derive(Clone, Debug)]
 pub struct Each {
     pub what: What,
@@ -80,6 +80,8 @@ pub enum What {
     ExistsOne,
     TransformList,
     TransformMap,
+    TransformMapEntry,
+    SortBy,
     OptMap,
     OptFlatMap,
 }
@@ -218,6 +220,10 @@ impl Reader {
             }
             ast::Expr::Select(select) => {
                 let field = select.field.clone();
+                let (constant, number) = message::NULL_VALUE;
+                if dotted(&expr.expr).is_some_and(|dotted| dotted == constant) {
+                    return Ok(Expr::Literal(Literal::Int(number)));
+                }
                 if let (Some(dotted), false) = (dotted(&expr.expr), select.test)
                     && value::type_of_name(&dotted).is_some()
                 {
@@ -279,12 +285,14 @@ impl Reader {
         })
     }
 
-    /// `Object.spec{...}` or `JSONPatch{...}`, where they may be named.
+    /// `Object.spec{...}` or `JSONPatch{...}`, where they may be named, or a message.
     fn object(&mut self, of: &ast::StructExpr, depth: usize) -> Result<Expr, String> {
         let name = of.type_name.trim_start_matches('.');
         let root = name.split('.').next().unwrap_or_default();
         let known = root == OBJECT || name == JSON_PATCH;
-        if !known || !self.names.iter().any(|known| known == root) {
+        let known = known && self.names.iter().any(|known| known == root);
+        let message = message::fields(name);
+        if !known && message.is_none() {
             return Err(format!(
                 "undeclared reference to '{name}' (in container '')"
             ));
@@ -298,6 +306,9 @@ impl Reader {
             let field = entry.field.as_str();
             if name == JSON_PATCH && !["op", "path", "from", "value"].contains(&field) {
                 return Err(format!("unexpected JSONPatchType field: {field}"));
+            }
+            if message.is_some_and(|fields| !fields.contains(&field)) {
+                return Err(format!("undefined field '{field}'"));
             }
             if !seen.insert(field) {
                 return Err(format!("repeated field '{field}'"));
@@ -380,6 +391,13 @@ impl Reader {
             ("transformMap", [key, value, filter, body]) => {
                 (What::TransformMap, key, value, Some(filter), body)
             }
+            ("transformMapEntry", [key, value, body]) => {
+                (What::TransformMapEntry, key, value, None, body)
+            }
+            ("transformMapEntry", [key, value, filter, body]) => {
+                (What::TransformMapEntry, key, value, Some(filter), body)
+            }
+            ("sortBy", [item, body]) => (What::SortBy, item, item, None, body),
             ("optMap", [value, body]) => (What::OptMap, value, value, None, body),
             ("optFlatMap", [value, body]) => (What::OptFlatMap, value, value, None, body),
             _ => return None,

@@ -76,6 +76,7 @@ fn clock(time: Timestamp, zone: &str) -> Result<Zoned, String> {
     let Some((hours, minutes)) = zone.split_once(':') else {
         let found = match zone {
             "" | "UTC" => Some(TimeZone::UTC),
+            "Local" => Some(TimeZone::try_system().unwrap_or(TimeZone::UTC)),
             // Names are files to Go, and are spelled in one way.
             zone => TimeZone::get(zone)
                 .ok()
@@ -89,17 +90,13 @@ fn clock(time: Timestamp, zone: &str) -> Result<Zoned, String> {
         number.map_err(|_| format!("strconv.Atoi: parsing {text:?}: invalid syntax"))
     };
     let (hours, minutes) = (number(hours)?, number(minutes)?);
-    if !(0..60).contains(&minutes) {
-        return Err(format!(
-            "timezone offset minutes out of range [0, 59]: {zone}"
-        ));
-    }
     let minutes = match zone.starts_with('-') {
-        true => -minutes,
+        true => minutes.saturating_neg(),
         false => minutes,
     };
     let hours = hours.checked_mul(3600);
-    let offset = hours.and_then(|hours| hours.checked_add(60 * minutes));
+    let minutes = minutes.checked_mul(60);
+    let offset = hours.and_then(|hours| hours.checked_add(minutes?));
     let there = offset.and_then(|offset| time.checked_add(SignedDuration::from_secs(offset)).ok());
     let there = there.ok_or_else(|| TIME.to_owned())?;
     Ok(there.to_zoned(TimeZone::UTC))
@@ -128,7 +125,13 @@ const TIME: &str = "timestamp overflow";
 /// The first second of the year 1.
 const FIRST: i64 = -62_135_596_800;
 
-fn timed<'a>(time: Option<Timestamp>) -> Evaluated<'a> {
+/// Whether it is the first moment that there is, which is Go's zero of a time.
+pub fn is_first(time: Timestamp) -> bool {
+    Timestamp::from_second(FIRST).is_ok_and(|first| time == first)
+}
+
+/// A time, if it is one of the years that there are.
+pub fn timed<'a>(time: Option<Timestamp>) -> Evaluated<'a> {
     let time = time.filter(|time| time.as_second() >= FIRST);
     time.map_or_else(|| error(TIME), |time| Ok(Val::Time(time)))
 }

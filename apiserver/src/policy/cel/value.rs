@@ -12,7 +12,11 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::address::Block;
+use super::authorizer::Authz;
+use super::formats::Format;
 use super::quantity::Quantity;
+use super::semver::Semver;
+use super::url::Url;
 use super::{Budget, Evaluated, MAX_NESTED};
 
 /// What is made while it is asked for.
@@ -32,6 +36,16 @@ pub enum Unusable {
         "validation failed due to running out of cost budget, no further validation rules will be run"
     )]
     OutOfBudget,
+    /// A question to the authorizer has no answer yet: it is evaluated again once it has.
+    #[error("the authorizer was not asked yet")]
+    Unasked,
+}
+
+impl Unusable {
+    /// Whether nothing around it may go on, whatever it would make of an error.
+    pub fn ends_all(&self) -> bool {
+        matches!(self, Self::OutOfBudget | Self::Unasked)
+    }
 }
 
 /// A value.
@@ -56,6 +70,10 @@ pub enum Val<'a> {
     Quantity(Quantity),
     Ip(IpAddr),
     Cidr(Block),
+    Url(Rc<Url>),
+    Semver(Rc<Semver>),
+    Format(&'static Format),
+    Authz(Rc<Authz<'a>>),
     /// What was collected, after one item failed.
     Failed(Rc<str>),
 }
@@ -65,6 +83,8 @@ pub enum Val<'a> {
 pub const OBJECT: &str = "Object";
 /// The type of an operation of a JSON patch.
 pub const JSON_PATCH: &str = "JSONPatch";
+/// The type of a message without fields.
+pub const EMPTY: &str = "google.protobuf.Empty";
 
 /// What an expression makes of a named type: its fields, each once.
 #[derive(Clone, Debug)]
@@ -183,6 +203,12 @@ impl std::ops::Deref for Text<'_> {
     }
 }
 
+impl Default for Text<'_> {
+    fn default() -> Self {
+        Self::Borrowed("")
+    }
+}
+
 impl PartialEq for Text<'_> {
     fn eq(&self, other: &Self) -> bool {
         **self == **other
@@ -215,7 +241,7 @@ pub fn no_overload<'a>() -> Evaluated<'a> {
 
 /// The type that a name stands for.
 pub fn type_of_name<'a>(name: &str) -> Option<Val<'a>> {
-    const TYPES: [&str; 14] = [
+    const TYPES: [&str; 16] = [
         "bool",
         "bytes",
         "double",
@@ -225,6 +251,8 @@ pub fn type_of_name<'a>(name: &str) -> Option<Val<'a>> {
         "kubernetes.Quantity",
         "list",
         "map",
+        "net.CIDR",
+        "net.IP",
         "null_type",
         "optional_type",
         "string",
@@ -355,6 +383,7 @@ impl<'a> Val<'a> {
             Val::Json(Value::Array(_)) | Val::List(_) => "list",
             Val::Json(_) | Val::Map(_) => "map",
             Val::Object(object) if &*object.name == JSON_PATCH => JSON_PATCH,
+            Val::Object(object) if &*object.name == EMPTY => EMPTY,
             Val::Object(_) => OBJECT,
             Val::Optional(_) => "optional_type",
             Val::Type(_) => "type",
@@ -363,6 +392,10 @@ impl<'a> Val<'a> {
             Val::Quantity(_) => "kubernetes.Quantity",
             Val::Ip(_) => "net.IP",
             Val::Cidr(_) => "net.CIDR",
+            Val::Url(_) => "kubernetes.URL",
+            Val::Semver(_) => "kubernetes.Semver",
+            Val::Format(_) => "kubernetes.NamedFormat",
+            Val::Authz(authz) => authz.type_name(),
             Val::Failed(_) => "error",
         }
     }
@@ -386,6 +419,7 @@ impl<'a> Val<'a> {
                 let found = inner.get_text(name)?;
                 Ok(Val::Optional(found.map(Rc::new)))
             }
+            Val::Authz(authz) => authz.field(name),
             _ => self
                 .get_text(name)?
                 .ok_or_else(|| Unusable::Error(format!("no such key: {name}"))),
@@ -408,7 +442,7 @@ impl<'a> Val<'a> {
         match self {
             Val::Json(Value::Object(map)) => Ok(map.get(name).map(Val::from)),
             Val::Map(map) => Ok(map.find(&Key::Text(Text::Borrowed(name)))),
-            Val::Failed(_) => Err(overload()),
+            Val::Failed(_) | Val::Authz(_) => Err(overload()),
             // Of these the parts of a patch only can be looked at.
             Val::Object(object) => match &*object.name {
                 JSON_PATCH => Ok(object.field(name).cloned()),
@@ -574,6 +608,16 @@ impl<'a> Val<'a> {
             (Val::Quantity(a), Val::Quantity(b)) => a == b,
             (Val::Ip(a), Val::Ip(b)) => a == b,
             (Val::Cidr(a), Val::Cidr(b)) => a == b,
+            (Val::Url(a), Val::Url(b)) => {
+                budget.look(a.text().len().min(b.text().len()))?;
+                a.text() == b.text()
+            }
+            (Val::Semver(a), Val::Semver(b)) => {
+                budget.look(a.bytes().min(b.bytes()))?;
+                a.order(b).is_eq()
+            }
+            (Val::Format(a), Val::Format(b)) => a.name == b.name,
+            (Val::Authz(_), Val::Authz(_)) => return Err(overload()),
             (Val::Optional(None), Val::Optional(None)) => true,
             (Val::Optional(Some(a)), Val::Optional(Some(b))) => a.equal(b, budget)?,
             (Val::Object(a), Val::Object(b)) => {
@@ -619,7 +663,8 @@ impl<'a> Val<'a> {
         })
     }
 
-    fn is_map(&self) -> bool {
+    /// Whether it is a map.
+    pub fn is_map(&self) -> bool {
         matches!(self, Val::Map(_) | Val::Json(Value::Object(_)))
     }
 

@@ -31,7 +31,8 @@ impl AsRef<Definition> for Policy {
 pub(super) struct Outcome {
     /// Whether it was evaluated, and not only its conditions.
     pub(super) ran: bool,
-    pub(super) changed: bool,
+    /// The object, if it was changed.
+    pub(super) changed: Option<Value>,
     /// Whether any of its mutations succeeded.
     pub(super) applied: bool,
     pub(super) errors: Vec<String>,
@@ -72,7 +73,7 @@ impl Policy {
         }
     }
 
-    /// Changes the object as it says; what it says of the object before stays if one of its
+    /// What it makes of the object; what it says of the object before stays if one of its
     /// mutations fails. `values` are those of the expressions beside the object; `due` is
     /// whether it is to change anything if its conditions hold.
     ///
@@ -82,10 +83,10 @@ impl Policy {
         &self,
         request: &Change<'_>,
         values: &Values<'_>,
-        object: &mut Value,
+        object: &Value,
         due: bool,
     ) -> Result<Outcome, Failure> {
-        let until = request.attributes.deadline.into_std();
+        let until = values.until;
         let budget = Budget::new(cel::POLICY).ending(until);
         let mut outcome = Outcome::default();
         let variables = &self.definition.variables;
@@ -104,19 +105,25 @@ impl Policy {
         for mutation in &self.mutations {
             // Each has its own steps; bytes and time are of all of them.
             budget.again(cel::POLICY);
+            let current = outcome.changed.as_ref().unwrap_or(object);
             let made = {
-                let values = values.of(object);
+                let values = values.of(current);
                 let bound = Bound::new(variables, &values);
                 mutation.patch(&bound, &budget)
             };
-            let made = made.and_then(|patch| patch.apply(object, request.attributes.kind()));
+            if request.questions.has_open() {
+                // Those after it would ask about an object that there will not be.
+                break;
+            }
+            let made = made.and_then(|patch| patch.apply(current, request.attributes.kind()));
             match made {
                 Ok(None) => outcome.applied = true,
                 Ok(Some(mut made)) => {
                     request.making.complete(&mut made)?;
                     outcome.applied = true;
-                    outcome.changed |= made != *object;
-                    *object = made;
+                    if made != *current {
+                        outcome.changed = Some(made);
+                    }
                 }
                 Err(why) => outcome.errors.push(told::cut(why, told::MAX_TEXT)),
             }

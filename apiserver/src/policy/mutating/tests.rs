@@ -8,10 +8,12 @@ use serde_json::json;
 
 use super::policy::Outcome;
 use super::*;
+use crate::authz::{Authorizer, Decision};
 use crate::namespaces::Namespaces;
 use crate::policy::asked::Making;
 use crate::policy::cel;
 use crate::policy::labels::NamespaceLabels;
+use crate::policy::questions::{Asking, Questions};
 use crate::policy::rules::tests::with_attributes;
 use crate::policy::source::Configured;
 
@@ -60,14 +62,17 @@ fn changed_within(
     due: bool,
 ) -> Result<Outcome, Failure> {
     let namespaces = Namespaces::for_test(Vec::new());
+    let asking = Asking::new(Authorizer::for_test(|_, _| Decision::allow()));
     let asked = (Operation::Create, "tenantcontrolplanes", "");
     with_attributes(asked, |attributes| {
         let labels = NamespaceLabels::new(&namespaces, None);
+        let questions = Questions::new(attributes, &asking);
         let request = Change {
             attributes,
             namespaces: &namespaces,
             labels: &labels,
             old: None,
+            questions: &questions,
             making: &AsItIs(most),
         };
         let values = Values {
@@ -76,9 +81,14 @@ fn changed_within(
             request: &json!({"operation": "CREATE"}),
             params: &json!({"data": {"team": "x"}}),
             namespace: &Value::Null,
+            questions: Some(&questions),
             until: attributes.deadline.into_std(),
         };
-        policy.change(&request, &values, object, due)
+        let outcome = policy.change(&request, &values, object, due);
+        if let Ok(Some(changed)) = outcome.as_ref().map(|outcome| &outcome.changed) {
+            *object = changed.clone();
+        }
+        outcome
     })
 }
 
@@ -92,7 +102,7 @@ fn changed(mutations: Value) -> (Value, Outcome) {
 fn errors(mutation: Value) -> Vec<String> {
     let (object, outcome) = changed(json!([mutation]));
     assert_eq!(object, tenant());
-    assert!(!outcome.changed && !outcome.applied && outcome.ran);
+    assert!(outcome.changed.is_none() && !outcome.applied && outcome.ran);
     outcome.errors
 }
 
@@ -111,7 +121,7 @@ fn objects_are_merged_and_patched() {
     assert_eq!(object, expected);
     let whole = Outcome {
         ran: true,
-        changed: true,
+        changed: Some(expected),
         applied: true,
         errors: Vec::new(),
     };
@@ -126,7 +136,7 @@ fn objects_are_merged_and_patched() {
     ] {
         let (object, outcome) = changed(json!([nothing]));
         assert_eq!(object, tenant());
-        assert!(outcome.applied && !outcome.changed && outcome.errors.is_empty());
+        assert!(outcome.applied && outcome.changed.is_none() && outcome.errors.is_empty());
     }
 }
 
@@ -203,7 +213,7 @@ fn conditions_decide_and_so_does_who_was_asked() {
             "matchConditions": [{"name": "c", "expression": condition}],
             "mutations": [apply("Object{metadata: Object.metadata{labels: {'c': 'd'}}}")]}));
         let outcome = changed_within(&policy, &mut tenant(), 100_000, due).unwrap();
-        (outcome.ran, outcome.changed, outcome.errors)
+        (outcome.ran, outcome.changed.is_some(), outcome.errors)
     };
     assert_eq!(
         of("object.kind == 'TenantControlPlane'", true),

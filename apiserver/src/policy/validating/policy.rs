@@ -66,18 +66,21 @@ impl Policy {
             failure_policy: spec.failure_policy,
             param_kind: spec.param_kind,
         });
-        let mut compile = |source: &str| definition.compile(source, &NAMES);
         let validations = spec.validations.unwrap_or_default().into_iter();
         let validations = validations.map(|validation| Validation {
-            program: compile(&validation.expression),
+            program: definition.compile(&validation.expression, &NAMES),
             message: validation.message.unwrap_or_default(),
-            message_program: validation.message_expression.as_deref().map(&mut compile),
+            message_program: validation
+                .message_expression
+                .map(|source| definition.compile_message(&source)),
             reason: validation.reason.unwrap_or_default(),
         });
         let validations = validations.collect();
         let annotations = spec.audit_annotations.unwrap_or_default().into_iter();
-        let annotations =
-            annotations.map(|annotation| (annotation.key, compile(&annotation.value_expression)));
+        let annotations = annotations.map(|annotation| {
+            let program = definition.compile(&annotation.value_expression, &NAMES);
+            (annotation.key, program)
+        });
         let annotations = annotations.collect();
         Self {
             definition,
@@ -102,6 +105,9 @@ impl Policy {
         };
         let budget = Budget::new(cel::POLICY).ending(values.until);
         let bound = Bound::new(&self.definition.variables, values);
+        // What says something asks nobody, and has variables of its own.
+        let of_texts = values.of_texts();
+        let saying = Bound::new(&self.definition.variables, &of_texts);
         // Conditions have their own budget.
         let without_namespace = values.of_conditions();
         let variables = &self.definition.variables;
@@ -118,7 +124,7 @@ impl Policy {
                 Err(why @ Unusable::OutOfBudget) => return failed(why.to_string()),
                 Err(_) if ignores_failures => continue,
                 Err(why) => Err(why.to_string()),
-                Ok(_) => Ok(validation.message(&bound, &budget)),
+                Ok(_) => Ok(validation.message(&saying, &budget)),
             };
             let reason = match message {
                 Ok(_) => validation.reason.clone(),
@@ -134,7 +140,7 @@ impl Policy {
         }
         budget.again(cel::POLICY);
         for (key, program) in &self.annotations {
-            match program.evaluate(&bound, &budget) {
+            match program.evaluate(&saying, &budget) {
                 Ok(Val::Text(text)) if text.trim().is_empty() => {}
                 Ok(Val::Text(text)) => {
                     let text = apiservice::told::cut(text.trim().to_owned(), ANNOTATION);

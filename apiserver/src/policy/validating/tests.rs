@@ -3,8 +3,8 @@ use k8s_openapi::api::admissionregistration::v1 as api;
 use super::*;
 use crate::policy::cel::{self, Unusable};
 use crate::policy::params::Params;
+use crate::policy::questions::PLACES;
 use crate::policy::source::{Configured, Source};
-use crate::policy::values::PLACES;
 use serde_json::json;
 
 fn policy(spec: Value) -> Policy {
@@ -24,6 +24,7 @@ fn decide(policy: &Policy, object: &Value, params: &Value) -> Decided {
         request: &request,
         params,
         namespace: &json!({"metadata": {"labels": {"env": "prod"}}}),
+        questions: None,
         until: std::time::Instant::now() + cel::TIME,
     })
 }
@@ -303,6 +304,7 @@ fn an_evaluation_ends_when_the_answer_is_due() {
         request: &null,
         params: &null,
         namespace: &null,
+        questions: None,
         until,
     });
     assert_eq!(decided.refusals.len(), 1);

@@ -2,7 +2,9 @@ use futures::future::BoxFuture;
 use serde_json::json;
 
 use super::*;
+use crate::authz::{Authorizer, Decision};
 use crate::policy::Operation;
+use crate::policy::questions::Asking;
 use crate::policy::review::Verdict;
 use crate::policy::rules::tests::with_attributes;
 
@@ -73,8 +75,10 @@ async fn what_has_side_effects_takes_no_dry_runs() {
             new: Some(&object),
             old: None,
         };
+        let asking = Asking::new(Authorizer::for_test(|_, _| Decision::allow()));
+        let questions = Questions::new(&attributes, &asking);
         let refused = webhooks
-            .validate(&attributes, &labels, objects)
+            .validate(&attributes, &labels, objects, &questions)
             .await
             .unwrap_err();
         assert_eq!(refused.to_string(), expected);
@@ -145,6 +149,7 @@ async fn nobody_gets_past_a_webhook_by_a_short_timeout() {
         groups: Vec::new(),
         extra: Default::default(),
     };
+    let asking = Asking::new(Authorizer::for_test(|_, _| Decision::allow()));
     for (time, passes) in [(100, false), (1500, true)] {
         let deadline = Instant::now() + Duration::from_millis(time);
         let object = json!({});
@@ -165,14 +170,18 @@ async fn nobody_gets_past_a_webhook_by_a_short_timeout() {
             warnings: &Default::default(),
             annotations: &Default::default(),
         };
-        let validated = webhooks.validate(&attributes, &labels, objects).await;
+        let questions = Questions::new(&attributes, &asking);
+        let validated = webhooks.validate(&attributes, &labels, objects, &questions);
+        let validated = validated.await;
         attributes.deadline = Instant::now() + Duration::from_millis(time);
         let mut object = Some(object.clone());
+        let questions = Questions::new(&attributes, &asking);
         let request = Change {
             attributes: &attributes,
             namespaces: &namespaces,
             labels: &labels,
             old: None,
+            questions: &questions,
             making: &Bounded::default(),
         };
         let mut reinvoked = Reinvoked::default();
@@ -281,8 +290,11 @@ async fn with_long_conditions(time: Duration) -> (Result<(), Failure>, Duration)
         new: Some(&object),
         old: None,
     };
+    let asking = Asking::new(Authorizer::for_test(|_, _| Decision::allow()));
+    let questions = Questions::new(&attributes, &asking);
     let began = Instant::now();
-    let validated = webhooks.validate(&attributes, &labels, objects).await;
+    let validated = webhooks.validate(&attributes, &labels, objects, &questions);
+    let validated = validated.await;
     (validated, began.elapsed())
 }
 
