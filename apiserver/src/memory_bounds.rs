@@ -90,6 +90,10 @@ fn parts(args: &Args) -> Vec<(&'static str, usize)> {
             aside::AT_ONCE * (weight::TREE + weight::STATUS_TREE + weight::BODY_TREE),
         ),
         (
+            "objects that policies make, beside what they were made of",
+            aside::AT_ONCE * (weight::TREE + weight::STATUS_TREE),
+        ),
+        (
             "objects as trees, for answers",
             run::WORKERS * (weight::TREE + weight::STATUS_TREE),
         ),
