@@ -510,6 +510,8 @@ fn held(ctx: &Context, key: &ObjectKey) -> Option<ObjectMeta> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use apiservice::names;
+
     use crate::context::testing::{Asked, context, fill};
     use crate::tenant::testing::Lab;
 
@@ -604,6 +606,8 @@ mod tests {
         let answers = |asked: &Asked| {
             let mut live = deployment(&Lab::ready());
             live["metadata"]["resourceVersion"] = json!("77");
+            // Of before: what is applied now is another wish.
+            live["metadata"]["annotations"][names::ANNOTATION_APPLIED] = json!("other");
             if asked.method == "GET" {
                 let container = &mut live["spec"]["template"]["spec"]["containers"][0];
                 container["env"] = json!(vec![json!({"name": "A"}); 12_000]);
