@@ -23,10 +23,7 @@ pub fn stores_of(caches: &Caches, tenant: &TenantControlPlane) -> Vec<String> {
         .cloned()
         .collect();
     let lost = || {
-        let is_there = |name: &String| {
-            let name = NamespacedName::new("", name.as_str());
-            caches.data_stores.get(&name).is_some()
-        };
+        let is_there = |name: &String| caches.data_store(name).is_some();
         chosen::is_assigned(tenant) && !named.iter().any(is_there)
     };
     if !named.is_empty() && !lost() {

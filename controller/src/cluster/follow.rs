@@ -140,7 +140,9 @@ where
                             self.state = State::Listed(version);
                             continue;
                         }
-                        Ok(Some(Change::Until(version))) => {
+                        Ok(Some(Change::Until(until))) => {
+                            // Without one it would begin at what is there by then.
+                            let version = if until.is_empty() { version } else { until };
                             self.state = State::Watching(version, changes);
                             continue;
                         }

@@ -24,6 +24,9 @@ const FIELD: usize = 192 * 1024;
 /// Memory that a field may take, by [`Span::weight`]: what is as large as this and yet short
 /// is written to be large.
 const WEIGHT: usize = 4 * 1024 * 1024;
+/// Levels of a field that are read: with more, no reader of JSON that we have takes the object,
+/// not even for its name. `managedFields` have as many as somebody likes.
+const LEVELS: usize = 100;
 /// Entries of a map of texts that are read, beside those that are ours, and bytes of them.
 const ENTRIES: usize = 256;
 const MAP: usize = 256 * 1024;
@@ -433,8 +436,8 @@ where
         Ok(Some(Key { text, name }))
     }
 
-    /// Reads a value, and puts it behind what there is if it has no more than `most` bytes
-    /// and weighs no more than `weight`. What it weighs, if so.
+    /// Reads a value, and puts it behind what there is if it has no more than `most` bytes,
+    /// weighs no more than `weight` and is not too deep. What it weighs, if so.
     async fn value(
         &mut self,
         out: &mut Vec<u8>,
@@ -447,7 +450,9 @@ where
         let (start, mut span, mut fits) = (out.len(), Span::of(first), true);
         loop {
             let (taken, over) = span.feed(&self.chunk);
-            fits &= out.len() - start + taken <= most && span.weight <= weight;
+            fits &= out.len() - start + taken <= most
+                && span.weight <= weight
+                && span.deepest <= LEVELS;
             match fits {
                 true => out.extend_from_slice(&self.chunk[..taken]),
                 false => out.truncate(start),
@@ -622,6 +627,8 @@ struct Span {
     /// A number, or a word: it ends where something else begins.
     scalar: bool,
     depth: usize,
+    /// How deep it has been.
+    deepest: usize,
     in_text: bool,
     escaped: bool,
     /// What it may take in memory. A map takes up to a KiB, as a container of a pod that says
@@ -634,6 +641,7 @@ impl Span {
         Self {
             scalar: !matches!(first, b'{' | b'[' | b'"'),
             depth: 0,
+            deepest: 0,
             in_text: false,
             escaped: false,
             weight: 0,
@@ -661,6 +669,7 @@ impl Span {
                 b'"' => self.in_text = true,
                 b'{' | b'[' => {
                     self.depth += 1;
+                    self.deepest = self.deepest.max(self.depth);
                     self.weight += if *byte == b'{' { 512 } else { 32 };
                 }
                 b',' if self.depth > 0 => self.weight += 32,

@@ -156,6 +156,24 @@ async fn what_is_no_object_is_refused() {
     }
 }
 
+/// Somebody who manages fields names as many levels as they like, and is read without.
+#[tokio::test]
+async fn what_is_too_deep_is_left_out() {
+    let deep = |levels: usize| format!("{}0{}", r#"{"f:a":"#.repeat(levels), "}".repeat(levels));
+    for (levels, is_read) in [(LEVELS - 2, true), (LEVELS, false), (5_000, false)] {
+        let fields = deep(levels);
+        let text = format!(
+            r#"{{"metadata":{{"name":"a","managedFields":[{{"fieldsV1":{fields}}}]}},"spec":{{}}}}"#
+        );
+        let mut source = source(&text, 1_000);
+        let piece = source.object(Bounds::STRANGERS).await.unwrap();
+        let read: Deployment = piece.decode(Bounds::STRANGERS).unwrap();
+        assert_eq!(read.metadata.name.as_deref(), Some("a"), "{levels}");
+        assert_eq!(read.metadata.managed_fields.is_some(), is_read, "{levels}");
+        assert!(read.spec.is_some(), "{levels}");
+    }
+}
+
 /// What cannot be decoded costs nobody but itself.
 #[test]
 fn what_is_strange_is_read_as_a_name() {
