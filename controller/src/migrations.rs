@@ -199,8 +199,7 @@ impl About<'_> {
     }
 
     fn store(&self, name: &str) -> Result<Arc<dyn Tenancy>, String> {
-        let found = NamespacedName::new("", name);
-        let store = self.ctx.caches.data_stores.get(&found);
+        let store = self.ctx.caches.data_store(name);
         let store = store.ok_or_else(|| format!("DataStore {name} does not exist"))?;
         let connections = &self.ctx.connections;
         connections
@@ -279,8 +278,7 @@ impl About<'_> {
 
     /// Says for what a tenant waits that cannot write; how long until the next look.
     fn wait_for(&self, migration: MigrationStatus, target: &str, held_up: &HeldUp) -> Duration {
-        let name = NamespacedName::new("", target);
-        let store = self.ctx.caches.data_stores.get(&name);
+        let store = self.ctx.caches.data_store(target);
         let deleting = store.is_some_and(|it| it.metadata.deletion_timestamp.is_some());
         self.tell(told::stuck(migration, target, held_up, deleting));
         timing::MIGRATION_WAITS
@@ -372,8 +370,7 @@ impl About<'_> {
 
     /// Whether a DataStore notes that something of the tenant is to be removed from it.
     fn is_recorded(&self, data_store: &str) -> bool {
-        let name = NamespacedName::new("", data_store);
-        let store = self.ctx.caches.data_stores.get(&name);
+        let store = self.ctx.caches.data_store(data_store);
         let status = store.and_then(|store| store.status.clone());
         let mut pending = status.into_iter().flat_map(|it| it.pending_cleanups);
         pending.any(|it| it.uid == self.uid)

@@ -59,8 +59,7 @@ async fn look(
         measured = measure(ctx, tenant, held, facts.password.clone(), pace).await;
     }
     // It may have been changed since.
-    let store = NamespacedName::new("", chosen.as_str());
-    let Some(store) = ctx.caches.data_stores.get(&store) else {
+    let Some(store) = ctx.caches.data_store(&chosen) else {
         return;
     };
     let limits = limits::of(Some(&store));
@@ -145,8 +144,7 @@ async fn measure(
         Err(_) => {
             told(&"there was no end in time");
             // A part of it may be too much already.
-            let store = NamespacedName::new("", held.data_store.as_str());
-            let store = ctx.caches.data_stores.get(&store);
+            let store = ctx.caches.data_store(&held.data_store);
             limits::of(store.as_deref())
                 .is_some_and(|limits| limits::is_reached(limits, usage))
                 .then_some(usage)

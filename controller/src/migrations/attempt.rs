@@ -579,8 +579,7 @@ mod tests {
 
         /// It was asked, and its settings were tried.
         fn healthy(&self, store: &str) {
-            let name = NamespacedName::new("", store);
-            let live = self.ctx.caches.data_stores.get(&name).unwrap();
+            let live = self.ctx.caches.data_store(store).unwrap();
             let wanted = settings::wanted(&credentials::fact(&live, &self.ctx.caches));
             let uid = live.metadata.uid.as_deref().unwrap();
             self.ctx.facts.enter_store(uid);

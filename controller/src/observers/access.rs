@@ -280,8 +280,7 @@ fn has_traces(ctx: &Context, tenant: &TenantControlPlane) -> bool {
 /// # Errors
 /// What the API says instead, in a sentence.
 pub async fn is_taken_away(ctx: &Context, data_store: &str) -> Result<bool, String> {
-    let seen = NamespacedName::new("", data_store);
-    if ctx.caches.data_stores.get(&seen).is_some() {
+    if ctx.caches.data_store(data_store).is_some() {
         return Ok(false);
     }
     let api: kube::Api<DataStore> = kube::Api::all(ctx.client.clone());
@@ -299,8 +298,7 @@ pub async fn is_taken_away(ctx: &Context, data_store: &str) -> Result<bool, Stri
 
 /// The driver of the DataStore with this name.
 pub fn driver(ctx: &Context, data_store: &str) -> Driver {
-    let store = NamespacedName::new("", data_store);
-    let store = ctx.caches.data_stores.get(&store);
+    let store = ctx.caches.data_store(data_store);
     store.map_or_else(Driver::default, |store| store.spec.driver)
 }
 
