@@ -11,6 +11,56 @@ use crate::options::Query;
 use crate::status::{Failure, Subject};
 use crate::warnings::Warnings;
 
+/// Requests, as tests have them.
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// Who asks, and what is told him.
+    pub(crate) struct Asked {
+        pub(crate) identity: Identity,
+        warnings: Warnings,
+        annotations: Annotations,
+    }
+
+    impl Asked {
+        pub(crate) fn by(identity: Identity) -> Self {
+            Self {
+                identity,
+                warnings: Warnings::default(),
+                annotations: Annotations::default(),
+            }
+        }
+
+        /// A user of whom nothing but the name is known.
+        pub(crate) fn by_user(user: &str) -> Self {
+            Self::by(Identity {
+                user: user.to_owned(),
+                uid: None,
+                groups: Vec::new(),
+                extra: Default::default(),
+            })
+        }
+
+        /// The creation of `n/one`.
+        pub(crate) fn creation(&self) -> Attributes<'_> {
+            Attributes {
+                operation: Operation::Create,
+                resource: apiservice::find("tenantcontrolplanes").unwrap(),
+                subresource: "",
+                namespace: Some("n"),
+                name: "one".to_owned(),
+                identity: &self.identity,
+                dry_run: false,
+                options: json!({}),
+                deadline: Instant::now() + std::time::Duration::from_secs(30),
+                warnings: &self.warnings,
+                annotations: &self.annotations,
+            }
+        }
+    }
+}
+
 /// What a request does to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {

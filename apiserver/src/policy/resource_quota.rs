@@ -284,6 +284,7 @@ fn add(quota: &mut ResourceQuota, key: &str) -> Result<(), Full> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::attributes::testing::Asked;
     use serde_json::json;
 
     const KEY: &str = "count/tenantcontrolplanes.steward.butlerlabs.dev";
@@ -376,24 +377,10 @@ mod tests {
         });
         let client = kube::Client::new(service, "n");
         let quotas = ResourceQuotas::new(Some(client));
-        let identity = crate::authn::Identity {
-            user: "a".to_owned(),
-            uid: None,
-            groups: Vec::new(),
-            extra: Default::default(),
-        };
+        let asked = Asked::by_user("a");
         let attributes = Attributes {
-            operation: crate::policy::Operation::Create,
-            resource: apiservice::find("tenantcontrolplanes").unwrap(),
-            subresource: "",
-            namespace: Some("n"),
-            name: "one".to_owned(),
-            identity: &identity,
             dry_run: true,
-            options: json!({}),
-            deadline: Instant::now() + Duration::from_secs(30),
-            warnings: &Default::default(),
-            annotations: &Default::default(),
+            ..asked.creation()
         };
         for there in [true, false] {
             let present: &Present<'_> = &|| Box::pin(async move { Ok(there) });

@@ -176,10 +176,8 @@ impl Selector {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::audit::Annotations;
-    use crate::authn::Identity;
     use crate::policy::Operation;
-    use crate::warnings::Warnings;
+    use crate::policy::attributes::testing::Asked;
     use serde_json::json;
 
     /// A request by nobody in particular.
@@ -187,25 +185,15 @@ pub(super) mod tests {
         (operation, plural, subresource): (Operation, &str, &'static str),
         check: impl FnOnce(&Attributes<'_>) -> T,
     ) -> T {
-        let identity = Identity {
-            user: "a".to_owned(),
-            uid: None,
-            groups: vec!["g".to_owned()],
-            extra: Default::default(),
-        };
+        let mut asked = Asked::by_user("a");
+        asked.identity.groups = vec!["g".to_owned()];
         let resource = apiservice::find(plural).unwrap();
         check(&Attributes {
             operation,
             resource,
             subresource,
             namespace: (resource.scope == Scope::Namespaced).then_some("n"),
-            name: "one".to_owned(),
-            identity: &identity,
-            dry_run: false,
-            options: json!({}),
-            deadline: tokio::time::Instant::now() + std::time::Duration::from_secs(30),
-            warnings: &Warnings::default(),
-            annotations: &Annotations::default(),
+            ..asked.creation()
         })
     }
 

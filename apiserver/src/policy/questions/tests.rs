@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::authz::Decision;
 use crate::policy::Operation;
+use crate::policy::attributes::testing::Asked;
 use crate::policy::cel::{Budget, Program, Resolve};
 use crate::policy::definition::{Definition, NAMES, Said, Variables};
 use crate::policy::rules::tests::with_attributes;
@@ -294,26 +295,8 @@ async fn without_an_answer_the_expression_fails() {
         std::future::ready(Ok::<_, std::io::Error>(answer.unwrap()))
     });
     let asking = Asking::new(Authorizer::new(kube::Client::new(service, "default")));
-    let identity = Identity {
-        user: "a".to_owned(),
-        uid: None,
-        groups: Vec::new(),
-        extra: BTreeMap::new(),
-    };
-    let (warnings, annotations) = Default::default();
-    let attributes = Attributes {
-        operation: Operation::Create,
-        resource: apiservice::find("tenantcontrolplanes").unwrap(),
-        subresource: "",
-        namespace: Some("n"),
-        name: "one".to_owned(),
-        identity: &identity,
-        dry_run: false,
-        options: json!({}),
-        deadline: tokio::time::Instant::now() + std::time::Duration::from_secs(30),
-        warnings: &warnings,
-        annotations: &annotations,
-    };
+    let request = Asked::by_user("a");
+    let attributes = request.creation();
     let questions = Questions::new(&attributes, &asking);
     let question = || Question {
         verb: "get".to_owned(),
@@ -349,26 +332,13 @@ async fn a_question_is_a_subject_access_review() {
         }
     });
     let asking = Asking::new(Authorizer::new(kube::Client::new(service, "default")));
-    let identity = Identity {
+    let asked = Asked::by(Identity {
         user: "anna".to_owned(),
         uid: Some("1".to_owned()),
         groups: vec!["g".to_owned()],
         extra: BTreeMap::from([("example.com/x".to_owned(), vec!["y".to_owned()])]),
-    };
-    let (warnings, annotations) = Default::default();
-    let attributes = Attributes {
-        operation: Operation::Create,
-        resource: apiservice::find("tenantcontrolplanes").unwrap(),
-        subresource: "",
-        namespace: Some("n"),
-        name: "one".to_owned(),
-        identity: &identity,
-        dry_run: false,
-        options: json!({}),
-        deadline: tokio::time::Instant::now() + std::time::Duration::from_secs(30),
-        warnings: &warnings,
-        annotations: &annotations,
-    };
+    });
+    let attributes = asked.creation();
     let questions = Questions::new(&attributes, &asking);
     let question = || Question {
         verb: "get".to_owned(),
@@ -401,20 +371,12 @@ async fn the_time_of_the_request_is_that_of_its_questions() {
         std::future::pending::<Result<http::Response<kube::client::Body>, std::io::Error>>()
     });
     let asking = Asking::new(Authorizer::new(kube::Client::new(service, "default")));
-    let identity = service_account("n", "sa");
-    let (warnings, annotations) = Default::default();
+    let asked = Asked::by(service_account("n", "sa"));
     let attributes = Attributes {
-        operation: Operation::Create,
         resource: apiservice::find("datastores").unwrap(),
-        subresource: "",
         namespace: None,
-        name: "one".to_owned(),
-        identity: &identity,
-        dry_run: false,
-        options: json!({}),
         deadline: tokio::time::Instant::now() + std::time::Duration::from_millis(100),
-        warnings: &warnings,
-        annotations: &annotations,
+        ..asked.creation()
     };
     let questions = Questions::new(&attributes, &asking);
     let began = Instant::now();

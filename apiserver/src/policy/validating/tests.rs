@@ -1,6 +1,7 @@
 use k8s_openapi::api::admissionregistration::v1 as api;
 
 use super::*;
+use crate::policy::attributes::testing::Asked;
 use crate::policy::cel::{self, Unusable};
 use crate::policy::params::Params;
 use crate::policy::questions::PLACES;
@@ -184,25 +185,8 @@ async fn too_many_bindings_stop_nobody_without_a_policy() {
             bindings: Source::too_much(),
             params: Arc::new(Params::new(None)),
         };
-        let identity = crate::authn::Identity {
-            user: "a".to_owned(),
-            uid: None,
-            groups: Vec::new(),
-            extra: Default::default(),
-        };
-        let attributes = Attributes {
-            operation: crate::policy::Operation::Create,
-            resource: apiservice::find("tenantcontrolplanes").unwrap(),
-            subresource: "",
-            namespace: Some("n"),
-            name: "one".to_owned(),
-            identity: &identity,
-            dry_run: false,
-            options: json!({}),
-            deadline: tokio::time::Instant::now() + std::time::Duration::from_secs(30),
-            warnings: &Default::default(),
-            annotations: &Default::default(),
-        };
+        let asked = Asked::by_user("a");
+        let attributes = asked.creation();
         assert_eq!(all.concern(&attributes).await, expected);
     }
 }

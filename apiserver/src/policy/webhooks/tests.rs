@@ -4,6 +4,7 @@ use serde_json::json;
 use super::*;
 use crate::authz::{Authorizer, Decision};
 use crate::policy::Operation;
+use crate::policy::attributes::testing::Asked;
 use crate::policy::questions::Asking;
 use crate::policy::review::Verdict;
 use crate::policy::rules::tests::with_attributes;
@@ -50,24 +51,10 @@ async fn what_has_side_effects_takes_no_dry_runs() {
             validating: Source::known(all.into()),
             metrics: Arc::new(Metrics::new()),
         };
-        let identity = crate::authn::Identity {
-            user: "a".to_owned(),
-            uid: None,
-            groups: Vec::new(),
-            extra: Default::default(),
-        };
+        let asked = Asked::by_user("a");
         let attributes = Attributes {
-            operation: Operation::Create,
-            resource: apiservice::find("tenantcontrolplanes").unwrap(),
-            subresource: "",
-            namespace: Some("n"),
-            name: "one".to_owned(),
-            identity: &identity,
             dry_run: true,
-            options: json!({}),
-            deadline: Instant::now() + Duration::from_secs(30),
-            warnings: &Default::default(),
-            annotations: &Default::default(),
+            ..asked.creation()
         };
         let labels = NamespaceLabels::new(&namespaces, Some("n"));
         let object = json!({});
@@ -143,12 +130,7 @@ async fn nobody_gets_past_a_webhook_by_a_short_timeout() {
     };
     let namespaces = crate::namespaces::Namespaces::for_test(Vec::new());
     let labels = NamespaceLabels::new(&namespaces, Some("n"));
-    let identity = crate::authn::Identity {
-        user: "a".to_owned(),
-        uid: None,
-        groups: Vec::new(),
-        extra: Default::default(),
-    };
+    let asked = Asked::by_user("a");
     let asking = Asking::new(Authorizer::for_test(|_, _| Decision::allow()));
     for (time, passes) in [(100, false), (1500, true)] {
         let deadline = Instant::now() + Duration::from_millis(time);
@@ -158,17 +140,8 @@ async fn nobody_gets_past_a_webhook_by_a_short_timeout() {
             old: None,
         };
         let mut attributes = Attributes {
-            operation: Operation::Create,
-            resource: apiservice::find("tenantcontrolplanes").unwrap(),
-            subresource: "",
-            namespace: Some("n"),
-            name: "one".to_owned(),
-            identity: &identity,
-            dry_run: false,
-            options: json!({}),
             deadline,
-            warnings: &Default::default(),
-            annotations: &Default::default(),
+            ..asked.creation()
         };
         let questions = Questions::new(&attributes, &asking);
         let validated = webhooks.validate(&attributes, &labels, objects, &questions);
@@ -265,26 +238,12 @@ async fn with_long_conditions(time: Duration) -> (Result<(), Failure>, Duration)
     };
     let namespaces = crate::namespaces::Namespaces::for_test(Vec::new());
     let labels = NamespaceLabels::new(&namespaces, Some("n"));
-    let identity = crate::authn::Identity {
-        user: "a".to_owned(),
-        uid: None,
-        groups: Vec::new(),
-        extra: Default::default(),
-    };
+    let asked = Asked::by_user("a");
     let many = (0..5_000).map(|n| (format!("l{n}"), Value::from("v")));
     let object = json!({"metadata": {"labels": many.collect::<serde_json::Map<_, _>>()}});
     let attributes = Attributes {
-        operation: Operation::Create,
-        resource: apiservice::find("tenantcontrolplanes").unwrap(),
-        subresource: "",
-        namespace: Some("n"),
-        name: "one".to_owned(),
-        identity: &identity,
-        dry_run: false,
-        options: json!({}),
         deadline: Instant::now() + time,
-        warnings: &Default::default(),
-        annotations: &Default::default(),
+        ..asked.creation()
     };
     let objects = Objects {
         new: Some(&object),
