@@ -76,10 +76,15 @@ impl Default for Places {
 /// For reading, changing and comparing documents.
 static DOCUMENTS: Places = Places::new();
 
+/// Works on a caller's documents whose length does not tell how long that takes.
+pub async fn long<T>(caller: &str, work: impl FnOnce() -> T) -> T {
+    DOCUMENTS.run(caller, work).await
+}
+
 /// Works on a caller's documents of so many bytes; on short ones where it stands.
 pub async fn documents<T>(caller: &str, bytes: usize, work: impl FnOnce() -> T) -> T {
     match bytes > SHORT {
-        true => DOCUMENTS.run(caller, work).await,
+        true => long(caller, work).await,
         false => work(),
     }
 }

@@ -7,7 +7,7 @@ use storage::{RING_BYTES, sqlite};
 
 use crate::args::Args;
 use crate::object::weight;
-use crate::policy::{call, cel, params, questions, resource_quota, source};
+use crate::policy::{call, cel, params, questions, resource_quota, review, source};
 use crate::subresource::join_token::talk;
 use crate::{
     aside, audit, authn, authz, cache, limits, live_bytes, namespaces, pipeline, reviews, run,
@@ -85,6 +85,7 @@ fn parts(args: &Args) -> Vec<(&'static str, usize)> {
         ),
         ("pages of the database", sqlite::CACHED_BYTES),
         ("policies and webhooks", source::BYTES),
+        ("reading one of their expressions", cel::READING),
         (
             "objects that are made by writes",
             aside::AT_ONCE * (weight::TREE + weight::STATUS_TREE + weight::BODY_TREE),
@@ -100,6 +101,10 @@ fn parts(args: &Args) -> Vec<(&'static str, usize)> {
         ("evaluations", aside::AT_ONCE * cel::MEMORY as usize),
         ("questions of policies", questions::ROOM),
         ("answers of webhooks", call::LARGE),
+        (
+            "refusals of webhooks",
+            args.max_mutating_requests_inflight * review::REFUSAL,
+        ),
         (
             "parameters of policies",
             params::PLACES * (params::ANSWER + params::TREE),

@@ -19,6 +19,9 @@ use work::Work;
 
 /// More operations than this are a 413.
 const MAX_OPERATIONS: usize = 10_000;
+/// As many operations take no longer on a document than reading it does.
+const FEW: usize = 8;
+
 /// A parsed patch.
 #[derive(Debug)]
 pub enum Patch {
@@ -84,6 +87,16 @@ impl Patch {
         match self {
             Self::Json(operations) => operations.is_empty(),
             Self::Merge(patch) => patch.as_object().is_some_and(Map::is_empty),
+        }
+    }
+
+    /// How often it may go through a document, at most about: how long it takes is told by
+    /// neither length alone. With copies nothing tells it.
+    pub fn passes(&self) -> usize {
+        match self {
+            Self::Merge(_) => 1,
+            Self::Json(operations) if operations.iter().any(Operation::copies) => usize::MAX,
+            Self::Json(operations) => operations.len().div_ceil(FEW).max(1),
         }
     }
 

@@ -71,7 +71,7 @@ use self::questions::{Asking, Questions};
 use self::reinvoked::{Reinvoked, Round};
 pub use self::resource_quota::Counted;
 use self::resource_quota::{Present, ResourceQuotas};
-use self::source::{NotReady, Source};
+use self::source::{NotReady, Room, Source};
 use self::webhooks::Webhooks;
 use crate::authz::Authorizer;
 use crate::metrics::Metrics;
@@ -142,21 +142,22 @@ impl Policies {
 
     /// Keeps what the cluster has, for ever.
     pub async fn follow(&self, client: kube::Client) {
+        let room = &Room::default();
         let Webhooks {
             mutating,
             validating,
             ..
         } = &self.webhooks;
         let webhooks = futures::future::join(
-            mutating.follow::<v1::MutatingWebhookConfiguration>(client.clone()),
-            validating.follow::<v1::ValidatingWebhookConfiguration>(client.clone()),
+            mutating.follow::<v1::MutatingWebhookConfiguration>(client.clone(), room),
+            validating.follow::<v1::ValidatingWebhookConfiguration>(client.clone(), room),
         );
         let PolicySet {
             policies, bindings, ..
         } = &self.validating;
         let validating = futures::future::join(
-            policies.follow::<v1::ValidatingAdmissionPolicy>(client.clone()),
-            bindings.follow::<v1::ValidatingAdmissionPolicyBinding>(client.clone()),
+            policies.follow::<v1::ValidatingAdmissionPolicy>(client.clone(), room),
+            bindings.follow::<v1::ValidatingAdmissionPolicyBinding>(client.clone(), room),
         );
         let PolicySet {
             policies, bindings, ..
@@ -164,11 +165,12 @@ impl Policies {
         let mutating = futures::future::join(
             policies.follow_either::<v1::MutatingAdmissionPolicy, v1beta1::MutatingAdmissionPolicy>(
                 client.clone(),
+                room,
             ),
             bindings.follow_either::<
                 v1::MutatingAdmissionPolicyBinding,
                 v1beta1::MutatingAdmissionPolicyBinding,
-            >(client),
+            >(client, room),
         );
         futures::join!(webhooks, mutating, validating);
     }

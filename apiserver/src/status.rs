@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use apiservice::Resource;
 use apiservice::field;
 use http::StatusCode;
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 /// What a failure is about: printed as `R.G "N"`, or `R "N"` in the core group.
@@ -105,7 +106,31 @@ pub struct Denied {
     /// At least 400; of one that HTTP does not have, the answer's is 500.
     pub code: i32,
     /// `details` of the Status, as they came.
-    pub details: Option<Value>,
+    pub details: Option<Details>,
+}
+
+/// The details of a Status as text: as a tree they may take a hundred times its bytes, and
+/// whoever is refused may wait with them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Details(Box<str>);
+
+impl Details {
+    /// Of the text of a JSON value.
+    pub fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// Those that are an object.
+    pub fn read(&self) -> Option<Map<String, Value>> {
+        serde_json::from_str(&self.0).ok()
+    }
+}
+
+/// What of the details of a Status a client does by itself.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct ForClients {
+    retry_after_seconds: Option<serde_json::Number>,
 }
 
 /// Why a request was not carried out. `retry_after` is in seconds and is only
@@ -345,7 +370,9 @@ impl Failure {
                 generated: true, ..
             } => Some(1),
             Self::Denied(denied) => {
-                let seconds = denied.details.as_ref()?["retryAfterSeconds"].as_u64()?;
+                let details = &denied.details.as_ref()?.0;
+                let read: ForClients = serde_json::from_str(details).ok()?;
+                let seconds = read.retry_after_seconds?.as_u64()?;
                 u32::try_from(seconds).ok().filter(|seconds| *seconds > 0)
             }
             _ => None,
@@ -379,7 +406,7 @@ impl Failure {
 
     fn details(&self) -> Option<Map<String, Value>> {
         if let Self::Denied(denied) = self {
-            return denied.details.as_ref()?.as_object().cloned();
+            return denied.details.as_ref()?.read();
         }
         let mut details = match self {
             Self::Forbidden { subject, .. }

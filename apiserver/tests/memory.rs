@@ -6,6 +6,7 @@ use std::process::Command;
 use apiserver::audit::body::{Left, MOST, Room};
 use apiserver::decode::{self, Media};
 use apiserver::object::weight;
+use apiserver::policy::cel::{self, Program};
 use apiserver::protobuf::list;
 use apiserver::protobuf::meta::{
     ManagedFieldsEntry, ObjectMeta, OwnerReference, PartialObjectMetadata, Text,
@@ -122,6 +123,10 @@ fn child() {
     // What cannot be read to its end took something as well.
     let read: Box<dyn std::any::Any> = match extension {
         Some("answer") => Box::new(Room::default().record(media, &body, false)),
+        Some("cel") => Box::new(Program::compile(
+            std::str::from_utf8(&body).unwrap(),
+            &["a", "object"],
+        )),
         Some("weighed") => Box::new(decode::weigh(media, &body, weight::BODY_TREE).ok()),
         _ => Box::new(decode::parse(media, &body)),
     };
@@ -297,5 +302,29 @@ fn real_objects_of_half_a_mebibyte_pass() {
         eprintln!("{name}: {} bytes, weighed {weighed:?}", body.len());
         decode::parse(*media, body.as_bytes()).unwrap();
         weighed.unwrap();
+    }
+}
+
+/// Expressions of policies that the parser takes most for: 64 KiB, each.
+#[test]
+fn an_expression_takes_no_more_than_is_counted_for_reading_it() {
+    const LONGEST: usize = 64 * 1024;
+    let filled = |first: &str, piece: &str, last: &str| {
+        let count = (LONGEST - first.len() - last.len()) / piece.len();
+        format!("{first}{}{last}", piece.repeat(count))
+    };
+    for (name, expression) in [
+        ("list", filled("[1", ",1", "]")),
+        ("map", filled("{0:0", ",0:0", "}")),
+        ("sum", filled("1", "+1", "")),
+        ("and", filled("a", "&&a", "")),
+        ("index", filled("a", "[0]", "")),
+        ("fields", filled("object", ".a", "")),
+        ("not", filled("", "!", "a")),
+        ("conditional", filled("", "a?a:", "a")),
+    ] {
+        let took = took_as("expression.cel", expression.as_bytes());
+        eprintln!("{name}: {} KiB", took / 1024);
+        assert!(took < cel::READING, "{name}: {} MiB", took / MIB);
     }
 }

@@ -99,6 +99,11 @@ impl Operation {
 }
 
 impl Operation {
+    /// Whether it makes the document larger than it and the patch are.
+    pub(super) fn copies(&self) -> bool {
+        matches!(self.action, Action::Copy(_))
+    }
+
     /// Applies it in place.
     ///
     /// # Errors

@@ -31,7 +31,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Bytes of an answer (R7.8).
 pub const ANSWER: usize = 3 * 1024 * 1024;
 /// Bytes of an answer that need no room of those that all share.
-pub const SMALL: usize = 64 * 1024;
+pub const SMALL: usize = 16 * 1024;
 /// Bytes of large answers on their way.
 pub(crate) const LARGE: usize = 24 * 1024 * 1024;
 /// Large answers of one webhook on their way.

@@ -63,6 +63,8 @@ pub const POLICY: u64 = 10_000_000;
 /// Bytes that all that is evaluated with one budget may allocate for values. Those of values
 /// that are gone count as well.
 pub const MEMORY: u64 = 16 * 1024 * 1024;
+/// Bytes that the parser takes for the longest expression: a list of figures takes most.
+pub const READING: usize = 184 * 1024 * 1024;
 /// How long all of it may last, whatever the steps say.
 pub const TIME: Duration = Duration::from_millis(500);
 /// Steps between two looks at the clock.

@@ -14,7 +14,7 @@ use super::conditions::Condition;
 use super::matching::{Matching, may_concern_us};
 use super::params::{ParamKind, Params};
 use super::source::{All, NotReady, Source};
-use crate::status::{Denied, Failure};
+use crate::status::{Denied, Details, Failure};
 
 /// Names that expressions of policies may use.
 pub const NAMES: [&str; 7] = [
@@ -305,15 +305,16 @@ pub fn denied(
         .iter()
         .map(|cause| json!({"message": cause}))
         .collect();
+    let details = json!({
+        "name": attributes.shown_name(),
+        "group": apiservice::GROUP,
+        "kind": attributes.resource.plural,
+        "causes": causes,
+    });
     Failure::Denied(Box::new(Denied {
         message,
         reason: reason.to_owned(),
         code,
-        details: Some(json!({
-            "name": attributes.shown_name(),
-            "group": apiservice::GROUP,
-            "kind": attributes.resource.plural,
-            "causes": causes,
-        })),
+        details: Some(Details::new(&details.to_string())),
     }))
 }

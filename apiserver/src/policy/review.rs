@@ -1,21 +1,25 @@
 //! AdmissionReviews: what is asked, and what an answer says. Pure.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::hooks::{Kind, Version};
-use crate::status::Denied;
+use crate::status::{Denied, Details};
 
 /// Bytes of the details of a refusal; longer ones are left out.
-const DETAILS: usize = 64 * 1024;
+const DETAILS: usize = 16 * 1024;
 /// Bytes of the text of a refusal.
-const MESSAGE: usize = 64 * 1024;
+const MESSAGE: usize = 16 * 1024;
+/// Bytes of a refusal, which waits for the answers of other webhooks.
+pub const REFUSAL: usize = DETAILS + MESSAGE + apiservice::told::MAX_TEXT;
 /// Warnings and annotations of one answer.
 const TOLD: usize = 100;
 
@@ -90,9 +94,74 @@ struct Response<'a> {
     #[serde(default)]
     patch_type: Option<String>,
     #[serde(default)]
-    audit_annotations: Option<BTreeMap<String, String>>,
+    audit_annotations: FirstByName,
     #[serde(default)]
-    warnings: Option<Vec<String>>,
+    warnings: First,
+}
+
+/// The first [`TOLD`] texts of a list, which may be null. Others take no memory.
+#[derive(Default)]
+struct First(Vec<String>);
+
+/// The first [`TOLD`] texts of a map, which may be null, in the order of their names.
+#[derive(Default)]
+struct FirstByName(BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for First {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Texts;
+        impl<'de> Visitor<'de> for Texts {
+            type Value = First;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("a list of texts")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut entries: A) -> Result<First, A::Error> {
+                let mut first = Vec::new();
+                while let Some(text) = entries.next_element::<String>()? {
+                    if first.len() < TOLD {
+                        first.push(text);
+                    }
+                }
+                Ok(First(first))
+            }
+
+            fn visit_unit<E>(self) -> Result<First, E> {
+                Ok(First::default())
+            }
+        }
+        deserializer.deserialize_any(Texts)
+    }
+}
+
+impl<'de> Deserialize<'de> for FirstByName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Texts;
+        impl<'de> Visitor<'de> for Texts {
+            type Value = FirstByName;
+
+            fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+                out.write_str("a map of texts")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<FirstByName, A::Error> {
+                let mut first = BTreeMap::new();
+                while let Some((name, text)) = entries.next_entry::<String, String>()? {
+                    first.insert(name, text);
+                    if first.len() > TOLD {
+                        first.pop_last();
+                    }
+                }
+                Ok(FirstByName(first))
+            }
+
+            fn visit_unit<E>(self) -> Result<FirstByName, E> {
+                Ok(FirstByName::default())
+            }
+        }
+        deserializer.deserialize_any(Texts)
+    }
 }
 
 #[derive(Deserialize)]
@@ -113,7 +182,7 @@ pub struct Status {
     pub message: String,
     pub reason: String,
     pub code: i32,
-    pub details: Option<Value>,
+    pub details: Option<Details>,
 }
 
 impl Verdict {
@@ -180,19 +249,17 @@ impl Verdict {
             }
             Version::V1Beta1 => patch_type = "JSONPatch".to_owned(),
         }
-        let annotations = response.audit_annotations.unwrap_or_default();
-        let mut warnings = response.warnings.unwrap_or_default();
-        warnings.truncate(TOLD);
+        let allowed = response.allowed.unwrap_or(false);
         Ok(Self {
-            allowed: response.allowed.unwrap_or(false),
-            status: response.status.map(status),
+            allowed,
+            status: response.status.filter(|_| !allowed).map(status),
             patch: match kind {
                 Kind::Mutating => patch,
                 Kind::Validating => Vec::new(),
             },
             patch_type,
-            warnings,
-            annotations: annotations.into_iter().take(TOLD).collect(),
+            warnings: response.warnings.0,
+            annotations: response.audit_annotations.0.into_iter().collect(),
         })
     }
 }
@@ -203,7 +270,7 @@ fn status(raw: RawStatus<'_>) -> Status {
         message: raw.message.unwrap_or_default(),
         reason: raw.reason.unwrap_or_default(),
         code: raw.code.unwrap_or(0),
-        details: details.and_then(|details| serde_json::from_str(details.get()).ok()),
+        details: details.map(|details| Details::new(details.get())),
     }
 }
 
@@ -302,6 +369,14 @@ mod tests {
         let many: Vec<&str> = std::iter::repeat_n("w", 100_000).collect();
         let verdict = read(json!({"uid": "u", "warnings": many}), Kind::Validating).unwrap();
         assert_eq!(verdict.warnings.len(), TOLD);
+        assert!(verdict.warnings.capacity() <= 2 * TOLD);
+        let named: BTreeMap<String, &str> = (0..1_000).map(|n| (n.to_string(), "")).collect();
+        let response = json!({"uid": "u", "allowed": true, "auditAnnotations": named,
+            "warnings": null, "status": {"message": long}});
+        let verdict = read(response, Kind::Validating).unwrap();
+        assert_eq!(verdict.annotations.len(), TOLD);
+        assert_eq!(verdict.annotations[1].0, "1");
+        assert_eq!(verdict.status, None, "why it is allowed is told to nobody");
         let verdict = read(
             json!({"uid": "u", "warnings": warnings, "status": {"message": long, "reason": long, "details": {"causes": causes}}}),
             Kind::Validating,

@@ -1,8 +1,9 @@
 //! Configurations of the cluster, kept by list and watch.
 //!
 //! # Guarantees
-//! * What is kept is bounded, by number and by bytes, texts and the trees made of expressions
-//!   alike. It is weighed before it is made, and nothing is read beyond the bound. With more
+//! * What is kept of all kinds together is bounded, by number and by bytes, texts and the
+//!   trees made of expressions alike; what is listed anew and has changed counts beside what
+//!   it replaces. It is weighed before it is made, and nothing is read beyond the bound. With more
 //!   there are none: a policy that is not seen must not count as one that there is not. They
 //!   are then listed again and again until they fit.
 //! * Before the first list nobody is admitted. After it, what was seen last counts while
@@ -20,14 +21,14 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::Notify;
+use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::reviews;
 
 /// Configurations of one kind that are kept.
 const MOST: usize = 5_000;
-/// Bytes of them: as they are written, and their expressions as trees.
+/// Bytes of those of all kinds: as they are written, and their expressions as trees.
 pub(crate) const BYTES: usize = 48 * 1024 * 1024;
 /// Bytes of the tree of an expression for each byte of its text, at most about. Most have far
 /// fewer: a name or a text is one node, whatever its length.
@@ -111,19 +112,41 @@ enum Ended {
     NotServed,
 }
 
-/// What is being kept, with its size.
-struct Kept<T> {
-    all: BTreeMap<String, (Arc<T>, usize)>,
-    bytes: usize,
+/// Room for what is kept of all kinds.
+#[derive(Clone, Debug)]
+pub struct Room(Arc<Semaphore>);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(BYTES)))
+    }
 }
 
-impl<T> Default for Kept<T> {
-    fn default() -> Self {
+/// Reading an expression takes a hundred times its bytes for a moment: one is read at a time.
+static READING: Mutex<()> = Mutex::const_new(());
+
+/// One that is kept, with its room.
+#[derive(Debug)]
+struct One<T> {
+    made: Arc<T>,
+    version: Option<String>,
+    _room: Arc<OwnedSemaphorePermit>,
+}
+
+impl<T> Clone for One<T> {
+    fn clone(&self) -> Self {
         Self {
-            all: BTreeMap::new(),
-            bytes: 0,
+            made: self.made.clone(),
+            version: self.version.clone(),
+            _room: self._room.clone(),
         }
     }
+}
+
+/// What is being kept.
+struct Kept<T> {
+    all: BTreeMap<String, One<T>>,
+    room: Room,
 }
 
 /// There is more than is kept.
@@ -201,27 +224,31 @@ impl<T> Source<T> {
 
     fn publish_kept(&self, kept: &Kept<T>) {
         let all = kept.all.iter();
-        let all = all.map(|(name, (one, _))| (name.clone(), one.clone()));
-        self.publish(State::Known(Arc::new(all.collect())));
+        let all = all.map(|(name, one)| (name.clone(), one.made.clone()));
+        self.publish_all(all.collect());
+    }
+
+    fn publish_all(&self, all: BTreeMap<String, Arc<T>>) {
+        self.publish(State::Known(Arc::new(all)));
     }
 
     /// Keeps them, for ever. A kind that the cluster does not have is one of which there are
     /// none.
-    pub async fn follow<K>(&self, client: kube::Client)
+    pub async fn follow<K>(&self, client: kube::Client, room: &Room)
     where
         K: Configured<Kept = T> + Followed,
         T: Send + Sync + 'static,
     {
         let mut unserved = None;
         loop {
-            let ended = self.follow_what_fits::<K>(client.clone(), &mut unserved);
+            let ended = self.follow_what_fits::<K>(client.clone(), room, &mut unserved);
             let ended = ended.await;
             self.pause::<K>(ended, &mut unserved).await;
         }
     }
 
     /// The same of a kind of which the cluster has one version or the other, or none.
-    pub async fn follow_either<K, L>(&self, client: kube::Client)
+    pub async fn follow_either<K, L>(&self, client: kube::Client, room: &Room)
     where
         K: Configured<Kept = T> + Followed,
         L: Configured<Kept = T> + Followed,
@@ -229,10 +256,10 @@ impl<T> Source<T> {
     {
         let mut unserved = None;
         loop {
-            let ended = self.follow_what_fits::<K>(client.clone(), &mut unserved);
+            let ended = self.follow_what_fits::<K>(client.clone(), room, &mut unserved);
             let mut ended = ended.await;
             if ended == Ended::NotServed {
-                let other = self.follow_what_fits::<L>(client.clone(), &mut unserved);
+                let other = self.follow_what_fits::<L>(client.clone(), room, &mut unserved);
                 ended = other.await;
             }
             self.pause::<K>(ended, &mut unserved).await;
@@ -271,7 +298,7 @@ impl<T> Source<T> {
     {
         let none = matches!(&**self.state.load(), State::Known(all) if all.is_empty());
         if !self.is_loaded() {
-            self.publish_kept(&Kept::default());
+            self.publish_all(BTreeMap::new());
         } else if none {
             *unserved = None;
         } else {
@@ -292,7 +319,7 @@ impl<T> Source<T> {
                         kind,
                         "the cluster does not serve this kind any more: none of it is in force"
                     );
-                    self.publish_kept(&Kept::default());
+                    self.publish_all(BTreeMap::new());
                     *unserved = None;
                 }
             }
@@ -303,6 +330,7 @@ impl<T> Source<T> {
     async fn follow_what_fits<K>(
         &self,
         client: kube::Client,
+        room: &Room,
         unserved: &mut Option<Instant>,
     ) -> Ended
     where
@@ -312,26 +340,30 @@ impl<T> Source<T> {
         let api: Api<K> = Api::all(client);
         let config = watcher::Config::default().page_size(PAGE);
         let mut events = std::pin::pin!(watcher(api, config).default_backoff());
-        let mut kept = Kept::default();
-        let mut listed = Kept::default();
+        let mut kept = Kept::new(room);
+        let mut listed = Kept::new(room);
         loop {
             let fits = match events.try_next().await {
                 Ok(Some(watcher::Event::Init)) => {
-                    listed = Kept::default();
+                    listed = Kept::new(room);
                     Ok(())
                 }
-                Ok(Some(watcher::Event::InitApply(found))) => listed.set(found).await.map(drop),
+                Ok(Some(watcher::Event::InitApply(found))) => {
+                    listed.set(found, Some(&kept)).await.map(drop)
+                }
                 Ok(Some(watcher::Event::InitDone)) => {
                     *unserved = None;
-                    kept = std::mem::take(&mut listed);
+                    kept = std::mem::replace(&mut listed, Kept::new(room));
                     self.publish_kept(&kept);
                     Ok(())
                 }
-                Ok(Some(watcher::Event::Apply(found))) => kept.set(found).await.map(|changed| {
-                    if changed {
-                        self.publish_kept(&kept);
-                    }
-                }),
+                Ok(Some(watcher::Event::Apply(found))) => {
+                    kept.set(found, None).await.map(|changed| {
+                        if changed {
+                            self.publish_kept(&kept);
+                        }
+                    })
+                }
                 Ok(Some(watcher::Event::Delete(gone))) => {
                     if kept.remove(&gone.name_any()) {
                         self.publish_kept(&kept);
@@ -359,9 +391,19 @@ fn kind_of<K: Followed>() -> String {
     K::kind(&K::DynamicType::default()).into_owned()
 }
 
+impl<T> Kept<T> {
+    /// Nothing yet.
+    fn new(room: &Room) -> Self {
+        Self {
+            all: BTreeMap::new(),
+            room: room.clone(),
+        }
+    }
+}
+
 impl<T: Send + Sync + 'static> Kept<T> {
-    /// Whether that changes anything.
-    async fn set<K>(&mut self, found: K) -> Result<bool, TooMuch>
+    /// Whether that changes anything. One that is in `before` as it is found is not made again.
+    async fn set<K>(&mut self, found: K, before: Option<&Self>) -> Result<bool, TooMuch>
     where
         K: Configured<Kept = T> + Resource + Serialize + Send + 'static,
     {
@@ -370,26 +412,38 @@ impl<T: Send + Sync + 'static> Kept<T> {
         let Some(expressions) = found.expressions() else {
             return Ok(removed);
         };
-        let text = serde_json::to_string(&found).map_or(BYTES, |text| text.len());
-        let bytes = text + TREE * expressions;
-        if self.all.len() >= MOST || self.bytes + bytes > BYTES {
+        if self.all.len() >= MOST {
             return Err(TooMuch);
         }
+        let version = found.resource_version();
+        let before = before.and_then(|before| before.all.get(&name));
+        if let Some(same) = before.filter(|before| version.is_some() && before.version == version) {
+            self.all.insert(name, same.clone());
+            return Ok(true);
+        }
+        let text = serde_json::to_string(&found).map_or(BYTES, |text| text.len());
+        let bytes = text.saturating_add(TREE.saturating_mul(expressions));
+        let bytes = u32::try_from(bytes).map_err(|_| TooMuch)?;
+        let room = self.room.0.clone().try_acquire_many_owned(bytes);
+        let room = room.map_err(|_| TooMuch)?;
+        let _reading = READING.lock().await;
         // A large one takes a while to parse.
         let made = tokio::task::spawn_blocking(move || found.read()).await;
-        let Ok(Some(one)) = made else {
+        let Ok(Some(made)) = made else {
             // What cannot be made must not count as what is not there.
             return made.map(|_| removed).map_err(|_| TooMuch);
         };
-        self.bytes += bytes;
-        self.all.insert(name, (Arc::new(one), bytes));
+        let one = One {
+            made: Arc::new(made),
+            version,
+            _room: Arc::new(room),
+        };
+        self.all.insert(name, one);
         Ok(true)
     }
 
     fn remove(&mut self, name: &str) -> bool {
-        let removed = self.all.remove(name);
-        self.bytes -= removed.as_ref().map_or(0, |(_, bytes)| *bytes);
-        removed.is_some()
+        self.all.remove(name).is_some()
     }
 }
 
@@ -417,9 +471,7 @@ mod tests {
         assert_eq!(began.elapsed(), PATIENCE);
         source.publish(State::TooMuch);
         assert_eq!(source.all(soon).await, Err(NotReady::TooMuch));
-        let mut kept = Kept::default();
-        kept.all.insert("a".to_owned(), (Arc::new(1), 1));
-        source.publish_kept(&kept);
+        source.publish_all([("a".to_owned(), Arc::new(1))].into());
         assert_eq!(source.all(soon).await.unwrap().len(), 1);
     }
 
@@ -433,9 +485,7 @@ mod tests {
         unserve(&mut unserved);
         assert!(source.all(soon()).await.unwrap().is_empty() && unserved.is_none());
         for too_much in [false, true] {
-            let mut kept = Kept::default();
-            kept.all.insert("a".to_owned(), (Arc::new(1), 1));
-            source.publish_kept(&kept);
+            source.publish_all([("a".to_owned(), Arc::new(1))].into());
             if too_much {
                 source.publish(State::TooMuch);
             }
@@ -464,26 +514,54 @@ mod tests {
     /// Expressions take far more than their text, and are not made where they do not fit.
     #[tokio::test]
     async fn what_is_kept_is_bounded() {
-        let mut kept = Kept::default();
-        assert_eq!(kept.set(policy("small", "*", 1, 100)).await, Ok(true));
-        let before = kept.bytes;
+        let room = Room::default();
+        let taken = || BYTES - room.0.available_permits();
+        let mut kept = Kept::new(&room);
+        assert_eq!(kept.set(policy("small", "*", 1, 100), None).await, Ok(true));
+        let before = taken();
         assert!(before > TREE * 100);
         let large = || policy("large", "*", 10, BYTES / TREE / 16);
-        assert_eq!(kept.set(large()).await, Ok(true));
-        assert_eq!(kept.set(large()).await, Ok(true), "in its own place");
-        assert_eq!(
-            kept.set(policy("other", "apps", 100, 100_000)).await,
-            Ok(false)
-        );
+        assert_eq!(kept.set(large(), None).await, Ok(true));
+        assert_eq!(kept.set(large(), None).await, Ok(true), "in its own place");
+        let other = policy("other", "apps", 100, 100_000);
+        assert_eq!(kept.set(other, None).await, Ok(false));
         assert_eq!(kept.all.len(), 2);
-        let more = policy("more", "*", 7, BYTES / TREE / 16);
-        assert_eq!(kept.set(more).await, Err(TooMuch));
+        let more = || policy("more", "*", 7, BYTES / TREE / 16);
+        assert_eq!(kept.set(more(), None).await, Err(TooMuch));
+        // Those of another kind have the same room.
+        let mut others = Kept::new(&room);
+        assert_eq!(others.set(more(), None).await, Err(TooMuch));
         assert!(kept.remove("large"));
-        assert_eq!(kept.bytes, before);
+        assert_eq!(taken(), before);
+        assert_eq!(others.set(more(), None).await, Ok(true));
         for n in 0..MOST {
             kept.all.insert(n.to_string(), kept.all["small"].clone());
         }
-        assert_eq!(kept.set(policy("x", "*", 1, 1)).await, Err(TooMuch));
+        assert_eq!(kept.set(policy("x", "*", 1, 1), None).await, Err(TooMuch));
+    }
+
+    /// A watch that lost its place lists all of them again: those that are as before take no
+    /// more than before, and are not made again.
+    #[tokio::test]
+    async fn what_is_listed_again_is_kept_once() {
+        let room = Room::default();
+        let versioned = |version: &str| {
+            let mut one = policy("one", "*", 9, BYTES / TREE / 16);
+            one.metadata.resource_version = Some(version.to_owned());
+            one
+        };
+        let mut kept = Kept::new(&room);
+        assert_eq!(kept.set(versioned("1"), None).await, Ok(true));
+        let before = room.0.available_permits();
+        let mut listed = Kept::new(&room);
+        assert_eq!(listed.set(versioned("1"), Some(&kept)).await, Ok(true));
+        assert_eq!(room.0.available_permits(), before);
+        assert!(Arc::ptr_eq(&listed.all["one"].made, &kept.all["one"].made));
+        // One that has changed has room of its own.
+        let mut changed = Kept::new(&room);
+        assert_eq!(changed.set(versioned("2"), Some(&kept)).await, Err(TooMuch));
+        drop((kept, listed));
+        assert_eq!(changed.set(versioned("2"), None).await, Ok(true));
     }
 
     #[tokio::test(start_paused = true)]
@@ -492,7 +570,7 @@ mod tests {
         let soon = Instant::now() + Duration::from_secs(5);
         let listed = async {
             tokio::time::sleep(Duration::from_secs(2)).await;
-            source.publish_kept(&Kept::default());
+            source.publish_all(BTreeMap::new());
         };
         let (all, ()) = tokio::join!(source.all(soon), listed);
         assert!(all.unwrap().is_empty());

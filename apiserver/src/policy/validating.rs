@@ -29,6 +29,9 @@ use crate::status::Failure;
 
 const FAILURE: &str = "validation.policy.admission.k8s.io/validation_failure";
 
+/// Bytes of the values of one audit annotation, from which on there are no more.
+const VALUES: usize = 10 * 1024;
+
 /// A refusal, and whose it is.
 struct Refusal {
     policy: Arc<Policy>,
@@ -60,7 +63,7 @@ impl PolicySet<Policy> {
             objects,
         };
         let request = Value::Object(attributes.to_request(""));
-        let mut refusals = Vec::new();
+        let mut first = None;
         for policy in policies.values() {
             attributes.in_time()?;
             let mut annotations: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -68,7 +71,7 @@ impl PolicySet<Policy> {
                 let binding = match binding {
                     Ok(binding) => binding,
                     Err(why) => {
-                        misconfigured(&mut refusals, policy, &why);
+                        misconfigured(&mut first, policy, &why);
                         continue;
                     }
                 };
@@ -84,7 +87,7 @@ impl PolicySet<Policy> {
                     Ok(params) => params,
                     Err(why) => {
                         let why = Misconfigured::binding(&binding, &why);
-                        misconfigured(&mut refusals, policy, &why);
+                        misconfigured(&mut first, policy, &why);
                         continue;
                     }
                 };
@@ -107,7 +110,7 @@ impl PolicySet<Policy> {
                         policy,
                         &binding,
                         decided,
-                        &mut refusals,
+                        &mut first,
                         &mut annotations,
                     );
                     // Between two that may take a while, others have their turn.
@@ -120,7 +123,7 @@ impl PolicySet<Policy> {
                 attributes.annotations.add_of(name, &key, values);
             }
         }
-        match refusals.into_iter().next() {
+        match first {
             None => Ok(()),
             Some(refusal) => Err(denied(attributes, &refusal)),
         }
@@ -145,7 +148,7 @@ fn act(
     policy: &Arc<Policy>,
     binding: &Arc<Binding>,
     decided: Decided,
-    refusals: &mut Vec<Refusal>,
+    first: &mut Option<Refusal>,
     annotations: &mut BTreeMap<String, Vec<String>>,
 ) {
     for decision in decided.refusals {
@@ -168,7 +171,7 @@ fn act(
             attributes.annotations.add(FAILURE, failure);
         }
         if binding.does("Deny") {
-            refusals.push(Refusal {
+            first.get_or_insert_with(|| Refusal {
                 policy: policy.clone(),
                 binding: Some(binding.clone()),
                 message: decision.message,
@@ -177,7 +180,7 @@ fn act(
         }
     }
     for message in decided.broken {
-        refusals.push(Refusal {
+        first.get_or_insert_with(|| Refusal {
             policy: policy.clone(),
             binding: Some(binding.clone()),
             message,
@@ -186,16 +189,17 @@ fn act(
     }
     for (key, value) in decided.annotations {
         let values = annotations.entry(key).or_default();
-        if !values.contains(&value) {
+        let length: usize = values.iter().map(String::len).sum();
+        if length < VALUES && !values.contains(&value) {
             values.push(value);
         }
     }
 }
 
 /// A policy that cannot be evaluated refuses, unless it says otherwise.
-fn misconfigured(refusals: &mut Vec<Refusal>, policy: &Arc<Policy>, why: &Misconfigured) {
+fn misconfigured(first: &mut Option<Refusal>, policy: &Arc<Policy>, why: &Misconfigured) {
     if !policy.definition.ignores_failures {
-        refusals.push(Refusal {
+        first.get_or_insert_with(|| Refusal {
             policy: policy.clone(),
             binding: why.binding.clone(),
             message: why.message(),

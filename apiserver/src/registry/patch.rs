@@ -45,6 +45,7 @@ pub async fn patch(
     let options = Write::parse(query, WriteKind::Patch)?;
     let change = Change::new(registry, permit, request, part, options.dry_run)?;
     let stored = change
+        .patching(&patch)
         .apply(|old| {
             let mut patched = patched(&patch, old)?;
             complete(

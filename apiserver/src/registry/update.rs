@@ -10,6 +10,7 @@ use crate::accept::{self, Answer};
 use crate::admission::{self, Part};
 use crate::authz::{Permit, verb};
 use crate::decode;
+use crate::merge::Patch;
 use crate::object::{self, meta};
 use crate::options::{Write, WriteKind};
 use crate::registry::get;
@@ -93,6 +94,14 @@ impl<'a> Change<'a> {
             part,
             config: None,
         })
+    }
+
+    /// The same for a patch.
+    pub fn patching(self, patch: &Patch) -> Self {
+        Self {
+            writer: self.writer.patching(patch),
+            ..self
+        }
     }
 
     /// The same for a configuration that is applied.

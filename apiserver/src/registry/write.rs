@@ -46,6 +46,7 @@ use crate::authz::Permit;
 use crate::cache::Writing;
 use crate::limits::Room;
 use crate::managed::written;
+use crate::merge::Patch;
 use crate::object::{self, meta, set_meta};
 use crate::options::{self, Delete};
 use crate::policy::in_time;
@@ -74,6 +75,8 @@ pub struct Writer<'a> {
     namespace: Option<&'a str>,
     dry_run: bool,
     author: Author,
+    /// How often the change goes through the object.
+    passes: usize,
     /// The name in the URL, if there is one.
     name: Option<&'a str>,
     /// The options of a deletion.
@@ -234,6 +237,7 @@ impl<'a> Writer<'a> {
             namespace: permit.namespace(),
             dry_run,
             author: Author::Updater(options::manager(request.query(), &request.headers)),
+            passes: 1,
             name: permit.name(),
             deletion: None,
             request,
@@ -255,6 +259,14 @@ impl<'a> Writer<'a> {
     pub fn applying(self) -> Self {
         Self {
             author: Author::Applier,
+            ..self
+        }
+    }
+
+    /// The same for a patch.
+    pub fn patching(self, patch: &Patch) -> Self {
+        Self {
+            passes: patch.passes(),
             ..self
         }
     }
@@ -376,6 +388,7 @@ impl<'a> Writer<'a> {
             Ok::<_, Failure>((object, takes))
         };
         let length = entry.value.len() + self.request.body.len();
+        let length = length.saturating_mul(self.passes);
         let caller = &self.request.caller;
         let (object, takes) = aside::documents(caller, length, prepare).await?;
         room.reach(takes).await?;

@@ -89,6 +89,7 @@ pub async fn patch(
     let paths = paths(&permit)?;
     let change = Change::new(registry, &permit, request, Part::Replicas, options.dry_run)?;
     let stored = change
+        .patching(&patch)
         .apply(|old| {
             let mut patched = patches::patched(&patch, &scale(paths, old)?)?;
             let document = patched.to_string();

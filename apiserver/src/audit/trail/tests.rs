@@ -12,7 +12,7 @@ use super::*;
 use crate::authn::{self, Peer};
 use crate::metrics::Metrics;
 use crate::pipeline::{self, Context};
-use crate::status::Denied;
+use crate::status::{Denied, Details};
 
 const OURS: &str = "/apis/steward.butlerlabs.dev/v1alpha1";
 const TENANTS: &str = "/apis/steward.butlerlabs.dev/v1alpha1/namespaces/a/tenantcontrolplanes";
@@ -213,7 +213,9 @@ async fn bodies_with_secrets_are_in_no_event() {
         Failure::Denied(Box::new(Denied {
             message: quoted(),
             code,
-            details: Some(json!({"causes": [{"message": quoted()}]})),
+            details: Some(Details::new(
+                &json!({"causes": [{"message": quoted()}]}).to_string(),
+            )),
             ..Denied::default()
         }))
     };
@@ -756,7 +758,9 @@ async fn all_texts_of_an_event_together_are_bounded() {
         message: text(60_000),
         reason: text(60_000),
         code: 403,
-        details: Some(json!({"name": text(60_000), "causes": [{"message": text(60_000)}]})),
+        details: Some(Details::new(
+            &json!({"name": text(60_000), "causes": [{"message": text(60_000)}]}).to_string(),
+        )),
     };
     trail.failed(&Failure::Denied(Box::new(denied)));
     let mut event = trail.0.as_ref().unwrap().event.clone();

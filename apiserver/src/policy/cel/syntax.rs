@@ -221,10 +221,11 @@ impl Reader {
             ast::Expr::Select(select) => {
                 let field = select.field.clone();
                 let (constant, number) = message::NULL_VALUE;
-                if dotted(&expr.expr).is_some_and(|dotted| dotted == constant) {
+                let dotted = dotted(&expr.expr, NAMES_OF_TYPES);
+                if dotted.as_deref() == Some(constant) {
                     return Ok(Expr::Literal(Literal::Int(number)));
                 }
-                if let (Some(dotted), false) = (dotted(&expr.expr), select.test)
+                if let (Some(dotted), false) = (dotted, select.test)
                     && value::type_of_name(&dotted).is_some()
                 {
                     return Ok(Expr::Select {
@@ -418,12 +419,18 @@ impl Reader {
     }
 }
 
-fn dotted(expr: &ast::Expr) -> Option<String> {
+/// Names in the longest one with dots that is asked for.
+const NAMES_OF_TYPES: usize = 4;
+
+/// The text of names with dots between them; nothing of more than `most`, so that a long
+/// chain of fields is not written again for each of them.
+fn dotted(expr: &ast::Expr, most: usize) -> Option<String> {
+    let most = most.checked_sub(1)?;
     match expr {
         ast::Expr::Ident(name) => Some(name.clone()),
         ast::Expr::Select(select) if !select.test => Some(format!(
             "{}.{}",
-            dotted(&select.operand.expr)?,
+            dotted(&select.operand.expr, most)?,
             select.field
         )),
         _ => None,

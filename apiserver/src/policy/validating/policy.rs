@@ -9,7 +9,8 @@ use crate::policy::matching::may_concern_us;
 use crate::policy::source::Configured;
 use crate::policy::values::{Bound, Values};
 
-/// Bytes of a message that an expression makes.
+/// Bytes of a message; of one that an expression makes as of an error, which has the whole
+/// expression.
 const MESSAGE: usize = 5 * 1024;
 /// Bytes of the value of an audit annotation.
 const ANNOTATION: usize = 10 * 1024;
@@ -132,6 +133,7 @@ impl Policy {
                 Err(_) => String::new(),
             };
             let (Ok(message) | Err(message)) = message;
+            let message = apiservice::told::cut(message, MESSAGE);
             decided.refusals.push(Decision {
                 index,
                 message,
@@ -147,13 +149,13 @@ impl Policy {
                     decided.annotations.push((key.clone(), text));
                 }
                 Ok(Val::Null) => {}
-                Ok(other) => decided.broken.push(format!(
+                Ok(other) => decided.broken.push(apiservice::told::cut(format!(
                     "valueExpression '{}' resulted in unsupported return type: {}. Return type must be either string or null.",
                     program.source(),
                     other.type_name()
-                )),
+                ), MESSAGE)),
                 Err(_) if ignores_failures => {}
-                Err(why) => decided.broken.push(why.to_string()),
+                Err(why) => decided.broken.push(apiservice::told::cut(why.to_string(), MESSAGE)),
             }
         }
         decided

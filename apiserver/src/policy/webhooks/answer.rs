@@ -5,7 +5,6 @@ use serde_json::Value;
 use super::question::Refused;
 use crate::aside;
 use crate::merge;
-use crate::object;
 use crate::policy::asked::Making;
 use crate::policy::hooks::Hook;
 use crate::policy::review::{self, Verdict};
@@ -39,8 +38,6 @@ pub(super) async fn apply(
         code: 503,
     };
     let internal = |why: String| Refused::Failure(Failure::Internal(why));
-    // A short patch may take long on a long object.
-    let length = verdict.patch.len() + object.as_ref().map_or(0, object::length);
     let patched = || {
         let (patch, _) = merge::json(&verdict.patch).map_err(|why| {
             unasked(format!(
@@ -70,7 +67,8 @@ pub(super) async fn apply(
         *object = patched;
         Ok(changed)
     };
-    let changed = aside::documents(caller, length, patched).await?;
+    // A short patch of a short object may take long.
+    let changed = aside::long(caller, patched).await?;
     if let Some(object) = object.as_ref().filter(|_| changed) {
         // Before the next is asked: none adds to what is too large already.
         making.hold(object).await.map_err(Refused::Failure)?;
