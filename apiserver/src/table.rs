@@ -135,11 +135,7 @@ fn cell(column: &Column, object: &Value, now: Timestamp) -> Value {
     if column.name == STATUS && object::deleting(object) {
         return Value::from(TERMINATING);
     }
-    let found = column
-        .json_path
-        .split('.')
-        .filter(|segment| !segment.is_empty())
-        .try_fold(object, |value, segment| value.get(segment));
+    let found = find(object, column.json_path);
     let Some(value) = found.filter(|value| !value.is_null()) else {
         return Value::Null;
     };
@@ -163,6 +159,26 @@ fn cell(column: &Column, object: &Value, now: Timestamp) -> Value {
         },
         _ => Value::Null,
     }
+}
+
+/// What a path of a column leads to; see [`Column::json_path`].
+fn find<'a>(object: &'a Value, path: &str) -> Option<&'a Value> {
+    const OF_TYPE: &str = r#"[?(@.type==""#;
+    let (mut value, mut path) = (object, path);
+    while !path.is_empty() {
+        if let Some(rest) = path.strip_prefix(OF_TYPE) {
+            let (kind, rest) = rest.split_once(r#"")]"#)?;
+            let mut list = value.as_array()?.iter();
+            value = list.find(|one| one["type"] == kind)?;
+            path = rest;
+        } else {
+            let rest = path.strip_prefix('.')?;
+            let end = rest.find(['.', '[']).unwrap_or(rest.len());
+            value = value.get(&rest[..end])?;
+            path = &rest[end..];
+        }
+    }
+    Some(value)
 }
 
 fn age(time: Timestamp, now: Timestamp) -> String {
@@ -257,12 +273,24 @@ mod tests {
         let object = json!({
             "metadata": {"name": "a", "creationTimestamp": "2026-01-01T00:00:00Z"},
             "spec": {"s": "x", "n": 3, "b": true, "bad": "yesterday"},
+            "status": {"conditions": [7, {"type": "A", "reason": "a"}, {"type": "Ready", "reason": "r"}]},
         });
         let now = "2026-01-01T00:05:30Z".parse().unwrap();
         let cases = [
             ("string", ".spec.s", json!("x")),
             ("string", ".spec.n", json!("3")),
             ("string", ".spec.missing.deep", json!(null)),
+            (
+                "string",
+                r#".status.conditions[?(@.type=="Ready")].reason"#,
+                json!("r"),
+            ),
+            (
+                "string",
+                r#".status.conditions[?(@.type=="B")].reason"#,
+                json!(null),
+            ),
+            ("string", r#".spec[?(@.type=="A")].reason"#, json!(null)),
             ("integer", ".spec.n", json!(3)),
             ("integer", ".spec.s", json!(null)),
             ("boolean", ".spec.b", json!(true)),

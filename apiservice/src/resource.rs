@@ -26,7 +26,8 @@ pub enum Scope {
 pub struct Column {
     /// The heading.
     pub name: &'static str,
-    /// Where the value stands: properties, each after a dot.
+    /// Where the value stands: properties, each after a dot, and `[?(@.type=="...")]` for
+    /// one of a list.
     pub json_path: &'static str,
     /// The type: string, integer, number, boolean or date.
     pub kind: &'static str,

@@ -9,7 +9,7 @@ use crate::admission_plugins;
 /// Version and settings of Kubernetes in the tenant.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-#[schemars(extend("required" = ["version", "kubelet"]))]
+#[schemars(extend("required" = ["version"]))]
 pub struct Kubernetes {
     /// The version, for example v1.36.3; with or without the v.
     pub version: String,

@@ -72,6 +72,12 @@ const COLUMNS: &[Column] = &[
         "DataStore in use",
     ),
     column(
+        "Reason",
+        ".status.conditions[?(@.type==\"Ready\")].reason",
+        "string",
+        "Why it is Ready, or is not; the condition has the message",
+    ),
+    column(
         "Age",
         ".metadata.creationTimestamp",
         "date",
