@@ -13,75 +13,53 @@
 //!
 //! The order is rule 1: nobody learns from an answer what they may not ask.
 
+mod context;
+mod documents;
+mod headers;
+mod work;
+
 use std::any::Any;
 use std::convert::Infallible;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use apiservice::resource::Part;
-use arc_swap::ArcSwapOption;
 use axum::body::{Body, Bytes};
 use futures::{FutureExt, StreamExt};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, Method, Response, StatusCode};
 use http_body::Body as _;
 use storage::Held;
 use tokio::time::Instant;
 use tracing::{Instrument, Span};
 
-use crate::authn::{Authenticator, Caller, Identity, Peer, Rejected, Via};
-use crate::authz::{self, Authorized, Authorizer, Permit, verb};
+pub use self::context::Context;
+use self::documents::{Asked, Shared};
+use self::headers::{audit_id, common_headers, needed, plain};
+use self::work::Work;
+use crate::audit;
+use crate::authn::{Caller, Identity, Peer, Rejected, Via};
+use crate::authz::{self, Authorized};
 use crate::buckets::block;
 use crate::decode;
-use crate::documents::Documents;
-use crate::health::{self, Check, Outcome};
-use crate::limits::{self, Limits, Need, Slot};
+use crate::health;
+use crate::limits::{self, Need, Slot};
 use crate::live_bytes::Kept;
-use crate::metrics::{self, Metrics, RequestLabels};
-use crate::namespaces::Namespaces;
-use crate::policy::{Policies, late};
-use crate::protobuf;
-use crate::registry::{self, Registry, Request};
+use crate::metrics::{Metrics, RequestLabels};
+use crate::options;
+use crate::policy::late;
+use crate::registry::Request;
 use crate::respond;
 use crate::response_body::ResponseBody;
 use crate::sending;
 use crate::spans;
 use crate::status::{Failure, Subject};
-use crate::store_guard::StoreGuard;
-use crate::subresource::join_token::JoinTokens;
-use crate::subresource::kubeconfig::Minter;
-use crate::subresource::migrate::Chooser;
-use crate::subresource::{join_token, kubeconfig, migrate, scale, status};
 use crate::target::{PARAMETERS, Target, Verb, parse_query};
 use crate::warnings::Warnings;
-use crate::{audit, options};
 
 /// The deadline of a watch: never reached, since a watch ends by its own timeout.
 const LONG: std::time::Duration = std::time::Duration::from_secs(365 * 86_400);
-const AUDIT_ID: &str = "audit-id";
 const PANICKED: &str = "This request caused apiserver to panic. Look in the logs for details.";
-
-/// What requests share.
-pub struct Context {
-    pub authenticator: Arc<Authenticator>,
-    pub authorizer: Arc<Authorizer>,
-    pub documents: Documents,
-    pub limits: Limits,
-    /// Absent without a policy: then there is a line of the log (R9.10).
-    pub audit: Option<Arc<audit::Auditor>>,
-    pub metrics: Arc<Metrics>,
-    pub namespaces: Arc<Namespaces>,
-    pub policies: Arc<Policies>,
-    pub store_guard: Arc<StoreGuard>,
-    /// Absent until the store is open.
-    pub registry: ArcSwapOption<Registry>,
-    pub minter: Minter,
-    pub join_tokens: JoinTokens,
-    pub chooser: Chooser,
-    /// Cancelled by SIGTERM: readiness fails, everything else goes on.
-    pub leaving: tokio_util::sync::CancellationToken,
-}
 
 /// Answers one request. Never fails: a panic is a 500, everything else a Status.
 pub async fn handle<B>(
@@ -226,10 +204,6 @@ where
     Ok(response.map(|body| Body::new(ResponseBody::new(body, watching, held))))
 }
 
-/// Marks an answer whose bytes are everybody's.
-#[derive(Clone, Copy)]
-struct Shared;
-
 /// Among which requests one is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Counted {
@@ -353,7 +327,12 @@ impl Call<'_> {
                     self.place = Held::new(self.context.limits.enter(identity, Need::Read)?);
                     self.counted = Counted::UnderWay;
                 }
-                self.document(path, parts)
+                let asked = Asked {
+                    path,
+                    query: &self.query,
+                    by_somebody: caller.is_somebody(),
+                };
+                self.context.document(asked, parts)
             }
             Target::Resource(_) => {
                 let verb = spans::verb(&self.seen(parts));
@@ -576,249 +555,6 @@ impl Call<'_> {
         let media = decode::weighed_as(&parts.headers);
         self.context.limits.read(identity, media, body).await
     }
-
-    fn document(&self, path: &str, parts: &Parts) -> Result<Response<Body>, Failure> {
-        let known = self.document_at(path, &parts.headers);
-        match known {
-            Some(_) if !matches!(parts.method, Method::GET | Method::HEAD) => {
-                Err(Failure::MethodNotAllowed {
-                    verb: parts.method.as_str().to_ascii_lowercase(),
-                    subject: Subject::default(),
-                })
-            }
-            Some(answer) => answer,
-            None => Ok(plain(
-                StatusCode::NOT_FOUND,
-                "404 page not found\n".to_owned(),
-            )),
-        }
-    }
-
-    fn document_at(
-        &self,
-        path: &str,
-        headers: &HeaderMap,
-    ) -> Option<Result<Response<Body>, Failure>> {
-        if path == "/metrics" {
-            let text = self.context.metrics.encode();
-            return Some(
-                text.map_err(|e| Failure::Internal(e.to_string()))
-                    .map(|text| {
-                        let mut response = plain(StatusCode::OK, text);
-                        let media = HeaderValue::from_static(metrics::MEDIA_TYPE);
-                        response.headers_mut().insert(header::CONTENT_TYPE, media);
-                        response
-                    }),
-            );
-        }
-        let mut segments = path.trim_matches('/').splitn(2, '/');
-        let endpoint = segments.next().unwrap_or_default();
-        let checks = match endpoint {
-            "readyz" => self.context.ready_checks(),
-            "livez" | "healthz" => vec![Check::of("ping", true, "")],
-            _ => {
-                let answer = self.context.documents.answer(path, &self.query, headers)?;
-                return Some(answer.map(|mut answer| {
-                    answer.extensions_mut().insert(Shared);
-                    answer
-                }));
-            }
-        };
-        let known = self
-            .caller
-            .as_ref()
-            .is_some_and(|caller| caller.is_somebody());
-        let (code, text) = health::answer(endpoint, segments.next(), &checks, &self.query, known)?;
-        Some(Ok(plain(code, text)))
-    }
-}
-
-impl Context {
-    /// What readiness is made of (rule 2): storage is shown and fails nothing.
-    fn ready_checks(&self) -> Vec<Check> {
-        let noted = |name, problem: Option<String>| Check {
-            name,
-            outcome: problem.map_or(Outcome::Passed, Outcome::Noted),
-        };
-        let storage = match self.store_guard.ready() {
-            Err(failure) => Some(failure.to_string()),
-            Ok(()) if self.registry.load().is_none() => {
-                Some(self.store_guard.not_open().to_string())
-            }
-            Ok(()) => None,
-        };
-        self.metrics.storage_ready(storage.is_none());
-        let registry = self.registry.load();
-        let quarantined = registry
-            .as_ref()
-            .map_or(0, |registry| registry.cache.quarantined());
-        self.metrics.quarantined(quarantined);
-        let objects = (quarantined > 0).then(|| {
-            format!("{quarantined} stored objects cannot be read and are left out of lists and watches; the log names them")
-        });
-        let namespaces = (!self.namespaces.is_loaded()).then(|| "not listed yet".to_owned());
-        let policies = (!self.policies.is_loaded()).then(|| {
-            "the cluster's admission configurations were not listed yet; writes are refused"
-                .to_owned()
-        });
-        vec![
-            Check::of("ping", true, ""),
-            Check::of(
-                "authentication",
-                self.authenticator.is_loaded(),
-                "the ConfigMap kube-system/extension-apiserver-authentication was not read yet",
-            ),
-            noted("namespaces", namespaces),
-            noted("admission", policies),
-            noted("objects", objects),
-            noted("storage", storage),
-            Check::of(
-                "shutdown",
-                !self.leaving.is_cancelled(),
-                "process is shutting down",
-            ),
-        ]
-    }
-}
-
-/// What is to be done, with the proof that it may be done.
-enum Work {
-    Get(Permit<verb::Get>),
-    List(Permit<verb::List>),
-    Watch(Permit<verb::Watch>),
-    Create(Permit<verb::Create>),
-    Update(Permit<verb::Update>),
-    Patch(Permit<verb::Patch>),
-    Delete(Permit<verb::Delete>),
-    DeleteCollection(Permit<verb::DeleteCollection>),
-}
-
-impl Work {
-    /// # Errors
-    /// 404 and 405, before anything else is looked at.
-    fn of(authorized: &Authorized) -> Result<Work, Failure> {
-        let Target::Resource(path) = authorized.target() else {
-            return Err(Failure::UnknownPath);
-        };
-        Ok(match path.verb {
-            Verb::Get => Work::Get(authorized.permit()?),
-            Verb::List => Work::List(authorized.permit()?),
-            Verb::Watch => Work::Watch(authorized.permit()?),
-            Verb::Create => Work::Create(authorized.permit()?),
-            Verb::Update => Work::Update(authorized.permit()?),
-            Verb::Patch => Work::Patch(authorized.permit()?),
-            Verb::Delete => Work::Delete(authorized.permit()?),
-            Verb::DeleteCollection => Work::DeleteCollection(authorized.permit()?),
-            // No permit is for this verb: the answer is 404 or 405.
-            Verb::None => Work::Get(authorized.permit()?),
-        })
-    }
-
-    fn verb(&self) -> Verb {
-        match self {
-            Work::Get(_) => Verb::Get,
-            Work::List(_) => Verb::List,
-            Work::Watch(_) => Verb::Watch,
-            Work::Create(_) => Verb::Create,
-            Work::Update(_) => Verb::Update,
-            Work::Patch(_) => Verb::Patch,
-            Work::Delete(_) => Verb::Delete,
-            Work::DeleteCollection(_) => Verb::DeleteCollection,
-        }
-    }
-
-    /// Refuses a message where none is read, before its body comes: what is wrong with it is
-    /// what it is, not how long it is (R4.4). An empty body is none.
-    fn negotiate(&self, headers: &HeaderMap, body: &impl http_body::Body) -> Result<(), Failure> {
-        let message = decode::content_type(headers) == protobuf::MEDIA && !body.is_end_stream();
-        if !message || self.reads_messages() {
-            return Ok(());
-        }
-        match self {
-            Work::Patch(_) => {
-                let accepted = registry::apply::ACCEPTED.to_owned();
-                Err(Failure::UnsupportedMediaType(accepted))
-            }
-            _ => decode::media(headers).map(|_| ()),
-        }
-    }
-
-    /// Whether the body may be in protobuf: it is DeleteOptions or a Scale. Of what has no
-    /// body it is not asked.
-    fn reads_messages(&self) -> bool {
-        match self {
-            Work::Get(_) | Work::List(_) | Work::Watch(_) | Work::DeleteCollection(_) => true,
-            Work::Delete(permit) => !matches!(part(permit), Some(Part::JoinToken)),
-            Work::Update(permit) => matches!(part(permit), Some(Part::Scale(_))),
-            Work::Create(_) | Work::Patch(_) => false,
-        }
-    }
-
-    async fn run(
-        self,
-        registry: &Registry,
-        context: &Context,
-        request: &Request,
-    ) -> Result<Response<Body>, Failure> {
-        let (minter, tokens) = (&context.minter, &context.join_tokens);
-        match self {
-            Work::Get(permit) => match part(&permit) {
-                None => registry::get::run(registry, permit, request).await,
-                Some(Part::Status) => status::get(registry, permit, request).await,
-                Some(Part::Scale(_)) => scale::get(registry, permit, request).await,
-                Some(Part::Kubeconfig) => kubeconfig::get(minter, registry, permit, request).await,
-                Some(Part::JoinToken) => join_token::get(tokens, registry, permit, request).await,
-                Some(Part::Migrate) => migrate::get(registry, permit, request).await,
-            },
-            Work::Create(permit) => match part(&permit) {
-                None => registry::create::run(registry, permit, request).await,
-                Some(Part::Kubeconfig) => {
-                    kubeconfig::create(minter, registry, permit, request).await
-                }
-                Some(Part::JoinToken) => {
-                    join_token::create(tokens, registry, permit, request).await
-                }
-                Some(Part::Migrate) => {
-                    migrate::create(&context.chooser, registry, permit, request).await
-                }
-                Some(Part::Status | Part::Scale(_)) => Err(Failure::UnknownPath),
-            },
-            Work::Update(permit) => match part(&permit) {
-                None => registry::update::run(registry, permit, request).await,
-                Some(Part::Status) => status::update(registry, permit, request).await,
-                Some(Part::Scale(_)) => scale::update(registry, permit, request).await,
-                Some(Part::Kubeconfig | Part::JoinToken | Part::Migrate) => {
-                    Err(Failure::UnknownPath)
-                }
-            },
-            Work::Patch(permit) => match part(&permit) {
-                None => registry::patch::run(registry, permit, request).await,
-                Some(Part::Status) => status::patch(registry, permit, request).await,
-                Some(Part::Scale(_)) => scale::patch(registry, permit, request).await,
-                Some(Part::Kubeconfig | Part::JoinToken | Part::Migrate) => {
-                    Err(Failure::UnknownPath)
-                }
-            },
-            Work::List(permit) => registry::list::run(registry, permit, request).await,
-            Work::Watch(permit) => registry::watch::run(registry, permit, request).await,
-            Work::Delete(permit) => match part(&permit) {
-                None => registry::delete::run(registry, permit, request).await,
-                Some(Part::JoinToken) => {
-                    join_token::delete(tokens, registry, permit, request).await
-                }
-                Some(Part::Migrate) => migrate::delete(registry, permit, request).await,
-                Some(Part::Status | Part::Scale(_) | Part::Kubeconfig) => Err(Failure::UnknownPath),
-            },
-            Work::DeleteCollection(permit) => {
-                registry::delete_collection::run(registry, permit, request).await
-            }
-        }
-    }
-}
-
-/// The part of the object that a permit is for; `None`: the object.
-fn part<V>(permit: &Permit<V>) -> Option<Part> {
-    permit.subresource().map(|subresource| subresource.part)
 }
 
 /// kube-apiserver applies impersonation before it forwards. A direct caller that asks
@@ -842,59 +578,6 @@ fn until_ended(body: Body, place: &Slot) -> Body {
     let Some(place) = place else { return body };
     let ended = place.ended().cancelled_owned();
     Body::from_stream(body.into_data_stream().take_until(Box::pin(ended)))
-}
-
-/// The headers that are looked at after the caller is known, copied: what came with them
-/// is not kept while the request is carried out.
-fn needed(headers: &HeaderMap) -> HeaderMap {
-    let names = [
-        header::ACCEPT,
-        header::ACCEPT_ENCODING,
-        header::CONTENT_ENCODING,
-        header::CONTENT_TYPE,
-        header::IF_NONE_MATCH,
-        header::USER_AGENT,
-    ];
-    let mut needed = HeaderMap::new();
-    for name in names {
-        for value in headers.get_all(&name) {
-            if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
-                needed.append(name.clone(), value);
-            }
-        }
-    }
-    needed
-}
-
-/// kube-apiserver's id of what it forwards, so that both audit logs can be joined. Nobody else
-/// names a request: it could be somebody else's.
-fn audit_id(headers: &HeaderMap, proxied: bool) -> String {
-    headers
-        .get(AUDIT_ID)
-        .filter(|_| proxied)
-        .and_then(|id| id.to_str().ok())
-        .filter(|id| !id.is_empty() && id.len() <= 128)
-        .map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_owned)
-}
-
-fn common_headers(headers: &mut HeaderMap, audit_id: &str) {
-    if let Ok(id) = HeaderValue::try_from(audit_id) {
-        headers.insert(AUDIT_ID, id);
-    }
-    headers
-        .entry(header::CACHE_CONTROL)
-        .or_insert(HeaderValue::from_static("no-cache, private"));
-}
-
-fn plain(code: StatusCode, text: String) -> Response<Body> {
-    let mut response = Response::new(Body::from(text));
-    *response.status_mut() = code;
-    let headers = response.headers_mut();
-    let media = HeaderValue::from_static("text/plain; charset=utf-8");
-    headers.insert(header::CONTENT_TYPE, media);
-    let nosniff = HeaderValue::from_static("nosniff");
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
-    response
 }
 
 fn text_of(panic: &(dyn Any + Send)) -> &str {

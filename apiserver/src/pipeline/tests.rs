@@ -1,9 +1,20 @@
 use apiservice::clock::Clock;
+use arc_swap::ArcSwapOption;
+use http::{HeaderValue, header};
 use http_body_util::BodyExt;
 
+use super::headers::AUDIT_ID;
 use super::*;
-use crate::authz::{Attributes, Decision};
+use crate::authn::Authenticator;
+use crate::authz::{Attributes, Authorizer, Decision};
+use crate::documents::Documents;
+use crate::health::Outcome;
+use crate::limits::Limits;
 use crate::namespaces::Namespaces;
+use crate::protobuf;
+use crate::store_guard::StoreGuard;
+use crate::subresource::join_token::JoinTokens;
+use crate::subresource::kubeconfig::Minter;
 
 mod objects;
 mod places;
