@@ -120,6 +120,8 @@ pub fn wanted(overrides: &[DataStoreOverride]) -> Vec<Beside> {
         let Some(data_store) = one.data_store.as_deref().filter(|it| !it.is_empty()) else {
             continue;
         };
+        // None has a longer name, and that is told of it.
+        let data_store = &data_store[..data_store.floor_char_boundary(253)];
         let resource = one.kept_as();
         // What an older release has stored was not looked at as it is now.
         if !resource.contains('/') || resource.contains(['#', ';', ',']) || !seen.insert(resource) {
