@@ -443,6 +443,14 @@ fn drained(drain: &Drain, overriding: &[String]) -> Part {
             "No tenant is left that taint {} sends away.{stay}",
             drain.taints
         );
+        if !overriding.is_empty() {
+            return (
+                types::DRAINED,
+                Status::False,
+                reason::DRAIN_HELD_UP,
+                message,
+            );
+        }
         return (types::DRAINED, Status::True, reason::DRAINED, message);
     }
     let waits = |leaver: &Leaver| match &leaver.state {
@@ -714,6 +722,13 @@ mod tests {
         assert_eq!(said(&status), some("True", "Drained", done));
         store.status = Some(status);
         assert_eq!(said(&of(&store, None)), None, "the taint is gone");
+
+        let mut world = world(&store, None);
+        world.drain = Some(drain);
+        world.overriding = vec!["n/e".to_owned()];
+        let held = format!("{done} It stays in use by spec.dataStoreOverrides of n/e.");
+        let status = super::status(&world);
+        assert_eq!(said(&status), some("False", "DrainHeldUp", &held));
     }
 
     #[test]

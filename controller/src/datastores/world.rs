@@ -39,7 +39,8 @@ pub struct World {
     pub kept: Option<String>,
     /// Tenants whose data is there, is to be there, or is on its way from or to it.
     pub used_by: Vec<String>,
-    /// Those of them that keep no more there than some resources (spec.dataStoreOverrides).
+    /// Those that keep no more there than some resources (spec.dataStoreOverrides), and do not
+    /// tolerate what it is to be emptied for.
     pub overriding: Vec<String>,
     /// Whose clean-ups are recorded, by uid; empty while the database cannot be used.
     pub owners: BTreeMap<String, Owner>,

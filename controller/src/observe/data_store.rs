@@ -37,6 +37,7 @@ pub fn world(name: &str, done: &Done, ctx: &Context) -> Option<World> {
     let untried = current.is_some() && tried.is_none();
     let used_by = users(&seen, name);
     let beside = overriding(&seen, name).into_iter();
+    let beside = beside.filter(|tenant| drain::is_sent_away(tenant, &store));
     let overriding = beside.map(|it| NamespacedName::of(&it.metadata).to_string());
     let problem = tried.and_then(Result::err).map(|problem| problem.message);
     let kept = problem.filter(|_| is_kept(&seen, name, &used_by, current.as_deref()));
