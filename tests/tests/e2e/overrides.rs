@@ -1,7 +1,7 @@
 //! Resources of a tenant in other DataStores: events in PostgreSQL, through a kine, and in an
 //! etcd with an authority of its own, through a relay.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use apiservice::pki::{self, Entropy, Leaf, Pair, Subject, Usage, Validity};
 use controller::cluster::overrides::claimant;
@@ -16,7 +16,7 @@ use tests::lab::databases::server::Kind;
 
 use crate::database::{DATABASES, Database};
 use crate::life::seconds;
-use crate::stage::{BACK, COMING, GONE, LOST, Stage};
+use crate::stage::{BACK, COMING, GONE, Stage};
 use crate::story::is;
 
 /// The other etcd: Pod, Service, Secrets and DataStore.
@@ -39,7 +39,6 @@ pub async fn run(stage: &Stage) {
     come(stage, &sql.store()).await;
     lie_where_they_should(stage, &sql.store(), administrator.as_ref()).await;
     are_held(stage, &sql.store()).await;
-    hang(stage, &sql).await;
     move_on(stage, &sql.store(), administrator.as_ref()).await;
     go(stage, &sql, administrator.as_ref()).await;
 }
@@ -151,32 +150,6 @@ async fn are_held(stage: &Stage, sql: &str) {
     let refused = stage.it.patch(&tenant_path(IN_ETCD), &patch).await;
     let why = refused.unwrap_err().to_string();
     assert!(why.contains("only overrides of /events"), "{why}");
-}
-
-/// A tenant serves without its events, and says what is missing.
-async fn hang(stage: &Stage, sql: &Database) {
-    let story = stage.story(IN_SQL);
-    let began = Instant::now();
-    sql.signal("STOP");
-    let told = story.until(began, LOST, "the database is missed", |object| {
-        is(object, "DataStoreReady", "False", "")
-    });
-    let told = told.await;
-    // Longer than its pod's readiness takes to be lost.
-    tokio::time::sleep(Duration::from_secs(12)).await;
-    for pod in stage.pods_of(IN_SQL).await {
-        assert!(is(&pod, "Ready", "True", ""), "{}", pod["status"]);
-    }
-    sql.signal("CONT");
-    story
-        .says(Instant::now(), BACK, "DataStoreReady", "True", "AsExpected")
-        .await;
-    story.stayed_ready(began);
-    stage.note(
-        "overrides: told that a database hangs (Ready stays)",
-        seconds(told),
-    );
-    sql.is_ready(stage).await;
 }
 
 /// Events of a living tenant from one database to another: it stays Ready, and what is left
