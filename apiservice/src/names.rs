@@ -72,7 +72,7 @@ pub const ANNOTATION_GENERATION: &str = "steward.butlerlabs.dev/generation";
 /// pods run with.
 pub const ANNOTATION_DATA_STORE: &str = "steward.butlerlabs.dev/datastore";
 /// Annotation of the Deployment: the DataStore in use, where its name is too long for
-/// [`LABEL_POD_DATASTORE`].
+/// [`LABEL_POD_DATASTORE`]. Of a Secret with credentials for an override: its DataStore.
 pub const ANNOTATION_DATA_STORE_NAME: &str = "steward.butlerlabs.dev/datastore-name";
 /// Annotation of the Deployment: when its pods were last rolled for a reason other than
 /// the tenant's spec, and whether it was ready, not ready or down then.
@@ -178,6 +178,8 @@ pub mod container {
     pub const SCHEDULER: &str = "kube-scheduler";
     /// The etcd shim over SQL and NATS.
     pub const KINE: &str = "kine";
+    /// What brings the API server's connections to the etcd of an override.
+    pub const RELAY: &str = "etcd-relay";
     /// The konnectivity server.
     pub const KONNECTIVITY: &str = "konnectivity-server";
     /// The trustd sidecar.
@@ -190,6 +192,7 @@ pub mod container {
         CONTROLLER_MANAGER,
         SCHEDULER,
         KINE,
+        RELAY,
         KONNECTIVITY,
         TRUSTD,
         CHMOD,
@@ -220,6 +223,8 @@ pub mod volume {
     pub const KINE_CERTIFICATES: &str = "kine-certs";
     /// The file with which kine enters the tenant's account in NATS.
     pub const KINE_CREDENTIALS: &str = "kine-credentials";
+    /// Authority and client certificate with which the etcd of an override is reached.
+    pub const RELAY_CERTIFICATES: &str = "etcd-relay-certs";
     /// All names in use, those of parts that are not built yet included.
     pub const ALL: &[&str] = &[
         PKI,
@@ -237,6 +242,7 @@ pub mod volume {
         "kine-config",
         KINE_CERTIFICATES,
         KINE_CREDENTIALS,
+        RELAY_CERTIFICATES,
         "trustd-creds",
     ];
 }
@@ -468,6 +474,38 @@ pub fn datastore_config(tenant: &str) -> String {
 /// Secret with the tenant's datastore certificate.
 pub fn datastore_certificate(tenant: &str) -> String {
     format!("{tenant}-datastore-certificate")
+}
+
+/// What names of a tenant's parts for an override end with: eight digits that stand for the
+/// DataStore, whose name may be longer than they can be.
+pub fn override_mark(data_store: &str) -> String {
+    let digest = Sha256::digest(data_store);
+    digest
+        .iter()
+        .take(4)
+        .map(|it| format!("{it:02x}"))
+        .collect()
+}
+
+/// Secret with the tenant's credentials for the DataStore of an override.
+pub fn override_config(tenant: &str, mark: &str) -> String {
+    format!("{}-{mark}", datastore_config(tenant))
+}
+
+/// Secret with the tenant's certificate for the DataStore of an override.
+pub fn override_certificate(tenant: &str, mark: &str) -> String {
+    format!("{}-{mark}", datastore_certificate(tenant))
+}
+
+/// Whether a Secret of this name is of an override of this tenant.
+pub fn is_of_override(tenant: &str, secret: &str) -> bool {
+    let Some((of, mark)) = secret.rsplit_once('-') else {
+        return false;
+    };
+    let digit = |it: u8| it.is_ascii_digit() || (b'a'..=b'f').contains(&it);
+    mark.len() == 8
+        && mark.bytes().all(digit)
+        && (of == datastore_config(tenant) || of == datastore_certificate(tenant))
 }
 
 /// Secret with the konnectivity server's client certificate.

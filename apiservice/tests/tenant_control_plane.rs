@@ -122,6 +122,16 @@ fn fields_are_judged_one_by_one() {
         "spec.dataStoreOverrides[1].resource: Duplicate value: \"/events\"",
     );
     refused(
+        "/dataStoreOverrides",
+        json!([{"resource": "/events", "dataStore": "a"}, {"resource": "events.k8s.io/events", "dataStore": "b"}]),
+        "spec.dataStoreOverrides[1].resource: Duplicate value: \"events.k8s.io/events\"",
+    );
+    refused(
+        "/dataStoreOverrides",
+        json!([{"resource": "/events#http://elsewhere", "dataStore": "a"}]),
+        "spec.dataStoreOverrides[0].resource: Invalid value: \"/events#http://elsewhere\": must be a group, a slash and a resource, in small letters: /events, or apps/replicasets",
+    );
+    refused(
         "/controlPlane/deployment/additionalContainers",
         json!([{"name": "kube-apiserver", "image": "x"}]),
         "spec.controlPlane.deployment.additionalContainers[0].name: Invalid value: \"kube-apiserver\": the name is used by the control plane itself; choose another one",
@@ -346,16 +356,16 @@ fn admission_controllers_may_be_a_string() {
 fn what_is_not_built_is_named() {
     let resource = apiservice::find("tenantcontrolplanes").unwrap();
     let warned = |object: &Value, old| resource.warnings(object, old).join("\n");
+    let object = with(tenant(), "/addons/tcpProxy", json!({}));
+    assert_eq!(
+        warned(&object, None),
+        "spec.addons.tcpProxy: accepted but not acted upon yet"
+    );
     let object = with(
         tenant(),
         "/dataStoreOverrides",
         json!([{"resource": "/events", "dataStore": "events"}]),
     );
-    assert_eq!(
-        warned(&object, None),
-        "spec.dataStoreOverrides: accepted but not acted upon yet"
-    );
-    let object = with(tenant(), "/dataStoreOverrides", json!([]));
     assert_eq!(warned(&object, None), "");
 }
 
@@ -778,4 +788,98 @@ fn an_unknown_value_of_another_version_still_decodes() {
         resources.version.unwrap().status,
         apiservice::v1alpha1::Phase::Unknown
     );
+}
+
+fn overriding(object: Value, all: &[(&str, &str)]) -> Value {
+    let all = all.iter();
+    let all: Vec<Value> = all
+        .map(|(resource, store)| json!({"resource": resource, "dataStore": store}))
+        .collect();
+    with(object, "/dataStoreOverrides", all.into())
+}
+
+/// What kube-apiserver would read as something else, or would not take, is refused.
+#[test]
+fn resources_of_overrides_are_groups_and_resources() {
+    for good in [
+        "/events",
+        "events.k8s.io/events",
+        "apps/replicasets",
+        "/configmaps",
+    ] {
+        let object = overriding(tenant(), &[(good, "a")]);
+        assert_eq!(errors(&object, None), Vec::<String>::new(), "{good}");
+    }
+    for bad in [
+        "events", "/", "a/", "/a/b", "/A", "/a#b", "/a;b", "/a,b", "-a/b", "a./b", "/a b",
+    ] {
+        let object = overriding(tenant(), &[(bad, "a")]);
+        assert_eq!(errors(&object, None).len(), 1, "{bad}");
+    }
+    let many: Vec<String> = (0..9).map(|it| format!("r{it}")).collect();
+    let of = |count| -> Value {
+        let all = many
+            .iter()
+            .take(count)
+            .map(|it| json!({"resource": format!("/{it}"), "dataStore": it}));
+        with(
+            tenant(),
+            "/dataStoreOverrides",
+            all.collect::<Vec<_>>().into(),
+        )
+    };
+    assert!(errors(&of(8), None).is_empty());
+    let told = errors(&of(9), None).join("\n");
+    assert!(
+        told.contains("names 9 DataStores; must be 8 at most"),
+        "{told}"
+    );
+}
+
+/// Two places of one tenant in one database would be one.
+#[test]
+fn an_override_is_in_another_datastore_than_the_rest() {
+    let placed = with(tenant(), "/dataStore", json!("a"));
+    let told = errors(&overriding(placed.clone(), &[("/events", "a")]), None).join("\n");
+    assert_eq!(
+        told,
+        "spec.dataStoreOverrides[0].dataStore: Invalid value: \"a\": must be another DataStore than the tenant's own"
+    );
+    assert!(errors(&overriding(placed, &[("/events", "b")]), None).is_empty());
+    // One that was assigned, and a move to where the events are.
+    let mut old = overriding(tenant(), &[("/events", "b")]);
+    old["status"]["storage"]["dataStoreName"] = json!("a");
+    let onto = overriding(old.clone(), &[("/events", "a")]);
+    assert_eq!(errors(&onto, Some(&old)).len(), 1);
+    let moved = with(old.clone(), "/dataStore", json!("b"));
+    assert_eq!(errors(&moved, Some(&old)).len(), 1);
+}
+
+/// Objects that are not in the database where the API server looks are as good as lost.
+#[test]
+fn once_it_ran_only_events_go_elsewhere() {
+    let before = [("/events", "a"), ("/configmaps", "b")];
+    let mut old = overriding(tenant(), &before);
+    old["status"]["kubernetesResources"]["version"] =
+        json!({"version": "v1.36.3", "status": "Ready"});
+    let changed = |all: &[(&str, &str)]| errors(&overriding(old.clone(), all), Some(&old));
+    for good in [
+        &[("/configmaps", "b")][..],
+        &[("/configmaps", "b"), ("/events", "c")],
+        &[("/configmaps", "b"), ("events.k8s.io/events", "b")],
+    ] {
+        assert!(changed(good).is_empty(), "{good:?}");
+    }
+    for bad in [
+        &[][..],
+        &[("/configmaps", "a")],
+        &[("/configmaps", "b"), ("/secrets", "b")],
+    ] {
+        let told = changed(bad).join("\n");
+        let expected = "spec.dataStoreOverrides: Forbidden: only overrides of /events can be added, changed or removed once the tenant has been Ready: existing objects of other resources would stay where they are, and the tenant would not find them";
+        assert_eq!(told, expected, "{bad:?}");
+    }
+    let mut never = old.clone();
+    never["status"] = json!({});
+    assert!(errors(&overriding(never.clone(), &[]), Some(&never)).is_empty());
 }

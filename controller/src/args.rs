@@ -19,7 +19,7 @@ pub struct Args {
     pub run: RunArgs,
 }
 
-/// The two things this program does.
+/// What this program does.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// Runs the controller until it is told to stop.
@@ -27,6 +27,9 @@ pub enum Command {
     /// Makes an etcd ready for tenants: certificates, authentication, and
     /// the DataStore that names it. Safe to run again at any time.
     SetupEtcd(Box<SetupEtcdArgs>),
+    /// Brings the connections of an API server beside it to an etcd over TLS. For pods of
+    /// tenants.
+    Relay(Box<RelayArgs>),
 }
 
 /// Lines for people or for machines.
@@ -126,6 +129,10 @@ pub struct RunArgs {
     /// Image of kine, which tenants with a SQL database have in their pods.
     #[arg(long, default_value = crate::tenant::world::KINE_IMAGE)]
     pub kine_image: String,
+    /// Image of this program, which tenants have in their pods that keep resources in another
+    /// etcd (dataStoreOverrides). Empty: such tenants wait.
+    #[arg(long, default_value = "")]
+    pub relay_image: String,
     /// DNS domain of the management cluster.
     #[arg(long, default_value = "cluster.local")]
     pub cluster_domain: String,
@@ -139,6 +146,26 @@ pub struct RunArgs {
     /// Tenants worked on at the same time; of one DataStore at most a quarter of them.
     #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=512))]
     pub workers: u16,
+}
+
+/// Flags of `relay`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct RelayArgs {
+    /// Where connections are accepted.
+    #[arg(long)]
+    pub listen: SocketAddr,
+    /// host:port of each member of the etcd.
+    #[arg(long, value_delimiter = ',', required = true)]
+    pub endpoints: Vec<String>,
+    /// PEM file with the authority of the etcd's certificate.
+    #[arg(long)]
+    pub ca: std::path::PathBuf,
+    /// PEM file with the client certificate.
+    #[arg(long)]
+    pub certificate: std::path::PathBuf,
+    /// PEM file with its key.
+    #[arg(long)]
+    pub key: std::path::PathBuf,
 }
 
 /// Flags of `setup-etcd`.

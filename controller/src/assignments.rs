@@ -12,6 +12,7 @@ use apiservice::v1alpha1::{DataStore, TenantControlPlane};
 use parking_lot::Mutex;
 
 use crate::cluster::chosen;
+use crate::cluster::overrides;
 use crate::facts::{Seen, StoreFact};
 
 /// Where tenants were sent whose status does not say so yet, by uid.
@@ -34,8 +35,14 @@ impl Assignments {
         let mut sent = self.sent.lock();
         let counts = count(seen, own, &mut sent);
         let stores = seen.caches.data_stores.all();
+        let beside = overrides::stores(tenant);
+        let is_own = |store: &&Arc<DataStore>| {
+            let name = store.metadata.name.as_deref();
+            !name.is_some_and(|name| beside.contains(name))
+        };
         let candidates: Vec<Candidate<'_>> = stores
             .iter()
+            .filter(is_own)
             .map(|store| candidate(seen, store, &counts))
             .collect();
         let wish = tenant.spec.data_store_assignment.as_ref();

@@ -13,6 +13,7 @@ mod looks;
 pub mod made;
 pub mod managers;
 pub mod name;
+pub mod overrides;
 pub mod pieces;
 pub mod routes;
 pub mod served;

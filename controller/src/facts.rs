@@ -29,9 +29,11 @@ pub struct Facts {
     leaving: RwLock<HashMap<String, Timestamp>>,
 }
 
-/// About one tenant.
+/// About one tenant, or one of its places beside the main one.
 #[derive(Debug, Clone, Default)]
 pub struct TenantFacts {
+    /// Of what is known of a place beside a tenant's main one: the tenant's uid.
+    pub of: Option<String>,
     /// Since when it is observed.
     pub since: Option<Timestamp>,
     /// What its API answered.
@@ -65,6 +67,8 @@ pub struct TenantFacts {
     pub wake_probe: Arc<Notify>,
     /// Wakes its access check before its time.
     pub wake_access: Arc<Notify>,
+    /// Wakes the same of its places beside the main one before its time.
+    pub wake_beside: Arc<Notify>,
     /// Wakes whoever moves its data before its time.
     pub wake_migration: Arc<Notify>,
     /// Wakes whoever keeps in it what belongs there before its time.
@@ -272,6 +276,20 @@ impl Facts {
         change(self.tenants.write().entry(uid.into()).or_default())
     }
 
+    /// The same of one of its places beside the main one, by the uid that claims it; of the
+    /// main one, by its own.
+    pub fn update_place<R>(
+        &self,
+        uid: &str,
+        claimant: &str,
+        change: impl FnOnce(&mut TenantFacts) -> R,
+    ) -> R {
+        self.update_tenant(claimant, |facts| {
+            facts.of = (uid != claimant).then(|| uid.to_owned());
+            change(facts)
+        })
+    }
+
     /// Names that were refused to a tenant may be free: it asks again. Whether some were.
     pub fn ask_again(&self, uid: &str) -> bool {
         self.update_tenant(uid, |facts| {
@@ -300,7 +318,9 @@ impl Facts {
 
     /// Nobody will ask about this tenant again.
     pub fn forget_tenant(&self, uid: &str) {
-        self.tenants.write().remove(uid);
+        let mut tenants = self.tenants.write();
+        tenants.retain(|known, facts| known != uid && facts.of.as_deref() != Some(uid));
+        drop(tenants);
         self.left(uid);
     }
 

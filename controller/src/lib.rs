@@ -19,6 +19,7 @@ pub mod observe;
 pub mod observers;
 pub mod process;
 pub mod reconcile;
+pub mod relay;
 pub mod report;
 pub mod run;
 pub mod scrape;

@@ -19,6 +19,7 @@ use crate::datastores::credentials;
 use crate::facts::TenantFacts;
 use crate::process::contested::Way;
 use crate::tenant;
+use crate::tenant::backing::beside::{self, Beside, Override};
 use crate::tenant::backing::facts::{CredentialsFact, Elsewhere, StoreFacts, StoreProblem};
 use crate::tenant::turns::Turn;
 use crate::tenant::world::World;
@@ -81,36 +82,13 @@ pub fn world(name: &NamespacedName, ctx: &Context) -> Option<World> {
         true => elsewhere(ctx, &uid, data_store.as_deref(), &facts),
         false => Vec::new(),
     };
-    let store = match &data_store {
-        None => StoreFacts {
-            held: facts.held,
-            ..StoreFacts::default()
-        },
-        Some(store) => {
-            let credentials = credentials::fact(store, caches);
-            StoreFacts {
-                trial: trial(ctx, store, &credentials),
-                credentials,
-                health: {
-                    let uid = store.metadata.uid.as_deref().unwrap_or_default();
-                    ctx.facts.store(uid).health()
-                },
-                cleanup: facts.cleanup_problem.filter(|_| deleting),
-                access: facts.access,
-                held: facts.held,
-                password: facts.password,
-                unclaimed: facts.unclaimed,
-            }
-        }
-    };
-    let deferred = data_store.as_ref().is_some_and(|store| {
-        store.status.as_ref().is_some_and(|status| {
-            status
-                .pending_cleanups
-                .iter()
-                .any(|pending| pending.uid == uid && pending.not_before.is_none())
-        })
-    });
+    let overrides = overrides(ctx, &tenant, &uid, &owned);
+    let deferred = data_store
+        .as_deref()
+        .is_some_and(|it| is_recorded(it, &uid));
+    let (probe, inside, size) = (facts.probe.clone(), facts.inside.clone(), facts.size);
+    let (told, observed_since) = (facts.for_nodes.clone(), facts.since);
+    let store = of_store(ctx, data_store.as_deref(), facts, deleting);
     let now = ctx.now();
     let events = caches
         .events
@@ -135,6 +113,8 @@ pub fn world(name: &NamespacedName, ctx: &Context) -> Option<World> {
         store,
         deferred,
         elsewhere,
+        beside: None,
+        overrides,
         migration,
         owned,
         optional: caches.optional.borrow().clone(),
@@ -145,16 +125,79 @@ pub fn world(name: &NamespacedName, ctx: &Context) -> Option<World> {
         pods_known,
         deleting_since,
         events,
-        probe: facts.probe,
-        inside: facts.inside,
-        size: facts.size,
-        told: facts.for_nodes,
-        observed_since: facts.since,
+        probe,
+        inside,
+        size,
+        told,
+        observed_since,
         contested,
         turn: Turn::Unasked,
         unreached,
         tenant,
     })
+}
+
+/// What is known of a place in a DataStore.
+fn of_store(
+    ctx: &Context,
+    store: Option<&DataStore>,
+    facts: TenantFacts,
+    deleting: bool,
+) -> StoreFacts {
+    let Some(store) = store else {
+        return StoreFacts {
+            held: facts.held,
+            ..StoreFacts::default()
+        };
+    };
+    let credentials = credentials::fact(store, &ctx.caches);
+    let uid = store.metadata.uid.as_deref().unwrap_or_default();
+    StoreFacts {
+        trial: trial(ctx, store, &credentials),
+        credentials,
+        health: ctx.facts.store(uid).health(),
+        cleanup: facts.cleanup_problem.filter(|_| deleting),
+        access: facts.access,
+        held: facts.held,
+        password: facts.password,
+        unclaimed: facts.unclaimed,
+    }
+}
+
+/// Whether a DataStore has recorded that it is to clean up after this claimant.
+fn is_recorded(store: &DataStore, claimant: &str) -> bool {
+    let status = store.status.iter();
+    let mut pending = status.flat_map(|status| &status.pending_cleanups);
+    pending.any(|pending| pending.uid == claimant && pending.not_before.is_none())
+}
+
+/// The places of a tenant beside its main one.
+fn overrides(
+    ctx: &Context,
+    tenant: &TenantControlPlane,
+    uid: &str,
+    owned: &Inventory,
+) -> Vec<Override> {
+    let deleting = tenant.metadata.deletion_timestamp.is_some();
+    let of = |(beside, wanted): (Beside, bool)| {
+        let claimant = beside.claimant(uid);
+        let data_store = ctx.caches.data_store(&beside.data_store);
+        let facts = ctx.facts.tenant(&claimant);
+        Override {
+            store: of_store(ctx, data_store.as_deref(), facts, deleting),
+            deferred: data_store
+                .as_deref()
+                .is_some_and(|it| is_recorded(it, &claimant)),
+            data_store,
+            unseen: None,
+            wanted,
+            beside,
+        }
+    };
+    let wanted = beside::wanted(&tenant.spec.data_store_overrides);
+    let wanted = wanted.into_iter().map(|it| (it, true));
+    let former = tenant::backing::overrides::former_of(tenant, owned).into_iter();
+    wanted.chain(former.map(|it| (it, false))).map(of).collect()
 }
 
 /// At which port a Gateway listens is not guessed while it is being found out, unless that

@@ -2,4 +2,5 @@
 //! there. What they find are facts.
 
 pub mod access;
+pub mod beside;
 pub mod health;

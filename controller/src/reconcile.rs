@@ -38,6 +38,15 @@ pub async fn reconcile(name: &NamespacedName, ctx: &Context) -> Option<Next> {
             Err(why) => Some(why),
         };
     }
+    for of in tenant::backing::overrides::taken_for_gone(&world) {
+        let beside = &mut world.overrides[of];
+        let data_store = beside.beside.data_store.clone();
+        beside.unseen = match access::is_taken_away(ctx, &data_store).await {
+            Ok(true) => None,
+            Ok(false) => Some(format!("DataStore {data_store} is not seen yet")),
+            Err(why) => Some(why),
+        };
+    }
     ctx.facts.update_tenant(world.uid(), |known| {
         known.tell_nodes(report::for_nodes(&world));
     });

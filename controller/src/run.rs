@@ -15,7 +15,7 @@ use tokio::{net::TcpListener, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use crate::args::{Command, CommonArgs, LogFormat, RunArgs};
+use crate::args::{Command, CommonArgs, LogFormat, RelayArgs, RunArgs};
 use crate::assignments::Assignments;
 use crate::cluster::caches::{Caches, Namespaces};
 use crate::cluster::events::Events;
@@ -34,6 +34,7 @@ use crate::process::metrics::Metrics;
 use crate::process::queue::Queue;
 use crate::process::shares::Shares;
 use crate::process::{health, spans, timing};
+use crate::relay::Relay;
 use crate::supervisor::Supervisor;
 use crate::tenant::pki::terms::BadTerms;
 use crate::tenant::world::Settings;
@@ -70,6 +71,7 @@ pub fn main(command: Command) -> Result<(), Error> {
     let (common, instance) = match &command {
         Command::Run(args) => (args.common.clone(), args.identity.clone()),
         Command::SetupEtcd(args) => (args.common.clone(), args.service.clone()),
+        Command::Relay(args) => return relay(args),
     };
     // A second installation in one process (tests) is the same provider.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -93,6 +95,7 @@ pub fn main(command: Command) -> Result<(), Error> {
                         () = stop.cancelled() => Ok(()),
                     }
                 }
+                Command::Relay(_) => Ok(()),
             }
         };
         let result = tokio::select! {
@@ -103,6 +106,39 @@ pub fn main(command: Command) -> Result<(), Error> {
             exporting.stop().await;
         }
         result
+    })
+}
+
+/// Runs the relay: on one thread, for it only copies.
+fn relay(args: &RelayArgs) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let lines = Lines {
+            filter: "info",
+            json: false,
+            to: Stream::Stderr,
+        };
+        let component = Component {
+            service: "steward-relay",
+            instance: args.listen.to_string(),
+            crates: &["controller"],
+        };
+        telemetry::log::install(lines, None, component)?;
+        let stop = CancellationToken::new();
+        let signals = signals(stop.clone())?;
+        let address = args.listen;
+        let listener = TcpListener::bind(address).await;
+        let listener = listener.map_err(|source| Error::Listen { address, source })?;
+        tracing::info!(%address, endpoints = args.endpoints.join(","), "relaying");
+        let relay = Relay::new(args);
+        tokio::select! {
+            () = relay.serve(listener) => {}
+            () = stop.cancelled() => {}
+            () = signals => {}
+        }
+        Ok(())
     })
 }
 
@@ -326,6 +362,7 @@ fn settings(args: &RunArgs) -> Result<Settings, Error> {
         default_data_store: Some(args.default_data_store.clone()).filter(|name| !name.is_empty()),
         registry: args.image_registry.clone(),
         kine_image: args.kine_image.clone(),
+        relay_image: Some(args.relay_image.clone()).filter(|image| !image.is_empty()),
         management_domain: args.cluster_domain.clone(),
         certificates: args.certificates.terms()?,
         rolls: crate::tenant::turns::Limits {

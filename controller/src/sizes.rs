@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use apiservice::names;
 use apiservice::v1alpha1::{MigrationPhase, TenantControlPlane};
 use storage::tenancy::contents::Usage;
 use storage::tenancy::{Password, Stage};
@@ -115,7 +116,10 @@ async fn measure(
 ) -> Option<Usage> {
     let tenancy = access::reach(ctx, &held.data_store)?;
     let driver = access::driver(ctx, &held.data_store);
-    let in_secret = || access::password_of(ctx, tenant, driver);
+    let in_secret = || {
+        let name = tenant.metadata.name.as_deref().unwrap_or_default();
+        access::password_of(ctx, tenant, &names::datastore_config(name), driver)
+    };
     let password = known.or_else(in_secret);
     if driver.has_passwords() && password.is_none() {
         return None;

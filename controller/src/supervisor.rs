@@ -1,5 +1,5 @@
 //! Owns the observers: for each tenant one probe, one that keeps what is inside it, one
-//! that approves its nodes' certificates, one access check, one that moves its data and one
+//! that approves its nodes' certificates, access checks, one that moves its data and one
 //! that measures it; one health check for each DataStore, one watch for each Secret
 //! that a DataStore refers to. It starts and ends tasks, and knows nothing of what they
 //! find.
@@ -21,7 +21,7 @@ use crate::cluster::watches::Watches;
 use crate::context::Context;
 use crate::inside::{keep, probe, serving_certificates};
 use crate::migrations;
-use crate::observers::{access, health};
+use crate::observers::{access, beside, health};
 use crate::process::metrics::Metrics;
 use crate::process::timing;
 use crate::sizes;
@@ -128,6 +128,7 @@ impl Supervisor {
                 observer!(keep::run),
                 observer!(serving_certificates::run),
                 observer!(access::run),
+                observer!(beside::run),
                 observer!(migrations::run),
                 observer!(sizes::run),
             ];

@@ -64,7 +64,8 @@ pub fn plan(world: &World, entropy: &Entropy) -> Plan {
     network::service::plan(world, &mut plan);
     network::routes::plan(world, &mut plan);
     let expiry = Expiry::of(world);
-    let store = backing::store::plan(world, entropy, &expiry, &mut plan);
+    let mut store = backing::store::plan(world, entropy, &expiry, &mut plan);
+    backing::overrides::plan(world, entropy, &mut store, &mut plan);
     let keys = pki::certificates::plan(world, entropy, &expiry, &mut plan);
     kubeadm::plan(world, keys.exposure.as_ref(), &store, &mut plan);
     signer_role::plan(world, &mut plan);

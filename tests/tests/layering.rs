@@ -170,6 +170,7 @@ const CONTROLLER: House = House {
         "cluster",
         "tenant",
         "args",
+        "relay",
         "report",
         "facts",
         "assignments",

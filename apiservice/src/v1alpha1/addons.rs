@@ -115,6 +115,23 @@ pub const KONNECTIVITY_SERVER_FLAGS: &[&str] = &[
 /// health.
 pub const PORTS_OF_PODS: [i32; 5] = [10257, 10259, 8133, 8134, 2381];
 
+/// The first of the ports on which what leads to the DataStores of overrides listens for the
+/// API server beside it: one for each.
+pub const PORT_OF_OVERRIDES: i32 = 2390;
+
+/// The first of the ports at which the kubelet finds what leads there.
+pub const METRICS_OF_OVERRIDES: i32 = 2400;
+
+/// DataStores that the overrides of one tenant may name: each is a container in its pods.
+pub const MOST_OVERRIDING: usize = 8;
+
+/// Whether the containers of a tenant's pods listen on a port.
+pub fn is_port_of_pods(port: i32) -> bool {
+    let of_overrides = [PORT_OF_OVERRIDES, METRICS_OF_OVERRIDES];
+    let of_overrides = of_overrides.map(|first| (first..).take(MOST_OVERRIDING));
+    PORTS_OF_PODS.contains(&port) || of_overrides.into_iter().flatten().any(|it| it == port)
+}
+
 /// The konnectivity agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]

@@ -292,6 +292,7 @@ pub fn managed_flags(component: Component) -> &'static [&'static str] {
             "etcd-keyfile",
             "etcd-prefix",
             "etcd-servers",
+            "etcd-servers-overrides",
             "kubelet-client-certificate",
             "kubelet-client-key",
             "kubelet-preferred-address-types",

@@ -73,7 +73,9 @@ pub struct TenantControlPlaneSpec {
     #[schemars(length(min = 1, max = 127))]
     #[schemars(regex(pattern = r"^[A-Za-z0-9]([-_.A-Za-z0-9]*[A-Za-z0-9])?$"))]
     pub data_store_username: Option<String>,
-    /// API resources that are kept in other DataStores. Not acted upon yet.
+    /// API resources that are kept in other DataStores, eight of those at most. Of a tenant that
+    /// has been Ready, only those of /events can be changed: objects of others would be lost
+    /// from sight.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 256), extend("x-kubernetes-list-type" = "atomic"))]
     pub data_store_overrides: Vec<DataStoreOverride>,
@@ -168,13 +170,31 @@ impl TenantControlPlaneSpec {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DataStoreOverride {
-    /// The resource as kube-apiserver's --etcd-servers-overrides writes it, for
-    /// example /events.
+    /// The resource as kube-apiserver's --etcd-servers-overrides writes it: a group, a slash
+    /// and a resource that is built into kube-apiserver, for example /events or apps/replicasets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resource: Option<String>,
-    /// Name of the DataStore.
+    /// Name of the DataStore: another one than the tenant's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_store: Option<String>,
+}
+
+impl DataStoreOverride {
+    /// Events of the core group.
+    pub const EVENTS: &str = "/events";
+
+    /// The resource that is meant: kube-apiserver keeps events of both groups as those of core.
+    pub fn kept_as(&self) -> &str {
+        match self.resource.as_deref().unwrap_or_default() {
+            "events.k8s.io/events" => Self::EVENTS,
+            resource => resource,
+        }
+    }
+
+    /// Whether it is of events, which nobody misses.
+    pub fn is_of_events(&self) -> bool {
+        self.kept_as() == Self::EVENTS
+    }
 }
 
 /// Which DataStores may be assigned to a tenant.

@@ -1,6 +1,6 @@
 //! Writes to tenants' datastores, each with a deadline.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{borrow::Cow, future::Future, sync::Arc, time::Duration};
 
 use apiservice::{condition::reason, v1alpha1::DataStore};
 use storage::tenancy::{Claim, Data, Stage, Tenancy, TenancyError};
@@ -13,6 +13,7 @@ use crate::process::timing;
 use crate::tenant::backing::claim;
 use crate::tenant::backing::drivers;
 use crate::tenant::backing::facts::{AccessFact, Held, StoreProblem, StoreProblemKind as Kind};
+use crate::tenant::backing::overrides;
 use crate::tenant::backing::store as place;
 use crate::tenant::deletion;
 use crate::tenant::plan::{Grant, Outcome};
@@ -22,7 +23,8 @@ use crate::tenant::world::World;
 /// has claimed other names already gets those, and is planned again with them.
 pub async fn grant(ctx: &Context, world: &World, grant: &Grant) -> Outcome {
     let Grant { claim, password } = grant;
-    let rights = ctx.facts.tenant(world.uid()).rights;
+    let world = &*place_of(world, claim);
+    let rights = ctx.facts.tenant(&claim.uid).rights;
     // A look may be giving the rights anew, and ends by its own deadlines.
     let _asking = tokio::time::timeout(timing::ACCESS_DEADLINE, rights.lock()).await;
     let result = async {
@@ -65,7 +67,7 @@ pub async fn grant(ctx: &Context, world: &World, grant: &Grant) -> Outcome {
         Err(StoreError::Other(_)) => (None, None),
     };
     if let Some(access) = access {
-        let changed = ctx.facts.update_tenant(world.uid(), |facts| {
+        let changed = ctx.facts.update_place(world.uid(), &claim.uid, |facts| {
             if access == AccessFact::Granted {
                 facts.password = password.clone();
             }
@@ -97,6 +99,12 @@ pub async fn grant(ctx: &Context, world: &World, grant: &Grant) -> Outcome {
         },
         result => outcome(result.map(|_| ())),
     }
+}
+
+/// The world of the place that a claim is of.
+fn place_of<'a>(world: &'a World, claim: &Claim) -> Cow<'a, World> {
+    let beside = overrides::claimed_by(world, &claim.uid);
+    beside.map_or(Cow::Borrowed(world), Cow::Owned)
 }
 
 /// What is stored of a claim after its grant, which may be more than was asked for.
@@ -138,6 +146,7 @@ async fn all_of(
 /// Takes the user's rights away. Like the other steps of a clean-up it goes by
 /// the uid: every claim that the store has for it, whatever names were planned.
 pub async fn revoke(ctx: &Context, world: &World, claim: &Claim) -> Outcome {
+    let world = &*place_of(world, claim);
     let result = async {
         let mut found = 0;
         for store in asked(ctx, world)? {
@@ -152,7 +161,7 @@ pub async fn revoke(ctx: &Context, world: &World, claim: &Claim) -> Outcome {
     if matches!(result, Ok(0)) && deletion::misses_claim(world) {
         // The next plan has it done when the right database is back.
         ctx.facts
-            .update_tenant(world.uid(), |facts| facts.unclaimed = true);
+            .update_place(world.uid(), &claim.uid, |facts| facts.unclaimed = true);
         ctx.queue
             .add(Key::Tenant(NamespacedName::of(&world.tenant.metadata)));
         return Outcome::Failed {
@@ -181,7 +190,8 @@ fn note_cleanup(ctx: &Context, world: &World, outcome: Outcome) -> Outcome {
             kind: Kind::Unhealthy,
             message: message.clone(),
         };
-        ctx.facts.update_tenant(world.uid(), |facts| {
+        let (uid, claimant) = (world.uid(), world.claimant());
+        ctx.facts.update_place(uid, &claimant, |facts| {
             facts.cleanup_failures += 1;
             // The first failure may be a passing one.
             if facts.cleanup_failures > 1 {
@@ -194,6 +204,7 @@ fn note_cleanup(ctx: &Context, world: &World, outcome: Outcome) -> Outcome {
 
 /// Deletes the data and counts that nothing is left.
 pub async fn drop_data(ctx: &Context, world: &World, claim: &Claim) -> Outcome {
+    let world = &*place_of(world, claim);
     let result = async {
         let mut left = 0;
         for store in asked(ctx, world)? {
@@ -224,6 +235,7 @@ fn still_there(left: u64) -> Outcome {
 
 /// Gives the names back.
 pub async fn release(ctx: &Context, world: &World, claim: &Claim) -> Outcome {
+    let world = &*place_of(world, claim);
     let result = async {
         for store in asked(ctx, world)? {
             for claim in all_of(ctx, store.as_ref(), claim).await? {

@@ -95,7 +95,7 @@ fn current(ctx: &Context, world: &World) -> Arc<TenantControlPlane> {
 pub async fn note_empty(ctx: &Context, world: &World, claim: &Claim) -> Outcome {
     let tenant = current(ctx, world);
     let mut status = tenant.status.clone().unwrap_or_default();
-    place::note_empty(&mut status, claim);
+    place::note_empty(&mut status, world.uid(), claim);
     let Some(change) = status_patch(&tenant.metadata, tenant.status.as_ref(), &status) else {
         return Outcome::Unchanged;
     };

@@ -79,6 +79,10 @@ pub async fn defer(
                     .await;
             }
             ctx.queue.add(Key::DataStore(data_store.to_owned()));
+            if claim.uid != world.uid() && !world.is_leaving() {
+                // What comes there again begins anew.
+                ctx.facts.forget_tenant(&claim.uid);
+            }
             Outcome::Done
         }
         Err(refusal) => failed(refusal),

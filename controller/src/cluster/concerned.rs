@@ -7,6 +7,7 @@ use apiservice::v1alpha1::{DataStore, PendingCleanup, TenantControlPlane};
 use crate::cluster::caches::Caches;
 use crate::cluster::chosen;
 use crate::cluster::name::NamespacedName;
+use crate::cluster::overrides;
 
 /// The DataStores that a change of this tenant may concern.
 pub fn stores_of(caches: &Caches, tenant: &TenantControlPlane) -> Vec<String> {
@@ -27,7 +28,9 @@ pub fn stores_of(caches: &Caches, tenant: &TenantControlPlane) -> Vec<String> {
         chosen::is_assigned(tenant) && !named.iter().any(is_there)
     };
     if !named.is_empty() && !lost() {
-        return named.into_iter().collect();
+        let beside = overrides::stores(tenant).into_iter().map(str::to_owned);
+        let all: BTreeSet<String> = named.into_iter().chain(beside).collect();
+        return all.into_iter().collect();
     }
     caches
         .data_stores
@@ -72,7 +75,13 @@ pub fn concerned(
     let waits_or_is_named = |name: &NamespacedName| {
         let tenant = caches.tenants.get(name);
         tenant.is_some_and(|it| {
-            chosen::choose(&it).is_none() || it.metadata.uid.as_deref().is_some_and(differs)
+            let uid = it.metadata.uid.as_deref();
+            let name = store.metadata.name.as_deref().unwrap_or_default();
+            let has_place = overrides::stores(&it).contains(name);
+            let beside = uid.filter(|_| has_place);
+            chosen::choose(&it).is_none()
+                || uid.is_some_and(differs)
+                || beside.is_some_and(|uid| differs(&overrides::claimant(uid, name)))
         })
     };
     let mut tenants = tenants_of(caches, store.metadata.name.as_deref().unwrap_or_default());

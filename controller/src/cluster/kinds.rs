@@ -257,7 +257,9 @@ impl ObjectKind {
 
     /// Whether this is one of them.
     pub fn is_name_of(self, tenant: &str, name: &str) -> bool {
-        name.starts_with(tenant) && self.names(tenant).iter().any(|it| it == name)
+        let of_override = || self == ObjectKind::Secret && names::is_of_override(tenant, name);
+        name.starts_with(tenant)
+            && (self.names(tenant).iter().any(|it| it == name) || of_override())
     }
 }
 

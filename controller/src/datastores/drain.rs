@@ -294,7 +294,8 @@ pub fn next(drain: &Drain) -> Option<Duration> {
     }
 }
 
-fn is_sent_away(tenant: &TenantControlPlane, store: &DataStore) -> bool {
+/// Whether a taint of this DataStore sends a tenant away.
+pub fn is_sent_away(tenant: &TenantControlPlane, store: &DataStore) -> bool {
     let wish = tenant.spec.data_store_assignment.as_ref();
     assignment::sent_away_by(wish, store).is_some()
 }

@@ -51,7 +51,7 @@ pub fn status(world: &World) -> DataStoreStatus {
     put(allowed_deletion(world, &pending));
     put(cleanup_pending(world, &pending));
     if let Some(drain) = &world.drain {
-        put(drained(drain));
+        put(drained(drain, &world.overriding));
     }
     // A condition that says nothing bad and never did is noise.
     conditions.retain(|one: &Condition| {
@@ -422,12 +422,35 @@ fn cleanup_pending(world: &World, pending: &[PendingCleanup]) -> Part {
 }
 
 /// How far a DataStore is that is to be emptied.
-fn drained(drain: &Drain) -> Part {
+fn drained(drain: &Drain, overriding: &[String]) -> Part {
     /// Of those that wait, and whose pods start, as many are named.
     const NAMED: usize = 5;
+    // Nothing moves what they keep there.
+    let stay = match overriding.is_empty() {
+        true => String::new(),
+        false => format!(
+            " It stays in use by spec.dataStoreOverrides of {}{}.",
+            overriding[..overriding.len().min(NAMED)].join(", "),
+            match overriding.len().saturating_sub(NAMED) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            }
+        ),
+    };
     let all = drain.leavers.len();
     if all == 0 {
-        let message = format!("No tenant is left that taint {} sends away.", drain.taints);
+        let message = format!(
+            "No tenant is left that taint {} sends away.{stay}",
+            drain.taints
+        );
+        if !overriding.is_empty() {
+            return (
+                types::DRAINED,
+                Status::False,
+                reason::DRAIN_HELD_UP,
+                message,
+            );
+        }
         return (types::DRAINED, Status::True, reason::DRAINED, message);
     }
     let waits = |leaver: &Leaver| match &leaver.state {
@@ -466,7 +489,7 @@ fn drained(drain: &Drain) -> Part {
     };
     let tenants = if all == 1 { "tenant is" } else { "tenants are" };
     let message = format!(
-        "{all} {tenants} to leave because of taint {}, {} on the way.{starting}{held_up}",
+        "{all} {tenants} to leave because of taint {}, {} on the way.{starting}{held_up}{stay}",
         drain.taints,
         drain.going()
     );
@@ -699,6 +722,13 @@ mod tests {
         assert_eq!(said(&status), some("True", "Drained", done));
         store.status = Some(status);
         assert_eq!(said(&of(&store, None)), None, "the taint is gone");
+
+        let mut world = world(&store, None);
+        world.drain = Some(drain);
+        world.overriding = vec!["n/e".to_owned()];
+        let held = format!("{done} It stays in use by spec.dataStoreOverrides of n/e.");
+        let status = super::status(&world);
+        assert_eq!(said(&status), some("False", "DrainHeldUp", &held));
     }
 
     #[test]

@@ -39,6 +39,9 @@ pub struct World {
     pub kept: Option<String>,
     /// Tenants whose data is there, is to be there, or is on its way from or to it.
     pub used_by: Vec<String>,
+    /// Those that keep no more there than some resources (spec.dataStoreOverrides), and do not
+    /// tolerate what it is to be emptied for.
+    pub overriding: Vec<String>,
     /// Whose clean-ups are recorded, by uid; empty while the database cannot be used.
     pub owners: BTreeMap<String, Owner>,
     /// By what the right database is known, where there is something to clean up.
@@ -64,6 +67,7 @@ impl World {
             untried: false,
             kept: None,
             used_by: Vec::new(),
+            overriding: Vec::new(),
             owners: BTreeMap::new(),
             proofs: Proofs::default(),
             drain: None,

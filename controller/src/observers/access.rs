@@ -59,7 +59,7 @@ pub async fn run(ctx: Arc<Context>, name: NamespacedName, uid: String) {
 
 /// A claim that was refused is tried again after a while: its holder may have
 /// gone. The plan does so when nothing is known.
-fn ask_again(ctx: &Context, name: &NamespacedName, uid: &str, refused: &mut Option<Instant>) {
+pub fn ask_again(ctx: &Context, name: &NamespacedName, uid: &str, refused: &mut Option<Instant>) {
     let known = ctx.facts.tenant(uid).access;
     if !known.as_ref().is_some_and(AccessFact::is_refused) {
         *refused = None;
@@ -83,22 +83,27 @@ fn answers(health: Option<&Result<StoreHealth, StoreProblem>>) -> bool {
 }
 
 /// What a look at a tenant's rights found.
-struct Checked {
-    access: AccessFact,
-    held: Option<Held>,
+pub struct Checked {
+    pub access: AccessFact,
+    pub held: Option<Held>,
     /// The password with which it was looked.
-    with: Option<Password>,
+    pub with: Option<Password>,
     /// What is being granted meanwhile would be seen in part.
-    _asking: OwnedMutexGuard<()>,
+    pub _asking: OwnedMutexGuard<()>,
 }
 
-/// The password of a tenant, where its database has passwords and the tenant has one.
-pub fn password_of(ctx: &Context, tenant: &TenantControlPlane, driver: Driver) -> Option<Password> {
+/// The password in a Secret of a tenant, where its database has passwords and it has one.
+pub fn password_of(
+    ctx: &Context,
+    tenant: &TenantControlPlane,
+    secret: &str,
+    driver: Driver,
+) -> Option<Password> {
     if !driver.has_passwords() {
         return None;
     }
     let name = NamespacedName::of(&tenant.metadata);
-    let secret = NamespacedName::new(name.namespace.clone(), names::datastore_config(&name.name));
+    let secret = NamespacedName::new(name.namespace, secret);
     let secret = ctx.caches.secrets.get(&secret)?;
     password::usable(&objects::text(&secret, key::DB_PASSWORD)?)
 }
@@ -150,6 +155,22 @@ async fn check(ctx: &Context, name: &NamespacedName, uid: &str) -> Option<Checke
             claim::wished(&tenant, driver_of(ctx, &tenant)),
         ),
     };
+    let in_secret = || {
+        let secret = names::datastore_config(&name.name);
+        password_of(ctx, &tenant, &secret, driver(ctx, &data_store))
+    };
+    look(ctx, held, claim, data_store.clone(), in_secret).await
+}
+
+/// What may be done under a claim: what is held, or else what would be.
+pub async fn look(
+    ctx: &Context,
+    held: Option<Held>,
+    claim: Claim,
+    data_store: String,
+    in_secret: impl FnOnce() -> Option<Password>,
+) -> Option<Checked> {
+    let uid = &claim.uid;
     let tenancy = reach(ctx, &data_store)?;
     // A wait for others is no silence of the datastore.
     let _turn = CHECKS.take(&data_store).await;
@@ -158,7 +179,6 @@ async fn check(ctx: &Context, name: &NamespacedName, uid: &str) -> Option<Checke
     // Another one in its Secret is for the plan to bring to the database: until then its
     // pods are let in with the one of before.
     let known = ctx.facts.tenant(uid).password;
-    let in_secret = || password_of(ctx, &tenant, driver(ctx, &data_store));
     let with = known.or_else(in_secret);
     let work = tenancy.check(&claim, with.as_ref());
     let mut held = held;

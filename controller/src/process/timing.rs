@@ -26,6 +26,8 @@ pub const ACCESS_DEADLINE: Duration = Duration::from_secs(4 + 20 + 4);
 pub const STORE_LATE: Duration = Duration::from_millis(2_500);
 /// Deadline of the question that is asked once more then.
 pub const STORE_AGAIN: Duration = Duration::from_secs(2);
+/// How long one endpoint of an etcd may take to let a relay in.
+pub const RELAY_CONNECT: Duration = Duration::from_secs(3);
 /// Deadline of one request to a datastore, within any of these.
 pub const STORE_REQUEST: Duration = Duration::from_secs(3);
 /// Deadline of a step that deletes a tenant's data.

@@ -6,7 +6,8 @@ use apiservice::v1alpha1::{
     AddonStatus, AddonsStatus, CertificatesStatus, ConfigMapStatus, DeploymentResourceStatus,
     KonnectivityAgentMode, KonnectivityAgentStatus, KonnectivityStatus, KubeadmConfigStatus,
     KubeconfigsStatus, KubernetesResourcesStatus, ObjectStatus, SecretStatus,
-    ServiceResourceStatus, StorageSetupStatus, StorageStatus, TenantControlPlaneStatus,
+    ServiceResourceStatus, StorageOverrideStatus, StorageSetupStatus, StorageStatus,
+    TenantControlPlaneStatus,
 };
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -14,9 +15,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::cluster::kinds::ObjectKind;
 use crate::report::{judgement, routes};
+use crate::tenant::backing::beside::Override;
 use crate::tenant::backing::claim;
 use crate::tenant::backing::facts::AccessFact;
 use crate::tenant::backing::limits;
+use crate::tenant::backing::overrides;
 use crate::tenant::network::service;
 use crate::tenant::pki::expiry;
 use crate::tenant::plan::{Object, Outcome, Plan, Step};
@@ -203,7 +206,42 @@ fn storage(written: &Written<'_>, old: StorageStatus) -> StorageStatus {
             &world.tenant,
             &judgement::now(world),
         ),
+        overrides: overrides(written, &old.overrides),
     }
+}
+
+/// The places beside the main one: those that are wanted, and those of before until their
+/// clean-up is recorded.
+fn overrides(written: &Written<'_>, old: &[StorageOverrideStatus]) -> Vec<StorageOverrideStatus> {
+    let of = |it: &Override| {
+        let world = overrides::at(written.world, it);
+        let written = Written {
+            world: &world,
+            ..*written
+        };
+        let name = &it.beside.data_store;
+        let old = old.iter().find(|old| old.data_store_name == *name).cloned();
+        if !it.wanted {
+            return old.filter(|_| !it.deferred && !written.defers());
+        }
+        let old = old.unwrap_or_default();
+        let driver = world.data_store.as_deref();
+        let driver = driver.map(|it| it.spec.driver.as_str().to_owned());
+        let config = written.secret(&world.config_secret(), old.config);
+        let checksum = config.as_ref().and_then(|config| config.checksum.clone());
+        Some(StorageOverrideStatus {
+            data_store_name: name.clone(),
+            driver: driver.or(old.driver),
+            resources: it.beside.resources.clone(),
+            setup: match written.granted() {
+                true => Some(setup(&world, checksum, old.setup)),
+                false => old.setup,
+            },
+            config,
+            certificate: written.secret(&world.certificate_secret(), old.certificate),
+        })
+    };
+    written.world.overrides.iter().filter_map(of).collect()
 }
 
 fn setup(
@@ -254,7 +292,16 @@ impl Written<'_> {
     fn granted(&self) -> bool {
         let confirmed = claim::held(self.world).is_some();
         confirmed && self.world.store.access == Some(AccessFact::Granted)
-            || self.done().any(|step| matches!(step, Step::Grant(_)))
+            || self.done().any(|step| {
+                matches!(step, Step::Grant(grant) if grant.claim.uid == self.world.claimant())
+            })
+    }
+
+    /// Whether the clean-up of this place is recorded now.
+    fn defers(&self) -> bool {
+        let claimant = self.world.claimant();
+        self.done()
+            .any(|step| matches!(step, Step::DeferDeletion { claim, .. } if claim.uid == claimant))
     }
 
     /// Name, checksum and time of the last change of a Secret's content, and when the

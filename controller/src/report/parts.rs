@@ -12,7 +12,7 @@ use crate::report::{progress, ready};
 use crate::tenant::World;
 use crate::tenant::backing::claim;
 use crate::tenant::backing::facts::{AccessFact, StoreProblem};
-use crate::tenant::backing::{moving, store};
+use crate::tenant::backing::{moving, overrides, store};
 use crate::tenant::network::exposure;
 use crate::tenant::plan::{EXISTS, Finding, Object, ObjectKey, Outcome, Plan, Said, Step, Waiting};
 use crate::tenant::workload::containers;
@@ -66,8 +66,25 @@ pub fn data_store(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Option<Ju
     if let Some(waiting) = waiting(plan, kind::DATA_STORE_READY) {
         return Some(Judgement::no(waiting.reason, waiting.message.clone()));
     }
-    if let Some((reason, message)) = failure(plan, outcomes, |step| matches!(step, Step::Grant(_)))
+    let main = place(world, plan, outcomes);
+    if main
+        .as_ref()
+        .is_some_and(|main| main.status != Status::True)
     {
+        return main;
+    }
+    // What is said of the others is said only where it is bad.
+    let wanted = world.overrides.iter().filter(|of| of.wanted);
+    let beside = wanted.filter_map(|of| place(&overrides::at(world, of), plan, outcomes));
+    let mut bad = beside.filter(|it| it.status != Status::True);
+    bad.next().or(main)
+}
+
+/// One of the tenant's places.
+fn place(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Option<Judgement> {
+    let claimant = world.claimant();
+    let grants = |step: &Step| matches!(step, Step::Grant(grant) if grant.claim.uid == claimant);
+    if let Some((reason, message)) = failure(plan, outcomes, grants) {
         return Some(
             match store::explain_failure(world, reason, &quote(message)) {
                 Some(told) => Judgement::no(told.reason, told.message),
@@ -82,7 +99,7 @@ pub fn data_store(world: &World, plan: &Plan, outcomes: &[Outcome]) -> Option<Ju
         return Some(Judgement::no(told.reason, told.message));
     }
     let granted = plan.steps.iter().zip(outcomes).any(|(step, outcome)| {
-        matches!(step, Step::Grant(_)) && matches!(outcome, Outcome::Done | Outcome::Unchanged)
+        grants(step) && matches!(outcome, Outcome::Done | Outcome::Unchanged)
     });
     match &world.store.access {
         Some(AccessFact::Revoked(why)) if !granted => Some(Judgement::no(

@@ -16,7 +16,7 @@ use crate::cluster::chosen;
 use crate::cluster::kinds::ObjectKind;
 use crate::tenant::backing::claim;
 use crate::tenant::backing::facts::CredentialsFact;
-use crate::tenant::backing::{moving, store};
+use crate::tenant::backing::{moving, overrides, store};
 use crate::tenant::plan::{EventStep, ObjectKey, Plan, Step, Waiting};
 use crate::tenant::world::World;
 
@@ -28,7 +28,7 @@ pub const PODS_END: SignedDuration = SignedDuration::from_secs(60);
 /// The same where the pods cannot be seen: the garbage collector has to find them first.
 pub const UNSEEN_END: SignedDuration = SignedDuration::from_secs(120);
 
-/// Plans the deletion: stop the pods, revoke the user, and once no pod is left
+/// Plans the deletion, in each of the tenant's places: stop the pods, revoke the user, and once no pod is left
 /// drop the data, release the claim, release the finalizer. If the database cannot be
 /// reached, or knows nothing of a tenant that has data, the work is recorded on the
 /// DataStore and the tenant does not wait for it.
@@ -44,42 +44,27 @@ pub fn plan(world: &World, plan: &mut Plan) {
         plan.push(Step::Wait(waiting));
         return;
     }
-    let place = place(world);
-    let unknown = world.elsewhere.iter().any(|it| it.reach.is_none());
-    if unknown || matches!(place, Leftover::NotYetKnown) {
+    let beside = overrides::worlds(world);
+    let places: Vec<&World> = [world].into_iter().chain(&beside).collect();
+    if places.iter().any(|it| is_unknown(it)) {
         return;
     }
-    let claim = claim::claim(world);
-    let has_data = store::has_data(world);
-    let defer = |plan: &mut Plan, data_store: &str, known: bool, why: &str| {
-        plan.push(Step::DeferDeletion {
-            claim: claim.clone(),
-            data_store: data_store.to_owned(),
-            known,
-            why: why.to_owned(),
-        });
-    };
-    for other in &world.elsewhere {
-        if let Some(Err(why)) = &other.reach {
-            defer(plan, &other.data_store, false, why);
-        }
+    for world in &places {
+        put_off(world, plan);
     }
-    match place {
-        Leftover::OutOfReach { data_store, why } => defer(plan, &data_store, has_data, &why),
-        Leftover::Gone { data_store } => plan.push(Step::Event(EventStep {
-            warning: true,
-            reason: reason::CLEANUP_DEFERRED,
-            message: left_behind(world, &data_store),
-        })),
-        Leftover::Nothing | Leftover::Here | Leftover::Recorded | Leftover::NotYetKnown => {}
+    let asked = places.iter().map(|it| (*it, asked(it)));
+    let asked: Vec<_> = asked.filter(|(_, stores)| !stores.is_empty()).collect();
+    for (place, _) in &asked {
+        plan.push(Step::RevokeAccess(claim::claim(place)));
     }
-    let asked = asked(world);
     if !asked.is_empty() {
-        plan.push(Step::RevokeAccess(claim.clone()));
         if world.unreached.is_some() {
-            for name in asked {
-                let known = has_data && claim::data_store(world).as_ref() == Some(&name);
-                defer(plan, &name, known, UNSEEN);
+            for (place, stores) in asked {
+                for name in stores {
+                    let own = claim::data_store(place).as_ref() == Some(&name);
+                    let known = own && store::has_data(place);
+                    defer(place, plan, &name, known, UNSEEN);
+                }
             }
             plan.push(Step::ReleaseFinalizer);
             return;
@@ -88,13 +73,51 @@ pub fn plan(world: &World, plan: &mut Plan) {
             plan.push(Step::Wait(waiting));
             return;
         }
+    }
+    for (place, _) in asked {
+        let claim = claim::claim(place);
         plan.push(Step::DropData(claim.clone()));
-        if has_data {
+        if store::has_data(place) {
             plan.push(Step::NoteEmpty(claim.clone()));
         }
         plan.push(Step::ReleaseClaim(claim));
     }
     plan.push(Step::ReleaseFinalizer);
+}
+
+/// Whether what there is to clean up in one of its places is not known yet.
+fn is_unknown(world: &World) -> bool {
+    let unknown = world.elsewhere.iter().any(|it| it.reach.is_none());
+    unknown || matches!(place(world), Leftover::NotYetKnown)
+}
+
+/// Has recorded what cannot be done now in one of its places.
+fn put_off(world: &World, plan: &mut Plan) {
+    for other in &world.elsewhere {
+        if let Some(Err(why)) = &other.reach {
+            defer(world, plan, &other.data_store, false, why);
+        }
+    }
+    match place(world) {
+        Leftover::OutOfReach { data_store, why } => {
+            defer(world, plan, &data_store, store::has_data(world), &why);
+        }
+        Leftover::Gone { data_store } => plan.push(Step::Event(EventStep {
+            warning: true,
+            reason: reason::CLEANUP_DEFERRED,
+            message: left_behind(world, &data_store),
+        })),
+        Leftover::Nothing | Leftover::Here | Leftover::Recorded | Leftover::NotYetKnown => {}
+    }
+}
+
+fn defer(world: &World, plan: &mut Plan, data_store: &str, known: bool, why: &str) {
+    plan.push(Step::DeferDeletion {
+        claim: claim::claim(world),
+        data_store: data_store.to_owned(),
+        known,
+        why: why.to_owned(),
+    });
 }
 
 /// A move of the data is ended first, by whoever makes it: it holds a claim elsewhere.

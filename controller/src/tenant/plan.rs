@@ -295,6 +295,17 @@ impl Plan {
         };
     }
 
+    /// Takes in the plan for another of the tenant's places.
+    pub fn absorb(&mut self, other: Plan) {
+        self.steps.extend(other.steps);
+        if let Some(at) = other.revisit {
+            self.revisit_at(at);
+        }
+        if let Some(roll) = other.roll {
+            self.roll_by(roll.by);
+        }
+    }
+
     /// Sorts by stage; steps of one stage keep their order.
     pub fn sorted(mut self) -> Self {
         self.steps.sort_by_key(Step::stage);

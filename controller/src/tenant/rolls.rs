@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 
 use crate::cluster::kept;
 use crate::cluster::kinds::ObjectKind;
+use crate::tenant::backing::beside::Beside;
 use crate::tenant::backing::{moving, wiring};
 use crate::tenant::pki::{certificates, expiry};
 use crate::tenant::plan::{Plan, Step, Waiting};
@@ -70,6 +71,7 @@ pub fn change(world: &World, plan: &Plan, wanted: &Deployment) -> Change {
         || has_own_cause(world, plan, wanted, live)
         || has_another_address(wanted, live)
         || has_another_password(wanted, live)
+        || has_another_password_beside(world, wanted, live)
         || has_begun_anew(wanted, live)
         || has_moved(world, wanted, live)
     {
@@ -149,6 +151,20 @@ fn has_another_password(wanted: &Deployment, live: &Deployment) -> bool {
         && before.is_some()
         && now != before
         && wiring::endpoints(wanted) == wiring::endpoints(live)
+}
+
+/// The same of places beside the main one.
+fn has_another_password_beside(world: &World, wanted: &Deployment, live: &Deployment) -> bool {
+    let config = |of: &Deployment, beside: &Beside| {
+        let meta = of.spec.as_ref()?.template.metadata.as_ref()?;
+        let name = beside.named(names::ANNOTATION_STORAGE_CONFIG);
+        objects::annotation(meta, &name).map(str::to_owned)
+    };
+    world.overrides.iter().any(|of| {
+        let both = config(wanted, &of.beside).zip(config(live, &of.beside));
+        let at = |it| wiring::endpoints_beside(it, &of.beside);
+        both.is_some_and(|(now, before)| now != before) && at(wanted) == at(live)
+    })
 }
 
 /// A leaf was made anew because somebody asked, or because what was there was of no use:

@@ -4,6 +4,7 @@ mod exposures;
 mod large;
 mod memory;
 mod moves;
+mod overrides;
 pub(crate) mod removals;
 mod renewals;
 mod repairs;

@@ -23,7 +23,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::tenant::backing::backed::Backing;
-use crate::tenant::backing::moving;
+use crate::tenant::backing::{moving, wiring};
 use crate::tenant::network::exposure::Exposure;
 use crate::tenant::network::service;
 use crate::tenant::objects;
@@ -42,7 +42,8 @@ pub fn plan(world: &World, keys: &Keys, place: &Backing, plan: &mut Plan) {
     let Some(exposure) = keys.exposure.as_ref().filter(|_| keys.complete) else {
         return;
     };
-    if !place.granted || place.endpoints.is_empty() || place.certificate_checksum.is_none() {
+    let wanted_beside = world.overrides.iter().filter(|of| of.wanted).count();
+    if !place.is_complete() || place.overrides.len() < wanted_beside {
         return;
     }
     // A pod that starts while nothing can be written does not become ready.
@@ -113,6 +114,10 @@ fn wanted(world: &World, keys: &Keys, place: &Backing, exposure: &Exposure) -> D
     if let Some(settings) = place.settings.clone().or(noted) {
         let annotations = metadata.annotations.get_or_insert_default();
         annotations.insert(names::ANNOTATION_DATA_STORE.to_owned(), settings);
+    }
+    let beside = wiring::settings(place);
+    if !beside.is_empty() {
+        metadata.annotations.get_or_insert_default().extend(beside);
     }
     let name = place.data_store.as_ref();
     if let Some(name) = name.filter(|name| !moving::fits_a_label(name)) {
@@ -186,6 +191,7 @@ fn template_meta(world: &World, keys: &Keys, place: &Backing) -> ObjectMeta {
                 .map(|checksum| (annotation.to_owned(), checksum)),
         );
     }
+    annotations.extend(wiring::annotations(place));
     let begun = match place.anew {
         true => Some(world.now.to_string()),
         false => begun(world).map(str::to_owned),

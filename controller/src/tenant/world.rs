@@ -20,6 +20,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use crate::cluster::kinds::Inventory;
 use crate::cluster::routes::Gateway;
 use crate::cluster::served::Served;
+use crate::tenant::backing::beside::{self, Beside, Override};
 use crate::tenant::backing::facts::{Elsewhere, StoreFacts};
 use crate::tenant::backing::limits::SizeFact;
 use crate::tenant::pki::terms::Terms;
@@ -57,6 +58,11 @@ pub struct World {
     /// The other DataStores that may have the claim of a tenant that is being
     /// deleted; none once the claim is known.
     pub elsewhere: Vec<Elsewhere>,
+    /// Which of the tenant's places beside its main one this is the world of
+    /// ([`crate::tenant::backing::overrides`]); `None`: the main one.
+    pub beside: Option<Beside>,
+    /// The places beside the main one, those of before included.
+    pub overrides: Vec<Override>,
     /// The last move of the tenant's data to another DataStore, if there was one.
     pub migration: Option<MigrationStatus>,
     /// Objects found under the names that the tenant uses, ours or not.
@@ -112,6 +118,9 @@ pub struct Settings {
     pub registry: String,
     /// Image of kine, for tenants whose database does not speak etcd's protocol.
     pub kine_image: String,
+    /// Image of the relay to an etcd of an override, which is this program's own; `None` if it
+    /// was not told.
+    pub relay_image: Option<String>,
     /// For how long certificates are made, and when they are made anew.
     pub certificates: Terms,
     /// DNS domain of the management cluster, for the Service's names.
@@ -130,6 +139,7 @@ impl Default for Settings {
             default_data_store: None,
             registry: "registry.k8s.io".into(),
             kine_image: KINE_IMAGE.into(),
+            relay_image: None,
             certificates: Terms::default(),
             management_domain: "cluster.local".into(),
             address_patience: jiff::SignedDuration::from_secs(15),
@@ -335,6 +345,24 @@ impl World {
     /// The tenant's uid, which owner references and claims carry.
     pub fn uid(&self) -> &str {
         self.tenant.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    /// The uid by which this place in a database is claimed: the tenant's own for its main one.
+    pub fn claimant(&self) -> String {
+        match &self.beside {
+            None => self.uid().to_owned(),
+            Some(beside) => beside.claimant(self.uid()),
+        }
+    }
+
+    /// Name of the Secret with the credentials for this place.
+    pub fn config_secret(&self) -> String {
+        beside::config_secret(self.name(), self.beside.as_ref())
+    }
+
+    /// Name of the Secret with the certificate for this place.
+    pub fn certificate_secret(&self) -> String {
+        beside::certificate_secret(self.name(), self.beside.as_ref())
     }
 
     /// Whether `meta` is controlled by this tenant's uid.

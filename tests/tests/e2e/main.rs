@@ -29,6 +29,7 @@ mod isolation;
 mod life;
 mod listed;
 mod migration;
+mod overrides;
 mod ready;
 mod registration;
 mod rights;
@@ -56,7 +57,7 @@ type Part = for<'a> fn(&'a Stage) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 /// In this order: the first compares the machine with what it was before any
 /// tenant, `rights` judges all that was done, the last takes rights away.
-const PARTS: [(&str, Part); 17] = [
+const PARTS: [(&str, Part); 18] = [
     ("life", |stage| Box::pin(life::run(stage))),
     ("ready", |stage| Box::pin(ready::run(stage))),
     ("isolation", |stage| Box::pin(isolation::run(stage))),
@@ -70,6 +71,7 @@ const PARTS: [(&str, Part); 17] = [
     ("exposure", |stage| Box::pin(exposure::run(stage))),
     ("sql", |stage| Box::pin(sql::run(stage))),
     ("nats", |stage| Box::pin(sql::nats(stage))),
+    ("overrides", |stage| Box::pin(overrides::run(stage))),
     ("migration", |stage| Box::pin(migration::run(stage))),
     ("drift", |stage| Box::pin(drift::run(stage))),
     ("deletion", |stage| Box::pin(deletion::run(stage))),
@@ -79,7 +81,7 @@ const PARTS: [(&str, Part); 17] = [
 ];
 
 /// Parts of which nothing is left in somebody's cluster, and what they need of ours.
-const ONLY_IN_LAB: [(&str, &str); 8] = [
+const ONLY_IN_LAB: [(&str, &str); 9] = [
     ("rights", AUDIT_LOG),
     ("cases", cases::ADDRESSES),
     ("workers", workers::HOSTS),
@@ -87,6 +89,7 @@ const ONLY_IN_LAB: [(&str, &str); 8] = [
     ("exposure", exposure::EDGE),
     ("sql", database::DATABASES),
     ("nats", database::DATABASES),
+    ("overrides", database::DATABASES),
     ("migration", database::DATABASES),
 ];
 

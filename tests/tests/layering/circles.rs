@@ -65,7 +65,6 @@ pub const KNOWN: [(&str, &[&[&str]]); 4] = [
                 "datastores/plan.rs",
                 "datastores/world.rs",
             ],
-            &["tenant/backing/kine.rs", "tenant/backing/wiring.rs"],
             &["tenant/network/exposure.rs", "tenant/network/routes.rs"],
             &[
                 "tenant/objects.rs",

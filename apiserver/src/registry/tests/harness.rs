@@ -432,7 +432,7 @@ impl Events {
 
 /// What makes a tenant large: a text of which nothing is made.
 pub fn padding(text: &str) -> Value {
-    json!([{"resource": format!("/{text}"), "dataStore": "d"}])
+    json!([{"resource": "/events", "dataStore": text}])
 }
 
 /// The least that is a TenantControlPlane.

@@ -62,7 +62,7 @@ pub(super) fn check(new: &Value, old: Option<&Value>) -> Errors {
     arguments::of_tunnel(&new, before, &mut errors);
     routes::check(&new, before, &mut errors);
     assignment::check(&new, before, &mut errors);
-    storage::overrides(&new, before, &mut errors);
+    storage::overrides(&new, old.as_ref(), &mut errors);
     workers::bootstrap(&new, before, &mut errors);
     workers::serving_certificates(&new, before, &mut errors);
     errors

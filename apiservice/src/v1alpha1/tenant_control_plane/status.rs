@@ -91,6 +91,35 @@ pub struct StorageStatus {
     /// How much the tenant has there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage: Option<StorageUsageStatus>,
+    /// Its places in the DataStores of spec.dataStoreOverrides; one that is not wanted any more
+    /// stays until its end is seen to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub overrides: Vec<StorageOverrideStatus>,
+}
+
+/// A tenant's place in the DataStore of an override.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct StorageOverrideStatus {
+    /// Name of the DataStore.
+    pub data_store_name: String,
+    /// The kind of database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub driver: Option<String>,
+    /// The resources that are kept there, as the spec has them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "atomic"))]
+    pub resources: Vec<String>,
+    /// The Secret with the credentials.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config: Option<SecretStatus>,
+    /// What was made in the database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub setup: Option<StorageSetupStatus>,
+    /// The Secret with the client certificate.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<SecretStatus>,
 }
 
 /// How much a tenant has in its DataStore. It follows when it has changed by a twentieth, or

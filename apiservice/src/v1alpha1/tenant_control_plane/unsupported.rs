@@ -9,7 +9,6 @@ use crate::v1alpha1::TenantControlPlaneSpec;
 /// `spec`. The change that builds a field removes its row; the Warning and the
 /// condition go with it.
 const NOT_ACTED_UPON: &[&[&str]] = &[
-    &["dataStoreOverrides"],
     &["addons", "tcpProxy"],
     &["addons", "workerBootstrap", "talos"],
 ];

@@ -2,6 +2,8 @@
 
 use apiservice::v1alpha1::Driver;
 
+use crate::tenant::backing::beside::Beside;
+
 /// What the workload needs to know about the tenant's data.
 #[derive(Clone, Debug, Default)]
 pub struct Backing {
@@ -31,6 +33,20 @@ pub struct Backing {
     pub granted: bool,
     /// An empty database is made in this pass in place of one that was lost.
     pub anew: bool,
+    /// Which of the places beside the main one it is; `None`: that.
+    pub beside: Option<Beside>,
+    /// The places beside this one, in the order of the spec.
+    pub overrides: Vec<Backing>,
+}
+
+impl Backing {
+    /// Everything that pods need for it is there or is planned.
+    pub fn is_complete(&self) -> bool {
+        self.granted
+            && !self.endpoints.is_empty()
+            && self.certificate_checksum.is_some()
+            && self.overrides.iter().all(Backing::is_complete)
+    }
 }
 
 /// What there is to prove who the database is, and who its client.

@@ -6,6 +6,7 @@ use apiservice::v1alpha1::{Driver, TenantControlPlane};
 use storage::tenancy::{Claim, Stage};
 
 use crate::cluster::chosen;
+use crate::tenant::backing::beside::Beside;
 use crate::tenant::backing::facts::Held;
 use crate::tenant::world::World;
 
@@ -14,6 +15,9 @@ use crate::tenant::world::World;
 pub fn data_store(world: &World) -> Option<String> {
     if let Some(held) = held(world) {
         return Some(held.data_store.clone());
+    }
+    if let Some(beside) = &world.beside {
+        return Some(beside.data_store.clone());
     }
     match &world.assignment {
         Some(decided) => decided.as_ref().ok().map(|it| it.data_store.clone()),
@@ -24,16 +28,17 @@ pub fn data_store(world: &World) -> Option<String> {
 /// The claim that a database has confirmed for this uid.
 pub fn held(world: &World) -> Option<&Held> {
     let held = world.store.held.as_ref();
-    held.filter(|held| held.claim.uid == world.uid())
+    held.filter(|held| held.claim.uid == world.claimant())
 }
 
 /// The names in the database: those of the confirmed claim, else those that
 /// the tenant wishes for. Never those in status: whoever writes it could
 /// choose another tenant's (rule 17).
 pub fn claim(world: &World) -> Claim {
-    match held(world) {
-        Some(held) => held.claim.clone(),
-        None => wished(&world.tenant, driver(world)),
+    match (held(world), &world.beside) {
+        (Some(held), _) => held.claim.clone(),
+        (None, None) => wished(&world.tenant, driver(world)),
+        (None, Some(beside)) => overriding(&world.tenant, beside, driver(world)),
     }
 }
 
@@ -47,12 +52,35 @@ pub fn driver(world: &World) -> Driver {
 /// from namespace and name. The user always has the uid in it: whoever had the same
 /// name given before may have kept a certificate for it (rule 17).
 pub fn wished(tenant: &TenantControlPlane, driver: Driver) -> Claim {
+    let uid = tenant.metadata.uid.clone().unwrap_or_default();
+    wished_by(tenant, uid, driver)
+}
+
+/// The names that it asks for in the DataStore of an override. All keys begin as in its main
+/// place, which in etcd is the schema.
+pub fn overriding(tenant: &TenantControlPlane, beside: &Beside, driver: Driver) -> Claim {
+    let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
+    let wished = wished_by(tenant, beside.claimant(uid), driver);
+    if driver.is_through_kine() {
+        return Claim {
+            prefix: Some(beside.prefix.clone()),
+            ..wished
+        };
+    }
+    let schema = beside.prefix.trim_start_matches('/');
+    Claim {
+        role: Some(Claim::role_of(schema, &wished.uid)),
+        schema: schema.to_owned(),
+        ..wished
+    }
+}
+
+fn wished_by(tenant: &TenantControlPlane, uid: String, driver: Driver) -> Claim {
     let limits = driver.name_limits();
     let meta = &tenant.metadata;
     let namespace = meta.namespace.clone().unwrap_or_default();
     let name = meta.name.clone().unwrap_or_default();
     let given = |name: &Option<String>| name.clone().filter(|name| !name.is_empty());
-    let uid = meta.uid.clone().unwrap_or_default();
     let schema = given(&tenant.spec.data_store_schema)
         .unwrap_or_else(|| names::schema_within(&namespace, &name, limits));
     Claim {

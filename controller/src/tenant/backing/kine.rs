@@ -1,7 +1,7 @@
 //! kine: etcd's protocol over a SQL database or NATS, in a container beside the API server
 //! (features 2.8). They speak over a socket in a volume of the pod.
 
-use apiservice::names::{self, container, key, volume};
+use apiservice::names::{container, key, volume};
 use apiservice::v1alpha1::Component;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{
@@ -12,9 +12,10 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use storage::tenancy::Claim;
 
 use crate::tenant::backing::backed::Backing;
+use crate::tenant::backing::beside::{self, Beside};
 use crate::tenant::backing::claim;
 use crate::tenant::backing::drivers::{self, Credentials, Place};
-use crate::tenant::backing::wiring::{Wiring, mount};
+use crate::tenant::backing::wired::{Wiring, mount};
 use crate::tenant::workload::arguments::{self, Flags};
 use crate::tenant::workload::containers;
 use crate::tenant::workload::files;
@@ -35,8 +36,18 @@ const METRICS: i32 = 2381;
 /// has a hundred for all.
 const CONNECTIONS: usize = 8;
 
-/// What comes into the pods.
+/// What comes into the pods. Beside the main place, the API server is told where it is by
+/// others.
 pub fn wiring(world: &World, place: &Backing) -> Wiring {
+    let beside = place.beside.as_ref();
+    let sidecars = vec![sidecar(world, place)];
+    if beside.is_some() {
+        return Wiring {
+            volumes: secrets(world, place),
+            sidecars,
+            ..Wiring::default()
+        };
+    }
     let socket = Volume {
         name: volume::KINE_SOCKET.to_owned(),
         empty_dir: Some(EmptyDirVolumeSource {
@@ -46,19 +57,7 @@ pub fn wiring(world: &World, place: &Backing) -> Wiring {
         ..Volume::default()
     };
     let mut all = vec![socket];
-    if place.files.authority {
-        all.push(files::from_secret(
-            volume::KINE_CERTIFICATES,
-            names::datastore_certificate(world.name()),
-        ));
-    }
-    if let Some(file) = credentials(place) {
-        all.push(files::one_of_secret(
-            volume::KINE_CREDENTIALS,
-            names::datastore_config(world.name()),
-            file.key,
-        ));
-    }
+    all.extend(secrets(world, place));
     Wiring {
         flags: vec![
             ("etcd-prefix", place.prefix.clone()),
@@ -67,23 +66,61 @@ pub fn wiring(world: &World, place: &Backing) -> Wiring {
         pki: Vec::new(),
         volumes: all,
         mounts: vec![mount(volume::KINE_SOCKET, SOCKET, false)],
-        sidecar: Some(sidecar(world, place)),
+        sidecars,
     }
 }
 
-fn sidecar(world: &World, place: &Backing) -> Container {
-    let mut mounts = vec![mount(volume::KINE_SOCKET, SOCKET, false)];
+/// The name of a container or a volume for a place.
+fn named(place: &Backing, name: &str) -> String {
+    let beside = place.beside.as_ref();
+    beside.map_or_else(|| name.to_owned(), |beside| beside.named(name))
+}
+
+fn secrets(world: &World, place: &Backing) -> Vec<Volume> {
+    let beside = place.beside.as_ref();
+    let mut all = Vec::new();
     if place.files.authority {
-        mounts.push(mount(volume::KINE_CERTIFICATES, CERTIFICATES, true));
+        all.push(files::from_secret(
+            &named(place, volume::KINE_CERTIFICATES),
+            beside::certificate_secret(world.name(), beside),
+        ));
+    }
+    if let Some(file) = credentials(place) {
+        all.push(files::one_of_secret(
+            &named(place, volume::KINE_CREDENTIALS),
+            beside::config_secret(world.name(), beside),
+            file.key,
+        ));
+    }
+    all
+}
+
+/// The port for metrics.
+fn metrics(place: &Backing) -> i32 {
+    place.beside.as_ref().map_or(METRICS, Beside::metrics)
+}
+
+fn sidecar(world: &World, place: &Backing) -> Container {
+    let mut mounts = Vec::new();
+    if place.beside.is_none() {
+        mounts.push(mount(volume::KINE_SOCKET, SOCKET, false));
+    }
+    if place.files.authority {
+        let certificates = named(place, volume::KINE_CERTIFICATES);
+        mounts.push(mount(&certificates, CERTIFICATES, true));
     }
     if credentials(place).is_some() {
-        mounts.push(mount(volume::KINE_CREDENTIALS, CREDENTIALS, true));
+        mounts.push(mount(
+            &named(place, volume::KINE_CREDENTIALS),
+            CREDENTIALS,
+            true,
+        ));
     }
     let arguments = arguments(world, place);
-    let metrics = format!("--metrics-bind-address=:{METRICS}");
-    let listens = arguments.contains(&metrics);
+    let port = metrics(place);
+    let listens = arguments.contains(&format!("--metrics-bind-address=:{port}"));
     Container {
-        name: container::KINE.to_owned(),
+        name: named(place, container::KINE),
         image: Some(world.settings.kine_image.clone()),
         image_pull_policy: Some("IfNotPresent".to_owned()),
         command: Some(vec!["/bin/kine".to_owned()]),
@@ -92,12 +129,12 @@ fn sidecar(world: &World, place: &Backing) -> Container {
         ports: listens.then(|| {
             vec![ContainerPort {
                 name: Some("kine-metrics".to_owned()),
-                container_port: METRICS,
+                container_port: port,
                 protocol: Some("TCP".to_owned()),
                 ..ContainerPort::default()
             }]
         }),
-        liveness_probe: listens.then(liveness),
+        liveness_probe: listens.then(|| liveness(port)),
         resources: Some(containers::resources(world, Component::Kine)),
         security_context: Some(containers::container_security(&[])),
         volume_mounts: Some(mounts),
@@ -112,11 +149,11 @@ fn sidecar(world: &World, place: &Backing) -> Container {
 
 /// kine opens the port once it has its database. It waits five minutes for that, and so
 /// does this probe.
-fn liveness() -> Probe {
+fn liveness(port: i32) -> Probe {
     Probe {
         http_get: Some(HTTPGetAction {
             path: Some("/metrics".to_owned()),
-            port: IntOrString::Int(METRICS),
+            port: IntOrString::Int(port),
             scheme: Some("HTTP".to_owned()),
             ..HTTPGetAction::default()
         }),
@@ -143,7 +180,14 @@ fn arguments(world: &World, place: &Backing) -> Vec<String> {
 
 fn layers(place: &Backing) -> (Flags, Flags) {
     let file = |name: &str| format!("{CERTIFICATES}/{name}");
-    let mut managed = vec![("listen-address", SERVER.to_owned())];
+    let metrics = ("metrics-bind-address", format!(":{}", metrics(place)));
+    let (listen, fixed, free) = match &place.beside {
+        None => (SERVER.to_owned(), None, Some(metrics)),
+        // What the user says is said to all of them, and they are in one pod.
+        Some(beside) => (format!("tcp://{}", beside.address()), Some(metrics), None),
+    };
+    let mut managed = vec![("listen-address", listen)];
+    managed.extend(fixed);
     if place.files.authority {
         managed.push(("ca-file", file(key::CA_CRT)));
     }
@@ -151,11 +195,11 @@ fn layers(place: &Backing) -> (Flags, Flags) {
         managed.push(("cert-file", file(key::DATASTORE_CRT)));
         managed.push(("key-file", file(key::DATASTORE_KEY)));
     }
-    let defaults = vec![
+    let mut defaults = vec![
         ("datastore-max-idle-connections", "4".to_owned()),
         ("datastore-max-open-connections", CONNECTIONS.to_string()),
-        ("metrics-bind-address", format!(":{METRICS}")),
     ];
+    defaults.extend(free);
     (managed, defaults)
 }
 
@@ -166,7 +210,7 @@ fn environment(world: &World, place: &Backing) -> Vec<EnvVar> {
         name: key.to_owned(),
         value_from: Some(EnvVarSource {
             secret_key_ref: Some(SecretKeySelector {
-                name: names::datastore_config(world.name()),
+                name: beside::config_secret(world.name(), place.beside.as_ref()),
                 key: key.to_owned(),
                 optional: None,
             }),
@@ -179,10 +223,25 @@ fn environment(world: &World, place: &Backing) -> Vec<EnvVar> {
         from_secret(key::DB_PASSWORD),
         EnvVar {
             name: ENDPOINT.to_owned(),
-            value: Some(endpoint(place, &claim::claim(world))),
+            value: Some(endpoint(place, &claim_of(world, place))),
             ..EnvVar::default()
         },
     ]
+}
+
+/// What was claimed in a place.
+fn claim_of(world: &World, place: &Backing) -> Claim {
+    let uid = place.beside.as_ref().map(|it| it.claimant(world.uid()));
+    let held = world.overrides.iter().find_map(|of| {
+        let held = of.store.held.as_ref()?;
+        (Some(&held.claim.uid) == uid.as_ref()).then(|| held.claim.clone())
+    });
+    match &place.beside {
+        None => claim::claim(world),
+        Some(beside) => {
+            held.unwrap_or_else(|| claim::overriding(&world.tenant, beside, place.driver))
+        }
+    }
 }
 
 /// kine's own variable.
@@ -214,7 +273,11 @@ fn credentials(place: &Backing) -> Option<Credentials> {
 pub fn endpoints(live: &Deployment) -> Option<Vec<String>> {
     let pod = live.spec.as_ref()?.template.spec.as_ref()?;
     let mut sidecars = pod.init_containers.iter().flatten();
-    let kine = sidecars.find(|it| it.name == container::KINE)?;
+    endpoints_of(sidecars.find(|it| it.name == container::KINE)?)
+}
+
+/// The `host:port`s in the environment of one kine.
+pub fn endpoints_of(kine: &Container) -> Option<Vec<String>> {
     let mut variables = kine.env.iter().flatten();
     let variable = variables.find(|it| it.name == ENDPOINT)?;
     let value = variable.value.as_ref()?;

@@ -2,7 +2,7 @@
 //! has passwords. It is in the tenant's own Secret, and what is there counts: somebody who
 //! edits it has set another password. One that cannot be used is made anew.
 
-use apiservice::names::{self, key};
+use apiservice::names::key;
 use apiservice::pki::Entropy;
 use apiservice::v1alpha1::Driver;
 use storage::tenancy::Password;
@@ -25,7 +25,7 @@ pub fn of(world: &World, driver: Driver, entropy: &Entropy) -> Option<Password> 
     if !driver.has_passwords() {
         return None;
     }
-    let secret = world.secret(&names::datastore_config(world.name()));
+    let secret = world.secret(&world.config_secret());
     // Whose Secret is paused keeps what is in it.
     let is_paused = secret.is_some_and(|secret| objects::is_paused(&secret.metadata));
     // A move has given it to the database before anything else.
@@ -41,7 +41,7 @@ pub fn of(world: &World, driver: Driver, entropy: &Entropy) -> Option<Password> 
 
 /// The one that its Secret has, if it can be used.
 pub fn in_secret(world: &World) -> Option<Password> {
-    let secret = world.secret(&names::datastore_config(world.name()))?;
+    let secret = world.secret(&world.config_secret())?;
     usable(&objects::text(secret, key::DB_PASSWORD)?)
 }
 
@@ -54,7 +54,7 @@ pub fn usable(text: &str) -> Option<Password> {
 
 /// Whether somebody has set one that cannot be used, which is replaced.
 pub fn is_replaced(world: &World) -> bool {
-    let secret = world.secret(&names::datastore_config(world.name()));
+    let secret = world.secret(&world.config_secret());
     let text = secret.and_then(|secret| objects::text(secret, key::DB_PASSWORD));
     text.is_some_and(|text| !text.is_empty()) && in_secret(world).is_none()
 }

@@ -6,12 +6,12 @@
 //! ([`crate::tenant::rolls`]).
 
 use apiservice::condition::{reason, tenant as condition};
-use apiservice::names::{self, key};
+use apiservice::names::key;
 use apiservice::pki::Pair;
 use sha2::{Digest, Sha256};
 
 use crate::tenant::backing::facts::{CredentialsFact, StoreProblem, StoreProblemKind};
-use crate::tenant::backing::{moving, wiring};
+use crate::tenant::backing::{beside, moving, wiring};
 use crate::tenant::plan::{Plan, Step, Waiting};
 use crate::tenant::world::World;
 use crate::tenant::{objects, rolls};
@@ -102,6 +102,10 @@ pub fn choose(world: &World, name: &str, endpoints: &[String], plan: &mut Plan) 
 /// Whether the pods were given another DataStore than this one: the data is not there any
 /// more.
 fn is_of_another(world: &World, name: &str) -> bool {
+    // The pods are given its main place by name, and no other moves.
+    if world.beside.is_some() {
+        return false;
+    }
     moving::is_switching(world) || moving::given(world).is_some_and(|given| given != name)
 }
 
@@ -112,11 +116,16 @@ fn running(world: &World) -> Option<Settings> {
     if world.is_asleep() || live.spec.as_ref()?.replicas == Some(0) {
         return None;
     }
-    let endpoints = wiring::endpoints(live)?;
-    let noted = objects::annotation(&live.metadata, names::ANNOTATION_DATA_STORE);
+    let beside = world.beside.as_ref();
+    let endpoints = match beside {
+        None => wiring::endpoints(live)?,
+        Some(beside) => wiring::endpoints_beside(live, beside)?,
+    };
+    let noted = beside::settings_annotation(beside);
+    let noted = objects::annotation(&live.metadata, &noted);
     // A release of before did not note it.
     let fingerprint = noted.map(str::to_owned).or_else(|| {
-        let secret = world.secret(&names::datastore_certificate(world.name()))?;
+        let secret = world.secret(&world.certificate_secret())?;
         let authority = objects::text(secret, key::CA_CRT)?;
         Some(fingerprint(&endpoints, &authority, None))
     })?;

@@ -11,7 +11,9 @@ use apiservice::v1alpha1::{DataStore, Driver, TenantControlPlane, TenantControlP
 
 use crate::cluster::chosen;
 use crate::cluster::kinds::Inventory;
+use crate::cluster::overrides::claimant;
 use crate::tenant::backing::backed::{Backing, Files};
+use crate::tenant::backing::beside::Beside;
 use crate::tenant::backing::claim;
 use crate::tenant::backing::facts::{
     AccessFact, CredentialsFact, StoreCredentials, StoreProblem, StoreProblemKind,
@@ -60,10 +62,20 @@ pub fn has_data(world: &World) -> bool {
     }
 }
 
-/// Notes in a status that nothing is left of the user and its data; the schema is claimed
-/// for as long as the status goes on to name it.
-pub fn note_empty(status: &mut TenantControlPlaneStatus, claim: &Claim) {
+/// Notes in the status of a tenant that nothing is left of the user and its data; the schema is
+/// claimed for as long as the status goes on to name it.
+pub fn note_empty(status: &mut TenantControlPlaneStatus, uid: &str, claim: &Claim) {
     let storage = status.storage.get_or_insert_default();
+    if claim.uid != uid {
+        for place in &mut storage.overrides {
+            if claimant(uid, &place.data_store_name) == claim.uid
+                && let Some(setup) = &mut place.setup
+            {
+                setup.user = None;
+            }
+        }
+        return;
+    }
     let setup = storage.setup.get_or_insert_default();
     setup.schema.get_or_insert_with(|| claim.schema.clone());
     setup.user = None;
@@ -220,7 +232,7 @@ fn files(data_store: &DataStore) -> Files {
 
 /// What the pods of a tenant were given, while they keep the settings of before.
 fn files_there(world: &World) -> Files {
-    let secret = world.secret(&names::datastore_certificate(world.name()));
+    let secret = world.secret(&world.certificate_secret());
     let data = secret.and_then(|secret| secret.data.as_ref());
     let has = |key: &str| data.is_some_and(|data| data.contains_key(key));
     Files {
@@ -298,8 +310,11 @@ fn grant(world: &World, plan: &mut Plan, claim: &Claim, password: Option<&Passwo
 /// Whether a claim may be made where there is none. A tenant that was Ready has data
 /// somewhere: in an empty database its API server would find no objects, and the nodes
 /// would end what runs there.
+///
+/// Where nothing but events are kept, nobody misses them.
 pub fn may_start_empty(world: &World) -> bool {
-    !world.was_ready() || is_to_start_empty(&world.tenant)
+    let of_events = world.beside.as_ref().is_some_and(Beside::is_of_events);
+    of_events || !world.was_ready() || is_to_start_empty(&world.tenant)
 }
 
 /// Whether somebody had a tenant begin anew.
@@ -365,7 +380,10 @@ pub const TAKEN: &str = "schema or user belongs to ";
 pub fn taken(world: &World, by: &str) -> Waiting {
     let claim = claim::claim(world);
     let (holder, remedy) = if by.starts_with(&format!("{} (", former(world))) {
-        (by, FORMER_GOES)
+        match by.ends_with(&format!("({})", world.uid())) || world.beside.is_some() {
+            true => (by, SAME_DATABASE),
+            false => (by, FORMER_GOES),
+        }
     } else if by.starts_with(&format!("{}/", world.namespace())) {
         (by, OTHER_NAMES)
     } else {
@@ -383,6 +401,12 @@ pub fn taken(world: &World, by: &str) -> Waiting {
 const FORMER_GOES: &str = "That was the tenant of this name before: it is given back when what \
                            was its is removed, for which status.pendingCleanups of the \
                            DataStore may still wait. There is nothing to set.";
+
+/// A tenant has its places under one name in all databases.
+const SAME_DATABASE: &str = "DataStores of spec.dataStoreOverrides may not lead to the database of \
+                             another of them, or of the tenant's own DataStore. A tenant of this \
+                             name before may also not be cleaned up after yet, as \
+                             status.pendingCleanups of the DataStore says.";
 
 /// What to do about a schema that somebody else holds. The user, which has the uid in
 /// it, is nobody else's.
@@ -452,7 +476,7 @@ fn password_replaced(world: &World) -> EventStep {
         message: format!(
             "DB_PASSWORD in Secret {} could not be used (12 to 128 letters, digits and -._~): \
              another one was made.",
-            names::datastore_config(world.name())
+            world.config_secret()
         ),
     }
 }
@@ -462,7 +486,7 @@ fn unusable_password(world: &World) -> Waiting {
     let message = format!(
         "Secret {} has no password that can be used (12 to 128 letters, digits and -._~), and is \
          paused, so that none is made. Set DB_PASSWORD in it, or take its annotation {} away.",
-        names::datastore_config(world.name()),
+        world.config_secret(),
         names::ANNOTATION_PAUSED
     );
     waiting(reason::SECRET_NOT_FOUND, message, true)
@@ -495,13 +519,18 @@ fn config(
     {
         data.insert(file.key.to_owned(), content.into_bytes());
     }
-    let name = names::datastore_config(world.name());
+    let name = world.config_secret();
     if let Some(checksum) = crate::tenant::objects::paused_checksum(world, &name) {
         return checksum;
     }
     let checksum = crate::tenant::objects::checksum(&data);
-    let wanted =
+    let mut wanted =
         crate::tenant::objects::secret(world, &name, names::component::DATASTORE_CONFIG, data);
+    if let Some(beside) = &world.beside {
+        let annotations = wanted.metadata.annotations.get_or_insert_default();
+        let name = beside.data_store.clone();
+        annotations.insert(names::ANNOTATION_DATA_STORE_NAME.to_owned(), name);
+    }
     let live = world.owned.get::<Secret>(&name).map(AsRef::as_ref);
     let live = live.map(|live: &Secret| (&live.metadata, live));
     crate::tenant::objects::keep(
@@ -526,7 +555,7 @@ fn certificate(
     claim: &Claim,
     kept: bool,
 ) -> Option<String> {
-    let name = names::datastore_certificate(world.name());
+    let name = world.certificate_secret();
     let there = || {
         let live = world.secret(&name);
         live.map(|live| crate::tenant::objects::checksum(&crate::tenant::objects::data(live)))

@@ -228,6 +228,15 @@ pub struct Expiry {
     renewed: BTreeSet<String>,
 }
 
+/// When the authority ends that signs for the DataStore.
+fn signer_ends(world: &World) -> Option<Timestamp> {
+    let CredentialsFact::Known(credentials) = &world.store.credentials else {
+        return None;
+    };
+    let info = pki::inspect(&credentials.authority).ok()?;
+    Some(info.not_after)
+}
+
 impl Expiry {
     /// Looks at all of them and decides.
     pub fn of(world: &World) -> Self {
@@ -242,11 +251,7 @@ impl Expiry {
         };
         let cluster = authority(component::CA);
         let front_proxy = authority(component::FRONT_PROXY_CA);
-        let data_store = match &world.store.credentials {
-            CredentialsFact::Known(credentials) => pki::inspect(&credentials.authority).ok(),
-            _ => None,
-        }
-        .map(|info| info.not_after);
+        let data_store = signer_ends(world);
         let certificate = |kind: &Kind| {
             let (secret, span) = found(kind)?;
             Some(Certificate {
@@ -268,6 +273,33 @@ impl Expiry {
             terms: world.settings.certificates,
             spread: terms::spread(world.uid()),
             all: KINDS.iter().filter_map(certificate).collect(),
+            renewed: BTreeSet::new(),
+        };
+        expiry.renewed = expiry.decide();
+        expiry
+    }
+
+    /// Looks at the one certificate of a place beside the main one.
+    pub fn beside(world: &World) -> Self {
+        let name = world.certificate_secret();
+        let found = world.secret(&name).and_then(|secret| {
+            let kind = KINDS
+                .iter()
+                .find(|kind| kind.component == component::DATASTORE_CERTIFICATE)?;
+            Some(Certificate {
+                span: kind.span(secret)?,
+                paused: objects::is_paused(&secret.metadata),
+                secret: name,
+                for_people: false,
+                signer_ends: signer_ends(world),
+                is_authority: false,
+            })
+        });
+        let mut expiry = Expiry {
+            now: world.now,
+            terms: world.settings.certificates,
+            spread: terms::spread(world.uid()),
+            all: found.into_iter().collect(),
             renewed: BTreeSet::new(),
         };
         expiry.renewed = expiry.decide();
@@ -373,7 +405,8 @@ impl Expiry {
             Step::Create(object) | Step::Apply(object) => object.kind() == ObjectKind::Deployment,
             _ => false,
         };
-        if plan.steps.iter().any(rolls) {
+        // What leads to a place beside the main one reads its files by itself.
+        if world.beside.is_some() || plan.steps.iter().any(rolls) {
             return Vec::new();
         }
         let behind = mounted(world.name()).filter_map(|(part, secret)| {

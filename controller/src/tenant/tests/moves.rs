@@ -4,14 +4,18 @@ use std::sync::Arc;
 
 use apiservice::condition::{self, reason, tenant as kind};
 use apiservice::names;
-use apiservice::v1alpha1::{DataStore, Driver, MigrationPhase as Phase, MigrationStatus};
+use apiservice::v1alpha1::{
+    DataStore, DataStoreOverride, Driver, MigrationPhase as Phase, MigrationStatus,
+};
 use apiservice::v1alpha1::{DataStoreSpec, Phase as Word, TlsConfig};
 use k8s_openapi::api::core::v1::Secret;
 
+use crate::cluster::overrides::claimant;
 use crate::report::progress::has_switched;
 use crate::tenant::backing::claim;
 use crate::tenant::backing::facts::{AccessFact, CredentialsFact, Held};
 use crate::tenant::plan::{Object, Plan, Step};
+use crate::tenant::removals::settle;
 use crate::tenant::testing::Lab;
 use crate::tenant::turns::{Turn, Wait};
 use crate::tenant::world::ProbeFailureKind;
@@ -89,6 +93,44 @@ fn deployment(plan: &Plan) -> Option<String> {
         },
         _ => None,
     })
+}
+
+/// What is kept in DataStores of overrides is neither copied nor frozen: its keys begin in the
+/// same way in the new place of the rest, and writes to it go on.
+#[test]
+fn overrides_stay_where_they_are() {
+    let mut lab = Lab::ready();
+    lab.spec().data_store_overrides = vec![DataStoreOverride {
+        resource: Some("/events".to_owned()),
+        data_store: Some("other".to_owned()),
+    }];
+    settle(&mut lab);
+    let own = claimant(lab.world.uid(), "other");
+    let before = lab.places[&own].held.clone();
+    lab.spec().data_store = Some(THERE.to_owned());
+    for phase in [Phase::Copying, Phase::Freezing, Phase::Verifying] {
+        lab.world.migration = Some(migration(phase));
+        let plan = lab.pass();
+        assert!(plan.is_quiet(), "{phase:?}: {:?}", plan.steps);
+    }
+    moved(&mut lab);
+    let plan = lab.pass();
+    let text = deployment(&plan).expect("pods with the new place");
+    for part in [
+        "--etcd-servers=unix:///uds/kine",
+        "--etcd-servers-overrides=/events#http://127.0.0.1:2390",
+        "--endpoints=other.example:2379",
+        "--etcd-prefix=/tenants_tenant_1",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    let others = |step: &Step| match step {
+        Step::Grant(grant) => grant.claim.uid == own,
+        Step::DeferDeletion { .. } => true,
+        _ => false,
+    };
+    assert!(!plan.steps.iter().any(others), "{:?}", plan.steps);
+    assert_eq!(lab.places[&own].held, before);
 }
 
 #[test]

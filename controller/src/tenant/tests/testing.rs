@@ -24,9 +24,11 @@ use crate::cluster::kept;
 use crate::cluster::kinds::{Inventory, ObjectKind, Owned};
 use crate::cluster::name::NamespacedName;
 use crate::report;
+use crate::tenant::backing::beside::{self, Beside, Override};
 use crate::tenant::backing::facts::{
     AccessFact, CredentialsFact, Held, StoreCredentials, StoreFacts, StoreHealth,
 };
+use crate::tenant::backing::overrides;
 use crate::tenant::plan::{Object, Outcome, Plan, Step};
 use crate::tenant::turns::{Roll, Turn};
 use crate::tenant::world::{PathFact, ProbeFacts, ProbeFailure, ProbeFailureKind, Settings, World};
@@ -58,6 +60,10 @@ pub struct Lab {
     pub bound: bool,
     /// The answer to a plan that asks for a turn; given at once where it is `Unasked`.
     pub turn: Turn,
+    /// Drivers of the DataStores of overrides; those that are not named are of etcd.
+    pub drivers: BTreeMap<String, Driver>,
+    /// What is known of places beside the main one, by the uid that claims them.
+    pub places: BTreeMap<String, StoreFacts>,
     version: u64,
 }
 
@@ -105,10 +111,13 @@ impl Lab {
         };
         let settings = Settings {
             default_data_store: Some("default".to_owned()),
+            relay_image: Some("steward-controller:test".to_owned()),
             ..Settings::default()
         };
         Lab {
             version: 1,
+            drivers: BTreeMap::new(),
+            places: BTreeMap::new(),
             bound: false,
             turn: Turn::Unasked,
             world: World {
@@ -132,6 +141,8 @@ impl Lab {
                 },
                 deferred: false,
                 elsewhere: Vec::new(),
+                beside: None,
+                overrides: Vec::new(),
                 migration: None,
                 owned: Inventory::default(),
                 optional: Default::default(),
@@ -262,12 +273,55 @@ impl Lab {
         caches.tenants.put(world.tenant.clone());
         kept(&mut world.pods, &caches, &of);
         kept(&mut world.replica_sets, &caches, &of);
+        world.overrides = self.overrides();
         // What belongs inside is kept there, where it can be.
         if world.was_ready() && world.inside.problems.is_empty() {
             world.inside.generation = world.tenant.metadata.generation;
             world.inside.addons.get_or_insert_default();
         }
         world
+    }
+
+    /// The places beside the main one, in DataStores that are well.
+    fn overrides(&self) -> Vec<Override> {
+        static AUTHORITY: LazyLock<Pair> = LazyLock::new(authority);
+        let tenant = &self.world.tenant;
+        let of = |(beside, wanted): (Beside, bool)| {
+            let driver = self.drivers.get(&beside.data_store).copied();
+            let driver = driver.unwrap_or(Driver::Etcd);
+            let endpoints = vec![format!("{}.example:2379", beside.data_store)];
+            let mut spec = DataStoreSpec {
+                endpoints: endpoints.clone(),
+                tls_config: Some(TlsConfig::default()),
+                ..DataStoreSpec::default()
+            };
+            spec.driver = driver;
+            let credentials = StoreCredentials {
+                endpoints,
+                authority: AUTHORITY.cert.clone(),
+                authority_key: (!driver.has_passwords()).then(|| AUTHORITY.key.clone()),
+                client: None,
+            };
+            let known = self.places.get(&beside.claimant(self.world.uid())).cloned();
+            let known = known.unwrap_or_default();
+            Override {
+                data_store: Some(Arc::new(DataStore::new(&beside.data_store, spec))),
+                unseen: None,
+                store: StoreFacts {
+                    credentials: CredentialsFact::Known(Arc::new(credentials)),
+                    health: known.health.or(Some(Ok(StoreHealth::default()))),
+                    trial: Some(Ok(())),
+                    ..known
+                },
+                deferred: false,
+                wanted,
+                beside,
+            }
+        };
+        let wanted = beside::wanted(&tenant.spec.data_store_overrides);
+        let wanted = wanted.into_iter().map(|it| (it, true));
+        let former = overrides::former_of(tenant, &self.world.owned).into_iter();
+        wanted.chain(former.map(|it| (it, false))).map(of).collect()
     }
 
     /// Plans, carries out, reports, keeps the status.
@@ -319,6 +373,23 @@ impl Lab {
                 let annotations = self.tenant().metadata.annotations.get_or_insert_default();
                 annotations.remove(apiservice::names::ANNOTATION_REPLACE_LOST_KEYS);
             }
+            Step::Grant(grant) if grant.claim.uid != self.world.uid() => {
+                let (uid, places) = (self.world.uid().to_owned(), self.overrides());
+                let mut places = places.iter().map(|it| &it.beside);
+                let place = places
+                    .find(|it| it.claimant(&uid) == grant.claim.uid)
+                    .unwrap();
+                let facts = StoreFacts {
+                    access: Some(AccessFact::Granted),
+                    password: grant.password.clone(),
+                    held: Some(Held {
+                        data_store: place.data_store.clone(),
+                        claim: grant.claim.clone(),
+                    }),
+                    ..StoreFacts::default()
+                };
+                self.places.insert(grant.claim.uid.clone(), facts);
+            }
             Step::Grant(grant) => {
                 self.world.store.access = Some(AccessFact::Granted);
                 self.world.store.password = grant.password.clone();
@@ -328,8 +399,18 @@ impl Lab {
                 });
             }
             Step::NoteEmpty(claim) => {
+                let uid = self.world.uid().to_owned();
                 let status = self.tenant().status.get_or_insert_default();
-                crate::tenant::backing::store::note_empty(status, claim);
+                crate::tenant::backing::store::note_empty(status, &uid, claim);
+            }
+            // The DataStore sees to it at once.
+            Step::DeferDeletion { claim, .. } if claim.uid != self.world.uid() => {
+                self.places.remove(&claim.uid);
+            }
+            Step::RevokeAccess(claim) | Step::DropData(claim) | Step::ReleaseClaim(claim)
+                if claim.uid != self.world.uid() =>
+            {
+                self.places.remove(&claim.uid);
             }
             Step::RevokeAccess(_) | Step::DropData(_) | Step::ReleaseClaim(_) => {
                 self.world.store.access = None;

@@ -169,7 +169,8 @@ fn scheduler() -> (Flags, Flags) {
 mod tests {
     use apiservice::v1alpha1::{Component, managed_flags};
 
-    use super::{api_server, controller_manager, scheduler};
+    use super::{Backing, api_server, controller_manager, scheduler};
+    use crate::tenant::backing::beside::Beside;
     use crate::tenant::testing::Lab;
     use crate::tenant::workload::arguments::layers;
 
@@ -182,7 +183,18 @@ mod tests {
     fn the_managed_flags_are_the_published_ones() {
         let lab = Lab::ready();
         let exposure = crate::tenant::network::exposure::of(&lab.world).unwrap();
-        let place = crate::tenant::backing::backed::Backing::default();
+        let beside = Some(Beside {
+            resources: vec!["/events".to_owned()],
+            ..Beside::in_store("events", 0)
+        });
+        let beside = Backing {
+            beside,
+            ..Backing::default()
+        };
+        let place = Backing {
+            overrides: vec![beside],
+            ..Backing::default()
+        };
         for (component, (managed, _)) in [
             (
                 Component::ApiServer,

@@ -49,6 +49,21 @@ const LIVES: &str = "/livez?exclude=etcd";
 const STARTED: &str = "/livez?exclude=etcd&exclude=poststarthook/rbac/bootstrap-roles\
      &exclude=poststarthook/scheduling/bootstrap-system-priority-classes";
 
+/// The checks of readiness that are left out where the overrides with these ordinals hold nothing
+/// but events: a tenant serves without them. kube-apiserver numbers its checks so.
+pub fn bear(readiness: &mut Probe, overrides: impl Iterator<Item = usize>) {
+    let path = readiness
+        .http_get
+        .as_mut()
+        .and_then(|get| get.path.as_mut());
+    let Some(path) = path else { return };
+    for at in overrides {
+        for check in ["etcd-override", "etcd-override-readiness"] {
+            path.push_str(&format!("&exclude={check}-{at}"));
+        }
+    }
+}
+
 /// Period, timeout and failures of a probe, in seconds and times.
 #[derive(Clone, Copy)]
 struct Pace {
@@ -163,6 +178,10 @@ mod tests {
         let set = of(Component::ApiServer, 6443, None);
         assert!(path(&set.liveness).contains("exclude=etcd"));
         assert!(path(set.startup.as_ref().unwrap()).contains("exclude=etcd"));
-        assert!(!path(set.readiness.as_ref().unwrap()).contains("exclude=etcd"));
+        let mut readiness = set.readiness.unwrap();
+        assert!(!path(&readiness).contains("exclude=etcd"));
+        bear(&mut readiness, [1].into_iter());
+        let told = "&exclude=etcd-override-1&exclude=etcd-override-readiness-1";
+        assert!(path(&readiness).ends_with(told), "{}", path(&readiness));
     }
 }

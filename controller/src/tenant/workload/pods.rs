@@ -9,7 +9,9 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use crate::tenant::backing::backed::Backing;
-use crate::tenant::backing::wiring::{self, Wiring};
+use crate::tenant::backing::beside::Beside;
+use crate::tenant::backing::wired::Wiring;
+use crate::tenant::backing::wiring;
 use crate::tenant::network::exposure::Exposure;
 use crate::tenant::network::service;
 use crate::tenant::workload::containers::{container_security, image, resources};
@@ -32,7 +34,7 @@ pub fn spec(world: &World, exposure: &Exposure, place: &Backing) -> PodSpec {
     let mut containers = deployment.additional_containers.clone();
     containers.extend(ours);
     let mut before = deployment.additional_init_containers.clone();
-    before.extend(wiring.sidecar.clone());
+    before.extend(wiring.sidecars.iter().cloned());
     let tunnel = world.tenant.spec.konnectivity();
     containers.extend(tunnel.map(|tunnel| konnectivity::container(world, tunnel)));
     let mut mountable = deployment.additional_volumes.clone();
@@ -103,7 +105,12 @@ fn container(
         Component::Scheduler => (container::SCHEDULER, 10259),
         Component::Kine => (container::KINE, 0),
     };
-    let probes = kubelet_probes::of(component, port, deployment.probes.as_ref());
+    let mut probes = kubelet_probes::of(component, port, deployment.probes.as_ref());
+    if let (Component::ApiServer, Some(readiness)) = (component, &mut probes.readiness) {
+        let all = place.overrides.iter().enumerate();
+        let of_events = all.filter(|(_, it)| it.beside.as_ref().is_some_and(Beside::is_of_events));
+        kubelet_probes::bear(readiness, of_events.map(|(at, _)| at));
+    }
     Container {
         name: name.to_owned(),
         image: Some(image(world, component)),

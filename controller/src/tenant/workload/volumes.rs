@@ -5,7 +5,7 @@ use apiservice::names::{self, key, volume};
 use apiservice::v1alpha1::Component;
 use k8s_openapi::api::core::v1::{ProjectedVolumeSource, Volume, VolumeMount, VolumeProjection};
 
-use crate::tenant::backing::wiring::Wiring;
+use crate::tenant::backing::wired::Wiring;
 use crate::tenant::workload::files::{
     CONTROLLER_MANAGER_CONFIG, PKI, READABLE, SCHEDULER_CONFIG, from_secret, secret,
 };

@@ -6,7 +6,7 @@ use super::changed::changed;
 use super::unique_name::unique_name;
 use crate::field::{Error, Errors, Path};
 use crate::names;
-use crate::v1alpha1::{PORTS_OF_PODS, TenantControlPlaneSpec};
+use crate::v1alpha1::{TenantControlPlaneSpec, is_port_of_pods};
 
 pub(super) fn check(
     new: &TenantControlPlaneSpec,
@@ -38,7 +38,7 @@ pub(super) fn check(
         if !(1024..=49151).contains(&port) {
             let detail = "must be between 1024 and 49151, inclusive: the server takes no other";
             errors.push(Error::invalid(&path, port, detail));
-        } else if PORTS_OF_PODS.contains(&port) || !seen_ports.insert(("TCP", port)) {
+        } else if is_port_of_pods(port) || !seen_ports.insert(("TCP", port)) {
             let detail = "the control plane's pods listen on this port for something else";
             errors.push(Error::invalid(&path, port, detail));
         }
