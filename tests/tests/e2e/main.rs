@@ -18,6 +18,7 @@
 mod audit;
 mod autoscaler;
 mod cases;
+mod conformance;
 mod database;
 mod deletion;
 mod drift;
@@ -56,7 +57,7 @@ type Part = for<'a> fn(&'a Stage) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 /// In this order: the first compares the machine with what it was before any
 /// tenant, `rights` judges all that was done, the last takes rights away.
-const PARTS: [(&str, Part); 17] = [
+const PARTS: [(&str, Part); 18] = [
     ("life", |stage| Box::pin(life::run(stage))),
     ("ready", |stage| Box::pin(ready::run(stage))),
     ("isolation", |stage| Box::pin(isolation::run(stage))),
@@ -71,6 +72,7 @@ const PARTS: [(&str, Part); 17] = [
     ("sql", |stage| Box::pin(sql::run(stage))),
     ("nats", |stage| Box::pin(sql::nats(stage))),
     ("migration", |stage| Box::pin(migration::run(stage))),
+    ("conformance", |stage| Box::pin(conformance::run(stage))),
     ("drift", |stage| Box::pin(drift::run(stage))),
     ("deletion", |stage| Box::pin(deletion::run(stage))),
     ("registration", |stage| Box::pin(registration::run(stage))),
@@ -79,7 +81,7 @@ const PARTS: [(&str, Part); 17] = [
 ];
 
 /// Parts of which nothing is left in somebody's cluster, and what they need of ours.
-const ONLY_IN_LAB: [(&str, &str); 8] = [
+const ONLY_IN_LAB: [(&str, &str); 9] = [
     ("rights", AUDIT_LOG),
     ("cases", cases::ADDRESSES),
     ("workers", workers::HOSTS),
@@ -88,10 +90,11 @@ const ONLY_IN_LAB: [(&str, &str); 8] = [
     ("sql", database::DATABASES),
     ("nats", database::DATABASES),
     ("migration", database::DATABASES),
+    ("conformance", conformance::TESTS),
 ];
 
-/// Run by `make test-long`.
-const IF_NAMED: [&str; 1] = ["migration"];
+/// Run by `make test-long` and `make conformance`.
+const IF_NAMED: [&str; 2] = ["migration", "conformance"];
 
 /// All of them wait most of the time, and none touches another's tenants.
 async fn side_by_side(stage: &Stage) {
