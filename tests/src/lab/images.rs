@@ -195,18 +195,22 @@ pub fn build_for_node(directories: &Directories, say: &mut dyn FnMut(&str)) -> R
     }));
     let archive = work.path().join("images.tar");
     archive::write(&archive, &layers, &images)?;
-    // Former ones are large, and made again in a second.
+    remove_former(directories, "images-");
+    std::fs::rename(&archive, &target).doing(|| format!("create {}", target.display()))
+}
+
+/// Former archives are large, and made again in a second.
+fn remove_former(directories: &Directories, prefix: &str) {
     for old in std::fs::read_dir(&directories.cache)
         .into_iter()
         .flatten()
         .flatten()
     {
         let name = old.file_name().to_string_lossy().into_owned();
-        if name.starts_with("images-") && name.ends_with(".tar") {
+        if name.starts_with(prefix) && name.ends_with(".tar") {
             let _ = std::fs::remove_file(old.path());
         }
     }
-    std::fs::rename(&archive, &target).doing(|| format!("create {}", target.display()))
 }
 
 /// Both ends of the tunnel, where their images have them.

@@ -80,12 +80,14 @@ pub async fn run(stage: &Stage) {
     let beside = setting("PROCS").unwrap_or_else(|| BESIDE.to_owned());
     let began = Instant::now();
     let mut report = Report::default();
+    let mut ended_well = true;
     for (name, filter, beside) in [
         ("parallel", "Conformance && !Serial", &*beside),
         ("serial", "Conformance && Serial", "1"),
     ] {
-        let file = ginkgo.run(name, filter, beside);
+        let (file, well) = ginkgo.run(name, filter, beside);
         report.add(&file);
+        ended_well &= well;
     }
     let took = began.elapsed();
 
@@ -106,7 +108,9 @@ pub async fn run(stage: &Stage) {
         "{} tests failed",
         report.failed.len()
     );
+    assert!(ended_well, "no test failed, but ginkgo did");
     if all {
+        assert_eq!(report.outside(&left_out), 0, "tests were not run");
         left_out.judge(report.names());
     }
     assert_eq!(traces(lab), machine_before);

@@ -26,6 +26,10 @@ const TOOLS: [(&str, &str); 5] = [
     ("ss", "iproute2"),
 ];
 
+/// The shell of all images. busybox's takes its own programs for what is called by their
+/// names, and forgets variables whose names it could not write, which tests set.
+const BASH: (&str, &str) = ("bash", "bash");
+
 const NGINX: (&str, &str) = ("nginx", "nginx");
 
 /// Where the image of nginx's makers has its pages; tests move them away.
@@ -74,7 +78,7 @@ pub fn archive(directories: &Directories) -> PathBuf {
         ETCD.directory(directories).display().to_string(),
         Packages::of(directories).busybox().display().to_string(),
         release,
-        format!("{TOOLS:?} {NGINX:?}"),
+        format!("{TOOLS:?} {BASH:?} {NGINX:?}"),
         [NGINX_CONFIGURATION, NGINX_PAGE, PASSWD, GROUPS].concat(),
     ]);
     let key = key(parts.iter().map(String::as_str));
@@ -100,6 +104,7 @@ pub fn build(directories: &Directories, say: &mut dyn FnMut(&str)) -> Result<()>
         .doing(|| format!("create a directory in {}", directories.cache.display()))?;
     let whole = work.path().join("images.tar");
     archive::write(&whole, &layers, &images)?;
+    super::remove_former(directories, "conformance-");
     std::fs::rename(&whole, &target).doing(|| format!("create {}", target.display()))
 }
 
@@ -156,7 +161,7 @@ fn layers(directories: &Directories, unpacked: &Unpacked) -> Result<Vec<Layer>> 
     let sample = SAMPLE_API_SERVER.path(directories, "sample-apiserver");
     let etcd = super::programs(&ETCD.path(directories, "etcd"), &["etcdctl"]);
     Ok(vec![
-        shell(directories)?,
+        shell(directories, unpacked)?,
         agnhost,
         pages("kitten"),
         pages("nautilus"),
@@ -167,8 +172,8 @@ fn layers(directories: &Directories, unpacked: &Unpacked) -> Result<Vec<Layer>> 
     ])
 }
 
-/// busybox by all its names, and users.
-fn shell(directories: &Directories) -> Result<Layer> {
+/// bash, busybox by all its names, and users.
+fn shell(directories: &Directories, unpacked: &Unpacked) -> Result<Layer> {
     let busybox = Packages::of(directories).busybox();
     let names = run(Command::new(&busybox).arg("--list"))?;
     let mut layer = Layer::from([
@@ -188,6 +193,13 @@ fn shell(directories: &Directories) -> Result<Layer> {
     ]);
     for name in names.lines().filter(|name| *name != "busybox") {
         layer.insert(format!("/bin/{name}"), Content::Link("busybox".into()));
+    }
+    unpacked.add(BASH.0, &mut layer)?;
+    for name in ["sh", "bash"] {
+        layer.insert(
+            format!("/bin/{name}"),
+            Content::Link("/usr/bin/bash".into()),
+        );
     }
     Ok(layer)
 }
@@ -251,7 +263,10 @@ struct Unpacked {
 
 impl Unpacked {
     fn fetch(directories: &Directories) -> Result<Self> {
-        let wanted = TOOLS.iter().chain([&NGINX]).map(|(_, package)| *package);
+        let wanted = TOOLS
+            .iter()
+            .chain([&BASH, &NGINX])
+            .map(|(_, package)| *package);
         let missing = packages::missing(&wanted.collect::<Vec<_>>(), directories)?;
         let missing: Vec<&str> = missing.iter().map(String::as_str).collect();
         let work = packages::unpack(&missing, directories)?;

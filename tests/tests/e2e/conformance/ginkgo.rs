@@ -4,6 +4,9 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
 /// How long all tests of a run may take.
@@ -23,8 +26,9 @@ pub struct Ginkgo {
 }
 
 impl Ginkgo {
-    /// Runs tests by their labels, so many side by side; where the report is.
-    pub fn run(&self, name: &str, labels: &str, beside: &str) -> PathBuf {
+    /// Runs tests by their labels, so many side by side; where the report is, and whether
+    /// all that was to be run ended well.
+    pub fn run(&self, name: &str, labels: &str, beside: &str) -> (PathBuf, bool) {
         let report = format!("{name}.json");
         let home = self.output.join("home");
         std::fs::create_dir_all(&home).unwrap();
@@ -55,6 +59,7 @@ impl Ginkgo {
         println!("    {name}: tests with labels {labels}, {beside} side by side");
         let mut child = command.spawn().unwrap();
         let mut shown = Shown::of(name);
+        let said = shown.say_now_and_then();
         let mut output = child.stdout.take().unwrap();
         let mut log = log;
         let mut buffer = [0; 8192];
@@ -67,30 +72,39 @@ impl Ginkgo {
             shown.more(&buffer[..read]);
         }
         let status = child.wait().unwrap();
+        drop(said);
         println!("    {name}: {status}");
-        self.output.join(report)
+        (self.output.join(report), status.success())
     }
 }
 
 /// How far the tests are, by the dots with which ginkgo marks each that has ended.
-struct Shown<'a> {
-    name: &'a str,
-    began: Instant,
-    said: Instant,
+struct Shown {
+    name: String,
     line: Vec<u8>,
-    ended: usize,
+    ended: Arc<AtomicUsize>,
 }
 
-impl<'a> Shown<'a> {
-    fn of(name: &'a str) -> Self {
-        let now = Instant::now();
+impl Shown {
+    fn of(name: &str) -> Self {
         Self {
-            name,
-            began: now,
-            said: now,
+            name: name.to_owned(),
             line: Vec::new(),
-            ended: 0,
+            ended: Arc::default(),
         }
+    }
+
+    /// Until what is returned is dropped.
+    fn say_now_and_then(&self) -> Sender<()> {
+        let (until, ended) = channel();
+        let (name, count, began) = (self.name.clone(), self.ended.clone(), Instant::now());
+        std::thread::spawn(move || {
+            while ended.recv_timeout(SAID) == Err(RecvTimeoutError::Timeout) {
+                let (count, seconds) = (count.load(Ordering::Relaxed), began.elapsed().as_secs());
+                println!("    {name}: {count} have ended after {seconds} s");
+            }
+        });
+        until
     }
 
     fn more(&mut self, bytes: &[u8]) {
@@ -99,7 +113,7 @@ impl<'a> Shown<'a> {
                 self.line.push(*byte);
                 // A dot stands alone, and its line may end much later.
                 if self.line.ends_with("•".as_bytes()) {
-                    self.ended += 1;
+                    self.ended.fetch_add(1, Ordering::Relaxed);
                 }
                 continue;
             }
@@ -108,11 +122,6 @@ impl<'a> Shown<'a> {
                 println!("    {}: {line}", self.name);
             }
             self.line.clear();
-        }
-        if self.said.elapsed() > SAID {
-            self.said = Instant::now();
-            let seconds = self.began.elapsed().as_secs();
-            println!("    {}: {} have ended, {seconds} s", self.name, self.ended);
         }
     }
 }

@@ -82,20 +82,25 @@ impl Report {
         ran.chain(&self.not_run)
     }
 
+    /// Those that are neither run nor left out.
+    pub fn outside(&self, left_out: &LeftOut) -> usize {
+        let all = self.not_run.iter();
+        all.filter(|name| left_out.reason(name).is_none()).count()
+    }
+
     pub fn print(&self, left_out: &LeftOut, took: Duration) {
         let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        let mut outside = 0;
         for name in &self.not_run {
-            match left_out.reason(name) {
-                Some(reason) => reasons.entry(reason).or_default().push(name),
-                None => outside += 1,
+            if let Some(reason) = left_out.reason(name) {
+                reasons.entry(reason).or_default().push(name);
             }
         }
-        let count = reasons.values().map(Vec::len).sum::<usize>();
         println!(
-            "\nconformance: {} passed, {} failed, {count} left out, {outside} outside of the focus, in {} s",
+            "\nconformance: {} passed, {} failed, {} left out, {} outside of the focus, in {} s",
             self.passed.len(),
             self.failed.len(),
+            reasons.values().map(Vec::len).sum::<usize>(),
+            self.outside(left_out),
             took.as_secs(),
         );
         for (reason, names) in reasons {
