@@ -3,7 +3,7 @@
 //!
 //! Settings (environment):
 //! * `FOCUS`: a regular expression; only tests whose whole names it fits are run.
-//! * `PROCS`: how many run side by side (4).
+//! * `PROCS`: how many run side by side (6).
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -30,7 +30,7 @@ use report::Report;
 pub const TESTS: &str = "worker hosts, and Kubernetes' tests";
 
 const NAME: &str = "conformance";
-const BESIDE: &str = "4";
+const BESIDE: &str = "6";
 
 pub async fn run(stage: &Stage) {
     let lab = stage.it.lab().unwrap();
