@@ -72,7 +72,7 @@ test-long: ## Field ownership against Kubernetes' library for longer (OPERATIONS
 .PHONY: conformance
 conformance: tools lab ## Kubernetes' own conformance tests against a tenant with two workers (FOCUS=REGEX: only those)
 	$(call phase,conformance-build,1 s when cached and 8 to 20 min from cold,$(LAB) build --conformance)
-	$(call phase,conformance,MEASURED,cargo test --locked --workspace --test e2e -- conformance)
+	$(call phase,conformance,40 to 60 min,cargo test --locked --workspace --test e2e -- conformance)
 
 .PHONY: fuzz
 fuzz: ## Every parser of what strangers send, for longer than in `make test` (CASES=100000 each)
