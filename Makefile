@@ -69,6 +69,11 @@ test-long: ## Field ownership against Kubernetes' library for longer (OPERATIONS
 	$(call phase,test-long,10 min,OPERATIONS=$(or $(OPERATIONS),100000) cargo test --locked --package tests --test managed_fields -- --nocapture)
 	$(call phase,test-long,5 min,cargo test --locked --package tests --test e2e -- migration)
 
+.PHONY: conformance
+conformance: tools lab ## Kubernetes' own conformance tests against a tenant with two workers (FOCUS=REGEX: only those)
+	$(call phase,conformance-build,1 s when cached and 8 to 20 min from cold,$(LAB) build --conformance)
+	$(call phase,conformance,40 to 60 min,cargo test --locked --workspace --test e2e -- conformance)
+
 .PHONY: fuzz
 fuzz: ## Every parser of what strangers send, for longer than in `make test` (CASES=100000 each)
 	$(call phase,fuzz,as long as you like,PROPTEST_CASES=$(or $(CASES),100000) cargo test --locked --release --package apiserver --test parsers)

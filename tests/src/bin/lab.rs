@@ -45,6 +45,9 @@ enum Action {
         /// Also what tests of tenants in SQL databases need: PostgreSQL, MariaDB and kine.
         #[arg(long)]
         databases: bool,
+        /// Also Kubernetes' own tests of conformance, and the images that they run.
+        #[arg(long)]
+        conformance: bool,
     },
     /// Start a cluster that stands until `lab down`.
     Up {
@@ -258,7 +261,10 @@ async fn run(action: Action) -> Result<ExitCode> {
     let directories = Directories::from_environment()?;
     match action {
         Action::Preflight => preflight::check(&directories)?,
-        Action::Build { databases: too } => {
+        Action::Build {
+            databases: too,
+            conformance,
+        } => {
             lab::build(&directories, Level::Pods, &mut say)?;
             let _lock = directories.lock_cache(&mut say)?;
             programs::HELM.build(&directories, &mut say)?;
@@ -266,6 +272,9 @@ async fn run(action: Action) -> Result<ExitCode> {
                 databases::fetch(&directories, &mut say)?;
                 programs::KINE.build(&directories, &mut say)?;
                 programs::NATS.build(&directories, &mut say)?;
+            }
+            if conformance {
+                images::conformance::build(&directories, &mut say)?;
             }
             say(&format!("programs are in {}", directories.cache.display()));
         }

@@ -16,6 +16,8 @@ use super::error::{Doing, Error, Result};
 pub enum Content {
     /// A file of the machine; executable if it is so there.
     Copy(PathBuf),
+    /// A program of the machine that runs as its owner, who is root.
+    AsOwner(PathBuf),
     /// A file with these bytes.
     Bytes(Vec<u8>),
     /// A symbolic link.
@@ -28,6 +30,7 @@ pub enum Content {
 pub type Layer = BTreeMap<String, Content>;
 
 /// One image of an archive.
+#[derive(Default)]
 pub struct Image {
     /// Its names, with tags.
     pub references: Vec<String>,
@@ -35,6 +38,8 @@ pub struct Image {
     pub layers: Vec<usize>,
     /// What it runs.
     pub entrypoint: Vec<String>,
+    /// Its arguments, unless a container names others.
+    pub command: Vec<String>,
     /// `UID`, `UID:GID` or empty for root.
     pub user: String,
     /// Environment beyond `PATH`, as `NAME=VALUE`.
@@ -110,6 +115,7 @@ fn config(image: &Image, diff_ids: &[&str]) -> serde_json::Value {
         "os": "linux",
         "config": {
             "Entrypoint": image.entrypoint,
+            "Cmd": image.command,
             "User": image.user,
             "Env": environment,
             "WorkingDir": "/",
@@ -166,7 +172,7 @@ fn layer_size(layer: &Layer) -> io::Result<u64> {
 
 fn content_size(content: &Content) -> io::Result<u64> {
     Ok(match content {
-        Content::Copy(source) => std::fs::metadata(source)?.len(),
+        Content::Copy(source) | Content::AsOwner(source) => std::fs::metadata(source)?.len(),
         Content::Bytes(bytes) => bytes.len() as u64,
         Content::Link(_) | Content::Directory(_) => 0,
     })
@@ -185,10 +191,14 @@ fn write_layer(out: &mut impl Write, layer: &Layer) -> io::Result<()> {
                 header(out, &path, Kind::File, 0o644, size)?;
                 body(out, &mut bytes.as_slice())?;
             }
-            Content::Copy(source) => {
+            Content::Copy(source) | Content::AsOwner(source) => {
                 let mut file = File::open(source)?;
                 let executable = file.metadata()?.permissions().mode() & 0o111 != 0;
-                let mode = if executable { 0o755 } else { 0o644 };
+                let mode = match content {
+                    Content::AsOwner(_) => 0o4755,
+                    _ if executable => 0o755,
+                    _ => 0o644,
+                };
                 header(out, &path, Kind::File, mode, size)?;
                 body(out, &mut file)?;
             }
@@ -267,7 +277,18 @@ impl<W: Write> Write for Hashed<W> {
 /// The shared libraries that a program asks for, by the paths at which it
 /// looks for them; none for a static program.
 pub fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
-    match super::command::run(std::process::Command::new("ldd").arg(program)) {
+    libraries_from(program, &[])
+}
+
+/// The same for a program whose libraries may be in further directories.
+pub(crate) fn libraries_from(program: &Path, directories: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut ldd = std::process::Command::new("ldd");
+    if !directories.is_empty() {
+        let all =
+            std::env::join_paths(directories).map_err(|error| Error::Refused(error.to_string()))?;
+        ldd.env("LD_LIBRARY_PATH", all);
+    }
+    match super::command::run(ldd.arg(program)) {
         Ok(text) => Ok(parse_ldd(&text)),
         Err(Error::Command { output, .. }) if output.contains("not a dynamic executable") => {
             Ok(Vec::new())

@@ -15,6 +15,8 @@ use super::go;
 use super::packages::Packages;
 use super::programs::{COREDNS, ETCD, KINE, KONNECTIVITY, KUBERNETES, key};
 
+pub mod conformance;
+
 /// The image in which every pod's namespaces live.
 pub const PAUSE: &str = "registry.k8s.io/pause:3.10.2";
 /// A shell and its tools, for pods of tests.
@@ -148,8 +150,8 @@ pub fn build_for_node(directories: &Directories, say: &mut dyn FnMut(&str)) -> R
         references: vec![reference],
         layers: vec![layer],
         entrypoint: vec![entrypoint.to_owned()],
-        user: String::new(),
         environment: go::environment(),
+        ..Image::default()
     };
     let version = KUBERNETES.version();
     let mut images: Vec<Image> = KUBERNETES_IMAGES
@@ -180,8 +182,8 @@ pub fn build_for_node(directories: &Directories, say: &mut dyn FnMut(&str)) -> R
             ],
             layers: vec![2],
             entrypoint: vec!["/coredns".to_owned()],
-            user: String::new(),
             environment: go::environment(),
+            ..Image::default()
         },
         image(PAUSE.to_owned(), 3, "/pause"),
         image(BUSYBOX.to_owned(), 4, "/bin/sh"),
@@ -193,18 +195,22 @@ pub fn build_for_node(directories: &Directories, say: &mut dyn FnMut(&str)) -> R
     }));
     let archive = work.path().join("images.tar");
     archive::write(&archive, &layers, &images)?;
-    // Former ones are large, and made again in a second.
+    remove_former(directories, "images-");
+    std::fs::rename(&archive, &target).doing(|| format!("create {}", target.display()))
+}
+
+/// Former archives are large, and made again in a second.
+fn remove_former(directories: &Directories, prefix: &str) {
     for old in std::fs::read_dir(&directories.cache)
         .into_iter()
         .flatten()
         .flatten()
     {
         let name = old.file_name().to_string_lossy().into_owned();
-        if name.starts_with("images-") && name.ends_with(".tar") {
+        if name.starts_with(prefix) && name.ends_with(".tar") {
             let _ = std::fs::remove_file(old.path());
         }
     }
-    std::fs::rename(&archive, &target).doing(|| format!("create {}", target.display()))
 }
 
 /// Both ends of the tunnel, where their images have them.
@@ -415,6 +421,7 @@ pub fn build(recipe: &Recipe, archive: &Path) -> Result<()> {
         entrypoint: recipe.entrypoint.clone(),
         user: recipe.user.clone(),
         environment: recipe.environment.clone(),
+        ..Image::default()
     };
     archive::write(archive, &[layer], &[image])
 }

@@ -111,6 +111,38 @@ impl Packages {
     }
 }
 
+/// Which of these packages, and of what they need, this machine lacks.
+pub(crate) fn missing(packages: &[&str], directories: &Directories) -> Result<Vec<String>> {
+    directories::create(&directories.cache)?;
+    let depends = |packages: &[&str]| {
+        run(Command::new("apt-cache")
+            .args(["depends", "--recurse", "--no-recommends", "--no-suggests"])
+            .args(["--no-conflicts", "--no-breaks", "--no-replaces"])
+            .args(["--no-enhances"])
+            .args(packages))
+    };
+    let text = match depends(packages) {
+        Ok(text) => text,
+        // The package lists may be missing.
+        Err(_) => {
+            run(Command::new("apt-get").args(["update", "-qq"]))?;
+            depends(packages)?
+        }
+    };
+    let installed = |name: &str| {
+        let mut query = Command::new("dpkg-query");
+        let said = run(query.args(["-W", "-f", "${db:Status-Status}"]).arg(name));
+        said.is_ok_and(|status| status.trim() == "installed")
+    };
+    // Those of other architectures and virtual ones are told by their marks.
+    Ok(text
+        .lines()
+        .filter(|line| line.starts_with(|it: char| it.is_ascii_alphanumeric()))
+        .filter(|name| !name.contains(':') && !installed(name))
+        .map(str::to_owned)
+        .collect())
+}
+
 /// Fetches packages and unpacks them, into `root` of a directory in the cache.
 pub(crate) fn unpack(packages: &[&str], directories: &Directories) -> Result<TempDir> {
     directories::create(&directories.cache)?;

@@ -12,6 +12,8 @@ use super::directories::{self, Directories};
 use super::error::{Doing, Error, Result};
 use super::process::tail;
 
+pub mod conformance;
+
 /// One Go module of ours that becomes one executable.
 pub struct GoProgram {
     /// Name of the executable.
@@ -38,6 +40,18 @@ macro_rules! source {
     };
 }
 
+/// Without them kubeadm and the checks of version skew go astray.
+const VERSION_OF_KUBERNETES: &[&str] = &[
+    "k8s.io/component-base/version.gitVersion={version}",
+    "k8s.io/component-base/version.gitMajor={major}",
+    "k8s.io/component-base/version.gitMinor={minor}",
+    "k8s.io/component-base/version.gitTreeState=clean",
+    "k8s.io/client-go/pkg/version.gitVersion={version}",
+    "k8s.io/client-go/pkg/version.gitMajor={major}",
+    "k8s.io/client-go/pkg/version.gitMinor={minor}",
+    "k8s.io/client-go/pkg/version.gitTreeState=clean",
+];
+
 /// Kubernetes: server programs, kubelet, kubeadm and kubectl.
 pub static KUBERNETES: GoProgram = GoProgram {
     name: "kubernetes",
@@ -52,17 +66,7 @@ pub static KUBERNETES: GoProgram = GoProgram {
     ],
     package: ".",
     module: "k8s.io/kubernetes",
-    // Without them kubeadm and the checks of version skew go astray.
-    variables: &[
-        "k8s.io/component-base/version.gitVersion={version}",
-        "k8s.io/component-base/version.gitMajor={major}",
-        "k8s.io/component-base/version.gitMinor={minor}",
-        "k8s.io/component-base/version.gitTreeState=clean",
-        "k8s.io/client-go/pkg/version.gitVersion={version}",
-        "k8s.io/client-go/pkg/version.gitMajor={major}",
-        "k8s.io/client-go/pkg/version.gitMinor={minor}",
-        "k8s.io/client-go/pkg/version.gitTreeState=clean",
-    ],
+    variables: VERSION_OF_KUBERNETES,
     go_mod: source!("kubernetes", "go.mod"),
     go_sum: source!("kubernetes", "go.sum"),
     main: Some(source!("kubernetes", "main.go")),
@@ -356,7 +360,7 @@ impl GoProgram {
         loop {
             // `go list` fetches only what the package needs, `go mod
             // download` everything that any test anywhere mentions.
-            match run(self.go(source, "list").args(["-deps", self.package])) {
+            match run(self.list(source).args(["-deps", self.package])) {
                 Ok(_) => return Ok(()),
                 Err(error) if attempt == 3 => return Err(error),
                 Err(_) => {
@@ -370,7 +374,7 @@ impl GoProgram {
 
     fn compile(&self, source: &Path, output: &Path, say: &mut dyn FnMut(&str)) -> Result<()> {
         let stale: HashSet<String> = run(self
-            .go(source, "list")
+            .list(source)
             .args(self.flags())
             .args(["-deps", "-f", "{{if .Stale}}{{.ImportPath}}{{end}}"])
             .arg(self.package))?
@@ -381,9 +385,18 @@ impl GoProgram {
         let started = Instant::now();
         let log = source.join("build.log");
         let mut lines = Vec::new();
-        let mut command = self.go(source, "build");
+        let mut command = if self.is_test() {
+            // It says nothing of its packages.
+            say(&progress(self, 0, stale.len(), started.elapsed()));
+            let mut command = self.go(source, "test");
+            command.arg("-c");
+            command
+        } else {
+            let mut command = self.go(source, "build");
+            command.arg("-v");
+            command
+        };
         command
-            .arg("-v")
             .args(self.flags())
             .arg("-o")
             .arg(output.join(self.name))
@@ -425,6 +438,30 @@ impl GoProgram {
             status: status.to_string(),
             output: tail(&log, 20),
         })
+    }
+
+    /// Whether it is a package's tests, which Go names so.
+    fn is_test(&self) -> bool {
+        self.name.ends_with(".test")
+    }
+
+    fn list(&self, source: &Path) -> Command {
+        let mut command = self.go(source, "list");
+        if self.is_test() {
+            command.arg("-test");
+        }
+        command
+    }
+
+    /// Where Go keeps the sources of its module.
+    pub(crate) fn sources(&self) -> Result<PathBuf> {
+        let work = tempfile::tempdir().doing(|| "create a temporary directory".into())?;
+        directories::write(&work.path().join("go.mod"), self.go_mod)?;
+        directories::write(&work.path().join("go.sum"), self.go_sum)?;
+        run(self
+            .go(work.path(), "list")
+            .args(["-m", "-f", "{{.Dir}}", self.module]))
+        .map(|path| path.trim().into())
     }
 
     fn go(&self, source: &Path, subcommand: &str) -> Command {
@@ -509,11 +546,18 @@ mod tests {
             &KINE,
             &NATS,
         ];
+        let conformance = conformance::ALL;
         let clients = [&FLUX, &ARGO_CD, &CONTROLLER_RUNTIME, &HELM_4];
-        for program in ALL.into_iter().chain(of_tests).chain(clients) {
+        for program in ALL
+            .into_iter()
+            .chain(of_tests)
+            .chain(clients)
+            .chain(conformance)
+        {
             assert!(program.version().starts_with('v'), "{}", program.name);
         }
         assert_eq!(KUBERNETES.version(), "v1.36.3");
+        assert_eq!(conformance::E2E.version(), KUBERNETES.version());
     }
 
     #[test]

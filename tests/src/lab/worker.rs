@@ -241,13 +241,14 @@ impl Worker {
         let containerd = self.start_containerd()?;
         self.start_kubelet()?;
         self.wait_for_containerd(&containerd).await?;
-        let archive = images::node_archive(&self.directories);
-        self.run(&images::import(
-            &self.directories,
-            Path::new(SOCKET),
-            &archive,
-        ))?;
+        self.load_image(&images::node_archive(&self.directories))?;
         containerd.check()
+    }
+
+    /// Loads an image archive into the host.
+    pub fn load_image(&self, archive: &Path) -> Result<()> {
+        let import = images::import(&self.directories, Path::new(SOCKET), archive);
+        self.run(&import).map(drop)
     }
 
     fn start_containerd(&self) -> Result<Process> {

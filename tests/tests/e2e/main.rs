@@ -18,6 +18,7 @@
 mod audit;
 mod autoscaler;
 mod cases;
+mod conformance;
 mod database;
 mod deletion;
 mod drift;
@@ -73,6 +74,7 @@ const PARTS: [(&str, Part); 18] = [
     ("nats", |stage| Box::pin(sql::nats(stage))),
     ("overrides", |stage| Box::pin(overrides::run(stage))),
     ("migration", |stage| Box::pin(migration::run(stage))),
+    ("conformance", |stage| Box::pin(conformance::run(stage))),
     ("drift", |stage| Box::pin(drift::run(stage))),
     ("deletion", |stage| Box::pin(deletion::run(stage))),
     ("registration", |stage| Box::pin(registration::run(stage))),
@@ -91,10 +93,11 @@ const ONLY_IN_LAB: [(&str, &str); 9] = [
     ("nats", database::DATABASES),
     ("overrides", database::DATABASES),
     ("migration", database::DATABASES),
+    ("conformance", conformance::TESTS),
 ];
 
-/// Run by `make test-long`.
-const IF_NAMED: [&str; 1] = ["migration"];
+/// Run by `make test-long` and `make conformance`.
+const IF_NAMED: [&str; 2] = ["migration", "conformance"];
 
 /// All of them wait most of the time, and none touches another's tenants.
 async fn side_by_side(stage: &Stage) {

@@ -263,7 +263,7 @@ async fn uids(stage: &Stage) -> Vec<Value> {
 }
 
 /// Waits until all agents are connected, and of all generations that are wanted.
-fn connected(tenant: &Tenant<'_>, kind: &str) {
+pub fn connected(tenant: &Tenant<'_>, kind: &str) {
     let agents = format!("{kind}/konnectivity-agent");
     let patience = format!("--timeout={}s", CONNECTED.as_secs());
     tenant.done(&["-n", "kube-system", "rollout", "status", &agents, &patience]);
