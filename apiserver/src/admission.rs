@@ -4,12 +4,14 @@
 
 mod address;
 mod borrowed;
+mod imported;
 mod namespace;
 mod prepare;
 mod validate;
 
 pub use address::{match_name, match_namespace, required_version};
 pub use borrowed::{borrowed, borrows};
+pub use imported::Imported;
 pub use namespace::namespace_lifecycle;
 pub use prepare::{
     count_generation, prepare_create, prepare_create_again, prepare_delete, prepare_status,

@@ -86,6 +86,9 @@ pub const ANNOTATION_START_EMPTY: &str = "steward.butlerlabs.dev/start-empty";
 /// Annotation of a tenant: names of Secrets, with commas, whose lost keys may
 /// be made anew (rule 19).
 pub const ANNOTATION_REPLACE_LOST_KEYS: &str = "steward.butlerlabs.dev/replace-lost-keys";
+/// On a new object: the uid that it is to have, from who brings objects of another operator and
+/// may `import` the kind. It is not stored.
+pub const ANNOTATION_IMPORT_UID: &str = "steward.butlerlabs.dev/import-uid";
 /// Annotation that, present with any value, stops the reconciliation of its object.
 pub const ANNOTATION_PAUSED: &str = "steward.butlerlabs.dev/paused";
 /// Annotation of a tenant: the key of the admin Secret that reaches the tenant.

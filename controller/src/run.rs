@@ -39,7 +39,7 @@ use crate::supervisor::Supervisor;
 use crate::tenant::pki::terms::BadTerms;
 use crate::tenant::world::Settings;
 use crate::write_history::Writes;
-use crate::{apply, reconcile, report, tenant};
+use crate::{apply, import, reconcile, report, tenant};
 
 /// How long work under way may take after a signal to stop.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -60,6 +60,8 @@ pub enum Error {
     Ended(&'static str),
     #[error(transparent)]
     Setup(#[from] setup::Error),
+    #[error("import: {0}")]
+    Import(#[from] import::Error),
     #[error(transparent)]
     Tracing(#[from] telemetry::Error),
     #[error("certificates: {0}")]
@@ -72,6 +74,7 @@ pub fn main(command: Command) -> Result<(), Error> {
         Command::Run(args) => (args.common.clone(), args.identity.clone()),
         Command::SetupEtcd(args) => (args.common.clone(), args.service.clone()),
         Command::Relay(args) => return relay(args),
+        Command::Import(args) => (args.common.clone(), "import".to_owned()),
     };
     // A second installation in one process (tests) is the same provider.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -96,6 +99,13 @@ pub fn main(command: Command) -> Result<(), Error> {
                     }
                 }
                 Command::Relay(_) => Ok(()),
+                Command::Import(args) => {
+                    let client = client(&args.common).await?;
+                    tokio::select! {
+                        done = import::run(*args, client, clock::system()) => Ok(done?),
+                        () = stop.cancelled() => Ok(()),
+                    }
+                }
             }
         };
         let result = tokio::select! {

@@ -4,7 +4,7 @@ mod lab;
 
 use std::time::{Duration, Instant};
 
-use etcd_client::{Client, Permission, Txn, TxnOp, UserAddOptions};
+use etcd_client::{Client, Permission, RoleRevokePermissionOptions, Txn, TxnOp, UserAddOptions};
 use lab::{Authority, Etcd, claim};
 use storage::tenancy::etcd::bootstrap;
 use storage::tenancy::{
@@ -310,6 +310,53 @@ async fn what_others_left_is_not_taken_over() {
     assert_eq!(keys, [b"/registry/pods/x".to_vec()]);
     assert_eq!(users, ["alice", "root"]);
     assert_eq!(roles, ["backup", "root"]);
+}
+
+/// What Kamaji leaves in an etcd, and only that, is claimed when an administrator says so.
+#[tokio::test]
+async fn the_place_of_another_operators_tenant_is_adopted() {
+    let (_etcd, tenancy, mut root) = ready().await;
+    let theirs = claim("1", "s", "u");
+    let refused = |outcome: Result<bool, TenancyError>, word: &str| {
+        let text = outcome.unwrap_err().to_string();
+        assert!(text.contains(word), "{text}");
+    };
+    refused(tenancy.adopt(&theirs).await, "no place of a kube-apiserver");
+    root.put("/s/namespaces/kube-system", "1", None)
+        .await
+        .unwrap();
+    refused(tenancy.adopt(&theirs).await, "user \"u\"");
+    root.role_add("s").await.unwrap();
+    let range = |from: &str, to: &str| Permission::read_write(from).with_range_end(to);
+    root.role_grant_permission("s", range("/", "0"))
+        .await
+        .unwrap();
+    let options = UserAddOptions::new().with_no_pwd();
+    root.user_add("u", "", Some(options)).await.unwrap();
+    root.user_grant_role("u", "s").await.unwrap();
+    refused(tenancy.adopt(&theirs).await, "role \"s\"");
+    let wide = RoleRevokePermissionOptions::new().with_range_end("0");
+    root.role_revoke_permission("s", "/", Some(wide))
+        .await
+        .unwrap();
+    root.role_grant_permission("s", range("/s/", "/s0"))
+        .await
+        .unwrap();
+    assert_eq!(tenancy.claims("1").await.unwrap(), []);
+    assert!(tenancy.may_adopt(&theirs).await.unwrap());
+    assert_eq!(tenancy.claims("1").await.unwrap(), []);
+    assert!(tenancy.adopt(&theirs).await.unwrap());
+    assert!(!tenancy.adopt(&theirs).await.unwrap(), "once");
+    assert_eq!(
+        tenancy.claims("1").await.unwrap(),
+        std::slice::from_ref(&theirs)
+    );
+    assert_eq!(tenancy.check(&theirs, None).await.unwrap(), Access::Exact);
+    tenancy.prepare(&theirs, None, Data::Kept).await.unwrap();
+    // Neither is it given to another, nor another place to it.
+    let taken = tenancy.adopt(&claim("2", "s", "u")).await.unwrap_err();
+    assert!(matches!(taken, TenancyError::SchemaTaken { .. }), "{taken}");
+    refused(tenancy.adopt(&claim("1", "z", "z")).await, "has claimed");
 }
 
 #[tokio::test]

@@ -187,6 +187,7 @@ const CONTROLLER: House = House {
         "sizes",
         "scrape",
         "supervisor",
+        "import",
         "run",
     ],
     exceptions: &[],

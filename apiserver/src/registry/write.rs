@@ -34,12 +34,13 @@ mod admitting;
 use std::sync::Arc;
 
 use apiservice::Resource;
+use apiservice::resource::BorrowedRight;
 use bytes::Bytes;
 use serde_json::Value;
 use storage::{Entry, Error, Expect, Held, Revision, Store};
 use tokio::time::Instant;
 
-use crate::admission::{self, Author, Part, When};
+use crate::admission::{self, Author, Imported, Part, When};
 use crate::aside;
 use crate::authn::Identity;
 use crate::authz::Permit;
@@ -141,6 +142,8 @@ pub struct New {
     created: jiff::Timestamp,
     /// Of what admission has made of it.
     room: Option<Room>,
+    /// It has the uid that its author gave it.
+    imported: bool,
 }
 
 impl New {
@@ -312,6 +315,11 @@ impl<'a> Writer<'a> {
     /// # Errors
     /// 400 for an object with a resourceVersion, 403 and 404 because of its namespace, 413.
     pub async fn prepare_create(&self, mut object: Value) -> Result<New, Failure> {
+        let created = self.registry.clock.now();
+        let imported = match &self.author {
+            Author::Updater(_) => Imported::take(&mut object, created)?,
+            Author::Applier => None,
+        };
         admission::prepare_create(self.resource, &mut object, self.warnings)?;
         if let Some(namespace) = self.namespace {
             let name = meta(&object, "name");
@@ -324,22 +332,22 @@ impl<'a> Writer<'a> {
             .await?;
         }
         self.wait_for_policies(meta(&object, "name")).await?;
-        let created = self.registry.clock.now();
         let own = || self.own(None, &mut object, Part::Main, created);
         aside::documents(&self.request.caller, self.request.body.len(), own).await;
         let room = self.mutate(None, &mut object, Part::Main).await?;
-        let uid = uuid::Uuid::new_v4().to_string();
+        let (uid, since) = match &imported {
+            Some(it) => (it.uid.clone(), it.created.clone()),
+            None => (uuid::Uuid::new_v4().to_string(), None),
+        };
+        let since = since.unwrap_or_else(|| object::time(created));
         set_meta(&mut object, "uid", Some(Value::from(uid)));
-        set_meta(
-            &mut object,
-            "creationTimestamp",
-            Some(Value::from(object::time(created))),
-        );
+        set_meta(&mut object, "creationTimestamp", Some(Value::from(since)));
         set_meta(&mut object, "generation", Some(Value::from(1)));
         Ok(New {
             object,
             created,
             room,
+            imported: imported.is_some(),
         })
     }
 
@@ -348,7 +356,10 @@ impl<'a> Writer<'a> {
     /// # Errors
     /// Those of the module's table.
     pub async fn admit_create(&self, new: &mut New) -> Result<Admitted, Failure> {
-        let mut admitted = self.admit(None, &mut new.object, Part::Main).await?;
+        let right = new
+            .imported
+            .then(|| Imported::right(self.resource, self.namespace, &new.object));
+        let mut admitted = self.admit(None, &mut new.object, Part::Main, right).await?;
         admitted.hold(new.room.take());
         Ok(admitted)
     }
@@ -412,7 +423,7 @@ impl<'a> Writer<'a> {
             admission::count_generation(self.resource, new, &old.object);
         }
         ownership::settle(&old.object, new);
-        self.admit(Some(old), new, part).await
+        self.admit(Some(old), new, part, None).await
     }
 
     /// Records whose fields they are.
@@ -468,14 +479,16 @@ impl<'a> Writer<'a> {
         old: Option<Stored>,
         new: &mut Value,
         part: Part,
+        right: Option<BorrowedRight>,
     ) -> Result<Admitted, Failure> {
         let (registry, resource) = (self.registry, self.resource);
         let before = old.as_ref().map(Stored::object);
         admission::validate(resource, new, before, part, self.warnings)?;
-        let rights = match part.is_spec() {
+        let mut rights = match part.is_spec() {
             true => admission::borrows(resource, new, before)?,
             false => Vec::new(),
         };
+        rights.extend(right);
         let asked = self
             .ask_policies(old.as_ref().map(Stored::object), new, part, &rights)
             .await?;

@@ -44,6 +44,30 @@ pub trait Tenancy: Send + Sync {
         data: Data,
     ) -> Result<(), TenancyError>;
 
+    /// Whether [`Tenancy::adopt`] would make the claim; `false` if it stands. Writes nothing.
+    ///
+    /// # Errors
+    /// As for [`Tenancy::adopt`].
+    async fn may_adopt(&self, claim: &Claim) -> Result<bool, TenancyError> {
+        let _ = claim;
+        Err(TenancyError::Refused(
+            "what another operator has in a datastore of this driver cannot be adopted; only in \
+             etcd"
+                .to_owned(),
+        ))
+    }
+
+    /// Makes the claim on data, user and role that are there without one, because an
+    /// administrator says whose they are. Whether it did: not where the claim stands. Nothing
+    /// but the claim is written; rights are made exact by [`Tenancy::prepare`].
+    ///
+    /// # Errors
+    /// [`TenancyError::SchemaTaken`] if another uid holds a name; [`TenancyError::Refused`] if
+    /// what is there is not a tenant's with exactly these names, and in drivers that cannot.
+    async fn adopt(&self, claim: &Claim) -> Result<bool, TenancyError> {
+        self.may_adopt(claim).await
+    }
+
     /// Does the user still have exactly its rights, and is it let in with this
     /// password? Without one, and where the driver has none, only the rights are
     /// looked at. Writes nothing, but once that the tenant's data was seen. The rights are

@@ -29,6 +29,7 @@
 //! * Each change of users or roles makes requests under way fail once with
 //!   "revision of auth store is old"; clients repeat them.
 
+mod adopt;
 mod advisories;
 mod bootstrap;
 mod claims;
@@ -123,6 +124,18 @@ impl Tenancy for Etcd {
         }
         let _one = self.rights.lock().await;
         self.settle_rights(claim).await
+    }
+
+    async fn may_adopt(&self, claim: &Claim) -> Result<bool, TenancyError> {
+        self.look_to_adopt(claim).await
+    }
+
+    async fn adopt(&self, claim: &Claim) -> Result<bool, TenancyError> {
+        if !self.look_to_adopt(claim).await? {
+            return Ok(false);
+        }
+        claims::take(&self.link, claim).await?;
+        Ok(true)
     }
 
     async fn check(

@@ -58,7 +58,7 @@ type Part = for<'a> fn(&'a Stage) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 /// In this order: the first compares the machine with what it was before any
 /// tenant, `rights` judges all that was done, the last takes rights away.
-const PARTS: [(&str, Part); 18] = [
+const PARTS: [(&str, Part); 19] = [
     ("life", |stage| Box::pin(life::run(stage))),
     ("ready", |stage| Box::pin(ready::run(stage))),
     ("isolation", |stage| Box::pin(isolation::run(stage))),
@@ -83,7 +83,7 @@ const PARTS: [(&str, Part); 18] = [
 ];
 
 /// Parts of which nothing is left in somebody's cluster, and what they need of ours.
-const ONLY_IN_LAB: [(&str, &str); 9] = [
+const ONLY_IN_LAB: [(&str, &str); 10] = [
     ("rights", AUDIT_LOG),
     ("cases", cases::ADDRESSES),
     ("workers", workers::HOSTS),

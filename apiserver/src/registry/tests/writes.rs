@@ -99,6 +99,46 @@ async fn create_sets_what_the_server_owns() {
     }
 }
 
+/// Who brings objects of another operator keeps their uid, with a right of its own.
+#[tokio::test]
+async fn who_may_import_gives_the_uid() {
+    const UID: &str = "7d0c1f9e-3f0b-4c39-9d34-0d5c6f0f1a2b";
+    let brought = |name: &str, uid: &str| {
+        let mut object = tenant(name);
+        object["metadata"]["creationTimestamp"] = json!("2025-02-03T04:05:06Z");
+        object["metadata"]["annotations"] =
+            json!({"steward.butlerlabs.dev/import-uid": uid, "a": "b"});
+        Call::tenants("").body(object)
+    };
+    let world = World::limited(|asked| !asked.starts_with("import ") || asked.ends_with(" mine"));
+    let refused = world.create(brought("other", UID)).await;
+    assert_eq!(refused.code, 403, "{}", refused.body);
+    assert!(refused.message().contains("import-uid"), "{}", refused.body);
+    let kept = world.create(brought("mine", UID)).await;
+    assert_eq!(kept.code, 201, "{}", kept.body);
+    let meta = &kept.body["metadata"];
+    assert_eq!(meta["uid"], UID);
+    assert_eq!(meta["creationTimestamp"], "2025-02-03T04:05:06Z");
+    // It is not stored, so that a copy of the object is another one.
+    assert_eq!(meta["annotations"], json!({"a": "b"}));
+    assert!(!meta["managedFields"].to_string().contains("import-uid"));
+    for wrong in ["", "mine", "7D0C1F9E-3F0B-4C39-9D34-0D5C6F0F1A2B"] {
+        assert_eq!(
+            world.create(brought("mine", wrong)).await.code,
+            400,
+            "{wrong}"
+        );
+    }
+    let mut later = brought("mine", UID);
+    later = later.body({
+        let mut object = tenant("mine");
+        object["metadata"]["creationTimestamp"] = json!("2999-02-03T04:05:06Z");
+        object["metadata"]["annotations"] = json!({"steward.butlerlabs.dev/import-uid": UID});
+        object
+    });
+    assert_eq!(world.create(later).await.code, 400);
+}
+
 /// R3.3, R3.4, R3.35, R4.4, R4.13, R6.1, R6.5, R6.13.
 #[tokio::test]
 async fn create_refusals() {
