@@ -26,6 +26,7 @@
 //! is wrong with one object refuses that one and no other.
 
 mod finish;
+mod found;
 mod old;
 mod owned;
 mod place;
@@ -33,61 +34,17 @@ mod proof;
 mod steps;
 #[cfg(test)]
 mod tests;
+mod told;
 mod translate;
 
-use std::fmt;
-
 use kube::Client;
-use serde_json::Value;
 
 use crate::args::ImportArgs;
 use crate::process::clock::Clock;
+use found::Found;
 use old::{Api, Old};
-
-/// Why nothing, or not everything, was imported.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    #[error("{what}: {error}")]
-    Api {
-        what: String,
-        #[source]
-        error: Box<kube::Error>,
-    },
-    #[error("{0}")]
-    Refused(String),
-    #[error("{0} of {1} objects are refused; see above")]
-    Some(usize, usize),
-}
-
-/// What becomes, or would become, of one object.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Told {
-    about: String,
-    word: &'static str,
-    more: Vec<String>,
-}
-
-impl Told {
-    const REFUSED: &str = "refused";
-
-    fn new(about: impl Into<String>, word: &'static str, more: Vec<String>) -> Self {
-        let about = about.into();
-        Self { about, word, more }
-    }
-
-    fn refused(about: impl Into<String>, why: Vec<String>) -> Self {
-        Self::new(about, Self::REFUSED, why)
-    }
-}
-
-impl fmt::Display for Told {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.about, self.word)?;
-        self.more
-            .iter()
-            .try_for_each(|line| write!(f, "\n  {line}"))
-    }
-}
+pub use told::Error;
+use told::Told;
 
 /// Does what the flags say and prints what became of each object.
 pub async fn run(args: ImportArgs, client: Client, clock: Clock) -> Result<(), Error> {
@@ -111,43 +68,5 @@ pub async fn run(args: ImportArgs, client: Client, clock: Clock) -> Result<(), E
     match refused {
         0 => Ok(()),
         some => Err(Error::Some(some, told.len())),
-    }
-}
-
-/// What the other operator has.
-pub struct Found {
-    data_stores: Vec<Value>,
-    tenants: Vec<Value>,
-}
-
-impl Found {
-    async fn read(api: &Api, old: &Old, args: &ImportArgs) -> Result<Self, Error> {
-        let Some(file) = &args.file else {
-            if old.is_our_group() {
-                return Err(Error::Refused(
-                    "its objects have our group, and are hidden by our server: they are read \
-                     from a file, with --file"
-                        .to_owned(),
-                ));
-            }
-            return Ok(Self {
-                data_stores: api.list(&old.path("datastores")).await?,
-                tenants: api.list(&old.path("tenantcontrolplanes")).await?,
-            });
-        };
-        let unread = |why: String| Error::Refused(format!("{}: {why}", file.display()));
-        let text = std::fs::read(file).map_err(|error| unread(error.to_string()))?;
-        let list: Value =
-            serde_json::from_slice(&text).map_err(|error| unread(error.to_string()))?;
-        let items = list["items"].as_array().cloned().unwrap_or_default();
-        let of = |kind: &str| -> Vec<Value> {
-            let items = items.iter();
-            let items = items.filter(|it| it["kind"] == kind && it["apiVersion"] == old.version());
-            items.cloned().collect()
-        };
-        Ok(Self {
-            data_stores: of("DataStore"),
-            tenants: of("TenantControlPlane"),
-        })
     }
 }

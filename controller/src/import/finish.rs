@@ -2,8 +2,10 @@
 
 use serde_json::{Value, json};
 
+use super::found::Found;
 use super::old::{Api, Old};
-use super::{Error, Found, Told, owned};
+use super::owned;
+use super::told::{Error, Told};
 use crate::args::ImportArgs;
 
 /// All tenants, then the DataStores that none of them is left in.

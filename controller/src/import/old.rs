@@ -5,7 +5,7 @@ use http::{Method, Request};
 use kube::Client;
 use serde_json::{Value, json};
 
-use super::Error;
+use super::told::Error;
 use crate::args::Operator;
 
 /// Objects read at a time.

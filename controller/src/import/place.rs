@@ -5,8 +5,8 @@ use k8s_openapi::api::core::v1::Secret;
 use serde_json::Value;
 use storage::tenancy::{self, Connection, Tenancy};
 
-use super::Error;
 use super::old::Api;
+use super::told::Error;
 use crate::process::timing;
 
 /// A datastore of the other operator.

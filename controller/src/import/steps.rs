@@ -7,11 +7,13 @@ use apiservice::names;
 use serde_json::{Value, json};
 use storage::tenancy::Claim;
 
+use super::found::Found;
 use super::old::{Api, Old};
 use super::owned::{self, Tenant};
 use super::place::{self, Place};
+use super::proof;
+use super::told::{Error, Told};
 use super::translate::{self, Translated};
-use super::{Error, Found, Told, proof};
 use crate::args::ImportArgs;
 use crate::process::clock::Clock;
 
