@@ -19,7 +19,7 @@ pub struct Args {
     pub run: RunArgs,
 }
 
-/// The two things this program does.
+/// What this program does.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// Runs the controller until it is told to stop.
@@ -27,6 +27,47 @@ pub enum Command {
     /// Makes an etcd ready for tenants: certificates, authentication, and
     /// the DataStore that names it. Safe to run again at any time.
     SetupEtcd(Box<SetupEtcdArgs>),
+    /// Brings tenants and DataStores of another operator here, with their uids. Says what it
+    /// would do, and does it with --write.
+    Import(Box<ImportArgs>),
+}
+
+/// Whose objects are imported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Operator {
+    /// Group kamaji.clastix.io.
+    Kamaji,
+    /// The earlier Steward, whose group is ours.
+    Steward,
+}
+
+/// Flags of `import`.
+#[derive(Debug, Clone, ClapArgs)]
+pub struct ImportArgs {
+    #[command(flatten)]
+    pub common: CommonArgs,
+    /// Whose objects.
+    #[arg(long, value_enum)]
+    pub from: Operator,
+    /// NAMESPACE/NAME of that operator's Deployment, which must be scaled to 0 or gone.
+    #[arg(long)]
+    pub operator: String,
+    /// Do it. Without this nothing is written, and everything is checked.
+    #[arg(long)]
+    pub write: bool,
+    /// Remove what is left of the other operator: its objects of all that is Ready here.
+    #[arg(long)]
+    pub finish: bool,
+    /// Only these tenants, as NAMESPACE/NAME, separated by commas.
+    #[arg(long, value_delimiter = ',')]
+    pub tenants: Vec<String>,
+    /// Give up fields that this version does not have.
+    #[arg(long)]
+    pub drop_unknown: bool,
+    /// Read the objects from here, a List in JSON (`kubectl get -o json`), and not from the
+    /// cluster.
+    #[arg(long)]
+    pub file: Option<std::path::PathBuf>,
 }
 
 /// Lines for people or for machines.

@@ -13,6 +13,7 @@ pub mod context;
 pub mod datastores;
 pub mod facts;
 pub mod fleet;
+pub mod import;
 pub mod inside;
 pub mod migrations;
 pub mod observe;

@@ -38,7 +38,7 @@ use crate::supervisor::Supervisor;
 use crate::tenant::pki::terms::BadTerms;
 use crate::tenant::world::Settings;
 use crate::write_history::Writes;
-use crate::{apply, reconcile, report, tenant};
+use crate::{apply, import, reconcile, report, tenant};
 
 /// How long work under way may take after a signal to stop.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -59,6 +59,8 @@ pub enum Error {
     Ended(&'static str),
     #[error(transparent)]
     Setup(#[from] setup::Error),
+    #[error("import: {0}")]
+    Import(#[from] import::Error),
     #[error(transparent)]
     Tracing(#[from] telemetry::Error),
     #[error("certificates: {0}")]
@@ -70,6 +72,7 @@ pub fn main(command: Command) -> Result<(), Error> {
     let (common, instance) = match &command {
         Command::Run(args) => (args.common.clone(), args.identity.clone()),
         Command::SetupEtcd(args) => (args.common.clone(), args.service.clone()),
+        Command::Import(args) => (args.common.clone(), "import".to_owned()),
     };
     // A second installation in one process (tests) is the same provider.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
@@ -90,6 +93,13 @@ pub fn main(command: Command) -> Result<(), Error> {
                     let client = client(&args.common).await?;
                     tokio::select! {
                         done = setup::etcd(*args, client, clock::system()) => Ok(done?),
+                        () = stop.cancelled() => Ok(()),
+                    }
+                }
+                Command::Import(args) => {
+                    let client = client(&args.common).await?;
+                    tokio::select! {
+                        done = import::run(*args, client, clock::system()) => Ok(done?),
                         () = stop.cancelled() => Ok(()),
                     }
                 }

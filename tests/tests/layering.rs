@@ -186,6 +186,7 @@ const CONTROLLER: House = House {
         "sizes",
         "scrape",
         "supervisor",
+        "import",
         "run",
     ],
     exceptions: &[],
