@@ -25,6 +25,7 @@ mod dump;
 mod etcd_setup;
 mod exposure;
 mod fight;
+mod import;
 mod isolation;
 mod life;
 mod listed;
@@ -56,7 +57,7 @@ type Part = for<'a> fn(&'a Stage) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 /// In this order: the first compares the machine with what it was before any
 /// tenant, `rights` judges all that was done, the last takes rights away.
-const PARTS: [(&str, Part); 17] = [
+const PARTS: [(&str, Part); 18] = [
     ("life", |stage| Box::pin(life::run(stage))),
     ("ready", |stage| Box::pin(ready::run(stage))),
     ("isolation", |stage| Box::pin(isolation::run(stage))),
@@ -71,6 +72,7 @@ const PARTS: [(&str, Part); 17] = [
     ("sql", |stage| Box::pin(sql::run(stage))),
     ("nats", |stage| Box::pin(sql::nats(stage))),
     ("migration", |stage| Box::pin(migration::run(stage))),
+    ("import", |stage| Box::pin(import::run(stage))),
     ("drift", |stage| Box::pin(drift::run(stage))),
     ("deletion", |stage| Box::pin(deletion::run(stage))),
     ("registration", |stage| Box::pin(registration::run(stage))),
