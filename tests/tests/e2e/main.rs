@@ -26,6 +26,7 @@ mod dump;
 mod etcd_setup;
 mod exposure;
 mod fight;
+mod import;
 mod isolation;
 mod life;
 mod listed;
@@ -58,7 +59,7 @@ type Part = for<'a> fn(&'a Stage) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
 
 /// In this order: the first compares the machine with what it was before any
 /// tenant, `rights` judges all that was done, the last takes rights away.
-const PARTS: [(&str, Part); 19] = [
+const PARTS: [(&str, Part); 20] = [
     ("life", |stage| Box::pin(life::run(stage))),
     ("ready", |stage| Box::pin(ready::run(stage))),
     ("isolation", |stage| Box::pin(isolation::run(stage))),
@@ -74,6 +75,7 @@ const PARTS: [(&str, Part); 19] = [
     ("nats", |stage| Box::pin(sql::nats(stage))),
     ("overrides", |stage| Box::pin(overrides::run(stage))),
     ("migration", |stage| Box::pin(migration::run(stage))),
+    ("import", |stage| Box::pin(import::run(stage))),
     ("conformance", |stage| Box::pin(conformance::run(stage))),
     ("drift", |stage| Box::pin(drift::run(stage))),
     ("deletion", |stage| Box::pin(deletion::run(stage))),
