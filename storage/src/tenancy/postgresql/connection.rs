@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgRow, PgSslMode};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, FromRow, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, FromRow, PgConnection};
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use super::failure::Failure;
 use super::handshake;
 use crate::tenancy::contents::kine::Value;
+use crate::tenancy::sql;
 use crate::tenancy::sql::endpoint::Endpoint;
+use crate::tenancy::sql::metered::Metered;
 use crate::tenancy::sql::names::PLACE;
 use crate::tenancy::sql::servers::Servers;
 use crate::tenancy::{Connection, TenancyError};
@@ -17,6 +20,8 @@ use crate::tenancy::{Connection, TenancyError};
 const PORT: u16 = 5432;
 /// Databases that every server has; one of them has to do until there is ours.
 const OTHERS: [&str; 2] = ["postgres", "template1"];
+/// Databases in which no tenant makes anything.
+const OURS: [&str; 3] = [PLACE, OTHERS[0], OTHERS[1]];
 /// Before that `DROP DATABASE` cannot end connections.
 const OLDEST: i32 = 130_000;
 
@@ -49,20 +54,42 @@ pub struct Session {
     pub in_place: bool,
     /// Whether it is known to be a superuser's.
     pub superuser: bool,
-    connection: PgConnection,
+    connection: Metered<PgConnection>,
     /// For one statement.
     pub deadline: Duration,
+    /// Bytes of the answer to one statement.
+    pub most: usize,
 }
 
 impl Session {
-    /// Executes statements that return nothing. Names and values in it are quoted.
-    pub async fn run(&mut self, what: &'static str, sql: String) -> Result<(), Failure> {
-        let run = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut self.connection);
-        match timeout(self.deadline, run).await {
-            Ok(Ok(_)) => Ok(()),
+    /// The connection, on which one more answer may come.
+    fn server(&mut self) -> &mut PgConnection {
+        self.connection.allow(self.most);
+        &mut self.connection.connection
+    }
+
+    #[allow(clippy::result_large_err, reason = "as of all that ask")]
+    fn outcome<T>(
+        &self,
+        what: &'static str,
+        asked: Result<Result<T, sqlx::Error>, Elapsed>,
+    ) -> Result<T, Failure> {
+        match asked {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) if self.connection.is_beyond() => {
+                Err(Failure::too_long(&self.endpoint, what, self.most))
+            }
             Ok(Err(error)) => Err(Failure::of(&self.endpoint, what, &error)),
             Err(_) => Err(Failure::silence(&self.endpoint, what, self.deadline)),
         }
+    }
+
+    /// Executes statements that return nothing. Names and values in it are quoted.
+    pub async fn run(&mut self, what: &'static str, sql: String) -> Result<(), Failure> {
+        let deadline = self.deadline;
+        let run = sqlx::raw_sql(AssertSqlSafe(sql)).execute(self.server());
+        let done = timeout(deadline, run).await;
+        self.outcome(what, done).map(drop)
     }
 
     /// Asks with texts as parameters.
@@ -75,15 +102,13 @@ impl Session {
     where
         T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
+        let deadline = self.deadline;
         let mut query = sqlx::query_as(sql);
         for parameter in parameters {
             query = query.bind(*parameter);
         }
-        match timeout(self.deadline, query.fetch_all(&mut self.connection)).await {
-            Ok(Ok(rows)) => Ok(rows),
-            Ok(Err(error)) => Err(Failure::of(&self.endpoint, what, &error)),
-            Err(_) => Err(Failure::silence(&self.endpoint, what, self.deadline)),
-        }
+        let asked = timeout(deadline, query.fetch_all(self.server())).await;
+        self.outcome(what, asked)
     }
 
     /// Whether a question has the answer yes.
@@ -107,15 +132,11 @@ impl Session {
     where
         T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
+        let deadline = self.deadline;
         let query = sqlx::query_as_with(AssertSqlSafe(sql), arguments(values));
-        let asked = query
-            .persistent(values.len() < 3)
-            .fetch_all(&mut self.connection);
-        match timeout(self.deadline, asked).await {
-            Ok(Ok(rows)) => Ok(rows),
-            Ok(Err(error)) => Err(Failure::of(&self.endpoint, what, &error)),
-            Err(_) => Err(Failure::silence(&self.endpoint, what, self.deadline)),
-        }
+        let asked = query.persistent(values.len() < 3).fetch_all(self.server());
+        let asked = timeout(deadline, asked).await;
+        self.outcome(what, asked)
     }
 
     /// Executes one statement with values.
@@ -125,18 +146,16 @@ impl Session {
         sql: String,
         values: &[Value<'_>],
     ) -> Result<(), Failure> {
+        let deadline = self.deadline;
         let query = sqlx::query_with(AssertSqlSafe(sql), arguments(values));
-        let done = query.persistent(false).execute(&mut self.connection);
-        match timeout(self.deadline, done).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(Failure::of(&self.endpoint, what, &error)),
-            Err(_) => Err(Failure::silence(&self.endpoint, what, self.deadline)),
-        }
+        let done = query.persistent(false).execute(self.server());
+        let done = timeout(deadline, done).await;
+        self.outcome(what, done).map(drop)
     }
 
     /// Says good-bye.
     pub async fn close(self) {
-        let _ = timeout(Duration::from_secs(1), self.connection.close()).await;
+        self.connection.close().await;
     }
 }
 
@@ -211,13 +230,20 @@ impl Link {
     pub async fn login(&self, endpoint: &Endpoint, login: &Login<'_>) -> Result<Session, Failure> {
         let deadline = self.servers.deadline();
         let options = self.options(endpoint, login);
-        match timeout(deadline, options.connect()).await {
+        // As it names a socket in a directory.
+        let place = |name: &str| format!("{name}/.s.PGSQL.{}", endpoint.port);
+        let connect = |socket| async move { options.socket(socket).connect().await };
+        match timeout(deadline, Metered::open(endpoint, place, connect)).await {
             Ok(Ok(connection)) => Ok(Session {
                 endpoint: endpoint.clone(),
                 in_place: login.database == PLACE,
                 superuser: false,
                 connection,
                 deadline,
+                most: match OURS.contains(&login.database) {
+                    true => sql::ANSWER,
+                    false => sql::TENANTS_ANSWER,
+                },
             }),
             Ok(Err(error)) => Err(Failure::of(endpoint, "connect", &error)),
             Err(_) => Err(Failure::silence(endpoint, "connect", deadline)),
