@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgRow, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions, FromRow, PgConnection};
+use tokio::net::TcpStream;
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use super::failure::Failure;
 use super::handshake;
+use super::messages::Announced;
 use crate::tenancy::contents::kine::Value;
 use crate::tenancy::sql;
 use crate::tenancy::sql::endpoint::Endpoint;
-use crate::tenancy::sql::metered::Metered;
+use crate::tenancy::sql::metered::{Metered, NoHeads};
 use crate::tenancy::sql::names::PLACE;
 use crate::tenancy::sql::servers::Servers;
 use crate::tenancy::{Connection, TenancyError};
@@ -186,7 +188,7 @@ impl Link {
         })
     }
 
-    fn options(&self, endpoint: &Endpoint, login: &Login) -> PgConnectOptions {
+    fn options(&self, endpoint: &Endpoint, login: &Login<'_>) -> PgConnectOptions {
         let c = &self.servers.connection;
         // In a tenant's database the tenant makes functions; none of them may stand in for
         // one of the server's. And the server does not keep for long the locks of one of us
@@ -202,7 +204,7 @@ impl Link {
             ("tcp_keepalives_interval", "10".to_owned()),
             ("tcp_keepalives_count", "3".to_owned()),
         ];
-        let mut options = PgConnectOptions::new_without_pgpass()
+        let options = PgConnectOptions::new_without_pgpass()
             .host(&endpoint.host)
             .port(endpoint.port)
             .username(login.user)
@@ -212,18 +214,11 @@ impl Link {
             .options(settings.iter().map(|(name, value)| (name, value)))
             // Statements hold names, and verifiers of passwords.
             .disable_statement_logging();
-        options = match &c.ca_pem {
-            Some(ca) => options
-                .ssl_mode(PgSslMode::VerifyFull)
-                .ssl_root_cert_from_pem(ca.clone()),
-            None => options.ssl_mode(PgSslMode::Prefer),
-        };
-        if let (Some((cert, key)), true) = (self.servers.certificate(), login.certificate) {
-            options = options
-                .ssl_client_cert_from_pem(cert)
-                .ssl_client_key_from_pem(key);
-        }
-        options
+        // With an authority TLS is ours, see `to_server`: the client trusts public ones too.
+        options.ssl_mode(match c.ca_pem {
+            Some(_) => PgSslMode::Disable,
+            None => PgSslMode::Prefer,
+        })
     }
 
     /// A connection to one server.
@@ -233,7 +228,18 @@ impl Link {
         // As it names a socket in a directory.
         let place = |name: &str| format!("{name}/.s.PGSQL.{}", endpoint.port);
         let connect = |socket| async move { options.socket(socket).connect().await };
-        match timeout(deadline, Metered::open(endpoint, place, connect)).await {
+        let work = async {
+            let tcp = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
+            let _ = tcp.set_nodelay(true);
+            match self.servers.tls(login.certificate) {
+                Some(tls) => {
+                    let server = handshake::begin(tls, &endpoint.host, tcp).await?;
+                    Metered::open(server, Announced::default(), place, connect).await
+                }
+                None => Metered::open(tcp, NoHeads, place, connect).await,
+            }
+        };
+        match timeout(deadline, work).await {
             Ok(Ok(connection)) => Ok(Session {
                 endpoint: endpoint.clone(),
                 in_place: login.database == PLACE,

@@ -2,8 +2,9 @@
 //!
 //! What a tenant makes in its database runs in our sessions, and what comes of it is read into
 //! memory as a whole: a row, and the text of an error, have as many bytes as the tenant likes,
-//! and the client of the database knows no bound. So its bytes pass through here, below the
-//! protocol and TLS, and a connection that brings more than its statement may is cut.
+//! and the client of the database knows no bound: it makes room for what the head of a message
+//! announces, before any of it is there. So its bytes pass through here, and a connection that
+//! brings more than its statement may, or announces it, is cut.
 
 use std::future::Future;
 use std::io;
@@ -12,13 +13,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use sqlx::Connection;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpStream, UnixListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{UnixListener, UnixStream};
 use tokio::time::timeout;
 use tokio_util::task::AbortOnDropHandle;
-
-use super::endpoint::Endpoint;
 
 /// Bytes that come while somebody is let in: certificates, mostly.
 const ENTRANCE: usize = 256 * 1024;
@@ -32,6 +32,23 @@ const GOOD_BYE: Duration = Duration::from_secs(1);
 struct Counts {
     left: AtomicUsize,
     beyond: AtomicBool,
+    /// Why nothing more came from the server.
+    failed: Mutex<Option<io::Error>>,
+}
+
+/// What says how long a message is, before it is there.
+pub trait Heads: Send + 'static {
+    /// Bytes that the messages announce of which heads end in this piece, the longest of them.
+    fn announced(&mut self, piece: &[u8]) -> usize;
+}
+
+/// Where messages have no heads that can be read, or announce little.
+pub struct NoHeads;
+
+impl Heads for NoHeads {
+    fn announced(&mut self, _: &[u8]) -> usize {
+        0
+    }
 }
 
 /// A connection, through here.
@@ -44,33 +61,40 @@ pub struct Metered<C> {
 }
 
 impl<C: Connection> Metered<C> {
-    /// Connects: `connect` is given the socket on which the server is found, which leads there
-    /// whatever its path is. `place` makes the path that the client will ask for of a name.
+    /// Connects to what leads to the server: `connect` is given the socket on which that is
+    /// found. `place` makes the path that the client will ask for of a name.
     ///
     /// # Errors
-    /// There is no way to the server, or those of `connect`.
+    /// Those of the server's side, or of `connect`.
     pub async fn open<F>(
-        endpoint: &Endpoint,
+        server: impl AsyncRead + AsyncWrite + Send + 'static,
+        heads: impl Heads,
         place: impl FnOnce(&str) -> String,
         connect: impl FnOnce(PathBuf) -> F,
     ) -> Result<Self, sqlx::Error>
     where
         F: Future<Output = Result<C, sqlx::Error>>,
     {
-        let server = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
-        let _ = server.set_nodelay(true);
         // Of the names that are no files: nothing has to be written, and nothing is left.
         let name = format!("\0steward-{}", uuid::Uuid::new_v4());
         let listener = UnixListener::bind(place(&name))?;
         let counts = Arc::new(Counts {
             left: AtomicUsize::new(ENTRANCE),
             beyond: AtomicBool::new(false),
+            failed: Mutex::new(None),
         });
         #[allow(clippy::disallowed_methods, reason = "it ends with the connection")]
-        let carrying = tokio::spawn(carry(listener, server, counts.clone()));
+        let carrying = tokio::spawn(carry(listener, server, heads, counts.clone()));
         let carrying = AbortOnDropHandle::new(carrying);
+        let connection = connect(PathBuf::from(name)).await.map_err(|error| {
+            // The client knows no more than that it ended.
+            match counts.failed.lock().take() {
+                Some(failed) => sqlx::Error::Io(failed),
+                None => error,
+            }
+        })?;
         Ok(Self {
-            connection: connect(PathBuf::from(name)).await?,
+            connection,
             counts,
             carrying,
         })
@@ -102,25 +126,39 @@ impl<C: Connection> Metered<C> {
 }
 
 /// Carries bytes between the one client and the server, until either leaves.
-async fn carry(listener: UnixListener, server: TcpStream, counts: Arc<Counts>) {
+async fn carry(
+    listener: UnixListener,
+    server: impl AsyncRead + AsyncWrite + Send,
+    mut heads: impl Heads,
+    counts: Arc<Counts>,
+) {
     let Ok(client) = accept(&listener).await else {
         return;
     };
     drop(listener);
     let (mut from_client, mut to_client) = client.into_split();
-    let (mut from_server, mut to_server) = server.into_split();
+    let (mut from_server, mut to_server) = tokio::io::split(server);
     let sends = async {
         let _ = tokio::io::copy(&mut from_client, &mut to_server).await;
     };
     let answers = async {
         let mut piece = vec![0; PIECE];
-        while let Ok(count @ 1..) = from_server.read(&mut piece).await {
+        loop {
+            let count = match from_server.read(&mut piece).await {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) => {
+                    *counts.failed.lock() = Some(error);
+                    break;
+                }
+            };
             let left = counts.left.load(Relaxed);
-            let Some(left) = left.checked_sub(count) else {
+            let announced = heads.announced(&piece[..count]);
+            let Some(rest) = left.checked_sub(count).filter(|_| announced <= left) else {
                 counts.beyond.store(true, Relaxed);
                 break;
             };
-            counts.left.store(left, Relaxed);
+            counts.left.store(rest, Relaxed);
             if to_client.write_all(&piece[..count]).await.is_err() {
                 break;
             }
