@@ -24,6 +24,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::reviews;
+use crate::watched::Watched;
 
 /// Configurations of one kind that are kept.
 const MOST: usize = 5_000;
@@ -309,7 +310,7 @@ impl<T> Source<T> {
         K: Configured<Kept = T> + Followed,
         T: Send + Sync + 'static,
     {
-        let api: Api<K> = Api::all(client);
+        let api: Api<Watched<K>> = Api::all(client);
         let config = watcher::Config::default().page_size(PAGE);
         let mut events = std::pin::pin!(watcher(api, config).default_backoff());
         let mut kept = Kept::default();
@@ -320,18 +321,22 @@ impl<T> Source<T> {
                     listed = Kept::default();
                     Ok(())
                 }
-                Ok(Some(watcher::Event::InitApply(found))) => listed.set(found).await.map(drop),
+                Ok(Some(watcher::Event::InitApply(Watched(found)))) => {
+                    listed.set(found).await.map(drop)
+                }
                 Ok(Some(watcher::Event::InitDone)) => {
                     *unserved = None;
                     kept = std::mem::take(&mut listed);
                     self.publish_kept(&kept);
                     Ok(())
                 }
-                Ok(Some(watcher::Event::Apply(found))) => kept.set(found).await.map(|changed| {
-                    if changed {
-                        self.publish_kept(&kept);
-                    }
-                }),
+                Ok(Some(watcher::Event::Apply(Watched(found)))) => {
+                    kept.set(found).await.map(|changed| {
+                        if changed {
+                            self.publish_kept(&kept);
+                        }
+                    })
+                }
                 Ok(Some(watcher::Event::Delete(gone))) => {
                     if kept.remove(&gone.name_any()) {
                         self.publish_kept(&kept);
