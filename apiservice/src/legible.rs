@@ -48,9 +48,9 @@ pub fn bare<K: DeserializeOwned>(tree: &Value) -> Result<K, serde_json::Error> {
 /// They are none.
 pub fn metadata(tree: &Value) -> Result<ObjectMeta, serde_json::Error> {
     let metadata = &tree["metadata"];
-    ObjectMeta::deserialize(metadata).or_else(|_| {
-        let fields = metadata.as_object().cloned().unwrap_or_default();
-        ObjectMeta::deserialize(Value::Object(legible(fields)))
+    ObjectMeta::deserialize(metadata).or_else(|error| match metadata.as_object() {
+        Some(fields) => ObjectMeta::deserialize(Value::Object(legible(fields.clone()))),
+        None => Err(error),
     })
 }
 
