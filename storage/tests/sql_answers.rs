@@ -163,6 +163,13 @@ async fn what_a_tenants_rows_have_is_bounded_in_mariadb() {
         )
         .await;
     }
+    let rows: Vec<(i64, String, i64)> = sqlx::query_as(
+        "select cast(id as signed), cast(name as char), cast(deleted as signed) from kine",
+    )
+    .fetch_all(&mut own)
+    .await
+    .unwrap();
+    eprintln!("{rows:?}");
     let mut contents = tenancy.contents(&a, Some(&password)).await.unwrap();
     let (page, took) = taken(contents.page(None, PAGE)).await;
     let said = page.map(|page| page.entries.len());
