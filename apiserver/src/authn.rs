@@ -27,6 +27,7 @@ use tokio::sync::Notify;
 
 use crate::reviews;
 use crate::trust::Trust;
+use crate::watched::Watched;
 pub use identity::{Caller, Identity, Rejected, UNAUTHENTICATED, Via};
 #[cfg(test)]
 pub(crate) use lane::{LANE, LANE_WAITING};
@@ -89,14 +90,16 @@ impl Authenticator {
     /// Keeps the ConfigMap loaded, for ever. Without the right to read it nobody is
     /// recognised by certificate, readiness fails, and the log says which right.
     pub async fn follow(&self, client: kube::Client) {
-        let api: Api<ConfigMap> = Api::namespaced(client, NAMESPACE);
+        let api: Api<Watched<ConfigMap>> = Api::namespaced(client, NAMESPACE);
         let only = watcher::Config::default().fields(&format!("metadata.name={CONFIG_MAP}"));
         let mut events = std::pin::pin!(watcher(api, only).default_backoff());
         let mut seen = false;
         loop {
             match events.try_next().await {
                 Ok(Some(watcher::Event::Init)) => seen = false,
-                Ok(Some(watcher::Event::InitApply(map) | watcher::Event::Apply(map))) => {
+                Ok(Some(
+                    watcher::Event::InitApply(Watched(map)) | watcher::Event::Apply(Watched(map)),
+                )) => {
                     seen = true;
                     self.load(&map.data.unwrap_or_default());
                 }

@@ -59,4 +59,5 @@ pub mod tls;
 pub mod trust;
 pub mod turns;
 pub mod warnings;
+mod watched;
 pub mod whole_body;

@@ -18,6 +18,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use parking_lot::RwLock;
 
 use crate::reviews;
+use crate::watched::Watched;
 
 /// How long a namespace that was just made may take to arrive by watch.
 const ARRIVAL: Duration = Duration::from_millis(50);
@@ -212,24 +213,24 @@ impl Namespaces {
 
     /// Keeps the namespaces, for ever.
     pub async fn follow(&self, client: kube::Client) {
-        let api: Api<Namespace> = Api::all(client);
+        let api: Api<Watched<Namespace>> = Api::all(client);
         let events = watcher(api, watcher::Config::default()).default_backoff();
         let mut events = std::pin::pin!(events);
         let mut listed = All::default();
         loop {
             match events.try_next().await {
                 Ok(Some(watcher::Event::Init)) => listed = All::default(),
-                Ok(Some(watcher::Event::InitApply(found))) => {
+                Ok(Some(watcher::Event::InitApply(Watched(found)))) => {
                     listed.set(&found);
                 }
                 Ok(Some(watcher::Event::InitDone)) => {
                     *self.known.write() = std::mem::take(&mut listed);
                     self.loaded.store(true, Ordering::Release);
                 }
-                Ok(Some(watcher::Event::Apply(found))) => {
+                Ok(Some(watcher::Event::Apply(Watched(found)))) => {
                     self.known.write().set(&found);
                 }
-                Ok(Some(watcher::Event::Delete(gone))) => {
+                Ok(Some(watcher::Event::Delete(Watched(gone)))) => {
                     self.known.write().remove(&gone.name_any());
                 }
                 Ok(None) => return,
@@ -243,9 +244,9 @@ impl Namespaces {
 }
 
 async fn look_up(client: &kube::Client, namespace: &str) -> Result<Option<Namespace>, String> {
-    let api: Api<Namespace> = Api::all(client.clone());
+    let api: Api<Watched<Namespace>> = Api::all(client.clone());
     match tokio::time::timeout(LOOKUP, api.get_opt(namespace)).await {
-        Ok(Ok(found)) => Ok(found),
+        Ok(Ok(found)) => Ok(found.map(|Watched(found)| found)),
         Ok(Err(error)) => Err(reviews::describe(&error)),
         Err(_) => Err("no answer within 5 s".to_owned()),
     }
@@ -292,5 +293,29 @@ mod tests {
         assert!(kept(&all, "one more"));
         all.remove("n0");
         assert_eq!(all.bytes, (count - 1) * LABELS_OF_ONE + 1);
+    }
+
+    /// Whoever may write one namespace sets a time there that none of our types takes.
+    #[test]
+    fn one_namespace_does_not_end_the_list_of_all() {
+        let late = "9999-12-31T23:59:59Z";
+        let text = serde_json::json!({
+            "items": [
+                {"metadata": {"name": "a", "labels": {"k": "v"}, "managedFields": [{"time": late}]}},
+                {"metadata": {"name": "b", "deletionTimestamp": late}, "status": {"conditions": [
+                    {"type": "T", "status": "True", "lastTransitionTime": late},
+                ]}},
+            ],
+            "metadata": {"resourceVersion": "1"},
+        });
+        type List<K> = kube::core::ObjectList<K>;
+        assert!(serde_json::from_value::<List<Namespace>>(text.clone()).is_err());
+        let read: List<Watched<Namespace>> = serde_json::from_value(text).unwrap();
+        let mut all = All::default();
+        for Watched(namespace) in &read.items {
+            all.set(namespace);
+        }
+        assert_eq!(all.by_name["a"].labels.as_ref().unwrap()["k"], "v");
+        assert_eq!(all.by_name["b"].state, State::Terminating);
     }
 }

@@ -71,7 +71,7 @@ pub struct Record {
     pub identity: Option<String>,
     /// A revision that the store was seen at.
     pub floor: u64,
-    /// The last revision that it may have used since; at least the floor.
+    /// The last revision that it may have used since; at least the floor, if both can be read.
     pub reserved: u64,
     pub accepted: Option<String>,
 }
@@ -118,10 +118,19 @@ pub fn judge(
         above: read(record.floor).max(read(record.reserved)),
     };
     match &record.identity {
-        Some(known) if known == identity && revision >= record.floor => Verdict::Serve {
-            above: Some(read(record.reserved)).filter(|above| !confirmed && *above > revision),
-        },
+        Some(known)
+            if known == identity
+                && revision >= record.floor
+                && (confirmed || record.reserved != UNREADABLE) =>
+        {
+            Verdict::Serve {
+                above: Some(read(record.reserved)).filter(|above| !confirmed && *above > revision),
+            }
+        }
         _ if record.accepted.as_deref() == Some(identity) => adopt,
+        Some(known) if known == identity && revision >= record.floor => Verdict::Refuse(format!(
+            "up to which revision the store {identity} was used cannot be read from its record"
+        )),
         Some(known) if known == identity => Verdict::Refuse(format!(
             "the store {identity} is an older copy: it is at revision {revision}, and has been at {}",
             record.floor
@@ -609,7 +618,11 @@ fn parse(secret: &Secret) -> Record {
         identity: text(IDENTITY),
         floor,
         // Servers of before did not reserve.
-        reserved: number(RESERVED).unwrap_or(floor).max(floor),
+        reserved: match number(RESERVED) {
+            Some(reserved) if floor != UNREADABLE => reserved.max(floor),
+            Some(reserved) => reserved,
+            None => floor,
+        },
         accepted: annotations.and_then(|all| all.get(ACCEPT).cloned()),
     }
 }
@@ -1068,15 +1081,33 @@ mod tests {
         }
     }
 
+    /// What can be read of it counts once an administrator has confirmed the store.
     #[test]
-    fn an_unreadable_floor_lets_nothing_pass() {
-        let secret = Secret {
-            data: Some(BTreeMap::from([
+    fn an_unreadable_record_lets_nothing_pass() {
+        let of = |revision: &str, reserved: Option<&str>| {
+            let mut data = BTreeMap::from([
                 (IDENTITY.to_owned(), ByteString(b"a".to_vec())),
-                (REVISION.to_owned(), ByteString(b"x".to_vec())),
-            ])),
-            ..Secret::default()
+                (REVISION.to_owned(), ByteString(revision.into())),
+            ]);
+            let reserved = reserved.map(|it| (RESERVED.to_owned(), ByteString(it.into())));
+            data.extend(reserved);
+            parse(&Secret {
+                data: Some(data),
+                ..Secret::default()
+            })
         };
-        refused(&judge(&parse(&secret), "a", 9, false, tenants));
+        for (record, known) in [
+            (of("x", None), 0),
+            (of("7", Some("x")), 7),
+            (of("x", Some("1000000")), 1_000_000),
+        ] {
+            refused(&judge(&record, "a", 9, false, tenants));
+            let confirmed = Record {
+                accepted: Some("a".to_owned()),
+                ..record
+            };
+            let verdict = judge(&confirmed, "a", 9, false, tenants);
+            assert_eq!(verdict, Verdict::Adopt { above: known });
+        }
     }
 }

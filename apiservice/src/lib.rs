@@ -20,6 +20,7 @@ pub mod duration;
 pub mod endpoint;
 pub mod field;
 pub mod forms;
+pub mod legible;
 pub mod meta;
 pub mod names;
 pub mod number;

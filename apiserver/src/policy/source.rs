@@ -25,6 +25,7 @@ use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::reviews;
+use crate::watched::Watched;
 
 /// Configurations of one kind that are kept.
 const MOST: usize = 5_000;
@@ -337,7 +338,7 @@ impl<T> Source<T> {
         K: Configured<Kept = T> + Followed,
         T: Send + Sync + 'static,
     {
-        let api: Api<K> = Api::all(client);
+        let api: Api<Watched<K>> = Api::all(client);
         let config = watcher::Config::default().page_size(PAGE);
         let mut events = std::pin::pin!(watcher(api, config).default_backoff());
         let mut kept = Kept::new(room);
@@ -348,7 +349,7 @@ impl<T> Source<T> {
                     listed = Kept::new(room);
                     Ok(())
                 }
-                Ok(Some(watcher::Event::InitApply(found))) => {
+                Ok(Some(watcher::Event::InitApply(Watched(found)))) => {
                     listed.set(found, Some(&kept)).await.map(drop)
                 }
                 Ok(Some(watcher::Event::InitDone)) => {
@@ -357,7 +358,7 @@ impl<T> Source<T> {
                     self.publish_kept(&kept);
                     Ok(())
                 }
-                Ok(Some(watcher::Event::Apply(found))) => {
+                Ok(Some(watcher::Event::Apply(Watched(found)))) => {
                     kept.set(found, None).await.map(|changed| {
                         if changed {
                             self.publish_kept(&kept);

@@ -3,6 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use apiservice::condition::reason;
+use apiservice::legible;
 use http::{Method, Request};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
@@ -83,6 +84,21 @@ fn refusal(error: kube::Error) -> Refusal {
     }
 }
 
+/// The metadata of an object that is there. None that can be read are not those of an object
+/// that nobody owns.
+fn meta_of(key: &ObjectKey, found: &Value) -> Result<ObjectMeta, Refusal> {
+    let meta = legible::metadata(found).map_err(|error| error.to_string());
+    let known = meta.and_then(|meta| match meta.uid {
+        Some(_) => Ok(meta),
+        None => Err("it has no uid".to_owned()),
+    });
+    known.map_err(|error| Refusal {
+        code: 0,
+        reason: "ApplyFailed".into(),
+        message: format!("{key} cannot be read: {error}"),
+    })
+}
+
 /// A refusal as the outcome of a step.
 pub fn failed(refusal: Refusal) -> Outcome {
     let Refusal {
@@ -159,8 +175,10 @@ async fn whose(ctx: &Context, world: &World, key: &ObjectKey) -> Outcome {
     let path = key.path();
     match call(ctx, Method::GET, &path, "application/json", None).await {
         Ok(found) => {
-            let meta: ObjectMeta =
-                serde_json::from_value(found["metadata"].clone()).unwrap_or_default();
+            let meta = match meta_of(key, &found) {
+                Ok(meta) => meta,
+                Err(refusal) => return failed(refusal),
+            };
             if world.ownership(&meta) == Ownership::Ours {
                 remember(ctx, key.kind, found);
                 return Outcome::Failed {
@@ -188,8 +206,10 @@ pub async fn look(ctx: &Context, world: &World, key: &ObjectKey) -> Outcome {
     let path = key.path();
     match call(ctx, Method::GET, &path, "application/json", None).await {
         Ok(found) => {
-            let meta: ObjectMeta =
-                serde_json::from_value(found["metadata"].clone()).unwrap_or_default();
+            let meta = match meta_of(key, &found) {
+                Ok(meta) => meta,
+                Err(refusal) => return failed(refusal),
+            };
             if world.ownership(&meta) != Ownership::Ours {
                 return Outcome::Unchanged;
             }
@@ -233,7 +253,10 @@ pub async fn apply(ctx: &Context, world: &World, object: &Object) -> Outcome {
         Some(meta) => meta,
         // Not in the cache: whose it is must be asked before it is written.
         None => match call(ctx, Method::GET, &address, "application/json", None).await {
-            Ok(found) => serde_json::from_value(found["metadata"].clone()).unwrap_or_default(),
+            Ok(found) => match meta_of(&key, &found) {
+                Ok(meta) => meta,
+                Err(refusal) => return failed(refusal),
+            },
             Err(refusal) if refusal.code == 404 => ObjectMeta::default(),
             Err(refusal) => return failed(refusal),
         },
@@ -287,7 +310,8 @@ async fn take_out(
     let live = call(ctx, Method::GET, address, "application/json", None).await?;
     // What is too large to be compared is replaced as a whole: what the API server fills in,
     // as the addresses of a Service, it fills in again as it was.
-    let whole = live["spec"].is_null();
+    // The same of what is not as its kind is known.
+    let whole = live["spec"].is_null() || object.kind().known(&live).is_none();
     let needed = whole || tenant::objects::needs_taking_out(object, &live);
     let reduced = match object.value() {
         Ok(wanted) if needed && live["metadata"]["uid"] == uid => match whole {
@@ -306,7 +330,7 @@ async fn take_out(
     let address = format!("{address}?fieldManager={FIELD_MANAGER}");
     let content_type = "application/json-patch+json";
     let written = call(ctx, Method::PATCH, &address, content_type, Some(&patch)).await?;
-    Ok(serde_json::from_value(written["metadata"].clone()).ok())
+    meta_of(&object.key(), &written).map(Some)
 }
 
 /// True if fields are still managed by our creation, from which an apply
@@ -594,6 +618,79 @@ mod tests {
         // Whoever else has the machine may hold up a thread.
         let least = (0..5).map(|_| longest_wait()).min().unwrap();
         assert!(least < takes / 2, "{least:?} of {takes:?}");
+    }
+
+    /// Go takes this time, and our types do not.
+    fn live(asked: &Asked) -> Value {
+        let lab = Lab::ready();
+        let wanted = lab.world.deployment().unwrap().clone();
+        let mut live = Object::Deployment(wanted).value().unwrap();
+        live["metadata"]["uid"] = json!("live");
+        live["metadata"]["resourceVersion"] = json!("77");
+        let late = json!([{"manager": "m", "time": "9999-12-31T23:59:59Z"}]);
+        live["metadata"]["managedFields"] = late;
+        if asked.method != "GET" {
+            live["metadata"]["resourceVersion"] = json!("78");
+        }
+        live
+    }
+
+    /// What comes of an apply of a Deployment that is not in the cache, and what was written.
+    async fn applied(answers: fn(&Asked) -> (u16, Value)) -> (Outcome, Vec<Value>) {
+        let (ctx, asked) = context(answers, true).await;
+        let lab = Lab::ready();
+        fill(&ctx.caches, &lab);
+        ctx.caches.deployments.replace("", vec![]);
+        let wanted = lab.world.deployment().unwrap().clone();
+        let outcome = apply(&ctx, &lab.world, &Object::Deployment(wanted)).await;
+        let asked = asked.lock();
+        let written = asked.iter().filter(|it| it.method != "GET");
+        (outcome, written.map(|it| it.body.clone()).collect())
+    }
+
+    #[tokio::test]
+    async fn whose_an_object_is_does_not_hang_on_times_in_it() {
+        let (outcome, written) = applied(|asked| (200, live(asked))).await;
+        assert!(matches!(outcome, Outcome::Done), "{outcome:?}");
+        assert_eq!(written.len(), 1);
+        assert_eq!(
+            written[0]["metadata"]["uid"], "live",
+            "and no other of the name"
+        );
+
+        let (outcome, written) = applied(|asked| {
+            let mut live = live(asked);
+            live["metadata"]["ownerReferences"] = json!([]);
+            (200, live)
+        })
+        .await;
+        let Outcome::Failed { reason, .. } = &outcome else {
+            panic!("{outcome:?}")
+        };
+        assert_eq!((reason.as_str(), written.len()), (reason::NAME_TAKEN, 0));
+
+        let (outcome, written) = applied(|_| (200, json!({"metadata": [7]}))).await;
+        let Outcome::Failed { message, .. } = &outcome else {
+            panic!("{outcome:?}")
+        };
+        assert!(message.contains("cannot be read"), "{message}");
+        assert_eq!(written, Vec::<Value>::new());
+    }
+
+    /// Its spec cannot be compared, and is not taken for one that is as it is wanted.
+    #[tokio::test]
+    async fn a_spec_that_cannot_be_read_is_replaced() {
+        let (outcome, written) = applied(|asked| {
+            let mut live = live(asked);
+            let template = &mut live["spec"]["template"]["metadata"];
+            template["creationTimestamp"] = json!("9999-12-31T23:59:59Z");
+            (200, live)
+        })
+        .await;
+        assert!(matches!(outcome, Outcome::Done), "{outcome:?}");
+        let wanted = Lab::ready().world.deployment().unwrap().clone();
+        let wanted = Object::Deployment(wanted).value().unwrap();
+        assert_eq!(written[0][1]["value"], wanted["spec"]);
     }
 
     /// Somebody has put 12,000 variables into a Deployment of ours.

@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use apiservice::legible;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use parking_lot::RwLock;
 use serde_json::Value;
@@ -145,9 +146,17 @@ impl<K: Cached> Cache<K> {
         }
     }
 
+    /// A list that is under way has an object that cannot be read: what is held of it stays.
+    pub fn leave(&self, place: &str, name: NamespacedName) {
+        if let Some(fresh) = self.inner.write().fresh.get_mut(place) {
+            fresh.insert(name);
+        }
+    }
+
     /// A complete list of its kind in a place: what is there and not in it leaves
-    /// the cache, unless it was put in since the list began. Returns what left.
-    pub fn replace(&self, place: &str, list: Vec<Arc<K>>) -> Vec<Arc<K>> {
+    /// the cache, unless it was put in since the list began. Returns what left, and what
+    /// of the list is not what was held already.
+    pub fn replace(&self, place: &str, list: Vec<Arc<K>>) -> (Vec<Arc<K>>, Vec<Arc<K>>) {
         let mut inner = self.inner.write();
         inner
             .taken
@@ -167,20 +176,25 @@ impl<K: Cached> Cache<K> {
         for object in &gone {
             inner.remove(&NamespacedName::of(object.meta()));
         }
+        let mut news = vec![];
         for object in list {
             let name = NamespacedName::of(object.meta());
-            let older = inner.objects.get(&name).is_some_and(|held| {
-                held.meta().uid == object.meta().uid
-                    && revision(held.meta()) > revision(object.meta())
-            });
-            if !older {
-                inner.put(name, object);
+            let held = inner.objects.get(&name).map(|held| held.meta());
+            let held = held.filter(|held| held.uid == object.meta().uid);
+            if held.is_some_and(|held| revision(held) > revision(object.meta())) {
+                continue;
             }
+            let version = |meta: &ObjectMeta| meta.resource_version.clone();
+            let same = |held| version(held).is_some() && version(held) == version(object.meta());
+            if !held.is_some_and(same) {
+                news.push(object.clone());
+            }
+            inner.put(name, object);
         }
         drop(inner);
         let mut lists = self.lists.write();
         lists.insert(place.to_owned(), Listing::Done);
-        gone
+        (gone, news)
     }
 
     /// Takes out all of a place, whose kind is not served any more. If it is again, the
@@ -426,8 +440,8 @@ where
         self.of(group).into_iter().map(Found::from).collect()
     }
 
-    fn remember(&self, object: Value, caches: &Caches) {
-        let object = serde_json::from_value::<K>(object).ok();
+    fn remember(&self, mut object: Value, caches: &Caches) {
+        let object = legible::decode::<K>(&mut object).ok();
         if let Some(object) = object.and_then(|object| caches.kept(object)) {
             self.put(object);
         }
@@ -510,7 +524,7 @@ mod tests {
         cache.put(map("old", "1", "5", Some("t")));
         cache.begin_list(EVERYWHERE);
         cache.put(map("new", "2", "50", Some("t")));
-        let gone = cache.replace(EVERYWHERE, vec![map("other", "3", "20", Some("u"))]);
+        let (gone, _) = cache.replace(EVERYWHERE, vec![map("other", "3", "20", Some("u"))]);
         assert_eq!(gone.len(), 1);
         assert_eq!(gone[0].metadata.name.as_deref(), Some("old"));
         assert!(cache.get(&NamespacedName::new("ns", "new")).is_some());
@@ -531,14 +545,14 @@ mod tests {
         cache.begin_list("a");
         cache.begin_list("b");
         cache.put(within("a", "new"));
-        let gone = cache.replace("a", vec![]);
+        let (gone, _) = cache.replace("a", vec![]);
         assert_eq!(gone.len(), 1);
         assert!(cache.get(&NamespacedName::new("a", "new")).is_some());
         assert!(cache.get(&NamespacedName::new("b", "kept")).is_some());
         assert!(cache.synced("a") && !cache.synced("b") && !cache.synced(EVERYWHERE));
         // The list of the other namespace is still under way.
         cache.put(within("b", "new"));
-        assert_eq!(cache.replace("b", vec![]).len(), 1);
+        assert_eq!(cache.replace("b", vec![]).0.len(), 1);
         assert!(cache.get(&NamespacedName::new("b", "new")).is_some());
     }
 
@@ -568,5 +582,38 @@ mod tests {
         cache.put(map("a", "1", "3", None));
         assert!(cache.of(&NamespacedName::new("ns", "u")).is_empty());
         assert_eq!(cache.len(), 1);
+    }
+
+    /// A list that is read again is no news, and what it has and cannot be read is not gone.
+    #[test]
+    fn a_list_tells_what_is_new_in_it() {
+        let cache = Cache::default();
+        let names = |all: Vec<Arc<ConfigMap>>| -> Vec<String> {
+            let names = all.into_iter().map(|it| it.metadata.name.clone().unwrap());
+            names.collect()
+        };
+        let list = |all: &[(&str, &str, &str)], unread: &[&str]| {
+            cache.begin_list(EVERYWHERE);
+            for name in unread {
+                cache.leave(
+                    EVERYWHERE,
+                    NamespacedName::of(&map(name, "", "", None).metadata),
+                );
+            }
+            let all = all
+                .iter()
+                .map(|(name, uid, version)| map(name, uid, version, None));
+            let (gone, news) = cache.replace(EVERYWHERE, all.collect());
+            (names(gone), names(news))
+        };
+        let of = |all: &[&str]| -> Vec<String> { all.iter().map(|it| (*it).to_owned()).collect() };
+        let all = [("a", "1", "10"), ("b", "2", "11"), ("c", "3", "12")];
+        assert_eq!(list(&all, &[]), (vec![], of(&["a", "b", "c"])));
+        assert_eq!(list(&all, &[]), (vec![], vec![]));
+        let next = [("a", "1", "20"), ("b", "4", "11"), ("c", "3", "12")];
+        assert_eq!(list(&next, &[]), (vec![], of(&["a", "b"])));
+        assert_eq!(list(&next[..1], &["b"]), (of(&["c"]), vec![]));
+        assert_eq!(cache.len(), 2);
+        assert_eq!(list(&next[..1], &[]), (of(&["b"]), vec![]));
     }
 }

@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, fmt, sync::Arc};
 
-use apiservice::names;
+use apiservice::{legible, names};
 use futures::future::BoxFuture;
 use k8s_openapi::{
     api::{
@@ -122,7 +122,9 @@ macro_rules! kinds {
             /// `None` if it does not decode.
             pub fn known(self, live: &Value) -> Option<Value> {
                 fn of<K: Owned>(live: &Value) -> Option<Value> {
-                    serde_json::to_value(K::deserialize(live).ok()?).ok()
+                    let whole = K::deserialize(live);
+                    let known = whole.or_else(|_| legible::decode::<K>(&mut live.clone()));
+                    serde_json::to_value(known.ok()?).ok()
                 }
                 match self {
                     $(ObjectKind::$kind => of::<$kind>(live),)*

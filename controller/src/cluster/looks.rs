@@ -124,7 +124,7 @@ impl Watches {
                 let (client, bounds) = (&self.client, Bounds::STRANGERS);
                 let mut page = Page::open(client, request, bounds, timing::LIST_PATIENCE).await?;
                 while let Some(object) = page.next::<K>().await? {
-                    if let Some(object) = self.caches.kept(object) {
+                    if let Some(object) = object.ok().and_then(|it| self.caches.kept(it)) {
                         news |= cache.put(object);
                     }
                 }

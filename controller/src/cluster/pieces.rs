@@ -8,16 +8,19 @@
 
 use std::time::Duration;
 
-use apiservice::names;
+use apiservice::{legible, names};
 use bytes::{Buf, Bytes};
 use http::{Request, Response};
 use http_body_util::BodyExt;
 use hyper::body::Body;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ListMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ListMeta, ManagedFieldsEntry};
 use kube::Client;
 use kube::core::Status;
 use serde::de::{DeserializeOwned, Error as _};
 use serde_json::Value;
+
+use crate::cluster::managers::is_creation;
+use crate::cluster::name::NamespacedName;
 
 /// Bytes of a field of an object, as `spec` is one, that are read. Ours have half of it at most.
 const FIELD: usize = 192 * 1024;
@@ -34,6 +37,18 @@ const MAP: usize = 256 * 1024;
 const FIELDS: usize = 64;
 /// Bytes of the name of a field, or of a key.
 const KEY: usize = 1024;
+/// Fields of metadata without which an object is not known. Each has a room of its own: objects
+/// of custom resources have `finalizers` and `managedFields` before most of them.
+const IDENTITY: [&str; 6] = [
+    "name",
+    "namespace",
+    "uid",
+    "resourceVersion",
+    "deletionTimestamp",
+    "ownerReferences",
+];
+/// Entries of `managedFields` that are read. There is one of ours.
+const MANAGERS: usize = 8;
 /// Bytes of what is read of an answer that is no success.
 const REFUSAL: usize = 64 * 1024;
 
@@ -49,6 +64,8 @@ pub struct Bounds {
     map: usize,
     /// What is not as its kind is known counts as its metadata.
     may_be_strange: bool,
+    /// Entries of `managedFields` are read as they are, and not only what `managers.rs` asks for.
+    managers: bool,
 }
 
 impl Bounds {
@@ -59,6 +76,7 @@ impl Bounds {
         entries: ENTRIES,
         map: MAP,
         may_be_strange: true,
+        managers: false,
     };
     /// A Secret that an administrator refers to, whatever its keys are called.
     pub const REFERENCED: Self = Self {
@@ -74,6 +92,7 @@ impl Bounds {
         entries: usize::MAX,
         map: usize::MAX,
         may_be_strange: false,
+        managers: false,
     };
 
     /// Those for what is under a path.
@@ -89,24 +108,55 @@ impl Bounds {
 #[derive(Debug, Default, PartialEq)]
 pub struct Piece(Vec<u8>);
 
+/// An object that is there and cannot be read.
+#[derive(Debug)]
+pub struct Unread {
+    pub name: NamespacedName,
+    /// Its version, if that can.
+    pub version: Option<String>,
+    pub error: serde_json::Error,
+}
+
 impl Piece {
-    /// As what it is; if it is not like that, its metadata alone: what somebody makes that we
-    /// cannot read must not keep us from reading the others.
-    fn decode<K: DeserializeOwned>(&self, bounds: Bounds) -> Result<K, kube::Error> {
-        let whole = serde_json::from_slice(&self.0);
-        if !bounds.may_be_strange {
-            return whole.map_err(kube::Error::SerdeError);
-        }
-        whole.or_else(|error| {
-            #[derive(serde::Deserialize, serde::Serialize)]
-            struct Bare<'a> {
-                #[serde(borrow)]
-                metadata: &'a serde_json::value::RawValue,
+    /// As what it is. What cannot be read of it is left out, as far as it can be: what somebody
+    /// makes that we cannot read must not keep us from reading the others.
+    fn decode<K: DeserializeOwned>(&self, bounds: Bounds) -> Result<K, Unread> {
+        self.decode_or(bounds, |tree| {
+            // Keys that cannot be read must not count as none, which would be made anew.
+            let has_data = ["data", "binaryData"].iter().any(|it| !tree[*it].is_null());
+            (!has_data).then(|| legible::bare(tree).ok()).flatten()
+        })
+    }
+
+    /// The same of one that is gone, of which no more than the name is needed.
+    fn decode_gone<K: DeserializeOwned>(&self, bounds: Bounds) -> Result<K, Unread> {
+        self.decode_or(bounds, |tree| legible::bare(tree).ok())
+    }
+
+    fn decode_or<K: DeserializeOwned>(
+        &self,
+        bounds: Bounds,
+        bare: impl FnOnce(&Value) -> Option<K>,
+    ) -> Result<K, Unread> {
+        let error = match serde_json::from_slice(&self.0) {
+            Ok(whole) => return Ok(whole),
+            Err(error) => error,
+        };
+        let mut tree = self.value().unwrap_or_default();
+        let known = bounds.may_be_strange.then(|| {
+            let most = legible::decode(&mut tree).ok();
+            most.or_else(|| bare(&tree))
+        });
+        known.flatten().ok_or_else(|| {
+            let text = |field: &str| tree["metadata"][field].as_str().map(str::to_owned);
+            Unread {
+                name: NamespacedName::new(
+                    text("namespace").unwrap_or_default(),
+                    text("name").unwrap_or_default(),
+                ),
+                version: text("resourceVersion"),
+                error,
             }
-            let bare = serde_json::from_slice::<Bare<'_>>(&self.0).ok();
-            let bare = bare.and_then(|bare| serde_json::to_vec(&bare).ok());
-            bare.and_then(|bare| serde_json::from_slice(&bare).ok())
-                .ok_or(kube::Error::SerdeError(error))
         })
     }
 
@@ -115,14 +165,16 @@ impl Piece {
     }
 }
 
-/// One answer, as an object that is cut. Fields that are left out are `null`.
+/// One answer, as an object that is cut. Fields that are left out are `null`. Whoever puts
+/// `managedFields` back has them as they are.
 pub async fn answer(
     client: &Client,
     request: Request<Vec<u8>>,
     bounds: Bounds,
 ) -> Result<Value, kube::Error> {
     let mut source = open(client, request).await?;
-    source.object(bounds).await?.value()
+    let managers = true;
+    source.object(Bounds { managers, ..bounds }).await?.value()
 }
 
 /// The object under a path, which is cut.
@@ -131,7 +183,9 @@ pub async fn get<K: DeserializeOwned>(client: &Client, path: String) -> Result<K
     let request = Request::get(path).body(vec![]);
     let request = request.map_err(|error| kube::Error::Service(error.into()))?;
     let mut source = open(client, request).await?;
-    source.object(bounds).await?.decode(bounds)
+    let piece = source.object(bounds).await?;
+    let decoded = piece.decode(bounds);
+    decoded.map_err(|unread| kube::Error::SerdeError(unread.error))
 }
 
 /// Asks, and begins to read if the answer is a success.
@@ -203,8 +257,11 @@ impl Page {
         })
     }
 
-    /// The next object; `None` at the end.
-    pub async fn next<K: DeserializeOwned>(&mut self) -> Result<Option<K>, kube::Error> {
+    /// The next object; `None` at the end. What of ours cannot be read fails the list: a tenant
+    /// that is passed over would be one that is gone.
+    pub async fn next<K: DeserializeOwned>(
+        &mut self,
+    ) -> Result<Option<Result<K, Unread>>, kube::Error> {
         let source = &mut self.source;
         loop {
             match self.stage {
@@ -236,11 +293,13 @@ impl Page {
                     }
                     Some(b',') => source.chunk.advance(1),
                     _ => {
-                        return source
-                            .object(self.bounds)
-                            .await?
-                            .decode(self.bounds)
-                            .map(Some);
+                        let piece = source.object(self.bounds).await?;
+                        return match piece.decode(self.bounds) {
+                            Err(unread) if !self.bounds.may_be_strange => {
+                                Err(kube::Error::SerdeError(unread.error))
+                            }
+                            object => Ok(Some(object)),
+                        };
                     }
                 },
             }
@@ -271,6 +330,8 @@ pub struct Changes {
 pub enum Change<K> {
     There(K),
     Gone(K),
+    /// Something is there or, if so, gone that cannot be read.
+    Unread(Unread, bool),
     /// So far nothing else has come.
     Until(String),
     Refused(Box<Status>),
@@ -328,7 +389,10 @@ impl Changes {
             Err(error) => return Err(error),
         }
         Ok(Some(match kind.as_slice() {
-            b"\"DELETED\"" => Change::Gone(piece.decode(self.bounds)?),
+            b"\"DELETED\"" => match piece.decode_gone(self.bounds) {
+                Ok(object) => Change::Gone(object),
+                Err(unread) => Change::Unread(unread, true),
+            },
             b"\"BOOKMARK\"" => {
                 let version = &piece.value()?["metadata"]["resourceVersion"];
                 Change::Until(version.as_str().unwrap_or_default().to_owned())
@@ -337,7 +401,10 @@ impl Changes {
                 let status = serde_json::from_slice(&piece.0);
                 Change::Refused(status.map_err(kube::Error::SerdeError)?)
             }
-            _ => Change::There(piece.decode(self.bounds)?),
+            _ => match piece.decode(self.bounds) {
+                Ok(object) => Change::There(object),
+                Err(unread) => Change::Unread(unread, false),
+            },
         }))
     }
 }
@@ -492,7 +559,7 @@ where
         Ok(Piece(out))
     }
 
-    /// Metadata have a room of their own.
+    /// Metadata have a room of their own, and some of them one each.
     async fn metadata(&mut self, out: &mut Vec<u8>, bounds: Bounds) -> Result<(), kube::Error> {
         let (mut fields, mut left) = (0, Left::of(bounds));
         if self.token().await? != Some(b'{') {
@@ -508,11 +575,65 @@ where
             }
             match key.name.as_str() {
                 "labels" | "annotations" => self.texts(out, bounds, names::is_ours).await?,
+                "managedFields" if !bounds.managers => self.managers(out).await?,
+                name if IDENTITY.contains(&name) => {
+                    self.field(out, bounds, &mut Left::of(bounds)).await?;
+                }
                 _ => self.field(out, bounds, &mut left).await?,
             }
         }
         out.push(b'}');
         Ok(())
+    }
+
+    /// Entries of `managedFields` that say that we made the object. Their times are left out as
+    /// well: a client may set any that Go takes.
+    async fn managers(&mut self, out: &mut Vec<u8>) -> Result<(), kube::Error> {
+        if self.token().await? != Some(b'[') {
+            out.extend_from_slice(b"null");
+            return self.skip().await;
+        }
+        self.chunk.advance(1);
+        let mut ours = vec![];
+        loop {
+            match self.token().await? {
+                Some(b',') => self.chunk.advance(1),
+                Some(b'{') => {
+                    let entry = self.manager().await?;
+                    if is_creation(&entry) && ours.len() < MANAGERS {
+                        ours.push(entry);
+                    }
+                }
+                Some(b']') => {
+                    self.chunk.advance(1);
+                    break;
+                }
+                Some(_) => return Err(malformed()),
+                None => return Err(ended()),
+            }
+        }
+        serde_json::to_writer(out, &ours).map_err(kube::Error::SerdeError)
+    }
+
+    async fn manager(&mut self) -> Result<ManagedFieldsEntry, kube::Error> {
+        self.chunk.advance(1);
+        let mut entry = ManagedFieldsEntry::default();
+        while let Some(key) = self.key().await? {
+            let field = match key.name.as_str() {
+                "manager" => &mut entry.manager,
+                "operation" => &mut entry.operation,
+                "subresource" => &mut entry.subresource,
+                _ => {
+                    self.skip().await?;
+                    continue;
+                }
+            };
+            let mut text = Vec::new();
+            self.value(&mut text, KEY, KEY).await?;
+            // One that is no text, or too long, is not none.
+            *field = serde_json::from_slice(&text).unwrap_or_else(|_| Some("?".to_owned()));
+        }
+        Ok(entry)
     }
 
     /// A value as a whole, or `null`.

@@ -33,6 +33,11 @@ impl Optional {
         Optional::IngressRouteTcp,
     ];
 
+    /// Whether it is this one.
+    pub fn is<K: kube::Resource<DynamicType = ()>>(self) -> bool {
+        self.resource() == (&*K::api_version(&()), &*K::plural(&()))
+    }
+
     /// Group and version, and the name in URLs.
     fn resource(self) -> (&'static str, &'static str) {
         fn of<K: Resource>() -> (&'static str, &'static str) {

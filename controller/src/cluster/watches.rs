@@ -15,7 +15,7 @@ use k8s_openapi::api::core::v1::{Event as CoreEvent, Secret};
 use kube::{
     Client,
     core::NamespaceResourceScope,
-    runtime::watcher::{self, Config, Event},
+    runtime::watcher::{self, Config},
 };
 use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -23,7 +23,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use crate::cluster::cache::{Cache, Cached, EVERYWHERE};
 use crate::cluster::caches::Caches;
 use crate::cluster::concerned;
-use crate::cluster::follow::{follow, path};
+use crate::cluster::follow::{Event, follow, path};
 use crate::cluster::key::Key;
 use crate::cluster::kinds::ObjectKind;
 use crate::cluster::made::tenant_near;
@@ -40,6 +40,10 @@ pub(super) const PAGE: u32 = 20;
 /// nothing waits for them.
 static LISTS_OF_OWNED: Semaphore = Semaphore::const_new(1);
 pub(super) static LISTS_OF_OTHERS: Semaphore = Semaphore::const_new(1);
+/// Nothing waits for those of kinds that a cluster may not have, one of which may hang: a
+/// webhook that converts their versions does not answer.
+static LISTS_OF_OPTIONAL: [Semaphore; Optional::ALL.len()] =
+    [const { Semaphore::const_new(1) }; Optional::ALL.len()];
 /// Between looks whether the tenants were listed.
 const TENANTS_LOOK: Duration = Duration::from_millis(20);
 
@@ -236,10 +240,7 @@ impl Watches {
                 tokio::time::sleep(TENANTS_LOOK).await;
             }
             let is_gateway = K::kind(&()) == <Gateway as kube::Resource>::kind(&());
-            let turns = match ObjectKind::named(&K::kind(&())) {
-                Some(_) => &LISTS_OF_OWNED,
-                None => &LISTS_OF_OTHERS,
-            };
+            let turns = turns::<K>();
             let mut turn: Option<SemaphorePermit<'static>> = None;
             let bounds = Bounds::at(&path::<K>(&place));
             let start = || follow::<K>(this.client.clone(), &place, &config, bounds);
@@ -261,11 +262,12 @@ impl Watches {
                         list.clear();
                     }
                     Ok(Event::InitApply(object)) => list.extend(this.caches.kept(object)),
+                    Ok(Event::InitUnread(name)) => cache.leave(&place, name),
                     Ok(Event::InitDone) => {
                         drop(turn.take());
-                        let listed: Vec<Arc<K>> = std::mem::take(&mut list);
                         let was_refused = cache.refusal(&place).is_some();
-                        let gone = cache.replace(&place, listed.clone());
+                        let was_known = cache.synced(&place);
+                        let (gone, news) = cache.replace(&place, std::mem::take(&mut list));
                         trouble.over();
                         if was_refused {
                             this.tell_all_in(&place);
@@ -273,10 +275,10 @@ impl Watches {
                         for object in &gone {
                             this.is_there(object.as_ref(), cache).await;
                         }
-                        for object in gone.iter().chain(&listed) {
+                        for object in gone.iter().chain(&news) {
                             tell(&this.caches, &this.queue, object, None);
                         }
-                        if is_gateway {
+                        if is_gateway && !was_known {
                             // Who waited to know of them is told that there is none, too.
                             this.tell_routed(|_| true);
                         }
@@ -372,11 +374,14 @@ impl Watches {
             let (client, place) = (this.client.clone(), &name.namespace);
             let mut stream = follow::<Secret>(client, place, &config, Bounds::REFERENCED);
             let mut trouble = Trouble::new(format!("secret {name}"));
-            let mut found = None;
+            let (mut found, mut is_unread) = (None, false);
             while let Some(event) = stream.next().await {
                 match event {
-                    Ok(Event::Init) => found = None,
+                    Ok(Event::Init) => (found, is_unread) = (None, false),
                     Ok(Event::InitApply(secret)) => found = Some(Arc::new(secret)),
+                    // It is there: what is known of it stays.
+                    Ok(Event::InitUnread(_)) => is_unread = true,
+                    Ok(Event::InitDone) if is_unread => {}
                     Ok(Event::InitDone) => this.tell_material(&name, found.clone()),
                     Ok(Event::Apply(secret)) => this.tell_material(&name, Some(Arc::new(secret))),
                     Ok(Event::Delete(_)) => this.tell_material(&name, None),
@@ -410,6 +415,15 @@ impl Watches {
                 self.queue.add(Key::DataStore(store));
             }
         }
+    }
+}
+
+/// Where the lists of a kind wait for each other.
+fn turns<K: Cached>() -> &'static Semaphore {
+    match Optional::ALL.iter().position(|it| it.is::<K>()) {
+        Some(at) => &LISTS_OF_OPTIONAL[at],
+        None if ObjectKind::named(&K::kind(&())).is_some() => &LISTS_OF_OWNED,
+        None => &LISTS_OF_OTHERS,
     }
 }
 
@@ -539,6 +553,91 @@ mod tests {
     use super::*;
     use apiservice::v1alpha1::PendingCleanup;
     use kube::core::Status;
+
+    /// One that hangs, because nobody converts its versions, keeps none waiting that is needed.
+    #[test]
+    fn kinds_that_may_be_missing_are_listed_by_themselves() {
+        use crate::cluster::routes::{IngressRouteTcp, TlsRoute, TlsRouteV1Alpha2};
+        use k8s_openapi::api::{apps::v1::Deployment, core::v1::Pod};
+
+        let optional = [
+            turns::<TlsRoute>(),
+            turns::<TlsRouteV1Alpha2>(),
+            turns::<Gateway>(),
+            turns::<IngressRouteTcp>(),
+        ];
+        let needed = [turns::<Secret>(), turns::<Pod>()];
+        assert!(std::ptr::eq(needed[0], turns::<Deployment>()));
+        let all: std::collections::BTreeSet<_> = optional
+            .iter()
+            .chain(&needed)
+            .map(|it| std::ptr::from_ref(*it))
+            .collect();
+        assert_eq!(all.len(), 6);
+    }
+
+    /// A watch that is too old begins anew: nobody is told what is as it was.
+    #[tokio::test]
+    async fn a_list_that_is_read_again_wakes_nobody() {
+        use crate::context::testing::{Asked, context, fill};
+        use serde_json::json;
+
+        fn answers(asked: &Asked) -> (u16, serde_json::Value) {
+            if asked.path.contains("watch=true") {
+                return (410, json!({"kind": "Status", "code": 410}));
+            }
+            let gateway = json!({"metadata": {
+                "name": "g", "namespace": "edge", "uid": "u", "resourceVersion": "1",
+            }});
+            (
+                200,
+                json!({"items": [gateway], "metadata": {"resourceVersion": "9"}}),
+            )
+        }
+        let (ctx, asked) = context(answers, true).await;
+        let lab = crate::tenant::testing::Lab::ready();
+        fill(&ctx.caches, &lab);
+        let mut tenant = TenantControlPlane::clone(&lab.world.tenant);
+        tenant.spec.control_plane.gateway = serde_json::from_value(json!({
+            "hostname": "a.example.com", "parentRefs": [{"name": "g", "namespace": "edge"}],
+        }))
+        .unwrap();
+        assert!(tenant.spec.control_plane.by_name().is_some());
+        ctx.caches
+            .tenants
+            .replace(EVERYWHERE, vec![Arc::new(tenant)]);
+        let watches = Watches {
+            client: ctx.client.clone(),
+            caches: ctx.caches.clone(),
+            queue: ctx.queue.clone(),
+        };
+        let config = Config::default().page_size(PAGE);
+        let watch = watches.namespaced(
+            EVERYWHERE,
+            config,
+            |caches| &caches.gateways,
+            tell_routed_through,
+        );
+        let lists = || {
+            asked
+                .lock()
+                .iter()
+                .filter(|it| !it.path.contains("watch="))
+                .count()
+        };
+        let reads = async {
+            let told = ctx.queue.next().await;
+            ctx.queue.done(told);
+            while lists() < 3 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::select! {
+            () = watch => unreachable!("it goes on"),
+            () = reads => {}
+        }
+        assert_eq!(ctx.queue.depth(), 0);
+    }
 
     /// A tenant that comes or goes is no news to all the others of its DataStore.
     #[test]

@@ -1,6 +1,6 @@
 //! Datastores, as an administrator's program reaches them.
 
-use apiservice::v1alpha1::{ContentRef, DataStore, Driver};
+use apiservice::v1alpha1::{ContentRef, DataStore};
 use k8s_openapi::api::core::v1::Secret;
 use serde_json::Value;
 use storage::tenancy::{self, Connection, Tenancy};
@@ -24,7 +24,7 @@ impl Place {
         let parsed: DataStore =
             serde_json::from_value(store.clone()).map_err(|error| refuse(error.to_string()))?;
         let spec = &parsed.spec;
-        if spec.driver != Driver::Etcd {
+        if !spec.driver.is_built() || spec.driver.is_through_kine() {
             let driver = spec.driver.as_str();
             let why = format!("tenants in {driver} cannot be imported yet; only in etcd");
             return Err(refuse(why));

@@ -4,6 +4,7 @@
 //! kept alive would outlive.
 
 use std::{
+    fmt::Display,
     net::{SocketAddr, ToSocketAddrs},
     sync::Arc,
     time::Duration,
@@ -25,6 +26,7 @@ use rustls::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
 
 use crate::process::lanes::Lanes;
 use crate::process::observers::{ANSWERS, LOOKUPS};
@@ -328,6 +330,7 @@ impl Tenant {
             body: response.into_body(),
             lines: Lines::default(),
             room: Room::of(&self.namespace),
+            ends: None,
         })
     }
 
@@ -536,17 +539,24 @@ impl Lines {
 }
 
 /// The lines of a watch.
-pub struct Watch {
-    body: hyper::body::Incoming,
+pub struct Watch<B = hyper::body::Incoming> {
+    body: B,
     lines: Lines,
     room: Room,
+    /// Until when the line that has begun is waited for: it may hold a turn.
+    ends: Option<Instant>,
 }
 
-impl Watch {
+impl<B> Watch<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Display,
+{
     /// The next event; `None` at its end.
     pub async fn next(&mut self) -> Result<Option<Value>, ProbeFailure> {
         loop {
             if let Some(line) = self.lines.next() {
+                self.ends = None;
                 if self.lines.is_short() {
                     self.room.turn = None;
                 }
@@ -557,18 +567,35 @@ impl Watch {
                     .map(Some)
                     .map_err(|error| failure(Kind::Watch, format!("not JSON: {error}")));
             }
-            match self.body.frame().await {
+            let frame = match self.line_ends() {
+                None => self.body.frame().await,
+                Some(end) => timeout_at(end, self.body.frame())
+                    .await
+                    .map_err(|_| failure(Kind::Watch, "an event does not come to its end"))?,
+            };
+            match frame {
                 None => return Ok(None),
                 Some(Err(error)) => return Err(failure(Kind::Watch, error.to_string())),
                 Some(Ok(frame)) => {
                     let Ok(data) = frame.into_data() else {
                         continue;
                     };
+                    let asked = Instant::now();
                     self.room.make(self.lines.rest.len() + data.len()).await;
+                    // A wait for others is no silence of the tenant.
+                    self.ends = self.ends.map(|end| end + asked.elapsed());
                     self.lines.add(&data)?;
                 }
             }
         }
+    }
+
+    /// Until when the line that has begun is waited for.
+    fn line_ends(&mut self) -> Option<Instant> {
+        if !self.lines.rest.is_empty() && self.ends.is_none() {
+            self.ends = Some(Instant::now() + timing::LOOK_DEADLINE);
+        }
+        self.ends
     }
 }
 
@@ -921,6 +948,41 @@ pub(crate) mod tests {
         // What is said of a failure is short.
         let said = failure(Kind::Read, "ä".repeat(ANSWER)).message;
         assert!(said.len() <= SAID && said.capacity() <= SAID);
+    }
+
+    /// It held one of the turns for long events for as long as the watch lasted.
+    #[tokio::test(start_paused = true)]
+    async fn an_event_that_does_not_end_is_waited_for_for_seconds() {
+        type Frames =
+            futures::stream::BoxStream<'static, Result<hyper::body::Frame<Bytes>, Infallible>>;
+        let watch = |frames: Frames| Watch {
+            body: http_body_util::StreamBody::new(frames),
+            lines: Lines::default(),
+            room: Room::of("unended"),
+            ends: None,
+        };
+        let frame = |data: Vec<u8>| Ok(hyper::body::Frame::data(Bytes::from(data)));
+        let begun =
+            || futures::stream::iter([frame(b"{}\n".to_vec()), frame(vec![b'x'; SHORT + 1])]);
+        let silent = begun().chain(futures::stream::pending()).boxed();
+        let drop_by_drop = futures::stream::unfold((), move |()| async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Some((frame(b"x".to_vec()), ()))
+        });
+        for frames in [silent, begun().chain(drop_by_drop).boxed()] {
+            let mut watch = watch(frames);
+            assert!(watch.next().await.unwrap().is_some());
+            let asked = Instant::now();
+            let ended = tokio::time::timeout(timing::APPROVAL_SESSION, watch.next()).await;
+            assert_eq!(ended.unwrap().unwrap_err().kind, Kind::Watch);
+            assert!(asked.elapsed() <= timing::LOOK_DEADLINE);
+        }
+        // Between events there is time.
+        let quiet = futures::stream::once(async move { frame(b"{}\n".to_vec()) });
+        let mut quiet = watch(quiet.chain(futures::stream::pending()).boxed());
+        assert!(quiet.next().await.unwrap().is_some());
+        let waits = tokio::time::timeout(timing::APPROVAL_SESSION, quiet.next());
+        assert!(waits.await.is_err());
     }
 
     /// Of the bytes that it may have, each could become a hundred in a tree.

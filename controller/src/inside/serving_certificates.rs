@@ -85,8 +85,7 @@ pub async fn run(ctx: Arc<Context>, name: NamespacedName, uid: String) {
         uid: &uid,
         lanes: Lanes::of(1),
         told: BTreeSet::new(),
-        budget: EVENTS,
-        refilled: Instant::now(),
+        budget: Budget::new(),
         resume: String::new(),
     };
     let mut failures = 0;
@@ -174,9 +173,7 @@ struct Approver<'a> {
     lanes: Lanes,
     /// Requests (by uid) that were told of as not approved.
     told: BTreeSet<String>,
-    /// Events that may still be written, and since when.
-    budget: usize,
-    refilled: Instant,
+    budget: Budget,
     /// Where the next turn goes on, if the last one did not come to the end of the list.
     resume: String,
 }
@@ -321,17 +318,11 @@ impl Approver<'_> {
 
     /// Tells of what is not approved, as often as the management cluster can bear.
     async fn tell(&mut self, tenant: &TenantControlPlane, events: Vec<String>) {
-        if self.refilled.elapsed() >= timing::APPROVAL_EVENTS {
-            (self.budget, self.refilled) = (EVENTS, Instant::now());
-        }
-        for message in events {
+        for message in self.budget.afford(events) {
             let name = self.name.to_string();
             tracing::warn!(tenant = name, "not approved: {message}");
-            if self.budget > 0 {
-                self.budget -= 1;
-                let events = &self.ctx.events;
-                events.tell(tenant, true, NOT_APPROVED, &message).await;
-            }
+            let events = &self.ctx.events;
+            events.tell(tenant, true, NOT_APPROVED, &message).await;
         }
     }
 
@@ -419,6 +410,50 @@ impl Pending {
     }
 }
 
+/// Events, each with a line of the log, that may still be written, and since when.
+struct Budget {
+    left: usize,
+    refilled: Instant,
+}
+
+impl Budget {
+    fn new() -> Self {
+        Budget {
+            left: EVENTS,
+            refilled: Instant::now(),
+        }
+    }
+
+    /// As many of these as may be written now.
+    fn afford(&mut self, mut events: Vec<String>) -> Vec<String> {
+        if self.refilled.elapsed() >= timing::APPROVAL_EVENTS {
+            *self = Self::new();
+        }
+        events.truncate(self.left);
+        self.left -= events.len();
+        events
+    }
+}
+
+/// A name as the tenant's API says it, on one line and no longer than a name of Kubernetes.
+fn shown(name: &str) -> String {
+    let mut whole = String::new();
+    for letter in name.chars() {
+        match letter {
+            '"' | '\'' | '\\' => whole.push(letter),
+            _ => whole.extend(letter.escape_debug()),
+        }
+    }
+    match whole.len() <= SHOWN {
+        true => whole,
+        false => format!("{}…", &whole[..whole.floor_char_boundary(SHOWN)]),
+    }
+}
+
+/// Bytes of a name in an Event: of a node's user, these are all. With what is quoted beside two
+/// of them, an Event has room for it.
+const SHOWN: usize = 12 + 253;
+
 /// Requests that are not approved.
 struct Refusals<'a> {
     /// Those of before, by uid.
@@ -451,9 +486,9 @@ impl<'a> Refusals<'a> {
             self.events.push(format!(
                 "CertificateSigningRequest {} of {} is not approved: {}. Approve or deny it with \
                  kubectl certificate.",
-                request.name,
-                request.user,
-                quote(why)
+                shown(&request.name),
+                shown(&request.user),
+                shown(&quote(why))
             ));
         }
         self.there.insert(request.uid.clone());
@@ -613,6 +648,38 @@ mod tests {
         assert_eq!(refusals.events.len(), EVENTS_OF_A_TURN);
         assert!(refusals.events.iter().all(|it| it.len() < 1024));
         assert_eq!(refusals.there.len(), 100);
+    }
+
+    /// What a tenant's API says is no second line of the log, and leaves room to what is to be
+    /// done about it.
+    #[test]
+    fn what_a_tenant_says_of_a_request_is_short_and_on_one_line() {
+        let told = BTreeSet::new();
+        let mut refusals = Refusals::new(&told);
+        let mut request = asked("n", 0).0;
+        request.name = "a\nb\u{1b}".repeat(250);
+        request.user = "\u{202e}ä\n".repeat(200);
+        refusals.add(&request, &"\u{1b}ä".repeat(10_000));
+        let event = &refusals.events[0];
+        assert!(!event.contains(char::is_control), "{event}");
+        assert!(event.len() < 1024, "{}", event.len());
+        assert!(event.ends_with("Approve or deny it with kubectl certificate."));
+        assert_eq!(shown("system:node:a-1.example"), "system:node:a-1.example");
+        assert_eq!(shown("the \"a\\n\""), "the \"a\\n\"");
+    }
+
+    /// The lines of the log were not counted.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_told_has_a_budget() {
+        let mut budget = Budget::new();
+        let mut told = 0;
+        let few = || vec![String::new(); EVENTS_OF_A_TURN];
+        for _ in 0..100 {
+            told += budget.afford(few()).len();
+        }
+        assert_eq!(told, EVENTS);
+        tokio::time::advance(timing::APPROVAL_EVENTS).await;
+        assert_eq!(budget.afford(few()).len(), EVENTS_OF_A_TURN);
     }
 
     /// What is remembered of requests and pages, thousands of them, is as short as with any

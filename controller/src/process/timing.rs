@@ -2,7 +2,6 @@
 
 use std::{collections::HashMap, hash::Hash, time::Duration};
 
-use kube::runtime::utils::Backoff as WatchBackoff;
 use parking_lot::Mutex;
 
 /// Deadline of one call to the management cluster.
@@ -228,31 +227,11 @@ pub const LIST_PATIENCE: Duration = Duration::from_secs(65);
 /// The same of a watch, which is asked to last for 290 seconds.
 pub const WATCH_PATIENCE: Duration = Duration::from_secs(295);
 
-/// Between attempts of a watch. Short, because our own API server's restart
-/// takes seconds.
-pub fn watch_backoff() -> impl WatchBackoff {
-    Steps { failures: 0 }
-}
+/// A watch that ends sooner, and has said nothing, is one that failed.
+pub const WATCH_SOON: Duration = Duration::from_secs(1);
 
-struct Steps {
-    failures: u32,
-}
-
-impl Iterator for Steps {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
-        self.failures = self.failures.saturating_add(1);
-        Some(observer_backoff(
-            Duration::from_millis(200),
-            Duration::from_secs(5),
-            self.failures,
-        ))
-    }
-}
-
-impl WatchBackoff for Steps {
-    fn reset(&mut self) {
-        self.failures = 0;
-    }
+/// Between attempts of a watch, by how many failed in a row. Short, because our own API
+/// server's restart takes seconds.
+pub fn watch_backoff(failures: u32) -> Duration {
+    observer_backoff(Duration::from_millis(200), Duration::from_secs(5), failures)
 }

@@ -52,6 +52,7 @@ mod failure;
 mod freeze;
 mod handshake;
 mod join;
+mod messages;
 mod names;
 mod place;
 mod rights;

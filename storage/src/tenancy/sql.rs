@@ -30,6 +30,7 @@ pub mod endpoint;
 pub mod entrance;
 pub mod gauge;
 pub mod logins;
+pub mod metered;
 pub mod names;
 mod server;
 pub mod servers;
@@ -40,6 +41,18 @@ pub use server::{Present, Server};
 
 /// Connections for reading that are kept for the next call.
 const KEPT: usize = 4;
+/// Bytes of an answer: of what the administrator asks about all tenants, and of what is asked in
+/// a tenant's own database, where the tenant may have it say what it likes.
+pub const ANSWER: usize = 32 << 20;
+pub const TENANTS_ANSWER: usize = 1 << 20;
+/// Characters of a server's words that are passed on.
+const WORDS: usize = 1000;
+
+/// The words of a server, of which a tenant's may have any length.
+pub fn words(said: &str) -> String {
+    said.chars().take(WORDS).collect()
+}
+
 /// After so long without use the network may have forgotten a connection.
 const KEPT_FOR: Duration = Duration::from_secs(60);
 

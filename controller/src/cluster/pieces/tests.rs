@@ -11,7 +11,7 @@ use hyper_util::rt::TokioIo;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::Config;
-use kube::runtime::watcher::{self, Event};
+use kube::runtime::watcher;
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -19,7 +19,8 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::cluster::cache::Cached;
 use crate::cluster::caches::Caches;
-use crate::cluster::follow::follow;
+use crate::cluster::follow::{Event, follow};
+use crate::cluster::managers::FIELD_MANAGER;
 use crate::context::testing::{alone, measure, memory};
 use crate::tenant::plan::Object;
 use crate::tenant::testing::Lab;
@@ -67,6 +68,7 @@ async fn what_is_ours_is_read_as_it_is() {
         entries: ENTRIES / 8,
         map: MAP / 4,
         may_be_strange: false,
+        managers: true,
     };
     for object in all {
         assert_eq!(read(&object.to_string(), tight).await, object);
@@ -114,7 +116,8 @@ async fn what_is_too_large_is_left_out() {
     assert_eq!(meta["labels"][names::LABEL_NAME], "a");
     assert_eq!(kept(&meta["annotations"]), 2);
     assert_eq!(meta["annotations"][names::ANNOTATION_APPLIED], "h");
-    for field in [&meta["managedFields"], &read["spec"], &read["status"]] {
+    assert_eq!(meta["managedFields"], json!([]));
+    for field in [&read["spec"], &read["status"]] {
         assert_eq!(field, &Value::Null);
     }
     assert_eq!(read["type"], "Opaque");
@@ -161,17 +164,89 @@ async fn what_is_no_object_is_refused() {
 async fn what_is_too_deep_is_left_out() {
     let deep = |levels: usize| format!("{}0{}", r#"{"f:a":"#.repeat(levels), "}".repeat(levels));
     for (levels, is_read) in [(LEVELS - 2, true), (LEVELS, false), (5_000, false)] {
+        let managers = true;
         let fields = deep(levels);
         let text = format!(
             r#"{{"metadata":{{"name":"a","managedFields":[{{"fieldsV1":{fields}}}]}},"spec":{{}}}}"#
         );
-        let mut source = source(&text, 1_000);
-        let piece = source.object(Bounds::STRANGERS).await.unwrap();
-        let read: Deployment = piece.decode(Bounds::STRANGERS).unwrap();
+        let bounds = Bounds {
+            managers,
+            ..Bounds::STRANGERS
+        };
+        let piece = source(&text, 1_000).object(bounds).await.unwrap();
+        let read: Deployment = piece.decode(bounds).unwrap();
         assert_eq!(read.metadata.name.as_deref(), Some("a"), "{levels}");
         assert_eq!(read.metadata.managed_fields.is_some(), is_read, "{levels}");
         assert!(read.spec.is_some(), "{levels}");
     }
+}
+
+/// Whoever may write a Secret sets a time there that is none of ours. Who made it is known.
+#[tokio::test]
+async fn managers_are_read_without_their_times() {
+    let late = "9999-12-31T23:59:59Z";
+    let mut entries = vec![json!({"manager": "m", "operation": "Update", "time": late}); 50];
+    entries.push(
+        json!({"fieldsV1": {"f:a": [{"}": "]"}]}, "time": late, "operation": "Update",
+        "manager": FIELD_MANAGER}),
+    );
+    for part in ["status", "x".repeat(2 * KEY).as_str()] {
+        entries.push(json!({"manager": FIELD_MANAGER, "operation": "Update", "subresource": part}));
+    }
+    let mut object = json!({
+        "metadata": {"name": "a", "uid": "u", "managedFields": entries},
+        "data": {"k": "YQ=="},
+    });
+    let text = object.to_string();
+    assert!(serde_json::from_str::<Secret>(&text).is_err());
+    for size in [1, 7, 10_000] {
+        let piece = source(&text, size).object(Bounds::STRANGERS).await.unwrap();
+        let read: Secret = piece.decode(Bounds::STRANGERS).unwrap();
+        assert_eq!(read.data.unwrap()["k"].0, b"a");
+        let managers = read.metadata.managed_fields.unwrap();
+        assert_eq!(managers.len(), 1);
+        assert!(is_creation(&managers[0]) && managers[0].time.is_none());
+    }
+    // Ours as well, whose reader takes nothing that is strange.
+    object["spec"] = json!({"kubernetes": {"version": "v1.36.3"}});
+    let piece = source(&object.to_string(), 7).object(Bounds::OWN).await;
+    let read = piece.unwrap().decode::<TenantControlPlane>(Bounds::OWN);
+    assert_eq!(read.unwrap().metadata.uid.as_deref(), Some("u"));
+    // What is put back is as it was.
+    let whole = Bounds {
+        managers: true,
+        ..Bounds::STRANGERS
+    };
+    object["metadata"]["managedFields"] = json!([{"manager": "m", "time": late}]);
+    assert_eq!(read_with(&object, whole).await, object);
+    for entries in ["7", "null", "{}"] {
+        let text = format!(r#"{{"metadata":{{"managedFields":{entries},"name":"a"}}}}"#);
+        let none = json!({"metadata": {"managedFields": null, "name": "a"}});
+        assert_eq!(self::read(&text, Bounds::STRANGERS).await, none);
+    }
+}
+
+async fn read_with(object: &Value, bounds: Bounds) -> Value {
+    read(&object.to_string(), bounds).await
+}
+
+/// Custom resources come with their keys in the order of the alphabet.
+#[tokio::test]
+async fn what_is_large_takes_nothing_from_the_name() {
+    let owner = json!({"apiVersion": "v1", "kind": "K", "name": "o", "uid": "p"});
+    let metadata = json!({
+        "a": "x".repeat(FIELD - 2), "b": "x".repeat(FIELD - 2), "c": "y",
+        "deletionTimestamp": "2026-01-01T00:00:00Z",
+        "finalizers": vec!["x".repeat(250); 2_000],
+        "name": "n", "namespace": "s", "ownerReferences": [owner],
+        "resourceVersion": "7", "selfLink": "z", "uid": "u",
+    });
+    let read = read_with(&json!({"metadata": metadata}), Bounds::STRANGERS).await;
+    for field in IDENTITY {
+        assert_eq!(read["metadata"][field], metadata[field], "{field}");
+    }
+    assert_eq!(read["metadata"]["finalizers"], Value::Null);
+    assert_eq!(read["metadata"]["c"], Value::Null);
 }
 
 /// What cannot be decoded costs nobody but itself.
@@ -186,6 +261,16 @@ fn what_is_strange_is_read_as_a_name() {
     );
     let none = piece(r#"{"metadata":{"name":7},"spec":{}}"#);
     assert!(none.decode::<Deployment>(Bounds::STRANGERS).is_err());
+    // What is in a Secret is not nothing, unless it is gone.
+    let secret =
+        r#"{"metadata":{"name":"a","namespace":"n","resourceVersion":"7"},"data":{"k":7}}"#;
+    let unread = piece(secret)
+        .decode::<Secret>(Bounds::STRANGERS)
+        .unwrap_err();
+    assert_eq!(unread.name.to_string(), "n/a");
+    assert_eq!(unread.version.as_deref(), Some("7"));
+    let gone = piece(secret).decode_gone::<Secret>(Bounds::STRANGERS);
+    assert_eq!(gone.unwrap().metadata.name.as_deref(), Some("a"));
     // One of ours, of a later version, is not one that asks for nothing.
     let tenant = piece(r#"{"metadata":{"name":"a"},"spec":{"kubernetes":7}}"#);
     assert!(tenant.decode::<TenantControlPlane>(Bounds::OWN).is_err());
@@ -245,7 +330,12 @@ async fn a_list_is_followed_by_what_changes() {
         let event = |kind: &str, object: Value| format!("{}\n", json!({"type": kind, "object": object}));
         match turn {
             1 => (500, Bytes::from("no list\n")),
-            2 => (200, list(json!([map("a", "1"), map("b", "2")]), "more").to_string().into()),
+            2 => {
+                let mut strange = map("s", "4");
+                strange["data"] = json!({"k": 7});
+                let all = json!([map("a", "1"), strange, map("b", "2")]);
+                (200, list(all, "more").to_string().into())
+            }
             3 => (200, list(json!([map("c", "3")]), "").to_string().into()),
             4 => {
                 // The server stops in the middle of the last one.
@@ -253,6 +343,10 @@ async fn a_list_is_followed_by_what_changes() {
                 text += &event("BOOKMARK", map("", "11"));
                 text += &event("MODIFIED", json!({"metadata": {"name": 7}}));
                 text += &event("DELETED", map("a", "12"));
+                text += &event("ADDED", json!({"metadata": {"name": "no version"}}));
+                let mut strange = map("s", "14");
+                strange["data"] = json!({"k": 7});
+                text += &event("MODIFIED", strange);
                 text += &event("ADDED", map("lost", "13"))[..40];
                 (200, text.into())
             }
@@ -273,13 +367,13 @@ async fn a_list_is_followed_by_what_changes() {
         said.push(match stream.next().await.unwrap() {
             Ok(Event::Init) => "init".to_owned(),
             Ok(Event::InitApply(map)) => format!("lists {}", name(map)),
+            Ok(Event::InitUnread(name)) => format!("passes over {name}"),
             Ok(Event::InitDone) => "listed".to_owned(),
             Ok(Event::Apply(map)) => format!("there {}", name(map)),
             Ok(Event::Delete(map)) => format!("gone {}", name(map)),
             Err(watcher::Error::InitialListFailed(kube::Error::Api(status))) => {
                 format!("no list: {} {}", status.code, status.message)
             }
-            Err(watcher::Error::WatchFailed(kube::Error::SerdeError(_))) => "strange".to_owned(),
             Err(watcher::Error::WatchError(status)) => format!("ended {}", status.code),
             Err(watcher::Error::WatchStartFailed(_)) => "no watch".to_owned(),
             Err(error) => panic!("{error}"),
@@ -290,11 +384,11 @@ async fn a_list_is_followed_by_what_changes() {
         "no list: 500 no list",
         "init",
         "lists a",
+        "passes over s",
         "lists b",
         "lists c",
         "listed",
         "there d",
-        "strange",
         "gone a",
         "ended 410",
         "init",
@@ -315,7 +409,30 @@ async fn a_list_is_followed_by_what_changes() {
     assert!(
         asked[3].contains("timeoutSeconds=290") && asked[3].contains("allowWatchBookmarks=true")
     );
-    assert!(asked[4].contains("resourceVersion=12"), "{}", asked[4]);
+    assert!(asked[4].contains("resourceVersion=14"), "{}", asked[4]);
+}
+
+/// As of a proxy that cannot hold a connection.
+#[tokio::test]
+async fn a_watch_that_ends_at_once_is_not_asked_for_at_once() {
+    let asked: Arc<Mutex<usize>> = Arc::default();
+    let all = asked.clone();
+    let address = serve(move |path: &str| {
+        if path.contains("watch=true") {
+            *all.lock() += 1;
+            return (200, Bytes::new());
+        }
+        let list = json!({"items": [], "metadata": {"resourceVersion": "9"}});
+        (200, list.to_string().into())
+    })
+    .await;
+    let config = watcher::Config::default();
+    let mut stream = follow::<ConfigMap>(client(&address), "n", &config, Bounds::STRANGERS);
+    let read = async { while stream.next().await.is_some() {} };
+    let seconds = std::time::Duration::from_secs(2);
+    assert!(tokio::time::timeout(seconds, read).await.is_err());
+    let asked = *asked.lock();
+    assert!((1..=5).contains(&asked), "{asked} times in {seconds:?}");
 }
 
 const ADDRESS: &str = "STEWARD_TEST_ADDRESS";

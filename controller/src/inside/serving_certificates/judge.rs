@@ -196,9 +196,13 @@ pub fn claim(request: &Request, limits: &Limits) -> Result<Claim, Objection> {
         return refused("its name is not one that a kubelet gives");
     }
     let node = match spec.username.strip_prefix(NODE_USER) {
-        Some(node) if !node.is_empty() && spec.groups.iter().any(|it| it == NODES) => node,
-        _ => return refused(format!("{} is not a node", spec.username)),
+        Some(node) if spec.groups.iter().any(|it| it == NODES) => node,
+        _ => return refused(format!("{:?} is not a node", spec.username)),
     };
+    // It is written in logs, and no Node has another one.
+    if !subdomain_complaints(node).is_empty() {
+        return refused("the name of who asks is not one of a node");
+    }
     if let Some(other) = spec.usages.iter().find(|it| !USAGES.contains(&it.as_str())) {
         return refused(format!("the usage {other:?} is not for serving"));
     }
@@ -215,7 +219,7 @@ pub fn claim(request: &Request, limits: &Limits) -> Result<Claim, Objection> {
     let subject = &info.subject;
     if subject.common_name != spec.username || subject.organizations != [NODES] {
         return refused(format!(
-            "its subject is not CN={} and O={NODES}",
+            "its subject is not CN={:?} and O={NODES}",
             spec.username
         ));
     }
@@ -292,7 +296,8 @@ fn read(request: &str) -> Result<RequestInfo, String> {
     pki::request(&pem).map_err(|error| error.to_string())
 }
 
-/// Addresses of one Node that are read. A real one has a few; one with more is passed over.
+/// Addresses of a Node that gets a certificate. A real one has a few; one with more keeps what
+/// it has from others, and gets none.
 const ADDRESSES: usize = 64;
 
 /// Compares claims with what Nodes say of themselves, which come page by page. Each Node
@@ -340,22 +345,23 @@ impl Comparisons {
     pub fn see(&mut self, node: &Node) {
         let name = &node.metadata.name;
         let said = &node.status.addresses;
-        if said.len() > ADDRESSES || name.len() > NAME {
-            return;
+        // Kept with each claim that it decides; no claim is of so long a name.
+        let name = &name[..name.floor_char_boundary(NAME)];
+        let parsed = || {
+            let parsed = said.iter().filter_map(|it| it.address.parse().ok());
+            parsed.map(|it: IpAddr| it.to_canonical())
+        };
+        if said.len() <= ADDRESSES {
+            let addresses: HashSet<IpAddr> = parsed().collect();
+            for number in self.of_node.get(name).into_iter().flatten() {
+                let compared = &mut self.claims[*number];
+                let asked = compared.claim.info.ip_addresses.iter();
+                let asked = asked.map(IpAddr::to_canonical);
+                compared.found = Some(asked.filter(|it| addresses.contains(it)).collect());
+            }
         }
-        let addresses: HashSet<IpAddr> = said
-            .iter()
-            .filter_map(|it| it.address.parse::<IpAddr>().ok())
-            .map(|it| it.to_canonical())
-            .collect();
-        for number in self.of_node.get(name).into_iter().flatten() {
-            let compared = &mut self.claims[*number];
-            let asked = compared.claim.info.ip_addresses.iter();
-            let asked = asked.map(IpAddr::to_canonical);
-            compared.found = Some(asked.filter(|it| addresses.contains(it)).collect());
-        }
-        for address in &addresses {
-            take(&mut self.claims, self.to_address.get_mut(address), name);
+        for address in parsed() {
+            take(&mut self.claims, self.to_address.get_mut(&address), name);
         }
         let names = said.iter().map(|it| plain(&it.address));
         for its in names.chain([plain(name)]) {
@@ -611,6 +617,44 @@ mod tests {
         assert_eq!(judged(&[node(NODE, &["10.1.0.11"])]), Ok(()));
     }
 
+    /// Of a node that had too many addresses, others could get a certificate.
+    #[test]
+    fn a_node_with_many_addresses_keeps_them_and_gets_no_certificate() {
+        let many: Vec<String> = (0..=ADDRESSES).map(|it| format!("10.3.0.{it}")).collect();
+        let mut many: Vec<&str> = many.iter().map(String::as_str).collect();
+        many.push("worker-1.many");
+        let own = node(NODE, &["10.1.0.11", "10.3.0.7"]);
+        let of_many = |request: &Request| {
+            let nodes = [node("many", &many), own.clone()];
+            judged(request, &limits(), &nodes)
+        };
+        let taken =
+            |judged| matches!(judged, Err(Objection::Refused(why)) if why.contains("\"many\" has"));
+        assert!(taken(of_many(&request(&[NODE], &["10.3.0.7"]))));
+        assert!(taken(of_many(&request(&["worker-1.many"], &["10.1.0.11"]))));
+        assert_eq!(of_many(&request(&[NODE], &["10.1.0.11"])), Ok(()));
+        let itself = judged(
+            &request(&[NODE], &["10.3.0.7"]),
+            &limits(),
+            &[node(NODE, &many)],
+        );
+        assert!(matches!(itself, Err(Objection::NotYet(_))), "{itself:?}");
+    }
+
+    /// What stands there is the tenant's word, and is written in logs.
+    #[test]
+    fn a_node_is_named_like_one() {
+        for name in ["", "a\nb", "A", "a b", "a/b", &"a".repeat(254)] {
+            let user = format!("{NODE_USER}{name}");
+            let mut odd = asked(params(&user, &[], &["10.1.0.11"]));
+            odd.spec.username = user;
+            assert!(refusal(&odd).contains("who asks"), "{name}");
+        }
+        let mut stranger = request(&[NODE], &[]);
+        stranger.spec.username = "some\nbody".to_owned();
+        assert!(!refusal(&stranger).contains('\n'));
+    }
+
     #[test]
     fn networks_bound_what_a_node_says_of_itself() {
         let limits = Limits {
@@ -644,7 +688,8 @@ mod tests {
         );
         for number in 0..20_000 {
             comparisons.see(&node(&format!("n{number}"), &addresses));
-            if number < 1_000 {
+            // As many as come in the time of a turn: each is a page.
+            if number < 100 {
                 comparisons.see(&large);
             }
         }

@@ -34,6 +34,12 @@ const UNDER_WAY: u64 = 1000;
 /// the table is the tenant's.
 const LONGEST_NAME: usize = 2000;
 const LONGEST_VALUE: i64 = 8 << 20;
+/// Bytes of an answer: of a number, of a row without its value, of one with a hash, and of what
+/// stands beside values. The table is the tenant's, and so is what is said when it is read.
+const NUMBER: usize = 64 * 1024;
+const HEAD: usize = LONGEST_NAME + 256;
+const PRINT: usize = HEAD + 64;
+const BESIDE: usize = 1 << 20;
 /// A number that has not come by then will not: kine fills it.
 const COMES_WITHIN: Duration = Duration::from_secs(1);
 
@@ -106,7 +112,7 @@ impl<S: Statements> Kine<S> {
             true => sql + " where name = 'compact_rev_key'",
             false => sql,
         };
-        let found: Vec<(i64,)> = self.session.ask(what, sql, &[]).await?;
+        let found: Vec<(i64,)> = self.session.ask(what, sql, &[], NUMBER).await?;
         Ok(found.first().map_or(0, |row| revision(row.0)))
     }
 
@@ -123,7 +129,7 @@ impl<S: Statements> Kine<S> {
         sql: String,
         values: &[Value<'_>],
     ) -> Result<Vec<Head>, TenancyError> {
-        let heads: Vec<Head> = self.session.ask(what, sql, values).await?;
+        let heads: Vec<Head> = self.session.ask(what, sql, values, ROWS * HEAD).await?;
         for head in &heads {
             refuse_too_long(&head.1, head.2, head.4)?;
         }
@@ -131,7 +137,11 @@ impl<S: Statements> Kine<S> {
     }
 
     /// The values of rows. One that was compacted meanwhile is left out.
-    async fn values(&mut self, ids: &[i64]) -> Result<HashMap<i64, Bytes>, TenancyError> {
+    async fn values(
+        &mut self,
+        ids: &[i64],
+        bytes: usize,
+    ) -> Result<HashMap<i64, Bytes>, TenancyError> {
         if ids.is_empty() {
             return Ok(HashMap::new());
         }
@@ -141,7 +151,10 @@ impl<S: Statements> Kine<S> {
             "select cast(id as {integer}), coalesce(value, '') from {table} where id in ({})",
             list.join(", ")
         );
-        let rows: Vec<(i64, Vec<u8>)> = self.session.ask("read values", sql, &[]).await?;
+        let rows: Vec<(i64, Vec<u8>)> = self
+            .session
+            .ask("read values", sql, &[], bytes + BESIDE)
+            .await?;
         let rows = rows.into_iter().map(|(id, value)| (id, Bytes::from(value)));
         Ok(rows.collect())
     }
@@ -171,7 +184,7 @@ impl<S: Statements> Kine<S> {
             })
             .collect();
         let ids: Vec<i64> = live.iter().map(|(id, ..)| *id).collect();
-        let mut values = self.values(&ids).await?;
+        let mut values = self.values(&ids, sum).await?;
         let entries = live.into_iter().filter_map(|(id, lease, key)| {
             Some(Entry {
                 key,
@@ -308,7 +321,7 @@ impl<S: Statements> Contents for Kine<S> {
         );
         let (from, to) = self.span(None);
         let span = [Value::Text(&from), Value::Text(&to)];
-        let found: Vec<(i64,)> = self.session.ask("count keys", sql, &span).await?;
+        let found: Vec<(i64,)> = self.session.ask("count keys", sql, &span, NUMBER).await?;
         Ok(found.first().map_or(0, |row| revision(row.0)))
     }
 
@@ -335,7 +348,7 @@ impl<S: Statements> Contents for Kine<S> {
             let span = [Value::Text(&from), Value::Text(&to)];
             // Rows, those that are keys, their bytes, and the last name.
             let found: Vec<(i64, i64, i64, String)> =
-                self.session.ask("weigh keys", sql, &span).await?;
+                self.session.ask("weigh keys", sql, &span, NUMBER).await?;
             let Some((rows, objects, bytes, last)) = found.into_iter().next() else {
                 return Ok(());
             };
@@ -384,7 +397,10 @@ impl<S: Statements> Contents for Kine<S> {
         let (from, to) = self.span(after);
         let span = [Value::Text(&from), Value::Text(&to)];
         type Row = (i64, String, i64, i64, i64, Option<Vec<u8>>);
-        let mut rows: Vec<Row> = self.session.ask("hash values", sql, &span).await?;
+        let mut rows: Vec<Row> = self
+            .session
+            .ask("hash values", sql, &span, limit * PRINT)
+            .await?;
         for row in &rows {
             refuse_too_long(&row.1, row.2, row.4)?;
         }
@@ -479,7 +495,7 @@ impl<S: Statements> Contents for Kine<S> {
             .filter(|row| row.2 == 0 && relative(&self.prefix, &row.1).is_some())
             .map(|row| row.0)
             .collect();
-        let mut values = self.values(&live).await?;
+        let mut values = self.values(&live, sum).await?;
         for row in chosen {
             let Some(key) = relative(&self.prefix, &row.1) else {
                 continue;
@@ -561,7 +577,10 @@ impl<S: Statements> Contents for Kine<S> {
             "select cast(id as {}) from {table} where name = 'compact_rev_key'",
             self.dialect.integer
         );
-        let there: Vec<(i64,)> = self.session.ask("look at kine's row", there, &[]).await?;
+        let there: Vec<(i64,)> = self
+            .session
+            .ask("look at kine's row", there, &[], NUMBER)
+            .await?;
         let sql = match there.is_empty() {
             false => format!(
                 "update {table} set prev_revision = {revision} where name = 'compact_rev_key'"

@@ -4,13 +4,17 @@
 use std::time::Duration;
 
 use sqlx::mysql::{MySqlArguments, MySqlConnectOptions, MySqlRow, MySqlSslMode};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, FromRow, MySqlConnection, Row};
+use sqlx::{AssertSqlSafe, ConnectOptions, FromRow, MySqlConnection, Row};
+use tokio::net::TcpStream;
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use super::failure::Failure;
 use super::handshake;
 use crate::tenancy::contents::kine::Value;
+use crate::tenancy::sql;
 use crate::tenancy::sql::endpoint::Endpoint;
+use crate::tenancy::sql::metered::{Metered, NoHeads};
 use crate::tenancy::sql::servers::Servers;
 use crate::tenancy::{Connection, TenancyError};
 
@@ -38,20 +42,41 @@ pub struct Session {
     /// For example `10.11.14-MariaDB`.
     pub version: String,
     pub mariadb: bool,
-    connection: MySqlConnection,
+    connection: Metered<MySqlConnection>,
     /// For one statement.
     pub deadline: Duration,
+    /// Bytes of the answer to one statement.
+    pub most: usize,
 }
 
 impl Session {
-    /// Executes one statement that returns nothing. Names and values in it are quoted.
-    pub async fn run(&mut self, what: &'static str, sql: String) -> Result<(), Failure> {
-        let run = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut self.connection);
-        match timeout(self.deadline, run).await {
-            Ok(Ok(_)) => Ok(()),
+    /// The connection, on which one more answer may come.
+    fn server(&mut self) -> &mut MySqlConnection {
+        self.connection.allow(self.most);
+        &mut self.connection.connection
+    }
+
+    fn outcome<T>(
+        &self,
+        what: &'static str,
+        asked: Result<Result<T, sqlx::Error>, Elapsed>,
+    ) -> Result<T, Failure> {
+        match asked {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) if self.connection.is_beyond() => {
+                Err(Failure::too_long(&self.endpoint, what, self.most))
+            }
             Ok(Err(error)) => Err(Failure::of(&self.endpoint, what, &error)),
             Err(_) => Err(Failure::silence(&self.endpoint, what, self.deadline)),
         }
+    }
+
+    /// Executes one statement that returns nothing. Names and values in it are quoted.
+    pub async fn run(&mut self, what: &'static str, sql: String) -> Result<(), Failure> {
+        let deadline = self.deadline;
+        let run = sqlx::raw_sql(AssertSqlSafe(sql)).execute(self.server());
+        let done = timeout(deadline, run).await;
+        self.outcome(what, done).map(drop)
     }
 
     /// Executes a statement with texts as parameters.
@@ -61,15 +86,13 @@ impl Session {
         sql: &'static str,
         parameters: &[Option<&str>],
     ) -> Result<(), Failure> {
+        let deadline = self.deadline;
         let mut query = sqlx::query(sql);
         for parameter in parameters {
             query = query.bind(*parameter);
         }
-        match timeout(self.deadline, query.execute(&mut self.connection)).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(Failure::of(&self.endpoint, what, &error)),
-            Err(_) => Err(Failure::silence(&self.endpoint, what, self.deadline)),
-        }
+        let done = timeout(deadline, query.execute(self.server())).await;
+        self.outcome(what, done).map(drop)
     }
 
     /// Asks with texts as parameters.
@@ -82,15 +105,13 @@ impl Session {
     where
         T: for<'r> FromRow<'r, MySqlRow> + Send + Unpin,
     {
+        let deadline = self.deadline;
         let mut query = sqlx::query_as(sql);
         for parameter in parameters {
             query = query.bind(*parameter);
         }
-        match timeout(self.deadline, query.fetch_all(&mut self.connection)).await {
-            Ok(Ok(rows)) => Ok(rows),
-            Ok(Err(error)) => Err(Failure::of(&self.endpoint, what, &error)),
-            Err(_) => Err(Failure::silence(&self.endpoint, what, self.deadline)),
-        }
+        let asked = timeout(deadline, query.fetch_all(self.server())).await;
+        self.outcome(what, asked)
     }
 
     /// The first column of what a `SHOW` statement says.
@@ -109,12 +130,10 @@ impl Session {
 
     async fn ask(&mut self, what: &'static str, sql: String) -> Result<Vec<MySqlRow>, Failure> {
         use sqlx::Executor;
-        let asked = self.connection.fetch_all(AssertSqlSafe(sql));
-        match timeout(self.deadline, asked).await {
-            Ok(Ok(rows)) => Ok(rows),
-            Ok(Err(error)) => Err(Failure::of(&self.endpoint, what, &error)),
-            Err(_) => Err(Failure::silence(&self.endpoint, what, self.deadline)),
-        }
+        let deadline = self.deadline;
+        let asked = self.server().fetch_all(AssertSqlSafe(sql));
+        let asked = timeout(deadline, asked).await;
+        self.outcome(what, asked)
     }
 
     /// Asks with values of several kinds.
@@ -127,13 +146,11 @@ impl Session {
     where
         T: for<'r> FromRow<'r, MySqlRow> + Send + Unpin,
     {
+        let deadline = self.deadline;
         let query = sqlx::query_as_with(AssertSqlSafe(sql), arguments(values));
-        let asked = query.persistent(false).fetch_all(&mut self.connection);
-        match timeout(self.deadline, asked).await {
-            Ok(Ok(rows)) => Ok(rows),
-            Ok(Err(error)) => Err(Failure::of(&self.endpoint, what, &error)),
-            Err(_) => Err(Failure::silence(&self.endpoint, what, self.deadline)),
-        }
+        let asked = query.persistent(false).fetch_all(self.server());
+        let asked = timeout(deadline, asked).await;
+        self.outcome(what, asked)
     }
 
     /// Executes one statement with values.
@@ -143,13 +160,11 @@ impl Session {
         sql: String,
         values: &[Value<'_>],
     ) -> Result<(), Failure> {
+        let deadline = self.deadline;
         let query = sqlx::query_with(AssertSqlSafe(sql), arguments(values));
-        let done = query.persistent(false).execute(&mut self.connection);
-        match timeout(self.deadline, done).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(Failure::of(&self.endpoint, what, &error)),
-            Err(_) => Err(Failure::silence(&self.endpoint, what, self.deadline)),
-        }
+        let done = query.persistent(false).execute(self.server());
+        let done = timeout(deadline, done).await;
+        self.outcome(what, done).map(drop)
     }
 
     /// How long a lock may be waited for, in seconds.
@@ -159,7 +174,7 @@ impl Session {
 
     /// Says good-bye.
     pub async fn close(self) {
-        let _ = timeout(Duration::from_secs(1), self.connection.close()).await;
+        self.connection.close().await;
     }
 }
 
@@ -227,10 +242,17 @@ impl Link {
         &self,
         endpoint: &Endpoint,
         login: &Login<'_>,
-    ) -> Result<MySqlConnection, Failure> {
+    ) -> Result<Metered<MySqlConnection>, Failure> {
         let deadline = self.servers.deadline();
         let options = self.options(endpoint, login);
-        match timeout(deadline, options.connect()).await {
+        let connect = |socket| async move { options.socket(socket).connect().await };
+        let work = async {
+            let tcp = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
+            let _ = tcp.set_nodelay(true);
+            // A packet announces 16 MiB at most, and nothing that a tenant makes makes errors long.
+            Metered::open(tcp, NoHeads, str::to_owned, connect).await
+        };
+        match timeout(deadline, work).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) => Err(Failure::of(endpoint, "connect", &error)),
             Err(_) => Err(Failure::silence(endpoint, "connect", deadline)),
@@ -241,16 +263,16 @@ impl Link {
     pub async fn use_once(
         &self,
         endpoint: &Endpoint,
-        mut connection: MySqlConnection,
+        mut connection: Metered<MySqlConnection>,
     ) -> Result<(), Failure> {
         let deadline = self.servers.deadline();
-        let nothing = sqlx::raw_sql("do 0").execute(&mut connection);
+        let nothing = sqlx::raw_sql("do 0").execute(&mut connection.connection);
         let used = match timeout(deadline, nothing).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => Err(Failure::of(endpoint, "use the connection", &error)),
             Err(_) => Err(Failure::silence(endpoint, "use the connection", deadline)),
         };
-        let _ = timeout(Duration::from_secs(1), connection.close()).await;
+        connection.close().await;
         used
     }
 
@@ -288,6 +310,7 @@ impl Link {
             mariadb: false,
             connection: self.login(endpoint, login).await?,
             deadline: self.servers.deadline(),
+            most: sql::ANSWER,
         };
         // How texts are quoted, that what is written stays, how long is waited, and how long
         // the server keeps the locks of one of us who vanished. Only MySQL reads the comment: it would remember the sizes of tables for a day.

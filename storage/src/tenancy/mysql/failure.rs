@@ -6,7 +6,7 @@ use sqlx::mysql::MySqlDatabaseError;
 
 use crate::tenancy::TenancyError;
 use crate::tenancy::sql::endpoint::Endpoint;
-use crate::tenancy::sql::without_answer;
+use crate::tenancy::sql::{without_answer, words};
 
 /// A name that is there already.
 pub const DUPLICATE: u16 = 1062;
@@ -46,8 +46,18 @@ impl Failure {
             },
             Some(said) => Failure {
                 number: said.number(),
-                error: meaning(said.number(), said.message(), text(said.message())),
+                error: meaning(said.number(), said.message(), text(&words(said.message()))),
             },
+        }
+    }
+
+    /// More came than may.
+    pub fn too_long(endpoint: &Endpoint, what: &str, most: usize) -> Self {
+        Failure {
+            number: 0,
+            error: TenancyError::Other(format!(
+                "{endpoint}: {what}: the answer has more than {most} bytes"
+            )),
         }
     }
 

@@ -3,13 +3,18 @@
 use std::time::Duration;
 
 use sqlx::postgres::{PgArguments, PgConnectOptions, PgRow, PgSslMode};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection as _, FromRow, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions, FromRow, PgConnection};
+use tokio::net::TcpStream;
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use super::failure::Failure;
 use super::handshake;
+use super::messages::Announced;
 use crate::tenancy::contents::kine::Value;
+use crate::tenancy::sql;
 use crate::tenancy::sql::endpoint::Endpoint;
+use crate::tenancy::sql::metered::{Metered, NoHeads};
 use crate::tenancy::sql::names::PLACE;
 use crate::tenancy::sql::servers::Servers;
 use crate::tenancy::{Connection, TenancyError};
@@ -17,6 +22,8 @@ use crate::tenancy::{Connection, TenancyError};
 const PORT: u16 = 5432;
 /// Databases that every server has; one of them has to do until there is ours.
 const OTHERS: [&str; 2] = ["postgres", "template1"];
+/// Databases in which no tenant makes anything.
+const OURS: [&str; 3] = [PLACE, OTHERS[0], OTHERS[1]];
 /// Before that `DROP DATABASE` cannot end connections.
 const OLDEST: i32 = 130_000;
 
@@ -49,20 +56,42 @@ pub struct Session {
     pub in_place: bool,
     /// Whether it is known to be a superuser's.
     pub superuser: bool,
-    connection: PgConnection,
+    connection: Metered<PgConnection>,
     /// For one statement.
     pub deadline: Duration,
+    /// Bytes of the answer to one statement.
+    pub most: usize,
 }
 
 impl Session {
-    /// Executes statements that return nothing. Names and values in it are quoted.
-    pub async fn run(&mut self, what: &'static str, sql: String) -> Result<(), Failure> {
-        let run = sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut self.connection);
-        match timeout(self.deadline, run).await {
-            Ok(Ok(_)) => Ok(()),
+    /// The connection, on which one more answer may come.
+    fn server(&mut self) -> &mut PgConnection {
+        self.connection.allow(self.most);
+        &mut self.connection.connection
+    }
+
+    #[allow(clippy::result_large_err, reason = "as of all that ask")]
+    fn outcome<T>(
+        &self,
+        what: &'static str,
+        asked: Result<Result<T, sqlx::Error>, Elapsed>,
+    ) -> Result<T, Failure> {
+        match asked {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(_)) if self.connection.is_beyond() => {
+                Err(Failure::too_long(&self.endpoint, what, self.most))
+            }
             Ok(Err(error)) => Err(Failure::of(&self.endpoint, what, &error)),
             Err(_) => Err(Failure::silence(&self.endpoint, what, self.deadline)),
         }
+    }
+
+    /// Executes statements that return nothing. Names and values in it are quoted.
+    pub async fn run(&mut self, what: &'static str, sql: String) -> Result<(), Failure> {
+        let deadline = self.deadline;
+        let run = sqlx::raw_sql(AssertSqlSafe(sql)).execute(self.server());
+        let done = timeout(deadline, run).await;
+        self.outcome(what, done).map(drop)
     }
 
     /// Asks with texts as parameters.
@@ -75,15 +104,13 @@ impl Session {
     where
         T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
+        let deadline = self.deadline;
         let mut query = sqlx::query_as(sql);
         for parameter in parameters {
             query = query.bind(*parameter);
         }
-        match timeout(self.deadline, query.fetch_all(&mut self.connection)).await {
-            Ok(Ok(rows)) => Ok(rows),
-            Ok(Err(error)) => Err(Failure::of(&self.endpoint, what, &error)),
-            Err(_) => Err(Failure::silence(&self.endpoint, what, self.deadline)),
-        }
+        let asked = timeout(deadline, query.fetch_all(self.server())).await;
+        self.outcome(what, asked)
     }
 
     /// Whether a question has the answer yes.
@@ -107,15 +134,11 @@ impl Session {
     where
         T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
+        let deadline = self.deadline;
         let query = sqlx::query_as_with(AssertSqlSafe(sql), arguments(values));
-        let asked = query
-            .persistent(values.len() < 3)
-            .fetch_all(&mut self.connection);
-        match timeout(self.deadline, asked).await {
-            Ok(Ok(rows)) => Ok(rows),
-            Ok(Err(error)) => Err(Failure::of(&self.endpoint, what, &error)),
-            Err(_) => Err(Failure::silence(&self.endpoint, what, self.deadline)),
-        }
+        let asked = query.persistent(values.len() < 3).fetch_all(self.server());
+        let asked = timeout(deadline, asked).await;
+        self.outcome(what, asked)
     }
 
     /// Executes one statement with values.
@@ -125,18 +148,16 @@ impl Session {
         sql: String,
         values: &[Value<'_>],
     ) -> Result<(), Failure> {
+        let deadline = self.deadline;
         let query = sqlx::query_with(AssertSqlSafe(sql), arguments(values));
-        let done = query.persistent(false).execute(&mut self.connection);
-        match timeout(self.deadline, done).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(Failure::of(&self.endpoint, what, &error)),
-            Err(_) => Err(Failure::silence(&self.endpoint, what, self.deadline)),
-        }
+        let done = query.persistent(false).execute(self.server());
+        let done = timeout(deadline, done).await;
+        self.outcome(what, done).map(drop)
     }
 
     /// Says good-bye.
     pub async fn close(self) {
-        let _ = timeout(Duration::from_secs(1), self.connection.close()).await;
+        self.connection.close().await;
     }
 }
 
@@ -167,7 +188,7 @@ impl Link {
         })
     }
 
-    fn options(&self, endpoint: &Endpoint, login: &Login) -> PgConnectOptions {
+    fn options(&self, endpoint: &Endpoint, login: &Login<'_>) -> PgConnectOptions {
         let c = &self.servers.connection;
         // In a tenant's database the tenant makes functions; none of them may stand in for
         // one of the server's. And the server does not keep for long the locks of one of us
@@ -183,7 +204,7 @@ impl Link {
             ("tcp_keepalives_interval", "10".to_owned()),
             ("tcp_keepalives_count", "3".to_owned()),
         ];
-        let mut options = PgConnectOptions::new_without_pgpass()
+        let options = PgConnectOptions::new_without_pgpass()
             .host(&endpoint.host)
             .port(endpoint.port)
             .username(login.user)
@@ -193,31 +214,42 @@ impl Link {
             .options(settings.iter().map(|(name, value)| (name, value)))
             // Statements hold names, and verifiers of passwords.
             .disable_statement_logging();
-        options = match &c.ca_pem {
-            Some(ca) => options
-                .ssl_mode(PgSslMode::VerifyFull)
-                .ssl_root_cert_from_pem(ca.clone()),
-            None => options.ssl_mode(PgSslMode::Prefer),
-        };
-        if let (Some((cert, key)), true) = (self.servers.certificate(), login.certificate) {
-            options = options
-                .ssl_client_cert_from_pem(cert)
-                .ssl_client_key_from_pem(key);
-        }
-        options
+        // With an authority TLS is ours, see `to_server`: the client trusts public ones too.
+        options.ssl_mode(match c.ca_pem {
+            Some(_) => PgSslMode::Disable,
+            None => PgSslMode::Prefer,
+        })
     }
 
     /// A connection to one server.
     pub async fn login(&self, endpoint: &Endpoint, login: &Login<'_>) -> Result<Session, Failure> {
         let deadline = self.servers.deadline();
         let options = self.options(endpoint, login);
-        match timeout(deadline, options.connect()).await {
+        // As it names a socket in a directory.
+        let place = |name: &str| format!("{name}/.s.PGSQL.{}", endpoint.port);
+        let connect = |socket| async move { options.socket(socket).connect().await };
+        let work = async {
+            let tcp = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;
+            let _ = tcp.set_nodelay(true);
+            match self.servers.tls(login.certificate) {
+                Some(tls) => {
+                    let server = handshake::begin(tls, &endpoint.host, tcp).await?;
+                    Metered::open(server, Announced::default(), place, connect).await
+                }
+                None => Metered::open(tcp, NoHeads, place, connect).await,
+            }
+        };
+        match timeout(deadline, work).await {
             Ok(Ok(connection)) => Ok(Session {
                 endpoint: endpoint.clone(),
                 in_place: login.database == PLACE,
                 superuser: false,
                 connection,
                 deadline,
+                most: match OURS.contains(&login.database) {
+                    true => sql::ANSWER,
+                    false => sql::TENANTS_ANSWER,
+                },
             }),
             Ok(Err(error)) => Err(Failure::of(endpoint, "connect", &error)),
             Err(_) => Err(Failure::silence(endpoint, "connect", deadline)),

@@ -126,11 +126,15 @@ impl Statements for Session {
         what: &'static str,
         sql: String,
         values: &[Value<'_>],
+        most: usize,
     ) -> Result<Vec<T>, TenancyError>
     where
         T: for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, MySqlRow> + Send + Unpin,
     {
-        Ok(Session::ask(self, what, sql, values).await?)
+        let before = std::mem::replace(&mut self.most, most);
+        let answer = Session::ask(self, what, sql, values).await;
+        self.most = before;
+        Ok(answer?)
     }
 
     async fn change(

@@ -6,7 +6,7 @@ use sqlx::postgres::PgDatabaseError;
 
 use crate::tenancy::TenancyError;
 use crate::tenancy::sql::endpoint::Endpoint;
-use crate::tenancy::sql::without_answer;
+use crate::tenancy::sql::{without_answer, words};
 
 /// An error, with what the server said of it for programs.
 #[derive(Debug)]
@@ -39,15 +39,26 @@ impl Failure {
                 error: without_answer(error, text),
             };
         };
-        let mut message = said.message().to_owned();
+        let mut message = words(said.message());
         // What stands in the way of a deletion is in the details alone.
         if let ("2BP01", Some(detail)) = (said.code(), said.detail()) {
-            message = format!("{message}: {}", detail.replace('\n', ", "));
+            message = format!("{message}: {}", words(detail).replace('\n', ", "));
         }
         Failure {
             code: said.code().to_owned(),
             routine: said.routine().unwrap_or_default().to_owned(),
             error: meaning(said.code(), text(&message)),
+        }
+    }
+
+    /// More came than may.
+    pub fn too_long(endpoint: &Endpoint, what: &str, most: usize) -> Self {
+        Failure {
+            code: String::new(),
+            routine: String::new(),
+            error: TenancyError::Other(format!(
+                "{endpoint}: {what}: the answer has more than {most} bytes"
+            )),
         }
     }
 

@@ -23,7 +23,8 @@ pub struct Servers {
     endpoints: Vec<Endpoint>,
     /// The one that served last.
     good: AtomicUsize,
-    tls: Option<TlsConnector>,
+    /// With the client certificate, if there is one, and without.
+    tls: Option<[TlsConnector; 2]>,
 }
 
 impl Servers {
@@ -33,7 +34,16 @@ impl Servers {
         let (administrator, password) = administrator(&connection)?;
         let tls = match &connection.ca_pem {
             None => None,
-            Some(ca) => Some(TlsConnector::from(Arc::new(tls::config(&connection, ca)?))),
+            Some(ca) => {
+                let nobody = Connection {
+                    client_cert: None,
+                    client_key: None,
+                    ..connection.clone()
+                };
+                let tls = [&connection, &nobody].map(|of| tls::config(of, ca));
+                let [own, nobodys] = tls.map(|tls| tls.map(|it| TlsConnector::from(Arc::new(it))));
+                Some([own?, nobodys?])
+            }
         };
         Ok(Servers {
             administrator,
@@ -48,6 +58,13 @@ impl Servers {
     /// For one request.
     pub fn deadline(&self) -> Duration {
         self.connection.deadline
+    }
+
+    /// How the server is to be spoken to over TLS, if it is: showing the client certificate, or
+    /// none.
+    pub fn tls(&self, certificate: bool) -> Option<&TlsConnector> {
+        let [own, nobodys] = self.tls.as_ref()?;
+        Some(if certificate { own } else { nobodys })
     }
 
     /// The client certificate and its key, if there are any.
@@ -88,7 +105,9 @@ impl Servers {
     where
         F: Future<Output = io::Result<TcpStream>>,
     {
-        let Some(tls) = &self.tls else { return Ok(()) };
+        let Some(tls) = self.tls(true) else {
+            return Ok(());
+        };
         let handshake = async {
             let name = ServerName::try_from(endpoint.host.clone()).map_err(io::Error::other)?;
             let tcp = TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await?;

@@ -45,12 +45,13 @@ pub enum Value<'a> {
 /// A connection to the database with the table.
 #[async_trait]
 pub trait Statements: Send {
-    /// Asks.
+    /// Asks; the answer has so many bytes at most.
     async fn ask<T>(
         &mut self,
         what: &'static str,
         sql: String,
         values: &[Value<'_>],
+        most: usize,
     ) -> Result<Vec<T>, TenancyError>
     where
         T: for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, MySqlRow> + Send + Unpin;
