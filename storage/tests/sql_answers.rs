@@ -8,10 +8,11 @@ use std::time::Duration;
 
 use lab::claim;
 use lab::sql::{
-    Kind, connection, enter, mysql_administrator, mysql_tenant, run, run_mysql, secret, start,
+    Kind, Server, connection, enter, mysql_administrator, mysql_tenant, run, run_mysql, secret,
+    start,
 };
 use storage::tenancy::contents::Usage;
-use storage::tenancy::{Connection, Data, connect};
+use storage::tenancy::{Claim, Connection, Data, Tenancy, connect};
 
 const MIB: u64 = 1024 * 1024;
 /// A page of the contents is read into as much.
@@ -40,18 +41,23 @@ fn patient(connection: Connection) -> Connection {
     }
 }
 
-#[tokio::test]
-async fn what_a_tenants_database_says_is_bounded() {
-    let server = start(Kind::PostgreSql);
+/// A server, with a tenant whose table is there.
+async fn with_table(kind: Kind) -> (Server, Box<dyn Tenancy>, Claim) {
+    let server = start(kind);
     let tenancy = connect(patient(connection(&server))).unwrap();
     let a = claim("1", "s1", "u1");
-    tenancy
-        .prepare(&a, Some(&secret()), Data::New)
-        .await
-        .unwrap();
     let password = secret();
+    let prepared = tenancy.prepare(&a, Some(&password), Data::New);
+    prepared.await.unwrap();
     let opened = tenancy.contents(&a, Some(&password));
     opened.await.unwrap().close().await;
+    (server, tenancy, a)
+}
+
+#[tokio::test]
+async fn what_a_tenants_database_says_is_bounded() {
+    let (server, tenancy, a) = with_table(Kind::PostgreSql).await;
+    let password = secret();
     let mut own = enter(&server, &a.user, password.expose(), &a.schema)
         .await
         .unwrap();
@@ -125,18 +131,10 @@ async fn what_a_tenants_database_says_is_bounded() {
 /// The same in MariaDB, whose errors are short.
 #[tokio::test]
 async fn what_a_tenants_rows_have_is_bounded_in_mariadb() {
-    let server = start(Kind::MariaDb);
-    let tenancy = connect(patient(connection(&server))).unwrap();
-    let a = claim("1", "s1", "u1");
-    tenancy
-        .prepare(&a, Some(&secret()), Data::New)
-        .await
-        .unwrap();
+    let (server, tenancy, a) = with_table(Kind::MariaDb).await;
     let mut root = mysql_administrator(&server).await;
     run_mysql(&mut root, "set global max_allowed_packet = 1073741824").await;
     let password = secret();
-    let opened = tenancy.contents(&a, Some(&password));
-    opened.await.unwrap().close().await;
     let mut own = mysql_tenant(&server, &a).await.unwrap();
     run_mysql(
         &mut own,
